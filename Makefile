@@ -1,0 +1,60 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip
+FOLDERS := arcpipe augment train infer submissions kaggle_kernels
+SOURCES := $(sort $(shell find $(FOLDERS) -type f -not -path '*/__pycache__/*' -not -name '.*'))
+REQUIREMENTS := pyproject.toml constraints.txt
+
+# setuptools builds in the source tree: what it leaves there would bring deleted modules back.
+BUILD_LEFTOVERS := build *.egg-info
+
+.PHONY: help quickstart test format clean FORCE
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+quickstart: $(VENV)/.package  ## install into .venv and run the whole pipe on a few ARC tasks
+	$(BIN)/arcpipe quickstart $(ARGS)
+
+test: $(VENV)/.dev $(VENV)/.package  ## install into .venv; lint, types, tests of what is installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p arcpipe
+	cd $(VENV) && PYTHONSAFEPATH=1 ARCPIPE_TEST_INSTALLED=1 \
+		bin/python -m pytest --config-file=../pyproject.toml --rootdir=.. ../tests $(ARGS)
+
+format: $(VENV)/.dev  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) $(BUILD_LEFTOVERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(FOLDERS) tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "arcpipe needs Python 3.11 or newer, found $$($(PYTHON) -V 2>&1): make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) has no venv module: install it (on Debian or Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+# A list of the sources with their checksums, new when a source changed, came or went.
+$(VENV)/.sources: FORCE | $(VENV)/.created
+	@cksum $(SOURCES) | cmp -s - $@ || cksum $(SOURCES) > $@
+
+# Builds with the venv's own setuptools (a pinned one, and no download at each change of a source).
+# Changed sources alone leave the dependencies as they are.
+$(VENV)/.package: $(REQUIREMENTS) $(VENV)/.sources
+	rm -rf $(BUILD_LEFTOVERS)
+	$(if $(filter $(REQUIREMENTS),$?),$(PIP) install -c constraints.txt setuptools)
+	$(PIP) install --no-build-isolation \
+		$(if $(filter $(REQUIREMENTS),$?),-c constraints.txt,-q --no-deps --force-reinstall) .
+	rm -rf $(BUILD_LEFTOVERS)
+	touch $@
+
+$(VENV)/.dev: $(REQUIREMENTS) | $(VENV)/.package
+	$(PIP) install --no-build-isolation -c constraints.txt '.[dev]'
+	rm -rf $(BUILD_LEFTOVERS)
+	touch $@

@@ -1,0 +1,92 @@
+"""Grid: the one door from outside data to a uint8 array, and its drawing in a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arcpipe.errors import DataError
+
+Grid = NDArray[np.uint8]
+"""Cells (H, W), uint8, values 0..9, sides 1..30."""
+
+MAX_SIDE = 30
+NUM_COLORS = 10
+
+# The palette of the ARC-AGI viewers, as RGB.
+PALETTE = (
+    (0, 0, 0), (0, 116, 217), (255, 65, 54), (46, 204, 64), (255, 220, 0),
+    (170, 170, 170), (240, 18, 190), (255, 133, 27), (127, 219, 255), (135, 12, 37),
+)  # fmt: skip
+
+
+def as_grid(cells: Any, where: str) -> Grid:
+    """A Grid made from a list of rows or an integer array.
+
+    Args:    cells: rows of integers 0..9; `true` and `1.0` are not integers.
+             where: what the grid is and where it stands, for the message: file, task, field.
+    Raises:  DataError naming `where` if it is empty, ragged, larger than 30 x 30 or holds
+             anything but the integers 0..9.
+    """
+    rows = cells.tolist() if isinstance(cells, np.ndarray) else cells
+    if not isinstance(rows, list) or not rows:
+        raise DataError(f"{where}: expected a list of rows, found {_describe(rows)}")
+    width = 0
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, list) or not row:
+            raise DataError(f"{where}: row {number} should be a list of cells, found {_describe(row)}")
+        width = width or len(row)
+        if len(row) != width:
+            raise DataError(f"{where}: ragged grid, row {number} has {len(row)} cells and row 1 has {width}")
+        for column, cell in enumerate(row, 1):
+            if type(cell) is not int or not 0 <= cell < NUM_COLORS:
+                raise DataError(
+                    f"{where}: row {number}, column {column} holds {_describe(cell)}, "
+                    "expected an integer 0..9"
+                )
+    if len(rows) > MAX_SIDE or width > MAX_SIDE:
+        raise DataError(f"{where}: {len(rows)} x {width} cells, sides may be 1..{MAX_SIDE}")
+    return np.array(rows, dtype=np.uint8)
+
+
+def _describe(value: Any) -> str:
+    """A value as it stands in JSON, short enough for one line."""
+    names = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return names[value]
+    if isinstance(value, (list, dict)) and not value:
+        return "an empty list" if isinstance(value, list) else "an empty object"
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def draw(grids: Sequence[Grid], titles: Sequence[str], color: bool = True) -> str:
+    """The grids side by side as text, top aligned, a title above each.
+
+    Args:  color: draw cells as colored blocks (24-bit ANSI); otherwise as digits.
+    """
+    cell_width = 2
+    blocks = []
+    for grid, title in zip(grids, titles, strict=True):
+        width = max(grid.shape[1] * cell_width, len(title))
+        lines = [title.ljust(width)]
+        for row in grid:
+            padding = " " * (width - grid.shape[1] * cell_width)
+            lines.append("".join(_cell(int(value), color) for value in row) + padding)
+        blocks.append((width, lines))
+    height = max(len(lines) for _, lines in blocks)
+    rows = [
+        "   ".join(lines[i] if i < len(lines) else " " * width for width, lines in blocks)
+        for i in range(height)
+    ]
+    return "\n".join(row.rstrip() for row in rows)
+
+
+def _cell(value: int, color: bool) -> str:
+    if not color:
+        return f"{value} "
+    red, green, blue = PALETTE[value]
+    return f"\x1b[48;2;{red};{green};{blue}m  \x1b[0m"

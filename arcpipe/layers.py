@@ -1,0 +1,117 @@
+"""The layers of the TRM, as the reference has them (`models/layers.py`): no biases, no gains.
+
+Shape letters: B batch, S tokens (puzzle prefix and grid), D hidden, H heads, K head size, F MLP width.
+Weights are float32; every layer computes in the dtype of its weights as they are at the call.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_EPSILON = 1e-5
+# Standard deviation of a unit normal truncated to -2..2.
+_TRUNCATED_STD = 0.8796256610342398
+
+
+def truncated_normal(*shape: int, std: float) -> Tensor:
+    """A float32 tensor of standard deviation `std`, truncated at two deviations of the parent normal.
+
+    Source:  the reference's `models/common.py`: as JAX, and unlike torch, `std` is that of the result.
+    """
+    parent = std / _TRUNCATED_STD
+    return nn.init.trunc_normal_(torch.empty(*shape), std=parent, a=-2 * parent, b=2 * parent)
+
+
+class Linear(nn.Module):
+    """A matrix product without bias; `weight` (out, in) starts at deviation 1 / sqrt(in)."""
+
+    def __init__(self, in_size: int, out_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(truncated_normal(out_size, in_size, std=in_size**-0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) -> (..., out)."""
+        return F.linear(x, self.weight)
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """x divided by the root mean square of its last axis."""
+    return F.rms_norm(x, x.shape[-1:], eps=NORM_EPSILON)
+
+
+def rope_tables(num_tokens: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (S, K) of rotary positions 0..S-1, the two halves of K alike."""
+    frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    angles = torch.outer(torch.arange(num_tokens, dtype=torch.float32), frequencies).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def _rotate(x_BHSK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
+    """RoPE on pairs (k, k + K / 2), in the float32 of the tables."""
+    first, second = x_BHSK.chunk(2, dim=-1)
+    return (x_BHSK * cos_SK + torch.cat((-second, first), dim=-1) * sin_SK).to(x_BHSK.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens: no mask, scale 1 / sqrt(K), optional RoPE."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = Linear(hidden_size, 3 * hidden_size)
+        self.out = Linear(hidden_size, hidden_size)
+
+    def forward(self, x_BSD: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+        """x (B, S, D) -> (B, S, D)."""
+        heads = self.qkv(x_BSD).unflatten(-1, (3, self.num_heads, -1))
+        q_BHSK, k_BHSK, v_BHSK = heads.permute(2, 0, 3, 1, 4)
+        if rope is not None:
+            q_BHSK, k_BHSK = _rotate(q_BHSK, *rope), _rotate(k_BHSK, *rope)
+        mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK)
+        mixed_BSD: Tensor = self.out(mixed_BHSK.transpose(1, 2).flatten(-2))
+        return mixed_BSD
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate) * up); the width is 2/3 of `expansion` times the size, up to a multiple of 256."""
+
+    def __init__(self, size: int, expansion: float) -> None:
+        super().__init__()
+        width = math.ceil(round(expansion * size * 2 / 3) / 256) * 256
+        self.gate_up = Linear(size, 2 * width)
+        self.down = Linear(width, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., size) -> (..., size)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        mixed: Tensor = self.down(F.silu(gate) * up)
+        return mixed
+
+
+class Block(nn.Module):
+    """A post-norm layer: mix the tokens (attention, or an MLP over the tokens), then an MLP.
+
+    With the token MLP its norm is over the token axis too, as in the reference.
+    """
+
+    def __init__(
+        self, *, mixer: str, num_tokens: int, hidden_size: int, num_heads: int, expansion: float
+    ) -> None:
+        super().__init__()
+        if mixer == "attention":
+            self.attention = Attention(hidden_size, num_heads)
+        else:
+            self.token_mlp = SwiGLU(num_tokens, expansion)
+        self.mixer = mixer
+        self.mlp = SwiGLU(hidden_size, expansion)
+
+    def forward(self, x_BSD: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+        """x (B, S, D) -> (B, S, D)."""
+        if self.mixer == "attention":
+            x_BSD = rms_norm(x_BSD + self.attention(x_BSD, rope))
+        else:
+            x_BDS = x_BSD.transpose(1, 2)
+            x_BSD = rms_norm(x_BDS + self.token_mlp(x_BDS)).transpose(1, 2)
+        return rms_norm(x_BSD + self.mlp(x_BSD))

@@ -1,0 +1,65 @@
+"""The logger, on stderr and in the run's log file, silent on all ranks but the first; metrics.jsonl."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+from tqdm import tqdm
+
+logger = logging.getLogger("arcpipe")
+
+
+def is_first_rank() -> bool:
+    """Whether this process is rank 0; launchers say so in RANK, a lone process is rank 0."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def use_color() -> bool:
+    """Whether to color what goes to stdout: a terminal, and NO_COLOR is not set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+class _TqdmHandler(logging.Handler):
+    """Writes through tqdm, so that a line never cuts a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_logging(log_file: Path | None = None) -> None:
+    """Send log lines to stderr and, when given, append them to `log_file`."""
+    logger.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
+    if not logger.handlers:
+        logger.addHandler(_TqdmHandler())
+    if log_file is not None and is_first_rank():
+        handler = logging.FileHandler(log_file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+
+
+def progress(*, total: int, initial: int, unit: str, desc: str) -> "tqdm[Any]":
+    """A progress bar on stderr: rate and time left; on rank 0 only, and sparse where no one watches."""
+    watched = sys.stderr.isatty()
+    return tqdm(
+        total=total, initial=initial, unit=unit, desc=desc, file=sys.stderr,
+        disable=not is_first_rank(), mininterval=0.2 if watched else 20.0, dynamic_ncols=watched,
+    )  # fmt: skip
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one JSON object a line, appended and flushed."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[bytes] = path.open("ab")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record."""
+        self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,263 @@
+"""`arcpipe quickstart`: the whole pipe on a few real ARC tasks; part of the command line, like cli.py."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from arcpipe.submissions.score import Score
+
+RECIPE = "quickstart"
+SECONDS_FILE = "seconds.json"
+
+
+def quickstart(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder to make. Default: runs/quickstart-seedN, gone on with where it stopped."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of augmentations, weights and batches.")] = 0,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Train for at most this long, the schedule hastened to fit.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
+    ] = None,
+) -> None:
+    """The whole pipe on 25 small ARC-AGI-1 tasks, on a laptop: augment, train, infer, vote, score.
+
+    Training sees demonstrations only. No network, no account. Each stage is a command of its own,
+    printed as it starts.
+
+    Example: arcpipe quickstart --seed 1
+    """
+    from arcpipe.log import start_logging
+    from arcpipe.runs import refuse_existing
+
+    start_logging()
+    if out is not None:
+        refuse_existing(out)
+    run = _open(out or Path("runs") / f"quickstart-seed{seed}", seed, minutes, overrides or [])
+    seconds = {stage.name: _run(stage, run.folder) for stage in _stages(run)}
+    _summarize(run, seconds)
+
+
+@dataclass(frozen=True)
+class _Quickstart:
+    """The folder, its recipe by table, the recipe's settings as typed tables, the time limit."""
+
+    folder: Path
+    settings: dict[str, Any]
+    minutes: float | None
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions"
+
+    @property
+    def submission(self) -> Path:
+        return self.folder / "submission.json"
+
+    @property
+    def frozen(self) -> dict[str, Any]:
+        """The recipe as a run's manifest keeps it."""
+        from dataclasses import asdict
+
+        return {name: asdict(table) for name, table in self.settings.items()}
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage: the command that does the same, what it makes, and the function that does it."""
+
+    name: str
+    command: str
+    makes: Path
+    work: Callable[[], object]
+
+
+def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> _Quickstart:
+    """The folder to work in: a new one, or an earlier one of the same settings."""
+    from arcpipe.augment.build import DataSettings
+    from arcpipe.errors import OutputError
+    from arcpipe.infer.solve import InferSettings
+    from arcpipe.recipe import load_recipe
+    from arcpipe.runs import MANIFEST, make_manifest, read_manifest, write_json
+    from arcpipe.train.settings import TrainSettings
+    from arcpipe.trm import TRMConfig
+
+    recipe = load_recipe(RECIPE, [f"data.seed={seed}", f"train.seed={seed}", *overrides])
+    types = {"data": DataSettings, "model": TRMConfig, "train": TrainSettings, "infer": InferSettings}
+    run = _Quickstart(folder, recipe.resolve(types), minutes)
+    if folder.exists():
+        found = read_manifest(folder, "quickstart")
+        if (found["recipe"], found["minutes"]) != (run.frozen, minutes):
+            raise OutputError(f"{folder} was made with other settings: remove it or choose another --out")
+    else:
+        write_json(folder / MANIFEST, make_manifest("quickstart", recipe=run.frozen, minutes=minutes))
+    return run
+
+
+def _stages(run: _Quickstart) -> list[_Stage]:
+    data, infer = run.settings["data"], run.settings["infer"]
+    limit = "" if run.minutes is None else f" --max-minutes {run.minutes:g}"
+    sources = " ".join(f"--source {source}" for source in data.sources)
+    return [
+        _Stage(
+            "augment",
+            f"augment arc {sources} --max-side {data.max_side} --canvas {data.canvas} "
+            f"--num-aug {data.num_aug} --seed {data.seed} --out {run.data}",
+            run.data,
+            lambda: _augment(run),
+        ),
+        _Stage(
+            "train",
+            f"train {RECIPE} --data {run.data} --out {run.run} --seed {run.settings['train'].seed}{limit}",
+            run.folder / "trained.json",
+            lambda: _train(run),
+        ),
+        _Stage(
+            "infer",
+            f"infer --checkpoint {run.run} --data {run.data} --out {run.predictions} "
+            f"--max-steps {infer.max_steps}",
+            run.predictions,
+            lambda: _infer(run),
+        ),
+        _Stage(
+            "vote",
+            f"vote {run.predictions} --challenges {run.data}/challenges.json --out {run.submission}",
+            run.submission,
+            lambda: _vote(run),
+        ),
+    ]
+
+
+def _run(stage: _Stage, folder: Path) -> float:
+    """Do a stage unless it is done; the seconds it took, then or now."""
+    from arcpipe.runs import write_json
+    from arcpipe.task import read_json
+
+    record = folder / SECONDS_FILE
+    seconds = read_json(record) if record.exists() else {}
+    if stage.makes.exists():
+        typer.echo(f"# {stage.makes} is there already, {stage.name} is not run again", err=True)
+    else:
+        typer.echo(f"$ arcpipe {stage.command}", err=True)
+        began = time.monotonic()
+        stage.work()
+        seconds[stage.name] = time.monotonic() - began
+        write_json(record, seconds)
+    return float(seconds.get(stage.name, 0.0))
+
+
+def _augment(run: _Quickstart) -> None:
+    from arcpipe.augment.build import build_arc
+
+    build_arc(run.settings["data"], run.data)
+
+
+def _train(run: _Quickstart) -> None:
+    from arcpipe.errors import ArcpipeError
+    from arcpipe.puzzleset import read_puzzle_set
+    from arcpipe.runs import write_json
+    from arcpipe.train.loop import TrainJob, train
+
+    job = TrainJob(
+        puzzles=read_puzzle_set(run.data),
+        data_dir=run.data,
+        config=run.settings["model"],
+        settings=run.settings["train"],
+        recipe={table: run.frozen[table] for table in ("model", "train")},
+        out=run.run,
+        resume=run.run.exists(),
+        max_minutes=run.minutes,
+    )
+    result = train(job)
+    if result.interrupted:
+        raise ArcpipeError(f"interrupted at step {result.step}; the same command goes on from there")
+    write_json(run.folder / "trained.json", {"checkpoint": str(result.checkpoint), "step": result.step})
+
+
+def _infer(run: _Quickstart) -> None:
+    from arcpipe.infer.run import infer_to_folder
+
+    infer_to_folder(run.run, run.data, run.predictions, run.settings["infer"])
+
+
+def _vote(run: _Quickstart) -> None:
+    from arcpipe.infer.commands import vote
+
+    vote([run.predictions], run.data / "challenges.json", run.submission)
+
+
+def _summarize(run: _Quickstart, seconds: dict[str, float]) -> None:
+    """Score if the solutions are known, draw a solved task, and name the files to open."""
+    from arcpipe.submissions.format import read_submission
+    from arcpipe.submissions.score import score_submission, write_per_task
+    from arcpipe.task import read_challenges, read_solutions, with_solutions
+
+    solutions_path = run.data / "solutions.json"
+    times = "  ".join(f"{name} {value:.0f}" for name, value in seconds.items())
+    if not solutions_path.exists():
+        typer.echo(f"\nseconds        {times}\nno solutions in the source, so no score: {run.submission}")
+        return
+    submission, solutions = read_submission(run.submission), read_solutions(solutions_path)
+    score = score_submission(submission, solutions)
+    per_task = run.folder / "tasks.csv"
+    if not per_task.exists():
+        write_per_task(score, per_task)
+    solved = [output for task in score.tasks.values() for output in task.outputs if output.solved]
+    if solved:
+        tasks = with_solutions(read_challenges(run.data / "challenges.json"), solutions, str(solutions_path))
+        typer.echo("\n" + _drawing(solved[0], {task.id: task for task in tasks}, submission))
+    typer.echo(_table(score, times))
+    typer.echo(
+        f"\n{run.submission}  the submission, in Kaggle's form"
+        f"\n{per_task}  what was solved"
+        f"\n{run.run}/metrics.jsonl  the training, every few steps"
+        f"\nDraw any of the tasks with: arcpipe show {next(iter(score.tasks))}"
+    )
+
+
+def _table(score: "Score", times: str) -> str:
+    """pass@1 and pass@2 over test outputs and over tasks, and the seconds of each stage."""
+    one, two = score.pass_at_1, score.pass_at_2
+    outputs = f"{two.solved_outputs} of {score.num_outputs} solved"
+    tasks = f"{two.solved_tasks} of {score.num_tasks} solved wholly"
+    return (
+        f"\n{'':14}{'pass@1':>8}{'pass@2':>8}"
+        f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   {outputs}"
+        f"\ntasks         {one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   {tasks}"
+        f"\nseconds         {times}"
+    )
+
+
+def _drawing(solved: Any, tasks: dict[str, Any], submission: Any) -> str:
+    """One solved test of a task: its demonstrations, its input and the right attempt."""
+    from arcpipe.augment.show import task_text
+    from arcpipe.grid import draw
+    from arcpipe.log import use_color
+
+    task = tasks[solved.task]
+    color = use_color()
+    attempt = 1 if solved.attempt_1_correct else 2
+    grid = submission.attempts[task.id][solved.test_index][attempt - 1]
+    pair = task.tests[solved.test_index]
+    shown = draw([pair.input, grid], ["test input", f"attempt {attempt}: right"], color)
+    demonstrations = type(task)(task.id, task.demonstrations, ())
+    return f"{task_text(demonstrations, color)}\n\n{shown}"

@@ -1,0 +1,133 @@
+"""What a command leaves behind: files and folders that appear whole or not at all, and manifests."""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from arcpipe import __version__
+from arcpipe.errors import DataError, OutputError
+
+MANIFEST = "manifest.json"
+_PACKAGES = ("torch", "accelerate", "datasets", "numpy")
+
+
+def refuse_existing(path: Path, remedy: str = "choose another --out or remove it") -> None:
+    """Raises OutputError if there is something at `path` already."""
+    if path.exists() or path.is_symlink():
+        raise OutputError(f"{path} exists already: {remedy}")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, flush it to disk, and rename it."""
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_json(path: Path, value: Any, *, indent: bool = True) -> None:
+    """Write a JSON file atomically; dataclasses and numpy values are understood."""
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    write_bytes(path, orjson.dumps(value, option=options | (orjson.OPT_INDENT_2 if indent else 0)))
+
+
+@contextmanager
+def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
+    """A folder to fill, which appears at `path`, with its manifest, when the block ends well.
+
+    Raises:  OutputError if `path` exists or cannot be written. Nothing stays of a failed block.
+    """
+    refuse_existing(path)
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        write_json(temporary / MANIFEST, manifest)
+        temporary.rename(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def make_manifest(kind: str, **facts: Any) -> dict[str, Any]:
+    """A manifest: what was made, from what (`facts`), when, with which versions, on what machine."""
+    return {
+        "kind": kind,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **facts,
+        "command": sys.argv,
+        "versions": {"arcpipe": __version__, "python": platform.python_version(), **_versions()},
+        "git_commit": _git_commit(),
+        "host": {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this runs from; None for an installed package."""
+    source = Path(__file__)
+    # An environment inside somebody's repository is not of that repository: ask whether it tracks us.
+    if _git(source.parent, "ls-files", "--error-unmatch", source.name) is None:
+        return None
+    return _git(source.parent, "rev-parse", "HEAD")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints, None if it fails or is not there."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a folder made by arcpipe.
+
+    Raises:  DataError if the folder is missing, unfinished or of another kind.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    try:
+        manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
+        found = manifest["kind"]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is missing or broken)") from None
+    if found != kind:
+        raise DataError(f"{folder}: expected a {kind} folder, found a {found} folder")
+    return manifest
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,145 @@
+"""Task and Pair, and the two JSON forms they come in: ARC task files and Kaggle's challenge files."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from arcpipe.errors import DataError
+from arcpipe.grid import Grid, as_grid
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An input grid and its output; `output` is None while it is hidden."""
+
+    input: Grid
+    output: Grid | None
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """An ARC task: demonstrations, whose outputs are known, and tests, whose outputs may be hidden."""
+
+    id: str
+    demonstrations: tuple[Pair, ...]
+    tests: tuple[Pair, ...]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:  DataError if it is missing, unreadable or no JSON.
+    """
+    try:
+        return orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{path}: not a JSON file ({error})") from None
+
+
+def parse_task(task_id: str, value: Any, where: str) -> Task:
+    """A Task from `{"train": [{"input", "output"}], "test": [{"input"[, "output"]}]}`.
+
+    Raises:  DataError naming `where`, the task and the field.
+    """
+    place = f"{where}: task {task_id}"
+    if not isinstance(value, dict) or not {"train", "test"} <= value.keys():
+        raise DataError(f"{place}: expected an object with the fields 'train' and 'test'")
+    pairs = {
+        part: tuple(
+            _parse_pair(pair, f"{place}, {part}[{index}]", output_required=part == "train")
+            for index, pair in enumerate(_pair_list(value[part], f"{place}, {part}"))
+        )
+        for part in ("train", "test")
+    }
+    return Task(task_id, demonstrations=pairs["train"], tests=pairs["test"])
+
+
+def _pair_list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{where}: expected a non-empty list of pairs")
+    return value
+
+
+def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
+    if not isinstance(value, dict) or "input" not in value:
+        raise DataError(f"{where}: expected an object with the field 'input'")
+    if value.get("output") is None:
+        if output_required:
+            raise DataError(f"{where}: a demonstration needs an 'output'")
+        return Pair(as_grid(value["input"], f"{where}.input"), None)
+    return Pair(as_grid(value["input"], f"{where}.input"), as_grid(value["output"], f"{where}.output"))
+
+
+def read_task_file(path: Path) -> Task:
+    """The task of an ARC-AGI task file; its id is the file's name without `.json`."""
+    return parse_task(path.stem, read_json(path), str(path))
+
+
+def read_challenges(path: Path) -> list[Task]:
+    """The tasks of a Kaggle challenges file `{task id: task}`, in the file's order."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: expected an object of tasks by id")
+    return [parse_task(task_id, value, str(path)) for task_id, value in content.items()]
+
+
+def read_solutions(path: Path) -> dict[str, list[Grid]]:
+    """The test outputs of a Kaggle solutions file `{task id: [grid, ...]}`, in the file's order."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: expected an object of test outputs by task id")
+    solutions = {}
+    for task_id, grids in content.items():
+        if not isinstance(grids, list) or not grids:
+            raise DataError(f"{path}: task {task_id}: expected a non-empty list of grids")
+        solutions[task_id] = [
+            as_grid(grid, f"{path}: task {task_id}, output[{index}]") for index, grid in enumerate(grids)
+        ]
+    return solutions
+
+
+def with_solutions(tasks: Iterable[Task], solutions: dict[str, list[Grid]], where: str) -> list[Task]:
+    """The tasks with their test outputs filled in.
+
+    Raises:  DataError if a task has no solution or another number of test inputs.
+    """
+    solved = []
+    for task in tasks:
+        if task.id not in solutions:
+            raise DataError(f"{where}: task {task.id} has no solution")
+        outputs = solutions[task.id]
+        if len(outputs) != len(task.tests):
+            raise DataError(
+                f"{where}: task {task.id}: {len(outputs)} outputs for {len(task.tests)} test inputs"
+            )
+        tests = tuple(Pair(pair.input, output) for pair, output in zip(task.tests, outputs, strict=True))
+        solved.append(Task(task.id, task.demonstrations, tests))
+    return solved
+
+
+def challenges_json(tasks: Iterable[Task]) -> dict[str, Any]:
+    """The tasks as Kaggle's challenges file holds them: without any test output."""
+    return {
+        task.id: {
+            "train": [_pair_json(pair) for pair in task.demonstrations],
+            "test": [{"input": pair.input.tolist()} for pair in task.tests],
+        }
+        for task in tasks
+    }
+
+
+def _pair_json(pair: Pair) -> dict[str, Any]:
+    assert pair.output is not None, "the output is hidden"
+    return {"input": pair.input.tolist(), "output": pair.output.tolist()}
+
+
+def solutions_json(tasks: Iterable[Task]) -> dict[str, Any]:
+    """The test outputs as Kaggle's solutions file holds them; all must be known."""
+    return {task.id: [_pair_json(pair)["output"] for pair in task.tests] for task in tasks}

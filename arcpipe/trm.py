@@ -1,0 +1,209 @@
+"""The Tiny Recursive Model (arXiv 2510.04871), figure 3 and the reference's `trm.py`.
+
+Glossary, paper symbol or official name -> here:
+    x    input embedding              -> input_BSD
+    y    answer, official z_H         -> answer
+    z    latent reasoning, z_L        -> latent
+    T    H_cycles                     -> outer_cycles
+    n    L_cycles                     -> inner_cycles
+    N_sup, halt_max_steps             -> max_steps
+    q    halting head, q_halt         -> halt_logit
+
+Shape letters: B batch, L grid tokens, P puzzle prefix tokens, S = P + L, D hidden, V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from arcpipe.layers import Block, Linear, rope_tables, truncated_normal
+from arcpipe.recipe import STRICT
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRMConfig:
+    """Architecture choices, the table [model] of a recipe. Defaults: the reference's ARC model."""
+
+    __pydantic_config__ = STRICT
+
+    mixer: Literal["attention", "mlp"] = "attention"
+    positions: Literal["rope", "learned", "none"] = "rope"
+    hidden_size: Positive = 512
+    num_layers: Positive = 2
+    num_heads: Positive = 8
+    expansion: Annotated[float, Field(gt=0)] = 4.0
+    outer_cycles: Positive = 3
+    inner_cycles: Positive = 4
+    max_steps: Positive = 16
+    # Numbers in a puzzle's embedding; 0 for a model without puzzle embeddings.
+    puzzle_size: Count = 512
+    # Prefix tokens that hold it, zero-padded; 0 for as many as it fills.
+    puzzle_tokens: Count = 16
+    rope_theta: Annotated[float, Field(gt=0)] = 10000.0
+
+    def __post_init__(self) -> None:
+        if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({2 * self.num_heads})"
+            )
+        if self.puzzle_tokens and self.puzzle_size > self.puzzle_tokens * self.hidden_size:
+            raise ValueError(f"puzzle_size {self.puzzle_size} does not fit puzzle_tokens * hidden_size")
+
+    @property
+    def prefix(self) -> int:
+        """P, the number of prefix tokens."""
+        if self.puzzle_size == 0:
+            return 0
+        return self.puzzle_tokens or math.ceil(self.puzzle_size / self.hidden_size)
+
+
+@dataclass(frozen=True)
+class Carry:
+    """The recursion's state between supervision steps, one row per sample in flight.
+
+    answer, latent: (B, S, D) in the compute dtype. steps: (B,) int64, supervision steps done.
+    halted: (B,) bool, the row is finished and takes a new sample. inputs, labels: (B, L) int64.
+    puzzle_ids: (B,) int64.
+    """
+
+    answer: Tensor
+    latent: Tensor
+    steps: Tensor
+    halted: Tensor
+    inputs: Tensor
+    labels: Tensor
+    puzzle_ids: Tensor
+
+    def advance(self, answer: Tensor, latent: Tensor, halted: Tensor) -> "Carry":
+        """The carry after a supervision step; the recursion's state is detached."""
+        return replace(
+            self, answer=answer.detach(), latent=latent.detach(), steps=self.steps + 1, halted=halted
+        )
+
+
+class TRM(nn.Module):
+    """One small network f, applied recursively to a latent and an answer.
+
+    The table of puzzle embeddings is not part of it: the caller looks the rows up.
+    """
+
+    init_answer: Tensor
+    init_latent: Tensor
+    rope_cos: Tensor
+    rope_sin: Tensor
+
+    def __init__(self, config: TRMConfig, num_tokens: int, vocabulary: int) -> None:
+        """Args:  num_tokens: L. vocabulary: V."""
+        super().__init__()
+        self.config = config
+        self.num_tokens = num_tokens
+        self.vocabulary = vocabulary
+        size, total = config.hidden_size, config.prefix + num_tokens
+        self.embed_scale = math.sqrt(size)
+        self.embed_tokens = nn.Parameter(truncated_normal(vocabulary, size, std=1 / self.embed_scale))
+        if config.positions == "learned":
+            self.embed_positions = nn.Parameter(truncated_normal(total, size, std=1 / self.embed_scale))
+        self.blocks = nn.ModuleList(
+            Block(
+                mixer=config.mixer,
+                num_tokens=total,
+                hidden_size=size,
+                num_heads=config.num_heads,
+                expansion=config.expansion,
+            )
+            for _ in range(config.num_layers)
+        )
+        self.output_head = Linear(size, vocabulary)
+        # Row 0 is the halt logit; row 1, the reference's untrained continue logit, keeps its shape.
+        self.halt_head = nn.Linear(size, 2)
+        nn.init.zeros_(self.halt_head.weight)
+        nn.init.constant_(self.halt_head.bias, -5.0)
+        self.register_buffer("init_answer", truncated_normal(size, std=1.0))
+        self.register_buffer("init_latent", truncated_normal(size, std=1.0))
+        cos, sin = rope_tables(total, size // config.num_heads, config.rope_theta)
+        self.register_buffer("rope_cos", cos, persistent=False)
+        self.register_buffer("rope_sin", sin, persistent=False)
+
+    def empty_carry(self, batch_size: int, dtype: torch.dtype = torch.float32) -> Carry:
+        """A carry whose rows are all halted, so that each takes a sample at the first `admit`."""
+        device = self.init_answer.device
+        total = self.config.prefix + self.num_tokens
+        state = torch.zeros(batch_size, total, self.config.hidden_size, dtype=dtype, device=device)
+        tokens = torch.zeros(batch_size, self.num_tokens, dtype=torch.int64, device=device)
+        zeros = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        return Carry(state, state, zeros, torch.ones_like(zeros, dtype=torch.bool), tokens, tokens, zeros)
+
+    def admit(self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor) -> Carry:
+        """The carry with each halted row replaced by that row of the batch, at its initial state."""
+        new_B, new_B1 = carry.halted, carry.halted[:, None]
+        new_B11 = new_B1[:, :, None]
+        return Carry(
+            answer=torch.where(new_B11, self.init_answer.to(carry.answer.dtype), carry.answer),
+            latent=torch.where(new_B11, self.init_latent.to(carry.latent.dtype), carry.latent),
+            steps=torch.where(new_B, 0, carry.steps),
+            halted=torch.zeros_like(carry.halted),
+            inputs=torch.where(new_B1, inputs, carry.inputs),
+            labels=torch.where(new_B1, labels, carry.labels),
+            puzzle_ids=torch.where(new_B, puzzle_ids, carry.puzzle_ids),
+        )
+
+    def forward(
+        self, inputs_BL: Tensor, puzzles: Tensor, answer_BSD: Tensor, latent_BSD: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One supervision step: T outer cycles, the gradient through the last one only.
+
+        Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here.
+
+        Args:    inputs_BL: tokens, int. puzzles: (B, puzzle_size) rows of the embedding table, float32.
+        Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32.
+        """
+        dtype = answer_BSD.dtype
+        if self.embed_tokens.dtype != dtype:
+            weights = {name: weight.to(dtype) for name, weight in self.named_parameters()}
+            outputs: tuple[Tensor, Tensor, Tensor, Tensor] = functional_call(
+                self, weights, (inputs_BL, puzzles, answer_BSD, latent_BSD)
+            )
+            return outputs
+        input_BSD = self._embed(inputs_BL, puzzles)
+        with torch.no_grad():
+            for _ in range(self.config.outer_cycles - 1):
+                answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD)
+        answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD)
+        logits_BLV = self.output_head(answer_BSD[:, self.config.prefix :])
+        halt_logit_B = self.halt_head(answer_BSD[:, 0])[:, 0]
+        return answer_BSD, latent_BSD, logits_BLV, halt_logit_B.float()
+
+    def _embed(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
+        """x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
+        x_BSD = self.embed_tokens[inputs_BL]
+        if self.config.prefix:
+            padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size
+            prefix = nn.functional.pad(puzzles.to(x_BSD.dtype), (0, padding))
+            x_BSD = torch.cat((prefix.view(-1, self.config.prefix, self.config.hidden_size), x_BSD), dim=1)
+        if self.config.positions == "learned":
+            x_BSD = math.sqrt(0.5) * (x_BSD + self.embed_positions)
+        return self.embed_scale * x_BSD
+
+    def _outer_cycle(
+        self, input_BSD: Tensor, answer_BSD: Tensor, latent_BSD: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """n updates of the latent from input, answer and itself; then one of the answer."""
+        for _ in range(self.config.inner_cycles):
+            latent_BSD = self._network(latent_BSD, answer_BSD + input_BSD)
+        return self._network(answer_BSD, latent_BSD), latent_BSD
+
+    def _network(self, state_BSD: Tensor, injection_BSD: Tensor) -> Tensor:
+        """f: the stack of blocks on the sum of its two inputs."""
+        x_BSD = state_BSD + injection_BSD
+        rope = (self.rope_cos, self.rope_sin) if self.config.positions == "rope" else None
+        for block in self.blocks:
+            x_BSD = block(x_BSD, rope)
+        return x_BSD

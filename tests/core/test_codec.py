@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from arcpipe.augmentation import Augmentation
+from arcpipe.codec import EOS, FIRST_COLOR, PAD, VOCABULARY, crop_shapes, decode, encode, encode_grids
+from arcpipe.grid import Grid
+from strategies import augmentations, grids
+
+
+@pytest.mark.parametrize("pair", [0, 1, 2])
+@pytest.mark.parametrize("side", ["in", "out"])
+def test_tokens_are_those_of_the_reference(fixtures_dir: Path, pair: int, side: str) -> None:
+    with np.load(fixtures_dir / "grid_encoding.npz") as recorded:
+        tokens = encode(recorded[f"pair{pair}/{side}"], 30)
+        assert tokens.dtype == np.uint8
+        assert np.array_equal(tokens, recorded[f"pair{pair}/seq_{side}"])
+
+
+def test_crops_are_those_of_the_reference(fixtures_dir: Path) -> None:
+    with np.load(fixtures_dir / "crop.npz") as recorded:
+        canvases, shapes, cropped = recorded["canvases"], recorded["shapes"], recorded["grids"]
+    assert crop_shapes(canvases).tolist() == shapes.tolist()
+    for grid, (height, width), expected in zip(decode(canvases), shapes, cropped, strict=True):
+        if height:
+            assert grid is not None
+            assert np.array_equal(grid, expected[:height, :width])
+        else:
+            assert grid is None
+
+
+@given(grids(12), st.integers(12, 30))
+def test_decoding_undoes_encoding_on_any_canvas(grid: Grid, canvas: int) -> None:
+    tokens = encode(grid, canvas)
+    assert tokens.shape == (canvas * canvas,)
+    (decoded,) = decode(tokens[None])
+    assert decoded is not None
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, grid)
+
+
+@given(grids(8), st.integers(0, 4), st.integers(0, 4))
+def test_a_placed_grid_has_its_border_and_nothing_else(grid: Grid, top: int, left: int) -> None:
+    height, width = grid.shape
+    canvas = encode(grid, 12, (top, left)).reshape(12, 12)
+    assert np.array_equal(canvas[top : top + height, left : left + width], grid + FIRST_COLOR)
+    border = np.zeros((12, 12), bool)
+    border[top + height : top + height + 1, left : left + width] = True
+    border[top : top + height, left + width : left + width + 1] = True
+    assert np.array_equal(canvas == EOS, border)
+    assert np.count_nonzero(canvas != PAD) == grid.size + np.count_nonzero(border)
+
+
+@given(
+    st.lists(
+        st.tuples(grids(6), augmentations(), st.tuples(st.integers(0, 3), st.integers(0, 3))), min_size=1
+    )
+)
+def test_augmenting_while_encoding_is_augmenting_then_encoding(
+    items: list[tuple[Grid, Augmentation, tuple[int, int]]],
+) -> None:
+    tokens = encode_grids(
+        *stacked([grid for grid, _, _ in items]),
+        9,
+        dihedrals=np.array([augmentation.dihedral for _, augmentation, _ in items]),
+        colors=np.array([augmentation.colors for _, augmentation, _ in items], np.uint8),
+        offsets=np.array([offset for _, _, offset in items]),
+    )
+    for row, (grid, augmentation, offset) in zip(tokens, items, strict=True):
+        assert np.array_equal(row, encode(augmentation.apply(grid), 9, offset))
+
+
+def test_cells_beyond_a_shape_do_not_matter() -> None:
+    grid = np.array([[1, 2, 3]], np.uint8)
+    cells, shapes = stacked([grid])
+    cells[0, 1:, :] = 255
+    assert np.array_equal(encode_grids(cells, shapes, 5)[0], encode(grid, 5))
+
+
+@given(st.lists(st.integers(0, 15), min_size=36, max_size=36))
+def test_whatever_is_decoded_is_a_grid_or_nothing(tokens: list[int]) -> None:
+    canvas = np.array(tokens).reshape(6, 6)
+    (grid,) = decode(np.array([tokens]))
+    if grid is None:
+        assert not FIRST_COLOR <= canvas[0, 0] < VOCABULARY
+    else:
+        assert np.array_equal(grid + FIRST_COLOR, canvas[: grid.shape[0], : grid.shape[1]])
+        assert grid.max() <= 9
+        assert grid.size == largest_area(canvas)
+
+
+def largest_area(canvas: NDArray[np.integer]) -> int:
+    """The area of the largest rectangle of colors in the top left corner, by trying all of them."""
+    is_color = (canvas >= FIRST_COLOR) & (canvas < VOCABULARY)
+    sides = range(1, len(canvas) + 1)
+    return max(h * w for h in sides for w in sides if is_color[:h, :w].all())
+
+
+def stacked(items: list[Grid]) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    """Grids as `encode_grids` takes them: cells (N, M, M) and shapes (N, 2)."""
+    side = max(max(grid.shape) for grid in items)
+    cells = np.zeros((len(items), side, side), np.uint8)
+    for cell, grid in zip(cells, items, strict=True):
+        cell[: grid.shape[0], : grid.shape[1]] = grid
+    return cells, np.array([grid.shape for grid in items])

@@ -1,0 +1,191 @@
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+
+from arcpipe.errors import RecipeError
+from arcpipe.recipe import STRICT, TABLES, Recipe, load_recipe, recipe_names
+from arcpipe.runs import make_manifest, new_folder
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Settings as a stage declares them."""
+
+    __pydantic_config__ = STRICT
+
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    steps: Annotated[int, Field(gt=0)] = 100
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Settings with a rule across fields."""
+
+    __pydantic_config__ = STRICT
+
+    width: int = 8
+    heads: int = 2
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+
+
+def recipe_file(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def complaint(recipe: Recipe, **types: type) -> str:
+    with pytest.raises(RecipeError) as caught:
+        recipe.resolve(types)
+    return str(caught.value)
+
+
+def test_defaults_yield_to_the_recipe_and_the_recipe_to_overrides(tmp_path: Path) -> None:
+    source = recipe_file(tmp_path, "[train]\nlr = 1e-3\nsteps = 7\n")
+    settings = load_recipe(source, ["train.steps=9", "train.steps=8"]).settings("train", Learning)
+    assert settings == Learning(lr=1e-3, steps=8)
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "value"),
+    [
+        ("train.lr=3e-4", "lr", 3e-4),
+        ("train.lr=1", "lr", 1.0),
+        ("train.ema=false", "ema", False),
+        ("train.schedule=cosine", "schedule", "cosine"),
+        ('train.schedule="cosine"', "schedule", "cosine"),
+        ("train.note=a = b", "note", "a = b"),
+    ],
+)
+def test_an_override_is_toml_or_a_bare_word(tmp_path: Path, override: str, field: str, value: Any) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, ""), [override])
+    assert getattr(recipe.settings("train", Learning), field) == value
+
+
+@pytest.mark.parametrize("override", ["train.lr", "lr=1", "=1", ".lr=1", "train.=1", "train=1", ""])
+def test_an_override_without_table_key_or_value_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(RecipeError, match=r"expected table\.key=value"):
+        load_recipe(recipe_file(tmp_path, ""), [override])
+
+
+def test_an_override_of_an_unknown_table_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"\[trian\] is no table of a recipe, did you mean 'train'\?"):
+        load_recipe(recipe_file(tmp_path, ""), ["trian.lr=1"])
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    message = complaint(Recipe("mine", {"train": {"stepz": 1}}), train=Learning)
+    assert message == "recipe mine: train.stepz is unknown, did you mean 'steps'?"
+
+
+def test_an_unknown_key_that_resembles_none_lists_them_all() -> None:
+    message = complaint(Recipe("mine", {"train": {"zzzzzz": 1}}), train=Learning)
+    assert message == "recipe mine: train.zzzzzz is unknown (known: lr, steps, schedule, ema, note)"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("steps", 1.5),
+        ("steps", "7"),
+        ("steps", True),
+        ("steps", 0),
+        ("steps", [1]),
+        ("lr", "fast"),
+        ("lr", -1.0),
+        ("lr", False),
+        ("ema", 1),
+        ("ema", "yes"),
+        ("schedule", "linear"),
+        ("note", 3),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_found(key: str, value: Any) -> None:
+    message = complaint(Recipe("mine", {"train": {key: value}}), train=Learning)
+    assert message.startswith(f"recipe mine: train.{key}: ")
+    assert message.endswith(f", found {value!r}")
+
+
+def test_all_problems_of_all_tables_are_told_at_once() -> None:
+    tables = {"train": {"stepz": 1, "lr": -1.0}, "model": {"width": 8.5}, "trian": {}}
+    message = complaint(Recipe("mine", tables), train=Learning, model=Shape)
+    assert "\n" not in message
+    for part in (
+        "[trian] is no table of a recipe, did you mean 'train'?",
+        "train.stepz is unknown",
+        "train.lr: ",
+        "model.width: ",
+    ):
+        assert part in message
+
+
+def test_a_rule_across_fields_is_told_in_its_own_words() -> None:
+    message = complaint(Recipe("mine", {"model": {"width": 9}}), model=Shape)
+    assert message == "recipe mine: model: width 9 is no multiple of heads 2"
+
+
+def test_a_command_reads_only_its_own_tables(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, "[train]\nsteps = 3\n[model]\nsizes = 'wrong'\n"))
+    assert recipe.resolve({"train": Learning}) == {"train": Learning(steps=3)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train\n", "not a TOML file"),
+        ("steps = 3\n[train]\n", "steps must stand in a table"),
+        ("[train]\nlr = 1\nlr = 2\n", "not a TOML file"),
+    ],
+)
+def test_a_broken_recipe_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe(recipe_file(tmp_path, text))
+    assert str(caught.value).startswith(str(tmp_path / "mine.toml"))
+
+
+def test_a_missing_recipe_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.toml: cannot be read as a recipe"):
+        load_recipe(str(tmp_path / "none.toml"))
+
+
+def test_a_recipe_that_is_not_there_names_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="no recipe 'quickstrat', did you mean 'quickstart'"):
+        load_recipe("quickstrat")
+
+
+def test_a_recipe_frozen_into_a_run_folder_can_be_passed_back(tmp_path: Path) -> None:
+    tables = load_recipe(recipe_file(tmp_path, "[train]\nlr = 1e-3\n"), ["train.steps=7"]).tables
+    with new_folder(tmp_path / "run", make_manifest("run", recipe=tables)):
+        pass
+    frozen = load_recipe(str(tmp_path / "run"), ["train.ema=false"])
+    assert frozen.settings("train", Learning) == Learning(lr=1e-3, steps=7, ema=False)
+
+
+def test_a_folder_without_a_frozen_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no run folder with a recipe in its manifest\.json"):
+        load_recipe(str(tmp_path))
+
+
+def test_the_recipes_of_arcpipe_are_read_by_name() -> None:
+    names = recipe_names()
+    assert "quickstart" in names
+    for name in names:
+        text = (resources.files("arcpipe.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+        recipe = load_recipe(name)
+        assert recipe.name == name
+        assert recipe.tables == tomllib.loads(text)
+        assert set(recipe.tables) <= set(TABLES)

@@ -1,0 +1,181 @@
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arcpipe import __version__
+from arcpipe.errors import DataError, OutputError
+from arcpipe.runs import (
+    MANIFEST,
+    file_hash,
+    make_manifest,
+    new_folder,
+    read_manifest,
+    refuse_existing,
+    write_bytes,
+    write_json,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_whole_with_the_folders_above_it(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a" / "b" / "c.bin", b"content")
+    assert (tmp_path / "a" / "b" / "c.bin").read_bytes() == b"content"
+    assert names(tmp_path / "a" / "b") == ["c.bin"]
+
+
+def test_a_file_is_replaced_in_one_move(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"old")
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="folder: cannot be written"):
+        write_bytes(tmp_path / "folder", b"content")
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_is_cut_off_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(_: int) -> None:
+        raise error
+
+    write_bytes(tmp_path / "a", b"old")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises((OutputError, KeyboardInterrupt)):
+        write_bytes(tmp_path / "a", b"new")
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_path_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_bytes(tmp_path / "file" / "a", b"content")
+    with pytest.raises(OutputError, match="cannot be written"), new_folder(tmp_path / "file" / "a", {}):
+        pass
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_value_that_is_no_json_changes_no_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"old": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"new": object()})
+    assert names(tmp_path) == ["a.json"]
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+
+
+@pytest.mark.parametrize("indent", [True, False])
+def test_json_files_hold_dataclasses_and_numpy_values(tmp_path: Path, indent: bool) -> None:
+    @dataclass
+    class Point:
+        x: int
+
+    write_json(tmp_path / "a.json", {"p": Point(1), "g": np.eye(2, dtype=np.uint8), "f": 0.5}, indent=indent)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == {"p": {"x": 1}, "g": [[1, 0], [0, 1]], "f": 0.5}
+    assert (len(text.splitlines()) > 1) == indent
+    assert text.endswith("\n")
+
+
+def test_a_folder_appears_with_its_manifest_when_its_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "run"
+    with new_folder(path, {"kind": "run"}) as folder:
+        (folder / "data").write_text("content")
+        assert not path.exists()
+    assert names(path) == ["data", MANIFEST]
+    assert names(path.parent) == ["run"]
+    assert read_manifest(path, "run") == {"kind": "run"}
+
+
+@pytest.mark.parametrize("error", [ValueError, OutputError, KeyboardInterrupt])
+def test_a_failing_block_leaves_no_folder(tmp_path: Path, error: type[BaseException]) -> None:
+    def fail_half_way() -> None:
+        with new_folder(tmp_path / "run", {"kind": "run"}) as folder:
+            (folder / "data").write_text("content")
+            raise error("in the block")
+
+    with pytest.raises(error, match="in the block"):
+        fail_half_way()
+    assert names(tmp_path) == []
+
+
+def test_a_manifest_that_is_no_json_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(TypeError), new_folder(tmp_path / "run", {"kind": object()}):
+        pass
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "broken link"])
+def test_what_exists_is_neither_overwritten_nor_entered(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "run"
+    if kind == "file":
+        path.write_text("kept")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    entered = False
+    with pytest.raises(OutputError, match="run exists already: choose another --out"), new_folder(path, {}):
+        entered = True
+    assert not entered
+    assert names(tmp_path) == ["run"]
+    with pytest.raises(OutputError, match="run exists already: pass --resume"):
+        refuse_existing(path, "pass --resume")
+
+
+def test_a_path_that_is_free_is_not_refused(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "free")
+
+
+def test_a_manifest_says_what_made_the_folder() -> None:
+    manifest = make_manifest("run", seed=3, inputs={"data": "abc"})
+    assert (manifest["kind"], manifest["seed"], manifest["inputs"]) == ("run", 3, {"data": "abc"})
+    assert manifest["versions"]["arcpipe"] == __version__
+    assert {"python", "torch", "numpy"} <= manifest["versions"].keys()
+    assert datetime.fromisoformat(manifest["created"]).tzinfo is not None
+    assert {"command", "git_commit", "host"} <= manifest.keys()
+    json.dumps(manifest)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no run folder (its manifest.json is missing or broken)"),
+        ("{", "no run folder (its manifest.json is missing or broken)"),
+        ("[]", "no run folder (its manifest.json is missing or broken)"),
+        ("{}", "no run folder (its manifest.json is missing or broken)"),
+        ('{"kind": "dataset"}', "expected a run folder, found a dataset folder"),
+    ],
+)
+def test_a_folder_without_the_right_manifest_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    if content is not None:
+        (tmp_path / MANIFEST).write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_manifest(tmp_path, "run")
+    assert str(caught.value) == f"{tmp_path}: {message}"
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        read_manifest(tmp_path / "nowhere", "run")
+
+
+def test_a_file_hash_is_its_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    assert file_hash(tmp_path / "a") == hashlib.sha256(b"content").hexdigest()

@@ -1,0 +1,135 @@
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arcpipe.errors import DataError
+from arcpipe.task import (
+    Task,
+    challenges_json,
+    parse_task,
+    read_challenges,
+    read_solutions,
+    read_task_file,
+    solutions_json,
+    with_solutions,
+)
+from strategies import plain_task, solved_tasks
+
+SOLVED = {"input": [[1]], "output": [[2]]}
+GOOD = {"train": [SOLVED], "test": [{"input": [[3]]}]}
+
+
+def write(path: Path, value: Any) -> Path:
+    path.write_bytes(orjson.dumps(value))
+    return path
+
+
+@given(st.lists(solved_tasks(), min_size=1, max_size=3, unique_by=lambda task: task.id))
+def test_tasks_survive_the_way_through_kaggles_two_files(
+    tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]
+) -> None:
+    folder = tmp_path_factory.mktemp("kaggle")
+    hidden = read_challenges(write(folder / "challenges.json", challenges_json(tasks)))
+    assert [task.id for task in hidden] == [task.id for task in tasks]
+    assert all(pair.output is None for task in hidden for pair in task.tests)
+    solutions = read_solutions(write(folder / "solutions.json", solutions_json(tasks)))
+    solved = with_solutions(hidden, solutions, "solutions.json")
+    assert [plain_task(task) for task in solved] == [plain_task(task) for task in tasks]
+
+
+def test_a_task_file_is_named_after_its_task(tmp_path: Path) -> None:
+    task = read_task_file(write(tmp_path / "007bbfb7.json", GOOD))
+    assert task.id == "007bbfb7"
+    assert plain_task(task) == {"train": [([[1]], [[2]])], "test": [([[3]], None)]}
+
+
+def test_a_null_output_of_a_test_is_hidden() -> None:
+    task = parse_task("a", {"train": [SOLVED], "test": [{"input": [[3]], "output": None}, SOLVED]}, "f")
+    assert plain_task(task)["test"] == [([[3]], None), ([[1]], [[2]])]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "expected an object with the fields 'train' and 'test'"),
+        ({"train": [SOLVED]}, "expected an object with the fields 'train' and 'test'"),
+        ({"train": [], "test": [SOLVED]}, "train: expected a non-empty list of pairs"),
+        ({"train": [SOLVED], "test": {}}, "test: expected a non-empty list of pairs"),
+        ({"train": [SOLVED], "test": [[[1]]]}, "test[0]: expected an object with the field 'input'"),
+        ({"train": [SOLVED, {}], "test": [SOLVED]}, "train[1]: expected an object with the field 'input'"),
+        ({"train": [{"input": [[1]]}], "test": [SOLVED]}, "train[0]: a demonstration needs an 'output'"),
+        (
+            {"train": [{"input": [[1]], "output": None}], "test": [SOLVED]},
+            "train[0]: a demonstration needs an 'output'",
+        ),
+        (
+            {"train": [SOLVED], "test": [SOLVED, {"input": [[1, 11]]}]},
+            "test[1].input: row 1, column 2 holds 11",
+        ),
+        (
+            {"train": [{"input": [[1]], "output": [[1], [2, 3]]}], "test": [SOLVED]},
+            "train[0].output: ragged grid",
+        ),
+    ],
+)
+def test_a_bad_task_is_refused_with_file_task_and_field(tmp_path: Path, value: Any, message: str) -> None:
+    path = write(tmp_path / "challenges.json", {"good": GOOD, "bad": value})
+    with pytest.raises(DataError) as caught:
+        read_challenges(path)
+    separator = ": " if message.startswith("expected") else ", "
+    assert str(caught.value).startswith(f"{path}: task bad{separator}{message}")
+
+
+@pytest.mark.parametrize("read", [read_challenges, read_solutions, read_task_file])
+@pytest.mark.parametrize("content", ["{", "", "[1,]", '{"a": NaN}'])
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path, read: Any, content: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"a\.json: not a JSON file"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [read_challenges, read_solutions, read_task_file])
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path, read: Any) -> None:
+    with pytest.raises(DataError, match=r"missing\.json: no such file"):
+        read(tmp_path / "missing.json")
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_challenges, read_solutions])
+@pytest.mark.parametrize("content", [[], {}, None, [GOOD]])
+def test_a_file_of_no_tasks_is_refused(tmp_path: Path, read: Any, content: Any) -> None:
+    with pytest.raises(DataError, match="expected an object of"):
+        read(write(tmp_path / "a.json", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": []}, "task a: expected a non-empty list of grids"),
+        ({"a": {"0": [[1]]}}, "task a: expected a non-empty list of grids"),
+        ({"a": [[[1]], [[10]]]}, r"task a, output\[1\]: row 1, column 1 holds 10"),
+    ],
+)
+def test_bad_solutions_are_refused_with_file_and_task(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_solutions(write(tmp_path / "solutions.json", content))
+
+
+@pytest.mark.parametrize(
+    ("solutions", "message"),
+    [
+        ({"b": [[[1]]]}, "s.json: task a has no solution"),
+        ({"a": [[[1]], [[2]]]}, "s.json: task a: 2 outputs for 1 test inputs"),
+    ],
+)
+def test_solutions_must_fit_their_tasks(tmp_path: Path, solutions: Any, message: str) -> None:
+    outputs = read_solutions(write(tmp_path / "s.json", solutions))
+    with pytest.raises(DataError) as caught:
+        with_solutions([parse_task("a", GOOD, "c.json")], outputs, "s.json")
+    assert str(caught.value) == message

@@ -1,0 +1,90 @@
+"""Who may import whom; CONTRIBUTING.md has the rules in words."""
+
+import re
+import sys
+import tomllib
+
+import pytest
+
+from sourcetree import COMMAND_LINE, CORE, ROOT, STAGES, broken_rule, imported_names, modules
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_keeps_the_import_rules(module: str) -> None:
+    names = imported_names(modules()[module].read_text(encoding="utf-8"))
+    broken = {name: rule for name in names if (rule := broken_rule(module, name))}
+    assert not broken
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("arcpipe.grid", "arcpipe.task.Task"),
+        ("arcpipe.grid", "arcpipe.grid.Grid"),
+        ("arcpipe.errors", "arcpipe.runs"),
+        ("arcpipe.checkpoint", "arcpipe.train.loop.train"),
+        ("arcpipe.checkpoint", "arcpipe.cli.main"),
+        ("arcpipe", "arcpipe.errors.ArcpipeError"),
+        ("arcpipe.train.loop", "arcpipe.infer.solve.solve"),
+        ("arcpipe.train.loop", "arcpipe.infer"),
+        ("arcpipe.train.loop", "arcpipe.cli.main"),
+        ("arcpipe.train", "arcpipe.augment.arc"),
+        ("arcpipe.cli", "train"),
+        ("arcpipe.cli", "train.loop.train"),
+        ("arcpipe.train.loop", "."),
+        ("arcpipe.checkpoint", "accelerate.Accelerator"),
+        ("arcpipe.kaggle_kernels.bundle", "kaggle.api"),
+        ("arcpipe.cli", "kaggle"),
+    ],
+)
+def test_a_forbidden_import_is_noticed(importer: str, imported: str) -> None:
+    assert broken_rule(importer, imported)
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported"),
+    [
+        ("arcpipe.runs", "arcpipe.__version__"),
+        ("arcpipe.task", "arcpipe.grid.Grid"),
+        ("arcpipe.cli", "arcpipe.train.loop.train"),
+        ("arcpipe.train.commands", "arcpipe.infer.evaluate.evaluate"),
+        ("arcpipe.train.loop", "arcpipe.train.step.Step"),
+        ("arcpipe.train.loop", "arcpipe.trm.TRM"),
+        ("arcpipe.infer.solve", "accelerate.Accelerator"),
+        ("arcpipe.kaggle_kernels.client", "kaggle.api"),
+        ("arcpipe.grid", "numpy"),
+    ],
+)
+def test_an_allowed_import_is_allowed(importer: str, imported: str) -> None:
+    assert broken_rule(importer, imported) is None
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = "import a.b as c\ndef f():\n    from d.e import g, h\n    from . import i\n"
+    assert list(imported_names(source)) == ["a.b", "d.e.g", "d.e.h", "."]
+
+
+def test_every_core_module_has_its_place_in_the_order() -> None:
+    core = {name.partition(".")[2] for name in modules() if name.count(".") == 1}
+    assert core <= {*CORE, *COMMAND_LINE, *STAGES}
+
+
+def test_no_test_imports_a_stage_by_its_bare_name() -> None:
+    bare = [
+        f"{path.name}: {name}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in imported_names(path.read_text(encoding="utf-8"))
+        if name.partition(".")[0] in STAGES
+    ]
+    assert not bare
+
+
+def test_every_imported_package_is_a_declared_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=~!\[; ]", line)[0] for line in project["dependencies"]}
+    imported = {
+        name.partition(".")[0]
+        for path in modules().values()
+        for name in imported_names(path.read_text(encoding="utf-8"))
+    }
+    assert imported - sys.stdlib_module_names - {"arcpipe", ""} <= declared

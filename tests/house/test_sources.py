@@ -1,0 +1,43 @@
+"""What holds for every source file."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sourcetree import ROOT, STAGES, modules
+
+# A folder of someone's machine; what follows it is not looked at.
+MACHINE_PATH = re.compile(r"(?<![\w.])(?:/(?:home|root|Users|tmp|opt|mnt|work)/|[A-Z]:\\\\?Users)")
+TEXT = {".py", ".toml", ".md", ".txt", ".cfg", ".ipynb", ".json", ".sh"}
+
+
+def text_files() -> Iterator[Path]:
+    """The files written by hand: code, tests and the papers at the top."""
+    yield from (path for path in ROOT.iterdir() if path.is_file())
+    for folder in ("arcpipe", *STAGES, "tests"):
+        yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT)
+
+
+def test_no_line_names_a_path_of_someones_machine() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+        for path in text_files()
+        for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert not found
+
+
+def test_a_path_of_someones_machine_would_be_noticed() -> None:
+    for folder in ("home", "Users", "tmp", "root"):
+        assert MACHINE_PATH.search(f'open("/{folder}/someone/file")')
+    assert not MACHINE_PATH.search('open("/kaggle/working/submission.json")')
+
+
+def test_sources_are_ascii() -> None:
+    assert [path for path in text_files() if path.suffix == ".py" and not path.read_bytes().isascii()] == []
+
+
+def test_the_project_stays_small() -> None:
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in modules().values())
+    assert lines < 6000, "without tests; find what can go, or what is said twice"

