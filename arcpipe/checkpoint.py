@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -149,27 +149,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         facts = orjson.loads((folder / "model.json").read_bytes())
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
+        canvas, vocabulary = int(facts["canvas"]), int(facts["vocabulary"])
         weights = load_file(folder / "model.safetensors")
         rows = load_file(folder / "puzzles.safetensors")["rows"]
         table = pq.read_table(folder / "puzzles.parquet").to_pylist()
         puzzles = [
             (row["task"], Augmentation(row["dihedral"], tuple(map(int, row["colors"])))) for row in table
         ]
-    except (OSError, ValueError, KeyError, ValidationError, SafetensorError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: damaged checkpoint ({_one_line(error)})") from None
     if rows.shape != (len(puzzles), config.puzzle_size):
         raise CheckpointError(
             f"{folder}: puzzles.safetensors has rows of shape {tuple(rows.shape)}, "
             f"expected {(len(puzzles), config.puzzle_size)}"
         )
-    bad = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    everything = weights | {"the puzzle table": rows}
+    bad = [name for name, value in everything.items() if not torch.isfinite(value).all()]
     if bad:
         raise CheckpointError(f"{folder}: {bad[0]} holds values that are not finite")
     return Checkpoint(
         path=folder,
         config=config,
-        canvas=facts["canvas"],
-        vocabulary=facts["vocabulary"],
+        canvas=canvas,
+        vocabulary=vocabulary,
         raw={name[4:]: value for name, value in weights.items() if name.startswith("raw.")},
         ema={name[4:]: value for name, value in weights.items() if name.startswith("ema.")},
         rows=rows,

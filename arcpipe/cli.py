@@ -13,7 +13,9 @@ from arcpipe.submissions import commands as submissions_commands
 from arcpipe.train import commands as train_commands
 
 # typer brings its own copy of click in its newer versions: this is that copy's, whichever it is.
-_ClickException = typer.BadParameter.__mro__[2]
+_ClickException: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     name="arcpipe",
@@ -56,7 +58,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except _ClickException as error:
-        _fail(error.format_message())
+        _fail(error.format_message())  # type: ignore[attr-defined]
     except ArcpipeError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):

@@ -67,7 +67,10 @@ def encode(grid: Grid, canvas: int, offset: tuple[int, int] = (0, 0)) -> NDArray
     side = max(grid.shape)
     cells = np.zeros((1, side, side), np.uint8)
     cells[0, : grid.shape[0], : grid.shape[1]] = grid
-    return encode_grids(cells, np.array([grid.shape]), canvas, offsets=np.array([offset]))[0]
+    tokens: NDArray[np.uint8] = encode_grids(
+        cells, np.array([grid.shape]), canvas, offsets=np.array([offset])
+    )[0]
+    return tokens
 
 
 def crop_shapes(tokens: NDArray[np.integer]) -> NDArray[np.intp]:

@@ -1,5 +1,6 @@
 """`arcpipe quickstart`: the whole pipe on a few real ARC tasks; part of the command line, like cli.py."""
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 RECIPE = "quickstart"
 SECONDS_FILE = "seconds.json"
+SUBMISSION = "submission.json"
 
 
 def quickstart(
@@ -42,7 +44,7 @@ def quickstart(
     from arcpipe.runs import refuse_existing
 
     start_logging()
-    if out is not None:
+    if out is not None and not _is_unfinished(out):
         refuse_existing(out)
     run = _open(out or Path("runs") / f"quickstart-seed{seed}", seed, minutes, overrides or [])
     seconds = {stage.name: _run(stage, run.folder) for stage in _stages(run)}
@@ -51,10 +53,11 @@ def quickstart(
 
 @dataclass(frozen=True)
 class _Quickstart:
-    """The folder, its recipe by table, the recipe's settings as typed tables, the time limit."""
+    """The folder, the recipe's settings as typed tables and what overrode them, the time limit."""
 
     folder: Path
     settings: dict[str, Any]
+    overrides: list[str]
     minutes: float | None
 
     @property
@@ -71,7 +74,13 @@ class _Quickstart:
 
     @property
     def submission(self) -> Path:
-        return self.folder / "submission.json"
+        return self.folder / SUBMISSION
+
+    @property
+    def train_overrides(self) -> str:
+        """The flags that override the same settings of `arcpipe train`."""
+        read = [text for text in self.overrides if text.strip().startswith(("model.", "train."))]
+        return "".join(f" --set {shlex.quote(text)}" for text in read)
 
     @property
     def frozen(self) -> dict[str, Any]:
@@ -91,19 +100,29 @@ class _Stage:
     work: Callable[[], object]
 
 
+def _is_unfinished(folder: Path) -> bool:
+    """Whether an interrupted quickstart can go on there."""
+    from arcpipe.runs import MANIFEST
+
+    return (folder / MANIFEST).exists() and not (folder / SUBMISSION).exists()
+
+
 def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> _Quickstart:
     """The folder to work in: a new one, or an earlier one of the same settings."""
+    from arcpipe.recipe import load_recipe
+
+    # Before torch is imported, so that a misspelled --set is refused at once.
+    recipe = load_recipe(RECIPE, [f"data.seed={seed}", f"train.seed={seed}", *overrides])
+
     from arcpipe.augment.build import DataSettings
     from arcpipe.errors import OutputError
     from arcpipe.infer.solve import InferSettings
-    from arcpipe.recipe import load_recipe
     from arcpipe.runs import MANIFEST, make_manifest, read_manifest, write_json
     from arcpipe.train.settings import TrainSettings
     from arcpipe.trm import TRMConfig
 
-    recipe = load_recipe(RECIPE, [f"data.seed={seed}", f"train.seed={seed}", *overrides])
     types = {"data": DataSettings, "model": TRMConfig, "train": TrainSettings, "infer": InferSettings}
-    run = _Quickstart(folder, recipe.resolve(types), minutes)
+    run = _Quickstart(folder, recipe.resolve(types), overrides, minutes)
     if folder.exists():
         found = read_manifest(folder, "quickstart")
         if (found["recipe"], found["minutes"]) != (run.frozen, minutes):
@@ -116,25 +135,27 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
 def _stages(run: _Quickstart) -> list[_Stage]:
     data, infer = run.settings["data"], run.settings["infer"]
     limit = "" if run.minutes is None else f" --max-minutes {run.minutes:g}"
-    sources = " ".join(f"--source {source}" for source in data.sources)
+    sources = " ".join(f"--source {shlex.quote(source)}" for source in data.sources)
+    test_set = f" --test-set {shlex.quote(data.test_set)}" if data.test_set else ""
     return [
         _Stage(
             "augment",
-            f"augment arc {sources} --max-side {data.max_side} --canvas {data.canvas} "
+            f"augment arc {sources}{test_set} --max-side {data.max_side} --canvas {data.canvas} "
             f"--num-aug {data.num_aug} --seed {data.seed} --out {run.data}",
             run.data,
             lambda: _augment(run),
         ),
         _Stage(
             "train",
-            f"train {RECIPE} --data {run.data} --out {run.run} --seed {run.settings['train'].seed}{limit}",
+            f"train {RECIPE} --data {run.data} --out {run.run} --seed {run.settings['train'].seed}"
+            f"{limit}{run.train_overrides}",
             run.folder / "trained.json",
             lambda: _train(run),
         ),
         _Stage(
             "infer",
             f"infer --checkpoint {run.run} --data {run.data} --out {run.predictions} "
-            f"--max-steps {infer.max_steps}",
+            f"--max-steps {infer.max_steps} --batch-size {infer.batch_size}",
             run.predictions,
             lambda: _infer(run),
         ),

@@ -125,7 +125,7 @@ def _grids(task: Task) -> list[Grid]:
 
 
 def _smallest_canvas(tasks: Sequence[Task]) -> int:
-    return max(max(grid.shape) for task in tasks for grid in _grids(task))
+    return max(int(side) for task in tasks for grid in _grids(task) for side in grid.shape)
 
 
 def _check_fit(tasks: Sequence[Task], canvas: int) -> None:

@@ -36,18 +36,20 @@ def train(
     """
     from dataclasses import asdict
 
+    from arcpipe.recipe import load_recipe
+
+    seeded = [] if seed is None else [f"train.seed={seed}"]
+    # Before torch is imported, so that a misspelled recipe is refused at once.
+    chosen = load_recipe(recipe, [*(overrides or []), *seeded])
+
     from arcpipe.log import is_first_rank
     from arcpipe.puzzleset import read_puzzle_set
-    from arcpipe.recipe import load_recipe
     from arcpipe.train.loop import TrainJob
     from arcpipe.train.loop import train as run_training
     from arcpipe.train.settings import TrainSettings
     from arcpipe.trm import TRMConfig
 
-    seeded = [] if seed is None else [f"train.seed={seed}"]
-    tables = load_recipe(recipe, [*(overrides or []), *seeded]).resolve(
-        {"model": TRMConfig, "train": TrainSettings}
-    )
+    tables = chosen.resolve({"model": TRMConfig, "train": TrainSettings})
     job = TrainJob(
         puzzles=read_puzzle_set(data),
         data_dir=data,

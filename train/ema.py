@@ -19,7 +19,8 @@ class EMA:
     @torch.no_grad()
     def update(self) -> None:
         """Move the averages toward the module's weights."""
-        torch._foreach_lerp_(self.averages, self._weights, 1 - self.decay)
+        weights = [weight.float() for weight in self._weights]
+        torch._foreach_lerp_(self.averages, weights, 1 - self.decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by parameter name."""

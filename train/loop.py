@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from arcpipe.batches import TrainingStream
 from arcpipe.checkpoint import CHECKPOINTS, find_checkpoint, puzzle_keys
 from arcpipe.codec import VOCABULARY
 from arcpipe.devices import compute_dtype
-from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
+from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.log import MetricsFile, logger, progress, start_logging
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_bytes, write_json
@@ -81,10 +81,10 @@ def train(job: TrainJob) -> TrainResult:
         placement=job.settings.placement,
     )  # fmt: skip
     last_step = job.stop_at or job.settings.steps
-    reporter = _Reporter(job, state.step, last_step, accelerator)
-    saved = state.step if state.step else None
+    saved = state.step if _has_checkpoint(job) else None
     began = time.monotonic()
-    with _stop_on_signals() as signals:
+    reporter = _Reporter(job, state.step, last_step, accelerator)
+    with closing(reporter), _stop_on_signals() as signals:
         while state.step < last_step:
             elapsed, stopping = _agree(time.monotonic() - began, bool(signals), accelerator)
             if stopping or (job.max_minutes is not None and elapsed >= 60 * job.max_minutes):
@@ -96,7 +96,6 @@ def train(job: TrainJob) -> TrainResult:
             if state.step % job.settings.checkpoint_every == 0:
                 _checkpoint(job, state, accelerator)
                 saved = state.step
-    reporter.close()
     if saved != state.step:
         _checkpoint(job, state, accelerator)
     if signals:
@@ -114,7 +113,14 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
             f"Accelerate's configuration asks for mixed precision {asked}, the recipe for "
             f"train.precision={settings.precision}: make them agree (accelerate launch --mixed_precision no)"
         )
-    accelerator = Accelerator(mixed_precision="no")
+    # Without being told that there is no GPU, Accelerate leaves processes on CPUs alone with themselves.
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
+        raise ArcpipeError(
+            f"{started} processes were started that Accelerate does not join on {accelerator.device}: "
+            "set ACCELERATE_USE_CPU=true, or start one"
+        )
     if settings.batch_size % accelerator.num_processes:
         raise ArcpipeError(
             f"train.batch_size {settings.batch_size} does not divide by {accelerator.num_processes} processes"
@@ -127,8 +133,10 @@ def _open_run(job: TrainJob, accelerator: Accelerator) -> None:
     fingerprint = read_manifest(job.data_dir, "dataset")["fingerprint"]
     if job.resume:
         _check_same_run(job, fingerprint)
-    elif accelerator.is_main_process:
-        refuse_existing(job.out, "go on with --resume, or choose another --out")
+        return
+    refuse_existing(job.out, "go on with --resume, or choose another --out")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
         manifest = make_manifest(
             "run", recipe=job.recipe, seed=job.settings.seed,
             dataset={"path": str(job.data_dir), "fingerprint": fingerprint},
@@ -173,12 +181,8 @@ def _start(job: TrainJob, accelerator: Accelerator) -> TrainState:
         carry=model.empty_carry(settings.batch_size // accelerator.num_processes, dtype),
         step=0,
     )
-    if job.resume:
-        try:
-            state = load_state(state, find_checkpoint(job.out), accelerator)
-        except CheckpointError:
-            if (job.out / CHECKPOINTS).exists():
-                raise
+    if _has_checkpoint(job):
+        state = load_state(state, find_checkpoint(job.out), accelerator)
     weights = sum(weight.numel() for weight in model.parameters())
     logger.info(
         "%s weights, %d puzzles x %d, %d tokens; %s on %s (%s), %d process(es), step %d",
@@ -188,12 +192,15 @@ def _start(job: TrainJob, accelerator: Accelerator) -> TrainState:
     return state
 
 
+def _has_checkpoint(job: TrainJob) -> bool:
+    """Whether there is something to go on from: a run can end before its first checkpoint."""
+    return any((job.out / CHECKPOINTS).glob("step-*"))
+
+
 def _optimizer(model: TRM, settings: TrainSettings) -> torch.optim.Optimizer:
-    kinds = {"adam_atan2": AdamATan2, "adamw": torch.optim.AdamW}
-    return kinds[settings.optimizer](
-        model.parameters(), lr=settings.lr, betas=(settings.beta1, settings.beta2),
-        weight_decay=settings.weight_decay,
-    )  # fmt: skip
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else AdamATan2
+    betas = (settings.beta1, settings.beta2)
+    return kind(model.parameters(), lr=settings.lr, betas=betas, weight_decay=settings.weight_decay)
 
 
 def _agree(elapsed: float, stopping: bool, accelerator: Accelerator) -> tuple[float, bool]:

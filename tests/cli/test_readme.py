@@ -1,0 +1,106 @@
+"""The commands of README.md: its walk through the stages runs, and every other one is spelled right."""
+
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from arcpipe.cli import app
+from arcpipe.recipe import load_recipe
+from arcpipe.train.settings import TrainSettings
+from arcpipe.trm import TRMConfig
+from commands import succeed
+from sourcetree import ROOT
+
+SHELLS = ("sh", "bash", "console")
+WALK = ["augment", "train", "infer", "vote", "check", "score"]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?(?:\S.* -m )?arcpipe (.*)$")
+
+
+def commands_of(block: str) -> list[list[str]]:
+    """The words of each `arcpipe` command in a block, also behind a prompt or a launcher."""
+    lines = block.replace("\\\n", " ").splitlines()
+    found = [match[1] for line in lines if (match := COMMAND.match(line.strip()))]
+    return [shlex.split(command, comments=True) for command in found]
+
+
+def blocks(*languages: str) -> list[list[list[str]]]:
+    """The commands of each fenced block of README.md, of all blocks or of those in some languages."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [
+        commands_of(body) for language, body in FENCED.findall(text) if not languages or language in languages
+    ]
+
+
+def all_commands() -> list[list[str]]:
+    return [command for block in blocks() for command in block]
+
+
+def values_of(command: list[str], *options: str) -> list[str]:
+    return [value for name, value in pairwise(command) if name in options]
+
+
+def parse(command: list[str]) -> dict[str, Any]:
+    """The parameters of a command, which is read but not run; a wrong one raises."""
+    entry: Any = typer.main.get_command(app)
+    words = list(command)
+    while hasattr(entry, "commands") and words and not words[0].startswith("-"):
+        entry = entry.commands[words.pop(0)]
+    parameters: dict[str, Any] = entry.make_context("arcpipe", words).params
+    return parameters
+
+
+def test_commands_are_found_in_every_dress() -> None:
+    block = (
+        "pip install arcpipe\n"
+        "$ arcpipe show 0d3d703e  # one task\n"
+        "arcpipe augment arc \\\n    --source 'a b' \\\n    --out runs/x\n"
+        "accelerate launch --num_processes 2 -m arcpipe train mine.toml\n"
+        "python3 -m arcpipe --version\n"
+    )
+    assert commands_of(block) == [
+        ["show", "0d3d703e"],
+        ["augment", "arc", "--source", "a b", "--out", "runs/x"],
+        ["train", "mine.toml"],
+        ["--version"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "command", ["trian quickstart", "train quickstart --data d --out o --stepz 3", "train quickstart --out o"]
+)
+def test_a_wrong_command_would_be_noticed(command: str) -> None:
+    with pytest.raises(Exception, match=r"trian|--stepz|data"):
+        parse(command.split())
+
+
+def test_every_command_is_spelled_right() -> None:
+    commands = all_commands()
+    assert {command[0] for command in commands} >= {*WALK, "show"}
+    for command in commands:
+        parameters = parse(command)
+        if command[0] == "train":
+            recipe = load_recipe(parameters["recipe"], parameters["overrides"] or [])
+            recipe.resolve({"model": TRMConfig, "train": TrainSettings})
+
+
+def test_every_make_target_exists() -> None:
+    text = "\n".join(body for _, body in FENCED.findall((ROOT / "README.md").read_text(encoding="utf-8")))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^(?:\$ )?make (\w+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_walk_through_the_stages_runs(tmp_path: Path, tiny_train: list[str]) -> None:
+    walks = [block for block in blocks(*SHELLS) if [command[0] for command in block] == WALK]
+    assert len(walks) == 1
+    shows = [command for command in all_commands() if command[0] == "show"]
+    for command in [*walks[0], *shows]:
+        assert succeed(*command, *(tiny_train if command[0] == "train" else ()), cwd=tmp_path)
+        for made in values_of(command, "--out", "--per-task"):
+            assert (tmp_path / made).exists()

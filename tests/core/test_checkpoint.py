@@ -1,0 +1,283 @@
+"""The checkpoint folder: it comes back bit for bit, rows go by puzzle, damage is said in one line."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from arcpipe.checkpoint import (
+    CHECKPOINTS,
+    PuzzleKey,
+    find_checkpoint,
+    load_checkpoint,
+    load_trainer_state,
+    puzzle_keys,
+    save_checkpoint,
+)
+from arcpipe.errors import ArcpipeError, CheckpointError, OutputError
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.runs import make_manifest
+from arcpipe.trm import TRM, TRMConfig
+from puzzles import build, made_up_tasks, write_source
+
+CONFIG = TRMConfig(
+    hidden_size=16, num_heads=2, num_layers=1, outer_cycles=1, inner_cycles=1, max_steps=2, puzzle_size=6,
+    puzzle_tokens=1,
+)  # fmt: skip
+VOCABULARY = 12
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What went into a checkpoint folder."""
+
+    path: Path
+    model: TRM
+    ema: dict[str, Tensor]
+    rows: Tensor
+    puzzles: list[PuzzleKey]
+    trainer: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
+    """Three tasks with four puzzles each."""
+    folder = tmp_path_factory.mktemp("puzzles")
+    return read_puzzle_set(build(folder / "data", write_source(folder, "few", made_up_tasks(3))))
+
+
+def save(path: Path, puzzles: PuzzleSet, step: int = 7) -> Saved:
+    torch.manual_seed(0)
+    model = TRM(CONFIG, puzzles.num_tokens, VOCABULARY)
+    ema = {name: weight.detach() + 1 for name, weight in model.named_parameters()}
+    rows = torch.randn(puzzles.num_puzzles, CONFIG.puzzle_size)
+    state = torch.zeros(2, 3)
+    trainer = {
+        "steps": torch.tensor([1, 2]),
+        "answer": state,
+        "latent": state,
+        "halted": torch.tensor([True]),
+    }
+    keys = puzzle_keys(puzzles)
+    save_checkpoint(
+        path, model=model, ema=ema, rows=rows, puzzles=keys, canvas=puzzles.canvas, trainer=trainer,
+        manifest=make_manifest("checkpoint", step=step, recipe={}),
+    )  # fmt: skip
+    return Saved(path, model, ema, rows, keys, trainer)
+
+
+@pytest.fixture(scope="module")
+def saved(puzzles: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    return save(tmp_path_factory.mktemp("saved") / "checkpoint", puzzles)
+
+
+@pytest.fixture
+def copy(saved: Saved, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(saved.path, tmp_path / "checkpoint")
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        value.dtype == other[name].dtype and torch.equal(value, other[name]) for name, value in one.items()
+    )
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(saved: Saved, puzzles: PuzzleSet) -> None:
+    loaded = load_checkpoint(saved.path)
+    assert (loaded.config, loaded.canvas, loaded.vocabulary) == (CONFIG, puzzles.canvas, VOCABULARY)
+    assert loaded.manifest["step"] == 7
+    assert loaded.puzzles == saved.puzzles
+    assert torch.equal(loaded.rows, saved.rows)
+    assert equal(loaded.raw, saved.model.state_dict())
+    # What has no average, the constant initial states, stands among the averages as it is.
+    assert equal(loaded.ema, saved.model.state_dict() | saved.ema)
+    assert equal(load_trainer_state(saved.path), saved.trainer)
+
+
+def test_the_model_of_a_checkpoint_has_the_averaged_weights(saved: Saved) -> None:
+    model = load_checkpoint(saved.path).model()
+    assert not model.training
+    assert equal(dict(model.named_parameters()), saved.ema)
+    assert torch.equal(model.init_answer, saved.model.init_answer)
+
+
+def test_a_checkpoint_is_not_written_over(saved: Saved, puzzles: PuzzleSet) -> None:
+    before = (saved.path / "model.safetensors").read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        save(saved.path, puzzles)
+    assert (saved.path / "model.safetensors").read_bytes() == before
+
+
+def selected(puzzles: PuzzleSet, order: list[int]) -> PuzzleSet:
+    """The dataset with some of its puzzles only, in another order."""
+    return replace(
+        puzzles,
+        puzzle_tasks=puzzles.puzzle_tasks[order],
+        dihedrals=puzzles.dihedrals[order],
+        colors=puzzles.colors[order],
+    )
+
+
+def test_rows_go_by_task_and_augmentation_not_by_position(saved: Saved, puzzles: PuzzleSet) -> None:
+    order = np.random.default_rng(0).permutation(puzzles.num_puzzles)[:7].tolist()
+    rows = load_checkpoint(saved.path).rows_of(selected(puzzles, order))
+    assert torch.equal(rows, saved.rows[order])
+    # Tasks are known by their names; their numbers are the dataset's own.
+    turned = replace(
+        puzzles,
+        task_ids=puzzles.task_ids[::-1],
+        puzzle_tasks=len(puzzles.task_ids) - 1 - puzzles.puzzle_tasks,
+    )
+    assert torch.equal(load_checkpoint(saved.path).rows_of(turned), saved.rows)
+
+
+def test_a_dataset_with_an_unknown_task_is_refused(saved: Saved, puzzles: PuzzleSet) -> None:
+    stranger = replace(puzzles, task_ids=[*puzzles.task_ids[:-1], "stranger"])
+    with pytest.raises(CheckpointError, match=r"knows no embedding for 1 tasks .* such as stranger"):
+        load_checkpoint(saved.path).rows_of(stranger)
+
+
+def test_a_dataset_with_an_unknown_augmentation_is_refused(saved: Saved, puzzles: PuzzleSet) -> None:
+    colors = puzzles.colors.copy()
+    colors[-1, [8, 9]] = colors[-1, [9, 8]]
+    name = puzzles.task_ids[-1]
+    with pytest.raises(CheckpointError, match=f"such as {name}; train on this dataset"):
+        load_checkpoint(saved.path).rows_of(replace(puzzles, colors=colors))
+
+
+def test_a_dataset_on_another_canvas_is_refused(saved: Saved, puzzles: PuzzleSet) -> None:
+    wider = replace(puzzles, canvas=puzzles.canvas + 1)
+    with pytest.raises(
+        CheckpointError, match=f"canvas {puzzles.canvas}, the dataset has canvas {wider.canvas}"
+    ):
+        load_checkpoint(saved.path).rows_of(wider)
+
+
+def test_a_run_stands_for_its_newest_checkpoint(puzzles: PuzzleSet, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / CHECKPOINTS
+    for step in (9, 100, 20):
+        save(folder / f"step-{step:08d}", puzzles, step)
+    # A folder without a manifest is not finished, one with a point in front is being written.
+    (folder / "step-00000200").mkdir()
+    shutil.copytree(folder / "step-00000100", folder / ".step-00000300.1.tmp")
+    assert find_checkpoint(tmp_path / "run") == folder / "step-00000100"
+    assert load_checkpoint(tmp_path / "run").manifest["step"] == 100
+    assert load_checkpoint(folder / "step-00000009").manifest["step"] == 9
+
+
+@pytest.mark.parametrize("kind", ["nothing", "empty", "file", "run"])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "here"
+    if kind == "file":
+        path.write_text("weights")
+    elif kind != "nothing":
+        (path / (CHECKPOINTS if kind == "run" else ".")).mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="neither a checkpoint folder nor a run folder"):
+        load_checkpoint(path)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def make_text(path: Path) -> None:
+    path.write_text("these are\nno weights\n")
+
+
+PARTS = ("model.safetensors", "puzzles.safetensors", "puzzles.parquet", "model.json", "manifest.json")
+
+
+@pytest.mark.parametrize("damage", [remove, cut, empty, make_text])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_damaged_part_is_said_in_one_line(copy: Path, part: str, damage: Callable[[Path], None]) -> None:
+    damage(copy / part)
+    with pytest.raises(ArcpipeError) as caught:
+        load_checkpoint(copy)
+    assert str(copy) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [remove, cut, empty, make_text])
+def test_without_its_trainer_state_a_checkpoint_loads_but_cannot_be_resumed(
+    copy: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(copy / "trainer.safetensors")
+    load_checkpoint(copy)
+    with pytest.raises(CheckpointError, match="cannot be resumed from") as caught:
+        load_trainer_state(copy)
+    assert "\n" not in str(caught.value)
+
+
+def change(path: Path, changes: dict[str, Tensor | None]) -> None:
+    """Replace tensors of a safetensors file, or remove them."""
+    tensors = load_file(path) | changes
+    save_file({name: value for name, value in tensors.items() if value is not None}, path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["raw.output_head.weight", "ema.output_head.weight"])
+def test_weights_that_are_not_finite_are_refused(copy: Path, name: str, value: float) -> None:
+    weight = torch.zeros(VOCABULARY, 16)
+    weight[3, 3] = value
+    change(copy / "model.safetensors", {name: weight})
+    with pytest.raises(CheckpointError, match=f"{name} holds values that are not finite"):
+        load_checkpoint(copy)
+
+
+def test_rows_that_are_not_finite_are_refused(copy: Path, saved: Saved) -> None:
+    rows = saved.rows.clone()
+    rows[2, 1] = float("nan")
+    change(copy / "puzzles.safetensors", {"rows": rows})
+    with pytest.raises(CheckpointError, match="the puzzle table holds values that are not finite"):
+        load_checkpoint(copy)
+
+
+def test_rows_of_another_shape_are_refused(copy: Path, saved: Saved) -> None:
+    change(copy / "puzzles.safetensors", {"rows": saved.rows[1:].clone()})
+    with pytest.raises(CheckpointError, match=r"rows of shape \(11, 6\), expected \(12, 6\)"):
+        load_checkpoint(copy)
+
+
+@pytest.mark.parametrize("weight", [None, torch.zeros(2, 3)])
+def test_weights_that_are_not_this_models_are_refused(copy: Path, weight: Tensor | None) -> None:
+    change(copy / "model.safetensors", {"ema.output_head.weight": weight})
+    with pytest.raises(CheckpointError, match=r"do not fit model\.json") as caught:
+        load_checkpoint(copy).model()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["config", "canvas", "vocabulary"])
+@pytest.mark.parametrize("value", [None, [], "many", {"unknown": 1}])
+def test_a_wrong_model_json_is_said_in_one_line(copy: Path, key: str, value: Any) -> None:
+    facts = orjson.loads((copy / "model.json").read_bytes())
+    wrong = [facts | {key: value}, {name: fact for name, fact in facts.items() if name != key}, []]
+    for content in wrong:
+        (copy / "model.json").write_bytes(orjson.dumps(content))
+        with pytest.raises(CheckpointError, match="damaged checkpoint") as caught:
+            load_checkpoint(copy)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_table_of_puzzles_is_said_in_one_line(copy: Path) -> None:
+    pq.write_table(pa.table({"task": ["a"], "dihedral": [0]}), copy / "puzzles.parquet")
+    with pytest.raises(CheckpointError, match="damaged checkpoint"):
+        load_checkpoint(copy)

@@ -1,0 +1,200 @@
+"""The network itself: how it starts, where its gradient flows, what it computes in bfloat16."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from arcpipe.errors import RecipeError
+from arcpipe.layers import truncated_normal
+from arcpipe.recipe import Recipe
+from arcpipe.train.losses import step_loss
+from arcpipe.trm import TRM, TRMConfig
+
+TINY = TRMConfig(
+    hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=2, max_steps=4, puzzle_size=48, puzzle_tokens=0
+)
+NUM_TOKENS, VOCABULARY, BATCH = 9, 12, 5
+
+
+def tiny(config: TRMConfig = TINY, seed: int = 0) -> TRM:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TRM(config, NUM_TOKENS, VOCABULARY)
+
+
+def example(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs (B, L), labels (B, L) and puzzle rows (B, puzzle_size)."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs, labels = torch.randint(VOCABULARY, (2, BATCH, NUM_TOKENS), generator=generator)
+    return inputs, labels, torch.randn(BATCH, TINY.puzzle_size, generator=generator)
+
+
+def start(model: TRM, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """The initial answer and latent (B, S, D)."""
+    inputs, labels, _ = example()
+    carry = model.admit(model.empty_carry(BATCH, dtype), inputs, labels, torch.zeros(BATCH).long())
+    return carry.answer, carry.latent
+
+
+def gradients(model: TRM, answer: Tensor, latent: Tensor) -> dict[str, Tensor]:
+    inputs, labels, rows = example()
+    _, _, logits, halt_logit = model(inputs, rows, answer, latent)
+    model.zero_grad()
+    step_loss(logits, halt_logit, labels).total.backward()
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    return float(torch.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0))
+
+
+@pytest.mark.parametrize("std", [1.0, 0.02])
+def test_truncated_normal_has_the_deviation_it_is_asked_for(std: float) -> None:
+    torch.manual_seed(0)
+    values = truncated_normal(400, 500, std=std)
+    assert values.dtype == torch.float32
+    assert float(values.std()) == pytest.approx(std, rel=0.01)
+    assert abs(float(values.mean())) < 0.01 * std
+    # Cut at two deviations of the parent, whose deviation is the larger.
+    bound = 2 * std / 0.8796256610342398
+    assert 0.99 * bound < float(values.abs().max()) <= bound * (1 + 1e-6)
+
+
+def test_the_model_starts_as_the_reference_starts() -> None:
+    model = tiny(replace(TINY, hidden_size=256, positions="learned"))
+    assert not model.halt_head.weight.any()
+    assert model.halt_head.bias.tolist() == [-5.0, -5.0]
+    for name, weight in model.named_parameters():
+        if not name.startswith("halt_head"):
+            size = 256 if name.startswith("embed") else weight.shape[1]
+            assert float(weight.detach().std()) == pytest.approx(size**-0.5, rel=0.05), name
+    # The initial states are constants of unit deviation, not weights.
+    names = dict(model.named_parameters())
+    for name, state in (("init_answer", model.init_answer), ("init_latent", model.init_latent)):
+        assert name not in names
+        assert float(state.std()) == pytest.approx(1, rel=0.2)
+    assert not torch.equal(model.init_answer, model.init_latent)
+
+
+def test_a_fresh_model_says_it_is_wrong_of_every_sample() -> None:
+    inputs, _, rows = example()
+    model = tiny()
+    *_, halt_logit = model(inputs, rows, *start(model))
+    assert halt_logit.tolist() == [-5.0] * BATCH
+
+
+def test_the_seed_decides_the_weights() -> None:
+    one, same, other = (tiny(seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["embed_tokens"], other["embed_tokens"])
+
+
+def test_gradient_flows_through_the_last_outer_cycle_only() -> None:
+    """Two cycles give the gradient of one cycle that starts where the first of them ends."""
+    two = tiny()
+    one = TRM(replace(TINY, outer_cycles=1), NUM_TOKENS, VOCABULARY)
+    one.load_state_dict(two.state_dict())
+    inputs, _, rows = example()
+    answer, latent = start(two)
+    with torch.no_grad():
+        later_answer, later_latent, _, _ = one(inputs, rows, answer, latent)
+    of_two, of_one = gradients(two, answer, latent), gradients(one, later_answer, later_latent)
+    assert of_two.keys() == dict(two.named_parameters()).keys()
+    for name, gradient in of_two.items():
+        assert torch.allclose(gradient, of_one[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_no_gradient_crosses_a_supervision_step() -> None:
+    model = tiny()
+    inputs, labels, rows = example()
+    carry = model.admit(model.empty_carry(BATCH), inputs, labels, torch.zeros(BATCH).long())
+    answer, latent, _, _ = model(inputs, rows, carry.answer, carry.latent)
+    assert answer.requires_grad
+    later = carry.advance(answer, latent, carry.halted)
+    assert not later.answer.requires_grad
+    assert not later.latent.requires_grad
+    assert later.steps.tolist() == [1] * BATCH
+
+
+def test_a_halted_row_takes_its_new_sample_and_the_others_stay() -> None:
+    model = tiny()
+    inputs, labels, _ = example()
+    carry = model.admit(model.empty_carry(BATCH), inputs, labels, torch.arange(BATCH))
+    state = torch.randn(BATCH, *carry.answer.shape[1:])
+    halted = torch.tensor([False, True, False, True, False])
+    new_inputs, new_labels, _ = example(seed=1)
+    later = model.admit(
+        carry.advance(state, -state, halted), new_inputs, new_labels, 10 + torch.arange(BATCH)
+    )
+    assert later.puzzle_ids.tolist() == [0, 11, 2, 13, 4]
+    assert later.steps.tolist() == [1, 0, 1, 0, 1]
+    assert not later.halted.any()
+    assert torch.equal(later.inputs, torch.where(halted[:, None], new_inputs, inputs))
+    assert torch.equal(later.labels, torch.where(halted[:, None], new_labels, labels))
+    assert torch.equal(later.answer[~halted], state[~halted])
+    assert torch.equal(later.latent[~halted], -state[~halted])
+    assert (later.answer[halted] == model.init_answer).all()
+    assert (later.latent[halted] == model.init_latent).all()
+
+
+def test_bfloat16_stays_close_to_float32() -> None:
+    model = tiny()
+    inputs, _, rows = example()
+    with torch.no_grad():
+        exact = model(inputs, rows, *start(model))
+        rough = model(inputs, rows, *start(model, torch.bfloat16))
+    answer, latent, logits, halt_logit = rough
+    assert answer.dtype == latent.dtype == logits.dtype == torch.bfloat16
+    assert halt_logit.dtype == torch.float32
+    assert cosine(logits, exact[2]) > 0.999
+    assert float((logits - exact[2]).norm() / exact[2].norm()) < 0.03
+
+
+def test_gradients_of_bfloat16_reach_the_float32_weights() -> None:
+    model = tiny()
+    exact = gradients(model, *start(model))
+    rough = gradients(model, *start(model, torch.bfloat16))
+    assert rough.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in rough.items():
+        assert gradient.dtype == torch.float32
+        assert cosine(gradient, exact[name]) > 0.98, name
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
+
+
+@pytest.mark.parametrize(("size", "tokens", "prefix"), [(0, 16, 0), (32, 0, 1), (33, 0, 2), (32, 4, 4)])
+def test_prefix_tokens(size: int, tokens: int, prefix: int) -> None:
+    config = replace(TINY, puzzle_size=size, puzzle_tokens=tokens)
+    assert config.prefix == prefix
+    model = tiny(config)
+    inputs, labels, _ = example()
+    carry = model.admit(model.empty_carry(BATCH), inputs, labels, torch.zeros(BATCH).long())
+    answer, _, logits, _ = model(inputs, torch.zeros(BATCH, size), carry.answer, carry.latent)
+    assert answer.shape == (BATCH, prefix + NUM_TOKENS, 32)
+    assert logits.shape == (BATCH, NUM_TOKENS, VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"hidden_size": 36, "num_heads": 8}, "hidden_size 36 must be a multiple of 2 * num_heads (16)"),
+        ({"hidden_size": 32, "puzzle_size": 65, "puzzle_tokens": 2}, "puzzle_size 65 does not fit"),
+        ({"mixer": "convolution"}, "model.mixer"),
+        ({"positions": "sinus"}, "model.positions"),
+        ({"num_layers": 0}, "model.num_layers"),
+        ({"puzzle_size": -1}, "model.puzzle_size"),
+        ({"inner_cycles": 2.5}, "model.inner_cycles"),
+        ({"hiden_size": 64}, "model.hiden_size is unknown, did you mean 'hidden_size'?"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused(table: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe("mine", {"model": table}).settings("model", TRMConfig)
+    assert said in str(caught.value)
+
+
+def test_the_token_mlp_asks_nothing_of_the_heads() -> None:
+    config = Recipe("mine", {"model": {"mixer": "mlp", "hidden_size": 36}}).settings("model", TRMConfig)
+    assert config.hidden_size == 36

