@@ -30,11 +30,14 @@ class _TqdmHandler(logging.Handler):
 
 
 def start_logging(log_file: Path | None = None) -> None:
-    """Send log lines to stderr and, when given, append them to `log_file`."""
+    """Send log lines to stderr and, when given, append them to `log_file`, in place of an earlier one."""
     logger.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
     if not logger.handlers:
         logger.addHandler(_TqdmHandler())
     if log_file is not None and is_first_rank():
+        for earlier in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
+            logger.removeHandler(earlier)
+            earlier.close()
         handler = logging.FileHandler(log_file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)

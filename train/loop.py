@@ -11,25 +11,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import orjson
 import torch
 from accelerate import Accelerator
-from torch import Tensor
-from tqdm import tqdm
 
 from arcpipe.batches import TrainingStream
 from arcpipe.checkpoint import CHECKPOINTS, find_checkpoint, puzzle_keys
 from arcpipe.codec import VOCABULARY
 from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError, DataError, OutputError
-from arcpipe.log import MetricsFile, logger, progress, start_logging
+from arcpipe.log import logger, start_logging
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_bytes, write_json
+from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.train.ema import EMA
 from arcpipe.train.optim import AdamATan2
+from arcpipe.train.report import Reporter
 from arcpipe.train.settings import TrainSettings
 from arcpipe.train.state import TrainState, load_state, save_state
-from arcpipe.train.step import METRICS, rates_at, train_step
+from arcpipe.train.step import rates_at, train_step
 from arcpipe.trm import TRM, TRMConfig
 
 METRICS_FILE = "metrics.jsonl"
@@ -83,11 +81,12 @@ def train(job: TrainJob) -> TrainResult:
     last_step = job.stop_at or job.settings.steps
     saved = state.step if _has_checkpoint(job) else None
     began = time.monotonic()
-    reporter = _Reporter(job, state.step, last_step, accelerator)
+    reporter = Reporter(job.out / METRICS_FILE, job.settings, state.step, last_step, accelerator)
     with closing(reporter), _stop_on_signals() as signals:
+        interrupted = False
         while state.step < last_step:
-            elapsed, stopping = _agree(time.monotonic() - began, bool(signals), accelerator)
-            if stopping or (job.max_minutes is not None and elapsed >= 60 * job.max_minutes):
+            elapsed, interrupted = _agree(time.monotonic() - began, bool(signals), accelerator)
+            if interrupted or (job.max_minutes is not None and elapsed >= 60 * job.max_minutes):
                 break
             rates = rates_at(job.settings, state.step, _progress(job, state.step, elapsed))
             batch = stream.batch(state.step, accelerator.process_index, accelerator.num_processes)
@@ -96,19 +95,19 @@ def train(job: TrainJob) -> TrainResult:
             if state.step % job.settings.checkpoint_every == 0:
                 _checkpoint(job, state, accelerator)
                 saved = state.step
-    if saved != state.step:
-        _checkpoint(job, state, accelerator)
-    if signals:
+        if saved != state.step:
+            _checkpoint(job, state, accelerator)
+    if interrupted:
         logger.info("stopped at step %d on a signal; go on with --resume", state.step)
     elif state.step < last_step:
         logger.info("stopped at step %d: the time is up; go on with --resume", state.step)
-    return TrainResult(find_checkpoint(job.out), state.step, interrupted=bool(signals))
+    return TrainResult(find_checkpoint(job.out), state.step, interrupted)
 
 
 def _accelerator(settings: TrainSettings) -> Accelerator:
     """The Accelerator; it decides where to run, the recipe decides the numerics."""
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked not in ("no", {"bfloat16": "bf16", "float32": "no"}.get(settings.precision, asked)):
+    if asked != "no" and (asked != "bf16" or settings.precision == "float32"):
         raise ArcpipeError(
             f"Accelerate's configuration asks for mixed precision {asked}, the recipe for "
             f"train.precision={settings.precision}: make them agree (accelerate launch --mixed_precision no)"
@@ -225,74 +224,10 @@ def _checkpoint(job: TrainJob, state: TrainState, accelerator: Accelerator) -> N
     path = folder / f"step-{state.step:08d}"
     save_state(state, path, puzzle_keys(job.puzzles), job.puzzles.canvas, manifest, accelerator)
     if accelerator.is_main_process:
-        for old in sorted(folder.glob("step-*"))[: -job.settings.keep_last]:
+        kept = sorted(folder.glob("step-*"))
+        # A temporary folder is what a killed write has left.
+        for old in [*kept[: -job.settings.keep_last], *folder.glob(".step-*")]:
             shutil.rmtree(old, ignore_errors=True)
-
-
-class _Reporter:
-    """Sums metrics over steps and processes; writes metrics.jsonl and the progress bar."""
-
-    def __init__(self, job: TrainJob, first_step: int, last_step: int, accelerator: Accelerator) -> None:
-        self.job = job
-        self.accelerator = accelerator
-        self.sums: Tensor | None = None
-        self.since = self.began = time.monotonic()
-        self.file = None
-        self.bar: tqdm[Any] = progress(total=last_step, initial=first_step, unit="step", desc="train")
-        if accelerator.is_main_process:
-            path = job.out / METRICS_FILE
-            _forget_after(path, first_step)
-            self.file = MetricsFile(path)
-
-    def step(self, sums: Tensor, step: int, lr: float) -> None:
-        """Add the sums of one step; every `log_every` steps, report."""
-        self.sums = sums if self.sums is None else self.sums + sums
-        self.bar.update()
-        if step % self.job.settings.log_every == 0:
-            self._report(step, lr)
-
-    def _report(self, step: int, lr: float) -> None:
-        assert self.sums is not None
-        total = dict(zip(METRICS, self.accelerator.reduce(self.sums, "sum").tolist(), strict=True))
-        now = time.monotonic()
-        finished = max(1.0, total["finished"])
-        record = {
-            "step": step,
-            "seconds": round(now - self.began, 3),
-            "train/loss_answer": total["loss_answer"] / total["samples"],
-            "train/loss_halt": total["loss_halt"] / total["samples"],
-            "train/exact_accuracy": total["exact"] / finished,
-            "train/cell_accuracy": total["cell"] / finished,
-            "train/halt_accuracy": total["halt_right"] / finished,
-            "train/steps_to_halt": total["steps"] / finished,
-            "train/finished": total["finished"],
-            "train/lr": lr,
-            "samples_per_second": total["samples"] / (now - self.since),
-        }
-        self.sums, self.since = None, now
-        self.bar.set_postfix(
-            {
-                "loss": f"{record['train/loss_answer']:.3f}",
-                "exact": f"{record['train/exact_accuracy']:.3f}",
-                "samples/s": f"{record['samples_per_second']:.0f}",
-            },
-            refresh=False,
-        )
-        if self.file is not None:
-            self.file.write(record)
-
-    def close(self) -> None:
-        """Close the bar and the file."""
-        self.bar.close()
-        if self.file is not None:
-            self.file.close()
-
-
-def _forget_after(path: Path, step: int) -> None:
-    """Drop the records of steps after the checkpoint that is resumed from."""
-    if path.exists():
-        lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        write_bytes(path, b"".join(line for line in lines if orjson.loads(line)["step"] <= step))
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def train_step(
     if not torch.isfinite(scaled):
         raise ArcpipeError(
             f"step {state.step + 1}: the loss is {scaled.item()}; no weight was changed. "
-            "Lower train.lr or train.puzzle_lr, and go on from the last checkpoint with --resume"
+            "Train again with a lower train.lr or train.puzzle_lr"
         )
     accelerator.backward(scaled)
     for group in state.optimizer.param_groups:

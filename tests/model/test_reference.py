@@ -125,7 +125,7 @@ def test_metrics_of_the_rows_that_end(recording: Recording, steps: list[Step]) -
 
 def test_gradients(recording: Recording) -> None:
     step = next(supervise(recording, "train"))
-    tensors = dict(recording.model.named_parameters())
+    tensors: dict[str, Tensor] = dict(recording.model.named_parameters())
     if recording.model.config.prefix:
         tensors["rows"] = step.rows
     actual = dict(zip(tensors, torch.autograd.grad(step.loss.total, list(tensors.values())), strict=True))

@@ -1,4 +1,4 @@
-"""Running `arcpipe` as a user does: in a process of its own."""
+"""Running `arcpipe` as a user does: in a process of its own, or in this one where there are many runs."""
 
 import io
 import os

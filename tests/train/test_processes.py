@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from arcpipe.predictions import read_predictions
 from commands import arcpipe_command, environment, run_here
@@ -58,7 +59,8 @@ def launched(work: Path) -> tuple[Path, str]:
     """The run of two processes, otherwise as the fixture `whole`, and what was said."""
     run = work / "launched"
     done = subprocess.run(
-        [*LAUNCH, *map(str, train_arguments(work, run))], cwd=work, env=environment(loopback()),
+        [*LAUNCH, *map(str, train_arguments(work, run))], cwd=work,
+        env=environment({**loopback(), "TMPDIR": str(work)}),  # the launcher leaves a folder of logs there
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -112,6 +114,23 @@ def test_one_process_goes_on_with_what_two_began(
     shutil.rmtree(run / "checkpoints" / "step-00000012")
     train(work, run, "--resume")
     assert_close(metrics(run), metrics(whole))
+
+
+def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_path: Path) -> None:
+    """With weights that want to halt at once, exploration decides, by draws for the global batch."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    flags = ("--set", "train.halt_exploration=0.5", "--steps", "5")
+    train(work, one, "--max-minutes", 0, *flags)
+    weights = one / "checkpoints" / "step-00000000" / "model.safetensors"
+    eager = load_file(weights)
+    eager["raw.halt_head.bias"].fill_(5.0)
+    save_file(eager, weights)
+    shutil.copytree(one, two)
+    train(work, one, "--resume", *flags)
+    for code, said in together(train_arguments(work, two, "--resume", *flags), work):
+        assert code == 0, said
+    assert all(0 < record["train/finished"] < 16 for record in metrics(one))
+    assert_close(metrics(two), metrics(one))
 
 
 @pytest.mark.skipif(

@@ -99,6 +99,15 @@ def test_the_seed_decides(work: Path, tmp_path: Path) -> None:
         assert newest(first)[part] != of_other[part]
 
 
+def test_each_run_logs_to_its_own_file(work: Path, tmp_path: Path) -> None:
+    logs = []
+    for name in ("first", "second"):
+        train(work, tmp_path / name, *ONE_STEP)
+        logs.append((tmp_path / name / "train.log").read_text())
+    assert (tmp_path / "first" / "train.log").read_text() == logs[0]
+    assert all(log.count("1 process(es), step 0") == 1 for log in logs)
+
+
 def test_weights_rows_and_averages_move(work: Path, tmp_path: Path) -> None:
     train(work, tmp_path / "one", "--steps", 1)
     train(work, tmp_path / "four", "--steps", 4)

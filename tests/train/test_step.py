@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from arcpipe.batches import PuzzleBatch
+from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.errors import ArcpipeError
 from arcpipe.train.ema import EMA
 from arcpipe.train.optim import AdamATan2
@@ -139,6 +139,15 @@ def test_an_explorer_that_wants_to_halt_gets_at_least_two_steps_and_not_always_a
     share = found.count(2) / len(found)
     assert 0.09 < share < 0.2
     assert {3, 4, 5} <= set(found)
+
+
+def test_a_sample_without_labels_is_not_counted_among_those_that_end() -> None:
+    settings = TrainSettings(batch_size=6, halt_exploration=0.0)
+    state, batch = fresh_state(6, halt_bias=5.0), random_batch(6)
+    batch.labels[2] = IGNORE
+    sums = dict(zip(METRICS, train_step(state, batch, settings, STILL, Accelerator()).tolist(), strict=True))
+    assert state.carry.halted.all()
+    assert (sums["samples"], sums["finished"], sums["steps"]) == (6, 5, 5)
 
 
 def test_exploration_keeps_a_share_of_the_samples_going() -> None:
