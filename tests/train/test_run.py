@@ -135,7 +135,7 @@ def test_without_time_the_first_weights_are_saved_and_gone_on_with(
 
 def test_the_schedule_is_complete_when_the_time_is_up(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    done = train(work, run, "--max-minutes", 0.005, "--set", "train.steps=100000")
+    done = train(work, run, "--max-minutes", 0.05, "--set", "train.steps=100000")
     (*_, last) = steps_of(run)
     assert f"stopped at step {last}: the time is up" in done.stderr
     assert load_checkpoint(run).manifest["step"] == last
