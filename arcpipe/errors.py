@@ -23,3 +23,8 @@ class OutputError(ArcpipeError):
 
 class CheckpointError(ArcpipeError):
     """A checkpoint cannot be read or does not fit what it is used with."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error from elsewhere, without its line breaks."""
+    return " ".join(str(error).split())

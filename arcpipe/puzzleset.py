@@ -9,6 +9,7 @@
 Augmented grids are never stored: they are computed while batching.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import Augmentation
-from arcpipe.errors import DataError
+from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
 from arcpipe.runs import new_folder, read_manifest, write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
@@ -91,6 +92,15 @@ class PuzzleSet:
         colors = tuple(int(color) for color in self.colors[puzzle_id])
         return Augmentation(int(self.dihedrals[puzzle_id]), colors)
 
+    def fingerprint(self) -> str:
+        """A SHA-256 of all that training and inference see, and of nothing else."""
+        digest = hashlib.sha256(f"{self.canvas} {' '.join(self.task_ids)}".encode())
+        for table in (self.inputs, self.outputs, self.test_inputs):
+            digest.update(table.shapes.tobytes() + table.cells.tobytes())
+        for column in (self.example_tasks, self.test_tasks, self.puzzle_tasks, self.dihedrals, self.colors):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
     def puzzles_of(self, task: int) -> NDArray[np.intp]:
         """The puzzle ids of a task, identity first."""
         return np.flatnonzero(self.puzzle_tasks == task)
@@ -123,13 +133,15 @@ def write_puzzle_set(
         for number, group in enumerate(augmentations)
         for augmentation in group
     ]
-    with new_folder(path, manifest | {"task_ids": [task.id for task in tasks]}) as folder:
+    manifest = manifest | {"task_ids": [task.id for task in tasks]}
+    with new_folder(path, manifest) as folder:
         datasets.disable_progress_bars()
         datasets.Dataset.from_list(examples, features=_EXAMPLES).save_to_disk(folder / "examples")
         datasets.Dataset.from_list(puzzles, features=_PUZZLES).save_to_disk(folder / "puzzles")
         write_json(folder / "challenges.json", challenges_json(targets), indent=False)
         if all(pair.output is not None for task in targets for pair in task.tests):
             write_json(folder / "solutions.json", solutions_json(targets), indent=False)
+        manifest["fingerprint"] = _load(folder, manifest).fingerprint()
 
 
 def _example(task: int, pair: Pair, *, test: bool) -> dict[str, Any]:
@@ -140,14 +152,22 @@ def _example(task: int, pair: Pair, *, test: bool) -> dict[str, Any]:
 def read_puzzle_set(folder: Path) -> PuzzleSet:
     """The PuzzleSet of a dataset folder.
 
-    Raises:  DataError if there is none or a part of it is missing or damaged.
+    Raises:  DataError if there is none or a part of it is missing, damaged or not what was built.
     """
     manifest = read_manifest(folder, "dataset")
     try:
-        examples = datasets.load_from_disk(folder / "examples").with_format("arrow")[:]
-        puzzles = datasets.load_from_disk(folder / "puzzles").with_format("numpy")[:]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: damaged dataset folder ({error}); build it again") from None
+        puzzles = _load(folder, manifest)
+        sound = puzzles.fingerprint() == manifest["fingerprint"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{folder}: damaged dataset folder ({one_line(error)}); build it again") from None
+    if not sound:
+        raise DataError(f"{folder}: its tables are not those that were built; build it again")
+    return puzzles
+
+
+def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
+    examples = datasets.load_from_disk(folder / "examples").with_format("arrow")[:]
+    puzzles = datasets.load_from_disk(folder / "puzzles").with_format("numpy")[:]
     canvas = int(manifest["canvas"])
     test = examples["test"].to_numpy()
     task = examples["task"].to_numpy()
@@ -168,9 +188,7 @@ def read_puzzle_set(folder: Path) -> PuzzleSet:
         example_tasks=task[~test],
         test_inputs=table("input", test),
         test_tasks=test_tasks,
-        # The tests of a task are adjacent: a test's number counts from its task's first one.
-        test_indices=np.arange(len(test_tasks), dtype=np.int32)
-        - np.searchsorted(test_tasks, test_tasks).astype(np.int32),
+        test_indices=np.array([np.sum(test_tasks[:i] == t) for i, t in enumerate(test_tasks)], np.int32),
         puzzle_tasks=puzzles["task"].astype(np.int32),
         dihedrals=puzzles["dihedral"].astype(np.uint8),
         colors=puzzles["colors"].astype(np.uint8),

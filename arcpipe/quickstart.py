@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RECIPE = "quickstart"
 SECONDS_FILE = "seconds.json"
 SUBMISSION = "submission.json"
+TASKS_FILE = "tasks.csv"
 
 
 def quickstart(
@@ -104,7 +105,7 @@ def _is_unfinished(folder: Path) -> bool:
     """Whether an interrupted quickstart can go on there."""
     from arcpipe.runs import MANIFEST
 
-    return (folder / MANIFEST).exists() and not (folder / SUBMISSION).exists()
+    return (folder / MANIFEST).exists() and not (folder / TASKS_FILE).exists()
 
 
 def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> _Quickstart:
@@ -134,6 +135,10 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
 
 def _stages(run: _Quickstart) -> list[_Stage]:
     data, infer = run.settings["data"], run.settings["infer"]
+    dataset, challenges, trained, predictions, submission = (
+        shlex.quote(str(path))
+        for path in (run.data, run.data / "challenges.json", run.run, run.predictions, run.submission)
+    )
     limit = "" if run.minutes is None else f" --max-minutes {run.minutes:g}"
     sources = " ".join(f"--source {shlex.quote(source)}" for source in data.sources)
     test_set = f" --test-set {shlex.quote(data.test_set)}" if data.test_set else ""
@@ -141,27 +146,27 @@ def _stages(run: _Quickstart) -> list[_Stage]:
         _Stage(
             "augment",
             f"augment arc {sources}{test_set} --max-side {data.max_side} --canvas {data.canvas} "
-            f"--num-aug {data.num_aug} --seed {data.seed} --out {run.data}",
+            f"--num-aug {data.num_aug} --seed {data.seed} --out {dataset}",
             run.data,
             lambda: _augment(run),
         ),
         _Stage(
             "train",
-            f"train {RECIPE} --data {run.data} --out {run.run} --seed {run.settings['train'].seed}"
+            f"train {RECIPE} --data {dataset} --out {trained} --seed {run.settings['train'].seed}"
             f"{limit}{run.train_overrides}",
             run.folder / "trained.json",
             lambda: _train(run),
         ),
         _Stage(
             "infer",
-            f"infer --checkpoint {run.run} --data {run.data} --out {run.predictions} "
+            f"infer --checkpoint {trained} --data {dataset} --out {predictions} "
             f"--max-steps {infer.max_steps} --batch-size {infer.batch_size}",
             run.predictions,
             lambda: _infer(run),
         ),
         _Stage(
             "vote",
-            f"vote {run.predictions} --challenges {run.data}/challenges.json --out {run.submission}",
+            f"vote {predictions} --challenges {challenges} --out {submission}",
             run.submission,
             lambda: _vote(run),
         ),
@@ -239,7 +244,7 @@ def _summarize(run: _Quickstart, seconds: dict[str, float]) -> None:
         return
     submission, solutions = read_submission(run.submission), read_solutions(solutions_path)
     score = score_submission(submission, solutions)
-    per_task = run.folder / "tasks.csv"
+    per_task = run.folder / TASKS_FILE
     if not per_task.exists():
         write_per_task(score, per_task)
     solved = [output for task in score.tasks.values() for output in task.outputs if output.solved]

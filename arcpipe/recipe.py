@@ -56,6 +56,8 @@ class Recipe:
                 # As JSON: strict validation of Python values wants the dataclass itself, not a table.
                 content = orjson.dumps(self.tables.get(table, {}))
                 resolved[table] = TypeAdapter(settings_type).validate_json(content)
+            except orjson.JSONEncodeError as error:
+                problems.append(f"[{table}]: {error}")
             except ValidationError as error:
                 problems += [_problem(table, settings_type, detail) for detail in error.errors()]
         if problems:
@@ -87,16 +89,17 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(source: str, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
     """A recipe by name, from a TOML file, or as frozen into a run folder; overrides applied.
 
     Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder.
              overrides: `table.key=value`, the value as TOML; a bare word is text.
+             read: the tables that the command reads; an override of another one is refused.
     Raises:  RecipeError if there is no such recipe or it cannot be parsed.
     """
     tables = _read_tables(source)
     for override in overrides:
-        _override(tables, override)
+        _override(tables, override, read)
     return Recipe(source, tables)
 
 
@@ -127,19 +130,25 @@ def _read_tables(source: str) -> dict[str, dict[str, Any]]:
 
 def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
     try:
-        tables: dict[str, dict[str, Any]] = dict(orjson.loads((folder / MANIFEST).read_bytes())["recipe"])
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
-        raise RecipeError(f"{folder}: no run folder with a recipe in its {MANIFEST}") from None
+        manifest = orjson.loads((folder / MANIFEST).read_bytes())
+        of_training = manifest["kind"] in ("run", "checkpoint")
+        tables: dict[str, dict[str, Any]] = dict(manifest["recipe"])
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        of_training = False
+    if not of_training:
+        raise RecipeError(f"{folder}: no run folder with a recipe in its {MANIFEST}")
     return tables
 
 
-def _override(tables: dict[str, dict[str, Any]], override: str) -> None:
+def _override(tables: dict[str, dict[str, Any]], override: str, read: Sequence[str]) -> None:
     name, equals, text = override.partition("=")
     table, dot, key = name.strip().partition(".")
     if not (equals and dot and table and key):
         raise RecipeError(f"--set {override!r}: expected table.key=value, such as train.lr=3e-4")
     if table not in TABLES:
         raise RecipeError(f"--set {override!r}: no table [{table}] in a recipe{_nearest(table, TABLES)}")
+    if table not in read:
+        raise RecipeError(f"--set {override!r}: this command reads [{'], ['.join(read)}] only")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

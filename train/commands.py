@@ -40,7 +40,7 @@ def train(
 
     seeded = [] if seed is None else [f"train.seed={seed}"]
     # Before torch is imported, so that a misspelled recipe is refused at once.
-    chosen = load_recipe(recipe, [*(overrides or []), *seeded])
+    chosen = load_recipe(recipe, [*(overrides or []), *seeded], read=("model", "train"))
 
     from arcpipe.log import is_first_rank
     from arcpipe.puzzleset import read_puzzle_set

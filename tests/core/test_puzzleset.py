@@ -298,3 +298,56 @@ def test_a_dataset_without_its_manifest_is_none(data: Path, tmp_path: Path) -> N
     (broken / "manifest.json").unlink()
     with pytest.raises(DataError, match="no dataset folder"):
         read_puzzle_set(broken)
+
+
+def test_a_pair_that_is_asked_for_elsewhere_does_not_train_under_another_name(tmp_path: Path) -> None:
+    asked, other, free = grid("123", "456"), grid("77"), grid("5")
+    hidden = task("asked", (other, other), tests=(Pair(asked, SECRET[:2, :3]),))
+    copy = task("copy", (asked, SECRET[:2, :3]), (free, free), tests=(Pair(asked, SECRET[:2, :3]),))
+    target = write_source(tmp_path, "evaluation", [hidden])
+    training = write_source(tmp_path, "training", [copy])
+    folder = build(tmp_path / "data", training, target, test_set="evaluation")
+    pairs = training_pairs(read_puzzle_set(folder))
+    assert [(name, pair) for name, pair, _ in pairs] == [("asked", other.tolist()), ("copy", free.tolist())]
+
+
+def test_a_test_pair_too_large_for_the_canvas_does_not_train(tmp_path: Path) -> None:
+    small, large = grid("1"), np.ones((7, 7), np.uint8)
+    target = write_source(
+        tmp_path, "evaluation", [task("a", (small, small), tests=(Pair(small, None),))], solved=False
+    )
+    training = write_source(
+        tmp_path, "training", [task("b", (grid("2"), small), tests=(Pair(grid("3"), large),))]
+    )
+    folder = build(tmp_path / "data", training, target, test_set="evaluation", max_side=3)
+    assert {
+        name for name, _, output in training_pairs(read_puzzle_set(folder)) if output == large.tolist()
+    } == set()
+    assert read_puzzle_set(folder).canvas == 1
+
+
+def test_a_test_set_that_two_sources_are_called_is_refused(tmp_path: Path, tasks: list[Task]) -> None:
+    sources = [write_source(tmp_path / name, "evaluation", tasks) for name in ("one", "two")]
+    with pytest.raises(DataError, match="should be exactly one of the sources: evaluation, evaluation"):
+        build(tmp_path / "data", *sources, test_set="evaluation")
+
+
+def test_tables_of_another_build_are_found_out(tmp_path: Path, tasks: list[Task]) -> None:
+    source = write_source(tmp_path, "set", tasks)
+    first, second = (build(tmp_path / f"seed{seed}", source, seed=seed) for seed in (0, 1))
+    shutil.rmtree(first / "puzzles")
+    shutil.copytree(second / "puzzles", first / "puzzles")
+    with pytest.raises(DataError, match="its tables are not those that were built"):
+        read_puzzle_set(first)
+
+
+def test_test_indices_are_right_in_any_order_of_tasks(tmp_path: Path) -> None:
+    three = [
+        task(name, (grid("1"), grid("2")), tests=(Pair(grid("3"), None), Pair(grid("4"), None)))
+        for name in "abc"
+    ]
+    manifest = make_manifest("dataset", canvas=1)
+    write_puzzle_set(tmp_path / "data", three, [three[2], three[0]], [[IDENTITY]] * 3, manifest)
+    puzzles = read_puzzle_set(tmp_path / "data")
+    assert puzzles.test_tasks.tolist() == [2, 2, 0, 0]
+    assert puzzles.test_indices.tolist() == [0, 1, 0, 1]

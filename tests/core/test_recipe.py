@@ -80,7 +80,7 @@ def test_an_override_without_table_key_or_value_is_refused(tmp_path: Path, overr
 
 
 def test_an_override_of_an_unknown_table_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"\[trian\] is no table of a recipe, did you mean 'train'\?"):
+    with pytest.raises(RecipeError, match=r"no table \[trian\] in a recipe, did you mean 'train'\?"):
         load_recipe(recipe_file(tmp_path, ""), ["trian.lr=1"])
 
 
@@ -132,7 +132,7 @@ def test_all_problems_of_all_tables_are_told_at_once() -> None:
 
 def test_a_rule_across_fields_is_told_in_its_own_words() -> None:
     message = complaint(Recipe("mine", {"model": {"width": 9}}), model=Shape)
-    assert message == "recipe mine: model: width 9 is no multiple of heads 2"
+    assert message == "recipe mine: [model]: width 9 is no multiple of heads 2"
 
 
 def test_a_command_reads_only_its_own_tables(tmp_path: Path) -> None:
@@ -189,3 +189,20 @@ def test_the_recipes_of_arcpipe_are_read_by_name() -> None:
         assert recipe.name == name
         assert recipe.tables == tomllib.loads(text)
         assert set(recipe.tables) <= set(TABLES)
+
+
+def test_an_override_of_a_table_that_the_command_does_not_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"this command reads \[model\], \[train\] only"):
+        load_recipe(recipe_file(tmp_path, ""), ["data.num_aug=1"], read=("model", "train"))
+
+
+def test_a_folder_of_another_kind_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"kind": "dataset", "recipe": {"data": {}}}')
+    with pytest.raises(RecipeError, match="no run folder with a recipe"):
+        load_recipe(str(tmp_path))
+
+
+def test_a_number_beyond_64_bits_is_a_wrong_value(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, ""), ["train.steps=99999999999999999999999"])
+    with pytest.raises(RecipeError, match="train"):
+        recipe.resolve({"train": Learning})
