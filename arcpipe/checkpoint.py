@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arcpipe.augmentation import Augmentation
-from arcpipe.errors import CheckpointError
+from arcpipe.augmentation import DIHEDRALS, IDENTITY_COLORS, Augmentation
+from arcpipe.errors import CheckpointError, one_line
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import MANIFEST, new_folder, read_manifest, write_json
 from arcpipe.trm import TRM, TRMConfig
@@ -53,7 +53,7 @@ class Checkpoint:
         try:
             model.load_state_dict(self.ema)
         except RuntimeError as error:
-            raise CheckpointError(f"{self.path}: weights do not fit model.json: {_one_line(error)}") from None
+            raise CheckpointError(f"{self.path}: weights do not fit model.json: {one_line(error)}") from None
         return model.eval()
 
     def rows_of(self, puzzles: PuzzleSet) -> Tensor:
@@ -123,7 +123,7 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, path)
     except SafetensorError as error:
-        raise OSError(None, _one_line(error)) from None
+        raise OSError(None, one_line(error)) from None
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -153,11 +153,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         weights = load_file(folder / "model.safetensors")
         rows = load_file(folder / "puzzles.safetensors")["rows"]
         table = pq.read_table(folder / "puzzles.parquet").to_pylist()
-        puzzles = [
-            (row["task"], Augmentation(row["dihedral"], tuple(map(int, row["colors"])))) for row in table
-        ]
+        puzzles = [_puzzle_key(row, number) for number, row in enumerate(table, 1)]
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: damaged checkpoint ({_one_line(error)})") from None
+        raise CheckpointError(
+            f"{folder}: damaged checkpoint ({one_line(error)}); choose another one of its run or train again"
+        ) from None
     if rows.shape != (len(puzzles), config.puzzle_size):
         raise CheckpointError(
             f"{folder}: puzzles.safetensors has rows of shape {tuple(rows.shape)}, "
@@ -180,13 +180,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def _puzzle_key(row: dict[str, Any], number: int) -> PuzzleKey:
+    """A row of puzzles.parquet; ValueError or TypeError if it is none, KeyError if it lacks a column."""
+    task, dihedral, colors = row["task"], row["dihedral"], tuple(map(int, row["colors"]))
+    if not isinstance(task, str):
+        raise ValueError(f"puzzles.parquet, row {number}: task {task!r} is no text")
+    if dihedral not in range(len(DIHEDRALS)) or sorted(colors) != list(IDENTITY_COLORS):
+        raise ValueError(
+            f"puzzles.parquet, row {number}: dihedral {dihedral}, colors {row['colors']} is no augmentation"
+        )
+    return task, Augmentation(dihedral, colors)
+
+
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:
     """What `save_checkpoint` was given as `trainer`."""
     try:
         return load_file(folder / "trainer.safetensors")
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: cannot be resumed from ({_one_line(error)})") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise CheckpointError(f"{folder}: cannot be resumed from ({one_line(error)})") from None

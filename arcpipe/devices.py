@@ -1,4 +1,4 @@
-"""Which dtype to compute in on a device, and why."""
+"""Which dtype to compute in on a device, and why; how many threads on a CPU."""
 
 import torch
 
@@ -28,3 +28,9 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
             raise ArcpipeError(f"train.precision is bfloat16, which {what} only emulates; use float32")
         return torch.bfloat16, "as the recipe says"
     return (torch.bfloat16 if native else torch.float32), f"auto: {what}"
+
+
+def use_cpu_threads(count: int) -> None:
+    """Compute with this many threads on the CPU from now on; 0 leaves it to torch."""
+    if count:
+        torch.set_num_threads(count)

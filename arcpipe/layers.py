@@ -79,7 +79,7 @@ class SwiGLU(nn.Module):
 
     def __init__(self, size: int, expansion: float) -> None:
         super().__init__()
-        width = math.ceil(round(expansion * size * 2 / 3) / 256) * 256
+        width = max(1, math.ceil(round(expansion * size * 2 / 3) / 256)) * 256
         self.gate_up = Linear(size, 2 * width)
         self.down = Linear(width, size)
 

@@ -9,6 +9,8 @@ from typing import IO, Any
 import orjson
 from tqdm import tqdm
 
+from arcpipe.runs import writing
+
 logger = logging.getLogger("arcpipe")
 
 
@@ -29,8 +31,23 @@ class _TqdmHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _FileHandler(logging.FileHandler):
+    """Writes to the log file; raises OutputError when it cannot, where its base prints a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called where `emit` has caught an exception."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            return super().handleError(record)
+        with writing(Path(self.baseFilename)):
+            raise error
+
+
 def start_logging(log_file: Path | None = None) -> None:
-    """Send log lines to stderr and, when given, append them to `log_file`, in place of an earlier one."""
+    """Send log lines to stderr and, when given, append them to `log_file`, in place of an earlier one.
+
+    Raises:  OutputError if the file cannot be written, then or at a later line.
+    """
     logger.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
     if not logger.handlers:
         logger.addHandler(_TqdmHandler())
@@ -38,7 +55,8 @@ def start_logging(log_file: Path | None = None) -> None:
         for earlier in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
             logger.removeHandler(earlier)
             earlier.close()
-        handler = logging.FileHandler(log_file, encoding="utf-8")
+        with writing(log_file):
+            handler = _FileHandler(log_file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
 
@@ -53,16 +71,20 @@ def progress(*, total: int, initial: int, unit: str, desc: str) -> "tqdm[Any]":
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one JSON object a line, appended and flushed."""
+    """`metrics.jsonl`: one JSON object a line, appended and flushed; OutputError if that fails."""
 
     def __init__(self, path: Path) -> None:
-        self._file: IO[bytes] = path.open("ab")
+        self.path = path
+        with writing(path):
+            self._file: IO[bytes] = path.open("ab")
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""
-        self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with writing(self.path):
+            self._file.close()

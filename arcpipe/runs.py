@@ -16,15 +16,26 @@ from typing import Any
 import orjson
 
 from arcpipe import __version__
-from arcpipe.errors import DataError, OutputError
+from arcpipe.errors import DataError, OutputError, one_line
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into an OutputError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from None
+
+
 def refuse_existing(path: Path, remedy: str = "choose another --out or remove it") -> None:
-    """Raises OutputError if there is something at `path` already."""
-    if path.exists() or path.is_symlink():
+    """Raises OutputError if there is something at `path` already, or nothing can be."""
+    with writing(path):
+        exists = path.exists() or path.is_symlink()
+    if exists:
         raise OutputError(f"{path} exists already: {remedy}")
 
 
@@ -32,14 +43,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, flush it to disk, and rename it."""
     temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -60,14 +70,24 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     refuse_existing(path)
     temporary = _temporary(path)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        write_json(temporary / MANIFEST, manifest)
-        temporary.rename(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+        with writing(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            write_json(temporary / MANIFEST, manifest)
+            # The name must not reach the disk before the content does.
+            for item in (*temporary.rglob("*"), temporary):
+                _flush_to_disk(item)
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _temporary(path: Path) -> Path:
@@ -115,7 +135,11 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
 
     Raises:  DataError if the folder is missing, unfinished or of another kind.
     """
-    if not folder.is_dir():
+    try:
+        exists = folder.is_dir()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+    if not exists:
         raise DataError(f"{folder}: no such folder")
     try:
         manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())

@@ -13,7 +13,7 @@ def infer(
     data: Annotated[Path, typer.Option(help="The dataset folder whose test inputs to answer.")],
     out: Annotated[Path, typer.Option(help="The folder of predictions to make.")],
     max_steps: Annotated[
-        int, typer.Option(min=0, help="Supervision steps; 0 for as many as in training.")
+        int, typer.Option(min=0, max=10000, help="Supervision steps; 0 for as many as in training.")
     ] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Candidates computed at a time.")] = 256,
 ) -> None:
@@ -41,17 +41,16 @@ def vote(
 
     Example: arcpipe vote runs/predictions --challenges runs/data/challenges.json --out submission.json
     """
-    from itertools import chain
-
-    from arcpipe.infer.vote import rank_candidates
-    from arcpipe.predictions import read_predictions
+    from arcpipe.infer.vote import rank_files
     from arcpipe.runs import refuse_existing
     from arcpipe.submissions.format import build_submission, write_submission
     from arcpipe.task import read_challenges
 
     refuse_existing(out)
     tasks = read_challenges(challenges)
-    ranked = rank_candidates(chain.from_iterable(read_predictions(path) for path in predictions))
-    write_submission(build_submission(tasks, ranked), out)
     wanted = [(task.id, index) for task in tasks for index in range(len(task.tests))]
-    typer.echo(f"{out}: {len(wanted)} test inputs, {sum(key in ranked for key in wanted)} with a candidate")
+    ranked, num_ignored = rank_files(predictions, wanted, challenges)
+    write_submission(build_submission(tasks, ranked), out)
+    ignored = f"; ignored the candidates for {num_ignored} others" if num_ignored else ""
+    answered = sum(key in ranked for key in wanted)
+    typer.echo(f"{out}: {len(wanted)} test inputs, {answered} with a candidate{ignored}")

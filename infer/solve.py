@@ -12,7 +12,8 @@ from torch import Tensor
 
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import decode, encode_grids
-from arcpipe.devices import compute_dtype
+from arcpipe.devices import compute_dtype, use_cpu_threads
+from arcpipe.errors import CheckpointError
 from arcpipe.log import logger, progress
 from arcpipe.predictions import Prediction
 from arcpipe.puzzleset import PuzzleSet
@@ -27,7 +28,7 @@ class InferSettings:
     __pydantic_config__ = STRICT
 
     # Supervision steps; 0 for as many as in training, which is what the reference does.
-    max_steps: Annotated[int, Field(ge=0)] = 0
+    max_steps: Annotated[int, Field(ge=0, le=10000)] = 0
     batch_size: Annotated[int, Field(gt=0)] = 256
 
 
@@ -36,12 +37,14 @@ def solve(
 ) -> Iterator[Prediction]:
     """Candidates for each test input under each puzzle of its task, identity first.
 
-    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles.
+    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
+             not finite.
     """
     model = checkpoint.model().to(device)
     rows = checkpoint.rows_of(puzzles).to(device)
-    precision = checkpoint.manifest["recipe"]["train"]["precision"]
-    dtype, reason = compute_dtype(precision, device)
+    trained = checkpoint.manifest.get("recipe", {}).get("train", {})
+    use_cpu_threads(trained.get("cpu_threads", 0))
+    dtype, reason = compute_dtype(trained.get("precision", "auto"), device)
     steps = settings.max_steps or checkpoint.config.max_steps
     tests, puzzle_ids = _queue(puzzles)
     logger.info(
@@ -53,7 +56,12 @@ def solve(
             part = slice(start, start + settings.batch_size)
             inputs = _encode(puzzles, tests[part], puzzle_ids[part]).to(device)
             vectors = rows[torch.from_numpy(puzzle_ids[part]).to(device)]
-            tokens, halt = _recurse(model, inputs, vectors, steps, dtype)
+            logits, halt_logit = _recurse(model, inputs, vectors, steps, dtype)
+            if not (logits.isfinite().all() and halt_logit.isfinite().all()):
+                raise CheckpointError(
+                    f"{checkpoint.path}: its answers are not finite; choose an earlier one or train again"
+                )
+            tokens, halt = logits.argmax(-1).cpu().numpy(), halt_logit.sigmoid().tolist()
             yield from _predictions(puzzles, tests[part], puzzle_ids[part], tokens, halt, steps)
             bar.update(len(tokens))
 
@@ -77,15 +85,14 @@ def _encode(puzzles: PuzzleSet, tests: NDArray[np.intp], puzzle_ids: NDArray[np.
 @torch.inference_mode()
 def _recurse(
     model: TRM, inputs: Tensor, vectors: Tensor, steps: int, dtype: torch.dtype
-) -> tuple[NDArray[np.int64], list[float]]:
-    """The answer tokens (B, L) and halt probabilities (B,) after `steps` supervision steps."""
+) -> tuple[Tensor, Tensor]:
+    """The logits (B, L, V) and halt logits (B,) after `steps` supervision steps."""
     carry = model.empty_carry(len(inputs), dtype)
     carry = model.admit(carry, inputs, inputs, carry.puzzle_ids)
     answer, latent = carry.answer, carry.latent
     for _ in range(steps):
         answer, latent, logits, halt_logit = model(inputs, vectors, answer, latent)
-    tokens: NDArray[np.int64] = logits.argmax(-1).cpu().numpy()
-    return tokens, halt_logit.sigmoid().tolist()
+    return logits, halt_logit
 
 
 def _predictions(

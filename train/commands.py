@@ -20,7 +20,10 @@ def train(
         typer.Option(min=1, help="End after this optimizer step; the schedule stays train.steps long."),
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="End after this time, the schedule hastened to fit it.")
+        float | None,
+        typer.Option(
+            min=0, help="End after this time, resumed parts included, the schedule hastened to fit it."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same as --set train.seed=N.")] = None,
     overrides: Annotated[

@@ -2,13 +2,11 @@
 
 import os
 import shutil
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -17,12 +15,13 @@ from accelerate import Accelerator
 from arcpipe.batches import TrainingStream
 from arcpipe.checkpoint import CHECKPOINTS, find_checkpoint, puzzle_keys
 from arcpipe.codec import VOCABULARY
-from arcpipe.devices import compute_dtype
-from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.devices import compute_dtype, use_cpu_threads
+from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.log import logger, start_logging
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
+from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
 from arcpipe.train.ema import EMA
+from arcpipe.train.guards import enough_memory, naming_what_is_saved, stop_on_signals
 from arcpipe.train.optim import AdamATan2
 from arcpipe.train.report import Reporter
 from arcpipe.train.settings import TrainSettings
@@ -40,7 +39,7 @@ class TrainJob:
 
     recipe: the resolved tables, as they are frozen into the run's manifest. stop_at: end after this
     optimizer step, with the schedule still that of settings.steps. max_minutes: end after this time,
-    with the schedule hastened so that it is complete then.
+    that of the resumed parts included, with the schedule hastened so that it is complete then.
     """
 
     puzzles: PuzzleSet
@@ -52,6 +51,12 @@ class TrainJob:
     resume: bool = False
     stop_at: int | None = None
     max_minutes: float | None = None
+
+    @cached_property
+    def dataset(self) -> dict[str, str]:
+        """Where the dataset is, and its fingerprint, for manifests."""
+        manifest = read_manifest(self.data_dir, "dataset")
+        return {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
 
 
 @dataclass(frozen=True)
@@ -71,49 +76,63 @@ def train(job: TrainJob) -> TrainResult:
     Raises:  ArcpipeError and its kinds for what the user must mend.
     """
     accelerator = _accelerator(job.settings)
-    _open_run(job, accelerator)
-    start_logging(job.out / LOG_FILE)
-    state = _start(job, accelerator)
+    _check_out(job)
     stream = TrainingStream(
         job.puzzles, batch_size=job.settings.batch_size, seed=job.settings.seed,
         placement=job.settings.placement,
     )  # fmt: skip
+    with enough_memory(job.settings.batch_size):
+        state = _fresh_state(job, accelerator)
+    _open_run(job, accelerator)
+    state = _newest_state(job, state, accelerator)
     last_step = job.stop_at or job.settings.steps
     saved = state.step if _has_checkpoint(job) else None
-    began = time.monotonic()
-    reporter = Reporter(job.out / METRICS_FILE, job.settings, state.step, last_step, accelerator)
-    with closing(reporter), _stop_on_signals() as signals:
+    began = time.monotonic() - state.seconds
+    reporter = Reporter(job.out / METRICS_FILE, job.settings, state, last_step, accelerator)
+    with (
+        naming_what_is_saved(job.out),
+        enough_memory(job.settings.batch_size),
+        closing(reporter),
+        stop_on_signals() as signals,
+    ):
         interrupted = False
         while state.step < last_step:
-            elapsed, interrupted = _agree(time.monotonic() - began, bool(signals), accelerator)
-            if interrupted or (job.max_minutes is not None and elapsed >= 60 * job.max_minutes):
+            state.seconds, interrupted = _agree(time.monotonic() - began, bool(signals), accelerator)
+            if interrupted or (job.max_minutes is not None and state.seconds >= 60 * job.max_minutes):
                 break
-            rates = rates_at(job.settings, state.step, _progress(job, state.step, elapsed))
+            rates = rates_at(job.settings, state.step, _progress(job, state))
             batch = stream.batch(state.step, accelerator.process_index, accelerator.num_processes)
             sums = train_step(state, batch.to(accelerator.device), job.settings, rates, accelerator)
-            reporter.step(sums, state.step, rates.trunk)
+            state.seconds = time.monotonic() - began
+            reporter.step(sums, state, rates.trunk)
             if state.step % job.settings.checkpoint_every == 0:
                 _checkpoint(job, state, accelerator)
                 saved = state.step
+        reporter.report(state)
         if saved != state.step:
             _checkpoint(job, state, accelerator)
     if interrupted:
         logger.info("stopped at step %d on a signal; go on with --resume", state.step)
     elif state.step < last_step:
-        logger.info("stopped at step %d: the time is up; go on with --resume", state.step)
+        logger.info(
+            "stopped at step %d: the time is up; go on with --resume and more --max-minutes", state.step
+        )
     return TrainResult(find_checkpoint(job.out), state.step, interrupted)
 
 
 def _accelerator(settings: TrainSettings) -> Accelerator:
     """The Accelerator; it decides where to run, the recipe decides the numerics."""
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked != "no" and (asked != "bf16" or settings.precision == "float32"):
-        raise ArcpipeError(
-            f"Accelerate's configuration asks for mixed precision {asked}, the recipe for "
-            f"train.precision={settings.precision}: make them agree (accelerate launch --mixed_precision no)"
-        )
     # Without being told that there is no GPU, Accelerate leaves processes on CPUs alone with themselves.
-    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+    # CUDA or CPU: the loss is computed in float64, which MPS does not have.
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    dtype, reason = compute_dtype(settings.precision, accelerator.device)
+    if asked != "no" and (asked != "bf16" or dtype != torch.bfloat16):
+        raise ArcpipeError(
+            f"Accelerate's configuration asks for mixed precision {asked}, but train.precision="
+            f"{settings.precision} is {_name(dtype)} here ({reason}): "
+            "make them agree (accelerate launch --mixed_precision no)"
+        )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
         raise ArcpipeError(
@@ -127,30 +146,14 @@ def _accelerator(settings: TrainSettings) -> Accelerator:
     return accelerator
 
 
-def _open_run(job: TrainJob, accelerator: Accelerator) -> None:
-    """Make the run folder, or check that the one to resume is of the same recipe and dataset."""
-    fingerprint = read_manifest(job.data_dir, "dataset")["fingerprint"]
-    if job.resume:
-        _check_same_run(job, fingerprint)
+def _check_out(job: TrainJob) -> None:
+    """Refuse a run folder that exists, or to resume one of another recipe or dataset."""
+    dataset = job.dataset
+    if not job.resume:
+        refuse_existing(job.out, "go on with --resume, choose another --out or remove it")
         return
-    refuse_existing(job.out, "go on with --resume, or choose another --out")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        manifest = make_manifest(
-            "run", recipe=job.recipe, seed=job.settings.seed,
-            dataset={"path": str(job.data_dir), "fingerprint": fingerprint},
-        )  # fmt: skip
-        try:
-            job.out.mkdir(parents=True)
-        except OSError as error:
-            raise OutputError(f"{job.out}: cannot be made ({error.strerror})") from None
-        write_json(job.out / MANIFEST, manifest)
-    accelerator.wait_for_everyone()
-
-
-def _check_same_run(job: TrainJob, fingerprint: str) -> None:
     manifest = read_manifest(job.out, "run")
-    if manifest["dataset"]["fingerprint"] != fingerprint:
+    if manifest["dataset"]["fingerprint"] != dataset["fingerprint"]:
         raise DataError(f"{job.out}: was trained on another dataset than {job.data_dir}")
     changes = [
         f"{table}.{key}: {manifest['recipe'].get(table, {}).get(key)!r} -> {value!r}"
@@ -162,15 +165,27 @@ def _check_same_run(job: TrainJob, fingerprint: str) -> None:
         raise ArcpipeError(f"{job.out}: cannot be resumed with another recipe ({'; '.join(changes)})")
 
 
-def _start(job: TrainJob, accelerator: Accelerator) -> TrainState:
-    """A fresh state, or that of the newest checkpoint."""
+def _open_run(job: TrainJob, accelerator: Accelerator) -> None:
+    """Make the run folder, unless it is resumed, and log to it."""
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process and not job.resume:
+        manifest = make_manifest("run", recipe=job.recipe, seed=job.settings.seed, dataset=job.dataset)
+        with new_folder(job.out, manifest):
+            pass
+    accelerator.wait_for_everyone()
+    start_logging(job.out / LOG_FILE)
+
+
+def _fresh_state(job: TrainJob, accelerator: Accelerator) -> TrainState:
+    """The state before the first step."""
     settings, device = job.settings, accelerator.device
-    dtype, reason = compute_dtype(settings.precision, device)
+    use_cpu_threads(settings.cpu_threads)
+    dtype, _ = compute_dtype(settings.precision, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TRM(job.config, job.puzzles.num_tokens, VOCABULARY).to(device)
     wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
-    state = TrainState(
+    return TrainState(
         model=model,
         wrapped=wrapped,
         optimizer=optimizer.optimizer,
@@ -179,16 +194,27 @@ def _start(job: TrainJob, accelerator: Accelerator) -> TrainState:
         rows=torch.zeros(job.puzzles.num_puzzles, job.config.puzzle_size, device=device),
         carry=model.empty_carry(settings.batch_size // accelerator.num_processes, dtype),
         step=0,
+        seconds=0.0,
     )
+
+
+def _newest_state(job: TrainJob, fresh: TrainState, accelerator: Accelerator) -> TrainState:
+    """The state of the newest checkpoint if there is one, otherwise the fresh one; logs what it is."""
+    state = fresh
     if _has_checkpoint(job):
-        state = load_state(state, find_checkpoint(job.out), accelerator)
-    weights = sum(weight.numel() for weight in model.parameters())
+        state = load_state(fresh, find_checkpoint(job.out), accelerator)
+    weights = sum(weight.numel() for weight in state.model.parameters())
+    dtype, reason = compute_dtype(job.settings.precision, accelerator.device)
     logger.info(
         "%s weights, %d puzzles x %d, %d tokens; %s on %s (%s), %d process(es), step %d",
         f"{weights:,}", job.puzzles.num_puzzles, job.config.puzzle_size, job.puzzles.num_tokens,
-        str(dtype).removeprefix("torch."), device, reason, accelerator.num_processes, state.step,
+        _name(dtype), accelerator.device, reason, accelerator.num_processes, state.step,
     )  # fmt: skip
     return state
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _has_checkpoint(job: TrainJob) -> bool:
@@ -206,21 +232,21 @@ def _agree(elapsed: float, stopping: bool, accelerator: Accelerator) -> tuple[fl
     """The same elapsed time and decision to stop on every process: the largest of each."""
     if accelerator.num_processes == 1:
         return elapsed, stopping
-    own = torch.tensor([[elapsed, float(stopping)]], device=accelerator.device)
+    own = torch.tensor([[elapsed, float(stopping)]], dtype=torch.float64, device=accelerator.device)
     largest = accelerator.gather(own).amax(dim=0).tolist()
     return largest[0], bool(largest[1])
 
 
-def _progress(job: TrainJob, step: int, elapsed: float) -> float:
+def _progress(job: TrainJob, state: TrainState) -> float:
     """How far the run is, 0..1, by its steps or by its time limit, whichever is further."""
-    by_time = elapsed / (60 * job.max_minutes) if job.max_minutes else 0.0
-    return min(1.0, max(step / job.settings.steps, by_time))
+    by_time = state.seconds / (60 * job.max_minutes) if job.max_minutes else 0.0
+    return min(1.0, max(state.step / job.settings.steps, by_time))
 
 
 def _checkpoint(job: TrainJob, state: TrainState, accelerator: Accelerator) -> None:
     """Write checkpoints/step-N and remove all but the newest `keep_last`."""
     folder = job.out / CHECKPOINTS
-    manifest = make_manifest("checkpoint", step=state.step, recipe=job.recipe, data=str(job.data_dir))
+    manifest = make_manifest("checkpoint", recipe=job.recipe, dataset=job.dataset)
     path = folder / f"step-{state.step:08d}"
     save_state(state, path, puzzle_keys(job.puzzles), job.puzzles.canvas, manifest, accelerator)
     if accelerator.is_main_process:
@@ -228,23 +254,3 @@ def _checkpoint(job: TrainJob, state: TrainState, accelerator: Accelerator) -> N
         # A temporary folder is what a killed write has left.
         for old in [*kept[: -job.settings.keep_last], *folder.glob(".step-*")]:
             shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """A list that a SIGINT, SIGTERM or SIGUSR1 is added to; a second one kills as usual."""
-    received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def receive(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in numbers:
-        signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])

@@ -1,6 +1,5 @@
 """What a training tells while it runs: metrics.jsonl and the progress bar."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,44 +8,58 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
+from arcpipe.errors import DataError
 from arcpipe.log import MetricsFile, progress
 from arcpipe.runs import write_bytes
 from arcpipe.train.settings import TrainSettings
+from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS
 
 
 class Reporter:
-    """Sums metrics over steps and processes; writes metrics.jsonl and the progress bar."""
+    """Sums metrics over steps and processes; writes metrics.jsonl and the progress bar.
+
+    There is a record at each step that is a multiple of `log_every`, and one at the end. It is of the
+    steps since the one before, or since the training was resumed.
+    """
 
     def __init__(
-        self, path: Path, settings: TrainSettings, first_step: int, last_step: int, accelerator: Accelerator
+        self,
+        path: Path,
+        settings: TrainSettings,
+        state: TrainState,
+        last_step: int,
+        accelerator: Accelerator,
     ) -> None:
-        """Args:  path: of metrics.jsonl; records of steps after `first_step` are dropped."""
+        """Args:  path: of metrics.jsonl; records of steps after that of `state` are dropped."""
         self.log_every = settings.log_every
         self.accelerator = accelerator
         self.sums: Tensor | None = None
-        self.since = self.began = time.monotonic()
+        self.lr = 0.0
+        self.since = state.seconds
         self.file = None
-        self.bar: tqdm[Any] = progress(total=last_step, initial=first_step, unit="step", desc="train")
         if accelerator.is_main_process:
-            _forget_after(path, first_step)
+            _forget_after(path, state.step)
             self.file = MetricsFile(path)
+        self.bar: tqdm[Any] = progress(total=last_step, initial=state.step, unit="step", desc="train")
 
-    def step(self, sums: Tensor, step: int, lr: float) -> None:
-        """Add the sums of one step; every `log_every` steps, report."""
+    def step(self, sums: Tensor, state: TrainState, lr: float) -> None:
+        """Add the sums of the step that led to `state`; every `log_every` steps, report."""
         self.sums = sums if self.sums is None else self.sums + sums
+        self.lr = lr
         self.bar.update()
-        if step % self.log_every == 0:
-            self._report(step, lr)
+        if state.step % self.log_every == 0:
+            self.report(state)
 
-    def _report(self, step: int, lr: float) -> None:
-        assert self.sums is not None
+    def report(self, state: TrainState) -> None:
+        """Write a record of the steps that have none yet; every process must call this."""
+        if self.sums is None:
+            return
         total = dict(zip(METRICS, self.accelerator.reduce(self.sums, "sum").tolist(), strict=True))
-        now = time.monotonic()
         finished = max(1.0, total["finished"])
         record = {
-            "step": step,
-            "seconds": round(now - self.began, 3),
+            "step": state.step,
+            "seconds": round(state.seconds, 3),
             "train/loss_answer": total["loss_answer"] / total["samples"],
             "train/loss_halt": total["loss_halt"] / total["samples"],
             "train/exact_accuracy": total["exact"] / finished,
@@ -54,10 +67,10 @@ class Reporter:
             "train/halt_accuracy": total["halt_right"] / finished,
             "train/steps_to_halt": total["steps"] / finished,
             "train/finished": total["finished"],
-            "train/lr": lr,
-            "samples_per_second": total["samples"] / (now - self.since),
+            "train/lr": self.lr,
+            "samples_per_second": total["samples"] / (state.seconds - self.since),
         }
-        self.sums, self.since = None, now
+        self.sums, self.since = None, state.seconds
         self.bar.set_postfix(
             {
                 "loss": f"{record['train/loss_answer']:.3f}",
@@ -77,7 +90,17 @@ class Reporter:
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the records of steps after the checkpoint that is resumed from."""
-    if path.exists():
+    """Drop the records of steps after the checkpoint that is resumed from.
+
+    Raises:  DataError if the file cannot be read or holds something else.
+    """
+    if not path.exists():
+        return
+    try:
         lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        write_bytes(path, b"".join(line for line in lines if orjson.loads(line)["step"] <= step))
+        kept = [line for line in lines if orjson.loads(line)["step"] <= step]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise DataError(f"{path}: a line is no record of a training; mend the file or remove it") from None
+    write_bytes(path, b"".join(kept))

@@ -23,7 +23,8 @@ class TrainSettings:
     steps: Positive = 500_000
     # Samples in flight over all processes together.
     batch_size: Positive = 768
-    seed: Count = 0
+    # The range that every generator takes.
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     optimizer: Literal["adam_atan2", "adamw"] = "adam_atan2"
     lr: Rate = 1e-4
     weight_decay: Rate = 0.1
@@ -42,6 +43,8 @@ class TrainSettings:
     placement: bool = True
     # Compute dtype; auto takes bfloat16 where the device has it in hardware.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # Threads to compute with on a CPU; 0 leaves it to torch. Inference takes the same.
+    cpu_threads: Count = 0
     log_every: Positive = 10
     # In steps; there is always one at the end.
     checkpoint_every: Positive = 5000

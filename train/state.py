@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from arcpipe.checkpoint import PuzzleKey, load_checkpoint, load_trainer_state, save_checkpoint
-from arcpipe.errors import CheckpointError
+from arcpipe.errors import CheckpointError, one_line
 from arcpipe.train.ema import EMA
 from arcpipe.trm import TRM, Carry
 
@@ -24,7 +24,7 @@ class TrainState:
     model: the network. wrapped: the same, inside DistributedDataParallel when there are several
     processes. rows: the puzzle table (P, puzzle_size), alike on every process and kept out of the
     module, whose buffers DDP would overwrite. carry: this process's share of the samples in flight.
-    step: optimizer steps done.
+    step: optimizer steps done. seconds: the time they took, earlier parts of the run included.
     """
 
     model: TRM
@@ -34,20 +34,25 @@ class TrainState:
     rows: Tensor
     carry: Carry
     step: int
+    seconds: float
 
 
 def save_state(
     state: TrainState, path: Path, puzzles: list[PuzzleKey], canvas: int, manifest: dict[str, Any],
     accelerator: Accelerator,
 ) -> None:  # fmt: skip
-    """Write a checkpoint of all processes' state; every process must call this."""
+    """Write a checkpoint of all processes' state; every process must call this.
+
+    Args:    manifest: of the checkpoint; step and seconds are added.
+    """
     carry = {
         f"carry.{field.name}": accelerator.gather(getattr(state.carry, field.name)) for field in fields(Carry)
     }
     if accelerator.is_main_process:
         save_checkpoint(
             path, model=state.model, ema=state.ema.state_dict(), rows=state.rows, puzzles=puzzles,
-            canvas=canvas, trainer=carry | _optimizer_tensors(state), manifest=manifest,
+            canvas=canvas, trainer=carry | _optimizer_tensors(state),
+            manifest=manifest | {"step": state.step, "seconds": state.seconds},
         )  # fmt: skip
     accelerator.wait_for_everyone()
 
@@ -75,10 +80,10 @@ def load_state(state: TrainState, folder: Path, accelerator: Accelerator) -> Tra
         state.rows.copy_(checkpoint.rows)
         _load_optimizer(state, tensors)
         carry = _local_carry(state.carry, tensors, accelerator)
+        step, seconds = int(checkpoint.manifest["step"]), float(checkpoint.manifest["seconds"])
     except (RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{folder}: does not fit this run ({reason})") from None
-    return replace(state, carry=carry, step=int(checkpoint.manifest["step"]))
+        raise CheckpointError(f"{folder}: does not fit this run ({one_line(error)})") from None
+    return replace(state, carry=carry, step=step, seconds=seconds)
 
 
 def _load_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:

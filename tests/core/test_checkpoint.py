@@ -281,3 +281,25 @@ def test_a_wrong_table_of_puzzles_is_said_in_one_line(copy: Path) -> None:
     pq.write_table(pa.table({"task": ["a"], "dihedral": [0]}), copy / "puzzles.parquet")
     with pytest.raises(CheckpointError, match="damaged checkpoint"):
         load_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("dihedral", 9, "dihedral 9, colors 0123456789 is no augmentation"),
+        ("dihedral", None, "dihedral None, colors 0123456789 is no augmentation"),
+        ("colors", "0123456788", "dihedral 0, colors 0123456788 is no augmentation"),
+        ("task", None, "task None is no text"),
+    ],
+)
+def test_a_puzzle_that_cannot_be_is_named(copy: Path, column: str, value: object, says: str) -> None:
+    table = pq.read_table(copy / "puzzles.parquet")
+    rows = table.to_pylist()
+    rows[4] |= {column: value}
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), copy / "puzzles.parquet")
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(copy)
+    assert str(caught.value) == (
+        f"{copy}: damaged checkpoint (puzzles.parquet, row 5: {says}); "
+        "choose another one of its run or train again"
+    )

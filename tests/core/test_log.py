@@ -1,9 +1,15 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
-from arcpipe.log import MetricsFile, is_first_rank
+from arcpipe.errors import OutputError
+from arcpipe.log import MetricsFile, is_first_rank, logger, start_logging
+
+# Takes nothing: every write fails as on a full disk.
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 
 def test_metrics_are_on_disk_after_each_record_and_appended_to(tmp_path: Path) -> None:
@@ -25,3 +31,35 @@ def test_a_lone_process_and_rank_0_come_first(
     if rank is not None:
         monkeypatch.setenv("RANK", rank)
     assert is_first_rank() == first
+
+
+@needs_full
+def test_metrics_on_a_full_disk_are_refused_in_one_line() -> None:
+    metrics = MetricsFile(FULL)
+    for fail in (lambda: metrics.write({"step": 1}), metrics.close):
+        with pytest.raises(OutputError, match=r"^/dev/full: cannot be written \(No space left on device\)$"):
+            fail()
+
+
+def test_metrics_that_cannot_be_opened_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot be written \(Is a directory\)$"):
+        MetricsFile(tmp_path)
+
+
+def test_a_log_file_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot be written \(Is a directory\)$"):
+        start_logging(tmp_path)
+
+
+@needs_full
+def test_a_log_file_on_a_full_disk_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    start_logging(FULL)
+    (handler,) = (one for one in logger.handlers if isinstance(one, logging.FileHandler))
+    try:
+        with pytest.raises(OutputError, match=r"^/dev/full: cannot be written \(No space left on device\)$"):
+            logger.info("a line")
+    finally:
+        logger.removeHandler(handler)
+        with pytest.raises(OSError, match="No space left"):
+            handler.close()
+    assert "Traceback" not in capsys.readouterr().err

@@ -139,6 +139,31 @@ def test_what_exists_is_neither_overwritten_nor_entered(tmp_path: Path, kind: st
         refuse_existing(path, "pass --resume")
 
 
+def test_a_folder_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flushed, fsync = tmp_path / "run", set(), os.fsync
+
+    def record(descriptor: int) -> None:
+        assert not path.exists()
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    with new_folder(path, {"kind": "run"}) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "data").write_text("content")
+    assert {item.stat().st_ino for item in (path, *path.rglob("*"))} <= flushed
+
+
+def test_a_name_that_is_too_long_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 300)
+    with pytest.raises(OutputError, match=r"aaa: cannot be written \(File name too long\)$"):
+        refuse_existing(path)
+    with pytest.raises(DataError, match=r"aaa: cannot be read \(File name too long\)$"):
+        read_manifest(path, "run")
+
+
 def test_a_path_that_is_free_is_not_refused(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "free")
 

@@ -14,11 +14,12 @@ from arcpipe.augment.build import DataSettings, build_arc
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.checkpoint import Checkpoint, puzzle_keys
 from arcpipe.codec import VOCABULARY, decode, encode
-from arcpipe.errors import CheckpointError
+from arcpipe.errors import CheckpointError, RecipeError
 from arcpipe.grid import Grid
 from arcpipe.infer.solve import InferSettings, solve
 from arcpipe.predictions import Prediction
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.recipe import Recipe
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json
 from arcpipe.trm import TRM, TRMConfig
@@ -187,9 +188,25 @@ def test_the_number_of_steps_is_that_of_the_training_unless_told(
     assert [p.halt_probability for p in default] != [p.halt_probability for p in three]
 
 
+def test_the_number_of_steps_has_a_bound() -> None:
+    assert Recipe("mine", {"infer": {"max_steps": 10000}}).settings("infer", InferSettings).max_steps == 10000
+    with pytest.raises(RecipeError, match=r"infer\.max_steps: .*10000, found 10001"):
+        Recipe("mine", {"infer": {"max_steps": 10001}}).settings("infer", InferSettings)
+
+
 def test_the_averaged_weights_answer(puzzles: PuzzleSet, parrot: Checkpoint) -> None:
     raw = {name: torch.full_like(weight, torch.nan) for name, weight in parrot.raw.items()}
     assert all(prediction.grid is not None for prediction in answers(replace(parrot, raw=raw), puzzles))
+
+
+@pytest.mark.parametrize("name", ["output_head.weight", "halt_head.weight"])
+def test_answers_that_are_not_finite_are_refused(
+    puzzles: PuzzleSet, random_model: Checkpoint, name: str
+) -> None:
+    # Each weight is finite, what is computed with them is not.
+    weights = random_model.ema | {name: torch.full_like(random_model.ema[name], 3e38)}
+    with pytest.raises(CheckpointError, match="made-up: its answers are not finite"):
+        answers(replace(random_model, ema=weights), puzzles)
 
 
 def test_a_part_of_the_known_puzzles_is_answered_alike(

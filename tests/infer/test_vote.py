@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.codec import decode, encode
+from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import rank_candidates
+from arcpipe.infer.vote import rank_candidates, rank_files
 from arcpipe.predictions import PREDICTIONS_FILE, Prediction, read_predictions, write_predictions
 from arcpipe.submissions.format import Submission, build_submission, read_submission
 from arcpipe.submissions.score import score_submission
@@ -220,3 +221,47 @@ def test_the_ranking_holds_every_grid_once_by_falling_count(answers: list[tuple[
     counts = [given_grids.count(grid) for grid in ranked]
     assert sum(counts) == len(given_grids)
     assert counts == sorted(counts, reverse=True)
+
+
+@pytest.fixture
+def challenges(tmp_path: Path) -> Path:
+    """A challenges file of the task `t` with one test input, and `mine.parquet` with a candidate for it."""
+    task = Task("t", (Pair(array([[0]]), array([[0]])),), (Pair(array([[0]]), None),))
+    path = tmp_path / "challenges.json"
+    path.write_text(json.dumps(challenges_json([task])))
+    write_predictions(tmp_path / "mine.parquet", [candidate([[1]])])
+    return path
+
+
+def test_candidates_for_other_test_inputs_are_counted(challenges: Path, tmp_path: Path) -> None:
+    others = [candidate([[2]], task="u"), candidate([[3]], task="u"), candidate(None, test_index=1)]
+    write_predictions(tmp_path / "more.parquet", [*others, candidate([[1]])])
+    arguments = ("--challenges", challenges, "--out", "a.json")
+    printed = succeed("vote", "mine.parquet", "more.parquet", *arguments, cwd=tmp_path)
+    assert printed == "a.json: 1 test inputs, 1 with a candidate; ignored the candidates for 2 others\n"
+
+
+def test_candidates_for_none_of_the_tasks_are_refused(challenges: Path, tmp_path: Path) -> None:
+    file = tmp_path / "others.parquet"
+    for others in ([candidate([[2]], task="u")], [candidate([[2]], test_index=1)], []):
+        write_predictions(file, others)
+        with pytest.raises(DataError) as caught:
+            rank_files([file], [("t", 0)], challenges)
+        assert str(caught.value) == (
+            f"no candidate is for a task of {challenges}: are these predictions of another set?"
+        )
+
+
+def test_an_answer_without_a_grid_is_an_answer(challenges: Path, tmp_path: Path) -> None:
+    write_predictions(tmp_path / "none.parquet", [candidate(None)])
+    assert rank_files([tmp_path / "none.parquet"], [("t", 0)], challenges) == ({}, 0)
+
+
+def test_a_file_given_twice_is_refused(challenges: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write_predictions(folder / PREDICTIONS_FILE, [candidate([[1]])])
+    (tmp_path / "link").symlink_to(folder)
+    for other in (folder, folder / PREDICTIONS_FILE, folder / ".." / "folder", tmp_path / "link"):
+        with pytest.raises(DataError, match=f"^{folder}: given twice, its candidates would count twice"):
+            rank_files([folder, tmp_path / "mine.parquet", other], [("t", 0)], challenges)

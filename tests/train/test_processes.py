@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
+from arcpipe.batches import TrainingStream
 from arcpipe.predictions import read_predictions
+from arcpipe.puzzleset import read_puzzle_set
 from commands import arcpipe_command, environment, run_here
 from training import metrics, steps_of, train, train_arguments
 
@@ -133,9 +134,22 @@ def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_pa
     assert_close(metrics(two), metrics(one))
 
 
-@pytest.mark.skipif(
-    torch.backends.mps.is_available(), reason="Accelerate must be told to leave the GPU alone"
-)
+def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_path: Path) -> None:
+    """Only the second process meets the puzzle whose embedding is too large for its loss."""
+    run = tmp_path / "run"
+    train(work, run, "--max-minutes", 0)
+    stream = TrainingStream(read_puzzle_set(work / "data"), batch_size=16, seed=0, placement=True)
+    first, second = (set(stream.batch(0, rank, 2).puzzle_ids.tolist()) for rank in (0, 1))
+    (broken, *_) = second - first
+    path = run / "checkpoints" / "step-00000000" / "puzzles.safetensors"
+    rows = load_file(path)["rows"]
+    rows[broken] = 3e38
+    save_file({"rows": rows}, path)
+    for code, said in together(train_arguments(work, run, "--resume"), work):
+        assert code == 2, said
+        assert "arcpipe: step 1: the loss or its gradient is not finite" in said
+
+
 def test_a_batch_that_does_not_divide_by_the_processes_is_refused(work: Path, tmp_path: Path) -> None:
     """Also that two processes find each other on a machine without a GPU, though nobody says so."""
     arguments = train_arguments(work, tmp_path / "run", "--set", "train.batch_size=15")

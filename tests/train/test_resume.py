@@ -1,6 +1,9 @@
 """A training that was interrupted goes on as if nothing had happened."""
 
+import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -105,6 +108,92 @@ def test_a_finished_run_has_nothing_to_go_on_with(work: Path, tmp_path: Path) ->
     before = newest(run), metrics(run)
     train(work, run, "--steps", 2, "--resume")
     assert (newest(run), metrics(run)) == before
+
+
+def test_the_time_goes_on_where_it_was(work: Path, tmp_path: Path) -> None:
+    """A thousand seconds are said to have passed: of twenty minutes five sixths, of ten all."""
+    run, early = tmp_path / "run", tmp_path / "early"
+    train(work, run, "--steps", 3)
+    path = run / "checkpoints" / "step-00000003" / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    assert 0 < manifest["seconds"] < 60
+    path.write_text(json.dumps(manifest | {"seconds": 1000}))
+    shutil.copytree(run, early)
+
+    done = train(work, early, "--resume", "--max-minutes", 10)
+    assert "stopped at step 3: the time is up; go on with --resume and more --max-minutes" in done.stderr
+    assert len(metrics(early)) == 3
+
+    train(work, run, "--resume", "--max-minutes", 20, "--steps", 4)
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 1000 < last["seconds"] < 1060
+    # The cosine at 5/6, down to a tenth.
+    assert last["train/lr"] == pytest.approx(1e-3 * (0.1 + 0.9 * 0.067), rel=0.1)
+
+
+def test_a_time_limit_that_is_reached_stays_reached(work: Path, tmp_path: Path) -> None:
+    settings = ("--set", "train.steps=100000", "--set", "train.checkpoint_every=100000")
+    flags = ("--max-minutes", 0.01, *settings)
+    train(work, tmp_path / "run", *flags)
+    before = newest(tmp_path / "run"), metrics(tmp_path / "run")
+    train(work, tmp_path / "run", "--resume", *flags)
+    assert (newest(tmp_path / "run"), metrics(tmp_path / "run")) == before
+
+
+@contextmanager
+def largest_file(size_bytes: int) -> Iterator[None]:
+    """No file can grow beyond a size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    work: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(work, run, "--steps", 4)
+    with largest_file(100_000):
+        said = refused(work, run, "--resume")
+    assert "step-00000008: cannot be written (" in said
+    assert "File too large" in said
+    assert said.endswith("step-00000004 is whole: make room, then go on with --resume")
+    assert steps_of(run) == [4]
+    train(work, run, "--resume")
+    assert_same_run(run, whole)
+
+
+def test_a_first_checkpoint_that_cannot_be_written_leaves_a_run_to_go_on_with(
+    work: Path, whole: Path, tmp_path: Path
+) -> None:
+    with largest_file(100_000):
+        said = refused(work, tmp_path / "run")
+    assert "there is no checkpoint yet: make room, then go on with --resume" in said
+    train(work, tmp_path / "run", "--resume")
+    assert_same_run(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("line", ["{broken\n", "[]\n", '{"loss": 1}\n'])
+def test_metrics_that_are_none_are_not_dropped(work: Path, tmp_path: Path, line: str) -> None:
+    run = tmp_path / "run"
+    train(work, run, "--steps", 2)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(line)
+    before = (run / "metrics.jsonl").read_bytes()
+    assert "metrics.jsonl: a line is no record of a training" in refused(work, run, "--resume")
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "train.log"])
+def test_a_file_of_the_run_that_cannot_be_opened_is_named(work: Path, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    train(work, run, "--steps", 2)
+    (run / name).unlink()
+    (run / name).mkdir()
+    assert f"{name}: cannot be " in refused(work, run, "--resume")
 
 
 def test_another_recipe_is_not_gone_on_with(work: Path, whole: Path) -> None:

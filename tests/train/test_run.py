@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from arcpipe.checkpoint import load_checkpoint
-from training import NUM_STEPS, metrics, newest, refused, steps_of, train
+from arcpipe.devices import compute_dtype
+from commands import run_here
+from training import NUM_STEPS, metrics, newest, refused, steps_of, train, train_arguments
 
 ONE_STEP = ("--steps", "1")
 
@@ -61,12 +63,29 @@ def test_a_manifest_says_what_made_it(work: Path, tmp_path: Path) -> None:
     }
 
 
+def test_a_checkpoint_names_the_dataset_as_its_run_does(whole: Path) -> None:
+    checkpoint = manifest(whole / "checkpoints" / "step-00000012")
+    assert checkpoint["dataset"] == manifest(whole)["dataset"]
+    assert "data" not in checkpoint
+
+
+@pytest.mark.parametrize(("steps", "recorded"), [(NUM_STEPS, [5, 10, 12]), (2, [2])])
+def test_the_last_steps_have_a_record_too(
+    work: Path, whole: Path, tmp_path: Path, steps: int, recorded: list[int]
+) -> None:
+    train(work, tmp_path / "run", "--set", "train.log_every=5", "--steps", steps)
+    found = metrics(tmp_path / "run")
+    assert [record["step"] for record in found] == recorded
+    losses = [record["train/loss_answer"] for record in metrics(whole)[steps - 2 : steps]]
+    assert found[-1]["train/loss_answer"] == pytest.approx(sum(losses) / 2)
+
+
 def test_metrics_have_a_record_every_few_steps(work: Path, whole: Path, tmp_path: Path) -> None:
     every_step = metrics(whole)
     assert [record["step"] for record in every_step] == list(range(1, NUM_STEPS + 1))
     train(work, tmp_path / "run", "--set", "train.log_every=3")
     every_third = metrics(tmp_path / "run")
-    assert [record["step"] for record in every_third] == [3, 6, 9, 12]
+    assert [record["step"] for record in every_third] == [3, 6, 9, NUM_STEPS]
     for number, record in enumerate(every_third):
         losses = [one["train/loss_answer"] for one in every_step[3 * number : 3 * number + 3]]
         assert record["train/loss_answer"] == pytest.approx(sum(losses) / 3)
@@ -156,7 +175,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(work: Path
         "train.checkpoint_every=1",
     )
     (*_, last) = steps_of(run)
-    assert f"step {last + 1}: the loss is" in said
+    assert f"step {last + 1}: the loss or its gradient is not finite; no weight was changed" in said
     assert "train.lr" in said
     assert len(metrics(run)) == last
     # The last checkpoint is whole, and that of before the weights broke.
@@ -184,10 +203,37 @@ def test_a_launcher_that_asks_for_another_precision_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.skipif(
+    compute_dtype("auto", torch.device("cpu"))[0] == torch.bfloat16,
+    reason="on this CPU, auto is what the launcher asks for",
+)
+def test_auto_is_not_what_a_launcher_asks_for_where_it_means_float32(work: Path, tmp_path: Path) -> None:
+    flags = ("--set", "train.precision=auto")
+    said = refused(work, tmp_path / "run", *flags, ACCELERATE_MIXED_PRECISION="bf16")
+    assert "train.precision=auto is float32 here" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MIXED_PRECISION", "bf16"), ("GRADIENT_ACCUMULATION_STEPS", "4")]
+)
+def test_a_launcher_changes_no_number(work: Path, tmp_path: Path, name: str, value: str) -> None:
+    runs = tmp_path / "without", tmp_path / "with"
+    for run, env in zip(runs, ({}, {f"ACCELERATE_{name}": value}), strict=True):
+        flags = ("--steps", 2, "--set", "train.precision=bfloat16")
+        done = run_here(*train_arguments(work, run, *flags), env=env)
+        assert done.returncode == 0, done.stderr
+    assert newest(runs[0]) == newest(runs[1])
+    assert metrics(runs[0]) == metrics(runs[1])
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (("--set", "train.lr=-1"), "train.lr"),
+        (("--seed", 2**32), "train.seed"),
+        (("--set", f"train.batch_size={10**12}"), "out of memory with train.batch_size=1000000000000"),
+        (("--set", f"train.batch_size={10**18}"), "out of memory with train.batch_size=1000000000000000000"),
         (("--set", "train.bach_size=8"), "did you mean 'batch_size'"),
         (("--set", "model.num_heads=5"), "hidden_size 32 must be a multiple of 2 * num_heads"),
     ],
@@ -200,3 +246,16 @@ def test_a_wrong_recipe_makes_no_run(work: Path, tmp_path: Path, flags: tuple[st
 def test_without_a_dataset_there_is_no_run(work: Path, tmp_path: Path) -> None:
     assert "no such folder" in refused(work, tmp_path / "run", data="nowhere")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("held", [[], ["notes.txt"]])
+def test_a_folder_that_exists_is_refused(work: Path, tmp_path: Path, held: list[str]) -> None:
+    for name in held:
+        (tmp_path / name).touch()
+    assert f"{tmp_path} exists already" in refused(work, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == held
+
+
+def test_a_name_that_is_too_long_is_refused(work: Path, tmp_path: Path) -> None:
+    assert "cannot be written (File name too long)" in refused(work, tmp_path / ("a" * 300))
+    assert "cannot be read (File name too long)" in refused(work, tmp_path / "run", data="a" * 300)

@@ -45,6 +45,7 @@ def state_of(model: TRM, rows: Tensor, batch_size: int) -> TrainState:
         rows=rows,
         carry=model.empty_carry(batch_size),
         step=0,
+        seconds=0.0,
     )
 
 
@@ -186,9 +187,32 @@ def test_a_loss_that_is_not_finite_changes_nothing(part: str) -> None:
     with torch.no_grad():
         (state.rows if part == "rows" else state.model.output_head.weight).fill_(float("nan"))
     before = snapshot(state)
-    with pytest.raises(ArcpipeError, match=r"step 3: the loss is nan; no weight was changed.*train\.lr"):
+    with pytest.raises(ArcpipeError, match=r"step 3: the loss or its gradient is not finite; .*train\.lr"):
         train_step(state, random_batch(6), settings, Rates(1e-3, 1e-2), Accelerator())
     assert state.step == 2
+    assert unchanged(before, state)
+
+
+@pytest.mark.parametrize("part", ["rows", "weights"])
+def test_a_gradient_that_is_not_finite_changes_nothing(part: str) -> None:
+    """The loss is finite, and so are all gradients but one."""
+
+    def overflow(gradient: Tensor) -> Tensor:
+        return gradient * 1e30 * 1e30
+
+    def spoil_rows(_module: TRM, inputs: tuple[Tensor, ...]) -> None:
+        inputs[1].register_hook(overflow)
+
+    settings = TrainSettings(batch_size=6)
+    state = fresh_state(6)
+    train_step(state, random_batch(6), settings, Rates(1e-3, 1e-2), Accelerator())
+    if part == "rows":
+        state.model.register_forward_pre_hook(spoil_rows)
+    else:
+        state.model.output_head.weight.register_hook(overflow)
+    before = snapshot(state)
+    with pytest.raises(ArcpipeError, match="step 2: the loss or its gradient is not finite; no weight was"):
+        train_step(state, random_batch(6), settings, Rates(1e-3, 1e-2), Accelerator())
     assert unchanged(before, state)
 
 

@@ -1,0 +1,62 @@
+"""What can end a training besides its last step: signals, a full disk, too little memory."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from arcpipe.checkpoint import find_checkpoint
+from arcpipe.errors import ArcpipeError, CheckpointError, OutputError, one_line
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """A list that a SIGINT, SIGTERM or SIGUSR1 is added to; a second one kills as usual."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in numbers:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def naming_what_is_saved(run: Path) -> Iterator[None]:
+    """Adds to an OutputError of the block, such as a full disk, what the run can be resumed from."""
+    try:
+        yield
+    except OutputError as error:
+        try:
+            saved = f"{find_checkpoint(run).name} is whole"
+        except CheckpointError:
+            saved = "there is no checkpoint yet"
+        raise OutputError(f"{error}; {saved}: make room, then go on with --resume") from None
+
+
+@contextmanager
+def enough_memory(batch_size: int) -> Iterator[None]:
+    """Turns an allocator's error, torch's or numpy's, into an ArcpipeError that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        # For the CPU's memory torch has no type of its own.
+        of_cpu = ("DefaultCPUAllocator", "Storage size calculation overflowed")
+        if not known and not any(part in str(error) for part in of_cpu):
+            raise
+        raise ArcpipeError(
+            f"out of memory with train.batch_size={batch_size}: lower it, or the sizes in [model] "
+            f"({one_line(error)})"
+        ) from None
