@@ -286,5 +286,5 @@ def _drawing(solved: Any, tasks: dict[str, Any], submission: Any) -> str:
     grid = submission.attempts[task.id][solved.test_index][attempt - 1]
     pair = task.tests[solved.test_index]
     shown = draw([pair.input, grid], ["test input", f"attempt {attempt}: right"], color)
-    demonstrations = type(task)(task.id, task.demonstrations, ())
-    return f"{task_text(demonstrations, color)}\n\n{shown}"
+    _, _, demonstrations = task_text(type(task)(task.id, task.demonstrations, ()), color).partition("\n\n")
+    return f"One of the solved tasks, {task.id}:\n\n{demonstrations}\n\n{shown}"
