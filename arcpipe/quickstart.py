@@ -141,13 +141,12 @@ def _stages(run: _Quickstart) -> list[_Stage]:
     )
     limit = "" if run.minutes is None else f" --max-minutes {run.minutes:g}"
     sources = " ".join(f"--source {shlex.quote(source)}" for source in data.sources)
-    dihedral = "" if data.dihedral else " --no-dihedral"
     test_set = f" --test-set {shlex.quote(data.test_set)}" if data.test_set else ""
     return [
         _Stage(
             "augment",
             f"augment arc {sources}{test_set} --max-side {data.max_side} --canvas {data.canvas} "
-            f"--num-aug {data.num_aug}{dihedral} --seed {data.seed} --out {dataset}",
+            f"--num-aug {data.num_aug} --seed {data.seed} --out {dataset}",
             run.data,
             lambda: _augment(run),
         ),

@@ -31,8 +31,6 @@ class DataSettings:
     test_set: str = ""
     # Augmented puzzles per task, beside the identity.
     num_aug: Annotated[int, Field(ge=0)] = 1000
-    # Whether augmentations turn and flip; otherwise they only recolor.
-    dihedral: bool = True
     # Keep tasks whose demonstrations and test inputs fit.
     max_side: Annotated[int, Field(ge=1, le=MAX_SIDE)] = MAX_SIDE
     # Side of the canvas; 0 for the smallest that fits all grids.
@@ -66,10 +64,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     training, targets, repeated = _select(sources, settings)
     canvas = settings.canvas or _smallest_canvas(training)
     _check_fit(training, canvas)
-    augmentations = [
-        augmentations_of(task, settings.num_aug, settings.seed, dihedral=settings.dihedral)
-        for task in training
-    ]
+    augmentations = [augmentations_of(task, settings.num_aug, settings.seed) for task in training]
     summary = BuildSummary(
         tasks=len(training),
         examples=sum(pair.output is not None for task in training for pair in _pairs(task)),
@@ -171,11 +166,10 @@ def _check_fit(tasks: Sequence[Task], canvas: int) -> None:
             )
 
 
-def augmentations_of(task: Task, num_aug: int, seed: int, *, dihedral: bool = True) -> list[Augmentation]:
+def augmentations_of(task: Task, num_aug: int, seed: int) -> list[Augmentation]:
     """The identity and up to `num_aug` augmentations, no two of which give the same puzzle.
 
-    They depend on the seed, the task's id and its visible grids alone, not on other tasks. Without
-    `dihedral` they only recolor.
+    They depend on the seed, the task's id and its visible grids alone, not on other tasks.
 
     Source:  the reference's `build_arc_dataset.py`: random dihedral x permutation of the nine colors,
              at most five tries for each.
@@ -187,7 +181,7 @@ def augmentations_of(task: Task, num_aug: int, seed: int, *, dihedral: bool = Tr
     rng = np.random.default_rng([seed, name])
     chosen: dict[bytes, Augmentation] = {}
     for attempt in range(_TRIES_PER_AUGMENTATION * num_aug + 1):
-        augmentation = IDENTITY if attempt == 0 else _draw(rng, 8 if dihedral else 1)
+        augmentation = IDENTITY if attempt == 0 else _draw(rng)
         recolored = cells[augmentation.dihedral].translate(bytes(augmentation.colors).ljust(256))
         puzzle = hashlib.blake2b(shapes[augmentation.dihedral] + recolored, digest_size=16).digest()
         chosen.setdefault(puzzle, augmentation)
@@ -196,6 +190,6 @@ def augmentations_of(task: Task, num_aug: int, seed: int, *, dihedral: bool = Tr
     return list(chosen.values())
 
 
-def _draw(rng: np.random.Generator, num_dihedrals: int) -> Augmentation:
-    dihedral = int(rng.integers(num_dihedrals))
+def _draw(rng: np.random.Generator) -> Augmentation:
+    dihedral = int(rng.integers(8))
     return Augmentation(dihedral, (0, *(int(color) for color in 1 + rng.permutation(9))))

@@ -32,7 +32,6 @@ def arc(
     num_aug: Annotated[
         int, typer.Option(min=0, help="Augmented puzzles per task, beside the identity.")
     ] = 1000,
-    dihedral: Annotated[bool, typer.Option(help="Turn and flip in augmentations, or only recolor.")] = True,
     max_side: Annotated[
         int, typer.Option(min=1, max=30, help="Keep tasks whose demonstrations and test inputs fit.")
     ] = 30,
@@ -52,7 +51,6 @@ def arc(
         sources=source,
         test_set=test_set,
         num_aug=num_aug,
-        dihedral=dihedral,
         max_side=max_side,
         canvas=canvas,
         seed=seed,

@@ -245,12 +245,6 @@ def test_augmentations_of_a_task_do_not_depend_on_other_tasks(tmp_path: Path, ta
     assert [alone.augmentation(puzzle) for puzzle in range(alone.num_puzzles)] == chosen
 
 
-def test_without_dihedrals_augmentations_only_recolor(tasks: list[Task]) -> None:
-    drawn = [augmentations_of(task, 20, 0, dihedral=False) for task in tasks]
-    assert {augmentation.dihedral for group in drawn for augmentation in group} == {0}
-    assert len({augmentation.colors for augmentation in drawn[0]}) == len(drawn[0]) > 1
-
-
 def test_a_canvas_that_is_too_small_is_refused(tmp_path: Path) -> None:
     wide = task("wide", (grid("1"), grid("12345")), tests=(Pair(grid("1"), grid("1")),))
     source = write_source(tmp_path, "few", [wide])
