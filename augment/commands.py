@@ -59,7 +59,7 @@ def arc(
     typer.echo(
         f"{out}: {summary.tasks} tasks, {summary.examples} training examples, "
         f"{summary.test_inputs} test inputs, {summary.puzzles} puzzles, canvas {summary.canvas}"
-        + (f"; {summary.repeated} tasks were in two sources and count once" if summary.repeated else "")
+        + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
     )
 
 

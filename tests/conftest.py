@@ -1,9 +1,13 @@
 """What all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Before any test imports torch: two threads on a busy machine can be ten times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run and no deadline: a busy machine must not turn a test red.
 settings.register_profile("arcpipe", deadline=None, derandomize=True, max_examples=50)

@@ -163,4 +163,4 @@ def test_a_batch_that_does_not_divide_by_the_processes_is_refused(work: Path, tm
 def test_an_existing_run_is_refused_by_both_processes(work: Path, whole: Path) -> None:
     for code, said in together(train_arguments(work, whole), work):
         assert code == 2, said
-        assert said == f"arcpipe: {whole} exists already: go on with --resume, or choose another --out\n"
+        assert said.startswith(f"arcpipe: {whole} exists already: go on with --resume")
