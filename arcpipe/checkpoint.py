@@ -133,6 +133,8 @@ def find_checkpoint(path: Path) -> Path:
     """
     if (path / "model.json").is_file():
         return path
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such folder")
     found = [folder for folder in (path / CHECKPOINTS).glob("step-*") if (folder / MANIFEST).is_file()]
     if not found:
         raise CheckpointError(f"{path}: neither a checkpoint folder nor a run folder with a checkpoint")

@@ -110,7 +110,7 @@ def _is_unfinished(folder: Path) -> bool:
 
 def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> _Quickstart:
     """The folder to work in: a new one, or an earlier one of the same settings."""
-    from arcpipe.recipe import load_recipe
+    from arcpipe.recipe import load_recipe, recipe_changes
 
     # Before torch is imported, so that a misspelled --set is refused at once.
     recipe = load_recipe(RECIPE, [f"data.seed={seed}", f"train.seed={seed}", *overrides])
@@ -126,8 +126,14 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
     run = _Quickstart(folder, recipe.resolve(types), overrides, minutes)
     if folder.exists():
         found = read_manifest(folder, "quickstart")
-        if (found["recipe"], found["minutes"]) != (run.frozen, minutes):
-            raise OutputError(f"{folder} was made with other settings: remove it or choose another --out")
+        changes = recipe_changes(found["recipe"], run.frozen)
+        if found["minutes"] != minutes:
+            changes.append(f"--minutes: {found['minutes']} -> {minutes}")
+        if changes:
+            raise OutputError(
+                f"{folder} was made with other settings ({'; '.join(changes)}): repeat those to go on, "
+                "choose another --out or remove it"
+            )
     else:
         write_json(folder / MANIFEST, make_manifest("quickstart", recipe=run.frozen, minutes=minutes))
     return run

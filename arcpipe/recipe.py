@@ -80,6 +80,16 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
 
 
+def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What differs between two resolved recipes: `table.key: old -> new` for each key of `after`."""
+    return [
+        f"{table}.{key}: {before.get(table, {}).get(key)!r} -> {value!r}"
+        for table, settings in after.items()
+        for key, value in settings.items()
+        if before.get(table, {}).get(key) != value
+    ]
+
+
 def recipe_names() -> list[str]:
     """The names of the recipes that come with arcpipe."""
     return sorted(

@@ -40,13 +40,15 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What was built: counts for the user; `repeated` tasks were in two sources and taken once."""
+    """What was built: counts for the user; `repeated` tasks were in two sources and taken once, `needed`
+    is the smallest canvas that fits."""
 
     tasks: int
     examples: int
     test_inputs: int
     puzzles: int
     canvas: int
+    needed: int
     repeated: int
 
 
@@ -71,6 +73,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         test_inputs=sum(len(task.tests) for task in targets),
         puzzles=sum(len(group) for group in augmentations),
         canvas=canvas,
+        needed=_smallest_canvas(training),
         repeated=repeated,
     )
     _write(out, settings, sources, training, targets, augmentations, summary)

@@ -59,6 +59,7 @@ def arc(
     typer.echo(
         f"{out}: {summary.tasks} tasks, {summary.examples} training examples, "
         f"{summary.test_inputs} test inputs, {summary.puzzles} puzzles, canvas {summary.canvas}"
+        + (f" (its grids need {summary.needed}: --canvas 0)" if summary.needed < summary.canvas else "")
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
     )
 

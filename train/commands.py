@@ -45,7 +45,7 @@ def train(
     # Before torch is imported, so that a misspelled recipe is refused at once.
     chosen = load_recipe(recipe, [*(overrides or []), *seeded], read=("model", "train"))
 
-    from arcpipe.log import is_first_rank
+    from arcpipe.log import is_first_rank, logger
     from arcpipe.puzzleset import read_puzzle_set
     from arcpipe.train.loop import TrainJob
     from arcpipe.train.loop import train as run_training
@@ -65,5 +65,8 @@ def train(
         max_minutes=max_minutes,
     )
     result = run_training(job)
+    if result.unfinished:
+        more = "" if result.interrupted else " and more --max-minutes"
+        logger.info("go on with --resume%s", more)
     if is_first_rank():
         typer.echo(f"{result.checkpoint}: step {result.step}")

@@ -19,6 +19,7 @@ from arcpipe.devices import compute_dtype, use_cpu_threads
 from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.log import logger, start_logging
 from arcpipe.puzzleset import PuzzleSet
+from arcpipe.recipe import recipe_changes
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
 from arcpipe.train.ema import EMA
 from arcpipe.train.guards import enough_memory, naming_what_is_saved, stop_on_signals
@@ -61,11 +62,13 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The newest checkpoint, its step, and whether a signal ended the training before its end."""
+    """The newest checkpoint and its step; whether a signal ended the training, or that or the time limit
+    left steps undone."""
 
     checkpoint: Path
     step: int
     interrupted: bool
+    unfinished: bool
 
 
 def train(job: TrainJob) -> TrainResult:
@@ -112,12 +115,10 @@ def train(job: TrainJob) -> TrainResult:
         if saved != state.step:
             _checkpoint(job, state, accelerator)
     if interrupted:
-        logger.info("stopped at step %d on a signal; go on with --resume", state.step)
+        logger.info("stopped at step %d on a signal", state.step)
     elif state.step < last_step:
-        logger.info(
-            "stopped at step %d: the time is up; go on with --resume and more --max-minutes", state.step
-        )
-    return TrainResult(find_checkpoint(job.out), state.step, interrupted)
+        logger.info("stopped at step %d: the time is up", state.step)
+    return TrainResult(find_checkpoint(job.out), state.step, interrupted, unfinished=state.step < last_step)
 
 
 def _accelerator(settings: TrainSettings) -> Accelerator:
@@ -155,12 +156,7 @@ def _check_out(job: TrainJob) -> None:
     manifest = read_manifest(job.out, "run")
     if manifest["dataset"]["fingerprint"] != dataset["fingerprint"]:
         raise DataError(f"{job.out}: was trained on another dataset than {job.data_dir}")
-    changes = [
-        f"{table}.{key}: {manifest['recipe'].get(table, {}).get(key)!r} -> {value!r}"
-        for table, settings in job.recipe.items()
-        for key, value in settings.items()
-        if manifest["recipe"].get(table, {}).get(key) != value
-    ]
+    changes = recipe_changes(manifest["recipe"], job.recipe)
     if changes:
         raise ArcpipeError(f"{job.out}: cannot be resumed with another recipe ({'; '.join(changes)})")
 

@@ -183,7 +183,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, kind: str) -> None:
         path.write_text("weights")
     elif kind != "nothing":
         (path / (CHECKPOINTS if kind == "run" else ".")).mkdir(parents=True)
-    with pytest.raises(CheckpointError, match="neither a checkpoint folder nor a run folder"):
+    said = "no such folder" if kind == "nothing" else "neither a checkpoint folder nor a run folder"
+    with pytest.raises(CheckpointError, match=said):
         load_checkpoint(path)
 
 

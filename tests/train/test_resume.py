@@ -67,7 +67,7 @@ def test_a_training_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path:
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     (*_, stopped) = steps_of(run)
-    assert f"stopped at step {stopped} on a signal; go on with --resume" in err
+    assert f"stopped at step {stopped} on a signal\ngo on with --resume" in err
     assert f"step {stopped}" in out
     assert len(metrics(run)) == stopped
     later = ("--steps", stopped + 3, *LONG)
@@ -121,7 +121,7 @@ def test_the_time_goes_on_where_it_was(work: Path, tmp_path: Path) -> None:
     shutil.copytree(run, early)
 
     done = train(work, early, "--resume", "--max-minutes", 10)
-    assert "stopped at step 3: the time is up; go on with --resume and more --max-minutes" in done.stderr
+    assert "stopped at step 3: the time is up\ngo on with --resume and more --max-minutes" in done.stderr
     assert len(metrics(early)) == 3
 
     train(work, run, "--resume", "--max-minutes", 20, "--steps", 4)

@@ -144,7 +144,7 @@ def test_without_time_the_first_weights_are_saved_and_gone_on_with(
 ) -> None:
     run = tmp_path / "run"
     done = train(work, run, "--max-minutes", 0)
-    assert "stopped at step 0: the time is up; go on with --resume" in done.stderr
+    assert "stopped at step 0: the time is up\ngo on with --resume" in done.stderr
     assert steps_of(run) == [0]
     assert load_checkpoint(run).manifest["step"] == 0
     train(work, run, "--resume", "--max-minutes", 0)
