@@ -64,7 +64,8 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     refuse_existing(out)
     sources = [read_source(spec) for spec in settings.sources]
     training, targets, repeated = _select(sources, settings)
-    canvas = settings.canvas or _smallest_canvas(training)
+    needed = _smallest_canvas(training)
+    canvas = settings.canvas or needed
     _check_fit(training, canvas)
     augmentations = [augmentations_of(task, settings.num_aug, settings.seed) for task in training]
     summary = BuildSummary(
@@ -73,7 +74,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         test_inputs=sum(len(task.tests) for task in targets),
         puzzles=sum(len(group) for group in augmentations),
         canvas=canvas,
-        needed=_smallest_canvas(training),
+        needed=needed,
         repeated=repeated,
     )
     _write(out, settings, sources, training, targets, augmentations, summary)
