@@ -1,22 +1,23 @@
 """PuzzleBatch, and the training stream: any global batch is a function of (seed, step) alone.
 
-An epoch draws every task once, in a shuffled order, under one of its puzzles, with all its examples:
-the sampling of the reference (`puzzle_dataset.py`), laid out as one endless stream of examples that
-batches cut at fixed places. So a batch is found without replaying the ones before it, and is the same
-for any number of processes.
+An epoch draws every group once, in a shuffled order, under one of its task's puzzles, with all its
+examples: the sampling of the reference (`puzzle_dataset.py`), laid out as one endless stream of examples
+that batches cut at fixed places. So a batch is found without replaying the ones before it, and is the
+same for any number of processes and workers.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from arcpipe.augmentation import TRANSPOSES
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.puzzleset import PuzzleSet
+from arcpipe.signals import ignore_signals
 
 IGNORE = -100
 """The label of a cell that no loss and no accuracy counts."""
@@ -31,78 +32,145 @@ class PuzzleBatch:
     puzzle_ids: Tensor
 
     def to(self, device: torch.device) -> "PuzzleBatch":
-        """The batch on another device."""
-        return PuzzleBatch(self.inputs.to(device), self.labels.to(device), self.puzzle_ids.to(device))
+        """The batch on another device; from pinned memory the copy does not wait."""
+        inputs, labels, puzzle_ids = (
+            tensor.to(device, non_blocking=True) for tensor in (self.inputs, self.labels, self.puzzle_ids)
+        )
+        return PuzzleBatch(inputs, labels, puzzle_ids)
+
+    def pin_memory(self) -> "PuzzleBatch":
+        """The batch in memory that a GPU can copy from by itself; `DataLoader` calls this."""
+        return PuzzleBatch(self.inputs.pin_memory(), self.labels.pin_memory(), self.puzzle_ids.pin_memory())
 
 
 @dataclass(frozen=True)
-class _Epoch:
-    """One pass over the tasks, an entry per example (E,): which, under which puzzle, placed where."""
+class _Draws:
+    """N entries of the stream: which example, under which puzzle, as which variant, placed where (N, 2)."""
 
     examples: NDArray[np.intp]
     puzzle_ids: NDArray[np.intp]
+    variants: NDArray[np.uint64]
     placements: NDArray[np.float64]
 
+    def at(self, positions: NDArray[np.integer]) -> "_Draws":
+        return _Draws(
+            self.examples[positions],
+            self.puzzle_ids[positions],
+            self.variants[positions],
+            self.placements[positions],
+        )
 
-class TrainingStream:
-    """The endless stream of augmented training examples of a puzzle set.
 
-    Args:  placement: move each example to a random place on the canvas (input and output alike), but
+class TrainingStream(Dataset[PuzzleBatch]):
+    """The endless stream of augmented training examples of a puzzle set; item `step` is its batch.
+
+    Args:  placement: move each ARC example to a random place on the canvas (input and output alike), but
            for one example of each puzzle, as the reference does.
+           rank, num_ranks: which share of the global batch to make; ranks divide it evenly.
     """
 
-    def __init__(self, puzzles: PuzzleSet, *, batch_size: int, seed: int, placement: bool) -> None:
+    def __init__(
+        self,
+        puzzles: PuzzleSet,
+        *,
+        batch_size: int,
+        seed: int,
+        placement: bool,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
         self.puzzles = puzzles
         self.batch_size = batch_size
         self.seed = seed
         self.placement = placement
-        order = np.argsort(puzzles.example_tasks, kind="stable")
-        tasks, starts = np.unique(puzzles.example_tasks[order], return_index=True)
-        self._examples_of = dict(zip(tasks, np.split(order, starts[1:]), strict=True))
-        self._puzzles_of = {task: puzzles.puzzles_of(task) for task in tasks}
-        self._epoch = lru_cache(maxsize=4)(self._draw_epoch)
+        self.rank = rank
+        self.num_ranks = num_ranks
+        self._num_groups = int(puzzles.example_groups.max()) + 1
+        self._task_of_group = np.zeros(self._num_groups, np.intp)
+        self._task_of_group[puzzles.example_groups] = puzzles.example_tasks
+        # The puzzles of task t are by_task[first[t] : first[t] + count[t]].
+        self._by_task = np.argsort(puzzles.table.tasks, kind="stable")
+        self._count = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
+        self._first = np.cumsum(self._count) - self._count
+        # Not lru_cache: worker processes are handed a copy of this object.
+        self._drawn: dict[int, _Draws] = {}
 
-    def batch(self, step: int, rank: int = 0, num_ranks: int = 1) -> PuzzleBatch:
-        """The rows of `rank` in the global batch of a step (from 0); ranks divide the batch evenly."""
-        share = self.batch_size // num_ranks
-        start = step * self.batch_size + rank * share
+    def __getitem__(self, step: int) -> PuzzleBatch:
+        """The rows of this rank in the global batch of a step (from 0)."""
+        share = self.batch_size // self.num_ranks
+        start = step * self.batch_size + self.rank * share
         epochs, positions = np.divmod(np.arange(start, start + share), len(self.puzzles.example_tasks))
-        parts = [(self._epoch(int(epoch)), positions[epochs == epoch]) for epoch in np.unique(epochs)]
-        examples = np.concatenate([epoch.examples[at] for epoch, at in parts])
-        puzzle_ids = np.concatenate([epoch.puzzle_ids[at] for epoch, at in parts])
-        placements = np.concatenate([epoch.placements[at] for epoch, at in parts])
-        return self._encode(examples, puzzle_ids, placements)
+        parts = [self._epoch(int(epoch)).at(positions[epochs == epoch]) for epoch in np.unique(epochs)]
+        return self._encode(
+            _Draws(
+                *(
+                    np.concatenate([getattr(part, name) for part in parts])
+                    for name in ("examples", "puzzle_ids", "variants", "placements")
+                )
+            )
+        )
 
-    def _draw_epoch(self, epoch: int) -> _Epoch:
+    def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
+        """The batches of steps first_step .. last_step - 1 in order, made ahead by `workers` processes; 0
+        makes each when it is asked for."""
+        steps = range(first_step, last_step)
+        loader = DataLoader(
+            self, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin,
+            worker_init_fn=ignore_signals,
+        )  # fmt: skip
+        return iter(loader)
+
+    def _epoch(self, epoch: int) -> _Draws:
+        if epoch not in self._drawn:
+            self._drawn = {known: draws for known, draws in self._drawn.items() if epoch - 3 < known < epoch}
+            self._drawn[epoch] = self._draw_epoch(epoch)
+        return self._drawn[epoch]
+
+    def _draw_epoch(self, epoch: int) -> _Draws:
+        puzzles = self.puzzles
         rng = np.random.default_rng([self.seed, epoch])
-        examples, puzzle_ids, placements = [], [], []
-        for task in rng.permutation(list(self._examples_of)):
-            own = rng.permutation(self._examples_of[task])
-            place = rng.random((len(own), 2)) if self.placement else np.zeros((len(own), 2))
-            place[0] = 0.0
-            examples.append(own)
-            puzzle_ids.append(np.full(len(own), rng.choice(self._puzzles_of[task])))
-            placements.append(place)
-        return _Epoch(np.concatenate(examples), np.concatenate(puzzle_ids), np.concatenate(placements))
+        place_of_group = rng.permutation(self._num_groups)
+        own_place = place_of_group[puzzles.example_groups]
+        # By group, and in a random order within each.
+        examples = np.lexsort((rng.random(len(own_place)), own_place))
+        count = self._count[self._task_of_group]
+        chosen = self._first[self._task_of_group] + (rng.random(self._num_groups) * count).astype(np.intp)
+        puzzle_ids = self._by_task[chosen][puzzles.example_groups[examples]]
+        placements = np.zeros((len(examples), 2))
+        if self.placement and puzzles.family.framed:
+            placements = rng.random((len(examples), 2))
+            sorted_place = own_place[examples]
+            placements[np.flatnonzero(np.diff(sorted_place, prepend=-1))] = 0.0
+        return _Draws(examples, puzzle_ids, self._draw_variants(rng, len(examples)), placements)
 
-    def _encode(
-        self, examples: NDArray[np.intp], puzzle_ids: NDArray[np.intp], placements: NDArray[np.float64]
-    ) -> PuzzleBatch:
-        puzzles, canvas = self.puzzles, self.puzzles.canvas
-        dihedrals, colors = puzzles.dihedrals[puzzle_ids], puzzles.colors[puzzle_ids]
-        sides = np.maximum(puzzles.inputs.shapes[examples], puzzles.outputs.shapes[examples])
-        transposes = np.array(TRANSPOSES)[dihedrals]
-        sides = np.where(transposes[:, None], sides[:, ::-1], sides)
-        offsets = np.floor(placements * (canvas - sides + 1)).astype(np.intp)
+    def _draw_variants(self, rng: np.random.Generator, size: int) -> NDArray[np.uint64]:
+        variants = self.puzzles.variants
+        if variants is None:
+            return np.zeros(size, np.uint64)
+        most = 2**64 - 1 if variants.count is None else variants.count
+        return rng.integers(0, most, size, dtype=np.uint64, endpoint=True)
+
+    def _encode(self, draws: _Draws) -> PuzzleBatch:
+        puzzles = self.puzzles
+        offsets = self._offsets(draws)
         inputs, outputs = (
             encode_grids(
-                table.cells[examples], table.shapes[examples], canvas,
-                dihedrals=dihedrals, colors=colors, offsets=offsets,
-            ).astype(np.int64)
-            for table in (puzzles.inputs, puzzles.outputs)
-        )  # fmt: skip
-        return PuzzleBatch(
-            torch.from_numpy(inputs),
-            torch.from_numpy(np.where(outputs == PAD, IGNORE, outputs)),
-            torch.from_numpy(puzzle_ids.astype(np.int64)),
+                table,
+                draws.examples,
+                puzzles.transform(table, draws.examples, draws.puzzle_ids, draws.variants, offsets),
+            )
+            for table in puzzles.framed[:2]
         )
+        labels = outputs.astype(np.int64)
+        labels[outputs == PAD] = IGNORE
+        return PuzzleBatch(
+            torch.from_numpy(inputs.astype(np.int64)),
+            torch.from_numpy(labels),
+            torch.from_numpy(draws.puzzle_ids.astype(np.int64)),
+        )
+
+    def _offsets(self, draws: _Draws) -> NDArray[np.intp]:
+        """Row and column (N, 2) on the canvas, where the larger of input and output still fits."""
+        puzzles = self.puzzles
+        sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
+        return np.floor(draws.placements * (puzzles.room(sides, draws.puzzle_ids) + 1)).astype(np.intp)

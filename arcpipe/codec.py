@@ -1,99 +1,222 @@
-"""Grid <-> tokens on a square canvas, the encoding of the reference (`dataset/build_arc_dataset.py`).
+"""Grids <-> tokens on a square canvas, for each family of puzzles.
 
-PAD 0, EOS 1, colors 2..11. A grid lies at an offset (0, 0 unless placed elsewhere); the row below it
-and the column to its right are EOS where the canvas has room, the corner where they meet is PAD.
+Token 0 is PAD. A Sudoku of side S has tokens 1 (empty) .. S + 1 (digit S); a maze has 1..5, wall, free,
+start, goal, path; both fill their canvas. ARC has EOS 1 and colors 2..11, the encoding of the reference
+(`dataset/build_arc_dataset.py`): a grid lies at an offset (0, 0 unless placed elsewhere), the row below
+it and the column to its right are EOS where the canvas has room, the corner where they meet is PAD.
+
+Every augmentation is one gather: which source row and column each canvas row and column shows
+(`Transform`), and one table of tokens by cell value. Grids are stored with a frame, so that EOS and PAD
+are cells like any other.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS
-from arcpipe.grid import NUM_COLORS, Grid
+from arcpipe.grid import NUM_COLORS, PALETTE, Grid, Palette
 
 PAD = 0
 EOS = 1
-FIRST_COLOR = 2
-VOCABULARY = FIRST_COLOR + NUM_COLORS
 
 _TRANSPOSE, _FLIP_ROWS, _FLIP_COLUMNS = np.array(DIHEDRALS).T
 
 
-def encode_grids(
-    cells: NDArray[np.uint8],
-    shapes: NDArray[np.integer],
+@dataclass(frozen=True)
+class Family:
+    """A kind of puzzle: its cell values 0..num_values-1 are the tokens from `first` on; `framed` grids
+    vary in shape and are marked by EOS, others fill the canvas. symbols, palette: how `draw` shows it."""
+
+    name: str
+    num_values: int
+    first: int
+    framed: bool
+    symbols: str
+    palette: Palette | None
+
+    @property
+    def vocabulary(self) -> int:
+        """V, the number of tokens."""
+        return self.first + self.num_values
+
+    @property
+    def tokens(self) -> NDArray[np.uint8]:
+        """The token of each cell value; then, for the frame, of EOS and PAD."""
+        values = np.arange(self.first, self.vocabulary, dtype=np.uint8)
+        return np.append(values, np.array([EOS, PAD], np.uint8))
+
+
+ARC = Family("arc", NUM_COLORS, 2, framed=True, symbols="0123456789", palette=PALETTE)
+# Wall gray, free black, start green, goal red, path yellow.
+_MAZE = Family(
+    "maze", 5, 1, framed=False, symbols="# SGo", palette=tuple(PALETTE[i] for i in (5, 0, 3, 2, 4))
+)
+FAMILIES = ("arc", "sudoku", "maze")
+
+
+def family_of(name: str, canvas: int) -> Family:
+    """The family of a name, one of FAMILIES, on a canvas of that side."""
+    return {
+        "arc": ARC,
+        "sudoku": Family("sudoku", canvas + 1, 1, framed=False, symbols=".123456789", palette=None),
+        "maze": _MAZE,
+    }[name]
+
+
+@dataclass(frozen=True, eq=False)
+class GridTable:
+    """N grids in one array: cells (N, M, M) uint8, with shapes (N, 2) int16 in the top left corner.
+
+    A framed table has two more rows and columns: M is EOS, M + 1 is PAD, and PAD is all the rest.
+    """
+
+    cells: NDArray[np.uint8]
+    shapes: NDArray[np.int16]
+
+    @classmethod
+    def pack(cls, grids: Sequence[Grid], side: int) -> "GridTable":
+        """The grids as one table without a frame, 0 beyond their shapes; none may be larger than `side`."""
+        cells = np.zeros((len(grids), side, side), np.uint8)
+        for index, grid in enumerate(grids):
+            cells[index, : grid.shape[0], : grid.shape[1]] = grid
+        return cls(cells, np.array([grid.shape for grid in grids], np.int16).reshape(-1, 2))
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def grid(self, index: int) -> Grid:
+        """One of the grids."""
+        height, width = self.shapes[index]
+        return self.cells[index, :height, :width]
+
+    def framed(self, family: Family) -> "GridTable":
+        """The table as `encode_grids` takes it: with a frame, if the family has one."""
+        if not family.framed:
+            return self
+        eos, pad = family.num_values, family.num_values + 1
+        count, side, _ = self.cells.shape
+        cells = np.full((count, side + 2, side + 2), pad, np.uint8)
+        rows, columns = (np.arange(side) < self.shapes[:, axis, None] for axis in (0, 1))
+        inside = rows[:, :, None] & columns[:, None, :]
+        cells[:, :side, :side] = np.where(inside, self.cells, pad)
+        cells[:, side, :side] = np.where(columns, eos, pad)
+        cells[:, :side, side] = np.where(rows, eos, pad)
+        return GridTable(cells, self.shapes)
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """What N canvases show: source row (N, C) of each canvas row, source column (N, C) of each canvas
+    column; of a transposed item (N,) the first count source columns and the second rows. tokens (N, W)
+    uint8: the token of each cell value."""
+
+    rows: NDArray[np.integer]
+    columns: NDArray[np.integer]
+    transpose: NDArray[np.bool_]
+    tokens: NDArray[np.uint8]
+
+
+def dihedral_transform(
+    family: Family,
+    table: GridTable,
+    items: NDArray[np.integer],
     canvas: int,
     *,
     dihedrals: NDArray[np.integer] | None = None,
     colors: NDArray[np.uint8] | None = None,
     offsets: NDArray[np.integer] | None = None,
-) -> NDArray[np.uint8]:
-    """Tokens (N, canvas * canvas) of N augmented grids, all computed at once.
+) -> Transform:
+    """The transform that turns, recolors and places grids of a table.
 
-    Args:  cells: (N, M, M) grids in the top left corner, anything beyond their shape.
-           shapes: (N, 2) height and width before augmentation.
+    Args:  table: as `GridTable.framed` makes it. items: (N,) which of its grids.
            dihedrals: (N,) ids 0..7, default identity.
            colors: (N, 10) permutations, default identity.
            offsets: (N, 2) row and column of the augmented grid's first cell, default 0, 0.
     """
-    count = len(cells)
+    count = len(items)
     dihedrals = np.zeros(count, np.intp) if dihedrals is None else dihedrals
     offsets = np.zeros((count, 2), np.intp) if offsets is None else offsets
-    transpose, flip_rows, flip_columns = (
-        table[dihedrals][:, None, None] for table in (_TRANSPOSE, _FLIP_ROWS, _FLIP_COLUMNS)
+    transpose = _TRANSPOSE[dihedrals]
+    sides = table.shapes[items].astype(np.intp)
+    sides = np.where(transpose[:, None], sides[:, ::-1], sides)
+    flips = np.stack([_FLIP_ROWS[dihedrals], _FLIP_COLUMNS[dihedrals]], axis=1)
+    flips = np.where(transpose[:, None], flips[:, ::-1], flips)
+    rows, columns = (
+        _sources(canvas, sides[:, axis], offsets[:, axis], flips[:, axis], table.cells.shape[1])
+        for axis in (0, 1)
     )
-    height, width = (shapes[:, axis].astype(np.intp)[:, None, None] for axis in (0, 1))
-    out_height, out_width = np.where(transpose, width, height), np.where(transpose, height, width)
-    row = np.arange(canvas)[None, :, None] - offsets[:, 0, None, None]
-    column = np.arange(canvas)[None, None, :] - offsets[:, 1, None, None]
-    inside_rows, inside_columns = (row >= 0) & (row < out_height), (column >= 0) & (column < out_width)
-    inside = inside_rows & inside_columns
-
-    source_row, source_column = np.where(transpose, column, row), np.where(transpose, row, column)
-    source_row = np.where(flip_rows, height - 1 - source_row, source_row)
-    source_column = np.where(flip_columns, width - 1 - source_column, source_column)
-    item = np.arange(count)[:, None, None]
-    values = cells[item, np.where(inside, source_row, 0), np.where(inside, source_column, 0)]
+    tokens = np.repeat(family.tokens[None], count, axis=0)
     if colors is not None:
-        values = colors[item, values]
-    tokens = np.where(inside, values + FIRST_COLOR, PAD).astype(np.uint8)
-    tokens[inside_columns & (row == out_height)] = EOS
-    tokens[inside_rows & (column == out_width)] = EOS
-    flat: NDArray[np.uint8] = tokens.reshape(count, canvas * canvas)
+        tokens[:, :NUM_COLORS] = colors + family.first
+    return Transform(rows, columns, transpose, tokens)
+
+
+def _sources(
+    canvas: int, side: NDArray[np.intp], offset: NDArray[np.integer], flip: NDArray[np.bool_], width: int
+) -> NDArray[np.intp]:
+    """Which line (N, C) of a table `width` wide each line of the canvas shows; its last two are EOS, PAD."""
+    line = np.arange(canvas) - offset[:, None]
+    source = np.where(flip[:, None], side[:, None] - 1 - line, line)
+    beyond = np.where(line == side[:, None], width - 2, width - 1)
+    return np.where((line >= 0) & (line < side[:, None]), source, beyond)
+
+
+def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transform) -> NDArray[np.uint8]:
+    """Tokens (N, C * C) of N transformed grids, all computed at once.
+
+    Args:  table: as `GridTable.framed` makes it. items: (N,) which of its grids.
+    """
+    _, height, width = table.cells.shape
+    by_row, by_column = (
+        np.where(transform.transpose, (1,), (width,)),
+        np.where(transform.transpose, (width,), (1,)),
+    )
+    first = items.astype(np.intp) * (height * width)
+    rows = first[:, None] + transform.rows * by_row[:, None]
+    source = rows[:, :, None] + (transform.columns * by_column[:, None])[:, None, :]
+    values = table.cells.reshape(-1).take(source)
+    own_tokens = np.arange(len(items)) * transform.tokens.shape[1]
+    tokens = transform.tokens.reshape(-1).take(values + own_tokens[:, None, None])
+    flat: NDArray[np.uint8] = tokens.reshape(len(items), -1)
     return flat
 
 
 def encode(grid: Grid, canvas: int, offset: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
-    """Tokens (canvas * canvas,) of one grid."""
-    side = max(grid.shape)
-    cells = np.zeros((1, side, side), np.uint8)
-    cells[0, : grid.shape[0], : grid.shape[1]] = grid
-    tokens: NDArray[np.uint8] = encode_grids(
-        cells, np.array([grid.shape]), canvas, offsets=np.array([offset])
-    )[0]
+    """Tokens (canvas * canvas,) of one ARC grid."""
+    table, items = GridTable.pack([grid], max(grid.shape)).framed(ARC), np.zeros(1, np.intp)
+    transform = dihedral_transform(ARC, table, items, canvas, offsets=np.array([offset]))
+    tokens: NDArray[np.uint8] = encode_grids(table, items, transform)[0]
     return tokens
 
 
 def crop_shapes(tokens: NDArray[np.integer]) -> NDArray[np.intp]:
     """Height and width (N, 2) of the largest all-color rectangle in the top left corner.
 
-    Args:    tokens: (N, canvas * canvas).
+    Args:    tokens: (N, canvas * canvas), of ARC.
     Source:  the reference's `evaluators/arc.py` `_crop`: rows are added one by one, the width can
              only shrink, the first largest area wins; 0, 0 if the first cell is no color.
     """
     canvas = round(tokens.shape[1] ** 0.5)
     square = tokens.reshape(-1, canvas, canvas)
-    is_color = (square >= FIRST_COLOR) & (square < VOCABULARY)
+    is_color = (square >= ARC.first) & (square < ARC.vocabulary)
     widths = np.minimum.accumulate(np.logical_and.accumulate(is_color, axis=2).sum(axis=2), axis=1)
     best = (widths * np.arange(1, canvas + 1)).argmax(axis=1)
     width = widths[np.arange(len(square)), best]
     return np.stack([np.where(width > 0, best + 1, 0), width], axis=1)
 
 
-def decode(tokens: NDArray[np.integer]) -> list[Grid | None]:
-    """The cropped grid of each row of tokens (N, canvas * canvas); None where there is no grid."""
+def decode(tokens: NDArray[np.integer], family: Family = ARC) -> list[Grid | None]:
+    """The grid of each row of tokens (N, canvas * canvas): of ARC cropped, None where there is none;
+    of the others the whole canvas, 0 where the token is no cell value."""
     canvas = round(tokens.shape[1] ** 0.5)
     square = tokens.reshape(-1, canvas, canvas)
+    if not family.framed:
+        values = square.astype(np.int64) - family.first
+        return list(np.where((values >= 0) & (values < family.num_values), values, 0).astype(np.uint8))
     return [
-        (canvas_tokens[:height, :width] - FIRST_COLOR).astype(np.uint8) if height else None
+        (canvas_tokens[:height, :width] - family.first).astype(np.uint8) if height else None
         for canvas_tokens, (height, width) in zip(square, crop_shapes(tokens), strict=True)
     ]

@@ -1,36 +1,107 @@
 """Which dtype to compute in on a device, and why; how many threads on a CPU."""
 
+from collections.abc import Iterable
+
 import torch
+from torch import nn
 
 from arcpipe.errors import ArcpipeError
 
+_ONEDNN_HIDDEN_SIZE = 256
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The dtype for `precision` (auto, float32 or bfloat16) and the reason, for the log.
+    """The dtype for `precision` (auto, float32, bfloat16 or float16) and the reason, for the log.
 
     `auto` takes bfloat16 where the device computes it in hardware; a GPU is asked for its compute
-    capability, because `torch.cuda.is_bf16_supported()` also says yes where it is emulated.
+    capability, because `torch.cuda.is_bf16_supported()` also says yes where it is emulated. A GPU whose
+    tensor cores know float16 alone (capability 7: T4, V100) gets that.
 
     Raises:  ArcpipeError if bfloat16 is demanded of a GPU that would emulate it.
     """
-    if precision == "float32":
-        return torch.float32, "as the recipe says"
+    native, what = _native_dtype(device)
+    if precision == "auto":
+        return native, f"auto: {what}"
+    if precision == "bfloat16" and device.type == "cuda" and native != torch.bfloat16:
+        raise ArcpipeError(
+            f"train.precision is bfloat16, which {what} only emulates; use float16, float32 or auto"
+        )
+    return _DTYPES[precision], "as the recipe says"
+
+
+def _native_dtype(device: torch.device) -> tuple[torch.dtype, str]:
+    """The smallest dtype that the device computes matrix products of in hardware, and how that is known."""
     if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        native, what = capability >= (8, 0), f"compute capability {capability[0]}.{capability[1]}"
-    elif device.type == "cpu":
+        major, minor = torch.cuda.get_device_capability(device)
+        small = torch.float16 if major == 7 else torch.float32
+        return torch.bfloat16 if major >= 8 else small, f"compute capability {major}.{minor}"
+    if device.type == "cpu":
         native = torch.cpu._is_avx512_bf16_supported()
-        what = f"this CPU has {'' if native else 'no '}avx512_bf16"
-    else:
-        native, what = False, f"not known for {device.type}"
-    if precision == "bfloat16":
-        if device.type == "cuda" and not native:
-            raise ArcpipeError(f"train.precision is bfloat16, which {what} only emulates; use float32")
-        return torch.bfloat16, "as the recipe says"
-    return (torch.bfloat16 if native else torch.float32), f"auto: {what}"
+        return (
+            torch.bfloat16 if native else torch.float32,
+            f"this CPU has {'' if native else 'no '}avx512_bf16",
+        )
+    return torch.float32, f"not known for {device.type}"
 
 
 def use_cpu_threads(count: int) -> None:
     """Compute with this many threads on the CPU from now on; 0 leaves it to torch."""
     if count:
         torch.set_num_threads(count)
+
+
+def use_cpu_products(hidden_size: int) -> str:
+    """Let oneDNN compute float32 matrix products on the CPU from now on, if that is as exact and faster;
+    what was decided and why, for the log.
+
+    torch goes to oneDNN where it may round to bfloat16. A CPU without such instructions does not round;
+    there oneDNN took half the time of the other library at hidden size 512 and more time at 128 (AMD EPYC).
+    """
+    torch.set_float32_matmul_precision("highest")
+    if hidden_size < _ONEDNN_HIDDEN_SIZE:
+        return f"float32 products by torch's default: hidden size below {_ONEDNN_HIDDEN_SIZE}"
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.randn(2, 256, 256, generator=generator)
+    exact = one.double() @ other.double()
+    torch.set_float32_matmul_precision("medium")
+    if ((one @ other) - exact).abs().max() < 1e-6 * exact.abs().max():
+        return "float32 products by oneDNN: it does not round on this CPU"
+    torch.set_float32_matmul_precision("highest")
+    return "float32 products by torch's default: oneDNN would round them to bfloat16 on this CPU"
+
+
+def compile_blocks(blocks: Iterable[nn.Module], wanted: str, device: torch.device) -> str:
+    """Compile each of a network's blocks with torch.compile, if `wanted` (auto, on or off) says so: what
+    was done and why, for the log.
+
+    One block at a time, because they share one compiled program, which the recursion calls many times. If
+    a program cannot be made, torch goes on without it and logs the reason.
+
+    Args:  wanted: auto compiles on a GPU, where it pays in minutes.
+    """
+    if wanted == "off":
+        return "not compiled: as the recipe says"
+    if wanted == "auto" and device.type != "cuda":
+        return "not compiled: auto, no GPU (train.compile = on is worth it for long runs of large models)"
+    missing = _missing_compiler(device)
+    if missing:
+        return f"not compiled: {missing}"
+    torch._dynamo.config.suppress_errors = True
+    for block in blocks:
+        block.compile(dynamic=False)
+    return f"compiled with torch.compile: {'auto, a GPU' if wanted == 'auto' else 'as the recipe says'}"
+
+
+def _missing_compiler(device: torch.device) -> str:
+    """What torch.compile lacks on a device; empty if nothing."""
+    from torch._inductor import cpp_builder, exc
+    from torch.utils._triton import has_triton
+
+    if device.type == "cuda":
+        return "" if has_triton() else "triton is not installed or does not know this GPU"
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        return "no C++ compiler (on Debian or Ubuntu: apt install g++)"
+    return ""

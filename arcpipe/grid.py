@@ -14,8 +14,11 @@ Grid = NDArray[np.uint8]
 MAX_SIDE = 30
 NUM_COLORS = 10
 
-# The palette of the ARC-AGI viewers, as RGB.
-PALETTE = (
+Palette = tuple[tuple[int, int, int], ...]
+"""A color for each cell value, as RGB."""
+
+# The palette of the ARC-AGI viewers.
+PALETTE: Palette = (
     (0, 0, 0), (0, 116, 217), (255, 65, 54), (46, 204, 64), (255, 220, 0),
     (170, 170, 170), (240, 18, 190), (255, 133, 27), (127, 219, 255), (135, 12, 37),
 )  # fmt: skip
@@ -63,10 +66,17 @@ def _describe(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def draw(grids: Sequence[Grid], titles: Sequence[str], color: bool = True) -> str:
+def draw(
+    grids: Sequence[Grid],
+    titles: Sequence[str],
+    color: bool = True,
+    symbols: str = "0123456789",
+    palette: Palette | None = PALETTE,
+) -> str:
     """The grids side by side as text, top aligned, a title above each.
 
-    Args:  color: draw cells as colored blocks (24-bit ANSI); otherwise as digits.
+    Args:  color: draw cells as blocks (24-bit ANSI) of the colors of `palette`, if there is one; otherwise
+           each cell value is its character in `symbols`.
     """
     cell_width = 2
     blocks = []
@@ -75,7 +85,9 @@ def draw(grids: Sequence[Grid], titles: Sequence[str], color: bool = True) -> st
         lines = [title.ljust(width)]
         for row in grid:
             padding = " " * (width - grid.shape[1] * cell_width)
-            lines.append("".join(_cell(int(value), color) for value in row) + padding)
+            lines.append(
+                "".join(_cell(int(value), symbols, palette if color else None) for value in row) + padding
+            )
         blocks.append((width, lines))
     height = max(len(lines) for _, lines in blocks)
     rows = [
@@ -85,8 +97,8 @@ def draw(grids: Sequence[Grid], titles: Sequence[str], color: bool = True) -> st
     return "\n".join(row.rstrip() for row in rows)
 
 
-def _cell(value: int, color: bool) -> str:
-    if not color:
-        return f"{value} "
-    red, green, blue = PALETTE[value]
+def _cell(value: int, symbols: str, palette: Palette | None) -> str:
+    if palette is None:
+        return f"{symbols[value]} "
+    red, green, blue = palette[value]
     return f"\x1b[48;2;{red};{green};{blue}m  \x1b[0m"

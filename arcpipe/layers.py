@@ -74,12 +74,17 @@ class Attention(nn.Module):
         return mixed_BSD
 
 
+def mlp_width(size: int, expansion: float) -> int:
+    """F: 2/3 of `expansion` times the size, up to a multiple of 256."""
+    return max(1, math.ceil(round(expansion * size * 2 / 3) / 256)) * 256
+
+
 class SwiGLU(nn.Module):
-    """down(silu(gate) * up); the width is 2/3 of `expansion` times the size, up to a multiple of 256."""
+    """down(silu(gate) * up)."""
 
     def __init__(self, size: int, expansion: float) -> None:
         super().__init__()
-        width = max(1, math.ceil(round(expansion * size * 2 / 3) / 256)) * 256
+        width = mlp_width(size, expansion)
         self.gate_up = Linear(size, 2 * width)
         self.down = Linear(width, size)
 

@@ -51,10 +51,10 @@ def start_logging(log_file: Path | None = None) -> None:
     logger.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
     if not logger.handlers:
         logger.addHandler(_TqdmHandler())
+    for earlier in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
+        logger.removeHandler(earlier)
+        earlier.close()
     if log_file is not None and is_first_rank():
-        for earlier in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
-            logger.removeHandler(earlier)
-            earlier.close()
         with writing(log_file):
             handler = _FileHandler(log_file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

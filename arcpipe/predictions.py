@@ -1,9 +1,18 @@
-"""Predictions: candidate grids, one Parquet row each, in the frame of the original task.
+"""Predictions: a folder of candidate grids in Parquet shards, in the frame of the original puzzle.
 
-Columns: task, test_index, dihedral, colors (ten digits), height, width, cells (bytes, row by row; all
-three empty where nothing could be cropped), halt_probability, steps.
+    manifest.json                   kind "predictions": checkpoint, dataset, settings, number of candidates
+    shards/part-<order>-rank<r>.parquet    candidates, the first of them at that place of the queue
+
+The manifest is written first, so that the folder can be read while it grows and be gone on with. Columns:
+order, the place in the queue, which breaks ties; task, test_index; dihedral, colors (ten digits), variant
+(the turn or shuffle of a board), rollout (0: without noise): how it was asked; height, width, cells (bytes,
+row by row; 0, 0, empty where nothing could be cropped); halt_probability; log_probability, the mean over
+the cells of the log of the probability that each was given; steps; checkpoint, its path and step.
+
+A file of these columns, with or without `order`, is read too.
 """
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,126 +24,182 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRALS, Augmentation
+from arcpipe.augmentation import DIHEDRALS, IDENTITY, Augmentation
 from arcpipe.errors import DataError, one_line
-from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
+from arcpipe.grid import NUM_COLORS, Grid
+from arcpipe.runs import read_manifest, write_bytes
 
-PREDICTIONS_FILE = "predictions.parquet"
+SHARDS = "shards"
+MAX_SIDE = 64
+"""The largest side of a candidate, that of the largest maze."""
 _REMEDY = "run infer again"
-_SCHEMA = pa.schema(
+_NAMES = pa.dictionary(pa.int32(), pa.string())
+SCHEMA = pa.schema(
     [
-        ("task", pa.string()),
+        ("order", pa.int64()),
+        ("task", _NAMES),
         ("test_index", pa.int32()),
         ("dihedral", pa.uint8()),
         ("colors", pa.string()),
+        ("variant", pa.uint64()),
+        ("rollout", pa.int32()),
         ("height", pa.uint8()),
         ("width", pa.uint8()),
         ("cells", pa.binary()),
         ("halt_probability", pa.float32()),
+        ("log_probability", pa.float32()),
         ("steps", pa.int32()),
+        ("checkpoint", _NAMES),
     ]
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Prediction:
-    """One candidate for a test input.
+    """One candidate for a test input; the columns of a shard, in Python's types.
 
-    augmentation: under which it was predicted. grid: already turned back; None where the answer held
-    no grid. halt_probability: 0..1, the model's own word on whether it is right. steps: supervision
-    steps done.
+    augmentation, variant: under which it was predicted. grid: already turned back; None where the answer
+    held no grid. halt_probability: 0..1, the model's own word on whether it is right.
     """
 
     task: str
     test_index: int
-    augmentation: Augmentation
+    augmentation: Augmentation = IDENTITY
+    variant: int = 0
+    rollout: int = 0
     grid: Grid | None
     halt_probability: float
+    log_probability: float = 0.0
     steps: int
+    checkpoint: str = ""
 
 
-def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write candidates in their order, which is what breaks ties in a vote."""
-    rows = [_row(prediction) for prediction in predictions]
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), path)
+def write_shard(folder: Path, table: pa.Table, rank: int) -> Path:
+    """Write candidates, in their order, as a shard of a folder of predictions; its file.
+
+    Raises:  OutputError if it cannot be written.
+    """
+    file = folder / SHARDS / f"part-{table['order'][0].as_py():010d}-rank{rank}.parquet"
+    write_table(file, table)
+    return file
 
 
-def _row(prediction: Prediction) -> dict[str, object]:
-    grid = np.zeros((0, 0), np.uint8) if prediction.grid is None else prediction.grid
-    return {
-        "task": prediction.task,
-        "test_index": prediction.test_index,
-        "dihedral": prediction.augmentation.dihedral,
-        "colors": "".join(map(str, prediction.augmentation.colors)),
-        "height": grid.shape[0],
-        "width": grid.shape[1],
-        "cells": grid.tobytes(),
-        "halt_probability": prediction.halt_probability,
-        "steps": prediction.steps,
-    }
+def write_table(file: Path, table: pa.Table) -> None:
+    """Write a Parquet file, whole or not at all; OutputError if that fails."""
+    content = io.BytesIO()
+    pq.write_table(table, content, compression="zstd")
+    write_bytes(file, content.getvalue())
 
 
-def predictions_file(path: Path) -> Path:
-    """The Parquet file of a folder of predictions; any other path is the file itself."""
-    return path / PREDICTIONS_FILE if path.is_dir() else path
+def shard_files(path: Path) -> list[Path]:
+    """The Parquet files of a folder of predictions, by the first order in each; a file is its own.
+
+    Raises:  DataError if a folder is not of predictions, or there is nothing.
+    """
+    if path.is_file():
+        return [path]
+    read_manifest(path, "predictions")
+    return sorted((path / SHARDS).glob(f"part-{'[0-9]' * 10}-*.parquet"))
+
+
+def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
+    """The candidates of folders and files as tables of SCHEMA, one path after the other.
+
+    Within each path they come by `order`, which counts anew in the next; without that column a file's
+    order is that of its rows. Few shards are in memory at a time.
+
+    Raises:  DataError if something is missing, damaged or not of predictions, or if a row holds what
+             cannot be; rows count from 1.
+    """
+    for path in paths:
+        yield from _in_order(path, shard_files(path))
+
+
+def _in_order(path: Path, files: list[Path]) -> Iterator[pa.Table]:
+    """The tables of files, merged: what comes before the next file's first order can go out."""
+    waiting = SCHEMA.empty_table()
+    last = -1
+    for number, file in enumerate(files):
+        waiting = pa.concat_tables([waiting, read_shard(file)]).unify_dictionaries().sort_by("order")
+        count = len(waiting)
+        if number + 1 < len(files):
+            following = int(files[number + 1].name.split("-")[1])
+            count = int(np.searchsorted(waiting["order"].to_numpy(), following))
+        ready, waiting = waiting.slice(0, count), waiting.slice(count)
+        orders = ready["order"].to_numpy()
+        if np.any(np.diff(orders, prepend=last) <= 0):
+            raise DataError(f"{path}: holds a candidate twice, or {file.name} is not named after its first")
+        if len(ready):
+            last = orders[-1]
+            yield ready.combine_chunks()
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
-    """The candidates of a Parquet file, or of the `predictions.parquet` in a folder, in order.
-
-    Raises:  DataError, before the first candidate, if the file is missing, damaged or no file of
-             predictions, or if a row of it holds what cannot be; rows count from 1.
-    """
-    file = predictions_file(path)
-    table = _read_table(file)
-    _check_rows(table, file)
-    return (_prediction(row) for batch in table.to_batches() for row in batch.to_pylist())
+    """The candidates of a folder or file one by one, in order; errors as in `read_candidates`."""
+    for table in read_candidates([path]):
+        yield from (_prediction(row) for batch in table.to_batches() for row in batch.to_pylist())
 
 
-def _read_table(file: Path) -> pa.Table:
-    """The file's columns in the types of the schema, none of them null."""
+def read_shard(file: Path) -> pa.Table:
+    """The candidates of a file in the types of SCHEMA, all checked; DataError otherwise."""
     try:
-        table = pq.read_table(file)
+        # Not by its path: pyarrow would take names such as `variant=1` in it for columns.
+        table = pq.ParquetFile(file).read()
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{file}: not a Parquet file ({one_line(error)})") from None
-    missing = set(_SCHEMA.names) - set(table.column_names)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file}: not a whole Parquet file ({one_line(error)})") from None
+    if "order" not in table.column_names:
+        table = table.append_column("order", pa.array(np.arange(len(table))))
+    missing = set(SCHEMA.names) - set(table.column_names)
     if missing:
         raise DataError(f"{file}: no file of predictions, it lacks the column {sorted(missing)[0]}")
-    columns = []
-    for field in _SCHEMA:
-        try:
-            column = table[field.name].cast(field.type)
-            column.validate(full=True)
-        except pa.ArrowException as error:
-            reason = f"column {field.name} is not of type {field.type} ({one_line(error)})"
-            raise DataError(f"{file}: {reason}; {_REMEDY}") from None
-        if column.null_count:
-            row = pc.index(column.is_null(), True).as_py() + 1
-            raise DataError(f"{file}: row {row}: {field.name} is null; {_REMEDY}")
-        columns.append(column)
-    return pa.table(columns, schema=_SCHEMA)
+    columns = [_column(table[field.name], field, file) for field in SCHEMA]
+    table = pa.table(columns, schema=SCHEMA)
+    _check_rows(table, file)
+    return table
+
+
+def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedArray:
+    """A column in the type of the schema, without nulls."""
+    try:
+        if pa.types.is_dictionary(field.type) and not pa.types.is_dictionary(column.type):
+            column = column.cast(pa.string()).dictionary_encode()
+        column = column.cast(field.type)
+        column.validate(full=True)
+    except pa.ArrowException as error:
+        kind = "text" if pa.types.is_dictionary(field.type) else f"of type {field.type}"
+        reason = f"column {field.name} is not {kind} ({one_line(error)})"
+        raise DataError(f"{file}: {reason}; {_REMEDY}") from None
+    if column.null_count:
+        row = pc.index(column.is_null(), True).as_py() + 1
+        raise DataError(f"{file}: row {row}: {field.name} is null; {_REMEDY}")
+    return column
 
 
 def _check_rows(table: pa.Table, file: Path) -> None:
     """Raises DataError on the first row with a wrong value, all rows compared at once."""
-    test_index, dihedral, halt = (
-        table[name].to_numpy() for name in ("test_index", "dihedral", "halt_probability")
+    order, test_index, dihedral, rollout, steps = (
+        table[name].to_numpy() for name in ("order", "test_index", "dihedral", "rollout", "steps")
     )
+    halt, log = (table[name].to_numpy() for name in ("halt_probability", "log_probability"))
     height, width = (table[name].to_numpy().astype(np.int64) for name in ("height", "width"))
     sides_fit = (height >= 1) & (height <= MAX_SIDE) & (width >= 1) & (width <= MAX_SIDE)
     num_cells = pc.binary_length(table["cells"]).to_numpy()
     problems = {
-        "the task is empty": pc.equal(table["task"], "").to_numpy(),
+        "order {order} is negative": order < 0,
+        "the task is empty": pc.equal(table["task"].cast(pa.string()), "").to_numpy(),
         "test_index {test_index} is negative": test_index < 0,
         "dihedral {dihedral} is not 0..7": dihedral >= len(DIHEDRALS),
         "colors {colors!r:.40} are no permutation of 0123456789": ~_are_permutations(table["colors"]),
-        "{height} x {width} cells, sides may be 1..30": (height > 0) & ~sides_fit,
+        "rollout {rollout} is negative": rollout < 0,
+        f"{{height}} x {{width}} cells, sides may be 1..{MAX_SIDE}": (height > 0) & ~sides_fit,
         "{cells_found} cells, expected {height} x {width}": num_cells != height * width,
         "a cell is above 9": _with_large_cells(table["cells"], num_cells),
         # Put this way, NaN is wrong too.
         "halt_probability {halt_probability} is not 0..1": ~((halt >= 0) & (halt <= 1)),
+        "log_probability {log_probability} is not a number up to 0": ~((log <= 0) & np.isfinite(log)),
+        "steps {steps} is negative": steps < 0,
     }
     for problem, wrong in problems.items():
         if wrong.any():
@@ -153,21 +218,22 @@ def _are_permutations(colors: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _with_large_cells(cells: pa.ChunkedArray, num_cells: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Which rows hold a value that is no color."""
-    values = np.frombuffer(b"".join(cells.to_pylist()), np.uint8)
-    rows = np.searchsorted(np.cumsum(num_cells), np.flatnonzero(values >= NUM_COLORS), side="right")
+    """Which rows hold a value that no grid has."""
     found = np.zeros(len(num_cells), bool)
-    found[rows] = True
+    ends = np.cumsum(num_cells)
+    first = 0
+    for chunk in cells.chunks:
+        # Of a sliced array the bytes of the other rows are there too.
+        offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        values = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+        large = first + np.flatnonzero(values >= NUM_COLORS)
+        found[np.searchsorted(ends, large, side="right")] = True
+        first += len(values)
     return found
 
 
 def _prediction(row: dict[str, Any]) -> Prediction:
-    shape = row["height"], row["width"]
-    return Prediction(
-        task=row["task"],
-        test_index=row["test_index"],
-        augmentation=Augmentation(row["dihedral"], tuple(map(int, row["colors"]))),
-        grid=np.frombuffer(row["cells"], np.uint8).reshape(shape) if row["height"] else None,
-        halt_probability=row["halt_probability"],
-        steps=row["steps"],
-    )
+    shape, cells = (row.pop("height"), row.pop("width")), np.frombuffer(row.pop("cells"), np.uint8)
+    augmentation = Augmentation(row.pop("dihedral"), tuple(map(int, row.pop("colors"))))
+    del row["order"]
+    return Prediction(augmentation=augmentation, grid=cells.reshape(shape) if shape[0] else None, **row)

@@ -1,156 +1,209 @@
 """PuzzleSet: a dataset folder of base examples and a table of puzzles (task, augmentation).
 
-    examples/        Arrow: task, test (bool), input and output as rows of cells; tests have no output
+    examples/        Arrow, split train: task, group, input, output; split test: task, input
     puzzles/         Arrow: task, dihedral, colors; the row number is the puzzle id
-    challenges.json  the tasks to predict, in Kaggle's form
-    solutions.json   their test outputs where the sources have them; only scoring reads it
+    solutions/       Arrow: the outputs of split test, where known; only scoring reads it
+    challenges.json, solutions.json  the same tests of ARC tasks, in Kaggle's form
     manifest.json    family, canvas, task ids, provenance
 
-Augmented grids are never stored: they are computed while batching.
+Grids are padded to one side and stored flat, so that they are read by mapping the file. Augmented grids
+are never stored: they are computed while batching.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import Augmentation
+from arcpipe.augmentation import TRANSPOSES
+from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.errors import DataError, one_line
-from arcpipe.grid import Grid
-from arcpipe.runs import new_folder, read_manifest, write_json
-from arcpipe.task import Pair, Task, challenges_json, solutions_json
+from arcpipe.puzzletable import PuzzleTable
+from arcpipe.runs import new_folder, read_manifest
+from arcpipe.shuffles import shuffles
 
-_GRID = datasets.List(datasets.List(datasets.Value("uint8")))
-_EXAMPLES = datasets.Features(
-    {"task": datasets.Value("int32"), "test": datasets.Value("bool"), "input": _GRID, "output": _GRID}
-)
-_PUZZLES = datasets.Features(
-    {
-        "task": datasets.Value("int32"),
-        "dihedral": datasets.Value("uint8"),
-        "colors": datasets.List(datasets.Value("uint8"), length=10),
-    }
-)
+TRAIN, TEST = "train", "test"
 
 
 @dataclass(frozen=True)
-class GridTable:
-    """N grids of different shapes in one array: cells (N, M, M) uint8, top left; shapes (N, 2)."""
+class Variants:
+    """Rule-preserving changes of each example that share its puzzle id, computed from (seed, number).
 
-    cells: NDArray[np.uint8]
-    shapes: NDArray[np.int16]
+    count: how many beside the example itself; None for a fresh one at every draw.
+    """
 
-    @classmethod
-    def pack(cls, grids: Sequence[Grid], side: int) -> "GridTable":
-        """The grids as one table; none may be larger than `side`."""
-        cells = np.zeros((len(grids), side, side), np.uint8)
-        for index, grid in enumerate(grids):
-            cells[index, : grid.shape[0], : grid.shape[1]] = grid
-        return cls(cells, np.array([grid.shape for grid in grids], np.int16).reshape(-1, 2))
+    count: int | None
+    seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PuzzleSet:
     """A dataset folder in memory: the base examples once, and the table of puzzles.
 
-    canvas: side of the square canvas. task_ids: the names of the tasks, which all else counts.
-    inputs, outputs, example_tasks: the E training examples and the task (E,) of each.
-    test_inputs, test_tasks, test_indices: the test inputs to predict: grid, task, number in its task.
-    puzzle_tasks, dihedrals, colors: the P puzzles: (P,), (P,), (P, 10); those of a task are adjacent,
-    its identity first.
+    canvas: side of the square canvas. table: the P puzzles. inputs, outputs: the E training examples, of
+    task example_tasks (E,) and group example_groups (E,): an epoch draws each group once. test_inputs,
+    test_tasks, test_indices: the test inputs to predict: grid, task, number in its task. variants: None
+    where every augmentation is a puzzle of its own.
     """
 
+    family: Family
     canvas: int
-    task_ids: list[str]
+    table: PuzzleTable
     inputs: GridTable
     outputs: GridTable
     example_tasks: NDArray[np.int32]
+    example_groups: NDArray[np.int32]
     test_inputs: GridTable
     test_tasks: NDArray[np.int32]
-    test_indices: NDArray[np.int32]
-    puzzle_tasks: NDArray[np.int32]
-    dihedrals: NDArray[np.uint8]
-    colors: NDArray[np.uint8]
+    variants: Variants | None = None
 
     @property
     def num_puzzles(self) -> int:
         """P, the number of rows of a puzzle-embedding table."""
-        return len(self.puzzle_tasks)
+        return len(self.table)
 
     @property
     def num_tokens(self) -> int:
         """L, the length of a token sequence."""
         return self.canvas * self.canvas
 
-    def augmentation(self, puzzle_id: int) -> Augmentation:
-        """The augmentation of a puzzle."""
-        colors = tuple(int(color) for color in self.colors[puzzle_id])
-        return Augmentation(int(self.dihedrals[puzzle_id]), colors)
+    @cached_property
+    def test_indices(self) -> NDArray[np.int32]:
+        """The number of each test input in its task, from 0."""
+        order = np.argsort(self.test_tasks, kind="stable")
+        _, first, counts = np.unique(self.test_tasks[order], return_index=True, return_counts=True)
+        indices = np.empty(len(order), np.int32)
+        indices[order] = np.arange(len(order)) - np.repeat(first, counts)
+        return indices
+
+    @cached_property
+    def framed(self) -> tuple[GridTable, GridTable, GridTable]:
+        """The inputs, outputs and test inputs as `encode_grids` takes them."""
+        inputs, outputs, tests = (
+            table.framed(self.family) for table in (self.inputs, self.outputs, self.test_inputs)
+        )
+        return inputs, outputs, tests
+
+    def encode_tests(self, tests: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Tokens (N, L) of test inputs (N,) under puzzles (N,)."""
+        table = self.framed[2]
+        return encode_grids(table, tests, self.transform(table, tests, puzzle_ids))
+
+    def transform(
+        self,
+        table: GridTable,
+        items: NDArray[np.integer],
+        puzzle_ids: NDArray[np.integer],
+        numbers: NDArray[np.uint64] | None = None,
+        offsets: NDArray[np.integer] | None = None,
+    ) -> Transform:
+        """The transform of grids (N,) of a framed table under puzzles (N,).
+
+        Args:  numbers: (N,) of their variants, where there are any: shuffled Sudokus, turned mazes; 0, the
+               default, is the example itself.
+               offsets: (N, 2) row and column to move ARC grids to.
+        """
+        family, canvas = self.family, self.canvas
+        if family.framed:
+            dihedrals, colors = self.table.dihedrals[puzzle_ids], self.table.colors[puzzle_ids]
+            return dihedral_transform(
+                family, table, items, canvas, dihedrals=dihedrals, colors=colors, offsets=offsets
+            )
+        if numbers is None or self.variants is None:
+            return dihedral_transform(family, table, items, canvas)
+        if family.name == "maze":
+            return dihedral_transform(family, table, items, canvas, dihedrals=numbers.astype(np.intp))
+        shuffle = shuffles(canvas, self.variants.seed, items, numbers)
+        tokens = shuffle.digits + np.uint8(family.first)
+        return Transform(shuffle.rows, shuffle.columns, shuffle.transpose, tokens)
+
+    def room(self, sides: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.intp]:
+        """How many rows and columns (N, 2) grids of these sides (N, 2) can be moved under puzzles (N,)."""
+        transposed = np.array(TRANSPOSES)[self.table.dihedrals[puzzle_ids]]
+        turned = np.where(transposed[:, None], sides[:, ::-1], sides)
+        return self.canvas - turned.astype(np.intp)
 
     def fingerprint(self) -> str:
         """A SHA-256 of all that training and inference see, and of nothing else."""
-        digest = hashlib.sha256(f"{self.canvas} {' '.join(self.task_ids)}".encode())
-        for table in (self.inputs, self.outputs, self.test_inputs):
-            digest.update(table.shapes.tobytes() + table.cells.tobytes())
-        for column in (self.example_tasks, self.test_tasks, self.puzzle_tasks, self.dihedrals, self.colors):
-            digest.update(np.ascontiguousarray(column).tobytes())
+        names = " ".join(self.table.task_ids)
+        digest = hashlib.sha256(f"{self.family.name} {self.canvas} {self.variants} {names}".encode())
+        for grids in (self.inputs, self.outputs, self.test_inputs):
+            digest.update(np.ascontiguousarray(grids.shapes))
+            digest.update(np.ascontiguousarray(grids.cells))
+        for column in (self.example_tasks, self.example_groups, self.test_tasks):
+            digest.update(np.ascontiguousarray(column))
+        for column in (self.table.tasks, self.table.dihedrals, self.table.colors):
+            digest.update(np.ascontiguousarray(column))
         return digest.hexdigest()
-
-    def puzzles_of(self, task: int) -> NDArray[np.intp]:
-        """The puzzle ids of a task, identity first."""
-        return np.flatnonzero(self.puzzle_tasks == task)
 
 
 def write_puzzle_set(
     path: Path,
-    tasks: Sequence[Task],
-    targets: Sequence[Task],
-    augmentations: Sequence[Sequence[Augmentation]],
+    puzzles: PuzzleSet,
     manifest: dict[str, Any],
+    *,
+    solutions: GridTable | None = None,
+    extra_files: dict[str, bytes] | None = None,
 ) -> None:
     """Write a dataset folder, whole or not at all.
 
-    Args:    tasks: every task; demonstrations train, test pairs train where their output is given.
-             targets: the tasks to predict; their outputs go to solutions.json only.
-             augmentations: per task, identity first.
-             manifest: from `make_manifest("dataset", canvas=..., ...)`.
+    Args:    manifest: from `make_manifest("dataset", ...)`; family, canvas and task ids are added.
+             solutions: the outputs of the test inputs, in their order.
+             extra_files: name -> content, such as challenges.json.
     Raises:  OutputError if the folder exists or cannot be written.
     """
-    numbers = {task.id: number for number, task in enumerate(tasks)}
-    examples = [
-        _example(number, pair, test=False)
-        for number, task in enumerate(tasks)
-        for pair in (*task.demonstrations, *(pair for pair in task.tests if pair.output is not None))
-    ]
-    examples += [_example(numbers[task.id], pair, test=True) for task in targets for pair in task.tests]
-    puzzles = [
-        {"task": number, "dihedral": augmentation.dihedral, "colors": list(augmentation.colors)}
-        for number, group in enumerate(augmentations)
-        for augmentation in group
-    ]
-    manifest = manifest | {"task_ids": [task.id for task in tasks]}
-    with new_folder(path, manifest) as folder:
+    facts = {
+        "family": puzzles.family.name,
+        "canvas": puzzles.canvas,
+        "variants": puzzles.variants,
+        "task_ids": puzzles.table.task_ids,
+        "fingerprint": puzzles.fingerprint(),
+    }
+    training = {
+        "task": puzzles.example_tasks, "group": puzzles.example_groups,
+        **_grid_columns("input", puzzles.inputs), **_grid_columns("output", puzzles.outputs),
+    }  # fmt: skip
+    tests = {"task": puzzles.test_tasks, **_grid_columns("input", puzzles.test_inputs)}
+    table = puzzles.table
+    rows = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
+    with new_folder(path, manifest | facts) as folder:
         datasets.disable_progress_bars()
-        datasets.Dataset.from_list(examples, features=_EXAMPLES).save_to_disk(folder / "examples")
-        datasets.Dataset.from_list(puzzles, features=_PUZZLES).save_to_disk(folder / "puzzles")
-        write_json(folder / "challenges.json", challenges_json(targets), indent=False)
-        if all(pair.output is not None for task in targets for pair in task.tests):
-            write_json(folder / "solutions.json", solutions_json(targets), indent=False)
-        manifest["fingerprint"] = _load(folder, manifest).fingerprint()
+        # An empty split cannot be saved: a dataset without tests has no test split.
+        splits = {TRAIN: _dataset(training)} | ({TEST: _dataset(tests)} if len(puzzles.test_tasks) else {})
+        datasets.DatasetDict(splits).save_to_disk(folder / "examples")
+        _dataset(rows).save_to_disk(folder / "puzzles")
+        if solutions is not None:
+            _dataset(_grid_columns("output", solutions)).save_to_disk(folder / "solutions")
+        for name, content in (extra_files or {}).items():
+            (folder / name).write_bytes(content)
 
 
-def _example(task: int, pair: Pair, *, test: bool) -> dict[str, Any]:
-    output = [] if test or pair.output is None else pair.output.tolist()
-    return {"task": task, "test": test, "input": pair.input.tolist(), "output": output}
+def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
+    count, height, width = table.cells.shape
+    return {name: table.cells.reshape(count, height * width), f"{name}_shape": table.shapes}
+
+
+def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
+    """A dataset of columns (N,), and of rows (N, W) as lists of one length, without copying."""
+    arrays = {
+        name: pa.array(values)
+        if values.ndim == 1
+        else pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
+        )
+        for name, values in columns.items()
+    }
+    return datasets.Dataset(datasets.table.InMemoryTable(pa.table(arrays)))
 
 
 def read_puzzle_set(folder: Path) -> PuzzleSet:
-    """The PuzzleSet of a dataset folder.
+    """The PuzzleSet of a dataset folder, its grids mapped from the disk.
 
     Raises:  DataError if there is none or a part of it is missing, damaged or not what was built.
     """
@@ -165,31 +218,48 @@ def read_puzzle_set(folder: Path) -> PuzzleSet:
     return puzzles
 
 
+def read_test_outputs(folder: Path) -> GridTable | None:
+    """The outputs of a dataset's test inputs, in their order; None where they are not known."""
+    if not (folder / "solutions").exists():
+        return None
+    try:
+        return _grids(datasets.load_from_disk(folder / "solutions"), "output")
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{folder}: damaged solutions ({one_line(error)}); build it again") from None
+
+
 def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
-    examples = datasets.load_from_disk(folder / "examples").with_format("arrow")[:]
-    puzzles = datasets.load_from_disk(folder / "puzzles").with_format("numpy")[:]
-    canvas = int(manifest["canvas"])
-    test = examples["test"].to_numpy()
-    task = examples["task"].to_numpy()
-    grids = {
-        name: [np.array(rows, np.uint8) for rows in examples[name].to_pylist()]
-        for name in ("input", "output")
-    }
-
-    def table(name: str, chosen: NDArray[np.bool_]) -> GridTable:
-        return GridTable.pack([grids[name][i] for i in np.flatnonzero(chosen)], canvas)
-
-    test_tasks = task[test]
+    examples = datasets.load_from_disk(folder / "examples")
+    rows = datasets.load_from_disk(folder / "puzzles")
+    train, tests = examples[TRAIN], examples.get(TEST, examples[TRAIN].select([]))
+    if manifest["family"] not in FAMILIES:
+        raise ValueError(f"family {manifest['family']!r}, expected one of {', '.join(FAMILIES)}")
+    variants = manifest["variants"]
     return PuzzleSet(
-        canvas=canvas,
-        task_ids=manifest["task_ids"],
-        inputs=table("input", ~test),
-        outputs=table("output", ~test),
-        example_tasks=task[~test],
-        test_inputs=table("input", test),
-        test_tasks=test_tasks,
-        test_indices=np.array([np.sum(test_tasks[:i] == t) for i, t in enumerate(test_tasks)], np.int32),
-        puzzle_tasks=puzzles["task"].astype(np.int32),
-        dihedrals=puzzles["dihedral"].astype(np.uint8),
-        colors=puzzles["colors"].astype(np.uint8),
+        family=family_of(manifest["family"], manifest["canvas"]),
+        canvas=manifest["canvas"],
+        table=PuzzleTable(
+            manifest["task_ids"], _column(rows, "task"), _column(rows, "dihedral"), _column(rows, "colors")
+        ),
+        inputs=_grids(train, "input"),
+        outputs=_grids(train, "output"),
+        example_tasks=_column(train, "task"),
+        example_groups=_column(train, "group"),
+        test_inputs=_grids(tests, "input"),
+        test_tasks=_column(tests, "task"),
+        variants=None if variants is None else Variants(**variants),
     )
+
+
+def _grids(split: datasets.Dataset, name: str) -> GridTable:
+    cells = _column(split, name)
+    side = round(cells.shape[1] ** 0.5)
+    return GridTable(cells.reshape(-1, side, side), _column(split, f"{name}_shape"))
+
+
+def _column(split: datasets.Dataset, name: str) -> NDArray[Any]:
+    """A column as an array (N,), or (N, W) of lists, mapped from the disk."""
+    column = split.data.column(name).combine_chunks()
+    if not pa.types.is_fixed_size_list(column.type):
+        return column.to_numpy()
+    return column.flatten().to_numpy().reshape(-1, column.type.list_size)

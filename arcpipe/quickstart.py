@@ -80,7 +80,7 @@ class _Quickstart:
     @property
     def train_overrides(self) -> str:
         """The flags that override the same settings of `arcpipe train`."""
-        read = [text for text in self.overrides if text.strip().startswith(("model.", "train."))]
+        read = [text for text in self.overrides if text.strip().startswith(("model.", "train.", "eval."))]
         return "".join(f" --set {shlex.quote(text)}" for text in read)
 
     @property
@@ -103,9 +103,7 @@ class _Stage:
 
 def _is_unfinished(folder: Path) -> bool:
     """Whether an interrupted quickstart can go on there."""
-    from arcpipe.runs import MANIFEST
-
-    return (folder / MANIFEST).exists() and not (folder / TASKS_FILE).exists()
+    return (folder / "manifest.json").exists() and not (folder / TASKS_FILE).exists()
 
 
 def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> _Quickstart:
@@ -119,10 +117,11 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
     from arcpipe.errors import OutputError
     from arcpipe.infer.solve import InferSettings
     from arcpipe.runs import MANIFEST, make_manifest, read_manifest, write_json
-    from arcpipe.train.settings import TrainSettings
+    from arcpipe.train.settings import EvalSettings, TrainSettings
     from arcpipe.trm import TRMConfig
 
-    types = {"data": DataSettings, "model": TRMConfig, "train": TrainSettings, "infer": InferSettings}
+    of_training = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
+    types = {"data": DataSettings, **of_training, "infer": InferSettings}
     run = _Quickstart(folder, recipe.resolve(types), overrides, minutes)
     if folder.exists():
         found = read_manifest(folder, "quickstart")
@@ -167,7 +166,7 @@ def _stages(run: _Quickstart) -> list[_Stage]:
             "infer",
             f"infer --checkpoint {trained} --data {dataset} --out {predictions} "
             f"--max-steps {infer.max_steps} --batch-size {infer.batch_size}",
-            run.predictions,
+            run.folder / "predicted.json",
             lambda: _infer(run),
         ),
         _Stage(
@@ -207,14 +206,15 @@ def _train(run: _Quickstart) -> None:
     from arcpipe.errors import ArcpipeError
     from arcpipe.puzzleset import read_puzzle_set
     from arcpipe.runs import write_json
-    from arcpipe.train.loop import TrainJob, train
+    from arcpipe.train.job import TrainJob
+    from arcpipe.train.loop import train
 
     job = TrainJob(
         puzzles=read_puzzle_set(run.data),
         data_dir=run.data,
         config=run.settings["model"],
         settings=run.settings["train"],
-        recipe={table: run.frozen[table] for table in ("model", "train")},
+        recipe={table: run.frozen[table] for table in ("model", "train", "eval")},
         out=run.run,
         resume=run.run.exists(),
         max_minutes=run.minutes,
@@ -226,9 +226,15 @@ def _train(run: _Quickstart) -> None:
 
 
 def _infer(run: _Quickstart) -> None:
+    from arcpipe.errors import ArcpipeError
     from arcpipe.infer.run import infer_to_folder
+    from arcpipe.runs import write_json
 
-    infer_to_folder(run.run, run.data, run.predictions, run.settings["infer"])
+    resume = run.predictions.exists()
+    result = infer_to_folder(run.run, run.data, run.predictions, run.settings["infer"], resume=resume)
+    if result.interrupted:
+        raise ArcpipeError(f"interrupted after {result.done} grids; the same command goes on from there")
+    write_json(run.folder / "predicted.json", {"candidates": result.candidates})
 
 
 def _vote(run: _Quickstart) -> None:
@@ -249,8 +255,7 @@ def _summarize(run: _Quickstart, seconds: dict[str, float]) -> None:
         typer.echo(f"\nseconds        {times}\nno solutions in the source, so no score: {run.submission}")
         return
     submission, solutions = read_submission(run.submission), read_solutions(solutions_path)
-    score = score_submission(submission, solutions)
-    per_task = run.folder / TASKS_FILE
+    score, per_task = score_submission(submission, solutions), run.folder / TASKS_FILE
     if not per_task.exists():
         write_per_task(score, per_task)
     solved = [output for task in score.tasks.values() for output in task.outputs if output.solved]

@@ -1,14 +1,18 @@
 """Recipes: TOML files of settings, `--set table.key=value` overrides, and their validation.
 
-A recipe has the tables `[data] [model] [train] [adapt] [infer] [submit] [kaggle]`. Each table's keys
+A recipe has the tables `[data] [model] [train] [eval] [adapt] [infer] [submit] [kaggle]`. Each table's keys
 are the fields of a dataclass that lives beside its consumer; a command resolves only its own tables.
+A recipe that says `extends = "NAME"` above its tables changes another one, key by key.
 """
 
 import difflib
+import json
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,19 +22,25 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from arcpipe.errors import RecipeError
 from arcpipe.runs import MANIFEST
 
-TABLES = ("data", "model", "train", "adapt", "infer", "submit", "kaggle")
+TABLES = ("data", "model", "train", "eval", "adapt", "infer", "submit", "kaggle")
 Settings = TypeVar("Settings")
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 """What every settings dataclass carries as `__pydantic_config__`."""
 
+EXTENDS = "extends"
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """The tables as written, and where they come from; `settings` makes them typed."""
+    """The tables as written, and where they come from; `settings` makes them typed.
+
+    bases: the recipes that it extends, the nearest first; `tables` has their keys too.
+    """
 
     name: str
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bases: tuple[str, ...] = ()
 
     def settings(self, table: str, settings_type: type[Settings]) -> Settings:
         """One table as its dataclass, missing keys at their defaults.
@@ -45,6 +55,13 @@ class Recipe:
 
         Raises:  RecipeError with every unknown table, unknown key and wrong value.
         """
+        resolved, problems = self.examine(types)
+        if problems:
+            raise RecipeError(f"recipe {self.name}: " + "; ".join(problems))
+        return resolved
+
+    def examine(self, types: dict[str, type]) -> tuple[dict[str, Any], list[str]]:
+        """The tables that are right as their dataclasses, and every problem of the others."""
         problems = [
             f"[{table}] is no table of a recipe{_nearest(table, TABLES)}"
             for table in self.tables
@@ -60,9 +77,7 @@ class Recipe:
                 problems.append(f"[{table}]: {error}")
             except ValidationError as error:
                 problems += [_problem(table, settings_type, detail) for detail in error.errors()]
-        if problems:
-            raise RecipeError(f"recipe {self.name}: " + "; ".join(problems))
-        return resolved
+        return resolved, problems
 
 
 def _problem(table: str, settings_type: type, detail: Any) -> str:
@@ -107,35 +122,82 @@ def load_recipe(source: str, overrides: Sequence[str] = (), read: Sequence[str] 
              read: the tables that the command reads; an override of another one is refused.
     Raises:  RecipeError if there is no such recipe or it cannot be parsed.
     """
-    tables = _read_tables(source)
-    for override in overrides:
-        _override(tables, override, read)
-    return Recipe(source, tables)
+    tables, bases = _read(source)
+    _apply(overrides, tables, read)
+    return Recipe(source, tables, bases)
 
 
-def _read_tables(source: str) -> dict[str, dict[str, Any]]:
-    path = Path(source)
-    if source in recipe_names():
-        text = (resources.files("arcpipe") / "recipes" / f"{source}.toml").read_text(encoding="utf-8")
-    elif path.is_dir():
-        return _frozen_tables(path)
-    elif path.suffix != ".toml":
-        raise RecipeError(
-            f"no recipe {source!r}{_nearest(source, recipe_names())}; a recipe of your own is a .toml file"
-        )
-    else:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{source}: cannot be read as a recipe ({error})") from None
+def read_overrides(overrides: Sequence[str], read: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The tables that overrides alone make; see `load_recipe`."""
+    tables: dict[str, dict[str, Any]] = {}
+    _apply(overrides, tables, read)
+    return tables
+
+
+def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """The tables of a recipe and the recipes that it extends.
+
+    Args:  heirs: the recipes that extend this one, the nearest last.
+    """
+    if source in heirs:
+        raise RecipeError(f"{heirs[0]}: extends itself ({' -> '.join((*heirs, source))})")
+    if source not in recipe_names() and Path(source).is_dir():
+        return _frozen_tables(Path(source)), ()
     try:
-        tables = tomllib.loads(text)
+        document = tomllib.loads(_read_text(source, heirs))
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{source}: not a TOML file ({error})") from None
-    stray = [key for key, value in tables.items() if not isinstance(value, dict)]
+    base = document.pop(EXTENDS, None)
+    stray = [key for key, value in document.items() if not isinstance(value, dict)]
     if stray:
         raise RecipeError(f"{source}: {', '.join(stray)} must stand in a table, such as [train]")
-    return tables
+    if base is None:
+        return document, ()
+    if not isinstance(base, str):
+        raise RecipeError(f"{source}: {EXTENDS} must be the name or file of a recipe, found {base!r}")
+    if base.endswith(".toml"):
+        # Normalized, because a circle of `../` would otherwise never meet itself.
+        base = os.path.normpath(Path(source).parent / base)
+    tables, bases = _read(base, (*heirs, source))
+    for name, table in document.items():
+        tables[name] = tables.get(name, {}) | table
+    return tables, (base, *bases)
+
+
+def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
+    """The TOML of a recipe by name or file."""
+    if source in recipe_names():
+        return (resources.files("arcpipe") / "recipes" / f"{source}.toml").read_text(encoding="utf-8")
+    where = f"{heirs[-1]}: {EXTENDS}: " if heirs else ""
+    if not source.endswith(".toml"):
+        near = _nearest(source, recipe_names())
+        raise RecipeError(f"{where}no recipe {source!r}{near}; a recipe of your own is a .toml file")
+    try:
+        return Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{where}{source}: cannot be read as a recipe ({error})") from None
+
+
+def recipe_summary(name: str) -> str:
+    """What a recipe of arcpipe is for: the first sentence of the comment at the top of its file."""
+    comment = takewhile(lambda line: line.startswith("#"), _read_text(name).splitlines())
+    return " ".join(line.removeprefix("#").strip() for line in comment).partition(". ")[0].rstrip(".")
+
+
+def to_toml(tables: dict[str, dict[str, Any]]) -> str:
+    """Tables of numbers, texts, booleans and lists of them as TOML; a None is left out."""
+    lines: list[str] = []
+    for table, settings in tables.items():
+        lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in settings.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    # JSON's escapes are TOML's, but for the one control character that JSON lets stand.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
@@ -148,6 +210,11 @@ def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
     if not of_training:
         raise RecipeError(f"{folder}: no run folder with a recipe in its {MANIFEST}")
     return tables
+
+
+def _apply(overrides: Sequence[str], tables: dict[str, dict[str, Any]], read: Sequence[str]) -> None:
+    for override in overrides:
+        _override(tables, override, read)
 
 
 def _override(tables: dict[str, dict[str, Any]], override: str, read: Sequence[str]) -> None:

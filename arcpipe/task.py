@@ -1,14 +1,18 @@
 """Task and Pair, and the two JSON forms they come in: ARC task files and Kaggle's challenge files."""
 
-from collections.abc import Iterable
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from arcpipe.errors import DataError
+from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid, as_grid
+
+MAX_JSON_BYTES = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,19 +32,61 @@ class Task:
     tests: tuple[Pair, ...]
 
 
+class RepeatedKeys(dict[str, Any]):
+    """A JSON object in which keys stand more than once; it holds the last value of each.
+
+    `repeated` names those keys, in the order of the file.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
-    Raises:  DataError if it is missing, unreadable or no JSON.
+    Raises:  DataError if it is missing, unreadable, no JSON, or an object holds a key twice.
+    """
+    content, repeated = read_json_objects(path)
+    if repeated:
+        key = ascii(repeated[0].repeated[0])[:40]
+        raise DataError(f"{path}: the key {key} stands more than once in an object: remove all but one")
+    return content
+
+
+def read_json_objects(
+    path: Path, max_bytes: int = MAX_JSON_BYTES, remedy: str = ""
+) -> tuple[Any, list[RepeatedKeys]]:
+    """The content of a JSON file, and the objects in it that hold a key more than once.
+
+    Args:    max_bytes: a larger file is refused unread. remedy: what to say then.
+    Raises:  DataError if it is missing, unreadable, too large or no JSON.
     """
     try:
-        return orjson.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{path}: not a JSON file ({error})") from None
+    if len(content) > max_bytes:
+        raise DataError(f"{path}: larger than {max_bytes / 1e6:.1f} MB{remedy}")
+    repeated: list[RepeatedKeys] = []
+
+    def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) == len(pairs):
+            return made
+        repeated.append(RepeatedKeys(pairs))
+        return repeated[-1]
+
+    try:
+        orjson.loads(content)
+        # orjson is the strict one (NaN, lone surrogates, bad UTF-8); only json shows repeated keys.
+        return json.loads(content, object_pairs_hook=make_object), repeated
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file ({one_line(error)})") from None
 
 
 def parse_task(task_id: str, value: Any, where: str) -> Task:

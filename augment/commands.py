@@ -1,9 +1,12 @@
 """`arcpipe augment ...` and `arcpipe show`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from arcpipe.augment.boards import BoardSummary
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -38,6 +41,21 @@ def arc(
     canvas: Annotated[
         int, typer.Option(min=0, max=30, help="Side of the canvas; 0 for the smallest that fits.")
     ] = 30,
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            help="A dataset or checkpoint: the tasks that it knows get its augmentations, so that its puzzle "
+            "rows fit them."
+        ),
+    ] = None,
+    exclude_overlap: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-overlap",
+            help="Leave out tasks of the other sources that share a pair with a task to predict. Their pairs "
+            "that answer a test input never train.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the augmentations.")] = 0,
 ) -> None:
     """ARC tasks -> a dataset folder.
@@ -53,6 +71,8 @@ def arc(
         num_aug=num_aug,
         max_side=max_side,
         canvas=canvas,
+        extend=str(extend or ""),
+        exclude_overlap=exclude_overlap,
         seed=seed,
     )
     summary = build_arc(settings, out)
@@ -61,6 +81,160 @@ def arc(
         f"{summary.test_inputs} test inputs, {summary.puzzles} puzzles, canvas {summary.canvas}"
         + (f" (its grids need {summary.needed}: --canvas 0)" if summary.needed < summary.canvas else "")
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
+        + (f"; {summary.known} with the augmentations of {extend}" if extend else "")
+    )
+    if summary.overlaps:
+        tasks = sorted({overlap.task for overlap in summary.overlaps})
+        typer.echo(
+            f"in another source too: {len(tasks)} of the tasks to predict, such as {tasks[0]}; "
+            + ("left out there" if exclude_overlap else "no pair of theirs that answers a test input trains")
+            + f"; the list is in {out / 'manifest.json'}"
+        )
+
+
+_Out = Annotated[Path, typer.Option(help="The dataset folder to make.")]
+_Source = Annotated[
+    str,
+    typer.Option(
+        metavar="SRC",
+        help="A .csv or .parquet file, a .txt file, or OWNER/NAME on the Hugging Face hub (its split train).",
+    ),
+]
+_TestSource = Annotated[
+    str, typer.Option(metavar="SRC", help="The tests, named in the same way (of a hub set the split test).")
+]
+_Generate = Annotated[int, typer.Option(min=0, metavar="N", help="Make up N instead of reading them.")]
+_Test = Annotated[int, typer.Option(min=0, metavar="N", help="With --generate: make up N tests too.")]
+_Question = Annotated[str, typer.Option(help="The table's column of puzzles.")]
+_Answer = Annotated[str, typer.Option(help="The table's column of solutions.")]
+_Subsample = Annotated[int, typer.Option(min=0, help="Draw so many by the seed; 0 for all.")]
+_TestSubsample = Annotated[int, typer.Option(min=0, help="Draw so many of the tests; 0 for all.")]
+_ExcludeOverlap = Annotated[
+    bool, typer.Option("--exclude-overlap", help="Do not train on boards that are tests too.")
+]
+_Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all that is random.")]
+
+
+@app.command()
+def sudoku(
+    out: _Out,
+    source: _Source = "",
+    test_source: _TestSource = "",
+    generate: _Generate = 0,
+    test: _Test = 0,
+    side: Annotated[int, typer.Option(help="With --generate: 4, 6 or 9.")] = 9,
+    min_rating: Annotated[
+        int, typer.Option(min=0, help="With --generate: guesses that arcpipe's solver needs, at least.")
+    ] = 0,
+    question: _Question = "question",
+    answer: _Answer = "answer",
+    subsample: _Subsample = 0,
+    test_subsample: _TestSubsample = 0,
+    exclude_overlap: _ExcludeOverlap = False,
+    num_aug: Annotated[
+        str, typer.Option(metavar="N|inf", help="Shuffles of each puzzle; inf for a fresh one at every draw.")
+    ] = "1000",
+    seed: _Seed = 0,
+) -> None:
+    """Sudokus of 4 x 4, 6 x 6 or 9 x 9 -> a dataset folder.
+
+    A shuffle permutes digits, bands, rows, stacks and columns, and transposes. Text files hold a puzzle a
+    line, `.` or 0 where it is empty.
+
+    Example: arcpipe augment sudoku --source sapientinc/sudoku-extreme --subsample 1000
+    --test-source sapientinc/sudoku-extreme --out runs/sudoku
+    """
+    from arcpipe.augment.boards import build_sudoku, sudoku_settings
+
+    settings = sudoku_settings(
+        source=source, test_source=test_source, question=question, answer=answer,
+        generate=generate, test=test, side=side, min_rating=min_rating, subsample=subsample,
+        test_subsample=test_subsample, exclude_overlap=exclude_overlap, num_aug=num_aug, seed=seed,
+    )  # fmt: skip
+    summary = build_sudoku(settings, out)
+    many = "inf" if settings.num_aug is None else str(settings.num_aug)
+    _tell_boards(out, summary, f"{many} shuffles of each", exclude_overlap)
+    if summary.unverified:
+        typer.echo(f"{summary.unverified} puzzles were not checked for a second solution")
+
+
+@app.command()
+def maze(
+    out: _Out,
+    source: _Source = "",
+    test_source: _TestSource = "",
+    generate: _Generate = 0,
+    test: _Test = 0,
+    size: Annotated[int, typer.Option(help="With --generate: side of the mazes, 5 to 64.")] = 30,
+    min_path: Annotated[
+        int, typer.Option(min=0, help="With --generate: the shortest path has more moves than this.")
+    ] = 110,
+    question: _Question = "question",
+    answer: _Answer = "answer",
+    subsample: _Subsample = 0,
+    test_subsample: _TestSubsample = 0,
+    exclude_overlap: _ExcludeOverlap = False,
+    num_aug: Annotated[
+        int, typer.Option(min=0, max=7, help="Turns and flips of each maze beside itself.")
+    ] = 7,
+    seed: _Seed = 0,
+) -> None:
+    """Square mazes -> a dataset folder.
+
+    A maze has the characters # wall, space free, S start, G goal; its solution marks a shortest path
+    with o. Mazes that are made up have exactly one shortest path.
+
+    Example: arcpipe augment maze --generate 1000 --test 1000 --size 30 --min-path 110 --out runs/maze
+    """
+    from arcpipe.augment.boards import MazeSettings, build_maze
+
+    settings = MazeSettings(
+        source=source, test_source=test_source, question=question, answer=answer,
+        generate=generate, test=test, size=size, min_path=min_path, subsample=subsample,
+        test_subsample=test_subsample, exclude_overlap=exclude_overlap, num_aug=num_aug, seed=seed,
+    )  # fmt: skip
+    _tell_boards(out, build_maze(settings, out), f"{num_aug} turns and flips of each", exclude_overlap)
+
+
+def _tell_boards(out: Path, summary: "BoardSummary", variants: str, excluded: bool) -> None:
+    typer.echo(
+        f"{out}: {summary.examples} training examples, {summary.test_inputs} test inputs, {variants}, "
+        f"canvas {summary.canvas}"
+    )
+    if summary.overlap:
+        advice = "left out of the training set" if excluded else "leave them out with --exclude-overlap"
+        typer.echo(f"{summary.overlap} training boards are tests too: {advice}")
+
+
+@app.command()
+def export(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder.")],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    format: Annotated[
+        Literal["trm"], typer.Option(help="trm: the files that the reference trains on.")
+    ] = "trm",
+    num_aug: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Variants of each Sudoku or maze to write. Default: all; needed if it was built with inf.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the places on the canvas.")] = 0,
+) -> None:
+    """A dataset folder -> the reference's dataset: every augmentation as a row of .npy files.
+
+    There the places of ARC examples on the canvas are fixed, one for each augmented example; arcpipe draws
+    them afresh at every step. Puzzle identifiers fit those of `arcpipe checkpoint export`.
+
+    Example: arcpipe augment export runs/arc-agi-1 --out runs/arc-agi-1-trm --format trm
+    """
+    from arcpipe.augment.export import export_trm
+
+    summary = export_trm(data, out, seed=seed, num_aug=num_aug)
+    typer.echo(
+        f"{out}: {summary.train_rows} training rows, {summary.test_rows} test rows, {summary.puzzles} puzzles"
+        + ("" if summary.solved else "; the test outputs are not known: [[0]] stands for each")
     )
 
 

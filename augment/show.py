@@ -3,12 +3,19 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arcpipe.augment.arc import read_source
 from arcpipe.errors import DataError
 from arcpipe.grid import draw
 from arcpipe.runs import read_manifest
-from arcpipe.task import Pair, Task, read_challenges
+from arcpipe.task import Pair, Task
+
+if TYPE_CHECKING:
+    from arcpipe.puzzleset import PuzzleSet
+    from arcpipe.puzzletable import PuzzleTable
+
+_SHOWN = 3
 
 
 def task_text(task: Task, color: bool) -> str:
@@ -61,18 +68,70 @@ def find_task(target: str, source_specs: Sequence[str]) -> Task:
 
 
 def dataset_text(folder: Path, color: bool) -> str:
-    """A dataset folder as text: its counts, where it comes from, and its first task drawn.
+    """A dataset folder as text: its counts, where it comes from, and examples as training sees them.
 
     Raises:  DataError if it is no dataset folder.
     """
+    from arcpipe.puzzleset import read_puzzle_set
+
     manifest = read_manifest(folder, "dataset")
+    puzzles = read_puzzle_set(folder)
     counts, data = manifest["counts"], manifest["recipe"]["data"]
-    first = read_challenges(folder / "challenges.json")[0]
-    return f"""{folder}: {manifest["family"]} dataset, made {manifest["created"]}
-sources      {", ".join(data["sources"])}
+    sources = data["sources"] if "sources" in data else [data["source"] or f"{data['generate']} made up"]
+    if puzzles.variants is None:
+        augmented = (
+            f"{puzzles.num_puzzles} (a task under an augmentation; at most {data['num_aug']} + 1 a task)"
+        )
+    else:
+        number = "a fresh one at every draw" if data["num_aug"] is None else data["num_aug"]
+        augmented = f"1; variants of each example, which share it: {number}"
+    return f"""{folder}: {puzzles.family.name} dataset, made {manifest["created"]}
+sources      {", ".join(sources)}
 tasks        {counts["tasks"]}, with {counts["examples"]} training examples
 test inputs  {counts["test_inputs"]}
-puzzles      {counts["puzzles"]} (a task under an augmentation; at most {data["num_aug"]} + 1 a task)
-canvas       {counts["canvas"]} x {counts["canvas"]}
+puzzles      {augmented}
+canvas       {puzzles.canvas} x {puzzles.canvas}
 
-{task_text(first, color)}"""
+{_augmented_text(puzzles, color)}"""
+
+
+def _augmented_text(puzzles: "PuzzleSet", color: bool) -> str:
+    """The first training example under its first augmentations, with their ids."""
+    import numpy as np
+
+    from arcpipe.codec import decode, encode_grids
+
+    task = int(puzzles.example_tasks[0])
+    if puzzles.variants is None:
+        puzzle_ids = puzzles.table.of_task(task)[:_SHOWN]
+        numbers = np.zeros(len(puzzle_ids), np.uint64)
+        titles = [_puzzle_title(puzzles.table, int(puzzle_id)) for puzzle_id in puzzle_ids]
+    else:
+        count = _SHOWN if puzzles.variants.count is None else puzzles.variants.count + 1
+        numbers = np.arange(min(_SHOWN, count), dtype=np.uint64)
+        puzzle_ids = np.zeros(len(numbers), np.intp)
+        titles = [f"example 0, variant {number}" for number in numbers]
+    items = np.zeros(len(numbers), np.intp)
+    inputs, outputs = (
+        decode(
+            encode_grids(table, items, puzzles.transform(table, items, puzzle_ids, numbers)), puzzles.family
+        )
+        for table in puzzles.framed[:2]
+    )
+    look = puzzles.family.symbols, puzzles.family.palette
+    blocks = [
+        f"{title}\n{draw([grid for grid in pair if grid is not None], ['input', '-> output'], color, *look)}"
+        for title, pair in zip(titles, zip(inputs, outputs, strict=True), strict=True)
+    ]
+    return "\n\n".join(blocks)
+
+
+def _puzzle_title(table: "PuzzleTable", puzzle_id: int) -> str:
+    augmentation = table.augmentation(puzzle_id)
+    colors = "".join(map(str, augmentation.colors))
+    fingerprint = int(table.fingerprints()[puzzle_id])
+    task_id = table.task_ids[table.tasks[puzzle_id]]
+    return (
+        f"puzzle {puzzle_id}: task {task_id}, dihedral {augmentation.dihedral}, colors {colors}, "
+        f"fingerprint {fingerprint:016x}"
+    )

@@ -1,7 +1,7 @@
-"""`arcpipe infer` and `arcpipe vote`."""
+"""`arcpipe infer`, `arcpipe vote` and `arcpipe solve`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,46 +11,220 @@ def infer(
         Path, typer.Option(help="A checkpoint folder, or a run folder for its newest one.")
     ],
     data: Annotated[Path, typer.Option(help="The dataset folder whose test inputs to answer.")],
-    out: Annotated[Path, typer.Option(help="The folder of predictions to make.")],
+    out: Annotated[Path, typer.Option(help="The folder of predictions to make, or to go on with.")],
     max_steps: Annotated[
         int, typer.Option(min=0, max=10000, help="Supervision steps; 0 for as many as in training.")
     ] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Candidates computed at a time.")] = 256,
+    halt: Annotated[
+        Literal["never", "stable", "learned"],
+        typer.Option(
+            help="When to end before the last step: never; stable: the answer was the same for three steps; "
+            "learned: the model says that it is right, and it is that of the step before."
+        ),
+    ] = "never",
+    rollouts: Annotated[
+        int, typer.Option(min=1, help="How often to ask each, the first time without --noise.")
+    ] = 1,
+    noise: Annotated[
+        float, typer.Option(min=0, help="Deviation of the noise that each step adds to the latent.")
+    ] = 0.0,
+    candidates_at: Annotated[
+        str, typer.Option(metavar="STEP,STEP,...", help="Steps whose answers are candidates too.")
+    ] = "",
+    variants: Annotated[
+        int, typer.Option(min=0, help="Ask each Sudoku also so many times shuffled, each maze turned.")
+    ] = 0,
+    votes: Annotated[
+        int, typer.Option(min=0, help="Ask each test input under at most so many augmentations; 0 for all.")
+    ] = 0,
+    precision: Annotated[
+        Literal["trained", "auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Compute dtype; trained takes that of the training."),
+    ] = "trained",
+    batch_size: Annotated[int, typer.Option(min=1, help="Grids computed at a time, by each process.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the noise.")] = 0,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="End this command after this time; what is finished counts.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in --out; any number of processes may.")
+    ] = False,
 ) -> None:
     """Answer every test input under every augmentation of its task.
 
-    Example: arcpipe infer --checkpoint runs/first --data runs/data --out runs/predictions
+    In rounds: each test input has its first answer before any has its second. One process, or several under
+    `accelerate launch -m arcpipe infer ...`. Ctrl-C keeps what is finished.
+
+    Example: arcpipe infer --checkpoint runs/first --data runs/data --out runs/predictions --max-minutes 60
     """
+    from arcpipe.errors import ArcpipeError
     from arcpipe.infer.run import infer_to_folder
     from arcpipe.infer.solve import InferSettings
     from arcpipe.log import start_logging
 
     start_logging()
-    count = infer_to_folder(checkpoint, data, out, InferSettings(max_steps=max_steps, batch_size=batch_size))
-    typer.echo(f"{out}: {count} candidates")
+    steps = candidates_at.split(",") if candidates_at else []
+    if not all(step.isdecimal() and int(step) for step in steps):
+        raise ArcpipeError(f"--candidates-at {candidates_at}: expected steps from 1, such as 4,8,16")
+    settings = InferSettings(
+        max_steps=max_steps, batch_size=batch_size, halt=halt, candidates_at=[int(step) for step in steps],
+        rollouts=rollouts, noise=noise, variants=variants, votes=votes, seed=seed, precision=precision,
+    )  # fmt: skip
+    result = infer_to_folder(checkpoint, data, out, settings, resume=resume, max_minutes=max_minutes)
+    typer.echo(f"{out}: {result.text}")
 
 
 def vote(
     predictions: Annotated[list[Path], typer.Argument(help="Folders or Parquet files of predictions.")],
-    challenges: Annotated[Path, typer.Option(help="The challenges file to answer.")],
-    out: Annotated[Path, typer.Option(help="The submission file to make.")],
+    challenges: Annotated[
+        Path, typer.Option(help="What to answer: a challenges file, or the dataset folder of any puzzles.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The file to make: submission.json, or answers.csv of Sudokus and mazes.")
+    ],
+    rule: Annotated[
+        Literal["count", "halt", "score", "rank"],
+        typer.Option(
+            help="count: most candidates, then mean halt probability; halt: the sum of halt probabilities; "
+            "score: the sum of the geometric means of the cells' probabilities; rank: each checkpoint ranks "
+            "by count, the sum of 1 / place."
+        ),
+    ] = "count",
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="SOLUTIONS", help="Score all rules against this solutions file (ARC only)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
-    """Rank the candidates of each test input and write the best two distinct ones as its attempts.
+    """Rank the candidates of each test input; the best two distinct ones are its attempts.
 
-    Candidates are ranked by votes, then by mean halt probability; ties keep the first seen.
+    Candidates of several runs, checkpoints or machines vote together; ties keep the first seen. Of a Sudoku
+    or maze the best one is its answer, and a Sudoku that breaks a rule never wins over one that does not.
 
     Example: arcpipe vote runs/predictions --challenges runs/data/challenges.json --out submission.json
     """
-    from arcpipe.infer.vote import rank_files
+    import orjson
+
+    from arcpipe.infer.vote_files import dataset_family
     from arcpipe.runs import refuse_existing
-    from arcpipe.submissions.format import build_submission, write_submission
-    from arcpipe.task import read_challenges
 
     refuse_existing(out)
-    tasks = read_challenges(challenges)
-    wanted = [(task.id, index) for task in tasks for index in range(len(task.tests))]
-    ranked, num_ignored = rank_files(predictions, wanted, challenges)
-    write_submission(build_submission(tasks, ranked), out)
-    ignored = f"; ignored the candidates for {num_ignored} others" if num_ignored else ""
-    answered = sum(key in ranked for key in wanted)
-    typer.echo(f"{out}: {len(wanted)} test inputs, {answered} with a candidate{ignored}")
+    family = dataset_family(challenges)
+    if family == "arc":
+        facts, text = _vote_arc(predictions, challenges, out, rule, compare)
+    else:
+        facts, text = _vote_boards(predictions, challenges, out, rule, compare)
+    if as_json:
+        typer.echo(orjson.dumps({"out": str(out), "rule": rule, **facts}).decode())
+    else:
+        typer.echo(f"{out}: {text}")
+
+
+def _vote_arc(
+    predictions: list[Path], challenges: Path, out: Path, rule: str, solutions: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Write the submission; what there is to say, as a document and as text."""
+    from arcpipe.infer.compare import compare_rules, comparison_text
+    from arcpipe.infer.vote import RULES, best_two, rank
+    from arcpipe.infer.vote_files import read_arc_votes, read_tasks
+    from arcpipe.submissions.format import build_submission, write_submission
+    from arcpipe.submissions.intervals import resample_tasks
+    from arcpipe.submissions.merge import describe_source
+    from arcpipe.task import read_solutions, with_solutions
+
+    tasks = read_tasks(challenges)
+    outputs = None if solutions is None else read_solutions(solutions)
+    if outputs is not None:
+        with_solutions(tasks, outputs, str(solutions))
+    votes = read_arc_votes(predictions, tasks, challenges)
+    compared = None if outputs is None else compare_rules(votes, outputs, resample_tasks)
+    submission = build_submission(tasks, best_two(votes, rank(votes, RULES[rule])))
+    sources = [describe_source(path) for path in predictions]
+    write_submission(submission, out, {"rule": rule, "challenges": str(challenges), "sources": sources})
+    facts, text = votes.summary()
+    if compared is None:
+        return facts, text
+    return facts | {"comparison": compared}, f"{text}\n\n{comparison_text(compared)}"
+
+
+def _vote_boards(
+    predictions: list[Path], dataset: Path, out: Path, rule: str, solutions: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Write the answers to Sudokus or mazes; what there is to say, as a document and as text."""
+    from arcpipe.errors import DataError
+    from arcpipe.infer.boards import board_scores, choose_boards, read_board_votes, write_answers
+    from arcpipe.infer.vote import RULES
+    from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
+
+    if solutions is not None:
+        raise DataError(f"--compare {solutions}: is for ARC tasks; {dataset} knows its own answers")
+    puzzles = read_puzzle_set(dataset)
+    votes = read_board_votes(predictions, puzzles, dataset)
+    answers = choose_boards(puzzles, votes, RULES[rule])
+    outputs = read_test_outputs(dataset)
+    write_answers(out, puzzles, answers)
+    facts, text = votes.summary()
+    scores = {"valid": float(answers.valid.mean())} if outputs is None else board_scores(answers, outputs)
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
+    return facts | scores, f"{text}\n{shown}"
+
+
+def solve(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A Sudoku (81, 36 or 16 characters, or so many lines), a maze as text, a CSV row of one of "
+            "them, or an ARC task as JSON."
+        ),
+    ],
+    checkpoint: Annotated[
+        Path, typer.Option(help="A checkpoint folder, or a run folder for its newest one.")
+    ],
+    trace: Annotated[bool, typer.Option("--trace", help="Print the answer after every step.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the steps as an animated SVG.")
+    ] = None,
+    max_steps: Annotated[
+        int, typer.Option(min=0, max=10000, help="Supervision steps; 0 for as many as in training.")
+    ] = 0,
+    max_votes: Annotated[
+        int, typer.Option(min=0, help="Of an ARC task, candidates to vote at most; 0 for all that there are.")
+    ] = 0,
+    color: Annotated[
+        bool | None, typer.Option(help="Colored blocks or characters. Default: color on a terminal.")
+    ] = None,
+) -> None:
+    """Answer one puzzle and say whether the answer is valid.
+
+    An ARC task must be one that the checkpoint was trained or adapted on, under its name there: that of the
+    file without .json. Its two attempts are voted from all augmentations that the checkpoint knows.
+
+    Example: arcpipe solve sudoku.txt --checkpoint runs/sudoku --trace --out sudoku.svg
+    """
+    from arcpipe.checkpoint import load_checkpoint
+    from arcpipe.codec import family_of
+    from arcpipe.errors import OutputError
+    from arcpipe.infer.puzzle_file import read_puzzle
+    from arcpipe.infer.solve_one import solve_puzzle
+    from arcpipe.infer.trace import animation, solved_text, trace_text
+    from arcpipe.log import use_color
+    from arcpipe.runs import refuse_existing, write_bytes
+
+    if out is not None:
+        if out.suffix != ".svg":
+            raise OutputError(f"--out {out}: the name should end in .svg, the animation is drawn as one")
+        refuse_existing(out)
+    loaded = load_checkpoint(checkpoint)
+    family = family_of(loaded.family, loaded.canvas)
+    puzzle = read_puzzle(file, loaded.family, loaded.canvas)
+    steps = trace or out is not None
+    solved = solve_puzzle(loaded, puzzle, max_steps=max_steps, max_votes=max_votes, trace=steps)
+    color = use_color() if color is None else color
+    for index, one in enumerate(solved):
+        typer.echo(f"{puzzle.task}, test {index}\n" if family.framed else f"{file}: {puzzle.task}\n")
+        if trace:
+            typer.echo(f"{trace_text(one.steps, family)}\n")
+        typer.echo(solved_text(one, family, color), color=color)
+    if out is not None:
+        write_bytes(out, animation(solved, family).encode())
+        typer.echo(f"{out}: {len(solved[0].steps)} steps")

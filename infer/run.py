@@ -1,58 +1,236 @@
-"""Inference from files to a file: checkpoint and dataset folder -> a folder of predictions."""
+"""Inference from files to files: checkpoint and dataset folder -> a folder of predictions."""
 
 import os
-from dataclasses import asdict
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
+from pyarrow import parquet
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
-from arcpipe.errors import ArcpipeError
-from arcpipe.infer.solve import InferSettings, solve
+from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.infer.evaluate import evaluate, known_outputs
+from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
 from arcpipe.log import logger
-from arcpipe.predictions import PREDICTIONS_FILE, write_predictions
-from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
+from arcpipe.predictions import SHARDS, read_candidates, read_shard, shard_files, write_shard
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.recipe import recipe_changes
+from arcpipe.runs import (
+    MANIFEST,
+    file_hash,
+    make_manifest,
+    new_folder,
+    read_manifest,
+    refuse_existing,
+    writing,
+)
+from arcpipe.signals import stop_on_signals
 
 
-def infer_to_folder(checkpoint_path: Path, data: Path, out: Path, settings: InferSettings) -> int:
-    """Write the predictions for a dataset's test inputs; how many there are.
+@dataclass(frozen=True)
+class InferResult:
+    """What a folder of predictions holds after an inference.
 
-    Raises:  OutputError if `out` exists or cannot be written, before anything is computed;
-             CheckpointError or DataError if a part does not fit.
+    candidates: rows in it. done, total: items of the queue, here and by all processes so far. interrupted: a
+    signal ended it. scores: as `evaluate` gives them, None where the outputs are not known or other
+    processes are not done yet.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ArcpipeError("infer runs in one process: start it without a launcher")
-    refuse_existing(out)
-    checkpoint = load_checkpoint(checkpoint_path)
-    puzzles = read_puzzle_set(data)
-    _warn_of_other_dataset(checkpoint, data)
-    manifest = make_manifest(
-        "predictions",
-        checkpoint=str(checkpoint.path),
-        step=checkpoint.manifest.get("step"),
-        data=str(data),
-        recipe={"infer": asdict(settings)},
-    )
-    with new_folder(out, manifest) as folder:
-        predictions = list(solve(checkpoint, puzzles, settings, _device()))
-        write_predictions(folder / PREDICTIONS_FILE, predictions)
-    return len(predictions)
+
+    candidates: int
+    done: int
+    total: int
+    interrupted: bool
+    scores: dict[str, float] | None
+
+    @property
+    def text(self) -> str:
+        """The result in a line."""
+        scores = "".join(f", {name} {score:.4f}" for name, score in (self.scores or {}).items())
+        text = f"{self.candidates} candidates{scores}"
+        if self.done < self.total:
+            why = "stopped by a signal" if self.interrupted else "not all done"
+            text += f"; {self.done} of {self.total} grids answered, {why}: go on with --resume"
+        return text
 
 
-def _device() -> torch.device:
+@dataclass(frozen=True)
+class _Request:
+    """What to infer, and where to."""
+
+    checkpoint: Checkpoint
+    label: str
+    data: Path
+    puzzles: PuzzleSet
+    out: Path
+    settings: InferSettings
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the folder of predictions."""
+        return make_manifest(
+            "predictions",
+            checkpoint=self.label,
+            # A checkpoint that is copied elsewhere stays the same.
+            checkpoint_manifest=file_hash(self.checkpoint.path / MANIFEST),
+            step=self.checkpoint.manifest.get("step"),
+            family=self.puzzles.family.name,
+            canvas=self.puzzles.canvas,
+            data=str(self.data),
+            dataset=read_manifest(self.data, "dataset")["fingerprint"],
+            items=len(queue_of(self.puzzles, self.settings)),
+            recipe={"infer": asdict(self.settings)},
+        )
+
+
+def infer_to_folder(
+    checkpoint_path: Path, data: Path, out: Path, settings: InferSettings,
+    *, resume: bool = False, max_minutes: float | None = None,
+) -> InferResult:  # fmt: skip
+    """Write the predictions for a dataset's test inputs, or go on with it.
+
+    Each process of several does its own share and writes its own shards.
+
+    Args:    max_minutes: end after this time; what is finished by then is kept.
+    Raises:  OutputError if `out` exists or cannot be written, before anything is computed;
+             CheckpointError or DataError if a part does not fit, or `out` is of something else.
+    """
+    began = time.monotonic()
+    if not resume:
+        refuse_existing(out, "go on with --resume, choose another --out or remove it")
+    accelerator = _accelerator()
+    request = _request(checkpoint_path, data, out, settings)
+    manifest = _open_folder(request, resume, accelerator)
+    total = int(manifest["items"])
+    job = Job(
+        request.checkpoint, request.puzzles, settings, manifest["checkpoint"], _done(out, settings, request),
+        accelerator.process_index, accelerator.num_processes,
+    )  # fmt: skip
+    _part(accelerator)
+    with stop_on_signals() as signals, _keeping(out, resume or job.num_ranks > 1):
+
+        def stop() -> bool:
+            return bool(signals) or (max_minutes is not None and time.monotonic() - began >= 60 * max_minutes)
+
+        for table in solve(job, accelerator.device, stop):
+            write_shard(out, table, job.rank)
+    return _result(request, total, bool(signals), job.num_ranks)
+
+
+def _accelerator() -> Accelerator:
     # Not Apple's GPU, which Accelerate would take: it has no float64, and nothing here is tested on it.
-    device: torch.device = Accelerator(cpu=not torch.cuda.is_available()).device
-    return device
+    # Without being told that there is no GPU, Accelerate leaves processes on CPUs alone with themselves.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
+        raise ArcpipeError(
+            f"{started} processes were started that Accelerate does not join on {accelerator.device}: "
+            "set ACCELERATE_USE_CPU=true, or start one"
+        )
+    return accelerator
 
 
-def _warn_of_other_dataset(checkpoint: Checkpoint, data: Path) -> None:
-    """Log a warning if the fingerprints say so; a part of the training dataset may be meant, so no error."""
+def _request(checkpoint_path: Path, data: Path, out: Path, settings: InferSettings) -> _Request:
+    """The checked parts; warns if the checkpoint was trained on another dataset."""
+    checkpoint, puzzles = load_checkpoint(checkpoint_path), read_puzzle_set(data)
+    step = checkpoint.manifest.get("step")
+    label = f"{checkpoint_path}" if step is None else f"{checkpoint_path}@{step}"
+    settings.plan(checkpoint.config.max_steps)
+    queue_of(puzzles, settings)
     trained_on = checkpoint.manifest.get("dataset", {}).get("fingerprint")
     asked = read_manifest(data, "dataset").get("fingerprint")
+    # A part of the training dataset may be meant, so this is no error.
     if trained_on and asked and trained_on != asked:
         logger.warning(
             "%s: trained on another dataset than %s: its test outputs may have been trained on",
             checkpoint.path, data,
         )  # fmt: skip
+    return _Request(checkpoint, label, data, puzzles, out, settings)
+
+
+def _open_folder(request: _Request, resume: bool, accelerator: Accelerator) -> dict[str, Any]:
+    """The manifest of the folder, which is made, or looked through and found to be of the same request."""
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if resume:
+            _check_same(request)
+            _set_damaged_aside(request.out)
+        else:
+            with new_folder(request.out, request.manifest()) as folder:
+                (folder / SHARDS).mkdir()
+    accelerator.wait_for_everyone()
+    return read_manifest(request.out, "predictions")
+
+
+def _check_same(request: _Request) -> None:
+    """Raises ArcpipeError if the folder was made with another checkpoint, dataset or settings."""
+    before, now = read_manifest(request.out, "predictions"), request.manifest()
+    where = f"{request.out}: cannot be resumed with another"
+    if before.get("checkpoint_manifest") != now["checkpoint_manifest"]:
+        raise ArcpipeError(f"{where} checkpoint: it was made with {before.get('checkpoint')}")
+    if before.get("dataset") != now["dataset"]:
+        raise DataError(f"{where} dataset: it was made for {before.get('data')}")
+    # The batch size decides no answer.
+    same_batch = {"infer": before["recipe"]["infer"] | {"batch_size": request.settings.batch_size}}
+    if changes := recipe_changes(same_batch, now["recipe"]):
+        raise ArcpipeError(f"{where} recipe ({'; '.join(changes)})")
+
+
+def _set_damaged_aside(out: Path) -> None:
+    """Rename shards that cannot be read, so that their items are answered again; drop unfinished ones."""
+    for file in shard_files(out):
+        try:
+            read_shard(file)
+        except DataError as error:
+            logger.warning("%s; answering its part again, the file is kept as %s.damaged", error, file.name)
+            with writing(file):
+                file.rename(file.with_name(f"{file.name}.damaged"))
+    for unfinished in (out / SHARDS).glob(".part-*.tmp"):
+        unfinished.unlink(missing_ok=True)
+
+
+def _done(out: Path, settings: InferSettings, request: _Request) -> NDArray[np.int64]:
+    """The positions (M,) in the queue whose last answer is in the folder, sorted."""
+    each = settings.plan(request.checkpoint.config.max_steps).answers_each
+    columns = [parquet.ParquetFile(file).read(["order"])["order"].to_numpy() for file in shard_files(out)]
+    orders = np.concatenate([np.zeros(0, np.int64), *columns])
+    return np.unique(orders[orders % each == each - 1] // each)
+
+
+def _part(accelerator: Accelerator) -> None:
+    """Let the processes go their own ways: one that dies must not take the others with it."""
+    accelerator.wait_for_everyone()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _keeping(out: Path, resumable: bool) -> Iterator[None]:
+    """Adds the way on to an OutputError of the block; leaves no folder in which nothing was written."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{error}; what is in {out} stays: make room, then go on with --resume") from None
+    except ArcpipeError:
+        if not resumable and not shard_files(out):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _result(request: _Request, total: int, interrupted: bool, num_ranks: int) -> InferResult:
+    """What is in the folder; scored by whichever process finds it complete, or by the only one."""
+    files, out = shard_files(request.out), request.out
+    candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
+    done = len(_done(out, request.settings, request))
+    scores = None
+    if done == total or num_ranks == 1:
+        outputs = known_outputs(request.data, request.puzzles)
+        if outputs is not None:
+            scores = evaluate(request.puzzles, outputs, read_candidates([out]))
+    return InferResult(candidates, done, total, interrupted, scores)

@@ -1,111 +1,149 @@
-"""Inference: every test input under every augmentation of its task, recursed for a number of steps."""
+"""Inference: a checkpoint's answers to the test inputs of a puzzle set, as tables of candidates."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from arcpipe.checkpoint import Checkpoint
-from arcpipe.codec import decode, encode_grids
 from arcpipe.devices import compute_dtype, use_cpu_threads
-from arcpipe.errors import CheckpointError
+from arcpipe.errors import ArcpipeError, CheckpointError
+from arcpipe.infer.decode import Answers, candidate_table, joined
+from arcpipe.infer.engine import Engine, Plan
+from arcpipe.infer.queue import Feed, Queue
 from arcpipe.log import logger, progress
-from arcpipe.predictions import Prediction
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import STRICT
-from arcpipe.trm import TRM
+
+FLUSH_EVERY_S = 30.0
+_FLUSH_ROWS = 16_384
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferSettings:
-    """How to infer, the table [infer] of a recipe."""
+    """How to infer, the table [infer] of a recipe. Defaults: the reference's, all steps for every item."""
 
     __pydantic_config__ = STRICT
 
-    # Supervision steps; 0 for as many as in training, which is what the reference does.
+    # Supervision steps; 0 for as many as in training.
     max_steps: Annotated[int, Field(ge=0, le=10000)] = 0
     batch_size: Annotated[int, Field(gt=0)] = 256
+    # End before: when the answer stays the same (stable), or the model says that it is right (learned).
+    halt: Literal["never", "stable", "learned"] = "never"
+    # Steps whose answers are candidates too.
+    candidates_at: list[Annotated[int, Field(gt=0)]] = field(default_factory=list)
+    # How often to ask each item, all but the first time with noise of this deviation on the latent.
+    rollouts: Annotated[int, Field(gt=0)] = 1
+    noise: Annotated[float, Field(ge=0)] = 0.0
+    # Turns or shuffles of each Sudoku or maze to ask too.
+    variants: Count = 0
+    # Ask each test input at most so often, rollouts apart: under as many augmentations. 0 for all.
+    votes: Count = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    # Compute dtype; trained takes that of the training.
+    precision: Literal["trained", "auto", "float32", "bfloat16", "float16"] = "trained"
+
+    def plan(self, trained_steps: int) -> Plan:
+        """How each item is computed.
+
+        Raises:  ArcpipeError for settings that contradict each other.
+        """
+        steps = self.max_steps or trained_steps
+        marks = tuple(sorted({*self.candidates_at} - {steps}))
+        if marks and marks[-1] > steps:
+            raise ArcpipeError(f"a candidate is wanted at step {marks[-1]}, but there are only {steps} steps")
+        if (self.rollouts > 1) != (self.noise > 0):
+            raise ArcpipeError(
+                f"{self.rollouts} rollouts with noise {self.noise:g}: the first rollout is without noise, "
+                "so ask for more than one and for noise, or for neither"
+            )
+        return Plan(steps, self.halt, marks, self.noise, self.seed)
 
 
-def solve(
-    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device
-) -> Iterator[Prediction]:
-    """Candidates for each test input under each puzzle of its task, identity first.
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What to infer: the settings, and with what the parts of a queue are told apart.
 
-    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
-             not finite.
+    label: the value of the column `checkpoint`. done: (M,) positions to leave out, sorted. rank, num_ranks:
+    which share of the rest to do.
     """
-    model = checkpoint.model().to(device)
-    rows = checkpoint.rows_of(puzzles).to(device)
+
+    checkpoint: Checkpoint
+    puzzles: PuzzleSet
+    settings: InferSettings
+    label: str
+    done: NDArray[np.int64]
+    rank: int = 0
+    num_ranks: int = 1
+
+
+def queue_of(puzzles: PuzzleSet, settings: InferSettings) -> Queue:
+    """The items to infer."""
+    return Queue(puzzles, variants=settings.variants, rollouts=settings.rollouts, votes=settings.votes)
+
+
+def solve(job: Job, device: torch.device, stop: Callable[[], bool] = lambda: False) -> Iterator[pa.Table]:
+    """The candidates of a job in tables, at least one each FLUSH_EVERY_S seconds if any row has finished.
+
+    Args:    stop: asked between supervision steps; rows that have not finished then are dropped.
+    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
+             not finite; what was finished before that is handed out first.
+    """
+    engine = _engine(job, device)
+    total = engine.feed.left
+    finished: list[Answers] = []
+    since, failed = time.monotonic(), None
+    with progress(total=total, initial=0, unit="grid", desc="infer") as bar:
+        while engine.refill() and not stop():
+            try:
+                answers = engine.step()
+            except CheckpointError as error:
+                failed = CheckpointError(f"{job.checkpoint.path}: {error}")
+                break
+            finished += answers
+            _show(bar, engine, total, job)
+            late = time.monotonic() - since > FLUSH_EVERY_S
+            if finished and (late or sum(map(len, finished)) >= _FLUSH_ROWS):
+                yield candidate_table(job.puzzles, joined(finished), job.label)
+                finished, since = [], time.monotonic()
+    if finished:
+        yield candidate_table(job.puzzles, joined(finished), job.label)
+    if failed:
+        raise failed
+
+
+def _engine(job: Job, device: torch.device) -> Engine:
+    checkpoint, settings, puzzles = job.checkpoint, job.settings, job.puzzles
+    rows = checkpoint.rows_of(puzzles)
     trained = checkpoint.manifest.get("recipe", {}).get("train", {})
     use_cpu_threads(trained.get("cpu_threads", 0))
-    dtype, reason = compute_dtype(trained.get("precision", "auto"), device)
-    steps = settings.max_steps or checkpoint.config.max_steps
-    tests, puzzle_ids = _queue(puzzles)
+    own = trained.get("precision", "auto")
+    dtype, reason = compute_dtype(own if settings.precision == "trained" else settings.precision, device)
+    plan = settings.plan(checkpoint.config.max_steps)
+    queue = queue_of(puzzles, settings)
+    feed = Feed(len(queue), job.done, job.rank, job.num_ranks)
     logger.info(
-        "%d test inputs, %d candidates, %d steps each; %s on %s (%s)",
-        len(puzzles.test_tasks), len(tests), steps, str(dtype).removeprefix("torch."), device, reason,
+        "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s on %s (%s), %d process(es)",
+        len(puzzles.test_tasks), len(queue), len(job.done), plan.steps, str(dtype).removeprefix("torch."),
+        device, reason, job.num_ranks,
     )  # fmt: skip
-    with progress(total=len(tests), initial=0, unit="grid", desc="infer") as bar:
-        for start in range(0, len(tests), settings.batch_size):
-            part = slice(start, start + settings.batch_size)
-            inputs = _encode(puzzles, tests[part], puzzle_ids[part]).to(device)
-            vectors = rows[torch.from_numpy(puzzle_ids[part]).to(device)]
-            logits, halt_logit = _recurse(model, inputs, vectors, steps, dtype)
-            if not (logits.isfinite().all() and halt_logit.isfinite().all()):
-                raise CheckpointError(
-                    f"{checkpoint.path}: its answers are not finite; choose an earlier one or train again"
-                )
-            tokens, halt = logits.argmax(-1).cpu().numpy(), halt_logit.sigmoid().tolist()
-            yield from _predictions(puzzles, tests[part], puzzle_ids[part], tokens, halt, steps)
-            bar.update(len(tokens))
-
-
-def _queue(puzzles: PuzzleSet) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The pairs (test input, puzzle) to run: two arrays of one length."""
-    of_test = [puzzles.puzzles_of(task) for task in puzzles.test_tasks]
-    tests = np.repeat(np.arange(len(of_test)), [len(ids) for ids in of_test])
-    return tests, np.concatenate(of_test)
-
-
-def _encode(puzzles: PuzzleSet, tests: NDArray[np.intp], puzzle_ids: NDArray[np.intp]) -> Tensor:
-    table = puzzles.test_inputs
-    tokens = encode_grids(
-        table.cells[tests], table.shapes[tests], puzzles.canvas,
-        dihedrals=puzzles.dihedrals[puzzle_ids], colors=puzzles.colors[puzzle_ids],
+    return Engine(
+        checkpoint.model().to(device), puzzles, rows, queue, feed, plan,
+        batch_size=settings.batch_size, dtype=dtype,
     )  # fmt: skip
-    return torch.from_numpy(tokens.astype(np.int64))
 
 
-@torch.inference_mode()
-def _recurse(
-    model: TRM, inputs: Tensor, vectors: Tensor, steps: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The logits (B, L, V) and halt logits (B,) after `steps` supervision steps."""
-    carry = model.empty_carry(len(inputs), dtype)
-    carry = model.admit(carry, inputs, inputs, carry.puzzle_ids)
-    answer, latent = carry.answer, carry.latent
-    for _ in range(steps):
-        answer, latent, logits, halt_logit = model(inputs, vectors, answer, latent)
-    return logits, halt_logit
-
-
-def _predictions(
-    puzzles: PuzzleSet, tests: NDArray[np.intp], puzzle_ids: NDArray[np.intp],
-    tokens: NDArray[np.int64], halt: list[float], steps: int,
-) -> Iterator[Prediction]:  # fmt: skip
-    for test, puzzle_id, grid, probability in zip(tests, puzzle_ids, decode(tokens), halt, strict=True):
-        augmentation = puzzles.augmentation(int(puzzle_id))
-        yield Prediction(
-            task=puzzles.task_ids[puzzles.test_tasks[test]],
-            test_index=int(puzzles.test_indices[test]),
-            augmentation=augmentation,
-            grid=None if grid is None else augmentation.inverse().apply(grid),
-            halt_probability=probability,
-            steps=steps,
-        )
+def _show(bar: Any, engine: Engine, total: int, job: Job) -> None:
+    """Bring the progress bar up to date."""
+    done = total - engine.feed.left - int(engine.busy.sum())
+    if done > bar.n:
+        everywhere = len(job.done) + done * job.num_ranks
+        bar.set_postfix_str(f"{everywhere / len(job.puzzles.test_tasks):.1f} an input", refresh=False)
+        bar.update(done - bar.n)

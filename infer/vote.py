@@ -1,74 +1,231 @@
-"""The vote: candidates of one test input are grouped by grid and ranked."""
+"""The vote: the candidates of each test input are gathered by grid, and the grids are ranked.
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+All candidates are held as arrays, N of them; their distinct grids are the entries, E of them, numbered as
+they are first seen. A rule gives each entry sort keys from what its candidates say.
+"""
 
-from arcpipe.errors import DataError
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from arcpipe.grid import Grid
-from arcpipe.predictions import Prediction, predictions_file, read_predictions
 
-TestKey = tuple[str, int]
-"""A test input: task id and test index."""
+_MAX_WIDTH = 256
 
 
-@dataclass(eq=False)
-class _Votes:
-    """What speaks for one grid."""
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """The candidates that hold a grid, in the order they were made, and their distinct grids.
 
-    grid: Grid
-    halt_probabilities: list[float] = field(default_factory=list)
-
-    def rank(self) -> tuple[int, float]:
-        """More votes first, then the higher mean halt probability."""
-        count = len(self.halt_probabilities)
-        return -count, -sum(self.halt_probabilities) / count
-
-
-def rank_candidates(predictions: Iterable[Prediction]) -> dict[TestKey, list[Grid]]:
-    """The distinct candidate grids of each (task, test index), best first; ties keep first seen.
-
-    A prediction without a grid has no vote: an empty grid cannot be submitted. The reference counts
-    it, so there it can win.
-
-    Source:  the reference's `evaluators/arc.py`: sorted by count, then mean halt probability.
+    num_tests: how many test inputs each task has, in the order of the test numbers (T in all).
+    Of candidates (N,): entries, their grid; numbers, which of its test input's candidates each is, from 0,
+    those without a grid counted too; checkpoints, a number for each; halt, log_probability, float32.
+    Of entries (E,): tests, the test number; cells, a number into `grids`; widths.
+    candidates (T,): how many each test input has, with a grid or without. without_grid: how many hold none.
+    others: how many test inputs the candidates left out were for, none of them in `num_tests`.
     """
-    votes: dict[TestKey, dict[tuple[int, bytes], _Votes]] = {}
-    for prediction in predictions:
-        if prediction.grid is None:
-            continue
-        grids = votes.setdefault((prediction.task, prediction.test_index), {})
-        key = (prediction.grid.shape[0], prediction.grid.tobytes())
-        grids.setdefault(key, _Votes(prediction.grid)).halt_probabilities.append(prediction.halt_probability)
-    return {
-        where: [votes_for.grid for votes_for in sorted(grids.values(), key=_Votes.rank)]
-        for where, grids in votes.items()
-    }
+
+    num_tests: Mapping[str, int]
+    entries: NDArray[np.intp]
+    numbers: NDArray[np.intp]
+    checkpoints: NDArray[np.intp]
+    halt: NDArray[np.float32]
+    log_probability: NDArray[np.float32]
+    tests: NDArray[np.intp]
+    cells: NDArray[np.intp]
+    widths: NDArray[np.intp]
+    grids: Sequence[bytes]
+    candidates: NDArray[np.intp]
+    without_grid: int
+    others: int
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Votes":
+        """The same with some of the candidates only; entries keep their numbers, though none be left."""
+        return replace(
+            self,
+            entries=self.entries[chosen],
+            numbers=self.numbers[chosen],
+            checkpoints=self.checkpoints[chosen],
+            halt=self.halt[chosen],
+            log_probability=self.log_probability[chosen],
+        )
+
+    def grid(self, entry: int) -> Grid:
+        """The grid of an entry."""
+        cells = np.frombuffer(self.grids[self.cells[entry]], np.uint8)
+        return cells.reshape(-1, self.widths[entry])
+
+    def summary(self) -> tuple[dict[str, int], str]:
+        """What was voted on, as numbers by name and in words."""
+        none, grids = self.candidates == 0, np.bincount(self.tests, minlength=len(self.candidates))
+        facts = {
+            "test_inputs": len(none),
+            "with_grid": int((grids > 0).sum()),
+            "without_candidate": int(none.sum()),
+            "candidates": int(self.candidates.sum()),
+            "candidates_without_grid": self.without_grid,
+            "other_test_inputs": self.others,
+        }
+        text = (
+            f"{len(none)} test inputs, {facts['with_grid']} with a grid, {facts['without_candidate']} "
+            f"without any candidate; {facts['candidates']} candidates, {self.without_grid} of them without "
+            "a grid"
+        )
+        return facts, text + (f"; ignored those for {self.others} other test inputs" if self.others else "")
+
+    def shapes(self) -> NDArray[np.intp]:
+        """Height and width (E, 2) of the entries' grids."""
+        sizes = np.array([len(cells) for cells in self.grids], np.intp)
+        return np.stack([sizes[self.cells] // self.widths, self.widths], axis=1)
+
+    def count(self) -> NDArray[np.intp]:
+        """How many candidates (E,) each entry has."""
+        return np.bincount(self.entries, minlength=len(self.tests))
+
+    def total(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The sum (E,) of the values (N,) of each entry's candidates, added in their order."""
+        sums = np.bincount(self.entries, weights=values, minlength=len(self.tests))
+        return sums.astype(np.float64)
 
 
-def rank_files(
-    paths: Sequence[Path], wanted: Collection[TestKey], challenges: Path
-) -> tuple[dict[TestKey, list[Grid]], int]:
-    """The ranking of the candidates in all the files, and how many unwanted test inputs it has.
+def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Votes:
+    """The votes in tables of candidates.
 
-    Args:    wanted: the test inputs of `challenges`.
-    Raises:  DataError if a file is given twice or cannot be read, or no candidate is for a wanted test
-             input.
+    Args:  tables: as `arcpipe.predictions.read_candidates` gives them.
+           num_tests: how many test inputs each task to answer has; candidates for others have no vote.
     """
-    files = [predictions_file(path).resolve() for path in paths]
-    twice = next((path for path, file in zip(paths, files, strict=True) if files.count(file) > 1), None)
-    if twice is not None:
-        raise DataError(f"{twice}: given twice, its candidates would count twice")
-    seen: set[TestKey] = set()
-    ranked = rank_candidates(_noting((p for path in paths for p in read_predictions(path)), seen))
-    unwanted = seen.difference(wanted)
-    if len(unwanted) == len(seen):
-        raise DataError(f"no candidate is for a task of {challenges}: are these predictions of another set?")
-    return ranked, len(unwanted)
+    known = {task: number for number, task in enumerate(num_tests)}
+    counts = np.array([*num_tests.values()], np.intp)
+    first, total = np.cumsum(counts) - counts, int(counts.sum())
+    grids: dict[bytes, int] = {}
+    checkpoints: dict[str, int] = {}
+    others: set[tuple[int, int]] = set()
+    parts = [[np.zeros(0, np.intp)] * 4 + [np.zeros(0, np.float32)] * 2]
+    for batch in (batch for table in tables for batch in table.to_batches()):
+        tasks, index = _codes(batch["task"], known), batch["test_index"].to_numpy()
+        mine = (tasks < len(counts)) & (index < np.append(counts, 0)[tasks.clip(max=len(counts))])
+        others |= set(zip(tasks[~mine].tolist(), index[~mine].tolist(), strict=True))
+        parts.append([
+            first[tasks[mine]] + index[mine],
+            *(column[mine] for column in (
+                _codes(batch["cells"], grids), batch["width"].to_numpy().astype(np.intp),
+                _codes(batch["checkpoint"], checkpoints),
+                batch["halt_probability"].to_numpy(), batch["log_probability"].to_numpy(),
+            )),
+        ])  # fmt: skip
+    tests, cells, widths, made_by, halt, log_probability = map(np.concatenate, zip(*parts, strict=True))
+    held = widths > 0
+    entries, firsts = _numbered((tests[held] * _MAX_WIDTH + widths[held]) * len(grids) + cells[held])
+    return Votes(
+        num_tests, entries, _numbers(tests)[held], made_by[held], halt[held], log_probability[held],
+        tests[held][firsts], cells[held][firsts], widths[held][firsts], list(grids),
+        np.bincount(tests, minlength=total), int((~held).sum()), len(others),
+    )  # fmt: skip
 
 
-def _noting(predictions: Iterable[Prediction], seen: set[TestKey]) -> Iterator[Prediction]:
-    """The predictions as they are; their test inputs are added to `seen`, with a grid or without."""
-    for prediction in predictions:
-        seen.add((prediction.task, prediction.test_index))
-        yield prediction
+def _codes(column: pa.Array, known: dict[Any, int]) -> NDArray[np.intp]:
+    """The number (N,) of each value in `known`, to which new values are added."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    codes = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
+    numbers: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
+    return numbers
+
+
+def _numbered(keys: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The keys (N,) as numbers from 0 in the order of their first places, and those places."""
+    _, firsts, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(firsts)
+    number = np.empty(len(order), np.intp)
+    number[order] = np.arange(len(order))
+    return number[inverse], firsts[order]
+
+
+def _numbers(tests: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Which of its test input's candidates each candidate (N,) is, from 0."""
+    order = np.argsort(tests, kind="stable")
+    numbers = np.empty(len(tests), np.intp)
+    numbers[order] = places(tests[order])
+    return numbers
+
+
+def places(groups: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The place (N,) of each item in its group, from 0; equal groups stand together."""
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    lengths = np.diff(np.append(starts, len(groups)))
+    return np.arange(len(groups)) - np.repeat(starts, lengths)
+
+
+Keys = tuple[NDArray[Any], ...]
+Rule = Callable[[Votes], Keys]
+"""From votes, the keys (E,) by which entries are ranked: the weightiest first, higher is better."""
+
+
+def by_count(votes: Votes) -> Keys:
+    """The number of candidates, then their mean halt probability.
+
+    Source:  the reference's `evaluators/arc.py`; there an empty grid has a vote too, and can win.
+    """
+    count = votes.count()
+    return count, votes.total(votes.halt) / count.clip(min=1)
+
+
+def by_halt(votes: Votes) -> Keys:
+    """The sum of the halt probabilities."""
+    return votes.total(votes.halt), votes.count()
+
+
+def by_score(votes: Votes) -> Keys:
+    """The sum over the candidates of the geometric mean of their cells' probabilities.
+
+    A whole grid's probability, the product over its cells, would favor small grids; the best single
+    candidate alone would not count agreement.
+    """
+    return votes.total(np.exp(votes.log_probability.astype(np.float64))), votes.count()
+
+
+def by_rank(votes: Votes) -> Keys:
+    """The sum over the checkpoints of 1 / place, each having ranked its own candidates by count.
+
+    A checkpoint has the same weight however many candidates it made; with one it is the rule `count`.
+    """
+    total = np.zeros(len(votes.tests))
+    for checkpoint in np.unique(votes.checkpoints):
+        ranking = rank(votes.where(votes.checkpoints == checkpoint), by_count)
+        total[ranking.entries] += 1 / (ranking.places + 1)
+    return total, *by_count(votes)
+
+
+RULES: Mapping[str, Rule] = {"count": by_count, "halt": by_halt, "score": by_score, "rank": by_rank}
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Entries with a candidate, by test input and best first, and the place of each in its test, from 0."""
+
+    entries: NDArray[np.intp]
+    places: NDArray[np.intp]
+
+
+def rank(votes: Votes, rule: Rule, valid: NDArray[np.bool_] | None = None) -> Ranking:
+    """The entries ranked by a rule; of what is equal, the first seen comes first.
+
+    Args:  valid: (E,) entries that come before all others of their test input.
+    """
+    present = np.flatnonzero(votes.count())
+    keys = [*([] if valid is None else [valid]), *rule(votes)]
+    falling = [-key[present].astype(np.float64) for key in reversed(keys)]
+    order = present[np.lexsort((present, *falling, votes.tests[present]))]
+    return Ranking(order, places(votes.tests[order]))
+
+
+def best_two(votes: Votes, ranking: Ranking) -> dict[tuple[str, int], list[Grid]]:
+    """The two best distinct grids, or the lone one, of each (task, test index) that has a candidate."""
+    names = [(task, index) for task, count in votes.num_tests.items() for index in range(count)]
+    best: dict[tuple[str, int], list[Grid]] = {}
+    for entry in ranking.entries[ranking.places < 2]:
+        best.setdefault(names[votes.tests[entry]], []).append(votes.grid(entry))
+    return best

@@ -1,9 +1,14 @@
 """`arcpipe train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from arcpipe.puzzleset import PuzzleSet
+    from arcpipe.train.job import Evaluator, TrainResult
+    from arcpipe.train.settings import EvalSettings
 
 
 def train(
@@ -26,6 +31,22 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same as --set train.seed=N.")] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Begin from this checkpoint: its averaged weights, its rows for puzzles that it knows and "
+            "their mean for others."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: go on although the recipe has changed.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Write nothing; say how large and how long it would be, from a few steps."
+        ),
+    ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
@@ -33,7 +54,8 @@ def train(
 ) -> None:
     """Train on a dataset folder, in one process or under `accelerate launch -m arcpipe train ...`.
 
-    Ctrl-C saves a checkpoint; --resume goes on from it as if nothing had happened.
+    Ctrl-C saves a checkpoint; --resume goes on from it as if nothing had happened. With --set eval.every=N
+    the model is evaluated every N steps, and the best checkpoint is kept.
 
     Example: arcpipe train quickstart --data runs/data --out runs/first --set train.lr=1e-3
     """
@@ -43,30 +65,129 @@ def train(
 
     seeded = [] if seed is None else [f"train.seed={seed}"]
     # Before torch is imported, so that a misspelled recipe is refused at once.
-    chosen = load_recipe(recipe, [*(overrides or []), *seeded], read=("model", "train"))
+    chosen = load_recipe(recipe, [*(overrides or []), *seeded], read=("model", "train", "eval"))
 
-    from arcpipe.log import is_first_rank, logger
+    from arcpipe.log import is_first_rank
     from arcpipe.puzzleset import read_puzzle_set
-    from arcpipe.train.loop import TrainJob
+    from arcpipe.train.dry_run import dry_run_text
+    from arcpipe.train.job import TrainJob
     from arcpipe.train.loop import train as run_training
-    from arcpipe.train.settings import TrainSettings
+    from arcpipe.train.settings import EvalSettings, TrainSettings
     from arcpipe.trm import TRMConfig
 
-    tables = chosen.resolve({"model": TRMConfig, "train": TrainSettings})
+    tables = chosen.resolve({"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings})
+    puzzles = read_puzzle_set(data)
     job = TrainJob(
-        puzzles=read_puzzle_set(data),
+        puzzles=puzzles,
         data_dir=data,
         config=tables["model"],
         settings=tables["train"],
         recipe={name: asdict(table) for name, table in tables.items()},
         out=out,
+        evaluation=tables["eval"],
+        evaluator=_evaluator(puzzles, data, tables["eval"]),
+        init=init,
         resume=resume,
+        force=force,
         stop_at=steps,
         max_minutes=max_minutes,
     )
+    if dry_run:
+        typer.echo(dry_run_text(job))
+        return
     result = run_training(job)
+    _tell_unfinished(result)
+    if is_first_rank():
+        typer.echo(f"{result.checkpoint}: step {result.step}")
+
+
+def adapt(
+    checkpoint: Annotated[
+        Path, typer.Option(help="The checkpoint to go on from; its trunk is enough (no rows, no trainer).")
+    ],
+    challenges: Annotated[
+        str, typer.Option(metavar="FILE", help="The challenges file whose tasks to learn; or another source.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The run folder to make, with the dataset in it, or to go on with.")
+    ],
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe with a table [adapt]. Default: the defaults of that table.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="End after this time, the schedule hastened to fit it.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="End after this optimizer step; the schedule stays as it is.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: go on although the recipe has changed.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same as --set adapt.seed=N.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
+    ] = None,
+) -> None:
+    """Train a checkpoint on the demonstrations of new ARC tasks, so that it has puzzle rows for them.
+
+    New rows begin at the mean of the trained ones and learn alone for the first quarter; tasks that the
+    checkpoint knows keep their rows. Then: arcpipe infer --checkpoint RUN --data RUN/data --out DIR
+
+    Example: arcpipe adapt --checkpoint runs/trm --challenges arc-agi_test_challenges.json --out runs/adapted
+    --max-minutes 60
+    """
+    from arcpipe.recipe import Recipe, load_recipe, read_overrides
+
+    seeded = [] if seed is None else [f"adapt.seed={seed}"]
+    changes = [*(overrides or []), *seeded]
+    if recipe is None:
+        chosen = Recipe("of --set alone", read_overrides(changes, ("adapt",)))
+    else:
+        chosen = load_recipe(recipe, changes, read=("adapt",))
+
+    from arcpipe.augment.build import DataSettings, build_arc
+    from arcpipe.log import is_first_rank, start_logging
+    from arcpipe.train.adapt import AdaptJob
+    from arcpipe.train.adapt import adapt as run_adaptation
+    from arcpipe.train.settings import AdaptSettings
+
+    start_logging()
+    settings = chosen.settings("adapt", AdaptSettings)
+
+    def build(folder: Path, canvas: int) -> object:
+        data = DataSettings(
+            sources=[challenges], num_aug=settings.num_aug, canvas=canvas, max_side=canvas,
+            extend=str(checkpoint), seed=settings.seed,
+        )  # fmt: skip
+        return build_arc(data, folder)
+
+    job = AdaptJob(checkpoint, settings, out, resume, force, steps, max_minutes)
+    result = run_adaptation(job, build)
+    _tell_unfinished(result)
+    if is_first_rank():
+        typer.echo(f"{result.checkpoint}: step {result.step}; the dataset: {out / 'data'}")
+
+
+def _tell_unfinished(result: "TrainResult") -> None:
+    """Say how to go on with a training that has steps left."""
+    from arcpipe.log import logger
+
     if result.unfinished:
         more = "" if result.interrupted else " and more --max-minutes"
         logger.info("go on with --resume%s", more)
-    if is_first_rank():
-        typer.echo(f"{result.checkpoint}: step {result.step}")
+
+
+def _evaluator(puzzles: "PuzzleSet", data: Path, settings: "EvalSettings") -> "Evaluator | None":
+    """What evaluates the model in training, if the recipe says that anything does."""
+    if not settings.every and not settings.every_minutes:
+        return None
+
+    from arcpipe.infer.in_training import InTraining
+    from arcpipe.infer.solve import InferSettings
+
+    wanted = InferSettings(max_steps=settings.max_steps, batch_size=settings.batch_size, votes=settings.votes)
+    return InTraining(puzzles, data, wanted, tests=settings.tests, max_minutes=settings.max_minutes)

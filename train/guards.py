@@ -1,35 +1,13 @@
-"""What can end a training besides its last step: signals, a full disk, too little memory."""
+"""What can end a training before its last step: a full disk, too little memory."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch
 
 from arcpipe.checkpoint import find_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError, OutputError, one_line
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """A list that a SIGINT, SIGTERM or SIGUSR1 is added to; a second one kills as usual."""
-    received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def receive(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in numbers:
-        signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """The losses and metrics of the reference's `models/losses.py`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from arcpipe.batches import IGNORE
+from arcpipe.train.settings import LossPrecision
 
 
 def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -22,6 +24,26 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     valid = labels != IGNORE
     chosen = scores.gather(-1, torch.where(valid, labels, 0)[..., None]).squeeze(-1)
     return torch.where(valid, scores.sum(-1).log() - chosen.log(), 0)
+
+
+def stablemax_cross_entropy_float32(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same loss (...,) in float32, for devices that are slow at float64.
+
+    It is log1p(the other tokens' scores / the label's score): no two near numbers are subtracted, so
+    that small losses keep their digits. Relative to the float64 form, each loss and each number of its
+    gradient differs by at most 1e-6 for logits up to a million; beyond 1e12 the gradient overflows.
+
+    Args:    logits: (..., V) of any float dtype. labels: (...,) int64.
+    """
+    x = logits.float()
+    below = x < 0
+    # The inner `where` keeps 1 / 0, and then 0 * inf in the gradient, out of the branch not taken.
+    scores = torch.where(below, 1 / (1 - torch.where(below, x, 0)), x + 1)
+    valid = labels != IGNORE
+    label = torch.where(valid, labels, 0)[..., None]
+    chosen = scores.gather(-1, label).squeeze(-1)
+    others = scores.scatter(-1, label, 0).sum(-1)
+    return torch.where(valid, torch.log1p(others / chosen), 0)
 
 
 @dataclass(frozen=True)
@@ -45,14 +67,32 @@ class StepLoss:
         """What is minimized, not yet divided by the global batch size."""
         return self.answer + 0.5 * self.halt
 
+    def detach(self) -> "StepLoss":
+        """The same without a graph."""
+        return replace(self, answer=self.answer.detach(), halt=self.halt.detach())
 
-def step_loss(logits: Tensor, halt_logit: Tensor, labels: Tensor) -> StepLoss:
+
+def join_losses(parts: Sequence[StepLoss]) -> StepLoss:
+    """The losses of a batch from those of its parts."""
+    return StepLoss(
+        answer=torch.stack([part.answer for part in parts]).sum(),
+        halt=torch.stack([part.halt for part in parts]).sum(),
+        correct=torch.cat([part.correct for part in parts]),
+        cell_accuracy=torch.cat([part.cell_accuracy for part in parts]),
+        labelled=torch.cat([part.labelled for part in parts]),
+    )
+
+
+def step_loss(
+    logits: Tensor, halt_logit: Tensor, labels: Tensor, precision: LossPrecision = "float64"
+) -> StepLoss:
     """The losses of logits (B, L, V) and halt_logit (B,) against labels (B, L)."""
     valid = labels != IGNORE
     num_cells = valid.sum(-1)
     right_cells = (valid & (logits.argmax(-1) == labels)).sum(-1)
     correct = right_cells == num_cells
-    per_sample = stablemax_cross_entropy(logits, labels).sum(-1) / num_cells.clamp_min(1)
+    of_cell = stablemax_cross_entropy if precision == "float64" else stablemax_cross_entropy_float32
+    per_sample = of_cell(logits, labels).sum(-1) / num_cells.clamp_min(1)
     return StepLoss(
         answer=per_sample.sum(),
         halt=F.binary_cross_entropy_with_logits(halt_logit, correct.to(halt_logit.dtype), reduction="sum"),

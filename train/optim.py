@@ -1,11 +1,63 @@
-"""The optimizers: AdamATan2 for the network's weights, sign-SGD for the rows of the puzzle table."""
+"""The optimizers: three kinds for the network's weights, sign-SGD for the rows of the puzzle table."""
 
 import math
+from collections import defaultdict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from arcpipe.errors import ArcpipeError
+from arcpipe.train.settings import TrainSettings
+from arcpipe.trm import TRM
+
+
+def make_optimizers(model: TRM, settings: TrainSettings) -> list[Optimizer]:
+    """The optimizers of the network's weights, each of its own part of them.
+
+    Each group keeps its full rate as `initial_lr`, which `set_rates` scales.
+
+    Raises:  ArcpipeError if this torch lacks the optimizer.
+    """
+    if settings.optimizer == "muon":
+        others = [weight for name, weight in model.named_parameters() if not name.startswith("blocks.")]
+        optimizers = [_muon(list(model.blocks.parameters()), settings), _adamw(others, settings)]
+    elif settings.optimizer == "adamw":
+        optimizers = [_adamw(list(model.parameters()), settings)]
+    else:
+        betas = (settings.beta1, settings.beta2)
+        optimizers = [AdamATan2(model.parameters(), settings.lr, betas, settings.weight_decay)]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+def _adamw(weights: list[nn.Parameter], settings: TrainSettings) -> Optimizer:
+    on_gpu = weights[0].is_cuda
+    return torch.optim.AdamW(
+        weights, settings.lr, (settings.beta1, settings.beta2), weight_decay=settings.weight_decay,
+        fused=on_gpu, foreach=not on_gpu,
+    )  # fmt: skip
+
+
+def _muon(weights: list[nn.Parameter], settings: TrainSettings) -> Optimizer:
+    kind = getattr(torch.optim, "Muon", None)
+    if kind is None:
+        raise ArcpipeError(
+            f"train.optimizer=muon needs torch>=2.9, this is torch {torch.__version__}: "
+            "upgrade torch, or choose adamw or adam_atan2"
+        )
+    optimizer: Optimizer = kind(weights, lr=settings.muon_lr, weight_decay=settings.muon_weight_decay)
+    return optimizer
+
+
+def set_rates(optimizers: list[Optimizer], scale: float) -> None:
+    """Give each group this share of its full rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * scale
 
 
 class AdamATan2(Optimizer):
@@ -29,25 +81,29 @@ class AdamATan2(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            params = [param for param in group["params"] if param.grad is not None]
-            if params:
-                self._update(group, params)
+            # Nearly always all are at one step; one that had no gradient before is behind.
+            at_step: dict[int, list[Tensor]] = defaultdict(list)
+            for param in group["params"]:
+                if param.grad is not None:
+                    at_step[self._advance(param)].append(param)
+            for step, params in at_step.items():
+                self._update(group, step, params)
 
-    def _update(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        for param in params:
-            if not self.state[param]:
-                self.state[param] = {
-                    "step": torch.zeros(()),
-                    "exp_avg": torch.zeros_like(param),
-                    "exp_avg_sq": torch.zeros_like(param),
-                }
-        states = [self.state[param] for param in params]
+    def _advance(self, param: Tensor) -> int:
+        """The number of this step of a parameter, from 1."""
+        state = self.state[param]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"] = torch.zeros_like(param)
+            state["exp_avg_sq"] = torch.zeros_like(param)
+        state["step"] += 1
+        return int(state["step"])
+
+    def _update(self, group: dict[str, Any], step: int, params: list[Tensor]) -> None:
         grads = [param.grad for param in params if param.grad is not None]
-        means = [state["exp_avg"] for state in states]
-        squares = [state["exp_avg_sq"] for state in states]
+        means = [self.state[param]["exp_avg"] for param in params]
+        squares = [self.state[param]["exp_avg_sq"] for param in params]
         beta1, beta2 = group["betas"]
-        torch._foreach_add_([state["step"] for state in states], 1)
-        step = int(states[0]["step"])
 
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_lerp_(means, grads, 1 - beta1)
@@ -64,13 +120,17 @@ def sign_sgd_rows(table: Tensor, ids: Tensor, gradients: Tensor, *, lr: float, w
     """Update in place the rows of a puzzle table that a batch touched.
 
     Gradients of equal ids are summed; each distinct row then does
-    w = w * (1 - lr * wd) - lr * sign(gradient), where sign(0) = 0.
+    w = w * (1 - lr * wd) - lr * sign(gradient), where sign(0) = 0. A gradient's scale does not matter.
+    Nothing here makes the host wait for the device.
 
     Args:    table: (P, puzzle_size). ids: (B,) int64. gradients: (B, puzzle_size), one per sample.
     Source:  the reference's `models/sparse_embedding.py`.
     """
-    touched, slots = ids.unique(return_inverse=True)
-    summed = torch.zeros(len(touched), table.shape[1], dtype=gradients.dtype, device=table.device)
-    summed.index_add_(0, slots, gradients)
-    rows = table[touched] * (1 - lr * weight_decay) - lr * summed.sign()
-    table[touched] = rows
+    # Where each id is first found among the sorted ones: a slot of its own.
+    slots = torch.searchsorted(ids.sort().values, ids)
+    # In float64, because a GPU adds in any order: rounding must not decide a sign, which would part
+    # the tables of the processes.
+    summed = torch.zeros_like(gradients, dtype=torch.float64).index_add_(0, slots, gradients.double())
+    signs = summed[slots].sign().to(table.dtype)
+    # Samples of one id write the same row.
+    table[ids] = table[ids] * (1 - lr * weight_decay) - lr * signs

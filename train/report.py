@@ -1,4 +1,4 @@
-"""What a training tells while it runs: metrics.jsonl and the progress bar."""
+"""What a training tells while it runs: metrics.jsonl, trackers and the progress bar."""
 
 from pathlib import Path
 from typing import Any
@@ -9,44 +9,43 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arcpipe.errors import DataError
+from arcpipe.flops import measure_peak, train_step_flops
 from arcpipe.log import MetricsFile, progress
 from arcpipe.runs import write_bytes
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.job import METRICS_FILE, TrainJob
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS
 
 
 class Reporter:
-    """Sums metrics over steps and processes; writes metrics.jsonl and the progress bar.
+    """Sums metrics over steps and processes; writes metrics.jsonl, the trackers and the progress bar.
 
     There is a record at each step that is a multiple of `log_every`, and one at the end. It is of the
-    steps since the one before, or since the training was resumed.
+    steps since the one before, or since the training was resumed. Scores of evaluations are records too.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        settings: TrainSettings,
-        state: TrainState,
-        last_step: int,
-        accelerator: Accelerator,
-    ) -> None:
-        """Args:  path: of metrics.jsonl; records of steps after that of `state` are dropped."""
-        self.log_every = settings.log_every
+    def __init__(self, job: TrainJob, state: TrainState, accelerator: Accelerator) -> None:
+        """Records in the run's metrics.jsonl of steps after that of `state` are dropped."""
+        self.log_every = job.settings.log_every
         self.accelerator = accelerator
+        self.flops = train_step_flops(job.config, job.puzzles.num_tokens)
+        self.peak = 0.0
+        if accelerator.device.type == "cuda":
+            self.peak = accelerator.num_processes * measure_peak(accelerator.device, state.carry.answer.dtype)
         self.sums: Tensor | None = None
-        self.lr = 0.0
-        self.since = state.seconds
+        self.lr, self.took = 0.0, 0.0
         self.file = None
         if accelerator.is_main_process:
+            path = job.out / METRICS_FILE
             _forget_after(path, state.step)
             self.file = MetricsFile(path)
-        self.bar: tqdm[Any] = progress(total=last_step, initial=state.step, unit="step", desc="train")
+        self.bar: tqdm[Any] = progress(total=job.last_step, initial=state.step, unit="step", desc="train")
 
-    def step(self, sums: Tensor, state: TrainState, lr: float) -> None:
-        """Add the sums of the step that led to `state`; every `log_every` steps, report."""
+    def step(self, sums: Tensor, state: TrainState, lr: float, took: float) -> None:
+        """Add the sums of the step that led to `state` in `took` seconds; every `log_every` steps, report."""
         self.sums = sums if self.sums is None else self.sums + sums
         self.lr = lr
+        self.took += took
         self.bar.update()
         if state.step % self.log_every == 0:
             self.report(state)
@@ -57,6 +56,7 @@ class Reporter:
             return
         total = dict(zip(METRICS, self.accelerator.reduce(self.sums, "sum").tolist(), strict=True))
         finished = max(1.0, total["finished"])
+        speed = total["samples"] / self.took
         record = {
             "step": state.step,
             "seconds": round(state.seconds, 3),
@@ -68,25 +68,45 @@ class Reporter:
             "train/steps_to_halt": total["steps"] / finished,
             "train/finished": total["finished"],
             "train/lr": self.lr,
-            "samples_per_second": total["samples"] / (state.seconds - self.since),
+            "samples_per_second": speed,
+            "flops_per_second": speed * self.flops,
         }
-        self.sums, self.since = None, state.seconds
-        self.bar.set_postfix(
-            {
-                "loss": f"{record['train/loss_answer']:.3f}",
-                "exact": f"{record['train/exact_accuracy']:.3f}",
-                "samples/s": f"{record['samples_per_second']:.0f}",
-            },
-            refresh=False,
-        )
+        if self.peak:
+            record["share_of_peak"] = speed * self.flops / self.peak
+        self.sums, self.took = None, 0.0
+        self.bar.set_postfix(_shown(record), refresh=False)
+        self._write(record)
+
+    def scores(self, state: TrainState, scores: dict[str, float]) -> None:
+        """Write a record of an evaluation's scores, if there are any."""
+        if scores:
+            self._write({"step": state.step, "seconds": round(state.seconds, 3), **scores})
+
+    def _write(self, record: dict[str, Any]) -> None:
         if self.file is not None:
             self.file.write(record)
+        if self.accelerator.trackers:
+            self.accelerator.log(record, step=record["step"])
 
     def close(self) -> None:
         """Close the bar and the file."""
         self.bar.close()
         if self.file is not None:
             self.file.close()
+
+
+def _shown(record: dict[str, Any]) -> dict[str, str]:
+    """What the progress bar has room for."""
+    shown = {
+        "loss": f"{record['train/loss_answer']:.3f}",
+        "exact": f"{record['train/exact_accuracy']:.3f}",
+        "halt": f"{record['train/steps_to_halt']:.1f}",
+        "samples/s": f"{record['samples_per_second']:.0f}",
+        "FLOP/s": f"{record['flops_per_second']:.1e}",
+    }
+    if "share_of_peak" in record:
+        shown["peak"] = f"{record['share_of_peak']:.0%}"
+    return shown
 
 
 def _forget_after(path: Path, step: int) -> None:

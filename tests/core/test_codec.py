@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import Augmentation
-from arcpipe.codec import EOS, FIRST_COLOR, PAD, VOCABULARY, crop_shapes, decode, encode, encode_grids
+from arcpipe.codec import (
+    ARC,
+    EOS,
+    PAD,
+    GridTable,
+    crop_shapes,
+    decode,
+    dihedral_transform,
+    encode,
+    encode_grids,
+)
 from arcpipe.grid import Grid
 from strategies import augmentations, grids
 
@@ -47,7 +57,7 @@ def test_decoding_undoes_encoding_on_any_canvas(grid: Grid, canvas: int) -> None
 def test_a_placed_grid_has_its_border_and_nothing_else(grid: Grid, top: int, left: int) -> None:
     height, width = grid.shape
     canvas = encode(grid, 12, (top, left)).reshape(12, 12)
-    assert np.array_equal(canvas[top : top + height, left : left + width], grid + FIRST_COLOR)
+    assert np.array_equal(canvas[top : top + height, left : left + width], grid + ARC.first)
     border = np.zeros((12, 12), bool)
     border[top + height : top + height + 1, left : left + width] = True
     border[top : top + height, left + width : left + width + 1] = True
@@ -63,22 +73,25 @@ def test_a_placed_grid_has_its_border_and_nothing_else(grid: Grid, top: int, lef
 def test_augmenting_while_encoding_is_augmenting_then_encoding(
     items: list[tuple[Grid, Augmentation, tuple[int, int]]],
 ) -> None:
-    tokens = encode_grids(
-        *stacked([grid for grid, _, _ in items]),
-        9,
+    table, every = GridTable.pack([grid for grid, _, _ in items], 6).framed(ARC), np.arange(len(items))
+    transform = dihedral_transform(
+        ARC, table, every, 9,
         dihedrals=np.array([augmentation.dihedral for _, augmentation, _ in items]),
         colors=np.array([augmentation.colors for _, augmentation, _ in items], np.uint8),
         offsets=np.array([offset for _, _, offset in items]),
-    )
+    )  # fmt: skip
+    tokens = encode_grids(table, every, transform)
     for row, (grid, augmentation, offset) in zip(tokens, items, strict=True):
         assert np.array_equal(row, encode(augmentation.apply(grid), 9, offset))
 
 
 def test_cells_beyond_a_shape_do_not_matter() -> None:
     grid = np.array([[1, 2, 3]], np.uint8)
-    cells, shapes = stacked([grid])
-    cells[0, 1:, :] = 255
-    assert np.array_equal(encode_grids(cells, shapes, 5)[0], encode(grid, 5))
+    table = GridTable.pack([grid], 3)
+    table.cells[0, 1:, :] = 255
+    framed, item = table.framed(ARC), np.zeros(1, np.intp)
+    tokens = encode_grids(framed, item, dihedral_transform(ARC, framed, item, 5))
+    assert np.array_equal(tokens[0], encode(grid, 5))
 
 
 @given(st.lists(st.integers(0, 15), min_size=36, max_size=36))
@@ -86,24 +99,15 @@ def test_whatever_is_decoded_is_a_grid_or_nothing(tokens: list[int]) -> None:
     canvas = np.array(tokens).reshape(6, 6)
     (grid,) = decode(np.array([tokens]))
     if grid is None:
-        assert not FIRST_COLOR <= canvas[0, 0] < VOCABULARY
+        assert not ARC.first <= canvas[0, 0] < ARC.vocabulary
     else:
-        assert np.array_equal(grid + FIRST_COLOR, canvas[: grid.shape[0], : grid.shape[1]])
+        assert np.array_equal(grid + ARC.first, canvas[: grid.shape[0], : grid.shape[1]])
         assert grid.max() <= 9
         assert grid.size == largest_area(canvas)
 
 
 def largest_area(canvas: NDArray[np.integer]) -> int:
     """The area of the largest rectangle of colors in the top left corner, by trying all of them."""
-    is_color = (canvas >= FIRST_COLOR) & (canvas < VOCABULARY)
+    is_color = (canvas >= ARC.first) & (canvas < ARC.vocabulary)
     sides = range(1, len(canvas) + 1)
     return max(h * w for h in sides for w in sides if is_color[:h, :w].all())
-
-
-def stacked(items: list[Grid]) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Grids as `encode_grids` takes them: cells (N, M, M) and shapes (N, 2)."""
-    side = max(max(grid.shape) for grid in items)
-    cells = np.zeros((len(items), side, side), np.uint8)
-    for cell, grid in zip(cells, items, strict=True):
-        cell[: grid.shape[0], : grid.shape[1]] = grid
-    return cells, np.array([grid.shape for grid in items])

@@ -1,6 +1,5 @@
-"""The Parquet file of candidates: what goes in comes out, and what it says of a file that is none."""
+"""Folders and files of candidates: what goes in comes out in order, and what they say of one that is none."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augmentation import IDENTITY, Augmentation
+from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.predictions import PREDICTIONS_FILE, Prediction, read_predictions, write_predictions
+from arcpipe.predictions import (
+    SCHEMA,
+    read_candidates,
+    read_predictions,
+    shard_files,
+    write_shard,
+    write_table,
+)
+from candidates import candidate, table, write_folder
 from strategies import augmentations, grids
 
-COLUMNS = (
-    "task", "test_index", "dihedral", "colors", "height", "width", "cells", "halt_probability", "steps",
-)  # fmt: skip
-
-
-def predictions() -> st.SearchStrategy[Prediction]:
-    return st.builds(
-        Prediction,
-        task=st.text(min_size=1, max_size=8),
-        test_index=st.integers(0, 9),
-        augmentation=augmentations(),
-        grid=st.none() | grids(6),
-        halt_probability=st.floats(0, 1, width=32),
-        steps=st.integers(0, 1000),
-    )
-
-
-def plain(prediction: Prediction) -> dict[str, object]:
-    """A prediction as a value that compares with ==."""
-    grid = prediction.grid
-    return vars(prediction) | {"grid": None if grid is None else (str(grid.dtype), grid.tolist())}
+COLUMNS = tuple(SCHEMA.names)
+CELLS = [[1, 2, 3], [4, 5, 6]]
+NUMBERS = ("test_index", "dihedral", "rollout", "height", "width", "steps")
 
 
 @pytest.fixture(scope="module")
@@ -45,27 +34,79 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("predictions")
 
 
-@given(st.lists(predictions(), max_size=6))
-def test_what_is_written_is_read_in_its_order(folder: Path, written: list[Prediction]) -> None:
-    write_predictions(folder / PREDICTIONS_FILE, written)
-    for path in (folder, folder / PREDICTIONS_FILE):
-        read = list(read_predictions(path))
-        assert [plain(prediction) for prediction in read] == [plain(prediction) for prediction in written]
+def rows_of(*paths: Path) -> list[dict[str, Any]]:
+    return [row for part in read_candidates(paths) for row in part.to_pylist()]
+
+
+@given(st.lists(st.none() | grids(6), max_size=6), st.randoms())
+def test_what_is_written_is_read_in_its_order(folder: Path, found: list[Grid | None], random: Any) -> None:
+    written = table([candidate(grid, random.random(), task=f"t{random.random()}") for grid in found])
+    write_table(folder / "some.parquet", written)
+    assert rows_of(folder / "some.parquet") == written.to_pylist()
 
 
 @given(grids(), augmentations())
-def test_grids_of_all_sizes_keep_their_cells(folder: Path, grid: Grid, augmentation: Augmentation) -> None:
-    write_predictions(folder / "one.parquet", [Prediction("t", 0, augmentation, grid, 0.5, 16)])
-    (read,) = read_predictions(folder / "one.parquet")
+def test_a_candidate_comes_back_as_a_prediction(folder: Path, grid: Grid, augmentation: Augmentation) -> None:
+    colors = "".join(map(str, augmentation.colors))
+    row = candidate(grid, dihedral=augmentation.dihedral, colors=colors, variant=2**64 - 1, steps=16)
+    write_table(folder / "one.parquet", table([row, candidate(None)]))
+    read, empty = read_predictions(folder / "one.parquet")
     np.testing.assert_array_equal(read.grid, grid)
+    assert (read.task, read.augmentation, read.variant, read.steps) == ("t", augmentation, 2**64 - 1, 16)
+    assert empty.grid is None
+
+
+@given(st.lists(st.sets(st.integers(0, 40), min_size=1), min_size=1, max_size=4))
+def test_the_shards_of_a_folder_are_merged_by_order(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[set[int]]
+) -> None:
+    taken: set[int] = set()
+    shards = []
+    for rank, part in enumerate(parts):
+        orders, taken = sorted(part - taken), taken | part
+        rows = [candidate(None, order=order, task=f"{rank}") for order in orders]
+        shards += [pa.Table.from_pylist(rows, schema=SCHEMA)] if rows else []
+    path = write_folder(tmp_path_factory.mktemp("merged") / "folder", shards)
+    assert [row["order"] for row in rows_of(path)] == sorted(taken)
+
+
+def test_paths_follow_one_another(tmp_path: Path) -> None:
+    first = write_folder(tmp_path / "first", [table([candidate(None, task="a")] * 2)])
+    write_table(tmp_path / "second.parquet", table([candidate(None, task="b")]))
+    found = rows_of(tmp_path / "second.parquet", first)
+    assert [(row["task"], row["order"]) for row in found] == [("b", 0), ("a", 0), ("a", 1)]
+
+
+def test_a_folder_without_a_candidate_is_read(tmp_path: Path) -> None:
+    assert rows_of(write_folder(tmp_path / "empty", [])) == []
+
+
+def test_a_candidate_in_two_shards_is_refused(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "twice", [table([candidate(None)]), table([candidate(None)])])
+    with pytest.raises(DataError, match="twice: holds a candidate twice"):
+        rows_of(path)
+
+
+def test_a_shard_under_another_name_is_refused(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "folder", [table([candidate(None)] * 3)])
+    (path / "shards" / "part-0000000000-rank0.parquet").rename(
+        path / "shards" / "part-0000000002-rank0.parquet"
+    )
+    write_shard(path, pa.Table.from_pylist([candidate(None, order=1)], schema=SCHEMA), 0)
+    with pytest.raises(DataError, match=r"or part-0000000002-rank0\.parquet is not named after its first"):
+        rows_of(path)
+
+
+def test_only_whole_shards_count(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "folder", [table([candidate(None)])])
+    (path / "shards" / ".part-0000000001-rank0.parquet.12.tmp").write_bytes(b"half")
+    assert [file.name for file in shard_files(path)] == ["part-0000000000-rank0.parquet"]
+    assert len(rows_of(path)) == 1
 
 
 def test_the_file_is_a_table_that_others_can_read(tmp_path: Path) -> None:
-    grid = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
     file = tmp_path / "some.parquet"
-    write_predictions(
-        file, [Prediction("t", 1, IDENTITY, grid, 0.25, 16), Prediction("t", 1, IDENTITY, None, 0.5, 16)]
-    )
+    write_table(file, table([candidate(CELLS, 0.25), candidate(None)]))
     full, empty = pq.read_table(file).to_pylist()
     assert tuple(full) == COLUMNS
     assert (full["height"], full["width"], full["cells"]) == (2, 3, bytes([1, 2, 3, 4, 5, 6]))
@@ -73,38 +114,32 @@ def test_the_file_is_a_table_that_others_can_read(tmp_path: Path) -> None:
     assert (empty["height"], empty["width"], empty["cells"]) == (0, 0, b"")
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+def test_a_file_without_orders_has_that_of_its_rows(tmp_path: Path) -> None:
+    file = tmp_path / "some.parquet"
+    write_table(file, table([candidate(None, task=name) for name in "ba"]).drop_columns(["order"]))
+    assert [(row["order"], row["task"]) for row in rows_of(file)] == [(0, "b"), (1, "a")]
+
+
+@pytest.mark.parametrize("column", COLUMNS[1:])
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     file = tmp_path / "some.parquet"
-    write_predictions(file, [Prediction("t", 0, IDENTITY, None, 0.5, 16)])
-    pq.write_table(pq.read_table(file).drop_columns([column]), file)
+    write_table(file, table([candidate(None)]).drop_columns([column]))
     with pytest.raises(DataError) as caught:
-        read_predictions(file)
+        rows_of(file)
     assert str(caught.value) == f"{file}: no file of predictions, it lacks the column {column}"
 
 
 def test_further_columns_and_another_order_of_them_do_no_harm(tmp_path: Path) -> None:
-    file = tmp_path / "some.parquet"
-    write_predictions(file, [Prediction("t", 3, IDENTITY, None, 0.5, 16)])
-    table = pq.read_table(file).append_column("note", pa.array(["mine"]))
-    pq.write_table(table.select(table.column_names[::-1]), file)
-    (read,) = read_predictions(file)
-    assert plain(read) == plain(Prediction("t", 3, IDENTITY, None, 0.5, 16))
+    file, rows = tmp_path / "some.parquet", table([candidate(CELLS, test_index=3)])
+    more = rows.append_column("note", pa.array(["mine"]))
+    write_table(file, more.select(more.column_names[::-1]))
+    assert rows_of(file) == rows.to_pylist()
 
 
-def with_second_row(file: Path, **changes: Any) -> str:
-    """What reading says of a file of three predictions, the second one changed, after its name."""
-    grid = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
-    write_predictions(file, [Prediction("t", 0, IDENTITY, grid, 0.5, 16)] * 3)
-    table = pq.read_table(file)
-    rows = table.to_pylist()
-    rows[1] |= changes
-    # Wider integers than arcpipe's own, which could not hold some of what is to be found.
-    types = [pa.int64() if pa.types.is_integer(kind) else kind for kind in table.schema.types]
-    wide = pa.schema(zip(table.column_names, types, strict=True))
-    pq.write_table(pa.Table.from_pylist(rows, schema=wide), file)
+def said_of(file: Path) -> str:
+    """What reading says of a file, after its name and before the way out."""
     with pytest.raises(DataError) as caught:
-        read_predictions(file)
+        rows_of(file)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{file}: ")
@@ -112,9 +147,22 @@ def with_second_row(file: Path, **changes: Any) -> str:
     return message.removeprefix(f"{file}: ").removesuffix("; run infer again")
 
 
+def with_second_row(file: Path, **changes: Any) -> str:
+    """What reading says of a file of three predictions, the second one changed."""
+    rows = table([candidate(CELLS)] * 3)
+    listed = rows.to_pylist()
+    listed[1] |= changes
+    # Wider integers than arcpipe's own, which could not hold some of what is to be found.
+    types = [pa.int64() if pa.types.is_integer(kind) else kind for kind in rows.schema.types]
+    wide = pa.schema(zip(rows.column_names, types, strict=True))
+    write_table(file, pa.Table.from_pylist(listed, schema=wide))
+    return said_of(file)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"order": -1}, "order -1 is negative"),
         ({"task": ""}, "the task is empty"),
         ({"test_index": -1}, "test_index -1 is negative"),
         ({"dihedral": 8}, "dihedral 8 is not 0..7"),
@@ -122,9 +170,11 @@ def with_second_row(file: Path, **changes: Any) -> str:
         ({"colors": "012345678"}, "colors '012345678' are no permutation of 0123456789"),
         ({"colors": "01234567899"}, "colors '01234567899' are no permutation of 0123456789"),
         ({"colors": "a\nb"}, r"colors 'a\nb' are no permutation of 0123456789"),
-        ({"height": 31, "width": 1, "cells": bytes(31)}, "31 x 1 cells, sides may be 1..30"),
-        ({"height": 1, "width": 31, "cells": bytes(31)}, "1 x 31 cells, sides may be 1..30"),
-        ({"height": 3, "width": 0, "cells": b""}, "3 x 0 cells, sides may be 1..30"),
+        ({"rollout": -1}, "rollout -1 is negative"),
+        ({"steps": -1}, "steps -1 is negative"),
+        ({"height": 65, "width": 1, "cells": bytes(65)}, "65 x 1 cells, sides may be 1..64"),
+        ({"height": 1, "width": 65, "cells": bytes(65)}, "1 x 65 cells, sides may be 1..64"),
+        ({"height": 3, "width": 0, "cells": b""}, "3 x 0 cells, sides may be 1..64"),
         ({"height": 3}, "6 cells, expected 3 x 3"),
         ({"height": 20, "width": 20, "cells": bytes(144)}, "144 cells, expected 20 x 20"),
         ({"height": 0}, "6 cells, expected 0 x 3"),
@@ -133,6 +183,9 @@ def with_second_row(file: Path, **changes: Any) -> str:
         ({"halt_probability": float("nan")}, "halt_probability nan is not 0..1"),
         ({"halt_probability": -0.5}, "halt_probability -0.5 is not 0..1"),
         ({"halt_probability": 1.5}, "halt_probability 1.5 is not 0..1"),
+        ({"log_probability": 0.5}, "log_probability 0.5 is not a number up to 0"),
+        ({"log_probability": float("nan")}, "log_probability nan is not a number up to 0"),
+        ({"log_probability": float("-inf")}, "log_probability -inf is not a number up to 0"),
         *(({column: None}, f"{column} is null") for column in COLUMNS),
     ],
 )
@@ -140,7 +193,7 @@ def test_a_row_that_cannot_be_is_named(tmp_path: Path, changes: dict[str, Any], 
     assert with_second_row(tmp_path / "some.parquet", **changes) == f"row 2: {says}"
 
 
-@pytest.mark.parametrize("column", ["test_index", "dihedral", "height", "width", "steps"])
+@pytest.mark.parametrize("column", NUMBERS)
 def test_a_number_too_large_for_its_column_is_refused(tmp_path: Path, column: str) -> None:
     says = with_second_row(tmp_path / "some.parquet", **{column: 2**40})
     assert says.startswith(f"column {column} is not of type ")
@@ -149,43 +202,33 @@ def test_a_number_too_large_for_its_column_is_refused(tmp_path: Path, column: st
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("values", [[b"\xff"], [[1]], [{"a": b""}]])
 def test_a_column_of_another_type_is_refused(tmp_path: Path, column: str, values: list[Any]) -> None:
-    file = tmp_path / "some.parquet"
-    write_predictions(file, [Prediction("t", 0, IDENTITY, None, 0.5, 16)])
-    table = pq.read_table(file)
-    pq.write_table(table.set_column(table.column_names.index(column), column, pa.array(values)), file)
-    with pytest.raises(DataError) as caught:
-        read_predictions(file)
-    assert str(caught.value).startswith(f"{file}: ")
-    assert str(caught.value).endswith("; run infer again")
-    assert "\n" not in str(caught.value)
+    file, rows = tmp_path / "some.parquet", table([candidate(None)])
+    write_table(file, rows.set_column(rows.column_names.index(column), column, pa.array(values)))
+    assert said_of(file).startswith((f"column {column} is not ", "row 1: "))
 
 
 def test_a_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "some.parquet"
-    write_predictions(file, [Prediction("task", 0, IDENTITY, None, 0.5, 16)])
-    table = pq.read_table(file)
+    file, rows = tmp_path / "some.parquet", table([candidate(None)])
     broken = pa.array([b"\xff\xfe"]).view(pa.string())
-    pq.write_table(table.set_column(0, "task", broken), file)
-    with pytest.raises(DataError, match="column task is not of type string"):
-        read_predictions(file)
+    write_table(file, rows.set_column(rows.column_names.index("task"), "task", broken))
+    assert said_of(file).startswith("column task is not text")
 
 
-@given(st.lists(predictions(), min_size=2, max_size=6), st.data())
+@given(st.lists(st.none() | grids(6), min_size=2, max_size=6), st.data())
 def test_the_row_of_a_cell_is_found_among_grids_of_all_sizes(
-    folder: Path, written: list[Prediction], data: st.DataObject
+    folder: Path, found: list[Grid | None], data: st.DataObject
 ) -> None:
-    numbers = [number for number, one in enumerate(written, 1) if one.grid is not None]
+    numbers = [number for number, grid in enumerate(found, 1) if grid is not None]
     if not numbers:
         return
     number = data.draw(st.sampled_from(numbers))
-    grid = written[number - 1].grid
+    grid = found[number - 1]
     assert grid is not None
     large = grid.copy()
     large.flat[data.draw(st.integers(0, grid.size - 1))] = 10
-    written[number - 1] = replace(written[number - 1], grid=large)
-    write_predictions(folder / "large.parquet", written)
-    with pytest.raises(DataError, match=f"large.parquet: row {number}: a cell is above 9"):
-        read_predictions(folder / "large.parquet")
+    found[number - 1] = large
+    write_table(folder / "large.parquet", table([candidate(grid) for grid in found]))
+    assert said_of(folder / "large.parquet") == f"row {number}: a cell is above 9"
 
 
 @pytest.mark.parametrize("content", [b"", b"no table", b"PAR1" + bytes(100)])
@@ -193,14 +236,21 @@ def test_a_file_that_is_no_parquet_file(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "some.parquet"
     file.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_predictions(file)
-    assert str(caught.value).startswith(f"{file}: not a Parquet file (")
+        rows_of(file)
+    assert str(caught.value).startswith(f"{file}: not a whole Parquet file (")
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder_without_one(tmp_path: Path) -> None:
-    missing = tmp_path / "missing.parquet"
-    for path, named in ((missing, missing), (tmp_path, tmp_path / PREDICTIONS_FILE)):
-        with pytest.raises(DataError) as caught:
-            read_predictions(path)
-        assert str(caught.value) == f"{named}: no such file"
+def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "folder", [table([candidate(CELLS)] * 9)])
+    (file,) = shard_files(path)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"part-0000000000-rank0\.parquet: not a whole Parquet file"):
+        rows_of(path)
+
+
+def test_what_is_not_there_and_what_is_no_folder_of_predictions(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing: no such folder"):
+        rows_of(tmp_path / "missing")
+    with pytest.raises(DataError, match="no predictions folder"):
+        rows_of(tmp_path)

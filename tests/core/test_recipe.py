@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
 from arcpipe.errors import RecipeError
-from arcpipe.recipe import STRICT, TABLES, Recipe, load_recipe, recipe_names
+from arcpipe.recipe import STRICT, TABLES, Recipe, load_recipe, recipe_names, recipe_summary, to_toml
 from arcpipe.runs import make_manifest, new_folder
 
 
@@ -187,8 +189,12 @@ def test_the_recipes_of_arcpipe_are_read_by_name() -> None:
         text = (resources.files("arcpipe.recipes") / f"{name}.toml").read_text(encoding="utf-8")
         recipe = load_recipe(name)
         assert recipe.name == name
-        assert recipe.tables == tomllib.loads(text)
         assert set(recipe.tables) <= set(TABLES)
+        for table, written in tomllib.loads(text).items():
+            if table == "extends":
+                assert recipe.bases[0] == written
+            else:
+                assert recipe.tables[table].items() >= written.items()
 
 
 def test_an_override_of_a_table_that_the_command_does_not_read_is_refused(tmp_path: Path) -> None:
@@ -206,3 +212,74 @@ def test_a_number_beyond_64_bits_is_a_wrong_value(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file(tmp_path, ""), ["train.steps=99999999999999999999999"])
     with pytest.raises(RecipeError, match="train"):
         recipe.resolve({"train": Learning})
+
+
+def test_a_recipe_changes_another_key_by_key(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("[train]\nlr = 1e-3\nsteps = 7\n[model]\nwidth = 4\n")
+    (tmp_path / "middle.toml").write_text('extends = "base.toml"\n[train]\nsteps = 8\nema = false\n')
+    recipe = load_recipe(
+        recipe_file(tmp_path, 'extends = "middle.toml"\n[train]\nema = true\n[infer]\nx = 1\n'),
+        ["train.note=last"],
+    )
+    assert recipe.tables == {
+        "train": {"lr": 1e-3, "steps": 8, "ema": True, "note": "last"},
+        "model": {"width": 4},
+        "infer": {"x": 1},
+    }
+    assert recipe.bases == (str(tmp_path / "middle.toml"), str(tmp_path / "base.toml"))
+
+
+def test_what_is_extended_is_found_by_name_or_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "base.toml").write_text('extends = "quickstart"\n[train]\nlr = 0.5\n')
+    recipe_file(tmp_path / "inner", 'extends = "../base.toml"\n')
+    monkeypatch.chdir(tmp_path / "inner")
+    recipe = load_recipe("mine.toml")
+    assert recipe.bases == ("../base.toml", "quickstart")
+    assert recipe.tables["train"] == load_recipe("quickstart").tables["train"] | {"lr": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("extends", "message"),
+    [
+        ('"quickstrat"', r"mine\.toml: extends: no recipe 'quickstrat', did you mean 'quickstart'\?"),
+        ('"none.toml"', r"mine\.toml: extends: .*none\.toml: cannot be read as a recipe"),
+        ("1", r"mine\.toml: extends must be the name or file of a recipe, found 1"),
+        ('"mine.toml"', r"mine\.toml: extends itself \(.*mine\.toml -> .*mine\.toml\)"),
+        ('"other.toml"', r"mine\.toml: extends itself \(.*mine.* -> .*other.* -> .*mine\.toml\)"),
+        ('"broken.toml"', r"broken\.toml: not a TOML file"),
+    ],
+)
+def test_what_cannot_be_extended_is_one_line(tmp_path: Path, extends: str, message: str) -> None:
+    (tmp_path / "other.toml").write_text(f'extends = "../{tmp_path.name}/mine.toml"\n')
+    (tmp_path / "broken.toml").write_text("[train\n")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe_file(tmp_path, f"extends = {extends}\n"))
+
+
+def test_extends_in_a_table_is_no_setting(tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file(tmp_path, '[train]\nextends = "quickstart"\n'))
+    assert "train.extends is unknown" in complaint(recipe, train=Learning)
+
+
+def test_the_recipes_of_arcpipe_say_in_a_line_what_they_are_for() -> None:
+    summaries = [recipe_summary(name) for name in recipe_names()]
+    assert all(10 < len(summary) <= 80 for summary in summaries)
+    assert len(set(summaries)) == len(summaries)
+
+
+_VALUES = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+_TEXTS = st.text(st.characters(codec="utf-8"))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(TABLES),
+        st.dictionaries(st.sampled_from("abc"), _VALUES | _TEXTS | st.lists(_TEXTS)),
+        min_size=1,
+    )
+)
+def test_what_is_written_as_toml_reads_back_the_same(tables: dict[str, dict[str, Any]]) -> None:
+    assert tomllib.loads(to_toml(tables)) == tables

@@ -8,6 +8,9 @@ import pytest
 
 from sourcetree import COMMAND_LINE, CORE, ROOT, STAGES, broken_rule, imported_names, modules
 
+# Packages that are declared under another name than they are imported by.
+DISTRIBUTIONS = {"yaml": "pyyaml"}
+
 
 @pytest.mark.parametrize("module", modules())
 def test_a_module_keeps_the_import_rules(module: str) -> None:
@@ -87,4 +90,5 @@ def test_every_imported_package_is_a_declared_dependency() -> None:
         for path in modules().values()
         for name in imported_names(path.read_text(encoding="utf-8"))
     }
-    assert imported - sys.stdlib_module_names - {"arcpipe", ""} <= declared
+    imported = imported - sys.stdlib_module_names - {"arcpipe", ""}
+    assert {DISTRIBUTIONS.get(name, name) for name in imported} <= declared

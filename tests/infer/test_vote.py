@@ -1,7 +1,7 @@
-"""The vote, against what the reference's evaluator made of the same candidates."""
+"""The vote, against what the reference's evaluator made of the same candidates, and rule by rule."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,18 @@ from hypothesis import strategies as st
 
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.codec import decode, encode
-from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import rank_candidates, rank_files
-from arcpipe.predictions import PREDICTIONS_FILE, Prediction, read_predictions, write_predictions
-from arcpipe.submissions.format import Submission, build_submission, read_submission
+from arcpipe.infer.vote import RULES, Votes, best_two, rank, read_votes
+from arcpipe.predictions import read_candidates, write_table
+from arcpipe.submissions.format import build_submission, read_submission
 from arcpipe.submissions.score import score_submission
 from arcpipe.task import Pair, Task, challenges_json
+from candidates import candidate, table, write_folder
 from commands import succeed
 from strategies import grids
 
 CANVAS = 30
 NO_ANSWER = [[0]]
-Ranked = Mapping[tuple[str, int], Sequence[Grid]]
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,22 @@ class Recording:
     """voting.json: its tasks, the candidates in the order the reference took them, and the rest as it is."""
 
     tasks: list[Task]
-    predictions: list[Prediction]
     records: list[dict[str, Any]]
     submission: dict[str, Any]
     metrics: dict[str, float]
 
     @property
-    def solutions(self) -> dict[str, list[Any]]:
-        return {task.id: [pair.output for pair in task.tests] for task in self.tasks}
+    def candidates(self) -> list[dict[str, Any]]:
+        # The reference knows no probability of the cells.
+        return [
+            candidate(record["pred_grid"] or None, record["q"], task=record["task"],
+                      test_index=record["test_index"], log_probability=0.0)
+            for record in self.records
+        ]  # fmt: skip
+
+    @property
+    def num_tests(self) -> dict[str, int]:
+        return {task.id: len(task.tests) for task in self.tasks}
 
 
 def array(cells: Any) -> Grid:
@@ -53,19 +60,6 @@ def augmentation_of(name: str) -> Augmentation:
     if not parts:
         return IDENTITY
     return Augmentation(int(parts[0].removeprefix("t")), tuple(map(int, parts[1])))
-
-
-def prediction_of(record: dict[str, Any]) -> Prediction:
-    # arcpipe has no empty grid: an answer that holds none is a candidate without a grid.
-    grid = array(record["pred_grid"])
-    return Prediction(
-        task=record["task"],
-        test_index=record["test_index"],
-        augmentation=augmentation_of(record["name"]),
-        grid=grid if grid.size else None,
-        halt_probability=record["q"],
-        steps=16,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -81,56 +75,51 @@ def recording(fixtures_dir: Path) -> Recording:
         )
         for task_id, puzzle in content["test_puzzles"].items()
     ]
-    return Recording(
-        tasks=tasks,
-        predictions=[prediction_of(record) for record in content["records"]],
-        records=content["records"],
-        submission=content["submission"],
-        metrics=content["metrics"],
-    )
+    return Recording(tasks, content["records"], content["submission"], content["metrics"])
 
 
-def plain(submission: Submission) -> dict[str, Any]:
+def attempts(file: Path) -> dict[str, Any]:
     return {
         task_id: [{"attempt_1": first.tolist(), "attempt_2": second.tolist()} for first, second in pairs]
-        for task_id, pairs in submission.attempts.items()
+        for task_id, pairs in read_submission(file).attempts.items()
     }
 
 
-def pass_at(k: int, ranked: Ranked, recording: Recording) -> float:
-    """Mean over the tasks of the share of their tests whose solution is among the best k candidates."""
-    shares = []
-    for task in recording.tasks:
-        found = [
-            any(np.array_equal(grid, pair.output) for grid in ranked.get((task.id, index), ())[:k])
-            for index, pair in enumerate(task.tests)
-        ]
-        shares.append(sum(found) / len(found))
-    return sum(shares) / len(shares)
+def ranked(votes: Votes, rule: str = "count") -> list[Any]:
+    """The grids of all test inputs, best first, as lists."""
+    return [votes.grid(entry).tolist() for entry in rank(votes, RULES[rule]).entries]
 
 
-def candidate(
-    grid: list[list[int]] | None, halt_probability: float = 0.5, task: str = "t", test_index: int = 0
-) -> Prediction:
-    cells = None if grid is None else array(grid)
-    return Prediction(task, test_index, IDENTITY, cells, halt_probability, steps=1)
+def votes_of(rows: Sequence[dict[str, Any]], **num_tests: int) -> Votes:
+    return read_votes([table(rows)], num_tests or {"t": 1})
 
 
 def test_the_candidates_come_out_of_the_recorded_answers(recording: Recording) -> None:
-    for record, prediction in zip(recording.records, recording.predictions, strict=True):
-        augmentation = prediction.augmentation
+    for record in recording.records:
+        augmentation = augmentation_of(record["name"])
         asked = encode(augmentation.apply(array(record["input_grid"])), CANVAS)
         assert asked.tolist() == record["input_canvas"]
         answer = decode(np.array([record["pred_canvas"]]))[0]
-        if prediction.grid is None:
-            assert answer is None
-        else:
-            assert answer is not None
-            np.testing.assert_array_equal(augmentation.inverse().apply(answer), prediction.grid)
+        found = [] if answer is None else augmentation.inverse().apply(answer).tolist()
+        assert found == record["pred_grid"]
 
 
-def test_the_submission_is_the_references_but_where_it_cannot_be_submitted(recording: Recording) -> None:
-    made = plain(build_submission(recording.tasks, rank_candidates(recording.predictions)))
+def test_the_submission_is_the_references_but_where_it_cannot_be_submitted(
+    recording: Recording, tmp_path: Path
+) -> None:
+    rows = table(recording.candidates)
+    write_table(tmp_path / "whole.parquet", rows)
+    write_table(tmp_path / "first.parquet", rows.slice(0, 17))
+    write_folder(tmp_path / "second", [rows.slice(20), rows.slice(17, 3)])
+    challenges = tmp_path / "challenges.json"
+    challenges.write_text(json.dumps(challenges_json(recording.tasks)))
+    for out, files in {"a.json": ["whole.parquet"], "b.json": ["first.parquet", "second"]}.items():
+        printed = succeed("vote", *files, "--challenges", challenges, "--out", out, cwd=tmp_path)
+        assert printed.startswith(f"{out}: 12 test inputs, 10 with a grid, 2 without any candidate; ")
+        assert printed.endswith(f"{len(recording.records)} candidates, 2 of them without a grid\n")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+    made = attempts(tmp_path / "a.json")
     assert list(made) == list(recording.submission)
     differing = {task_id for task_id in made if made[task_id] != recording.submission[task_id]}
     assert differing == {"no_preds", "two_tests_first_missing", "empty_wins"}
@@ -150,118 +139,164 @@ def test_the_submission_is_the_references_but_where_it_cannot_be_submitted(recor
 
 
 def test_pass_at_k_is_the_references(recording: Recording) -> None:
-    ranked = rank_candidates(recording.predictions)
-    score = score_submission(build_submission(recording.tasks, ranked), recording.solutions)
+    votes = votes_of(recording.candidates, **recording.num_tests)
+    ranking = rank(votes, RULES["count"])
+    solutions = {task.id: [pair.output for pair in task.tests] for task in recording.tasks}
+    submission = build_submission(recording.tasks, best_two(votes, ranking))
+    score = score_submission(submission, solutions)  # type: ignore[arg-type]  # all outputs are known
     # The task whose winner is empty in the reference is right at the first attempt here.
     assert score.pass_at_1.mean_over_tasks == pytest.approx(recording.metrics["ARC/pass@1"] + 1 / 10)
     assert score.pass_at_2.mean_over_tasks == pytest.approx(recording.metrics["ARC/pass@2"])
-    assert pass_at(5, ranked, recording) == pytest.approx(recording.metrics["ARC/pass@5"])
-    assert pass_at(1, ranked, recording) == pytest.approx(score.pass_at_1.mean_over_tasks)
-    assert pass_at(2, ranked, recording) == pytest.approx(score.pass_at_2.mean_over_tasks)
+
+    best_five = ranking.entries[ranking.places < 5]
+    found = [
+        {votes.grid(entry).tobytes() for entry in best_five if votes.tests[entry] == test}
+        for test in range(sum(recording.num_tests.values()))
+    ]
+    outputs = iter(found)
+    shares = [np.mean([out.tobytes() in next(outputs) for out in solved]) for solved in solutions.values()]
+    assert np.mean(shares) == pytest.approx(recording.metrics["ARC/pass@5"])
 
 
-def test_the_vote_is_the_same_through_files(recording: Recording, tmp_path: Path) -> None:
-    expected = plain(build_submission(recording.tasks, rank_candidates(recording.predictions)))
-    whole, first, second = (tmp_path / name for name in ("whole.parquet", "first.parquet", "second"))
-    second.mkdir()
-    write_predictions(whole, recording.predictions)
-    write_predictions(first, recording.predictions[:17])
-    write_predictions(second / PREDICTIONS_FILE, recording.predictions[17:])
-    challenges = tmp_path / "challenges.json"
-    challenges.write_text(json.dumps(challenges_json(recording.tasks)))
-
-    ranked = rank_candidates(read_predictions(whole))
-    assert plain(build_submission(recording.tasks, ranked)) == expected
-    for out, files in {"a.json": [whole], "b.json": [first, second]}.items():
-        printed = succeed("vote", *files, "--challenges", challenges, "--out", out, cwd=tmp_path)
-        assert printed == f"{out}: 12 test inputs, 10 with a candidate\n"
-        assert plain(read_submission(tmp_path / out)) == expected
+def test_count_takes_the_votes_then_the_mean_halt_probability_then_who_came_first() -> None:
+    rows = [
+        candidate([[1]], 0.9),
+        candidate([[2]], 0.1),
+        candidate([[3]], 0.4),
+        candidate([[4]], 0.4),
+        candidate([[2]], 0.1),
+        candidate([[5]], 0.95),
+    ]
+    assert ranked(votes_of(rows)) == [[[cell]] for cell in (2, 5, 1, 3, 4)]
 
 
-def test_votes_count_first_then_the_mean_halt_probability_then_who_came_first() -> None:
-    ranked = rank_candidates(
-        [
-            candidate([[1]], 0.9),
-            candidate([[2]], 0.1),
-            candidate([[3]], 0.4),
-            candidate([[4]], 0.4),
-            candidate([[2]], 0.1),
-            candidate([[5]], 0.95),
-        ]
-    )
-    assert [grid.item() for grid in ranked["t", 0]] == [2, 5, 1, 3, 4]
+def test_halt_adds_up_the_halt_probabilities() -> None:
+    rows = [candidate([[1]], 0.25), candidate([[1]], 0.25), candidate([[2]], 0.75), candidate([[3]], 0.5)]
+    # As much for 1 as for 3, but from two candidates.
+    assert ranked(votes_of(rows), "halt") == [[[2]], [[1]], [[3]]]
+
+
+def test_score_adds_up_how_sure_the_cells_are_whatever_the_size() -> None:
+    rows = [
+        candidate([[1]], log_probability=np.log(0.5)),
+        candidate([[1]], log_probability=np.log(0.25)),
+        candidate([[2] * 9] * 9, log_probability=np.log(0.9)),
+        candidate([[3]], log_probability=np.log(0.8)),
+    ]
+    assert ranked(votes_of(rows), "score") == [[[2] * 9] * 9, [[3]], [[1]]]
+
+
+def test_rank_gives_each_checkpoint_the_same_weight() -> None:
+    first = [candidate([[cell]], checkpoint="a") for cell in (1, 1, 1, 1, 1, 2)]
+    second = [candidate([[cell]], checkpoint="b") for cell in (2, 2, 3)]
+    third = [candidate([[cell]], checkpoint="c") for cell in (2,)]
+    votes = votes_of([*first, *second, *third])
+    assert ranked(votes, "count")[0] == [[1]]
+    # 1/2 + 1 + 1 for 2; 1 for 1; 1/2 for 3.
+    assert ranked(votes, "rank") == [[[2]], [[1]], [[3]]]
 
 
 def test_the_shape_of_a_grid_is_part_of_it() -> None:
-    ranked = rank_candidates([candidate([[1, 2]]), candidate([[1], [2]]), candidate([[1], [2]])])
-    assert [grid.shape for grid in ranked["t", 0]] == [(2, 1), (1, 2)]
+    rows = [candidate([[1, 2]]), candidate([[1], [2]]), candidate([[1], [2]])]
+    assert ranked(votes_of(rows)) == [[[1], [2]], [[1, 2]]]
 
 
 def test_candidates_of_other_tests_and_tasks_do_not_meet() -> None:
-    ranked = rank_candidates(
-        [
-            candidate([[1]]),
-            candidate([[2]], test_index=1),
-            candidate([[2]], task="u"),
-            candidate(None, task="v"),
-        ]
-    )
-    assert {key: [grid.tolist() for grid in found] for key, found in ranked.items()} == {
-        ("t", 0): [[[1]]],
-        ("t", 1): [[[2]]],
-        ("u", 0): [[[2]]],
+    rows = [
+        candidate([[1]]),
+        candidate([[2]], test_index=1),
+        candidate([[2]], test_index=2),
+        candidate([[2]], task="u"),
+        candidate(None, task="v"),
+        candidate([[7]], task="w"),
+    ]
+    votes = votes_of(rows, t=2, u=1, v=1, x=1)
+    found = {
+        key: [grid.tolist() for grid in best]
+        for key, best in best_two(votes, rank(votes, RULES["count"])).items()
     }
+    assert found == {("t", 0): [[[1]]], ("t", 1): [[[2]]], ("u", 0): [[[2]]]}
+    facts, _ = votes.summary()
+    assert facts == {
+        "test_inputs": 5, "with_grid": 3, "without_candidate": 1, "candidates": 4,
+        "candidates_without_grid": 1, "other_test_inputs": 2,
+    }  # fmt: skip
 
 
-@given(st.lists(st.tuples(grids(2), st.floats(0, 1)), min_size=1, max_size=12))
-def test_the_ranking_holds_every_grid_once_by_falling_count(answers: list[tuple[Grid, float]]) -> None:
-    predictions = [Prediction("t", 0, IDENTITY, grid, q, steps=1) for grid, q in answers]
-    given_grids = [grid.tolist() for grid, _ in answers]
-    ranked = [grid.tolist() for grid in rank_candidates(predictions)["t", 0]]
-    counts = [given_grids.count(grid) for grid in ranked]
-    assert sum(counts) == len(given_grids)
-    assert counts == sorted(counts, reverse=True)
+ROWS = st.lists(
+    st.builds(
+        lambda grid, halt, log, task, index, checkpoint: candidate(
+            grid, halt, log_probability=log, task=task, test_index=index, checkpoint=checkpoint
+        ),
+        st.none() | grids(2).map(lambda grid: grid % 2),
+        st.sampled_from((0.0, 0.25, 0.5, 1.0)) | st.floats(0, 1, width=32),
+        st.floats(-20, 0, width=32),
+        st.sampled_from("tuv"),
+        st.integers(0, 2),
+        st.sampled_from("abc"),
+    ),
+    max_size=24,
+)
+NUM_TESTS = {"t": 2, "u": 1, "w": 1}
 
 
-@pytest.fixture
-def challenges(tmp_path: Path) -> Path:
-    """A challenges file of the task `t` with one test input, and `mine.parquet` with a candidate for it."""
-    task = Task("t", (Pair(array([[0]]), array([[0]])),), (Pair(array([[0]]), None),))
-    path = tmp_path / "challenges.json"
-    path.write_text(json.dumps(challenges_json([task])))
-    write_predictions(tmp_path / "mine.parquet", [candidate([[1]])])
-    return path
+def plain_count(rows: Sequence[dict[str, Any]], task: str, index: int) -> list[tuple[int, bytes]]:
+    """The rule count as one would write it down."""
+    halts: dict[tuple[int, bytes], list[float]] = {}
+    for row in rows:
+        if (row["task"], row["test_index"]) == (task, index) and row["width"]:
+            halts.setdefault((row["width"], row["cells"]), []).append(
+                float(np.float32(row["halt_probability"]))
+            )
+    return sorted(halts, key=lambda key: (-len(halts[key]), -np.cumsum(halts[key])[-1] / len(halts[key])))
 
 
-def test_candidates_for_other_test_inputs_are_counted(challenges: Path, tmp_path: Path) -> None:
-    others = [candidate([[2]], task="u"), candidate([[3]], task="u"), candidate(None, test_index=1)]
-    write_predictions(tmp_path / "more.parquet", [*others, candidate([[1]])])
-    arguments = ("--challenges", challenges, "--out", "a.json")
-    printed = succeed("vote", "mine.parquet", "more.parquet", *arguments, cwd=tmp_path)
-    assert printed == "a.json: 1 test inputs, 1 with a candidate; ignored the candidates for 2 others\n"
+@given(ROWS)
+def test_count_is_what_a_plain_loop_finds(rows: list[dict[str, Any]]) -> None:
+    votes = votes_of(rows, **NUM_TESTS)
+    ranking = rank(votes, RULES["count"])
+    tests = [(task, index) for task, count in NUM_TESTS.items() for index in range(count)]
+    for number, (task, index) in enumerate(tests):
+        entries = [entry for entry in ranking.entries if votes.tests[entry] == number]
+        found = [(int(votes.widths[entry]), votes.grid(entry).tobytes()) for entry in entries]
+        assert found == plain_count(rows, task, index)
 
 
-def test_candidates_for_none_of_the_tasks_are_refused(challenges: Path, tmp_path: Path) -> None:
-    file = tmp_path / "others.parquet"
-    for others in ([candidate([[2]], task="u")], [candidate([[2]], test_index=1)], []):
-        write_predictions(file, others)
-        with pytest.raises(DataError) as caught:
-            rank_files([file], [("t", 0)], challenges)
-        assert str(caught.value) == (
-            f"no candidate is for a task of {challenges}: are these predictions of another set?"
-        )
+@given(ROWS, st.sampled_from(sorted(RULES)))
+def test_every_rule_ranks_each_grid_once_and_the_submission_is_complete(
+    rows: list[dict[str, Any]], rule: str
+) -> None:
+    votes = votes_of(rows, **NUM_TESTS)
+    ranking = rank(votes, RULES[rule])
+    assert sorted(ranking.entries) == list(range(len(votes.tests)))
+    tasks = [Task(name, (), (Pair(array([[0]]), None),) * count) for name, count in NUM_TESTS.items()]
+    best = best_two(votes, ranking)
+    submission = build_submission(tasks, best)
+    for task in tasks:
+        for index, (first, second) in enumerate(submission.attempts[task.id]):
+            given_grids = {
+                (row["width"], row["cells"])
+                for row in rows
+                if (row["task"], row["test_index"]) == (task.id, index) and row["width"]
+            }
+            chosen = {(grid.shape[1], grid.tobytes()) for grid in (first, second)}
+            assert len(chosen) == max(1, min(2, len(given_grids)))
+            assert chosen <= (given_grids or {(1, b"\0")})
 
 
-def test_an_answer_without_a_grid_is_an_answer(challenges: Path, tmp_path: Path) -> None:
-    write_predictions(tmp_path / "none.parquet", [candidate(None)])
-    assert rank_files([tmp_path / "none.parquet"], [("t", 0)], challenges) == ({}, 0)
-
-
-def test_a_file_given_twice_is_refused(challenges: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    write_predictions(folder / PREDICTIONS_FILE, [candidate([[1]])])
-    (tmp_path / "link").symlink_to(folder)
-    for other in (folder, folder / PREDICTIONS_FILE, folder / ".." / "folder", tmp_path / "link"):
-        with pytest.raises(DataError, match=f"^{folder}: given twice, its candidates would count twice"):
-            rank_files([folder, tmp_path / "mine.parquet", other], [("t", 0)], challenges)
+@given(ROWS, st.data())
+def test_how_a_folder_is_cut_into_shards_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    whole = table(rows)
+    of_rank = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(rows), max_size=len(rows))), int)
+    shards = [whole.filter(of_rank == number) for number in range(4)]
+    folder = tmp_path_factory.mktemp("cut") / "predictions"
+    write_folder(folder, data.draw(st.permutations([shard for shard in shards if len(shard)])))
+    cut, one = (read_votes(tables, NUM_TESTS) for tables in (read_candidates([folder]), [whole]))
+    for rule in RULES.values():
+        ranking, expected = rank(cut, rule), rank(one, rule)
+        np.testing.assert_array_equal(ranking.entries, expected.entries)
+    for entry in range(len(one.tests)):
+        np.testing.assert_array_equal(cut.grid(entry), one.grid(entry))
+    assert cut.summary() == one.summary()

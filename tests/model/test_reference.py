@@ -71,6 +71,8 @@ def test_states_and_logits(recording: Recording, steps: list[Step]) -> None:
             ("z_L", step.left.latent),
             ("logits", step.logits),
             ("q_halt_logits", step.halt_logit),
+            # Not used here, but its weights are kept.
+            ("q_continue_logits", recording.model.halt_head(step.left.answer[:, 0])[:, 1]),
         ):
             key = f"{step.key}/{name}"
             assert_close(actual, recording.arrays[key], tolerance, key)
@@ -96,6 +98,28 @@ def test_rows_in_flight_and_who_halts(recording: Recording, steps: list[Step]) -
         ):
             key = f"{step.key}/{name}"
             assert np.array_equal(actual.numpy(), recording.arrays[key]), key
+
+
+def test_who_is_looked_up_and_when_all_are_done(recording: Recording, steps: list[Step]) -> None:
+    for step in steps:
+        looked_up = f"{step.key}/puzzle_emb_local_ids"
+        if looked_up in recording.arrays:
+            assert np.array_equal(step.seen.puzzle_ids.numpy(), recording.arrays[looked_up])
+        done = f"{step.key}/all_finished"
+        if done in recording.arrays:
+            assert bool(step.left.halted.all()) == bool(recording.arrays[done])
+
+
+def test_all_that_was_recorded_of_the_steps_is_compared(recording: Recording) -> None:
+    """A recording with a number that no test here knows would be read in vain."""
+    known = {
+        "z_H", "z_L", "logits", "preds", "q_halt_logits", "q_continue_logits", "steps", "halted",
+        "current_inputs", "current_labels", "current_puzzle_identifiers", "lm_loss", "q_halt_loss",
+        "total_loss", "metric_count", "metric_accuracy", "metric_exact_accuracy", "metric_q_halt_accuracy",
+        "metric_steps", "puzzle_emb_local_ids", "all_finished",
+    }  # fmt: skip
+    found = {key.partition("/")[2] for key in recording.arrays if key.startswith(("train", "eval"))}
+    assert found - {"puzzle_emb_local_ids"} == known - {"puzzle_emb_local_ids"}
 
 
 def test_losses(recording: Recording, steps: list[Step]) -> None:

@@ -79,6 +79,25 @@ def test_the_model_starts_as_the_reference_starts() -> None:
     assert not torch.equal(model.init_answer, model.init_latent)
 
 
+def test_no_initial_weight_is_beyond_the_cut() -> None:
+    """Two deviations of the parent normal; a normal that is not cut would nearly surely be beyond."""
+    model = tiny(replace(TINY, hidden_size=256, positions="learned"))
+    starts = {name: weight for name, weight in model.named_parameters() if not name.startswith("halt_head")}
+    for name, weight in {**starts, "answer": model.init_answer, "latent": model.init_latent}.items():
+        size = 256 if name.startswith("embed") else weight.shape[-1]
+        deviation = 1.0 if name in ("answer", "latent") else size**-0.5
+        bound = 2 * deviation / 0.8796256610342398
+        assert float(weight.detach().abs().max()) <= bound * (1 + 1e-6), name
+
+
+def test_the_initial_states_are_saved_but_never_trained() -> None:
+    model = tiny()
+    saved, trained = model.state_dict(), dict(model.named_parameters())
+    assert {"init_answer", "init_latent"} <= saved.keys() - trained.keys()
+    assert not model.init_answer.requires_grad
+    assert not model.init_latent.requires_grad
+
+
 def test_a_fresh_model_says_it_is_wrong_of_every_sample() -> None:
     inputs, _, rows = example()
     model = tiny()
@@ -105,6 +124,50 @@ def test_gradient_flows_through_the_last_outer_cycle_only() -> None:
     assert of_two.keys() == dict(two.named_parameters()).keys()
     for name, gradient in of_two.items():
         assert torch.allclose(gradient, of_one[name], rtol=1e-4, atol=1e-6), name
+
+
+def like(model: TRM, **changes: Any) -> TRM:
+    """A model with the same weights and other settings."""
+    other = TRM(replace(model.config, **changes), NUM_TOKENS, VOCABULARY)
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_the_one_step_gradient_is_that_of_the_last_two_updates() -> None:
+    whole = tiny(replace(TINY, inner_cycles=3))
+    cut = like(whole, one_step_gradient=True)
+    inputs, _, rows = example()
+    answer, latent = start(whole)
+    with torch.no_grad():
+        for plain, ablated in zip(
+            *(model(inputs, rows, answer, latent) for model in (whole, cut)), strict=True
+        ):
+            assert torch.equal(plain, ablated)
+        # The first outer cycle, then all but the last update of the latent.
+        later_answer, later, _, _ = like(whole, outer_cycles=1)(inputs, rows, answer, latent)
+        _, later, _, _ = like(whole, outer_cycles=1, inner_cycles=2)(inputs, rows, later_answer, later)
+    of_cut = gradients(cut, answer, latent)
+    of_last = gradients(like(whole, outer_cycles=1, inner_cycles=1), later_answer, later)
+    assert of_cut.keys() == of_last.keys()
+    for name, gradient in of_cut.items():
+        assert torch.allclose(gradient, of_last[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_separate_networks_update_latent_and_answer() -> None:
+    model = tiny(replace(TINY, separate_networks=True, outer_cycles=1))
+    inputs, _, rows = example()
+    with torch.no_grad():
+        answer, latent, *_ = model(inputs, rows, *start(model))
+        for block in model.blocks[model.config.num_layers :]:
+            block.mlp.down.weight.mul_(2)
+        other_answer, same_latent, *_ = model(inputs, rows, *start(model))
+        model.blocks[0].mlp.down.weight.mul_(2)
+        _, other_latent, *_ = model(inputs, rows, *start(model))
+    assert torch.equal(latent, same_latent)
+    assert not torch.equal(answer, other_answer)
+    assert not torch.equal(latent, other_latent)
+    assert len(model.blocks) == 2 * len(tiny().blocks)
+    assert gradients(model, *start(model)).keys() == dict(model.named_parameters()).keys()
 
 
 def test_no_gradient_crosses_a_supervision_step() -> None:

@@ -7,21 +7,26 @@ from typing import Any
 import numpy as np
 
 from arcpipe.augment.build import DataSettings, build_arc
-from arcpipe.grid import Grid
+from arcpipe.augment.distinct import Augmentations
+from arcpipe.augmentation import Augmentation
+from arcpipe.codec import GridTable
+from arcpipe.grid import Grid, as_grid
+from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
+from strategies import plain_task
 
 
 def made_up_tasks(count: int, *, seed: int = 0, max_side: int = 5) -> list[Task]:
     """Tasks of random grids: 1 to 4 demonstrations and 1 or 2 tests, all outputs known."""
     rng = np.random.default_rng(seed)
 
-    def grid() -> Grid:
+    def random_grid() -> Grid:
         height, width = rng.integers(1, max_side + 1, 2)
         return rng.integers(0, 10, (height, width), dtype=np.uint8)
 
     def pairs(most: int) -> tuple[Pair, ...]:
-        return tuple(Pair(grid(), grid()) for _ in range(rng.integers(1, most + 1)))
+        return tuple(Pair(random_grid(), random_grid()) for _ in range(rng.integers(1, most + 1)))
 
     return [Task(f"{seed}-{number}", pairs(4), pairs(2)) for number in range(count)]
 
@@ -40,3 +45,54 @@ def build(folder: Path, *sources: str, **settings: Any) -> Path:
     small = {"num_aug": 3, "canvas": 0, **settings}
     build_arc(DataSettings(sources=list(sources), **small), folder)
     return folder
+
+
+def grid(*rows: str) -> Grid:
+    """The grid of these rows of digits."""
+    return as_grid([[int(cell) for cell in row] for row in rows], "grid")
+
+
+def task(task_id: str, *pairs: tuple[Grid, Grid], tests: tuple[Pair, ...]) -> Task:
+    """A task of these demonstrations."""
+    return Task(task_id, tuple(Pair(*pair) for pair in pairs), tests)
+
+
+def unpacked(table: GridTable) -> list[Any]:
+    """The grids of a table as lists of rows."""
+    return [table.grid(index).tolist() for index in range(len(table))]
+
+
+def as_list(augmentations: Augmentations) -> list[Augmentation]:
+    """Augmentations one by one."""
+    return [
+        Augmentation(int(dihedral), tuple(colors.tolist()))
+        for dihedral, colors in zip(*augmentations, strict=True)
+    ]
+
+
+def training_pairs(puzzles: PuzzleSet) -> list[tuple[str, Any, Any]]:
+    """The training examples: task id, input, output."""
+    names = [puzzles.table.task_ids[number] for number in puzzles.example_tasks]
+    return list(zip(names, unpacked(puzzles.inputs), unpacked(puzzles.outputs), strict=True))
+
+
+def demonstrations(tasks: list[Task]) -> list[tuple[str, Any, Any]]:
+    """The demonstrations as `training_pairs` gives them."""
+    return [(task.id, *pair) for task in tasks for pair in plain_task(task)["train"]]
+
+
+def solved_tests(tasks: list[Task]) -> list[tuple[str, Any, Any]]:
+    """The tests as `training_pairs` gives them."""
+    return [(task.id, *pair) for task in tasks for pair in plain_task(task)["test"]]
+
+
+def files_holding(folder: Path, cells: bytes) -> set[str]:
+    """The files under a dataset folder that hold these cells, as bytes or as JSON."""
+    text = str(list(cells)).replace(" ", "").strip("[]").encode()
+    found = set()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            held = path.read_bytes()
+            if cells in held or text in held.replace(b"[", b"").replace(b"]", b""):
+                found.add(path.relative_to(folder).parts[0])
+    return found

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
 from arcpipe.batches import PuzzleBatch
+from arcpipe.official import own_name
 from arcpipe.trm import TRM, TRMConfig
 
 RECORDINGS = (
@@ -27,24 +29,8 @@ LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
 
 _STATE = "state/"
-# Parts of the reference's names and what they are called here.
-_OWN_NAMES = (
-    ("model.inner.", ""),
-    ("embed_tokens.embedding_weight", "embed_tokens"),
-    ("embed_pos.embedding_weight", "embed_positions"),
-    ("puzzle_emb.weights", "rows"),
-    ("puzzle_emb.local_weights", "rows"),
-    ("lm_head", "output_head"),
-    ("q_head", "halt_head"),
-    ("H_init", "init_answer"),
-    ("L_init", "init_latent"),
-    ("L_level.layers", "blocks"),
-    ("self_attn.qkv_proj", "attention.qkv"),
-    ("self_attn.o_proj", "attention.out"),
-    ("mlp_t.", "token_mlp."),
-    ("gate_up_proj", "gate_up"),
-    ("down_proj", "down"),
-)
+# How the identifiers of a task end: itself, and under two augmentations.
+_AUGMENTED = ("", "|||t2|||0738561429", "|||t0|||0213456789")
 
 
 @dataclass(frozen=True)
@@ -64,7 +50,7 @@ class Recording:
         """The recorded gradients of the first training step, under the names here."""
         prefix = "grad/"
         return {
-            own_name(key.removeprefix(prefix)): value
+            own_name(key.removeprefix(prefix).replace("local_weights", "weights")): value
             for key, value in self.arrays.items()
             if key.startswith(prefix)
         }
@@ -88,13 +74,6 @@ def read_recording(folder: Path, name: str) -> Recording:
     return Recording(arrays, model, table)
 
 
-def own_name(official: str) -> str:
-    """What an entry of the reference's state is called here."""
-    for part, own in _OWN_NAMES:
-        official = official.replace(part, own)
-    return official
-
-
 def _own_config(official: dict[str, Any]) -> TRMConfig:
     return TRMConfig(
         mixer="mlp" if official["mlp_t"] else "attention",
@@ -116,3 +95,42 @@ def assert_close(actual: Tensor, recorded: NDArray[Any], tolerance: float, what:
     assert actual.shape == recorded.shape, what
     error = float(np.abs(actual.detach().numpy() - recorded).max())
     assert error <= tolerance, f"{what} differs by {error:.1e}"
+
+
+@dataclass(frozen=True)
+class OfficialFiles:
+    """A checkpoint in the reference's files: its folder, and the tensors as they were saved."""
+
+    folder: Path
+    state: dict[str, Tensor]
+
+    @property
+    def file(self) -> Path:
+        """The file of tensors."""
+        return self.folder / "step_1234"
+
+
+def write_official_files(
+    folder: Path, arrays: dict[str, NDArray[Any]], *, compiled: bool = True, bfloat16_init: bool = True
+) -> OfficialFiles:
+    """What the reference's trainer would have saved of a recording, as the published files are."""
+    prefix = "_orig_mod." if compiled else ""
+    state = {
+        prefix + key.removeprefix(_STATE): torch.tensor(value)
+        for key, value in arrays.items()
+        if key.startswith(_STATE)
+    }
+    if bfloat16_init:
+        state = {name: value.bfloat16() if "_init" in name else value for name, value in state.items()}
+    config = json.loads(str(arrays["config_json"]))
+    # The trainer takes these from the dataset, so they are not in its configuration.
+    of_data = ("seq_len", "vocab_size", "num_puzzle_identifiers", "batch_size")
+    arch = {key: value for key, value in config.items() if key not in of_data}
+    folder.mkdir()
+    torch.save(state, folder / "step_1234")
+    (folder / "all_config.yaml").write_text(
+        yaml.safe_dump({"arch": arch, "lr": 1e-4, "data_paths": ["data/arc"]})
+    )
+    names = ["<blank>", *(f"task{number // 3}" + _AUGMENTED[number % 3] for number in range(9))]
+    (folder / "identifiers.json").write_text(json.dumps(names[: config["num_puzzle_identifiers"]]))
+    return OfficialFiles(folder, state)

@@ -16,19 +16,31 @@ CORE = (
     "grid",
     "task",
     "augmentation",
+    "mazes",
     "codec",
+    "shuffles",
+    "rules",
+    "puzzletable",
     "puzzleset",
     "predictions",
+    "signals",
     "devices",
     "batches",
     "layers",
     "trm",
+    "flops",
     "checkpoint",
+    "official_config",
+    "official",
 )
-COMMAND_LINE = ("cli", "quickstart", "__main__")
+COMMAND_LINE = ("cli", "quickstart", "checkpoint_commands", "bench", "recipe_commands", "doctor", "__main__")
 
 # Packages that only some rooms may know.
-RESERVED = {"accelerate": ("arcpipe.train", "arcpipe.infer"), "kaggle": ("arcpipe.kaggle_kernels.client",)}
+RESERVED = {
+    "accelerate": ("arcpipe.train", "arcpipe.infer"),
+    "kaggle": ("arcpipe.kaggle_kernels.client",),
+    "kagglesdk": ("arcpipe.kaggle_kernels.client",),
+}
 
 
 def package_files() -> dict[str, Path]:

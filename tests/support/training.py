@@ -30,7 +30,7 @@ log_every = 1
 checkpoint_every = 4
 precision = "float32"
 """
-_TIMES = ("seconds", "samples_per_second")
+_TIMES = ("seconds", "samples_per_second", "flops_per_second")
 _PARTS = ("model.safetensors", "puzzles.safetensors", "trainer.safetensors", "puzzles.parquet", "model.json")
 
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from torch import Tensor
 
 from arcpipe.batches import IGNORE
-from arcpipe.train.losses import stablemax_cross_entropy, step_loss
+from arcpipe.train.losses import stablemax_cross_entropy, stablemax_cross_entropy_float32, step_loss
 
 
 def test_stablemax_and_its_gradient_are_the_reference_s(fixtures_dir: Path) -> None:
@@ -22,6 +24,59 @@ def test_stablemax_and_its_gradient_are_the_reference_s(fixtures_dir: Path) -> N
         # Averaged over the labelled cells of each row, summed over rows; a row without labels gives 0.
         loss = step_loss(logits.detach(), torch.zeros(5), labels)
         np.testing.assert_allclose(loss.answer.item(), recorded["lm_loss_head"], rtol=1e-12)
+
+
+def losses_and_gradients(logits: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Those of the float64 form, then those of the float32 form, as float64."""
+    found = []
+    for form in (stablemax_cross_entropy, stablemax_cross_entropy_float32):
+        leaf = logits.clone().requires_grad_()
+        losses = form(leaf, labels)
+        losses.sum().backward()
+        assert leaf.grad is not None
+        found.append((losses.detach().double(), leaf.grad.double()))
+    return found
+
+
+def assert_within(actual: Tensor, exact: Tensor, relative: float) -> None:
+    # The difference of two logarithms in float64 is itself rounded.
+    assert float(((actual - exact).abs() - relative * exact.abs()).max()) <= 1e-14
+
+
+def test_float32_stablemax_is_the_reference_s_within_its_bound(fixtures_dir: Path) -> None:
+    with np.load(fixtures_dir / "stablemax_ce.npz") as recorded:
+        logits, labels = torch.tensor(recorded["logits"]), torch.tensor(recorded["labels"]).long()
+        losses = stablemax_cross_entropy_float32(logits, labels)
+        assert losses.dtype == torch.float32
+        assert_within(losses.double(), torch.tensor(recorded["loss_per_token"]), 1e-6)
+        loss = step_loss(logits, torch.zeros(5), labels, "float32")
+        np.testing.assert_allclose(loss.answer.item(), recorded["lm_loss_head"], rtol=1e-6)
+    (exact, exact_gradient), (rough, rough_gradient) = losses_and_gradients(logits, labels)
+    assert_within(rough, exact, 1e-6)
+    assert_within(rough_gradient, exact_gradient, 1e-6)
+
+
+@pytest.mark.parametrize("range_", [1e-3, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("vocabulary", [2, 12, 40])
+def test_float32_stablemax_holds_its_bound_over_a_large_range(range_: float, vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    exponents = 2 * torch.rand(20_000, vocabulary, generator=generator) - 1
+    signs = torch.randn(20_000, vocabulary, generator=generator).sign()
+    logits = torch.cat([signs * range_**exponents, signs * range_ * exponents])
+    logits[:100] = torch.tensor([0.0, 1.0, -1.0, range_])[
+        torch.randint(4, logits[:100].shape, generator=generator)
+    ]
+    labels = torch.randint(vocabulary, logits.shape[:1], generator=generator)
+    (exact, exact_gradient), (rough, rough_gradient) = losses_and_gradients(logits, labels)
+    assert_within(rough, exact, 1e-6)
+    assert_within(rough_gradient, exact_gradient, 1e-6)
+
+
+def test_float32_stablemax_keeps_the_digits_of_a_small_loss() -> None:
+    logits = torch.tensor([[3e5, -3e5]])
+    ((exact, _), (rough, _)) = losses_and_gradients(logits, torch.tensor([0]))
+    assert float(exact) == pytest.approx(1 / 9e10, rel=1e-4)
+    assert float(rough) == pytest.approx(1 / 9e10, rel=1e-4)
 
 
 def test_far_logits_give_finite_losses_and_gradients() -> None:

@@ -1,4 +1,4 @@
-"""The optimizers against recorded numbers, and AdamATan2 across a restart."""
+"""The optimizers against recorded numbers and their formulas, and AdamATan2 across a restart."""
 
 import copy
 from pathlib import Path
@@ -6,9 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from arcpipe.train.optim import AdamATan2, sign_sgd_rows
+from arcpipe.errors import ArcpipeError
+from arcpipe.train.optim import AdamATan2, make_optimizers, set_rates, sign_sgd_rows
+from arcpipe.train.settings import TrainSettings
+from arcpipe.trm import TRM, TRMConfig
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,130 @@ def test_adam_atan2_leaves_a_weight_without_gradient_alone() -> None:
     assert torch.equal(weights[1], before)
 
 
+def test_a_weight_that_gets_its_first_gradient_later_starts_at_step_one() -> None:
+    """Each weight has its own bias correction, so that it moves as it would alone."""
+    together, alone = two_weights(), two_weights()[1:]
+    optimizer, other = AdamATan2(together, lr=1e-2), AdamATan2(alone, lr=1e-2)
+    together[0].grad = gradients(0)[0]
+    optimizer.step()
+    for step in range(1, 3):
+        advance(together, optimizer, range(step, step + 1))
+        alone[0].grad = gradients(step)[1]
+        other.step()
+    assert torch.equal(together[1], alone[0])
+
+
+def test_a_zero_gradient_moves_nothing_but_by_decay() -> None:
+    (weight, _) = two_weights()
+    before = weight.detach().clone()
+    weight.grad = torch.zeros_like(weight)
+    AdamATan2([weight], lr=0.5, weight_decay=0.1).step()
+    assert torch.equal(weight, before * (1 - 0.5 * 0.1))
+
+
+def test_groups_have_rates_and_decays_of_their_own() -> None:
+    weights, alone = two_weights(), two_weights()
+    options = ({"lr": 1e-2, "weight_decay": 0.5}, {"lr": 1e-3, "betas": (0.5, 0.6)})
+    pairs = list(zip(weights, options, strict=True))
+    grouped = AdamATan2([{"params": [weight], **option} for weight, option in pairs])
+    advance(weights, grouped, range(3))
+    for number, (weight, option) in enumerate(zip(alone, options, strict=True)):
+        single = AdamATan2([{"params": [weight], **option}])
+        for step in range(3):
+            weight.grad = gradients(step)[number]
+            single.step()
+    assert all(torch.equal(one, other) for one, other in zip(weights, alone, strict=True))
+
+
+def tiny_model() -> TRM:
+    torch.manual_seed(0)
+    config = TRMConfig(hidden_size=16, num_heads=2, positions="learned", puzzle_size=16, puzzle_tokens=1)
+    return TRM(config, 4, 12)
+
+
+def with_gradients(model: TRM) -> dict[str, Tensor]:
+    """Gives every weight a random gradient; returns copies of the weights."""
+    generator = torch.Generator().manual_seed(1)
+    for weight in model.parameters():
+        weight.grad = torch.randn(weight.shape, generator=generator)
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["adam_atan2", "adamw", "muon"])
+def test_every_weight_has_one_optimizer_and_the_schedule_scales_it(name: str) -> None:
+    model = tiny_model()
+    optimizers = make_optimizers(model, TrainSettings(optimizer=name, lr=1e-3))  # type: ignore[arg-type]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    assert sorted(id(weight) for group in groups for weight in group["params"]) == sorted(
+        id(weight) for weight in model.parameters()
+    )
+    full = [group["lr"] for group in groups]
+    for scale in (0.5, 0.25):
+        set_rates(optimizers, scale)
+        assert [group["lr"] for group in groups] == [scale * rate for rate in full]
+    before = with_gradients(model)
+    set_rates(optimizers, 0.0)
+    for optimizer in optimizers:
+        optimizer.step()
+    assert all(torch.equal(weight, before[key]) for key, weight in model.named_parameters())
+
+
+def test_adamw_is_torch_s() -> None:
+    model, other = tiny_model(), tiny_model()
+    settings = TrainSettings(optimizer="adamw", lr=1e-3, weight_decay=0.3, beta1=0.8, beta2=0.9)
+    plain = torch.optim.AdamW(other.parameters(), 1e-3, (0.8, 0.9), weight_decay=0.3, foreach=False)
+    (optimizer,) = make_optimizers(model, settings)
+    for _ in range(3):
+        with_gradients(model)
+        with_gradients(other)
+        optimizer.step()
+        plain.step()
+    assert all(torch.equal(weight, other.get_parameter(key)) for key, weight in model.named_parameters())
+
+
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+
+
+@needs_muon
+def test_muon_moves_the_matrices_of_the_blocks_by_its_rate_in_every_direction() -> None:
+    model = tiny_model()
+    settings = TrainSettings(optimizer="muon", lr=1e-3, muon_lr=0.1, muon_weight_decay=0.0, weight_decay=0.0)
+    before = with_gradients(model)
+    for optimizer in make_optimizers(model, settings):
+        optimizer.step()
+    for name, weight in model.named_parameters():
+        moved = weight.detach() - before[name]
+        if name.startswith("blocks."):
+            rows, columns = moved.shape
+            # Five steps of its iteration bring the singular values near 1, not to it.
+            sizes = torch.linalg.svdvals(moved) / (0.1 * max(1, rows / columns) ** 0.5)
+            assert 0.5 < float(sizes.min()) < float(sizes.max()) < 1.5, name
+        else:
+            # The first step of Adam has one size.
+            torch.testing.assert_close(moved.abs(), torch.full_like(moved, 1e-3), rtol=1e-2, atol=0)
+
+
+@needs_muon
+def test_muon_has_its_own_decay() -> None:
+    model = tiny_model()
+    settings = TrainSettings(optimizer="muon", lr=0.1, weight_decay=0.2, muon_lr=0.5, muon_weight_decay=0.1)
+    before = with_gradients(model)
+    model.zero_grad(set_to_none=False)
+    for optimizer in make_optimizers(model, settings):
+        optimizer.step()
+    for name, weight in model.named_parameters():
+        kept = 1 - (0.5 * 0.1 if name.startswith("blocks.") else 0.1 * 0.2)
+        torch.testing.assert_close(weight.detach(), before[name] * kept)
+
+
+def test_a_torch_without_muon_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(
+        ArcpipeError, match=r"train\.optimizer=muon needs torch>=2\.9, this is torch 2.*choose"
+    ):
+        make_optimizers(tiny_model(), TrainSettings(optimizer="muon"))
+
+
 def test_the_size_of_a_gradient_decides_nothing() -> None:
     small, large = two_weights(), two_weights()
     for weights, scale in ((small, 1.0), (large, 1024.0)):
@@ -97,3 +226,37 @@ def test_sign_sgd_sums_the_gradients_of_a_row_before_it_takes_their_sign() -> No
     assert torch.allclose(table[2], torch.tensor([0.4, 0.9, 0.4]))
     assert torch.allclose(table[0], torch.tensor([0.4, 0.9, 1.4]))
     assert torch.equal(table[[1, 3]], torch.ones(2, 3))
+
+
+@given(data=st.data(), size=st.integers(1, 4), num_rows=st.integers(1, 6))
+def test_sign_sgd_is_its_formula_whatever_the_order_of_the_samples(
+    data: st.DataObject, size: int, num_rows: int
+) -> None:
+    ids = data.draw(st.lists(st.integers(0, num_rows - 1), min_size=1, max_size=12))
+    order = data.draw(st.permutations(range(len(ids))))
+    generator = np.random.default_rng(len(ids))
+    # Of sizes so different that float32 sums would depend on their order.
+    grads = (
+        generator.normal(size=(len(ids), size)) * 10.0 ** generator.integers(-4, 4, (len(ids), 1))
+    ).astype(np.float32)
+    table = generator.normal(size=(num_rows, size)).astype(np.float32)
+    expected = table.astype(np.float64)
+    for row in set(ids):
+        total = grads[[place for place, id in enumerate(ids) if id == row]].astype(np.float64).sum(0)
+        expected[row] = expected[row] * (1 - 0.5 * 0.1) - 0.5 * np.sign(total)
+    found = []
+    for places in (list(range(len(ids))), order):
+        changed = torch.tensor(table)
+        shuffled = torch.tensor([ids[place] for place in places])
+        sign_sgd_rows(changed, shuffled, torch.tensor(grads[places]), lr=0.5, weight_decay=0.1)
+        found.append(changed)
+    assert torch.equal(*found)
+    np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_that_cancel_move_a_row_by_decay_alone() -> None:
+    """In float32, 1 would be lost beside 3e7, and the sign with it."""
+    table = torch.ones(1, 2)
+    grads = torch.tensor([[3e7, 5.0], [1.0, -2.0], [-3e7, -3.0]])
+    sign_sgd_rows(table, torch.zeros(3).long(), grads, lr=0.5, weight_decay=0.2)
+    torch.testing.assert_close(table, torch.tensor([[0.4, 0.9]]))

@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from arcpipe.batches import TrainingStream
+from arcpipe.checkpoint import find_checkpoint
 from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from commands import arcpipe_command, environment, run_here
@@ -117,6 +118,16 @@ def test_one_process_goes_on_with_what_two_began(
     assert_close(metrics(run), metrics(whole))
 
 
+def test_two_processes_move_the_rows_that_one_moves(launched: tuple[Path, str], whole: Path) -> None:
+    """The global batch holds a puzzle several times, on both processes."""
+    of_two, of_one = (
+        load_file(find_checkpoint(run) / "puzzles.safetensors")["rows"] for run in (launched[0], whole)
+    )
+    assert of_one.any()
+    # A sum of gradients that is nearly zero may have either sign.
+    assert float((of_two - of_one).abs().gt(1e-6).float().mean()) < 0.01
+
+
 def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_path: Path) -> None:
     """With weights that want to halt at once, exploration decides, by draws for the global batch."""
     one, two = tmp_path / "one", tmp_path / "two"
@@ -138,9 +149,13 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_
     """Only the second process meets the puzzle whose embedding is too large for its loss."""
     run = tmp_path / "run"
     train(work, run, "--max-minutes", 0)
-    stream = TrainingStream(read_puzzle_set(work / "data"), batch_size=16, seed=0, placement=True)
-    first, second = (set(stream.batch(0, rank, 2).puzzle_ids.tolist()) for rank in (0, 1))
-    (broken, *_) = second - first
+    puzzles = read_puzzle_set(work / "data")
+
+    def share(rank: int) -> set[int]:
+        stream = TrainingStream(puzzles, batch_size=16, seed=0, placement=True, rank=rank, num_ranks=2)
+        return set(stream[0].puzzle_ids.tolist())
+
+    (broken, *_) = share(1) - share(0)
     path = run / "checkpoints" / "step-00000000" / "puzzles.safetensors"
     rows = load_file(path)["rows"]
     rows[broken] = 3e38
@@ -148,6 +163,7 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_
     for code, said in together(train_arguments(work, run, "--resume"), work):
         assert code == 2, said
         assert "arcpipe: step 1: the loss or its gradient is not finite" in said
+        assert "(its tasks: " in said
 
 
 def test_a_batch_that_does_not_divide_by_the_processes_is_refused(work: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -12,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from arcpipe.checkpoint import load_checkpoint
+from arcpipe.checkpoint import find_checkpoint, load_checkpoint
 from commands import arcpipe_command, environment, run_here
+from disks import largest_file
 from training import metrics, newest, refused, steps_of, train, train_arguments
 
 # Many more steps than are waited for: the schedule of the runs that are killed.
@@ -57,6 +59,19 @@ def test_two_parts_are_one_training(work: Path, whole: Path, tmp_path: Path, fir
     assert [record["step"] for record in metrics(run)] == list(range(1, first + 1))
     train(work, run, "--resume")
     assert_same_run(run, whole)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+def test_two_optimizers_are_gone_on_with(work: Path, tmp_path: Path) -> None:
+    """Muon has the matrices of the blocks, AdamW the other weights."""
+    whole, run, muon = tmp_path / "whole", tmp_path / "run", ("--set", "train.optimizer=muon")
+    train(work, whole, *muon)
+    train(work, run, *muon, "--steps", 5)
+    train(work, run, *muon, "--resume")
+    assert_same_run(run, whole)
+    names = load_file(find_checkpoint(run) / "trainer.safetensors").keys()
+    assert "optimizer.blocks.0.mlp.down.weight.momentum_buffer" in names
+    assert "optimizer.embed_tokens.exp_avg" in names
 
 
 def test_a_training_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path: Path) -> None:
@@ -138,17 +153,6 @@ def test_a_time_limit_that_is_reached_stays_reached(work: Path, tmp_path: Path) 
     before = newest(tmp_path / "run"), metrics(tmp_path / "run")
     train(work, tmp_path / "run", "--resume", *flags)
     assert (newest(tmp_path / "run"), metrics(tmp_path / "run")) == before
-
-
-@contextmanager
-def largest_file(size_bytes: int) -> Iterator[None]:
-    """No file can grow beyond a size, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(

@@ -1,6 +1,6 @@
 """One optimizer step: its sums are the reference's, who halts when, and what a broken loss leaves alone."""
 
-import copy
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arcpipe.batches import IGNORE, PuzzleBatch
-from arcpipe.errors import ArcpipeError
-from arcpipe.train.ema import EMA
-from arcpipe.train.optim import AdamATan2
+from arcpipe.checkpoint import find_checkpoint
 from arcpipe.train.settings import TrainSettings
 from arcpipe.train.state import TrainState
-from arcpipe.train.step import METRICS, Rates, rates_at, train_step
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.train.step import METRICS, NotFiniteError, rate_scale, train_step
+from arcpipe.trm import TRM
+from puzzles import build, made_up_tasks, write_source
 from reference import (
     LOSS_TOLERANCE,
     NUM_STEPS,
@@ -27,54 +27,10 @@ from reference import (
     assert_close,
     read_recording,
 )
+from steps import CONFIG, fresh_state, random_batch, same, snapshot, state_of
+from training import refused, train
 
-CONFIG = TRMConfig(
-    hidden_size=16, num_heads=2, num_layers=1, expansion=1.0, outer_cycles=1, inner_cycles=1, max_steps=8,
-    puzzle_size=4, puzzle_tokens=1,
-)  # fmt: skip
-NUM_TOKENS, VOCABULARY = 4, 12
-STILL = Rates(trunk=0.0, puzzles=0.0)
-
-
-def state_of(model: TRM, rows: Tensor, batch_size: int) -> TrainState:
-    return TrainState(
-        model=model,
-        wrapped=model,
-        optimizer=AdamATan2(model.parameters(), lr=0.0),
-        ema=EMA(model, 0.9),
-        rows=rows,
-        carry=model.empty_carry(batch_size),
-        step=0,
-        seconds=0.0,
-    )
-
-
-def fresh_state(batch_size: int, halt_bias: float = -5.0, config: TRMConfig = CONFIG) -> TrainState:
-    torch.manual_seed(0)
-    model = TRM(config, NUM_TOKENS, VOCABULARY)
-    torch.nn.init.constant_(model.halt_head.bias, halt_bias)
-    return state_of(model, torch.randn(5, config.puzzle_size), batch_size)
-
-
-def random_batch(batch_size: int, seed: int = 0) -> PuzzleBatch:
-    generator = torch.Generator().manual_seed(seed)
-    inputs, labels = torch.randint(VOCABULARY, (2, batch_size, NUM_TOKENS), generator=generator)
-    return PuzzleBatch(inputs, labels, torch.randint(5, (batch_size,), generator=generator))
-
-
-def snapshot(state: TrainState) -> list[Tensor]:
-    """All that a step may change, copied."""
-    carry = state.carry
-    tensors = [*state.model.state_dict().values(), *state.ema.averages, state.rows, carry.answer, carry.steps]
-    tensors += [value for entry in state.optimizer.state.values() for value in entry.values()]
-    return copy.deepcopy([tensor.detach() for tensor in tensors])
-
-
-def unchanged(before: list[Tensor], state: TrainState) -> bool:
-    after = snapshot(state)
-    return len(before) == len(after) and all(
-        torch.equal(one.nan_to_num(7), other.nan_to_num(7)) for one, other in zip(before, after, strict=True)
-    )
+STILL = 0.0
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
@@ -183,14 +139,14 @@ def test_a_loss_that_is_not_finite_changes_nothing(part: str) -> None:
     settings = TrainSettings(batch_size=6)
     state = fresh_state(6)
     for step in range(2):
-        train_step(state, random_batch(6, step), settings, Rates(1e-3, 1e-2), Accelerator())
+        train_step(state, random_batch(6, step), settings, 1.0, Accelerator())
     with torch.no_grad():
         (state.rows if part == "rows" else state.model.output_head.weight).fill_(float("nan"))
     before = snapshot(state)
-    with pytest.raises(ArcpipeError, match=r"step 3: the loss or its gradient is not finite; .*train\.lr"):
-        train_step(state, random_batch(6), settings, Rates(1e-3, 1e-2), Accelerator())
+    with pytest.raises(NotFiniteError, match=r"step 3: the loss or its gradient is not finite; .*train\.lr"):
+        train_step(state, random_batch(6), settings, 1.0, Accelerator())
     assert state.step == 2
-    assert unchanged(before, state)
+    assert same(before, snapshot(state))
 
 
 @pytest.mark.parametrize("part", ["rows", "weights"])
@@ -205,30 +161,28 @@ def test_a_gradient_that_is_not_finite_changes_nothing(part: str) -> None:
 
     settings = TrainSettings(batch_size=6)
     state = fresh_state(6)
-    train_step(state, random_batch(6), settings, Rates(1e-3, 1e-2), Accelerator())
+    train_step(state, random_batch(6), settings, 1.0, Accelerator())
     if part == "rows":
         state.model.register_forward_pre_hook(spoil_rows)
     else:
         state.model.output_head.weight.register_hook(overflow)
     before = snapshot(state)
-    with pytest.raises(ArcpipeError, match="step 2: the loss or its gradient is not finite; no weight was"):
-        train_step(state, random_batch(6), settings, Rates(1e-3, 1e-2), Accelerator())
-    assert unchanged(before, state)
+    with pytest.raises(NotFiniteError, match="step 2: the loss or its gradient is not finite; no weight was"):
+        train_step(state, random_batch(6), settings, 1.0, Accelerator())
+    assert same(before, snapshot(state))
 
 
 def test_only_the_rows_of_the_puzzles_in_flight_move() -> None:
-    settings = TrainSettings(batch_size=4, puzzle_weight_decay=0.0)
+    settings = TrainSettings(batch_size=4, puzzle_lr=0.5, puzzle_weight_decay=0.0)
     state = fresh_state(4)
     batch = replace(random_batch(4), puzzle_ids=torch.tensor([1, 3, 3, 1]))
     before = state.rows.clone()
-    train_step(state, batch, settings, Rates(0.0, 0.5), Accelerator())
+    train_step(state, batch, settings, 1.0, Accelerator())
     moved = (state.rows - before).abs()
     assert moved[[0, 2, 4]].sum() == 0
     torch.testing.assert_close(moved[[1, 3]], torch.full((2, 4), 0.5))
     # The next batch waits: its samples are not in flight while these are.
-    train_step(
-        state, replace(batch, puzzle_ids=torch.tensor([0, 2, 4, 0])), settings, Rates(0, 0.5), Accelerator()
-    )
+    train_step(state, replace(batch, puzzle_ids=torch.tensor([0, 2, 4, 0])), settings, 1.0, Accelerator())
     assert (state.rows - before).abs()[[0, 2, 4]].sum() == 0
 
 
@@ -241,19 +195,61 @@ def test_the_loss_is_divided_by_the_global_batch() -> None:
     )
     # Plain descent: with atan2 the size of a gradient would not be seen.
     for state, batch in ((once, small), (twice, double)):
-        state.optimizer = torch.optim.SGD(state.model.parameters(), lr=0.1)
-        settings = TrainSettings(batch_size=len(batch.inputs))
-        train_step(state, batch, settings, Rates(0.1, 0.0), Accelerator())
+        weights = {"params": state.model.parameters(), "initial_lr": 0.1}
+        state.optimizers = [torch.optim.SGD([weights])]
+        settings = TrainSettings(batch_size=len(batch.inputs), puzzle_lr=0.0)
+        train_step(state, batch, settings, 1.0, Accelerator())
     for name, weight in once.model.named_parameters():
         torch.testing.assert_close(weight, twice.model.get_parameter(name), rtol=1e-5, atol=1e-6)
 
 
-def test_rates() -> None:
-    settings = TrainSettings(lr=2.0, puzzle_lr=10.0, warmup_steps=4, min_lr_ratio=0.25)
-    assert [rates_at(settings, step, 0.0).trunk for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
-    assert rates_at(settings, 3, 0.0).puzzles == 10.0
-    assert rates_at(settings, 100, 1.0) == Rates(0.5, 2.5)
-    assert rates_at(settings, 100, 0.5).trunk == pytest.approx((2.0 + 0.5) / 2)
-    assert rates_at(replace(settings, warmup_steps=0), 0, 0.0).trunk == 2.0
+def test_a_broken_row_is_named() -> None:
+    """Of the puzzles in flight, not of the batch that waits."""
+    settings = TrainSettings(batch_size=4)
+    state = fresh_state(4)
+    first = replace(random_batch(4), puzzle_ids=torch.tensor([1, 3, 3, 1]))
+    train_step(state, first, settings, 1.0, Accelerator())
+    state.rows[[0, 3]] = float("nan")
+    waiting = replace(first, puzzle_ids=torch.zeros(4).long())
+    with pytest.raises(NotFiniteError) as caught:
+        train_step(state, waiting, settings, 1.0, Accelerator())
+    assert set(caught.value.puzzle_ids) == {3}
+
+
+def test_rates_scale() -> None:
+    settings = TrainSettings(warmup_steps=4, min_lr_ratio=0.25)
+    assert [rate_scale(settings, step, 0.0) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert rate_scale(settings, 100, 1.0) == 0.25
+    assert rate_scale(settings, 100, 0.5) == pytest.approx((1 + 0.25) / 2)
+    assert rate_scale(replace(settings, warmup_steps=0), 0, 0.0) == 1.0
     # The default keeps the rate once it is warm.
-    assert rates_at(TrainSettings(), 300_000, 0.6).trunk == TrainSettings().lr
+    assert rate_scale(TrainSettings(), 300_000, 0.6) == 1.0
+
+
+def test_the_schedule_scales_the_rate_of_rows_and_weights() -> None:
+    moved = []
+    for scale in (1.0, 0.5):
+        state = fresh_state(4)
+        before = [state.model.output_head.weight.detach().clone(), state.rows.clone()]
+        settings = TrainSettings(batch_size=4, puzzle_lr=0.1, puzzle_weight_decay=0.0)
+        train_step(state, random_batch(4), settings, scale, Accelerator())
+        after = [state.model.output_head.weight.detach(), state.rows]
+        moved.append([float((new - old).norm()) for new, old in zip(after, before, strict=True)])
+    assert moved[1] == pytest.approx([length / 2 for length in moved[0]], rel=0.01)
+
+
+@pytest.mark.parametrize(("num_tasks", "more"), [(3, ""), (8, " and 3 more")])
+def test_the_tasks_of_a_broken_step_are_named(work: Path, tmp_path: Path, num_tasks: int, more: str) -> None:
+    tasks = made_up_tasks(num_tasks, max_side=3)
+    build(tmp_path / "data", write_source(tmp_path, "tasks", tasks), num_aug=0)
+    flags = ("--set", "train.batch_size=64")
+    train(work, tmp_path / "run", *flags, "--max-minutes", 0, data=str(tmp_path / "data"))
+    path = find_checkpoint(tmp_path / "run") / "puzzles.safetensors"
+    save_file({"rows": torch.full_like(load_file(path)["rows"], 3e38)}, path)
+    said = refused(work, tmp_path / "run", *flags, "--resume", data=str(tmp_path / "data"))
+    found = re.search(r"step 1: the loss .*\(its tasks: ([^ ]+(?:, [^ ]+)*)( and 3 more)?\)$", said)
+    assert found is not None, said
+    named = found[1].split(", ")
+    assert len(named) == len(set(named)) == min(5, num_tasks)
+    assert set(named) <= {task.id for task in tasks}
+    assert (found[2] or "") == more

@@ -1,0 +1,58 @@
+"""Floating-point operations: how many a supervision step takes, and how many a device can do."""
+
+import math
+import time
+
+import torch
+
+from arcpipe.layers import mlp_width
+from arcpipe.trm import TRMConfig
+
+_SIDES = {"cuda": 8192, "cpu": 1024}
+_TRIES = 5
+
+
+def network_flops(config: TRMConfig, num_tokens: int) -> float:
+    """Operations of one application of the network to one sample, a multiplication and an addition being
+    two; matrix products only, which are nearly all of it.
+
+    Args:  num_tokens: L, without the puzzle prefix.
+    """
+    tokens, size = config.prefix + num_tokens, config.hidden_size
+    mlp = 3 * tokens * size * mlp_width(size, config.expansion)
+    if config.mixer == "attention":
+        mixer = 4 * tokens * size**2 + 2 * tokens**2 * size
+    else:
+        mixer = 3 * size * tokens * mlp_width(tokens, config.expansion)
+    return 2.0 * config.num_layers * (mixer + mlp)
+
+
+def infer_step_flops(config: TRMConfig, num_tokens: int) -> float:
+    """Operations of one supervision step without gradient, of one sample."""
+    return config.outer_cycles * (config.inner_cycles + 1) * network_flops(config, num_tokens)
+
+
+def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
+    """Operations of one supervision step with its gradient, which takes twice its forward part: that of
+    the last outer cycle."""
+    last_cycle = (config.inner_cycles + 1) * network_flops(config, num_tokens)
+    return infer_step_flops(config, num_tokens) + 2 * last_cycle
+
+
+def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of a large square matrix product on this very device: the best of a few."""
+    side = _SIDES.get(device.type, 1024)
+    one = torch.full((side, side), 0.5, dtype=dtype, device=device)
+    best = math.inf
+    for _ in range(_TRIES):
+        _wait(device)
+        began = time.perf_counter()
+        one @ one
+        _wait(device)
+        best = min(best, time.perf_counter() - began)
+    return 2.0 * side**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

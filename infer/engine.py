@@ -1,0 +1,203 @@
+"""The engine: a batch of fixed shape in which each row that finishes is replaced by the next item.
+
+A row finishes at the last step, or earlier where the halting rule says so. Its state lives on the device;
+what is read back each step is which rows have finished, and of these the answers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arcpipe.codec import PAD, encode_grids
+from arcpipe.errors import CheckpointError
+from arcpipe.infer.decode import Answers
+from arcpipe.infer.queue import Feed, Items, Queue
+from arcpipe.puzzleset import PuzzleSet
+from arcpipe.shuffles import random_bits
+from arcpipe.trm import TRM
+
+STABLE_STEPS = 3
+"""Steps in a row with the same answer, after which `stable` halts."""
+_NO_TOKEN = 255
+_IDLE = -1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How each item is computed.
+
+    steps: supervision steps at most. halt: when to end before: never; stable, when the answer has been the
+    same for STABLE_STEPS steps; learned, when the model says so and the answer is that of the step before.
+    marks: steps whose answer is a candidate too, ascending, before the last. noise: the deviation of what is
+    added to the latent before each step, but for rollout 0; a function of (seed, position, step) alone.
+    """
+
+    steps: int
+    halt: str = "never"
+    marks: tuple[int, ...] = ()
+    noise: float = 0.0
+    seed: int = 0
+
+    @property
+    def answers_each(self) -> int:
+        """Orders of each item: an answer of its i-th mark has the i-th of them, the final one the last."""
+        return len(self.marks) + 1
+
+
+class Engine:
+    """A batch of rows that answers the items of a queue.
+
+    Args:  rows: (P, puzzle_size) the embedding of each puzzle of the set, on the CPU.
+           batch_size: rows; fewer at the end, when half of them or more have nothing left to do.
+    """
+
+    def __init__(
+        self, model: TRM, puzzles: PuzzleSet, rows: Tensor, queue: Queue, feed: Feed, plan: Plan,
+        *, batch_size: int, dtype: torch.dtype,
+    ) -> None:  # fmt: skip
+        self.model, self.puzzles, self.rows = model, puzzles, rows
+        self.queue, self.feed, self.plan = queue, feed, plan
+        self.device = model.init_answer.device
+        self.generator = torch.Generator(self.device)
+        carry = model.empty_carry(batch_size, dtype)
+        self.answer, self.latent, self.inputs = carry.answer, carry.latent.clone(), carry.inputs.clone()
+        self.vectors = torch.zeros(batch_size, rows.shape[1], device=self.device)
+        self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=self.device)
+        self.same = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        self.items = queue.items(np.zeros(batch_size, np.int64))
+        self.items.positions[:] = _IDLE
+        self.steps = np.zeros(batch_size, np.int64)
+        self.kept: list[Answers] = []
+
+    @property
+    def busy(self) -> NDArray[np.bool_]:
+        """Which rows (B,) have an item."""
+        busy: NDArray[np.bool_] = self.items.positions != _IDLE
+        return busy
+
+    @torch.inference_mode()
+    def refill(self) -> bool:
+        """Give each row without an item the next one; whether any row has one then."""
+        free = np.flatnonzero(~self.busy)
+        positions = self.feed.take(len(free))
+        if len(positions):
+            self._admit(free[: len(positions)], self.queue.items(positions))
+        num_busy = int(self.busy.sum())
+        if not self.feed.left and 0 < num_busy <= len(self.steps) // 2:
+            self._shrink(num_busy)
+        return num_busy > 0
+
+    def _admit(self, slots: NDArray[np.intp], items: Items) -> None:
+        puzzles, model = self.puzzles, self.model
+        transform = puzzles.transform(puzzles.framed[2], items.tests, items.puzzle_ids, items.variants)
+        tokens = encode_grids(puzzles.framed[2], items.tests, transform)
+        where = torch.from_numpy(slots).to(self.device)
+        self.inputs[where] = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
+        self.vectors[where] = self.rows[torch.from_numpy(items.puzzle_ids)].to(self.device)
+        self.answer[where] = model.init_answer.to(self.answer.dtype)
+        self.latent[where] = model.init_latent.to(self.latent.dtype)
+        self.previous[where] = _NO_TOKEN
+        self.same[where] = 0
+        self.steps[slots] = 0
+        self.items.put(slots, items)
+
+    def _shrink(self, num_busy: int) -> None:
+        """Keep the busy rows, in a batch whose size was halved until the next half would be too small."""
+        size = len(self.steps)
+        while size // 2 >= num_busy:
+            size //= 2
+        kept = np.argsort(~self.busy, kind="stable")[:size]
+        where = torch.from_numpy(kept).to(self.device)
+        for name in ("answer", "latent", "inputs", "vectors", "previous", "same"):
+            setattr(self, name, getattr(self, name)[where])
+        self.steps, self.items = self.steps[kept], self.items.at(kept)
+
+    @torch.inference_mode()
+    def step(self) -> list[Answers]:
+        """One supervision step of all rows; the answers of those that finished with it.
+
+        Raises:  CheckpointError if an answer is not finite.
+        """
+        if self.plan.noise:
+            self._add_noise()
+        self.answer, self.latent, logits, halt_logit = self.model(
+            self.inputs, self.vectors, self.answer, self.latent
+        )
+        self.steps += 1
+        done = self.busy & ((self.steps >= self.plan.steps) | self._halted(logits, halt_logit))
+        marked = self.busy & np.isin(self.steps, self.plan.marks)
+        wanted = np.flatnonzero(done | marked)
+        if not len(wanted):
+            return []
+        self.kept.append(self._read(wanted, logits, halt_logit, done[wanted]))
+        return self._release(done)
+
+    def _add_noise(self) -> None:
+        noisy = np.flatnonzero(self.busy & (self.items.rollouts > 0))
+        counters = (self.items.positions[noisy].astype(np.uint64), self.steps[noisy].astype(np.uint64))
+        noise = torch.empty(len(noisy), *self.latent.shape[1:], device=self.device)
+        for row, bits in zip(noise, random_bits(self.plan.seed, *counters).tolist(), strict=True):
+            row.normal_(0.0, self.plan.noise, generator=self.generator.manual_seed(bits))
+        self.latent[torch.from_numpy(noisy).to(self.device)] += noise.to(self.latent.dtype)
+
+    def _halted(self, logits: Tensor, halt_logit: Tensor) -> NDArray[np.bool_]:
+        """Which rows (B,) the halting rule ends."""
+        if self.plan.halt == "never":
+            return np.zeros(len(self.steps), bool)
+        tokens = logits.argmax(-1).to(torch.uint8)
+        same = (tokens == self.previous).all(dim=1)
+        self.previous, self.same = tokens, torch.where(same, self.same + 1, 0)
+        halted = self.same >= STABLE_STEPS - 1 if self.plan.halt == "stable" else same & (halt_logit > 0)
+        ended: NDArray[np.bool_] = halted.cpu().numpy()
+        return ended
+
+    def _read(
+        self, wanted: NDArray[np.intp], logits: Tensor, halt_logit: Tensor, final: NDArray[np.bool_]
+    ) -> Answers:
+        """The answers of the wanted rows as they are now."""
+        where = torch.from_numpy(wanted).to(self.device)
+        logits, halt_logit = logits[where], halt_logit[where]
+        tokens, log_probability = chosen_tokens(logits)
+        # An infinite logit makes no NaN of what is read.
+        finite = (logits.isfinite().all(dim=(1, 2)) & halt_logit.isfinite()).float()
+        halt, log_mean, is_finite = torch.stack([halt_logit.sigmoid(), log_probability, finite]).cpu().numpy()
+        if not is_finite.all():
+            raise CheckpointError(
+                "its answers are not finite; choose an earlier one, train again, or compute in float32"
+            )
+        items, steps = self.items.at(wanted), self.steps[wanted].copy()
+        marks = np.searchsorted(self.plan.marks, steps)
+        number = np.where(final, len(self.plan.marks), marks)
+        orders = items.positions * self.plan.answers_each + number
+        return Answers(orders, items, tokens.cpu().numpy(), halt, log_mean, steps)
+
+    def _release(self, done: NDArray[np.bool_]) -> list[Answers]:
+        """The kept answers of rows that are done, which become free."""
+        released, waiting = [], []
+        finished = self.items.positions[done]
+        for answers in self.kept:
+            ready = np.isin(answers.items.positions, finished)
+            released.append(answers.at(np.flatnonzero(ready)))
+            waiting.append(answers.at(np.flatnonzero(~ready)))
+        self.kept = [answers for answers in waiting if len(answers)]
+        self.items.positions[done] = _IDLE
+        return [answers for answers in released if len(answers)]
+
+
+def chosen_tokens(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """From logits (N, L, V) the best tokens (N, L), uint8, and the mean (N,) over those that are not PAD of
+    the log of their probability, float32; 0 where all are PAD.
+
+    Source:  the reference's stablemax, s(x) = x + 1 from 0 on and 1 / (1 - x) below.
+    """
+    tokens, values = logits.argmax(dim=-1), logits.float()
+    best = values.gather(-1, tokens[..., None])[..., 0]
+    weights = torch.where(values < 0, 1 / (1 - values.clamp(max=0)), values + 1)
+    log_of_best = torch.where(best < 0, -torch.log1p(-best.clamp(max=0)), torch.log1p(best.clamp(min=0)))
+    log_probability = (log_of_best - weights.sum(dim=-1).log()).clamp(max=0)
+    shown = tokens != PAD
+    mean = (log_probability * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
+    return tokens.to(torch.uint8), mean

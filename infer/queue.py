@@ -1,0 +1,126 @@
+"""The queue: every test input under every puzzle or variant, in rounds, so that each has its fair share.
+
+An item is a pair of a test input and one way to ask it. Round k holds the k-th way of each test input that
+has as many; the first is the one without augmentation, variant or noise. Items are computed from their
+position in the queue, which a large queue would not fit into memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arcpipe.errors import DataError
+from arcpipe.puzzleset import PuzzleSet
+
+_MAZE_TURNS = 7
+_BLOCK = 65_536
+"""Positions that are looked at together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """N items: position in the queue (N,) int64, test input, puzzle id, variant (uint64), rollout."""
+
+    positions: NDArray[np.int64]
+    tests: NDArray[np.intp]
+    puzzle_ids: NDArray[np.intp]
+    variants: NDArray[np.uint64]
+    rollouts: NDArray[np.intp]
+
+    def at(self, chosen: NDArray[np.integer] | slice) -> "Items":
+        """Some of the items."""
+        return Items(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def put(self, places: NDArray[np.intp], items: "Items") -> None:
+        """Replace the items at places (M,) by M others."""
+        for field in fields(self):
+            getattr(self, field.name)[places] = getattr(items, field.name)
+
+
+class Queue:
+    """The items of a puzzle set in their order.
+
+    Args:    variants: turns or shuffles of each board to ask too, beside itself.
+             rollouts: how often to ask each; all but the first are with noise.
+             votes: ask each test input at most so often, rollouts apart; 0 for as often as there are ways.
+    Raises:  DataError if there is no test input, or the puzzles have no such variants.
+    """
+
+    def __init__(self, puzzles: PuzzleSet, *, variants: int = 0, rollouts: int = 1, votes: int = 0) -> None:
+        _check(puzzles, variants)
+        by_task = np.argsort(puzzles.table.tasks, kind="stable")
+        num_puzzles = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
+        self._by_task, self._variants = by_task, variants
+        self._first = (np.cumsum(num_puzzles) - num_puzzles)[puzzles.test_tasks]
+        # How to ask each test input without noise: under its puzzles, or as its variants.
+        self._ways = num_puzzles[puzzles.test_tasks] * (1 + variants)
+        if votes:
+            self._ways = self._ways.clip(max=votes)
+        lengths = self._ways * rollouts
+        # Test inputs of as many items drop out together: between two drops each round is alike.
+        self._drops = np.unique(lengths)
+        self._active = [np.flatnonzero(lengths >= length) for length in self._drops]
+        sizes = np.array([len(tests) for tests in self._active])
+        self._starts = np.concatenate([[0], np.cumsum(sizes * np.diff(self._drops, prepend=0))])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def items(self, positions: NDArray[np.int64]) -> Items:
+        """The items at positions (N,)."""
+        tests, numbers = np.empty(len(positions), np.intp), np.empty(len(positions), np.intp)
+        parts = np.searchsorted(self._starts, positions, side="right") - 1
+        for part in np.unique(parts):
+            here, active = parts == part, self._active[part]
+            rounds, places = np.divmod(positions[here] - self._starts[part], len(active))
+            tests[here] = active[places]
+            numbers[here] = rounds + (self._drops[part - 1] if part else 0)
+        rollouts, ways = np.divmod(numbers, self._ways[tests])
+        boards = np.zeros(len(positions), np.intp)
+        puzzles, variants = (boards, ways) if self._variants else (ways, boards)
+        puzzle_ids = self._by_task[self._first[tests] + puzzles]
+        return Items(positions, tests, puzzle_ids, variants.astype(np.uint64), rollouts)
+
+
+def _check(puzzles: PuzzleSet, variants: int) -> None:
+    if not len(puzzles.test_tasks):
+        raise DataError("the dataset has no test inputs: build it with some, or choose another")
+    if variants and puzzles.family.framed:
+        raise DataError("--variants is for Sudokus and mazes: an ARC task is asked under all its puzzles")
+    if variants and puzzles.variants is None:
+        raise DataError("--variants: the dataset does not say how to shuffle; build it again")
+    if variants > _MAZE_TURNS and puzzles.family.name == "maze":
+        raise DataError(f"--variants {variants}: a maze has {_MAZE_TURNS} turns and flips beside itself")
+
+
+class Feed:
+    """The positions of a queue of that length that are still to do by this process of several.
+
+    Args:  done: (M,) positions that are done, sorted.
+    """
+
+    def __init__(self, length: int, done: NDArray[np.int64], rank: int = 0, num_ranks: int = 1) -> None:
+        self.left = max(0, -(-(length - len(done) - rank) // num_ranks))
+        self._waiting = np.zeros(0, np.int64)
+        self._blocks = _undone(length, done, rank, num_ranks)
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        """The next positions, up to `count` of them."""
+        while len(self._waiting) < min(count, self.left):
+            self._waiting = np.concatenate([self._waiting, next(self._blocks)])
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        self.left -= len(taken)
+        return taken
+
+
+def _undone(length: int, done: NDArray[np.int64], rank: int, num_ranks: int) -> Iterator[NDArray[np.int64]]:
+    """In blocks, the positions not done whose number among them is `rank` modulo `num_ranks`."""
+    seen = 0
+    for start in range(0, length, _BLOCK):
+        block = np.arange(start, min(length, start + _BLOCK))
+        first, last = np.searchsorted(done, (start, start + _BLOCK))
+        block = np.delete(block, done[first:last] - start)
+        yield block[(rank - seen) % num_ranks :: num_ranks]
+        seen += len(block)

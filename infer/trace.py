@@ -1,0 +1,186 @@
+"""An answer to look at: beside its question, step by step, and as an animated SVG."""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arcpipe.codec import Family
+from arcpipe.grid import Grid, draw
+from arcpipe.infer.solve_one import Solved, Step
+
+_CELL = 16
+_GAP = 24
+_TITLE = 20
+_STEP_S = 0.7
+_HOLD_STEPS = 3
+_OUTSIDE = -1
+_VALID = {
+    "sudoku": "valid: each row, column and box holds each digit once, and the givens stand",
+    "maze": "valid: a shortest path from start to goal",
+}
+_NOT_VALID = {
+    "sudoku": "not valid: a row, column or box lacks a digit, or a given was changed",
+    "maze": "not valid: no shortest path from start to goal, or another maze",
+}
+
+
+def solved_text(solved: Solved, family: Family, color: bool) -> str:
+    """The input and the attempts side by side, then what there is to say of them."""
+    titles = ["input", *(["answer"] if not family.framed else ["attempt 1", "attempt 2"])]
+    grids = [solved.question, *(attempt.grid for attempt in solved.attempts)]
+    drawing = draw(grids, titles[: len(grids)], color, family.symbols, family.palette)
+    return "\n".join([drawing, "", *_verdict(solved, family)])
+
+
+def _verdict(solved: Solved, family: Family) -> Iterator[str]:
+    last = solved.steps[-1]
+    if not family.framed:
+        yield (_VALID if solved.right else _NOT_VALID)[family.name]
+        yield f"halt probability {last.halt_probability:.3f} after {last.number} steps"
+        return
+    if not solved.attempts:
+        yield f"no answer: none of {solved.candidates} candidates held a grid"
+    for number, attempt in enumerate(solved.attempts, 1):
+        yield (
+            f"attempt {number}: {attempt.votes} of {solved.candidates} votes, "
+            f"mean halt probability {attempt.halt_probability:.3f} after {last.number} steps"
+        )
+    if solved.right is None:
+        yield "whether one is right cannot be checked: the file does not tell the output"
+    else:
+        yield f"{'an attempt' if solved.right else 'no attempt'} is the output that the file tells"
+
+
+def trace_text(steps: Sequence[Step], family: Family) -> str:
+    """Each step's answer in characters, a `*` after each cell that differs from the step before."""
+    blocks: list[str] = []
+    before: Grid | None = None
+    for step in steps:
+        changed = _changed(before, step.grid)
+        count = f", {int(changed.sum())} cells changed" if blocks else ""
+        lines = [f"step {step.number}: halt probability {step.halt_probability:.3f}{count}"]
+        if step.grid is None:
+            lines.append("(no grid)")
+        else:
+            marks = changed if blocks else np.zeros(step.grid.shape, bool)
+            for row, marked in zip(step.grid.tolist(), marks.astype(int).tolist(), strict=True):
+                cells = (family.symbols[value] + " *"[mark] for value, mark in zip(row, marked, strict=True))
+                lines.append("".join(cells).rstrip())
+        blocks.append("\n".join(lines))
+        before = step.grid
+    return "\n\n".join(blocks)
+
+
+def _changed(before: Grid | None, after: Grid | None) -> NDArray[np.bool_]:
+    """Which cells (H, W) of `after` are not the same in `before`; those that it lacks are not."""
+    shape = (0, 0) if after is None else after.shape
+    changed = np.ones(shape, bool)
+    if before is not None and after is not None:
+        height, width = np.minimum(before.shape, after.shape)
+        changed[:height, :width] = before[:height, :width] != after[:height, :width]
+    return changed
+
+
+def animation(solved: Sequence[Solved], family: Family) -> str:
+    """An SVG document: each test input, and beside it its answer as it changes from step to step, forever.
+
+    A cell that changed is framed for the step in which it did.
+    """
+    parts: list[str] = []
+    top, right = _GAP, 0
+    for one in solved:
+        sides = [one.question.shape, *(step.grid.shape for step in one.steps if step.grid is not None)]
+        height, width = np.max(sides, axis=0) * _CELL
+        left = _GAP + one.question.shape[1] * _CELL + _GAP
+        parts.append(_title(_GAP, top, "input"))
+        parts += _board(one.question, family, _GAP, top + _TITLE)
+        parts += _frames(one, family, left, top)
+        top += _TITLE + int(height) + _GAP
+        right = max(right, left + max(int(width), 12 * _CELL) + _GAP)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right} {top}" width="{right}" height="{top}" '
+        'font-family="monospace" font-size="12">\n'
+        f'<rect width="{right}" height="{top}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def _board(grid: Grid, family: Family, left: int, top: int) -> Iterator[str]:
+    for (row, column), value in np.ndenumerate(grid):
+        yield _cell(int(value), family, left + column * _CELL, top + row * _CELL, given=True)
+
+
+def _frames(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
+    """Titles and cells of the answer; each cell once for every run of steps in which it stays the same."""
+    count = len(one.steps)
+    for index, step in enumerate(one.steps):
+        title = _title(left, top, f"step {step.number}, halt {step.halt_probability:.2f}")
+        yield _shown(title, index, index + 1, count)
+    values = _stacked([step.grid for step in one.steps])
+    for row, column in np.ndindex(*values.shape[1:]):
+        x, y = left + column * _CELL, top + _TITLE + row * _CELL
+        runs = values[:, row, column]
+        starts = [0, *(np.flatnonzero(np.diff(runs)) + 1).tolist()]
+        for start, end in zip(starts, [*starts[1:], count], strict=True):
+            value = int(runs[start])
+            given = not family.framed and value == one.question[row, column]
+            if value != _OUTSIDE:
+                yield _shown(_cell(value, family, x, y, given=given), start, end, count)
+            if start:
+                yield _shown(_mark(x, y), start, start + 1, count)
+
+
+def _stacked(grids: Sequence[Grid | None]) -> NDArray[np.int16]:
+    """The grids as one array (N, H, W) of the largest sides, -1 beyond each."""
+    height, width = np.max([(0, 0), *(grid.shape for grid in grids if grid is not None)], axis=0)
+    stacked = np.full((len(grids), height, width), _OUTSIDE, np.int16)
+    for layer, grid in zip(stacked, grids, strict=True):
+        if grid is not None:
+            layer[: grid.shape[0], : grid.shape[1]] = grid
+    return stacked
+
+
+def _title(x: int, y: int, text: str) -> str:
+    return f'<text x="{x}" y="{y + 12}">{escape(text)}</text>'
+
+
+def _cell(value: int, family: Family, x: int, y: int, *, given: bool) -> str:
+    """A colored square, or of a family without colors a square with the character; givens are black."""
+    fill = "#ffffff"
+    if family.palette is not None:
+        red, green, blue = family.palette[value]
+        fill = f"#{red:02x}{green:02x}{blue:02x}"
+    square = f'<rect x="{x}" y="{y}" width="{_CELL}" height="{_CELL}" fill="{fill}" stroke="#999999"/>'
+    if family.palette is not None:
+        return square
+    color = "#000000" if given else "#0060c0"
+    text = escape(family.symbols[value].replace(".", " "))
+    place = f'x="{x + _CELL // 2}" y="{y + 12}" text-anchor="middle"'
+    return f'<g>{square}<text {place} fill="{color}">{text}</text></g>'
+
+
+def _mark(x: int, y: int) -> str:
+    return (
+        f'<rect x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" fill="none" '
+        'stroke="#ff4136" stroke-width="2"/>'
+    )
+
+
+def _shown(element: str, start: int, end: int, count: int) -> str:
+    """An element that is there from step `start` up to step `end`; the last step is held a while."""
+    if (start, end) == (0, count):
+        return element
+    total = count + _HOLD_STEPS
+    times = [0.0, start / total, 1.0 if end == count else end / total]
+    shown = ["hidden", "visible", "hidden"]
+    first = 1 if start == 0 else 0
+    last = 2 if end == count else 3
+    values, keys = ";".join(shown[first:last]), ";".join(f"{time:.4g}" for time in times[first:last])
+    animate = (
+        f'<animate attributeName="visibility" calcMode="discrete" dur="{total * _STEP_S:.4g}s" '
+        f'repeatCount="indefinite" values="{values}" keyTimes="{keys}"/>'
+    )
+    # Without animation the last step is what one sees.
+    hidden = "" if end == count else ' visibility="hidden"'
+    return f"<g{hidden}>{element}{animate}</g>"

@@ -1,0 +1,89 @@
+"""What the vote reads: files of predictions, and the file or folder that says which test inputs there are."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from arcpipe.errors import DataError
+from arcpipe.grid import MAX_SIDE
+from arcpipe.infer.vote import Votes, read_votes
+from arcpipe.predictions import read_candidates, shard_files
+from arcpipe.runs import read_manifest
+from arcpipe.task import Task, read_challenges, read_json
+
+_PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
+_CHALLENGES = "expected a challenges file or a dataset folder"
+
+
+def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: Path) -> Votes:
+    """The votes in folders and files of predictions, one after the other.
+
+    Args:    num_tests: how many test inputs each task of `where` has.
+    Raises:  DataError if a file is given twice, is of another kind or cannot be read, or if all candidates
+             are for other test inputs than those of `where`; none at all is what a short deadline leaves.
+    """
+    given: set[Path] = set()
+    for path in paths:
+        if path.suffix == ".json" and path.is_file():
+            raise DataError(f"{path}: {_PREDICTIONS}, found {_kind(read_json(path))}")
+        files = {file.resolve() for file in shard_files(path)}
+        if given & files:
+            raise DataError(f"{path}: given twice, its candidates would count twice")
+        given |= files
+    votes = read_votes(read_candidates(paths), num_tests)
+    if votes.others and not votes.candidates.any():
+        raise DataError(f"no candidate is for a task of {where}: are these predictions of another set?")
+    return votes
+
+
+def read_arc_votes(paths: Sequence[Path], tasks: Sequence[Task], where: Path) -> Votes:
+    """The votes for ARC tasks; errors as in `read_vote_files`, and DataError for a grid that is too large."""
+    votes = read_vote_files(paths, {task.id: len(task.tests) for task in tasks}, where)
+    height, width = votes.shapes().max(axis=0, initial=0)
+    if max(height, width) > MAX_SIDE:
+        names = ", ".join(map(str, paths))
+        raise DataError(
+            f"{names}: a candidate has a side of {max(height, width)}, those of ARC have up to {MAX_SIDE}"
+        )
+    return votes
+
+
+def dataset_family(path: Path) -> str:
+    """The family of the dataset folder `path`; arc where it is no folder, as ARC tasks come in files too.
+
+    Raises:  DataError if it is a folder of another kind.
+    """
+    return str(read_manifest(path, "dataset")["family"]) if path.is_dir() else "arc"
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """The ARC tasks of a challenges file, or of the one in a dataset folder.
+
+    Raises:  DataError if there is none; it names what there is instead.
+    """
+    file = path / "challenges.json" if path.is_dir() else path
+    if file.suffix == ".parquet":
+        raise DataError(f"{path}: {_CHALLENGES}, found a Parquet file")
+    kind = _kind(read_json(file))
+    if kind in (_SUBMISSION, _SOLUTIONS, _TASK):
+        raise DataError(f"{path}: {_CHALLENGES}, found {kind}")
+    return read_challenges(file)
+
+
+_SUBMISSION, _SOLUTIONS, _TASK = "a submission", "a solutions file", "the file of one task"
+
+
+def _kind(content: Any) -> str:
+    """What the content of a JSON file is, in words."""
+    if not isinstance(content, dict) or not content:
+        return "another JSON file"
+    if {"train", "test"} <= content.keys():
+        return _TASK
+    first = next(iter(content.values()))
+    if isinstance(first, dict) and {"train", "test"} <= first.keys():
+        return "a challenges file"
+    if not isinstance(first, list) or not first:
+        return "another JSON file"
+    if isinstance(first[0], dict) and "attempt_1" in first[0]:
+        return _SUBMISSION
+    return _SOLUTIONS if isinstance(first[0], list) else "another JSON file"

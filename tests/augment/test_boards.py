@@ -1,0 +1,227 @@
+"""Datasets of Sudokus and mazes: what they hold, how their variants differ, and what is drawn or left out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from numpy.typing import NDArray
+
+from arcpipe.augment.boards import (
+    MazeSettings,
+    SudokuSettings,
+    build_maze,
+    build_sudoku,
+    same_boards,
+    sudoku_settings,
+)
+from arcpipe.augmentation import apply_dihedral
+from arcpipe.batches import PuzzleBatch, TrainingStream
+from arcpipe.errors import DataError
+from arcpipe.mazes import is_shortest_path
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
+from arcpipe.runs import read_manifest
+from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, text
+
+KNOWN = (EASY, FEWEST_CLUES, HARD)
+Boards = NDArray[np.uint8]
+
+
+def write_csv(path: Path, pairs: Any) -> str:
+    """A table of questions and answers."""
+    path.write_text("question,answer\n" + "".join(f"{question},{answer}\n" for question, answer in pairs))
+    return str(path)
+
+
+def sudokus(folder: Path, **settings: Any) -> PuzzleSet:
+    """The dataset of these settings, built in `folder` and read back."""
+    build_sudoku(SudokuSettings(**settings), folder)
+    return read_puzzle_set(folder)
+
+
+def mazes(folder: Path, **settings: Any) -> PuzzleSet:
+    build_maze(MazeSettings(**{"num_aug": 7, **settings}), folder)
+    return read_puzzle_set(folder)
+
+
+def drawn(puzzles: PuzzleSet, epochs: int) -> PuzzleBatch:
+    """The training examples of the first epochs."""
+    size = len(puzzles.example_tasks) * epochs
+    return TrainingStream(puzzles, batch_size=size, seed=0, placement=True)[0]
+
+
+def boards_of(tokens: Any, side: int) -> Boards:
+    """The cell values (N, S, S) of tokens (N, L)."""
+    cells: Boards = (tokens.numpy() - 1).astype(np.uint8).reshape(-1, side, side)
+    return cells
+
+
+def test_a_table_of_sudokus_comes_back(tmp_path: Path) -> None:
+    train, test = write_csv(tmp_path / "train.csv", KNOWN[:2]), write_csv(tmp_path / "test.csv", KNOWN[2:])
+    puzzles = sudokus(tmp_path / "data", source=train, test_source=test)
+    assert [text(cells) for cells in puzzles.inputs.cells] == [question for question, _ in KNOWN[:2]]
+    assert [text(cells) for cells in puzzles.outputs.cells] == [answer for _, answer in KNOWN[:2]]
+    assert [text(cells) for cells in puzzles.test_inputs.cells] == [HARD[0]]
+    answers = read_test_outputs(tmp_path / "data")
+    assert answers is not None
+    assert [text(cells) for cells in answers.cells] == [HARD[1]]
+    assert (puzzles.canvas, puzzles.num_puzzles, puzzles.family.vocabulary) == (9, 1, 11)
+    # Every board is a group of its own: an epoch draws each once.
+    assert puzzles.example_groups.tolist() == [0, 1]
+    assert set(read_manifest(tmp_path / "data", "dataset")["files"]) == {train, test}
+
+
+@pytest.mark.parametrize("side", [4, 6, 9])
+def test_every_shuffle_is_a_sudoku_and_keeps_its_givens(tmp_path: Path, side: int) -> None:
+    puzzles = sudokus(tmp_path / "data", generate=4, side=side)
+    batch = drawn(puzzles, epochs=30)
+    questions, answers = boards_of(batch.inputs, side), boards_of(batch.labels, side)
+    assert len({question.tobytes() for question in questions}) > 100
+    for question, answer in zip(questions, answers, strict=True):
+        assert follows_the_rules(answer)
+        assert np.array_equal(question[question > 0], answer[question > 0])
+    assert not batch.puzzle_ids.any()
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_each_sudoku_has_so_many_shuffles_beside_itself(tmp_path: Path, count: int) -> None:
+    puzzles = sudokus(tmp_path / "data", source=write_csv(tmp_path / "a.csv", KNOWN), num_aug=count)
+    shown = {cells.tobytes() for cells in boards_of(drawn(puzzles, epochs=100).inputs, 9)}
+    assert len(shown) == 3 * (1 + count)
+    assert {board(question).tobytes() for question, _ in KNOWN} <= shown
+
+
+def test_without_end_every_draw_is_another_sudoku(tmp_path: Path) -> None:
+    puzzles = sudokus(tmp_path / "data", source=write_csv(tmp_path / "a.csv", KNOWN), num_aug=None)
+    shown = boards_of(drawn(puzzles, epochs=100).inputs, 9)
+    assert len({cells.tobytes() for cells in shown}) == len(shown)
+
+
+@pytest.mark.parametrize(("count", "seen"), [(0, 1), (3, 4), (7, 8)])
+def test_a_maze_is_turned_and_flipped_with_its_path(tmp_path: Path, count: int, seen: int) -> None:
+    puzzles = mazes(tmp_path / "data", generate=3, size=8, min_path=6, num_aug=count)
+    batch = drawn(puzzles, epochs=60)
+    questions, answers = boards_of(batch.inputs, 8), boards_of(batch.labels, 8)
+    assert is_shortest_path(questions, answers).all()
+    expected = {
+        apply_dihedral(cells, dihedral).tobytes()
+        for cells in puzzles.inputs.cells
+        for dihedral in range(seen)
+    }
+    assert {cells.tobytes() for cells in questions} == expected
+
+
+SMALL_BOARDS = npst.arrays(
+    np.uint8, st.tuples(st.integers(0, 5), st.just(2), st.just(2)), elements=st.integers(0, 1)
+)
+
+
+@given(SMALL_BOARDS, SMALL_BOARDS)
+def test_same_boards_are_those_that_comparing_cell_by_cell_finds(one: Boards, other: Boards) -> None:
+    expected = [any(np.array_equal(cells, others) for others in other) for cells in one]
+    assert same_boards(one, other).tolist() == expected
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_training_boards_that_are_tests_too_are_counted_and_left_out_if_asked(
+    tmp_path: Path, exclude: bool
+) -> None:
+    train, test = write_csv(tmp_path / "train.csv", KNOWN), write_csv(tmp_path / "test.csv", KNOWN[1:])
+    settings = SudokuSettings(source=train, test_source=test, exclude_overlap=exclude)
+    assert build_sudoku(settings, tmp_path / "data").overlap == 2
+    assert read_manifest(tmp_path / "data", "dataset")["counts"]["overlap"] == 2
+    trained = [text(cells) for cells in read_puzzle_set(tmp_path / "data").inputs.cells]
+    assert trained == [question for question, _ in (KNOWN[:1] if exclude else KNOWN)]
+
+
+def maze_text(cells: Boards) -> str:
+    return "".join("# SGo"[cell] for cell in cells.ravel())
+
+
+def test_a_maze_that_is_turned_overlaps(tmp_path: Path) -> None:
+    made = mazes(tmp_path / "made", generate=4, size=6, min_path=6)
+    pairs = list(zip(made.inputs.cells, made.outputs.cells, strict=True))
+    turned = [tuple(apply_dihedral(cells, 3) for cells in pair) for pair in pairs[:2]]
+    train, test = (
+        write_csv(tmp_path / name, [map(maze_text, pair) for pair in part])
+        for name, part in (("train.csv", pairs), ("test.csv", turned))
+    )
+    settings = MazeSettings(source=train, test_source=test, exclude_overlap=True, num_aug=7)
+    assert build_maze(settings, tmp_path / "data").overlap == 2
+    left = read_puzzle_set(tmp_path / "data").inputs.cells
+    assert np.array_equal(left, made.inputs.cells[2:])
+
+
+def test_generated_tests_are_no_training_boards_from_any_side(tmp_path: Path) -> None:
+    # So small that chance alone would repeat some.
+    puzzles = mazes(tmp_path / "data", generate=150, test=150, size=5, min_path=4)
+    sides = {
+        apply_dihedral(cells, dihedral).tobytes() for cells in puzzles.inputs.cells for dihedral in range(8)
+    }
+    assert not sides & {cells.tobytes() for cells in puzzles.test_inputs.cells}
+    assert (len(puzzles.inputs), len(puzzles.test_inputs)) == (150, 150)
+
+
+def test_a_subsample_is_drawn_by_the_seed_in_the_order_of_the_file(tmp_path: Path) -> None:
+    made = sudokus(tmp_path / "made", generate=40, side=4)
+    rows = [text(cells) for cells in made.inputs.cells]
+    source = write_csv(tmp_path / "a.csv", zip(rows, map(text, made.outputs.cells), strict=True))
+
+    def chosen(name: str, **settings: Any) -> list[int]:
+        puzzles = sudokus(tmp_path / name, source=source, test_source=source, **settings)
+        return [rows.index(text(cells)) for cells in puzzles.inputs.cells]
+
+    first = chosen("first", subsample=10)
+    assert chosen("again", subsample=10, test_subsample=5) == first == sorted(first)
+    assert len(set(first)) == 10
+    assert chosen("other", subsample=10, seed=1) != first
+    assert chosen("all") == list(range(40))
+    assert len(read_puzzle_set(tmp_path / "again").test_inputs) == 5
+    with pytest.raises(DataError, match="a subsample of 41 was asked for, but there are 40"):
+        chosen("more", subsample=41)
+    assert not (tmp_path / "more").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "one of the two"),
+        ({"source": "a.csv", "generate": 3}, "one of the two"),
+        ({"generate": 3, "test_source": "a.csv"}, "--test-source goes with --source"),
+        ({"source": "a.csv", "test": 3}, "--test goes with --generate"),
+    ],
+)
+def test_settings_that_contradict_each_other(tmp_path: Path, settings: Any, expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        build_sudoku(SudokuSettings(**settings), tmp_path / "data")
+    with pytest.raises(DataError, match=expected):
+        build_maze(MazeSettings(num_aug=7, **settings), tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("side", "num_aug", "expected"),
+    [(9, "many", "--num-aug many: expected"), (9, "-1", "--num-aug -1: expected"), (5, "inf", "--side 5: a")],
+)
+def test_sudoku_settings_of_the_command_line(side: int, num_aug: str, expected: str) -> None:
+    assert sudoku_settings(side=6, num_aug="inf").num_aug is None
+    assert sudoku_settings(side=6, num_aug="12").num_aug == 12
+    with pytest.raises(DataError, match=expected):
+        sudoku_settings(side=side, num_aug=num_aug)
+
+
+def test_tests_of_another_size_are_refused(tmp_path: Path) -> None:
+    made = sudokus(tmp_path / "made", generate=2, side=4)
+    small = zip(map(text, made.inputs.cells), map(text, made.outputs.cells), strict=True)
+    train, test = write_csv(tmp_path / "train.csv", KNOWN), write_csv(tmp_path / "test.csv", small)
+    with pytest.raises(DataError, match="the tests are 4 wide, the training boards 9"):
+        sudokus(tmp_path / "data", source=train, test_source=test)
+
+
+def test_no_board_left_to_train_on_is_refused(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "a.csv", KNOWN)
+    with pytest.raises(DataError, match="no board is left to train on"):
+        sudokus(tmp_path / "data", source=source, test_source=source, exclude_overlap=True)
+    assert not (tmp_path / "data").exists()

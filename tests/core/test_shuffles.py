@@ -1,0 +1,101 @@
+"""Shuffles of Sudoku boards keep the rules, undo themselves, and come about equally often."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arcpipe.shuffles import BOXES, Shuffle, random_bits, shuffles
+from sudokus import follows_the_rules, full_board
+
+SIDES = st.sampled_from(list(BOXES))
+SEEDS = st.integers(0, 2**64 - 1)
+NUMBERS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8)
+
+
+def shuffles_of(side: int, seed: int, numbers: list[int]) -> Shuffle:
+    variants = np.array(numbers, np.uint64)
+    return shuffles(side, seed, np.arange(len(variants)), variants)
+
+
+def test_random_bits_are_splitmix64() -> None:
+    assert int(random_bits(0)[0]) == 0xE220A8397B1DCDAF
+
+
+def test_random_bits_depend_on_each_counter_and_its_place() -> None:
+    a, b = np.arange(100, dtype=np.uint64), np.arange(50, dtype=np.uint64)
+    bits = random_bits(3, a[:, None], b)
+    assert bits.shape == (100, 50)
+    assert len(np.unique(bits)) == 5000
+    assert bits[7, 9] == random_bits(3, a[7:8], b[9:10])[0] != random_bits(4, a[7:8], b[9:10])[0]
+
+
+@given(SIDES, SEEDS, NUMBERS)
+def test_a_shuffled_solution_is_a_solution_and_fits_its_puzzle(
+    side: int, seed: int, numbers: list[int]
+) -> None:
+    answers = np.repeat(full_board(side)[None], len(numbers), axis=0)
+    questions = np.where(np.random.default_rng(0).random(answers.shape) < 0.5, answers, np.uint8(0))
+    shuffle = shuffles_of(side, seed, numbers)
+    new_answers, new_questions = shuffle.apply(answers), shuffle.apply(questions)
+    assert new_answers.dtype == np.uint8
+    assert all(map(follows_the_rules, new_answers))
+    assert ((new_questions == 0) | (new_questions == new_answers)).all()
+    assert np.array_equal((new_questions > 0).sum(axis=(1, 2)), (questions > 0).sum(axis=(1, 2)))
+
+
+@given(SIDES, SEEDS, NUMBERS)
+def test_the_inverse_undoes_a_shuffle(side: int, seed: int, numbers: list[int]) -> None:
+    boards = np.random.default_rng(1).integers(0, side + 1, (len(numbers), side, side), np.uint8)
+    shuffle = shuffles_of(side, seed, numbers)
+    assert np.array_equal(shuffle.inverse().apply(shuffle.apply(boards)), boards)
+    assert np.array_equal(shuffle.apply(shuffle.inverse().apply(boards)), boards)
+
+
+@given(SIDES, SEEDS, st.integers(1, 2**64 - 1))
+def test_a_shuffle_reads_the_cells_it_says(side: int, seed: int, number: int) -> None:
+    board = np.random.default_rng(2).integers(0, side + 1, (side, side), np.uint8)
+    shuffle = shuffles_of(side, seed, [number])
+    new = shuffle.apply(board[None])[0]
+    rows, columns, digits = shuffle.rows[0], shuffle.columns[0], shuffle.digits[0]
+    for r, c in np.ndindex(side, side):
+        old = board[columns[c], rows[r]] if shuffle.transpose[0] else board[rows[r], columns[c]]
+        assert new[r, c] == digits[old]
+
+
+@given(SIDES, SEEDS, st.integers(0, 2**40))
+def test_variant_zero_is_the_identity(side: int, seed: int, number: int) -> None:
+    board = full_board(side)[None]
+    assert np.array_equal(shuffles(side, seed, np.array([number]), np.array([0])).apply(board), board)
+
+
+def test_a_shuffle_depends_on_seed_board_and_variant_alone() -> None:
+    boards, variants = np.array([5, 5, 6, 5]), np.array([8, 9, 8, 8])
+    together = shuffles(9, 1, boards, variants).apply(np.repeat(full_board(9)[None], 4, axis=0))
+    assert np.array_equal(together[0], together[3])
+    for other in (1, 2):
+        assert not np.array_equal(together[0], together[other])
+    alone = shuffles(9, 1, boards[1:2], variants[1:2]).apply(full_board(9)[None])
+    assert np.array_equal(alone[0], together[1])
+    assert not np.array_equal(shuffles(9, 2, boards[1:2], variants[1:2]).apply(full_board(9)[None]), alone)
+
+
+@pytest.mark.parametrize("side", BOXES)
+def test_all_shuffles_are_about_equally_likely(side: int) -> None:
+    count = 20_000
+    shuffle = shuffles(side, 0, np.zeros(count, np.int64), np.arange(1, count + 1))
+    for orders in (shuffle.rows, shuffle.columns, shuffle.digits[:, 1:] - 1):
+        for place in range(side):
+            share = np.bincount(orders[:, place], minlength=side) / count
+            assert np.abs(share - 1 / side).max() < 0.015
+    assert abs(shuffle.transpose.mean() - (0.5 if side != 6 else 0.0)) < 0.015
+
+
+def test_a_small_board_takes_every_form() -> None:
+    # Digits apart, 2 * 8 * 8 arrangements; each is due 156 times.
+    shuffle = shuffles(4, 0, np.zeros(20_000, np.int64), np.arange(1, 20_001))
+    forms = np.column_stack([shuffle.rows, shuffle.columns, shuffle.transpose])
+    _, counts = np.unique(forms, axis=0, return_counts=True)
+    assert len(counts) == 128
+    assert counts.min() > 100
+    assert counts.max() < 220

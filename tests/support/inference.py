@@ -1,0 +1,82 @@
+"""Checkpoints for the tests of inference: a model that repeats its input, and one of random weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from arcpipe.checkpoint import Checkpoint, save_checkpoint
+from arcpipe.predictions import read_candidates
+from arcpipe.puzzleset import PuzzleSet
+from arcpipe.runs import make_manifest
+from arcpipe.trm import TRM, TRMConfig
+
+CONFIG = TRMConfig(
+    hidden_size=16, num_heads=2, num_layers=1, outer_cycles=1, inner_cycles=1, max_steps=4,
+    puzzle_size=2, puzzle_tokens=1,
+)  # fmt: skip
+
+
+def checkpoint_of(
+    puzzles: PuzzleSet, weights: dict[str, Tensor], rows: Tensor, path: Path = Path("made-up"), **facts: Any
+) -> Checkpoint:
+    """A checkpoint in memory that knows the puzzles; facts go to its manifest."""
+    recipe = {"train": {"precision": "float32", "cpu_threads": 1}}
+    manifest = make_manifest("checkpoint", **{"step": 7, "recipe": recipe, **facts})
+    family = puzzles.family
+    return Checkpoint(
+        path, CONFIG, family.name, puzzles.canvas, family.vocabulary, weights, weights, rows, puzzles.table,
+        manifest,
+    )  # fmt: skip
+
+
+def parrot(puzzles: PuzzleSet) -> Checkpoint:
+    """A model whose answer is its input and whose halt probability tells which puzzle it was given.
+
+    Blocks that add nothing leave each token's one-hot embedding as it is, but for its scale; the halt
+    head reads the angle of the puzzle's row.
+    """
+    model = TRM(CONFIG, puzzles.num_tokens, puzzles.family.vocabulary)
+    weights = {name: torch.zeros_like(weight) for name, weight in model.state_dict().items()}
+    weights["embed_tokens"] += torch.eye(puzzles.family.vocabulary, CONFIG.hidden_size)
+    weights["output_head.weight"] += torch.eye(puzzles.family.vocabulary, CONFIG.hidden_size)
+    weights["halt_head.weight"][0, 0] = 1.0
+    angles = torch.linspace(0.0, torch.pi, puzzles.num_puzzles)
+    return checkpoint_of(puzzles, weights, torch.stack([angles.cos(), angles.sin()], dim=1))
+
+
+def random_model(puzzles: PuzzleSet) -> Checkpoint:
+    """A model of random weights, which answers something else at each step and halts here and there."""
+    generator = torch.Generator().manual_seed(0)
+    model = TRM(CONFIG, puzzles.num_tokens, puzzles.family.vocabulary)
+    weights = {
+        name: torch.randn(weight.shape, generator=generator) / CONFIG.hidden_size**0.5
+        for name, weight in model.state_dict().items()
+    }
+    rows = torch.randn(puzzles.num_puzzles, CONFIG.puzzle_size, generator=generator)
+    return checkpoint_of(puzzles, weights, rows)
+
+
+def wavering(puzzles: PuzzleSet, path: Path = Path("made-up"), **facts: Any) -> Checkpoint:
+    """A model whose answers settle after a few steps, some sooner than others, and that likes to halt under
+    some puzzles."""
+    steady, other = parrot(puzzles), random_model(puzzles)
+    weights = {name: weight + 0.5 * other.ema[name] for name, weight in steady.ema.items()}
+    return checkpoint_of(puzzles, weights, steady.rows, path, **facts)
+
+
+def save(path: Path, puzzles: PuzzleSet, *, weight: float | None = None, **facts: Any) -> Path:
+    """The folder of `wavering`, its halt head filled with a weight if one is given."""
+    checkpoint = wavering(puzzles, path, **facts)
+    if weight is not None:
+        checkpoint.ema["halt_head.weight"].fill_(weight)
+    save_checkpoint(checkpoint)
+    return path
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The candidates of a folder, in order."""
+    tables = list(read_candidates([folder]))
+    return list(pa.concat_tables(tables).to_pylist()) if tables else []

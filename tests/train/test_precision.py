@@ -1,0 +1,245 @@
+"""The compute dtype, and float16: its loss scale, the steps it skips, and what stops it."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor
+
+from arcpipe.checkpoint import find_checkpoint
+from arcpipe.devices import compute_dtype
+from arcpipe.errors import ArcpipeError
+from arcpipe.train.settings import TrainSettings
+from arcpipe.train.state import TrainState
+from arcpipe.train.step import METRICS, MIN_LOSS_SCALE, NotFiniteError, train_step
+from arcpipe.trm import TRM
+from commands import run_here
+from steps import fresh_state, learned, random_batch, same, snapshot
+from training import metrics, newest, refused, train, train_arguments
+
+HALF = ("--set", "train.precision=float16")
+SETTINGS = TrainSettings(batch_size=6, puzzle_lr=1e-2, halt_exploration=0.0)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((6, 0), torch.float32),
+        ((7, 0), torch.float16),
+        ((7, 5), torch.float16),
+        ((8, 0), torch.bfloat16),
+        ((8, 9), torch.bfloat16),
+        ((12, 0), torch.bfloat16),
+    ],
+)
+def test_auto_takes_what_the_gpu_has_in_hardware(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    gpu = torch.device("cuda")
+    reason = "compute capability {}.{}".format(*capability)
+    assert compute_dtype("auto", gpu) == (expected, f"auto: {reason}")
+    assert compute_dtype("float16", gpu)[0] == torch.float16
+    if expected == torch.bfloat16:
+        assert compute_dtype("bfloat16", gpu)[0] == torch.bfloat16
+    else:
+        with pytest.raises(ArcpipeError, match=f"{reason} only emulates; use float16, float32 or auto"):
+            compute_dtype("bfloat16", gpu)
+
+
+def test_auto_on_a_cpu_and_elsewhere() -> None:
+    dtype, reason = compute_dtype("auto", torch.device("cpu"))
+    assert dtype == (torch.float32 if "has no avx512_bf16" in reason else torch.bfloat16)
+    assert compute_dtype("auto", torch.device("mps")) == (torch.float32, "auto: not known for mps")
+
+
+def half_state(scale: float | None = None) -> TrainState:
+    state = fresh_state(6, dtype=torch.float16)
+    if scale is not None:
+        state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": scale, "_growth_tracker": 0})
+    return state
+
+
+def advance(state: TrainState, num_steps: int = 1) -> list[dict[str, float]]:
+    return [
+        dict(
+            zip(METRICS, train_step(state, random_batch(6, step), SETTINGS, 1.0, Accelerator()).tolist(),
+                strict=True)
+        )
+        for step in range(num_steps)
+    ]  # fmt: skip
+
+
+def test_float16_trains_as_float32_does() -> None:
+    exact, rough = fresh_state(6), half_state()
+    for one, other in zip(advance(exact, 12), advance(rough, 12), strict=True):
+        assert other["loss_answer"] == pytest.approx(one["loss_answer"], rel=0.01)
+        assert other["loss_halt"] == pytest.approx(one["loss_halt"], rel=0.01)
+    assert rough.carry.answer.dtype == torch.float16
+    for name, weight in rough.model.named_parameters():
+        other_weight = exact.model.get_parameter(name).detach()
+        assert weight.dtype == torch.float32
+        torch.testing.assert_close(weight.detach(), other_weight, rtol=0, atol=5e-3)
+
+
+def test_the_loss_scale_does_not_change_what_is_learned() -> None:
+    """Powers of two, and none so small that gradients vanish or so large that they overflow."""
+    states = [half_state(scale) for scale in (2.0**10, 2.0**12)]
+    for state in states:
+        advance(state, 3)
+    one, other = (learned(state) for state in states)
+    for left, right in zip(one, other, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
+
+
+def test_gradients_that_would_vanish_move_the_rows_with_a_loss_scale() -> None:
+    moved = []
+    for scale in (2.0**-20, 2.0**14):
+        state = half_state(scale)
+        before = state.rows.clone()
+        settings = replace(SETTINGS, puzzle_weight_decay=0.0)
+        train_step(state, random_batch(6), settings, 1.0, Accelerator())
+        moved.append(float((state.rows != before).float().mean()))
+    assert moved[0] < 0.2 < 0.7 < moved[1]
+
+
+def test_a_step_whose_gradients_overflow_learns_nothing_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    state = half_state()
+    advance(state, 2)
+    state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": 2.0**40, "_growth_tracker": 3})
+    before, steps = learned(state), state.carry.steps.clone()
+    with caplog.at_level(logging.INFO, logger="arcpipe"):
+        (sums,) = advance(state)
+    assert same(before, learned(state))
+    assert sums["loss_answer"] > 0
+    assert state.step == 3
+    assert torch.equal(state.carry.steps, steps + 1)
+    assert state.scaler.get_scale() == 2.0**39
+    assert state.scaler.state_dict()["_growth_tracker"] == 0
+    assert "step 3: float16 gradients overflow" in caplog.text
+    # Nothing of the gradients is left over, and once the scale fits the training goes on.
+    assert all(weight.grad is None for weight in state.model.parameters())
+    advance(state, 30)
+    assert not same(before, learned(state))
+    assert all(tensor.isfinite().all() for tensor in learned(state))
+
+
+def test_the_loss_scale_grows_again() -> None:
+    state = half_state(16.0)
+    state.scaler.set_growth_interval(2)
+    advance(state, 5)
+    assert state.scaler.get_scale() == 64.0
+
+
+def test_gradients_of_rows_alone_count_too() -> None:
+    """The weights' gradients are finite, those of the rows are not."""
+
+    def spoil_rows(_module: TRM, inputs: tuple[Tensor, ...]) -> None:
+        inputs[1].register_hook(lambda gradient: gradient * 1e30 * 1e30)
+
+    state = half_state()
+    advance(state)
+    state.model.register_forward_pre_hook(spoil_rows)
+    before = learned(state)
+    advance(state)
+    assert same(before, learned(state))
+    assert state.scaler.get_scale() == 2.0**15
+
+
+class OneOfMany(Accelerator):  # type: ignore[misc]
+    """As if the gradients of another process overflowed, in the sums over all processes."""
+
+    def reduce(self, tensor: Tensor, reduction: str = "sum", scale: float = 1.0) -> Tensor:
+        return tensor + torch.tensor([0.0, float("inf")])
+
+
+def test_gradients_that_overflow_on_another_process_count_too() -> None:
+    state = half_state()
+    before = learned(state)
+    train_step(state, random_batch(6), SETTINGS, 1.0, OneOfMany())
+    assert same(before, learned(state))
+    assert state.scaler.get_scale() == 2.0**15
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_dtypes_have_no_loss_scale(dtype: torch.dtype) -> None:
+    state = fresh_state(6, dtype=dtype)
+    advance(state, 2)
+    assert not state.scaler.is_enabled()
+    assert state.scaler.state_dict() == {}
+
+
+def test_gradients_that_overflow_at_every_scale_stop_the_training() -> None:
+    state = half_state(4 * MIN_LOSS_SCALE)
+    state.model.output_head.weight.register_hook(lambda gradient: gradient * 1e30 * 1e30)
+    before = learned(state)
+    advance(state, 2)
+    assert state.scaler.get_scale() == MIN_LOSS_SCALE
+    whole = snapshot(state)
+    with pytest.raises(NotFiniteError, match="step 3: the loss or its gradient is not finite"):
+        advance(state)
+    assert same(before, learned(state))
+    assert same(whole, snapshot(state))
+
+
+def test_a_loss_that_is_not_finite_stops_float16_at_once() -> None:
+    state = half_state()
+    advance(state)
+    state.rows[:] = 1e6
+    before, scale = snapshot(state), state.scaler.get_scale()
+    with pytest.raises(NotFiniteError, match="step 2: the loss or its gradient is not finite"):
+        advance(state)
+    assert same(before, snapshot(state))
+    assert state.scaler.get_scale() == scale
+
+
+def test_float16_goes_on_as_if_nothing_had_happened(work: Path, tmp_path: Path) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(work, whole, *HALF)
+    train(work, run, *HALF, "--steps", 5)
+    train(work, run, *HALF, "--resume")
+    assert newest(run) == newest(whole)
+    assert metrics(run) == metrics(whole)
+    trainer = load_file(find_checkpoint(run) / "trainer.safetensors")
+    assert trainer["scaler.scale"].item() >= MIN_LOSS_SCALE
+    assert trainer["scaler._growth_tracker"].item() > 0
+
+
+def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, tmp_path: Path) -> None:
+    """As when train.precision is auto, which the manifest then says of both."""
+    run = tmp_path / "run"
+    train(work, run, "--steps", 3)
+    manifest = json.loads((run / "manifest.json").read_bytes())
+    manifest["recipe"]["train"]["precision"] = "float16"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    train(work, run, *HALF, "--resume", "--steps", 5)
+    assert load_file(find_checkpoint(run) / "trainer.safetensors")["scaler._growth_tracker"].item() == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "precision"), [("fp16", "float16"), ("bf16", "bfloat16"), ("no", "float16")]
+)
+def test_accelerate_may_ask_for_what_the_recipe_says(
+    work: Path, tmp_path: Path, asked: str, precision: str
+) -> None:
+    flags = ("--steps", 1, "--set", f"train.precision={precision}")
+    done = run_here(
+        *train_arguments(work, tmp_path / "run", *flags), env={"ACCELERATE_MIXED_PRECISION": asked}
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"; {precision} on cpu (as the recipe says)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "precision"), [("fp16", "float32"), ("bf16", "float16"), ("fp8", "float16")]
+)
+def test_accelerate_may_ask_for_nothing_else(work: Path, tmp_path: Path, asked: str, precision: str) -> None:
+    said = refused(
+        work, tmp_path / "run", "--set", f"train.precision={precision}", ACCELERATE_MIXED_PRECISION=asked
+    )
+    assert f"asks for mixed precision {asked}, but train.precision={precision} is {precision} here" in said

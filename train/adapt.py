@@ -1,0 +1,78 @@
+"""Adaptation: go on training a checkpoint on the demonstrations of the tasks of one challenges file.
+
+Source:  test-time training of arXiv 2511.02886 (McGovern) and of NVARC's entry to ARC Prize 2025: new rows
+         begin at the mean of the trained ones and learn alone at first, then everything does.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from arcpipe.checkpoint import load_checkpoint
+from arcpipe.codec import ARC
+from arcpipe.errors import CheckpointError
+from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.runs import make_manifest, new_folder, read_manifest
+from arcpipe.train.job import TrainJob, TrainResult
+from arcpipe.train.loop import train
+from arcpipe.train.settings import AdaptSettings
+from arcpipe.train.setup import make_accelerator
+
+DATA = "data"
+"""The dataset folder inside the run folder of an adaptation."""
+
+
+@dataclass(frozen=True)
+class AdaptJob:
+    """Which checkpoint to adapt, how, for how long, and where to; `resume` goes on in `out`."""
+
+    checkpoint: Path
+    settings: AdaptSettings
+    out: Path
+    resume: bool = False
+    force: bool = False
+    stop_at: int | None = None
+    max_minutes: float | None = None
+
+
+def adapt(job: AdaptJob, build: Callable[[Path, int], object]) -> TrainResult:
+    """Train on the dataset that `build` makes, in a run folder that holds it.
+
+    Args:    build: makes a dataset folder at a path for a canvas, with the augmentations that the
+             checkpoint knows for tasks that it knows.
+    Raises:  CheckpointError if the checkpoint is not of ARC tasks; errors as of `train`.
+    """
+    checkpoint = load_checkpoint(job.checkpoint)
+    if checkpoint.family != ARC.name:
+        raise CheckpointError(f"{checkpoint.path}: is for {checkpoint.family} puzzles, not for ARC tasks")
+    config = replace(
+        checkpoint.config,
+        max_steps=job.settings.max_steps or checkpoint.config.max_steps,
+        outer_cycles=job.settings.outer_cycles or checkpoint.config.outer_cycles,
+    )
+    recipe = {"model": asdict(config), "adapt": asdict(job.settings)}
+    data = job.out / DATA
+    accelerator = make_accelerator(job.settings)
+    if accelerator.is_main_process and not job.resume:
+        manifest = make_manifest("run", recipe=recipe, seed=job.settings.seed, init=str(checkpoint.path))
+        with new_folder(job.out, manifest) as folder:
+            build(folder / DATA, checkpoint.canvas)
+            fingerprint = read_manifest(folder / DATA, "dataset")["fingerprint"]
+            manifest["dataset"] = {"path": str(data), "fingerprint": fingerprint}
+    accelerator.wait_for_everyone()
+    return train(
+        TrainJob(
+            puzzles=read_puzzle_set(data),
+            data_dir=data,
+            config=config,
+            settings=job.settings,
+            recipe=recipe,
+            out=job.out,
+            init=job.checkpoint,
+            # The run folder is there; without a checkpoint in it the training begins.
+            resume=True,
+            force=job.force,
+            stop_at=job.stop_at,
+            max_minutes=job.max_minutes,
+        )
+    )

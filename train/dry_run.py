@@ -1,0 +1,88 @@
+"""`arcpipe train --dry-run`: how large a training is and how long it would take, from a few steps."""
+
+import resource
+import sys
+import time
+
+import torch
+
+from arcpipe.batches import TrainingStream
+from arcpipe.devices import compile_blocks
+from arcpipe.flops import train_step_flops
+from arcpipe.train.guards import enough_memory
+from arcpipe.train.job import TrainJob
+from arcpipe.train.setup import fresh_state, make_accelerator
+from arcpipe.train.state import TrainState
+from arcpipe.train.step import rate_scale, train_step
+
+_TIMED_STEPS = 3
+
+
+def dry_run_text(job: TrainJob) -> str:
+    """Sizes, samples, memory and time of a training as lines of text; nothing is written.
+
+    Raises:  ArcpipeError if it does not fit into memory or contradicts the launcher.
+    """
+    accelerator = make_accelerator(job.settings)
+    with enough_memory(job.settings.batch_size):
+        state = fresh_state(job, accelerator)
+        compiled = compile_blocks(state.model.blocks, job.settings.compile, accelerator.device)
+        stream = TrainingStream(
+            job.puzzles, batch_size=job.settings.batch_size, seed=job.settings.seed,
+            placement=job.settings.placement, rank=accelerator.process_index,
+            num_ranks=accelerator.num_processes,
+        )  # fmt: skip
+        seconds = []
+        for step in range(1 + _TIMED_STEPS):
+            began = time.monotonic()
+            batch = stream[step].to(accelerator.device)
+            train_step(state, batch, job.settings, rate_scale(job.settings, step, 0.0), accelerator)
+            _wait(accelerator.device)
+            seconds.append(time.monotonic() - began)
+    # The first one warms up: it allocates, and compiles if that is asked for.
+    return _text(job, state, min(seconds[1:]), _peak_memory(accelerator.device), compiled)
+
+
+def _text(job: TrainJob, state: TrainState, seconds: float, memory: float, compiled: str) -> str:
+    settings, puzzles = job.settings, job.puzzles
+    weights = sum(weight.numel() for weight in state.model.parameters())
+    samples = job.last_step * settings.batch_size
+    flops = train_step_flops(job.config, puzzles.num_tokens)
+    kept = sum(tensor.nbytes for tensor in _kept(state))
+    return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows of {job.config.puzzle_size}
+tokens       {puzzles.num_tokens} and a prefix of {job.config.prefix}
+steps        {job.last_step:,} of batch {settings.batch_size}: {samples:,} samples, {
+        samples / len(puzzles.example_tasks):,.0f} times each of {len(puzzles.example_tasks):,} examples
+arithmetic   {flops:.3g} FLOP a sample, {flops * settings.batch_size:.3g} a step, {flops * samples:.3g} in all
+memory       {kept / 2**30:.2f} GiB of weights, optimizer, rows and state; {
+        memory / 2**30:.2f} GiB at most, measured
+speed        {seconds:.3g} s a step, {settings.batch_size / seconds:,.1f} samples/s, {
+        flops * settings.batch_size / seconds:.3g} FLOP/s (the best of {_TIMED_STEPS} steps; {compiled})
+time         {seconds * job.last_step / 3600:,.1f} hours for all steps, without evaluations"""
+
+
+def _kept(state: TrainState) -> list[torch.Tensor]:
+    """The tensors that stay from step to step."""
+    weights = list(state.model.parameters())
+    moments = [
+        value
+        for optimizer in state.optimizers
+        for entry in optimizer.state.values()
+        for value in entry.values()
+        if isinstance(value, torch.Tensor)
+    ]
+    carry = [state.carry.answer, state.carry.latent, state.carry.inputs, state.carry.labels]
+    return [*weights, *state.ema.averages, *moments, state.rows, *carry]
+
+
+def _peak_memory(device: torch.device) -> float:
+    """The most memory in use so far, in bytes: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    # In KiB, but on macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

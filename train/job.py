@@ -1,0 +1,86 @@
+"""What a training is asked to do, and what it says in the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from arcpipe.checkpoint import Checkpoint
+from arcpipe.puzzleset import PuzzleSet
+from arcpipe.runs import read_manifest
+from arcpipe.train.settings import EvalSettings, TrainSettings
+from arcpipe.trm import TRMConfig
+
+EVALUATIONS = "evaluations"
+METRICS_FILE = "metrics.jsonl"
+LOG_FILE = "train.log"
+
+
+class Evaluator(Protocol):
+    """Answers the test inputs of the dataset with a model in training, and scores the answers.
+
+    The command line makes it from the stage that infers, which the trainer knows nothing of.
+    """
+
+    def answer(
+        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]
+    ) -> None:
+        """Write this process's share of the candidates to a folder of predictions, until `stop` says so."""
+
+    def score(self, folder: Path) -> dict[str, float]:
+        """The scores by name of the candidates in the folder, whatever process wrote them."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What to train on, how, and where to.
+
+    recipe: the resolved tables, as they are frozen into the run's manifest. init: a checkpoint to begin
+    from. stop_at: end after this optimizer step, with the schedule still that of settings.steps.
+    max_minutes: end after this time, that of the resumed parts included, with the schedule hastened so
+    that it is complete then. force: resume although the recipe has changed. evaluator: None to evaluate
+    never.
+    """
+
+    puzzles: PuzzleSet
+    data_dir: Path
+    config: TRMConfig
+    settings: TrainSettings
+    recipe: dict[str, Any]
+    out: Path
+    evaluation: EvalSettings = field(default_factory=EvalSettings)
+    evaluator: Evaluator | None = None
+    init: Path | None = None
+    resume: bool = False
+    force: bool = False
+    stop_at: int | None = None
+    max_minutes: float | None = None
+
+    @cached_property
+    def dataset(self) -> dict[str, str]:
+        """Where the dataset is, and its fingerprint, for manifests."""
+        manifest = read_manifest(self.data_dir, "dataset")
+        return {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
+
+    @property
+    def metric(self) -> str:
+        """The score that decides which checkpoint is the best."""
+        by_family = "pass@2" if self.puzzles.family.framed else "exact_accuracy"
+        return self.evaluation.metric or by_family
+
+    @property
+    def last_step(self) -> int:
+        """The step to end after."""
+        return self.stop_at or self.settings.steps
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The newest checkpoint and its step; whether a signal ended the training, or that or the time limit
+    left steps undone."""
+
+    checkpoint: Path
+    step: int
+    interrupted: bool
+    unfinished: bool
