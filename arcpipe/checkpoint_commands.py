@@ -1,0 +1,227 @@
+"""`arcpipe checkpoint ...`: part of the command line, like cli.py."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from arcpipe.checkpoint import Checkpoint
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def checkpoint(context: typer.Context) -> None:
+    """Take published checkpoints in, write checkpoints for others, and say what is in one."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("import")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A file of its trainer, such as step_518071.")],
+    out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
+    config: Annotated[
+        Path | None, typer.Option(help="The all_config.yaml of its training. Default: the one beside FILE.")
+    ] = None,
+    identifiers: Annotated[
+        Path | None,
+        typer.Option(
+            help="The identifiers.json of the dataset it was trained on, or that dataset's folder: what each "
+            "puzzle row is for. Default: the one beside FILE; without any, the rows are left out."
+        ),
+    ] = None,
+    family: Annotated[
+        Literal["arc", "sudoku", "maze"] | None, typer.Option(help="Default: by the number of tokens.")
+    ] = None,
+    canvas: Annotated[
+        int, typer.Option(min=0, max=64, help="Side of the canvas; 0 for what the tensors or the family say.")
+    ] = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="model.KEY=VALUE", help="A setting that neither file says."),
+    ] = None,
+) -> None:
+    """A checkpoint of the TRM paper's own code -> a checkpoint folder.
+
+    No code in the file is run. A wrong number of cycles answers wrongly without a word, so it must be
+    said by all_config.yaml or by --set.
+
+    Example: arcpipe checkpoint import trm/step_518071 --identifiers arc1concept-aug-1000/identifiers.json
+    --out runs/published
+    """
+    from arcpipe.checkpoint import save_checkpoint
+    from arcpipe.log import start_logging
+    from arcpipe.official import Source, read_official
+    from arcpipe.recipe import read_overrides
+    from arcpipe.runs import refuse_existing
+
+    start_logging()
+    refuse_existing(out)
+    settings = read_overrides(overrides or [], ("model",)).get("model", {})
+    found = read_official(Source(file, config, identifiers, settings, family or "", canvas), out)
+    save_checkpoint(found)
+    typer.echo(f"{out}: {_in_short(found)}")
+
+
+@app.command("export")
+def export_checkpoint(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its newest one.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make.")],
+    format: Annotated[
+        Literal["trm", "arcpipe"],
+        typer.Option(help="trm: that code's files. arcpipe: a folder without what only resuming needs."),
+    ] = "trm",
+    compiled_names: Annotated[
+        bool, typer.Option(help="trm: name the tensors as its loader expects them.")
+    ] = True,
+    trunk_only: Annotated[
+        bool, typer.Option("--trunk-only", help="arcpipe: leave the puzzle rows out.")
+    ] = False,
+    rows: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(
+            help="arcpipe: the type of the puzzle rows; bfloat16 halves them. Default: as they are."
+        ),
+    ] = None,
+) -> None:
+    """A checkpoint -> files for the TRM paper's own code, or a smaller checkpoint to hand on.
+
+    Example: arcpipe checkpoint export runs/first --format arcpipe --rows bfloat16 --out runs/to-share
+    """
+    from arcpipe.checkpoint import load_checkpoint
+    from arcpipe.errors import ArcpipeError
+    from arcpipe.official import write_official
+    from arcpipe.runs import refuse_existing
+
+    refuse_existing(out)
+    if format == "trm":
+        if trunk_only or rows:
+            raise ArcpipeError("--trunk-only and --rows go with --format arcpipe")
+        file = write_official(load_checkpoint(checkpoint), out, compiled=compiled_names)
+        typer.echo(f"{file}: the averaged weights")
+        return
+    if not compiled_names:
+        raise ArcpipeError("--no-compiled-names goes with --format trm")
+    typer.echo(f"{out}: {_in_short(_hand_on(load_checkpoint(checkpoint), out, trunk_only, rows))}")
+
+
+def _hand_on(found: "Checkpoint", out: Path, trunk_only: bool, rows: str | None) -> "Checkpoint":
+    """Write a checkpoint without its trainer's state; what was written."""
+    from dataclasses import replace
+
+    import torch
+
+    from arcpipe.checkpoint import save_checkpoint
+    from arcpipe.puzzletable import PuzzleTable
+
+    table, puzzles = found.rows, found.puzzles
+    if trunk_only:
+        table, puzzles = table[:0], PuzzleTable.of_groups([], [])
+    if rows:
+        table = table.to(getattr(torch, rows))
+    smaller = replace(found, path=out, rows=table, puzzles=puzzles)
+    save_checkpoint(smaller)
+    return smaller
+
+
+@app.command("show")
+def show_checkpoint(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its newest one.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as one JSON document.")] = False,
+) -> None:
+    """What is in a checkpoint: architecture, sizes, puzzles, training and where it comes from.
+
+    Example: arcpipe checkpoint show runs/first
+    """
+    import orjson
+
+    from arcpipe.checkpoint import load_checkpoint
+
+    facts = _facts(load_checkpoint(checkpoint))
+    if as_json:
+        typer.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
+        return
+    typer.echo(facts["path"])
+    for title, table in facts.items():
+        if isinstance(table, dict):
+            typer.echo(f"\n{title.replace('_', ' ')}")
+            for key, value in table.items():
+                is_count = isinstance(value, int) and title in _COUNTS
+                typer.echo(f"  {_SYMBOLS.get(key, key):<28}{f'{value:,}' if is_count else _text(value)}")
+
+
+# The paper's symbols, beside the names here.
+_SYMBOLS = {
+    "hidden_size": "hidden_size (D)",
+    "outer_cycles": "outer_cycles (T, H_cycles)",
+    "inner_cycles": "inner_cycles (n, L_cycles)",
+    "max_steps": "max_steps (N_sup)",
+}
+
+
+_COUNTS = ("weights", "puzzles", "bytes")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{key} {inner}" for key, inner in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _facts(found: "Checkpoint") -> dict[str, Any]:
+    """What there is to say of a checkpoint, as plain values."""
+    from dataclasses import asdict
+
+    manifest, config = found.manifest, found.config
+    files = {file.name: file.stat().st_size for file in sorted(found.path.iterdir())}
+    provenance = ("created", "source", "dataset", "command", "versions", "git_commit")
+    return {
+        "path": str(found.path),
+        "model": {
+            "family": found.family,
+            "canvas": found.canvas,
+            "vocabulary": found.vocabulary,
+            **asdict(config),
+        },
+        "weights": {
+            "trunk": sum(value.numel() for value in found.ema.values()),
+            "puzzle_rows": found.rows.numel(),
+        },
+        "puzzles": _puzzle_facts(found),
+        "training": {"step": manifest.get("step"), **manifest.get("recipe", {}).get("train", {})},
+        "provenance": {key: manifest[key] for key in provenance if manifest.get(key) is not None},
+        "bytes": {**files, "all": sum(files.values())},
+    }
+
+
+def _puzzle_facts(found: "Checkpoint") -> dict[str, Any]:
+    """How many rows there are, for how many tasks, and how many of those have how many rows."""
+    import numpy as np
+
+    of_task = np.bincount(found.puzzles.tasks, minlength=len(found.puzzles.task_ids))
+    facts: dict[str, Any] = {
+        "rows": len(found.puzzles),
+        "rows_type": str(found.rows.dtype).removeprefix("torch."),
+        "tasks": len(found.puzzles.task_ids),
+    }
+    if len(of_task):
+        spread = {"fewest": of_task.min(), "median": np.median(of_task), "most": of_task.max()}
+        facts |= {f"{name}_rows_of_a_task": int(value) for name, value in spread.items()}
+    return facts
+
+
+def _in_short(found: "Checkpoint") -> str:
+    """One line on what a checkpoint is."""
+    config = found.config
+    rows = f"{len(found.puzzles)} puzzle rows" if len(found.puzzles) else "no puzzle rows"
+    weights = sum(value.numel() for value in found.ema.values())
+    return (
+        f"{found.family} on canvas {found.canvas}, {weights:,} weights, {rows}, {config.mixer}, "
+        f"{config.outer_cycles} outer x {config.inner_cycles} inner cycles"
+    )

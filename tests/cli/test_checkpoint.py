@@ -1,0 +1,358 @@
+"""`arcpipe checkpoint`: published files come in, answer as they should, and go out; hostile ones do not."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from arcpipe.checkpoint import load_checkpoint
+from arcpipe.codec import decode
+from arcpipe.devices import compute_dtype
+from arcpipe.official import identifiers_of
+from arcpipe.predictions import read_predictions
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.puzzletable import BLANK_TASK
+from commands import run_here
+from puzzles import build, made_up_tasks, write_source
+from reference import OfficialFiles, Recording, read_recording, write_official_files
+
+ROWS = "_orig_mod.model.inner.puzzle_emb.weights"
+
+
+@pytest.fixture(scope="module")
+def recording(fixtures_dir: Path) -> Recording:
+    """Attention with RoPE, 36 cells, ten puzzle rows."""
+    return read_recording(fixtures_dir, "i_attn_rope")
+
+
+@pytest.fixture
+def files(recording: Recording, tmp_path: Path) -> OfficialFiles:
+    return write_official_files(tmp_path / "official", recording.arrays)
+
+
+def run(*arguments: object) -> str:
+    """The stdout of a command that must end well."""
+    done = run_here(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refused(*arguments: object) -> str:
+    """What a command says that must exit with 2, in one line."""
+    done = run_here(*arguments)
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[-1].startswith("arcpipe: "), done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[-1].removeprefix("arcpipe: ")
+
+
+def without_import(files: OfficialFiles, out: Path, *flags: object) -> str:
+    """What an import says that must be refused; it leaves nothing."""
+    before = sorted(out.parent.iterdir())
+    said = refused("checkpoint", "import", files.file, "--out", out, "--canvas", 6, *flags)
+    assert sorted(out.parent.iterdir()) == before
+    return said
+
+
+def expected_grids(
+    recording: Recording, puzzles: PuzzleSet, first_row: int, steps: int
+) -> dict[tuple[object, ...], object]:
+    """What the recorded network answers to each test input under each puzzle, by what they are.
+
+    Puzzle p has row first_row + p of the recorded table.
+    """
+    of_task = [puzzles.table.of_task(task) for task in puzzles.test_tasks]
+    tests = np.repeat(np.arange(len(of_task)), [len(ids) for ids in of_task])
+    puzzle_ids = np.concatenate(of_task)
+    rows = recording.table[torch.from_numpy(puzzle_ids) + first_row]
+    inputs = torch.from_numpy(puzzles.encode_tests(tests, puzzle_ids).astype(np.int64))
+    dtype, _ = compute_dtype("auto", torch.device("cpu"))
+    carry = recording.model.empty_carry(len(inputs), dtype)
+    carry = recording.model.admit(carry, inputs, inputs, carry.puzzle_ids)
+    answer, latent = carry.answer, carry.latent
+    with torch.inference_mode():
+        for _ in range(steps):
+            answer, latent, logits, _ = recording.model(inputs, rows, answer, latent)
+    grids = {}
+    decoded = decode(logits.argmax(-1).numpy(), puzzles.family)
+    for test, puzzle_id, grid in zip(tests, puzzle_ids, decoded, strict=True):
+        task, augmentation = puzzles.test_tasks[test], puzzles.table.augmentation(int(puzzle_id))
+        key = (puzzles.table.task_ids[task], int(puzzles.test_indices[test]), augmentation)
+        grids[key] = None if grid is None else augmentation.inverse().apply(grid).tolist()
+    return grids
+
+
+def found_grids(predictions: Path) -> dict[tuple[object, ...], object]:
+    """What a folder of predictions holds, in the same form."""
+    return {
+        (one.task, one.test_index, one.augmentation): None if one.grid is None else one.grid.tolist()
+        for one in read_predictions(predictions)
+    }
+
+
+def test_an_imported_checkpoint_answers_a_dataset_as_the_reference_does(
+    recording: Recording, tmp_path: Path
+) -> None:
+    tasks = made_up_tasks(2)
+    challenges = write_source(tmp_path, "few", tasks)
+    files = write_official_files(tmp_path / "official", recording.arrays, bfloat16_init=False)
+    # Not the augmentations that would be drawn here; one task of the ten rows is not asked.
+    augmented = ("", "|||t1|||0987654321", "|||t6|||0132456789", "|||t0|||0213456789")
+    names = [BLANK_TASK, *(task.id + end for task in tasks for end in augmented), "another"]
+    (files.folder / "identifiers.json").write_text(json.dumps(names))
+    own, data, predictions = tmp_path / "own", tmp_path / "data", tmp_path / "predictions"
+    run("checkpoint", "import", files.file, "--out", own, "--canvas", 6)
+    run("augment", "arc", "--source", challenges, "--extend", own, "--canvas", 6, "--out", data)
+    puzzles = read_puzzle_set(data)
+    assert identifiers_of(puzzles.table) == names[1:-1]
+    run("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
+    found = found_grids(predictions)
+    # Row 0 is the blank one.
+    assert found == expected_grids(recording, puzzles, first_row=1, steps=2)
+    assert sum(grid is not None for grid in found.values()) >= 4
+    run("vote", predictions, "--challenges", data / "challenges.json", "--out", tmp_path / "submission.json")
+
+
+def test_an_imported_sudoku_model_answers_boards_without_identifiers(
+    fixtures_dir: Path, tmp_path: Path
+) -> None:
+    recording = read_recording(fixtures_dir, "ii_mlp_t")
+    files = write_official_files(tmp_path / "official", recording.arrays, bfloat16_init=False)
+    # Published Sudoku models have one row, of every board.
+    torch.save(files.state | {ROWS: files.state[ROWS][:1].clone()}, files.file)
+    (files.folder / "identifiers.json").unlink()
+    own, data, predictions = tmp_path / "own", tmp_path / "data", tmp_path / "predictions"
+    assert "sudoku on canvas 6" in run("checkpoint", "import", files.file, "--out", own)
+    run("augment", "sudoku", "--generate", 3, "--test", 3, "--side", 6, "--out", data)
+    run("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
+    assert found_grids(predictions) == expected_grids(recording, read_puzzle_set(data), first_row=0, steps=2)
+
+
+def test_a_dataset_of_other_puzzles_is_refused(files: OfficialFiles, tmp_path: Path) -> None:
+    data = build(tmp_path / "data", write_source(tmp_path, "few", made_up_tasks(2)), canvas=6)
+    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    said = refused(
+        "infer", "--checkpoint", tmp_path / "own", "--data", data, "--out", tmp_path / "predictions"
+    )
+    assert "knows no embedding for 2 tasks of the dataset" in said
+    (files.folder / "identifiers.json").unlink()
+    done = run_here("checkpoint", "import", files.file, "--out", tmp_path / "trunk", "--canvas", 6)
+    assert (done.returncode, "the 10 puzzle rows are left out" in done.stderr) == (0, True)
+    said = refused(
+        "infer", "--checkpoint", tmp_path / "trunk", "--data", data, "--out", tmp_path / "predictions"
+    )
+    assert "has no puzzle rows, only the trunk" in said
+
+
+def test_import_and_export_are_inverse(files: OfficialFiles, tmp_path: Path) -> None:
+    said = run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    assert "arc on canvas 6" in said
+    assert "10 puzzle rows" in said
+    run("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "back")
+    state = torch.load(tmp_path / "back" / files.file.name, weights_only=True)
+    assert state.keys() == files.state.keys()
+    assert all(torch.equal(state[name], value) for name, value in files.state.items())
+    run("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "plain", "--no-compiled-names")
+    plain = torch.load(tmp_path / "plain" / files.file.name, weights_only=True)
+    assert {"_orig_mod." + name for name in plain} == state.keys()
+
+
+def test_a_checkpoint_to_hand_on_is_smaller(files: OfficialFiles, tmp_path: Path) -> None:
+    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    (tmp_path / "own" / "trainer.safetensors").write_bytes(b"not handed on")
+    export = ("checkpoint", "export", tmp_path / "own", "--format", "arcpipe", "--out")
+    run(*export, tmp_path / "half", "--rows", "bfloat16")
+    run(*export, tmp_path / "trunk", "--trunk-only")
+    own, half, trunk = (load_checkpoint(tmp_path / name) for name in ("own", "half", "trunk"))
+    assert torch.equal(half.rows, own.rows.bfloat16())
+    assert (len(trunk.rows), len(trunk.puzzles)) == (0, 0)
+    for smaller in (half, trunk):
+        assert not (smaller.path / "trainer.safetensors").exists()
+        assert all(torch.equal(value, own.ema[name]) for name, value in smaller.ema.items())
+    assert "has no puzzle rows" in refused("checkpoint", "export", trunk.path, "--out", tmp_path / "back")
+
+
+@pytest.mark.parametrize(
+    "flags", [("--trunk-only",), ("--rows", "float32"), ("--format", "arcpipe", "--no-compiled-names")]
+)
+def test_flags_of_the_other_format_are_refused(
+    files: OfficialFiles, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    assert "--format" in refused("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "back", *flags)
+    assert not (tmp_path / "back").exists()
+
+
+def test_show_says_what_is_in_a_checkpoint(files: OfficialFiles, tmp_path: Path) -> None:
+    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    facts = json.loads(run("checkpoint", "show", tmp_path / "own", "--json"))
+    assert (facts["model"]["family"], facts["model"]["inner_cycles"]) == ("arc", 2)
+    assert facts["weights"] == {"trunk": 58242, "puzzle_rows": 320}
+    assert (facts["puzzles"]["tasks"], facts["puzzles"]["most_rows_of_a_task"]) == (4, 3)
+    assert facts["training"]["step"] == 1234
+    assert facts["provenance"]["source"]["file"] == str(files.file)
+    assert facts["bytes"]["all"] == sum(file.stat().st_size for file in (tmp_path / "own").iterdir())
+    text = run("checkpoint", "show", tmp_path / "own")
+    assert "inner_cycles (n, L_cycles)" in text
+    assert "58,242" in text
+    assert "no such folder" in refused("checkpoint", "show", tmp_path / "nothing")
+
+
+def test_set_gives_what_the_files_do_not_say(files: OfficialFiles, tmp_path: Path) -> None:
+    (files.folder / "all_config.yaml").rename(tmp_path / "named.yaml")
+    said = without_import(files, tmp_path / "own")
+    assert "its tensors do not tell outer_cycles, inner_cycles" in said
+    assert "--set model.outer_cycles=VALUE" in said
+    named = ("--config", tmp_path / "named.yaml")
+    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6, *named)
+    run(
+        "checkpoint", "import", files.file, "--out", tmp_path / "more", "--canvas", 6, *named,
+        "--set", "model.inner_cycles=5",
+    )  # fmt: skip
+    own, more = load_checkpoint(tmp_path / "own"), load_checkpoint(tmp_path / "more")
+    assert (own.config.inner_cycles, more.config.inner_cycles) == (2, 5)
+    assert "did you mean 'inner_cycles'" in without_import(
+        files, tmp_path / "other", *named, "--set", "model.inner_cycle=5"
+    )
+    assert "reads [model] only" in without_import(files, tmp_path / "other", *named, "--set", "train.lr=5")
+
+
+class Bomb:
+    """What writes a file where it is unpickled by a loader that runs code."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.target}",)
+
+
+def make_text(path: Path) -> None:
+    path.write_text("these are\nno weights\n")
+
+
+def make_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def make_zip_of_nothing(path: Path) -> None:
+    path.write_bytes(b"PK\x05\x06" + bytes(18))
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [make_text, make_empty, cut, make_folder, make_zip_of_nothing, remove])
+def test_what_is_no_file_of_tensors_is_refused(
+    files: OfficialFiles, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(files.file)
+    assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_not_run(files: OfficialFiles, tmp_path: Path, zipped: bool) -> None:
+    target = tmp_path / "written"
+    torch.save(files.state | {"bomb": Bomb(target)}, files.file, _use_new_zipfile_serialization=zipped)
+    assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"model": {"a": torch.zeros(3)}}, {}])
+def test_a_file_of_other_things_is_refused(files: OfficialFiles, tmp_path: Path, content: object) -> None:
+    torch.save(content, files.file)
+    assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+
+
+HEAD, TOKENS = "_orig_mod.model.inner.lm_head.weight", "_orig_mod.model.inner.embed_tokens.embedding_weight"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({HEAD: None}, "output_head.weight is missing"),
+        ({TOKENS: None}, "are not a Tiny Recursive Model's"),
+        (
+            {"_orig_mod.model.inner.H_level.layers.0.w": torch.zeros(2)},
+            "H_level.layers.0.w is not the network's",
+        ),
+        ({HEAD: torch.zeros(12, 31)}, "output_head.weight has shape (12, 31), expected (12, 32)"),
+        ({HEAD: torch.full((12, 32), float("nan"))}, "output_head.weight holds values that are not finite"),
+        ({HEAD: torch.zeros(12, 32, dtype=torch.int64)}, "output_head.weight is of type int64"),
+        ({ROWS: torch.full((10, 32), float("inf"))}, "the puzzle table holds values that are not finite"),
+        ({ROWS: torch.zeros(10)}, "are not a Tiny Recursive Model's"),
+        ({HEAD.removeprefix("_orig_mod."): torch.zeros(12, 32)}, "holds tensors twice"),
+        (
+            {TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)},
+            "7 tokens are of no family known: give --family",
+        ),
+    ],
+)
+def test_tensors_that_are_no_model_are_refused(
+    files: OfficialFiles, tmp_path: Path, changes: dict[str, torch.Tensor | None], says: str
+) -> None:
+    state = {name: value for name, value in (files.state | changes).items() if value is not None}
+    torch.save(state, files.file)
+    said = without_import(files, tmp_path / "own")
+    assert said.startswith(f"{files.file}: ")
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("arch: [", "cannot be read as YAML"),
+        ("just text", "has no table `arch`"),
+        ("arch:\n  H_cycles: !!python/object/apply:os.system ['exit 1']\n", "cannot be read as YAML"),
+        ("arch: {H_cycles: 2, L_cycles: 2}\nfound: !!set {a, b}\n", "do not tell max_steps, num_heads"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(
+    files: OfficialFiles, tmp_path: Path, content: str, says: str
+) -> None:
+    (files.folder / "all_config.yaml").write_text(content)
+    assert says in without_import(files, tmp_path / "own")
+
+
+def test_identifiers_of_another_dataset_are_refused(files: OfficialFiles, tmp_path: Path) -> None:
+    other = tmp_path / "identifiers.json"
+    other.write_text(json.dumps([BLANK_TASK, "a", "b"]))
+    said = without_import(files, tmp_path / "own", "--identifiers", other)
+    assert "names 3 puzzles" in said
+    assert "has 10 rows: it is of another dataset" in said
+    assert "no such file" in without_import(files, tmp_path / "own", "--identifiers", tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("damage", [make_text, make_empty, cut])
+def test_a_damaged_checkpoint_is_not_exported(
+    files: OfficialFiles, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    for part in ("model.safetensors", "puzzles.safetensors", "puzzles.parquet"):
+        copy = shutil.copytree(tmp_path / "own", tmp_path / part)
+        damage(copy / part)
+        assert str(copy) in refused("checkpoint", "export", copy, "--out", tmp_path / "back")
+        assert not (tmp_path / "back").exists()
+
+
+def test_nothing_is_written_over(files: OfficialFiles, tmp_path: Path) -> None:
+    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    again = ("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    for command in (again, ("checkpoint", "export", tmp_path / "own", "--out", files.folder)):
+        assert "exists already" in refused(*command)

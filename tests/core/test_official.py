@@ -1,0 +1,305 @@
+"""Checkpoints of the reference: what they are read as, and that they are written as they were."""
+
+import json
+import logging
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from arcpipe.augmentation import IDENTITY, Augmentation
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError
+from arcpipe.official import (
+    Source,
+    identifiers_of,
+    official_name,
+    own_name,
+    read_identifiers,
+    read_official,
+    write_official,
+)
+from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
+from arcpipe.runs import make_manifest
+from arcpipe.trm import TRM, TRMConfig
+from reference import (
+    NUM_STEPS,
+    RECORDINGS,
+    STATE_TOLERANCE,
+    OfficialFiles,
+    Recording,
+    assert_close,
+    read_recording,
+    write_official_files,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=RECORDINGS)
+def recording(request: pytest.FixtureRequest, fixtures_dir: Path) -> Recording:
+    return read_recording(fixtures_dir, request.param)
+
+
+@pytest.fixture
+def attention(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
+    """Files of an attention model with RoPE, whose canvas of 6 no tensor tells."""
+    return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "i_attn_rope").arrays)
+
+
+@pytest.fixture
+def mlp(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
+    """Files of a model that mixes tokens by an MLP, 4 + 36 of them, with 11 tokens of vocabulary."""
+    return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "ii_mlp_t").arrays)
+
+
+def source(files: OfficialFiles, **changes: Any) -> Source:
+    return replace(Source(files.file, None, None, {}, "", 0), **changes)
+
+
+def side_of(recording: Recording) -> int:
+    return math.isqrt(recording.model.num_tokens)
+
+
+def imported(files: OfficialFiles, path: Path, **changes: Any) -> Checkpoint:
+    """What stands at `path` after the import."""
+    save_checkpoint(read_official(source(files, **changes), path))
+    return load_checkpoint(path)
+
+
+def test_names_go_both_ways(recording: Recording) -> None:
+    names = [key.removeprefix("state/") for key in recording.arrays if key.startswith("state/")]
+    assert {own_name(name) for name in names} - {"rows"} == recording.model.state_dict().keys()
+    for name in names:
+        assert official_name(own_name(name)) == name
+        assert official_name(own_name("_orig_mod." + name), compiled=True) == "_orig_mod." + name
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("bfloat16_init", [True, False])
+def test_a_round_trip_changes_no_bit(
+    recording: Recording, tmp_path: Path, compiled: bool, bfloat16_init: bool
+) -> None:
+    files = write_official_files(
+        tmp_path / "official", recording.arrays, compiled=compiled, bfloat16_init=bfloat16_init
+    )
+    checkpoint = imported(files, tmp_path / "own", canvas=side_of(recording))
+    back = write_official(checkpoint, tmp_path / "back", compiled=compiled)
+    state = torch.load(back, weights_only=True)
+    assert back.name == files.file.name
+    assert state.keys() == files.state.keys()
+    for name, value in files.state.items():
+        assert state[name].dtype == value.dtype, name
+        assert torch.equal(state[name], value), name
+    before, after = (
+        yaml.safe_load((folder / "all_config.yaml").read_text()) for folder in (files.folder, back.parent)
+    )
+    assert after | {"arch": before["arch"], "ema": True} == before | {"ema": True}
+    assert before["arch"].items() <= after["arch"].items()
+    if recording.model.config.puzzle_size:
+        assert json.loads((back.parent / "identifiers.json").read_bytes()) == json.loads(
+            (files.folder / "identifiers.json").read_bytes()
+        )
+
+
+def test_an_imported_model_answers_as_the_reference_did(recording: Recording, tmp_path: Path) -> None:
+    files = write_official_files(tmp_path / "official", recording.arrays, bfloat16_init=False)
+    checkpoint = imported(files, tmp_path / "own", canvas=side_of(recording))
+    assert asdict(checkpoint.config) == asdict(recording.model.config)
+    model, batch = checkpoint.model(), recording.batch(0)
+    table = checkpoint.rows if checkpoint.config.puzzle_size else recording.table
+    rows = table[batch.puzzle_ids]
+    carry = model.empty_carry(len(batch.inputs))
+    carry = model.admit(carry, batch.inputs, batch.labels, batch.puzzle_ids)
+    answer, latent = carry.answer, carry.latent
+    # The reference starts anew once it has done its steps.
+    for step in range(min(NUM_STEPS, checkpoint.config.max_steps)):
+        with torch.no_grad():
+            answer, latent, logits, halt_logit = model(batch.inputs, rows, answer, latent)
+        for key, value in (("logits", logits), ("q_halt_logits", halt_logit)):
+            assert_close(value, recording.arrays[f"eval{step}/{key}"], STATE_TOLERANCE[step], key)
+
+
+def test_the_digits_of_an_identifier_are_the_color_of_each_color(fixtures_dir: Path, tmp_path: Path) -> None:
+    with np.load(fixtures_dir / "grid_encoding.npz") as recorded:
+        name, before, after = str(recorded["aug_name"]), recorded["aug_in"], recorded["aug_out"]
+    path = tmp_path / "identifiers.json"
+    path.write_text(json.dumps([BLANK_TASK, name]))
+    puzzles = read_identifiers(path)
+    assert puzzles.task_ids[puzzles.tasks[1]] == name.partition("|||")[0]
+    assert np.array_equal(puzzles.augmentation(1).apply(before.astype(np.uint8)), after)
+    assert identifiers_of(puzzles) == [BLANK_TASK, name]
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ([], "expected a list of names"),
+        ({"a": 1}, "expected a list of names"),
+        ([BLANK_TASK, 3], "expected a list of names"),
+        (["a", "b"], "its first name is 'a', expected '<blank>'"),
+        ([BLANK_TASK, "a|||t8|||0123456789"], "row 2: 'a|||t8|||0123456789' is neither a task nor"),
+        ([BLANK_TASK, "a|||t1|||012345678"], "row 2: 'a|||t1|||012345678' is neither"),
+        ([BLANK_TASK, "a|||0123456789"], "row 2: 'a|||0123456789' is neither"),
+        ([BLANK_TASK, "a", ""], "row 3: '' is neither"),
+        ([BLANK_TASK, "a|||t1|||0123456788"], "row 2: its colors are no permutation"),
+        ([BLANK_TASK, "a", "b", "a"], "names 'a' twice"),
+        ([BLANK_TASK, "a", "a|||t0|||0123456789"], "names 'a' twice"),
+    ],
+)
+def test_wrong_identifiers_are_refused(tmp_path: Path, names: object, says: str) -> None:
+    path = tmp_path / "identifiers.json"
+    path.write_text(json.dumps(names))
+    with pytest.raises(DataError) as caught:
+        read_identifiers(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert says in str(caught.value)
+
+
+def test_rows_go_to_the_puzzles_that_the_identifiers_name(attention: OfficialFiles, tmp_path: Path) -> None:
+    checkpoint = imported(attention, tmp_path / "own", canvas=6)
+    rows = attention.state["_orig_mod.model.inner.puzzle_emb.weights"]
+    wanted = PuzzleTable.of_groups(
+        ["task2", "task0"], [[IDENTITY], [Augmentation(2, (0, 7, 3, 8, 5, 6, 1, 4, 2, 9))]]
+    )
+    assert torch.equal(checkpoint.rows[torch.from_numpy(checkpoint.puzzles.find(wanted))], rows[[7, 2]])
+
+
+@pytest.mark.parametrize("kind", ["none", "of another count"])
+def test_rows_that_may_be_of_other_puzzles_are_left_out_with_a_warning(
+    attention: OfficialFiles, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = attention.folder / "identifiers.json"
+    if kind == "none":
+        path.unlink()
+    else:
+        path.write_text(json.dumps([BLANK_TASK, "a"]))
+    with caplog.at_level(logging.WARNING, "arcpipe"):
+        trunk = imported(attention, tmp_path / "own", canvas=6)
+    assert (len(trunk.puzzles), trunk.rows.shape) == (0, (0, 32))
+    assert "the 10 puzzle rows are left out" in caplog.text
+    assert "--identifiers" in caplog.text
+
+
+def test_identifiers_given_by_name_must_have_the_count(attention: OfficialFiles, tmp_path: Path) -> None:
+    path = tmp_path / "identifiers.json"
+    path.write_text(json.dumps([BLANK_TASK, "a"]))
+    for given in (path, tmp_path):
+        with pytest.raises(DataError, match=r"names 2 puzzles, .* has 10 rows: it is of another dataset"):
+            read_official(source(attention, identifiers=given, canvas=6), tmp_path / "own")
+
+
+def test_the_one_row_of_a_sudoku_model_is_its_familys(mlp: OfficialFiles, tmp_path: Path) -> None:
+    name = "_orig_mod.model.inner.puzzle_emb.weights"
+    torch.save(mlp.state | {name: mlp.state[name][:1].clone()}, mlp.file)
+    (mlp.folder / "identifiers.json").write_text(json.dumps([BLANK_TASK]))
+    checkpoint = imported(mlp, tmp_path / "own")
+    assert (checkpoint.family, checkpoint.canvas) == ("sudoku", 6)
+    assert identifiers_of(checkpoint.puzzles) == ["sudoku"]
+    back = write_official(checkpoint, tmp_path / "back")
+    assert json.loads((back.parent / "identifiers.json").read_bytes()) == [BLANK_TASK]
+    assert torch.equal(torch.load(back, weights_only=True)[name], mlp.state[name][:1])
+
+
+def test_what_the_tensors_do_not_tell_is_asked_for(attention: OfficialFiles, tmp_path: Path) -> None:
+    (attention.folder / "all_config.yaml").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        read_official(source(attention), tmp_path / "own")
+    assert "do not tell outer_cycles, inner_cycles, max_steps, num_heads, positions, puzzle_tokens:" in str(
+        caught.value
+    )
+    settings = {
+        "outer_cycles": 2, "inner_cycles": 2, "max_steps": 16, "num_heads": 4, "positions": "rope",
+        "puzzle_tokens": 4,
+    }  # fmt: skip
+    checkpoint = imported(attention, tmp_path / "own", settings=settings, canvas=6)
+    assert checkpoint.config == replace(TRMConfig(), **settings, hidden_size=32, puzzle_size=32)
+
+
+def test_the_width_of_the_token_mlp_tells_the_prefix(mlp: OfficialFiles, tmp_path: Path) -> None:
+    (mlp.folder / "all_config.yaml").unlink()
+    settings = {"outer_cycles": 2, "inner_cycles": 2, "max_steps": 16}
+    checkpoint = imported(mlp, tmp_path / "own", settings=settings, canvas=6)
+    assert (checkpoint.config.mixer, checkpoint.config.puzzle_tokens) == ("mlp", 4)
+    with pytest.raises(CheckpointError, match="for 40 tokens, 81 of them the canvas'"):
+        read_official(source(mlp, settings=settings), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"hidden_size": 64}, "hidden_size 64, the tensors 32"),
+        ({"L_layers": 4, "mlp_t": True}, "num_layers 4, the tensors 2; mixer 'mlp', the tensors 'attention'"),
+        ({"puzzle_emb_ndim": 0}, "puzzle_size 0, the tensors 32"),
+        ({"pos_encodings": "learned"}, "positions 'learned', the tensors 'rope' or 'none'"),
+        ({"H_cycles": "three"}, "model.outer_cycles: input should be a valid integer, found 'three'"),
+        ({"num_heads": 5}, "must be a multiple of 2 * num_heads"),
+        ({"expansion": 40}, "blocks.0.mlp.down.weight has shape (32, 256), expected (32, 1024)"),
+    ],
+)
+def test_a_configuration_that_contradicts_the_tensors_is_refused(
+    attention: OfficialFiles, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    path = attention.folder / "all_config.yaml"
+    config = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(config | {"arch": config["arch"] | changes}))
+    with pytest.raises(ArcpipeError) as caught:
+        read_official(source(attention, canvas=6), tmp_path / "own")
+    assert str(attention.file) in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_a_canvas_that_contradicts_the_tensors_is_refused(mlp: OfficialFiles, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="the other 36 are no canvas of side 9"):
+        read_official(source(mlp, canvas=9), tmp_path / "own")
+    with pytest.raises(CheckpointError, match="11 tokens are too few for arc on a canvas of side 6"):
+        read_official(source(mlp, family="arc"), tmp_path / "own")
+
+
+def test_values_to_be_interpolated_are_taken_from_tensors(attention: OfficialFiles, tmp_path: Path) -> None:
+    path = attention.folder / "all_config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["arch"]["puzzle_emb_ndim"] = "${.hidden_size}"
+    path.write_text(yaml.safe_dump(config))
+    assert imported(attention, tmp_path / "own", canvas=6).config.puzzle_size == 32
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Checkpoint:
+    """A checkpoint as the trainer writes it: averages of its own, and no row for "<blank>"."""
+    torch.manual_seed(0)
+    config = TRMConfig(hidden_size=16, num_heads=2, num_layers=1, max_steps=3, puzzle_size=8, puzzle_tokens=1)
+    raw = TRM(config, 25, 12).state_dict()
+    puzzles = PuzzleTable.of_groups(["b", "a"], [[IDENTITY, Augmentation(3)], [IDENTITY]])
+    checkpoint = Checkpoint(
+        path=tmp_path / "trained", config=config, family="arc", canvas=5, vocabulary=12, raw=raw,
+        ema={name: value + 1 for name, value in raw.items()}, rows=torch.randn(3, 8), puzzles=puzzles,
+        manifest=make_manifest("checkpoint", step=7, recipe={"train": {"lr": 3e-4, "halt_exploration": 0.2}}),
+    )  # fmt: skip
+    save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def test_a_checkpoint_trained_here_is_written_with_its_averages_and_a_blank_row(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    file = write_official(trained, tmp_path / "official", compiled=False)
+    again = read_official(Source(file, None, None, {}, "", 5), tmp_path / "again")
+    assert (file.name, again.config) == ("step_7", trained.config)
+    assert all(torch.equal(value, trained.ema[name]) for name, value in again.ema.items())
+    assert identifiers_of(again.puzzles) == [BLANK_TASK, "b", "b|||t3|||0123456789", "a"]
+    assert torch.equal(again.rows, torch.cat((torch.zeros(1, 8), trained.rows)))
+    config = yaml.safe_load((file.parent / "all_config.yaml").read_text())
+    assert (config["lr"], config["arch"]["halt_exploration_prob"]) == (3e-4, 0.2)
+
+
+def test_what_the_reference_cannot_hold_is_refused(trained: Checkpoint, tmp_path: Path) -> None:
+    trunk = replace(trained, rows=trained.rows[:0], puzzles=PuzzleTable.of_groups([], []))
+    two = replace(trained, config=replace(trained.config, separate_networks=True))
+    for checkpoint, says in ((trunk, "has no puzzle rows"), (two, "has two networks")):
+        with pytest.raises(CheckpointError, match=says):
+            write_official(checkpoint, tmp_path / "official")
+    assert not (tmp_path / "official").exists()
