@@ -1,0 +1,148 @@
+"""`arcpipe recipe ...`; part of the command line, like cli.py."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from arcpipe.recipe import Recipe
+
+app = typer.Typer(rich_markup_mode=None)
+
+_Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe's name, a .toml file, or a run folder.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+@app.callback(invoke_without_command=True)
+def recipe(context: typer.Context) -> None:
+    """The settings of a training: list, show, check or compare recipes."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command("list")
+def list_recipes(as_json: _Json = False) -> None:
+    """List the recipes that come with arcpipe, and what each is for.
+
+    Example: arcpipe recipe list
+    """
+    from arcpipe.recipe import recipe_names, recipe_summary
+
+    summaries = {name: recipe_summary(name) for name in recipe_names()}
+    if as_json:
+        _print_json(summaries)
+        return
+    width = max(map(len, summaries))
+    for name, summary in summaries.items():
+        typer.echo(f"{name:{width}}  {summary}")
+
+
+@app.command()
+def show(
+    source: _Recipe,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Print a recipe with all its settings.
+
+    Defaults and what it extends included; the output is a recipe again.
+
+    Example: arcpipe recipe show arc-agi-1 --set train.batch_size=96 > mine.toml
+    """
+    from arcpipe.recipe import load_recipe, to_toml
+
+    chosen = load_recipe(source, overrides or [])
+    tables = _resolve(chosen)
+    if as_json:
+        _print_json({"recipe": source, "extends": chosen.bases, **tables})
+        return
+    extends = f", which extends {', '.join(chosen.bases)}" if chosen.bases else ""
+    typer.echo(f"# {source}{extends}: all settings.\n\n{to_toml(tables)}", nl=False)
+
+
+@app.command()
+def check(source: _Recipe, as_json: _Json = False) -> None:
+    """Check a recipe: all problems, and exit code 2.
+
+    A problem is an unknown table or key, or a wrong value; each has a line.
+
+    Example: arcpipe recipe check mine.toml
+    """
+    from arcpipe.errors import RecipeError
+    from arcpipe.recipe import TABLES, load_recipe
+
+    try:
+        chosen = load_recipe(source)
+    except RecipeError as error:
+        problems = [str(error)]
+    else:
+        types = _types(chosen)
+        _, problems = chosen.examine(types)
+        unread = [name for name in TABLES if name in chosen.tables and name not in types]
+        problems += [f"[{name}]: no command reads this table" for name in unread]
+    if as_json:
+        _print_json({"recipe": source, "valid": not problems, "problems": problems})
+    elif not problems:
+        typer.echo(f"{source}: valid")
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def diff(first: _Recipe, second: _Recipe, as_json: _Json = False) -> None:
+    """Print what differs between two recipes.
+
+    A setting a line, defaults and what they extend included.
+
+    Example: arcpipe recipe diff arc-agi-1 arc-agi-2
+    """
+    from arcpipe.recipe import load_recipe, recipe_changes
+
+    before, after = (_resolve(load_recipe(source)) for source in (first, second))
+    shared = {name: table for name, table in after.items() if name in before}
+    alone = sorted(before.keys() ^ after.keys())
+    if as_json:
+        changes = {
+            f"{name}.{key}": [before[name][key], value]
+            for name, table in shared.items()
+            for key, value in table.items()
+            if before[name][key] != value
+        }
+        _print_json({"first": first, "second": second, "changes": changes, "tables_of_one": alone})
+        return
+    for change in recipe_changes(before, shared):
+        typer.echo(change)
+    for name in alone:
+        typer.echo(f"[{name}]: only in {first if name in before else second}")
+    if before == after:
+        typer.echo(f"{first} and {second} have the same settings")
+
+
+def _types(chosen: "Recipe") -> dict[str, type]:
+    """The dataclass of each table that a command reads; of [data], which not all have, if it is there."""
+    from arcpipe.augment.build import DataSettings
+    from arcpipe.infer.solve import InferSettings
+    from arcpipe.train.settings import TrainSettings
+    from arcpipe.trm import TRMConfig
+
+    data = {"data": DataSettings} if "data" in chosen.tables else {}
+    return {**data, "model": TRMConfig, "train": TrainSettings, "infer": InferSettings}
+
+
+def _resolve(chosen: "Recipe") -> dict[str, dict[str, Any]]:
+    from dataclasses import asdict
+
+    return {name: asdict(settings) for name, settings in chosen.resolve(_types(chosen)).items()}
+
+
+def _print_json(document: Any) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(document).decode())

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Train on several machines with as many GPUs each. On each of them, NUMBER counting from 0:
+#   NODES=2 GPUS=8 HEAD=10.0.0.1 launch/several-nodes.sh NUMBER RECIPE DATA OUT [flags of arcpipe train]
+# HEAD is the address of machine 0, PORT a free port there that the others reach (29500 unless set). All
+# machines see the same DATA and OUT.
+# Ctrl-C or SIGTERM saves a checkpoint, for which Accelerate leaves 30 seconds before it exits with 1 and
+# a traceback of its own; the same commands go on from the newest one.
+set -eu
+
+: "${4:?usage: NODES=N GPUS=N HEAD=ADDRESS launch/several-nodes.sh NUMBER RECIPE DATA OUT [flags]}"
+: "${NODES:?set NODES to the number of machines}"
+: "${GPUS:?set GPUS to the number of GPUs of each machine}"
+: "${HEAD:?set HEAD to the address of machine 0}"
+number=$1 recipe=$2 data=$3 out=$4
+shift 4
+
+resume=
+if [ -e "$out/manifest.json" ]; then resume=--resume; fi
+
+# The recipe decides the precision and what is compiled, not Accelerate.
+exec accelerate launch --multi_gpu --num_processes "$((NODES * GPUS))" --num_machines "$NODES" \
+    --machine_rank "$number" --main_process_ip "$HEAD" --main_process_port "${PORT:-29500}" \
+    --mixed_precision no --dynamo_backend no \
+    -m arcpipe train "$recipe" --data "$data" --out "$out" ${resume:+"$resume"} "$@"

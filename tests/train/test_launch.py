@@ -1,0 +1,167 @@
+"""The scripts in launch/ start trainings, stop them at a warning and go on with them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from commands import environment
+from sourcetree import ROOT
+from training import metrics, steps_of, train
+
+LAUNCH = ROOT / "launch"
+SCRIPTS = sorted(LAUNCH.iterdir())
+
+# SLURM's commands, as far as the script needs them: they note what is asked of them.
+SRUN = """#!{python}
+import os, signal, subprocess, sys
+assert sys.argv[1] == "--gpu-bind=none"
+numbers = map(str, range(int(os.environ["SLURM_NTASKS"])))
+own = [os.environ | {{"SLURM_PROCID": number, "SLURM_LOCALID": number}} for number in numbers]
+tasks = [subprocess.Popen(sys.argv[2:], env=variables) for variables in own]
+signal.signal(signal.SIGUSR1, lambda number, frame: [task.send_signal(number) for task in tasks])
+sys.exit(max(task.wait() for task in tasks))
+"""
+SCONTROL = """#!/bin/sh
+if [ "$1" = show ]; then echo 127.0.0.1; echo unused; else echo "$@" >> "$ASKED"; fi
+"""
+
+
+def launch_environment(**extra: str) -> dict[str, str]:
+    """What a user's shell has: the commands of this environment on the PATH, before them those of the
+    folder FIRST_ON_PATH."""
+    folders = (extra.get("FIRST_ON_PATH"), str(Path(sys.executable).parent), os.environ["PATH"])
+    (loopback, *_) = (name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    path = os.pathsep.join(filter(None, folders))
+    return environment({"PATH": path, "GLOO_SOCKET_IFNAME": loopback, **extra})
+
+
+def launch(script: str, *arguments: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LAUNCH / script, *map(str, arguments)], cwd=cwd, env=launch_environment(**env), text=True,
+        capture_output=True, timeout=100, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_sound(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", script], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", script], check=True)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_without_arguments_says_how_it_is_used(script: Path, tmp_path: Path) -> None:
+    done = launch(script.name, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "usage: " in done.stderr
+    assert f"launch/{script.name} " in done.stderr
+
+
+def test_one_process_goes_on_with_what_is_there(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run with a space"
+    train(work, run, "--steps", 3)
+    done = launch("single-gpu.sh", work / "tiny.toml", work / "data", run, "--steps", 5, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert [record["step"] for record in metrics(run)] == [1, 2, 3, 4, 5]
+
+
+def test_one_node_starts_a_process_for_each_gpu(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = launch(
+        "one-node.sh", work / "tiny.toml", work / "data", run, "--steps", 2, cwd=work, GPUS="2",
+        TMPDIR=str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in done.stderr
+    assert "warn" not in done.stderr.lower()
+    assert steps_of(run) == [2]
+
+
+def test_one_node_wants_two_gpus(work: Path, tmp_path: Path) -> None:
+    done = launch("one-node.sh", work / "tiny.toml", work / "data", tmp_path / "run", cwd=work, GPUS="1")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "launch/one-node.sh: found 1 GPUs, needs two or more: take launch/single-gpu.sh or set GPUS\n"
+    )
+
+
+@contextmanager
+def started(script: str, *arguments: object, cwd: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """A script that runs; with all that it has started it ends with the block."""
+    with subprocess.Popen(
+        [LAUNCH / script, *map(str, arguments)], cwd=cwd, env=launch_environment(**env), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_each_of_several_nodes_starts_its_share(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    port = str(20000 + os.getpid() % 20000)
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                started(
+                    "several-nodes.sh", number, work / "tiny.toml", work / "data", run, "--steps", 2,
+                    cwd=work, NODES="2", GPUS="1", HEAD="127.0.0.1", PORT=port, TMPDIR=str(tmp_path),
+                )
+            )
+            for number in (0, 1)
+        ]  # fmt: skip
+        said = [node.communicate(timeout=90)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "2 process(es)" in said[0]
+    assert steps_of(run) == [2]
+
+
+def wait_for_a_record(run: Path, job: subprocess.Popen[str]) -> None:
+    """Until the training in `run` has written a line of metrics."""
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_slurm_job_saves_when_warned_is_requeued_and_goes_on(work: Path, tmp_path: Path) -> None:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name, text in (("srun", SRUN.format(python=sys.executable)), ("scontrol", SCONTROL)):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    asked, run = commands / "asked", tmp_path / "run"
+    arguments = (work / "tiny.toml", work / "data", run, "--set", "train.steps=1000000")
+    slurm = {
+        "FIRST_ON_PATH": str(commands), "ASKED": str(asked), "SLURM_JOB_ID": "77",
+        "SLURM_JOB_NODELIST": "node[0-1]", "SLURM_NTASKS": "2",
+    }  # fmt: skip
+
+    with started("slurm.sbatch", *arguments, cwd=work, **slurm) as job:
+        wait_for_a_record(run, job)
+        job.send_signal(signal.SIGUSR1)
+        out, err = job.communicate(timeout=60)
+    assert job.returncode == 0, err
+    assert "saved; back into the queue" in out
+    assert asked.read_text() == "requeue 77\n"
+    saved = steps_of(run)[-1]
+    assert saved >= 1
+
+    with started("slurm.sbatch", *arguments, "--steps", saved + 2, cwd=work, **slurm) as job:
+        _, err = job.communicate(timeout=60)
+    assert job.returncode == 0, err
+    assert asked.read_text() == "requeue 77\n", "a training that is done is not requeued"
+    assert [record["step"] for record in metrics(run)] == list(range(1, saved + 3))

@@ -1,0 +1,127 @@
+"""Every recipe trains, shrunk but otherwise as it is, and its numbers are those it says they are."""
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import typer
+
+from arcpipe.checkpoint import find_checkpoint
+from arcpipe.cli import app
+from arcpipe.recipe import load_recipe, recipe_names
+from commands import run_here
+from training import metrics
+
+# What would be slow at its full size.
+SMALL = (
+    "model.hidden_size=16", "model.num_heads=2", "model.puzzle_size=16", "model.puzzle_tokens=2",
+    "model.expansion=1.0", "train.batch_size=4", "train.log_every=1",
+)  # fmt: skip
+
+
+def family(name: str) -> str:
+    """The family of the puzzles that a recipe is for."""
+    return next((kind for kind in ("sudoku", "maze") if name.startswith(kind)), "arc")
+
+
+@pytest.fixture(scope="module")
+def datasets(work: Path) -> dict[str, Path]:
+    """A tiny dataset folder of each family."""
+    made = {kind: work / kind for kind in ("sudoku", "maze")}
+    for arguments in (
+        ("sudoku", "--generate", 6, "--side", 4, "--num-aug", 3, "--out", made["sudoku"]),
+        ("maze", "--generate", 6, "--size", 5, "--min-path", 3, "--num-aug", 0, "--out", made["maze"]),
+    ):
+        done = run_here("augment", *arguments)
+        assert done.returncode == 0, done.stderr
+    return made | {"arc": work / "data"}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_trains(name: str, datasets: dict[str, Path], tmp_path: Path) -> None:
+    flags = [word for setting in SMALL for word in ("--set", setting)]
+    out = tmp_path / "run"
+    done = run_here("train", name, "--data", datasets[family(name)], "--out", out, "--steps", 2, *flags)
+    assert done.returncode == 0, done.stderr
+    assert [record["step"] for record in metrics(out)] == [1, 2]
+    assert find_checkpoint(out).name == "step-00000002"
+
+
+def augment_commands(name: str) -> list[list[str]]:
+    """The words after `arcpipe augment` in the comments of a recipe."""
+    text = (resources.files("arcpipe.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+    joined = re.sub(r"\\\n# +", "", text)
+    return [match.split() for match in re.findall(r"^# +arcpipe augment (.*)$", joined, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "quickstart"])
+def test_a_recipe_says_how_to_make_its_dataset(name: str) -> None:
+    """With a command that arcpipe understands, or as that of the recipe that it extends."""
+    found = augment_commands(name)
+    if not found:
+        text = (resources.files("arcpipe.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+        named = re.search(r"dataset is\s+(?:# )?that of ([\w-]+\w)", text)
+        assert named is not None
+        found = augment_commands(named.group(1))
+    group = typer.main.get_command(app).commands["augment"]
+    for subcommand, *words in found:
+        context = group.commands[subcommand].make_context(subcommand, words)
+        assert subcommand == family(name)
+        assert context.params["source"]
+    assert found
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "examples"),
+    [
+        ("sudoku-extreme", 50_000, 1000),
+        ("sudoku-extreme-attention", 50_000, 1000),
+        ("sudoku-extreme-small-gpu", 50_000, 1000),
+        ("maze-hard", 50_000, 1000),
+        ("maze-hard-small-gpu", 50_000, 1000),
+    ],
+)
+def test_the_steps_are_the_epochs_of_the_reference(name: str, epochs: int, examples: int) -> None:
+    train = load_recipe(name).tables["train"]
+    assert train["steps"] == epochs * examples // train["batch_size"]
+
+
+@pytest.mark.parametrize("name", ["arc-agi-1", "arc-agi-2"])
+def test_a_larger_batch_takes_as_many_samples(name: str) -> None:
+    one, large = (load_recipe(recipe).tables["train"] for recipe in (name, f"{name}-large-batch"))
+    samples = one["steps"] * one["batch_size"]
+    assert 0 <= large["steps"] * large["batch_size"] - samples < large["batch_size"]
+
+
+@pytest.mark.parametrize(
+    ("name", "base_batch", "base_lr"),
+    [
+        ("arc-agi-1-small-gpu", 768, 1e-4),
+        ("sudoku-extreme-small-gpu", 768, 1e-4),
+        ("maze-hard-small-gpu", 128, 1e-4),
+    ],
+)
+def test_the_rates_follow_the_square_root_of_the_batch(name: str, base_batch: int, base_lr: float) -> None:
+    recipe = load_recipe(name)
+    train, base = recipe.tables["train"], load_recipe(recipe.bases[0]).tables["train"]
+    assert train["lr"] == pytest.approx(base_lr * (train["batch_size"] / base_batch) ** 0.5, rel=0.03)
+    assert train["puzzle_lr"] / train["lr"] == pytest.approx(base["puzzle_lr"] / base["lr"])
+
+
+def test_a_recipe_is_no_copy_of_another() -> None:
+    """What a recipe repeats of the one it extends would be changed there in vain."""
+    for name in recipe_names():
+        text = (resources.files("arcpipe.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+        written = {key: value for key, value in tomllib.loads(text).items() if key != "extends"}
+        bases = load_recipe(name).bases
+        if bases:
+            inherited = load_recipe(bases[0]).tables
+            repeated = [
+                f"{name}: {table}.{key}"
+                for table, settings in written.items()
+                for key, value in settings.items()
+                if inherited.get(table, {}).get(key) == value
+            ]
+            assert not repeated
