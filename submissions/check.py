@@ -1,20 +1,44 @@
 """What is wrong with a submission.json, all of it at once."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from arcpipe.errors import DataError
-from arcpipe.submissions.format import ATTEMPTS, is_fallback, parse_attempt, parse_entries, read_content
-from arcpipe.task import Task
+from arcpipe.submissions.format import (
+    ATTEMPTS,
+    is_fallback,
+    parse_attempt,
+    parse_entries,
+    read_content,
+    shown,
+)
+from arcpipe.task import RepeatedKeys, Task
 
 Kind = Literal[
-    "file", "missing_task", "extra_task", "entries", "attempt", "extra_key",
+    "file", "repeated_key", "missing_task", "extra_task", "entries", "attempt", "extra_key",
     "no_candidate", "identical_attempts",
 ]  # fmt: skip
+
+NAMES: dict[Kind, str] = {
+    "file": "unreadable files",
+    "repeated_key": "keys that stand more than once",
+    "missing_task": "missing tasks",
+    "extra_task": "tasks that are not in the challenges",
+    "entries": "wrong lists of test outputs",
+    "attempt": "missing or wrong attempts",
+    "extra_key": "unknown fields",
+    "no_candidate": "test outputs left at [[0]]",
+    "identical_attempts": "test outputs with identical attempts",
+}
+"""Each kind in words, for many of it; in the order of a report."""
+
+_MOST_OF_A_KIND = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,28 +56,61 @@ class Problem:
     field: str | None = None
 
 
-def check_submission(path: Path, tasks: Sequence[Task]) -> list[Problem]:
-    """All problems of the file as an answer to exactly these tasks; no error means that it is valid.
+@dataclass(frozen=True)
+class Findings:
+    """The problems of a submission, grouped by kind: how many there are, and the first 1000 of each."""
 
-    A file that cannot be read, or is no JSON, is one error and ends the check.
+    counts: dict[Kind, int]
+    problems: list[Problem]
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The problems that make the submission invalid; none means that it is valid."""
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """The problems that waste an attempt."""
+        return [problem for problem in self.problems if problem.severity == "warning"]
+
+
+def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
+    """All problems of the file as an answer to exactly these tasks.
+
+    A file that cannot be read, is no JSON, or is larger than any answer to these tasks, is one error and
+    ends the check.
     """
     try:
-        content = read_content(path)
+        content = read_content(path, sum(len(task.tests) for task in tasks))
     except DataError as error:
-        return [Problem(kind="file", message=str(error))]
-    problems: list[Problem] = []
+        return Findings({"file": 1}, [Problem(kind="file", message=str(error))])
+    counts: Counter[Kind] = Counter()
+    kept: dict[Kind, list[Problem]] = {kind: [] for kind in NAMES}
+    for problem in _problems(content, tasks, path):
+        counts[problem.kind] += 1
+        if counts[problem.kind] <= _MOST_OF_A_KIND:
+            kept[problem.kind].append(problem)
+    known = {task.id for task in tasks}
+    extra = [task_id for task_id in content if task_id not in known]
+    counts["extra_task"] = len(extra)
+    kept["extra_task"] = [_extra_task(shown(task_id), path) for task_id in extra[:_MOST_OF_A_KIND]]
+    return Findings({kind: counts[kind] for kind in NAMES if counts[kind]}, list(chain(*kept.values())))
+
+
+def _problems(content: dict[str, Any], tasks: Sequence[Task], path: Path) -> Iterator[Problem]:
+    for task_id in content.repeated if isinstance(content, RepeatedKeys) else ():
+        name = shown(task_id)
+        message = f"{path}: task {name} stands more than once"
+        yield Problem(kind="repeated_key", message=message, task=name)
     for task in tasks:
         if task.id in content:
-            problems += _check_task(content[task.id], task, path)
+            yield from _check_task(content[task.id], task, path)
         else:
-            message = f"{path}: task {task.id} is missing"
-            problems.append(Problem(kind="missing_task", message=message, task=task.id))
-    known = {task.id for task in tasks}
-    return problems + [
-        Problem(kind="extra_task", message=f"{path}: task {task_id} is not in the challenges", task=task_id)
-        for task_id in content
-        if task_id not in known
-    ]
+            yield Problem(kind="missing_task", message=f"{path}: task {task.id} is missing", task=task.id)
+
+
+def _extra_task(name: str, path: Path) -> Problem:
+    return Problem(kind="extra_task", message=f"{path}: task {name} is not in the challenges", task=name)
 
 
 def _check_task(value: Any, task: Task, path: Path) -> Iterator[Problem]:
@@ -68,7 +125,7 @@ def _check_task(value: Any, task: Task, path: Path) -> Iterator[Problem]:
             f"{where}: expected one entry for each of {len(task.tests)} test inputs, found {len(entries)}"
         )
         yield Problem(kind="entries", message=message, task=task.id)
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(entries[: len(task.tests)]):
         yield from _check_entry(entry, task.id, index, f"{where}, test[{index}]")
 
 
@@ -77,9 +134,15 @@ def _check_entry(entry: Any, task_id: str, test: int, where: str) -> Iterator[Pr
         message = f"{where}: expected an object with the fields {' and '.join(ATTEMPTS)}"
         yield Problem(kind="entries", message=message, task=task_id, test=test)
         return
-    for name in [key for key in entry if key not in ATTEMPTS]:
-        message = f"{where}: {name} is neither {' nor '.join(ATTEMPTS)}"
-        yield Problem(kind="extra_key", message=message, task=task_id, test=test, field=name)
+    for key in entry.repeated if isinstance(entry, RepeatedKeys) else ():
+        name = shown(key)
+        message = f"{where}: {name} stands more than once"
+        yield Problem(kind="repeated_key", message=message, task=task_id, test=test, field=name)
+    for key in entry:
+        if key not in ATTEMPTS:
+            name = shown(key)
+            message = f"{where}: {name} is neither {' nor '.join(ATTEMPTS)}"
+            yield Problem(kind="extra_key", message=message, task=task_id, test=test, field=name)
     grids = []
     for name in ATTEMPTS:
         try:

@@ -9,18 +9,20 @@ Source:  "Mean over test outputs" is Kaggle's, ARC Prize 2024 to 2026, "Evaluati
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from itertools import chain
 from math import fsum
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arcpipe import runs
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
-from arcpipe.submissions.format import Submission, is_fallback
+from arcpipe.submissions.format import Submission, is_fallback, shown
+from arcpipe.submissions.intervals import Interval, interval, resample_tasks
+from arcpipe.submissions.sets import TaskSet, task_set
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OutputScore:
-    """One test output: which attempts are right, whether it was answered, the size of its solution."""
+    """One test output: which attempts are right, whether it was answered; its solution's size and colors."""
 
     task: str
     test_index: int
@@ -38,13 +40,15 @@ class OutputScore:
     answered: bool
     height: int
     width: int
+    num_colors: int
 
 
 @dataclass(frozen=True)
 class PassAtK:
-    """The score when the first k attempts count; means are fractions 0..1.
+    """The score when the first k attempts count; means and shares are fractions 0..1.
 
-    `solved_tasks` counts tasks with every test correct, `task_sum` adds the solved fractions up.
+    `solved_tasks` counts tasks with every test correct, `task_sum` adds the solved fractions up. The
+    intervals are 95% bootstrap intervals over tasks.
     """
 
     solved_outputs: int
@@ -52,6 +56,10 @@ class PassAtK:
     task_sum: float
     mean_over_outputs: float
     mean_over_tasks: float
+    share_of_solved_tasks: float
+    interval_over_outputs: Interval
+    interval_over_tasks: Interval
+    interval_of_solved_tasks: Interval
 
 
 @dataclass(frozen=True)
@@ -65,14 +73,20 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Score:
-    """The score against a solutions file: totals, and every task in the file's order."""
+    """The score against a solutions file: its set, totals, and every task in the file's order."""
 
+    set: TaskSet
     num_tasks: int
     num_outputs: int
     num_answered: int
     pass_at_1: PassAtK
     pass_at_2: PassAtK
     tasks: dict[str, TaskScore]
+
+    @property
+    def outputs(self) -> list[OutputScore]:
+        """All test outputs, in the order of the solutions."""
+        return [output for task in self.tasks.values() for output in task.outputs]
 
 
 def score_submission(
@@ -81,42 +95,51 @@ def score_submission(
     """The Score over all tasks of `solutions`; what the submission leaves out counts as wrong.
 
     Args:    where: what the submission is called in the message.
-    Raises:  DataError if it holds a task, or an entry of a task, that the solutions do not have.
+    Raises:  DataError if it holds a task that the solutions do not have, or another number of entries for
+             a task: it was made for another set, or another version of this one.
     """
     assert solutions, "a solutions file holds a task"
-    _refuse_strangers(submission, solutions, where)
+    found = task_set({task_id: len(grids) for task_id, grids in solutions.items()})
+    _refuse_another_set(submission, solutions, found, where)
     tasks = {
-        task_id: _score_task(task_id, submission.attempts.get(task_id, ()), grids)
+        task_id: _score_task(task_id, submission.attempts.get(task_id), grids)
         for task_id, grids in solutions.items()
     }
+    scored = list(tasks.values())
     return Score(
-        num_tasks=len(tasks),
-        num_outputs=sum(task.tests for task in tasks.values()),
-        num_answered=sum(output.answered for task in tasks.values() for output in task.outputs),
-        pass_at_1=_pass_at_k([[o.attempt_1_correct for o in task.outputs] for task in tasks.values()]),
-        pass_at_2=_pass_at_k([[o.solved for o in task.outputs] for task in tasks.values()]),
+        set=found,
+        num_tasks=found.num_tasks,
+        num_outputs=found.num_outputs,
+        num_answered=sum(output.answered for task in scored for output in task.outputs),
+        pass_at_1=pass_at_k([[output.attempt_1_correct for output in task.outputs] for task in scored]),
+        pass_at_2=pass_at_k([[output.solved for output in task.outputs] for task in scored]),
         tasks=tasks,
     )
 
 
-def _refuse_strangers(submission: Submission, solutions: Mapping[str, Sequence[Grid]], where: str) -> None:
+def _refuse_another_set(
+    submission: Submission, solutions: Mapping[str, Sequence[Grid]], found: TaskSet, where: str
+) -> None:
+    answered = task_set({task_id: len(pairs) for task_id, pairs in submission.attempts.items()})
+    sets = f"it answers {answered}, the solutions are of {found}"
+    remedy = "score a submission against the solutions of its own set"
     strangers = [task_id for task_id in submission.attempts if task_id not in solutions]
     if strangers:
         more = f" (nor {len(strangers) - 1} more)" if len(strangers) > 1 else ""
         raise DataError(
-            f"{where}: task {strangers[0]} is not in the solutions{more}: "
-            "score a submission against the solutions of its own set"
+            f"{where}: task {shown(strangers[0])} is not in the solutions{more}; {sets}: {remedy}"
         )
     for task_id, pairs in submission.attempts.items():
-        if len(pairs) > len(solutions[task_id]):
-            raise DataError(
-                f"{where}: task {task_id} has {len(pairs)} entries, the solutions {len(solutions[task_id])}"
-            )
+        if len(pairs) != len(solutions[task_id]):
+            counts = f"has {len(pairs)} entries, the solutions {len(solutions[task_id])}"
+            raise DataError(f"{where}: task {task_id} {counts}; {sets}: {remedy}")
 
 
-def _score_task(task_id: str, pairs: Sequence[tuple[Grid, Grid]], solutions: Sequence[Grid]) -> TaskScore:
+def _score_task(
+    task_id: str, pairs: Sequence[tuple[Grid, Grid]] | None, solutions: Sequence[Grid]
+) -> TaskScore:
     outputs = tuple(
-        _score_output(task_id, index, pairs[index] if index < len(pairs) else None, solution)
+        _score_output(task_id, index, pairs[index] if pairs else None, solution)
         for index, solution in enumerate(solutions)
     )
     return TaskScore(solved=sum(output.solved for output in outputs), tests=len(outputs), outputs=outputs)
@@ -135,47 +158,45 @@ def _score_output(
         answered=attempts is not None and not is_fallback(attempts),
         height=solution.shape[0],
         width=solution.shape[1],
+        num_colors=len(np.unique(solution)),
     )
 
 
-def _pass_at_k(solved: Sequence[Sequence[bool]]) -> PassAtK:
-    """From whether each test output of each task is solved."""
+def pass_at_k(solved: Sequence[Sequence[bool]]) -> PassAtK:
+    """The PassAtK from whether each test output of each task is solved."""
     fractions = [fmean(outputs) for outputs in solved]
+    num_tasks, num_outputs = len(solved), sum(map(len, solved))
+    solved_outputs, solved_tasks = sum(map(sum, solved)), sum(map(all, solved))
+    means = resampled_means(solved)
     return PassAtK(
-        solved_outputs=sum(map(sum, solved)),
-        solved_tasks=sum(map(all, solved)),
+        solved_outputs=solved_outputs,
+        solved_tasks=solved_tasks,
         task_sum=fsum(fractions),
-        mean_over_outputs=fmean(chain.from_iterable(solved)),
+        mean_over_outputs=solved_outputs / num_outputs,
         mean_over_tasks=fmean(fractions),
+        share_of_solved_tasks=solved_tasks / num_tasks,
+        interval_over_outputs=interval(means[:, 0]),
+        interval_over_tasks=interval(means[:, 1]),
+        interval_of_solved_tasks=interval(means[:, 2]),
     )
 
 
-def score_text(score: Score) -> str:
-    """The score as an aligned table, then one line per task: its solved tests at pass@2."""
-    passes = (score.pass_at_1, score.pass_at_2)
-    tasks, outputs = score.num_tasks, score.num_outputs
-    rows: dict[str, list[tuple[float, float, int]]] = {
-        "mean over test outputs (Kaggle)": [(p.mean_over_outputs, p.solved_outputs, outputs) for p in passes],
-        "mean over tasks (ARC Prize)": [(p.mean_over_tasks, p.task_sum, tasks) for p in passes],
-        "tasks with all tests correct": [(p.solved_tasks / tasks, p.solved_tasks, tasks) for p in passes],
-    }
-    lines = [f"{tasks} tasks, {outputs} test outputs, {score.num_answered} answered", ""]
-    lines.append(f"{'':31}{'pass@1':>22}{'pass@2':>22}")
-    for title, cells in rows.items():
-        counts = [(mean, f"{round(count, 2):g}/{total}") for mean, count, total in cells]
-        lines.append(f"{title:31}" + "".join(f"{mean:>9.2%}{count:>13}" for mean, count in counts))
-    per_task = [f"{task_id}  {task.solved}/{task.tests}" for task_id, task in score.tasks.items()]
-    return "\n".join([*lines, "", *per_task])
+def resampled_means(solved: Sequence[Sequence[bool]]) -> NDArray[np.float64]:
+    """Mean over outputs, mean over tasks and share of tasks solved wholly, of resampled tasks: (10000, 3)."""
+    columns = np.array([[len(task), sum(task), fmean(task), all(task)] for task in solved], np.float64)
+    sums = resample_tasks(columns)
+    return np.stack([sums[:, 1] / sums[:, 0], sums[:, 2] / len(solved), sums[:, 3] / len(solved)], axis=1)
 
 
-def per_task_frame(score: Score) -> "pd.DataFrame":
-    """A table with one row per test output and the fields of OutputScore as columns."""
+def per_task_frame(score: Score, rules: Mapping[str, str] | None = None) -> "pd.DataFrame":
+    """A table with one row per test output and the fields of OutputScore as columns; size_rule if known."""
     import pandas as pd
 
-    return pd.DataFrame([asdict(output) for task in score.tasks.values() for output in task.outputs])
+    frame = pd.DataFrame([asdict(output) for output in score.outputs])
+    return frame if rules is None else frame.assign(size_rule=frame["task"].map(dict(rules)))
 
 
-def write_per_task(score: Score, path: Path) -> None:
+def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = None) -> None:
     """Write `per_task_frame` as CSV or Parquet, by the suffix of `path`.
 
     Raises:  OutputError if the suffix is neither, or there is something at `path` already.
@@ -183,7 +204,7 @@ def write_per_task(score: Score, path: Path) -> None:
     if path.suffix not in (".csv", ".parquet"):
         raise OutputError(f"--per-task {path}: the name should end in .csv or .parquet")
     runs.refuse_existing(path, "choose another --per-task file or remove it")
-    frame, content = per_task_frame(score), BytesIO()
+    frame, content = per_task_frame(score, rules), BytesIO()
     if path.suffix == ".csv":
         frame.to_csv(content, index=False)
     else:

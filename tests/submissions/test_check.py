@@ -1,5 +1,6 @@
-"""Every problem of a submission file is found, named and placed."""
+"""Every problem of a submission file is found, named and placed; the case's name says which."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from arcpipe.errors import DataError
 from arcpipe.submissions.check import check_submission
 from arcpipe.task import Task
 
@@ -87,8 +89,10 @@ def test_one_defect_is_one_error_with_its_place(
     change, kind, task, test, field, message = case
     change(content)
     file.write_bytes(orjson.dumps(content))
-    [problem] = check_submission(file, tasks)
-    assert (problem.severity, problem.kind) == ("error", kind)
+    findings = check_submission(file, tasks)
+    [problem] = findings.errors
+    assert (findings.problems, findings.counts) == ([problem], {kind: 1})
+    assert problem.kind == kind
     assert (problem.task, problem.test, problem.field) == (task, test, field)
     assert problem.message.startswith(f"{file}: task {task}")
     assert message in problem.message
@@ -100,8 +104,108 @@ def test_all_defects_are_found_at_once(tasks: list[Task], content: Content, file
     content["two"][0] = {"attempt_1": RAGGED, "attempt_2": [[10]], "note": 1}
     content["three"] = []
     file.write_bytes(orjson.dumps(content))
-    kinds = [problem.kind for problem in check_submission(file, tasks)]
-    assert kinds == ["missing_task", "extra_key", "attempt", "attempt", "attempt", "extra_task"]
+    findings = check_submission(file, tasks)
+    assert findings.counts == {"missing_task": 1, "extra_task": 1, "attempt": 3, "extra_key": 1}
+    assert [problem.kind for problem in findings.problems] == [
+        "missing_task", "extra_task", "attempt", "attempt", "attempt", "extra_key",
+    ]  # fmt: skip
+
+
+def as_text(content: Content, extra: str) -> str:
+    """The content with `extra` as the last field of its last entry."""
+    text = json.dumps(content)
+    assert text.endswith("}]}")
+    return f"{text[:-3]}, {extra}}}]}}"
+
+
+def test_a_repeated_attempt_is_an_error_with_its_place(
+    tasks: list[Task], content: Content, file: Path
+) -> None:
+    file.write_text(as_text(content, '"attempt_2": [[9]]'))
+    [problem] = check_submission(file, tasks).problems
+    assert (problem.kind, problem.task, problem.test, problem.field) == (
+        "repeated_key",
+        "two",
+        1,
+        "attempt_2",
+    )
+    assert problem.message == f"{file}: task two, test[1]: attempt_2 stands more than once"
+
+
+def test_a_repeated_task_is_an_error_beside_the_others(
+    tasks: list[Task], content: Content, file: Path
+) -> None:
+    drop_attempt(content)
+    one = json.dumps(content["one"])
+    file.write_text(f'{json.dumps(content)[:-1]}, "one": {one}, "one": {one}}}')
+    findings = check_submission(file, tasks)
+    assert findings.counts == {"repeated_key": 1, "attempt": 1}
+    assert findings.problems[0].task == "one"
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "01", "0x1", "+1"])
+def test_what_is_no_json_number_is_an_error(
+    tasks: list[Task], content: Content, file: Path, value: str
+) -> None:
+    file.write_text(json.dumps(content).replace("[[5]]", f"[[{value}]]"))
+    [problem] = check_submission(file, tasks).errors
+    assert problem.kind in ("file", "attempt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"one": [{"attempt_1": ' + "[" * 900 + "]" * 900 + "}]}",
+        '{"one": "\\ud800"}',
+        '{"\\ud800": 1}',
+        '{"one": [' + "1" * 5000 + "]}",
+    ],
+    ids=["deep list", "deep object", "deep attempt", "lone surrogate", "its key", "a number of 5000 digits"],
+)
+def test_hostile_json_is_an_error_like_any_other(tasks: list[Task], file: Path, text: str) -> None:
+    file.write_text(text)
+    findings = check_submission(file, tasks)
+    assert findings.errors
+    assert all(len(problem.message) < 400 + len(str(file)) for problem in findings.problems)
+
+
+def test_a_file_larger_than_any_answer_is_refused(tasks: list[Task], file: Path) -> None:
+    # 1 MB to spare, and for 3 outputs of two attempts with 900 cells 12 bytes each.
+    limit = 1_000_000 + 3 * 2 * 900 * 12
+    file.write_bytes(b" " * (limit + 1))
+    [problem] = check_submission(file, tasks).errors
+    assert problem.kind == "file"
+    assert f"{file}: larger than 1.1 MB, more than any answer to 3 test outputs needs" in problem.message
+    file.write_bytes(b" " * limit)
+    assert "not a JSON file" in check_submission(file, tasks).errors[0].message
+
+
+def test_the_largest_answer_is_read_though_it_is_indented(tasks: list[Task], file: Path) -> None:
+    attempts = {"attempt_1": [[0] * 30] * 30, "attempt_2": [[1] * 30] * 30}
+    largest = {task.id: [attempts] * len(task.tests) for task in tasks}
+    file.write_text(json.dumps(largest, indent=4))
+    assert check_submission(file, tasks).problems == []
+
+
+def test_a_name_that_is_no_plain_one_is_shown_short_and_escaped(
+    tasks: list[Task], content: Content, file: Path
+) -> None:
+    names = ["\x1b[31m\n", "x" * 1000, ""]
+    file.write_text(json.dumps(content | dict.fromkeys(names)))
+    problems = check_submission(file, tasks).problems
+    assert [problem.task for problem in problems] == [r"'\x1b[31m\n'", f"'{'x' * 40}'...", "''"]
+
+
+def test_of_thousands_the_first_of_each_kind_are_kept_and_all_are_counted(
+    tasks: list[Task], content: Content, file: Path
+) -> None:
+    drop_attempt(content)
+    file.write_text(json.dumps(content | {f"{number}": 0 for number in range(5000)}))
+    findings = check_submission(file, tasks)
+    assert findings.counts == {"extra_task": 5000, "attempt": 1}
+    assert len(findings.problems) == 1001
 
 
 @pytest.mark.parametrize(
@@ -114,15 +218,16 @@ def test_a_wasted_attempt_is_a_warning(
 ) -> None:
     content["two"][1] = {"attempt_1": grid, "attempt_2": grid}
     file.write_bytes(orjson.dumps(content))
-    [problem] = check_submission(file, tasks)
-    assert (problem.severity, problem.kind) == ("warning", kind)
+    findings = check_submission(file, tasks)
+    [problem] = findings.warnings
+    assert (findings.errors, problem.kind) == ([], kind)
     assert (problem.task, problem.test) == ("two", 1)
 
 
 def test_one_attempt_of_zero_is_no_fallback(tasks: list[Task], content: Content, file: Path) -> None:
     content["one"][0]["attempt_2"] = [[0]]
     file.write_bytes(orjson.dumps(content))
-    assert check_submission(file, tasks) == []
+    assert check_submission(file, tasks).problems == []
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '{"one": NaN}'])
@@ -131,8 +236,8 @@ def test_a_file_that_holds_no_submission_is_one_error(
 ) -> None:
     if text is not None:
         file.write_text(text)
-    [problem] = check_submission(file, tasks)
-    assert (problem.severity, problem.kind) == ("error", "file")
+    [problem] = check_submission(file, tasks).errors
+    assert problem.kind == "file"
     assert problem.message.startswith(str(file))
 
 
@@ -157,18 +262,34 @@ def test_the_command_sums_a_valid_file_up(
     assert (document["num_tasks"], document["num_outputs"]) == (2, 3)
 
 
+@pytest.mark.parametrize("name", ["challenges", "solutions"])
+def test_a_task_that_stands_twice_in_the_set_itself_is_refused(
+    app: typer.Typer, challenges: Path, solutions: Path, content: Content, file: Path, name: str
+) -> None:
+    path = {"challenges": challenges, "solutions": solutions}[name]
+    path.write_text(f"{path.read_text()[:-1]}, {path.read_text()[1:]}")
+    file.write_bytes(orjson.dumps(content))
+    words = {"challenges": ["check", file, "--challenges", path], "solutions": ["score", file, path]}[name]
+    error = CliRunner().invoke(app, list(map(str, words))).exception
+    assert isinstance(error, DataError)
+    assert str(error) == f"{path}: the key 'one' stands more than once in an object: remove all but one"
+
+
 def test_the_command_lists_errors_on_stderr_and_exits_2(
     app: typer.Typer, challenges: Path, content: Content, file: Path
 ) -> None:
+    content["two"][1]["attempt_1"] = RAGGED
     content |= {f"extra{number}": [] for number in range(25)}
     file.write_bytes(orjson.dumps(content))
     code, output, errors = run(app, file, "--challenges", challenges)
     lines = errors.splitlines()
-    assert (code, output, len(lines)) == (2, "", 21)
+    assert (code, output, len(lines)) == (2, "", 22)
     assert lines[0] == f"{file}: task extra0 is not in the challenges"
-    assert lines[-1] == "... and 5 more"
+    assert lines[-2] == "... and 5 more tasks that are not in the challenges"
+    assert "ragged grid" in lines[-1]
 
     code, output, _ = run(app, file, "--challenges", challenges, "--json")
     document = orjson.loads(output)
-    assert (code, document["valid"], len(document["errors"])) == (2, False, 25)
+    assert (code, document["valid"], len(document["errors"])) == (2, False, 26)
+    assert document["counts"] == {"extra_task": 25, "attempt": 1}
     assert document["errors"][0]["task"] == "extra0"

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
+from arcpipe.runs import file_hash
 from arcpipe.submissions.check import check_submission
-from arcpipe.submissions.format import build_submission, read_submission, write_submission
+from arcpipe.submissions.format import build_submission, read_made_by, read_submission, write_submission
 from arcpipe.task import Pair, Task
 
 # Small and few-colored, so that candidates often coincide; any larger grid is treated alike.
@@ -46,9 +47,9 @@ def test_any_candidates_give_a_valid_file_and_always_the_same_one(
         write_submission(build_submission(tasks, dict(reversed(ranked.items()))), second)
         write_submission(read_submission(first), third)
         assert first.read_bytes() == second.read_bytes() == third.read_bytes()
-        problems = check_submission(first, tasks)
+        findings = check_submission(first, tasks)
         order = list(orjson.loads(first.read_bytes()))
-    assert not [problem for problem in problems if problem.severity == "error"]
+    assert not findings.errors
     assert order == [task.id for task in tasks]
 
 
@@ -84,15 +85,41 @@ def test_an_existing_file_is_refused_and_kept(file: Path) -> None:
     assert [path.read_text() for path in file.parent.iterdir()] == ["mine"]
 
 
+def test_the_manifest_beside_it_says_what_made_it(file: Path) -> None:
+    submission = build_submission(make_tasks([1]), {})
+    write_submission(submission, file, {"sources": ["runs/predictions"]})
+    assert sorted(path.name for path in file.parent.iterdir()) == [
+        "submission.json",
+        "submission.manifest.json",
+    ]
+    manifest = read_made_by(file, file_hash(file))
+    assert manifest is not None
+    assert (manifest["kind"], manifest["sources"]) == ("submission", ["runs/predictions"])
+    assert manifest["versions"].keys() >= {"arcpipe", "torch"}
+
+    bare = file.with_name("bare.json")
+    write_submission(submission, bare)
+    assert bare.read_bytes() == file.read_bytes()
+    assert read_made_by(bare, file_hash(bare)) is None
+
+
+def test_the_manifest_of_another_content_is_not_its_own(file: Path) -> None:
+    write_submission(build_submission(make_tasks([1]), {}), file, {})
+    file.write_text("{}")
+    assert read_made_by(file, file_hash(file)) is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[]", "expected an object"),
+        ('{"a": [], "a": []}', "task a stands more than once"),
+        ('{"a": [{"attempt_1": [[1]], "attempt_1": [[1]], "attempt_2": [[1]]}]}', "each once"),
         ("{", "not a JSON file"),
         ('{"a": {}}', "task a: expected a list"),
         ('{"a": [[]]}', r"task a, test\[0\]: expected an object"),
         ('{"a": [{"attempt_1": [[1]]}]}', r"task a, test\[0\]: attempt_2 is missing"),
-        ('{"a": [{"attempt_1": [[1]], "attempt_2": [[1]], "attempt_3": [[1]]}]}', "only"),
+        ('{"a": [{"attempt_1": [[1]], "attempt_2": [[1]], "attempt_3": [[1]]}]}', "and no other"),
         ('{"a": [{"attempt_1": [[1]], "attempt_2": [[1.0]]}]}', r"test\[0\].attempt_2: .* holds 1.0"),
     ],
 )
