@@ -4,18 +4,23 @@ import sys
 
 import typer
 
-from arcpipe import __version__
+from arcpipe import __version__, bench, checkpoint_commands, recipe_commands
 from arcpipe.augment import commands as augment_commands
+from arcpipe.doctor import doctor
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer import commands as infer_commands
 from arcpipe.quickstart import quickstart
 from arcpipe.submissions import commands as submissions_commands
+from arcpipe.submissions import ledger_commands
 from arcpipe.train import commands as train_commands
 
 # typer brings its own copy of click in its newer versions: this is that copy's, whichever it is.
 _ClickException: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
+
+# What typer's newer versions return, without a word, where Ctrl-C ended a command.
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="arcpipe",
@@ -46,11 +51,19 @@ def arcpipe(
 app.command()(quickstart)
 app.add_typer(augment_commands.app, name="augment")
 app.command()(train_commands.train)
+app.command()(train_commands.adapt)
 app.command()(infer_commands.infer)
 app.command()(infer_commands.vote)
+app.command()(infer_commands.solve)
+app.add_typer(checkpoint_commands.app, name="checkpoint")
 app.command()(submissions_commands.check)
 app.command()(submissions_commands.score)
+app.command()(submissions_commands.merge)
+app.add_typer(ledger_commands.app, name="submissions")
 app.command()(augment_commands.show)
+app.add_typer(recipe_commands.app, name="recipe")
+app.command()(doctor)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
@@ -62,10 +75,12 @@ def main() -> None:
     except ArcpipeError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", code=130)
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        _fail("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int = 2) -> None:
+def _fail(message: str) -> None:
     sys.stderr.write(f"arcpipe: {' '.join(message.split())}\n")
-    sys.exit(code)
+    sys.exit(2)
