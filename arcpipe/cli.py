@@ -9,6 +9,7 @@ from arcpipe.augment import commands as augment_commands
 from arcpipe.doctor import doctor
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer import commands as infer_commands
+from arcpipe.kaggle_kernels import commands as kaggle_commands
 from arcpipe.quickstart import quickstart
 from arcpipe.submissions import commands as submissions_commands
 from arcpipe.submissions import ledger_commands
@@ -60,6 +61,7 @@ app.command()(submissions_commands.check)
 app.command()(submissions_commands.score)
 app.command()(submissions_commands.merge)
 app.add_typer(ledger_commands.app, name="submissions")
+app.add_typer(kaggle_commands.app, name="kaggle")
 app.command()(augment_commands.show)
 app.add_typer(recipe_commands.app, name="recipe")
 app.command()(doctor)

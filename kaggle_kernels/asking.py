@@ -1,0 +1,123 @@
+"""Asking Kaggle for something: how long to wait, what to try again, and what an error means."""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from json import JSONDecodeError
+from typing import TYPE_CHECKING, TypeVar
+
+from arcpipe.errors import ArcpipeError
+from arcpipe.log import logger
+
+if TYPE_CHECKING:
+    from requests import Response
+    from requests.exceptions import RequestException
+
+T = TypeVar("T")
+
+TRIES = 4
+_LONGEST_WAIT_S = 600.0
+_LONGEST_TEXT = 300
+_REMEDIES = {
+    401: "the credentials are refused: make a new token at kaggle.com/settings",
+    403: "check owner and spelling, and accept the competition's rules on its page",
+    404: "check owner and spelling",
+    429: "too many requests: run it again in some minutes",
+}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds to wait for an answer, and between two looks at Kaggle, or two tries of a request."""
+
+    timeout_s: float = 60.0
+    poll_s: float = 30.0
+
+
+class KaggleError(ArcpipeError):
+    """Kaggle refused a request, or did not answer it.
+
+    status: of HTTP, if Kaggle answered. undecided: no telling whether Kaggle did what it was asked for.
+    retry_after_s: how long it wants to be left alone, if it said so.
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, *, undecided: bool = False, retry_after_s: float = 0
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.undecided = undecided
+        self.retry_after_s = retry_after_s
+
+
+def repeated(
+    doing: str, function: Callable[[], T], pace: Pace, may_repeat: Callable[[KaggleError], bool]
+) -> T:
+    """What the function returns, tried several times while its error is one that may be repeated."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            with asking(doing):
+                return function()
+        except KaggleError as error:
+            if not tries_left or not may_repeat(error):
+                raise
+            wait_s = min(error.retry_after_s or pace.poll_s, _LONGEST_WAIT_S)
+            logger.warning("%s; trying again in %g s", error, wait_s)
+            time.sleep(wait_s)
+    raise AssertionError("the last try returns or raises")
+
+
+@contextmanager
+def asking(doing: str) -> Iterator[None]:
+    """Turns what the client raises into a KaggleError, and what it prints into warnings."""
+    from requests.exceptions import RequestException
+
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    except RequestException as error:
+        raise _explained(doing, error) from None
+    except KeyError as error:
+        raise KaggleError(f"{doing}: Kaggle answers {error}, which its client does not know") from None
+    except JSONDecodeError as error:
+        remedy = "see whether kaggle.com works from here"
+        raise KaggleError(f"{doing}: what came is no JSON ({error}): {remedy}", undecided=True) from None
+    except (ValueError, TypeError) as error:
+        raise KaggleError(f"{doing}: {shortened(error)}") from None
+    for line in printed.getvalue().splitlines():
+        logger.warning("kaggle: %s", line)
+
+
+def _explained(doing: str, error: "RequestException") -> KaggleError:
+    """One line: what was asked, what came of it, what to do."""
+    from requests.exceptions import HTTPError, Timeout
+
+    # A response with an error status is false by itself.
+    if not isinstance(error, HTTPError) or error.response is None:
+        what = "did not answer in time" if isinstance(error, Timeout) else "cannot be reached"
+        remedy = "see whether kaggle.com works from here, and run it again"
+        return KaggleError(f"{doing}: Kaggle {what}: {remedy}", undecided=True)
+    status = error.response.status_code
+    # The address of a file may hold a signature, which is a secret.
+    text = shortened(str(error).partition(" for url: ")[0])
+    remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
+    if "daily" in text.lower():
+        remedy = "wait for the next day, which begins at 00:00 UTC"
+    return KaggleError(
+        f"{doing}: Kaggle says {text} ({status}): {remedy}", status,
+        undecided=status >= 500, retry_after_s=_retry_after_s(error.response),
+    )  # fmt: skip
+
+
+def _retry_after_s(response: "Response") -> float:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else 0.0
+
+
+def shortened(text: object) -> str:
+    """What Kaggle says, in one line and not too long."""
+    line = " ".join(str(text or "").split()).rstrip(".")
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."

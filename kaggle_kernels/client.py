@@ -1,0 +1,275 @@
+"""Kaggle, through its official client; the only module that imports it.
+
+By itself that client logs in while it is imported, waits for a silent server for ever, repeats what must not
+be repeated, and leaves a file out of a dataset when its upload fails. Here it does none of this.
+"""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from tqdm.utils import CallbackIOWrapper
+
+from arcpipe.errors import ArcpipeError, one_line
+from arcpipe.kaggle_kernels.asking import TRIES, KaggleError, Pace, asking, repeated, shortened
+from arcpipe.kaggle_kernels.surroundings import offline, private_temporary
+from arcpipe.log import logger, progress
+from arcpipe.runs import writing
+
+T = TypeVar("T")
+
+_CONNECT_S = 10.0
+_PAGE_SIZE = 100
+_NO_CREDENTIALS = (
+    "Kaggle knows no credentials of yours, or refuses them: make a token at kaggle.com/settings and set "
+    "KAGGLE_API_TOKEN, or save it as .kaggle/access_token in your home folder, or run: kaggle auth login"
+)
+
+
+class _UploadError(KaggleError):
+    """The upload of one file failed, so that nothing was made of the others either."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One submission as Kaggle lists it; the score as Kaggle writes it, empty where there is none."""
+
+    reference: int
+    time: str
+    status: str
+    score: str
+    description: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a run of a notebook left behind: the address of each file by its name, and the log."""
+
+    files: dict[str, str]
+    log: str
+
+
+class Kaggle:
+    """A connection to Kaggle with the user's own credentials.
+
+    Every method raises KaggleError. What only asks is tried again when Kaggle fails or is silent; what
+    changes something only when Kaggle said that it did not listen (429).
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self._api = _log_in(pace)
+
+    def dataset_state(self, dataset: str) -> tuple[str, int] | None:
+        """Status, such as `ready`, and current version of a dataset; None if it is not there for the user."""
+        try:
+            text = self._ask(f"dataset {dataset}", lambda: self._api.dataset_status(dataset, format="json"))
+        except KaggleError as error:
+            # For a dataset that does not exist Kaggle answers as for one of somebody else.
+            if error.status in (403, 404):
+                return None
+            raise
+        state = orjson.loads(text)
+        return str(state["status"]), int(state["current_version_number"] or 0)
+
+    def create_dataset(self, folder: Path) -> None:
+        """Make the private dataset of a folder with its dataset-metadata.json."""
+        self._upload(folder, lambda: self._api.dataset_create_new(str(folder), quiet=True, dir_mode="zip"))
+
+    def add_dataset_version(self, folder: Path, notes: str) -> None:
+        """Make the content of a folder the next version of its dataset."""
+        self._upload(
+            folder,
+            lambda: self._api.dataset_create_version(str(folder), notes, quiet=True, dir_mode="zip"),
+        )
+
+    def _upload(self, folder: Path, create: Callable[[], Any]) -> None:
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with private_temporary(), progress(total=size, initial=0, unit="B", desc="upload") as bar:
+                    bar.unit_scale, self._api.bar = True, bar
+                    with asking(f"{folder}: making the dataset"):
+                        answer = create()
+                break
+            except _UploadError as error:
+                if not tries_left:
+                    raise
+                logger.warning("%s; trying again", error)
+                time.sleep(self.pace.poll_s)
+        if answer.error or answer.status not in ("ok", "", None):
+            raise KaggleError(f"{folder}: Kaggle refused the dataset: {shortened(answer.error)}")
+
+    def push_kernel(self, folder: Path) -> Any:
+        """What Kaggle answers to the push of a kernel folder: an ApiSaveKernelResponse, refusal or not."""
+        return self._tell(f"{folder}: pushing the kernel", lambda: self._api.kernels_push(str(folder)))
+
+    def kernel_state(self, kernel: str, version: int) -> tuple[str, str]:
+        """Status of this version's run, such as COMPLETE, and why it failed, if it did."""
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
+
+        def look() -> Any:
+            with self._api.build_kaggle_client() as client:
+                request = _of_version(ApiGetKernelSessionStatusRequest(), kernel, version)
+                return client.kernels.kernels_api_client.get_kernel_session_status(request)
+
+        answer = self._ask(f"{kernel} version {version}", look)
+        return answer.status.name, shortened(answer.failure_message)
+
+    def kernel_output(self, kernel: str, version: int) -> Output:
+        """The files and the log of this version's run."""
+        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+
+        request = _of_version(ApiListKernelSessionOutputRequest(), kernel, version)
+        request.page_size = _PAGE_SIZE
+
+        def look() -> Any:
+            with self._api.build_kaggle_client() as client:
+                return client.kernels.kernels_api_client.list_kernel_session_output(request)
+
+        files: dict[str, str] = {}
+        log = ""
+        while True:
+            answer = self._ask(f"{kernel} version {version}: its output", look)
+            files |= {file.file_name: file.url for file in answer.files or []}
+            log = log or answer.log or ""
+            if not answer.next_page_token:
+                return Output(files, log)
+            request.page_token = answer.next_page_token
+
+    def download(self, url: str, path: Path) -> None:
+        """Write what an address of `kernel_output` holds to a file."""
+        import requests
+
+        part = path.with_name(f".{path.name}.part")
+
+        def load() -> None:
+            timeout = (_CONNECT_S, self.pace.timeout_s)
+            with requests.get(url, stream=True, timeout=timeout) as answer:
+                answer.raise_for_status()
+                with part.open("wb") as file:
+                    file.writelines(answer.iter_content(1 << 20))
+
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._ask(f"{path.name}: its download", load)
+                part.rename(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def submit(self, competition: str, kernel: str, version: int, file_name: str, message: str) -> int:
+        """Submit an output file of a kernel's version; Kaggle's reference of the submission."""
+        answer = self._tell(
+            f"submitting {kernel} version {version} to {competition}",
+            lambda: self._api.competition_submit_code(file_name, message, competition, kernel, version, True),
+        )
+        if not answer.ref:
+            raise KaggleError(f"{competition}: Kaggle did not take it: {shortened(answer.message)}", 200)
+        return int(answer.ref)
+
+    def submissions(self, competition: str) -> Iterator[Submission]:
+        """The submissions of the user's team to a competition, the newest first."""
+        seen: set[int] = set()
+        for page in count(1):
+            look = partial(
+                self._api.competition_submissions, competition, page_number=page, page_size=_PAGE_SIZE
+            )
+            new = [
+                item
+                for item in self._ask(f"{competition}: its submissions", look) or []
+                if item.ref not in seen
+            ]
+            if not new:
+                return
+            seen |= {item.ref for item in new}
+            yield from map(_as_submission, new)
+
+    def _ask(self, doing: str, function: Callable[[], T]) -> T:
+        return repeated(doing, function, self.pace, lambda error: error.undecided or error.status == 429)
+
+    def _tell(self, doing: str, function: Callable[[], T]) -> T:
+        return repeated(doing, function, self.pace, lambda error: error.status == 429)
+
+
+def _of_version(request: Any, kernel: str, version: int) -> Any:
+    request.user_name, request.kernel_slug = kernel.split("/")
+    # The client's own functions of these names forget the version and mean the latest run.
+    request.version_label = f"v{version}"
+    return request
+
+
+def _as_submission(item: Any) -> Submission:
+    return Submission(
+        reference=item.ref,
+        time=item.date.isoformat(timespec="seconds") if item.date else "",
+        status=item.status.name,
+        score=item.public_score or item.private_score or "",
+        description=item.description,
+        error=shortened(item.error_description),
+    )
+
+
+def _log_in(pace: Pace) -> Any:
+    """The client's API object, with the user's credentials."""
+    try:
+        with offline(), redirect_stdout(io.StringIO()):
+            from kaggle.api.kaggle_api_extended import KaggleApi
+    except (ImportError, OSError) as error:
+        raise ArcpipeError(f"the kaggle package cannot be loaded ({one_line(error)}): mend that") from None
+    api = _tamed(KaggleApi, pace)()
+    try:
+        with asking("logging in to Kaggle"):
+            api.authenticate()
+    except SystemExit:
+        raise ArcpipeError(_NO_CREDENTIALS) from None
+    return api
+
+
+def _tamed(official: Any, pace: Pace) -> Any:
+    """The official API class with a limit on every wait, our own retries, and uploads that fail aloud."""
+    import requests
+
+    timeout = (_CONNECT_S, pace.timeout_s)
+
+    class Api(official):
+        """The API class; `bar` is moved by what is uploaded."""
+
+        bar: Any = None
+
+        def build_kaggle_client(self) -> Any:
+            client = super().build_kaggle_client()
+            http = client.http_client()
+            http._init_session()
+            http._session.send = partial(http._session.send, timeout=timeout)
+            return client
+
+        def with_retry(self, func: Any, *_: Any, **__: Any) -> Any:
+            def retried(request: Any) -> Any:
+                return repeated(
+                    "making the dataset", lambda: func(request), pace, lambda error: error.status == 429
+                )
+
+            return retried
+
+        def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
+            from kaggle.api.kaggle_api_extended import ResumableUploadResult
+
+            doing = f"{Path(path).name}: its upload"
+            try:
+                with asking(doing), open(path, "rb") as file:
+                    content = CallbackIOWrapper(self.bar.update, file, "read")
+                    requests.put(url, data=content, timeout=timeout).raise_for_status()
+            except KaggleError as error:
+                raise _UploadError(f"{error}; nothing was made", error.status, undecided=True) from None
+            return ResumableUploadResult.COMPLETE
+
+    return Api

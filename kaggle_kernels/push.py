@@ -1,0 +1,166 @@
+"""A bundle folder on its way to Kaggle: its dataset first, then the kernel that mounts it."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arcpipe.errors import DataError
+from arcpipe.kaggle_kernels.asking import KaggleError, shortened
+from arcpipe.kaggle_kernels.client import Kaggle
+from arcpipe.kaggle_kernels.record import Record, SentDataset, SentKernel, read_json_object, write_record
+from arcpipe.kaggle_kernels.waiting import wait_for
+from arcpipe.log import logger
+from arcpipe.runs import file_hash
+
+DATASET = Path("dataset/dataset-metadata.json")
+KERNEL = Path("kernel/kernel-metadata.json")
+_REFERENCE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
+_READY = "ready"
+_HOPELESS = ("failed", "deleted")
+# Fields of Kaggle's answer that name what it left out of the kernel, although it took the rest.
+_LOST = (
+    "invalid_dataset_sources",
+    "invalid_competition_sources",
+    "invalid_kernel_sources",
+    "invalid_model_sources",
+    "invalid_tags",
+)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle folder: its dataset and its kernel as owner/name, and the competitions that it mounts."""
+
+    folder: Path
+    dataset: str
+    kernel: str
+    competitions: tuple[str, ...]
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """The Bundle of a folder with `dataset/` and `kernel/`.
+
+    Raises:  DataError naming file and field of what Kaggle would refuse or take for something else.
+    """
+    dataset_path, kernel_path = folder / DATASET, folder / KERNEL
+    dataset_fields, kernel_fields = read_json_object(dataset_path), read_json_object(kernel_path)
+    dataset, kernel = _reference(dataset_fields, dataset_path), _reference(kernel_fields, kernel_path)
+    for name in ("is_private", "enable_gpu", "enable_tpu", "enable_internet"):
+        if not isinstance(kernel_fields.get(name, False), bool):
+            raise DataError(f"{kernel_path}: {name}: expected true or false")
+    if kernel_fields.get("enable_internet") is not False:
+        # Where the field is missing, the client switches the internet on.
+        raise DataError(f"{kernel_path}: enable_internet: write false, a submission runs without internet")
+    sources = _names(kernel_fields, "dataset_sources", kernel_path)
+    if dataset not in {"/".join(source.split("/")[:2]) for source in sources}:
+        raise DataError(f"{kernel_path}: dataset_sources: add {dataset}, the dataset of this bundle")
+    competitions = _names(kernel_fields, "competition_sources", kernel_path)
+    code_file = kernel_path.with_name(str(kernel_fields.get("code_file")))
+    if code_file.suffix == ".ipynb":
+        read_json_object(code_file)
+    for path in sorted((folder / DATASET.parent).iterdir()):
+        if path.is_file() and not path.stat().st_size:
+            raise DataError(f"{path}: an empty file, which Kaggle does not take: remove it")
+    return Bundle(folder, dataset, kernel, competitions)
+
+
+def _reference(fields: Mapping[str, Any], path: Path) -> str:
+    value = fields.get("id")
+    if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
+        raise DataError(f"{path}: id: expected owner/name")
+    return value
+
+
+def _names(fields: Mapping[str, Any], name: str, path: Path) -> tuple[str, ...]:
+    value = fields.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise DataError(f"{path}: {name}: expected a list of names")
+    return tuple(value)
+
+
+def push_dataset(kaggle: Kaggle, bundle: Bundle, record: Record, max_minutes: float) -> SentDataset:
+    """The version of the bundle's dataset on Kaggle, once it is ready to be mounted.
+
+    What was sent already, with these very files, is not sent again.
+    """
+    folder = bundle.folder / DATASET.parent
+    sha256 = _folder_hash(folder)
+    sent, state = record.dataset, kaggle.dataset_state(bundle.dataset)
+    if state is None or sent is None or not _is_current(sent, bundle.dataset, sha256, state):
+        sent = SentDataset(bundle.dataset, state[1] + 1 if state else 1, sha256)
+        if state is None:
+            kaggle.create_dataset(folder)
+        else:
+            kaggle.add_dataset_version(folder, f"arcpipe {sha256[:8]}")
+        record.dataset = sent
+        write_record(bundle.folder, record)
+    _wait_until_ready(kaggle, sent, max_minutes)
+    return sent
+
+
+def _is_current(sent: SentDataset, dataset: str, sha256: str, state: tuple[str, int]) -> bool:
+    """Whether what was sent last is what Kaggle has, or will have, and mounts."""
+    status, version = state
+    same = (sent.reference, sent.sha256) == (dataset, sha256)
+    return same and version <= sent.version and status not in _HOPELESS
+
+
+def _wait_until_ready(kaggle: Kaggle, sent: SentDataset, max_minutes: float) -> None:
+    def look() -> tuple[str, bool | None]:
+        state = kaggle.dataset_state(sent.reference)
+        if state is None:
+            return "not there yet", None
+        status, version = state
+        if status in _HOPELESS:
+            raise KaggleError(
+                f"{sent.reference} version {sent.version}: Kaggle says {status}: look at its page on "
+                "kaggle.com, then push again"
+            )
+        return f"{status} at version {version}", (status == _READY and version >= sent.version) or None
+
+    wait_for(look, f"{sent.reference} version {sent.version}", kaggle.pace, max_minutes)
+
+
+def push_kernel(kaggle: Kaggle, bundle: Bundle, record: Record) -> SentKernel:
+    """The new version of the bundle's kernel, which Kaggle begins to run.
+
+    Raises:  KaggleError if Kaggle refused it, or took it without some of its sources.
+    """
+    folder = bundle.folder / KERNEL.parent
+    # A failed push must not leave an earlier version to be submitted in its place.
+    record.kernel = None
+    write_record(bundle.folder, record)
+    try:
+        answer = kaggle.push_kernel(folder)
+    except KaggleError as error:
+        if not error.undecided:
+            raise
+        raise KaggleError(f"{error}; see {bundle.kernel} on kaggle.com first: it may be there") from None
+    if answer.error or not answer.version_number:
+        reason = shortened(answer.error) or "it names no version"
+        raise KaggleError(f"{folder}: Kaggle refused the kernel: {reason}: mend that, and push again")
+    page = f"{answer.ref} {answer.url}".strip()
+    if page and bundle.kernel.lower() not in page.lower():
+        raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
+    lost = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
+            for name in _LOST if getattr(answer, name)]  # fmt: skip
+    if lost:
+        raise KaggleError(
+            f"{bundle.kernel} version {answer.version_number} runs without its {'; '.join(lost)}: Kaggle "
+            f"does not know them, or not for you: mend {bundle.folder / KERNEL}, and push again"
+        )
+    record.kernel = SentKernel(bundle.kernel, answer.version_number, answer.url)
+    write_record(bundle.folder, record)
+    logger.info("%s version %d is running", bundle.kernel, answer.version_number)
+    return record.kernel
+
+
+def _folder_hash(folder: Path) -> str:
+    """The SHA-256 over the names and the contents of all files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
+    return digest.hexdigest()

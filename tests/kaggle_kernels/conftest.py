@@ -1,0 +1,56 @@
+"""A small Kaggle, and a bundle to push to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kaggle_server import COMPETITION, USER, KaggleServer, kaggle_server
+from kaggle_shell import Shell, write_json
+
+DATASET, KERNEL = f"{USER}/arcpipe-bundle", f"{USER}/arcpipe-entry"
+NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The smallest bundle: two files and a subfolder for the dataset, an empty notebook for the kernel."""
+    folder = tmp_path / "bundle"
+    write_json(
+        folder / "dataset/dataset-metadata.json",
+        {"id": DATASET, "title": "arcpipe bundle", "licenses": [{"name": "other"}]},
+    )
+    for name in ("arcpipe.whl", "trunk.safetensors", "wheels/other.whl"):
+        (folder / "dataset" / name).parent.mkdir(exist_ok=True)
+        (folder / "dataset" / name).write_bytes(name.encode())
+    write_json(folder / "kernel/notebook.ipynb", NOTEBOOK)
+    write_json(
+        folder / "kernel/kernel-metadata.json",
+        {
+            "id": KERNEL, "title": "arcpipe entry", "code_file": "notebook.ipynb", "language": "python",
+            "kernel_type": "notebook", "is_private": True, "enable_gpu": True, "enable_internet": False,
+            "machine_shape": "NvidiaL4", "dataset_sources": [DATASET], "competition_sources": [COMPETITION],
+        },
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    home = tmp_path / "home"
+    home.mkdir()
+    with kaggle_server() as server:
+        yield Shell(server, server.environment(home))
+
+
+@pytest.fixture
+def server(shell: Shell) -> KaggleServer:
+    return shell.server
+
+
+@pytest.fixture
+def pushed(shell: Shell, bundle: Path) -> Path:
+    """The bundle, its kernel complete on Kaggle."""
+    shell.succeed("push", bundle)
+    shell.succeed("status", bundle, "--wait")
+    return bundle

@@ -1,0 +1,224 @@
+"""`arcpipe kaggle submit`: once, and never twice; and `scores`."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kaggle_server import ANSWER, COMPETITION, Fault, KaggleServer
+from kaggle_shell import Shell, change_json
+
+SCORED = f"{COMPETITION}: submission 1000 scored 31.39\n"
+INCORRECT = "Your notebook generated a submission file with incorrect format."
+
+
+@pytest.fixture
+def submit(pushed: Path, tmp_path: Path) -> list[object]:
+    """The arguments of a submission, with a ledger of its own."""
+    return ["submit", pushed, "--ledger", tmp_path / "ledger.jsonl"]
+
+
+def record(bundle: Path) -> list[dict[str, object]]:
+    content = json.loads((bundle / "kaggle-record.json").read_text())
+    submissions: list[dict[str, object]] = content["submissions"]
+    return submissions
+
+
+def test_a_second_time_it_only_waits(
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path
+) -> None:
+    assert shell.succeed(*submit, "--no-wait") == f"{COMPETITION}: submission 1000\n"
+    assert shell.succeed(*submit) == SCORED
+    assert shell.succeed(*submit) == SCORED
+    assert server.count("CreateCodeSubmission") == 1
+    request = server.asked("CreateCodeSubmission")
+    assert (request["fileName"], request["kernelVersion"]) == ("submission.json", 1)
+    assert len(record(pushed)) == 1
+
+
+def test_the_ledger_knows_what_the_file_was_made_by(
+    shell: Shell, server: KaggleServer, submit: list[object], tmp_path: Path
+) -> None:
+    manifest = {"sha256": hashlib.sha256(ANSWER).hexdigest(), "rule": "count"}
+    server.outputs["submission.manifest.json"] = json.dumps(manifest).encode()
+    shell.succeed(*submit)
+    facts = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    assert [fact.get("made_by") for fact in facts] == [manifest, None]
+
+
+def test_a_lost_record_is_made_up_for_by_kaggles_list(
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path
+) -> None:
+    shell.succeed(*submit)
+    # Others came after it: it is on a later page.
+    for number in range(3):
+        server.submissions.insert(0, {"ref": 2000 + number, "status": "ERROR", "description": "by hand"})
+    change_json(pushed / "kaggle-record.json", submissions=[])
+    assert shell.succeed(*submit) == SCORED
+    assert server.count("CreateCodeSubmission") == 1
+
+
+@pytest.mark.parametrize("status", [200, 502, 0])
+def test_an_answer_that_got_lost_is_found_in_kaggles_list(
+    shell: Shell, server: KaggleServer, submit: list[object], status: int
+) -> None:
+    server.faults["CreateCodeSubmission"] = Fault(status, times=1, done=True)
+    done = shell.run(*submit, ARCPIPE_KAGGLE_TIMEOUT_S="0.2")
+    assert (done.returncode, done.stdout) == (0, SCORED), done.stderr
+    assert len(server.submissions) == server.count("CreateCodeSubmission") == 1
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_submission_with_an_unknown_end_is_looked_for_before_it_is_repeated(
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, late: bool
+) -> None:
+    server.faults["CreateCodeSubmission"] = Fault(times=1)
+    line = shell.fail(*submit, ARCPIPE_KAGGLE_TIMEOUT_S="0.2")
+    assert "did not answer in time" in line
+    assert "it submits only what is not listed by then" in line
+    assert [one["reference"] for one in record(pushed)] == [None]
+    if late:
+        server.answer("CreateCodeSubmission", server.asked("CreateCodeSubmission"))
+    assert shell.succeed(*submit) == SCORED
+    assert len(server.submissions) == 1
+    assert server.count("CreateCodeSubmission") == (1 if late else 2)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    faults=st.lists(
+        st.builds(Fault, st.sampled_from([0, 200, 500]), times=st.just(1), done=st.booleans())
+        | st.builds(Fault, st.sampled_from([400, 403]), times=st.just(1)),
+        max_size=3,
+    ),
+    forgets=st.booleans(),
+)
+def test_whatever_happens_there_is_one_submission(
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, faults: list[Fault], forgets: bool
+) -> None:
+    server.submissions.clear()
+    change_json(pushed / "kaggle-record.json", submissions=[])
+    for fault in faults:
+        server.faults["CreateCodeSubmission"] = fault
+        shell.run(*submit, "--no-wait", ARCPIPE_KAGGLE_TIMEOUT_S="0.1", ARCPIPE_KAGGLE_POLL_S="0.01")
+        assert len(server.submissions) <= 1
+        if forgets:
+            change_json(pushed / "kaggle-record.json", submissions=[])
+    server.faults.clear()
+    shell.succeed(*submit, "--no-wait")
+    assert len(server.submissions) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault(400, "Your team has used its daily Submission allowance (1) today."),
+         "(1) today (400): wait for the next day, which begins at 00:00 UTC; nothing was submitted"),
+        (Fault(400, "No such file"), "says No such file (400): mend it, and run it again; nothing was"),
+        (Fault(401, "Unauthenticated"), "(401): the credentials are refused: make a new token"),
+        (Fault(403, "Denied"), "accept the competition's rules on its page; nothing was submitted"),
+        (Fault(404, "Not found"), "(404): check owner and spelling; nothing was submitted"),
+        (Fault(429, "Too many"), "(429): too many requests: run it again in some minutes; nothing was"),
+    ],
+    ids=lambda value: str(value.status) if isinstance(value, Fault) else None,
+)  # fmt: skip
+def test_a_refused_submission_may_be_repeated(
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, fault: Fault, expected: str
+) -> None:
+    server.faults["CreateCodeSubmission"] = fault
+    assert expected in shell.fail(*submit)
+    assert record(pushed) == server.submissions == []
+    server.faults.clear()
+    assert shell.succeed(*submit) == SCORED
+
+
+def test_an_answer_without_a_reference_is_a_refusal(
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path
+) -> None:
+    server.says["CreateCodeSubmission"] = {"ref": 0, "message": "Submission not allowed"}
+    assert "did not take it: Submission not allowed; nothing was submitted" in shell.fail(*submit)
+    assert record(pushed) == []
+
+
+@pytest.mark.parametrize(
+    "method", ["GetKernelSessionStatus", "ListKernelSessionOutput", "GET", "ListSubmissions"]
+)
+def test_nothing_is_submitted_when_a_step_before_it_fails(
+    shell: Shell, server: KaggleServer, submit: list[object], method: str
+) -> None:
+    for status in (401, 403, 404, 429, 500, 0):
+        server.faults[method] = Fault(status, "Kaggle's words")
+        line = shell.fail(*submit, ARCPIPE_KAGGLE_TIMEOUT_S="0.1")
+        assert (f"({status})" if status else "did not answer in time") in line
+    assert server.count("CreateCodeSubmission") == 0
+
+
+@pytest.mark.parametrize(
+    ("scored", "expected"),
+    [
+        ({"status": "COMPLETE", "publicScore": "", "errorDescription": INCORRECT}, INCORRECT[:-1]),
+        ({"status": "COMPLETE"}, "COMPLETE without a score (Kaggle gives no reason)"),
+        ({"status": "ERROR", "errorDescription": "Timeout"}, "ERROR without a score (Timeout)"),
+    ],
+)  # fmt: skip
+def test_a_submission_without_a_score_has_failed(
+    shell: Shell,
+    server: KaggleServer,
+    submit: list[object],
+    tmp_path: Path,
+    scored: dict[str, str],
+    expected: str,
+) -> None:
+    server.scored = scored
+    line = shell.fail(*submit)
+    assert expected in line
+    assert "then push and submit a new version" in line
+    assert expected in shell.fail(*submit)
+    assert server.count("CreateCodeSubmission") == 1
+    assert not (tmp_path / "ledger.jsonl").exists()
+
+
+def test_waiting_ends(shell: Shell, submit: list[object], server: KaggleServer) -> None:
+    server.scored = {"status": "PENDING"}
+    line = shell.fail(*submit, "--max-minutes", 0)
+    assert "submission 1000 to" in line
+    assert "PENDING after 0 minutes: run the same command to go on waiting" in line
+
+
+def test_a_file_that_is_no_submission_is_not_submitted(
+    shell: Shell, server: KaggleServer, submit: list[object]
+) -> None:
+    server.outputs["submission.json"] = b'{"00d62c1b": [{"attempt_1": [[1]]}]}'
+    assert "task 00d62c1b, test[0]: attempt_2 is missing" in shell.fail(*submit)
+    assert server.count("CreateCodeSubmission") == 0
+
+
+def test_a_run_that_goes_on_is_not_submitted(shell: Shell, server: KaggleServer, bundle: Path) -> None:
+    shell.succeed("push", bundle)
+    assert "RUNNING: wait with arcpipe kaggle status" in shell.fail("submit", bundle)
+    assert server.count("CreateCodeSubmission") == 0
+
+
+def test_the_competition_is_named_where_the_kernel_mounts_several(
+    shell: Shell, submit: list[object], pushed: Path, server: KaggleServer
+) -> None:
+    change_json(pushed / "kernel/kernel-metadata.json", competition_sources=["one", "two"])
+    assert "its kernel mounts one, two: name a --competition" in shell.fail(*submit)
+    assert "two: submission 1000 scored" in shell.succeed(*submit, "--competition", "two")
+    assert server.asked("CreateCodeSubmission")["competitionName"] == "two"
+
+
+def test_the_scores_of_a_competition(shell: Shell, server: KaggleServer, submit: list[object]) -> None:
+    scores = ("scores", "--competition", COMPETITION)
+    assert shell.succeed(*scores) == f"{COMPETITION}: no submissions\n"
+    shell.succeed(*submit)
+    server.submissions.insert(0, {"ref": 7, "status": "COMPLETE", "errorDescription": INCORRECT})
+    assert shell.succeed(*scores).splitlines()[0] == f"7    COMPLETE  -  {INCORRECT[:-1]}"
+    listed = json.loads(shell.succeed(*scores, "--json"))
+    assert [(one["reference"], one["score"], one["error"]) for one in listed] == [
+        (7, "", INCORRECT[:-1]),
+        (1000, "31.39", ""),
+    ]
