@@ -133,13 +133,15 @@ class PuzzleSet:
         """A SHA-256 of all that training and inference see, and of nothing else."""
         names = " ".join(self.table.task_ids)
         digest = hashlib.sha256(f"{self.family.name} {self.canvas} {self.variants} {names}".encode())
-        for grids in (self.inputs, self.outputs, self.test_inputs):
-            digest.update(np.ascontiguousarray(grids.shapes))
-            digest.update(np.ascontiguousarray(grids.cells))
-        for column in (self.example_tasks, self.example_groups, self.test_tasks):
-            digest.update(np.ascontiguousarray(column))
-        for column in (self.table.tasks, self.table.dihedrals, self.table.colors):
-            digest.update(np.ascontiguousarray(column))
+        columns: list[NDArray[Any]] = [
+            column
+            for grids in (self.inputs, self.outputs, self.test_inputs)
+            for column in (grids.shapes, grids.cells)
+        ]
+        columns += [self.example_tasks, self.example_groups, self.test_tasks]
+        columns += [self.table.tasks, self.table.dihedrals, self.table.colors]
+        for column in columns:
+            digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
 
 
@@ -171,7 +173,7 @@ def write_puzzle_set(
     }  # fmt: skip
     tests = {"task": puzzles.test_tasks, **_grid_columns("input", puzzles.test_inputs)}
     table = puzzles.table
-    rows = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
+    rows: dict[str, NDArray[Any]] = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
     with new_folder(path, manifest | facts) as folder:
         datasets.disable_progress_bars()
         # An empty split cannot be saved: a dataset without tests has no test split.
@@ -260,6 +262,6 @@ def _grids(split: datasets.Dataset, name: str) -> GridTable:
 def _column(split: datasets.Dataset, name: str) -> NDArray[Any]:
     """A column as an array (N,), or (N, W) of lists, mapped from the disk."""
     column = split.data.column(name).combine_chunks()
-    if not pa.types.is_fixed_size_list(column.type):
-        return column.to_numpy()
-    return column.flatten().to_numpy().reshape(-1, column.type.list_size)
+    is_list = pa.types.is_fixed_size_list(column.type)
+    values: NDArray[Any] = (column.flatten() if is_list else column).to_numpy()
+    return values.reshape(-1, column.type.list_size) if is_list else values

@@ -109,11 +109,12 @@ def build_sudoku(settings: SudokuSettings, out: Path) -> BoardSummary:
     Raises:  DataError for a source that cannot be read or a board that is no Sudoku; OutputError if `out`
              exists.
     """
-    from arcpipe.augment.sudoku import read_sudokus
+    from arcpipe.augment.sudoku import Boards, read_sudokus
     from arcpipe.augment.sudoku_generator import generate_split
 
     refuse_existing(out)
     _check(settings, most_variants=None)
+    test: Boards | None
     if settings.generate:
         train, test = generate_split(
             settings.generate, settings.test, settings.side, settings.seed, settings.min_rating
@@ -136,12 +137,13 @@ def build_maze(settings: MazeSettings, out: Path) -> BoardSummary:
 
     refuse_existing(out)
     _check(settings, most_variants=MAZE_TURNS)
+    test: Mazes | None
     if settings.generate:
         total = settings.generate + settings.test
         mazes = generate_mazes(total, settings.size, settings.min_path, settings.seed)
-        train, test = (
+        test, train = (
             Mazes(mazes.questions[part], mazes.answers[part], ())
-            for part in (slice(settings.test, total), slice(settings.test))
+            for part in (slice(settings.test), slice(settings.test, total))
         )
     else:
         train, test = _read(settings, read_mazes)

@@ -76,7 +76,7 @@ def find_overlaps(targets: Iterable[Task], others: Iterable[Source]) -> list[Ove
     for task in targets:
         known |= {_pair_key(pair): task.id for pair in task.demonstrations}
         known |= {_key(pair.input): task.id for pair in task.tests}
-    found = {}
+    found: dict[tuple[str, str, str], None] = {}
     for source in others:
         for task in source.tasks:
             pairs = (*task.demonstrations, *task.tests)
