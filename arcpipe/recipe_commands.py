@@ -126,14 +126,20 @@ def diff(first: _Recipe, second: _Recipe, as_json: _Json = False) -> None:
 
 
 def _types(chosen: "Recipe") -> dict[str, type]:
-    """The dataclass of each table that a command reads; of [data], which not all have, if it is there."""
+    """The dataclass of each table that a command reads: those of a training, and others that are there; of a
+    recipe for an entry to Kaggle, which trains nothing from the start, only its own."""
     from arcpipe.augment.build import DataSettings
     from arcpipe.infer.solve import InferSettings
-    from arcpipe.train.settings import TrainSettings
+    from arcpipe.kaggle_kernels.settings import KaggleSettings
+    from arcpipe.train.settings import AdaptSettings, EvalSettings, TrainSettings
     from arcpipe.trm import TRMConfig
 
-    data = {"data": DataSettings} if "data" in chosen.tables else {}
-    return {**data, "model": TRMConfig, "train": TrainSettings, "infer": InferSettings}
+    training = {"model": TRMConfig, "train": TrainSettings, "infer": InferSettings}
+    entry = {"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings}
+    if "kaggle" in chosen.tables and not {"model", "train"} & chosen.tables.keys():
+        return entry
+    others = {"data": DataSettings, "eval": EvalSettings, **entry}
+    return {name: kind for name, kind in others.items() if name in chosen.tables} | training
 
 
 def _resolve(chosen: "Recipe") -> dict[str, dict[str, Any]]:

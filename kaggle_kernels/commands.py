@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from arcpipe.kaggle_kernels import entry_commands
+
 if TYPE_CHECKING:
     from arcpipe.kaggle_kernels.client import Kaggle, Submission
     from arcpipe.kaggle_kernels.record import Record, SentKernel
@@ -28,9 +30,15 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document ins
 
 @app.callback(invoke_without_command=True)
 def kaggle(context: typer.Context) -> None:
-    """Kaggle: push a bundle, follow its run, submit it once, and see its score."""
+    """Kaggle: make a bundle, rehearse it, push it, follow its run, submit it once, and see its score."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+app.command()(entry_commands.bundle)
+app.command()(entry_commands.rehearse)
+app.command()(entry_commands.run)
+app.command()(entry_commands.simulate)
 
 
 @app.command()

@@ -83,7 +83,7 @@ def broken_rule(importer: str, imported: str) -> str | None:
     if package != "arcpipe":
         return None
     room, own_room = inner.partition(".")[0], importer.partition(".")[2].partition(".")[0]
-    is_command_line = own_room in COMMAND_LINE or (own_room in STAGES and importer.endswith(".commands"))
+    is_command_line = own_room in COMMAND_LINE or (own_room in STAGES and importer.endswith("commands"))
     if is_command_line or room in ("", "__version__"):
         return None
     if own_room in STAGES:

@@ -31,7 +31,7 @@ def datasets(work: Path) -> dict[str, Path]:
     """A tiny dataset folder of each family."""
     made = {kind: work / kind for kind in ("sudoku", "maze")}
     for arguments in (
-        ("sudoku", "--generate", 6, "--side", 4, "--num-aug", 3, "--out", made["sudoku"]),
+        ("sudoku", "--generate", 6, "--test", 4, "--side", 4, "--num-aug", 3, "--out", made["sudoku"]),
         ("maze", "--generate", 6, "--size", 5, "--min-path", 3, "--num-aug", 0, "--out", made["maze"]),
     ):
         done = run_here("augment", *arguments)
@@ -39,13 +39,17 @@ def datasets(work: Path) -> dict[str, Path]:
     return made | {"arc": work / "data"}
 
 
-@pytest.mark.parametrize("name", recipe_names())
+# Those for an entry to Kaggle go on training a checkpoint: tests/kaggle_kernels runs one of them.
+TRAINING = [name for name in recipe_names() if "train" in load_recipe(name).tables]
+
+
+@pytest.mark.parametrize("name", TRAINING)
 def test_a_recipe_trains(name: str, datasets: dict[str, Path], tmp_path: Path) -> None:
     flags = [word for setting in SMALL for word in ("--set", setting)]
     out = tmp_path / "run"
     done = run_here("train", name, "--data", datasets[family(name)], "--out", out, "--steps", 2, *flags)
     assert done.returncode == 0, done.stderr
-    assert [record["step"] for record in metrics(out)] == [1, 2]
+    assert [record["step"] for record in metrics(out) if "train/lr" in record] == [1, 2]
     assert find_checkpoint(out).name == "step-00000002"
 
 
@@ -56,7 +60,7 @@ def augment_commands(name: str) -> list[list[str]]:
     return [match.split() for match in re.findall(r"^# +arcpipe augment (.*)$", joined, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "quickstart"])
+@pytest.mark.parametrize("name", [name for name in TRAINING if name != "quickstart"])
 def test_a_recipe_says_how_to_make_its_dataset(name: str) -> None:
     """With a command that arcpipe understands, or as that of the recipe that it extends."""
     found = augment_commands(name)
@@ -69,7 +73,7 @@ def test_a_recipe_says_how_to_make_its_dataset(name: str) -> None:
     for subcommand, *words in found:
         context = group.commands[subcommand].make_context(subcommand, words)
         assert subcommand == family(name)
-        assert context.params["source"]
+        assert context.params["source"] or context.params["generate"]
     assert found
 
 

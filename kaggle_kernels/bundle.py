@@ -1,0 +1,119 @@
+"""A bundle: the folders `dataset` and `kernel` that `arcpipe kaggle push` sends, and their hashes.
+
+dataset/  a checkpoint folder with the trunk, and beside it the recipe, wheels, and bundle.json with hashes;
+          one level, because Kaggle has shown folders packed and unpacked
+kernel/   the notebook and its metadata
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from arcpipe import __version__
+from arcpipe.augmentation import Augmentation
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arcpipe.codec import ARC
+from arcpipe.errors import CheckpointError, DataError
+from arcpipe.grid import NUM_COLORS
+from arcpipe.kaggle_kernels.layouts import BUNDLE_FILE
+from arcpipe.kaggle_kernels.push import DATASET, KERNEL, read_bundle
+from arcpipe.kaggle_kernels.render import NOTEBOOK, Names, dataset_metadata, kernel_metadata, notebook
+from arcpipe.kaggle_kernels.run import RECIPE_FILE
+from arcpipe.kaggle_kernels.settings import KaggleSettings
+from arcpipe.kaggle_kernels.wheels import (
+    image_packages,
+    lacking,
+    own_requirements,
+    write_own_wheel,
+    write_wheel_of,
+)
+from arcpipe.puzzletable import PuzzleTable
+from arcpipe.recipe import Recipe, to_toml
+from arcpipe.runs import file_hash, make_manifest, new_folder, read_manifest, refuse_existing, write_json
+
+TABLES = ("adapt", "infer", "kaggle")
+_KIND = "kaggle-bundle"
+_MEAN = "<mean of the trained rows>"
+_IDENTITY = Augmentation(0, tuple(range(NUM_COLORS)))
+
+
+def write_trunk(path: Path, out: Path) -> Checkpoint:
+    """Write a checkpoint without its puzzle rows but for one, their mean, with which new rows begin.
+
+    Raises:  CheckpointError if it is not of ARC tasks.
+    """
+    found = load_checkpoint(path)
+    if found.family != ARC.name:
+        raise CheckpointError(f"{found.path}: is for {found.family} puzzles, not for ARC tasks")
+    rows, puzzles = found.rows, found.puzzles
+    if len(puzzles):
+        rows = rows.mean(dim=0, keepdim=True, dtype=torch.float32)
+        puzzles = PuzzleTable.of_groups([_MEAN], [[_IDENTITY]])
+    trunk = replace(found, path=out, raw=found.ema, rows=rows, puzzles=puzzles)
+    save_checkpoint(trunk)
+    return trunk
+
+
+def make_bundle(checkpoint: Path, recipe: Recipe, names: Names, out: Path) -> dict[str, Any]:
+    """Write a bundle folder; its manifest.
+
+    Raises:  ArcpipeError and its kinds if the checkpoint, a name or a requirement will not do, or
+             `out` exists.
+    """
+    refuse_existing(out)
+    names.check()
+    settings = recipe.settings("kaggle", KaggleSettings)
+    files: dict[str, str] = {}
+    facts = {"competition": settings.competition, "recipe": recipe.name, "kaggle": asdict(settings)}
+    manifest = make_manifest(_KIND, checkpoint=str(checkpoint), **facts, files=files)
+    with new_folder(out, manifest) as folder:
+        dataset, kernel = (folder / path.parent for path in (DATASET, KERNEL))
+        write_trunk(checkpoint, dataset)
+        tables = {name: recipe.tables.get(name, {}) for name in TABLES}
+        (dataset / RECIPE_FILE).write_text(to_toml(tables), encoding="utf-8")
+        write_own_wheel(dataset)
+        for package in lacking(own_requirements(), image_packages()):
+            write_wheel_of(package, dataset)
+        hashes = {path.name: file_hash(path) for path in sorted(dataset.iterdir())}
+        write_json(dataset / BUNDLE_FILE, {"arcpipe": __version__, **facts, "files": hashes})
+        write_json(folder / DATASET, dataset_metadata(names))
+        write_json(folder / KERNEL, kernel_metadata(names, settings))
+        write_json(kernel / NOTEBOOK, notebook(names, settings))
+        for path in sorted(path for part in (dataset, kernel) for path in part.iterdir()):
+            files[path.relative_to(folder).as_posix()] = file_hash(path)
+    return manifest
+
+
+def check_bundle(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle that is whole, as it was made, and as Kaggle takes it.
+
+    Raises:  DataError with every file that is missing, changed or too many; CheckpointError.
+    """
+    manifest = read_manifest(folder, _KIND)
+    files: dict[str, str] = manifest["files"]
+    there = {
+        path.relative_to(folder).as_posix(): path
+        for part in (DATASET, KERNEL)
+        for path in (folder / part.parent).rglob("*")
+        if path.is_file()
+    }
+    problems = [f"{name} is missing" for name in files if name not in there]
+    problems += [f"{name} is not of the bundle" for name in there if name not in files]
+    problems += [
+        f"{name} has changed"
+        for name, path in there.items()
+        if name in files and file_hash(path) != files[name]
+    ]
+    if problems:
+        raise DataError(f"{folder}: {'; '.join(sorted(problems))}: make the bundle again")
+    read_bundle(folder)
+    load_checkpoint(folder / DATASET.parent)
+    return manifest
+
+
+def dataset_name(folder: Path) -> str:
+    """The owner/name of the dataset of a bundle."""
+    return str(orjson.loads((folder / DATASET).read_bytes())["id"])

@@ -1,0 +1,96 @@
+"""A Python that stands for Kaggle's image: what the image has, in the versions of this machine, no more."""
+
+import os
+import subprocess
+import venv
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from arcpipe.errors import ArcpipeError
+from arcpipe.kaggle_kernels.wheels import AT_HOME, image_packages, own_requirements, required_by
+
+# What runs notebooks and installs wheels is part of the image.
+_JUPYTER = ("pip", "nbclient", "nbformat", "ipykernel")
+
+
+def make_environment(folder: Path) -> Path:
+    """A new environment in `folder`, without arcpipe; its Python.
+
+    Packages are links to those installed here. What the image lacks is not there, unless a package that is
+    there needs it on this machine.
+
+    Raises:  ArcpipeError if a package that the rehearsal needs is not installed here.
+    """
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
+    site = next((folder / "lib").glob("python*/site-packages"))
+    for found in _packages():
+        for top in {
+            file.parts[0] for file in found.files or [] if file.parts[0] not in ("..", "__pycache__")
+        }:
+            link = site / top
+            if not link.exists():
+                link.symlink_to(Path(str(found.locate_file(top))).resolve())
+    return folder / "bin" / "python"
+
+
+def _packages() -> Iterator[metadata.Distribution]:
+    """The packages of arcpipe's and Jupyter's that the image has, and all that they require here."""
+    image = image_packages()
+    of_arcpipe = [
+        wanted
+        for wanted in required_by(own_requirements())
+        if canonicalize_name(wanted.name) not in AT_HOME
+        and wanted.specifier.contains(image.get(canonicalize_name(wanted.name), "0"), prereleases=True)
+    ]
+    queue, seen = [*of_arcpipe, *map(Requirement, _JUPYTER)], set()
+    while queue:
+        wanted = queue.pop()
+        key = (canonicalize_name(wanted.name), frozenset(wanted.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            found = metadata.distribution(wanted.name)
+        except metadata.PackageNotFoundError:
+            if wanted.name in _JUPYTER:
+                remedy = f"pip install {wanted.name}"
+                raise ArcpipeError(f"{wanted.name}: a rehearsal needs it: {remedy}") from None
+            continue
+        yield found
+        queue += [
+            one
+            for one in map(Requirement, found.requires or [])
+            if one.marker is None
+            or any(one.marker.evaluate({"extra": name}) for name in ("", *wanted.extras))
+        ]
+
+
+_KEPT = ("LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+
+
+def variables(python: Path, home: Path) -> dict[str, str]:
+    """The variables of a process on Kaggle, none of this machine's that could help or disturb it."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    path = os.pathsep.join((str(python.parent), os.defpath))
+    return {
+        **kept, "PATH": path, "HOME": str(home), "JUPYTER_PLATFORM_DIRS": "1", "HF_HUB_OFFLINE": "1",
+        "PYTHONNOUSERSITE": "1", "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+    }  # fmt: skip
+
+
+def without_network() -> tuple[list[str], str]:
+    """What to put before a command so that it has no network, and why that cannot be, if it cannot."""
+    command = ["unshare", "--map-root-user", "--net", "--"]
+    try:
+        tried = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=10, check=False)
+    except FileNotFoundError:
+        return [], "there is no command unshare here"
+    except subprocess.TimeoutExpired:
+        return [], "unshare does not answer"
+    if tried.returncode:
+        return [], " ".join(tried.stderr.split())
+    return command, ""

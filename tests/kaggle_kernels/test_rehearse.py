@@ -1,0 +1,123 @@
+"""`arcpipe kaggle rehearse` and `simulate`: a bundle's own notebook as Kaggle runs it; an entry at home."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arcpipe.kaggle_kernels.environment import without_network
+from arcpipe.kaggle_kernels.estimate import estimate
+from commands import fail, run_arcpipe, succeed
+from entries import SMALL, hidden_task, hidden_tasks, make_bundle, make_checkpoint, write_challenges
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Path) -> Path:
+    return make_bundle(checkpoint, checkpoint.parent / "bundle", "adapt.steps=100")
+
+
+@pytest.fixture(scope="module")
+def challenges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 tasks that nothing has seen, some with several tests, and their solutions."""
+    folder = tmp_path_factory.mktemp("tasks")
+    tasks = hidden_tasks(240)
+    solutions = {
+        name: [[[9 - cell for cell in row] for row in test["input"]] for test in task["test"]]
+        for name, task in tasks.items()
+    }
+    (folder / "hidden_solutions.json").write_text(json.dumps(solutions))
+    return write_challenges(folder / "hidden_challenges.json", tasks)
+
+
+@pytest.mark.parametrize(("layout", "mode", "outputs"), [("flat", "commit", 13), ("nested", "rerun", 313)])
+def test_the_notebook_runs_offline_on_tasks_it_has_never_seen(
+    layout: str, mode: str, outputs: int, bundle: Path, challenges: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    said = succeed(
+        "kaggle", "rehearse", bundle, "--challenges", challenges, "--minutes", 2, "--layout", layout,
+        "--mode", mode, "--out", out, "--json", cwd=tmp_path,
+    )  # fmt: skip
+    (report,) = json.loads(said)
+    assert (report["layout"], report["mode"], report["problems"]) == (layout, mode, [])
+    assert report["network"] == ("on" if without_network()[1] else "cut off")
+    assert report["outputs"] == report["answered"] == outputs
+    assert report["peak_memory_bytes"] > 1e8
+    assert report["at_240_tasks"]["infer_hours_here"] > 0
+    if mode == "commit":
+        assert set(report["scores"]) == {"pass@1", "pass@2", "pass@2 over tasks"}
+    root = out / f"{layout}-{mode}"
+    # The wheel of the bundle ran, and not what is installed here.
+    log = (root / "working" / "arcpipe.log").read_text()
+    assert f"from {root / 'temp' / 'site'}" in log
+    executed = json.loads((root / "working" / "executed.ipynb").read_bytes())
+    shown = "".join(
+        "".join(output.get("text", "")) for cell in executed["cells"] for output in cell.get("outputs", [])
+    )
+    assert f"{mode} run: {outputs} of {outputs} test outputs answered" in shown
+    assert set(json.loads((root / "working" / "submission.json").read_bytes())) == set(hidden_tasks(240))
+
+
+def test_what_would_fail_on_kaggle_fails_here(checkpoint: Path, tmp_path: Path) -> None:
+    """A recipe that cannot be run: the file is there, and the rehearsal says that it is worth nothing."""
+    bundle = make_bundle(checkpoint, tmp_path / "bundle", "adapt.batch_size=1000000000000000")
+    tasks = write_challenges(tmp_path / "few_challenges.json", hidden_tasks(3))
+    flags = ("--minutes", 1, "--layout", "nested", "--mode", "rerun")
+    done = run_arcpipe("kaggle", "rehearse", bundle, "--challenges", tasks, *flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "PROBLEM: adapt, try 1: exit code 2: arcpipe: out of memory" in done.stdout
+    assert "adaptation left no checkpoint" in done.stdout
+    assert (
+        done.stderr.rstrip().rpartition("\n")[2].startswith("arcpipe: the rehearsal failed: nested, rerun: ")
+    )
+    assert "--out DIR keeps its logs" in done.stderr
+
+
+def test_a_changed_bundle_is_not_rehearsed(checkpoint: Path, challenges: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(checkpoint, tmp_path / "bundle")
+    (bundle / "dataset" / "recipe.toml").write_text("")
+    assert "recipe.toml has changed" in fail(
+        "kaggle", "rehearse", bundle, "--challenges", challenges, cwd=tmp_path
+    )
+
+
+def test_240_tasks_are_estimated_from_what_was_answered() -> None:
+    stages = [{"name": "adapt", "seconds": 60.0}, {"name": "infer", "seconds": 36.0}]
+    report: dict[str, Any] = {
+        "stages": stages, "grids": 100, "grids_wanted": 200, "tried_tasks": 24,
+        "trained": {"samples_per_second": 10.0},
+    }  # fmt: skip
+    found = estimate(report, {"machine_shape": "NvidiaL4", "infer_minutes": 75}, peak_here=4.84e12)
+    assert found["infer_hours_here"] == pytest.approx(0.2)
+    assert found["infer_hours_there"] == pytest.approx(0.002)
+    assert found["samples_per_second_there"] == pytest.approx(1000)
+    assert estimate({}, {"machine_shape": ""}, 1.0) == {}
+
+
+def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> None:
+    tasks = {f"task{number}": hidden_task(number, 2) for number in range(3)}
+    for task in tasks.values():
+        for pair in task["test"]:
+            pair["output"] = pair["input"]
+    recipe = tmp_path / "mine.toml"
+    tables: dict[str, list[str]] = {}
+    for setting in (*SMALL, "adapt.steps=20"):
+        table, _, rest = setting.partition(".")
+        tables.setdefault(table, []).append(rest)
+    text = "".join(f"[{table}]\n" + "\n".join(lines) + "\n" for table, lines in tables.items())
+    recipe.write_text('extends = "kaggle-cpu-rehearsal"\n' + text)
+    source = write_challenges(tmp_path / "solved.json", tasks)
+    flags = ("--set", source, "--checkpoint", checkpoint, "--minutes", 1.5, "--recipe", recipe, "--tasks", 2)
+    said = succeed("kaggle", "simulate", *flags, "--out", "simulated", "--json", cwd=tmp_path)
+    report = json.loads(said.rstrip().rpartition("\n")[2])
+    assert report["outputs"] == report["answered"] == 4
+    # A model that repeats its input is right where the output is the input.
+    assert report["scores"]["pass@2"] > 0
+    assert report["losses"] == []
+    assert "exists already" in fail("kaggle", "simulate", *flags, "--out", "simulated", cwd=tmp_path)

@@ -1,0 +1,262 @@
+"""`arcpipe kaggle run`: whatever happens, a complete submission, exit code 0, and a word on what was lost."""
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arcpipe.errors import DataError
+from arcpipe.kaggle_kernels.answers import read_questions
+from arcpipe.kaggle_kernels.attempt import adapt_overrides
+from arcpipe.kaggle_kernels.budget import make_plan
+from arcpipe.kaggle_kernels.layouts import LAYOUTS, find_inputs
+from arcpipe.kaggle_kernels.settings import KaggleSettings
+from arcpipe.kaggle_kernels.workers import Ended
+from commands import arcpipe_command, environment, run_arcpipe
+from disks import largest_file
+from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
+
+RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
+TASKS = hidden_tasks(9)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose adaptation ends by itself after a few steps."""
+    folder = tmp_path_factory.mktemp("bundle")
+    return make_bundle(make_checkpoint(folder / "checkpoint"), folder / "bundle", "adapt.steps=20")
+
+
+@pytest.fixture
+def root(bundle: Path, tmp_path: Path) -> Path:
+    return make_root(tmp_path / "kaggle", bundle, TASKS)
+
+
+def answers_of(root: Path, tasks: Mapping[str, Any]) -> dict[str, Any]:
+    """The submission, which answers exactly these tasks with grids, and all their tests."""
+    answers: dict[str, Any] = json.loads((root / "working" / "submission.json").read_bytes())
+    assert list(answers) == list(tasks)
+    for name, task in tasks.items():
+        tests = task["test"] if isinstance(task, dict) else [None]
+        assert len(answers[name]) == len(tests)
+        for entry in answers[name]:
+            assert entry.keys() == {"attempt_1", "attempt_2"}
+            for grid in entry.values():
+                assert all(0 <= cell <= 9 for row in grid for cell in row)
+                assert {len(row) for row in grid} == {len(grid[0])}
+    return answers
+
+
+def report_of(root: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
+    return report
+
+
+def run(
+    root: Path, minutes: float = 2, disk: AbstractContextManager[None] | None = None, **env: str
+) -> tuple[dict[str, Any], str]:
+    """The report and the output of a run that must exit with 0."""
+    with disk or nullcontext():
+        done = run_arcpipe("kaggle", "run", "--root", root, "--minutes", minutes, cwd=root, env=RERUN | env)
+    assert done.returncode == 0, done.stderr
+    return report_of(root), done.stdout
+
+
+def test_a_run_answers_every_test_of_every_task_that_can_be_read(root: Path) -> None:
+    tasks = {**TASKS, "broken": {"train": [], "test": [{"input": [[1]]}, {"input": [[2]]}]}, "none": 3}
+    write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
+    report, said = run(root)
+    answers = answers_of(root, tasks)
+    nothing = {"attempt_1": [[0]], "attempt_2": [[0]]}
+    assert answers["broken"] == [nothing] * 2
+    assert answers["none"] == [nothing]
+    assert len(answers["hidden-last"]) == 4
+    assert report["answered"] == report["outputs"] - 3
+    assert [stage["name"] for stage in report["stages"]] == ["adapt", "infer", "vote"]
+    assert [stage["failed"] for stage in report["stages"]] == [False] * 3
+    assert len(report["losses"]) == 2
+    assert "broken" in report["losses"][0]
+    assert "plan for 9 tasks with" in said
+    assert said.index("complete with [[0]]") < said.index("arcpipe adapt")
+    log = (root / "working" / "arcpipe.log").read_text()
+    assert all(line in log for line in said.splitlines())
+    assert list((root / "temp").iterdir()) == []
+
+
+def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """The processes of a stage that it has started."""
+    return [child for child in psutil.Process(process.pid).children() if "adapt" in child.cmdline()]
+
+
+def test_a_worker_that_is_killed_is_replaced(bundle: Path, tmp_path: Path) -> None:
+    root = make_root(tmp_path / "kaggle", bundle, TASKS)
+    recipe = next(root.rglob("recipe.toml"))
+    recipe.write_text(recipe.read_text() + "cpu_processes = 2\n")
+    command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 3)
+    with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while len(found := workers(process)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(float(np.random.default_rng(0).uniform(0, 3)))
+        found[1].kill()
+        assert process.wait(timeout=150) == 0
+    report = report_of(root)
+    answers_of(root, TASKS)
+    assert report["processes"] == 2
+    assert report["answered"] == report["outputs"]
+    assert "killed by signal 9" in report["losses"][0]
+    assert not report["stages"][0]["failed"]
+
+
+@pytest.mark.parametrize("minutes", [0.1, 0.2])
+def test_a_short_clock_is_kept(root: Path, minutes: float) -> None:
+    began = time.monotonic()
+    report, _ = run(root, minutes)
+    # On top of the clock there is the start of the command itself.
+    assert time.monotonic() - began < 60 * minutes + 20
+    assert report["seconds"] < 60 * minutes + 1
+    answers_of(root, TASKS)
+    assert report["losses"]
+
+
+def test_a_full_disk_leaves_the_fallback(root: Path) -> None:
+    report, _ = run(root, disk=largest_file(30_000))
+    answers_of(root, TASKS)
+    assert report["answered"] == 0
+    assert any("cannot be written" in loss for loss in report["losses"])
+
+
+def test_a_damaged_checkpoint_leaves_the_fallback(root: Path) -> None:
+    weights = next(root.rglob("model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-100])
+    report, _ = run(root)
+    answers_of(root, TASKS)
+    assert report["answered"] == 0
+    assert "damaged checkpoint" in report["losses"][0]
+    # Nothing is tried again that would fail again.
+    assert len(report["stages"]) == 1
+    assert len(report["losses"]) == 2
+
+
+@pytest.mark.parametrize("tasks", [{"a": None, "b": {"test": [{}, {}]}}, {"a": {"train": 1, "test": "x"}}])
+def test_tasks_that_none_can_read_are_left_at_the_fallback(root: Path, tasks: dict[str, Any]) -> None:
+    write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
+    report, _ = run(root)
+    answers: dict[str, Any] = json.loads((root / "working" / "submission.json").read_bytes())
+    assert {name: len(entries) for name, entries in answers.items()} == {
+        name: len(task["test"]) if isinstance(task, dict) and isinstance(task["test"], list) else 1
+        for name, task in tasks.items()
+    }
+    assert report["losses"][-1] == "no task can be read"
+
+
+def test_a_damaged_recipe_leaves_the_fallback(root: Path) -> None:
+    next(root.rglob("recipe.toml")).write_text("[kaggle]\ncolour = 1\n")
+    report, _ = run(root)
+    answers_of(root, TASKS)
+    assert "kaggle.colour is unknown" in report["losses"][0]
+
+
+def test_without_inputs_there_is_one_line(tmp_path: Path) -> None:
+    done = run_arcpipe("kaggle", "run", "--root", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "attach the bundle's dataset" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("names", ["arc-agi_{}_challenges.json", "arc-agi_{}-challenges.json"])
+def test_the_inputs_are_found_in_every_layout(layout: str, names: str, tmp_path: Path) -> None:
+    places = {"competition": "arc-prize-2026-arc-agi-2", "owner": "someone", "slug": "entry-data"}
+    competition, dataset = (tmp_path / "input" / place.format(**places) for place in LAYOUTS[layout])
+    # Another competition, and another dataset, are mounted too.
+    other = competition.with_name("another-competition")
+    for folder in (competition, other, dataset, dataset.with_name("zzz")):
+        folder.mkdir(parents=True)
+    for folder in (competition, other):
+        for name in ("test", "evaluation"):
+            write_challenges(folder / names.format(name), {})
+    (dataset / "bundle.json").write_text(json.dumps({"competition": places["competition"]}))
+    found = find_inputs(tmp_path)
+    assert found.test == competition / names.format("test")
+    assert found.evaluation == competition / names.format("evaluation")
+    assert found.bundle == dataset
+    assert found.evaluation_solutions is None
+
+
+def test_no_challenges_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "bundle.json").write_text("{}")
+    with pytest.raises(DataError, match="attach the competition"):
+        find_inputs(tmp_path)
+
+
+@given(
+    minutes=st.floats(0.1, 1440), infer=st.floats(0, 800), vote=st.floats(0, 100), reserve=st.floats(0, 100)
+)
+def test_a_plan_ends_in_time_and_leaves_each_stage_some(
+    minutes: float, infer: float, vote: float, reserve: float
+) -> None:
+    settings = KaggleSettings(infer_minutes=infer, vote_minutes=vote, reserve_minutes=reserve)
+    plan = make_plan(settings, minutes)
+    assert 0 < plan.adapt_s < plan.infer_s < plan.vote_s <= plan.total_s
+    assert plan.total_s == pytest.approx(60 * minutes)
+
+
+def test_the_plan_of_twelve_hours_is_that_of_the_settings() -> None:
+    settings = KaggleSettings()
+    plan = make_plan(settings)
+    assert plan.total_s == 720 * 60
+    assert plan.vote_s == (720 - settings.reserve_minutes) * 60
+    assert plan.vote_s - plan.infer_s == settings.vote_minutes * 60
+    assert plan.infer_s - plan.adapt_s == settings.infer_minutes * 60
+
+
+@given(
+    batch=st.integers(1, 1000),
+    parts=st.integers(1, 4),
+    processes=st.integers(1, 8),
+    halvings=st.integers(0, 3),
+)
+def test_memory_is_halved_and_the_batch_divides(
+    batch: int, parts: int, processes: int, halvings: int
+) -> None:
+    table = {"batch_size": batch, "accumulation": parts}
+    changed = table | adapt_overrides(table, processes, halvings)
+    assert changed["accumulation"] == parts * 2**halvings
+    assert changed["batch_size"] % (processes * changed["accumulation"]) == 0
+    if not batch % (processes * changed["accumulation"]):
+        assert changed["batch_size"] == batch
+
+
+@pytest.mark.parametrize(
+    ("codes", "line", "expected"),
+    [
+        ((2,), "arcpipe: out of memory with train.batch_size=384: lower it", (True, False)),
+        ((1, 0), "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", (True, False)),
+        ((2,), "arcpipe: x: damaged checkpoint", (False, True)),
+        ((-9,), "step 3", (False, False)),
+        ((0,), "out of memory, it says, but it went on", (False, False)),
+    ],
+)
+def test_what_ended_a_stage_decides_what_is_tried(
+    codes: tuple[int, ...], line: str, expected: tuple[bool, bool]
+) -> None:
+    ended = Ended(codes, late=False, tail=(line,))
+    assert (ended.out_of_memory, ended.refused) == expected
+
+
+def test_the_tasks_of_the_short_run_have_several_tests(tmp_path: Path) -> None:
+    tasks = {"one": hidden_task(1), "three": hidden_task(2, 3), "two": hidden_task(3, 2)}
+    few = read_questions(write_challenges(tmp_path / "tasks.json", tasks)).first(2)
+    assert few.num_tests == {"three": 3, "two": 2}
