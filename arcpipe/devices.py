@@ -1,5 +1,6 @@
 """Which dtype to compute in on a device, and why; how many threads on a CPU."""
 
+import os
 from collections.abc import Iterable
 
 import torch
@@ -43,6 +44,17 @@ def _native_dtype(device: torch.device) -> tuple[torch.dtype, str]:
             f"this CPU has {'' if native else 'no '}avx512_bf16",
         )
     return torch.float32, f"not known for {device.type}"
+
+
+def refuse_lone_processes(joined: int, device: torch.device) -> None:
+    """Raises ArcpipeError where a launcher started more processes than `joined` know of each other: each
+    would do all the work."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if joined != started:
+        raise ArcpipeError(
+            f"{started} processes were started that Accelerate does not join on {device}: "
+            "set ACCELERATE_USE_CPU=true, or start one"
+        )
 
 
 def use_cpu_threads(count: int) -> None:

@@ -15,6 +15,9 @@ from arcpipe.infer.vote import by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet, read_test_outputs
 from arcpipe.task import read_solutions
 
+ARC_SCORES = ("pass@1", "pass@2", "oracle")
+BOARD_SCORES = ("exact_accuracy", "cell_accuracy", "valid")
+
 
 def known_outputs(data: Path, puzzles: PuzzleSet) -> GridTable | None:
     """The outputs of a dataset's test inputs, in their order; None where they are not known.
@@ -59,7 +62,7 @@ def evaluate(puzzles: PuzzleSet, outputs: GridTable, candidates: Iterable[pa.Tab
     ranking = rank(votes, by_count)
     counts = np.bincount(puzzles.test_tasks)
     scores = {}
-    for name, most in (("pass@1", 1), ("pass@2", 2), ("oracle", len(right))):
+    for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
         among = ranking.entries[ranking.places < most]
         solved = np.zeros(len(outputs))
         solved[votes.tests[among[right[among]]]] = 1

@@ -10,7 +10,7 @@ import numpy as np
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
-from arcpipe.infer.evaluate import evaluate, known_outputs
+from arcpipe.infer.evaluate import ARC_SCORES, BOARD_SCORES, evaluate, known_outputs
 from arcpipe.infer.solve import InferSettings, Job, solve
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet
@@ -36,6 +36,7 @@ class InTraining:
             )
         self.puzzles, self.outputs = _sample(puzzles, outputs, tests)
         self.settings, self.max_minutes = settings, max_minutes
+        self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.framed else BOARD_SCORES
 
     def answer(
         self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]

@@ -1,6 +1,5 @@
 """Inference from files to files: checkpoint and dataset folder -> a folder of predictions."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
+from arcpipe.devices import refuse_lone_processes
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
@@ -127,12 +127,7 @@ def _accelerator() -> Accelerator:
     # Not Apple's GPU, which Accelerate would take: it has no float64, and nothing here is tested on it.
     # Without being told that there is no GPU, Accelerate leaves processes on CPUs alone with themselves.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != started:
-        raise ArcpipeError(
-            f"{started} processes were started that Accelerate does not join on {accelerator.device}: "
-            "set ACCELERATE_USE_CPU=true, or start one"
-        )
+    refuse_lone_processes(accelerator.num_processes, accelerator.device)
     return accelerator
 
 

@@ -122,7 +122,8 @@ def solve(job: Job, device: torch.device, stop: Callable[[], bool] = lambda: Fal
 def _engine(job: Job, device: torch.device) -> Engine:
     checkpoint, settings, puzzles = job.checkpoint, job.settings, job.puzzles
     rows = checkpoint.rows_of(puzzles)
-    trained = checkpoint.manifest.get("recipe", {}).get("train", {})
+    recipe = checkpoint.manifest.get("recipe", {})
+    trained = recipe.get("train") or recipe.get("adapt", {})
     use_cpu_threads(trained.get("cpu_threads", 0))
     own = trained.get("precision", "auto")
     dtype, reason = compute_dtype(own if settings.precision == "trained" else settings.precision, device)
