@@ -85,7 +85,7 @@ def train(
 @app.command()
 def infer(
     checkpoint: Annotated[
-        Path, typer.Option(help="A checkpoint folder, or a run folder for its newest one.")
+        Path, typer.Option(help="A checkpoint folder, or a run folder for its best or newest one.")
     ],
     data: Annotated[Path, typer.Option(help="The dataset folder whose test inputs to answer.")],
     max_grids: Annotated[

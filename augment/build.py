@@ -114,7 +114,7 @@ def _known_augmentations(extend: str) -> dict[str, Augmentations]:
     table = _read_table(Path(extend))
     order = np.argsort(table.tasks, kind="stable")
     ends = np.searchsorted(table.tasks[order], np.arange(len(table.task_ids)), side="right")
-    groups = np.split(order, ends[:-1])
+    groups = np.split(order, ends)[:-1]
     return {
         task_id: (table.dihedrals[rows], table.colors[rows])
         for task_id, rows in zip(table.task_ids, groups, strict=True)

@@ -8,7 +8,7 @@ import typer
 
 def infer(
     checkpoint: Annotated[
-        Path, typer.Option(help="A checkpoint folder, or a run folder for its newest one.")
+        Path, typer.Option(help="A checkpoint folder, or a run folder for its best or newest one.")
     ],
     data: Annotated[Path, typer.Option(help="The dataset folder whose test inputs to answer.")],
     out: Annotated[Path, typer.Option(help="The folder of predictions to make, or to go on with.")],
@@ -178,7 +178,7 @@ def solve(
         ),
     ],
     checkpoint: Annotated[
-        Path, typer.Option(help="A checkpoint folder, or a run folder for its newest one.")
+        Path, typer.Option(help="A checkpoint folder, or a run folder for its best or newest one.")
     ],
     trace: Annotated[bool, typer.Option("--trace", help="Print the answer after every step.")] = False,
     out: Annotated[

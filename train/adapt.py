@@ -7,16 +7,18 @@ Source:  test-time training of arXiv 2511.02886 (McGovern) and of NVARC's entry 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.runs import make_manifest, new_folder, read_manifest
+from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
 from arcpipe.train.job import TrainJob, TrainResult
 from arcpipe.train.loop import train
 from arcpipe.train.settings import AdaptSettings
 from arcpipe.train.setup import make_accelerator
+from arcpipe.train.together import first_does, naming_lost_processes
 
 DATA = "data"
 """The dataset folder inside the run folder of an adaptation."""
@@ -53,13 +55,9 @@ def adapt(job: AdaptJob, build: Callable[[Path, int], object]) -> TrainResult:
     recipe = {"model": asdict(config), "adapt": asdict(job.settings)}
     data = job.out / DATA
     accelerator = make_accelerator(job.settings)
-    if accelerator.is_main_process and not job.resume:
-        manifest = make_manifest("run", recipe=recipe, seed=job.settings.seed, init=str(checkpoint.path))
-        with new_folder(job.out, manifest) as folder:
-            build(folder / DATA, checkpoint.canvas)
-            fingerprint = read_manifest(folder / DATA, "dataset")["fingerprint"]
-            manifest["dataset"] = {"path": str(data), "fingerprint": fingerprint}
-    accelerator.wait_for_everyone()
+    if not job.resume:
+        with naming_lost_processes():
+            first_does(lambda: _make_run(job, recipe, build, checkpoint.canvas), accelerator)
     return train(
         TrainJob(
             puzzles=read_puzzle_set(data),
@@ -76,3 +74,15 @@ def adapt(job: AdaptJob, build: Callable[[Path, int], object]) -> TrainResult:
             max_minutes=job.max_minutes,
         )
     )
+
+
+def _make_run(
+    job: AdaptJob, recipe: dict[str, Any], build: Callable[[Path, int], object], canvas: int
+) -> None:
+    """The run folder, with the dataset in it: both or none."""
+    refuse_existing(job.out, "go on with --resume, choose another --out or remove it")
+    manifest = make_manifest("run", recipe=recipe, seed=job.settings.seed, init=str(job.checkpoint))
+    with new_folder(job.out, manifest) as folder:
+        build(folder / DATA, canvas)
+        fingerprint = read_manifest(folder / DATA, "dataset")["fingerprint"]
+        manifest["dataset"] = {"path": str(job.out / DATA), "fingerprint": fingerprint}

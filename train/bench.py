@@ -18,7 +18,6 @@ from torch import Tensor
 
 from arcpipe.batches import PuzzleBatch, TrainingStream
 from arcpipe.codec import GridTable, family_of
-from arcpipe.devices import compile_blocks
 from arcpipe.errors import ArcpipeError
 from arcpipe.flops import measure_peak, train_step_flops
 from arcpipe.puzzleset import PuzzleSet
@@ -26,7 +25,7 @@ from arcpipe.puzzletable import PuzzleTable
 from arcpipe.train.job import TrainJob
 from arcpipe.train.losses import step_loss
 from arcpipe.train.settings import TrainSettings
-from arcpipe.train.setup import fresh_state, make_accelerator
+from arcpipe.train.setup import fresh_state, make_accelerator, make_ready
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS, train_step
 from arcpipe.trm import TRM, TRMConfig
@@ -142,7 +141,7 @@ def _forms(shape: Shape, puzzles: PuzzleSet, base: TrainSettings, accelerator: A
     for name, change in changes.items():
         settings = replace(base, **change)
         state = _state(shape, puzzles, settings, accelerator)
-        compile_blocks(state.model.blocks, settings.compile, accelerator.device)
+        make_ready(state, settings, accelerator.device)
         forms.append(_form(name, state, settings, accelerator))
     return forms
 

@@ -1,4 +1,4 @@
-"""`arcpipe train`."""
+"""`arcpipe train` and `arcpipe adapt`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,7 +93,9 @@ def train(
         max_minutes=max_minutes,
     )
     if dry_run:
-        typer.echo(dry_run_text(job))
+        text = dry_run_text(job)
+        if is_first_rank():
+            typer.echo(text)
         return
     result = run_training(job)
     _tell_unfinished(result)
@@ -149,8 +151,9 @@ def adapt(
     else:
         chosen = load_recipe(recipe, changes, read=("adapt",))
 
+    from arcpipe.augment.arc import read_source
     from arcpipe.augment.build import DataSettings, build_arc
-    from arcpipe.log import is_first_rank, start_logging
+    from arcpipe.log import is_first_rank, logger, start_logging
     from arcpipe.train.adapt import AdaptJob
     from arcpipe.train.adapt import adapt as run_adaptation
     from arcpipe.train.settings import AdaptSettings
@@ -158,12 +161,16 @@ def adapt(
     start_logging()
     settings = chosen.settings("adapt", AdaptSettings)
 
-    def build(folder: Path, canvas: int) -> object:
+    def build(folder: Path, canvas: int) -> None:
         data = DataSettings(
             sources=[challenges], num_aug=settings.num_aug, canvas=canvas, max_side=canvas,
             extend=str(checkpoint), seed=settings.seed,
         )  # fmt: skip
-        return build_arc(data, folder)
+        built = build_arc(data, folder)
+        logger.info(
+            "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
+            built.tasks, len(read_source(challenges).tasks), canvas, built.known, built.puzzles,
+        )  # fmt: skip
 
     job = AdaptJob(checkpoint, settings, out, resume, force, steps, max_minutes)
     result = run_adaptation(job, build)

@@ -7,11 +7,10 @@ import time
 import torch
 
 from arcpipe.batches import TrainingStream
-from arcpipe.devices import compile_blocks
 from arcpipe.flops import train_step_flops
 from arcpipe.train.guards import enough_memory
 from arcpipe.train.job import TrainJob
-from arcpipe.train.setup import fresh_state, make_accelerator
+from arcpipe.train.setup import fresh_state, make_accelerator, make_ready
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import rate_scale, train_step
 
@@ -24,9 +23,9 @@ def dry_run_text(job: TrainJob) -> str:
     Raises:  ArcpipeError if it does not fit into memory or contradicts the launcher.
     """
     accelerator = make_accelerator(job.settings)
-    with enough_memory(job.settings.batch_size):
+    with enough_memory(job.settings):
         state = fresh_state(job, accelerator)
-        compiled = compile_blocks(state.model.blocks, job.settings.compile, accelerator.device)
+        notes = make_ready(state, job.settings, accelerator.device)
         stream = TrainingStream(
             job.puzzles, batch_size=job.settings.batch_size, seed=job.settings.seed,
             placement=job.settings.placement, rank=accelerator.process_index,
@@ -40,15 +39,16 @@ def dry_run_text(job: TrainJob) -> str:
             _wait(accelerator.device)
             seconds.append(time.monotonic() - began)
     # The first one warms up: it allocates, and compiles if that is asked for.
-    return _text(job, state, min(seconds[1:]), _peak_memory(accelerator.device), compiled)
+    return _text(job, state, min(seconds[1:]), _peak_memory(accelerator.device), notes)
 
 
-def _text(job: TrainJob, state: TrainState, seconds: float, memory: float, compiled: str) -> str:
+def _text(job: TrainJob, state: TrainState, seconds: float, memory: float, notes: list[str]) -> str:
     settings, puzzles = job.settings, job.puzzles
     weights = sum(weight.numel() for weight in state.model.parameters())
     samples = job.last_step * settings.batch_size
     flops = train_step_flops(job.config, puzzles.num_tokens)
     kept = sum(tensor.nbytes for tensor in _kept(state))
+    how = "; ".join([f"the best of {_TIMED_STEPS} steps", *notes])
     return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows of {job.config.puzzle_size}
 tokens       {puzzles.num_tokens} and a prefix of {job.config.prefix}
 steps        {job.last_step:,} of batch {settings.batch_size}: {samples:,} samples, {
@@ -57,7 +57,7 @@ arithmetic   {flops:.3g} FLOP a sample, {flops * settings.batch_size:.3g} a step
 memory       {kept / 2**30:.2f} GiB of weights, optimizer, rows and state; {
         memory / 2**30:.2f} GiB at most, measured
 speed        {seconds:.3g} s a step, {settings.batch_size / seconds:,.1f} samples/s, {
-        flops * settings.batch_size / seconds:.3g} FLOP/s (the best of {_TIMED_STEPS} steps; {compiled})
+        flops * settings.batch_size / seconds:.3g} FLOP/s ({how})
 time         {seconds * job.last_step / 3600:,.1f} hours for all steps, without evaluations"""
 
 

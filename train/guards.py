@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from arcpipe.checkpoint import find_checkpoint
+from arcpipe.checkpoint import newest_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError, OutputError, one_line
+from arcpipe.train.settings import TrainSettings
 
 
 @contextmanager
@@ -17,14 +18,14 @@ def naming_what_is_saved(run: Path) -> Iterator[None]:
         yield
     except OutputError as error:
         try:
-            saved = f"{find_checkpoint(run).name} is whole"
+            saved = f"{newest_checkpoint(run).name} is whole"
         except CheckpointError:
             saved = "there is no checkpoint yet"
         raise OutputError(f"{error}; {saved}: make room, then go on with --resume") from None
 
 
 @contextmanager
-def enough_memory(batch_size: int) -> Iterator[None]:
+def enough_memory(settings: TrainSettings) -> Iterator[None]:
     """Turns an allocator's error, torch's or numpy's, into an ArcpipeError that says what to lower."""
     try:
         yield
@@ -35,6 +36,6 @@ def enough_memory(batch_size: int) -> Iterator[None]:
         if not known and not any(part in str(error) for part in of_cpu):
             raise
         raise ArcpipeError(
-            f"out of memory with train.batch_size={batch_size}: lower it, or the sizes in [model] "
-            f"({one_line(error)})"
+            f"out of memory with {settings.table}.batch_size={settings.batch_size}: lower it or the sizes in "
+            f"[model], or raise {settings.table}.accumulation ({one_line(error)})"
         ) from None

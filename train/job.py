@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from arcpipe.checkpoint import Checkpoint
+from arcpipe.errors import ArcpipeError
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import read_manifest
 from arcpipe.train.settings import EvalSettings, TrainSettings
@@ -20,8 +21,11 @@ LOG_FILE = "train.log"
 class Evaluator(Protocol):
     """Answers the test inputs of the dataset with a model in training, and scores the answers.
 
-    The command line makes it from the stage that infers, which the trainer knows nothing of.
+    The command line makes it from the stage that infers, which the trainer knows nothing of. metrics: the
+    names of its scores.
     """
+
+    metrics: tuple[str, ...]
 
     def answer(
         self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]
@@ -34,7 +38,7 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What to train on, how, and where to.
+    """What to train on, how, and where to; ArcpipeError if `evaluation.metric` is no score of `evaluator`.
 
     recipe: the resolved tables, as they are frozen into the run's manifest. init: a checkpoint to begin
     from. stop_at: end after this optimizer step, with the schedule still that of settings.steps.
@@ -57,6 +61,11 @@ class TrainJob:
     stop_at: int | None = None
     max_minutes: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.evaluator is not None and self.metric not in self.evaluator.metrics:
+            known = ", ".join(self.evaluator.metrics)
+            raise ArcpipeError(f"eval.metric: {self.metric!r} is none of these puzzles' scores: {known}")
+
     @cached_property
     def dataset(self) -> dict[str, str]:
         """Where the dataset is, and its fingerprint, for manifests."""
@@ -78,7 +87,7 @@ class TrainJob:
 @dataclass(frozen=True)
 class TrainResult:
     """The newest checkpoint and its step; whether a signal ended the training, or that or the time limit
-    left steps undone."""
+    left something undone."""
 
     checkpoint: Path
     step: int

@@ -4,13 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-import torch
 from accelerate import Accelerator
 
 from arcpipe.batches import TrainingStream
 from arcpipe.checkpoint import newest_checkpoint
 from arcpipe.errors import ArcpipeError
-from arcpipe.log import logger
+from arcpipe.log import logger, start_logging
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.signals import stop_on_signals
 from arcpipe.train.guards import enough_memory, naming_what_is_saved
@@ -23,10 +22,12 @@ from arcpipe.train.setup import (
     has_checkpoint,
     make_accelerator,
     newest_state,
+    note_changes,
     open_run,
 )
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import NotFiniteError, rate_scale, train_step
+from arcpipe.train.together import largest, naming_lost_processes
 
 NAMED_TASKS = 5
 """How many tasks an error names."""
@@ -40,53 +41,67 @@ def train(job: TrainJob) -> TrainResult:
 
     Raises:  ArcpipeError and its kinds for what the user must mend.
     """
-    accelerator = make_accelerator(job.settings, job.out)
-    check_out(job)
+    start_logging()
+    uneven = job.evaluation.max_minutes if job.evaluator else 0.0
+    accelerator = make_accelerator(job.settings, job.out, uneven_minutes=uneven)
+    changes = check_out(job)
     stream = _stream(job, accelerator)
-    with enough_memory(job.settings.batch_size):
+    with enough_memory(job.settings), naming_lost_processes():
         state = fresh_state(job, accelerator)
-    open_run(job, accelerator)
-    resumed = has_checkpoint(job.out)
-    state = newest_state(job, state, accelerator)
-    reporter = Reporter(job, state, accelerator)
+        open_run(job, accelerator)
     with (
         naming_what_is_saved(job.out),
-        enough_memory(job.settings.batch_size),
+        enough_memory(job.settings),
+        naming_lost_processes(),
         _naming_tasks(job.puzzles),
-        closing(reporter),
-        stop_on_signals() as signals,
     ):
-        saver = Saver(job, state, accelerator, lambda: bool(signals), resumed=resumed)
-        interrupted = _run(job, state, stream, reporter, saver, signals, accelerator)
-        reporter.report(state)
-        saver.save(state)
-        if not interrupted and (job.evaluation.every or job.evaluation.every_minutes):
-            reporter.scores(state, saver.evaluate(state))
+        resumed = has_checkpoint(job.out)
+        state = newest_state(job, state, accelerator)
+        note_changes(job, changes, accelerator)
+        interrupted = _run(job, state, stream, accelerator, resumed=resumed)
     if interrupted:
         logger.info("stopped at step %d on a signal", state.step)
     elif state.step < job.last_step:
         logger.info("stopped at step %d: the time is up", state.step)
+    step = state.step
+    # Were it ended by the last of what uses it, the connection of the processes could wait forever.
+    del state
+    accelerator.free_memory()
     accelerator.end_training()
-    return TrainResult(
-        newest_checkpoint(job.out), state.step, interrupted, unfinished=state.step < job.last_step
-    )
+    return TrainResult(newest_checkpoint(job.out), step, interrupted, interrupted or step < job.last_step)
 
 
 def _run(
+    job: TrainJob, state: TrainState, stream: TrainingStream, accelerator: Accelerator, *, resumed: bool
+) -> bool:
+    """Train from `state` on, save and evaluate at the end; whether a signal ended that."""
+    with closing(Reporter(job, state, accelerator)) as reporter, stop_on_signals() as signals:
+        saver = Saver(job, state, accelerator, lambda: bool(signals), resumed=resumed)
+        interrupted = _take_steps(job, state, stream, reporter, saver, accelerator)
+        reporter.report(state)
+        saver.save(state)
+        if not interrupted:
+            reporter.scores(state, saver.evaluate(state))
+    return interrupted or saver.interrupted
+
+
+def _take_steps(
     job: TrainJob, state: TrainState, stream: TrainingStream, reporter: Reporter, saver: Saver,
-    signals: list[int], accelerator: Accelerator,
+    accelerator: Accelerator,
 ) -> bool:  # fmt: skip
     """Take steps until there is a reason to stop; whether that was a signal."""
     pin = accelerator.device.type == "cuda"
     batches = stream.batches(state.step, job.last_step, job.settings.workers, pin=pin)
     began = time.monotonic() - state.seconds
     while state.step < job.last_step:
-        state.seconds, interrupted = _agree(time.monotonic() - began, bool(signals), accelerator)
-        if interrupted:
+        state.seconds, stopping = largest([time.monotonic() - began, saver.stopping()], accelerator)
+        if stopping:
             return True
         if job.max_minutes is not None and state.seconds >= 60 * job.max_minutes:
             return False
         reporter.scores(state, saver.due(state))
+        if saver.interrupted:
+            return True
         step_began = time.monotonic()
         progress = _progress(job, state)
         scale = rate_scale(job.settings, state.step, progress)
@@ -117,15 +132,6 @@ def _naming_tasks(puzzles: PuzzleSet) -> Iterator[None]:
         tasks = [puzzles.table.task_ids[number] for number in numbers]
         more = f" and {len(tasks) - NAMED_TASKS} more" if len(tasks) > NAMED_TASKS else ""
         raise ArcpipeError(f"{error} (its tasks: {', '.join(tasks[:NAMED_TASKS])}{more})") from None
-
-
-def _agree(elapsed: float, stopping: bool, accelerator: Accelerator) -> tuple[float, bool]:
-    """The same elapsed time and decision to stop on every process: the largest of each."""
-    if accelerator.num_processes == 1:
-        return elapsed, stopping
-    own = torch.tensor([[elapsed, float(stopping)]], dtype=torch.float64, device=accelerator.device)
-    largest = accelerator.gather(own).amax(dim=0).tolist()
-    return largest[0], bool(largest[1])
 
 
 def _progress(job: TrainJob, state: TrainState) -> float:

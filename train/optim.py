@@ -46,7 +46,7 @@ def _muon(weights: list[nn.Parameter], settings: TrainSettings) -> Optimizer:
     kind = getattr(torch.optim, "Muon", None)
     if kind is None:
         raise ArcpipeError(
-            f"train.optimizer=muon needs torch>=2.9, this is torch {torch.__version__}: "
+            f"{settings.table}.optimizer=muon needs torch>=2.9, this is torch {torch.__version__}: "
             "upgrade torch, or choose adamw or adam_atan2"
         )
     optimizer: Optimizer = kind(weights, lr=settings.muon_lr, weight_decay=settings.muon_weight_decay)

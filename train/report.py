@@ -25,7 +25,7 @@ class Reporter:
     """
 
     def __init__(self, job: TrainJob, state: TrainState, accelerator: Accelerator) -> None:
-        """Records in the run's metrics.jsonl of steps after that of `state` are dropped."""
+        """Records in the run's metrics.jsonl of what comes after `state` are dropped."""
         self.log_every = job.settings.log_every
         self.accelerator = accelerator
         self.flops = train_step_flops(job.config, job.puzzles.num_tokens)
@@ -110,7 +110,7 @@ def _shown(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the records of steps after the checkpoint that is resumed from.
+    """Drop the records of steps after the checkpoint that is resumed from, and of evaluations since.
 
     Raises:  DataError if the file cannot be read or holds something else.
     """
@@ -118,9 +118,16 @@ def _forget_after(path: Path, step: int) -> None:
         return
     try:
         lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        kept = [line for line in lines if orjson.loads(line)["step"] <= step]
+        kept = [line for line in lines if _comes_before(orjson.loads(line), step)]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise DataError(f"{path}: a line is no record of a training; mend the file or remove it") from None
     write_bytes(path, b"".join(kept))
+
+
+def _comes_before(record: dict[str, Any], step: int) -> bool:
+    """Whether a record was written before the checkpoint of a step was: an evaluation comes after it."""
+    if any(name.startswith("eval/") for name in record):
+        return bool(record["step"] < step)
+    return bool(record["step"] <= step)

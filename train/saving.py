@@ -4,21 +4,23 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from arcpipe.checkpoint import BEST_FILE, CHECKPOINTS, checkpoint_name, read_best
-from arcpipe.errors import ArcpipeError
 from arcpipe.log import logger
+from arcpipe.predictions import SHARDS
 from arcpipe.runs import make_manifest, new_folder, write_json
-from arcpipe.train.job import EVALUATIONS, TrainJob
+from arcpipe.train.job import EVALUATIONS, Evaluator, TrainJob
 from arcpipe.train.state import TrainState, checkpoint_of, save_state
+from arcpipe.train.together import all_do, first_does, largest
 
 
 class Saver:
     """Writes the checkpoints of a run, evaluates them, and keeps the newest and the best.
 
-    Every process has one and calls it alike; the first one writes.
+    Every process has one and calls it alike; the first one writes. interrupted: a signal has ended an
+    evaluation, which has no scores then.
     """
 
     def __init__(
@@ -29,9 +31,11 @@ class Saver:
         stopping: asked during an evaluation, whether to end it.
         """
         self.job, self.accelerator, self.stopping = job, accelerator, stopping
-        self.saved_step = state.step if resumed else -1
-        self.evaluated_step = state.step if self._scores_file(state.step).exists() else -1
-        self.saved_at = self.evaluated_at = state.seconds
+        self.interrupted = False
+        self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
+        self.evaluated_step = -1
+        # Of a resumed run: it was evaluated at this step, but may have been killed before it was recorded.
+        self.known_step = state.step if first_does(self._scores_file(state.step).exists, accelerator) else -1
 
     def due(self, state: TrainState) -> dict[str, float]:
         """Write and evaluate what is due before the next step; the scores of an evaluation, if any.
@@ -44,11 +48,10 @@ class Saver:
         minutes = (state.seconds - self.saved_at) / 60
         if state.step % settings.checkpoint_every == 0 or 0 < settings.checkpoint_minutes <= minutes:
             self.save(state)
-        minutes = (state.seconds - self.evaluated_at) / 60
+        minutes = (state.seconds - state.evaluated_at) / 60
         by_step = evaluation.every > 0 and state.step % evaluation.every == 0
-        if by_step or 0 < evaluation.every_minutes <= minutes:
-            return self.evaluate(state)
-        return {}
+        by_time = 0 < evaluation.every_minutes <= minutes
+        return self.evaluate(state) if by_step or by_time or state.step == self.known_step else {}
 
     def save(self, state: TrainState) -> None:
         """Write checkpoints/step-N, unless it is there, and remove those not to be kept."""
@@ -58,60 +61,58 @@ class Saver:
         path = self.job.out / CHECKPOINTS / checkpoint_name(state.step)
         save_state(state, path, self.job.puzzles, manifest, self.accelerator)
         self.saved_step, self.saved_at = state.step, state.seconds
-        self._tidy()
+        first_does(self._tidy, self.accelerator)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Evaluate the averaged weights on the test inputs; the scores, alike on every process.
 
-        Each evaluation has its own candidates, of this step alone, in evaluations/step-N. If its score is
-        the best so far, so is its checkpoint.
+        Each evaluation has its own candidates, of this step alone, in evaluations/step-N. If no score was
+        better, its checkpoint is the best so far. Where a run is resumed from a step that was evaluated, the
+        scores are read.
         """
-        evaluator, accelerator = self.job.evaluator, self.accelerator
-        if evaluator is None or self.evaluated_step == state.step:
+        evaluator, accelerator, step = self.job.evaluator, self.accelerator, state.step
+        if evaluator is None or self.evaluated_step == step:
             return {}
         self.save(state)
-        folder = self._scores_file(state.step).parent
-        if accelerator.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)
-            with new_folder(folder, make_manifest("predictions", step=state.step)) as made:
-                (made / "shards").mkdir()
-        accelerator.wait_for_everyone()
-        checkpoint = checkpoint_of(
-            state, self.job.out, self.job.puzzles, make_manifest("checkpoint", recipe=self.job.recipe)
-        )
-        evaluator.answer(
-            checkpoint, folder, accelerator.process_index, accelerator.num_processes, self.stopping
-        )
-        accelerator.wait_for_everyone()
-        scores: list[dict[str, float]] = [evaluator.score(folder) if accelerator.is_main_process else {}]
-        if accelerator.num_processes > 1:
-            broadcast_object_list(scores)
-        self.evaluated_step, self.evaluated_at = state.step, state.seconds
-        self._note(state.step, scores[0])
-        return {f"eval/{name}": value for name, value in scores[0].items()}
+        if step == self.known_step:
+            scores = first_does(lambda: _read_scores(self._scores_file(step)), accelerator)
+        else:
+            self._answer(evaluator, state)
+            self.interrupted = bool(largest([self.stopping()], accelerator)[0])
+            if self.interrupted:
+                # Answered in part only, it would be scored as if the rest were wrong.
+                return {}
+            scores = first_does(lambda: self._score(evaluator, step), accelerator)
+            logger.info("step %d: %s", step, ", ".join(f"{name} {scores[name]:.4f}" for name in scores))
+        self.evaluated_step, state.evaluated_at = step, state.seconds
+        return {f"eval/{name}": value for name, value in scores.items()}
 
-    def _note(self, step: int, scores: dict[str, float]) -> None:
-        """Log the scores, and remember the step if they are the best."""
-        metric = self.job.metric
-        if metric not in scores:
-            raise ArcpipeError(f"eval.metric {metric!r} is none of: {', '.join(scores)}")
-        logger.info("step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        if not self.accelerator.is_main_process:
-            return
-        write_json(self._scores_file(step), scores)
+    def _answer(self, evaluator: Evaluator, state: TrainState) -> None:
+        """Write the candidates of all processes to evaluations/step-N, anew."""
+        folder = self._scores_file(state.step).parent
+        first_does(lambda: _make_predictions(folder, state.step), self.accelerator)
+        manifest = make_manifest("checkpoint", recipe=self.job.recipe)
+        checkpoint = checkpoint_of(state, self.job.out, self.job.puzzles, manifest)
+        rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
+        all_do(lambda: evaluator.answer(checkpoint, folder, rank, num_ranks, self.stopping), self.accelerator)
+
+    def _score(self, evaluator: Evaluator, step: int) -> dict[str, float]:
+        """The scores of the candidates in evaluations/step-N, written there when all else is; if they are
+        the best, the step is remembered."""
+        file, metric = self._scores_file(step), self.job.metric
+        scores = evaluator.score(file.parent)
         best = read_best(self.job.out)
-        if best is None or best["metric"] != metric or scores[metric] > best["value"]:
-            found = {"step": step, "metric": metric, "value": scores[metric]}
-            write_json(self.job.out / BEST_FILE, found)
+        if best is None or best["metric"] != metric or scores[metric] >= best["value"]:
+            write_json(self.job.out / BEST_FILE, {"step": step, "metric": metric, "value": scores[metric]})
+        write_json(file, scores)
         self._tidy()
+        return scores
 
     def _scores_file(self, step: int) -> Path:
         return self.job.out / EVALUATIONS / checkpoint_name(step) / "scores.json"
 
     def _tidy(self) -> None:
         """Remove all checkpoints but the newest and the best, and the evaluations of those removed."""
-        if not self.accelerator.is_main_process:
-            return
         folder = self.job.out / CHECKPOINTS
         best = read_best(self.job.out)
         kept = {path.name for path in sorted(folder.glob("step-*"))[-self.job.settings.keep_last :]}
@@ -123,3 +124,15 @@ class Saver:
         # A temporary folder is what a killed write has left.
         for path in [*old, *folder.glob(".step-*"), *evaluations.glob(".step-*")]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _make_predictions(folder: Path, step: int) -> None:
+    """An empty folder of predictions, in place of what a killed evaluation has left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with new_folder(folder, make_manifest("predictions", step=step)) as made:
+        (made / SHARDS).mkdir()
+
+
+def _read_scores(file: Path) -> dict[str, float]:
+    scores: dict[str, float] = orjson.loads(file.read_bytes())
+    return scores

@@ -1,7 +1,7 @@
 """The settings of training, the table [train] of a recipe."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ class TrainSettings:
     """How to train. Defaults: the reference's ARC run (`config/cfg_pretrain.yaml` and its README)."""
 
     __pydantic_config__ = STRICT
+    # Where these settings stand in a recipe: messages name them by it.
+    table: ClassVar[str] = "train"
 
     # Optimizer steps; each is one supervision step for every sample in flight.
     steps: Positive = 500_000
@@ -81,6 +83,8 @@ class AdaptSettings(TrainSettings):
     Defaults: one GPU's share of what public solutions of ARC Prize 2025 did (arXiv 2511.02886 and NVARC's
     report); the recipes kaggle-* say which number is whose.
     """
+
+    table: ClassVar[str] = "adapt"
 
     # Augmented puzzles per task, beside the identity.
     num_aug: Count = 256

@@ -1,59 +1,77 @@
 """What a training needs before its first step: the accelerator, the run folder, the state."""
 
 import os
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch.amp import GradScaler
 
-from arcpipe.checkpoint import CHECKPOINTS, load_checkpoint, newest_checkpoint
-from arcpipe.devices import compile_blocks, compute_dtype, use_cpu_products, use_cpu_threads
+from arcpipe.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint, newest_checkpoint
+from arcpipe.devices import (
+    compile_blocks,
+    compute_dtype,
+    refuse_lone_processes,
+    use_cpu_products,
+    use_cpu_threads,
+)
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.log import logger, start_logging
 from arcpipe.recipe import recipe_changes
-from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
+from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
 from arcpipe.train.ema import EMA
 from arcpipe.train.job import LOG_FILE, TrainJob
 from arcpipe.train.optim import make_optimizers
 from arcpipe.train.settings import TrainSettings
 from arcpipe.train.state import TrainState, load_state
+from arcpipe.train.together import first_does
 from arcpipe.trm import TRM
 
+_PATIENCE_MINUTES = 30.0
+# They change no weight, so that a checkpoint can be gone on from with others.
+_FREE = ("max_steps", "outer_cycles", "inner_cycles", "one_step_gradient")
 
-def make_accelerator(settings: TrainSettings, logging_dir: Path | None = None) -> Accelerator:
+
+def make_accelerator(
+    settings: TrainSettings, logging_dir: Path | None = None, *, uneven_minutes: float = 0.0
+) -> Accelerator:
     """The Accelerator; it decides where to run, the recipe decides the numerics.
 
-    Args:    logging_dir: where trackers that write files do so.
+    Args:    logging_dir: where trackers that write files do so. uneven_minutes: how long a process may
+             have something to do of its own, such as evaluating, while others wait for it.
     Raises:  ArcpipeError if the launcher's configuration and the recipe contradict each other.
     """
     # Without being told that there is no GPU, Accelerate leaves processes on CPUs alone with themselves.
     # CUDA or CPU: the loss is computed in float64, which MPS does not have.
+    patience = timedelta(minutes=_PATIENCE_MINUTES + uneven_minutes)
     accelerator = Accelerator(
         mixed_precision="no", cpu=not torch.cuda.is_available(), log_with=_trackers(settings),
-        project_dir=logging_dir,
+        project_dir=logging_dir, kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)],
     )  # fmt: skip
+    # One that refuses what follows must not be gone before the others have found it.
+    accelerator.wait_for_everyone()
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     dtype, reason = compute_dtype(settings.precision, accelerator.device)
     if asked != "no" and {"bf16": torch.bfloat16, "fp16": torch.float16}.get(asked) != dtype:
         raise ArcpipeError(
-            f"Accelerate's configuration asks for mixed precision {asked}, but train.precision="
-            f"{settings.precision} is {_name(dtype)} here ({reason}): "
+            f"Accelerate's configuration asks for mixed precision {asked}, but {settings.table}."
+            f"precision={settings.precision} is {_name(dtype)} here ({reason}): "
             "make them agree (accelerate launch --mixed_precision no)"
         )
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != started:
-        raise ArcpipeError(
-            f"{started} processes were started that Accelerate does not join on {accelerator.device}: "
-            "set ACCELERATE_USE_CPU=true, or start one"
-        )
-    parts = accelerator.num_processes * settings.accumulation
-    if settings.batch_size % parts:
-        raise ArcpipeError(
-            f"train.batch_size {settings.batch_size} does not divide by {accelerator.num_processes} processes"
-            + (f" x train.accumulation {settings.accumulation}" if settings.accumulation > 1 else "")
-        )
+    refuse_lone_processes(accelerator.num_processes, accelerator.device)
+    _refuse_uneven_parts(settings, accelerator.num_processes)
     return accelerator
+
+
+def _refuse_uneven_parts(settings: TrainSettings, num_processes: int) -> None:
+    if settings.batch_size % (num_processes * settings.accumulation):
+        of_each = f" x {settings.table}.accumulation {settings.accumulation}"
+        raise ArcpipeError(
+            f"{settings.table}.batch_size {settings.batch_size} does not divide by {num_processes} processes"
+            + (of_each if settings.accumulation > 1 else "")
+        )
 
 
 def _trackers(settings: TrainSettings) -> list[str] | None:
@@ -64,42 +82,47 @@ def _trackers(settings: TrainSettings) -> list[str] | None:
     for name in settings.trackers:
         if name not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(map(str, LOGGER_TYPE_TO_CLASS))
-            raise ArcpipeError(f"train.trackers: {name!r} is none of Accelerate's: {known}")
+            raise ArcpipeError(f"{settings.table}.trackers: {name!r} is none of Accelerate's: {known}")
         if name not in available:
-            raise ArcpipeError(f"train.trackers: {name} is not installed (pip install {name})")
+            raise ArcpipeError(f"{settings.table}.trackers: {name} is not installed (pip install {name})")
     return settings.trackers or None
 
 
-def check_out(job: TrainJob) -> None:
-    """Refuse a run folder that exists, or to resume one of another recipe or dataset."""
+def check_out(job: TrainJob) -> list[str]:
+    """Refuse a run folder that exists, or to resume one of another recipe or dataset.
+
+    Returns: what is to change in the recipe of the run, as --force allows.
+    """
     dataset = job.dataset
     if not job.resume:
         refuse_existing(job.out, "go on with --resume, choose another --out or remove it")
-        return
+        return []
     manifest = read_manifest(job.out, "run")
     if manifest["dataset"]["fingerprint"] != dataset["fingerprint"]:
         raise DataError(f"{job.out}: was trained on another dataset than {job.data_dir}")
     changes = recipe_changes(manifest["recipe"], job.recipe)
+    if job.init is not None and str(job.init) != manifest["init"]:
+        changes.append(f"--init: {manifest['init']} -> {job.init}")
+    of_optimizer = [change for change in changes if change.startswith(f"{job.settings.table}.optimizer:")]
+    if of_optimizer:
+        raise ArcpipeError(
+            f"{job.out}: an optimizer cannot go on with the state of another ({of_optimizer[0]}): repeat it, "
+            "or begin a new run from this one with --init"
+        )
     if changes and not job.force:
         raise ArcpipeError(
             f"{job.out}: was trained with another recipe ({'; '.join(changes)}); repeat its settings, "
             "or go on with these by --force"
         )
-    if changes:
-        logger.warning("%s: going on with another recipe: %s", job.out, "; ".join(changes))
+    return changes
 
 
 def open_run(job: TrainJob, accelerator: Accelerator) -> None:
     """Make the run folder, unless it is resumed, and log to it."""
+    # Not before every process has seen that there is none.
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process and not job.resume:
-        manifest = make_manifest(
-            "run", recipe=job.recipe, seed=job.settings.seed, dataset=job.dataset,
-            init=None if job.init is None else str(job.init),
-        )  # fmt: skip
-        with new_folder(job.out, manifest):
-            pass
-    accelerator.wait_for_everyone()
+    if not job.resume:
+        first_does(lambda: _make_run(job), accelerator)
     start_logging(job.out / LOG_FILE)
     if job.settings.trackers:
         flat = {
@@ -108,21 +131,43 @@ def open_run(job: TrainJob, accelerator: Accelerator) -> None:
         accelerator.init_trackers("arcpipe", config=flat)
 
 
+def _make_run(job: TrainJob) -> None:
+    manifest = make_manifest(
+        "run", recipe=job.recipe, seed=job.settings.seed, dataset=job.dataset,
+        init=None if job.init is None else str(job.init),
+    )  # fmt: skip
+    with new_folder(job.out, manifest):
+        pass
+
+
+def note_changes(job: TrainJob, changes: list[str], accelerator: Accelerator) -> None:
+    """Freeze the changed recipe, which the next --resume is compared with, and what it was before."""
+
+    def write() -> None:
+        manifest = read_manifest(job.out, "run")
+        noted = {"recipe": job.recipe, "changes": [*manifest.get("changes", []), *changes]}
+        write_json(job.out / MANIFEST, manifest | noted)
+
+    if changes:
+        logger.warning("going on with another recipe: %s", "; ".join(changes))
+        first_does(write, accelerator)
+
+
 def fresh_state(job: TrainJob, accelerator: Accelerator) -> TrainState:
     """The state before the first step: random weights and rows of zeros, or those of `job.init`."""
     settings, device = job.settings, accelerator.device
     if settings.rows_only and not job.config.puzzle_size:
-        raise ArcpipeError("train.rows_only: the model has no puzzle rows (model.puzzle_size is 0)")
-    use_cpu_threads(settings.cpu_threads)
+        raise ArcpipeError(
+            f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
+        )
     dtype, _ = compute_dtype(settings.precision, device)
-    if device.type == "cpu" and dtype == torch.float32:
-        logger.info(use_cpu_products(job.config.hidden_size))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TRM(job.config, job.puzzles.num_tokens, job.puzzles.family.vocabulary)
     rows = torch.zeros(job.puzzles.num_puzzles, job.config.puzzle_size)
-    if job.init is not None:
-        rows = _begin_from(job.init, model, job)
+    init = _init_of(job)
+    if init is not None:
+        rows = _begin_from(init, model, job)
     model = model.to(device)
     model.recompute = settings.recompute
     return TrainState(
@@ -138,6 +183,16 @@ def fresh_state(job: TrainJob, accelerator: Accelerator) -> TrainState:
     )
 
 
+def _init_of(job: TrainJob) -> Path | None:
+    """The checkpoint to begin from; None for random weights, or where the run has checkpoints of its own."""
+    if not job.resume:
+        return job.init
+    if has_checkpoint(job.out):
+        return None
+    recorded = read_manifest(job.out, "run")["init"]
+    return job.init or (Path(recorded) if recorded else None)
+
+
 def _begin_from(path: Path, model: TRM, job: TrainJob) -> torch.Tensor:
     """Give the model the averaged weights of a checkpoint; the rows (P, puzzle_size) to begin with: its own
     for puzzles that it knows, their mean for others.
@@ -145,12 +200,13 @@ def _begin_from(path: Path, model: TRM, job: TrainJob) -> torch.Tensor:
     Source:  the mean, and not random rows: arXiv 2511.02886, section on ablations.
     """
     checkpoint = load_checkpoint(path)
+    _refuse_another_model(checkpoint, job)
     try:
         model.load_state_dict(checkpoint.ema)
     except RuntimeError:
         raise CheckpointError(
-            f"{checkpoint.path}: its weights are not those of the recipe's [model] on canvas "
-            f"{job.puzzles.canvas}: its own is {checkpoint.config} on canvas {checkpoint.canvas}"
+            f"{checkpoint.path}: its weights are for canvas {checkpoint.canvas}, the dataset has canvas "
+            f"{job.puzzles.canvas}"
         ) from None
     found = torch.from_numpy(checkpoint.puzzles.find(job.puzzles.table))
     known = found >= 0
@@ -162,9 +218,26 @@ def _begin_from(path: Path, model: TRM, job: TrainJob) -> torch.Tensor:
     return rows
 
 
+def _refuse_another_model(checkpoint: Checkpoint, job: TrainJob) -> None:
+    """Raises CheckpointError if the weights of a checkpoint mean something else in the model to train."""
+    family, tables = job.puzzles.family, ({"model": asdict(of)} for of in (checkpoint.config, job.config))
+    if (checkpoint.family, checkpoint.vocabulary) != (family.name, family.vocabulary):
+        raise CheckpointError(
+            f"{checkpoint.path}: is for {checkpoint.family} puzzles with {checkpoint.vocabulary} tokens, the "
+            f"dataset has {family.name} puzzles with {family.vocabulary}"
+        )
+    changes = recipe_changes(*tables)
+    fixed = [change for change in changes if not change.startswith(tuple(f"model.{name}:" for name in _FREE))]
+    if fixed:
+        raise CheckpointError(
+            f"{checkpoint.path}: its model is another one than the recipe's ({'; '.join(fixed)}): set these "
+            "as they are in the checkpoint"
+        )
+
+
 def newest_state(job: TrainJob, fresh: TrainState, accelerator: Accelerator) -> TrainState:
-    """The state of the newest checkpoint if there is one, otherwise the fresh one; logs what it is, and
-    compiles the network if that is asked for."""
+    """The state of the newest checkpoint if there is one, otherwise the fresh one, ready for the next step;
+    logs what it is."""
     state = fresh
     if has_checkpoint(job.out):
         state = load_state(fresh, newest_checkpoint(job.out), accelerator)
@@ -175,8 +248,21 @@ def newest_state(job: TrainJob, fresh: TrainState, accelerator: Accelerator) -> 
         f"{weights:,}", job.puzzles.num_puzzles, job.config.puzzle_size, job.puzzles.num_tokens,
         _name(dtype), accelerator.device, reason, accelerator.num_processes, state.step,
     )  # fmt: skip
-    logger.info(compile_blocks(state.model.blocks, job.settings.compile, accelerator.device))
+    for note in make_ready(state, job.settings, accelerator.device):
+        logger.info(note)
     return state
+
+
+def make_ready(state: TrainState, settings: TrainSettings, device: torch.device) -> list[str]:
+    """Choose the threads and the library of a CPU, and compile the network if that is asked for; what was
+    decided otherwise than torch does by itself, and why."""
+    notes = []
+    use_cpu_threads(settings.cpu_threads)
+    if device.type == "cpu" and state.carry.answer.dtype == torch.float32:
+        note = use_cpu_products(state.model.config.hidden_size)
+        notes += [note] if torch.get_float32_matmul_precision() != "highest" else []
+    note = compile_blocks(state.model.blocks, settings.compile, device)
+    return [*notes, note] if settings.compile == "on" or device.type == "cuda" else notes
 
 
 def has_checkpoint(run: Path) -> bool:

@@ -16,6 +16,7 @@ from arcpipe.checkpoint import Checkpoint, load_checkpoint, load_trainer_state, 
 from arcpipe.errors import CheckpointError, one_line
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.train.ema import EMA
+from arcpipe.train.together import first_does
 from arcpipe.trm import TRM, Carry
 
 
@@ -27,7 +28,8 @@ class TrainState:
     processes. rows: the puzzle table (P, puzzle_size), alike on every process and kept out of the
     module, whose buffers DDP would overwrite. carry: this process's share of the samples in flight.
     scaler: the loss scale of float16; otherwise it is disabled and does nothing. step: optimizer steps
-    done. seconds: the time they took, earlier parts of the run included.
+    done. seconds: the time they took, earlier parts of the run included. evaluated_at: what `seconds` was
+    at the last evaluation.
     """
 
     model: TRM
@@ -39,6 +41,7 @@ class TrainState:
     scaler: GradScaler
     step: int
     seconds: float
+    evaluated_at: float = 0.0
 
 
 def save_state(
@@ -46,15 +49,14 @@ def save_state(
 ) -> None:
     """Write a checkpoint of all processes' state; every process must call this.
 
-    Args:    manifest: of the checkpoint; step and seconds are added.
+    Args:    manifest: of the checkpoint; step and times are added.
     """
     carry = {
         f"carry.{field.name}": accelerator.gather(getattr(state.carry, field.name)) for field in fields(Carry)
     }
-    if accelerator.is_main_process:
-        checkpoint = checkpoint_of(state, path, puzzles, manifest)
-        save_checkpoint(checkpoint, carry | _optimizer_tensors(state) | _scaler_tensors(state))
-    accelerator.wait_for_everyone()
+    checkpoint = checkpoint_of(state, path, puzzles, manifest)
+    trainer = carry | _optimizer_tensors(state) | _scaler_tensors(state)
+    first_does(lambda: save_checkpoint(checkpoint, trainer), accelerator)
 
 
 def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any]) -> Checkpoint:
@@ -63,7 +65,9 @@ def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: d
     return Checkpoint(
         path=path, config=state.model.config, family=puzzles.family.name, canvas=puzzles.canvas,
         vocabulary=state.model.vocabulary, raw=raw, ema=raw | state.ema.state_dict(), rows=state.rows,
-        puzzles=puzzles.table, manifest=manifest | {"step": state.step, "seconds": state.seconds},
+        puzzles=puzzles.table,
+        manifest=manifest
+        | {"step": state.step, "seconds": state.seconds, "evaluated_at": state.evaluated_at},
     )  # fmt: skip
 
 
@@ -95,10 +99,11 @@ def load_state(state: TrainState, folder: Path, accelerator: Accelerator) -> Tra
         _load_optimizers(state, tensors)
         _load_scaler(state, tensors)
         carry = _local_carry(state.carry, tensors, accelerator)
-        step, seconds = int(checkpoint.manifest["step"]), float(checkpoint.manifest["seconds"])
+        facts = checkpoint.manifest
+        step, seconds, evaluated_at = (facts[name] for name in ("step", "seconds", "evaluated_at"))
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{folder}: does not fit this run ({one_line(error)})") from None
-    return replace(state, carry=carry, step=step, seconds=seconds)
+    return replace(state, carry=carry, step=step, seconds=seconds, evaluated_at=evaluated_at)
 
 
 def _load_optimizers(state: TrainState, tensors: dict[str, Tensor]) -> None:
@@ -127,7 +132,7 @@ def _local_carry(carry: Carry, tensors: dict[str, Tensor], accelerator: Accelera
     share = len(carry.steps)
     rows = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
     if len(tensors["carry.steps"]) != share * accelerator.num_processes:
-        raise KeyError("its batch has another size")
+        raise RuntimeError("its batch has another size")
     return Carry(
         **{
             field.name: tensors[f"carry.{field.name}"][rows].to(getattr(carry, field.name))

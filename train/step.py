@@ -29,10 +29,10 @@ MIN_LOSS_SCALE = 1.0
 class NotFiniteError(ArcpipeError):
     """The loss or its gradient is not finite; puzzle_ids: this process's rows that it may be due to."""
 
-    def __init__(self, step: int, puzzle_ids: list[int]) -> None:
+    def __init__(self, step: int, puzzle_ids: list[int], table: str) -> None:
         super().__init__(
             f"step {step}: the loss or its gradient is not finite; no weight was changed by this "
-            "step. Train again with a lower train.lr or train.puzzle_lr"
+            f"step. Train again with a lower {table}.lr or {table}.puzzle_lr"
         )
         self.puzzle_ids = puzzle_ids
 
@@ -74,7 +74,7 @@ def train_step(
     elif loss_is_finite and _halve_loss_scale(state.scaler):
         logger.info("step %d: float16 gradients overflow, nothing learned; loss scale halved", state.step + 1)
     else:
-        raise NotFiniteError(state.step + 1, _suspects(carry, out.finite))
+        raise NotFiniteError(state.step + 1, _suspects(carry, out.finite), settings.table)
     state.model.zero_grad(set_to_none=True)
 
     halted = _halted(carry.steps + 1, out.halt_logit, state, settings, accelerator)
@@ -125,7 +125,9 @@ def _recurse_and_differentiate(
 def _joined(parts: list[_Outputs]) -> _Outputs:
     """The outputs of the whole share of the batch."""
     return _Outputs(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("answer", "latent", "halt_logit")),
+        answer=torch.cat([part.answer for part in parts]),
+        latent=torch.cat([part.latent for part in parts]),
+        halt_logit=torch.cat([part.halt_logit for part in parts]),
         loss=join_losses([part.loss for part in parts]),
         finite=torch.cat([part.finite for part in parts]),
     )

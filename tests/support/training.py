@@ -5,7 +5,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-from arcpipe.checkpoint import CHECKPOINTS, find_checkpoint
+import pytest
+
+from arcpipe.checkpoint import CHECKPOINTS, newest_checkpoint
 from commands import run_here
 
 NUM_STEPS = 12
@@ -57,8 +59,27 @@ def refused(work: Path, out: Path, *flags: object, data: str = "data", **env: st
 
 def newest(run: Path) -> dict[str, bytes]:
     """The files of a run's newest checkpoint but for its manifest, which holds times."""
-    folder = find_checkpoint(run)
+    folder = newest_checkpoint(run)
     return {part: (folder / part).read_bytes() for part in _PARTS}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Both runs end alike: every tensor bit for bit, every record but for its times."""
+    assert newest(one) == newest(other)
+    assert metrics(one) == metrics(other)
+
+
+def assert_close(one: Path, other: Path) -> None:
+    """The records of both runs are equal but for the order of float32 sums."""
+    found, expected = metrics(one), metrics(other)
+    assert len(found) == len(expected)
+    for of_one, of_other in zip(found, expected, strict=True):
+        assert of_one == pytest.approx(of_other, rel=1e-4, abs=1e-6)
+
+
+def settings(table: str, **values: object) -> list[str]:
+    """The flags that set keys of a recipe's table."""
+    return [word for key, value in values.items() for word in ("--set", f"{table}.{key}={value}")]
 
 
 def steps_of(run: Path) -> list[int]:
@@ -72,3 +93,10 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl but for the times."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in record.items() if key not in _TIMES} for record in records]
+
+
+def recorded(run: Path) -> int:
+    """The last step that metrics.jsonl tells of, while it is written; 0 if there is none."""
+    path = run / "metrics.jsonl"
+    whole = path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
+    return int(json.loads(whole[-1])["step"]) if whole else 0

