@@ -6,10 +6,13 @@ FOLDERS := arcpipe augment train infer submissions kaggle_kernels
 SOURCES := $(sort $(shell find $(FOLDERS) -type f -not -path '*/__pycache__/*' -not -name '.*'))
 REQUIREMENTS := pyproject.toml constraints.txt
 
+# Any of these does for the tests of the report's page.
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+
 # setuptools builds in the source tree: what it leaves there would bring deleted modules back.
 BUILD_LEFTOVERS := build *.egg-info
 
-.PHONY: help quickstart test format clean FORCE
+.PHONY: help quickstart test browser format clean FORCE
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,12 +20,20 @@ help:  ## list these commands
 quickstart: $(VENV)/.package  ## install into .venv and run the whole pipe on a few ARC tasks
 	$(BIN)/arcpipe quickstart $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.package  ## install into .venv; lint, types, tests of what is installed
+test: browser $(VENV)/.dev $(VENV)/.package  ## install into .venv; lint, types, tests of what is installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p arcpipe
 	cd $(VENV) && PYTHONSAFEPATH=1 ARCPIPE_TEST_INSTALLED=1 \
 		bin/python -m pytest --config-file=../pyproject.toml --rootdir=.. ../tests $(ARGS)
+
+browser:
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	as_root=; [ "$$(id -u)" = 0 ] || as_root="sudo -n"; \
+	install="$$as_root apt-get install -y --no-install-recommends chromium"; \
+	$$install || { $$as_root apt-get update && $$install; } || \
+		echo "there is no Chromium here and it could not be installed: the tests of the report's page" \
+			"will be skipped (on Debian or Ubuntu: apt install chromium)" >&2
 
 format: $(VENV)/.dev  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .

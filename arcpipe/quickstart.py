@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from arcpipe.submissions.score import Score
 
 RECIPE = "quickstart"
-SECONDS_FILE = "seconds.json"
-SUBMISSION = "submission.json"
 TASKS_FILE = "tasks.csv"
 
 
@@ -36,8 +34,7 @@ def quickstart(
 ) -> None:
     """The whole pipe on 25 small ARC-AGI-1 tasks, on a laptop: augment, train, infer, vote, score.
 
-    Training sees demonstrations only. No network, no account. Each stage is a command of its own,
-    printed as it starts.
+    Training sees demonstrations only. No network, no account. Each stage's command is printed.
 
     Example: arcpipe quickstart --seed 1
     """
@@ -75,7 +72,7 @@ class _Quickstart:
 
     @property
     def submission(self) -> Path:
-        return self.folder / SUBMISSION
+        return self.folder / "submission.json"
 
     @property
     def train_overrides(self) -> str:
@@ -183,7 +180,7 @@ def _run(stage: _Stage, folder: Path) -> float:
     from arcpipe.runs import write_json
     from arcpipe.task import read_json
 
-    record = folder / SECONDS_FILE
+    record = folder / "seconds.json"
     seconds = read_json(record) if record.exists() else {}
     if stage.makes.exists():
         typer.echo(f"# {stage.makes} is there already, {stage.name} is not run again", err=True)
@@ -245,12 +242,15 @@ def _vote(run: _Quickstart) -> None:
 
 def _summarize(run: _Quickstart, seconds: dict[str, float]) -> None:
     """Score if the solutions are known, draw a solved task, and name the files to open."""
+    from arcpipe.submissions.commands import report
     from arcpipe.submissions.format import read_submission
     from arcpipe.submissions.score import score_submission, write_per_task
     from arcpipe.task import read_challenges, read_solutions, with_solutions
 
-    solutions_path = run.data / "solutions.json"
+    solutions_path, page = run.data / "solutions.json", run.folder / "report.html"
     times = "  ".join(f"{name} {value:.0f}" for name, value in seconds.items())
+    if not page.exists():
+        report(run.folder)
     if not solutions_path.exists():
         typer.echo(f"\nseconds        {times}\nno solutions in the source, so no score: {run.submission}")
         return
@@ -266,7 +266,7 @@ def _summarize(run: _Quickstart, seconds: dict[str, float]) -> None:
     typer.echo(
         f"\n{run.submission}  the submission, in Kaggle's form"
         f"\n{per_task}  what was solved"
-        f"\n{run.run}/metrics.jsonl  the training, every few steps"
+        f"\n{page}  all of it, and why tasks fail: open it in a browser"
         f"\nDraw any of the tasks with: arcpipe show {next(iter(score.tasks))}"
     )
 
@@ -294,7 +294,7 @@ def _drawing(solved: Any, tasks: dict[str, Any], submission: Any) -> str:
     color = use_color()
     attempt = 1 if solved.attempt_1_correct else 2
     grid = submission.attempts[task.id][solved.test_index][attempt - 1]
-    pair = task.tests[solved.test_index]
-    shown = draw([pair.input, grid], ["test input", f"attempt {attempt}: right"], color)
+    given = task.tests[solved.test_index].input
+    shown = draw([given, grid], ["test input", f"attempt {attempt}: right"], color)
     _, _, demonstrations = task_text(type(task)(task.id, task.demonstrations, ()), color).partition("\n\n")
     return f"One of the solved tasks, {task.id}:\n\n{demonstrations}\n\n{shown}"

@@ -1,4 +1,4 @@
-"""`arcpipe check`, `arcpipe score` and `arcpipe merge`."""
+"""`arcpipe check`, `arcpipe score`, `arcpipe merge` and `arcpipe report`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,11 @@ import typer
 
 if TYPE_CHECKING:
     from arcpipe.grid import Grid
+    from arcpipe.infer.vote import Rule, Votes
     from arcpipe.submissions.check import Findings
     from arcpipe.submissions.compare import Oracle
     from arcpipe.submissions.merge import Ranked
+    from arcpipe.submissions.report import Voting
     from arcpipe.submissions.score import Score
     from arcpipe.task import Task
 
@@ -239,3 +241,58 @@ def _candidates(path: Path, tasks: "Sequence[Task]", challenges: Path) -> "Ranke
         return _ranked_predictions([path], num_tests, challenges)
     submission = read_submission(path, sum(num_tests.values()))
     return submission_candidates(submission, tasks, path)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of a quickstart.")],
+    predictions: Annotated[
+        Path | None, typer.Option(help="Predictions to show the votes of, a folder or a Parquet file.")
+    ] = None,
+    submission: Annotated[
+        Path | None, typer.Option(help="The submission.json whose attempts to show, of ARC tasks.")
+    ] = None,
+    challenges: Annotated[
+        Path | None, typer.Option(help="What was answered: a challenges file, or a dataset folder.")
+    ] = None,
+    solutions: Annotated[Path | None, typer.Option(help="The solutions file, of ARC tasks.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page to make. Default: report.html in RUN.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="A folder to make, of the figures as PNG and SVG.")
+    ] = None,
+) -> None:
+    """Make one HTML page of a run: its scores and curves, and every task with its votes and errors.
+
+    The page needs no network and no other file. What lies beside the run is found by itself.
+
+    Example: arcpipe report runs/first --predictions runs/first-predictions
+    """
+    from arcpipe.submissions.report import write_report
+    from arcpipe.submissions.report_sources import find_sources
+
+    sources = find_sources(run, predictions, submission, challenges, solutions)
+    typer.echo(write_report(sources, _voting(), out or run / "report.html", figures))
+
+
+def _voting() -> "Voting":
+    from arcpipe.infer.boards import choose_boards, read_board_votes
+    from arcpipe.infer.vote import RULES, by_count, rank
+    from arcpipe.infer.vote_files import read_arc_votes
+    from arcpipe.submissions.report import Voting
+    from arcpipe.submissions.report_boards import BoardVotes
+    from arcpipe.submissions.report_votes import Ballot
+
+    def ballot(votes: "Votes", rule: "Rule") -> Ballot:
+        ranked, counts = rank(votes, rule).entries, votes.count()
+        halts = votes.total(votes.halt) / counts.clip(min=1)
+        grids = (ranked, votes.grid)
+        return Ballot(votes.tests[ranked], counts[ranked], halts[ranked], *grids, votes.candidates)
+
+    def arc(predictions: Path, tasks: "Sequence[Task]", where: Path, rule: str) -> Ballot:
+        return ballot(read_arc_votes([predictions], tasks, where), RULES.get(rule, by_count))
+
+    def boards(predictions: Path, puzzles: Any, data: Path) -> BoardVotes:
+        votes = read_board_votes([predictions], puzzles, data)
+        answers = choose_boards(puzzles, votes, by_count)
+        return BoardVotes(ballot(votes, by_count), answers.boards, answers.answered, answers.valid)
+
+    return Voting(arc, boards)

@@ -1,0 +1,105 @@
+"""A run with everything that a report shows, made up: curves, tasks, predictions with steps, a submission."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from arcpipe.grid import Grid
+from arcpipe.predictions import SCHEMA, write_table
+from arcpipe.runs import make_manifest, write_json
+from arcpipe.submissions.format import build_submission, write_submission
+from arcpipe.task import Pair, Task, challenges_json, solutions_json
+from candidates import candidate
+
+KINDS = ("solved", "nearly", "cells", "size", "none", "outvoted")
+"""What comes of the tasks, in turn: of task 0 the first, of task 6 the first again."""
+STEPS = (1, 2, 4)
+
+
+def make_run(folder: Path, evaluations: bool = True) -> Path:
+    """A run folder with the records of 40 steps, and of an evaluation."""
+    folder.mkdir()
+    write_json(folder / "manifest.json", make_manifest("run", recipe={"train": {"lr": 1e-4}}, dataset=None))
+    records = [
+        {
+            "step": step, "seconds": step * 2.0, "train/loss_answer": 2.0 / step, "train/loss_halt": 0.1,
+            "train/exact_accuracy": step / 50, "train/cell_accuracy": 0.9, "train/halt_accuracy": 0.8,
+            "train/steps_to_halt": 4.0, "train/lr": 1e-4, "samples_per_second": 100.0 + step,
+        }
+        for step in range(1, 41)
+    ]  # fmt: skip
+    if evaluations:
+        records.append({"step": 40, "seconds": 80.0, "eval/pass@1": 0.25, "eval/pass@2": 0.5})
+    lines = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
+    (folder / "metrics.jsonl").write_bytes(lines)
+    return folder
+
+
+def make_tasks(count: int, most_side: int = 8) -> list[Task]:
+    """Tasks of random grids, task-0000 and so on; every fifth has two tests."""
+    rng = np.random.default_rng(0)
+
+    def pair() -> Pair:
+        sides = rng.integers(3, most_side + 1, (2, 2))
+        first, second = (rng.integers(0, 10, side, dtype=np.uint8) for side in sides)
+        return Pair(first, second)
+
+    return [
+        Task(
+            f"task-{number:04}", (pair(), pair(), pair()), tuple(pair() for _ in range(1 + (number % 5 == 4)))
+        )
+        for number in range(count)
+    ]
+
+
+def spoiled(grid: Grid, cells: int) -> Grid:
+    """The grid with so many of its cells changed, the first ones."""
+    changed = grid.copy()
+    changed.reshape(-1)[:cells] = (changed.reshape(-1)[:cells] + 1) % 10
+    return changed
+
+
+def answers(truth: Grid, kind: str) -> list[Grid | None]:
+    """The grids that candidates hold, one of each way of asking; the first two are the attempts."""
+    if kind == "none":
+        return [None, None]
+    other = truth[:, :-1] if truth.shape[1] > 1 else np.pad(truth, ((0, 0), (0, 1)))
+    best = {
+        "solved": [truth, spoiled(truth, 1)],
+        "nearly": [spoiled(truth, 2), spoiled(truth, 9)],
+        "cells": [spoiled(truth, 6), spoiled(truth, 8)],
+        "size": [other, spoiled(other, 1)],
+        "outvoted": [spoiled(truth, 5), spoiled(truth, 7), truth],
+    }[kind]
+    return [grid for count, grid in zip((4, 3, 1), best, strict=False) for _ in range(count)]
+
+
+def make_set(folder: Path, tasks: Sequence[Task]) -> dict[str, Path]:
+    """Files of a set and what was answered: challenges, solutions, predictions and submission, by name.
+
+    Of each way of asking there is a candidate at every one of STEPS, further from its answer the earlier.
+    """
+    files = {name: folder / f"{name}.json" for name in ("challenges", "solutions", "submission")}
+    files["predictions"] = folder / "predictions.parquet"
+    write_json(files["challenges"], challenges_json(tasks), indent=False)
+    write_json(files["solutions"], solutions_json(tasks), indent=False)
+    rows, ranked = [], {}
+    for number, task in enumerate(tasks):
+        for index, pair in enumerate(task.tests):
+            assert pair.output is not None
+            found = answers(pair.output, KINDS[number % len(KINDS)])
+            grids = [grid for grid in found if grid is not None]
+            ranked[task.id, index] = list({grid.tobytes(): grid for grid in grids}.values())
+            for way, grid in enumerate(found):
+                asked = {"task": task.id, "test_index": index, "dihedral": way}
+                for left, step in enumerate(reversed(STEPS)):
+                    cells = None if grid is None else grid if not left else spoiled(grid, 2 + left)
+                    halt = 0.9 / (1 + left)
+                    rows.append(candidate(cells, halt, steps=step, **asked))
+    ordered = [row | {"order": order} for order, row in enumerate(rows)]
+    write_table(files["predictions"], pa.Table.from_pylist(ordered, schema=SCHEMA))
+    write_submission(build_submission(tasks, ranked), files["submission"])
+    return files
