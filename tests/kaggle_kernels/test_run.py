@@ -126,7 +126,8 @@ def test_a_short_clock_is_kept(root: Path, minutes: float) -> None:
     assert time.monotonic() - began < 60 * minutes + 20
     assert report["seconds"] < 60 * minutes + 1
     answers_of(root, TASKS)
-    assert report["losses"]
+    # A quick machine answers all in that time; what it does not answer is reported.
+    assert report["losses"] or report["answered"] == report["outputs"]
 
 
 def test_a_full_disk_leaves_the_fallback(root: Path) -> None:
