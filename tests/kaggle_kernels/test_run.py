@@ -130,6 +130,15 @@ def test_a_short_clock_is_kept(root: Path, minutes: float) -> None:
     assert report["losses"] or report["answered"] == report["outputs"]
 
 
+def test_a_clock_too_short_for_so_many_tasks_says_what_is_lost(root: Path) -> None:
+    tasks = hidden_tasks(4000)
+    write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
+    report, _ = run(root, 0.1)
+    answers_of(root, tasks)
+    assert report["answered"] < report["outputs"]
+    assert report["losses"]
+
+
 def test_a_full_disk_leaves_the_fallback(root: Path) -> None:
     report, _ = run(root, disk=largest_file(30_000))
     answers_of(root, TASKS)
