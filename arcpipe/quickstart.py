@@ -83,9 +83,9 @@ class _Quickstart:
     @property
     def frozen(self) -> dict[str, Any]:
         """The recipe as a run's manifest keeps it."""
-        from dataclasses import asdict
+        from arcpipe.recipe import as_tables
 
-        return {name: asdict(table) for name, table in self.settings.items()}
+        return as_tables(self.settings)
 
 
 @dataclass(frozen=True)

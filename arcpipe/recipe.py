@@ -81,7 +81,9 @@ class Recipe:
 
 
 def _problem(table: str, settings_type: type, detail: Any) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
+    # The field and places in its lists, without the kinds of value that it may have.
+    field, *places = detail["loc"] or ("",)
+    key = ".".join([field, *(str(place) for place in places if isinstance(place, int))])
     if detail["type"] == "unexpected_keyword_argument":
         return f"{table}.{key} is unknown{_nearest(key, [f.name for f in fields(settings_type)])}"
     message = detail["msg"].removeprefix("Value error, ")
@@ -93,6 +95,12 @@ def _problem(table: str, settings_type: type, detail: Any) -> str:
 def _nearest(word: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1)
     return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+
+
+def as_tables(settings: dict[str, Any]) -> dict[str, Any]:
+    """Tables of a recipe from the dataclasses of their settings, of values as JSON and TOML have them."""
+    tables: dict[str, Any] = orjson.loads(orjson.dumps(settings))
+    return tables
 
 
 def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -143,9 +143,9 @@ def _types(chosen: "Recipe") -> dict[str, type]:
 
 
 def _resolve(chosen: "Recipe") -> dict[str, dict[str, Any]]:
-    from dataclasses import asdict
+    from arcpipe.recipe import as_tables
 
-    return {name: asdict(settings) for name, settings in chosen.resolve(_types(chosen)).items()}
+    return as_tables(chosen.resolve(_types(chosen)))
 
 
 def _print_json(document: Any) -> None:

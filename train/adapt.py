@@ -5,7 +5,7 @@ Source:  test-time training of arXiv 2511.02886 (McGovern) and of NVARC's entry 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError
 from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
 from arcpipe.train.job import TrainJob, TrainResult
 from arcpipe.train.loop import train
@@ -52,7 +53,7 @@ def adapt(job: AdaptJob, build: Callable[[Path, int], object]) -> TrainResult:
         max_steps=job.settings.max_steps or checkpoint.config.max_steps,
         outer_cycles=job.settings.outer_cycles or checkpoint.config.outer_cycles,
     )
-    recipe = {"model": asdict(config), "adapt": asdict(job.settings)}
+    recipe = as_tables({"model": config, "adapt": job.settings})
     data = job.out / DATA
     accelerator = make_accelerator(job.settings)
     if not job.resume:

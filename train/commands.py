@@ -59,9 +59,7 @@ def train(
 
     Example: arcpipe train quickstart --data runs/data --out runs/first --set train.lr=1e-3
     """
-    from dataclasses import asdict
-
-    from arcpipe.recipe import load_recipe
+    from arcpipe.recipe import as_tables, load_recipe
 
     seeded = [] if seed is None else [f"train.seed={seed}"]
     # Before torch is imported, so that a misspelled recipe is refused at once.
@@ -82,7 +80,7 @@ def train(
         data_dir=data,
         config=tables["model"],
         settings=tables["train"],
-        recipe={name: asdict(table) for name, table in tables.items()},
+        recipe=as_tables(tables),
         out=out,
         evaluation=tables["eval"],
         evaluator=_evaluator(puzzles, data, tables["eval"]),
