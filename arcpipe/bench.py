@@ -17,10 +17,58 @@ _Json = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def bench(context: typer.Context) -> None:
-    """Measure a stage on this machine, against a plain way to do the same, in one run."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+def bench(
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The folder to make. Default: runs/bench.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes: under two minutes on a CPU.")] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Infer with this one, on --data. Default: one made up in a temporary folder."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="The dataset folder for --checkpoint.")] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Begin nothing after this time, end what lasts two minutes longer, and write the rest.",
+        ),
+    ] = None,
+) -> None:
+    """Measure a stage on this machine, against a plain way to do the same, in one run; without a stage, all.
+
+    All: a training step with each switch alone and with all of them, inference, data, the vote, at sizes for
+    the device: on a GPU the paper's models at batch 768, halved where memory is too small; on a CPU what it
+    does in about ten minutes. FOLDER gets bench.json, with settings, machine and versions, and bench.md.
+
+    Example: arcpipe bench --out runs/bench
+    """
+    from arcpipe.errors import ArcpipeError
+    from arcpipe.runs import refuse_existing
+
+    asked = {"out": out, "quick": quick, "checkpoint": checkpoint, "data": data, "max-minutes": max_minutes}
+    given = [f"--{name}" for name, value in asked.items() if value]
+    stage = context.invoked_subcommand
+    if stage is not None and given:
+        raise ArcpipeError(
+            f"{', '.join(given)} before {stage}: is for all stages; see arcpipe bench {stage} --help"
+        )
+    if stage is not None:
+        return
+    if (checkpoint is None) != (data is None):
+        raise ArcpipeError("--checkpoint and --data go together: a model, and what it is to answer")
+    out = out or Path("runs/bench")
+    refuse_existing(out)
+
+    import torch
+
+    from arcpipe.bench_all import bench_all, parts_for
+
+    on_gpu, model = torch.cuda.is_available(), [str(path) for path in (checkpoint, data) if path]
+    with tempfile.TemporaryDirectory(prefix="arcpipe-bench-") as scratch:
+        parts = parts_for(on_gpu=on_gpu, quick=quick, scratch=Path(scratch), model=model)
+        bench_all(parts, out, max_minutes)
 
 
 @app.command()
@@ -66,20 +114,23 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Timed steps of each form; the median counts.")] = 5,
     cpu_threads: Annotated[int, typer.Option(min=0, help="As train.cpu_threads.")] = 0,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="Begin no form after this time; 0 for no limit.")
+    ] = 0.0,
     json_file: _Json = None,
 ) -> None:
-    """Seconds a training step: plain, and in arcpipe's forms, in float32 and bfloat16, compiled or not.
+    """Seconds a training step: plain, with each of arcpipe's switches alone, and with all of them.
+
+    The batch is halved until the plain step has memory for it.
 
     Example: arcpipe bench train --shape arc-900 --batch-size 768 --json bench.json
     """
-    from dataclasses import asdict
-
     from arcpipe.train.bench import TrainBenchSettings, bench_train
 
     _refuse_taken(json_file)
-    settings = TrainBenchSettings(shape, batch_size, steps, cpu_threads)
+    settings = TrainBenchSettings(shape, batch_size, steps, cpu_threads, max_minutes)
     rows, note = bench_train(settings)
-    _report("train", asdict(settings), rows, note, json_file)
+    _report("train", settings, rows, note, json_file)
 
 
 @app.command()
@@ -168,8 +219,15 @@ def table_text(rows: Rows) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def markdown_table(rows: Rows) -> str:
+    """Rows as a table of Markdown, numbers to the right."""
+    lines = [list(rows[0]), ["---" if isinstance(value, str) else "---:" for value in rows[0].values()]]
+    lines += [[_cell(value) for value in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _cell(value: Any) -> str:
-    """A text as it is, a number to three digits."""
-    if isinstance(value, str):
-        return value
+    """A text as it is, a number to three digits, a line where there is none."""
+    if value is None or isinstance(value, str):
+        return value or "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

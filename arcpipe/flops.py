@@ -1,6 +1,5 @@
 """Floating-point operations: how many a supervision step takes, and how many a device can do."""
 
-import math
 import time
 
 import torch
@@ -9,7 +8,8 @@ from arcpipe.layers import mlp_width
 from arcpipe.trm import TRMConfig
 
 _SIDES = {"cuda": 8192, "cpu": 1024}
-_TRIES = 5
+_TRIES = 4
+_PRODUCTS = 4
 
 
 def network_flops(config: TRMConfig, num_tokens: int) -> float:
@@ -40,17 +40,25 @@ def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large square matrix product on this very device: the best of a few."""
+    """Operations a second of large square matrix products on this very device: the best of a few runs.
+
+    A run is several products one after the other, of random normal numbers, timed as a whole: the device
+    is waited for only before and after it. The first run warms up. Random, because operands that are all
+    alike draw less power, and a GPU then runs at a higher clock than any training sees.
+    """
     side = _SIDES.get(device.type, 1024)
-    one = torch.full((side, side), 0.5, dtype=dtype, device=device)
-    best = math.inf
-    for _ in range(_TRIES):
+    generator = torch.Generator(device).manual_seed(0)
+    one, other = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(one)
+    seconds = []
+    for _ in range(1 + _TRIES):
         _wait(device)
         began = time.perf_counter()
-        one @ one
+        for _ in range(_PRODUCTS):
+            torch.mm(one, other, out=product)
         _wait(device)
-        best = min(best, time.perf_counter() - began)
-    return 2.0 * side**3 / best
+        seconds.append(time.perf_counter() - began)
+    return 2.0 * side**3 * _PRODUCTS / min(seconds[1:])
 
 
 def _wait(device: torch.device) -> None:

@@ -30,12 +30,17 @@ def enough_memory(settings: TrainSettings) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        # For the CPU's memory torch has no type of its own.
-        of_cpu = ("DefaultCPUAllocator", "Storage size calculation overflowed")
-        if not known and not any(part in str(error) for part in of_cpu):
+        if not is_out_of_memory(error):
             raise
         raise ArcpipeError(
             f"out of memory with {settings.table}.batch_size={settings.batch_size}: lower it or the sizes in "
             f"[model], or raise {settings.table}.accumulation ({one_line(error)})"
         ) from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator, torch's or numpy's, raised this."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    # For the CPU's memory torch has no type of its own.
+    of_cpu = ("DefaultCPUAllocator", "Storage size calculation overflowed")
+    return known or any(part in str(error) for part in of_cpu)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from arcpipe.bench import table_text
+from arcpipe.bench_all import Part, bench_all, parts_for
+from arcpipe.errors import ArcpipeError
 from commands import fail, succeed
 from puzzles import made_up_tasks, write_source
 
@@ -62,3 +64,65 @@ def test_a_table_has_texts_to_the_left_and_numbers_to_the_right() -> None:
         "build   s        2.72     104",
         "disk    MB     22,212  0.0123",
     ]
+
+
+def test_all_stages_make_one_folder_and_one_that_fails_does_not_end_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [
+        Part("Vote", ["bench", "vote", "--candidates", "600", "--tests", "4"]),
+        Part("Data", ["bench", "augment", "--source", str(tmp_path / "none.json")]),
+        Part("Step", ["bench", "train", "--shape", "small", "--steps", "1", "--max-minutes", "0.001"]),
+    ]
+    with pytest.raises(ArcpipeError, match=r"^Data: arcpipe bench augment ended with exit code 2: .*none"):
+        bench_all(parts, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "bench.json").read_bytes())
+    assert written["machine"]["cpu"]["cores"] >= 1
+    assert written["versions"]["torch"]
+    vote, data, step = written["parts"]
+    assert vote["commands"] == ["arcpipe bench vote --candidates 600 --tests 4"]
+    assert vote["settings"]["candidates"] == 600
+    assert vote["rows"][0]["value"] > 0
+    assert (data["rows"], data["failure"] != "") == ([], True)
+    assert step["settings"]["shape"] == "small"
+    assert step["rows"][0]["form"] == "plain float32"
+    assert step["rows"][1]["seconds"] == "no time left"
+    text, printed = (tmp_path / "out" / "bench.md").read_text(), capsys.readouterr().out
+    assert "| figure | unit | value |\n| --- | --- | ---: |\n| arcpipe vote | s |" in text
+    for one in written["parts"]:
+        assert f"## {one['title']}\n" in text
+        assert one["title"] in printed
+
+
+def test_no_stage_begins_when_the_time_is_up(tmp_path: Path) -> None:
+    bench_all(parts_for(on_gpu=False, quick=True, scratch=tmp_path), tmp_path / "out", max_minutes=0)
+    found = json.loads((tmp_path / "out" / "bench.json").read_bytes())["parts"]
+    assert {one["title"] for one in found} == {"Training step, small", "Inference", "Vote", "Data"}
+    assert {one["failure"] for one in found} == {"not begun: the time was up"}
+
+
+def test_without_a_model_one_is_made_up_and_no_accuracy_compared(tmp_path: Path) -> None:
+    (part,) = (
+        part for part in parts_for(on_gpu=False, quick=True, scratch=tmp_path) if part.title == "Inference"
+    )
+    bench_all([part], tmp_path / "out")
+    (found,) = json.loads((tmp_path / "out" / "bench.json").read_bytes())["parts"]
+    assert len(found["commands"]) == 3
+    assert found["note"].endswith("(sudoku-4x4 --steps 20): no accuracy is compared")
+    assert list(found["rows"][0]) == ["way", "grids/s", "ratio", "steps", "agreement"]
+
+
+def test_a_given_model_is_taken_as_it_is(tmp_path: Path) -> None:
+    parts = parts_for(on_gpu=True, quick=False, scratch=tmp_path, model=["run", "data"])
+    assert [part.needs for part in parts] == [[]] * 5
+    commands = [" ".join(part.command) for part in parts]
+    assert commands[1].startswith("bench infer --checkpoint run --data data ")
+    assert [command for command in commands if "--batch-size 768" in command] == [commands[0], commands[2]]
+
+
+def test_wrong_options_of_all_stages_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "bench").mkdir(parents=True)
+    assert fail("bench", cwd=tmp_path).startswith("runs/bench exists already: ")
+    assert fail("bench", "--out", "x", "--data", "d", cwd=tmp_path).startswith("--checkpoint and --data go")
+    said = fail("bench", "--quick", "vote", cwd=tmp_path)
+    assert said == "--quick before vote: is for all stages; see arcpipe bench vote --help"

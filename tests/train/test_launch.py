@@ -18,7 +18,7 @@ from sourcetree import ROOT
 from training import metrics, steps_of, train
 
 LAUNCH = ROOT / "launch"
-SCRIPTS = sorted(LAUNCH.iterdir())
+SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch"))
 
 # SLURM's commands, as far as the script needs them: they note what is asked of them.
 SRUN = """#!{python}

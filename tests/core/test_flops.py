@@ -1,0 +1,65 @@
+"""Operations, counted by hand from the configuration, against torch's own count of a real step."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from arcpipe.flops import infer_step_flops, measure_peak, train_step_flops
+from arcpipe.train.bench_forms import SHAPES
+from arcpipe.train.settings import TrainSettings
+from arcpipe.train.step import train_step
+from arcpipe.trm import TRMConfig
+from steps import NUM_TOKENS, VOCABULARY, fresh_state, random_batch
+
+CONFIGS = {
+    "attention": TRMConfig(
+        hidden_size=16, num_heads=2, outer_cycles=3, inner_cycles=2, puzzle_size=20, puzzle_tokens=2
+    ),
+    "mlp": TRMConfig(
+        mixer="mlp", positions="none", hidden_size=16, num_heads=2, num_layers=1, expansion=2.0,
+        outer_cycles=2, inner_cycles=3, puzzle_size=0,
+    ),
+}  # fmt: skip
+BATCH = 4
+
+
+def heads_flops(config: TRMConfig) -> float:
+    """Of one sample: the output head on each token and the halt head, which `flops` leaves out."""
+    return 2 * config.hidden_size * (NUM_TOKENS * VOCABULARY + 2)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+def test_a_training_step_takes_as_many_as_torch_counts(config: TRMConfig) -> None:
+    state = fresh_state(BATCH, config=config)
+    settings = TrainSettings(batch_size=BATCH, optimizer="adamw")
+    # Only of this kernel torch counts exactly the products that there are.
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+        train_step(state, random_batch(BATCH), settings, 1.0, Accelerator(cpu=True))
+    expected = train_step_flops(config, NUM_TOKENS) + 3 * heads_flops(config)
+    assert counted.get_total_flops() == BATCH * expected
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+def test_a_step_without_gradient_takes_as_many_as_torch_counts(config: TRMConfig) -> None:
+    model = fresh_state(BATCH, config=config).model
+    carry = model.empty_carry(BATCH)
+    rows = torch.zeros(BATCH, config.puzzle_size)
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(carry.inputs, rows, carry.answer, carry.latent)
+    expected = infer_step_flops(config, NUM_TOKENS) + heads_flops(config)
+    assert counted.get_total_flops() == BATCH * expected
+
+
+def test_a_step_of_the_papers_models_at_their_batch() -> None:
+    tera = {
+        name: 768 * train_step_flops(SHAPES[name].config, SHAPES[name].canvas ** 2) / 1e12
+        for name in ("arc-900", "sudoku-mlp")
+    }
+    assert tera == {"arc-900": pytest.approx(305.7, abs=0.1), "sudoku-mlp": pytest.approx(32.8, abs=0.1)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_peak_of_a_device_is_a_number_of_operations_a_second(dtype: torch.dtype) -> None:
+    assert measure_peak(torch.device("cpu"), dtype) > 1e6
