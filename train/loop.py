@@ -26,7 +26,7 @@ from arcpipe.train.setup import (
     open_run,
 )
 from arcpipe.train.state import TrainState
-from arcpipe.train.step import NotFiniteError, rate_scale, train_step
+from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 from arcpipe.train.together import largest, naming_lost_processes
 
 NAMED_TASKS = 5
@@ -90,8 +90,10 @@ def _take_steps(
     accelerator: Accelerator,
 ) -> bool:  # fmt: skip
     """Take steps until there is a reason to stop; whether that was a signal."""
-    pin = accelerator.device.type == "cuda"
-    batches = stream.batches(state.step, job.last_step, job.settings.workers, pin=pin)
+    on_gpu, workers = accelerator.device.type == "cuda", job.settings.workers
+    if workers == "auto":
+        workers = 1 if on_gpu else 0
+    batches = stream.batches(state.step, job.last_step, workers, pin=on_gpu)
     began = time.monotonic() - state.seconds
     while state.step < job.last_step:
         state.seconds, stopping = largest([time.monotonic() - began, saver.stopping()], accelerator)
@@ -105,6 +107,7 @@ def _take_steps(
         step_began = time.monotonic()
         progress = _progress(job, state)
         scale = rate_scale(job.settings, state.step, progress)
+        state.model.cycles = cycles_at(job.settings, job.config, progress)
         sums = train_step(
             state, next(batches).to(accelerator.device), job.settings, scale, accelerator,
             rows_only=progress < job.settings.rows_only,
@@ -118,7 +121,7 @@ def _stream(job: TrainJob, accelerator: Accelerator) -> TrainingStream:
     settings = job.settings
     return TrainingStream(
         job.puzzles, batch_size=settings.batch_size, seed=settings.seed, placement=settings.placement,
-        rank=accelerator.process_index, num_ranks=accelerator.num_processes,
+        rank=accelerator.process_index, num_ranks=accelerator.num_processes, layout=job.layout,
     )  # fmt: skip
 
 

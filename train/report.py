@@ -1,5 +1,6 @@
 """What a training tells while it runs: metrics.jsonl, trackers and the progress bar."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ class Reporter:
         """Records in the run's metrics.jsonl of what comes after `state` are dropped."""
         self.log_every = job.settings.log_every
         self.accelerator = accelerator
-        self.flops = train_step_flops(job.config, job.puzzles.num_tokens)
+        self.job = job
         self.peak = 0.0
         if accelerator.device.type == "cuda":
             self.peak = accelerator.num_processes * measure_peak(accelerator.device, state.carry.answer.dtype)
         self.sums: Tensor | None = None
-        self.lr, self.took = 0.0, 0.0
+        self.lr, self.took, self.flops = 0.0, 0.0, 0.0
         self.file = None
         if accelerator.is_main_process:
             path = job.out / METRICS_FILE
@@ -46,9 +47,14 @@ class Reporter:
         self.sums = sums if self.sums is None else self.sums + sums
         self.lr = lr
         self.took += took
+        self.flops += self.job.settings.batch_size * self._sample_flops(state.model.cycles)
         self.bar.update()
         if state.step % self.log_every == 0:
             self.report(state)
+
+    def _sample_flops(self, cycles: tuple[int, int]) -> float:
+        config = replace(self.job.config, outer_cycles=cycles[0], inner_cycles=cycles[1])
+        return self.job.layout.mean(lambda tokens: train_step_flops(config, tokens))
 
     def report(self, state: TrainState) -> None:
         """Write a record of the steps that have none yet; every process must call this."""
@@ -69,11 +75,11 @@ class Reporter:
             "train/finished": total["finished"],
             "train/lr": self.lr,
             "samples_per_second": speed,
-            "flops_per_second": speed * self.flops,
+            "flops_per_second": self.flops / self.took,
         }
         if self.peak:
-            record["share_of_peak"] = speed * self.flops / self.peak
-        self.sums, self.took = None, 0.0
+            record["share_of_peak"] = record["flops_per_second"] / self.peak
+        self.sums, self.took, self.flops = None, 0.0, 0.0
         self.bar.set_postfix(_shown(record), refresh=False)
         self._write(record)
 

@@ -47,6 +47,9 @@ class TrainSettings:
     warmup_steps: Count = 2000
     min_lr_ratio: Fraction = 1.0
     ema: Fraction = 0.999
+    # [share, T, n]: from this share of the training on, outer and inner cycles of a step, in rising order;
+    # before the first, and without any, those of the model.
+    curriculum: list[tuple[Fraction, Positive, Positive]] = field(default_factory=list)
     # Share of samples that may not halt before a random number of steps.
     halt_exploration: Fraction = 0.1
     # Move training examples to random places on the canvas.
@@ -57,8 +60,9 @@ class TrainSettings:
     loss_precision: LossPrecision = "float64"
     # Threads to compute with on a CPU; 0 leaves it to torch. Inference takes the same.
     cpu_threads: Count = 0
-    # Processes that make batches ahead, for each process that trains; 0 makes each when it is needed.
-    workers: Count = 0
+    # Processes that make batches ahead, for each process that trains; 0 makes each when it is needed. auto
+    # is 1 on a GPU, which would wait for the batch, and 0 on a CPU, which has nothing else to compute with.
+    workers: Count | Literal["auto"] = "auto"
     # Split each process's share of the batch into so many parts, one after the other: less memory.
     accumulation: Positive = 1
     # Compute activations again in the backward pass instead of keeping them: less memory, more time.
@@ -74,6 +78,11 @@ class TrainSettings:
     checkpoint_minutes: Rate = 0.0
     # The best one by evaluation is kept beside these.
     keep_last: Positive = 2
+
+    def __post_init__(self) -> None:
+        shares = [share for share, *_ in self.curriculum]
+        if shares != sorted(shares):
+            raise ValueError(f"curriculum: its shares of the training, {shares}, should rise")
 
 
 @dataclass(frozen=True, kw_only=True)

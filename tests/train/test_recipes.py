@@ -12,12 +12,14 @@ from arcpipe.checkpoint import find_checkpoint
 from arcpipe.cli import app
 from arcpipe.recipe import load_recipe, recipe_names
 from commands import run_here
+from puzzles import build, write_source
+from sized import sized_tasks
 from training import metrics
 
 # What would be slow at its full size.
 SMALL = (
     "model.hidden_size=16", "model.num_heads=2", "model.puzzle_size=16", "model.puzzle_tokens=2",
-    "model.expansion=1.0", "train.batch_size=4", "train.log_every=1",
+    "model.expansion=1.0", "train.batch_size=4", "train.log_every=1", "train.compile=off",
 )  # fmt: skip
 
 
@@ -26,17 +28,23 @@ def family(name: str) -> str:
     return next((kind for kind in ("sudoku", "maze") if name.startswith(kind)), "arc")
 
 
+def data_of(name: str) -> str:
+    """Which of the datasets fits a recipe: with buckets one on their canvas."""
+    return "sized" if load_recipe(name).tables["model"].get("buckets") else family(name)
+
+
 @pytest.fixture(scope="module")
 def datasets(work: Path) -> dict[str, Path]:
     """A tiny dataset folder of each family."""
     made = {kind: work / kind for kind in ("sudoku", "maze")}
     for arguments in (
         ("sudoku", "--generate", 6, "--test", 4, "--side", 4, "--num-aug", 3, "--out", made["sudoku"]),
-        ("maze", "--generate", 6, "--size", 5, "--min-path", 3, "--num-aug", 0, "--out", made["maze"]),
+        ("maze", "--generate", 6, "--test", 4, "--size", 5, "--min-path", 3, "--num-aug", 0, "--out", made["maze"]),
     ):
         done = run_here("augment", *arguments)
         assert done.returncode == 0, done.stderr
-    return made | {"arc": work / "data"}
+    sized = build(work / "canvas", write_source(work, "canvas", sized_tasks([9, 14, 3])), canvas=30)
+    return made | {"arc": work / "data", "sized": sized}
 
 
 # Those for an entry to Kaggle go on training a checkpoint: tests/kaggle_kernels runs one of them.
@@ -47,7 +55,7 @@ TRAINING = [name for name in recipe_names() if "train" in load_recipe(name).tabl
 def test_a_recipe_trains(name: str, datasets: dict[str, Path], tmp_path: Path) -> None:
     flags = [word for setting in SMALL for word in ("--set", setting)]
     out = tmp_path / "run"
-    done = run_here("train", name, "--data", datasets[family(name)], "--out", out, "--steps", 2, *flags)
+    done = run_here("train", name, "--data", datasets[data_of(name)], "--out", out, "--steps", 2, *flags)
     assert done.returncode == 0, done.stderr
     assert [record["step"] for record in metrics(out) if "train/lr" in record] == [1, 2]
     assert find_checkpoint(out).name == "step-00000002"

@@ -1,0 +1,56 @@
+"""A training that begins with fewer cycles of the recursion."""
+
+from pathlib import Path
+
+import pytest
+
+from arcpipe.train.settings import TrainSettings
+from arcpipe.train.step import cycles_at
+from arcpipe.trm import TRMConfig
+from training import assert_same_run, metrics, refused, settings, train
+
+# Of the twelve steps of the runs here the first six have one cycle of each kind.
+CURRICULUM = settings("train", curriculum="[[0.0, 1, 1], [0.5, 2, 2]]")
+MODEL = settings("model", outer_cycles=2, inner_cycles=2)
+
+
+def test_cycles_by_the_share_of_the_training() -> None:
+    config = TRMConfig(outer_cycles=3, inner_cycles=6)
+    later = TrainSettings(curriculum=[(0.3, 1, 2), (0.6, 2, 4)])
+    assert [cycles_at(later, config, share) for share in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)] == [
+        (3, 6), (3, 6), (1, 2), (1, 2), (2, 4), (2, 4),
+    ]  # fmt: skip
+    assert cycles_at(TrainSettings(), config, 0.5) == (3, 6)
+
+
+def test_the_cycles_of_each_step_are_those_of_its_share(work: Path, tmp_path: Path) -> None:
+    few, many, grown = tmp_path / "few", tmp_path / "many", tmp_path / "grown"
+    train(work, few, *settings("model", outer_cycles=1, inner_cycles=1))
+    train(work, many, *MODEL)
+    train(work, grown, *MODEL, *CURRICULUM)
+    losses = {run: [record["train/loss_answer"] for record in metrics(run)] for run in (few, many, grown)}
+    assert losses[grown][:6] == losses[few][:6]
+    assert losses[grown][0] != losses[many][0]
+    assert losses[grown][6] != losses[few][6]
+
+
+@pytest.mark.parametrize("first", [3, 6, 8])
+def test_a_curriculum_is_gone_on_with_where_it_was(work: Path, tmp_path: Path, first: int) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train(work, whole, *MODEL, *CURRICULUM)
+    train(work, run, *MODEL, *CURRICULUM, "--steps", first)
+    train(work, run, *MODEL, *CURRICULUM, "--resume")
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("curriculum", "said"),
+    [
+        ("[[0.6, 1, 2], [0.5, 2, 2]]", "curriculum: its shares of the training, [0.6, 0.5], should rise"),
+        ("[[1.5, 1, 2]]", "train.curriculum.0.0: input should be less than or equal to 1, found 1.5"),
+        ("[[0.5, 0, 2]]", "train.curriculum.0.1: input should be greater than 0, found 0"),
+        ("[[0.5, 2]]", "train.curriculum.0.2: field required"),
+    ],
+)  # fmt: skip
+def test_a_curriculum_that_is_none(work: Path, tmp_path: Path, curriculum: str, said: str) -> None:
+    assert said in refused(work, tmp_path / "run", *settings("train", curriculum=curriculum))
