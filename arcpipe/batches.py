@@ -6,8 +6,8 @@ that batches cut at fixed places. So a batch is found without replaying the ones
 same for any number of processes and workers.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from arcpipe.canvases import Layout, fitting_side, layout_of
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.signals import ignore_signals
@@ -45,28 +46,92 @@ class PuzzleBatch:
 
 @dataclass(frozen=True)
 class _Draws:
-    """N entries of the stream: which example, under which puzzle, as which variant, placed where (N, 2)."""
+    """N entries of the stream: which example, under which puzzle, as which variant, placed where (N, 2), on
+    a canvas that has room for which side."""
 
     examples: NDArray[np.intp]
     puzzle_ids: NDArray[np.intp]
     variants: NDArray[np.uint64]
     placements: NDArray[np.float64]
+    limits: NDArray[np.intp]
 
     def at(self, positions: NDArray[np.integer]) -> "_Draws":
-        return _Draws(
-            self.examples[positions],
-            self.puzzle_ids[positions],
-            self.variants[positions],
-            self.placements[positions],
+        return _Draws(*(getattr(self, field.name)[positions] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Draws"]) -> "_Draws":
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+class _CanvasStream:
+    """The endless stream of the examples of tasks on one canvas, of side `side`."""
+
+    def __init__(self, puzzles: PuzzleSet, layout: Layout, side: int, seed: int, placement: bool) -> None:
+        self.puzzles, self.placement = puzzles, placement and puzzles.family.framed
+        # That of the whole canvas is the same whether or not there are smaller ones.
+        self.seed, self.stream = seed, [] if side == layout.canvas else [side]
+        self.limit = fitting_side(side, layout.canvas)
+        self.examples = np.flatnonzero(layout.task_sides[puzzles.example_tasks] == side)
+        found = np.unique(puzzles.example_groups[self.examples], return_index=True, return_inverse=True)
+        _, first_example, self.groups = found
+        self.task_of_group = puzzles.example_tasks[self.examples[first_example]]
+        # The puzzles of task t are by_task[first[t] : first[t] + count[t]].
+        self.by_task = np.argsort(puzzles.table.tasks, kind="stable")
+        self.count = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
+        self.first = np.cumsum(self.count) - self.count
+        # Not lru_cache: worker processes are handed a copy of this object.
+        self.drawn: dict[int, _Draws] = {}
+
+    def draws(self, start: int, count: int) -> _Draws:
+        """The entries start .. start + count - 1."""
+        epochs, positions = np.divmod(np.arange(start, start + count), len(self.examples))
+        return _Draws.joined(
+            [self._epoch(int(epoch)).at(positions[epochs == epoch]) for epoch in np.unique(epochs)]
         )
+
+    def _epoch(self, epoch: int) -> _Draws:
+        if epoch not in self.drawn:
+            self.drawn = {known: draws for known, draws in self.drawn.items() if epoch - 3 < known < epoch}
+            self.drawn[epoch] = self._draw_epoch(epoch)
+        return self.drawn[epoch]
+
+    def _draw_epoch(self, epoch: int) -> _Draws:
+        rng = np.random.default_rng([self.seed, epoch, *self.stream])
+        num_groups, size = len(self.task_of_group), len(self.examples)
+        own_place = rng.permutation(num_groups)[self.groups]
+        # By group, and in a random order within each.
+        order = np.lexsort((rng.random(size), own_place))
+        count = self.count[self.task_of_group]
+        chosen = self.first[self.task_of_group] + (rng.random(num_groups) * count).astype(np.intp)
+        placements = np.zeros((size, 2))
+        if self.placement:
+            placements = rng.random((size, 2))
+            placements[np.flatnonzero(np.diff(own_place[order], prepend=-1))] = 0.0
+        return _Draws(
+            self.examples[order],
+            self.by_task[chosen][self.groups[order]],
+            self._draw_variants(rng, size),
+            placements,
+            np.full(size, self.limit, np.intp),
+        )
+
+    def _draw_variants(self, rng: np.random.Generator, size: int) -> NDArray[np.uint64]:
+        variants = self.puzzles.variants
+        if variants is None:
+            return np.zeros(size, np.uint64)
+        most = 2**64 - 1 if variants.count is None else variants.count
+        return rng.integers(0, most, size, dtype=np.uint64, endpoint=True)
 
 
 class TrainingStream(Dataset[PuzzleBatch]):
     """The endless stream of augmented training examples of a puzzle set; item `step` is its batch.
 
-    Args:  placement: move each ARC example to a random place on the canvas (input and output alike), but
+    Each canvas of the layout has a stream of its own, from which it takes its rows of each batch.
+
+    Args:  placement: move each ARC example to a random place on its canvas (input and output alike), but
            for one example of each puzzle, as the reference does.
            rank, num_ranks: which share of the global batch to make; ranks divide it evenly.
+           layout: of the batch; None for the whole canvas throughout.
     """
 
     def __init__(
@@ -78,37 +143,24 @@ class TrainingStream(Dataset[PuzzleBatch]):
         placement: bool,
         rank: int = 0,
         num_ranks: int = 1,
+        layout: Layout | None = None,
     ) -> None:
         self.puzzles = puzzles
-        self.batch_size = batch_size
-        self.seed = seed
-        self.placement = placement
+        self.layout = layout_of(puzzles, [], batch_size) if layout is None else layout
+        assert sum(self.layout.rows) == batch_size, "the layout is of another batch"
         self.rank = rank
         self.num_ranks = num_ranks
-        self._num_groups = int(puzzles.example_groups.max()) + 1
-        self._task_of_group = np.zeros(self._num_groups, np.intp)
-        self._task_of_group[puzzles.example_groups] = puzzles.example_tasks
-        # The puzzles of task t are by_task[first[t] : first[t] + count[t]].
-        self._by_task = np.argsort(puzzles.table.tasks, kind="stable")
-        self._count = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
-        self._first = np.cumsum(self._count) - self._count
-        # Not lru_cache: worker processes are handed a copy of this object.
-        self._drawn: dict[int, _Draws] = {}
+        self._streams = [
+            _CanvasStream(puzzles, self.layout, side, seed, placement) for side in self.layout.sides
+        ]
 
     def __getitem__(self, step: int) -> PuzzleBatch:
         """The rows of this rank in the global batch of a step (from 0)."""
-        share = self.batch_size // self.num_ranks
-        start = step * self.batch_size + self.rank * share
-        epochs, positions = np.divmod(np.arange(start, start + share), len(self.puzzles.example_tasks))
-        parts = [self._epoch(int(epoch)).at(positions[epochs == epoch]) for epoch in np.unique(epochs)]
-        return self._encode(
-            _Draws(
-                *(
-                    np.concatenate([getattr(part, name) for part in parts])
-                    for name in ("examples", "puzzle_ids", "variants", "placements")
-                )
-            )
-        )
+        parts = []
+        for stream, rows in zip(self._streams, self.layout.rows, strict=True):
+            share = rows // self.num_ranks
+            parts.append(stream.draws(step * rows + self.rank * share, share))
+        return self._encode(_Draws.joined(parts))
 
     def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
         """The batches of steps first_step .. last_step - 1 in order, made ahead by `workers` processes; 0
@@ -119,36 +171,6 @@ class TrainingStream(Dataset[PuzzleBatch]):
             worker_init_fn=ignore_signals,
         )  # fmt: skip
         return iter(loader)
-
-    def _epoch(self, epoch: int) -> _Draws:
-        if epoch not in self._drawn:
-            self._drawn = {known: draws for known, draws in self._drawn.items() if epoch - 3 < known < epoch}
-            self._drawn[epoch] = self._draw_epoch(epoch)
-        return self._drawn[epoch]
-
-    def _draw_epoch(self, epoch: int) -> _Draws:
-        puzzles = self.puzzles
-        rng = np.random.default_rng([self.seed, epoch])
-        place_of_group = rng.permutation(self._num_groups)
-        own_place = place_of_group[puzzles.example_groups]
-        # By group, and in a random order within each.
-        examples = np.lexsort((rng.random(len(own_place)), own_place))
-        count = self._count[self._task_of_group]
-        chosen = self._first[self._task_of_group] + (rng.random(self._num_groups) * count).astype(np.intp)
-        puzzle_ids = self._by_task[chosen][puzzles.example_groups[examples]]
-        placements = np.zeros((len(examples), 2))
-        if self.placement and puzzles.family.framed:
-            placements = rng.random((len(examples), 2))
-            sorted_place = own_place[examples]
-            placements[np.flatnonzero(np.diff(sorted_place, prepend=-1))] = 0.0
-        return _Draws(examples, puzzle_ids, self._draw_variants(rng, len(examples)), placements)
-
-    def _draw_variants(self, rng: np.random.Generator, size: int) -> NDArray[np.uint64]:
-        variants = self.puzzles.variants
-        if variants is None:
-            return np.zeros(size, np.uint64)
-        most = 2**64 - 1 if variants.count is None else variants.count
-        return rng.integers(0, most, size, dtype=np.uint64, endpoint=True)
 
     def _encode(self, draws: _Draws) -> PuzzleBatch:
         puzzles = self.puzzles
@@ -173,4 +195,5 @@ class TrainingStream(Dataset[PuzzleBatch]):
         """Row and column (N, 2) on the canvas, where the larger of input and output still fits."""
         puzzles = self.puzzles
         sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
-        return np.floor(draws.placements * (puzzles.room(sides, draws.puzzle_ids) + 1)).astype(np.intp)
+        room = puzzles.room(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
+        return np.floor(draws.placements * (room + 1)).astype(np.intp)

@@ -9,6 +9,7 @@ from torch import nn
 from arcpipe.errors import ArcpipeError
 
 _ONEDNN_HIDDEN_SIZE = 256
+_MAX_PROGRAMS = 64
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -100,6 +101,8 @@ def compile_blocks(blocks: Iterable[nn.Module], wanted: str, device: torch.devic
     if missing:
         return f"not compiled: {missing}"
     torch._dynamo.config.suppress_errors = True
+    # A program for each canvas, with and without gradient; beyond the limit torch compiles no more.
+    torch._dynamo.config.recompile_limit = _MAX_PROGRAMS
     for block in blocks:
         block.compile(dynamic=False)
     return f"compiled with torch.compile: {'auto, a GPU' if wanted == 'auto' else 'as the recipe says'}"

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Rope = tuple[Tensor, Tensor]
+"""Cosines and sines (S, K) of rotary positions."""
 NORM_EPSILON = 1e-5
 # Standard deviation of a unit normal truncated to -2..2.
 _TRUNCATED_STD = 0.8796256610342398
@@ -41,7 +43,7 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], eps=NORM_EPSILON)
 
 
-def rope_tables(num_tokens: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+def rope_tables(num_tokens: int, head_size: int, theta: float) -> Rope:
     """Cosines and sines (S, K) of rotary positions 0..S-1, the two halves of K alike."""
     frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
     angles = torch.outer(torch.arange(num_tokens, dtype=torch.float32), frequencies).repeat(1, 2)
@@ -63,7 +65,7 @@ class Attention(nn.Module):
         self.qkv = Linear(hidden_size, 3 * hidden_size)
         self.out = Linear(hidden_size, hidden_size)
 
-    def forward(self, x_BSD: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x_BSD: Tensor, rope: Rope | None) -> Tensor:
         """x (B, S, D) -> (B, S, D)."""
         heads = self.qkv(x_BSD).unflatten(-1, (3, self.num_heads, -1))
         q_BHSK, k_BHSK, v_BHSK = heads.permute(2, 0, 3, 1, 4)
@@ -112,7 +114,7 @@ class Block(nn.Module):
         self.mixer = mixer
         self.mlp = SwiGLU(hidden_size, expansion)
 
-    def forward(self, x_BSD: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, x_BSD: Tensor, rope: Rope | None) -> Tensor:
         """x (B, S, D) -> (B, S, D)."""
         if self.mixer == "attention":
             x_BSD = rms_norm(x_BSD + self.attention(x_BSD, rope))

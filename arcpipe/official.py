@@ -251,12 +251,14 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     """Write a checkpoint's averaged weights and puzzle table as the reference's files; the file of tensors.
 
     Args:    compiled: name the tensors as in a compiled model, which the reference's loader expects.
-    Raises:  CheckpointError if it has no rows or two networks; OutputError if `out` exists or cannot be
-             written.
+    Raises:  CheckpointError if it has no rows, two networks or buckets; OutputError if `out` exists or cannot
+             be written.
     """
     refuse_existing(out)
     if checkpoint.config.separate_networks:
         raise CheckpointError(f"{checkpoint.path}: has two networks, which the reference's files cannot hold")
+    if checkpoint.config.buckets:
+        raise CheckpointError(f"{checkpoint.path}: has buckets, the reference's program knows one canvas")
     state = {official_name(name, compiled=compiled): value.clone() for name, value in checkpoint.ema.items()}
     names = [BLANK_TASK]
     if checkpoint.config.puzzle_size:

@@ -17,8 +17,7 @@ Shape letters: B batch, L grid tokens, P puzzle prefix tokens, S = P + L, D hidd
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import torch
@@ -27,7 +26,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from arcpipe.layers import Block, Linear, rope_tables, truncated_normal
+from arcpipe.canvases import crop
+from arcpipe.layers import Block, Linear, Rope, rope_tables, truncated_normal
 from arcpipe.recipe import STRICT
 
 Positive = Annotated[int, Field(gt=0)]
@@ -58,8 +58,15 @@ class TRMConfig:
     # stack of layers of its own for each of the two.
     one_step_gradient: bool = False
     separate_networks: bool = False
+    # Sides of smaller canvases for ARC tasks that fit them, ascending, such as [10, 15, 20, 25]: faster, and
+    # another function than on the whole canvas. In a checkpoint, those that its training used.
+    buckets: list[Annotated[int, Field(gt=1)]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if self.buckets != sorted(set(self.buckets)):
+            raise ValueError(f"buckets {self.buckets} must ascend")
+        if self.buckets and self.mixer == "mlp":
+            raise ValueError("buckets are for mixer attention: an mlp over tokens knows one canvas only")
         if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({2 * self.num_heads})"
@@ -115,6 +122,8 @@ class TRM(nn.Module):
         super().__init__()
         self.config = config
         self.num_tokens = num_tokens
+        # T and n of the next supervision step; a training may begin with fewer.
+        self.cycles = (config.outer_cycles, config.inner_cycles)
         # Compute the blocks' activations again in the backward pass, instead of keeping them.
         self.recompute = False
         self.vocabulary = vocabulary
@@ -172,54 +181,72 @@ class TRM(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One supervision step: T outer cycles, the gradient through the last one only.
 
-        Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here.
+        Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here. L may
+        be that of a smaller canvas, with the tokens and the state that `crop` gives.
 
         Args:    inputs_BL: tokens, int. puzzles: (B, puzzle_size) rows of the embedding table, float32.
         Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32.
         """
         dtype = answer_BSD.dtype
-        if self.embed_tokens.dtype != dtype:
-            weights = {name: weight.to(dtype) for name, weight in self.named_parameters()}
+        if self.output_head.weight.dtype != dtype:
+            weights = {
+                name: weight.to(dtype) for name, weight in self.named_parameters() if name != "embed_tokens"
+            }
             outputs: tuple[Tensor, Tensor, Tensor, Tensor] = functional_call(
                 self, weights, (inputs_BL, puzzles, answer_BSD, latent_BSD)
             )
             return outputs
         input_BSD = self._embed(inputs_BL, puzzles)
+        rope = self._rope(input_BSD.shape[1])
         with torch.no_grad():
-            for _ in range(self.config.outer_cycles - 1):
-                answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD)
-        answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD)
+            for _ in range(self.cycles[0] - 1):
+                answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, rope)
+        answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, rope)
         logits_BLV = self.output_head(answer_BSD[:, self.config.prefix :])
         halt_logit_B = self.halt_head(answer_BSD[:, 0])[:, 0]
         return answer_BSD, latent_BSD, logits_BLV, halt_logit_B.float()
 
     def _embed(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
         """x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
-        x_BSD = self.embed_tokens[inputs_BL]
+        # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
+        x_BSD = self.embed_tokens[inputs_BL].to(self.output_head.weight.dtype)
         if self.config.prefix:
             padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size
             prefix = nn.functional.pad(puzzles.to(x_BSD.dtype), (0, padding))
             x_BSD = torch.cat((prefix.view(-1, self.config.prefix, self.config.hidden_size), x_BSD), dim=1)
         if self.config.positions == "learned":
-            x_BSD = math.sqrt(0.5) * (x_BSD + self.embed_positions)
+            x_BSD = math.sqrt(0.5) * (x_BSD + self._places(self.embed_positions, x_BSD.shape[1]))
         return self.embed_scale * x_BSD
 
+    def _rope(self, total: int) -> Rope | None:
+        """Cosines and sines (S, K) of the tokens of a canvas that has so many, the prefix among them; None
+        for other positions."""
+        if self.config.positions != "rope":
+            return None
+        return self._places(self.rope_cos, total), self._places(self.rope_sin, total)
+
+    def _places(self, table: Tensor, total: int) -> Tensor:
+        """Of a table for each token of the whole canvas, that for a canvas with so many."""
+        side, canvas = math.isqrt(total - self.config.prefix), math.isqrt(self.num_tokens)
+        return crop(table[None], side, canvas, self.config.prefix)[0]
+
     def _outer_cycle(
-        self, input_BSD: Tensor, answer_BSD: Tensor, latent_BSD: Tensor
+        self, input_BSD: Tensor, answer_BSD: Tensor, latent_BSD: Tensor, rope: Rope | None
     ) -> tuple[Tensor, Tensor]:
         """n updates of the latent from input, answer and itself; then one of the answer."""
-        of_latent, of_answer = self.blocks[: self.config.num_layers], self.blocks[-self.config.num_layers :]
-        for _ in range(self.config.inner_cycles):
+        injection_BSD = answer_BSD + input_BSD
+        for _ in range(self.cycles[1]):
             if self.config.one_step_gradient:
                 latent_BSD = latent_BSD.detach()
-            latent_BSD = self._network(of_latent, latent_BSD, answer_BSD + input_BSD)
-        return self._network(of_answer, answer_BSD, latent_BSD), latent_BSD
+            latent_BSD = self._network(0, latent_BSD, injection_BSD, rope)
+        first_of_answer = len(self.blocks) - self.config.num_layers
+        return self._network(first_of_answer, answer_BSD, latent_BSD, rope), latent_BSD
 
-    def _network(self, blocks: Iterable[nn.Module], state_BSD: Tensor, injection_BSD: Tensor) -> Tensor:
-        """net: a stack of blocks on the sum of its two inputs."""
+    def _network(self, first: int, state_BSD: Tensor, injection_BSD: Tensor, rope: Rope | None) -> Tensor:
+        """net: a stack of blocks, from that number on, on the sum of its two inputs."""
         x_BSD = state_BSD + injection_BSD
-        rope = (self.rope_cos, self.rope_sin) if self.config.positions == "rope" else None
-        for block in blocks:
+        for number in range(first, first + self.config.num_layers):
+            block = self.blocks[number]
             if self.recompute and torch.is_grad_enabled():
                 # With the weights as they are now: after the step they are no longer cast.
                 weights = dict(block.named_parameters())

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arcpipe.canvases import crop, spread
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.decode import Answers
@@ -51,14 +52,15 @@ class Engine:
     """A batch of rows that answers the items of a queue.
 
     Args:  rows: (P, puzzle_size) the embedding of each puzzle of the set, on the CPU.
+           sides: (T,) of the canvas of each task.
            batch_size: rows; fewer at the end, when half of them or more have nothing left to do.
     """
 
     def __init__(
-        self, model: TRM, puzzles: PuzzleSet, rows: Tensor, queue: Queue, feed: Feed, plan: Plan,
-        *, batch_size: int, dtype: torch.dtype,
+        self, model: TRM, puzzles: PuzzleSet, rows: Tensor, sides: NDArray[np.intp], queue: Queue,
+        feed: Feed, plan: Plan, *, batch_size: int, dtype: torch.dtype,
     ) -> None:  # fmt: skip
-        self.model, self.puzzles, self.rows = model, puzzles, rows
+        self.model, self.puzzles, self.rows, self.sides = model, puzzles, rows, sides
         self.queue, self.feed, self.plan = queue, feed, plan
         self.device = model.init_answer.device
         self.generator = torch.Generator(self.device)
@@ -123,9 +125,7 @@ class Engine:
         """
         if self.plan.noise:
             self._add_noise()
-        self.answer, self.latent, logits, halt_logit = self.model(
-            self.inputs, self.vectors, self.answer, self.latent
-        )
+        logits, halt_logit = self._recurse()
         self.steps += 1
         done = self.busy & ((self.steps >= self.plan.steps) | self._halted(logits, halt_logit))
         marked = self.busy & np.isin(self.steps, self.plan.marks)
@@ -134,6 +134,32 @@ class Engine:
             return []
         self.kept.append(self._read(wanted, logits, halt_logit, done[wanted]))
         return self._release(done)
+
+    def _recurse(self) -> tuple[Tensor, Tensor]:
+        """A supervision step of each row on its canvas: logits (B, L, V) and halt_logit (B,) after it.
+
+        Around a smaller canvas all logits are 0, of which the first, that of PAD, counts as the best.
+        """
+        canvas, prefix = self.puzzles.canvas, self.model.config.prefix
+        if (self.sides == canvas).all():
+            self.answer, self.latent, logits, halt_logit = self.model(
+                self.inputs, self.vectors, self.answer, self.latent
+            )
+            return logits, halt_logit
+        size, vocabulary = len(self.steps), self.model.vocabulary
+        logits = self.answer.new_zeros(size, canvas * canvas, vocabulary)
+        halt_logit = torch.zeros(size, device=self.device)
+        sides = np.where(self.busy, self.sides[self.puzzles.test_tasks[self.items.tests]], 0)
+        for side in np.unique(sides[self.busy]).tolist():
+            rows = torch.from_numpy(np.flatnonzero(sides == side)).to(self.device)
+            answer, latent = (crop(of[rows], side, canvas, prefix) for of in (self.answer, self.latent))
+            inputs = crop(self.inputs[rows], side, canvas)
+            answer, latent, found, halt_logit[rows] = self.model(inputs, self.vectors[rows], answer, latent)
+            self.answer[rows], self.latent[rows] = (
+                spread(of, side, canvas, prefix) for of in (answer, latent)
+            )
+            logits[rows] = spread(found, side, canvas)
+        return logits, halt_logit
 
     def _add_noise(self) -> None:
         noisy = np.flatnonzero(self.busy & (self.items.rollouts > 0))

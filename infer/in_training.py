@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from arcpipe.canvases import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
@@ -34,6 +35,8 @@ class InTraining:
             raise DataError(
                 f"{data}: the outputs of its test inputs are not known, so there is no evaluation"
             )
+        # A task stays on its canvas though only some of its tests are asked.
+        self.needed = needed_sides(puzzles)
         self.puzzles, self.outputs = _sample(puzzles, outputs, tests)
         self.settings, self.max_minutes = settings, max_minutes
         self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.framed else BOARD_SCORES
@@ -42,8 +45,8 @@ class InTraining:
         self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]
     ) -> None:
         """Write this process's share of the candidates to a folder of predictions, until `stop` says so."""
-        label = f"{checkpoint.path}@{checkpoint.manifest['step']}"
-        job = Job(checkpoint, self.puzzles, self.settings, label, np.zeros(0, np.int64), rank, num_ranks)
+        label, done = f"{checkpoint.path}@{checkpoint.manifest['step']}", np.zeros(0, np.int64)
+        job = Job(checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed)
         end = time.monotonic() + 60 * self.max_minutes
         for table in solve(job, checkpoint.rows.device, lambda: stop() or time.monotonic() > end):
             write_shard(folder, table, rank)

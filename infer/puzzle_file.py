@@ -14,7 +14,7 @@ from arcpipe.grid import Grid
 from arcpipe.mazes import GOAL, START, at, cells_of, distances
 from arcpipe.rules import repeats
 from arcpipe.shuffles import BOXES
-from arcpipe.task import parse_task, read_json
+from arcpipe.task import Pair, parse_task, read_json
 
 _MAX_BYTES = 10**6
 _FRAME = str.maketrans("", "", " \t|+-")
@@ -23,11 +23,12 @@ _FRAME = str.maketrans("", "", " \t|+-")
 @dataclass(frozen=True, eq=False)
 class Puzzle:
     """What is asked: the name of the task (of a board that of its family), the inputs to answer, and for
-    each its output if the file tells it."""
+    each its output if the file tells it. demonstrations: of an ARC task."""
 
     task: str
     inputs: list[Grid]
     outputs: list[Grid | None]
+    demonstrations: tuple[Pair, ...] = ()
 
 
 def read_puzzle(path: Path, family: str, canvas: int) -> Puzzle:
@@ -68,7 +69,8 @@ def _read_task(path: Path, canvas: int) -> Puzzle:
                 f"{path}: task {name}, test[{index}].input: {height} x {width} cells, "
                 f"the checkpoint's canvas is {canvas} x {canvas}"
             )
-    return Puzzle(name, [pair.input for pair in task.tests], [pair.output for pair in task.tests])
+    inputs, outputs = [pair.input for pair in task.tests], [pair.output for pair in task.tests]
+    return Puzzle(name, inputs, outputs, task.demonstrations)
 
 
 def _read_lines(path: Path) -> list[str]:

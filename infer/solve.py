@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from arcpipe.canvases import canvas_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.devices import compute_dtype, use_cpu_threads
 from arcpipe.errors import ArcpipeError, CheckpointError
@@ -72,7 +73,7 @@ class Job:
     """What to infer: the settings, and with what the parts of a queue are told apart.
 
     label: the value of the column `checkpoint`. done: (M,) positions to leave out, sorted. rank, num_ranks:
-    which share of the rest to do.
+    which share of the rest to do. needed: of `needed_sides`, where not all tests of a task are asked.
     """
 
     checkpoint: Checkpoint
@@ -82,6 +83,7 @@ class Job:
     done: NDArray[np.int64]
     rank: int = 0
     num_ranks: int = 1
+    needed: NDArray[np.intp] | None = None
 
 
 def queue_of(puzzles: PuzzleSet, settings: InferSettings) -> Queue:
@@ -122,6 +124,7 @@ def solve(job: Job, device: torch.device, stop: Callable[[], bool] = lambda: Fal
 def _engine(job: Job, device: torch.device) -> Engine:
     checkpoint, settings, puzzles = job.checkpoint, job.settings, job.puzzles
     rows = checkpoint.rows_of(puzzles)
+    sides = canvas_sides(puzzles, checkpoint.config.buckets, job.needed)
     recipe = checkpoint.manifest.get("recipe", {})
     trained = recipe.get("train") or recipe.get("adapt", {})
     use_cpu_threads(trained.get("cpu_threads", 0))
@@ -136,7 +139,7 @@ def _engine(job: Job, device: torch.device) -> Engine:
         device, reason, job.num_ranks,
     )  # fmt: skip
     return Engine(
-        checkpoint.model().to(device), puzzles, rows, queue, feed, plan,
+        checkpoint.model().to(device), puzzles, rows, sides, queue, feed, plan,
         batch_size=settings.batch_size, dtype=dtype,
     )  # fmt: skip
 

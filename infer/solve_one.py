@@ -12,7 +12,7 @@ from arcpipe.augmentation import IDENTITY
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable, family_of
 from arcpipe.errors import CheckpointError
-from arcpipe.grid import NUM_COLORS, Grid
+from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
 from arcpipe.infer.puzzle_file import Puzzle
 from arcpipe.infer.solve import InferSettings, Job, solve
 from arcpipe.infer.vote import by_count, rank, read_votes
@@ -80,21 +80,22 @@ def solve_puzzle(
 
 
 def _puzzle_set(checkpoint: Checkpoint, puzzle: Puzzle, max_votes: int) -> PuzzleSet:
-    """The puzzle as a dataset without training examples, under the augmentations of the checkpoint."""
+    """The puzzle as a dataset, under the augmentations of the checkpoint."""
     family, canvas = family_of(checkpoint.family, checkpoint.canvas), checkpoint.canvas
     if family.framed:
         table = _known(checkpoint, puzzle.task, max_votes)
     else:
         table = PuzzleTable.of_groups([puzzle.task], [[IDENTITY]])
-    none, nothing = GridTable.pack([], canvas), np.zeros(0, np.int32)
+    pairs = [(pair.input, pair.output) for pair in puzzle.demonstrations if pair.output is not None]
+    examples = np.zeros(len(pairs), np.int32)
     return PuzzleSet(
         family=family,
         canvas=canvas,
         table=table,
-        inputs=none,
-        outputs=none,
-        example_tasks=nothing,
-        example_groups=nothing,
+        inputs=GridTable.pack([grid for grid, _ in pairs], MAX_SIDE),
+        outputs=GridTable.pack([grid for _, grid in pairs], MAX_SIDE),
+        example_tasks=examples,
+        example_groups=examples,
         test_inputs=GridTable.pack(puzzle.inputs, canvas),
         test_tasks=np.zeros(len(puzzle.inputs), np.int32),
     )

@@ -29,7 +29,7 @@ def dry_run_text(job: TrainJob) -> str:
         stream = TrainingStream(
             job.puzzles, batch_size=job.settings.batch_size, seed=job.settings.seed,
             placement=job.settings.placement, rank=accelerator.process_index,
-            num_ranks=accelerator.num_processes,
+            num_ranks=accelerator.num_processes, layout=job.layout,
         )  # fmt: skip
         seconds = []
         for step in range(1 + _TIMED_STEPS):
@@ -46,11 +46,12 @@ def _text(job: TrainJob, state: TrainState, seconds: float, memory: float, notes
     settings, puzzles = job.settings, job.puzzles
     weights = sum(weight.numel() for weight in state.model.parameters())
     samples = job.last_step * settings.batch_size
-    flops = train_step_flops(job.config, puzzles.num_tokens)
+    flops = job.layout.mean(lambda tokens: train_step_flops(job.config, tokens))
     kept = sum(tensor.nbytes for tensor in _kept(state))
+    canvases = f"\ncanvases     {job.layout.text}" if job.layout.buckets else ""
     how = "; ".join([f"the best of {_TIMED_STEPS} steps", *notes])
     return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows of {job.config.puzzle_size}
-tokens       {puzzles.num_tokens} and a prefix of {job.config.prefix}
+tokens       {puzzles.num_tokens} and a prefix of {job.config.prefix}{canvases}
 steps        {job.last_step:,} of batch {settings.batch_size}: {samples:,} samples, {
         samples / len(puzzles.example_tasks):,.0f} times each of {len(puzzles.example_tasks):,} examples
 arithmetic   {flops:.3g} FLOP a sample, {flops * settings.batch_size:.3g} a step, {flops * samples:.3g} in all

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from arcpipe.canvases import Layout, layout_of
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.errors import ArcpipeError
 from arcpipe.puzzleset import PuzzleSet
@@ -71,6 +72,11 @@ class TrainJob:
         """Where the dataset is, and its fingerprint, for manifests."""
         manifest = read_manifest(self.data_dir, "dataset")
         return {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The canvases of the samples of a batch; DataError if the puzzles do not fit those of the recipe."""
+        return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
 
     @property
     def metric(self) -> str:

@@ -1,7 +1,7 @@
 """What a training needs before its first step: the accelerator, the run folder, the state."""
 
 import os
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from arcpipe.devices import (
 )
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.log import logger, start_logging
-from arcpipe.recipe import recipe_changes
+from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
 from arcpipe.train.ema import EMA
 from arcpipe.train.job import LOG_FILE, TrainJob
@@ -31,7 +31,7 @@ from arcpipe.trm import TRM
 
 _PATIENCE_MINUTES = 30.0
 # They change no weight, so that a checkpoint can be gone on from with others.
-_FREE = ("max_steps", "outer_cycles", "inner_cycles", "one_step_gradient")
+_FREE = ("max_steps", "outer_cycles", "inner_cycles", "one_step_gradient", "buckets")
 
 
 def make_accelerator(
@@ -160,10 +160,13 @@ def fresh_state(job: TrainJob, accelerator: Accelerator) -> TrainState:
         raise ArcpipeError(
             f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
         )
+    _refuse_uneven_canvases(job, accelerator.num_processes)
+    # A checkpoint names the canvases that were trained on, which inference takes too.
+    config = replace(job.config, buckets=job.layout.buckets)
     dtype, _ = compute_dtype(settings.precision, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = TRM(job.config, job.puzzles.num_tokens, job.puzzles.family.vocabulary)
+        model = TRM(config, job.puzzles.num_tokens, job.puzzles.family.vocabulary)
     rows = torch.zeros(job.puzzles.num_puzzles, job.config.puzzle_size)
     init = _init_of(job)
     if init is not None:
@@ -177,10 +180,25 @@ def fresh_state(job: TrainJob, accelerator: Accelerator) -> TrainState:
         ema=EMA(model, settings.ema),
         rows=rows.to(device),
         carry=model.empty_carry(settings.batch_size // accelerator.num_processes, dtype),
+        layout=job.layout,
         scaler=GradScaler(device.type, enabled=dtype == torch.float16),
         step=0,
         seconds=0.0,
     )
+
+
+def _refuse_uneven_canvases(job: TrainJob, num_processes: int) -> None:
+    uneven = [
+        f"{rows} of side {side}"
+        for side, rows in zip(job.layout.sides, job.layout.rows, strict=True)
+        if rows % num_processes
+    ]
+    if uneven:
+        raise ArcpipeError(
+            f"model.buckets: the samples of a batch, {', '.join(uneven)}, do not divide by {num_processes} "
+            f"processes: choose another {job.settings.table}.batch_size (for 2, 4, 8... processes a multiple "
+            f"of {32 * num_processes} does) or other buckets"
+        )
 
 
 def _init_of(job: TrainJob) -> Path | None:
@@ -220,7 +238,7 @@ def _begin_from(path: Path, model: TRM, job: TrainJob) -> torch.Tensor:
 
 def _refuse_another_model(checkpoint: Checkpoint, job: TrainJob) -> None:
     """Raises CheckpointError if the weights of a checkpoint mean something else in the model to train."""
-    family, tables = job.puzzles.family, ({"model": asdict(of)} for of in (checkpoint.config, job.config))
+    family, tables = job.puzzles.family, (as_tables({"model": of}) for of in (checkpoint.config, job.config))
     if (checkpoint.family, checkpoint.vocabulary) != (family.name, family.vocabulary):
         raise CheckpointError(
             f"{checkpoint.path}: is for {checkpoint.family} puzzles with {checkpoint.vocabulary} tokens, the "
@@ -248,6 +266,8 @@ def newest_state(job: TrainJob, fresh: TrainState, accelerator: Accelerator) -> 
         f"{weights:,}", job.puzzles.num_puzzles, job.config.puzzle_size, job.puzzles.num_tokens,
         _name(dtype), accelerator.device, reason, accelerator.num_processes, state.step,
     )  # fmt: skip
+    if job.layout.buckets:
+        logger.info("canvases: %s", job.layout.text)
     for note in make_ready(state, job.settings, accelerator.device):
         logger.info(note)
     return state

@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
-from torch import Tensor, nn, tensor
+from torch import Tensor, from_numpy, nn, tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from arcpipe.canvases import Layout
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, load_trainer_state, save_checkpoint
 from arcpipe.errors import CheckpointError, one_line
 from arcpipe.puzzleset import PuzzleSet
@@ -27,6 +29,7 @@ class TrainState:
     model: the network. wrapped: the same, inside DistributedDataParallel when there are several
     processes. rows: the puzzle table (P, puzzle_size), alike on every process and kept out of the
     module, whose buffers DDP would overwrite. carry: this process's share of the samples in flight.
+    layout: the canvases of the rows of the carry, as of all processes together.
     scaler: the loss scale of float16; otherwise it is disabled and does nothing. step: optimizer steps
     done. seconds: the time they took, earlier parts of the run included. evaluated_at: what `seconds` was
     at the last evaluation.
@@ -38,6 +41,7 @@ class TrainState:
     ema: EMA
     rows: Tensor
     carry: Carry
+    layout: Layout
     scaler: GradScaler
     step: int
     seconds: float
@@ -52,11 +56,21 @@ def save_state(
     Args:    manifest: of the checkpoint; step and times are added.
     """
     carry = {
-        f"carry.{field.name}": accelerator.gather(getattr(state.carry, field.name)) for field in fields(Carry)
+        f"carry.{field.name}": _gathered(getattr(state.carry, field.name), state.layout, accelerator)
+        for field in fields(Carry)
     }
     checkpoint = checkpoint_of(state, path, puzzles, manifest)
     trainer = carry | _optimizer_tensors(state) | _scaler_tensors(state)
     first_does(lambda: save_checkpoint(checkpoint, trainer), accelerator)
+
+
+def _gathered(value: Tensor, layout: Layout, accelerator: Accelerator) -> Tensor:
+    """A value of the carry of all processes, in the order of the global batch."""
+    gathered: Tensor = accelerator.gather(value)
+    count = accelerator.num_processes
+    places = np.concatenate([layout.own_rows(rank, count) for rank in range(count)])
+    # As they come, they need not be copied.
+    return gathered if (np.diff(places) > 0).all() else gathered[from_numpy(np.argsort(places))]
 
 
 def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any]) -> Checkpoint:
@@ -98,7 +112,9 @@ def load_state(state: TrainState, folder: Path, accelerator: Accelerator) -> Tra
         state.rows.copy_(checkpoint.rows)
         _load_optimizers(state, tensors)
         _load_scaler(state, tensors)
-        carry = _local_carry(state.carry, tensors, accelerator)
+        carry = _local_carry(state, tensors, accelerator)
+        if checkpoint.config.buckets != state.layout.buckets:
+            raise RuntimeError("its samples are on other canvases: repeat model.buckets, or use --init")
         facts = checkpoint.manifest
         step, seconds, evaluated_at = (facts[name] for name in ("step", "seconds", "evaluated_at"))
     except (RuntimeError, KeyError) as error:
@@ -128,14 +144,13 @@ def _load_scaler(state: TrainState, tensors: dict[str, Tensor]) -> None:
         state.scaler.load_state_dict(own | found)
 
 
-def _local_carry(carry: Carry, tensors: dict[str, Tensor], accelerator: Accelerator) -> Carry:
-    share = len(carry.steps)
-    rows = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-    if len(tensors["carry.steps"]) != share * accelerator.num_processes:
+def _local_carry(state: TrainState, tensors: dict[str, Tensor], accelerator: Accelerator) -> Carry:
+    if len(tensors["carry.steps"]) != sum(state.layout.rows):
         raise RuntimeError("its batch has another size")
+    rows = from_numpy(state.layout.own_rows(accelerator.process_index, accelerator.num_processes))
     return Carry(
         **{
-            field.name: tensors[f"carry.{field.name}"][rows].to(getattr(carry, field.name))
+            field.name: tensors[f"carry.{field.name}"][rows].to(getattr(state.carry, field.name))
             for field in fields(Carry)
         }
     )

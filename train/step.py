@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from arcpipe.batches import PuzzleBatch
+from arcpipe.canvases import crop, spread
 from arcpipe.errors import ArcpipeError
 from arcpipe.log import logger
 from arcpipe.train.losses import StepLoss, join_losses, step_loss
 from arcpipe.train.optim import set_rates, sign_sgd_rows
 from arcpipe.train.settings import TrainSettings
 from arcpipe.train.state import TrainState
-from arcpipe.trm import Carry
+from arcpipe.trm import Carry, TRMConfig
 
 METRICS = ("samples", "loss_answer", "loss_halt", "finished", "exact", "cell", "halt_right", "steps")
 """The order of the sums that `train_step` returns."""
@@ -43,6 +44,18 @@ def rate_scale(settings: TrainSettings, step: int, progress: float) -> float:
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return warmup * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * cosine)
+
+
+def cycles_at(settings: TrainSettings, config: TRMConfig, progress: float) -> tuple[int, int]:
+    """Outer and inner cycles of a step at `progress`, 0..1 of the run.
+
+    Source:  a curriculum of recursion, arXiv 2511.08653.
+    """
+    cycles = (config.outer_cycles, config.inner_cycles)
+    for share, *later in settings.curriculum:
+        if progress >= share:
+            cycles = (later[0], later[1])
+    return cycles
 
 
 def train_step(
@@ -99,34 +112,43 @@ def _recurse_and_differentiate(
     state: TrainState, carry: Carry, puzzles: Tensor, settings: TrainSettings, accelerator: Accelerator,
     rows_only: bool,
 ) -> _Outputs:  # fmt: skip
-    """A supervision step of the carry and the gradient of its loss, in `accumulation` parts."""
+    """A supervision step of the carry and the gradient of its loss; each canvas in `accumulation` parts."""
     # DistributedDataParallel waits for gradients of weights; those of rows are gathered without it.
     network = state.model if rows_only else state.wrapped
-    size = len(carry.steps) // settings.accumulation
-    parts = []
-    for start in range(0, len(carry.steps), size):
-        rows = slice(start, start + size)
-        is_last = start + size == len(carry.steps)
+    canvas, prefix = state.layout.canvas, state.model.config.prefix
+    cuts = state.layout.parts(accelerator.num_processes, settings.accumulation)
+    parts: list[_Outputs] = []
+    for rows, side in cuts:
+        is_last = len(parts) + 1 == len(cuts)
         # Gradients of processes are averaged once, with the last part.
         with nullcontext() if is_last else accelerator.no_sync(network):
-            answer, latent, logits, halt_logit = network(
-                carry.inputs[rows], puzzles[rows], carry.answer[rows], carry.latent[rows]
-            )
-            loss = step_loss(logits, halt_logit, carry.labels[rows], settings.loss_precision)
+            inputs, labels = (crop(of[rows], side, canvas) for of in (carry.inputs, carry.labels))
+            answer, latent = (crop(of[rows], side, canvas, prefix) for of in (carry.answer, carry.latent))
+            answer, latent, logits, halt_logit = network(inputs, puzzles[rows], answer, latent)
+            loss = step_loss(logits, halt_logit, labels, settings.loss_precision)
             # DDP averages over processes; times their number, the gradient is that of the global sum.
             shared = loss.total * (accelerator.num_processes / settings.batch_size)
             # Not accelerator.backward, which divides by a number that the environment can set.
             state.scaler.scale(shared).backward()
         finite = logits.isfinite().flatten(1).all(1)
         parts.append(_Outputs(answer.detach(), latent.detach(), halt_logit.detach(), loss.detach(), finite))
-    return parts[0] if len(parts) == 1 else _joined(parts)
+    return _joined(parts, [side for _, side in cuts], state)
 
 
-def _joined(parts: list[_Outputs]) -> _Outputs:
-    """The outputs of the whole share of the batch."""
+def _joined(parts: list[_Outputs], sides: list[int], state: TrainState) -> _Outputs:
+    """The outputs of the whole share of the batch, on whole canvases."""
+    canvas, prefix = state.layout.canvas, state.model.config.prefix
+    if sides == [canvas]:
+        return parts[0]
+    answers, latents = (
+        torch.cat(
+            [spread(getattr(part, of), side, canvas, prefix) for part, side in zip(parts, sides, strict=True)]
+        )
+        for of in ("answer", "latent")
+    )
     return _Outputs(
-        answer=torch.cat([part.answer for part in parts]),
-        latent=torch.cat([part.latent for part in parts]),
+        answer=answers,
+        latent=latents,
         halt_logit=torch.cat([part.halt_logit for part in parts]),
         loss=join_losses([part.loss for part in parts]),
         finite=torch.cat([part.finite for part in parts]),
@@ -198,8 +220,7 @@ def _halted(
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
     explores = torch.rand(settings.batch_size, generator=generator) < settings.halt_exploration
     at_least = torch.randint(2, max_steps + 1, (settings.batch_size,), generator=generator)
-    share = len(steps)
-    own = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
+    own = state.layout.own_rows(accelerator.process_index, accelerator.num_processes)
     may_halt = steps >= torch.where(explores, at_least, 0)[own].to(steps.device)
     return at_limit | ((halt_logit.detach() > 0) & may_halt)
 

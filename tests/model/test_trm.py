@@ -261,3 +261,22 @@ def test_a_model_that_cannot_be_is_refused(table: dict[str, Any], said: str) -> 
 def test_the_token_mlp_asks_nothing_of_the_heads() -> None:
     config = Recipe("mine", {"model": {"mixer": "mlp", "hidden_size": 36}}).settings("model", TRMConfig)
     assert config.hidden_size == 36
+
+
+def test_the_gradient_of_a_token_of_thousands_of_cells_is_not_lost_in_bfloat16() -> None:
+    config = replace(TINY, outer_cycles=1, inner_cycles=1, num_layers=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = TRM(config, 900, VOCABULARY)
+    inputs = torch.zeros(8, 900, dtype=torch.int64)
+    inputs[:, :50] = torch.arange(50) % VOCABULARY
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        carry = model.admit(model.empty_carry(8, dtype), inputs, inputs, torch.zeros(8).long())
+        _, _, logits, halt_logit = model(inputs, torch.zeros(8, 48), carry.answer, carry.latent)
+        model.zero_grad()
+        step_loss(logits, halt_logit, inputs).total.backward()
+        assert model.embed_tokens.grad is not None
+        gradients.append(model.embed_tokens.grad.clone())
+    exact, rounded = gradients
+    assert (exact - rounded).abs().max() < 0.03 * exact.abs().max()

@@ -25,6 +25,7 @@ CORE = (
     "predictions",
     "signals",
     "devices",
+    "canvases",
     "batches",
     "layers",
     "trm",
@@ -33,7 +34,9 @@ CORE = (
     "official_config",
     "official",
 )
-COMMAND_LINE = ("cli", "quickstart", "checkpoint_commands", "bench", "recipe_commands", "doctor", "__main__")
+COMMAND_LINE = (
+    "cli", "quickstart", "checkpoint_commands", "bench", "bench_all", "recipe_commands", "doctor", "__main__",
+)  # fmt: skip
 
 # Packages that only some rooms may know.
 RESERVED = {

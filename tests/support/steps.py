@@ -1,12 +1,15 @@
 """Training states of a tiny model and batches for them, for tests of single steps."""
 
 import copy
+from math import isqrt
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
 from arcpipe.batches import PuzzleBatch
+from arcpipe.canvases import Layout
 from arcpipe.train.ema import EMA
 from arcpipe.train.optim import make_optimizers
 from arcpipe.train.settings import TrainSettings
@@ -28,6 +31,7 @@ def state_of(
     optimizer: str = "adam_atan2",
 ) -> TrainState:
     """The state before the first step, with a rate of 1e-3."""
+    canvas = isqrt(model.num_tokens)
     settings = TrainSettings(lr=1e-3, optimizer=optimizer)  # type: ignore[arg-type]
     return TrainState(
         model=model,
@@ -36,6 +40,7 @@ def state_of(
         ema=EMA(model, 0.9),
         rows=rows,
         carry=model.empty_carry(batch_size, dtype),
+        layout=Layout(canvas, (canvas,), (batch_size,), np.zeros(0, np.intp)),
         scaler=GradScaler("cpu", enabled=dtype == torch.float16),
         step=0,
         seconds=0.0,

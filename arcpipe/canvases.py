@@ -1,0 +1,195 @@
+"""Canvas buckets: smaller canvases for ARC tasks that fit them, and how a batch is laid out on them.
+
+Most tokens of a canvas are PAD. A bucket of side b is the top left b x b corner of the dataset's canvas,
+and its tokens keep their places there, so that one set of weights serves all. The network attends to PAD:
+on a smaller canvas it is another function. So all grids of a task are on one canvas, in training and
+inference alike, which what is known of the task decides, and never the outputs of its tests.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arcpipe.errors import DataError
+
+if TYPE_CHECKING:
+    from arcpipe.puzzleset import PuzzleSet
+
+_UNITS = 32
+"""A batch is divided among canvases in at least so many units, where it has so many rows."""
+
+
+def crop(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
+    """Of tokens (B, P + canvas * canvas, ...) the prefix and the top left `side` x `side`; of a whole canvas
+    `values` itself."""
+    if side == canvas:
+        return values
+    cells = values[:, prefix:].unflatten(1, (canvas, canvas))[:, :side, :side].flatten(1, 2)
+    return torch.cat((values[:, :prefix], cells), dim=1) if prefix else cells
+
+
+def spread(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
+    """The tokens (B, P + side * side, ...) of a crop on the whole canvas again, with 0 around them."""
+    if side == canvas:
+        return values
+    whole = values.new_zeros(len(values), prefix + canvas * canvas, *values.shape[2:])
+    whole[:, :prefix] = values[:, :prefix]
+    corner = whole[:, prefix:].unflatten(1, (canvas, canvas))[:, :side, :side]
+    corner.copy_(values[:, prefix:].unflatten(1, (side, side)))
+    return whole
+
+
+def fitting_side(side: int, canvas: int) -> int:
+    """The largest grid on a canvas of that side: in a bucket the row and column of EOS lie inside."""
+    return side if side == canvas else side - 1
+
+
+def needed_sides(puzzles: "PuzzleSet") -> NDArray[np.intp]:
+    """The side (T,) of the largest grid of each task, known or expected.
+
+    The output of a test is expected to have the shape of all training outputs, where they have one; else to
+    be larger than its input by as much as a training output is at most, rows and columns apart, and twice
+    that where they do not all grow alike: of 400 tasks for evaluation, 3 have an output beyond it otherwise.
+    """
+    tasks, tests = puzzles.example_tasks, puzzles.test_tasks
+    inputs, outputs, asked = (
+        table.shapes.astype(np.intp) for table in (puzzles.inputs, puzzles.outputs, puzzles.test_inputs)
+    )
+    count = len(puzzles.table.task_ids)
+    shape, one_shape = _largest(outputs, tasks, count)
+    growth, one_growth = _largest(outputs / inputs, tasks, count)
+    growth *= np.where(one_shape, 0, np.where(one_growth, 1, 2))[:, None]
+    # Quotients of sides are further from whole numbers than this, or such themselves.
+    expected = np.ceil(asked * growth[tests] - 1e-6)
+    needed = shape.max(axis=1)
+    np.maximum.at(needed, tasks, inputs.max(axis=1))
+    np.maximum.at(needed, tests, np.maximum(asked, expected).max(axis=1))
+    fitting: NDArray[np.intp] = needed.clip(max=puzzles.canvas).astype(np.intp)
+    return fitting
+
+
+def _largest(
+    values: NDArray[Any], tasks: NDArray[np.integer], count: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Of values (E, 2) of tasks (E,) the largest of each task (T, 2), and whether they are all alike (T,)."""
+    largest, smallest = np.zeros((count, 2)), np.full((count, 2), np.inf)
+    np.maximum.at(largest, tasks, values)
+    np.minimum.at(smallest, tasks, values)
+    return largest, (largest == smallest).all(axis=1)
+
+
+def canvas_sides(
+    puzzles: "PuzzleSet", buckets: Sequence[int], needed: NDArray[np.intp] | None = None
+) -> NDArray[np.intp]:
+    """The side (T,) of the canvas of each task: the smallest of the buckets that fits, or the whole.
+
+    Args:    buckets: ascending sides. needed: as `needed_sides` gives it, where some of the tests were left
+             out since.
+    Raises:  DataError if the puzzles cannot lie on these canvases.
+    """
+    canvas = puzzles.canvas
+    if buckets and not puzzles.family.framed:
+        raise DataError(f"model.buckets are for ARC tasks: every {puzzles.family.name} fills its canvas")
+    if buckets and buckets[-1] >= canvas:
+        raise DataError(
+            f"model.buckets: {buckets[-1]} is not smaller than the dataset's canvas of {canvas}: leave it out"
+        )
+    if not buckets:
+        return np.full(len(puzzles.table.task_ids), canvas, np.intp)
+    sides = np.array([*buckets, canvas], np.intp)
+    fits = [fitting_side(side, canvas) for side in sides.tolist()]
+    return sides[np.searchsorted(fits, needed_sides(puzzles) if needed is None else needed)]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How a global batch is divided among canvases.
+
+    canvas: side of the dataset's. sides: of the canvases that have rows, ascending. rows: how many each has;
+    they lie one canvas after the other. task_sides: (T,) the canvas of each task.
+    """
+
+    canvas: int
+    sides: tuple[int, ...]
+    rows: tuple[int, ...]
+    task_sides: NDArray[np.intp]
+
+    @property
+    def buckets(self) -> list[int]:
+        """The sides of the smaller canvases."""
+        return [side for side in self.sides if side < self.canvas]
+
+    @property
+    def text(self) -> str:
+        """The layout in a line."""
+        tokens, total = self.mean(float), sum(self.rows)
+        of_each = (
+            f"side {side}: {int((self.task_sides == side).sum())} tasks, {rows} of {total} rows"
+            for side, rows in zip(self.sides, self.rows, strict=True)
+        )
+        share = tokens / self.canvas**2
+        return f"{'; '.join(of_each)}; {tokens:.0f} tokens a sample on average, {share:.0%} of the tokens"
+
+    def mean(self, value: Callable[[int], float]) -> float:
+        """The mean over the rows of a value that the number of a row's tokens decides."""
+        sums = [rows * value(side * side) for side, rows in zip(self.sides, self.rows, strict=True)]
+        return sum(sums) / sum(self.rows)
+
+    def own_rows(self, rank: int, num_ranks: int) -> NDArray[np.intp]:
+        """The rows of the global batch that a process has, in its order: as many of each canvas as others."""
+        ends = np.cumsum(self.rows)
+        parts = [
+            np.arange(rows // num_ranks) + end - rows + rank * (rows // num_ranks)
+            for rows, end in zip(self.rows, ends, strict=True)
+        ]
+        return np.concatenate(parts)
+
+    def parts(self, num_ranks: int, accumulation: int) -> list[tuple[slice, int]]:
+        """The rows of a process in parts of one canvas each, with its side; up to `accumulation` of each."""
+        found, start = [], 0
+        for side, rows in zip(self.sides, self.rows, strict=True):
+            share = rows // num_ranks
+            cuts = [start + share * number // accumulation for number in range(accumulation + 1)]
+            found += [(slice(first, last), side) for first, last in pairwise(cuts) if first < last]
+            start += share
+        return found
+
+
+def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> Layout:
+    """The layout of a batch: rows in proportion to the training examples on each canvas.
+
+    They are a multiple of a power of two that depends on the batch alone, so that several processes can
+    have equal shares. A bucket too small for one goes up in the next canvas that has examples.
+
+    Raises:  DataError if the puzzles cannot lie on these canvases.
+    """
+    of_examples = canvas_sides(puzzles, buckets)[puzzles.example_tasks]
+    unit = 1
+    while batch_size % (2 * unit) == 0 and 2 * unit * _UNITS <= batch_size:
+        unit *= 2
+    sides = np.unique(of_examples)
+    while True:
+        counts = np.bincount(np.searchsorted(sides, of_examples), minlength=len(sides))
+        units = _divided(batch_size // unit, counts)
+        if units.all():
+            break
+        sides = np.delete(sides, units.argmin())
+    kept = [side for side in sides.tolist() if side < puzzles.canvas]
+    rows = tuple((units * unit).tolist())
+    return Layout(puzzles.canvas, tuple(sides.tolist()), rows, canvas_sides(puzzles, kept))
+
+
+def _divided(total: int, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """A total in proportion to counts, by largest remainders; the last one has at least one."""
+    units, remainders = np.divmod(total * counts, counts.sum())
+    units[np.argsort(-remainders, kind="stable")[: total - units.sum()]] += 1
+    if not units[-1]:
+        units[(units * counts.sum() - total * counts).argmax()] -= 1
+        units[-1] = 1
+    return units

@@ -1,0 +1,292 @@
+"""Canvas buckets: what they show, which task is on which, and how a batch is divided among them."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
+from arcpipe.canvases import canvas_sides, crop, fitting_side, layout_of, needed_sides, spread
+from arcpipe.codec import ARC, PAD, GridTable, encode, family_of
+from arcpipe.errors import DataError
+from arcpipe.grid import Grid
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.puzzletable import PuzzleTable
+from arcpipe.task import Pair, Task
+from puzzles import build, write_source
+from sized import BUCKETS, CANVAS, SIDES, sized_data, sized_tasks
+from strategies import grids, solved_tasks
+
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
+    return read_puzzle_set(sized_data(tmp_path_factory.mktemp("sized")))
+
+
+def stream(puzzles: PuzzleSet, buckets: list[int], rank: int = 0, num_ranks: int = 1) -> TrainingStream:
+    layout = layout_of(puzzles, buckets, BATCH)
+    return TrainingStream(
+        puzzles, batch_size=BATCH, seed=3, placement=True, rank=rank, num_ranks=num_ranks, layout=layout
+    )
+
+
+def set_of(task: Task, canvas: int = 30) -> PuzzleSet:
+    """A puzzle set of one task."""
+    pairs = [(pair.input, pair.output) for pair in task.demonstrations if pair.output is not None]
+    numbers = np.zeros(len(pairs), np.int32)
+    return PuzzleSet(
+        family=ARC,
+        canvas=canvas,
+        table=PuzzleTable(
+            [task.id], np.zeros(1, np.int32), np.zeros(1, np.uint8), np.arange(10, dtype=np.uint8)[None]
+        ),
+        inputs=GridTable.pack([grid for grid, _ in pairs], canvas),
+        outputs=GridTable.pack([grid for _, grid in pairs], canvas),
+        example_tasks=numbers,
+        example_groups=numbers,
+        test_inputs=GridTable.pack([pair.input for pair in task.tests], canvas),
+        test_tasks=np.zeros(len(task.tests), np.int32),
+    )
+
+
+def blank(height: int, width: int) -> Grid:
+    return np.zeros((height, width), np.uint8)
+
+
+def needed(pairs: list[tuple[int, int, int, int]], *tests: tuple[int, int]) -> int:
+    """The needed side of a task whose demonstrations have these shapes of input and output."""
+    demonstrations = tuple(Pair(blank(*shape[:2]), blank(*shape[2:])) for shape in pairs)
+    task = Task("task", demonstrations, tuple(Pair(blank(*shape), None) for shape in tests))
+    return int(needed_sides(set_of(task))[0])
+
+
+@given(grids(9), st.integers(0, 5), st.integers(0, 5))
+def test_the_tokens_of_a_bucket_are_those_of_a_canvas_of_its_size(grid: Grid, top: int, left: int) -> None:
+    side = 1 + max(grid.shape[0] + top, grid.shape[1] + left)
+    whole = torch.from_numpy(encode(grid, 30, (top, left)))[None]
+    cropped = crop(whole, side, 30)
+    assert np.array_equal(cropped[0].numpy(), encode(grid, side, (top, left)))
+    assert torch.equal(spread(cropped, side, 30), whole)
+    assert PAD == 0, "what is around a bucket counts as PAD"
+
+
+@given(st.integers(2, 7), st.integers(0, 3), st.booleans())
+def test_a_crop_keeps_prefix_and_corner_and_comes_back(side: int, prefix: int, has_depth: bool) -> None:
+    shape = (2, prefix + 49, 5) if has_depth else (2, prefix + 49)
+    values = torch.arange(1, 1 + int(np.prod(shape))).view(shape)
+    places = [*range(prefix), *(prefix + 7 * row + column for row in range(side) for column in range(side))]
+    cropped = crop(values, side, 7, prefix)
+    assert torch.equal(cropped, values[:, places])
+    back = spread(cropped, side, 7, prefix)
+    assert torch.equal(back[:, places], cropped)
+    assert int((back != 0).sum()) == cropped.numel()
+
+
+def test_a_whole_canvas_is_not_copied() -> None:
+    values = torch.zeros(2, 50, 3)
+    assert crop(values, 7, 7, 1) is values
+    assert spread(values, 7, 7, 1) is values
+
+
+@given(solved_tasks(), st.lists(st.integers(2, 29), unique=True).map(sorted))
+def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int]) -> None:
+    (side,) = canvas_sides(set_of(task), buckets).tolist()
+    known = [grid for pair in task.demonstrations for grid in (pair.input, pair.output) if grid is not None]
+    for grid in (*known, *(pair.input for pair in task.tests)):
+        assert max(grid.shape) <= fitting_side(side, 30)
+    # And it is the smallest such canvas: nothing as large as the needed side fits the one before.
+    smaller = [bucket for bucket in buckets if bucket < side]
+    assert not smaller or needed_sides(set_of(task))[0] > fitting_side(smaller[-1], 30)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tests", "side"),
+    [
+        # One output shape is expected again, however large the test is.
+        ([(3, 3, 5, 5), (2, 2, 5, 5)], [(9, 9)], 9),
+        ([(3, 3, 5, 5), (4, 4, 5, 5)], [(4, 4)], 5),
+        # All outputs three times as high as the inputs, and as wide.
+        ([(2, 2, 6, 2), (3, 2, 9, 2)], [(4, 7)], 12),
+        ([(2, 2, 2, 6), (2, 3, 2, 9)], [(4, 7)], 21),
+        # Growth that is no whole number: up; and a quotient that floats get wrong.
+        ([(2, 2, 3, 3), (4, 4, 6, 6)], [(7, 7)], 11),
+        ([(25, 1, 7, 1), (25, 2, 7, 2)], [(25, 25)], 25),
+        # They grow differently: twice as much as the most.
+        ([(2, 2, 4, 4), (3, 3, 9, 9)], [(4, 4)], 24),
+        # Never more than the whole canvas.
+        ([(1, 1, 9, 9), (2, 2, 18, 18)], [(10, 10)], 30),
+        # Without tests, and with the largest grid among the inputs.
+        ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
+    ],
+)
+def test_what_side_a_task_needs(
+    pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int
+) -> None:
+    assert needed(pairs, *tests) == side
+
+
+def test_the_outputs_of_tests_decide_nothing(tmp_path: Path) -> None:
+    tasks = sized_tasks()
+    larger = [replace(task, tests=tuple(Pair(of.input, blank(8, 8)) for of in task.tests)) for task in tasks]
+    without = [replace(task, tests=tuple(Pair(of.input, None) for of in task.tests)) for task in tasks]
+    found = [
+        layout_of(read_puzzle_set(build(tmp_path / name / "data", source, canvas=CANVAS)), BUCKETS, BATCH)
+        for name, source in (
+            ("one", write_source(tmp_path / "one", "sized", tasks)),
+            ("other", write_source(tmp_path / "other", "sized", larger)),
+            ("none", write_source(tmp_path / "none", "sized", without, solved=False)),
+        )
+    ]
+    for layout in found:
+        assert layout.task_sides.tolist() == found[0].task_sides.tolist()
+        assert (layout.sides, layout.rows) == (found[0].sides, found[0].rows)
+
+
+def test_each_task_is_on_the_smallest_canvas_that_fits(puzzles: PuzzleSet) -> None:
+    by_name = dict(zip(puzzles.table.task_ids, canvas_sides(puzzles, BUCKETS).tolist(), strict=True))
+    for number, side in enumerate(SIDES):
+        assert by_name[f"of{side}-{number}"] == (4 if side <= 3 else 6 if side <= 5 else 8)
+
+
+def test_a_batch_is_divided_in_proportion_to_the_examples(puzzles: PuzzleSet) -> None:
+    layout = layout_of(puzzles, BUCKETS, BATCH)
+    assert (layout.sides, layout.rows, layout.buckets) == ((4, 6, 8), (8, 4, 4), BUCKETS)
+    assert layout.mean(float) == (8 * 16 + 4 * 36 + 4 * 64) / 16
+    assert layout.text == (
+        "side 4: 4 tasks, 8 of 16 rows; side 6: 2 tasks, 4 of 16 rows; side 8: 2 tasks, 4 of 16 rows; "
+        "33 tokens a sample on average, 52% of the tokens"
+    )
+
+
+def test_a_bucket_too_small_for_a_row_goes_up_in_the_next(puzzles: PuzzleSet) -> None:
+    few = layout_of(puzzles, BUCKETS, 3)
+    assert (few.sides, sum(few.rows)) == ((4, 6, 8), 3)
+    two = layout_of(puzzles, BUCKETS, 2)
+    assert (two.sides, two.rows) == ((4, 8), (1, 1))
+    assert set(two.task_sides[canvas_sides(puzzles, BUCKETS) == 6].tolist()) == {8}
+    assert layout_of(puzzles, BUCKETS, 1).sides == (8,)
+
+
+@given(
+    st.lists(st.integers(1, 8), min_size=1, max_size=40),
+    st.lists(st.integers(2, 7), unique=True).map(sorted),
+    st.integers(1, 200),
+)
+def test_a_layout_covers_the_batch(sides: list[int], buckets: list[int], batch_size: int) -> None:
+    count = len(sides)
+    table = PuzzleTable(
+        [f"task{number}" for number in range(count)],
+        np.arange(count, dtype=np.int32),
+        np.zeros(count, np.uint8),
+        np.tile(np.arange(10, dtype=np.uint8), (count, 1)),
+    )
+    cells = GridTable.pack([blank(side, side) for side in sides], CANVAS)
+    tasks = np.arange(count, dtype=np.int32)
+    nothing = GridTable.pack([], CANVAS)
+    puzzles = PuzzleSet(ARC, CANVAS, table, cells, cells, tasks, tasks, nothing, np.zeros(0, np.int32))
+    layout = layout_of(puzzles, buckets, batch_size)
+    assert sum(layout.rows) == batch_size
+    assert min(layout.rows) > 0
+    assert set(layout.task_sides.tolist()) == set(layout.sides)
+    # Inference, told the buckets that are left, puts each task on the same canvas.
+    assert canvas_sides(puzzles, layout.buckets).tolist() == layout.task_sides.tolist()
+    unit = np.gcd.reduce(layout.rows)
+    for num_ranks in (1, 2, 4):
+        if unit % num_ranks == 0:
+            shares = [layout.own_rows(rank, num_ranks) for rank in range(num_ranks)]
+            assert sorted(np.concatenate(shares).tolist()) == list(range(batch_size))
+            of_row = np.repeat(layout.sides, layout.rows)
+            for accumulation in (1, 3):
+                parts = layout.parts(num_ranks, accumulation)
+                seen = np.concatenate([np.arange(rows.start, rows.stop) for rows, _ in parts])
+                assert seen.tolist() == list(range(batch_size // num_ranks))
+                for rows, side in parts:
+                    assert all((of_row[share[rows]] == side).all() for share in shares)
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 4, 8, 16])
+def test_the_rows_of_a_real_batch_divide_among_processes(puzzles: PuzzleSet, num_ranks: int) -> None:
+    for batch_size in (768, 3072):
+        assert not np.remainder(layout_of(puzzles, BUCKETS, batch_size).rows, num_ranks).any()
+
+
+@pytest.mark.parametrize("family", ["sudoku", "maze"])
+def test_boards_that_fill_their_canvas_are_refused(puzzles: PuzzleSet, family: str) -> None:
+    with pytest.raises(
+        DataError, match=rf"model\.buckets are for ARC tasks: every {family} fills its canvas"
+    ):
+        canvas_sides(replace(puzzles, family=family_of(family, CANVAS)), BUCKETS)
+
+
+@pytest.mark.parametrize("buckets", [[8], [4, 9]])
+def test_a_bucket_as_large_as_the_canvas_is_refused(puzzles: PuzzleSet, buckets: list[int]) -> None:
+    said = rf"model\.buckets: {buckets[-1]} is not smaller than the dataset's canvas of 8: leave it out"
+    with pytest.raises(DataError, match=said):
+        layout_of(puzzles, buckets, BATCH)
+
+
+def same(one: PuzzleBatch, other: PuzzleBatch) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in one.__dict__)
+
+
+def test_one_canvas_for_all_is_as_without_buckets(tmp_path: Path) -> None:
+    puzzles = read_puzzle_set(sized_data(tmp_path, sized_tasks([7, 8, 7, 6])))
+    plain = TrainingStream(puzzles, batch_size=BATCH, seed=3, placement=True)
+    bucketed = stream(puzzles, BUCKETS)
+    assert bucketed.layout.sides == (CANVAS,)
+    assert all(same(plain[step], bucketed[step]) for step in range(12))
+
+
+def sides_of(puzzles: PuzzleSet, batch: PuzzleBatch, buckets: list[int]) -> list[int]:
+    sides: list[int] = canvas_sides(puzzles, buckets)[puzzles.table.tasks[batch.puzzle_ids]].tolist()
+    return sides
+
+
+def test_each_row_is_on_its_canvas_with_all_its_tokens(puzzles: PuzzleSet) -> None:
+    batches = stream(puzzles, BUCKETS)
+    of_row = np.repeat(batches.layout.sides, batches.layout.rows).tolist()
+    reached = Counter[int]()
+    for step in range(30):
+        batch = batches[step]
+        assert sides_of(puzzles, batch, BUCKETS) == of_row
+        for tokens, labels, side in zip(batch.inputs, batch.labels, of_row, strict=True):
+            for values, none in ((tokens, PAD), (labels, IGNORE)):
+                square = values.view(CANVAS, CANVAS)
+                assert (square[side:] == none).all()
+                assert (square[:, side:] == none).all()
+                if side < CANVAS:
+                    colors = square >= ARC.first
+                    assert not colors[side - 1].any()
+                    assert not colors[:, side - 1].any()
+                    reached[side] += int(colors[side - 2].any())
+    # Placed as far down as the row of EOS leaves room for, now and then.
+    assert min(reached.values()) > 20
+
+
+def test_each_canvas_has_epochs_of_its_own(puzzles: PuzzleSet) -> None:
+    """Here each has three examples a task, so that all finish an epoch together every three steps."""
+    batches = stream(puzzles, BUCKETS)
+    tasks = [puzzles.table.tasks[batches[step].puzzle_ids] for step in range(3)]
+    for start, rows in ((0, 8), (8, 4), (12, 4)):
+        count = Counter(np.concatenate([of_step[start : start + rows] for of_step in tasks]).tolist())
+        assert sum(count.values()) == 3 * rows
+        assert set(count.values()) == {3 * rows // len(count)}
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4])
+def test_the_shares_of_the_ranks_are_the_global_batch(puzzles: PuzzleSet, num_ranks: int) -> None:
+    whole = stream(puzzles, BUCKETS)
+    for step in range(6):
+        batch = whole[step]
+        for rank in range(num_ranks):
+            own = torch.from_numpy(whole.layout.own_rows(rank, num_ranks))
+            share = stream(puzzles, BUCKETS, rank, num_ranks)[step]
+            expected = PuzzleBatch(batch.inputs[own], batch.labels[own], batch.puzzle_ids[own])
+            assert same(share, expected)

@@ -1,0 +1,213 @@
+"""Inference with buckets: each task on its canvas, in whatever company."""
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import torch
+
+from arcpipe.canvases import canvas_sides, crop
+from arcpipe.checkpoint import Checkpoint, save_checkpoint
+from arcpipe.codec import decode
+from arcpipe.errors import DataError
+from arcpipe.infer.in_training import InTraining
+from arcpipe.infer.puzzle_file import read_puzzle
+from arcpipe.infer.run import infer_to_folder
+from arcpipe.infer.solve import InferSettings, Job, solve
+from arcpipe.infer.solve_one import solve_puzzle
+from arcpipe.predictions import SHARDS
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.runs import write_json
+from arcpipe.task import challenges_json
+from inference import parrot, random_model, rows_of, wavering
+from sized import BUCKETS, CANVAS, sized_data, sized_tasks
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sized_data(tmp_path_factory.mktemp("sized"))
+
+
+@pytest.fixture(scope="module")
+def puzzles(data: Path) -> PuzzleSet:
+    return read_puzzle_set(data)
+
+
+def bucketed(checkpoint: Checkpoint, buckets: list[int] | None = None) -> Checkpoint:
+    """The checkpoint as if it had been trained with buckets."""
+    return replace(
+        checkpoint, config=replace(checkpoint.config, buckets=BUCKETS if buckets is None else buckets)
+    )
+
+
+def answers(checkpoint: Checkpoint, puzzles: PuzzleSet, **settings: Any) -> list[dict[str, Any]]:
+    """The candidates, by order."""
+    job = Job(checkpoint, puzzles, InferSettings(**settings), "label", np.zeros(0, np.int64))
+    rows = [row for part in solve(job, CPU) for row in part.to_pylist()]
+    return sorted(rows, key=lambda row: int(row["order"]))
+
+
+Key = tuple[str, int, int, str]
+
+
+def key(row: dict[str, Any]) -> Key:
+    return (row["task"], row["test_index"], row["dihedral"], row["colors"])
+
+
+def one_by_one(checkpoint: Checkpoint, puzzles: PuzzleSet) -> dict[Key, tuple[bytes, float]]:
+    """Cells and halt probability of each item, computed alone on the corner that is its canvas."""
+    model, table, found = checkpoint.model(), puzzles.table, {}
+    sides = canvas_sides(puzzles, checkpoint.config.buckets)
+    for test, task in enumerate(puzzles.test_tasks):
+        side = int(sides[task])
+        for puzzle in table.of_task(task):
+            tokens = torch.from_numpy(
+                puzzles.encode_tests(np.array([test]), np.array([puzzle])).astype(np.int64)
+            )
+            answer = model.init_answer.expand(1, side * side + model.config.prefix, -1)
+            latent = model.init_latent.expand_as(answer)
+            with torch.inference_mode():
+                for _ in range(model.config.max_steps):
+                    answer, latent, logits, halt = model(
+                        crop(tokens, side, CANVAS), checkpoint.rows[[puzzle]], answer, latent
+                    )
+            (grid,) = decode(logits.argmax(-1).numpy())
+            augmentation = table.augmentation(puzzle)
+            cells = b"" if grid is None else augmentation.inverse().apply(grid).tobytes()
+            name = (table.task_ids[task], int(puzzles.test_indices[test]), augmentation.dihedral)
+            found[(*name, "".join(map(str, augmentation.colors)))] = (cells, float(halt.sigmoid()))
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 256])
+def test_each_answer_is_that_of_its_task_s_own_canvas(puzzles: PuzzleSet, batch_size: int) -> None:
+    checkpoint = bucketed(random_model(puzzles))
+    expected = one_by_one(checkpoint, puzzles)
+    found = answers(checkpoint, puzzles, batch_size=batch_size)
+    assert len(found) == len(expected) == 8 * 2 * 4
+    for row in found:
+        cells, halt = expected[key(row)]
+        assert row["cells"] == cells
+        assert row["halt_probability"] == pytest.approx(halt, abs=1e-5)
+    plain = answers(random_model(puzzles), puzzles)
+    different = {
+        row["task"] for row, other in zip(found, plain, strict=True) if row["cells"] != other["cells"]
+    }
+    assert len(different) > 3
+    # On the whole canvas nothing changes.
+    assert not different & {"of8-3", "of7-7"}
+
+
+@pytest.mark.parametrize("settings", [
+    {"halt": "never", "candidates_at": [1, 3]},
+    {"halt": "learned", "max_steps": 9},
+    {"halt": "stable", "max_steps": 12},
+    {"rollouts": 2, "noise": 0.5},
+])  # fmt: skip
+def test_no_answer_depends_on_the_rows_beside_it(puzzles: PuzzleSet, settings: dict[str, Any]) -> None:
+    checkpoint = bucketed(wavering(puzzles))
+    together = answers(checkpoint, puzzles, **settings)
+    for one, other in zip(together, answers(checkpoint, puzzles, batch_size=3, **settings), strict=True):
+        for name in ("halt_probability", "log_probability"):
+            assert one.pop(name) == pytest.approx(other.pop(name), abs=1e-4)
+        assert one == other
+
+
+def test_buckets_that_no_task_is_on_change_nothing(puzzles: PuzzleSet, tmp_path: Path) -> None:
+    large = read_puzzle_set(sized_data(tmp_path, sized_tasks([7, 8, 8])))
+    assert answers(bucketed(random_model(large)), large) == answers(random_model(large), large)
+
+
+def test_a_grid_that_fits_its_canvas_comes_through_whole(puzzles: PuzzleSet) -> None:
+    tests = {
+        (puzzles.table.task_ids[task], int(index)): puzzles.test_inputs.grid(number).tobytes()
+        for number, (task, index) in enumerate(zip(puzzles.test_tasks, puzzles.test_indices, strict=True))
+    }
+    for row in answers(bucketed(parrot(puzzles)), puzzles):
+        assert row["cells"] == tests[row["task"], row["test_index"]]
+
+
+def test_a_folder_of_predictions_is_answered_and_scored(
+    data: Path, puzzles: PuzzleSet, tmp_path: Path
+) -> None:
+    checkpoint = replace(bucketed(wavering(puzzles)), path=tmp_path / "checkpoint")
+    save_checkpoint(checkpoint)
+    result = infer_to_folder(tmp_path / "checkpoint", data, tmp_path / "out", InferSettings())
+    assert (result.done, result.total) == (64, 64)
+    assert result.scores is not None
+    expected = answers(checkpoint, puzzles)
+    assert [row["cells"] for row in rows_of(tmp_path / "out")] == [row["cells"] for row in expected]
+
+
+def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Path) -> None:
+    """The largest grid of each task is one of its tests, of which not all are asked."""
+    small, large = sized_tasks([2] * 3), sized_tasks([5] * 3, seed=1)
+    tasks = [
+        replace(one, tests=(*one.tests, other.demonstrations[0]))
+        for one, other in zip(small, large, strict=True)
+    ]
+    data = sized_data(tmp_path, tasks)
+    puzzles = read_puzzle_set(data)
+    assert set(canvas_sides(puzzles, BUCKETS).tolist()) == {6}
+    checkpoint = bucketed(random_model(puzzles))
+    evaluator = InTraining(puzzles, data, InferSettings(), tests=4, max_minutes=1)
+    assert 4 in canvas_sides(evaluator.puzzles, BUCKETS), "the sample alone would not tell"
+    evaluated = tmp_path / "evaluated"
+    (evaluated / SHARDS).mkdir(parents=True)
+    write_json(evaluated / "manifest.json", {"kind": "predictions"})
+    evaluator.answer(checkpoint, evaluated, 0, 1, lambda: False)
+    every = [row["cells"] for row in answers(checkpoint, puzzles)]
+    sampled = [row["cells"] for row in rows_of(evaluated)]
+    assert len(sampled) == 4 * 4
+    assert not Counter(sampled) - Counter(every)
+
+
+def test_one_task_is_solved_as_in_its_dataset(data: Path, puzzles: PuzzleSet, tmp_path: Path) -> None:
+    """Its demonstrations, which are in the file, tell the canvas."""
+    checkpoint = bucketed(random_model(puzzles))
+    by_test: dict[tuple[str, int], list[bytes]] = {}
+    for row in answers(checkpoint, puzzles):
+        by_test.setdefault((row["task"], row["test_index"]), []).append(row["cells"])
+    for task in sized_tasks():
+        write_json(tmp_path / f"{task.id}.json", challenges_json([task]))
+        puzzle = read_puzzle(tmp_path / f"{task.id}.json", "arc", CANVAS)
+        for index, solved in enumerate(solve_puzzle(checkpoint, puzzle)):
+            cells = by_test[task.id, index]
+            assert solved.candidates == len(cells)
+            for attempt in solved.attempts:
+                assert attempt.votes == cells.count(attempt.grid.tobytes())
+
+
+def test_a_demonstration_larger_than_the_canvas_is_no_obstacle(puzzles: PuzzleSet, tmp_path: Path) -> None:
+    checkpoint = bucketed(parrot(puzzles))
+    (task, (other,)) = sized_tasks()[0], sized_tasks([12])
+    mixed = replace(task, demonstrations=other.demonstrations)
+    write_json(tmp_path / "mixed.json", challenges_json([mixed]))
+    puzzle = read_puzzle(tmp_path / "mixed.json", "arc", CANVAS)
+    for solved, pair in zip(solve_puzzle(checkpoint, puzzle), mixed.tests, strict=True):
+        np.testing.assert_array_equal(solved.attempts[0].grid, pair.input)
+
+
+def test_a_checkpoint_whose_buckets_do_not_fit_its_canvas_is_refused(puzzles: PuzzleSet) -> None:
+    with pytest.raises(DataError, match=r"model\.buckets: 9 is not smaller than the dataset's canvas of 8"):
+        answers(bucketed(random_model(puzzles), [4, 9]), puzzles)
+
+
+def test_a_checkpoint_without_the_key_answers(data: Path, puzzles: PuzzleSet, tmp_path: Path) -> None:
+    checkpoint = replace(wavering(puzzles), path=tmp_path / "checkpoint")
+    save_checkpoint(checkpoint)
+    old = shutil.copytree(checkpoint.path, tmp_path / "old")
+    facts = orjson.loads((old / "model.json").read_bytes())
+    assert facts["config"].pop("buckets") == []
+    (old / "model.json").write_bytes(orjson.dumps(facts))
+    for name in ("checkpoint", "old"):
+        infer_to_folder(tmp_path / name, data, tmp_path / f"{name}-out", InferSettings())
+    one, other = (rows_of(tmp_path / f"{name}-out") for name in ("checkpoint", "old"))
+    assert [row["cells"] for row in one] == [row["cells"] for row in other]
