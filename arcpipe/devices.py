@@ -84,19 +84,40 @@ def use_cpu_products(hidden_size: int) -> str:
     return "float32 products by torch's default: oneDNN would round them to bfloat16 on this CPU"
 
 
-def compile_blocks(blocks: Iterable[nn.Module], wanted: str, device: torch.device) -> str:
+def ready_blocks(
+    blocks: Iterable[nn.Module], *, hidden_size: int, dtype: torch.dtype, device: torch.device, threads: int,
+    compiled: str, dynamic: bool | None,
+) -> list[str]:  # fmt: skip
+    """Choose the threads and the library of a CPU, and compile a network's blocks if that is asked for; what
+    was decided otherwise than torch does by itself, and why.
+
+    Args:  threads: as of `use_cpu_threads`. compiled, dynamic: as `wanted` and `dynamic` of `compile_blocks`.
+    """
+    notes = []
+    use_cpu_threads(threads)
+    if device.type == "cpu" and dtype == torch.float32:
+        note = use_cpu_products(hidden_size)
+        notes += [note] if torch.get_float32_matmul_precision() != "highest" else []
+    note = compile_blocks(blocks, compiled, device, dynamic)
+    return [*notes, note] if compiled == "on" or device.type == "cuda" else notes
+
+
+def compile_blocks(
+    blocks: Iterable[nn.Module], wanted: str, device: torch.device, dynamic: bool | None = False
+) -> str:
     """Compile each of a network's blocks with torch.compile, if `wanted` (auto, on or off) says so: what
     was done and why, for the log.
 
     One block at a time, because they share one compiled program, which the recursion calls many times. If
     a program cannot be made, torch goes on without it and logs the reason.
 
-    Args:  wanted: auto compiles on a GPU, where it pays in minutes.
+    Args:  wanted: auto compiles on a GPU, where it pays in minutes. dynamic: False makes a program for each
+           shape; None one for any number of rows, once there has been a second.
     """
     if wanted == "off":
         return "not compiled: as the recipe says"
     if wanted == "auto" and device.type != "cuda":
-        return "not compiled: auto, no GPU (train.compile = on is worth it for long runs of large models)"
+        return "not compiled: auto, no GPU (compile = on is worth it for long runs of large models)"
     missing = _missing_compiler(device)
     if missing:
         return f"not compiled: {missing}"
@@ -104,7 +125,7 @@ def compile_blocks(blocks: Iterable[nn.Module], wanted: str, device: torch.devic
     # A program for each canvas, with and without gradient; beyond the limit torch compiles no more.
     torch._dynamo.config.recompile_limit = _MAX_PROGRAMS
     for block in blocks:
-        block.compile(dynamic=False)
+        block.compile(dynamic=dynamic)
     return f"compiled with torch.compile: {'auto, a GPU' if wanted == 'auto' else 'as the recipe says'}"
 
 

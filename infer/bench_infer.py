@@ -49,10 +49,9 @@ class _Bench:
     device: torch.device
 
     def job(self, **changes: Any) -> Job:
-        """The part of the queue that is measured."""
-        asked = InferSettings(
-            batch_size=self.settings.batch_size, max_steps=self.settings.max_steps, **changes
-        )
+        """The part of the queue that is measured; not compiled, unless that is among the changes."""
+        settings = {"batch_size": self.settings.batch_size, "max_steps": self.settings.max_steps}
+        asked = InferSettings(**settings | {"compile": "off"} | changes)
         length = len(queue_of(self.puzzles, asked))
         most = min(self.settings.max_grids or length, length)
         return Job(self.checkpoint, self.puzzles, asked, _LABEL, np.arange(most, length))
@@ -79,10 +78,12 @@ def bench_infer(settings: InferBenchSettings) -> tuple[list[dict[str, Any]], str
     ways = {
         "plain loop": lambda: plain_loop(bench.job(), bench.device),
         "engine, never": bench.engine(),
+        "engine, never, compiled": bench.engine(compile="on"),
         "engine, stable": bench.engine(halt="stable"),
         "engine, learned": bench.engine(halt="learned"),
         f"engine, never, {other}": bench.engine(precision=other),
         f"engine, learned, {other}": bench.engine(precision=other, halt="learned"),
+        f"engine, learned, {other}, compiled": bench.engine(precision=other, halt="learned", compile="on"),
     }
     seconds, tables = _measured(ways, settings.tries)
     outputs = known_outputs(settings.data, puzzles)

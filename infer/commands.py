@@ -41,6 +41,9 @@ def infer(
         Literal["trained", "auto", "float32", "bfloat16", "float16"],
         typer.Option(help="Compute dtype; trained takes that of the training."),
     ] = "trained",
+    compile: Annotated[
+        Literal["auto", "on", "off"], typer.Option(help="As train.compile; auto compiles on a GPU.")
+    ] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Grids computed at a time, by each process.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the noise.")] = 0,
     max_minutes: Annotated[
@@ -69,6 +72,7 @@ def infer(
     settings = InferSettings(
         max_steps=max_steps, batch_size=batch_size, halt=halt, candidates_at=[int(step) for step in steps],
         rollouts=rollouts, noise=noise, variants=variants, votes=votes, seed=seed, precision=precision,
+        compile=compile,
     )  # fmt: skip
     result = infer_to_folder(checkpoint, data, out, settings, resume=resume, max_minutes=max_minutes)
     typer.echo(f"{out}: {result.text}")

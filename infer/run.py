@@ -171,9 +171,9 @@ def _check_same(request: _Request) -> None:
         raise ArcpipeError(f"{where} checkpoint: it was made with {before.get('checkpoint')}")
     if before.get("dataset") != now["dataset"]:
         raise DataError(f"{where} dataset: it was made for {before.get('data')}")
-    # The batch size decides no answer.
-    same_batch = {"infer": before["recipe"]["infer"] | {"batch_size": request.settings.batch_size}}
-    if changes := recipe_changes(same_batch, now["recipe"]):
+    # What decides no answer may change.
+    free = {"batch_size": request.settings.batch_size, "compile": request.settings.compile}
+    if changes := recipe_changes({"infer": before["recipe"]["infer"] | free}, now["recipe"]):
         raise ArcpipeError(f"{where} recipe ({'; '.join(changes)})")
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from arcpipe.canvases import canvas_sides
 from arcpipe.checkpoint import Checkpoint
-from arcpipe.devices import compute_dtype, use_cpu_threads
+from arcpipe.devices import compute_dtype, ready_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.infer.decode import Answers, candidate_table, joined
 from arcpipe.infer.engine import Engine, Plan
@@ -50,6 +50,8 @@ class InferSettings:
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     # Compute dtype; trained takes that of the training.
     precision: Literal["trained", "auto", "float32", "bfloat16", "float16"] = "trained"
+    # Compile the network; auto does on a GPU. The first steps then take a minute longer.
+    compile: Literal["auto", "on", "off"] = "auto"
 
     def plan(self, trained_steps: int) -> Plan:
         """How each item is computed.
@@ -127,7 +129,6 @@ def _engine(job: Job, device: torch.device) -> Engine:
     sides = canvas_sides(puzzles, checkpoint.config.buckets, job.needed)
     recipe = checkpoint.manifest.get("recipe", {})
     trained = recipe.get("train") or recipe.get("adapt", {})
-    use_cpu_threads(trained.get("cpu_threads", 0))
     own = trained.get("precision", "auto")
     dtype, reason = compute_dtype(own if settings.precision == "trained" else settings.precision, device)
     plan = settings.plan(checkpoint.config.max_steps)
@@ -138,10 +139,14 @@ def _engine(job: Job, device: torch.device) -> Engine:
         len(puzzles.test_tasks), len(queue), len(job.done), plan.steps, str(dtype).removeprefix("torch."),
         device, reason, job.num_ranks,
     )  # fmt: skip
-    return Engine(
-        checkpoint.model().to(device), puzzles, rows, sides, queue, feed, plan,
-        batch_size=settings.batch_size, dtype=dtype,
-    )  # fmt: skip
+    model = checkpoint.model().to(device)
+    # Fewer rows at the end and on each of several canvases: a program for any number of them.
+    for note in ready_blocks(
+        model.blocks, hidden_size=model.config.hidden_size, dtype=dtype, device=device,
+        threads=trained.get("cpu_threads", 0), compiled=settings.compile, dynamic=None,
+    ):  # fmt: skip
+        logger.info(note)
+    return Engine(model, puzzles, rows, sides, queue, feed, plan, batch_size=settings.batch_size, dtype=dtype)
 
 
 def _show(bar: Any, engine: Engine, total: int, job: Job) -> None:

@@ -10,13 +10,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from torch.amp import GradScaler
 
 from arcpipe.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint, newest_checkpoint
-from arcpipe.devices import (
-    compile_blocks,
-    compute_dtype,
-    refuse_lone_processes,
-    use_cpu_products,
-    use_cpu_threads,
-)
+from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.log import logger, start_logging
 from arcpipe.recipe import as_tables, recipe_changes
@@ -274,15 +268,11 @@ def newest_state(job: TrainJob, fresh: TrainState, accelerator: Accelerator) -> 
 
 
 def make_ready(state: TrainState, settings: TrainSettings, device: torch.device) -> list[str]:
-    """Choose the threads and the library of a CPU, and compile the network if that is asked for; what was
-    decided otherwise than torch does by itself, and why."""
-    notes = []
-    use_cpu_threads(settings.cpu_threads)
-    if device.type == "cpu" and state.carry.answer.dtype == torch.float32:
-        note = use_cpu_products(state.model.config.hidden_size)
-        notes += [note] if torch.get_float32_matmul_precision() != "highest" else []
-    note = compile_blocks(state.model.blocks, settings.compile, device)
-    return [*notes, note] if settings.compile == "on" or device.type == "cuda" else notes
+    """Make the network ready to compute as the settings say; what is worth telling about it."""
+    return ready_blocks(
+        state.model.blocks, hidden_size=state.model.config.hidden_size, dtype=state.carry.answer.dtype,
+        device=device, threads=settings.cpu_threads, compiled=settings.compile, dynamic=False,
+    )  # fmt: skip
 
 
 def has_checkpoint(run: Path) -> bool:

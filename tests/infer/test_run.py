@@ -25,7 +25,7 @@ from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Task
-from commands import arcpipe_command, environment, run_here
+from commands import arcpipe_command, environment, run_here, succeed
 from inference import rows_of, save
 from puzzles import build, write_source
 
@@ -162,7 +162,7 @@ def test_only_the_same_request_is_resumed(
     whole: Path, trained: Path, arc: PuzzleSet, arc_dir: Path, part_dir: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(trained, tmp_path / "moved")
-    another_batch = InferSettings(**{**vars(SLOW), "batch_size": 5})
+    another_batch = InferSettings(**{**vars(SLOW), "batch_size": 5, "compile": "off"})
     assert infer_to_folder(copy, arc_dir, whole, another_batch, resume=True).done == 96
     with pytest.raises(
         ArcpipeError, match=r"resumed with another recipe \(infer.max_steps: 8 -> 0; infer.halt"
@@ -177,6 +177,17 @@ def test_only_the_same_request_is_resumed(
         infer_to_folder(trained, arc_dir, tmp_path / "missing", SLOW, resume=True)
     with pytest.raises(OutputError, match="exists already: go on with --resume"):
         infer_to_folder(trained, arc_dir, whole, SLOW)
+
+
+def test_a_compiled_network_answers_as_it_is(trained: Path, arc_dir: Path, tmp_path: Path) -> None:
+    """Or as without, where it cannot be compiled."""
+    out, plain = tmp_path / "out", tmp_path / "plain"
+    succeed(
+        "infer", "--checkpoint", trained, "--data", arc_dir, "--out", out, "--compile", "on",
+        "--batch-size", 20, cwd=tmp_path,
+    )  # fmt: skip
+    infer_to_folder(trained, arc_dir, plain, PLAIN)
+    assert_same(rows_of(out), rows_of(plain))
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -39,8 +39,11 @@ def datasets(work: Path) -> dict[str, Path]:
     made = {kind: work / kind for kind in ("sudoku", "maze")}
     for arguments in (
         ("sudoku", "--generate", 6, "--test", 4, "--side", 4, "--num-aug", 3, "--out", made["sudoku"]),
-        ("maze", "--generate", 6, "--test", 4, "--size", 5, "--min-path", 3, "--num-aug", 0, "--out", made["maze"]),
-    ):
+        (
+            "maze", "--generate", 6, "--test", 4, "--size", 5, "--min-path", 3, "--num-aug", 0,
+            "--out", made["maze"],
+        ),
+    ):  # fmt: skip
         done = run_here("augment", *arguments)
         assert done.returncode == 0, done.stderr
     sized = build(work / "canvas", write_source(work, "canvas", sized_tasks([9, 14, 3])), canvas=30)
