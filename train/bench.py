@@ -54,10 +54,9 @@ class TrainBenchSettings:
 
 @dataclass
 class _Measured:
-    """What is known of a form: the batch; why it could not be measured, if so; the
-    operations of a step; the time of its first step
-    and of the others; loss and gradients of the first; dtype and torch's setting for float32 products;
-    whether it is compiled; the most memory of the GPU."""
+    """What is known of a form: the batch; why it could not be measured, if so; the operations of a step; the
+    time of its first step and of the others; loss and gradients of the first; dtype and torch's setting for
+    float32 products; whether it is compiled; the most memory of the GPU."""
 
     batch_size: int
     failure: str = ""
@@ -129,8 +128,7 @@ def bench_train(settings: TrainBenchSettings, names: Sequence[str] = ()) -> tupl
     bench = _Bench(shape, made_up(shape), base, make_accelerator(base), settings.steps, ends_at)
     names = names or names_for(shape)
     found = _where_it_fits(bench, names, 1)
-    plain = found[PLAIN]
-    measured = list(found.items())
+    measured, plain = list(found.items()), found[PLAIN]
     for name in (TOGETHER, WITH_BUCKETS):
         if name in names and plain.batch_size < settings.batch_size:
             measured += _where_it_fits(bench, [name], plain.batch_size + 1).items()
@@ -139,8 +137,8 @@ def bench_train(settings: TrainBenchSettings, names: Sequence[str] = ()) -> tupl
 
 
 def _where_it_fits(bench: _Bench, names: Sequence[str], least: int) -> dict[str, _Measured]:
-    """What is measured of the forms at the largest batch, halved down to `least`, that fits the first of
-    them; nothing, if none does.
+    """What is measured of the forms at the largest batch, halved to no less than `least`, that fits the
+    first of them; nothing, if none does.
 
     Raises:  ArcpipeError if one sample does not fit.
     """
@@ -160,7 +158,9 @@ def _measure(bench: _Bench, names: Sequence[str]) -> dict[str, _Measured]:
     found = {name: _Measured(bench.base.batch_size) for name in names}
     groups = [list(names)]
     if bench.on_gpu:
-        groups = [[name] for name in names] + [[PLAIN]] * (len(names) > 1)
+        # All switches together before each alone: there may not be time for all.
+        others = sorted(names[1:], key=lambda name: name not in (TOGETHER, WITH_BUCKETS))
+        groups = [[name] for name in (names[0], *others)] + [[PLAIN]] * (len(names) > 1)
     for group in groups:
         _take_turns(bench, group, found)
         if found[names[0]].failure:
@@ -225,8 +225,8 @@ def _time_step(form: Form, one: _Measured, step: int, device: torch.device) -> N
         one.flops, one.first_seconds, one.loss = form.flops, took, loss
         one.computes_in, one.compiled = (form.dtype, form.products), form.compiled
         weights = [weight for group in form.optimizer.param_groups for weight in group["params"]]
-        # After one step Adam's first moment is the gradient but for a constant factor.
-        one.gradients = [form.optimizer.state[weight]["exp_avg"].clone() for weight in weights]
+        # Adam's first moment is then the gradient but for a factor; the GPU's memory is for the next form.
+        one.gradients = [form.optimizer.state[weight]["exp_avg"].to("cpu", copy=True) for weight in weights]
 
 
 def _peaks(bench: _Bench, measured: list[_Measured]) -> dict[tuple[torch.dtype, str], float]:

@@ -10,6 +10,12 @@ from arcpipe.checkpoint import newest_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError, OutputError, one_line
 from arcpipe.train.settings import TrainSettings
 
+# For the CPU's memory torch has no type of its own, nor for what a GPU's libraries take by themselves.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator", "Storage size calculation overflowed", "CUDA error: out of memory",
+    "[CUDA]: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+
 
 @contextmanager
 def naming_what_is_saved(run: Path) -> Iterator[None]:
@@ -41,6 +47,4 @@ def enough_memory(settings: TrainSettings) -> Iterator[None]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocator, torch's or numpy's, raised this."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    # For the CPU's memory torch has no type of its own.
-    of_cpu = ("DefaultCPUAllocator", "Storage size calculation overflowed")
-    return known or any(part in str(error) for part in of_cpu)
+    return known or any(part in str(error) for part in _OUT_OF_MEMORY)

@@ -92,6 +92,22 @@ def test_a_run_answers_every_test_of_every_task_that_can_be_read(root: Path) -> 
     assert list((root / "temp").iterdir()) == []
 
 
+def test_a_checkpoint_with_buckets_of_canvases_runs_too(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    facts = json.loads((checkpoint / "model.json").read_bytes())
+    facts["config"]["buckets"] = [3]
+    (checkpoint / "model.json").write_text(json.dumps(facts))
+    bundle = make_bundle(checkpoint, tmp_path / "bundle", "adapt.steps=5")
+    pair = {"input": [[1, 2]], "output": [[2, 1]]}
+    tasks = {**hidden_tasks(3), "small": {"train": [pair, pair], "test": [{"input": [[3, 4]]}]}}
+    root = make_root(tmp_path / "kaggle", bundle, tasks)
+    report, _ = run(root)
+    answers_of(root, tasks)
+    assert report["answered"] == report["outputs"]
+    assert (report["losses"], [stage["failed"] for stage in report["stages"]]) == ([], [False] * 3)
+    assert "canvases: side 3: 1 tasks" in (root / "working" / "arcpipe.log").read_text()
+
+
 def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     """The processes of a stage that it has started."""
     return [child for child in psutil.Process(process.pid).children() if "adapt" in child.cmdline()]

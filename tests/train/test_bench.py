@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from arcpipe.errors import ArcpipeError
 from arcpipe.train.bench import NO_TIME, TrainBenchSettings, bench_train
 from arcpipe.train.bench_forms import KINDS, PLAIN, SHAPES, TOGETHER, WITH_BUCKETS, made_up, names_for
+from arcpipe.train.guards import is_out_of_memory
 from commands import environment
 
 EAGER = [name for name in names_for(SHAPES["small"]) if KINDS[name].settings.get("compile") != "on"]
@@ -80,6 +82,20 @@ def test_where_memory_is_too_small_the_batch_is_halved_for_all() -> None:
     assert rows[0]["form"] == PLAIN
     assert rows[0]["seconds"] > 0
     assert note.endswith("; plain has too little memory for a batch of 1024")
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_what_a_gpu_says_when_its_memory_is_full_is_known(error: RuntimeError, known: bool) -> None:
+    assert is_out_of_memory(error) == known
 
 
 def test_an_unknown_shape_is_refused() -> None:

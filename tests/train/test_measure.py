@@ -83,6 +83,24 @@ def test_a_part_that_fails_is_named_and_what_needs_it_is_left_out(tmp_path: Path
     assert "repeat that, or choose another --out" in again.stderr
 
 
+@pytest.mark.parametrize(
+    ("written", "failure"), [('{"parts": []}', ""), ('{"parts": [', "measured/bench: cannot be read (")]
+)
+def test_a_benchmark_that_a_killed_call_left_is_read_and_not_made_again(
+    tmp_path: Path, written: str, failure: str
+) -> None:
+    bench = tmp_path / "measured" / "bench"
+    bench.mkdir(parents=True)
+    (bench / "manifest.json").write_text("{}")
+    (bench / "bench.json").write_text(written)
+    done = measure(tmp_path, "--only", "bench", "--minutes", 5)
+    step = json.loads((tmp_path / "measured" / "measured.json").read_bytes())["steps"]["bench"]
+    assert (done.returncode, done.stderr) == (2 if failure else 0, "")
+    assert (step["done"], step["commands"]) == (True, [])
+    assert step["failure"].startswith(failure)
+    assert step.get("result", {"parts": []}) == {"parts": []}
+
+
 def test_help_and_wrong_options() -> None:
     assert "--total-minutes" in measure(ROOT, "--help").stdout
     done = measure(ROOT, "--only", "sudoku")
