@@ -216,7 +216,7 @@ def _time_step(form: Form, one: _Measured, step: int, device: torch.device) -> N
     torch.set_float32_matmul_precision(form.products)
     _wait(device)
     began = time.perf_counter()
-    loss = form.take(form.stream[step].to(device))
+    loss = form.take(form.batch(step).to(device))
     _wait(device)
     took = time.perf_counter() - began
     if step:

@@ -26,6 +26,7 @@ from arcpipe.trm import TRM, TRMConfig
 
 _NUM_EXAMPLES = 64
 _EXAMPLES_OF_A_TASK = 2
+_MANY_STEPS = 10_000
 _ANSWER = METRICS.index("loss_answer")
 # The larger side of a task's largest grid, a task for every 32nd part of both sets of ARC-AGI-1.
 _ARC_SIDES = (
@@ -91,13 +92,13 @@ def names_for(shape: Shape) -> list[str]:
 class Form:
     """A way to take a step.
 
-    take: the step; returns the loss of the answers, a sample's mean. stream: its batches. flops: matrix
-    products' operations of a step. dtype: what it computes in. products: torch's setting for float32
-    matrix products, as the trainer makes it. compiled: whether it is.
+    take: the step; returns the loss of the answers, a sample's mean. batch: that of a step, asked for in
+    order from 0. flops: matrix products' operations of a step. dtype: what it computes in. products: torch's
+    setting for float32 matrix products, as the trainer makes it. compiled: whether it is.
     """
 
     take: Callable[[PuzzleBatch], float]
-    stream: TrainingStream
+    batch: Callable[[int], PuzzleBatch]
     optimizer: Optimizer
     flops: float
     dtype: torch.dtype
@@ -123,17 +124,26 @@ def make_form(
     else:
         optimizer, take = state.optimizers[0], _own_step(state, settings, accelerator)
         notes = make_ready(state, settings, accelerator.device)
+    stream = TrainingStream(
+        puzzles, batch_size=settings.batch_size, seed=0, placement=True, layout=job.layout
+    )
     return Form(
         take=take,
-        stream=TrainingStream(
-            puzzles, batch_size=settings.batch_size, seed=0, placement=True, layout=job.layout
-        ),
+        batch=stream.__getitem__ if kind.plain else _batches(stream, accelerator.device),
         optimizer=optimizer,
         flops=settings.batch_size * job.layout.mean(lambda tokens: train_step_flops(config, tokens)),
         dtype=state.carry.answer.dtype,
         products=torch.get_float32_matmul_precision(),
         compiled=any(note.startswith("compiled") for note in notes),
     )
+
+
+def _batches(stream: TrainingStream, device: torch.device) -> Callable[[int], PuzzleBatch]:
+    """The batches as the trainer has them: on a GPU made ahead."""
+    if device.type != "cuda":
+        return stream.__getitem__
+    ahead = stream.batches(0, _MANY_STEPS, 1, pin=True)
+    return lambda _step: next(ahead)
 
 
 def _own_step(
