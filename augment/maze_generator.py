@@ -45,8 +45,8 @@ def generate_mazes(count: int, size: int, min_path: int, seed: int) -> Mazes:
             if tries >= _LEAST_TRIES + _TRIES_PER_MAZE * len(found):
                 raise DataError(
                     f"{len(found)} of {count} mazes of {size} x {size} with a shortest path of more than "
-                    f"{min_path} moves in {tries} tries, the longest seen has {longest}: choose a shorter "
-                    "path, a larger side or fewer mazes"
+                    f"{min_path} moves in {tries} tries, the longest seen has {longest}: choose a "
+                    "shorter path (--min-path), a larger side or fewer mazes"
                 )
             rng = np.random.default_rng([seed, _PURPOSE, tries // _BATCH])
             questions, batch_longest = _draw_mazes(size, min_path, rng)

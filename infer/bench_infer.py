@@ -100,7 +100,8 @@ def bench_infer(settings: InferBenchSettings) -> tuple[list[dict[str, Any]], str
     name, grids = str(dtype).removeprefix("torch."), len(tables["plain loop"])
     return (
         rows,
-        f"{grids} grids of side {puzzles.canvas} in {name} on {bench.device}, best of {settings.tries}",
+        f"{grids} grids of side {puzzles.canvas} in {name} on {bench.device}, best of {settings.tries}; "
+        "agreement: share of grids that are those of the engine, never",
     )
 
 

@@ -5,8 +5,9 @@
 
 bench: `arcpipe bench`. sudoku: training on FOLDER/train.csv and the answers to FOLDER/test.csv, with more
 steps and with rollouts too. arc: ARC-AGI-1 with one canvas and with buckets of canvases, trained for the same
-time. A call ends within its --minutes wherever it is; the next with the same --out goes on there. After every
-command OUT/measured.json has all that is known, each figure with the commands that gave it.
+time. A call ends within its --minutes wherever it is, or by Ctrl-C; the next with the same --out goes on
+there. After every command OUT/measured.json has all that is known, each figure with the commands that gave
+it.
 """
 
 import argparse
@@ -248,7 +249,8 @@ class Measurement:
         return [*words, "--resume"] if step.has("train", "infer") else words
 
     def call(self, words: list[str]) -> tuple[int, str, bool]:
-        """Exit code and output of an `arcpipe` command, and whether the end of the call cut it off."""
+        """Exit code and output of an `arcpipe` command, and whether a signal or the end of the call
+        cut it off."""
         with (
             self.log.open("a") as log,
             subprocess.Popen(
@@ -259,12 +261,10 @@ class Measurement:
             try:
                 printed, _ = process.communicate(timeout=max(1.0, self.left_s() - self.ask_s))
                 return process.returncode, printed, False
-            except (subprocess.TimeoutExpired, KeyboardInterrupt) as stop:
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=max(1.0, 0.9 * min(self.ask_s, self.left_s())))
-                if isinstance(stop, KeyboardInterrupt):
-                    raise
             finally:
                 # With all that it has started.
                 with suppress(ProcessLookupError):

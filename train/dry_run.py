@@ -3,6 +3,8 @@
 import resource
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 
 import torch
 
@@ -12,7 +14,7 @@ from arcpipe.train.guards import enough_memory
 from arcpipe.train.job import TrainJob
 from arcpipe.train.setup import fresh_state, make_accelerator, make_ready
 from arcpipe.train.state import TrainState
-from arcpipe.train.step import rate_scale, train_step
+from arcpipe.train.step import cycles_at, rate_scale, train_step
 
 _TIMED_STEPS = 3
 
@@ -46,20 +48,35 @@ def _text(job: TrainJob, state: TrainState, seconds: float, memory: float, notes
     settings, puzzles = job.settings, job.puzzles
     weights = sum(weight.numel() for weight in state.model.parameters())
     samples = job.last_step * settings.batch_size
-    flops = job.layout.mean(lambda tokens: train_step_flops(job.config, tokens))
+    flops, num_full_steps = _sample_flops(job)
     kept = sum(tensor.nbytes for tensor in _kept(state))
     canvases = f"\ncanvases     {job.layout.text}" if job.layout.buckets else ""
     how = "; ".join([f"the best of {_TIMED_STEPS} steps", *notes])
+    fewer = ", those with fewer cycles by their arithmetic" if settings.curriculum else ""
     return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows of {job.config.puzzle_size}
 tokens       {puzzles.num_tokens} and a prefix of {job.config.prefix}{canvases}
 steps        {job.last_step:,} of batch {settings.batch_size}: {samples:,} samples, {
         samples / len(puzzles.example_tasks):,.0f} times each of {len(puzzles.example_tasks):,} examples
-arithmetic   {flops:.3g} FLOP a sample, {flops * settings.batch_size:.3g} a step, {flops * samples:.3g} in all
+arithmetic   {flops:.3g} FLOP a sample, {flops * settings.batch_size:.3g} a step, {
+        flops * num_full_steps * settings.batch_size:.3g} in all
 memory       {kept / 2**30:.2f} GiB of weights, optimizer, rows and state; {
         memory / 2**30:.2f} GiB at most, measured
 speed        {seconds:.3g} s a step, {settings.batch_size / seconds:,.1f} samples/s, {
         flops * settings.batch_size / seconds:.3g} FLOP/s ({how})
-time         {seconds * job.last_step / 3600:,.1f} hours for all steps, without evaluations"""
+time         {seconds * num_full_steps / 3600:,.1f} hours for all steps, without evaluations{fewer}"""
+
+
+def _sample_flops(job: TrainJob) -> tuple[float, float]:
+    """Operations of a sample's step with all cycles, and how many such steps have the arithmetic of all."""
+
+    def flops(cycles: tuple[int, int]) -> float:
+        config = replace(job.config, outer_cycles=cycles[0], inner_cycles=cycles[1])
+        return job.layout.mean(lambda tokens: train_step_flops(config, tokens))
+
+    num_steps = job.settings.steps
+    counts = Counter(cycles_at(job.settings, job.config, step / num_steps) for step in range(job.last_step))
+    full = flops((job.config.outer_cycles, job.config.inner_cycles))
+    return full, sum(count * flops(cycles) for cycles, count in counts.items()) / full
 
 
 def _kept(state: TrainState) -> list[torch.Tensor]:

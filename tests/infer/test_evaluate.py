@@ -93,7 +93,10 @@ def test_the_bench_compares_every_way_with_the_plain_loop(
 ) -> None:
     checkpoint = save(tmp_path / "checkpoint", arc)
     rows, note = bench_infer(InferBenchSettings(checkpoint, arc_dir, 40, 3, 8, 1))
-    assert note == "40 grids of side 6 in float32 on cpu, best of 1"
+    assert note == (
+        "40 grids of side 6 in float32 on cpu, best of 1; "
+        "agreement: share of grids that are those of the engine, never"
+    )
     assert [row["way"] for row in rows] == [
         "plain loop", "engine, never", "engine, never, compiled", "engine, stable", "engine, learned",
         "engine, never, bfloat16", "engine, learned, bfloat16", "engine, learned, bfloat16, compiled",

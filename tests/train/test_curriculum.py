@@ -43,6 +43,20 @@ def test_a_curriculum_is_gone_on_with_where_it_was(work: Path, tmp_path: Path, f
     assert_same_run(run, whole)
 
 
+def test_a_dry_run_counts_the_cycles_of_each_step(work: Path, tmp_path: Path) -> None:
+    """Half of the steps have (1 + 2)(1 + 1) = 6 forward parts, the others (2 + 2)(2 + 1) = 12."""
+    lines = [
+        train(work, tmp_path / "run", "--dry-run", *MODEL, *flags).stdout.splitlines()
+        for flags in ([], CURRICULUM)
+    ]
+    found = [dict(line.split(maxsplit=1) for line in some) for some in lines]
+    sample, step, whole = (figure.split()[0] for figure in found[0]["arithmetic"].split(", "))
+    assert found[1]["arithmetic"].startswith(f"{sample} FLOP a sample, {step} a step, ")
+    in_all = float(found[1]["arithmetic"].split(", ")[2].split()[0])
+    assert in_all == pytest.approx(0.75 * float(whole), rel=0.01)
+    assert found[1]["time"].endswith("those with fewer cycles by their arithmetic")
+
+
 @pytest.mark.parametrize(
     ("curriculum", "said"),
     [

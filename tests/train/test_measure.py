@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,27 @@ def test_a_call_ends_in_time_and_the_next_goes_on(tmp_path: Path, sudokus: tuple
     assert results["sudoku training"]["evaluations"][-1]["eval/exact_accuracy"] == 0
     assert "exact_accuracy" in results["sudoku-answers-rollouts"]
     assert "pass@2" in results["arc-agi-1-buckets-answers"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_call_ends_as_one_whose_time_is_up(tmp_path: Path, number: signal.Signals) -> None:
+    words = ["--out", "measured", "--miniature", "--only", "arc"]
+    with subprocess.Popen(
+        [sys.executable, ROOT / "launch" / "measure.py", *words], cwd=tmp_path, text=True,
+        env=environment({"PATH": os.environ["PATH"]}), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        while not (tmp_path / "measured" / "log.txt").exists():
+            time.sleep(0.01)
+        # Its command has begun, and is not done in so short a time.
+        time.sleep(0.2)
+        process.send_signal(number)
+        printed, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "")
+    assert "arc data: not done yet" in printed
+    assert "go on with the same command: arc data, arc-agi-1 training" in printed
+    step = json.loads((tmp_path / "measured" / "measured.json").read_bytes())["steps"]["arc data"]
+    assert (step["done"], step["failure"], len(step["commands"])) == (False, "", 1)
+    assert step["seconds"] > 0
 
 
 def test_a_part_that_fails_is_named_and_what_needs_it_is_left_out(tmp_path: Path) -> None:
