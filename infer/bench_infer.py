@@ -129,6 +129,8 @@ def _agreement(table: pa.Table, reference: pa.Table) -> float:
 
 def plain_loop(job: Job, device: torch.device) -> pa.Table:
     """The candidates of a job by a loop over batches."""
+    # What the engine set holds for the whole process.
+    torch.set_float32_matmul_precision("highest")
     checkpoint, puzzles, settings = job.checkpoint, job.puzzles, job.settings
     model, vectors = checkpoint.model().to(device), checkpoint.rows_of(puzzles).to(device)
     trained = checkpoint.manifest.get("recipe", {}).get("train", {}).get("precision", "auto")

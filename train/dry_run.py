@@ -4,12 +4,10 @@ import resource
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 
 import torch
 
 from arcpipe.batches import TrainingStream
-from arcpipe.flops import train_step_flops
 from arcpipe.train.guards import enough_memory
 from arcpipe.train.job import TrainJob
 from arcpipe.train.setup import fresh_state, make_accelerator, make_ready
@@ -68,15 +66,10 @@ time         {seconds * num_full_steps / 3600:,.1f} hours for all steps, without
 
 def _sample_flops(job: TrainJob) -> tuple[float, float]:
     """Operations of a sample's step with all cycles, and how many such steps have the arithmetic of all."""
-
-    def flops(cycles: tuple[int, int]) -> float:
-        config = replace(job.config, outer_cycles=cycles[0], inner_cycles=cycles[1])
-        return job.layout.mean(lambda tokens: train_step_flops(config, tokens))
-
     num_steps = job.settings.steps
     counts = Counter(cycles_at(job.settings, job.config, step / num_steps) for step in range(job.last_step))
-    full = flops((job.config.outer_cycles, job.config.inner_cycles))
-    return full, sum(count * flops(cycles) for cycles, count in counts.items()) / full
+    full = job.sample_flops((job.config.outer_cycles, job.config.inner_cycles))
+    return full, sum(count * job.sample_flops(cycles) for cycles, count in counts.items()) / full
 
 
 def _kept(state: TrainState) -> list[torch.Tensor]:

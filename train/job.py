@@ -1,7 +1,7 @@
 """What a training is asked to do, and what it says in the end."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from arcpipe.canvases import Layout, layout_of
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.errors import ArcpipeError
+from arcpipe.flops import train_step_flops
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import read_manifest
 from arcpipe.train.settings import EvalSettings, TrainSettings
@@ -77,6 +78,11 @@ class TrainJob:
     def layout(self) -> Layout:
         """The canvases of the samples of a batch; DataError if the puzzles do not fit those of the recipe."""
         return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
+
+    def sample_flops(self, cycles: tuple[int, int]) -> float:
+        """Operations of a step with so many outer and inner cycles, of a sample in the mean over a batch."""
+        config = replace(self.config, outer_cycles=cycles[0], inner_cycles=cycles[1])
+        return self.layout.mean(lambda tokens: train_step_flops(config, tokens))
 
     @property
     def metric(self) -> str:

@@ -1,6 +1,5 @@
 """What a training tells while it runs: metrics.jsonl, trackers and the progress bar."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arcpipe.errors import DataError
-from arcpipe.flops import measure_peak, train_step_flops
+from arcpipe.flops import measure_peak
 from arcpipe.log import MetricsFile, progress
 from arcpipe.runs import write_bytes
 from arcpipe.train.job import METRICS_FILE, TrainJob
@@ -47,14 +46,10 @@ class Reporter:
         self.sums = sums if self.sums is None else self.sums + sums
         self.lr = lr
         self.took += took
-        self.flops += self.job.settings.batch_size * self._sample_flops(state.model.cycles)
+        self.flops += self.job.settings.batch_size * self.job.sample_flops(state.model.cycles)
         self.bar.update()
         if state.step % self.log_every == 0:
             self.report(state)
-
-    def _sample_flops(self, cycles: tuple[int, int]) -> float:
-        config = replace(self.job.config, outer_cycles=cycles[0], inner_cycles=cycles[1])
-        return self.job.layout.mean(lambda tokens: train_step_flops(config, tokens))
 
     def report(self, state: TrainState) -> None:
         """Write a record of the steps that have none yet; every process must call this."""
