@@ -38,6 +38,7 @@ def quickstart(
 
     Example: arcpipe quickstart --seed 1
     """
+    from arcpipe.locks import hold_folder
     from arcpipe.log import start_logging
     from arcpipe.runs import refuse_existing
 
@@ -45,8 +46,9 @@ def quickstart(
     if out is not None and not _is_unfinished(out):
         refuse_existing(out)
     run = _open(out or Path("runs") / f"quickstart-seed{seed}", seed, minutes, overrides or [])
-    seconds = {stage.name: _run(stage, run.folder) for stage in _stages(run)}
-    _summarize(run, seconds)
+    with hold_folder(run.folder):
+        seconds = {stage.name: _run(stage, run.folder) for stage in _stages(run)}
+        _summarize(run, seconds)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ CORE = (
     "runs",
     "recipe",
     "log",
+    "locks",
     "grid",
     "task",
     "augmentation",
