@@ -95,7 +95,7 @@ def score(
     ] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
 ) -> None:
-    """Score a submission: pass@1 and pass@2, as means over test outputs and over tasks.
+    """Score a submission: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over test outputs.
 
     What the submission leaves out counts as wrong. The file is entered in the ledger with its score.
 

@@ -70,10 +70,10 @@ def enter_score(ledger: Path, sha256: str, score: Score, solutions: Path) -> Non
     """Add a score at home to the entry of a file, with the set it is on."""
     passes = {
         f"pass_at_{k}": {
-            "solved_outputs": counted.solved_outputs,
-            "mean_over_outputs": counted.mean_over_outputs,
             "mean_over_tasks": counted.mean_over_tasks,
+            "mean_over_outputs": counted.mean_over_outputs,
             "solved_tasks": counted.solved_tasks,
+            "solved_outputs": counted.solved_outputs,
         }
         for k, counted in ((1, score.pass_at_1), (2, score.pass_at_2))
     }
