@@ -156,7 +156,7 @@ def comparison_text(comparison: Comparison) -> str:
         ]
         lines.append(f"{'oracle':33}{comparison.oracle[mean]}")
     curves = comparison.curve_over_tasks
-    lines += ["", f"pass@2 by candidates of each test input, in their order ({_MEANS['tasks']})"]
+    lines += ["", f"pass@2 by candidates of each test input, in their order: {_MEANS['tasks']}"]
     lines.append(f"{'votes':>8}" + "".join(f"{name:>9}" for name in curves))
     for index, first in enumerate(comparison.votes):
         lines.append(f"{first:>8}" + "".join(f"{curve[index]:9.2%}" for curve in curves.values()))
