@@ -274,14 +274,14 @@ def _summarize(run: _Quickstart, seconds: dict[str, float]) -> None:
 
 
 def _table(score: "Score", times: str) -> str:
-    """pass@1 and pass@2 over test outputs and over tasks, and the seconds of each stage."""
+    """pass@1 and pass@2 over tasks and over test outputs, and the seconds of each stage."""
     one, two = score.pass_at_1, score.pass_at_2
     outputs = f"{two.solved_outputs} of {score.num_outputs} solved"
     tasks = f"{two.solved_tasks} of {score.num_tasks} solved wholly"
     return (
         f"\n{'':14}{'pass@1':>8}{'pass@2':>8}"
+        f"\ntasks (Kaggle){one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   {tasks}"
         f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   {outputs}"
-        f"\ntasks         {one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   {tasks}"
         f"\nseconds         {times}"
     )
 
