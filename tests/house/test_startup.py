@@ -26,7 +26,7 @@ def packages_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["arcpipe.cli", "arcpipe.augment", "arcpipe.submissions", "arcpipe.kaggle_kernels"]
+    "module", ["arcpipe.commands.cli", "arcpipe.augment", "arcpipe.submissions", "arcpipe.kaggle_kernels"]
 )
 def test_nothing_heavy_is_imported_at_the_start(module: str) -> None:
     assert not packages_after(f"import {module}") & HEAVY

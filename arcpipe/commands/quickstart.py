@@ -1,4 +1,4 @@
-"""`arcpipe quickstart`: the whole pipe on a few real ARC tasks; part of the command line, like cli.py."""
+"""`arcpipe quickstart`: the whole pipe on a few real ARC tasks."""
 
 import shlex
 import time
@@ -237,7 +237,7 @@ def _infer(run: _Quickstart) -> None:
 
 
 def _vote(run: _Quickstart) -> None:
-    from arcpipe.infer.commands import vote
+    from arcpipe.submissions.vote_commands import vote
 
     vote([run.predictions], run.data / "challenges.json", run.submission)
 
