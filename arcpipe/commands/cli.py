@@ -1,22 +1,49 @@
-"""The `arcpipe` command: assembles the stages' commands and renders errors."""
+"""The `arcpipe` command: finds the command that is named, loads its module alone, and renders errors."""
 
 import sys
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
+import typer.core
+import typer.main
 
 from arcpipe import __version__
-from arcpipe.augment import commands as augment_commands
-from arcpipe.commands import bench
-from arcpipe.commands import checkpoint as checkpoint_commands
-from arcpipe.commands import recipe as recipe_commands
-from arcpipe.commands.doctor import doctor
-from arcpipe.commands.quickstart import quickstart
 from arcpipe.errors import ArcpipeError
-from arcpipe.infer import commands as infer_commands
-from arcpipe.kaggle_kernels import commands as kaggle_commands
-from arcpipe.submissions import commands as submissions_commands
-from arcpipe.submissions import ledger_commands, vote_commands
-from arcpipe.train import commands as train_commands
+
+
+class _Place(NamedTuple):
+    """Where a command is: a module, the function or Typer application in it, and a line about it."""
+
+    module: str
+    name: str
+    help: str
+
+
+COMMANDS = {
+    "quickstart": _Place(
+        "commands.quickstart", "quickstart", "The whole pipe on 25 small ARC tasks, on a laptop."
+    ),
+    "augment": _Place("augment.commands", "app", "Raw puzzles -> a dataset folder."),
+    "train": _Place("train.commands", "train", "Train on a dataset folder, in one process or many."),
+    "adapt": _Place("train.commands", "adapt", "Train a checkpoint on the demonstrations of new ARC tasks."),
+    "infer": _Place("infer.commands", "infer", "Answer every test input under every augmentation."),
+    "vote": _Place("submissions.vote_commands", "vote", "Predictions -> submission.json."),
+    "solve": _Place("infer.commands", "solve", "Answer one puzzle, drawn step by step."),
+    "checkpoint": _Place("commands.checkpoint", "app", "Import, export, show and verify checkpoints."),
+    "check": _Place(
+        "submissions.commands", "check", "Check that a submission is complete and in Kaggle's form."
+    ),
+    "score": _Place("submissions.commands", "score", "Score a submission: pass@1 and pass@2."),
+    "merge": _Place("submissions.commands", "merge", "Make one submission of several."),
+    "report": _Place("submissions.commands", "report", "Make one HTML page of a run."),
+    "submissions": _Place("submissions.ledger_commands", "app", "List and compare what was scored and sent."),
+    "kaggle": _Place("kaggle_kernels.commands", "app", "Bundle, rehearse, push and submit a notebook."),
+    "show": _Place("augment.commands", "show", "Draw a task, or describe a dataset folder."),
+    "recipe": _Place("commands.recipe", "app", "List, show, check and compare recipes."),
+    "doctor": _Place("commands.doctor", "doctor", "Say what this machine can run, and why."),
+    "bench": _Place("commands.bench", "app", "Measure each stage against a plain way to do the same."),
+}
 
 # typer brings its own copy of click in its newer versions: this is that copy's, whichever it is.
 _ClickException: type[Exception] = next(
@@ -26,8 +53,40 @@ _ClickException: type[Exception] = next(
 # What typer's newer versions return, without a word, where Ctrl-C ended a command.
 _INTERRUPTED = 130
 
+
+class _LazyGroup(typer.core.TyperGroup):
+    """The commands of COMMANDS; a module is imported when its command is named."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # What a misspelled name is compared with.
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order of the pipe."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        place = COMMANDS[cmd_name]
+        found = getattr(import_module(f"arcpipe.{place.module}"), place.name)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_group(found)
+        single = typer.Typer(rich_markup_mode=None, add_completion=False)
+        single.command(cmd_name)(found)
+        return typer.main.get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands of a help text, without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.help) for name, place in COMMANDS.items()])
+
+
 app = typer.Typer(
     name="arcpipe",
+    cls=_LazyGroup,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -50,26 +109,6 @@ def arcpipe(
     """Train, run and submit Tiny Recursive Models: augment -> train -> infer -> vote -> score."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-
-
-app.command()(quickstart)
-app.add_typer(augment_commands.app, name="augment")
-app.command()(train_commands.train)
-app.command()(train_commands.adapt)
-app.command()(infer_commands.infer)
-app.command()(vote_commands.vote)
-app.command()(infer_commands.solve)
-app.add_typer(checkpoint_commands.app, name="checkpoint")
-app.command()(submissions_commands.check)
-app.command()(submissions_commands.score)
-app.command()(submissions_commands.merge)
-app.command()(submissions_commands.report)
-app.add_typer(ledger_commands.app, name="submissions")
-app.add_typer(kaggle_commands.app, name="kaggle")
-app.command()(augment_commands.show)
-app.add_typer(recipe_commands.app, name="recipe")
-app.command()(doctor)
-app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

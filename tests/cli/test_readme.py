@@ -50,7 +50,8 @@ def parse(command: list[str]) -> dict[str, Any]:
     entry: Any = typer.main.get_command(app)
     words = list(command)
     while hasattr(entry, "commands") and words and not words[0].startswith("-"):
-        entry = entry.commands[words.pop(0)]
+        assert words[0] in entry.commands, words[0]
+        entry = entry.get_command(None, words.pop(0))
     parameters: dict[str, Any] = entry.make_context("arcpipe", words).params
     return parameters
 
