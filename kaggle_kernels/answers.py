@@ -8,14 +8,12 @@ import orjson
 
 from arcpipe.errors import DataError
 from arcpipe.grid import as_grid
+from arcpipe.kaggle_kernels.mounts import ATTEMPTS, NO_ANSWER, num_tests, unanswered
 from arcpipe.runs import write_bytes
 from arcpipe.task import Task, challenges_json, parse_task, read_json, read_json_objects
 
 Answers = dict[str, list[dict[str, Any]]]
 """The content of submission.json: task id -> an entry with both attempts for each test input."""
-
-ATTEMPTS = ("attempt_1", "attempt_2")
-_NO_ANSWER = [[0]]
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,7 @@ def read_questions(path: Path) -> Questions:
             tasks.append(parse_task(task_id, value, path.name))
         except DataError as error:
             unreadable[task_id] = str(error)
-    return Questions(tuple(tasks), unreadable, {name: _num_tests(value) for name, value in content.items()})
-
-
-def _num_tests(value: Any) -> int:
-    tests = value.get("test") if isinstance(value, dict) else None
-    return len(tests) if isinstance(tests, list) else 1
+    return Questions(tuple(tasks), unreadable, {name: num_tests(value) for name, value in content.items()})
 
 
 def write_readable(questions: Questions, path: Path) -> None:
@@ -68,9 +61,7 @@ def write_readable(questions: Questions, path: Path) -> None:
 
 def fallback(questions: Questions) -> Answers:
     """`[[0]]` twice for every test input."""
-    return {
-        name: [dict.fromkeys(ATTEMPTS, _NO_ANSWER)] * count for name, count in questions.num_tests.items()
-    }
+    return unanswered(questions.num_tests)
 
 
 def voted(questions: Questions, path: Path) -> Answers:
@@ -98,7 +89,7 @@ def voted(questions: Questions, path: Path) -> Answers:
 def num_answered(answers: Answers) -> int:
     """Test outputs with another answer than the fallback."""
     return sum(
-        any(entry[name] != _NO_ANSWER for name in ATTEMPTS)
+        any(entry[name] != NO_ANSWER for name in ATTEMPTS)
         for entries in answers.values()
         for entry in entries
     )

@@ -3,6 +3,10 @@
 dataset/  a checkpoint folder with the trunk, and beside it the recipe, wheels, and bundle.json with hashes;
           one level, because Kaggle has shown folders packed and unpacked
 kernel/   the notebook and its metadata
+
+The notebook writes a complete submission of [[0]] before it looks for the dataset. If that is not mounted,
+not whole, or cannot be run, one line says why and what is mounted. A commit run then fails, for the user to
+see it; a scored rerun ends well, because one that throws scores nothing.
 """
 
 from dataclasses import asdict, replace
@@ -18,7 +22,7 @@ from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
-from arcpipe.kaggle_kernels.layouts import BUNDLE_FILE
+from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
 from arcpipe.kaggle_kernels.push import DATASET, KERNEL, read_bundle
 from arcpipe.kaggle_kernels.render import NOTEBOOK, Names, dataset_metadata, kernel_metadata, notebook
 from arcpipe.kaggle_kernels.run import RECIPE_FILE
@@ -81,7 +85,7 @@ def make_bundle(checkpoint: Path, recipe: Recipe, names: Names, out: Path) -> di
         write_json(dataset / BUNDLE_FILE, {"arcpipe": __version__, **facts, "files": hashes})
         write_json(folder / DATASET, dataset_metadata(names))
         write_json(folder / KERNEL, kernel_metadata(names, settings))
-        write_json(kernel / NOTEBOOK, notebook(names, settings))
+        write_json(kernel / NOTEBOOK, notebook(names, settings, file_hash(dataset / BUNDLE_FILE)))
         for path in sorted(path for part in (dataset, kernel) for path in part.iterdir()):
             files[path.relative_to(folder).as_posix()] = file_hash(path)
     return manifest

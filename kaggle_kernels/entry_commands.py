@@ -58,8 +58,8 @@ def bundle(
 ) -> None:
     """Make what Kaggle is sent: a dataset with the trunk and the wheels, and a notebook that runs offline.
 
-    It needs no network and no account: arcpipe's own wheel, and those of packages that Kaggle's image lacks,
-    are made of what is installed here. --check says whether all of a bundle is still as it was made.
+    It needs no network and no account: the wheels are made of what is installed here. Without a whole dataset
+    the notebook still leaves a submission of [[0]], but fails as commit run. --check: is all as it was made?
 
     Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle
     """
@@ -155,18 +155,22 @@ def run(
         float | None,
         typer.Option(min=0.1, envvar="ARCPIPE_KAGGLE_MINUTES", help="The clock in place of the recipe's."),
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="The bundle's dataset; by default a whole one below input.")
+    ] = None,
 ) -> None:
     """What the notebook runs: adapt, infer and vote by the clock; always a complete submission.json.
 
     It finds its inputs itself and writes a complete submission of [[0]] first. What fails is tried again or
-    left out, said in the log, and never an error. Without KAGGLE_IS_COMPETITION_RERUN it tries a few
-    evaluation tasks.
+    left out, and said in the log. With KAGGLE_IS_COMPETITION_RERUN nothing after that is an error, for a
+    rerun that fails scores nothing; without it, a few evaluation tasks are tried, and a bundle that is not
+    whole is exit code 2.
 
     Example: arcpipe kaggle run --root runs/kaggle --minutes 20
     """
     from arcpipe.kaggle_kernels.run import run_notebook
 
-    run_notebook(root, minutes, _scores)
+    run_notebook(root, minutes, _scores, bundle)
 
 
 def _scores(submission: Path, solutions: Path) -> dict[str, float]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from arcpipe import __version__
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.layouts import BUNDLE_FILE, ROOT_VARIABLE
+from arcpipe.kaggle_kernels.layouts import ROOT_VARIABLE
+from arcpipe.kaggle_kernels.run import REPORT, RERUN_VARIABLE, SMOKE, SUBMISSION
 from arcpipe.kaggle_kernels.settings import KaggleSettings
 
 NOTEBOOK = "notebook.ipynb"
@@ -81,12 +82,17 @@ def kernel_metadata(names: Names, settings: KaggleSettings) -> dict[str, Any]:
     }
 
 
-def notebook(names: Names, settings: KaggleSettings) -> dict[str, Any]:
-    """The notebook, as its JSON."""
-    template = (resources.files("arcpipe.kaggle_kernels") / "templates" / "notebook.txt").read_text("utf-8")
-    text = Template(template).substitute(
+def notebook(names: Names, settings: KaggleSettings, digest: str) -> dict[str, Any]:
+    """Return the notebook, as its JSON.
+
+    Args:  digest: the SHA-256 of the bundle.json that it goes with.
+    """
+    here = resources.files("arcpipe.kaggle_kernels")
+    text = Template((here / "templates" / "notebook.txt").read_text("utf-8")).substitute(
         title=names.title, version=__version__, smoke_minutes=f"{settings.smoke_minutes:g}",
-        root_variable=ROOT_VARIABLE, bundle_file=BUNDLE_FILE,
+        mounts=(here / "mounts.py").read_text("utf-8"), competition=settings.competition, digest=digest,
+        dataset=names.dataset, root_variable=ROOT_VARIABLE, rerun_variable=RERUN_VARIABLE,
+        submission=SUBMISSION, smoke=SMOKE, report=REPORT,
     )  # fmt: skip
     _, *parts = _CELL.split(text)
     cells = [

@@ -43,17 +43,18 @@ Scorer = Callable[[Path, Path], dict[str, float]]
 """The scores of a submission file by a solutions file, by the names of `SCORES`; nothing without a task."""
 
 
-def run_notebook(root: Path, minutes: float | None, score: Scorer) -> dict[str, Any]:
+def run_notebook(root: Path, minutes: float | None, score: Scorer, bundle: Path | None) -> dict[str, Any]:
     """The whole run on Kaggle: in the scored rerun on the test tasks, otherwise a short one on a few
     evaluation tasks, which shows that all of it works. What happened, as it is written to the report.
 
-    Args:    minutes: the time limit in place of the recipe's. score: what scores the short run.
-    Raises:  ArcpipeError if the inputs are not there or the fallback cannot be written.
+    Args:    minutes: instead of the recipe's limit. score: what scores the short run. bundle: where known.
+    Raises:  ArcpipeError if there are no test tasks or the fallback cannot be written; but for a rerun,
+             which would score nothing, also if the bundle is not whole or cannot be run.
     """
     out = root / "working"
     out.mkdir(parents=True, exist_ok=True)
     journal = Journal(out / LOG)
-    inputs = find_inputs(root)
+    inputs = find_inputs(root, bundle)
     questions = read_questions(inputs.test)
     write_answers(fallback(questions), out / SUBMISSION)
     rerun = bool(os.environ.get(RERUN_VARIABLE))
@@ -61,22 +62,27 @@ def run_notebook(root: Path, minutes: float | None, score: Scorer) -> dict[str, 
         f"arcpipe {__version__} from {Path(__file__).parents[1]}; {inputs.test}: "
         f"{len(questions.num_tests)} tasks; {'scored rerun' if rerun else 'commit run'}"
     )
-    entry = Entry(inputs.bundle, str(inputs.bundle / RECIPE_FILE), scratch_folder(root))
+    scratch = scratch_folder(root)
+    failure: ArcpipeError | None = None
     try:
+        whole = inputs.whole_bundle()
+        entry = Entry(whole, str(whole / RECIPE_FILE), scratch)
         if rerun:
             report = answer(entry, questions, make_plan(entry.settings, minutes), out / SUBMISSION, journal)
         else:
             report = _smoke(entry, questions, inputs, minutes, out, journal)
     except ArcpipeError as error:
-        report = Report(losses=[str(error)])
+        report, failure = Report(outputs=questions.num_outputs, losses=[str(error)]), error
     finally:
-        shutil.rmtree(entry.scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     facts = {
-        "mode": "rerun" if rerun else "commit",
-        "tasks": len(questions.num_tests),
+        "mode": "rerun" if rerun else "commit", "tasks": len(questions.num_tests),
         "scores": _score(score, inputs, out / SMOKE, journal),
-    }
-    return write_report(report, facts, out, journal)
+    }  # fmt: skip
+    content = write_report(report, facts, out, journal)
+    if failure is not None and not rerun:
+        raise failure
+    return content
 
 
 def _smoke(

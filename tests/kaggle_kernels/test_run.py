@@ -196,7 +196,7 @@ def test_a_damaged_recipe_leaves_the_fallback(root: Path) -> None:
 def test_without_inputs_there_is_one_line(tmp_path: Path) -> None:
     done = run_arcpipe("kaggle", "run", "--root", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
-    assert "attach the bundle's dataset" in done.stderr
+    assert "attach the competition" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -216,7 +216,7 @@ def test_the_inputs_are_found_in_every_layout(layout: str, names: str, tmp_path:
     found = find_inputs(tmp_path)
     assert found.test == competition / names.format("test")
     assert found.evaluation == competition / names.format("evaluation")
-    assert found.bundle == dataset
+    assert found.whole_bundle() == dataset
     assert found.evaluation_solutions is None
 
 

@@ -1,0 +1,214 @@
+"""A bundle's notebook, whatever is mounted: a valid submission, and a word on what is missing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arcpipe import kaggle_kernels
+from arcpipe.kaggle_kernels.layouts import LAYOUTS
+from arcpipe.kaggle_kernels.mounts import SHOWN_FOLDERS, bundles, mounted
+from arcpipe.submissions.check import check_submission
+from arcpipe.task import read_challenges
+from commands import environment, run_arcpipe
+from entries import hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
+
+RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
+MODES = pytest.mark.parametrize("mode", [{}, RERUN], ids=["commit", "rerun"])
+TASKS = hidden_tasks(9)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    return make_bundle(make_checkpoint(folder / "checkpoint"), folder / "bundle")
+
+
+@pytest.fixture
+def root(bundle: Path, tmp_path: Path) -> Path:
+    return make_root(tmp_path / "kaggle", bundle, TASKS)
+
+
+def dataset_of(root: Path) -> Path:
+    return root / "input" / "datasets" / "someone" / "arcpipe-entry-data"
+
+
+def challenges_of(root: Path) -> Path:
+    return next(root.rglob("arc-agi_test_challenges.json"))
+
+
+def run_notebook(bundle: Path, root: Path, mode: dict[str, str]) -> tuple[int, str, str]:
+    """The exit code of the notebook's code, its output, and the last line of its error."""
+    notebook: dict[str, Any] = json.loads((bundle / "kernel" / "notebook.ipynb").read_bytes())
+    code = "\n\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    env = environment({"ARCPIPE_KAGGLE_ROOT": str(root), "ARCPIPE_KAGGLE_MINUTES": "0.1", **mode})
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=root, env=env, capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stdout, done.stderr.rstrip("\n").rpartition("\n")[2]
+
+
+def assert_complete_fallback(root: Path) -> None:
+    submission = root / "working" / "submission.json"
+    assert check_submission(submission, read_challenges(challenges_of(root))).errors == []
+    entries = [entry for task in json.loads(submission.read_bytes()).values() for entry in task]
+    assert entries == [{"attempt_1": [[0]], "attempt_2": [[0]]}] * sum(
+        len(task["test"]) for task in TASKS.values()
+    )
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("damage", "why", "shown"),
+    [
+        (
+            shutil.rmtree,
+            "attach the dataset someone/arcpipe-entry-data;",
+            "arc-prize-2026-arc-agi-2 (arc-agi_evaluation_challenges",
+        ),
+        (empty, "no bundle.json below", "datasets/someone/arcpipe-entry-data (empty)"),
+        (lambda folder: (folder / "bundle.json").unlink(), "no bundle.json below", "entry-data (arcpipe-"),
+        (lambda folder: cut(folder / "bundle.json"), "lacks a bundle.json that", "entry-data (arcpipe-"),
+        (lambda folder: next(folder.glob("*.whl")).unlink(), "lacks arcpipe-", "entry-data (bundle.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safeten", "someone/arcpipe"),
+        (lambda folder: cut(next(folder.glob("*.whl"))), "pip install: exit code 1: ERROR: ", ".whl"),
+    ],
+    ids=["none", "empty", "no bundle.json", "half a bundle.json", "no wheel", "no trunk", "half a wheel"],
+)
+def test_without_a_whole_dataset_the_fallback_stays(
+    damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], bundle: Path, root: Path
+) -> None:
+    damage(dataset_of(root))
+    code, said, last = run_notebook(bundle, root, mode)
+    assert_complete_fallback(root)
+    # A rerun that throws scores nothing; a commit run that ends well would hide what is missing.
+    assert code == (0 if mode else 1)
+    (line,) = [line for line in said.splitlines() if line.startswith("ONLY THE FALLBACK IS SURE: ")]
+    assert why in line
+    assert shown in line
+    if not mode:
+        assert last.endswith(line.removeprefix("ONLY THE FALLBACK IS SURE: "))
+
+
+@pytest.mark.parametrize("layout", ["", *(LAYOUTS[name][0] for name in LAYOUTS), "other-name/a/b"])
+def test_the_test_file_is_found_wherever_it_is(layout: str, bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "input" / layout.format(competition="arc-prize-2026-arc-agi-2")
+    folder.mkdir(parents=True)
+    write_challenges(folder / "arc-agi_test_challenges.json", TASKS)
+    assert run_notebook(bundle, tmp_path, RERUN)[0] == 0
+    assert_complete_fallback(tmp_path)
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("damage", "why", "shown"),
+    [
+        (lambda root: shutil.rmtree(root / "input"), "attach the competition arc-prize-2026", "nothing"),
+        (lambda root: empty(root / "input"), "attach the competition arc-prize-2026", "nothing"),
+        (lambda root: challenges_of(root).unlink(), "no arc-agi_test", "entry-data (arcpipe-"),
+        (
+            lambda root: cut(challenges_of(root)),
+            "damaged, so that nothing can be answered",
+            "test_challenges",
+        ),
+        (lambda root: challenges_of(root).write_text("{}"), "holds no tasks", "test_challenges"),
+        (lambda root: challenges_of(root).write_text("[1]"), "holds no tasks", "test_challenges"),
+    ],
+    ids=["no input", "nothing", "dataset alone", "half a test file", "no tasks", "no object"],
+)
+def test_without_test_tasks_the_error_says_what_is_mounted(
+    damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], bundle: Path, root: Path
+) -> None:
+    damage(root)
+    code, _, line = run_notebook(bundle, root, mode)
+    assert code == 1
+    assert why in line
+    assert shown in line
+    assert not (root / "working" / "submission.json").exists()
+
+
+def test_of_two_bundles_the_notebooks_own_is_run(bundle: Path, root: Path) -> None:
+    own = dataset_of(root)
+    other, partial = (own.with_name(name) for name in ("a-version-before", "a-version-without-a-trunk"))
+    for folder in (other, partial):
+        shutil.copytree(own, folder)
+    changed = json.loads((other / "bundle.json").read_bytes()) | {"recipe": "another"}
+    (other / "bundle.json").write_text(json.dumps(changed))
+    (partial / "model.safetensors").unlink()
+    # The error names the bundle that was run.
+    (own / "recipe.toml").write_text("[kaggle]\ncolour = 1\n")
+    code, said, _ = run_notebook(bundle, root, RERUN)
+    assert code == 0
+    assert f"bundle: {own}\nnot used: {other}\nnot used: {partial}\n" in said
+    report = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
+    assert f"{own / 'recipe.toml'}: kaggle.colour is unknown" in report["losses"][0]
+    assert_complete_fallback(root)
+    shutil.rmtree(own)
+    assert bundles(root / "input") == [other, partial]
+
+
+@MODES
+def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], bundle: Path, root: Path) -> None:
+    shutil.rmtree(dataset_of(root))
+    script = Path(kaggle_kernels.__path__[0]) / "execute.py"
+    notebook, executed = bundle / "kernel" / "notebook.ipynb", root / "working" / "executed.ipynb"
+    done = subprocess.run(
+        [sys.executable, "-P", str(script), str(notebook), str(executed)], cwd=root, timeout=60,
+        env=environment({"ARCPIPE_KAGGLE_ROOT": str(root), "JUPYTER_PLATFORM_DIRS": "1", **mode}),
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == (0 if mode else 1), done.stderr
+    assert_complete_fallback(root)
+    assert "ONLY THE FALLBACK IS SURE: no bundle.json below" in executed.read_text()
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (shutil.rmtree, "attach the bundle's dataset; mounted below"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safetensors: push the bundle"),
+    ],
+    ids=["none", "no trunk"],
+)
+def test_the_command_does_the_same(
+    damage: Callable[[Path], None], why: str, mode: dict[str, str], root: Path
+) -> None:
+    damage(dataset_of(root))
+    done = run_arcpipe("kaggle", "run", "--root", root, cwd=root, env=mode)
+    assert done.returncode == (0 if mode else 2), done.stderr
+    assert_complete_fallback(root)
+    assert why in done.stdout
+    assert (why in done.stderr) == (not mode)
+    assert "Traceback" not in done.stderr
+    report = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
+    assert why in report["losses"][0]
+
+
+def test_what_is_mounted_is_one_short_line(tmp_path: Path) -> None:
+    assert mounted(tmp_path / "none").endswith(": nothing")
+    folders = [tmp_path / f"set{number:02d}" / "deep" for number in range(2 * SHOWN_FOLDERS)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for name in range(20):
+            (folder / f"{name:02d}.png").touch()
+    line = mounted(tmp_path)
+    assert "set00/deep (00.png, 01.png, 02.png, 03.png, 04.png, 15 more); set01/deep (" in line
+    assert line.endswith(f"; {SHOWN_FOLDERS} more folders")
+    os.symlink(tmp_path, folders[0] / "loop")
+    assert "\n" not in mounted(tmp_path)
