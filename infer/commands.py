@@ -1,51 +1,31 @@
 """`arcpipe infer` and `arcpipe solve`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from arcpipe.checkpoint import load_checkpoint
+from arcpipe.codec import family_of
+from arcpipe.errors import OutputError
+from arcpipe.flags import with_settings
+from arcpipe.infer.puzzle_file import read_puzzle
+from arcpipe.infer.run import infer_to_folder
+from arcpipe.infer.solve import InferSettings
+from arcpipe.infer.solve_one import solve_puzzle
+from arcpipe.infer.trace import animation, solved_text, trace_text
+from arcpipe.log import start_logging, use_color
+from arcpipe.runs import refuse_existing, write_bytes
 
+
+@with_settings("infer", InferSettings)
 def infer(
+    settings: InferSettings,
     checkpoint: Annotated[
         Path, typer.Option(help="A checkpoint folder, or a run folder for its best or newest one.")
     ],
     data: Annotated[Path, typer.Option(help="The dataset folder whose test inputs to answer.")],
     out: Annotated[Path, typer.Option(help="The folder of predictions to make, or to go on with.")],
-    max_steps: Annotated[
-        int, typer.Option(min=0, max=10000, help="Supervision steps; 0 for as many as in training.")
-    ] = 0,
-    halt: Annotated[
-        Literal["never", "stable", "learned"],
-        typer.Option(
-            help="When to end before the last step: never; stable: the answer was the same for three steps; "
-            "learned: the model says that it is right, and it is that of the step before."
-        ),
-    ] = "never",
-    rollouts: Annotated[
-        int, typer.Option(min=1, help="How often to ask each, the first time without --noise.")
-    ] = 1,
-    noise: Annotated[
-        float, typer.Option(min=0, help="Deviation of the noise that each step adds to the latent.")
-    ] = 0.0,
-    candidates_at: Annotated[
-        str, typer.Option(metavar="STEP,STEP,...", help="Steps whose answers are candidates too.")
-    ] = "",
-    variants: Annotated[
-        int, typer.Option(min=0, help="Ask each Sudoku also so many times shuffled, each maze turned.")
-    ] = 0,
-    votes: Annotated[
-        int, typer.Option(min=0, help="Ask each test input under at most so many augmentations; 0 for all.")
-    ] = 0,
-    precision: Annotated[
-        Literal["trained", "auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Compute dtype; trained takes that of the training."),
-    ] = "trained",
-    compile: Annotated[
-        Literal["auto", "on", "off"], typer.Option(help="As train.compile; auto compiles on a GPU.")
-    ] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Grids computed at a time, by each process.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the noise.")] = 0,
     max_minutes: Annotated[
         float | None, typer.Option(min=0, help="End this command after this time; what is finished counts.")
     ] = None,
@@ -60,20 +40,7 @@ def infer(
 
     Example: arcpipe infer --checkpoint runs/first --data runs/data --out runs/predictions --max-minutes 60
     """
-    from arcpipe.errors import ArcpipeError
-    from arcpipe.infer.run import infer_to_folder
-    from arcpipe.infer.solve import InferSettings
-    from arcpipe.log import start_logging
-
     start_logging()
-    steps = candidates_at.split(",") if candidates_at else []
-    if not all(step.isdecimal() and int(step) for step in steps):
-        raise ArcpipeError(f"--candidates-at {candidates_at}: expected steps from 1, such as 4,8,16")
-    settings = InferSettings(
-        max_steps=max_steps, batch_size=batch_size, halt=halt, candidates_at=[int(step) for step in steps],
-        rollouts=rollouts, noise=noise, variants=variants, votes=votes, seed=seed, precision=precision,
-        compile=compile,
-    )  # fmt: skip
     result = infer_to_folder(checkpoint, data, out, settings, resume=resume, max_minutes=max_minutes)
     typer.echo(f"{out}: {result.text}")
 
@@ -110,15 +77,6 @@ def solve(
 
     Example: arcpipe solve sudoku.txt --checkpoint runs/sudoku --trace --out sudoku.svg
     """
-    from arcpipe.checkpoint import load_checkpoint
-    from arcpipe.codec import family_of
-    from arcpipe.errors import OutputError
-    from arcpipe.infer.puzzle_file import read_puzzle
-    from arcpipe.infer.solve_one import solve_puzzle
-    from arcpipe.infer.trace import animation, solved_text, trace_text
-    from arcpipe.log import use_color
-    from arcpipe.runs import refuse_existing, write_bytes
-
     if out is not None:
         if out.suffix != ".svg":
             raise OutputError(f"--out {out}: the name should end in .svg, the animation is drawn as one")

@@ -33,25 +33,42 @@ class InferSettings:
 
     __pydantic_config__ = STRICT
 
-    # Supervision steps; 0 for as many as in training.
-    max_steps: Annotated[int, Field(ge=0, le=10000)] = 0
-    batch_size: Annotated[int, Field(gt=0)] = 256
-    # End before: when the answer stays the same (stable), or the model says that it is right (learned).
-    halt: Literal["never", "stable", "learned"] = "never"
-    # Steps whose answers are candidates too.
-    candidates_at: list[Annotated[int, Field(gt=0)]] = field(default_factory=list)
-    # How often to ask each item, all but the first time with noise of this deviation on the latent.
-    rollouts: Annotated[int, Field(gt=0)] = 1
-    noise: Annotated[float, Field(ge=0)] = 0.0
-    # Turns or shuffles of each Sudoku or maze to ask too.
-    variants: Count = 0
-    # Ask each test input at most so often, rollouts apart: under as many augmentations. 0 for all.
-    votes: Count = 0
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    # Compute dtype; trained takes that of the training.
-    precision: Literal["trained", "auto", "float32", "bfloat16", "float16"] = "trained"
-    # Compile the network; auto does on a GPU. The first steps then take a minute longer.
-    compile: Literal["auto", "on", "off"] = "auto"
+    max_steps: Annotated[
+        int, Field(ge=0, le=10000, description="Supervision steps; 0 for as many as in training.")
+    ] = 0
+    batch_size: Annotated[int, Field(gt=0, description="Grids computed at a time, by each process.")] = 256
+    halt: Annotated[
+        Literal["never", "stable", "learned"],
+        Field(
+            description="When to end before the last step: never; stable: the answer was the same for three "
+            "steps; learned: the model says that it is right, and it is that of the step before."
+        ),
+    ] = "never"
+    candidates_at: Annotated[
+        list[Annotated[int, Field(gt=0)]], Field(description="Steps whose answers are candidates too.")
+    ] = field(default_factory=list)
+    rollouts: Annotated[
+        int, Field(gt=0, description="How often to ask each item, all but the first time with noise.")
+    ] = 1
+    noise: Annotated[
+        float, Field(ge=0, description="Deviation of the noise that each step adds to the latent.")
+    ] = 0.0
+    variants: Annotated[
+        Count, Field(description="Ask each Sudoku also so many times shuffled, each maze turned.")
+    ] = 0
+    votes: Annotated[
+        Count,
+        Field(description="Ask each test input under at most so many augmentations, rollouts apart; 0: all."),
+    ] = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of the noise.")] = 0
+    precision: Annotated[
+        Literal["trained", "auto", "float32", "bfloat16", "float16"],
+        Field(description="Compute dtype; trained takes that of the training."),
+    ] = "trained"
+    compile: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="Compile the network; auto does on a GPU. The first steps take a minute longer."),
+    ] = "auto"
 
     def plan(self, trained_steps: int) -> Plan:
         """How each item is computed.

@@ -259,7 +259,8 @@ def test_steps_that_are_none_are_refused(trained: Path, arc_dir: Path, tmp_path:
     flags = ("--out", tmp_path / "out", f"--candidates-at={steps}")
     done = run_here("infer", "--checkpoint", trained, "--data", arc_dir, *flags)
     assert done.returncode == 2
-    assert done.stderr.endswith(f"--candidates-at {steps}: expected steps from 1, such as 4,8,16\n")
+    assert "infer.candidates_at." in done.stderr
+    assert "input should be " in done.stderr
 
 
 @pytest.mark.parametrize(("family", "metric"), [("sudoku", "exact_accuracy"), ("maze", "exact_accuracy")])

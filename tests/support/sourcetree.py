@@ -12,6 +12,7 @@ CORE = (
     "errors",
     "runs",
     "recipe",
+    "flags",
     "log",
     "locks",
     "grid",

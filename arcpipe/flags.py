@@ -1,0 +1,114 @@
+"""Flags of a command from the settings that it reads: each is declared once, in its dataclass."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields
+from functools import wraps
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+from annotated_types import Ge, Gt, Le
+from pydantic.fields import FieldInfo
+
+from arcpipe.recipe import Recipe, load_recipe, read_overrides
+
+_RECIPE = Annotated[
+    str | None,
+    typer.Option("--recipe", help="A recipe's name, a .toml file, or a run folder: its table is taken."),
+]
+_OVERRIDES = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
+]
+
+
+def with_settings(
+    table: str, settings_type: type, names: Sequence[str] = (), **spelled: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags `--recipe`, `--set` and one for each setting of a table, or for some.
+
+    The command has a parameter `settings`: the dataclass, made from its defaults, the recipe, the overrides
+    and the flags, each before the next. A flag's help is the description of the field.
+
+    Args:    names: the fields that have a flag of their own; all by default.
+             spelled: the flags of fields whose flag is not their name, such as sources="--source".
+    Raises:  RecipeError, from the command, for a recipe or value that is wrong.
+    """
+    own = {one.name: one for one in fields(settings_type) if not names or one.name in names}
+    hints = get_type_hints(settings_type, include_extras=True)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(recipe: str | None, overrides: list[str] | None, **given: Any) -> None:
+            flags = {name: given.pop(name) for name in own}
+            chosen = read_recipe(recipe, overrides or [], (table,))
+            found = {
+                name: _value(_kind(hints[name]), value) for name, value in flags.items() if value is not None
+            }
+            chosen.tables[table] = chosen.tables.get(table, {}) | found
+            command(settings=chosen.settings(table, settings_type), **given)
+
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [one for one in signature.parameters.values() if one.name != "settings"]
+        parameters += [_parameter(own[name], hints[name], spelled.get(name)) for name in own]
+        parameters += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+            for name, annotation in (("recipe", _RECIPE), ("overrides", _OVERRIDES))
+        ]
+        keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+        run.__signature__ = signature.replace(parameters=keyword)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in keyword}
+        return run
+
+    return decorate
+
+
+def read_recipe(recipe: str | None, overrides: Sequence[str], read: Sequence[str]) -> Recipe:
+    """Return a recipe with overrides applied; of overrides alone if no recipe is named."""
+    if recipe is None:
+        return Recipe("of the command line", read_overrides(overrides, read))
+    return load_recipe(recipe, overrides, read)
+
+
+def _parameter(field: "Field[Any]", hint: Any, flag: str | None) -> inspect.Parameter:
+    """The parameter of a command for a field, which is None where the flag is not given."""
+    kind = _kind(hint)
+    facts = [one for one in get_args(hint) if isinstance(one, FieldInfo)]
+    name = flag or f"--{field.name.replace('_', '-')}"
+    default = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[operator]
+    shown = str(default).lower() if kind is bool else default
+    option = typer.Option(
+        *([name, f"--no-{name[2:]}"] if kind is bool else [name]),
+        help=" ".join(one.description for one in facts if one.description)
+        + (f" Default: {shown}." if default not in ("", [], None) else ""),
+        **_bounds([bound for one in facts for bound in one.metadata]),
+    )  # fmt: skip
+    if _is_list_of_numbers(kind):
+        option.metavar, kind = "N,N,...", str
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind | None, option], default=None
+    )
+
+
+def _kind(hint: Any) -> Any:
+    """A type without what annotates it."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _bounds(bounds: Sequence[Any]) -> dict[str, Any]:
+    """Limits of a field as typer has them; it knows no open ones but for integers."""
+    lowest = [bound.ge for bound in bounds if isinstance(bound, Ge)]
+    lowest += [bound.gt + 1 for bound in bounds if isinstance(bound, Gt) and isinstance(bound.gt, int)]
+    highest = [bound.le for bound in bounds if isinstance(bound, Le)]
+    return {name: found[0] for name, found in (("min", lowest), ("max", highest)) if found}
+
+
+def _is_list_of_numbers(kind: Any) -> bool:
+    return get_origin(kind) is list and get_args(kind)[0] is not str
+
+
+def _value(kind: Any, given: Any) -> Any:
+    """The value of a setting as a recipe has it."""
+    if not _is_list_of_numbers(kind):
+        return given
+    return [int(part) if part.strip().isdecimal() else part for part in given.split(",") if given]
