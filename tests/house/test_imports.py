@@ -9,7 +9,7 @@ import pytest
 from sourcetree import CORE, ROOT, STAGES, broken_rule, imported_names, modules
 
 # Packages that are declared under another name than they are imported by.
-DISTRIBUTIONS = {"yaml": "pyyaml"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "annotated_types": "annotated-types"}
 
 
 @pytest.mark.parametrize("module", modules())

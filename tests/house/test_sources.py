@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sourcetree import CORE, ROOT, STAGES, modules
+from sourcetree import ROOT, STAGES, modules
 
 # A folder of someone's machine; what follows it is not looked at.
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/(?:home|root|Users|tmp|opt|mnt|work)/|[A-Z]:\\\\?Users)")
@@ -38,8 +38,7 @@ def test_sources_are_ascii() -> None:
     assert [path for path in text_files() if path.suffix == ".py" and not path.read_bytes().isascii()] == []
 
 
-def test_files_and_the_core_stay_small() -> None:
-    """A file is read in one sitting, the core in an afternoon."""
+def test_files_stay_small() -> None:
+    """A file is read in one sitting."""
     lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in modules().items()}
     assert [name for name, count in lines.items() if count > 500] == []
-    assert sum(lines[f"arcpipe.{name}"] for name in CORE) < 4000
