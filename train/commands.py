@@ -151,6 +151,7 @@ def adapt(
 
     from arcpipe.augment.arc import read_source
     from arcpipe.augment.build import DataSettings, build_arc
+    from arcpipe.augment.overlaps import report_overlaps
     from arcpipe.log import is_first_rank, logger, start_logging
     from arcpipe.train.adapt import AdaptJob
     from arcpipe.train.adapt import adapt as run_adaptation
@@ -169,6 +170,8 @@ def adapt(
             "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
             built.tasks, len(read_source(challenges).tasks), canvas, built.known, built.puzzles,
         )  # fmt: skip
+        for line in report_overlaps(built.overlaps, built.untrained, test_set="", exclude_overlap=False):
+            logger.info("%s", line)
 
     job = AdaptJob(checkpoint, settings, out, resume, force, steps, max_minutes)
     result = run_adaptation(job, build)
