@@ -79,7 +79,7 @@ def find_overlaps(
     own_places = [place for source, task in targets for place in _places(source, task)]
     known: dict[bytes, list[_Place]] = defaultdict(list)
     for place in own_places:
-        known[_canonical([place.pair.input])].append(place)
+        known[canonical([place.pair.input])].append(place)
     found = [
         (own, place)
         for places in known.values()
@@ -91,8 +91,8 @@ def find_overlaps(
         (own, place)
         for source, task in others
         for place in _places(source, task)
-        for own in known.get(_canonical([place.pair.input]), ())
-        if own.is_test or _canonical(_grids(own.pair)) == _canonical(_grids(place.pair))
+        for own in known.get(canonical([place.pair.input]), ())
+        if own.is_test or canonical(_grids(own.pair)) == canonical(_grids(place.pair))
     ]
     found.sort(key=_order)
     answers = frozenset(place.pair for own, place in found if own.is_test)
@@ -131,6 +131,14 @@ def report_overlaps(
     return lines
 
 
+def canonical(grids: Sequence[Grid]) -> bytes:
+    """Return what two lists of grids have in common if and only if one change makes one of the other.
+
+    A change is one of the eight turns and flips and a permutation of the ten colors.
+    """
+    return min(_pattern(grids, dihedral) for dihedral in range(len(DIHEDRALS)))
+
+
 def _places(source: str, task: Task) -> list[_Place]:
     """Return the demonstrations and then the tests of a task."""
     return [
@@ -157,11 +165,6 @@ def _overlap(own: _Place, place: _Place) -> Overlap:
 
 def _grids(pair: Pair) -> list[Grid]:
     return [grid for grid in (pair.input, pair.output) if grid is not None]
-
-
-def _canonical(grids: Sequence[Grid]) -> bytes:
-    """Return what two lists of grids have in common if and only if one change makes one of the other."""
-    return min(_pattern(grids, dihedral) for dihedral in range(len(DIHEDRALS)))
 
 
 def _pattern(grids: Sequence[Grid], dihedral: int) -> bytes:

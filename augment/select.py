@@ -1,7 +1,7 @@
 """Which tasks and pairs of several sources train, and which test inputs are predicted."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from arcpipe.augment.arc import Source, fitting
 from arcpipe.augment.overlaps import NamedTask, Overlap, find_overlaps
@@ -14,20 +14,20 @@ class Selection:
     """What trains and what is predicted.
 
     training: the tasks as they train, without what is to be predicted.
-    shown: the same tasks with the pairs that are answers, which decide their augmentations and the canvas.
     targets: the tasks to predict.
     repeated: how many tasks came up again in a later source.
     overlaps: what tasks to predict and other tasks share.
+    shown: the tasks of `training` with the pairs that are answers, which decide augmentations and canvas.
     untrained: the tasks of which every demonstration is an answer. Those to predict stay in `training`,
                without a pair; the others are not there.
     """
 
     training: list[Task]
-    shown: list[Task]
     targets: list[Task]
     repeated: int
     overlaps: list[Overlap]
-    untrained: list[str]
+    shown: list[Task] = field(default_factory=list)
+    untrained: list[str] = field(default_factory=list)
 
 
 def select(
@@ -65,11 +65,11 @@ def select(
     kept = [(whole, task) for whole, task in chosen if task.demonstrations or task.id in targets]
     return Selection(
         training=[task for _, task in kept],
-        shown=[whole for whole, _ in kept],
         targets=[task for _, task in targets.values()],
         repeated=sum(len(fitting(source.tasks, max_side)) for source in sources)
         - len(targets.keys() | others.keys()),
         overlaps=overlaps,
+        shown=[whole for whole, _ in kept],
         untrained=[task.id for whole, task in chosen if whole.demonstrations and not task.demonstrations],
     )
 

@@ -83,7 +83,7 @@ def content(grid: Grid) -> Content:
 
 @pytest.fixture(scope="module")
 def tasks() -> list[Task]:
-    return made_up_tasks(8, seed=2)
+    return made_up_tasks(8)
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def test_made_up_boards_train() -> None:
 
 
 def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> None:
-    tasks = made_up_tasks(4, max_side=8)
+    tasks = made_up_tasks(4)
     sources = (write_source(Path(), "training", tasks[1:]), write_source(Path(), "evaluation", tasks[:3]))
     arguments = ("arc", "--source", sources[0], "--source", sources[1], "--test-set", "evaluation")
     printed = augment(*arguments, "--num-aug", 2, "--out", "data").splitlines()
