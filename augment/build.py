@@ -11,7 +11,8 @@ from pydantic import Field
 
 from arcpipe.augment.arc import read_source
 from arcpipe.augment.distinct import Augmentations, distinct_augmentations, grids_of
-from arcpipe.augment.select import Overlap, Selection, select
+from arcpipe.augment.overlaps import Overlap
+from arcpipe.augment.select import Selection, select
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.recipe import STRICT
@@ -59,6 +60,7 @@ class BuildSummary:
     repeated: int
     known: int
     overlaps: list[Overlap]
+    untrained: list[str]
 
 
 def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
@@ -74,13 +76,13 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         sources, test_set=settings.test_set, max_side=settings.max_side, canvas=settings.canvas,
         exclude_overlap=settings.exclude_overlap,
     )  # fmt: skip
-    needed = max(int(side) for task in selection.training for grid in grids_of(task) for side in grid.shape)
+    needed = max(int(side) for task in selection.shown for grid in grids_of(task) for side in grid.shape)
     canvas = settings.canvas or needed
-    _check_fit(selection.training, canvas)
+    _check_fit(selection.shown, canvas)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     groups = [
         known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
-        for task in selection.training
+        for task in selection.shown
     ]
     puzzles = puzzle_set_of(selection, groups, canvas)
     summary = BuildSummary(
@@ -93,6 +95,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         repeated=selection.repeated,
         known=sum(task.id in known for task in selection.training),
         overlaps=selection.overlaps,
+        untrained=selection.untrained,
     )
     files = {str(path): file_hash(path) for source in sources for path in source.files}
     _write(out, settings, files, selection.targets, puzzles, summary)

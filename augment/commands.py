@@ -52,8 +52,8 @@ def arc(
         bool,
         typer.Option(
             "--exclude-overlap",
-            help="Leave out tasks of the other sources that share a pair with a task to predict. Their pairs "
-            "that answer a test input never train.",
+            help="Leave out tasks of the other sources that share a pair with a task to predict, turned, "
+            "flipped and recolored ones too. Pairs whose input is a test input to predict never train.",
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the augmentations.")] = 0,
@@ -64,6 +64,7 @@ def arc(
     --test-set evaluation --out runs/arc-agi-1
     """
     from arcpipe.augment.build import DataSettings, build_arc
+    from arcpipe.augment.overlaps import report_overlaps
 
     settings = DataSettings(
         sources=source,
@@ -83,13 +84,11 @@ def arc(
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
         + (f"; {summary.known} with the augmentations of {extend}" if extend else "")
     )
-    if summary.overlaps:
-        tasks = sorted({overlap.task for overlap in summary.overlaps})
-        typer.echo(
-            f"in another source too: {len(tasks)} of the tasks to predict, such as {tasks[0]}; "
-            + ("left out there" if exclude_overlap else "no pair of theirs that answers a test input trains")
-            + f"; the list is in {out / 'manifest.json'}"
-        )
+    told = report_overlaps(
+        summary.overlaps, summary.untrained, test_set=test_set, exclude_overlap=exclude_overlap
+    )
+    if told:
+        typer.echo("\n".join([*told, f"all of these are in {out / 'manifest.json'}"]))
 
 
 _Out = Annotated[Path, typer.Option(help="The dataset folder to make.")]

@@ -135,7 +135,9 @@ def adapt(
     """Train a checkpoint on the demonstrations of new ARC tasks, so that it has puzzle rows for them.
 
     New rows begin at the mean of the trained ones and learn alone for the first quarter; tasks that the
-    checkpoint knows keep their rows. Then: arcpipe infer --checkpoint RUN --data RUN/data --out DIR
+    checkpoint knows keep their rows. A demonstration whose input is a test input of another of the tasks,
+    turned, flipped or recolored too, does not train: the log names it.
+    Then: arcpipe infer --checkpoint RUN --data RUN/data --out DIR
 
     Example: arcpipe adapt --checkpoint runs/trm --challenges arc-agi_test_challenges.json --out runs/adapted
     --max-minutes 60
@@ -151,6 +153,7 @@ def adapt(
 
     from arcpipe.augment.arc import read_source
     from arcpipe.augment.build import DataSettings, build_arc
+    from arcpipe.augment.overlaps import report_overlaps
     from arcpipe.log import is_first_rank, logger, start_logging
     from arcpipe.train.adapt import AdaptJob
     from arcpipe.train.adapt import adapt as run_adaptation
@@ -169,6 +172,8 @@ def adapt(
             "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
             built.tasks, len(read_source(challenges).tasks), canvas, built.known, built.puzzles,
         )  # fmt: skip
+        for line in report_overlaps(built.overlaps, built.untrained, test_set="", exclude_overlap=False):
+            logger.info("%s", line)
 
     job = AdaptJob(checkpoint, settings, out, resume, force, steps, max_minutes)
     result = run_adaptation(job, build)

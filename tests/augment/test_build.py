@@ -27,7 +27,7 @@ def tasks() -> list[Task]:
 def test_test_outputs_are_in_solutions_json_and_nowhere_else(tmp_path: Path) -> None:
     shown = grid("123456", "654321", "246135")
     tests = (Pair(grid("12"), grid("3")), Pair(grid("21"), SECRET))
-    few = [task("a", (grid("1"), shown), tests=tests), *made_up_tasks(3)]
+    few = [task("a", (grid("112", "221"), shown), tests=tests), *made_up_tasks(3)]
     data = build(tmp_path / "data", write_source(tmp_path, "few", few))
     # That a demonstration is found shows that the search would find a leak.
     assert files_holding(data, shown.tobytes()) == {"examples", "challenges.json"}

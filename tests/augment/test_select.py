@@ -6,13 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arcpipe.augment.arc import Source
-from arcpipe.augment.select import Overlap, select
+from arcpipe.augment.overlaps import Overlap
+from arcpipe.augment.select import Selection, select
+from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.grid import as_grid
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.task import Pair
+from arcpipe.runs import read_manifest
+from arcpipe.task import Pair, Task
 from puzzles import (
     build,
     demonstrations,
@@ -24,13 +29,14 @@ from puzzles import (
     training_pairs,
     write_source,
 )  # fmt: skip
+from strategies import augmentations
 
 # A pattern of cells found in no other grid here; longer than any random one could repeat.
 SECRET = as_grid([[7, 1, 4, 9, 2, 8], [3, 6, 5, 0, 7, 7], [9, 9, 1, 3, 8, 4]], "secret")
 
 
 def test_other_sets_train_with_their_test_pairs_and_the_test_set_does_not(tmp_path: Path) -> None:
-    target, other = made_up_tasks(3, seed=1), made_up_tasks(4, seed=2)
+    target, other = made_up_tasks(3, seed=1, max_side=8), made_up_tasks(4, seed=2, max_side=8)
     sources = [write_source(tmp_path, "other", other), write_source(tmp_path, "target", target)]
     puzzles = read_puzzle_set(build(tmp_path / "data", *sources, test_set="target"))
     trained = training_pairs(puzzles)
@@ -91,29 +97,43 @@ def test_a_test_set_that_two_sources_are_called_is_refused(tmp_path: Path) -> No
 
 def shared_tasks() -> tuple[Source, Source, list[Overlap]]:
     """A test set of four tasks, a training set that has three of them in its own way, and what they share."""
-    whole, shown, asked, own = made_up_tasks(4, seed=5)
-    other, free = made_up_tasks(2, seed=6)
+    whole, shown, asked, own = made_up_tasks(4, seed=5, max_side=8)
+    other, free = made_up_tasks(2, seed=6, max_side=8)
     training = [
         replace(whole, id="same"),
-        replace(other, id="shows", demonstrations=(*other.demonstrations, shown.demonstrations[0])),
-        replace(free, id="asks", demonstrations=(*free.demonstrations, asked.tests[0])),
+        replace(other, id="shows", demonstrations=(shown.demonstrations[0], *other.demonstrations)),
+        replace(free, id="asks", demonstrations=(asked.tests[0], *free.demonstrations)),
         replace(free, id="free"),
     ]
     expected = [
-        Overlap(target.id, "training", name)
-        for target, name in ((whole, "same"), (shown, "shows"), (asked, "asks"))
+        Overlap(whole.id, f"{part}[{number}]", "training", "same", f"{part}[{number}]", "the same")
+        for part, pairs in (("train", whole.demonstrations), ("test", whole.tests))
+        for number in range(len(pairs))
+    ]
+    expected += [
+        Overlap(shown.id, "train[0]", "training", "shows", "train[0]", "the same"),
+        Overlap(asked.id, "test[0]", "training", "asks", "train[0]", "the same"),
     ]
     targets = Source("evaluation", (whole, shown, asked, own), ())
-    return targets, Source("training", tuple(training), ()), sorted(expected, key=lambda found: found.task)
+    return targets, Source("training", tuple(training), ()), expected
+
+
+def choose(*sources: Source, test_set: str = "", exclude_overlap: bool = False) -> Selection:
+    """What is selected of sources whose grids all fit."""
+    return select(sources, test_set=test_set, max_side=30, canvas=0, exclude_overlap=exclude_overlap)
+
+
+def trained(chosen: Selection, task_id: str) -> list[Pair]:
+    """The pairs of a task that train."""
+    (one,) = [task for task in chosen.training if task.id == task_id]
+    return [pair for pair in (*one.demonstrations, *one.tests) if pair.output is not None]
 
 
 @pytest.mark.parametrize("exclude", [False, True])
 def test_tasks_to_predict_that_another_source_has_are_found_and_left_out_if_asked(exclude: bool) -> None:
     targets, training, expected = shared_tasks()
-    chosen = select(
-        [training, targets], test_set="evaluation", max_side=30, canvas=0, exclude_overlap=exclude
-    )
-    assert chosen.overlaps == expected
+    chosen = choose(training, targets, test_set="evaluation", exclude_overlap=exclude)
+    assert sorted(map(str, chosen.overlaps)) == sorted(map(str, expected))
     trained = {task.id for task in chosen.training} - {task.id for task in targets.tasks}
     assert trained == ({"free"} if exclude else {"same", "shows", "asks", "free"})
     asked = {pair.input.tobytes() for task in targets.tasks for pair in task.tests}
@@ -121,9 +141,99 @@ def test_tasks_to_predict_that_another_source_has_are_found_and_left_out_if_aske
     assert not [pair for pair in pairs if pair.output is not None and pair.input.tobytes() in asked]
 
 
-def test_without_a_test_set_every_source_is_predicted_and_none_overlaps() -> None:
+def test_without_a_test_set_every_source_is_predicted() -> None:
     targets, training, _ = shared_tasks()
-    chosen = select([training, targets], test_set="", max_side=30, canvas=0, exclude_overlap=True)
-    assert chosen.overlaps == []
+    chosen = choose(training, targets, exclude_overlap=True)
+    assert {(found.task, found.other) for found in chosen.overlaps} == {(targets.tasks[2].id, "asks")}
     assert len(chosen.targets) == len(chosen.training) == 8
     assert all(pair.output is None for task in chosen.training for pair in task.tests)
+
+
+# Pairs whose inputs are alike under no augmentation.
+FIRST, SECOND, THIRD, ASKED = (
+    Pair(rows, grid("3"))
+    for rows in (grid("1234", "5678"), grid("112", "221"), grid("12345", "11223"), SECRET)
+)
+BLACK_TO_RED = (2, 3, 4, 5, 6, 7, 8, 9, 0, 1)
+CHANGES = {
+    "the same": Augmentation(),
+    "turned": Augmentation(dihedral=1),
+    "recolored": Augmentation(colors=BLACK_TO_RED),
+    "turned and recolored": Augmentation(6, BLACK_TO_RED),
+}
+
+
+def copy_of_asked(change: Augmentation) -> Pair:
+    return Pair(change.apply(ASKED.input), grid("34"))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("as_test", [False, True])
+def test_a_pair_that_is_asked_for_is_found_however_it_is_changed(change: str, as_test: bool) -> None:
+    target = Task("target", (FIRST,), (ASKED,))
+    pairs = (copy_of_asked(CHANGES[change]), THIRD)
+    other = Task("other", (SECOND, pairs[as_test]), (pairs[not as_test],))
+    chosen = choose(Source("a", (target,), ()), Source("b", (other,), ()), test_set="a")
+    part = "test[0]" if as_test else "train[1]"
+    assert chosen.overlaps == [Overlap("target", "test[0]", "b", "other", part, change)]
+    assert trained(chosen, "other") == [SECOND, THIRD]
+
+
+@given(augmentations(), st.sampled_from(["another set", "no test set", "the same set"]))
+def test_no_augmentation_of_a_pair_that_is_asked_for_trains(change: Augmentation, where: str) -> None:
+    target = Task("target", (FIRST,), (ASKED,))
+    other = Task("other", (SECOND, copy_of_asked(change)), (THIRD,))
+    if where == "the same set":
+        chosen = choose(Source("a", (target, other), ()), test_set="a")
+    else:
+        sources = Source("a", (target,), ()), Source("b", (other,), ())
+        chosen = choose(*sources, test_set="a" if where == "another set" else "")
+    assert [(found.task, found.other, found.other_part) for found in chosen.overlaps] == [
+        ("target", "other", "train[1]")
+    ]
+    assert trained(chosen, "other") == [SECOND] + [THIRD] * (where == "another set")
+    assert trained(chosen, "target") == [FIRST]
+
+
+def test_inputs_of_one_color_are_alike_in_every_color_and_other_sizes_are_not() -> None:
+    target = Task("target", (FIRST,), (Pair(grid("00", "00", "00"), None),))
+    like, unlike = Pair(grid("777", "777"), grid("1")), Pair(grid("00", "00"), grid("2"))
+    other = Task("other", (SECOND, like, unlike), (THIRD,))
+    chosen = choose(Source("a", (target,), ()), Source("b", (other,), ()), test_set="a")
+    assert trained(chosen, "other") == [SECOND, unlike, THIRD]
+
+
+def test_a_demonstration_trains_that_is_a_test_input_of_its_own_task() -> None:
+    own = copy_of_asked(CHANGES["turned and recolored"])
+    chosen = choose(Source("a", (Task("target", (FIRST, own), (ASKED,)),), ()))
+    assert (trained(chosen, "target"), chosen.overlaps) == ([FIRST, own], [])
+
+
+def test_a_task_to_predict_without_a_demonstration_left_is_predicted_as_it_would_be_alone(
+    tmp_path: Path,
+) -> None:
+    wide = Pair(CHANGES["turned"].apply(SECRET), grid("1" * 9))
+    tasks = [Task("target", (FIRST,), (ASKED,)), Task("bare", (wide,), (THIRD,))]
+    together = build(tmp_path / "data", write_source(tmp_path, "set", tasks, solved=False), canvas=0)
+    alone = build(tmp_path / "alone", write_source(tmp_path, "bare", tasks[1:], solved=False), canvas=0)
+    assert read_manifest(together, "dataset")["counts"]["untrained"] == ["bare"]
+    puzzles = read_puzzle_set(together)
+    assert [name for name, _, _ in training_pairs(puzzles)] == ["target"]
+    assert puzzles.table.task_ids[puzzles.test_tasks[1]] == "bare"
+    assert puzzles.canvas == 9
+    assert (puzzles.table.find(read_puzzle_set(alone).table) >= 0).all()
+    assert list(json.loads((together / "challenges.json").read_bytes())) == ["target", "bare"]
+
+
+def test_a_task_of_another_set_without_a_demonstration_left_does_not_train() -> None:
+    other = Task("other", (copy_of_asked(CHANGES["turned"]),), (SECOND,))
+    target = Source("a", (Task("target", (FIRST,), (ASKED,)),), ())
+    chosen = choose(target, Source("b", (other,), ()), test_set="a")
+    assert ([task.id for task in chosen.training], chosen.untrained) == (["target"], ["other"])
+
+
+def test_sources_of_which_nothing_is_left_to_train_are_refused() -> None:
+    turned = copy_of_asked(CHANGES["turned"])
+    tasks = Task("one", (THIRD,), (ASKED,)), Task("two", (turned,), (THIRD,))
+    with pytest.raises(DataError, match=r"one test\[0\] = two train\[0\] of a, turned; .*--test-set"):
+        choose(Source("a", tasks, ()))

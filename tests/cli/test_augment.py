@@ -8,15 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.runs import read_manifest
+from arcpipe.runs import read_manifest, write_json
 from commands import arcpipe_command, environment, fail, run_here
 from disks import largest_file
-from puzzles import made_up_tasks, write_source
+from puzzles import made_up_tasks, unpacked, write_source
 from sudokus import EASY, FEWEST_CLUES, HARD, follows_the_rules
 from training import RECIPE
 
@@ -119,13 +120,60 @@ def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> Non
     sources = (write_source(Path(), "training", tasks[1:]), write_source(Path(), "evaluation", tasks[:3]))
     arguments = ("arc", "--source", sources[0], "--source", sources[1], "--test-set", "evaluation")
     printed = augment(*arguments, "--num-aug", 2, "--out", "data").splitlines()
-    shared = f"in another source too: 2 of the tasks to predict, such as {tasks[1].id}; "
-    tail = f"; the list is in {Path('data') / 'manifest.json'}"
-    assert printed[1:] == [f"{shared}no pair of theirs that answers a test input trains{tail}"]
+    names = [f"{task.id} test[{number}]" for task in tasks[1:3] for number in range(len(task.tests))]
+    lines = [f"  {name} = {name} of training, the same" for name in names]
+    shared = "tasks of other sources that share a pair with a task to predict: 2; "
+    assert printed[1:] == [
+        f"pairs that do not train: {len(names)}, because a test input to predict is their input, as it is or "
+        "turned, flipped, recolored",
+        *lines,
+        f"{shared}leave them out with --exclude-overlap",
+        f"all of these are in {Path('data') / 'manifest.json'}",
+    ]
     found = read_manifest(Path("data"), "dataset")["counts"]["overlaps"]
-    assert found == [{"task": task.id, "source": "training", "other": task.id} for task in tasks[1:3]]
+    assert [(one["part"], one["other_part"]) for one in found] == [(one["part"],) * 2 for one in found]
+    num_pairs = sum(len(task.demonstrations) + len(task.tests) for task in tasks[1:3])
+    assert len(found) == num_pairs
     printed = augment(*arguments, "--num-aug", 2, "--exclude-overlap", "--out", "less").splitlines()
-    assert printed[1:] == [f"{shared}left out there{tail.replace('data', 'less')}"]
+    assert f"{shared}left out" in printed
+
+
+ASKED, FREE = [[5, 6, 1], [0, 0, 0]], [[1, 2, 2], [0, 0, 1]]
+# The test input of the set to predict in other tasks: turned, recolored and both.
+COPIES = {
+    "turned": [[0, 5], [0, 6], [0, 1]],
+    "recolored": [[2, 3, 0], [4, 4, 4]],
+    "turned and recolored": [[0, 4, 9], [7, 7, 7]][::-1],
+}
+
+
+def arc_task(*train: Any, test: Any, solved: bool = True) -> dict[str, Any]:
+    """A task in ARC's form whose outputs are its inputs upside down."""
+    pairs = [{"input": cells, "output": cells[::-1]} for cells in (*train, test)]
+    return {"train": pairs[:-1], "test": pairs[-1:] if solved else [{"input": test}]}
+
+
+@pytest.mark.parametrize("change", COPIES)
+@pytest.mark.parametrize("where", ["a set", "a file with one pair", "a set to predict too", "the same set"])
+def test_a_pair_that_is_asked_for_is_named_and_does_not_train(change: str, where: str) -> None:
+    copy, target = COPIES[change], arc_task(FREE, test=ASKED, solved=False)
+    other = arc_task([[9, 9, 9, 8]], copy, test=[[3, 3, 4, 4]])
+    if where == "a file with one pair":
+        other = arc_task(copy, test=[[3, 3, 4, 4]])
+    here = {"target": target} | ({"other": other} if where == "the same set" else {})
+    write_json(Path("mine_challenges.json"), here)
+    write_json(Path("other.json"), other)
+    sources = ["--source", "mine_challenges.json"]
+    sources += [] if where == "the same set" else ["--source", "other.json"]
+    sources += [] if where == "a set to predict too" else ["--test-set", "mine"]
+    printed = augment("arc", *sources, "--canvas", 0, "--num-aug", 2, "--out", "data")
+    source = "mine" if where == "the same set" else "other"
+    part = "train[0]" if where == "a file with one pair" else "train[1]"
+    assert f"  target test[0] = other {part} of {source}, {change}\n" in printed
+    assert ("tasks without a demonstration left: 1, such as other" in printed) == part.startswith("train[0]")
+    inputs = unpacked(read_puzzle_set(Path("data")).inputs)
+    assert FREE in inputs
+    assert copy not in inputs
 
 
 def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from arcpipe.augment.build import DataSettings, build_arc
 from arcpipe.augment.distinct import Augmentations
+from arcpipe.augment.overlaps import canonical
 from arcpipe.augmentation import Augmentation
 from arcpipe.codec import GridTable
 from arcpipe.grid import Grid, as_grid
@@ -18,15 +19,25 @@ from strategies import plain_task
 
 
 def made_up_tasks(count: int, *, seed: int = 0, max_side: int = 5) -> list[Task]:
-    """Tasks of random grids: 1 to 4 demonstrations and 1 or 2 tests, all outputs known."""
-    rng = np.random.default_rng(seed)
+    """Tasks of random grids: 1 to 4 demonstrations and 1 or 2 tests, all outputs known.
+
+    No augmentation makes one input of another: all demonstrations train.
+    """
+    rng, seen = np.random.default_rng(seed), set[bytes]()
 
     def random_grid() -> Grid:
         height, width = rng.integers(1, max_side + 1, 2)
         return rng.integers(0, 10, (height, width), dtype=np.uint8)
 
+    def random_input() -> Grid:
+        made = random_grid()
+        while (form := canonical([made])) in seen:
+            made = random_grid()
+        seen.add(form)
+        return made
+
     def pairs(most: int) -> tuple[Pair, ...]:
-        return tuple(Pair(random_grid(), random_grid()) for _ in range(rng.integers(1, most + 1)))
+        return tuple(Pair(random_input(), random_grid()) for _ in range(rng.integers(1, most + 1)))
 
     return [Task(f"{seed}-{number}", pairs(4), pairs(2)) for number in range(count)]
 

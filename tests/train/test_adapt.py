@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -10,9 +11,12 @@ import pytest
 import torch
 
 from arcpipe.augment.arc import fitting, read_source
+from arcpipe.augmentation import apply_dihedral
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
 from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.runs import read_manifest
+from arcpipe.task import Pair
 from commands import run_here
 from processes import running, together
 from puzzles import made_up_tasks, write_source
@@ -75,6 +79,17 @@ def test_what_is_learned_and_what_is_left_out_is_said(work: Path, whole: Path, t
     done = adapt(whole, source, tmp_path / "run", "--steps", 1)
     assert "2 of 3 tasks fit the checkpoint's canvas of 3, 1 of them known to it: 8 puzzles" in done.stderr
     assert "rows for 4 of 8 puzzles known" in done.stderr
+
+
+def test_a_demonstration_that_is_a_test_input_of_another_task_is_named(whole: Path, tmp_path: Path) -> None:
+    target, other = made_up_tasks(2, seed=3, max_side=3)
+    answer = Pair(apply_dihedral(target.tests[0].input, 6), target.tests[0].output)
+    other = replace(other, demonstrations=(answer, *other.demonstrations))
+    source = Path(write_source(tmp_path, "mine", [target, other], solved=False))
+    done = adapt(whole, source, tmp_path / "run", "--max-minutes", 0)
+    assert f"  {target.id} test[0] = {other.id} train[0] of mine, turned\n" in done.stderr
+    counts = read_manifest(tmp_path / "run" / "data", "dataset")["counts"]
+    assert counts["examples"] == len(target.demonstrations) + len(other.demonstrations) - 1
 
 
 def test_known_tasks_keep_their_rows_and_new_ones_begin_at_the_mean(
