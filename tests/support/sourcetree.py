@@ -30,6 +30,7 @@ CORE = (
     "layers",
     "trm",
     "flops",
+    "tensorfiles",
     "checkpoint",
     "official_config",
     "official",

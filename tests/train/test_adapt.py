@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from arcpipe.augment.arc import fitting, read_source
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from commands import run_here
@@ -121,11 +121,9 @@ def test_the_adapted_checkpoint_answers_its_tasks(
 
 
 def test_a_trunk_is_enough(whole: Path, challenges: Path, tmp_path: Path) -> None:
-    trunk = shutil.copytree(newest_checkpoint(whole), tmp_path / "trunk")
-    for name in ("puzzles.safetensors", "puzzles.parquet", "trainer.safetensors"):
-        (trunk / name).unlink()
-    facts = json.loads((trunk / "model.json").read_bytes())
-    (trunk / "model.json").write_text(json.dumps(facts | {"puzzles": 0}))
+    trunk = tmp_path / "trunk"
+    done = run_here("checkpoint", "export", whole, "--format", "arcpipe", "--trunk-only", "--out", trunk)
+    assert done.returncode == 0, done.stderr
     done = adapt(trunk, challenges, tmp_path / "run", "--max-minutes", 0)
     assert "0 of them known to it" in done.stderr
     assert not at(tmp_path / "run", 0).rows.any()
