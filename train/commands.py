@@ -22,7 +22,7 @@ def train(
     data: Annotated[Path, typer.Option(help="The dataset folder to train on.")],
     out: Annotated[Path, typer.Option(help="The run folder to make, or to go on with.")],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")
     ] = False,
     steps: Annotated[
         int | None,
@@ -128,7 +128,7 @@ def adapt(
         int | None, typer.Option(min=1, help="End after this optimizer step; the schedule stays as it is.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")
     ] = False,
     from_step: Annotated[int | None, typer.Option(min=1, help=_FROM_STEP)] = None,
     force: Annotated[

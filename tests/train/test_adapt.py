@@ -131,6 +131,18 @@ def test_a_trunk_is_enough(whole: Path, challenges: Path, tmp_path: Path) -> Non
     assert at(tmp_path / "run", 8).rows.any()
 
 
+def test_an_adaptation_goes_on_from_an_earlier_step(
+    adapted: Path, whole: Path, challenges: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(adapted, tmp_path / "run")
+    (run / "checkpoints" / "step-00000008" / "model.safetensors").write_bytes(b"")
+    done = run_here(*adapt_arguments(whole, challenges, run, "--resume"))
+    assert "step-00000008/model.safetensors: damaged checkpoint" in done.stderr
+    assert done.stderr.rstrip().endswith("--resume --from-step N, with N one of 2, 4, 6")
+    adapt(whole, challenges, run, "--resume", "--from-step", 4)
+    assert_same_run(run, adapted)
+
+
 def test_two_parts_are_one_adaptation(
     adapted: Path, whole: Path, challenges: Path, work: Path, tmp_path: Path
 ) -> None:
