@@ -1,5 +1,6 @@
 """Inference from files to files: checkpoint and dataset folder -> a folder of predictions."""
 
+import hashlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,9 +16,9 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from arcpipe.checkpoint import Checkpoint, load_checkpoint
+from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import refuse_lone_processes
-from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.errors import ArcpipeError, DataError, OutputError, UnreadableError
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
 from arcpipe.locks import hold_folder
@@ -26,8 +27,8 @@ from arcpipe.predictions import SHARDS, read_candidates, read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import recipe_changes
 from arcpipe.runs import (
-    MANIFEST,
     file_hash,
+    json_bytes,
     make_manifest,
     new_folder,
     read_manifest,
@@ -35,6 +36,7 @@ from arcpipe.runs import (
     writing,
 )
 from arcpipe.signals import stop_on_signals
+from arcpipe.tensorfiles import FILES
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class _Request:
         return make_manifest(
             "predictions",
             checkpoint=self.label,
-            # A checkpoint that is copied elsewhere stays the same.
-            checkpoint_manifest=file_hash(self.checkpoint.path / MANIFEST),
+            checkpoint_manifest=_identity(self.checkpoint),
+            weights=file_hash(self.checkpoint.path / WEIGHTS),
             step=self.checkpoint.manifest.get("step"),
             family=self.puzzles.family.name,
             canvas=self.puzzles.canvas,
@@ -181,11 +183,19 @@ def _opened(request: _Request, resume: bool, accelerator: Accelerator) -> Iterat
         yield read_manifest(out, "predictions")
 
 
+def _identity(checkpoint: Checkpoint) -> str:
+    """The SHA-256 of a checkpoint's manifest without the hashes of its files, so that it stays the same
+    checkpoint where it is copied elsewhere or handed on in part."""
+    facts = {key: value for key, value in checkpoint.manifest.items() if key != FILES}
+    return hashlib.sha256(json_bytes(facts)).hexdigest()
+
+
 def _check_same(request: _Request) -> None:
     """Raises ArcpipeError if the folder was made with another checkpoint, dataset or settings."""
     before, now = read_manifest(request.out, "predictions"), request.manifest()
     where = f"{request.out}: cannot be resumed with another"
-    if before.get("checkpoint_manifest") != now["checkpoint_manifest"]:
+    same_weights = before.get("weights", now["weights"]) == now["weights"]
+    if before.get("checkpoint_manifest") != now["checkpoint_manifest"] or not same_weights:
         raise ArcpipeError(f"{where} checkpoint: it was made with {before.get('checkpoint')}")
     if before.get("dataset") != now["dataset"]:
         raise DataError(f"{where} dataset: it was made for {before.get('data')}")
@@ -200,6 +210,8 @@ def _set_damaged_aside(out: Path) -> None:
     for file in shard_files(out):
         try:
             read_shard(file)
+        except UnreadableError:
+            raise
         except DataError as error:
             logger.warning("%s; answering its part again, the file is kept as %s.damaged", error, file.name)
             with writing(file):

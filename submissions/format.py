@@ -90,7 +90,8 @@ def write_submission(submission: Submission, path: Path, made_by: Mapping[str, A
 def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     """The manifest beside a submission file; None if there is none, or it is of another file's content."""
     try:
-        manifest = orjson.loads(manifest_path(path).read_bytes())
+        with runs.reading(manifest_path(path)):
+            manifest = orjson.loads(manifest_path(path).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return None
     is_of_file = isinstance(manifest, dict) and manifest.get("sha256") == sha256

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from arcpipe.train.job import Evaluator, TrainResult
     from arcpipe.train.settings import EvalSettings
 
+_FROM_STEP = (
+    "With --resume: go on from the checkpoint of this step; later ones are kept beside it, as step-N.aside."
+)
+
 
 def train(
     recipe: Annotated[
@@ -18,7 +22,7 @@ def train(
     data: Annotated[Path, typer.Option(help="The dataset folder to train on.")],
     out: Annotated[Path, typer.Option(help="The run folder to make, or to go on with.")],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")
     ] = False,
     steps: Annotated[
         int | None,
@@ -38,6 +42,7 @@ def train(
             "their mean for others."
         ),
     ] = None,
+    from_step: Annotated[int | None, typer.Option(min=1, help=_FROM_STEP)] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: go on although the recipe has changed.")
     ] = False,
@@ -61,6 +66,7 @@ def train(
     """
     from arcpipe.recipe import as_tables, load_recipe
 
+    _refuse_lone_step(from_step, resume)
     seeded = [] if seed is None else [f"train.seed={seed}"]
     # Before torch is imported, so that a misspelled recipe is refused at once.
     chosen = load_recipe(recipe, [*(overrides or []), *seeded], read=("model", "train", "eval"))
@@ -86,6 +92,7 @@ def train(
         evaluator=_evaluator(puzzles, data, tables["eval"]),
         init=init,
         resume=resume,
+        from_step=from_step,
         force=force,
         stop_at=steps,
         max_minutes=max_minutes,
@@ -121,8 +128,9 @@ def adapt(
         int | None, typer.Option(min=1, help="End after this optimizer step; the schedule stays as it is.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")
     ] = False,
+    from_step: Annotated[int | None, typer.Option(min=1, help=_FROM_STEP)] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: go on although the recipe has changed.")
     ] = False,
@@ -144,6 +152,7 @@ def adapt(
     """
     from arcpipe.recipe import Recipe, load_recipe, read_overrides
 
+    _refuse_lone_step(from_step, resume)
     seeded = [] if seed is None else [f"adapt.seed={seed}"]
     changes = [*(overrides or []), *seeded]
     if recipe is None:
@@ -175,11 +184,18 @@ def adapt(
         for line in report_overlaps(built.overlaps, built.untrained, test_set="", exclude_overlap=False):
             logger.info("%s", line)
 
-    job = AdaptJob(checkpoint, settings, out, resume, force, steps, max_minutes)
+    job = AdaptJob(checkpoint, settings, out, resume, from_step, force, steps, max_minutes)
     result = run_adaptation(job, build)
     _tell_unfinished(result)
     if is_first_rank():
         typer.echo(f"{result.checkpoint}: step {result.step}; the dataset: {out / 'data'}")
+
+
+def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
+    from arcpipe.errors import ArcpipeError
+
+    if from_step is not None and not resume:
+        raise ArcpipeError("--from-step goes with --resume")
 
 
 def _tell_unfinished(result: "TrainResult") -> None:

@@ -43,10 +43,10 @@ class TrainJob:
     """What to train on, how, and where to; ArcpipeError if `evaluation.metric` is no score of `evaluator`.
 
     recipe: the resolved tables, as they are frozen into the run's manifest. init: a checkpoint to begin
-    from. stop_at: end after this optimizer step, with the schedule still that of settings.steps.
-    max_minutes: end after this time, that of the resumed parts included, with the schedule hastened so
-    that it is complete then. force: resume although the recipe has changed. evaluator: None to evaluate
-    never.
+    from. from_step: resume from the checkpoint of this step, None for the newest. stop_at: end after this
+    optimizer step, with the schedule still that of settings.steps. max_minutes: end after this time, that of
+    the resumed parts included, with the schedule hastened so that it is complete then. force: resume although
+    the recipe has changed. evaluator: None to evaluate never.
     """
 
     puzzles: PuzzleSet
@@ -59,6 +59,7 @@ class TrainJob:
     evaluator: Evaluator | None = None
     init: Path | None = None
     resume: bool = False
+    from_step: int | None = None
     force: bool = False
     stop_at: int | None = None
     max_minutes: float | None = None

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from accelerate import Accelerator
 
 from arcpipe.batches import TrainingStream
-from arcpipe.checkpoint import newest_checkpoint
+from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name
 from arcpipe.errors import ArcpipeError
 from arcpipe.log import logger, start_logging
 from arcpipe.puzzleset import PuzzleSet
@@ -69,7 +69,8 @@ def train(job: TrainJob) -> TrainResult:
         del state
         accelerator.free_memory()
         accelerator.end_training()
-    return TrainResult(newest_checkpoint(job.out), step, interrupted, interrupted or step < job.last_step)
+    saved = job.out / CHECKPOINTS / checkpoint_name(step)
+    return TrainResult(saved, step, interrupted, interrupted or step < job.last_step)
 
 
 def _run(

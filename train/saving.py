@@ -1,19 +1,25 @@
 """When a training writes checkpoints and evaluates, and which checkpoints it keeps."""
 
+import os
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
 from accelerate import Accelerator
 
-from arcpipe.checkpoint import BEST_FILE, CHECKPOINTS, checkpoint_name, read_best
+from arcpipe.checkpoint import BEST_FILE, CHECKPOINTS, checkpoint_name, read_best, whole_checkpoints
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS
 from arcpipe.runs import make_manifest, new_folder, write_json
 from arcpipe.train.job import EVALUATIONS, Evaluator, TrainJob
 from arcpipe.train.state import TrainState, checkpoint_of, save_state
 from arcpipe.train.together import all_work, first_does
+
+# What `new_folder` leaves of a checkpoint or an evaluation where its process is killed.
+_UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.([0-9]{1,7})\.tmp")
 
 
 class Saver:
@@ -115,18 +121,40 @@ class Saver:
         return self.job.out / EVALUATIONS / checkpoint_name(step) / "scores.json"
 
     def _tidy(self) -> None:
-        """Remove all checkpoints but the newest and the best, and the evaluations of those removed."""
-        folder = self.job.out / CHECKPOINTS
-        best = read_best(self.job.out)
-        kept = {path.name for path in sorted(folder.glob("step-*"))[-self.job.settings.keep_last :]}
-        kept |= set() if best is None else {checkpoint_name(best["step"])}
-        evaluations = self.job.out / EVALUATIONS
-        old = [
-            path for path in (*folder.glob("step-*"), *evaluations.glob("step-*")) if path.name not in kept
-        ]
-        # A temporary folder is what a killed write has left.
-        for path in [*old, *folder.glob(".step-*"), *evaluations.glob(".step-*")]:
-            shutil.rmtree(path, ignore_errors=True)
+        """Remove all whole checkpoints but the newest and the best, and the evaluations of those removed."""
+        folder, evaluations = self.job.out / CHECKPOINTS, self.job.out / EVALUATIONS
+        whole, best = whole_checkpoints(self.job.out), read_best(self.job.out)
+        kept = {*list(whole)[-self.job.settings.keep_last :], self.saved_step}
+        kept |= set() if best is None else {best["step"]}
+        for step, path in whole.items():
+            if step not in kept:
+                # In this order none is left without its checkpoint.
+                _remove(evaluations / path.name)
+                _remove(path)
+        for path in (*folder.glob(".step-*"), *evaluations.glob(".step-*")):
+            found = _UNFINISHED.fullmatch(path.name)
+            if found and not _is_at_work(int(found[1])):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, under a name first that none takes for whole; leave a link where it is."""
+    if folder.is_dir() and not folder.is_symlink():
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        with suppress(OSError):
+            folder.rename(unfinished)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_at_work(process: int) -> bool:
+    """Whether another process of this number runs here, which may be writing."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return process != os.getpid()
 
 
 def _make_predictions(folder: Path, step: int) -> None:

@@ -32,6 +32,7 @@ CORE = (
     "layers",
     "trm",
     "flops",
+    "tensorfiles",
     "checkpoint",
     "official_config",
     "official",

@@ -147,8 +147,8 @@ class Scripted:
 
 
 def run_scripted(
-    work: Path, out: Path, evaluator: Scripted, *, keep: int = 1, resume: bool = False, steps: int = 12,
-    **evaluation: Any,
+    work: Path, out: Path, evaluator: Scripted, *, keep: int = 1, resume: bool = False,
+    from_step: int | None = None, steps: int = 12, **evaluation: Any,
 ) -> TrainResult:  # fmt: skip
     """A training that is evaluated every three steps, unless the settings say otherwise."""
     recipe = load_recipe(str(work / "tiny.toml"), [f"train.keep_last={keep}"])
@@ -166,6 +166,7 @@ def run_scripted(
             evaluation=of_evaluation,
             evaluator=evaluator,
             resume=resume,
+            from_step=from_step,
             stop_at=steps,
         )
     )
@@ -205,6 +206,19 @@ def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: 
     assert best is not None
     assert best["step"] == 3
     assert steps_of(run) == [3, 12]
+
+
+def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_scripted(work, run, Scripted({3: 0.25, 6: 0.5, 9: 0.75}), keep=9, steps=9)
+    run_scripted(work, run, Scripted({9: 0.375}), keep=9, resume=True, from_step=6, steps=9)
+    assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.5}
+    run_scripted(work, run, Scripted({6: 0.125, 9: 0.375}), keep=9, resume=True, from_step=3, steps=9)
+    assert read_best(run) == {"step": 9, "metric": "pass@2", "value": 0.375}
+    assert {path.name for path in (run / "evaluations").iterdir()} == {
+        "step-00000003", "step-00000006", "step-00000006.aside", "step-00000009", "step-00000009.aside",
+        "step-00000009.aside-2",
+    }  # fmt: skip
 
 
 def test_an_evaluation_is_not_repeated_after_a_resume(work: Path, tmp_path: Path) -> None:
