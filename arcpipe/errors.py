@@ -1,6 +1,6 @@
 """The errors that are the user's to mend.
 
-`cli.py` prints their message as one line on stderr and exits with code 2; any other exception is a
+The command line prints their message as one line on stderr and exits with code 2; any other exception is a
 bug, keeps its traceback and exits with code 1.
 """
 

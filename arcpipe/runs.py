@@ -1,5 +1,6 @@
 """What a command leaves behind: files and folders that appear whole or not at all, and manifests."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -77,7 +78,13 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
             # The name must not reach the disk before the content does.
             for item in (*temporary.rglob("*"), temporary):
                 _flush_to_disk(item)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    # Another process was faster.
+                    refuse_existing(path)
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

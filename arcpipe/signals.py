@@ -1,30 +1,74 @@
-"""Signals that ask a long command to end."""
+"""Signals that ask a long command to end, and the end of the launcher that would have sent them."""
 
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+from arcpipe.log import logger
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+# One of these is in the environment of a process that a launcher started.
+_LAUNCHED = ("RANK", "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND")
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """A list that a SIGINT, SIGTERM or SIGUSR1 is added to; a second one kills as usual."""
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether this process is asked to end.
+
+    It is by SIGINT, SIGTERM, SIGUSR1 or SIGHUP, and once its launcher is gone. Signals that follow change
+    nothing, because launchers and schedulers both send them, so that what is being saved gets saved. Only a
+    second Ctrl-C in a terminal ends the process at once; the first one says so.
+    """
     received: list[int] = []
+    launched = any(name in os.environ for name in _LAUNCHED)
+    parent = os.getppid()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def receive(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and not launched and sys.stderr.isatty():
+            _tell_of_interrupt(again=signal.SIGINT in received)
+        if number == signal.SIGHUP:
+            _leave_terminal()
         received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
 
-    for number in SIGNALS:
-        signal.signal(number, receive)
+    def is_asked() -> bool:
+        if launched and not received and os.getppid() != parent:
+            logger.warning("the launcher of this process has ended: saving, then ending too")
+            received.append(0)
+        return bool(received)
+
+    for number, handler in before.items():
+        # nohup ignores it, so that the command goes on without its terminal.
+        if number != signal.SIGHUP or handler != signal.SIG_IGN:
+            signal.signal(number, receive)
     try:
-        yield received
+        yield is_asked
     finally:
-        for number in SIGNALS:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell_of_interrupt(*, again: bool) -> None:
+    """Say what a Ctrl-C does; the second one kills this process."""
+    # Not through a buffered stream, which may be in the middle of a write.
+    if again:
+        os.write(2, b"\narcpipe: interrupted twice: ended at once, what was not saved is lost\n")
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        os.write(2, b"\narcpipe: interrupted: saves, then ends; Ctrl-C again ends at once and loses that\n")
+
+
+def _leave_terminal() -> None:
+    """Send what would go to the terminal nowhere: it is gone, and writing to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if stream.isatty():
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def ignore_signals(_worker: int = 0) -> None:

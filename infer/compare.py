@@ -11,7 +11,7 @@ from arcpipe.infer.vote import RULES, Rule, Votes, rank
 
 Resample = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From columns of numbers by task (tasks, C), their sums over resampled tasks (R, C), a row each."""
-_MEANS = ("outputs", "tasks")
+_MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}
 _INTERVAL = (2.5, 97.5)
 
 
@@ -29,7 +29,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class RuleScore:
-    """What a rule scores: pass@1 and pass@2 as means over test outputs and over tasks, and how much more
+    """What a rule scores: pass@1 and pass@2 as means over tasks and over test outputs, and how much more
     its pass@2 is than that of the rule `count`, the intervals from the same resamples."""
 
     pass_at_1: dict[str, Estimate]
@@ -41,8 +41,9 @@ class RuleScore:
 class Comparison:
     """All rules on one set of candidates.
 
-    oracle: the share of test outputs, and the mean over tasks, that some candidate solves. curve: pass@2
-    of each rule as means over test outputs when only the first `votes` candidates of each test input count.
+    oracle: the mean over tasks, and the share of test outputs, that some candidate solves. curve: pass@2
+    of each rule as means over test outputs when only the first `votes` candidates of each test input count;
+    curve_over_tasks: the same as means over tasks.
     """
 
     num_tasks: int
@@ -51,6 +52,7 @@ class Comparison:
     rules: dict[str, RuleScore]
     oracle: dict[str, Estimate]
     votes: list[int]
+    curve_over_tasks: dict[str, list[float]]
     curve: dict[str, list[float]]
 
 
@@ -68,6 +70,8 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]], resampl
     first, second = (dict(zip(RULES, of_rules[k::2], strict=True)) for k in (0, 1))
     steps = _doublings(int(votes.candidates.max(initial=0)))
     parts = [votes.where(votes.numbers < step) for step in steps]
+    curves = np.array([_pass_at_2(part, right, sizes) for part in parts]).reshape(-1, 2, len(RULES))
+    of_tasks, of_outputs = (dict(zip(RULES, curves[:, mean].T.tolist(), strict=True)) for mean in (0, 1))
     return Comparison(
         num_tasks=len(sizes),
         num_outputs=int(sizes.sum()),
@@ -82,10 +86,8 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]], resampl
         },
         oracle=_estimates(best),
         votes=steps,
-        curve={
-            name: [float(_solved(part, right, rule)[:, 1].mean()) for part in parts]
-            for name, rule in RULES.items()
-        },
+        curve_over_tasks=of_tasks,
+        curve=of_outputs,
     )
 
 
@@ -109,17 +111,22 @@ def _solved(votes: Votes, right: NDArray[np.bool_], rule: Rule) -> NDArray[np.bo
     return solved
 
 
+def _pass_at_2(votes: Votes, right: NDArray[np.bool_], sizes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The means over tasks and over outputs (2, rules) of each rule's pass@2."""
+    solved = [_solved(votes, right, rule)[:, 1] for rule in RULES.values()]
+    return _means(np.stack(solved, axis=1), sizes, lambda columns: columns[:0])[:, 0]
+
+
 def _means(solved: NDArray[np.bool_], sizes: NDArray[np.intp], resample: Resample) -> NDArray[np.float64]:
-    """The mean over outputs and over tasks (2, 1 + R, C): of all tasks, then of each resample.
+    """The mean over tasks and over outputs (2, 1 + R, C): of all tasks, then of each resample.
 
     Args:  solved: (T, C). sizes: (tasks,) how many test outputs each has.
     """
     per_task = np.add.reduceat(solved.astype(np.float64), np.cumsum(sizes) - sizes)
     ones = np.ones((len(sizes), 1))
-    columns = np.concatenate([sizes[:, None], per_task, ones, per_task / sizes[:, None]], axis=1)
+    columns = np.concatenate([ones, per_task / sizes[:, None], sizes[:, None], per_task], axis=1)
     sums = np.concatenate([columns.sum(axis=0, keepdims=True), resample(columns)])
-    of_outputs, of_tasks = np.split(sums, 2, axis=1)
-    return np.stack([means[:, 1:] / means[:, :1] for means in (of_outputs, of_tasks)])
+    return np.stack([means[:, 1:] / means[:, :1] for means in np.split(sums, 2, axis=1)])
 
 
 def _estimates(means: NDArray[np.float64]) -> dict[str, Estimate]:
@@ -144,16 +151,17 @@ def comparison_text(comparison: Comparison) -> str:
     ]
     if comparison.num_without_candidate:
         lines.append(f"{comparison.num_without_candidate} of them without a candidate, which counts as wrong")
-    for mean in _MEANS:
-        lines += ["", f"mean over {'test outputs' if mean == 'outputs' else mean}"]
+    for mean, title in _MEANS.items():
+        lines += ["", title]
         lines.append(f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}")
         lines += [
             f"{name:8}{score.pass_at_1[mean]} {score.pass_at_2[mean]} {score.gain[mean]}"
             for name, score in comparison.rules.items()
         ]
         lines.append(f"{'oracle':33}{comparison.oracle[mean]}")
-    lines += ["", "pass@2 by candidates of each test input, in their order (mean over test outputs)"]
-    lines.append(f"{'votes':>8}" + "".join(f"{name:>9}" for name in comparison.curve))
+    curves = comparison.curve_over_tasks
+    lines += ["", f"pass@2 by candidates of each test input, in their order: {_MEANS['tasks']}"]
+    lines.append(f"{'votes':>8}" + "".join(f"{name:>9}" for name in curves))
     for index, first in enumerate(comparison.votes):
-        lines.append(f"{first:>8}" + "".join(f"{curve[index]:9.2%}" for curve in comparison.curve.values()))
+        lines.append(f"{first:>8}" + "".join(f"{curve[index]:9.2%}" for curve in curves.values()))
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -19,6 +20,7 @@ from arcpipe.devices import refuse_lone_processes
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
+from arcpipe.locks import hold_folder
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS, Coverage, read_candidates, read_shard, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
@@ -108,21 +110,23 @@ def infer_to_folder(
         refuse_existing(out, "go on with --resume, choose another --out or remove it")
     accelerator = _accelerator()
     request = _request(checkpoint_path, data, out, settings)
-    manifest = _open_folder(request, resume, accelerator)
-    total = int(manifest["items"])
-    job = Job(
-        request.checkpoint, request.puzzles, settings, manifest["checkpoint"], _done(out, settings, request),
-        accelerator.process_index, accelerator.num_processes,
-    )  # fmt: skip
-    _part(accelerator)
-    with stop_on_signals() as signals, _keeping(out, resume or job.num_ranks > 1):
+    with _opened(request, resume, accelerator) as manifest:
+        done = _done(out, settings, request)
+        rank, num_ranks = accelerator.process_index, accelerator.num_processes
+        job = Job(
+            request.checkpoint, request.puzzles, settings, manifest["checkpoint"], done, rank, num_ranks
+        )
+        _part(accelerator)
+        with stop_on_signals() as is_asked_to_stop, _keeping(out, resume or num_ranks > 1):
 
-        def stop() -> bool:
-            return bool(signals) or (max_minutes is not None and time.monotonic() - began >= 60 * max_minutes)
+            def stop() -> bool:
+                late = max_minutes is not None and time.monotonic() - began >= 60 * max_minutes
+                return late or is_asked_to_stop()
 
-        for table in solve(job, accelerator.device, stop):
-            write_shard(out, table, job.rank)
-    return _result(request, total, bool(signals), job.num_ranks)
+            for table in solve(job, accelerator.device, stop):
+                write_shard(out, table, rank)
+            interrupted = is_asked_to_stop()
+        return _result(request, int(manifest["items"]), interrupted, num_ranks)
 
 
 def _accelerator() -> Accelerator:
@@ -151,18 +155,32 @@ def _request(checkpoint_path: Path, data: Path, out: Path, settings: InferSettin
     return _Request(checkpoint, label, data, puzzles, out, settings)
 
 
-def _open_folder(request: _Request, resume: bool, accelerator: Accelerator) -> dict[str, Any]:
-    """The manifest of the folder, which is made, or looked through and found to be of the same request."""
+@contextmanager
+def _opened(request: _Request, resume: bool, accelerator: Accelerator) -> Iterator[dict[str, Any]]:
+    """The manifest of the folder, which is made, or looked through and found to be of the same request;
+    each process holds the folder until the block ends."""
+    out, failed = request.out, None
+    # Barrier: every process has seen that there is no such folder.
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if resume:
-            _check_same(request)
-            _set_damaged_aside(request.out)
-        else:
-            with new_folder(request.out, request.manifest()) as folder:
-                (folder / SHARDS).mkdir()
-    accelerator.wait_for_everyone()
-    return read_manifest(request.out, "predictions")
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            try:
+                if resume:
+                    _check_same(request)
+                else:
+                    with new_folder(out, request.manifest()) as folder:
+                        (folder / SHARDS).mkdir()
+                held.enter_context(hold_folder(out))
+                if resume:
+                    _set_damaged_aside(out)
+            except ArcpipeError as error:
+                failed = error
+        (failed,) = broadcast_object_list([failed])
+        if failed is not None:
+            raise failed
+        if not accelerator.is_main_process:
+            held.enter_context(hold_folder(out, accelerator.process_index))
+        yield read_manifest(out, "predictions")
 
 
 def _check_same(request: _Request) -> None:

@@ -56,7 +56,9 @@ def push(
     """
     from arcpipe.kaggle_kernels.push import push_dataset, push_kernel, read_bundle
     from arcpipe.kaggle_kernels.record import at_work, read_record
+    from arcpipe.log import start_logging
 
+    start_logging()
     with at_work(bundle):
         checked, record = read_bundle(bundle), read_record(bundle)
         connection = _connect(timeout_s, poll_s)
@@ -127,8 +129,10 @@ def submit(
     from arcpipe.kaggle_kernels.push import read_bundle
     from arcpipe.kaggle_kernels.record import at_work
     from arcpipe.kaggle_kernels.submit import submit_once, wait_for_score
+    from arcpipe.log import start_logging
     from arcpipe.runs import file_hash
 
+    start_logging()
     with at_work(bundle):
         record, kernel = _sent_kernel(bundle)
         target = competition or _only_competition(read_bundle(bundle).competitions, bundle)
@@ -216,11 +220,12 @@ def _fetch_checked(connection: "Kaggle", kernel: "SentKernel", bundle: Path) -> 
 
 
 def _enter(ledger: Path, path: Path, competition: str, kernel: "SentKernel", scored: "Submission") -> None:
-    from arcpipe.submissions.ledger import add_fact, enter_file
+    from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
 
-    sha256 = enter_file(ledger, path)
-    add_fact(
-        ledger, sha256, "kaggle", competition=competition, reference=scored.reference,
-        kernel=kernel.reference, kernel_version=kernel.version, score=scored.score,
-    )  # fmt: skip
-    typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
+    with only_warning():
+        sha256 = enter_file(ledger, path)
+        add_fact(
+            ledger, sha256, "kaggle", competition=competition, reference=scored.reference,
+            kernel=kernel.reference, kernel_version=kernel.version, score=scored.score,
+        )  # fmt: skip
+        typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)

@@ -170,7 +170,7 @@ def run(
 
 
 def _scores(submission: Path, solutions: Path) -> dict[str, float]:
-    """pass@1 and pass@2, as means over test outputs, of the tasks that a submission has."""
+    """The scores of the tasks that a submission has, as `SCORES` names them."""
     from arcpipe.submissions.format import read_submission
     from arcpipe.submissions.score import score_submission
     from arcpipe.task import read_solutions
@@ -181,9 +181,9 @@ def _scores(submission: Path, solutions: Path) -> dict[str, float]:
         return {}
     score = score_submission(answered, known, str(submission))
     return {
-        "pass@1": score.pass_at_1.mean_over_outputs,
-        "pass@2": score.pass_at_2.mean_over_outputs,
         "pass@2 over tasks": score.pass_at_2.mean_over_tasks,
+        "pass@2": score.pass_at_2.mean_over_outputs,
+        "pass@1": score.pass_at_1.mean_over_outputs,
     }
 
 
@@ -212,6 +212,7 @@ def simulate(
 
     from arcpipe.augment.arc import read_source
     from arcpipe.errors import DataError
+    from arcpipe.kaggle_kernels.run import score_words
     from arcpipe.kaggle_kernels.simulate import simulate as simulate_entry
 
     found = read_source(source).tasks
@@ -222,7 +223,7 @@ def simulate(
     if as_json:
         typer.echo(orjson.dumps(report).decode())
         return
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in report["scores"].items())
+    shown = ", ".join(score_words(report["scores"]))
     typer.echo(f"{out}: {report['answered']} of {report['outputs']} test outputs answered; {shown}")
 
 

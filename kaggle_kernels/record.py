@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from arcpipe.errors import ArcpipeError, DataError
+from arcpipe.log import logger
 from arcpipe.runs import write_json
 
 RECORD = "kaggle-record.json"
@@ -81,7 +82,7 @@ def write_record(bundle: Path, record: Record) -> None:
 
 @contextmanager
 def at_work(bundle: Path) -> Iterator[None]:
-    """Only one command at a time sends from a bundle.
+    """Only one command at a time sends from a bundle, where its file system has locks.
 
     Raises:  ArcpipeError if another one does, or the folder cannot be read.
     """
@@ -90,12 +91,20 @@ def at_work(bundle: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{bundle}: no bundle folder ({error.strerror}): see arcpipe kaggle bundle") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, bundle)
         yield
-    except BlockingIOError:
-        raise ArcpipeError(f"{bundle}: another command sends from it: wait until that has ended") from None
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, bundle: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ArcpipeError(f"{bundle}: another command sends from it: wait until that has ended") from None
+    except OSError as error:
+        reason = error.strerror
+        logger.warning("%s: cannot be locked (%s): let no other command send from it now", bundle, reason)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

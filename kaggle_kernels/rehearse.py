@@ -23,7 +23,7 @@ from arcpipe.kaggle_kernels.estimate import estimate, estimate_text
 from arcpipe.kaggle_kernels.layouts import LAYOUTS, ROOT_VARIABLE
 from arcpipe.kaggle_kernels.push import DATASET, KERNEL
 from arcpipe.kaggle_kernels.render import NOTEBOOK
-from arcpipe.kaggle_kernels.run import MINUTES_VARIABLE, REPORT, RERUN_VARIABLE, SUBMISSION
+from arcpipe.kaggle_kernels.run import MINUTES_VARIABLE, REPORT, RERUN_VARIABLE, SUBMISSION, score_words
 from arcpipe.log import logger
 
 EXECUTED = "executed.ipynb"
@@ -179,7 +179,7 @@ def report_text(report: Mapping[str, Any]) -> str:
         f"  {stage['name']:8}{stage['seconds']:8.1f} s   {stage['outcome']}"
         for stage in report.get("stages", ())
     ]
-    scores = [f"  {name}: {value:.3f}" for name, value in report.get("scores", {}).items()]
+    scores = [f"  {words}" for words in score_words(report.get("scores", {}))]
     return "\n".join(
         [
             f"{report['layout']} layout, {report['mode']} run, network {report['network']}: "

@@ -5,7 +5,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -32,8 +32,15 @@ RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 MINUTES_VARIABLE = "ARCPIPE_KAGGLE_MINUTES"
 RECIPE_FILE = "recipe.toml"
 
+SCORES = {
+    "pass@2 over tasks": "pass@2 over tasks (Kaggle)",
+    "pass@2": "pass@2 over test outputs",
+    "pass@1": "pass@1 over test outputs",
+}
+"""The scores in a report, and what each is called where it is shown."""
+
 Scorer = Callable[[Path, Path], dict[str, float]]
-"""The scores of a submission file by a solutions file."""
+"""The scores of a submission file by a solutions file, by the names of `SCORES`; nothing without a task."""
 
 
 def run_notebook(root: Path, minutes: float | None, score: Scorer) -> dict[str, Any]:
@@ -95,8 +102,13 @@ def _score(score: Scorer, inputs: Inputs, path: Path, journal: Journal) -> dict[
     except ArcpipeError as error:
         journal.say(f"the short run cannot be scored: {error}")
         return {}
-    journal.say(f"{path.name}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    journal.say(f"{path.name}: " + ", ".join(score_words(scores)))
     return scores
+
+
+def score_words(scores: Mapping[str, float]) -> list[str]:
+    """The scores of a report in words, Kaggle's first."""
+    return [f"{words} {scores[name]:.4f}" for name, words in SCORES.items() if name in scores]
 
 
 def answer(entry: Entry, questions: Questions, plan: Plan, target: Path, journal: Journal) -> Report:

@@ -102,7 +102,7 @@ def write_own_wheel(folder: Path) -> Path:
         "Requires-Python: >=3.11",
         *(f"Requires-Dist: {requirement}" for requirement in own_requirements()),
     ]
-    entry_points = "[console_scripts]\narcpipe = arcpipe.cli:main\n"
+    entry_points = "[console_scripts]\narcpipe = arcpipe.commands.cli:main\n"
     facts = {"METADATA": "\n".join(info) + "\n", "entry_points.txt": entry_points}
     return _write("arcpipe", arcpipe.__version__, files, facts, folder)
 

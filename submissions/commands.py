@@ -90,24 +90,24 @@ def score(
         Path | None, typer.Option(help="Write a row per test output to this .csv or .parquet file.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
-    ledger: Annotated[
-        Path, typer.Option(help="The ledger that the file and its score are entered in.")
-    ] = LEDGER,
+    ledger: Annotated[Path, typer.Option(help="The ledger to enter the file and its score in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
 ) -> None:
-    """Score a submission: pass@1 and pass@2, as means over test outputs and over tasks.
+    """Score a submission: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over test outputs.
 
-    What the submission leaves out counts as wrong. The file is entered in the ledger with its score.
+    What it leaves out counts as wrong. File and score are entered in the ledger, or a warning says why not.
 
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
     import orjson
 
+    from arcpipe.log import start_logging
     from arcpipe.submissions.compare import compare_scores, comparison_text, oracle_text
     from arcpipe.submissions.score import write_per_task
     from arcpipe.submissions.tables import breakdown, score_text, size_rules
     from arcpipe.task import read_challenges, read_solutions
 
+    start_logging()
     grids = read_solutions(solutions)
     scores = _score_files([submission, *(others or [])], grids)
     result = scores[str(submission)]
@@ -116,8 +116,6 @@ def score(
     best = _oracle(candidates, grids, solutions) if candidates else None
     if per_task is not None:
         write_per_task(result, per_task, rules)
-    if not no_ledger:
-        _enter(ledger, scores, solutions)
     parts = breakdown(result, rules)
     if as_json:
         document = {
@@ -125,11 +123,13 @@ def score(
             "comparison": compared, "oracle": best,
         }  # fmt: skip
         typer.echo(orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode())
-        return
-    typer.echo(score_text(result, parts))
-    for text in (compared and comparison_text(compared), best and oracle_text(best)):
-        if text:
-            typer.echo(f"\n{text}")
+    else:
+        typer.echo(score_text(result, parts))
+        for text in (compared and comparison_text(compared), best and oracle_text(best)):
+            if text:
+                typer.echo(f"\n{text}")
+    if not no_ledger:
+        _enter(ledger, scores, solutions)
 
 
 def _score_files(paths: Sequence[Path], solutions: Any) -> "dict[str, Score]":
@@ -175,12 +175,13 @@ def _ranked_predictions(paths: Sequence[Path], num_tests: dict[str, int], where:
 
 
 def _enter(ledger: Path, scores: "dict[str, Score]", solutions: Path) -> None:
-    from arcpipe.submissions.ledger import enter_file, enter_score
+    from arcpipe.submissions.ledger import enter_file, enter_score, only_warning
 
-    for path, result in scores.items():
-        sha256 = enter_file(ledger, Path(path))
-        enter_score(ledger, sha256, result, solutions)
-        typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
+    with only_warning():
+        for path, result in scores.items():
+            sha256 = enter_file(ledger, Path(path))
+            enter_score(ledger, sha256, result, solutions)
+            typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
 
 
 def merge(

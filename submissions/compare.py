@@ -19,10 +19,10 @@ class Difference:
 
     name: str
     pass_at_2: PassAtK
-    over_outputs: float
     over_tasks: float
-    interval_over_outputs: Interval
+    over_outputs: float
     interval_over_tasks: Interval
+    interval_over_outputs: Interval
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def _difference(name: str, score: Score, first: Score) -> Difference:
     return Difference(
         name=name,
         pass_at_2=score.pass_at_2,
-        over_outputs=score.pass_at_2.mean_over_outputs - first.pass_at_2.mean_over_outputs,
         over_tasks=score.pass_at_2.mean_over_tasks - first.pass_at_2.mean_over_tasks,
-        interval_over_outputs=interval(resampled[:, 0]),
-        interval_over_tasks=interval(resampled[:, 1]),
+        over_outputs=score.pass_at_2.mean_over_outputs - first.pass_at_2.mean_over_outputs,
+        interval_over_tasks=interval(resampled[:, 0]),
+        interval_over_outputs=interval(resampled[:, 1]),
     )
 
 
@@ -88,16 +88,20 @@ def comparison_text(comparison: Comparison) -> str:
     lines += [f"{title:{width}}{count:>7}" for title, count in comparison.groups().items()]
     for other in comparison.others:
         over = {
+            "tasks (Kaggle, ARC Prize)": (
+                other.pass_at_2.mean_over_tasks,
+                other.over_tasks,
+                other.interval_over_tasks,
+            ),
             "test outputs": (
                 other.pass_at_2.mean_over_outputs,
                 other.over_outputs,
                 other.interval_over_outputs,
             ),
-            "tasks": (other.pass_at_2.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
         }
         lines += ["", f"{other.name} against {comparison.names[0]}"]
         lines += [
-            f"mean over {what:13}{mean:>9.2%}{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+            f"mean over {what:25}{mean:>9.2%}{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
             for what, (mean, more, (low, high)) in over.items()
         ]
     return "\n".join(lines)
@@ -142,9 +146,9 @@ def _rank(candidates: Sequence[Grid], solution: Grid) -> float:
 def oracle_text(found: Oracle) -> str:
     """The oracle's scores as lines, called so."""
     lines = [f"oracle: the solution is among the best k of {found.num_candidates} distinct candidates"]
-    lines.append(f"{'k':>7}{'over test outputs':>20}{'over tasks':>13}{'solved outputs':>17}")
+    lines.append(f"{'k':>7}{'over tasks':>13}{'over test outputs':>20}{'solved outputs':>17}")
     lines += [
-        f"{k:>7}{score.mean_over_outputs:>20.2%}{score.mean_over_tasks:>13.2%}{score.solved_outputs:>17}"
+        f"{k:>7}{score.mean_over_tasks:>13.2%}{score.mean_over_outputs:>20.2%}{score.solved_outputs:>17}"
         for k, score in found.at.items()
     ]
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """The ledger: what each submission file was made from and what it scored, one JSON line per fact.
 
 A line is `{"sha256": of the file, "fact": "file" | "score" | "kaggle", "time": ..., ...}`. Lines are only
-ever appended, under a lock and in one write each; the facts with the same hash are one entry.
+ever appended, under a lock where the file system has locks, and in one write each; the facts with the same
+hash are one entry.
 """
 
 import errno
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -70,10 +72,10 @@ def enter_score(ledger: Path, sha256: str, score: Score, solutions: Path) -> Non
     """Add a score at home to the entry of a file, with the set it is on."""
     passes = {
         f"pass_at_{k}": {
-            "solved_outputs": counted.solved_outputs,
-            "mean_over_outputs": counted.mean_over_outputs,
             "mean_over_tasks": counted.mean_over_tasks,
+            "mean_over_outputs": counted.mean_over_outputs,
             "solved_tasks": counted.solved_tasks,
+            "solved_outputs": counted.solved_outputs,
         }
         for k, counted in ((1, score.pass_at_1), (2, score.pass_at_2))
     }
@@ -90,6 +92,9 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> bool:
     """
     new = {"sha256": sha256, "fact": fact, **content}
     with writing(ledger):
+        if ledger.exists() and not ledger.is_file():
+            # A device could be read without end.
+            raise OSError(errno.EINVAL, "it is no file")
         ledger.parent.mkdir(parents=True, exist_ok=True)
         with _locked(ledger, "a+b", fcntl.LOCK_EX) as file:
             file.seek(0)
@@ -109,11 +114,31 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> bool:
 
 
 @contextmanager
+def only_warning() -> Iterator[None]:
+    """Warns of what keeps the block from entering something: what it enters has been said, and stands."""
+    try:
+        yield
+    except ArcpipeError as error:
+        logger.warning("%s: not entered; --ledger names another ledger, --no-ledger none", error)
+
+
+@contextmanager
 def _locked(ledger: Path, mode: str, lock: int) -> Iterator[IO[bytes]]:
-    """The open ledger, unbuffered, with the lock until the block ends."""
+    """The open ledger, unbuffered, with the lock until the block ends; without one where there are none."""
     with ledger.open(mode, buffering=0) as file:
-        fcntl.flock(file, lock)
+        try:
+            fcntl.flock(file, lock)
+        except OSError as error:
+            # A reader needs none: it leaves out a line that is cut off.
+            if lock == fcntl.LOCK_EX:
+                _warn_of_no_lock(ledger, error.strerror)
         yield file
+
+
+@cache
+def _warn_of_no_lock(ledger: Path, reason: str) -> None:
+    """Once a command, which enters several lines."""
+    logger.warning("%s: cannot be locked (%s): let no other command write it now", ledger, reason)
 
 
 def _without_time(line: bytes) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ def submissions(context: typer.Context) -> None:
 
 @app.command(name="list")
 def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """One line per submission: hash, date, pass@2 at home, score on Kaggle, checkpoint, file.
+    """One line per submission: hash, date, pass@2 at home (over tasks) and on Kaggle, checkpoint, file.
 
     Example: arcpipe submissions list
     """

@@ -40,11 +40,11 @@ def list_text(entries: Sequence[Entry]) -> str:
 
 
 def _home(entry: Entry) -> str:
-    """The last score at home: over test outputs, and the set."""
+    """The last score at home, counted as Kaggle does: the mean over tasks, and the set."""
     if not entry.scores:
         return _NOTHING
     score = entry.scores[-1]
-    return f"{score['pass_at_2']['mean_over_outputs']:.2%} of {score['set']}"
+    return f"{score['pass_at_2']['mean_over_tasks']:.2%} of {score['set']}"
 
 
 def _checkpoints(entry: Entry) -> list[str]:

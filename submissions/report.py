@@ -180,23 +180,23 @@ def _tiles(
 ) -> list[tuple[str, str, str]]:
     one, two = score.pass_at_1, score.pass_at_2
 
-    def interval(result: PassAtK) -> str:
-        low, high = result.interval_over_outputs
-        solved = f"{result.solved_outputs} of {score.num_outputs} test outputs"
-        return f"{solved}, 95% interval {100 * low:.1f} to {high:.1%}"
+    def detail(result: PassAtK) -> str:
+        low, high = result.interval_over_tasks
+        solved = f"{result.solved_tasks} of {score.num_tasks} tasks solved wholly"
+        return f"mean over tasks (Kaggle, ARC Prize), 95% interval {100 * low:.1f} to {high:.1%}; {solved}"
 
     tiles = [
-        ("pass@2", f"{two.mean_over_outputs:.1%}", interval(two)),
-        ("pass@1", f"{one.mean_over_outputs:.1%}", interval(one)),
+        ("pass@2", f"{two.mean_over_tasks:.1%}", detail(two)),
+        ("pass@1", f"{one.mean_over_tasks:.1%}", detail(one)),
         (
-            "mean over tasks, pass@2", f"{two.mean_over_tasks:.1%}",
-            f"{two.solved_tasks} of {score.num_tasks} tasks solved wholly",
+            "mean over test outputs, pass@2", f"{two.mean_over_outputs:.1%}",
+            f"{two.solved_outputs} of {score.num_outputs} test outputs",
         ),
     ]  # fmt: skip
     if ranked:
         best = max(oracle(ranked, _outputs(tasks)).at.items())[1]
         among = f"{best.solved_outputs} of {score.num_outputs} right outputs are among the candidates"
-        tiles.append(("oracle, no score", f"{best.mean_over_outputs:.1%}", among))
+        tiles.append(("oracle, no score", f"{best.mean_over_tasks:.1%}", f"mean over tasks; {among}"))
     return tiles
 
 

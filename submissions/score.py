@@ -1,9 +1,11 @@
 """The score of a submission, counted in the two ways in use, against the solutions of its set.
 
-Source:  "Mean over test outputs" is Kaggle's, ARC Prize 2024 to 2026, "Evaluation": an output counts
-         when either of its two attempts is exactly right. "Mean over tasks" of the solved fraction
-         of each is the leaderboard's: arcprize/arc-agi-benchmarking, scoring.py; there the
-         denominator is what was answered, here it is always the solutions file.
+An output counts when either of its two attempts is exactly right, and a task k/n when k of its n do.
+
+Source:  The mean over tasks is Kaggle's: every public score of ARC Prize 2025 and 2026 is a multiple of
+         1/720 = 1/(120 tasks x lcm(1, 2, 3)), although the page reads like a mean over test outputs. It
+         is also ARC Prize's own: arcprize/arc-agi-benchmarking, scoring.py; there the denominator is
+         what was answered, here it is always the solutions file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,14 +53,14 @@ class PassAtK:
     intervals are 95% bootstrap intervals over tasks.
     """
 
-    solved_outputs: int
-    solved_tasks: int
     task_sum: float
-    mean_over_outputs: float
+    solved_tasks: int
+    solved_outputs: int
     mean_over_tasks: float
+    mean_over_outputs: float
     share_of_solved_tasks: float
-    interval_over_outputs: Interval
     interval_over_tasks: Interval
+    interval_over_outputs: Interval
     interval_of_solved_tasks: Interval
 
 
@@ -169,23 +171,23 @@ def pass_at_k(solved: Sequence[Sequence[bool]]) -> PassAtK:
     solved_outputs, solved_tasks = sum(map(sum, solved)), sum(map(all, solved))
     means = resampled_means(solved)
     return PassAtK(
-        solved_outputs=solved_outputs,
-        solved_tasks=solved_tasks,
         task_sum=fsum(fractions),
-        mean_over_outputs=solved_outputs / num_outputs,
+        solved_tasks=solved_tasks,
+        solved_outputs=solved_outputs,
         mean_over_tasks=fmean(fractions),
+        mean_over_outputs=solved_outputs / num_outputs,
         share_of_solved_tasks=solved_tasks / num_tasks,
-        interval_over_outputs=interval(means[:, 0]),
-        interval_over_tasks=interval(means[:, 1]),
+        interval_over_tasks=interval(means[:, 0]),
+        interval_over_outputs=interval(means[:, 1]),
         interval_of_solved_tasks=interval(means[:, 2]),
     )
 
 
 def resampled_means(solved: Sequence[Sequence[bool]]) -> NDArray[np.float64]:
-    """Mean over outputs, mean over tasks and share of tasks solved wholly, of resampled tasks: (10000, 3)."""
+    """Mean over tasks, mean over outputs and share of tasks solved wholly, of resampled tasks: (10000, 3)."""
     columns = np.array([[len(task), sum(task), fmean(task), all(task)] for task in solved], np.float64)
     sums = resample_tasks(columns)
-    return np.stack([sums[:, 1] / sums[:, 0], sums[:, 2] / len(solved), sums[:, 3] / len(solved)], axis=1)
+    return np.stack([sums[:, 2] / len(solved), sums[:, 1] / sums[:, 0], sums[:, 3] / len(solved)], axis=1)
 
 
 def per_task_frame(score: Score, rules: Mapping[str, str] | None = None) -> "pd.DataFrame":

@@ -93,11 +93,11 @@ def score_text(score: Score, parts: Mapping[str, Sequence[Part]] | None = None) 
     passes = (score.pass_at_1, score.pass_at_2)
     tasks, outputs = score.num_tasks, score.num_outputs
     rows: dict[str, list[tuple[float, str, Interval]]] = {
-        "mean over test outputs (Kaggle)": [
-            (p.mean_over_outputs, f"{p.solved_outputs}/{outputs}", p.interval_over_outputs) for p in passes
-        ],
-        "mean over tasks (ARC Prize)": [
+        "mean over tasks (Kaggle, ARC Prize)": [
             (p.mean_over_tasks, f"{round(p.task_sum, 2):g}/{tasks}", p.interval_over_tasks) for p in passes
+        ],
+        "mean over test outputs": [
+            (p.mean_over_outputs, f"{p.solved_outputs}/{outputs}", p.interval_over_outputs) for p in passes
         ],
         "tasks with all tests correct": [
             (p.share_of_solved_tasks, f"{p.solved_tasks}/{tasks}", p.interval_of_solved_tasks) for p in passes
@@ -105,9 +105,9 @@ def score_text(score: Score, parts: Mapping[str, Sequence[Part]] | None = None) 
     }
     name = f", {score.set.name}" if score.set.name else ""
     lines = [f"{tasks} tasks, {outputs} test outputs, {score.num_answered} answered{name}", ""]
-    lines.append(f"{'':31}{'pass@1':>34}{'pass@2':>34}")
+    lines.append(f"{'':35}{'pass@1':>34}{'pass@2':>34}")
     for title, cells in rows.items():
-        lines.append(f"{title:31}" + "".join(map(_cell, cells)))
+        lines.append(f"{title:35}" + "".join(map(_cell, cells)))
     lines.append(f"(95% intervals: tasks resampled {NUM_RESAMPLES} times)")
     for title, group in (parts or {}).items():
         lines += ["", f"{title.replace('_', ' '):20}{'outputs':>8}{'pass@1':>16}{'pass@2':>16}"]

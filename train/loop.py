@@ -1,7 +1,7 @@
 """The trainer: any number of processes through Accelerate, one global batch, exact resume."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from accelerate import Accelerator
@@ -48,35 +48,37 @@ def train(job: TrainJob) -> TrainResult:
     stream = _stream(job, accelerator)
     with enough_memory(job.settings), naming_lost_processes():
         state = fresh_state(job, accelerator)
-        open_run(job, accelerator)
     with (
-        naming_what_is_saved(job.out),
         enough_memory(job.settings),
         naming_lost_processes(),
+        open_run(job, accelerator),
+        stop_on_signals() as is_asked_to_stop,
+        naming_what_is_saved(job.out),
         _naming_tasks(job.puzzles),
     ):
         resumed = has_checkpoint(job.out)
         state = newest_state(job, state, accelerator)
         note_changes(job, changes, accelerator)
-        interrupted = _run(job, state, stream, accelerator, resumed=resumed)
-    if interrupted:
-        logger.info("stopped at step %d on a signal", state.step)
-    elif state.step < job.last_step:
-        logger.info("stopped at step %d: the time is up", state.step)
-    step = state.step
-    # Were it ended by the last of what uses it, the connection of the processes could wait forever.
-    del state
-    accelerator.free_memory()
-    accelerator.end_training()
+        interrupted = _run(job, state, stream, accelerator, is_asked_to_stop, resumed=resumed)
+        step = state.step
+        if interrupted:
+            logger.info("stopped at step %d on a signal", step)
+        elif step < job.last_step:
+            logger.info("stopped at step %d: the time is up", step)
+        # Before end_training(): NCCL may hang if its last user is collected later.
+        del state
+        accelerator.free_memory()
+        accelerator.end_training()
     return TrainResult(newest_checkpoint(job.out), step, interrupted, interrupted or step < job.last_step)
 
 
 def _run(
-    job: TrainJob, state: TrainState, stream: TrainingStream, accelerator: Accelerator, *, resumed: bool
-) -> bool:
+    job: TrainJob, state: TrainState, stream: TrainingStream, accelerator: Accelerator,
+    is_asked_to_stop: Callable[[], bool], *, resumed: bool,
+) -> bool:  # fmt: skip
     """Train from `state` on, save and evaluate at the end; whether a signal ended that."""
-    with closing(Reporter(job, state, accelerator)) as reporter, stop_on_signals() as signals:
-        saver = Saver(job, state, accelerator, lambda: bool(signals), resumed=resumed)
+    with closing(Reporter(job, state, accelerator)) as reporter:
+        saver = Saver(job, state, accelerator, is_asked_to_stop, resumed=resumed)
         interrupted = _take_steps(job, state, stream, reporter, saver, accelerator)
         reporter.report(state)
         saver.save(state)

@@ -13,7 +13,7 @@ from arcpipe.predictions import SHARDS
 from arcpipe.runs import make_manifest, new_folder, write_json
 from arcpipe.train.job import EVALUATIONS, Evaluator, TrainJob
 from arcpipe.train.state import TrainState, checkpoint_of, save_state
-from arcpipe.train.together import all_do, first_does, largest
+from arcpipe.train.together import all_work, first_does
 
 
 class Saver:
@@ -78,20 +78,23 @@ class Saver:
         if step == self.known_step:
             scores = first_does(lambda: _read_scores(self._scores_file(step)), accelerator)
         else:
-            self._answer(evaluator, state)
-            self.interrupted = bool(largest([self.stopping()], accelerator)[0])
+            self.interrupted = self._answer(evaluator, state)
             scores = first_does(lambda: self._score(evaluator, step), accelerator)
         self.evaluated_step, state.evaluated_at = step, state.seconds
         return {f"eval/{name}": value for name, value in scores.items()}
 
-    def _answer(self, evaluator: Evaluator, state: TrainState) -> None:
-        """Write the candidates of all processes to evaluations/step-N, anew."""
+    def _answer(self, evaluator: Evaluator, state: TrainState) -> bool:
+        """Write the candidates of all processes to evaluations/step-N, anew; whether a signal ended that."""
         folder = self._scores_file(state.step).parent
         first_does(lambda: _make_predictions(folder, state.step), self.accelerator)
         manifest = make_manifest("checkpoint", recipe=self.job.recipe)
         checkpoint = checkpoint_of(state, self.job.out, self.job.puzzles, manifest)
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
-        all_do(lambda: evaluator.answer(checkpoint, folder, rank, num_ranks, self.stopping), self.accelerator)
+        return all_work(
+            lambda stop: evaluator.answer(checkpoint, folder, rank, num_ranks, stop),
+            self.stopping,
+            self.accelerator,
+        )
 
     def _score(self, evaluator: Evaluator, step: int) -> dict[str, float]:
         """The scores of the candidates in evaluations/step-N and how much these cover, written there when all

@@ -1,6 +1,8 @@
 """What a training needs before its first step: the accelerator, the run folder, the state."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +14,7 @@ from torch.amp import GradScaler
 from arcpipe.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint, newest_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
+from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
@@ -111,18 +114,27 @@ def check_out(job: TrainJob) -> list[str]:
     return changes
 
 
-def open_run(job: TrainJob, accelerator: Accelerator) -> None:
-    """Make the run folder, unless it is resumed, and log to it."""
-    # Not before every process has seen that there is none.
+@contextmanager
+def open_run(job: TrainJob, accelerator: Accelerator) -> Iterator[None]:
+    """Make the run folder, unless it is resumed; hold it and log to it until the block ends.
+
+    Raises:  OutputError, on every process, if another training holds the folder.
+    """
+    # Barrier: a rank that raises below would leave the others waiting for it.
     accelerator.wait_for_everyone()
     if not job.resume:
         first_does(lambda: _make_run(job), accelerator)
-    start_logging(job.out / LOG_FILE)
-    if job.settings.trackers:
-        flat = {
-            f"{name}.{key}": str(value) for name, table in job.recipe.items() for key, value in table.items()
-        }
-        accelerator.init_trackers("arcpipe", config=flat)
+    with ExitStack() as stack:
+        first_does(lambda: stack.enter_context(hold_folder(job.out)), accelerator)
+        start_logging(job.out / LOG_FILE)
+        if job.settings.trackers:
+            flat = {
+                f"{name}.{key}": str(value)
+                for name, table in job.recipe.items()
+                for key, value in table.items()
+            }
+            accelerator.init_trackers("arcpipe", config=flat)
+        yield
 
 
 def _make_run(job: TrainJob) -> None:

@@ -43,6 +43,41 @@ def all_do(action: Callable[[], Result], accelerator: Accelerator) -> list[Resul
     return [returned for returned, _ in outcomes]
 
 
+def all_work(
+    work: Callable[[Callable[[], bool]], object], is_asked_to_stop: Callable[[], bool],
+    accelerator: Accelerator,
+) -> bool:  # fmt: skip
+    """Run `work(stop)` on each process; all end within one call of `stop` once any is asked to, which is
+    what is returned.
+
+    `stop` is collective: its n-th call meets that of the other processes. One whose work is done calls it
+    until all are done, so that their numbers of calls may differ.
+
+    Raises:  on every process, the error of the first one whose work fails with an ArcpipeError.
+    """
+    stopped = False
+
+    def stop() -> bool:
+        nonlocal stopped
+        stopped = stopped or bool(largest([is_asked_to_stop(), True], accelerator)[0])
+        return stopped
+
+    def take_part() -> None:
+        nonlocal stopped
+        try:
+            work(stop)
+        except ArcpipeError:
+            if not stopped:
+                largest([True, False], accelerator)
+            raise
+        working = True
+        while working and not stopped:
+            stopped, working = map(bool, largest([is_asked_to_stop(), False], accelerator))
+
+    all_do(take_part, accelerator)
+    return stopped
+
+
 def first_does(action: Callable[[], Result], accelerator: Accelerator) -> Result:
     """What `action` returns on the first process, the only one that takes it; errors as in `all_do`."""
     (result, *_) = all_do(lambda: action() if accelerator.is_main_process else None, accelerator)

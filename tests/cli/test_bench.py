@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from arcpipe.bench import table_text
-from arcpipe.bench_all import Part, bench_all, parts_for
+from arcpipe.commands.bench import table_text
+from arcpipe.commands.bench_all import Part, bench_all, parts_for
 from arcpipe.errors import ArcpipeError
 from commands import fail, succeed
 from puzzles import made_up_tasks, write_source

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from arcpipe.cli import app
+from arcpipe.commands.cli import app
 from arcpipe.recipe import load_recipe
 from arcpipe.train.settings import TrainSettings
 from arcpipe.trm import TRMConfig

@@ -98,7 +98,9 @@ def test_compare_scores_every_rule(work: Path) -> None:
     count = compared["rules"]["count"]
     assert count["pass_at_1"]["tasks"]["value"] == 0.5
     assert count["pass_at_2"]["tasks"] == {"value": 0.75, "low": 0.5, "high": 1.0}
+    assert list(count["pass_at_2"]) == ["tasks", "outputs"]
     assert compared["curve"]["count"] == pytest.approx([1 / 3, 2 / 3])
+    assert compared["curve_over_tasks"]["count"] == pytest.approx([1 / 2, 3 / 4])
     assert json.loads(vote(*arguments, "--out", "c.json", "--json"))["comparison"] == compared
     score = json.loads(succeed("score", "a.json", "solutions.json", "--json", "--no-ledger", cwd=work))
     assert score["pass_at_2"]["mean_over_tasks"] == 0.75

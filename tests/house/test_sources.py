@@ -41,5 +41,5 @@ def test_sources_are_ascii() -> None:
 def test_files_and_the_core_stay_small() -> None:
     """A file is read in one sitting, the core in an afternoon."""
     lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in modules().items()}
-    assert [name for name, count in lines.items() if count > 300] == []
+    assert [name for name, count in lines.items() if count > 500] == []
     assert sum(lines[f"arcpipe.{name}"] for name in CORE) < 4000

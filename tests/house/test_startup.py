@@ -26,7 +26,7 @@ def packages_after(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["arcpipe.cli", "arcpipe.augment", "arcpipe.submissions", "arcpipe.kaggle_kernels"]
+    "module", ["arcpipe.commands.cli", "arcpipe.augment", "arcpipe.submissions", "arcpipe.kaggle_kernels"]
 )
 def test_nothing_heavy_is_imported_at_the_start(module: str) -> None:
     assert not packages_after(f"import {module}") & HEAVY
@@ -36,9 +36,9 @@ def test_a_heavy_import_would_be_noticed() -> None:
     assert "numpy" in packages_after("import arcpipe.grid") & HEAVY
 
 
-def test_a_checkout_finds_its_stages_beside_the_package() -> None:
+def test_a_checkout_finds_its_stages_through_links() -> None:
     code = "import arcpipe, arcpipe.train, arcpipe.augment\nprint(arcpipe.__file__, arcpipe.train.__file__)"
     assert run_python(code, PYTHONSAFEPATH="").split() == [
         str(ROOT / "arcpipe" / "__init__.py"),
-        str(ROOT / "train" / "__init__.py"),
+        str(ROOT / "arcpipe" / "train" / "__init__.py"),
     ]

@@ -56,6 +56,7 @@ def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
     assert found.votes == [1, 2, 4, 5]
     for name in RULES:
         assert found.curve[name] == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 3]), name
+        assert found.curve_over_tasks[name] == pytest.approx([1 / 4, 3 / 4, 3 / 4, 1 / 2]), name
     assert found.oracle["outputs"].value == pytest.approx(2 / 3)
 
 
@@ -64,11 +65,13 @@ def test_the_text_holds_every_rule_and_every_point_of_the_curve() -> None:
         compare_rules(votes_of(candidate([[1]]), candidate([[9]])), SOLUTIONS, resample_tasks)
     )
     assert text.startswith("2 tasks, 3 test outputs; in brackets 95% intervals")
+    titles = [line for line in text.splitlines() if line.startswith("mean over")]
+    assert titles == ["mean over tasks (Kaggle, ARC Prize)", "mean over test outputs"]
     for name in (*RULES, "oracle"):
         assert text.count(f"\n{name}  ") == 2, name
     assert text.splitlines()[-2:] == [
-        "       1   33.33%   33.33%   33.33%   33.33%",
-        "       2   33.33%   33.33%   33.33%   33.33%",
+        "       1   25.00%   25.00%   25.00%   25.00%",
+        "       2   25.00%   25.00%   25.00%   25.00%",
     ]
 
 
@@ -80,5 +83,6 @@ def test_an_attempt_more_never_scores_less_and_the_oracle_most(rows: list[tuple[
         for score in found.rules.values():
             assert 0 <= score.pass_at_1[mean].value <= score.pass_at_2[mean].value
             assert score.pass_at_2[mean].value <= found.oracle[mean].value <= 1
-    for name, curve in found.curve.items():
-        assert not curve or curve[-1] == pytest.approx(found.rules[name].pass_at_2["outputs"].value)
+    for mean, curves in {"outputs": found.curve, "tasks": found.curve_over_tasks}.items():
+        for name, curve in curves.items():
+            assert not curve or curve[-1] == pytest.approx(found.rules[name].pass_at_2[mean].value)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from arcpipe.kaggle_kernels.record import at_work
 from kaggle_server import Fault, KaggleServer
 from kaggle_shell import Shell, change_json
 
@@ -215,3 +216,10 @@ def test_only_one_command_sends_from_a_bundle(shell: Shell, server: KaggleServer
     finally:
         os.close(descriptor)
     assert not server.calls
+
+
+def test_what_blocks_inside_is_not_another_command(bundle: Path) -> None:
+    with pytest.raises(BlockingIOError), at_work(bundle):
+        raise BlockingIOError
+    with at_work(bundle):
+        pass

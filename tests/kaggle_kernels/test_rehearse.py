@@ -51,7 +51,7 @@ def test_the_notebook_runs_offline_on_tasks_it_has_never_seen(
     assert report["peak_memory_bytes"] > 1e8
     assert report["at_240_tasks"]["infer_hours_here"] > 0
     if mode == "commit":
-        assert set(report["scores"]) == {"pass@1", "pass@2", "pass@2 over tasks"}
+        assert list(report["scores"]) == ["pass@2 over tasks", "pass@2", "pass@1"]
     root = out / f"{layout}-{mode}"
     # The wheel of the bundle ran, and not what is installed here.
     log = (root / "working" / "arcpipe.log").read_text()
@@ -101,10 +101,11 @@ def test_240_tasks_are_estimated_from_what_was_answered() -> None:
 
 
 def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> None:
-    tasks = {f"task{number}": hidden_task(number, 2) for number in range(3)}
+    tasks = {f"task{number}": hidden_task(number, num_tests) for number, num_tests in enumerate((1, 3, 2))}
     for task in tasks.values():
         for pair in task["test"]:
-            pair["output"] = pair["input"]
+            pair["output"] = [[0]]
+        task["test"][0]["output"] = task["test"][0]["input"]
     recipe = tmp_path / "mine.toml"
     tables: dict[str, list[str]] = {}
     for setting in (*SMALL, "adapt.steps=20"):
@@ -114,10 +115,11 @@ def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> N
     recipe.write_text('extends = "kaggle-cpu-rehearsal"\n' + text)
     source = write_challenges(tmp_path / "solved.json", tasks)
     flags = ("--set", source, "--checkpoint", checkpoint, "--minutes", 1.5, "--recipe", recipe, "--tasks", 2)
-    said = succeed("kaggle", "simulate", *flags, "--out", "simulated", "--json", cwd=tmp_path)
-    report = json.loads(said.rstrip().rpartition("\n")[2])
+    said = succeed("kaggle", "simulate", *flags, "--out", "simulated", cwd=tmp_path)
+    report = json.loads((tmp_path / "simulated/arcpipe-report.json").read_bytes())
     assert report["outputs"] == report["answered"] == 4
-    # A model that repeats its input is right where the output is the input.
-    assert report["scores"]["pass@2"] > 0
     assert report["losses"] == []
+    # A model that repeats its input is right where the output is the input: one of one test, one of three.
+    assert report["scores"] == pytest.approx({"pass@2 over tasks": 2 / 3, "pass@2": 1 / 2, "pass@1": 1 / 2})
+    assert "answered; pass@2 over tasks (Kaggle) 0.6667, pass@2 over test outputs 0.5000, pass@1 over" in said
     assert "exists already" in fail("kaggle", "simulate", *flags, "--out", "simulated", cwd=tmp_path)

@@ -1,5 +1,6 @@
 """`arcpipe kaggle submit`: once, and never twice; and `scores`."""
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from commands import run_arcpipe
+from disks import without_locks
 from kaggle_server import ANSWER, COMPETITION, Fault, KaggleServer
 from kaggle_shell import Shell, change_json
 
@@ -209,6 +212,25 @@ def test_the_competition_is_named_where_the_kernel_mounts_several(
     assert "its kernel mounts one, two: name a --competition" in shell.fail(*submit)
     assert "two: submission 1000 scored" in shell.succeed(*submit, "--competition", "two")
     assert server.asked("CreateCodeSubmission")["competitionName"] == "two"
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "EBADF"])
+def test_neither_a_lock_nor_a_ledger_is_needed(
+    shell: Shell, server: KaggleServer, bundle: Path, tmp_path: Path, name: str
+) -> None:
+    env = shell.env | without_locks(tmp_path / "site", getattr(errno, name))
+    pushed = run_arcpipe("kaggle", "push", bundle, cwd=tmp_path, env=env)
+    assert pushed.returncode == 0, pushed.stderr
+    shell.succeed("status", bundle, "--wait")
+    submitted = run_arcpipe("kaggle", "submit", bundle, "--ledger", tmp_path, cwd=tmp_path, env=env)
+    assert (submitted.returncode, submitted.stdout) == (0, SCORED), submitted.stderr
+    assert len(server.submissions) == 1
+    for done in (pushed, submitted):
+        [locked] = [line for line in done.stderr.splitlines() if "cannot be locked" in line]
+        assert locked.startswith(f"{bundle}: cannot be locked (")
+        assert locked.endswith("): let no other command send from it now")
+    last = submitted.stderr.splitlines()[-1]
+    assert last.startswith(f"{tmp_path}: cannot be written (it is no file): not entered; ")
 
 
 def test_the_scores_of_a_competition(shell: Shell, server: KaggleServer, submit: list[object]) -> None:

@@ -85,7 +85,8 @@ def test_the_command_sets_submissions_side_by_side(
     start = lines.index("test outputs solved at pass@2")
     assert [line.split()[-1] for line in lines[start + 1 : start + 5]] == ["1", "2", "0", "0"]
     assert lines[start + 6] == f"{other} against {file}"
-    assert lines[start + 7].startswith("mean over test outputs    33.33%   -66.67 points [")
+    assert lines[start + 7].startswith("mean over tasks (Kaggle, ARC Prize)   50.00%   -50.00 points [")
+    assert lines[start + 8].startswith("mean over test outputs                33.33%   -66.67 points [")
 
     document = orjson.loads(run(app, file, solutions, "--with", other, "--json").stdout)
     assert document["comparison"]["outputs"] == {
@@ -131,7 +132,7 @@ def test_the_command_keeps_the_oracle_apart(
     file.write_text("{}")
     result = run(app, file, solutions, "--candidates", predictions)
     assert "oracle: the solution is among the best k of 3 distinct candidates" in result.stdout
-    assert result.stdout.splitlines()[-1].split() == ["2", "66.67%", "75.00%", "2"]
+    assert result.stdout.splitlines()[-1].split() == ["2", "75.00%", "66.67%", "2"]
 
     document = orjson.loads(run(app, file, solutions, "--candidates", predictions, "--json").stdout)
     assert document["pass_at_2"]["solved_outputs"] == 0

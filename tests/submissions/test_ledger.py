@@ -216,6 +216,20 @@ def test_list_has_a_line_per_submission(app: typer.Typer, ledger: Path, scored: 
     assert [entry["files"] for entry in document] == [[str(merged)], [str(other)]]
 
 
+def test_a_line_with_the_means_in_another_order_is_the_same_fact(
+    app: typer.Typer, ledger: Path, scored: tuple[Path, Path], solutions: Path
+) -> None:
+    lines = [orjson.loads(line) for line in ledger.read_bytes().splitlines()]
+    for line in lines:
+        for key in line.keys() & {"pass_at_1", "pass_at_2"}:
+            line[key] = dict(reversed(line[key].items()))
+    ledger.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
+    before = ledger.read_bytes()
+    run(app, ledger, "score", scored[1], solutions)
+    assert ledger.read_bytes() == before
+    assert " 50.00% of a set of 2 tasks" in run(app, ledger, "submissions", "list").stdout
+
+
 def test_show_says_all_that_is_known(app: typer.Typer, ledger: Path, scored: tuple[Path, Path]) -> None:
     merged, _ = scored
     for wanted in (merged, file_hash(merged)[:8]):

@@ -68,10 +68,13 @@ def test_everything_of_a_quickstart_is_found(quickstart: Path, tmp_path: Path) -
     page = data_of(out)
     assert (page["title"], page["notes"]) == ("quickstart-seed7", [])
     assert [tile[0] for tile in page["tiles"]] == [
-        "pass@2", "pass@1", "mean over tasks, pass@2", "oracle, no score",
+        "pass@2", "pass@1", "mean over test outputs, pass@2", "oracle, no score",
     ]  # fmt: skip
-    assert page["tiles"][0][2].startswith("2 of 14 test outputs")
-    assert page["tiles"][3][2].startswith("4 of 14 right outputs")
+    # Task by task 2 of 12 are solved, and the right outputs of 4 found.
+    assert [tile[1] for tile in page["tiles"]] == ["16.7%", "16.7%", "14.3%", "33.3%"]
+    assert page["tiles"][0][2].startswith("mean over tasks (Kaggle, ARC Prize), 95% interval ")
+    assert page["tiles"][2][2] == "2 of 14 test outputs"
+    assert page["tiles"][3][2] == "mean over tasks; 4 of 14 right outputs are among the candidates"
     assert [task["id"] for task in page["tasks"]] == [f"task-{number:04}" for number in range(TASKS)]
     assert sum(part["outputs"] for part in page["parts"]["longest side"]) == 14
     assert page["recipe"] == {"train": {"lr": 1e-4}}

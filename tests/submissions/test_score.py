@@ -220,13 +220,20 @@ def test_the_command_prints_tables_and_the_tasks(
     file.write_bytes(orjson.dumps(content))
     result = run(app, file, solutions, "--challenges", challenges)
     assert (result.exit_code, result.stderr) == (0, "")
+    table = {
+        "": "                            pass@1                            pass@2",
+        "mean over tasks (Kaggle, ARC Prize)": (
+            "   50.00%       1/2   [0.0, 100.0]   75.00%     1.5/2  [50.0, 100.0]"
+        ),
+        "mean over test outputs": "   33.33%       1/3   [0.0, 100.0]   66.67%       2/3  [50.0, 100.0]",
+        "tasks with all tests correct": (
+            "   50.00%       1/2   [0.0, 100.0]   50.00%       1/2   [0.0, 100.0]"
+        ),
+    }
     assert result.stdout.splitlines() == [
         "2 tasks, 3 test outputs, 3 answered",
         "",
-        "                                                           pass@1                            pass@2",
-        "mean over test outputs (Kaggle)   33.33%       1/3   [0.0, 100.0]   66.67%       2/3  [50.0, 100.0]",
-        "mean over tasks (ARC Prize)       50.00%       1/2   [0.0, 100.0]   75.00%     1.5/2  [50.0, 100.0]",
-        "tasks with all tests correct      50.00%       1/2   [0.0, 100.0]   50.00%       1/2   [0.0, 100.0]",
+        *(f"{title:35}{numbers}" for title, numbers in table.items()),
         "(95% intervals: tasks resampled 10000 times)",
         "",
         "longest side         outputs          pass@1          pass@2",
@@ -241,6 +248,29 @@ def test_the_command_prints_tables_and_the_tasks(
         "",
         "one  1/1   two  1/2",
     ]
+
+
+def test_the_score_called_kaggles_is_the_mean_over_tasks(
+    app: typer.Typer, file: Path, solutions: Path, tmp_path: Path
+) -> None:
+    """A task with 1 of 1 solved and one with 1 of 3 are 1.33 of 2, whatever 2 of 4 outputs are."""
+    right = {"attempt_1": [[9]], "attempt_2": [[1]]}
+    file.write_bytes(orjson.dumps({"a": [right], "b": [right, WRONG, WRONG]}))
+    solutions.write_bytes(orjson.dumps({"a": [[[1]]], "b": [[[1]], [[2]], [[3]]]}))
+    first, second = run(app, file, solutions).stdout.splitlines()[3:5]
+    assert first.startswith("mean over tasks (Kaggle, ARC Prize) ")
+    assert first.split()[-4:-2] == ["66.67%", "1.33/2"]
+    assert second.startswith("mean over test outputs  ")
+    assert second.split()[-4:-2] == ["50.00%", "2/4"]
+
+    means = orjson.loads(run(app, file, solutions, "--json").stdout)["pass_at_2"]
+    named = {name: value for name, value in means.items() if name.startswith("mean")}
+    assert list(named.items()) == [("mean_over_tasks", pytest.approx(2 / 3)), ("mean_over_outputs", 1 / 2)]
+
+    ledger = tmp_path / "ledger.jsonl"
+    CliRunner().invoke(app, ["score", str(file), str(solutions), "--ledger", str(ledger)])
+    listed = CliRunner().invoke(app, ["submissions", "list", "--ledger", str(ledger)]).stdout
+    assert " 66.67% of a set of 2 tasks and 4 test outputs " in listed
 
 
 def test_the_command_prints_one_json_document(

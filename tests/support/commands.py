@@ -61,7 +61,7 @@ def fail(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) ->
 def run_here(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """What `arcpipe` does with these arguments, in this process: for the many small runs of the trainer."""
     # Not at the top: most users of this module need nothing of arcpipe.
-    from arcpipe.cli import main
+    from arcpipe.commands.cli import main
 
     out, err = io.StringIO(), io.StringIO()
     argv = ["arcpipe", *map(str, arguments)]

@@ -1,8 +1,21 @@
-"""A disk without room."""
+"""A disk without room, and one without locks."""
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from commands import environment
+
+_NO_LOCKS = """
+import fcntl, os
+
+def flock(*_):
+    raise OSError({number}, os.strerror({number}))
+
+fcntl.flock = flock
+"""
 
 
 @contextmanager
@@ -14,3 +27,10 @@ def largest_file(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def without_locks(folder: Path, number: int) -> dict[str, str]:
+    """The variables of a process for which every lock fails with this error number."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_NO_LOCKS.format(number=number))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), environment().get("PYTHONPATH"))))}

@@ -24,7 +24,7 @@ from commands import arcpipe_command, environment
 
 # The two of torch are what the first training of a process imports.
 _PRELOADED = (
-    "arcpipe.cli", "arcpipe.train.loop", "arcpipe.train.adapt", "arcpipe.infer.in_training",
+    "arcpipe.commands.cli", "arcpipe.train.loop", "arcpipe.train.adapt", "arcpipe.infer.in_training",
     "torch.distributed.tensor", "torch._dynamo",
 )  # fmt: skip
 # The launcher's flags without which it warns of its own defaults; --cpu would start one process only.
@@ -130,7 +130,7 @@ def _run(argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path)
     # Python's own handler, which a parent may have taken away.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    from arcpipe.cli import main
+    from arcpipe.commands.cli import main
 
     main()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("augment", "train", "infer", "submissions", "kaggle_kernels")
+STAGES = ("augment", "infer", "train", "submissions", "kaggle_kernels")
 
 # A core module imports only those before it.
 CORE = (
@@ -13,6 +13,7 @@ CORE = (
     "runs",
     "recipe",
     "log",
+    "locks",
     "grid",
     "task",
     "augmentation",
@@ -34,9 +35,8 @@ CORE = (
     "official_config",
     "official",
 )
-COMMAND_LINE = (
-    "cli", "quickstart", "checkpoint_commands", "bench", "bench_all", "recipe_commands", "doctor", "__main__",
-)  # fmt: skip
+# A file imports from its own room and from rooms before it; the core's modules have an order of their own.
+ROOMS = ("core", *STAGES, "commands")
 
 # Packages that only some rooms may know.
 RESERVED = {
@@ -85,14 +85,12 @@ def broken_rule(importer: str, imported: str) -> str | None:
         return f"{package} belongs in {' and '.join(RESERVED[package])} only"
     if package != "arcpipe":
         return None
-    room, own_room = inner.partition(".")[0], importer.partition(".")[2].partition(".")[0]
-    is_command_line = own_room in COMMAND_LINE or (own_room in STAGES and importer.endswith("commands"))
-    if is_command_line or room in ("", "__version__"):
+    own_name, name = importer.partition(".")[2].partition(".")[0], inner.partition(".")[0]
+    own_room, room = (of if of in ROOMS else "core" for of in (own_name, name))
+    if own_name == "__main__" or name in ("", "__version__"):
         return None
-    if own_room in STAGES:
-        allowed, rule = (*CORE, own_room), "a stage imports core and itself"
-    elif own_room in CORE:
-        allowed, rule = CORE[: CORE.index(own_room)], "a core module imports only core modules before it"
-    else:
-        allowed, rule = (), "arcpipe/__init__.py imports nothing of arcpipe"
-    return None if room in allowed else rule
+    if own_room == room == "core":
+        if own_name not in CORE:
+            return "arcpipe/__init__.py imports nothing of arcpipe"
+        return None if name in CORE[: CORE.index(own_name)] else "a core module imports those before it"
+    return None if ROOMS.index(room) <= ROOMS.index(own_room) else "a room imports those before it"

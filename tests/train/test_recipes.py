@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from arcpipe.checkpoint import find_checkpoint
-from arcpipe.cli import app
+from arcpipe.commands.cli import app
 from arcpipe.recipe import load_recipe, recipe_names
 from commands import run_here
 from puzzles import build, write_source

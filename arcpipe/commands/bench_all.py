@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import typer
 
-from arcpipe.bench import markdown_table, table_text
+from arcpipe.commands.bench import markdown_table, table_text
 from arcpipe.errors import ArcpipeError
 from arcpipe.runs import make_manifest, new_folder, write_bytes, write_json
 
@@ -108,7 +108,7 @@ def bench_all(parts: Iterable[Part], out: Path, max_minutes: float | None = None
              lasts longer by more than two minutes is ended; None for no limit.
     Raises:  ArcpipeError, when all is written, if a part failed.
     """
-    from arcpipe.doctor import examine
+    from arcpipe.commands.doctor import examine
 
     ends_at = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     measured = []

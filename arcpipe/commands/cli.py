@@ -4,15 +4,18 @@ import sys
 
 import typer
 
-from arcpipe import __version__, bench, checkpoint_commands, recipe_commands
+from arcpipe import __version__
 from arcpipe.augment import commands as augment_commands
-from arcpipe.doctor import doctor
+from arcpipe.commands import bench
+from arcpipe.commands import checkpoint as checkpoint_commands
+from arcpipe.commands import recipe as recipe_commands
+from arcpipe.commands.doctor import doctor
+from arcpipe.commands.quickstart import quickstart
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer import commands as infer_commands
 from arcpipe.kaggle_kernels import commands as kaggle_commands
-from arcpipe.quickstart import quickstart
 from arcpipe.submissions import commands as submissions_commands
-from arcpipe.submissions import ledger_commands
+from arcpipe.submissions import ledger_commands, vote_commands
 from arcpipe.train import commands as train_commands
 
 # typer brings its own copy of click in its newer versions: this is that copy's, whichever it is.
@@ -54,7 +57,7 @@ app.add_typer(augment_commands.app, name="augment")
 app.command()(train_commands.train)
 app.command()(train_commands.adapt)
 app.command()(infer_commands.infer)
-app.command()(infer_commands.vote)
+app.command()(vote_commands.vote)
 app.command()(infer_commands.solve)
 app.add_typer(checkpoint_commands.app, name="checkpoint")
 app.command()(submissions_commands.check)

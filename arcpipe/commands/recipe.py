@@ -1,4 +1,4 @@
-"""`arcpipe recipe ...`; part of the command line, like cli.py."""
+"""`arcpipe recipe ...`."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -1,4 +1,4 @@
-"""`arcpipe bench ...`: part of the command line; what is measured is in the bench.py of each stage."""
+"""`arcpipe bench ...`; what is measured is in the bench.py of each stage."""
 
 import tempfile
 from dataclasses import asdict
@@ -63,7 +63,7 @@ def bench(
 
     import torch
 
-    from arcpipe.bench_all import bench_all, parts_for
+    from arcpipe.commands.bench_all import bench_all, parts_for
 
     on_gpu, model = torch.cuda.is_available(), [str(path) for path in (checkpoint, data) if path]
     with tempfile.TemporaryDirectory(prefix="arcpipe-bench-") as scratch:
@@ -191,7 +191,7 @@ def _report(stage: str, settings: Any, rows: Rows, note: str, json_file: Path | 
 
     Args:  settings: a dataclass.
     """
-    from arcpipe.doctor import examine
+    from arcpipe.commands.doctor import examine
     from arcpipe.runs import make_manifest, write_json
 
     typer.echo(f"{table_text(rows)}\n{note}")

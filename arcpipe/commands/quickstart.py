@@ -1,4 +1,4 @@
-"""`arcpipe quickstart`: the whole pipe on a few real ARC tasks; part of the command line, like cli.py."""
+"""`arcpipe quickstart`: the whole pipe on a few real ARC tasks."""
 
 import shlex
 import time
@@ -38,6 +38,7 @@ def quickstart(
 
     Example: arcpipe quickstart --seed 1
     """
+    from arcpipe.locks import hold_folder
     from arcpipe.log import start_logging
     from arcpipe.runs import refuse_existing
 
@@ -45,8 +46,9 @@ def quickstart(
     if out is not None and not _is_unfinished(out):
         refuse_existing(out)
     run = _open(out or Path("runs") / f"quickstart-seed{seed}", seed, minutes, overrides or [])
-    seconds = {stage.name: _run(stage, run.folder) for stage in _stages(run)}
-    _summarize(run, seconds)
+    with hold_folder(run.folder):
+        seconds = {stage.name: _run(stage, run.folder) for stage in _stages(run)}
+        _summarize(run, seconds)
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ def _infer(run: _Quickstart) -> None:
 
 
 def _vote(run: _Quickstart) -> None:
-    from arcpipe.infer.commands import vote
+    from arcpipe.submissions.vote_commands import vote
 
     vote([run.predictions], run.data / "challenges.json", run.submission)
 
@@ -272,14 +274,14 @@ def _summarize(run: _Quickstart, seconds: dict[str, float]) -> None:
 
 
 def _table(score: "Score", times: str) -> str:
-    """pass@1 and pass@2 over test outputs and over tasks, and the seconds of each stage."""
+    """pass@1 and pass@2 over tasks and over test outputs, and the seconds of each stage."""
     one, two = score.pass_at_1, score.pass_at_2
     outputs = f"{two.solved_outputs} of {score.num_outputs} solved"
     tasks = f"{two.solved_tasks} of {score.num_tasks} solved wholly"
     return (
         f"\n{'':14}{'pass@1':>8}{'pass@2':>8}"
+        f"\ntasks (Kaggle){one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   {tasks}"
         f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   {outputs}"
-        f"\ntasks         {one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   {tasks}"
         f"\nseconds         {times}"
     )
 

@@ -1,4 +1,4 @@
-"""`arcpipe checkpoint ...`: part of the command line, like cli.py."""
+"""`arcpipe checkpoint ...`: what is in a checkpoint, where it comes from and goes to."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""`arcpipe doctor`: what this machine can run, and why; part of the command line, like cli.py."""
+"""`arcpipe doctor`: what this machine can run, and why."""
 
 import os
 import shutil

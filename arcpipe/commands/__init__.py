@@ -1,0 +1,1 @@
+"""The command line: the `arcpipe` command, and what speaks of several rooms or of the machine."""

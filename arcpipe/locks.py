@@ -1,0 +1,86 @@
+"""Locks on folders that one process at a time may write to; each ends with its process."""
+
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import orjson
+from filelock import FileLock, Timeout
+
+from arcpipe.errors import OutputError, one_line
+from arcpipe.log import logger
+
+
+@contextmanager
+def hold_folder(folder: Path, rank: int = 0) -> Iterator[None]:
+    """Hold `folder` for this process until the block ends.
+
+    One hidden file in it is what is locked, and stays; another says who holds it. Where the file system has
+    no locks, a warning says so, and nothing is held.
+
+    Args:    rank: of several processes that share the folder, each with a lock of its own. Rank 0 takes its
+             lock first and finds the locks of another job.
+    Raises:  OutputError if another process holds it, naming its host and number.
+    """
+    own = _lock_file(folder, rank)
+    holder = own.with_suffix(".json")
+    with ExitStack() as held:
+        try:
+            held.callback(_lock(own).release)
+            for other in () if rank else folder.glob(_lock_file(Path(), "*").name):
+                if other != own:
+                    _lock(other).release()
+            if left := _holder(holder):
+                logger.warning("%s: taken over from %s, which has ended without a word", folder, left)
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            logger.warning("%s: no locks here (%s): let no other process write to it", folder, reason)
+        _write_holder(holder)
+        held.callback(_remove_holder, holder)
+        yield
+
+
+def _lock_file(folder: Path, rank: int | str) -> Path:
+    return folder / f".writer-{rank}.lock"
+
+
+def _lock(path: Path) -> FileLock:
+    """The lock of a file, taken; OutputError if another process has it."""
+    lock = FileLock(path, timeout=0)
+    try:
+        with warnings.catch_warnings():
+            # It warns where it falls back to a lock of another kind.
+            warnings.simplefilter("ignore")
+            lock.acquire()
+    except Timeout:
+        holder = _holder(path.with_suffix(".json")) or "another process"
+        raise OutputError(
+            f"{path.parent}: {holder} is writing to it: wait for its end, stop it, or choose another folder"
+        ) from None
+    return lock
+
+
+def _holder(path: Path) -> str:
+    """Who wrote itself into this file and has not ended well; empty if nobody."""
+    try:
+        holder = orjson.loads(path.read_bytes())
+        return f"process {holder['process']} on {holder['host']} ({holder['command']})"
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
+
+
+def _write_holder(path: Path) -> None:
+    """Write this process into a file; only a message depends on it, so a full disk is no error."""
+    holder = {"process": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
+    with suppress(OSError):
+        path.write_bytes(orjson.dumps(holder))
+
+
+def _remove_holder(path: Path) -> None:
+    """Remove the file: this process has ended well."""
+    with suppress(OSError):
+        path.unlink()

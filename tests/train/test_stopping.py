@@ -1,0 +1,200 @@
+"""Signals that come twice or to some processes only, launchers that are gone, terminals that close: saved."""
+
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from commands import arcpipe_command, environment
+from processes import LAUNCH, loopback, running, running_together
+from training import metrics, recorded, settings, steps_of, train_arguments
+
+LONG = settings("train", steps=10**6, checkpoint_every=10**6, checkpoint_minutes=1000.0)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+TIMES = int(os.environ.get("REPETITIONS", "3"))
+
+
+def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
+    ends = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < ends, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, count: int) -> None:
+    """The second one at any moment of the step, of the save or of the end; the third at once."""
+    run = tmp_path / "run"
+    for number in range(TIMES):
+        resume = ["--resume"] if number else []
+        first, second = SIGNALS[number % 3], SIGNALS[(number + 1) // 2 % 3]
+        with running_together(train_arguments(work, run, *LONG, *resume), work, count) as processes:
+            before = recorded(run)
+            processes[0].wait_until(lambda before=before: recorded(run) > before)  # type: ignore[misc]
+            for process in processes:
+                process.send(first)
+            time.sleep(0.003 * number)
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    process.send(second)
+                    process.send(second)
+            ended = [process.finish() for process in processes]
+        saved = steps_of(run)[-1]
+        assert saved >= recorded(run) > before
+        # A signal after the handlers are gone may kill what has nothing left to do.
+        assert all(done.returncode in (0, -second) for done in ended), [done.stderr for done in ended]
+        assert f"stopped at step {saved} on a signal" in ended[0].stderr
+
+
+@contextmanager
+def launched(work: Path, run: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A launcher of two processes in a session of its own, which train."""
+    with (
+        (tmp_path / "said").open("w") as said,
+        subprocess.Popen(
+            [*LAUNCH, *map(str, train_arguments(work, run, *LONG))], cwd=work, text=True,
+            env=environment({**loopback(), "TMPDIR": str(tmp_path)}), start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=said,
+        ) as launcher,
+    ):  # fmt: skip
+        try:
+            wait_until(lambda: recorded(run) > 0)
+            yield launcher
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(launcher.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("to_all", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_a_launcher_and_its_processes_leaves_a_checkpoint(
+    work: Path, tmp_path: Path, to_all: int
+) -> None:
+    """USR1 ends the launcher at once, so that its processes are nobody's."""
+    run = tmp_path / "run"
+    with launched(work, run, tmp_path) as launcher:
+        ranks = psutil.Process(launcher.pid).children()
+        for pid in (launcher.pid, *(rank.pid for rank in ranks)):
+            os.kill(pid, to_all)
+        launcher.wait(60)
+        wait_until(lambda: not any(rank.is_running() for rank in ranks))
+    assert steps_of(run)[-1] >= recorded(run) > 0
+
+
+def test_processes_without_their_launcher_save_and_end(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with launched(work, run, tmp_path) as launcher:
+        ranks = psutil.Process(launcher.pid).children()
+        launcher.kill()
+        launcher.wait(60)
+        wait_until(lambda: not any(rank.is_running() for rank in ranks))
+    assert steps_of(run)[-1] >= recorded(run) > 0
+    assert "the launcher of this process has ended" in (tmp_path / "said").read_text()
+
+
+def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, tmp_path: Path) -> None:
+    """The evaluation would take an hour; the other process has most of its share left."""
+    run = tmp_path / "run"
+    evaluation = settings("eval", every=2, max_steps=10_000, max_minutes=60.0, batch_size=1)
+    with running_together(train_arguments(work, run, *LONG, *evaluation), work) as processes:
+        processes[0].wait_until((run / "evaluations" / "step-00000002").exists)
+        time.sleep(1)
+        processes[1].send(signal.SIGTERM)
+        began = time.monotonic()
+        ended = [process.finish() for process in processes]
+    assert time.monotonic() - began < 20
+    assert [done.returncode for done in ended] == [0, 0], ended[0].stderr
+    assert steps_of(run) == [2]
+
+
+def on_terminal(work: Path, run: Path) -> tuple[int, int]:
+    """The number and the terminal of a training that has one, once it trains."""
+    pid, terminal = pty.fork()
+    if not pid:
+        command = arcpipe_command(*train_arguments(work, run, *LONG))
+        os.chdir(work)
+        os.execve(command[0], command, environment())
+    # What nobody reads would stop it.
+    os.set_blocking(terminal, False)
+
+    def trains() -> bool:
+        with suppress(BlockingIOError):
+            os.read(terminal, 100_000)
+        return recorded(run) > 0
+
+    wait_until(trains)
+    return pid, terminal
+
+
+def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pid, terminal = on_terminal(work, run)
+    os.write(terminal, b"\x03")
+    said = b""
+
+    def ended() -> bool:
+        nonlocal said
+        with suppress(OSError):
+            said += os.read(terminal, 100_000)
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+
+    wait_until(ended)
+    assert b"Ctrl-C again ends at once and loses that" in said
+    assert steps_of(run)[-1] >= recorded(run) > 0
+    os.close(terminal)
+
+
+def test_a_terminal_that_is_closed_leaves_a_checkpoint(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pid, terminal = on_terminal(work, run)
+    os.close(terminal)
+    wait_until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
+    assert steps_of(run)[-1] >= recorded(run) > 0
+
+
+def test_the_second_of_two_trainings_says_who_has_the_run(work: Path, tmp_path: Path) -> None:
+    """With one and with two processes; the first one goes on undisturbed."""
+    run = tmp_path / "run"
+    with running(train_arguments(work, run, *LONG), work) as first:
+        first.wait_until(lambda: recorded(run) > 0)
+        for count in (1, 2):
+            with running_together(train_arguments(work, run, *LONG, "--resume"), work, count) as others:
+                for done in [other.finish() for other in others]:
+                    assert done.returncode == 2, done.stderr
+                    assert f"arcpipe: {run}: process {first.pid} on " in done.stderr
+                    assert "is writing to it: wait for its end, stop it, or choose another" in done.stderr
+        first.send(signal.SIGTERM)
+        assert first.finish().returncode == 0
+    records = metrics(run)
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1))
+    assert "is writing to it" not in (run / "train.log").read_text()
+
+
+def test_a_killed_training_holds_nothing(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with running(train_arguments(work, run, *LONG), work) as first:
+        first.wait_until(lambda: recorded(run) > 0)
+        first.send(signal.SIGKILL)
+        first.finish()
+    with running(train_arguments(work, run, "--resume", *LONG, "--steps", 2), work) as second:
+        done = second.finish()
+    assert done.returncode == 0, done.stderr
+    assert f"taken over from process {first.pid} on " in done.stderr
+
+
+def test_one_of_two_that_make_a_run_makes_it(work: Path, tmp_path: Path) -> None:
+    for number in range(TIMES):
+        run = tmp_path / f"run{number}"
+        arguments = train_arguments(work, run, "--steps", 1)
+        with running(arguments, work) as one, running(arguments, work) as other:
+            ended = [process.finish() for process in (one, other)]
+        assert sorted(done.returncode for done in ended) == [0, 2], [done.stderr for done in ended]
+        (loser,) = [done.stderr for done in ended if done.returncode]
+        assert f"arcpipe: {run} exists already: " in loser or "is writing to it" in loser
+        assert steps_of(run) == [1]
