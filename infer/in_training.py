@@ -11,9 +11,10 @@ from arcpipe.canvases import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
+from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.evaluate import ARC_SCORES, BOARD_SCORES, evaluate, known_outputs
 from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
-from arcpipe.predictions import Coverage, read_candidates, write_shard
+from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet
 
 _SAMPLE_SEED = 0

@@ -18,11 +18,12 @@ from pyarrow import parquet
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.devices import refuse_lone_processes
 from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger
-from arcpipe.predictions import SHARDS, Coverage, read_candidates, read_shard, shard_files, write_shard
+from arcpipe.predictions import SHARDS, read_candidates, read_shard, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import recipe_changes
 from arcpipe.runs import (

@@ -10,7 +10,7 @@ from arcpipe.canvases import Layout, layout_of
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.errors import ArcpipeError
 from arcpipe.flops import train_step_flops
-from arcpipe.predictions import Coverage
+from arcpipe.infer.coverage import Coverage
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import read_manifest
 from arcpipe.train.settings import EvalSettings, TrainSettings

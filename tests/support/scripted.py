@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.checkpoint import Checkpoint
-from arcpipe.predictions import Coverage
+from arcpipe.infer.coverage import Coverage
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.train import loop

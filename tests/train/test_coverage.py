@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from arcpipe.checkpoint import Checkpoint, newest_checkpoint, read_best
+from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.in_training import InTraining
 from arcpipe.infer.solve import InferSettings
-from arcpipe.predictions import Coverage, read_predictions
+from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from commands import run_here
 from scripted import ALL, Scripted, run_scripted

@@ -11,7 +11,8 @@ import pytest
 
 from arcpipe.checkpoint import find_checkpoint, newest_checkpoint, read_best
 from arcpipe.errors import ArcpipeError
-from arcpipe.predictions import Coverage, read_predictions
+from arcpipe.infer.coverage import Coverage
+from arcpipe.predictions import read_predictions
 from commands import run_here
 from disks import largest_file
 from puzzles import build, made_up_tasks, write_source
