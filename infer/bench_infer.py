@@ -96,7 +96,7 @@ def bench_infer(settings: InferBenchSettings) -> tuple[list[dict[str, Any]], str
             "steps": float(np.mean(table["steps"].to_numpy())),
             "agreement": _agreement(table, tables["engine, never"]),
         }
-        rows.append(row | ({} if outputs is None else evaluate(puzzles, outputs, [table])))
+        rows.append(row | ({} if outputs is None else evaluate(puzzles, outputs, [table])[0]))
     name, grids = str(dtype).removeprefix("torch."), len(tables["plain loop"])
     return (
         rows,

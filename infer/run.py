@@ -19,6 +19,7 @@ from pyarrow import parquet
 from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import refuse_lone_processes
 from arcpipe.errors import ArcpipeError, DataError, OutputError, UnreadableError
+from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
 from arcpipe.locks import hold_folder
@@ -44,8 +45,8 @@ class InferResult:
     """What a folder of predictions holds after an inference.
 
     candidates: rows in it. done, total: items of the queue, here and by all processes so far. interrupted: a
-    signal ended it. scores: as `evaluate` gives them, None where the outputs are not known or other
-    processes are not done yet.
+    signal ended it. scores, coverage: as `evaluate` gives them, None where the outputs are not known or
+    other processes are not done yet.
     """
 
     candidates: int
@@ -53,6 +54,7 @@ class InferResult:
     total: int
     interrupted: bool
     scores: dict[str, float] | None
+    coverage: Coverage | None
 
     @property
     def text(self) -> str:
@@ -60,6 +62,7 @@ class InferResult:
         scores = "".join(f", {name} {score:.4f}" for name, score in (self.scores or {}).items())
         text = f"{self.candidates} candidates{scores}"
         if self.done < self.total:
+            text += f"; {self.coverage.text}" if self.coverage else ""
             why = "stopped by a signal" if self.interrupted else "not all done"
             text += f"; {self.done} of {self.total} grids answered, {why}: go on with --resume"
         return text
@@ -253,9 +256,10 @@ def _result(request: _Request, total: int, interrupted: bool, num_ranks: int) ->
     files, out = shard_files(request.out), request.out
     candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
     done = len(_done(out, request.settings, request))
-    scores = None
+    scores = coverage = None
     if done == total or num_ranks == 1:
         outputs = known_outputs(request.data, request.puzzles)
         if outputs is not None:
-            scores = evaluate(request.puzzles, outputs, read_candidates([out]))
-    return InferResult(candidates, done, total, interrupted, scores)
+            scores, votes = evaluate(request.puzzles, outputs, read_candidates([out]))
+            coverage = Coverage(int((votes > 0).sum()), len(votes), done, total)
+    return InferResult(candidates, done, total, interrupted, scores, coverage)

@@ -14,6 +14,10 @@ from arcpipe.errors import DataError
 METRICS_FILE = "metrics.jsonl"
 _MOST_POINTS = 400
 _EVALUATION = "eval/"
+_ANSWERED = "eval/answered"
+# Of an evaluation, what is no share.
+_COUNTS = ("eval/test_inputs", "eval/votes", "eval/votes_asked")
+_OF_FINISHED = ("train/exact_accuracy", "train/cell_accuracy", "train/halt_accuracy", "train/steps_to_halt")
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -50,6 +54,7 @@ _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
             "train/exact_accuracy": "whole grids",
             "train/cell_accuracy": "cells",
             "train/halt_accuracy": "halt decisions",
+            "train/halt_baseline": "never to halt",
         },
     ),
     ("Steps to halt", "linear", {"train/steps_to_halt": "steps"}),
@@ -83,16 +88,28 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def charts(records: Records) -> list[Chart]:
-    """The charts that the records have values for; evaluations come last, in one."""
+    """The charts that the records have values for; evaluations come last, in one, with the share answered
+    where that is not all."""
+    records = [_meant(record) for record in records]
     evaluated = {
         key: key.removeprefix(_EVALUATION).replace("_", " ")
         for record in records
         for key in record
-        if key.startswith(_EVALUATION)
+        if key.startswith(_EVALUATION) and key not in _COUNTS
     }
+    if all(record.get(_ANSWERED, 1) == 1 for record in records):
+        evaluated.pop(_ANSWERED, None)
     kinds = [*_CHARTS, ("Evaluation", "share", evaluated)]
     made = [_chart(title, scale, names, records) for title, scale, names in kinds]
     return [chart for chart in made if chart is not None]
+
+
+def _meant(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record without the zeros that older runs wrote where no sample finished, and with their baseline."""
+    if record.get("train/finished") == 0:
+        return {key: value for key, value in record.items() if key not in _OF_FINISHED}
+    exact = record.get("train/exact_accuracy")
+    return {"train/halt_baseline": 1 - exact, **record} if isinstance(exact, int | float) else record
 
 
 def _chart(title: str, scale: str, names: Mapping[str, str], records: Records) -> Chart | None:
@@ -124,7 +141,7 @@ def _thinned(
 
 def training_facts(records: Records) -> list[tuple[str, str]]:
     """What the records say of the training as a whole, in words."""
-    trained = [record for record in records if "train/loss_answer" in record]
+    trained = [_meant(record) for record in records if "train/loss_answer" in record]
     if not trained:
         return []
     last = trained[-1]
@@ -135,8 +152,9 @@ def training_facts(records: Records) -> list[tuple[str, str]]:
     if len(speeds):
         facts.append(("samples a second", f"{np.median(speeds):,.0f}"))
     facts.append(("loss at the end", f"{last['train/loss_answer']:.3g}"))
-    if "train/exact_accuracy" in last:
-        facts.append(("whole grids right in training", f"{last['train/exact_accuracy']:.1%}"))
+    right = _column(trained, "train/exact_accuracy")[1]
+    if len(right):
+        facts.append(("whole grids right in training", f"{right[-1]:.1%}"))
     return facts
 
 

@@ -69,11 +69,14 @@ def _vote_arc(
     if outputs is not None:
         with_solutions(tasks, outputs, str(solutions))
     votes = read_arc_votes(predictions, tasks, challenges)
-    compared = None if outputs is None else compare_rules(votes, outputs, resample_tasks)
+    answered = bool(votes.candidates.any())
+    compared = None if outputs is None or not answered else compare_rules(votes, outputs, resample_tasks)
     submission = build_submission(tasks, best_two(votes, rank(votes, RULES[rule])))
     sources = [describe_source(path) for path in predictions]
     write_submission(submission, out, {"rule": rule, "challenges": str(challenges), "sources": sources})
     facts, text = votes.summary()
+    if outputs is not None and not answered:
+        text += "\nno score, no test input has a candidate"
     if compared is None:
         return facts, text
     return facts | {"comparison": compared}, f"{text}\n\n{comparison_text(compared)}"
@@ -96,6 +99,9 @@ def _vote_boards(
     outputs = read_test_outputs(dataset)
     write_answers(out, puzzles, answers)
     facts, text = votes.summary()
+    if not answers.answered.any():
+        return facts, f"{text}\nno score, no test input has an answer"
     scores = {"valid": float(answers.valid.mean())} if outputs is None else board_scores(answers, outputs)
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
-    return facts | scores, f"{text}\n{shown}"
+    wrong = "" if answers.answered.all() else "; what is not answered counts as wrong"
+    return facts | scores, f"{text}\n{shown}{wrong}"

@@ -10,6 +10,7 @@ from arcpipe.canvases import Layout, layout_of
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.errors import ArcpipeError
 from arcpipe.flops import train_step_flops
+from arcpipe.infer.coverage import Coverage
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import read_manifest
 from arcpipe.train.settings import EvalSettings, TrainSettings
@@ -34,8 +35,9 @@ class Evaluator(Protocol):
     ) -> None:
         """Write this process's share of the candidates to a folder of predictions, until `stop` says so."""
 
-    def score(self, folder: Path) -> dict[str, float]:
-        """The scores by name of the candidates in the folder, whatever process wrote them."""
+    def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
+        """The scores by name of the candidates in the folder, whatever process wrote them, and how much of
+        what is asked they cover; no scores where there are no candidates."""
 
 
 @dataclass(frozen=True)

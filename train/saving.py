@@ -25,8 +25,8 @@ _UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.([0-9]{1,7})\.tmp")
 class Saver:
     """Writes the checkpoints of a run, evaluates them, and keeps the newest and the best.
 
-    Every process has one and calls it alike; the first one writes. interrupted: a signal has ended an
-    evaluation, which has no scores then.
+    Every process has one and calls it alike; the first one writes. interrupted: there was a signal during
+    an evaluation, which then has the scores of what was answered until it came.
     """
 
     def __init__(
@@ -41,7 +41,8 @@ class Saver:
         self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
         self.evaluated_step = -1
         # Of a resumed run: it was evaluated at this step, but may have been killed before it was recorded.
-        self.known_step = state.step if first_does(self._scores_file(state.step).exists, accelerator) else -1
+        known = first_does(lambda: _read_scores(self._scores_file(state.step)), accelerator)
+        self.known_step = state.step if known else -1
 
     def due(self, state: TrainState) -> dict[str, float]:
         """Write and evaluate what is due before the next step; the scores of an evaluation, if any.
@@ -72,9 +73,9 @@ class Saver:
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Evaluate the averaged weights on the test inputs; the scores, alike on every process.
 
-        Each evaluation has its own candidates, of this step alone, in evaluations/step-N. If no score was
-        better, its checkpoint is the best so far. Where a run is resumed from a step that was evaluated, the
-        scores are read.
+        Each evaluation has its own candidates, of this step alone, in evaluations/step-N. With the scores
+        comes how much was answered; where nothing was, there are none. Where a run is resumed from a step
+        that was evaluated to the end, all this is read.
         """
         evaluator, accelerator, step = self.job.evaluator, self.accelerator, state.step
         if evaluator is None or self.evaluated_step == step:
@@ -84,11 +85,7 @@ class Saver:
             scores = first_does(lambda: _read_scores(self._scores_file(step)), accelerator)
         else:
             self.interrupted = self._answer(evaluator, state)
-            if self.interrupted:
-                # Answered in part only, it would be scored as if the rest were wrong.
-                return {}
             scores = first_does(lambda: self._score(evaluator, step), accelerator)
-            logger.info("step %d: %s", step, ", ".join(f"{name} {scores[name]:.4f}" for name in scores))
         self.evaluated_step, state.evaluated_at = step, state.seconds
         return {f"eval/{name}": value for name, value in scores.items()}
 
@@ -106,16 +103,43 @@ class Saver:
         )
 
     def _score(self, evaluator: Evaluator, step: int) -> dict[str, float]:
-        """The scores of the candidates in evaluations/step-N, written there when all else is; if they are
-        the best, the step is remembered."""
-        file, metric = self._scores_file(step), self.job.metric
-        scores = evaluator.score(file.parent)
-        best = read_best(self.job.out)
-        if best is None or best["metric"] != metric or scores[metric] >= best["value"]:
-            write_json(self.job.out / BEST_FILE, {"step": step, "metric": metric, "value": scores[metric]})
-        write_json(file, scores)
+        """The scores of the candidates in evaluations/step-N and how much these cover, written there when all
+        else is."""
+        file = self._scores_file(step)
+        scores, coverage = evaluator.score(file.parent)
+        cut = self.interrupted and not coverage.whole
+        words = [", ".join(f"{name} {value:.4f}" for name, value in scores.items())] if scores else []
+        words += [coverage.text, f"{coverage.votes} of {coverage.votes_asked} votes"]
+        words += ["ended by a signal, to be done again with --resume"] if cut else []
+        logger.info("step %d: %s", step, "; ".join(words))
+        if scores and not cut:
+            self._compare(step, scores[self.job.metric], coverage.facts)
+        found = scores | coverage.facts
+        write_json(file, found | ({"interrupted": True} if cut else {}))
         self._tidy()
-        return scores
+        return found
+
+    def _compare(self, step: int, value: float, coverage: dict[str, float]) -> None:
+        """Remember the step as the best if no evaluation answered more, and none that answered the same has
+        a better score."""
+        best, metric = read_best(self.job.out), self.job.metric
+        if best is not None and best["metric"] == metric:
+            # Older files do not tell: the scores alone can be compared.
+            known = best.get("coverage", coverage)
+            if coverage == known:
+                if value < best["value"]:
+                    return
+            elif _amount(coverage) > _amount(known):
+                logger.info(
+                    "step %d: answers more than step %d, whose place it takes as the best", step, best["step"]
+                )
+            else:
+                logger.info(
+                    "step %d: answers less than the best, step %d, so it is not compared", step, best["step"]
+                )
+                return
+        found = {"step": step, "metric": metric, "value": value, "coverage": coverage}
+        write_json(self.job.out / BEST_FILE, found)
 
     def _scores_file(self, step: int) -> Path:
         return self.job.out / EVALUATIONS / checkpoint_name(step) / "scores.json"
@@ -164,6 +188,12 @@ def _make_predictions(folder: Path, step: int) -> None:
         (made / SHARDS).mkdir()
 
 
+def _amount(coverage: dict[str, float]) -> tuple[float, float]:
+    """By what one evaluation answers more than another: test inputs first, then votes."""
+    return coverage["answered"], coverage["votes"]
+
+
 def _read_scores(file: Path) -> dict[str, float]:
-    scores: dict[str, float] = orjson.loads(file.read_bytes())
-    return scores
+    """The scores of a step; none if it was not evaluated, or not to the end."""
+    scores: dict[str, float] = orjson.loads(file.read_bytes()) if file.exists() else {}
+    return {} if scores.get("interrupted") else scores

@@ -132,6 +132,30 @@ def test_every_score_of_an_evaluation_is_a_curve() -> None:
     ]  # fmt: skip
 
 
+def test_the_share_answered_is_a_curve_where_it_is_not_all() -> None:
+    counts = {"eval/test_inputs": 5, "eval/votes": 4, "eval/votes_asked": 10}
+    records = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **counts} for step in (1, 2)]
+    [chart] = charts(records)
+    assert [line.name for line in chart.lines] == ["valid"]
+    [chart] = charts([*records, {"step": 3, "eval/answered": 0.0, **counts}])
+    assert [(line.name, line.steps, line.values) for line in chart.lines] == [
+        ("valid", [1, 2], [0.5, 0.5]), ("answered", [1, 2, 3], [1.0, 1.0, 0.0]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("absent", [{}, {"train/exact_accuracy": 0, "train/halt_accuracy": 0}])
+def test_records_in_which_no_sample_finished_have_no_part_in_the_curves(absent: dict[str, float]) -> None:
+    """Older runs wrote zeros there. Halt decisions are shown against those of never halting."""
+    loss = {"train/loss_answer": 1.0}
+    told = {"train/finished": 4, "train/exact_accuracy": 0.25, "train/halt_accuracy": 1.0}
+    records = [{"step": 1, **loss, **told}, {"step": 2, **loss, "train/finished": 0, **absent}]
+    chart = next(chart for chart in charts(records) if chart.title == "Accuracy in training")
+    assert [(line.name, line.steps, line.values) for line in chart.lines] == [
+        ("whole grids", [1], [0.25]), ("halt decisions", [1], [1.0]), ("never to halt", [1], [0.75]),
+    ]  # fmt: skip
+    assert dict(training_facts(records))["whole grids right in training"] == "25.0%"
+
+
 def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     assert read_metrics(file) == []
