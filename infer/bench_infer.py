@@ -19,8 +19,8 @@ from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.codec import decode
 from arcpipe.devices import compute_dtype
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.queue import Items
-from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
+from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
+from arcpipe.infer.schedule import Items
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 

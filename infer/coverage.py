@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+COVERAGE = ("answered", "test_inputs", "votes", "votes_asked")
+"""The names of `Coverage.facts`, which stand among the scores of an evaluation."""
+
 
 @dataclass(frozen=True)
 class Coverage:

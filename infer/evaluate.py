@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
-from arcpipe.infer.boards import board_scores, choose_boards
+from arcpipe.infer.puzzles import board_scores, choose_boards
 from arcpipe.infer.vote import Votes, by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet, read_test_outputs
 from arcpipe.task import read_solutions

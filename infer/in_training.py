@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from arcpipe.canvases import needed_sides
+from arcpipe.buckets import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.evaluate import ARC_SCORES, BOARD_SCORES, evaluate, known_outputs
-from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
+from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet
 

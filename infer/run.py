@@ -21,7 +21,7 @@ from arcpipe.devices import refuse_lone_processes
 from arcpipe.errors import ArcpipeError, DataError, OutputError, UnreadableError
 from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
+from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS, read_candidates, read_shard, shard_files, write_shard

@@ -275,7 +275,7 @@ def report(
 
 
 def _voting() -> "Voting":
-    from arcpipe.infer.boards import choose_boards, read_board_votes
+    from arcpipe.infer.puzzles import choose_boards, read_board_votes
     from arcpipe.infer.vote import RULES, by_count, rank
     from arcpipe.infer.vote_files import read_arc_votes
     from arcpipe.submissions.report import Voting

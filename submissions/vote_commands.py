@@ -87,7 +87,7 @@ def _vote_boards(
 ) -> tuple[dict[str, Any], str]:
     """Write the answers to Sudokus or mazes; what there is to say, as a document and as text."""
     from arcpipe.errors import DataError
-    from arcpipe.infer.boards import board_scores, choose_boards, read_board_votes, write_answers
+    from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes, write_answers
     from arcpipe.infer.vote import RULES
     from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 

@@ -15,11 +15,11 @@ from arcpipe.errors import CheckpointError
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
+from arcpipe.train.config import AdaptSettings
+from arcpipe.train.distributed import first_does, naming_lost_processes
 from arcpipe.train.job import TrainJob, TrainResult
-from arcpipe.train.loop import train
-from arcpipe.train.settings import AdaptSettings
 from arcpipe.train.setup import make_accelerator
-from arcpipe.train.together import first_does, naming_lost_processes
+from arcpipe.train.trainer import train
 
 DATA = "data"
 """The dataset folder inside the run folder of an adaptation."""

@@ -7,8 +7,8 @@ import typer
 
 if TYPE_CHECKING:
     from arcpipe.puzzleset import PuzzleSet
+    from arcpipe.train.config import EvalSettings
     from arcpipe.train.job import Evaluator, TrainResult
-    from arcpipe.train.settings import EvalSettings
 
 _FROM_STEP = (
     "With --resume: go on from the checkpoint of this step; later ones are kept beside it, as step-N.aside."
@@ -73,10 +73,10 @@ def train(
 
     from arcpipe.log import is_first_rank
     from arcpipe.puzzleset import read_puzzle_set
+    from arcpipe.train.config import EvalSettings, TrainSettings
     from arcpipe.train.dry_run import dry_run_text
     from arcpipe.train.job import TrainJob
-    from arcpipe.train.loop import train as run_training
-    from arcpipe.train.settings import EvalSettings, TrainSettings
+    from arcpipe.train.trainer import train as run_training
     from arcpipe.trm import TRMConfig
 
     tables = chosen.resolve({"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings})
@@ -160,13 +160,13 @@ def adapt(
     else:
         chosen = load_recipe(recipe, changes, read=("adapt",))
 
-    from arcpipe.augment.arc import read_source
     from arcpipe.augment.build import DataSettings, build_arc
     from arcpipe.augment.overlaps import report_overlaps
+    from arcpipe.augment.sources import read_source
     from arcpipe.log import is_first_rank, logger, start_logging
     from arcpipe.train.adapt import AdaptJob
     from arcpipe.train.adapt import adapt as run_adaptation
-    from arcpipe.train.settings import AdaptSettings
+    from arcpipe.train.config import AdaptSettings
 
     start_logging()
     settings = chosen.settings("adapt", AdaptSettings)
@@ -213,7 +213,7 @@ def _evaluator(puzzles: "PuzzleSet", data: Path, settings: "EvalSettings") -> "E
         return None
 
     from arcpipe.infer.in_training import InTraining
-    from arcpipe.infer.solve import InferSettings
+    from arcpipe.infer.predict import InferSettings
 
     wanted = InferSettings(max_steps=settings.max_steps, batch_size=settings.batch_size, votes=settings.votes)
     return InTraining(puzzles, data, wanted, tests=settings.tests, max_minutes=settings.max_minutes)

@@ -6,14 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from arcpipe.canvases import Layout, layout_of
+from arcpipe.buckets import Layout, layout_of
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.errors import ArcpipeError
 from arcpipe.flops import train_step_flops
 from arcpipe.infer.coverage import Coverage
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import read_manifest
-from arcpipe.train.settings import EvalSettings, TrainSettings
+from arcpipe.train.config import EvalSettings, TrainSettings
 from arcpipe.trm import TRMConfig
 
 EVALUATIONS = "evaluations"

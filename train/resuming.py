@@ -16,11 +16,12 @@ from arcpipe.checkpoint import (
     whole_checkpoints,
 )
 from arcpipe.errors import CheckpointError
+from arcpipe.infer.coverage import COVERAGE
 from arcpipe.log import logger
 from arcpipe.runs import write_json, writing
+from arcpipe.train.distributed import first_does
 from arcpipe.train.job import EVALUATIONS, TrainJob
 from arcpipe.train.state import TrainState, load_state
-from arcpipe.train.together import first_does
 
 
 def check_start(job: TrainJob) -> None:
@@ -100,13 +101,18 @@ def _put_aside(path: Path, word: str) -> Path:
 
 
 def _best_evaluation(job: TrainJob) -> dict[str, Any] | None:
-    """The best, as `read_best` gives it, of the evaluations of the checkpoints that are there."""
+    """The best, as `read_best` gives it, of the evaluations of the checkpoints that are there: of those that
+    answered most."""
     found = []
     for step, path in whole_checkpoints(job.out).items():
         with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
             scores = orjson.loads((job.out / EVALUATIONS / path.name / "scores.json").read_bytes())
-            found.append((float(scores[job.metric]), step))
+            if not scores.get("interrupted"):
+                coverage = {name: scores[name] for name in COVERAGE if name in scores}
+                amount = (coverage.get("answered", 0.0), coverage.get("votes", 0))
+                found.append((amount, float(scores[job.metric]), step, coverage))
     if not found:
         return None
-    value, step = max(found)
-    return {"step": step, "metric": job.metric, "value": value}
+    _, value, step, coverage = max(found, key=lambda one: one[:3])
+    best = {"step": step, "metric": job.metric, "value": value}
+    return best | ({"coverage": coverage} if coverage else {})

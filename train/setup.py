@@ -18,13 +18,13 @@ from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
+from arcpipe.train.config import TrainSettings
+from arcpipe.train.distributed import first_does
 from arcpipe.train.ema import EMA
 from arcpipe.train.job import LOG_FILE, TrainJob
 from arcpipe.train.optim import make_optimizers
 from arcpipe.train.resuming import check_start, resumed_state
-from arcpipe.train.settings import TrainSettings
 from arcpipe.train.state import TrainState
-from arcpipe.train.together import first_does
 from arcpipe.trm import TRM
 
 _PATIENCE_MINUTES = 30.0

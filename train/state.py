@@ -13,12 +13,12 @@ from torch import Tensor, from_numpy, nn, tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from arcpipe.canvases import Layout
+from arcpipe.buckets import Layout
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.errors import CheckpointError, one_line
 from arcpipe.puzzleset import PuzzleSet
+from arcpipe.train.distributed import first_does
 from arcpipe.train.ema import EMA
-from arcpipe.train.together import first_does
 from arcpipe.trm import TRM, Carry
 
 

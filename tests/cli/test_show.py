@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arcpipe.augment.arc import fitting, read_source
+from arcpipe.augment.sources import fitting, read_source
 from arcpipe.runs import write_json
 from arcpipe.task import Task, challenges_json
 from commands import succeed

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arcpipe.augment.arc import fitting, read_source
+from arcpipe.augment.sources import fitting, read_source
 from arcpipe.runs import read_manifest, write_json
 from arcpipe.task import Task, challenges_json, solutions_json
 from commands import run_arcpipe, succeed

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from arcpipe.augment.boards import SudokuSettings, build_sudoku
+from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
 from arcpipe.infer.vote import RULES
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, read_manifest, write_json

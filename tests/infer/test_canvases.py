@@ -11,15 +11,15 @@ import orjson
 import pytest
 import torch
 
-from arcpipe.canvases import canvas_sides, crop
+from arcpipe.buckets import canvas_sides, crop
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.codec import decode
 from arcpipe.errors import DataError
 from arcpipe.infer.in_training import InTraining
+from arcpipe.infer.predict import InferSettings, Job, solve
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.run import infer_to_folder
-from arcpipe.infer.solve import InferSettings, Job, solve
-from arcpipe.infer.solve_one import solve_puzzle
+from arcpipe.infer.solve import solve_puzzle
 from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json

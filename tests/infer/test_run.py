@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import solve
+from arcpipe.infer.predict import InferSettings
 from arcpipe.infer.run import infer_to_folder
-from arcpipe.infer.solve import InferSettings
 from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import file_hash, read_manifest, write_json

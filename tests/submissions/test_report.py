@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 import pytest
 
-from arcpipe.augment.boards import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
 from arcpipe.submissions.report_sources import find_sources

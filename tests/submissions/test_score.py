@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from arcpipe.augment.arc import read_source
+from arcpipe.augment.sources import read_source
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
 from arcpipe.submissions.format import Submission, build_submission, read_submission

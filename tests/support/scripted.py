@@ -9,9 +9,9 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.infer.coverage import Coverage
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
-from arcpipe.train import loop
+from arcpipe.train import trainer
+from arcpipe.train.config import EvalSettings, TrainSettings
 from arcpipe.train.job import Evaluator, TrainJob, TrainResult
-from arcpipe.train.settings import EvalSettings, TrainSettings
 from arcpipe.trm import TRMConfig
 
 ALL = Coverage(answered=7, test_inputs=7, votes=14, votes_asked=14)
@@ -53,7 +53,7 @@ def run_scripted(
     config, of_training = recipe.settings("model", TRMConfig), recipe.settings("train", TrainSettings)
     of_evaluation = EvalSettings(**({"every": 3} | evaluation))
     tables = {"model": config, "train": of_training, "eval": of_evaluation}
-    return loop.train(
+    return trainer.train(
         TrainJob(
             puzzles=read_puzzle_set(work / "data"),
             data_dir=work / "data",

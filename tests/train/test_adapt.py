@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 import pytest
 import torch
 
-from arcpipe.augment.arc import fitting, read_source
+from arcpipe.augment.sources import fitting, read_source
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.predictions import read_predictions

@@ -12,7 +12,7 @@ import pytest
 from arcpipe.checkpoint import Checkpoint, newest_checkpoint, read_best
 from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.in_training import InTraining
-from arcpipe.infer.solve import InferSettings
+from arcpipe.infer.predict import InferSettings
 from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from commands import run_here

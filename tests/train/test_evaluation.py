@@ -160,7 +160,7 @@ def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, tmp
     run_scripted(work, run, Scripted({9: 0.375}), keep=9, resume=True, from_step=6, steps=9)
     assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.5}
     run_scripted(work, run, Scripted({6: 0.125, 9: 0.375}), keep=9, resume=True, from_step=3, steps=9)
-    assert read_best(run) == {"step": 9, "metric": "pass@2", "value": 0.375}
+    assert read_best(run) == {"step": 9, "metric": "pass@2", "value": 0.375, "coverage": ALL.facts}
     assert {path.name for path in (run / "evaluations").iterdir()} == {
         "step-00000003", "step-00000006", "step-00000006.aside", "step-00000009", "step-00000009.aside",
         "step-00000009.aside-2",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.checkpoint import find_checkpoint
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS, NotFiniteError, rate_scale, train_step
 from arcpipe.trm import TRM

@@ -14,9 +14,9 @@ from arcpipe.checkpoint import BEST_FILE, CHECKPOINTS, checkpoint_name, read_bes
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS
 from arcpipe.runs import make_manifest, new_folder, write_json
+from arcpipe.train.distributed import all_work, first_does
 from arcpipe.train.job import EVALUATIONS, Evaluator, TrainJob
 from arcpipe.train.state import TrainState, checkpoint_of, save_state
-from arcpipe.train.together import all_work, first_does
 
 # What `new_folder` leaves of a checkpoint or an evaluation where its process is killed.
 _UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.([0-9]{1,7})\.tmp")
