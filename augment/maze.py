@@ -34,7 +34,7 @@ _VALUES[[ord(character) for character in CHARACTERS]] = range(len(CHARACTERS))
 
 @dataclass(frozen=True)
 class Mazes:
-    """Mazes (N, S, S) uint8 of `arcpipe.maze_rules`, the same with a shortest path marked, and their files."""
+    """Mazes (N, S, S) uint8, the same with a shortest path marked, and the files they are from."""
 
     questions: NDArray[np.uint8]
     answers: NDArray[np.uint8]

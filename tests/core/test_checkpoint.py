@@ -30,6 +30,7 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM, TRMConfig
+from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
 
 CONFIG = TRMConfig(
@@ -97,10 +98,7 @@ def hashed(saved: Saved, tmp_path: Path) -> Path:
 @pytest.fixture
 def copy(hashed: Path) -> Path:
     """A copy to damage, from before checkpoints had hashes: only what its files hold tells of damage."""
-    manifest = orjson.loads((hashed / "manifest.json").read_bytes())
-    del manifest["files"]
-    (hashed / "manifest.json").write_bytes(orjson.dumps(manifest))
-    return hashed
+    return forget_hashes(hashed)
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -11,6 +11,7 @@ from arcpipe.checkpoint import load_checkpoint, newest_checkpoint
 from arcpipe.flops import train_step_flops
 from arcpipe.predictions import read_predictions
 from commands import run_here
+from hashes import forget_hashes
 from processes import together
 from sized import BUCKETS, CANVAS, sized_data, sized_tasks
 from training import (
@@ -128,6 +129,7 @@ def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, mixed:
         eager = load_file(weights)
         eager["raw.halt_head.bias"].fill_(5.0)
         save_file(eager, weights)
+        forget_hashes(weights.parent)
     train(work, one, *flags, "--resume", data=mixed)
     for done in together(train_arguments(work, two, *flags, "--resume", data=mixed), work):
         assert done.returncode == 0, done.stderr
