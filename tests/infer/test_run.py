@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
-from arcpipe.infer import solve
+from arcpipe.infer import predict
 from arcpipe.infer.predict import InferSettings
 from arcpipe.infer.run import infer_to_folder
 from arcpipe.predictions import shard_files
@@ -128,7 +128,7 @@ def test_a_signal_keeps_what_is_finished(trained: Path, arc_dir: Path, tmp_path:
 def test_shards_are_written_while_it_runs(
     trained: Path, arc_dir: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(solve, "FLUSH_EVERY_S", 0.0)
+    monkeypatch.setattr(predict, "FLUSH_EVERY_S", 0.0)
     infer_to_folder(trained, arc_dir, tmp_path / "out", SLOW)
     assert len(shard_files(tmp_path / "out")) > 20
     assert_same(rows_of(tmp_path / "out"), rows_of(whole))
@@ -140,7 +140,7 @@ def test_a_damaged_shard_is_set_aside_and_its_part_answered_again(
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(solve, "FLUSH_EVERY_S", 0.0)
+        patch.setattr(predict, "FLUSH_EVERY_S", 0.0)
         infer_to_folder(trained, arc_dir, out, SLOW)
     expected, file = rows_of(out), shard_files(out)[5]
     file.write_bytes(file.read_bytes()[:-9])

@@ -158,7 +158,7 @@ def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, tmp
     run = tmp_path / "run"
     run_scripted(work, run, Scripted({3: 0.25, 6: 0.5, 9: 0.75}), keep=9, steps=9)
     run_scripted(work, run, Scripted({9: 0.375}), keep=9, resume=True, from_step=6, steps=9)
-    assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.5}
+    assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.5, "coverage": ALL.facts}
     run_scripted(work, run, Scripted({6: 0.125, 9: 0.375}), keep=9, resume=True, from_step=3, steps=9)
     assert read_best(run) == {"step": 9, "metric": "pass@2", "value": 0.375, "coverage": ALL.facts}
     assert {path.name for path in (run / "evaluations").iterdir()} == {

@@ -4,6 +4,7 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -80,7 +81,7 @@ def test_a_recipe_says_how_to_make_its_dataset(name: str) -> None:
         named = re.search(r"dataset is\s+(?:# )?that of ([\w-]+\w)", text)
         assert named is not None
         found = augment_commands(named.group(1))
-    group = typer.main.get_command(app).commands["augment"]
+    group: Any = typer.main.get_command(app).get_command(None, "augment")  # type: ignore[attr-defined]
     for subcommand, *words in found:
         context = group.commands[subcommand].make_context(subcommand, words)
         assert subcommand == family(name)

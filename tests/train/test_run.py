@@ -21,6 +21,7 @@ def manifest(folder: Path) -> dict[str, object]:
 
 def test_a_run_folder_holds_what_it_should_and_nothing_half_done(whole: Path) -> None:
     assert sorted(path.name for path in whole.iterdir()) == [
+        ".writer-0.lock",
         "checkpoints",
         "manifest.json",
         "metrics.jsonl",
