@@ -188,7 +188,9 @@ def test_another_dataset_than_that_of_the_training_is_warned_of_and_answered(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     silent = save(tmp_path / "checkpoint", arc)
-    for number, (checkpoint, data) in enumerate(((trained, arc_dir), (silent, part_dir), (trained, part_dir))):
+    for number, (checkpoint, data) in enumerate(
+        ((trained, arc_dir), (silent, part_dir), (trained, part_dir))
+    ):
         assert not warnings(caplog)
         assert infer_to_folder(checkpoint, data, tmp_path / f"{number}", PLAIN).candidates > 0
     assert warnings(caplog) == [
