@@ -35,6 +35,10 @@ SHARDS = "shards"
 MAX_SIDE = 64
 """The largest side of a candidate, that of the largest maze."""
 _REMEDY = "run infer again"
+_MOST_ROWS = 2**22
+_MOST_BYTES = 2**29
+"""Of the columns of one file, as it says and with each repeated value written out."""
+_TEXTS = ("task", "colors", "cells", "checkpoint")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
@@ -146,24 +150,76 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
 
 
 def read_shard(file: Path) -> pa.Table:
-    """The candidates of a file in the types of SCHEMA, all checked; DataError otherwise."""
+    """Return the candidates of a file in the types of SCHEMA, all checked.
+
+    Compression makes a small file of a huge table: how large it is, is checked before it is in memory.
+
+    Raises:  DataError if it is no whole Parquet file, too large, or not of predictions.
+    """
     try:
         # Not by its path: pyarrow would take names such as `variant=1` in it for columns.
         with reading(file):
-            table = pq.ParquetFile(file).read()
+            stored = pq.ParquetFile(file)
+            _check_stored(stored, file)
+            names = [name for name in stored.schema_arrow.names if name in SCHEMA.names]
+            texts = [name for name in _TEXTS if _is_text(stored.schema_arrow.field(name).type)]
+            # As dictionaries, which hold a repeated value once.
+            table = pq.ParquetFile(file, metadata=stored.metadata, read_dictionary=texts).read(names)
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file}: not a whole Parquet file ({one_line(error)})") from None
+    _check_bytes(sum(_expanded_bytes(table[name]) for name in ("task", "colors", "cells")), file)
     if "order" not in table.column_names:
         table = table.append_column("order", pa.array(np.arange(len(table))))
-    missing = set(SCHEMA.names) - set(table.column_names)
-    if missing:
-        raise DataError(f"{file}: no file of predictions, it lacks the column {sorted(missing)[0]}")
     columns = [_column(table[field.name], field, file) for field in SCHEMA]
     table = pa.table(columns, schema=SCHEMA)
     _check_rows(table, file)
     return table
+
+
+def _check_stored(stored: pq.ParquetFile, file: Path) -> None:
+    """Raises DataError if a column is missing, there twice or nested, or if there is too much in the file."""
+    schema, footer = stored.schema_arrow, stored.metadata
+    if missing := {*SCHEMA.names} - {"order", *schema.names}:
+        raise DataError(f"{file}: no file of predictions, it lacks the column {min(missing)}")
+    for field in SCHEMA:
+        if schema.names.count(field.name) > 1:
+            raise DataError(f"{file}: holds the column {field.name} twice; {_REMEDY}")
+        kind = schema.field(field.name).type if field.name in schema.names else field.type
+        # A list or a fixed-size value may be of any size in a row.
+        if not (pa.types.is_primitive(kind) or pa.types.is_null(kind) or _is_text(kind)):
+            raise DataError(f"{file}: column {field.name} is not {_kind(field)} ({kind}); {_REMEDY}")
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    if (rows := sum(group.num_rows for group in groups)) > _MOST_ROWS:
+        raise DataError(f"{file}: holds {rows:,} candidates, a file may hold up to {_MOST_ROWS:,}: split it")
+    columns = (group.column(number) for group in groups for number in range(group.num_columns))
+    sizes = [one.total_uncompressed_size for one in columns if one.path_in_schema in SCHEMA.names]
+    _check_bytes(sum(sizes), file)
+
+
+def _check_bytes(size: int, file: Path) -> None:
+    if size > _MOST_BYTES:
+        found, most = (round(count / 2**20) for count in (size, _MOST_BYTES))
+        raise DataError(f"{file}: {found:,} MiB when unpacked, a file may have up to {most}: split it")
+
+
+def _expanded_bytes(column: pa.ChunkedArray) -> int:
+    """The bytes (of texts read as dictionaries) if each value were written out; 0 of other columns."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    lengths = (pc.binary_length(one.dictionary).take(one.indices) for one in column.chunks)
+    return sum(pc.sum(one.cast(pa.int64())).as_py() or 0 for one in lengths)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text or bytes, as they are or in a dictionary."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
+
+
+def _kind(field: pa.Field) -> str:
+    return "text" if pa.types.is_dictionary(field.type) else f"of type {field.type}"
 
 
 def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedArray:
@@ -174,8 +230,7 @@ def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedA
         column = column.cast(field.type)
         column.validate(full=True)
     except pa.ArrowException as error:
-        kind = "text" if pa.types.is_dictionary(field.type) else f"of type {field.type}"
-        reason = f"column {field.name} is not {kind} ({one_line(error)})"
+        reason = f"column {field.name} is not {_kind(field)} ({one_line(error)})"
         raise DataError(f"{file}: {reason}; {_REMEDY}") from None
     if column.null_count:
         row = pc.index(column.is_null(), True).as_py() + 1
@@ -199,7 +254,8 @@ def _check_rows(table: pa.Table, file: Path) -> None:
         "dihedral {dihedral} is not 0..7": dihedral >= len(DIHEDRALS),
         "colors {colors!r:.40} are no permutation of 0123456789": ~_are_permutations(table["colors"]),
         "rollout {rollout} is negative": rollout < 0,
-        f"{{height}} x {{width}} cells, sides may be 1..{MAX_SIDE}": (height > 0) & ~sides_fit,
+        f"{{height}} x {{width}} cells, sides may be 1..{MAX_SIDE}": ((height > 0) | (width > 0))
+        & ~sides_fit,
         "{cells_found} cells, expected {height} x {width}": num_cells != height * width,
         "a cell is above 9": _with_large_cells(table["cells"], num_cells),
         # Put this way, NaN is wrong too.

@@ -19,7 +19,7 @@ from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.codec import decode
 from arcpipe.devices import compute_dtype
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
+from arcpipe.infer.predict import InferenceShare, InferSettings, predict, schedule_of
 from arcpipe.infer.schedule import Items
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
@@ -48,17 +48,17 @@ class _Bench:
     settings: InferBenchSettings
     device: torch.device
 
-    def job(self, **changes: Any) -> Job:
+    def job(self, **changes: Any) -> InferenceShare:
         """The part of the queue that is measured; not compiled, unless that is among the changes."""
         settings = {"batch_size": self.settings.batch_size, "max_steps": self.settings.max_steps}
         asked = InferSettings(**settings | {"compile": "off"} | changes)
-        length = len(queue_of(self.puzzles, asked))
+        length = len(schedule_of(self.puzzles, asked))
         most = min(self.settings.max_grids or length, length)
-        return Job(self.checkpoint, self.puzzles, asked, _LABEL, np.arange(most, length))
+        return InferenceShare(self.checkpoint, self.puzzles, asked, _LABEL, np.arange(most, length))
 
     def engine(self, **changes: Any) -> Callable[[], pa.Table]:
         """What makes the candidates with the engine."""
-        return lambda: pa.concat_tables(list(solve(self.job(**changes), self.device))).sort_by("order")
+        return lambda: pa.concat_tables(list(predict(self.job(**changes), self.device))).sort_by("order")
 
 
 def bench_infer(settings: InferBenchSettings) -> tuple[list[dict[str, Any]], str]:
@@ -127,7 +127,7 @@ def _agreement(table: pa.Table, reference: pa.Table) -> float:
     return float(same.mean())
 
 
-def plain_loop(job: Job, device: torch.device) -> pa.Table:
+def plain_loop(job: InferenceShare, device: torch.device) -> pa.Table:
     """The candidates of a job by a loop over batches."""
     # What the engine set holds for the whole process.
     torch.set_float32_matmul_precision("highest")
@@ -135,7 +135,7 @@ def plain_loop(job: Job, device: torch.device) -> pa.Table:
     model, vectors = checkpoint.model().to(device), checkpoint.rows_of(puzzles).to(device)
     trained = checkpoint.manifest.get("recipe", {}).get("train", {}).get("precision", "auto")
     dtype, _ = compute_dtype(trained, device)
-    queue = queue_of(puzzles, settings)
+    queue = schedule_of(puzzles, settings)
     positions = np.setdiff1d(np.arange(len(queue)), job.done)
     found: list[dict[str, Any]] = []
     for start in range(0, len(positions), settings.batch_size):

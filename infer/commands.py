@@ -9,9 +9,9 @@ from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import family_of
 from arcpipe.errors import OutputError
 from arcpipe.flags import with_settings
-from arcpipe.infer.predict import InferSettings
+from arcpipe.infer.evaluate import summary
+from arcpipe.infer.predict import InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
-from arcpipe.infer.run import infer_to_folder
 from arcpipe.infer.solve import solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
 from arcpipe.log import start_logging, use_color
@@ -42,7 +42,7 @@ def infer(
     """
     start_logging()
     result = infer_to_folder(checkpoint, data, out, settings, resume=resume, max_minutes=max_minutes)
-    typer.echo(f"{out}: {result.text}")
+    typer.echo(f"{out}: {summary(result, out, data)}")
 
 
 def solve(

@@ -1,4 +1,4 @@
-"""From the tokens of answers to rows of predictions: cropped, turned back, and all at once as arrays."""
+"""Tokens of answers -> rows of predictions: cropped, and turned back to the frame of the original puzzle."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,13 +15,19 @@ from arcpipe.puzzleset import PuzzleSet
 from arcpipe.puzzletable import PuzzleTable
 
 _AT_ONCE = 1024
-"""Answers decoded together, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """N answers: the order (N,) of each and its item; tokens (N, L) uint8; halt probability and mean log
-    probability (N,) float32; supervision steps done (N,)."""
+    """N answers of the model.
+
+    orders: (N,) values of the column `order`.
+    items: their items.
+    tokens: (N, L).
+    halt: (N,) halt probabilities.
+    log_probability: (N,) mean over the tokens that are not PAD.
+    steps: (N,) supervision steps done.
+    """
 
     orders: NDArray[np.int64]
     items: Items
@@ -33,27 +39,31 @@ class Answers:
     def __len__(self) -> int:
         return len(self.orders)
 
-    def at(self, chosen: NDArray[np.integer] | slice) -> "Answers":
-        """Some of the answers."""
-        names = [field.name for field in fields(self) if field.name != "items"]
-        return Answers(items=self.items.at(chosen), **{name: getattr(self, name)[chosen] for name in names})
+    def at(self, index: NDArray[np.integer] | slice) -> "Answers":
+        """Return the answers of an index."""
+        columns = {name: getattr(self, name)[index] for name in _COLUMNS}
+        return Answers(items=self.items.at(index), **columns)
 
 
-def joined(parts: Sequence[Answers]) -> Answers:
-    """The answers of all parts, by order."""
+_COLUMNS = tuple(field.name for field in fields(Answers) if field.name != "items")
+
+
+def concatenate(parts: Sequence[Answers]) -> Answers:
+    """Return the answers of all parts, by order."""
     items = Items(*(np.concatenate([getattr(p.items, f.name) for p in parts]) for f in fields(Items)))
-    names = [field.name for field in fields(Answers) if field.name != "items"]
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
     return Answers(items=items, **columns).at(np.argsort(columns["orders"], kind="stable"))
 
 
 def original_grids(
     puzzles: PuzzleSet, items: Items, tokens: NDArray[np.uint8]
 ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-    """Shapes (N, 2) of the answers in the frame of their puzzle, 0, 0 for none, and their cells, row by row
-    and one after the other."""
+    """Return shapes (N, 2) and cells of answers, turned back to the frame of the original puzzle.
+
+    A shape is 0, 0 where there is no grid; the cells of all grids follow one another, row by row.
+    """
     if not puzzles.family.framed:
-        return _original_boards(puzzles, items, tokens)
+        return _original_puzzles(puzzles, items, tokens)
     family, canvas = puzzles.family, puzzles.canvas
     shapes = crop_shapes(tokens)
     values = (tokens.reshape(-1, canvas, canvas) - family.first).astype(np.uint8)
@@ -69,26 +79,26 @@ def original_grids(
     return shapes, turned[inside] - np.uint8(family.first)
 
 
-def _original_boards(
+def _original_puzzles(
     puzzles: PuzzleSet, items: Items, tokens: NDArray[np.uint8]
 ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-    """The same of Sudokus and mazes; 0, an empty cell or a wall, where the token is no cell value."""
+    """Return the same of Sudokus and mazes; 0, an empty cell or a wall, where the token is no cell value."""
     family, canvas, count = puzzles.family, puzzles.canvas, len(tokens)
-    asked = puzzles.transform(puzzles.framed[2], items.tests, items.puzzle_ids, items.variants)
-    # Which value each token of the answer stood for; 0 for PAD, and for what else is none.
+    transform = puzzles.transform(puzzles.framed[2], items.tests, items.puzzle_ids, items.variants)
+    # The value of each token under the transform; 0 for PAD and other tokens that stand for none.
     values = np.zeros((count, 256), np.uint8)
     number = np.arange(family.num_values, dtype=np.uint8)
-    np.put_along_axis(values, asked.tokens[:, : family.num_values].astype(np.intp), number[None], axis=1)
-    turned = asked.transpose[:, None, None]
-    rows, columns = asked.rows[:, :, None], asked.columns[:, None, :]
+    np.put_along_axis(values, transform.tokens[:, : family.num_values].astype(np.intp), number[None], axis=1)
+    turned = transform.transpose[:, None, None]
+    rows, columns = transform.rows[:, :, None], transform.columns[:, None, :]
     source = np.where(turned, columns * canvas + rows, rows * canvas + columns).reshape(count, -1)
-    boards = np.empty((count, canvas * canvas), np.uint8)
-    np.put_along_axis(boards, source, np.take_along_axis(values, tokens.astype(np.intp), axis=1), axis=1)
-    return np.full((count, 2), canvas, np.intp), boards.reshape(-1)
+    cells = np.empty((count, canvas * canvas), np.uint8)
+    np.put_along_axis(cells, source, np.take_along_axis(values, tokens.astype(np.intp), axis=1), axis=1)
+    return np.full((count, 2), canvas, np.intp), cells.reshape(-1)
 
 
 def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa.Table:
-    """The answers as rows of predictions, in their order."""
+    """Return the answers as rows of predictions, in their order."""
     starts = range(0, max(1, len(answers)), _AT_ONCE)
     parts = [_rows(puzzles, answers.at(slice(start, start + _AT_ONCE)), checkpoint) for start in starts]
     return pa.concat_tables(parts).combine_chunks()
@@ -97,7 +107,7 @@ def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa
 def _rows(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa.Table:
     items, table = answers.items, puzzles.table
     shapes, cells = original_grids(puzzles, items, answers.tokens)
-    asked = PuzzleTable(
+    shown = PuzzleTable(
         table.task_ids,
         puzzles.test_tasks[items.tests],
         table.dihedrals[items.puzzle_ids],
@@ -106,10 +116,10 @@ def _rows(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa.Table:
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int32)
     columns = {
         "order": answers.orders,
-        "task": asked["task"].combine_chunks(),
+        "task": shown["task"].combine_chunks(),
         "test_index": puzzles.test_indices[items.tests],
-        "dihedral": asked["dihedral"].combine_chunks(),
-        "colors": asked["colors"].combine_chunks(),
+        "dihedral": shown["dihedral"].combine_chunks(),
+        "colors": shown["colors"].combine_chunks(),
         "variant": items.variants,
         "rollout": items.rollouts,
         "height": shapes[:, 0],

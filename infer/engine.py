@@ -1,7 +1,7 @@
-"""The engine: a batch of fixed shape in which each row that finishes is replaced by the next item.
+"""The engine: continuous batching, in which each row that finishes is replaced by the next item.
 
-A row finishes at the last step, or earlier where the halting rule says so. Its state lives on the device;
-what is read back each step is which rows have finished, and of these the answers.
+A row finishes at the last step, or earlier where the halting rule says so. Its state stays on the device;
+each step reads back which rows have finished, and the answers of these.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from arcpipe.buckets import crop, spread
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.decode import Answers
-from arcpipe.infer.schedule import Feed, Items, Queue
+from arcpipe.infer.schedule import Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.shuffles import random_bits
 from arcpipe.trm import TRM
@@ -30,10 +30,13 @@ _IDLE = -1
 class Plan:
     """How each item is computed.
 
-    steps: supervision steps at most. halt: when to end before: never; stable, when the answer has been the
-    same for STABLE_STEPS steps; learned, when the model says so and the answer is that of the step before.
-    marks: steps whose answer is a candidate too, ascending, before the last. noise: the deviation of what is
-    added to the latent before each step, but for rollout 0; a function of (seed, position, step) alone.
+    steps: the most supervision steps.
+    halt: when to end before: never; stable, when the answer has been the same for STABLE_STEPS steps;
+        learned, when the halting head says so and the answer is that of the step before.
+    marks: steps before the last whose answer is a candidate too, ascending.
+    noise: the deviation of the noise that is added to the latent before each step, but for rollout 0;
+        the noise is a function of (seed, position, step) alone.
+    seed: of the noise.
     """
 
     steps: int
@@ -44,24 +47,25 @@ class Plan:
 
     @property
     def answers_each(self) -> int:
-        """Orders of each item: an answer of its i-th mark has the i-th of them, the final one the last."""
+        """Return how many answers an item has: one at each mark, then the final one."""
         return len(self.marks) + 1
 
 
 class Engine:
-    """A batch of rows that answers the items of a queue.
+    """A batch of rows that answers the items of a schedule.
 
     Args:  rows: (P, puzzle_size) the embedding of each puzzle of the set, on the CPU.
-           sides: (T,) of the canvas of each task.
-           batch_size: rows; fewer at the end, when half of them or more have nothing left to do.
+           sides: (T,) the canvas side of each task.
+           work: positions in the schedule to answer.
+           batch_size: number of rows; it is halved at the end, when half of them have no item.
     """
 
     def __init__(
-        self, model: TRM, puzzles: PuzzleSet, rows: Tensor, sides: NDArray[np.intp], queue: Queue,
-        feed: Feed, plan: Plan, *, batch_size: int, dtype: torch.dtype,
+        self, model: TRM, puzzles: PuzzleSet, rows: Tensor, sides: NDArray[np.intp], schedule: Schedule,
+        work: WorkQueue, plan: Plan, *, batch_size: int, dtype: torch.dtype,
     ) -> None:  # fmt: skip
         self.model, self.puzzles, self.rows, self.sides = model, puzzles, rows, sides
-        self.queue, self.feed, self.plan = queue, feed, plan
+        self.schedule, self.work, self.plan = schedule, work, plan
         self.device = model.init_answer.device
         self.generator = torch.Generator(self.device)
         carry = model.empty_carry(batch_size, dtype)
@@ -69,26 +73,26 @@ class Engine:
         self.vectors = torch.zeros(batch_size, rows.shape[1], device=self.device)
         self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=self.device)
         self.same = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
-        self.items = queue.items(np.zeros(batch_size, np.int64))
+        self.items = schedule.items(np.zeros(batch_size, np.int64))
         self.items.positions[:] = _IDLE
         self.steps = np.zeros(batch_size, np.int64)
-        self.kept: list[Answers] = []
+        self.pending: list[Answers] = []
 
     @property
     def busy(self) -> NDArray[np.bool_]:
-        """Which rows (B,) have an item."""
+        """Return which rows (B,) have an item."""
         busy: NDArray[np.bool_] = self.items.positions != _IDLE
         return busy
 
     @torch.inference_mode()
     def refill(self) -> bool:
-        """Give each row without an item the next one; whether any row has one then."""
+        """Give each row without an item the next one; return whether any row has one then."""
         free = np.flatnonzero(~self.busy)
-        positions = self.feed.take(len(free))
+        positions = self.work.take(len(free))
         if len(positions):
-            self._admit(free[: len(positions)], self.queue.items(positions))
+            self._admit(free[: len(positions)], self.schedule.items(positions))
         num_busy = int(self.busy.sum())
-        if not self.feed.left and 0 < num_busy <= len(self.steps) // 2:
+        if not self.work.left and 0 < num_busy <= len(self.steps) // 2:
             self._shrink(num_busy)
         return num_busy > 0
 
@@ -119,7 +123,7 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Answers]:
-        """One supervision step of all rows; the answers of those that finished with it.
+        """Compute one supervision step of all rows; return the answers of the rows that finished.
 
         Raises:  CheckpointError if an answer is not finite.
         """
@@ -129,16 +133,16 @@ class Engine:
         self.steps += 1
         done = self.busy & ((self.steps >= self.plan.steps) | self._halted(logits, halt_logit))
         marked = self.busy & np.isin(self.steps, self.plan.marks)
-        wanted = np.flatnonzero(done | marked)
-        if not len(wanted):
+        rows = np.flatnonzero(done | marked)
+        if not len(rows):
             return []
-        self.kept.append(self._read(wanted, logits, halt_logit, done[wanted]))
+        self.pending.append(self._read(rows, logits, halt_logit, done[rows]))
         return self._release(done)
 
     def _recurse(self) -> tuple[Tensor, Tensor]:
-        """A supervision step of each row on its canvas: logits (B, L, V) and halt_logit (B,) after it.
+        """Compute a supervision step of each row on its canvas; return logits (B, L, V), halt_logit (B,).
 
-        Around a smaller canvas all logits are 0, of which the first, that of PAD, counts as the best.
+        Around a smaller canvas all logits are 0: argmax takes the first, that of PAD.
         """
         canvas, prefix = self.puzzles.canvas, self.model.config.prefix
         if (self.sides == canvas).all():
@@ -154,11 +158,11 @@ class Engine:
             rows = torch.from_numpy(np.flatnonzero(sides == side)).to(self.device)
             answer, latent = (crop(of[rows], side, canvas, prefix) for of in (self.answer, self.latent))
             inputs = crop(self.inputs[rows], side, canvas)
-            answer, latent, found, halt_logit[rows] = self.model(inputs, self.vectors[rows], answer, latent)
+            answer, latent, cropped, halt_logit[rows] = self.model(inputs, self.vectors[rows], answer, latent)
             self.answer[rows], self.latent[rows] = (
                 spread(of, side, canvas, prefix) for of in (answer, latent)
             )
-            logits[rows] = spread(found, side, canvas)
+            logits[rows] = spread(cropped, side, canvas)
         return logits, halt_logit
 
     def _add_noise(self) -> None:
@@ -170,60 +174,61 @@ class Engine:
         self.latent[torch.from_numpy(noisy).to(self.device)] += noise.to(self.latent.dtype)
 
     def _halted(self, logits: Tensor, halt_logit: Tensor) -> NDArray[np.bool_]:
-        """Which rows (B,) the halting rule ends."""
+        """Return which rows (B,) the halting rule ends."""
         if self.plan.halt == "never":
             return np.zeros(len(self.steps), bool)
         tokens = logits.argmax(-1).to(torch.uint8)
         same = (tokens == self.previous).all(dim=1)
         self.previous, self.same = tokens, torch.where(same, self.same + 1, 0)
         halted = self.same >= STABLE_STEPS - 1 if self.plan.halt == "stable" else same & (halt_logit > 0)
-        ended: NDArray[np.bool_] = halted.cpu().numpy()
-        return ended
+        on_cpu: NDArray[np.bool_] = halted.cpu().numpy()
+        return on_cpu
 
     def _read(
-        self, wanted: NDArray[np.intp], logits: Tensor, halt_logit: Tensor, final: NDArray[np.bool_]
+        self, rows: NDArray[np.intp], logits: Tensor, halt_logit: Tensor, final: NDArray[np.bool_]
     ) -> Answers:
-        """The answers of the wanted rows as they are now."""
-        where = torch.from_numpy(wanted).to(self.device)
+        """Return the answers of rows (M,); `final` (M,) says which are not of a mark."""
+        where = torch.from_numpy(rows).to(self.device)
         logits, halt_logit = logits[where], halt_logit[where]
         tokens, log_probability = chosen_tokens(logits)
-        # An infinite logit makes no NaN of what is read.
+        # Checked on the logits: an infinite one leaves finite probabilities.
         finite = (logits.isfinite().all(dim=(1, 2)) & halt_logit.isfinite()).float()
         halt, log_mean, is_finite = torch.stack([halt_logit.sigmoid(), log_probability, finite]).cpu().numpy()
         if not is_finite.all():
             raise CheckpointError(
                 "its answers are not finite; choose an earlier one, train again, or compute in float32"
             )
-        items, steps = self.items.at(wanted), self.steps[wanted].copy()
+        items, steps = self.items.at(rows), self.steps[rows].copy()
         marks = np.searchsorted(self.plan.marks, steps)
         number = np.where(final, len(self.plan.marks), marks)
         orders = items.positions * self.plan.answers_each + number
         return Answers(orders, items, tokens.cpu().numpy(), halt, log_mean, steps)
 
     def _release(self, done: NDArray[np.bool_]) -> list[Answers]:
-        """The kept answers of rows that are done, which become free."""
+        """Free the rows that are done; return their pending answers."""
         released, waiting = [], []
         finished = self.items.positions[done]
-        for answers in self.kept:
+        for answers in self.pending:
             ready = np.isin(answers.items.positions, finished)
             released.append(answers.at(np.flatnonzero(ready)))
             waiting.append(answers.at(np.flatnonzero(~ready)))
-        self.kept = [answers for answers in waiting if len(answers)]
+        self.pending = [answers for answers in waiting if len(answers)]
         self.items.positions[done] = _IDLE
         return [answers for answers in released if len(answers)]
 
 
 def chosen_tokens(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """From logits (N, L, V) the best tokens (N, L), uint8, and the mean (N,) over those that are not PAD of
-    the log of their probability, float32; 0 where all are PAD.
+    """Return the best tokens (N, L), uint8, of logits (N, L, V), and the mean log of their probability.
 
-    Source:  the reference's stablemax, s(x) = x + 1 from 0 on and 1 / (1 - x) below.
+    The mean (N,), float32, is over the tokens that are not PAD; it is 0 where all are PAD.
+
+    Source:  the official code's stablemax, s(x) = x + 1 from 0 on and 1 / (1 - x) below.
     """
     tokens, values = logits.argmax(dim=-1), logits.float()
     best = values.gather(-1, tokens[..., None])[..., 0]
     weights = torch.where(values < 0, 1 / (1 - values.clamp(max=0)), values + 1)
     log_of_best = torch.where(best < 0, -torch.log1p(-best.clamp(max=0)), torch.log1p(best.clamp(min=0)))
     log_probability = (log_of_best - weights.sum(dim=-1).log()).clamp(max=0)
-    shown = tokens != PAD
-    mean = (log_probability * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
+    cells = tokens != PAD
+    mean = (log_probability * cells).sum(dim=1) / cells.sum(dim=1).clamp(min=1)
     return tokens.to(torch.uint8), mean

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
+from arcpipe.infer.coverage import Coverage
+from arcpipe.infer.predict import InferResult
 from arcpipe.infer.puzzles import board_scores, choose_boards
 from arcpipe.infer.vote import Votes, by_count, rank, read_votes
-from arcpipe.puzzleset import PuzzleSet, read_test_outputs
+from arcpipe.predictions import read_candidates
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.task import read_solutions
 
 ARC_SCORES = ("pass@1", "pass@2", "oracle")
@@ -21,7 +24,7 @@ BOARD_SCORES = ("exact_accuracy", "cell_accuracy", "valid")
 
 
 def known_outputs(data: Path, puzzles: PuzzleSet) -> GridTable | None:
-    """The outputs of a dataset's test inputs, in their order; None where they are not known.
+    """Return the outputs of a dataset's test inputs, in their order; None where they are not known.
 
     Raises:  DataError if they do not fit the test inputs.
     """
@@ -44,15 +47,14 @@ def known_outputs(data: Path, puzzles: PuzzleSet) -> GridTable | None:
 def evaluate(
     puzzles: PuzzleSet, outputs: GridTable, candidates: Iterable[pa.Table]
 ) -> tuple[dict[str, float], NDArray[np.intp]]:
-    """The scores by name, and how many candidates (T,) each test input has; one without any is not solved,
-    and where all are without there are no scores.
+    """Return the scores by name, and how many candidates (T,) each test input has.
 
-    Of the grids of one test input the most frequent is chosen, then the one with the higher mean halt
-    probability, then the first seen; of a Sudoku only such as break no rule, if there are any.
+    The grids of a test input are ranked by the rule `count`; a Sudoku that breaks no rule comes before one
+    that does. A test input without a candidate is not solved; where all have none there are no scores.
 
     Args:    candidates: as `read_candidates` gives them.
     Returns: scores of ARC: "pass@1", "pass@2" (a right grid among the two best) and "oracle" (among all),
-             the mean over tasks of the share of their test inputs; of boards: "exact_accuracy",
+             the mean over tasks of the share of their test inputs; of Sudokus and mazes: "exact_accuracy",
              "cell_accuracy" and "valid", the share of answers that follow the rules, whatever the output.
     """
     # Votes number test inputs task by task, as datasets hold them.
@@ -64,11 +66,31 @@ def evaluate(
     return _arc_scores(puzzles, outputs, votes), votes.candidates
 
 
+def summary(result: InferResult, out: Path, data: Path) -> str:
+    """Return in a line what a folder of predictions holds, with its scores where the outputs are known.
+
+    Of several processes those that end before the last item is answered do not score.
+    """
+    scores, coverage = {}, ""
+    if result.alone or result.done == result.total:
+        puzzles = read_puzzle_set(data)
+        outputs = known_outputs(data, puzzles)
+        if outputs is not None:
+            scores, votes = evaluate(puzzles, outputs, read_candidates([out]))
+            coverage = f"; {Coverage(int((votes > 0).sum()), len(votes), result.done, result.total).text}"
+    text = f"{result.candidates} candidates"
+    text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
+    if result.done == result.total:
+        return text
+    why = "stopped by a signal" if result.interrupted else "not all done"
+    return f"{text}{coverage}; {result.done} of {result.total} grids answered, {why}: go on with --resume"
+
+
 def _arc_scores(puzzles: PuzzleSet, outputs: GridTable, votes: Votes) -> dict[str, float]:
     solutions = [outputs.grid(number) for number in range(len(outputs))]
     expected = [(grid.shape[1], grid.tobytes()) for grid in solutions]
-    found = zip(votes.widths.tolist(), (votes.grids[cells] for cells in votes.cells), strict=True)
-    right = np.array([one == expected[test] for one, test in zip(found, votes.tests, strict=True)], bool)
+    grids = zip(votes.widths.tolist(), (votes.grids[cells] for cells in votes.cells), strict=True)
+    right = np.array([grid == expected[test] for grid, test in zip(grids, votes.tests, strict=True)], bool)
     ranking = rank(votes, by_count)
     counts = np.bincount(puzzles.test_tasks)
     scores = {}

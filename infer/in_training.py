@@ -13,7 +13,7 @@ from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.evaluate import ARC_SCORES, BOARD_SCORES, evaluate, known_outputs
-from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
+from arcpipe.infer.predict import InferenceShare, InferSettings, predict, schedule_of
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet
 
@@ -47,16 +47,18 @@ class InTraining:
     ) -> None:
         """Write this process's share of the candidates to a folder of predictions, until `stop` says so."""
         label, done = f"{checkpoint.path}@{checkpoint.manifest['step']}", np.zeros(0, np.int64)
-        job = Job(checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed)
+        share = InferenceShare(
+            checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed
+        )
         end = time.monotonic() + 60 * self.max_minutes
-        for table in solve(job, checkpoint.rows.device, lambda: stop() or time.monotonic() > end):
+        for table in predict(share, checkpoint.rows.device, lambda: stop() or time.monotonic() > end):
             write_shard(folder, table, rank)
 
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
         """The scores by name of the candidates in the folder, none if there are no candidates, and how much
         of what is asked they cover."""
         scores, votes = evaluate(self.puzzles, self.outputs, read_candidates([folder]))
-        asked = len(queue_of(self.puzzles, self.settings))
+        asked = len(schedule_of(self.puzzles, self.settings))
         return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), asked)
 
 

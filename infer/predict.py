@@ -1,26 +1,50 @@
-"""Inference: a checkpoint's answers to the test inputs of a puzzle set, as tables of candidates."""
+"""Inference: a checkpoint's answers to the test inputs of a dataset, as a folder of predictions.
 
+`infer_to_folder` makes the folder, or goes on with it; each process of several answers its own share and
+writes its own shards. `predict` answers one share.
+"""
+
+import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
+from pyarrow import parquet
 from pydantic import Field
 
 from arcpipe.buckets import canvas_sides
-from arcpipe.checkpoint import Checkpoint
-from arcpipe.devices import compute_dtype, ready_blocks
-from arcpipe.errors import ArcpipeError, CheckpointError
-from arcpipe.infer.decode import Answers, candidate_table, joined
+from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
+from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
+from arcpipe.infer.decode import Answers, candidate_table, concatenate
 from arcpipe.infer.engine import Engine, Plan
-from arcpipe.infer.schedule import Feed, Queue
+from arcpipe.infer.schedule import Schedule, WorkQueue
+from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
-from arcpipe.puzzleset import PuzzleSet
-from arcpipe.recipe import STRICT
+from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.recipe import STRICT, recipe_changes
+from arcpipe.runs import (
+    file_hash,
+    json_bytes,
+    make_manifest,
+    new_folder,
+    read_manifest,
+    refuse_existing,
+    writing,
+)
+from arcpipe.signals import stop_on_signals
+from arcpipe.tensorfiles import FILES
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
@@ -29,7 +53,7 @@ Count = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, kw_only=True)
 class InferSettings:
-    """How to infer, the table [infer] of a recipe. Defaults: the reference's, all steps for every item."""
+    """The table [infer] of a recipe. Defaults: those of the official code, all steps for every item."""
 
     __pydantic_config__ = STRICT
 
@@ -71,7 +95,7 @@ class InferSettings:
     ] = "auto"
 
     def plan(self, trained_steps: int) -> Plan:
-        """How each item is computed.
+        """Return how each item is computed.
 
         Raises:  ArcpipeError for settings that contradict each other.
         """
@@ -88,11 +112,13 @@ class InferSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """What to infer: the settings, and with what the parts of a queue are told apart.
+class InferenceShare:
+    """One rank's share of an inference run.
 
-    label: the value of the column `checkpoint`. done: (M,) positions to leave out, sorted. rank, num_ranks:
-    which share of the rest to do. needed: of `needed_sides`, where not all tests of a task are asked.
+    label: the value of the column `checkpoint`.
+    done: (M,) positions of the schedule to leave out, sorted.
+    rank, num_ranks: which of the other positions to answer.
+    needed: the sides of `needed_sides`, where some tests of a task are left out.
     """
 
     checkpoint: Checkpoint
@@ -105,20 +131,232 @@ class Job:
     needed: NDArray[np.intp] | None = None
 
 
-def queue_of(puzzles: PuzzleSet, settings: InferSettings) -> Queue:
-    """The items to infer."""
-    return Queue(puzzles, variants=settings.variants, rollouts=settings.rollouts, votes=settings.votes)
+@dataclass(frozen=True)
+class InferResult:
+    """What a folder of predictions holds after an inference.
 
-
-def solve(job: Job, device: torch.device, stop: Callable[[], bool] = lambda: False) -> Iterator[pa.Table]:
-    """The candidates of a job in tables, at least one each FLUSH_EVERY_S seconds if any row has finished.
-
-    Args:    stop: asked between supervision steps; rows that have not finished then are dropped.
-    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
-             not finite; what was finished before that is handed out first.
+    candidates: rows of all shards.
+    done: items that are answered, by all processes so far.
+    total: items of the schedule.
+    interrupted: whether a signal ended the inference.
+    alone: whether no other process was answering.
     """
-    engine = _engine(job, device)
-    total = engine.feed.left
+
+    candidates: int
+    done: int
+    total: int
+    interrupted: bool
+    alone: bool
+
+
+@dataclass(frozen=True)
+class _Request:
+    """An inference run: its parts, read and checked, and its folder.
+
+    label: the value of the column `checkpoint`.
+    """
+
+    checkpoint: Checkpoint
+    label: str
+    data: Path
+    puzzles: PuzzleSet
+    out: Path
+    settings: InferSettings
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest of the folder of predictions."""
+        return make_manifest(
+            "predictions",
+            checkpoint=self.label,
+            checkpoint_manifest=_identity(self.checkpoint),
+            weights=file_hash(self.checkpoint.path / WEIGHTS),
+            step=self.checkpoint.manifest.get("step"),
+            family=self.puzzles.family.name,
+            canvas=self.puzzles.canvas,
+            data=str(self.data),
+            dataset=read_manifest(self.data, "dataset")["fingerprint"],
+            items=len(schedule_of(self.puzzles, self.settings)),
+            recipe={"infer": asdict(self.settings)},
+        )
+
+
+def schedule_of(puzzles: PuzzleSet, settings: InferSettings) -> Schedule:
+    """Return the items to answer."""
+    return Schedule(puzzles, variants=settings.variants, rollouts=settings.rollouts, votes=settings.votes)
+
+
+def infer_to_folder(
+    checkpoint_path: Path, data: Path, out: Path, settings: InferSettings,
+    *, resume: bool = False, max_minutes: float | None = None,
+) -> InferResult:  # fmt: skip
+    """Write the predictions for a dataset's test inputs to a new folder, or go on with one.
+
+    Args:    max_minutes: end after this time; finished items are kept.
+    Raises:  OutputError if `out` exists or cannot be written, before anything is computed;
+             CheckpointError or DataError if checkpoint, dataset and folder do not fit.
+    """
+    began = time.monotonic()
+    if not resume:
+        refuse_existing(out, "go on with --resume, choose another --out or remove it")
+    # Not Apple's GPU, which Accelerate would take: it has no float64, and nothing here is tested on it.
+    # Without being told that there is no GPU, Accelerate leaves processes on CPUs alone with themselves.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    rank, num_ranks = accelerator.process_index, accelerator.num_processes
+    refuse_lone_processes(num_ranks, accelerator.device)
+    request = _read_request(checkpoint_path, data, out, settings)
+    with _open_folder(request, resume, accelerator) as manifest:
+        share = InferenceShare(
+            request.checkpoint,
+            request.puzzles,
+            settings,
+            manifest["checkpoint"],
+            _done(request),
+            rank,
+            num_ranks,
+        )
+        _leave_process_group(accelerator)
+        with stop_on_signals() as is_asked_to_stop, _keep_or_remove(out, resume or num_ranks > 1):
+
+            def stop() -> bool:
+                late = max_minutes is not None and time.monotonic() - began >= 60 * max_minutes
+                return late or is_asked_to_stop()
+
+            for table in predict(share, accelerator.device, stop):
+                write_shard(out, table, rank)
+            interrupted = is_asked_to_stop()
+        candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(out))
+        return InferResult(
+            candidates, len(_done(request)), int(manifest["items"]), interrupted, alone=num_ranks == 1
+        )
+
+
+def _read_request(checkpoint_path: Path, data: Path, out: Path, settings: InferSettings) -> _Request:
+    """Return the checked parts; warn if the checkpoint was trained on another dataset."""
+    checkpoint, puzzles = load_checkpoint(checkpoint_path), read_puzzle_set(data)
+    step = checkpoint.manifest.get("step")
+    label = f"{checkpoint_path}" if step is None else f"{checkpoint_path}@{step}"
+    settings.plan(checkpoint.config.max_steps)
+    schedule_of(puzzles, settings)
+    trained_on = checkpoint.manifest.get("dataset", {}).get("fingerprint")
+    predicted = read_manifest(data, "dataset").get("fingerprint")
+    # A part of the training dataset may be meant, so this is no error.
+    if trained_on and predicted and trained_on != predicted:
+        logger.warning(
+            "%s: trained on another dataset than %s: its test outputs may have been trained on",
+            checkpoint.path, data,
+        )  # fmt: skip
+    return _Request(checkpoint, label, data, puzzles, out, settings)
+
+
+@contextmanager
+def _open_folder(request: _Request, resume: bool, accelerator: Accelerator) -> Iterator[dict[str, Any]]:
+    """Make the folder, or check that it is of the same request; yield its manifest.
+
+    Each process holds the folder until the block ends.
+    """
+    out, failed = request.out, None
+    # Barrier: every process has seen that there is no such folder.
+    accelerator.wait_for_everyone()
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            try:
+                if resume:
+                    _check_same(request)
+                else:
+                    with new_folder(out, request.manifest()) as folder:
+                        (folder / SHARDS).mkdir()
+                held.enter_context(hold_folder(out))
+                if resume:
+                    _set_damaged_aside(out)
+            except ArcpipeError as error:
+                failed = error
+        (failed,) = broadcast_object_list([failed])
+        if failed is not None:
+            raise failed
+        if not accelerator.is_main_process:
+            held.enter_context(hold_folder(out, accelerator.process_index))
+        yield read_manifest(out, "predictions")
+
+
+def _identity(checkpoint: Checkpoint) -> str:
+    """Return the SHA-256 of a checkpoint's manifest without the hashes of its files.
+
+    It stays the same where the checkpoint is copied elsewhere or handed on in part.
+    """
+    facts = {key: value for key, value in checkpoint.manifest.items() if key != FILES}
+    return hashlib.sha256(json_bytes(facts)).hexdigest()
+
+
+def _check_same(request: _Request) -> None:
+    """Raise ArcpipeError if the folder was made with another checkpoint, dataset or settings."""
+    before, now = read_manifest(request.out, "predictions"), request.manifest()
+    where = f"{request.out}: cannot be resumed with another"
+    same_weights = before.get("weights", now["weights"]) == now["weights"]
+    if before.get("checkpoint_manifest") != now["checkpoint_manifest"] or not same_weights:
+        raise ArcpipeError(f"{where} checkpoint: it was made with {before.get('checkpoint')}")
+    if before.get("dataset") != now["dataset"]:
+        raise DataError(f"{where} dataset: it was made for {before.get('data')}")
+    # Settings that change no prediction may differ.
+    free = {"batch_size": request.settings.batch_size, "compile": request.settings.compile}
+    if changes := recipe_changes({"infer": before["recipe"]["infer"] | free}, now["recipe"]):
+        raise ArcpipeError(f"{where} recipe ({'; '.join(changes)})")
+
+
+def _set_damaged_aside(out: Path) -> None:
+    """Rename shards that cannot be read, so that their items are answered again; remove unfinished ones."""
+    for file in shard_files(out):
+        try:
+            read_shard(file)
+        except UnreadableError:
+            raise
+        except DataError as error:
+            logger.warning("%s; answering its part again, the file is kept as %s.damaged", error, file.name)
+            with writing(file):
+                file.rename(file.with_name(f"{file.name}.damaged"))
+    for unfinished in (out / SHARDS).glob(".part-*.tmp"):
+        unfinished.unlink(missing_ok=True)
+
+
+def _done(request: _Request) -> NDArray[np.int64]:
+    """Return the positions (M,) of the items whose last answer is in the folder, sorted."""
+    each = request.settings.plan(request.checkpoint.config.max_steps).answers_each
+    files = shard_files(request.out)
+    columns = [parquet.ParquetFile(file).read(["order"])["order"].to_numpy() for file in files]
+    orders = np.concatenate([np.zeros(0, np.int64), *columns])
+    return np.unique(orders[orders % each == each - 1] // each)
+
+
+def _leave_process_group(accelerator: Accelerator) -> None:
+    """End the processes' group: one that dies must not take the others with it."""
+    accelerator.wait_for_everyone()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _keep_or_remove(out: Path, resumable: bool) -> Iterator[None]:
+    """Add the way on to an OutputError of the block; remove a folder in which nothing was written."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(f"{error}; what is in {out} stays: make room, then go on with --resume") from None
+    except ArcpipeError:
+        if not resumable and not shard_files(out):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def predict(
+    share: InferenceShare, device: torch.device, stop: Callable[[], bool] = lambda: False
+) -> Iterator[pa.Table]:
+    """Yield the candidates of a share in tables, one each FLUSH_EVERY_S seconds if any row has finished.
+
+    Args:    stop: asked between supervision steps; unfinished rows are dropped.
+    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
+             not finite; finished candidates are yielded first.
+    """
+    engine = _engine(share, device)
+    total = engine.work.left
     finished: list[Answers] = []
     since, failed = time.monotonic(), None
     with progress(total=total, initial=0, unit="grid", desc="infer") as bar:
@@ -126,35 +364,35 @@ def solve(job: Job, device: torch.device, stop: Callable[[], bool] = lambda: Fal
             try:
                 answers = engine.step()
             except CheckpointError as error:
-                failed = CheckpointError(f"{job.checkpoint.path}: {error}")
+                failed = CheckpointError(f"{share.checkpoint.path}: {error}")
                 break
             finished += answers
-            _show(bar, engine, total, job)
+            _show_progress(bar, engine, total, share)
             late = time.monotonic() - since > FLUSH_EVERY_S
             if finished and (late or sum(map(len, finished)) >= _FLUSH_ROWS):
-                yield candidate_table(job.puzzles, joined(finished), job.label)
+                yield candidate_table(share.puzzles, concatenate(finished), share.label)
                 finished, since = [], time.monotonic()
     if finished:
-        yield candidate_table(job.puzzles, joined(finished), job.label)
+        yield candidate_table(share.puzzles, concatenate(finished), share.label)
     if failed:
         raise failed
 
 
-def _engine(job: Job, device: torch.device) -> Engine:
-    checkpoint, settings, puzzles = job.checkpoint, job.settings, job.puzzles
+def _engine(share: InferenceShare, device: torch.device) -> Engine:
+    checkpoint, settings, puzzles = share.checkpoint, share.settings, share.puzzles
     rows = checkpoint.rows_of(puzzles)
-    sides = canvas_sides(puzzles, checkpoint.config.buckets, job.needed)
+    sides = canvas_sides(puzzles, checkpoint.config.buckets, share.needed)
     recipe = checkpoint.manifest.get("recipe", {})
     trained = recipe.get("train") or recipe.get("adapt", {})
     own = trained.get("precision", "auto")
     dtype, reason = compute_dtype(own if settings.precision == "trained" else settings.precision, device)
     plan = settings.plan(checkpoint.config.max_steps)
-    queue = queue_of(puzzles, settings)
-    feed = Feed(len(queue), job.done, job.rank, job.num_ranks)
+    schedule = schedule_of(puzzles, settings)
+    work = WorkQueue(len(schedule), share.done, share.rank, share.num_ranks)
     logger.info(
         "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s on %s (%s), %d process(es)",
-        len(puzzles.test_tasks), len(queue), len(job.done), plan.steps, str(dtype).removeprefix("torch."),
-        device, reason, job.num_ranks,
+        len(puzzles.test_tasks), len(schedule), len(share.done), plan.steps,
+        str(dtype).removeprefix("torch."), device, reason, share.num_ranks,
     )  # fmt: skip
     model = checkpoint.model().to(device)
     # Fewer rows at the end and on each of several canvases: a program for any number of them.
@@ -163,13 +401,15 @@ def _engine(job: Job, device: torch.device) -> Engine:
         threads=trained.get("cpu_threads", 0), compiled=settings.compile, dynamic=None,
     ):  # fmt: skip
         logger.info(note)
-    return Engine(model, puzzles, rows, sides, queue, feed, plan, batch_size=settings.batch_size, dtype=dtype)
+    return Engine(
+        model, puzzles, rows, sides, schedule, work, plan, batch_size=settings.batch_size, dtype=dtype
+    )
 
 
-def _show(bar: Any, engine: Engine, total: int, job: Job) -> None:
+def _show_progress(bar: Any, engine: Engine, total: int, share: InferenceShare) -> None:
     """Bring the progress bar up to date."""
-    done = total - engine.feed.left - int(engine.busy.sum())
+    done = total - engine.work.left - int(engine.busy.sum())
     if done > bar.n:
-        everywhere = len(job.done) + done * job.num_ranks
-        bar.set_postfix_str(f"{everywhere / len(job.puzzles.test_tasks):.1f} an input", refresh=False)
+        everywhere = len(share.done) + done * share.num_ranks
+        bar.set_postfix_str(f"{everywhere / len(share.puzzles.test_tasks):.1f} an input", refresh=False)
         bar.update(done - bar.n)

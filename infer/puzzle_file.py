@@ -1,4 +1,4 @@
-"""One puzzle in a file of its own: a Sudoku, a maze or an ARC task, as a person would write it down."""
+"""Reading one puzzle from a file: a Sudoku or maze as a person would write it down, or an ARC task."""
 
 import csv
 from dataclasses import dataclass
@@ -22,8 +22,13 @@ _FRAME = str.maketrans("", "", " \t|+-")
 
 @dataclass(frozen=True, eq=False)
 class Puzzle:
-    """What is asked: the name of the task (of a board that of its family), the inputs to answer, and for
-    each its output if the file tells it. demonstrations: of an ARC task."""
+    """A puzzle to solve.
+
+    task: the name of the ARC task; "sudoku" or "maze".
+    inputs: the test inputs.
+    outputs: the output of each, None where the file has none.
+    demonstrations: of an ARC task.
+    """
 
     task: str
     inputs: list[Grid]
@@ -32,14 +37,15 @@ class Puzzle:
 
 
 def read_puzzle(path: Path, family: str, canvas: int) -> Puzzle:
-    """The puzzle of a file.
+    """Read the puzzle of a file.
 
-    A Sudoku is S x S characters, `.` or 0 where it is empty, in one line or S, frames of |, + and - left
-    out; a maze is S lines of `#`, space, S and G, or one line. Either may be the field `question` of a CSV
-    file with one row. An ARC task is a task file, or a challenges file that holds one task.
+    A Sudoku is S x S characters in one line or S lines, `.` or 0 for an empty cell; frames of |, + and - are
+    ignored. A maze is S lines of `#`, space, S and G, or one line. Either may be the field `question` of a
+    CSV file with one row. An ARC task is a task file, or a challenges file that holds one task.
 
-    Args:    family, canvas: what the puzzle must be, and of which size.
-    Raises:  DataError naming the place of what is no such puzzle.
+    Args:    family: the kind of puzzle to read.
+             canvas: the side of a Sudoku or maze, the largest side of an ARC test input.
+    Raises:  DataError naming the place in the file.
     """
     if family == "arc":
         return _read_task(path, canvas)
@@ -74,7 +80,7 @@ def _read_task(path: Path, canvas: int) -> Puzzle:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The lines of a text file without the empty ones around them; of a CSV file the question."""
+    """Return the lines of a text file without empty ones at its ends; of a CSV file the question."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(
@@ -96,7 +102,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _question(lines: list[str], path: Path) -> str:
-    """The field of a CSV file that holds the puzzle: that of the column question, or the longest one."""
+    """Return the field of a CSV file that holds the puzzle: the column question, or the longest field."""
     try:
         rows = [row for row in csv.reader(lines) if row]
     except csv.Error as error:
@@ -136,11 +142,9 @@ def _maze(lines: list[str], family: Family, path: Path) -> Grid:
     side = len(lines) if len(lines) > 1 else isqrt(len(lines[0]))
     # Editors strip the spaces at the end of a line, which are free cells.
     cells = "".join(line.ljust(side) for line in lines) if len(lines) > 1 else lines[0]
-    wide = [number for number, line in enumerate(lines, 1) if len(line) > side]
-    if len(lines) > 1 and wide:
-        raise DataError(
-            f"{path}: line {wide[0]} has {len(lines[wide[0] - 1])} characters, a square maze of {side}"
-        )
+    for number, line in enumerate(lines if len(lines) > 1 else [], 1):
+        if len(line) > side:
+            raise DataError(f"{path}: line {number} has {len(line)} characters, a square maze of {side}")
     if len(cells) != side * side:
         raise DataError(f"{path}: {len(cells)} characters in one line are no square maze")
     # A path that is marked already is left out: finding it is the task.
@@ -154,7 +158,7 @@ def _maze(lines: list[str], family: Family, path: Path) -> Grid:
 
 
 def _board(cells: str, allowed: str, path: Path, what: str) -> NDArray[np.uint8]:
-    """The values (S, S) of characters, each its place in `allowed`."""
+    """Return the values (S, S) of characters, each its place in `allowed`."""
     side = isqrt(len(cells))
     strange = next((place for place, cell in enumerate(cells) if cell not in allowed), None)
     if strange is not None:

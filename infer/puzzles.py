@@ -1,4 +1,4 @@
-"""Sudokus and mazes: which candidate is the answer to each, and how good the answers are."""
+"""The answers to Sudokus and mazes: choosing them among the candidates, scoring and writing them."""
 
 import io
 from collections.abc import Sequence
@@ -23,8 +23,12 @@ _AT_ONCE = 100_000
 
 @dataclass(frozen=True, eq=False)
 class BoardAnswers:
-    """The answer to each of T test inputs: boards (T, S, S) uint8, 0 where there is none; answered (T,);
-    valid (T,), it follows the rules."""
+    """The answers to T test inputs.
+
+    boards: (T, S, S), 0 where there is no answer.
+    answered: (T,) whether there is one.
+    valid: (T,) whether it follows the rules.
+    """
 
     boards: NDArray[np.uint8]
     answered: NDArray[np.bool_]
@@ -32,14 +36,17 @@ class BoardAnswers:
 
 
 def read_board_votes(paths: Sequence[Path], puzzles: PuzzleSet, where: Path) -> Votes:
-    """The votes for the boards of a dataset; errors as in `read_vote_files`, and DataError for a candidate
-    that is no such board."""
-    asked = read_manifest(where, "dataset")["fingerprint"]
+    """Read the votes for the Sudokus or mazes of the dataset folder `where`.
+
+    Raises:  DataError as `read_vote_files`, for predictions of another dataset, and for a candidate of
+             another size or with other cells.
+    """
+    fingerprint = read_manifest(where, "dataset")["fingerprint"]
     for path in paths:
-        made_for = read_manifest(path, "predictions") if path.is_dir() else {}
-        if made_for.get("dataset", asked) != asked:
+        manifest = read_manifest(path, "predictions") if path.is_dir() else {}
+        if manifest.get("dataset", fingerprint) != fingerprint:
             raise DataError(
-                f"{path}: made for another dataset, {made_for.get('data')}; its boards are others"
+                f"{path}: made for another dataset, {manifest.get('data')}; its boards are others"
             )
     votes = read_vote_files(paths, {puzzles.table.task_ids[0]: len(puzzles.test_tasks)}, where)
     names = ", ".join(map(str, paths))
@@ -56,30 +63,33 @@ def read_board_votes(paths: Sequence[Path], puzzles: PuzzleSet, where: Path) -> 
 
 
 def choose_boards(puzzles: PuzzleSet, votes: Votes, rule: Rule) -> BoardAnswers:
-    """The best candidate of each test input by a rule; of a Sudoku one that breaks no rule, if any does."""
+    """Return the best candidate of each test input by a rule of the vote.
+
+    A Sudoku that breaks no rule of Sudoku comes before one that does.
+    """
     family, questions = puzzles.family.name, puzzles.test_inputs.cells
     valid = np.zeros(len(votes.tests), bool)
     for start in range(0, len(valid), _AT_ONCE):
         part = np.arange(start, min(start + _AT_ONCE, len(valid)))
         valid[part] = is_valid(family, questions[votes.tests[part]], _boards(votes, part, puzzles.canvas))
     ranking = rank(votes, rule, valid if family == "sudoku" else None)
-    chosen = ranking.entries[ranking.places == 0]
-    tests = votes.tests[chosen]
+    best = ranking.entries[ranking.places == 0]
+    tests = votes.tests[best]
     answers = BoardAnswers(np.zeros_like(questions), *np.zeros((2, len(questions)), bool))
-    answers.boards[tests] = _boards(votes, chosen, puzzles.canvas)
+    answers.boards[tests] = _boards(votes, best, puzzles.canvas)
     answers.answered[tests] = True
-    answers.valid[tests] = valid[chosen]
+    answers.valid[tests] = valid[best]
     return answers
 
 
 def _boards(votes: Votes, entries: NDArray[np.intp], canvas: int) -> NDArray[np.uint8]:
-    """The grids (M, S, S) of entries."""
+    """Return the grids (M, S, S) of entries."""
     cells = b"".join([votes.grids[number] for number in votes.cells[entries]])
     return np.frombuffer(cells, np.uint8).reshape(-1, canvas, canvas)
 
 
 def board_scores(answers: BoardAnswers, outputs: GridTable) -> dict[str, float]:
-    """The shares of test inputs solved exactly, of cells that are right, and of answers that are valid."""
+    """Return the share of test inputs solved exactly, of right cells, and of valid answers."""
     same = (answers.boards == outputs.cells) & answers.answered[:, None, None]
     return {
         "exact_accuracy": float(same.all(axis=(1, 2)).mean()),
@@ -100,7 +110,7 @@ def write_answers(path: Path, puzzles: PuzzleSet, answers: BoardAnswers) -> None
 
 
 def _texts(family: Family, boards: NDArray[np.uint8]) -> NDArray[np.str_]:
-    """The characters (T,) of boards (T, S, S)."""
+    """Return the characters (T,) of boards (T, S, S)."""
     characters = np.array(list(family.symbols))[boards].reshape(len(boards), -1)
     texts: NDArray[np.str_] = np.ascontiguousarray(characters).view(f"U{characters.shape[1]}")[:, 0]
     return texts

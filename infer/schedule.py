@@ -1,8 +1,8 @@
-"""The queue: every test input under every puzzle or variant, in rounds, so that each has its fair share.
+"""The work list: every test input under every puzzle or variant, in rounds, so that each has its fair share.
 
-An item is a pair of a test input and one way to ask it. Round k holds the k-th way of each test input that
-has as many; the first is the one without augmentation, variant or noise. Items are computed from their
-position in the queue, which a large queue would not fit into memory.
+An item is a test input and one way to present it. Round k holds the k-th way of each test input that has as
+many; the first is the one without augmentation, variant or noise. Items are computed from their position in
+the schedule: all together may not fit into memory.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,18 @@ from arcpipe.puzzleset import PuzzleSet
 
 _MAZE_TURNS = 7
 _BLOCK = 65_536
-"""Positions that are looked at together."""
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """N items: position in the queue (N,) int64, test input, puzzle id, variant (uint64), rollout."""
+    """N items of a schedule.
+
+    positions: (N,) places in the schedule.
+    tests: (N,) numbers of the test inputs.
+    puzzle_ids: (N,) rows of the puzzle table.
+    variants: (N,) turns or shuffles of Sudokus and mazes, 0 for none.
+    rollouts: (N,) 0 for the one without noise.
+    """
 
     positions: NDArray[np.int64]
     tests: NDArray[np.intp]
@@ -29,32 +35,39 @@ class Items:
     variants: NDArray[np.uint64]
     rollouts: NDArray[np.intp]
 
-    def at(self, chosen: NDArray[np.integer] | slice) -> "Items":
-        """Some of the items."""
-        return Items(*(getattr(self, field.name)[chosen] for field in fields(self)))
+    def at(self, index: NDArray[np.integer] | slice) -> "Items":
+        """Return the items of an index."""
+        return Items(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def put(self, places: NDArray[np.intp], items: "Items") -> None:
-        """Replace the items at places (M,) by M others."""
+        """Replace the items at places (M,) with M others."""
         for field in fields(self):
             getattr(self, field.name)[places] = getattr(items, field.name)
 
 
-class Queue:
+class Schedule:
     """The items of a puzzle set in their order.
 
-    Args:    variants: turns or shuffles of each board to ask too, beside itself.
-             rollouts: how often to ask each; all but the first are with noise.
-             votes: ask each test input at most so often, rollouts apart; 0 for as often as there are ways.
+    Args:    variants: how many turns or shuffles of each Sudoku or maze, beside itself.
+             rollouts: how often each way is repeated; all but the first time with noise.
+             votes: the most ways of each test input; 0 for all.
     Raises:  DataError if there is no test input, or the puzzles have no such variants.
     """
 
     def __init__(self, puzzles: PuzzleSet, *, variants: int = 0, rollouts: int = 1, votes: int = 0) -> None:
-        _check(puzzles, variants)
+        if not len(puzzles.test_tasks):
+            raise DataError("the dataset has no test inputs: build it with some, or choose another")
+        if variants and puzzles.family.framed:
+            raise DataError("--variants is for Sudokus and mazes: an ARC task is asked under all its puzzles")
+        if variants and puzzles.variants is None:
+            raise DataError("--variants: the dataset does not say how to shuffle; build it again")
+        if variants > _MAZE_TURNS and puzzles.family.name == "maze":
+            raise DataError(f"--variants {variants}: a maze has {_MAZE_TURNS} turns and flips beside itself")
         by_task = np.argsort(puzzles.table.tasks, kind="stable")
         num_puzzles = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
         self._by_task, self._variants = by_task, variants
         self._first = (np.cumsum(num_puzzles) - num_puzzles)[puzzles.test_tasks]
-        # How to ask each test input without noise: under its puzzles, or as its variants.
+        # The ways of each test input without noise: its task's puzzles, or its variants.
         self._ways = num_puzzles[puzzles.test_tasks] * (1 + variants)
         if votes:
             self._ways = self._ways.clip(max=votes)
@@ -69,7 +82,7 @@ class Queue:
         return int(self._starts[-1])
 
     def items(self, positions: NDArray[np.int64]) -> Items:
-        """The items at positions (N,)."""
+        """Return the items at positions (N,)."""
         tests, numbers = np.empty(len(positions), np.intp), np.empty(len(positions), np.intp)
         parts = np.searchsorted(self._starts, positions, side="right") - 1
         for part in np.unique(parts):
@@ -78,27 +91,18 @@ class Queue:
             tests[here] = active[places]
             numbers[here] = rounds + (self._drops[part - 1] if part else 0)
         rollouts, ways = np.divmod(numbers, self._ways[tests])
-        boards = np.zeros(len(positions), np.intp)
-        puzzles, variants = (boards, ways) if self._variants else (ways, boards)
+        first = np.zeros(len(positions), np.intp)
+        puzzles, variants = (first, ways) if self._variants else (ways, first)
         puzzle_ids = self._by_task[self._first[tests] + puzzles]
         return Items(positions, tests, puzzle_ids, variants.astype(np.uint64), rollouts)
 
 
-def _check(puzzles: PuzzleSet, variants: int) -> None:
-    if not len(puzzles.test_tasks):
-        raise DataError("the dataset has no test inputs: build it with some, or choose another")
-    if variants and puzzles.family.framed:
-        raise DataError("--variants is for Sudokus and mazes: an ARC task is asked under all its puzzles")
-    if variants and puzzles.variants is None:
-        raise DataError("--variants: the dataset does not say how to shuffle; build it again")
-    if variants > _MAZE_TURNS and puzzles.family.name == "maze":
-        raise DataError(f"--variants {variants}: a maze has {_MAZE_TURNS} turns and flips beside itself")
+class WorkQueue:
+    """The positions of a schedule of that length that one rank has still to answer.
 
+    left: how many there are.
 
-class Feed:
-    """The positions of a queue of that length that are still to do by this process of several.
-
-    Args:  done: (M,) positions that are done, sorted.
+    Args:  done: (M,) positions that are answered, sorted.
     """
 
     def __init__(self, length: int, done: NDArray[np.int64], rank: int = 0, num_ranks: int = 1) -> None:
@@ -107,7 +111,7 @@ class Feed:
         self._blocks = _undone(length, done, rank, num_ranks)
 
     def take(self, count: int) -> NDArray[np.int64]:
-        """The next positions, up to `count` of them."""
+        """Remove and return the next positions, up to `count` of them."""
         while len(self._waiting) < min(count, self.left):
             self._waiting = np.concatenate([self._waiting, next(self._blocks)])
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -116,7 +120,7 @@ class Feed:
 
 
 def _undone(length: int, done: NDArray[np.int64], rank: int, num_ranks: int) -> Iterator[NDArray[np.int64]]:
-    """In blocks, the positions not done whose number among them is `rank` modulo `num_ranks`."""
+    """Yield in blocks the positions not done whose number among them is `rank` modulo `num_ranks`."""
     seen = 0
     for start in range(0, length, _BLOCK):
         block = np.arange(start, min(length, start + _BLOCK))

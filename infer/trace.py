@@ -1,4 +1,4 @@
-"""An answer to look at: beside its question, step by step, and as an animated SVG."""
+"""Showing how a puzzle was solved: the input beside the attempts, step by step, and as an animated SVG."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -27,7 +27,7 @@ _NOT_VALID = {
 
 
 def solved_text(solved: Solved, family: Family, color: bool) -> str:
-    """The input and the attempts side by side, then what there is to say of them."""
+    """Return the input and the attempts side by side, then whether they are right."""
     titles = ["input", *(["answer"] if not family.framed else ["attempt 1", "attempt 2"])]
     grids = [solved.question, *(attempt.grid for attempt in solved.attempts)]
     drawing = draw(grids, titles[: len(grids)], color, family.symbols, family.palette)
@@ -54,7 +54,7 @@ def _verdict(solved: Solved, family: Family) -> Iterator[str]:
 
 
 def trace_text(steps: Sequence[Step], family: Family) -> str:
-    """Each step's answer in characters, a `*` after each cell that differs from the step before."""
+    """Return each step's answer in characters, a `*` after each cell that differs from the step before."""
     blocks: list[str] = []
     before: Grid | None = None
     for step in steps:
@@ -74,7 +74,7 @@ def trace_text(steps: Sequence[Step], family: Family) -> str:
 
 
 def _changed(before: Grid | None, after: Grid | None) -> NDArray[np.bool_]:
-    """Which cells (H, W) of `after` are not the same in `before`; those that it lacks are not."""
+    """Return which cells (H, W) of `after` differ from `before`, or are not in it."""
     shape = (0, 0) if after is None else after.shape
     changed = np.ones(shape, bool)
     if before is not None and after is not None:
@@ -84,9 +84,9 @@ def _changed(before: Grid | None, after: Grid | None) -> NDArray[np.bool_]:
 
 
 def animation(solved: Sequence[Solved], family: Family) -> str:
-    """An SVG document: each test input, and beside it its answer as it changes from step to step, forever.
+    """Return an SVG document: each test input, and beside it its answer, animated step by step in a loop.
 
-    A cell that changed is framed for the step in which it did.
+    A cell is framed during the step in which it changed.
     """
     parts: list[str] = []
     top, right = _GAP, 0
@@ -112,7 +112,7 @@ def _board(grid: Grid, family: Family, left: int, top: int) -> Iterator[str]:
 
 
 def _frames(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
-    """Titles and cells of the answer; each cell once for every run of steps in which it stays the same."""
+    """Yield titles and cells of the answer; a cell once for each run of steps in which it is the same."""
     count = len(one.steps)
     for index, step in enumerate(one.steps):
         title = _title(left, top, f"step {step.number}, halt {step.halt_probability:.2f}")
@@ -132,7 +132,7 @@ def _frames(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
 
 
 def _stacked(grids: Sequence[Grid | None]) -> NDArray[np.int16]:
-    """The grids as one array (N, H, W) of the largest sides, -1 beyond each."""
+    """Return the grids as one array (N, H, W) of the largest sides, -1 outside each."""
     height, width = np.max([(0, 0), *(grid.shape for grid in grids if grid is not None)], axis=0)
     stacked = np.full((len(grids), height, width), _OUTSIDE, np.int16)
     for layer, grid in zip(stacked, grids, strict=True):
@@ -146,7 +146,7 @@ def _title(x: int, y: int, text: str) -> str:
 
 
 def _cell(value: int, family: Family, x: int, y: int, *, given: bool) -> str:
-    """A colored square, or of a family without colors a square with the character; givens are black."""
+    """Return a colored square, or one with the value's character; givens are black."""
     fill = "#ffffff"
     if family.palette is not None:
         red, green, blue = family.palette[value]
@@ -168,15 +168,15 @@ def _mark(x: int, y: int) -> str:
 
 
 def _shown(element: str, start: int, end: int, count: int) -> str:
-    """An element that is there from step `start` up to step `end`; the last step is held a while."""
+    """Return the element, visible from step `start` up to step `end`; the last step is held a while."""
     if (start, end) == (0, count):
         return element
     total = count + _HOLD_STEPS
     times = [0.0, start / total, 1.0 if end == count else end / total]
-    shown = ["hidden", "visible", "hidden"]
+    visibility = ["hidden", "visible", "hidden"]
     first = 1 if start == 0 else 0
     last = 2 if end == count else 3
-    values, keys = ";".join(shown[first:last]), ";".join(f"{time:.4g}" for time in times[first:last])
+    values, keys = ";".join(visibility[first:last]), ";".join(f"{time:.4g}" for time in times[first:last])
     animate = (
         f'<animate attributeName="visibility" calcMode="discrete" dur="{total * _STEP_S:.4g}s" '
         f'repeatCount="indefinite" values="{values}" keyTimes="{keys}"/>'

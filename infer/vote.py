@@ -1,7 +1,7 @@
-"""The vote: the candidates of each test input are gathered by grid, and the grids are ranked.
+"""The vote: the candidates of each test input are grouped by grid, and the grids are ranked.
 
-All candidates are held as arrays, N of them; their distinct grids are the entries, E of them, numbered as
-they are first seen. A rule gives each entry sort keys from what its candidates say.
+N candidates are held as arrays; their E distinct grids are the entries, numbered as they are first seen. A
+rule computes sort keys of the entries from their candidates.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,12 +21,19 @@ _MAX_WIDTH = 256
 class Votes:
     """The candidates that hold a grid, in the order they were made, and their distinct grids.
 
-    num_tests: how many test inputs each task has, in the order of the test numbers (T in all).
-    Of candidates (N,): entries, their grid; numbers, which of its test input's candidates each is, from 0,
-    those without a grid counted too; checkpoints, a number for each; halt, log_probability, float32.
-    Of entries (E,): tests, the test number; cells, a number into `grids`; widths.
-    candidates (T,): how many each test input has, with a grid or without. without_grid: how many hold none.
-    others: how many test inputs the candidates left out were for, none of them in `num_tests`.
+    num_tests: how many test inputs each task has, in the order of the test numbers, T in all.
+    entries: (N,) the entry of each candidate.
+    numbers: (N,) the place of each among its test input's candidates, with those that hold no grid.
+    checkpoints: (N,) a number for each checkpoint.
+    halt: (N,) halt probabilities.
+    log_probability: (N,).
+    tests: (E,) the test number of each entry.
+    cells: (E,) an index into `grids`.
+    widths: (E,).
+    grids: the distinct cells of all entries.
+    candidates: (T,) how many each test input has, with a grid or without.
+    without_grid: candidates that hold no grid.
+    others: test inputs of candidates that were left out, as they are not in `num_tests`.
     """
 
     num_tests: Mapping[str, int]
@@ -43,24 +50,18 @@ class Votes:
     without_grid: int
     others: int
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Votes":
-        """The same with some of the candidates only; entries keep their numbers, though none be left."""
-        return replace(
-            self,
-            entries=self.entries[chosen],
-            numbers=self.numbers[chosen],
-            checkpoints=self.checkpoints[chosen],
-            halt=self.halt[chosen],
-            log_probability=self.log_probability[chosen],
-        )
+    def where(self, mask: NDArray[np.bool_]) -> "Votes":
+        """Return the votes of some candidates; all entries stay, with their numbers."""
+        columns = ("entries", "numbers", "checkpoints", "halt", "log_probability")
+        return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
     def grid(self, entry: int) -> Grid:
-        """The grid of an entry."""
+        """Return the grid of an entry."""
         cells = np.frombuffer(self.grids[self.cells[entry]], np.uint8)
         return cells.reshape(-1, self.widths[entry])
 
     def summary(self) -> tuple[dict[str, int], str]:
-        """What was voted on, as numbers by name and in words."""
+        """Return the counts of test inputs and candidates, by name and in a line."""
         none, grids = self.candidates == 0, np.bincount(self.tests, minlength=len(self.candidates))
         facts = {
             "test_inputs": len(none),
@@ -78,25 +79,25 @@ class Votes:
         return facts, text + (f"; ignored those for {self.others} other test inputs" if self.others else "")
 
     def shapes(self) -> NDArray[np.intp]:
-        """Height and width (E, 2) of the entries' grids."""
+        """Return height and width (E, 2) of the entries' grids."""
         sizes = np.array([len(cells) for cells in self.grids], np.intp)
         return np.stack([sizes[self.cells] // self.widths, self.widths], axis=1)
 
     def count(self) -> NDArray[np.intp]:
-        """How many candidates (E,) each entry has."""
+        """Return how many candidates (E,) each entry has."""
         return np.bincount(self.entries, minlength=len(self.tests))
 
     def total(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The sum (E,) of the values (N,) of each entry's candidates, added in their order."""
+        """Return the sum (E,) of the values (N,) of each entry's candidates, added in their order."""
         sums = np.bincount(self.entries, weights=values, minlength=len(self.tests))
         return sums.astype(np.float64)
 
 
 def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Votes:
-    """The votes in tables of candidates.
+    """Return the votes of tables of candidates.
 
     Args:  tables: as `arcpipe.predictions.read_candidates` gives them.
-           num_tests: how many test inputs each task to answer has; candidates for others have no vote.
+           num_tests: how many test inputs each task has; candidates for other tasks have no vote.
     """
     known = {task: number for number, task in enumerate(num_tests)}
     counts = np.array([*num_tests.values()], np.intp)
@@ -128,7 +129,7 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
 
 
 def _codes(column: pa.Array, known: dict[Any, int]) -> NDArray[np.intp]:
-    """The number (N,) of each value in `known`, to which new values are added."""
+    """Return the number (N,) of each value in `known`; new values are added to it."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     codes = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
     numbers: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
@@ -136,7 +137,7 @@ def _codes(column: pa.Array, known: dict[Any, int]) -> NDArray[np.intp]:
 
 
 def _numbered(keys: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The keys (N,) as numbers from 0 in the order of their first places, and those places."""
+    """Return the keys (N,) as numbers from 0 in the order of their first places, and those places."""
     _, firsts, inverse = np.unique(keys, return_index=True, return_inverse=True)
     order = np.argsort(firsts)
     number = np.empty(len(order), np.intp)
@@ -145,7 +146,7 @@ def _numbered(keys: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp
 
 
 def _numbers(tests: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Which of its test input's candidates each candidate (N,) is, from 0."""
+    """Return which of its test input's candidates each candidate (N,) is, from 0."""
     order = np.argsort(tests, kind="stable")
     numbers = np.empty(len(tests), np.intp)
     numbers[order] = places(tests[order])
@@ -153,7 +154,7 @@ def _numbers(tests: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def places(groups: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The place (N,) of each item in its group, from 0; equal groups stand together."""
+    """Return the place (N,) of each item in its group, from 0; equal groups stand together."""
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
     lengths = np.diff(np.append(starts, len(groups)))
     return np.arange(len(groups)) - np.repeat(starts, lengths)
@@ -161,25 +162,25 @@ def places(groups: NDArray[np.intp]) -> NDArray[np.intp]:
 
 Keys = tuple[NDArray[Any], ...]
 Rule = Callable[[Votes], Keys]
-"""From votes, the keys (E,) by which entries are ranked: the weightiest first, higher is better."""
+"""Return the sort keys (E,) of the entries, the most significant first; higher is better."""
 
 
 def by_count(votes: Votes) -> Keys:
-    """The number of candidates, then their mean halt probability.
+    """Rank by the number of candidates, then by their mean halt probability.
 
-    Source:  the reference's `evaluators/arc.py`; there an empty grid has a vote too, and can win.
+    Source:  the official `evaluators/arc.py`; there an empty grid has a vote too, and can win.
     """
     count = votes.count()
     return count, votes.total(votes.halt) / count.clip(min=1)
 
 
 def by_halt(votes: Votes) -> Keys:
-    """The sum of the halt probabilities."""
+    """Rank by the sum of the halt probabilities."""
     return votes.total(votes.halt), votes.count()
 
 
 def by_score(votes: Votes) -> Keys:
-    """The sum over the candidates of the geometric mean of their cells' probabilities.
+    """Rank by the sum over the candidates of the geometric mean of their cells' probabilities.
 
     A whole grid's probability, the product over its cells, would favor small grids; the best single
     candidate alone would not count agreement.
@@ -188,9 +189,9 @@ def by_score(votes: Votes) -> Keys:
 
 
 def by_rank(votes: Votes) -> Keys:
-    """The sum over the checkpoints of 1 / place, each having ranked its own candidates by count.
+    """Rank by the sum over the checkpoints of 1 / place, the place among its own candidates by count.
 
-    A checkpoint has the same weight however many candidates it made; with one it is the rule `count`.
+    Each checkpoint has the same weight, however many candidates it made; one alone ranks as by `count`.
     """
     total = np.zeros(len(votes.tests))
     for checkpoint in np.unique(votes.checkpoints):
@@ -204,14 +205,18 @@ RULES: Mapping[str, Rule] = {"count": by_count, "halt": by_halt, "score": by_sco
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Entries with a candidate, by test input and best first, and the place of each in its test, from 0."""
+    """Ranked entries.
+
+    entries: (M,) those that have a candidate, by test input and best first.
+    places: (M,) the place of each in its test input, from 0.
+    """
 
     entries: NDArray[np.intp]
     places: NDArray[np.intp]
 
 
 def rank(votes: Votes, rule: Rule, valid: NDArray[np.bool_] | None = None) -> Ranking:
-    """The entries ranked by a rule; of what is equal, the first seen comes first.
+    """Return the entries ranked by a rule; of equal ones the first seen comes first.
 
     Args:  valid: (E,) entries that come before all others of their test input.
     """
@@ -223,7 +228,7 @@ def rank(votes: Votes, rule: Rule, valid: NDArray[np.bool_] | None = None) -> Ra
 
 
 def best_two(votes: Votes, ranking: Ranking) -> dict[tuple[str, int], list[Grid]]:
-    """The two best distinct grids, or the lone one, of each (task, test index) that has a candidate."""
+    """Return the two best distinct grids, or the only one, of each (task, test index) that has any."""
     names = [(task, index) for task, count in votes.num_tests.items() for index in range(count)]
     best: dict[tuple[str, int], list[Grid]] = {}
     for entry in ranking.entries[ranking.places < 2]:

@@ -1,4 +1,4 @@
-"""What the vote reads: files of predictions, and the file or folder that says which test inputs there are."""
+"""The files of the vote: predictions, and the challenges or dataset folder that names the test inputs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,20 +16,21 @@ _CHALLENGES = "expected a challenges file or a dataset folder"
 
 
 def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: Path) -> Votes:
-    """The votes in folders and files of predictions, one after the other.
+    """Read the votes of folders and files of predictions, one after the other.
 
     Args:    num_tests: how many test inputs each task of `where` has.
     Raises:  DataError if a file is given twice, is of another kind or cannot be read, or if all candidates
-             are for other test inputs than those of `where`; none at all is what a short deadline leaves.
+             are for other test inputs than those of `where`. No candidate at all is no error: a short
+             deadline leaves none.
     """
-    given: set[Path] = set()
+    read: set[Path] = set()
     for path in paths:
         if path.suffix == ".json" and path.is_file():
             raise DataError(f"{path}: {_PREDICTIONS}, found {_kind(read_json(path))}")
         files = {file.resolve() for file in shard_files(path)}
-        if given & files:
+        if read & files:
             raise DataError(f"{path}: given twice, its candidates would count twice")
-        given |= files
+        read |= files
     votes = read_votes(read_candidates(paths), num_tests)
     if votes.others and not votes.candidates.any():
         raise DataError(f"no candidate is for a task of {where}: are these predictions of another set?")
@@ -37,7 +38,7 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
 
 
 def read_arc_votes(paths: Sequence[Path], tasks: Sequence[Task], where: Path) -> Votes:
-    """The votes for ARC tasks; errors as in `read_vote_files`, and DataError for a grid that is too large."""
+    """Read the votes for ARC tasks; errors as in `read_vote_files`, and DataError for a grid too large."""
     votes = read_vote_files(paths, {task.id: len(task.tests) for task in tasks}, where)
     height, width = votes.shapes().max(axis=0, initial=0)
     if max(height, width) > MAX_SIDE:
@@ -49,7 +50,7 @@ def read_arc_votes(paths: Sequence[Path], tasks: Sequence[Task], where: Path) ->
 
 
 def dataset_family(path: Path) -> str:
-    """The family of the dataset folder `path`; arc where it is no folder, as ARC tasks come in files too.
+    """Return the family of the dataset folder `path`; arc where it is a file.
 
     Raises:  DataError if it is a folder of another kind.
     """
@@ -57,9 +58,9 @@ def dataset_family(path: Path) -> str:
 
 
 def read_tasks(path: Path) -> list[Task]:
-    """The ARC tasks of a challenges file, or of the one in a dataset folder.
+    """Read the ARC tasks of a challenges file, or of the one in a dataset folder.
 
-    Raises:  DataError if there is none; it names what there is instead.
+    Raises:  DataError if it is none; the message names its kind.
     """
     file = path / "challenges.json" if path.is_dir() else path
     if file.suffix == ".parquet":
@@ -74,7 +75,7 @@ _SUBMISSION, _SOLUTIONS, _TASK = "a submission", "a solutions file", "the file o
 
 
 def _kind(content: Any) -> str:
-    """What the content of a JSON file is, in words."""
+    """Return what kind of file a JSON file is, from its content."""
     if not isinstance(content, dict) or not content:
         return "another JSON file"
     if {"train", "test"} <= content.keys():

@@ -226,7 +226,7 @@ def _train(run: _Quickstart) -> None:
 
 def _infer(run: _Quickstart) -> None:
     from arcpipe.errors import ArcpipeError
-    from arcpipe.infer.run import infer_to_folder
+    from arcpipe.infer.predict import infer_to_folder
     from arcpipe.runs import write_json
 
     resume = run.predictions.exists()

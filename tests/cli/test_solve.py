@@ -19,27 +19,28 @@ from puzzles import build, made_up_tasks, write_source
 FULL = "1234\n3412\n2143\n4321\n"
 
 
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with the checkpoints `sudoku`, of side 4, and `arc`, of made-up tasks."""
-    build_sudoku(SudokuSettings(generate=2, test=1, side=4, num_aug=0), tmp_path / "data")
-    build(tmp_path / "arc-data", write_source(tmp_path / "source", "set", made_up_tasks(2)), canvas=5)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoints `sudoku`, of side 4, and `arc`, of made-up tasks."""
+    folder = tmp_path_factory.mktemp("solve")
+    build_sudoku(SudokuSettings(generate=2, test=1, side=4, num_aug=0), folder / "data")
+    build(folder / "arc-data", write_source(folder / "source", "set", made_up_tasks(2)), canvas=5)
     for name, data in {"sudoku": "data", "arc": "arc-data"}.items():
-        save_checkpoint(replace(parrot(read_puzzle_set(tmp_path / data)), path=tmp_path / name))
-    (tmp_path / "full.txt").write_text(FULL)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        save_checkpoint(replace(parrot(read_puzzle_set(folder / data)), path=folder / name))
+    (folder / "full.txt").write_text(FULL)
+    (folder / "nine.txt").write_text("." * 81)
+    write_json(folder / "other.json", challenges_json(made_up_tasks(1, seed=5)))
+    return folder
+
+
+@pytest.fixture
+def work(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(made)
+    return made
 
 
 def solve(*arguments: object) -> CompletedProcess[str]:
     return run_here("solve", *arguments)
-
-
-def refused(*arguments: object) -> str:
-    done = solve(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr.removeprefix("arcpipe: ").rstrip("\n")
 
 
 def test_a_sudoku_is_drawn_beside_its_answer(work: Path) -> None:
@@ -61,7 +62,6 @@ def test_the_steps_are_printed_and_drawn(work: Path) -> None:
         assert f"\nstep {step}: halt probability " in done.stdout
     assert done.stdout.endswith(" after 6 steps\nsteps.svg: 6 steps\n")
     assert minidom.parse("steps.svg").documentElement.tagName == "svg"
-    assert refused("full.txt", "--checkpoint", "sudoku", "--out", "steps.svg").startswith("steps.svg exists")
 
 
 def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
@@ -74,20 +74,25 @@ def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
         assert done.stdout.count("attempt 1: 2 of 2 votes, ") == len(task.tests)
 
 
-def test_what_cannot_be_solved_is_one_line(work: Path) -> None:
-    (task,) = made_up_tasks(1, seed=5)
-    write_json(work / "other.json", challenges_json([task]))
-    (work / "nine.txt").write_text("." * 81)
-    assert refused("other.json", "--checkpoint", "arc").startswith(
-        f"arc: was not trained on task {task.id} and would answer noise: adapt it to the task with "
-        "`arcpipe adapt"
-    )
-    assert refused("nine.txt", "--checkpoint", "sudoku") == (
-        "nine.txt: a sudoku of 9 x 9, but the checkpoint solves those of 4 x 4: choose another checkpoint"
-    )
-    assert refused("none.txt", "--checkpoint", "sudoku") == "none.txt: no such file"
-    assert refused("full.txt", "--checkpoint", "arc").startswith("full.txt: not a JSON file")
-    assert refused("full.txt", "--checkpoint", "none") == "none: no such folder"
-    assert refused("full.txt", "--checkpoint", "sudoku", "--out", "a.gif") == (
-        "--out a.gif: the name should end in .svg, the animation is drawn as one"
-    )
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "other.json --checkpoint arc",
+            "arc: was not trained on task 5-0 and would answer noise: adapt it to",
+        ),
+        ("nine.txt --checkpoint sudoku", "nine.txt: a sudoku of 9 x 9, but the checkpoint solves those of 4"),
+        ("none.txt --checkpoint sudoku", "none.txt: no such file"),
+        ("full.txt --checkpoint arc", "full.txt: not a JSON file"),
+        ("full.txt --checkpoint none", "none: no such folder"),
+        ("full.txt --checkpoint sudoku --out a.gif", "--out a.gif: the name should end in .svg"),
+        ("full.txt --checkpoint sudoku --out there.svg", "there.svg exists"),
+    ],
+)
+@pytest.mark.usefixtures("work")
+def test_what_cannot_be_solved_is_one_line(arguments: str, message: str) -> None:
+    Path("there.svg").write_text("mine")
+    done = solve(*arguments.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"arcpipe: {message}")
+    assert done.stderr.count("\n") == 1

@@ -120,6 +120,43 @@ def test_a_file_without_orders_has_that_of_its_rows(tmp_path: Path) -> None:
     assert [(row["order"], row["task"]) for row in rows_of(file)] == [(0, "b"), (1, "a")]
 
 
+def repeated(rows: int, **changes: Any) -> pa.Table:
+    """A row many times, in a column of its own or another one, which hardly needs room in a file."""
+    values = table([candidate(CELLS)]).to_pylist()[0] | changes
+    zeros = pa.array(np.zeros(rows, np.int32))
+    return pa.table({name: pa.DictionaryArray.from_arrays(zeros, [value]) for name, value in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "says"),
+    [
+        (2**22 + 1, {}, "holds 4,194,305 candidates, a file may hold up to 4,194,304"),
+        (2000, {"cells": bytes(2**20)}, "2,000 MiB when unpacked, a file may have up to 512"),
+        (2000, {"colors": "0" * 2**20}, "2,000 MiB when unpacked, a file may have up to 512"),
+        (2000, {"task": "t" * 2**20}, "2,000 MiB when unpacked, a file may have up to 512"),
+    ],
+)
+def test_a_small_file_of_a_huge_table_is_refused(
+    tmp_path: Path, rows: int, changes: dict[str, Any], says: str
+) -> None:
+    file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
+    write_table(file, repeated(rows, **changes))
+    assert file.stat().st_size < 10**6
+    with pytest.raises(DataError) as caught:
+        rows_of(file)
+    assert str(caught.value) == f"{file}: {says}: split it"
+    assert pa.default_memory_pool().max_memory() - before < 2**30
+
+
+@pytest.mark.parametrize("column", ["checkpoint", "note"])
+def test_a_huge_column_that_nobody_reads_is_no_obstacle(tmp_path: Path, column: str) -> None:
+    file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
+    huge = repeated(2000, **{column: "c" * 2**20})
+    write_table(file, huge.set_column(0, "order", pa.array(range(2000))))
+    assert sum(len(part) for part in read_candidates([file])) == 2000
+    assert pa.default_memory_pool().max_memory() - before < 2**30
+
+
 @pytest.mark.parametrize("column", COLUMNS[1:])
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     file = tmp_path / "some.parquet"
@@ -177,7 +214,8 @@ def with_second_row(file: Path, **changes: Any) -> str:
         ({"height": 3, "width": 0, "cells": b""}, "3 x 0 cells, sides may be 1..64"),
         ({"height": 3}, "6 cells, expected 3 x 3"),
         ({"height": 20, "width": 20, "cells": bytes(144)}, "144 cells, expected 20 x 20"),
-        ({"height": 0}, "6 cells, expected 0 x 3"),
+        ({"height": 0}, "0 x 3 cells, sides may be 1..64"),
+        ({"height": 0, "width": 5, "cells": b""}, "0 x 5 cells, sides may be 1..64"),
         ({"cells": bytes([1, 2, 3, 4, 5, 10])}, "a cell is above 9"),
         ({"cells": bytes([255, 2, 3, 4, 5, 6])}, "a cell is above 9"),
         ({"halt_probability": float("nan")}, "halt_probability nan is not 0..1"),
@@ -200,11 +238,20 @@ def test_a_number_too_large_for_its_column_is_refused(tmp_path: Path, column: st
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-@pytest.mark.parametrize("values", [[b"\xff"], [[1]], [{"a": b""}]])
-def test_a_column_of_another_type_is_refused(tmp_path: Path, column: str, values: list[Any]) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [pa.array([b"\xff"]), pa.array([[1]]), pa.array([{"a": b""}]), pa.array([bytes(9)], pa.binary(9))],
+)
+def test_a_column_of_another_type_is_refused(tmp_path: Path, column: str, values: pa.Array) -> None:
     file, rows = tmp_path / "some.parquet", table([candidate(None)])
-    write_table(file, rows.set_column(rows.column_names.index(column), column, pa.array(values)))
+    write_table(file, rows.set_column(rows.column_names.index(column), column, values))
     assert said_of(file).startswith((f"column {column} is not ", "row 1: "))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    file, rows = tmp_path / "some.parquet", table([candidate(CELLS)])
+    write_table(file, rows.append_column("cells", rows["cells"]))
+    assert said_of(file) == "holds the column cells twice"
 
 
 def test_a_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small datasets of each family, for tests that do not change them."""
+"""Small datasets of each family and one checkpoint, for tests that do not change them."""
 
 from pathlib import Path
 
@@ -9,7 +9,9 @@ import torch
 from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task
+from inference import save
 from puzzles import build, write_source
 
 
@@ -63,3 +65,11 @@ def maze_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("maze") / "data"
     build_maze(MazeSettings(generate=3, test=4, size=7, min_path=6, num_aug=7, seed=1), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(arc_dir: Path, arc: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint trained, as it says, on the dataset of `arc_dir`."""
+    fingerprint = read_manifest(arc_dir, "dataset")["fingerprint"]
+    dataset = {"path": str(arc_dir), "fingerprint": fingerprint}
+    return save(tmp_path_factory.mktemp("trained") / "checkpoint", arc, dataset=dataset)

@@ -16,19 +16,17 @@ from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.codec import decode
 from arcpipe.errors import DataError
 from arcpipe.infer.in_training import InTraining
-from arcpipe.infer.predict import InferSettings, Job, solve
+from arcpipe.infer.predict import InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
-from arcpipe.infer.run import infer_to_folder
 from arcpipe.infer.solve import solve_puzzle
 from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
 from arcpipe.task import challenges_json
+from augmented import restored
 from hashes import forget_hashes
-from inference import parrot, random_model, rows_of, wavering
+from inference import answers, assert_same, parrot, random_model, rows_of, wavering
 from sized import BUCKETS, CANVAS, sized_data, sized_tasks
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -41,30 +39,17 @@ def puzzles(data: Path) -> PuzzleSet:
     return read_puzzle_set(data)
 
 
-def bucketed(checkpoint: Checkpoint, buckets: list[int] | None = None) -> Checkpoint:
+def bucketed(checkpoint: Checkpoint, buckets: list[int] = BUCKETS) -> Checkpoint:
     """The checkpoint as if it had been trained with buckets."""
-    return replace(
-        checkpoint, config=replace(checkpoint.config, buckets=BUCKETS if buckets is None else buckets)
-    )
-
-
-def answers(checkpoint: Checkpoint, puzzles: PuzzleSet, **settings: Any) -> list[dict[str, Any]]:
-    """The candidates, by order."""
-    job = Job(checkpoint, puzzles, InferSettings(**settings), "label", np.zeros(0, np.int64))
-    rows = [row for part in solve(job, CPU) for row in part.to_pylist()]
-    return sorted(rows, key=lambda row: int(row["order"]))
+    return replace(checkpoint, config=replace(checkpoint.config, buckets=buckets))
 
 
 Key = tuple[str, int, int, str]
 
 
-def key(row: dict[str, Any]) -> Key:
-    return (row["task"], row["test_index"], row["dihedral"], row["colors"])
-
-
 def one_by_one(checkpoint: Checkpoint, puzzles: PuzzleSet) -> dict[Key, tuple[bytes, float]]:
     """Cells and halt probability of each item, computed alone on the corner that is its canvas."""
-    model, table, found = checkpoint.model(), puzzles.table, {}
+    model, table, expected = checkpoint.model(), puzzles.table, {}
     sides = canvas_sides(puzzles, checkpoint.config.buckets)
     for test, task in enumerate(puzzles.test_tasks):
         side = int(sides[task])
@@ -81,25 +66,25 @@ def one_by_one(checkpoint: Checkpoint, puzzles: PuzzleSet) -> dict[Key, tuple[by
                     )
             (grid,) = decode(logits.argmax(-1).numpy())
             augmentation = table.augmentation(puzzle)
-            cells = b"" if grid is None else augmentation.inverse().apply(grid).tobytes()
+            cells = b"" if grid is None else restored(grid, augmentation).tobytes()
             name = (table.task_ids[task], int(puzzles.test_indices[test]), augmentation.dihedral)
-            found[(*name, "".join(map(str, augmentation.colors)))] = (cells, float(halt.sigmoid()))
-    return found
+            expected[(*name, "".join(map(str, augmentation.colors)))] = (cells, float(halt.sigmoid()))
+    return expected
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 256])
 def test_each_answer_is_that_of_its_task_s_own_canvas(puzzles: PuzzleSet, batch_size: int) -> None:
     checkpoint = bucketed(random_model(puzzles))
     expected = one_by_one(checkpoint, puzzles)
-    found = answers(checkpoint, puzzles, batch_size=batch_size)
-    assert len(found) == len(expected) == 8 * 2 * 4
-    for row in found:
-        cells, halt = expected[key(row)]
+    rows = answers(checkpoint, puzzles, batch_size=batch_size)
+    assert len(rows) == len(expected) == 8 * 2 * 4
+    for row in rows:
+        cells, halt = expected[row["task"], row["test_index"], row["dihedral"], row["colors"]]
         assert row["cells"] == cells
         assert row["halt_probability"] == pytest.approx(halt, abs=1e-5)
     plain = answers(random_model(puzzles), puzzles)
     different = {
-        row["task"] for row, other in zip(found, plain, strict=True) if row["cells"] != other["cells"]
+        row["task"] for row, other in zip(rows, plain, strict=True) if row["cells"] != other["cells"]
     }
     assert len(different) > 3
     # On the whole canvas nothing changes.
@@ -115,13 +100,10 @@ def test_each_answer_is_that_of_its_task_s_own_canvas(puzzles: PuzzleSet, batch_
 def test_no_answer_depends_on_the_rows_beside_it(puzzles: PuzzleSet, settings: dict[str, Any]) -> None:
     checkpoint = bucketed(wavering(puzzles))
     together = answers(checkpoint, puzzles, **settings)
-    for one, other in zip(together, answers(checkpoint, puzzles, batch_size=3, **settings), strict=True):
-        for name in ("halt_probability", "log_probability"):
-            assert one.pop(name) == pytest.approx(other.pop(name), abs=1e-4)
-        assert one == other
+    assert_same(answers(checkpoint, puzzles, batch_size=3, **settings), together)
 
 
-def test_buckets_that_no_task_is_on_change_nothing(puzzles: PuzzleSet, tmp_path: Path) -> None:
+def test_buckets_that_no_task_is_on_change_nothing(tmp_path: Path) -> None:
     large = read_puzzle_set(sized_data(tmp_path, sized_tasks([7, 8, 8])))
     assert answers(bucketed(random_model(large)), large) == answers(random_model(large), large)
 
@@ -133,18 +115,6 @@ def test_a_grid_that_fits_its_canvas_comes_through_whole(puzzles: PuzzleSet) -> 
     }
     for row in answers(bucketed(parrot(puzzles)), puzzles):
         assert row["cells"] == tests[row["task"], row["test_index"]]
-
-
-def test_a_folder_of_predictions_is_answered_and_scored(
-    data: Path, puzzles: PuzzleSet, tmp_path: Path
-) -> None:
-    checkpoint = replace(bucketed(wavering(puzzles)), path=tmp_path / "checkpoint")
-    save_checkpoint(checkpoint)
-    result = infer_to_folder(tmp_path / "checkpoint", data, tmp_path / "out", InferSettings())
-    assert (result.done, result.total) == (64, 64)
-    assert result.scores is not None
-    expected = answers(checkpoint, puzzles)
-    assert [row["cells"] for row in rows_of(tmp_path / "out")] == [row["cells"] for row in expected]
 
 
 def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Path) -> None:
@@ -170,8 +140,8 @@ def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Pa
     assert not Counter(sampled) - Counter(every)
 
 
-def test_one_task_is_solved_as_in_its_dataset(data: Path, puzzles: PuzzleSet, tmp_path: Path) -> None:
-    """Its demonstrations, which are in the file, tell the canvas."""
+def test_one_task_is_solved_as_in_its_dataset(puzzles: PuzzleSet, tmp_path: Path) -> None:
+    """Its demonstrations, which are in the file, tell the canvas; one may be larger than any canvas."""
     checkpoint = bucketed(random_model(puzzles))
     by_test: dict[tuple[str, int], list[bytes]] = {}
     for row in answers(checkpoint, puzzles):
@@ -184,15 +154,11 @@ def test_one_task_is_solved_as_in_its_dataset(data: Path, puzzles: PuzzleSet, tm
             assert solved.candidates == len(cells)
             for attempt in solved.attempts:
                 assert attempt.votes == cells.count(attempt.grid.tobytes())
-
-
-def test_a_demonstration_larger_than_the_canvas_is_no_obstacle(puzzles: PuzzleSet, tmp_path: Path) -> None:
-    checkpoint = bucketed(parrot(puzzles))
     (task, (other,)) = sized_tasks()[0], sized_tasks([12])
     mixed = replace(task, demonstrations=other.demonstrations)
     write_json(tmp_path / "mixed.json", challenges_json([mixed]))
     puzzle = read_puzzle(tmp_path / "mixed.json", "arc", CANVAS)
-    for solved, pair in zip(solve_puzzle(checkpoint, puzzle), mixed.tests, strict=True):
+    for solved, pair in zip(solve_puzzle(bucketed(parrot(puzzles)), puzzle), mixed.tests, strict=True):
         np.testing.assert_array_equal(solved.attempts[0].grid, pair.input)
 
 
@@ -201,14 +167,17 @@ def test_a_checkpoint_whose_buckets_do_not_fit_its_canvas_is_refused(puzzles: Pu
         answers(bucketed(random_model(puzzles), [4, 9]), puzzles)
 
 
-def test_a_checkpoint_without_the_key_answers(data: Path, puzzles: PuzzleSet, tmp_path: Path) -> None:
-    checkpoint = replace(wavering(puzzles), path=tmp_path / "checkpoint")
-    save_checkpoint(checkpoint)
-    old = forget_hashes(shutil.copytree(checkpoint.path, tmp_path / "old"))
+def test_a_checkpoint_from_a_file_answers_with_and_without_the_key(
+    data: Path, puzzles: PuzzleSet, tmp_path: Path
+) -> None:
+    for name, checkpoint in {"new": bucketed(wavering(puzzles)), "old": wavering(puzzles)}.items():
+        save_checkpoint(replace(checkpoint, path=tmp_path / name))
+    old = forget_hashes(shutil.copytree(tmp_path / "old", tmp_path / "without"))
     facts = orjson.loads((old / "model.json").read_bytes())
     assert facts["config"].pop("buckets") == []
     (old / "model.json").write_bytes(orjson.dumps(facts))
-    for name in ("checkpoint", "old"):
-        infer_to_folder(tmp_path / name, data, tmp_path / f"{name}-out", InferSettings())
-    one, other = (rows_of(tmp_path / f"{name}-out") for name in ("checkpoint", "old"))
-    assert [row["cells"] for row in one] == [row["cells"] for row in other]
+    for name, checkpoint in {"new": bucketed(wavering(puzzles)), "without": wavering(puzzles)}.items():
+        result = infer_to_folder(tmp_path / name, data, tmp_path / f"{name}-out", InferSettings())
+        assert (result.done, result.total) == (64, 64)
+        expected = [row["cells"] for row in answers(checkpoint, puzzles)]
+        assert [row["cells"] for row in rows_of(tmp_path / f"{name}-out")] == expected

@@ -1,5 +1,6 @@
-"""Scores of candidates where the outputs are known."""
+"""Choosing the answers to Sudokus and mazes, and scores of candidates where the outputs are known."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.infer.bench_infer import InferBenchSettings, bench_infer
 from arcpipe.infer.evaluate import evaluate, known_outputs
+from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes, write_answers
+from arcpipe.infer.vote import RULES, read_votes
+from arcpipe.predictions import write_table
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
 from arcpipe.task import Task, solutions_json
@@ -21,13 +26,28 @@ from puzzles import build, write_source
 WRONG = [[7]]
 
 
-def scores(puzzles: PuzzleSet, data: Path, rows: list[dict[str, Any]]) -> dict[str, float]:
+def outputs_of(data: Path) -> tuple[PuzzleSet, GridTable]:
+    """A dataset and the outputs of its test inputs."""
+    puzzles = read_puzzle_set(data)
     outputs = known_outputs(data, puzzles)
     assert outputs is not None
-    return evaluate(puzzles, outputs, [table(rows)] if rows else [])[0]
+    return puzzles, outputs
 
 
-def test_arc_is_scored_by_task_with_two_attempts(arc: PuzzleSet, arc_dir: Path, tasks: list[Task]) -> None:
+def scores(data: Path, rows: list[dict[str, Any]]) -> dict[str, float]:
+    return evaluate(*outputs_of(data), [table(rows)] if rows else [])[0]
+
+
+def rows_for(family: str, *answers: tuple[Any, float], tests: int = 9) -> list[dict[str, Any]]:
+    """Candidates for the first tests: for each of `answers` the grids of all tests, and their halt."""
+    return [
+        candidate(cells, halt, task=family, test_index=test)
+        for grids, halt in answers
+        for test, cells in enumerate(grids[:tests])
+    ]
+
+
+def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task]) -> None:
     """task1 is solved by the best grid, a half of task2 by the second, a third of task3 by the third."""
     right = {(task.id, index): pair.output for task in tasks for index, pair in enumerate(task.tests)}
     rows = [candidate(right["task1", 0], task="task1")]
@@ -36,73 +56,79 @@ def test_arc_is_scored_by_task_with_two_attempts(arc: PuzzleSet, arc_dir: Path, 
         candidate(cells, halt, task="task3", test_index=2) for cells, halt in ((WRONG, 0.9), ([[8]], 0.8))
     ]
     rows += [candidate(right["task3", 2], 0.1, task="task3", test_index=2)]
-    found = scores(arc, arc_dir, rows)
-    assert found == pytest.approx({"pass@1": 1 / 3, "pass@2": 1 / 2, "oracle": 1 / 2 + 1 / 9})
+    expected = {"pass@1": 1 / 3, "pass@2": 1 / 2, "oracle": 1 / 2 + 1 / 9}
+    assert scores(arc_dir, rows) == pytest.approx(expected)
 
 
-def test_without_a_candidate_there_is_no_score(arc: PuzzleSet, arc_dir: Path, sudoku_dir: Path) -> None:
-    assert scores(arc, arc_dir, []) == {}
-    sudokus = read_puzzle_set(sudoku_dir)
-    assert scores(sudokus, sudoku_dir, []) == {}
+@pytest.mark.parametrize("data", ["arc_dir", "sudoku_dir"])
+def test_without_a_candidate_there_is_no_score(data: str, request: pytest.FixtureRequest) -> None:
+    assert scores(request.getfixturevalue(data), []) == {}
 
 
 @given(votes=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), max_size=20))
 def test_what_is_not_answered_counts_as_wrong_and_is_told(
-    votes: list[tuple[int, bool, bool]], arc: PuzzleSet, arc_dir: Path, tasks: list[Task]
+    votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]
 ) -> None:
     """Each vote is for one of the six test inputs, with a grid or none, which is right or wrong."""
-    outputs = known_outputs(arc_dir, arc)
-    assert outputs is not None
-    asked = [(task.id, index, pair.output) for task in tasks for index, pair in enumerate(task.tests)]
+    tests = [(task.id, index, pair.output) for task in tasks for index, pair in enumerate(task.tests)]
     rows = [
-        candidate((asked[test][2] if right else WRONG) if held else None, task=task, test_index=index)
+        candidate((output if right else WRONG) if held else None, task=task, test_index=index)
         for test, held, right in votes
-        for task, index, _ in [asked[test]]
+        for task, index, output in [tests[test]]
     ]
-    found, given_votes = evaluate(arc, outputs, [table(rows)] if rows else [])
-    assert given_votes.tolist() == [sum(test == vote[0] for vote in votes) for test in range(6)]
+    found, counts = evaluate(*outputs_of(arc_dir), [table(rows)] if rows else [])
+    assert counts.tolist() == [sum(test == vote[0] for vote in votes) for test in range(6)]
     solved = [any(vote == (test, True, True) for vote in votes) for test in range(6)]
     by_task = (float(solved[0]), sum(solved[1:3]) / 2, sum(solved[3:]) / 3)
     assert found == (pytest.approx({**found, "pass@2": sum(by_task) / 3}) if votes else {})
 
 
-def test_a_sudoku_that_breaks_a_rule_never_wins_over_one_that_does_not(sudoku_dir: Path) -> None:
-    puzzles = read_puzzle_set(sudoku_dir)
-    outputs = known_outputs(sudoku_dir, puzzles)
-    assert outputs is not None
-    broken = outputs.cells.copy()
-    broken[:, 0, 0] = broken[:, 0, 1]
-    rows = [
-        candidate(cells, halt, task="sudoku", test_index=test)
-        for boards, halt in ((broken, 0.9), (broken, 0.9), (outputs.cells, 0.1))
-        for test, cells in enumerate(boards)
-    ]
-    assert scores(puzzles, sudoku_dir, rows) == {"exact_accuracy": 1, "cell_accuracy": 1, "valid": 1}
-    alone = scores(puzzles, sudoku_dir, rows[:5])
-    assert alone == pytest.approx({"exact_accuracy": 0, "cell_accuracy": 15 / 16, "valid": 0})
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_a_sudoku_that_breaks_a_rule_never_wins_over_one_that_does_not(sudoku_dir: Path, rule: str) -> None:
+    puzzles, outputs = outputs_of(sudoku_dir)
+    right, wrong = outputs.cells, np.where(outputs.cells == 1, 2, outputs.cells)
+    rows = rows_for("sudoku", (wrong, 0.9), (wrong, 0.9), tests=2) + rows_for("sudoku", (right, 0.1), tests=1)
+    answers = choose_boards(puzzles, read_votes([table(rows)], {"sudoku": 5}), RULES[rule])
+    np.testing.assert_array_equal(answers.boards, [right[0], wrong[1], *np.zeros((3, 4, 4))])
+    assert answers.answered.tolist() == [True, True, False, False, False]
+    assert answers.valid.tolist() == [True, False, False, False, False]
+    expected = {"exact_accuracy": 1 / 5, "cell_accuracy": (16 + 12) / 80, "valid": 1 / 5}
+    assert board_scores(answers, outputs) == pytest.approx(expected)
+    assert scores(sudoku_dir, rows) == pytest.approx(expected)
 
 
-def test_a_maze_goes_by_count_then_by_halt_probability(maze_dir: Path) -> None:
-    puzzles = read_puzzle_set(maze_dir)
-    outputs = known_outputs(maze_dir, puzzles)
-    assert outputs is not None
-    questions = puzzles.test_inputs.cells
-    rows = [
-        candidate(cells, halt, task="maze", test_index=test)
-        for boards, halt in ((questions, 0.2), (outputs.cells, 0.8))
-        for test, cells in enumerate(boards)
-    ]
-    assert scores(puzzles, maze_dir, rows)["exact_accuracy"] == 1
-    more = [*rows, *rows[: len(questions)]]
-    assert scores(puzzles, maze_dir, more)["valid"] == 0
+def test_a_maze_goes_by_count_then_by_halt_probability(maze_dir: Path, tmp_path: Path) -> None:
+    puzzles, outputs = outputs_of(maze_dir)
+    right, question = outputs.cells, puzzles.test_inputs.cells
+    rows = rows_for("maze", (question, 0.2), (right, 0.8))
+    assert scores(maze_dir, rows)["exact_accuracy"] == 1
+    assert scores(maze_dir, rows + rows_for("maze", (question, 0.2)))["valid"] == 0
+    votes = read_votes([table(rows_for("maze", (right, 0.5), tests=1))], {"maze": 4})
+    write_answers(tmp_path / "answers.csv", puzzles, choose_boards(puzzles, votes, RULES["count"]))
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    texts = ["".join("# SGo"[cell] for cell in board.ravel()) for board in (*question, right[0])]
+    assert [row["question"] for row in written] == texts[:-1]
+    assert [row["answer"] for row in written] == [texts[-1], "", "", ""]
 
 
-def test_a_set_without_solutions_has_no_known_outputs(tasks: list[Task], tmp_path: Path) -> None:
+def test_candidates_that_are_no_such_sudokus_are_refused(sudoku_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "p.parquet"
+    for cells, message in (
+        ([[1, 2]], f"a candidate is 1 x 2, the boards of {sudoku_dir} are 4 wide"),
+        ([[5] * 4] * 4, "a candidate has a cell of 5, which no sudoku has"),
+    ):
+        write_table(file, table([candidate(cells, task="sudoku")]))
+        with pytest.raises(DataError) as caught:
+            read_board_votes([file], read_puzzle_set(sudoku_dir), sudoku_dir)
+        assert str(caught.value) == f"{file}: {message}"
+
+
+def test_outputs_are_those_of_all_test_inputs_or_unknown(
+    arc: PuzzleSet, tasks: list[Task], tmp_path: Path
+) -> None:
     data = build(tmp_path / "data", write_source(tmp_path, "hidden", tasks, solved=False), canvas=6)
     assert known_outputs(data, read_puzzle_set(data)) is None
-
-
-def test_solutions_of_other_tasks_are_refused(arc: PuzzleSet, tasks: list[Task], tmp_path: Path) -> None:
     write_json(tmp_path / "solutions.json", solutions_json(tasks[:2]))
     with pytest.raises(DataError, match=r"solutions\.json: does not hold the outputs of all test inputs"):
         known_outputs(tmp_path, arc)

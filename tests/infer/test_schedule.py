@@ -1,4 +1,4 @@
-"""The queue: fair rounds over the test inputs, and its division among processes."""
+"""The work list: fair rounds over the test inputs, and its division among processes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from arcpipe.augmentation import IDENTITY
 from arcpipe.errors import DataError
-from arcpipe.infer.schedule import Feed, Queue
+from arcpipe.infer.schedule import Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from puzzles import build, made_up_tasks, write_source
 
 
-def every(queue: Queue) -> list[tuple[int, int, int, int]]:
-    items = queue.items(np.arange(len(queue)))
+def every(schedule: Schedule) -> list[tuple[int, int, int, int]]:
+    items = schedule.items(np.arange(len(schedule)))
     columns = (items.tests, items.puzzle_ids, items.variants, items.rollouts)
     return [*zip(*(column.tolist() for column in columns), strict=True)]
 
@@ -36,7 +36,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
 
 
 def test_each_test_input_meets_each_puzzle_of_its_task_once(uneven: PuzzleSet) -> None:
-    found = every(Queue(uneven))
+    found = every(Schedule(uneven))
     expected = {
         (test, int(puzzle), 0, 0)
         for test, task in enumerate(uneven.test_tasks)
@@ -47,10 +47,10 @@ def test_each_test_input_meets_each_puzzle_of_its_task_once(uneven: PuzzleSet) -
 
 
 def test_no_test_input_is_ahead_by_more_than_one_round(uneven: PuzzleSet) -> None:
-    queue = Queue(uneven, rollouts=2)
-    left = np.bincount([test for test, *_ in every(queue)])
+    schedule = Schedule(uneven, rollouts=2)
+    left = np.bincount([test for test, *_ in every(schedule)])
     had = np.zeros_like(left)
-    for test, *_ in every(queue):
+    for test, *_ in every(schedule):
         had[test] += 1
         left[test] -= 1
         waiting = had[left > 0]
@@ -59,14 +59,14 @@ def test_no_test_input_is_ahead_by_more_than_one_round(uneven: PuzzleSet) -> Non
 
 def test_the_identity_without_noise_comes_first(uneven: PuzzleSet) -> None:
     count = len(uneven.test_tasks)
-    first = every(Queue(uneven, rollouts=3))[:count]
+    first = every(Schedule(uneven, rollouts=3))[:count]
     assert [test for test, *_ in first] == list(range(count))
     assert all(uneven.table.augmentation(puzzle) == IDENTITY for _, puzzle, _, _ in first)
     assert all(rollout == 0 for *_, rollout in first)
 
 
 def test_votes_are_the_first_ways_of_each_test_input(uneven: PuzzleSet) -> None:
-    few, whole = every(Queue(uneven, votes=3)), every(Queue(uneven))
+    few, whole = every(Schedule(uneven, votes=3)), every(Schedule(uneven))
     had = np.bincount([test for test, *_ in few])
     assert had.max() == 3
     for test, count in enumerate(had):
@@ -76,15 +76,15 @@ def test_votes_are_the_first_ways_of_each_test_input(uneven: PuzzleSet) -> None:
 
 
 def test_positions_can_be_asked_in_any_order(uneven: PuzzleSet) -> None:
-    queue = Queue(uneven, rollouts=2)
-    shuffled = np.random.default_rng(0).permutation(len(queue))
-    whole, part = queue.items(np.arange(len(queue))), queue.items(shuffled)
+    schedule = Schedule(uneven, rollouts=2)
+    shuffled = np.random.default_rng(0).permutation(len(schedule))
+    whole, part = schedule.items(np.arange(len(schedule))), schedule.items(shuffled)
     np.testing.assert_array_equal(whole.at(shuffled).puzzle_ids, part.puzzle_ids)
     np.testing.assert_array_equal(whole.at(shuffled).tests, part.tests)
 
 
 def test_boards_are_asked_as_themselves_then_as_each_variant(sudoku_dir: Path) -> None:
-    found = every(Queue(read_puzzle_set(sudoku_dir), variants=2, rollouts=2))
+    found = every(Schedule(read_puzzle_set(sudoku_dir), variants=2, rollouts=2))
     rounds = [found[start : start + 5] for start in range(0, len(found), 5)]
     assert [[*{(variant, rollout) for _, _, variant, rollout in part}] for part in rounds] == [
         [(0, 0)], [(1, 0)], [(2, 0)], [(0, 1)], [(1, 1)], [(2, 1)],
@@ -94,9 +94,9 @@ def test_boards_are_asked_as_themselves_then_as_each_variant(sudoku_dir: Path) -
 
 def test_variants_are_refused_where_there_are_none(arc: PuzzleSet, maze_dir: Path) -> None:
     with pytest.raises(DataError, match="--variants is for Sudokus and mazes"):
-        Queue(arc, variants=1)
+        Schedule(arc, variants=1)
     with pytest.raises(DataError, match="--variants 8: a maze has 7 turns"):
-        Queue(read_puzzle_set(maze_dir), variants=8)
+        Schedule(read_puzzle_set(maze_dir), variants=8)
 
 
 @given(st.integers(0, 200_000), st.integers(0, 1000), st.integers(1, 4), st.integers(1, 70_000))
@@ -104,10 +104,10 @@ def test_processes_share_what_is_not_done(length: int, holes: int, num_ranks: in
     done = np.unique(np.random.default_rng(holes).integers(0, length, holes)) if length else np.zeros(0, int)
     undone = np.setdiff1d(np.arange(length), done)
     for rank in range(num_ranks):
-        feed = Feed(length, done, rank, num_ranks)
-        assert feed.left == len(undone[rank::num_ranks])
+        work = WorkQueue(length, done, rank, num_ranks)
+        assert work.left == len(undone[rank::num_ranks])
         parts = [np.zeros(0, np.int64)]
-        while feed.left:
-            parts.append(feed.take(at_once))
+        while work.left:
+            parts.append(work.take(at_once))
         np.testing.assert_array_equal(np.concatenate(parts), undone[rank::num_ranks])
-        assert not len(feed.take(1))
+        assert not len(work.take(1))

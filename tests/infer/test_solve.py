@@ -20,28 +20,22 @@ from arcpipe.task import Task
 from inference import parrot, random_model
 
 
-@pytest.fixture(scope="module")
-def sudoku(sudoku_dir: Path) -> PuzzleSet:
-    return read_puzzle_set(sudoku_dir)
-
-
 def of_task(task: Task) -> Puzzle:
     return Puzzle(task.id, [pair.input for pair in task.tests], [pair.output for pair in task.tests])
 
 
-def test_a_full_sudoku_is_valid_and_an_empty_one_is_not(sudoku: PuzzleSet, sudoku_dir: Path) -> None:
+def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir: Path) -> None:
+    sudokus, mazes = read_puzzle_set(sudoku_dir), read_puzzle_set(maze_dir)
     outputs = read_test_outputs(sudoku_dir)
     assert outputs is not None
-    for question, right in ((outputs.cells[0], True), (sudoku.test_inputs.cells[0], False)):
-        (solved,) = solve_puzzle(parrot(sudoku), Puzzle("sudoku", [question], [None]))
+    for puzzles, question, right in (
+        (sudokus, outputs.cells[0], True),
+        (sudokus, sudokus.test_inputs.cells[0], False),
+        (mazes, mazes.test_inputs.cells[0], False),
+    ):
+        (solved,) = solve_puzzle(parrot(puzzles), Puzzle(puzzles.family.name, [question], [None]))
         np.testing.assert_array_equal(solved.attempts[0].grid, question)
         assert (solved.right, solved.candidates, [step.number for step in solved.steps]) == (right, 1, [4])
-
-
-def test_a_maze_without_a_path_is_not_valid(maze_dir: Path) -> None:
-    mazes = read_puzzle_set(maze_dir)
-    (solved,) = solve_puzzle(parrot(mazes), Puzzle("maze", [mazes.test_inputs.cells[0]], [None]))
-    assert solved.right is False
 
 
 def test_an_arc_task_is_voted_on_from_all_its_augmentations(arc: PuzzleSet, tasks: list[Task]) -> None:

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 from torch import Tensor
 
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
+from arcpipe.infer.predict import InferenceShare, InferSettings, predict
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import make_manifest
@@ -76,7 +79,28 @@ def save(path: Path, puzzles: PuzzleSet, *, weight: float | None = None, **facts
     return path
 
 
-def rows_of(folder: Path) -> list[dict[str, Any]]:
+Rows = list[dict[str, Any]]
+
+
+def answers(checkpoint: Checkpoint, puzzles: PuzzleSet, **settings: Any) -> Rows:
+    """The candidates of all test inputs, by order."""
+    share = InferenceShare(checkpoint, puzzles, InferSettings(**settings), "label", np.zeros(0, np.int64))
+    rows = [row for part in predict(share, torch.device("cpu")) for row in part.to_pylist()]
+    return sorted(rows, key=lambda row: int(row["order"]))
+
+
+def assert_same(rows: Rows, expected: Rows) -> None:
+    """The same candidates; probabilities may differ by how many rows were computed together."""
+    assert len(rows) == len(expected)
+    for row, other in zip(rows, expected, strict=True):
+        for name in ("halt_probability", "log_probability"):
+            assert row[name] == pytest.approx(other[name], abs=1e-4)
+        assert row | {"halt_probability": 0, "log_probability": 0} == (
+            other | {"halt_probability": 0, "log_probability": 0}
+        )
+
+
+def rows_of(folder: Path) -> Rows:
     """The candidates of a folder, in order."""
     tables = list(read_candidates([folder]))
     return list(pa.concat_tables(tables).to_pylist()) if tables else []

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,26 +18,20 @@ from hypothesis import strategies as st
 
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import predict
-from arcpipe.infer.predict import InferSettings
-from arcpipe.infer.run import infer_to_folder
+from arcpipe.infer.evaluate import summary
+from arcpipe.infer.predict import InferSettings, infer_to_folder
 from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import file_hash, read_manifest, write_json
 from arcpipe.task import Task
 from commands import arcpipe_command, environment, run_here, succeed
-from inference import rows_of, save
+from inference import assert_same, rows_of, save
+from processes import start_together
 from puzzles import build, write_source
 
 PLAIN = InferSettings()
 SLOW = InferSettings(batch_size=2, max_steps=8, candidates_at=[3], halt="learned", rollouts=2, noise=0.5)
-
-
-@pytest.fixture(scope="module")
-def trained(arc_dir: Path, arc: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint trained, as it says, on the dataset of `arc_dir`."""
-    fingerprint = read_manifest(arc_dir, "dataset")["fingerprint"]
-    dataset = {"path": str(arc_dir), "fingerprint": fingerprint}
-    return save(tmp_path_factory.mktemp("trained") / "checkpoint", arc, dataset=dataset)
+LONG = InferSettings(batch_size=8, rollouts=40, noise=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +49,8 @@ def part_dir(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Pat
     return build(folder / "data", write_source(folder, "small", tasks[:2]), canvas=6, num_aug=7)
 
 
-def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """The same candidates; probabilities may differ by how many rows were computed together."""
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        for name, value in one.items():
-            wanted = pytest.approx(other[name], abs=1e-4) if isinstance(value, float) else other[name]
-            assert value == wanted, name
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
 def test_the_folder_says_what_it_holds(whole: Path, trained: Path, arc_dir: Path) -> None:
@@ -79,24 +67,25 @@ def test_the_folder_says_what_it_holds(whole: Path, trained: Path, arc_dir: Path
 def test_after_any_deadlines_what_is_there_is_right_and_resuming_completes_it(
     whole: Path, trained: Path, arc_dir: Path, tmp_path_factory: pytest.TempPathFactory, seconds: list[float]
 ) -> None:
-    out, expected = (
-        tmp_path_factory.mktemp("deadlines") / "out",
-        {row["order"]: row for row in rows_of(whole)},
-    )
+    out = tmp_path_factory.mktemp("deadlines") / "out"
+    expected = {row["order"]: row for row in rows_of(whole)}
     for number, limit in enumerate(seconds):
         result = infer_to_folder(trained, arc_dir, out, SLOW, resume=number > 0, max_minutes=limit / 60)
-        found = rows_of(out)
-        assert_same(found, [expected[row["order"]] for row in found])
-        assert result.candidates == len(found)
+        rows = rows_of(out)
+        assert_same(rows, [expected[row["order"]] for row in rows])
+        assert result.candidates == len(rows)
     assert infer_to_folder(trained, arc_dir, out, SLOW, resume=True).done == 96
     assert_same(rows_of(out), [*expected.values()])
 
 
 def test_no_time_at_all_leaves_a_folder_to_go_on_with(trained: Path, arc_dir: Path, tmp_path: Path) -> None:
-    result = infer_to_folder(trained, arc_dir, tmp_path / "out", PLAIN, max_minutes=0)
-    assert (result.candidates, result.done, result.total) == (0, 0, 48)
-    assert "0 of 48 grids answered, not all done: go on with --resume" in result.text
-    assert rows_of(tmp_path / "out") == []
+    out = tmp_path / "out"
+    result = infer_to_folder(trained, arc_dir, out, PLAIN, max_minutes=0)
+    assert summary(result, out, arc_dir) == (
+        "0 candidates; no score, none of 6 test inputs answered; 0 of 48 grids answered, not all done: go on "
+        "with --resume"
+    )
+    assert rows_of(out) == []
 
 
 def test_a_signal_keeps_what_is_finished(trained: Path, arc_dir: Path, tmp_path: Path) -> None:
@@ -118,71 +107,57 @@ def test_a_signal_keeps_what_is_finished(trained: Path, arc_dir: Path, tmp_path:
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=60)
         assert process.returncode == 0, stderr
-        found = len(rows_of(tmp_path / number.name))
-        assert stdout.startswith(f"{number.name}: {found} candidates, pass@1 ")
+        count = len(rows_of(tmp_path / number.name))
+        assert stdout.startswith(f"{number.name}: {count} candidates, pass@1 ")
         assert stdout.endswith(
-            f"; {found} of {48 * 9999} grids answered, stopped by a signal: go on with --resume\n"
+            f"; {count} of {48 * 9999} grids answered, stopped by a signal: go on with --resume\n"
         )
 
 
-def test_shards_are_written_while_it_runs(
-    trained: Path, arc_dir: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(predict, "FLUSH_EVERY_S", 0.0)
-    infer_to_folder(trained, arc_dir, tmp_path / "out", SLOW)
-    assert len(shard_files(tmp_path / "out")) > 20
-    assert_same(rows_of(tmp_path / "out"), rows_of(whole))
-
-
 def test_a_damaged_shard_is_set_aside_and_its_part_answered_again(
-    trained: Path, arc_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    trained: Path, arc_dir: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(predict, "FLUSH_EVERY_S", 0.0)
         infer_to_folder(trained, arc_dir, out, SLOW)
-    expected, file = rows_of(out), shard_files(out)[5]
+    assert len(shard_files(out)) > 20, "shards are written while it runs"
+    assert_same(rows_of(out), rows_of(whole))
+    file = shard_files(out)[5]
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(DataError, match=f"{file.name}: not a whole Parquet file"):
         rows_of(out)
     infer_to_folder(trained, arc_dir, out, SLOW, resume=True)
     assert f"{file.name}.damaged" in warnings(caplog)[0]
     assert file.with_name(f"{file.name}.damaged").exists()
-    assert_same(rows_of(out), expected)
-
-
-def test_a_finished_folder_is_left_as_it_is(whole: Path, trained: Path, arc_dir: Path) -> None:
-    before = {file: file.stat().st_mtime_ns for file in shard_files(whole)}
-    assert infer_to_folder(trained, arc_dir, whole, SLOW, resume=True).done == 96
-    assert {file: file.stat().st_mtime_ns for file in shard_files(whole)} == before
+    assert_same(rows_of(out), rows_of(whole))
 
 
 def test_only_the_same_request_is_resumed(
     whole: Path, trained: Path, arc: PuzzleSet, arc_dir: Path, part_dir: Path, tmp_path: Path
 ) -> None:
+    before = {file: file.stat().st_mtime_ns for file in shard_files(whole)}
     copy = shutil.copytree(trained, tmp_path / "moved")
-    another_batch = InferSettings(**{**vars(SLOW), "batch_size": 5, "compile": "off"})
-    assert infer_to_folder(copy, arc_dir, whole, another_batch, resume=True).done == 96
     succeed("checkpoint", "export", trained, "--format", "arcpipe", "--out", "handed-on", cwd=tmp_path)
-    assert infer_to_folder(tmp_path / "handed-on", arc_dir, whole, SLOW, resume=True).done == 96
-    with pytest.raises(
-        ArcpipeError, match=r"resumed with another recipe \(infer.max_steps: 8 -> 0; infer.halt"
+    another_batch = InferSettings(**{**vars(SLOW), "batch_size": 5, "compile": "off"})
+    for checkpoint, wanted in (copy, another_batch), (tmp_path / "handed-on", SLOW), (trained, SLOW):
+        assert infer_to_folder(checkpoint, arc_dir, whole, wanted, resume=True).done == 96
+    assert {file: file.stat().st_mtime_ns for file in shard_files(whole)} == before
+    other, missing = save(tmp_path / "other", arc, step=8), tmp_path / "missing"
+    for checkpoint, data, out, wanted, resume, message in (
+        (trained, arc_dir, whole, PLAIN, True, r"with another recipe \(infer.max_steps: 8 -> 0; infer.halt"),
+        (trained, part_dir, whole, SLOW, True, "cannot be resumed with another dataset: it was made for"),
+        (other, arc_dir, whole, SLOW, True, "cannot be resumed with another checkpoint: it was made with"),
+        (trained, arc_dir, missing, SLOW, True, "no such folder"),
+        (trained, arc_dir, whole, SLOW, False, "exists already: go on with --resume"),
     ):
-        infer_to_folder(trained, arc_dir, whole, PLAIN, resume=True)
-    with pytest.raises(DataError, match="cannot be resumed with another dataset: it was made for"):
-        infer_to_folder(trained, part_dir, whole, SLOW, resume=True)
-    other = save(tmp_path / "other", arc, step=8)
-    with pytest.raises(ArcpipeError, match="cannot be resumed with another checkpoint: it was made with"):
-        infer_to_folder(other, arc_dir, whole, SLOW, resume=True)
-    with pytest.raises(DataError, match="no such folder"):
-        infer_to_folder(trained, arc_dir, tmp_path / "missing", SLOW, resume=True)
-    with pytest.raises(OutputError, match="exists already: go on with --resume"):
-        infer_to_folder(trained, arc_dir, whole, SLOW)
+        with pytest.raises(ArcpipeError, match=message):
+            infer_to_folder(checkpoint, data, out, wanted, resume=resume)
 
 
 def test_a_folder_from_before_hashes_is_resumed_and_other_weights_are_not(
-    whole: Path, trained: Path, arc_dir: Path, arc: PuzzleSet, tmp_path: Path
+    whole: Path, trained: Path, arc_dir: Path, tmp_path: Path
 ) -> None:
     checkpoint, out = (shutil.copytree(path, tmp_path / path.name) for path in (trained, whole))
     of_checkpoint, of_out = read_manifest(checkpoint, "checkpoint"), read_manifest(out, "predictions")
@@ -201,59 +176,39 @@ def test_a_folder_from_before_hashes_is_resumed_and_other_weights_are_not(
 
 def test_a_compiled_network_answers_as_it_is(trained: Path, arc_dir: Path, tmp_path: Path) -> None:
     """Or as without, where it cannot be compiled."""
+    flags = ("--compile", "on", "--batch-size", 20)
     out, plain = tmp_path / "out", tmp_path / "plain"
-    succeed(
-        "infer", "--checkpoint", trained, "--data", arc_dir, "--out", out, "--compile", "on",
-        "--batch-size", 20, cwd=tmp_path,
-    )  # fmt: skip
+    succeed("infer", "--checkpoint", trained, "--data", arc_dir, "--out", out, *flags, cwd=tmp_path)
     infer_to_folder(trained, arc_dir, plain, PLAIN)
     assert_same(rows_of(out), rows_of(plain))
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-
-
 def test_another_dataset_than_that_of_the_training_is_warned_of_and_answered(
-    part_dir: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert infer_to_folder(trained, part_dir, tmp_path / "out", PLAIN).candidates > 0
+    arc: PuzzleSet, arc_dir: Path, part_dir: Path, trained: Path, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    silent = save(tmp_path / "checkpoint", arc)
+    for number, (checkpoint, data) in enumerate(
+        ((trained, arc_dir), (silent, part_dir), (trained, part_dir))
+    ):
+        assert not warnings(caplog)
+        assert infer_to_folder(checkpoint, data, tmp_path / f"{number}", PLAIN).candidates > 0
     assert warnings(caplog) == [
         f"{trained}: trained on another dataset than {part_dir}: its test outputs may have been trained on"
     ]
-
-
-def test_the_dataset_of_the_training_is_not_warned_of(
-    arc_dir: Path, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    infer_to_folder(trained, arc_dir, tmp_path / "out", PLAIN)
-    assert not warnings(caplog)
-
-
-def test_a_checkpoint_that_does_not_say_its_dataset_is_not_warned_of(
-    arc: PuzzleSet, part_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    infer_to_folder(save(tmp_path / "checkpoint", arc), part_dir, tmp_path / "out", PLAIN)
-    assert not warnings(caplog)
-
-
-def test_where_nothing_can_be_written_nothing_is_computed(
-    arc: PuzzleSet, arc_dir: Path, tmp_path: Path
-) -> None:
-    # Computing would say that the answers are not finite.
-    checkpoint = save(tmp_path / "checkpoint", arc, weight=3e38)
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputError, match=r"file/out: cannot be written"):
-        infer_to_folder(checkpoint, arc_dir, tmp_path / "file" / "out", PLAIN)
 
 
 def test_nothing_is_left_of_an_inference_without_an_answer(
     arc: PuzzleSet, arc_dir: Path, tmp_path: Path
 ) -> None:
     checkpoint = save(tmp_path / "checkpoint", arc, weight=3e38)
+    (tmp_path / "file").write_text("mine")
+    # Where nothing can be written nothing is computed, or the answers would be said not to be finite.
+    with pytest.raises(OutputError, match=r"file/out: cannot be written"):
+        infer_to_folder(checkpoint, arc_dir, tmp_path / "file" / "out", PLAIN)
     with pytest.raises(CheckpointError, match="its answers are not finite"):
         infer_to_folder(checkpoint, arc_dir, tmp_path / "out", PLAIN)
-    assert os.listdir(tmp_path) == ["checkpoint"]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint", "file"]
 
 
 def test_a_full_disk_is_said_with_the_way_on(
@@ -274,25 +229,29 @@ def test_a_full_disk_is_said_with_the_way_on(
     assert_same(rows_of(out), rows_of(whole))
 
 
-@pytest.mark.parametrize("steps", ["4,x", "0", "-1", "4,,8", "2.5"])
-def test_steps_that_are_none_are_refused(trained: Path, arc_dir: Path, tmp_path: Path, steps: str) -> None:
-    flags = ("--out", tmp_path / "out", f"--candidates-at={steps}")
-    done = run_here("infer", "--checkpoint", trained, "--data", arc_dir, *flags)
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [(f"--candidates-at={steps}", "infer.candidates_at.") for steps in ("4,x", "0", "-1", "4,,8", "2.5")]
+    + [("--max-steps=10001", "--max-steps"), ("--set=infer.max_steps=10001", "infer.max_steps: ")],
+)
+def test_a_setting_that_cannot_be_is_refused(
+    trained: Path, arc_dir: Path, tmp_path: Path, flag: str, message: str
+) -> None:
+    done = run_here("infer", "--checkpoint", trained, "--data", arc_dir, "--out", tmp_path / "out", flag)
     assert done.returncode == 2
-    assert "infer.candidates_at." in done.stderr
-    assert "input should be " in done.stderr
+    assert message in done.stderr
 
 
-@pytest.mark.parametrize(("family", "metric"), [("sudoku", "exact_accuracy"), ("maze", "exact_accuracy")])
-def test_boards_end_with_their_scores(
-    family: str, metric: str, tmp_path: Path, request: pytest.FixtureRequest
+@pytest.mark.parametrize("family", ["sudoku", "maze"])
+def test_sudokus_and_mazes_end_with_their_scores(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     data = request.getfixturevalue(f"{family}_dir")
     checkpoint = save(tmp_path / "checkpoint", read_puzzle_set(data))
     flags = ("--variants", 3, "--halt", "stable", "--max-steps", 6)
     done = run_here("infer", "--checkpoint", checkpoint, "--data", data, "--out", tmp_path / "out", *flags)
     assert done.returncode == 0, done.stderr
-    assert f" candidates, {metric} 0." in done.stdout
+    assert " candidates, exact_accuracy 0." in done.stdout
     assert ", cell_accuracy 0." in done.stdout
     assert {row["variant"] for row in rows_of(tmp_path / "out")} == {0, 1, 2, 3}
 
@@ -314,3 +273,50 @@ def test_a_gpu_of_another_kind_than_cuda_is_not_taken(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
     assert infer_to_folder(trained, arc_dir, tmp_path / "out", PLAIN).candidates > 0
+
+
+@pytest.fixture(scope="module")
+def alone(trained: Path, arc_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The predictions of LONG by one process."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    infer_to_folder(trained, arc_dir, out, LONG)
+    return out
+
+
+def start_two(trained: Path, data: Path, out: Path) -> list[subprocess.Popen[str]]:
+    """Two processes that answer LONG together."""
+    flags = ("--batch-size", 8, "--rollouts", 40, "--noise", 0.5)
+    request = ["infer", "--checkpoint", trained, "--data", data, "--out", out, *flags]
+    return start_together(request, out.parent)
+
+
+def test_two_processes_answer_what_one_answers(
+    trained: Path, arc_dir: Path, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "two"
+    both = start_two(trained, arc_dir, out)
+    printed = [process.communicate(timeout=100) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert {file.name[-13:] for file in shard_files(out)} == {"rank0.parquet", "rank1.parquet"}
+    assert sum("pass@2" in stdout for stdout, _ in printed) >= 1, "whoever is last scores"
+    assert "Warning" not in printed[0][1] + printed[1][1]
+    assert_same(rows_of(out), rows_of(alone))
+
+
+def test_a_killed_process_loses_its_part_only_and_others_go_on_with_it(
+    trained: Path, arc_dir: Path, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    first, second = start_two(trained, arc_dir, out)
+    assert first.stderr is not None
+    # They part before this is said.
+    while "grids to answer" not in first.stderr.readline():
+        pass
+    second.kill()
+    stdout, stderr = first.communicate(timeout=100)
+    second.communicate(timeout=10)
+    assert (first.returncode, second.returncode) == (0, -9), stderr
+    assert "960 of 1920 grids answered, not all done: go on with --resume" in stdout
+    assert len(rows_of(out)) == 960
+    assert infer_to_folder(trained, arc_dir, out, LONG, resume=True).done == 1920
+    assert_same(rows_of(out), rows_of(alone))
