@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from arcpipe.augmentation import TRANSPOSES
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.errors import DataError, one_line
+from arcpipe.maze_rules import is_shortest_path
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import new_folder, read_manifest, reading
 from arcpipe.shuffles import shuffles
+from arcpipe.sudoku_rules import is_solution
 
 TRAIN, TEST = "train", "test"
 
@@ -144,6 +146,14 @@ class PuzzleSet:
         for column in columns:
             digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
+
+
+def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether each answer (N, S, S), of any values, solves its question by the rules; (N,).
+
+    Args:  family: sudoku or maze.
+    """
+    return (is_shortest_path if family == "maze" else is_solution)(questions, answers)
 
 
 def write_puzzle_set(

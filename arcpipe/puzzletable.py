@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS, Augmentation
 from arcpipe.grid import NUM_COLORS
-from arcpipe.shuffles import random_bits
+from arcpipe.rng import random_bits
 
 BLANK_TASK = "<blank>"
 """The name of the reference's row 0, which stands for no puzzle."""

@@ -1,33 +1,12 @@
-"""Shuffle: a rearrangement of a Sudoku board that keeps its rules; random bits by counter."""
+"""Shuffle: a rearrangement of a Sudoku board that keeps its rules."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-"""Rows and columns of a box, by the board's side."""
-
-_STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-
-
-def random_bits(seed: int, *counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """64 random bits for each entry of the counters, broadcast: a function of seed and counters alone.
-
-    Args:    seed: below 2**64.
-    Source:  the mixing of SplitMix64 (Steele, Lea, Flood 2014), once for the seed and each counter.
-    """
-    state = _mix(np.array([seed], np.uint64))
-    for counter in counters:
-        state = _mix(state ^ counter)
-    return state
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    state = state + np.uint64(_STEP)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(_FIRST)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(_SECOND)
-    return state ^ (state >> np.uint64(31))
+from arcpipe.rng import random_bits
+from arcpipe.sudoku_rules import BOXES
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from arcpipe.log import progress
 from arcpipe.official import IDENTIFIERS_FILE, identifiers_of
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.puzzletable import BLANK_TASK
+from arcpipe.rng import random_bits
 from arcpipe.runs import make_manifest, new_folder, refuse_existing, write_json
-from arcpipe.shuffles import random_bits
 from arcpipe.task import (
     Task,
     challenges_json,

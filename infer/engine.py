@@ -17,7 +17,7 @@ from arcpipe.errors import CheckpointError
 from arcpipe.infer.decode import Answers
 from arcpipe.infer.schedule import Feed, Items, Queue
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.shuffles import random_bits
+from arcpipe.rng import random_bits
 from arcpipe.trm import TRM
 
 STABLE_STEPS = 3
