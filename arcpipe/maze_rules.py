@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRALS
+from arcpipe.augmentation import DIHEDRALS, apply_dihedral
 
 CHARACTERS = "# SGo"
 WALL, FREE, START, GOAL, PATH = range(len(CHARACTERS))
@@ -128,9 +128,7 @@ def overlap(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[
 
 def _turned(questions: NDArray[np.uint8], dihedral: int) -> NDArray[np.uint8]:
     """The cells (N, S * S) of the turned mazes, as values from 1: a key of bytes drops zeros at its end."""
-    transpose, flip_rows, flip_columns = DIHEDRALS[dihedral]
-    turned = questions[:, :: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-    return _flat(turned.swapaxes(1, 2) if transpose else turned) + np.uint8(1)
+    return _flat(apply_dihedral(questions, dihedral)) + np.uint8(1)
 
 
 def _flat(boards: NDArray[Any]) -> NDArray[Any]:

@@ -27,6 +27,7 @@ from arcpipe.official import (
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM, TRMConfig
+from augmented import augmented
 from reference import (
     NUM_STEPS,
     RECORDINGS,
@@ -130,7 +131,7 @@ def test_the_digits_of_an_identifier_are_the_color_of_each_color(fixtures_dir: P
     path.write_text(json.dumps([BLANK_TASK, name]))
     puzzles = read_identifiers(path)
     assert puzzles.task_ids[puzzles.tasks[1]] == name.partition("|||")[0]
-    assert np.array_equal(puzzles.augmentation(1).apply(before.astype(np.uint8)), after)
+    assert np.array_equal(augmented(before.astype(np.uint8), puzzles.augmentation(1)), after)
     assert identifiers_of(puzzles) == [BLANK_TASK, name]
 
 

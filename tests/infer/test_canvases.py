@@ -24,6 +24,7 @@ from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
 from arcpipe.task import challenges_json
+from augmented import restored
 from hashes import forget_hashes
 from inference import parrot, random_model, rows_of, wavering
 from sized import BUCKETS, CANVAS, sized_data, sized_tasks
@@ -81,7 +82,7 @@ def one_by_one(checkpoint: Checkpoint, puzzles: PuzzleSet) -> dict[Key, tuple[by
                     )
             (grid,) = decode(logits.argmax(-1).numpy())
             augmentation = table.augmentation(puzzle)
-            cells = b"" if grid is None else augmentation.inverse().apply(grid).tobytes()
+            cells = b"" if grid is None else restored(grid, augmentation).tobytes()
             name = (table.task_ids[task], int(puzzles.test_indices[test]), augmentation.dihedral)
             found[(*name, "".join(map(str, augmentation.colors)))] = (cells, float(halt.sigmoid()))
     return found

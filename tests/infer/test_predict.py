@@ -20,6 +20,7 @@ from arcpipe.infer.predict import InferSettings, Job, solve
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import Recipe
 from arcpipe.task import Task
+from augmented import augmented, restored
 from inference import CONFIG, parrot, random_model, wavering
 from puzzles import build, write_source
 from strategies import augmentations, grids
@@ -57,7 +58,7 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int, *, s
         for grid, puzzle, test, logit in zip(
             decode(logits.argmax(-1).numpy()), ids, tests, halt, strict=True
         ):
-            turned = None if grid is None else puzzles.table.augmentation(puzzle).inverse().apply(grid)
+            turned = None if grid is None else restored(grid, puzzles.table.augmentation(puzzle))
             found.append({
                 "task": puzzles.table.task_ids[puzzles.test_tasks[test]],
                 "test_index": puzzles.test_indices[test],
@@ -162,9 +163,9 @@ def test_variants_of_boards_are_turned_back(family: str, request: pytest.Fixture
 
 @given(grids(), augmentations())
 def test_a_grid_comes_back_from_any_augmentation(grid: Grid, augmentation: Augmentation) -> None:
-    (answer,) = decode(encode(augmentation.apply(grid), canvas=30)[None])
+    (answer,) = decode(encode(augmented(grid, augmentation), canvas=30)[None])
     assert answer is not None
-    np.testing.assert_array_equal(augmentation.inverse().apply(answer), grid)
+    np.testing.assert_array_equal(restored(answer, augmentation), grid)
 
 
 def test_every_candidate_is_answered_with_the_embedding_of_its_own_puzzle(arc: PuzzleSet) -> None:
