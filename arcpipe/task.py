@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid, as_grid
 
@@ -82,11 +80,18 @@ def read_json_objects(
         return repeated[-1]
 
     try:
-        orjson.loads(content)
-        # orjson is the strict one (NaN, lone surrogates, bad UTF-8); only json shows repeated keys.
-        return json.loads(content, object_pairs_hook=make_object), repeated
+        text = content.decode()
+        value = json.loads(text, object_pairs_hook=make_object, parse_constant=_refuse_constant)
+        if "\\u" in text:
+            # Half a pair of surrogates is no character, and could not be written again.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({one_line(error)})") from None
+    return value, repeated
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def parse_task(task_id: str, value: Any, where: str) -> Task:
