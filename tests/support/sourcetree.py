@@ -35,7 +35,6 @@ CORE = (
     "flops",
     "tensorfiles",
     "checkpoint",
-    "official_config",
     "official",
 )
 # A file imports from its own room and from rooms before it; the core's modules have an order of their own.
