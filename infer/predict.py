@@ -144,10 +144,8 @@ def _engine(job: Job, device: torch.device) -> Engine:
     checkpoint, settings, puzzles = job.checkpoint, job.settings, job.puzzles
     rows = checkpoint.rows_of(puzzles)
     sides = canvas_sides(puzzles, checkpoint.config.buckets, job.needed)
-    recipe = checkpoint.manifest.get("recipe", {})
-    trained = recipe.get("train") or recipe.get("adapt", {})
-    own = trained.get("precision", "auto")
-    dtype, reason = compute_dtype(own if settings.precision == "trained" else settings.precision, device)
+    precision = checkpoint.precision if settings.precision == "trained" else settings.precision
+    dtype, reason = compute_dtype(precision, device)
     plan = settings.plan(checkpoint.config.max_steps)
     queue = queue_of(puzzles, settings)
     feed = Feed(len(queue), job.done, job.rank, job.num_ranks)
@@ -160,7 +158,7 @@ def _engine(job: Job, device: torch.device) -> Engine:
     # Fewer rows at the end and on each of several canvases: a program for any number of them.
     for note in ready_blocks(
         model.blocks, hidden_size=model.config.hidden_size, dtype=dtype, device=device,
-        threads=trained.get("cpu_threads", 0), compiled=settings.compile, dynamic=None,
+        threads=checkpoint.cpu_threads, compiled=settings.compile, dynamic=None,
     ):  # fmt: skip
         logger.info(note)
     return Engine(model, puzzles, rows, sides, queue, feed, plan, batch_size=settings.batch_size, dtype=dtype)

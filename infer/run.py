@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
+from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import refuse_lone_processes
 from arcpipe.errors import ArcpipeError, DataError, OutputError, UnreadableError
 from arcpipe.infer.coverage import Coverage
@@ -37,7 +37,6 @@ from arcpipe.runs import (
     writing,
 )
 from arcpipe.signals import stop_on_signals
-from arcpipe.tensorfiles import FILES
 
 
 @dataclass(frozen=True)

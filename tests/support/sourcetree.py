@@ -33,7 +33,6 @@ CORE = (
     "layers",
     "trm",
     "flops",
-    "tensorfiles",
     "checkpoint",
     "official",
 )
