@@ -88,7 +88,8 @@ class Checkpoint:
     @property
     def _training(self) -> dict[str, Any]:
         recipe = self.manifest.get("recipe", {})
-        return recipe.get("train") or recipe.get("adapt", {})
+        settings: dict[str, Any] = recipe.get("train") or recipe.get("adapt", {})
+        return settings
 
     def model(self) -> TRM:
         """Return the network with the averaged weights, in evaluation mode, on the CPU."""

@@ -36,7 +36,7 @@ Count = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, kw_only=True)
 class TRMConfig:
-    """Architecture choices, the table [model] of a recipe. Defaults: the reference's ARC model."""
+    """Architecture choices, the table [model] of a recipe. Defaults: the official ARC model."""
 
     __pydantic_config__ = STRICT
 
@@ -109,7 +109,10 @@ class Carry:
 class TRM(nn.Module):
     """One small network, applied recursively to a latent and an answer.
 
-    The table of puzzle embeddings is not part of it: the caller looks the rows up.
+    The table of puzzle embeddings is not part of it: the caller looks the rows up. Two supervision steps:
+
+        answer, latent, logits, halt_logit = model(inputs, puzzles)
+        answer, latent, logits, halt_logit = model(inputs, puzzles, answer, latent)
     """
 
     init_answer: Tensor
@@ -177,16 +180,24 @@ class TRM(nn.Module):
         )
 
     def forward(
-        self, inputs_BL: Tensor, puzzles: Tensor, answer_BSD: Tensor, latent_BSD: Tensor
+        self,
+        inputs_BL: Tensor,
+        puzzles: Tensor,
+        answer_BSD: Tensor | None = None,
+        latent_BSD: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One supervision step: T outer cycles, the gradient through the last one only.
+        """Take one supervision step: T outer cycles, the gradient through the last one only.
 
         Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here. L may
         be that of a smaller canvas, with the tokens and the state that `crop` gives.
 
         Args:    inputs_BL: tokens, int. puzzles: (B, puzzle_size) rows of the embedding table, float32.
+                 answer_BSD, latent_BSD: those of the step before; None for the initial ones, in float32.
         Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32.
         """
+        shape = (len(inputs_BL), self.config.prefix + inputs_BL.shape[1], self.config.hidden_size)
+        answer_BSD = self.init_answer.expand(shape) if answer_BSD is None else answer_BSD
+        latent_BSD = self.init_latent.expand(shape) if latent_BSD is None else latent_BSD
         dtype = answer_BSD.dtype
         if self.output_head.weight.dtype != dtype:
             weights = {
