@@ -195,5 +195,5 @@ class TrainingStream(Dataset[PuzzleBatch]):
         """Row and column (N, 2) on the canvas, where the larger of input and output still fits."""
         puzzles = self.puzzles
         sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
-        room = puzzles.room(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
-        return np.floor(draws.placements * (room + 1)).astype(np.intp)
+        slack = puzzles.slack(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
+        return np.floor(draws.placements * (slack + 1)).astype(np.intp)

@@ -34,7 +34,7 @@ def crop(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
     return torch.cat((values[:, :prefix], cells), dim=1) if prefix else cells
 
 
-def spread(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
+def pad_back(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
     """The tokens (B, P + side * side, ...) of a crop on the whole canvas again, with 0 around them."""
     if side == canvas:
         return values
@@ -84,7 +84,7 @@ def _largest(
     return largest, (largest == smallest).all(axis=1)
 
 
-def canvas_sides(
+def bucket_sides(
     puzzles: "PuzzleSet", buckets: Sequence[int], needed: NDArray[np.intp] | None = None
 ) -> NDArray[np.intp]:
     """The side (T,) of the canvas of each task: the smallest of the buckets that fits, or the whole.
@@ -169,7 +169,7 @@ def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> 
 
     Raises:  DataError if the puzzles cannot lie on these canvases.
     """
-    of_examples = canvas_sides(puzzles, buckets)[puzzles.example_tasks]
+    of_examples = bucket_sides(puzzles, buckets)[puzzles.example_tasks]
     unit = 1
     while batch_size % (2 * unit) == 0 and 2 * unit * _UNITS <= batch_size:
         unit *= 2
@@ -182,7 +182,7 @@ def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> 
         sides = np.delete(sides, units.argmin())
     kept = [side for side in sides.tolist() if side < puzzles.canvas]
     rows = tuple((units * unit).tolist())
-    return Layout(puzzles.canvas, tuple(sides.tolist()), rows, canvas_sides(puzzles, kept))
+    return Layout(puzzles.canvas, tuple(sides.tolist()), rows, bucket_sides(puzzles, kept))
 
 
 def _divided(total: int, counts: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -126,8 +126,8 @@ class PuzzleSet:
         tokens = shuffle.digits + np.uint8(family.first)
         return Transform(shuffle.rows, shuffle.columns, shuffle.transpose, tokens)
 
-    def room(self, sides: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.intp]:
-        """How many rows and columns (N, 2) grids of these sides (N, 2) can be moved under puzzles (N,)."""
+    def slack(self, sides: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.intp]:
+        """Return by how many rows and columns (N, 2) grids of sides (N, 2) can move under puzzles (N,)."""
         transposed = np.array(TRANSPOSES)[self.table.dihedrals[puzzle_ids]]
         turned = np.where(transposed[:, None], sides[:, ::-1], sides)
         return self.canvas - turned.astype(np.intp)

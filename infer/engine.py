@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcpipe.buckets import crop, spread
+from arcpipe.buckets import crop, pad_back
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.decode import Answers
@@ -156,9 +156,9 @@ class Engine:
             inputs = crop(self.inputs[rows], side, canvas)
             answer, latent, found, halt_logit[rows] = self.model(inputs, self.vectors[rows], answer, latent)
             self.answer[rows], self.latent[rows] = (
-                spread(of, side, canvas, prefix) for of in (answer, latent)
+                pad_back(of, side, canvas, prefix) for of in (answer, latent)
             )
-            logits[rows] = spread(found, side, canvas)
+            logits[rows] = pad_back(found, side, canvas)
         return logits, halt_logit
 
     def _add_noise(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from arcpipe.buckets import canvas_sides
+from arcpipe.buckets import bucket_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError
@@ -143,7 +143,7 @@ def solve(job: Job, device: torch.device, stop: Callable[[], bool] = lambda: Fal
 def _engine(job: Job, device: torch.device) -> Engine:
     checkpoint, settings, puzzles = job.checkpoint, job.settings, job.puzzles
     rows = checkpoint.rows_of(puzzles)
-    sides = canvas_sides(puzzles, checkpoint.config.buckets, job.needed)
+    sides = bucket_sides(puzzles, checkpoint.config.buckets, job.needed)
     precision = checkpoint.precision if settings.precision == "trained" else settings.precision
     dtype, reason = compute_dtype(precision, device)
     plan = settings.plan(checkpoint.config.max_steps)
