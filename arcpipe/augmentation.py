@@ -1,6 +1,6 @@
 """Augmentation: a turn or flip of grids and a permutation of their colors.
 
-Dihedral ids are the reference's (`dataset/common.py`): 0 identity, 1..3 rot90 by k
+Dihedral ids are the official ones (`dataset/common.py`): 0 identity, 1..3 rot90 by k
 (counterclockwise), 4 left-right flip, 5 up-down flip, 6 transpose, 7 left-right flip of rot90.
 """
 

@@ -77,12 +77,12 @@ class Checkpoint:
 
     @property
     def precision(self) -> str:
-        """The precision of its training or adaptation, as the recipe had it; auto if it names none."""
+        """Return the precision of its training or adaptation, as the recipe has it; auto if it has none."""
         return str(self._training.get("precision", "auto"))
 
     @property
     def cpu_threads(self) -> int:
-        """The CPU threads of its training or adaptation, as the recipe had them; 0 leaves it to torch."""
+        """Return the CPU threads of its training or adaptation, as the recipe has them; 0 for torch's own."""
         return int(self._training.get("cpu_threads", 0))
 
     @property

@@ -26,14 +26,14 @@ class Shuffle:
     transpose: NDArray[np.bool_]
 
     def apply(self, boards: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The boards (N, S, S) rearranged, each by its own."""
+        """Return the boards (N, S, S) rearranged, each by its own shuffle."""
         item = np.arange(len(boards))[:, None, None]
         rows, columns, turned = self.rows[:, :, None], self.columns[:, None, :], self.transpose[:, None, None]
         read = boards[item, np.where(turned, columns, rows), np.where(turned, rows, columns)]
         return self.digits[item, read]
 
     def inverse(self) -> "Shuffle":
-        """The rearrangements that undo these."""
+        """Return the shuffles that undo these."""
         rows, columns = np.argsort(self.rows, axis=1), np.argsort(self.columns, axis=1)
         turned = self.transpose[:, None]
         return Shuffle(
@@ -45,7 +45,7 @@ class Shuffle:
 
 
 def shuffles(side: int, seed: int, boards: NDArray[np.integer], variants: NDArray[np.integer]) -> Shuffle:
-    """The shuffle of each variant (N,) of each board number (N,); variant 0 is the identity.
+    """Return the shuffle of each variant (N,) of each board number (N,); variant 0 is the identity.
 
     Any permutation of the digits, of the bands and of the rows in each, of the stacks and of the
     columns in each, and a transposition or none, all equally likely. No transposition where boxes are
@@ -71,7 +71,7 @@ def shuffles(side: int, seed: int, boards: NDArray[np.integer], variants: NDArra
 
 
 def _order_lines(bits: NDArray[np.uint64], thickness: int) -> NDArray[np.intp]:
-    """An order of the S lines (N, S) that keeps those of one box together, from bits (N, 2 * S)."""
+    """Return an order of the S lines (N, S), those of one box together, from bits (N, 2 * S)."""
     count, side = len(bits), bits.shape[1] // 2
     groups = side // thickness
     order = np.argsort(bits[:, :groups], axis=1)
