@@ -1,6 +1,6 @@
-"""Augmentation: an element of the group D8 x permutations of the nine colors (black stays black).
+"""Augmentation: a turn or flip of grids and a permutation of their colors.
 
-Dihedral ids are the reference's (`dataset/common.py`): 0 identity, 1..3 rot90 by k
+Dihedral ids are the official ones (`dataset/common.py`): 0 identity, 1..3 rot90 by k
 (counterclockwise), 4 left-right flip, 5 up-down flip, 6 transpose, 7 left-right flip of rot90.
 """
 
@@ -26,30 +26,19 @@ DIHEDRAL_INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
 IDENTITY_COLORS = tuple(range(NUM_COLORS))
 
 
-def apply_dihedral(grid: Grid, dihedral: int) -> Grid:
-    """The grid (H, W) turned or flipped; (W, H) for the ids that transpose."""
+def apply_dihedral(grids: Grid, dihedral: int) -> Grid:
+    """Return grids (..., H, W) turned or flipped; (..., W, H) for the ids that transpose."""
     transpose, flip_rows, flip_columns = DIHEDRALS[dihedral]
-    turned = grid[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-    return np.ascontiguousarray(turned.T if transpose else turned)
-
-
-def _compose_dihedrals() -> tuple[tuple[int, ...], ...]:
-    """Entry [second][first] is the id that acts like `first`, then `second`."""
-    probe = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    names = {apply_dihedral(probe, d).tobytes() + bytes(apply_dihedral(probe, d).shape): d for d in range(8)}
-    table = []
-    for second in range(8):
-        turned = [apply_dihedral(apply_dihedral(probe, first), second) for first in range(8)]
-        table.append(tuple(names[grid.tobytes() + bytes(grid.shape)] for grid in turned))
-    return tuple(table)
-
-
-DIHEDRAL_COMPOSE = _compose_dihedrals()
+    turned = grids[..., :: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    return np.ascontiguousarray(turned.swapaxes(-1, -2) if transpose else turned)
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Recolor, then turn: cell value v becomes `colors[v]`, and the grid is turned by `dihedral`."""
+    """Recolor, then turn: cell value v becomes `colors[v]`, and the grid is turned by `dihedral`.
+
+    Grids are augmented many at once, by `codec.py`, and turned back by `infer/decode.py`.
+    """
 
     dihedral: int = 0
     colors: tuple[int, ...] = IDENTITY_COLORS
@@ -57,22 +46,6 @@ class Augmentation:
     def __post_init__(self) -> None:
         assert 0 <= self.dihedral < 8, f"dihedral {self.dihedral} is not 0..7"
         assert sorted(self.colors) == list(IDENTITY_COLORS), f"{self.colors} is no permutation of 0..9"
-
-    def apply(self, grid: Grid) -> Grid:
-        """The augmented grid."""
-        return apply_dihedral(np.array(self.colors, dtype=np.uint8)[grid], self.dihedral)
-
-    def inverse(self) -> "Augmentation":
-        """The augmentation that undoes this one."""
-        colors = [0] * NUM_COLORS
-        for source, target in enumerate(self.colors):
-            colors[target] = source
-        return Augmentation(DIHEDRAL_INVERSE[self.dihedral], tuple(colors))
-
-    def then(self, other: "Augmentation") -> "Augmentation":
-        """The composition: this one first, `other` second."""
-        colors = tuple(other.colors[self.colors[value]] for value in range(NUM_COLORS))
-        return Augmentation(DIHEDRAL_COMPOSE[other.dihedral][self.dihedral], colors)
 
 
 IDENTITY = Augmentation()

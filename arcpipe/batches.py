@@ -1,7 +1,7 @@
 """PuzzleBatch, and the training stream: any global batch is a function of (seed, step) alone.
 
 An epoch draws every group once, in a shuffled order, under one of its task's puzzles, with all its
-examples: the sampling of the reference (`puzzle_dataset.py`), laid out as one endless stream of examples
+examples: the sampling of the official code (`puzzle_dataset.py`), laid out as one endless stream of examples
 that batches cut at fixed places. So a batch is found without replaying the ones before it, and is the
 same for any number of processes and workers.
 """
@@ -33,21 +33,25 @@ class PuzzleBatch:
     puzzle_ids: Tensor
 
     def to(self, device: torch.device) -> "PuzzleBatch":
-        """The batch on another device; from pinned memory the copy does not wait."""
+        """Return the batch on another device; from pinned memory the copy does not wait."""
         inputs, labels, puzzle_ids = (
             tensor.to(device, non_blocking=True) for tensor in (self.inputs, self.labels, self.puzzle_ids)
         )
         return PuzzleBatch(inputs, labels, puzzle_ids)
 
     def pin_memory(self) -> "PuzzleBatch":
-        """The batch in memory that a GPU can copy from by itself; `DataLoader` calls this."""
+        """Return the batch in memory that a GPU can copy from by itself; `DataLoader` calls this."""
         return PuzzleBatch(self.inputs.pin_memory(), self.labels.pin_memory(), self.puzzle_ids.pin_memory())
 
 
 @dataclass(frozen=True)
 class _Draws:
-    """N entries of the stream: which example, under which puzzle, as which variant, placed where (N, 2), on
-    a canvas that has room for which side."""
+    """N entries of the stream.
+
+    examples, puzzle_ids, variants: (N,) which example, under which puzzle, as which variant.
+    placements: (N, 2) where on the canvas, as shares 0..1 of the rows and columns that are left.
+    limits: (N,) side of the largest grid that the canvas holds.
+    """
 
     examples: NDArray[np.intp]
     puzzle_ids: NDArray[np.intp]
@@ -72,8 +76,9 @@ class _CanvasStream:
         self.seed, self.stream = seed, [] if side == layout.canvas else [side]
         self.limit = fitting_side(side, layout.canvas)
         self.examples = np.flatnonzero(layout.task_sides[puzzles.example_tasks] == side)
-        found = np.unique(puzzles.example_groups[self.examples], return_index=True, return_inverse=True)
-        _, first_example, self.groups = found
+        _, first_example, self.groups = np.unique(
+            puzzles.example_groups[self.examples], return_index=True, return_inverse=True
+        )
         self.task_of_group = puzzles.example_tasks[self.examples[first_example]]
         # The puzzles of task t are by_task[first[t] : first[t] + count[t]].
         self.by_task = np.argsort(puzzles.table.tasks, kind="stable")
@@ -83,7 +88,7 @@ class _CanvasStream:
         self.drawn: dict[int, _Draws] = {}
 
     def draws(self, start: int, count: int) -> _Draws:
-        """The entries start .. start + count - 1."""
+        """Return the entries start .. start + count - 1."""
         epochs, positions = np.divmod(np.arange(start, start + count), len(self.examples))
         return _Draws.joined(
             [self._epoch(int(epoch)).at(positions[epochs == epoch]) for epoch in np.unique(epochs)]
@@ -129,7 +134,7 @@ class TrainingStream(Dataset[PuzzleBatch]):
     Each canvas of the layout has a stream of its own, from which it takes its rows of each batch.
 
     Args:  placement: move each ARC example to a random place on its canvas (input and output alike), but
-           for one example of each puzzle, as the reference does.
+           for one example of each puzzle, as the official code does.
            rank, num_ranks: which share of the global batch to make; ranks divide it evenly.
            layout: of the batch; None for the whole canvas throughout.
     """
@@ -155,7 +160,7 @@ class TrainingStream(Dataset[PuzzleBatch]):
         ]
 
     def __getitem__(self, step: int) -> PuzzleBatch:
-        """The rows of this rank in the global batch of a step (from 0)."""
+        """Return the rows of this rank in the global batch of a step (from 0)."""
         parts = []
         for stream, rows in zip(self._streams, self.layout.rows, strict=True):
             share = rows // self.num_ranks
@@ -163,8 +168,10 @@ class TrainingStream(Dataset[PuzzleBatch]):
         return self._encode(_Draws.joined(parts))
 
     def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
-        """The batches of steps first_step .. last_step - 1 in order, made ahead by `workers` processes; 0
-        makes each when it is asked for."""
+        """Yield the batches of steps first_step .. last_step - 1, made ahead by `workers` processes.
+
+        With 0 workers each is made when it is asked for.
+        """
         steps = range(first_step, last_step)
         loader = DataLoader(
             self, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin,
@@ -192,8 +199,8 @@ class TrainingStream(Dataset[PuzzleBatch]):
         )
 
     def _offsets(self, draws: _Draws) -> NDArray[np.intp]:
-        """Row and column (N, 2) on the canvas, where the larger of input and output still fits."""
+        """Return row and column (N, 2) on the canvas, where the larger of input and output still fits."""
         puzzles = self.puzzles
         sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
-        room = puzzles.room(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
-        return np.floor(draws.placements * (room + 1)).astype(np.intp)
+        slack = puzzles.slack(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
+        return np.floor(draws.placements * (slack + 1)).astype(np.intp)

@@ -1,4 +1,4 @@
-"""Canvas buckets: smaller canvases for ARC tasks that fit them, and how a batch is laid out on them.
+"""Canvas buckets: smaller canvases for ARC tasks that fit them, and the layout of a batch on them.
 
 Most tokens of a canvas are PAD. A bucket of side b is the top left b x b corner of the dataset's canvas,
 and its tokens keep their places there, so that one set of weights serves all. The network attends to PAD:
@@ -26,16 +26,18 @@ _UNITS = 32
 
 
 def crop(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
-    """Of tokens (B, P + canvas * canvas, ...) the prefix and the top left `side` x `side`; of a whole canvas
-    `values` itself."""
+    """Return the prefix and the top left `side` x `side` of tokens (B, P + canvas * canvas, ...).
+
+    Of a whole canvas that is `values` itself.
+    """
     if side == canvas:
         return values
     cells = values[:, prefix:].unflatten(1, (canvas, canvas))[:, :side, :side].flatten(1, 2)
     return torch.cat((values[:, :prefix], cells), dim=1) if prefix else cells
 
 
-def spread(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
-    """The tokens (B, P + side * side, ...) of a crop on the whole canvas again, with 0 around them."""
+def pad_back(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
+    """Return the tokens (B, P + side * side, ...) of a crop on the whole canvas again, 0 around them."""
     if side == canvas:
         return values
     whole = values.new_zeros(len(values), prefix + canvas * canvas, *values.shape[2:])
@@ -46,12 +48,12 @@ def spread(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
 
 
 def fitting_side(side: int, canvas: int) -> int:
-    """The largest grid on a canvas of that side: in a bucket the row and column of EOS lie inside."""
+    """Return the side of the largest grid on a canvas: in a bucket the row and column of EOS lie inside."""
     return side if side == canvas else side - 1
 
 
 def needed_sides(puzzles: "PuzzleSet") -> NDArray[np.intp]:
-    """The side (T,) of the largest grid of each task, known or expected.
+    """Return the side (T,) of the largest grid of each task, known or expected.
 
     The output of a test is expected to have the shape of all training outputs, where they have one; else to
     be larger than its input by as much as a training output is at most, rows and columns apart, and twice
@@ -77,17 +79,17 @@ def needed_sides(puzzles: "PuzzleSet") -> NDArray[np.intp]:
 def _largest(
     values: NDArray[Any], tasks: NDArray[np.integer], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Of values (E, 2) of tasks (E,) the largest of each task (T, 2), and whether they are all alike (T,)."""
+    """Return the largest of the values (E, 2) of each task (T, 2), and whether they are all alike (T,)."""
     largest, smallest = np.zeros((count, 2)), np.full((count, 2), np.inf)
     np.maximum.at(largest, tasks, values)
     np.minimum.at(smallest, tasks, values)
     return largest, (largest == smallest).all(axis=1)
 
 
-def canvas_sides(
+def bucket_sides(
     puzzles: "PuzzleSet", buckets: Sequence[int], needed: NDArray[np.intp] | None = None
 ) -> NDArray[np.intp]:
-    """The side (T,) of the canvas of each task: the smallest of the buckets that fits, or the whole.
+    """Return the side (T,) of the canvas of each task: the smallest bucket that fits, or the whole.
 
     Args:    buckets: ascending sides. needed: as `needed_sides` gives it, where some of the tests were left
              out since.
@@ -111,8 +113,10 @@ def canvas_sides(
 class Layout:
     """How a global batch is divided among canvases.
 
-    canvas: side of the dataset's. sides: of the canvases that have rows, ascending. rows: how many each has;
-    they lie one canvas after the other. task_sides: (T,) the canvas of each task.
+    canvas: side of the dataset's canvas.
+    sides: of the canvases that have rows, ascending.
+    rows: how many rows each of them has; they lie one canvas after the other.
+    task_sides: (T,) the side of the canvas of each task.
     """
 
     canvas: int
@@ -122,12 +126,12 @@ class Layout:
 
     @property
     def buckets(self) -> list[int]:
-        """The sides of the smaller canvases."""
+        """Return the sides of the smaller canvases."""
         return [side for side in self.sides if side < self.canvas]
 
     @property
     def text(self) -> str:
-        """The layout in a line."""
+        """Return the layout in a line, for the log."""
         tokens, total = self.mean(float), sum(self.rows)
         of_each = (
             f"side {side}: {int((self.task_sides == side).sum())} tasks, {rows} of {total} rows"
@@ -137,12 +141,12 @@ class Layout:
         return f"{'; '.join(of_each)}; {tokens:.0f} tokens a sample on average, {share:.0%} of the tokens"
 
     def mean(self, value: Callable[[int], float]) -> float:
-        """The mean over the rows of a value that the number of a row's tokens decides."""
+        """Return the mean over the rows of a function of the number of a row's tokens."""
         sums = [rows * value(side * side) for side, rows in zip(self.sides, self.rows, strict=True)]
         return sum(sums) / sum(self.rows)
 
     def own_rows(self, rank: int, num_ranks: int) -> NDArray[np.intp]:
-        """The rows of the global batch that a process has, in its order: as many of each canvas as others."""
+        """Return the rows of the global batch of a process, in its order: its share of each canvas."""
         ends = np.cumsum(self.rows)
         parts = [
             np.arange(rows // num_ranks) + end - rows + rank * (rows // num_ranks)
@@ -151,25 +155,25 @@ class Layout:
         return np.concatenate(parts)
 
     def parts(self, num_ranks: int, accumulation: int) -> list[tuple[slice, int]]:
-        """The rows of a process in parts of one canvas each, with its side; up to `accumulation` of each."""
-        found, start = [], 0
+        """Return the rows of a process in parts of one canvas and its side, up to `accumulation` of each."""
+        parts, start = [], 0
         for side, rows in zip(self.sides, self.rows, strict=True):
             share = rows // num_ranks
             cuts = [start + share * number // accumulation for number in range(accumulation + 1)]
-            found += [(slice(first, last), side) for first, last in pairwise(cuts) if first < last]
+            parts += [(slice(first, last), side) for first, last in pairwise(cuts) if first < last]
             start += share
-        return found
+        return parts
 
 
 def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> Layout:
-    """The layout of a batch: rows in proportion to the training examples on each canvas.
+    """Return the layout of a batch: rows in proportion to the training examples on each canvas.
 
     They are a multiple of a power of two that depends on the batch alone, so that several processes can
     have equal shares. A bucket too small for one goes up in the next canvas that has examples.
 
     Raises:  DataError if the puzzles cannot lie on these canvases.
     """
-    of_examples = canvas_sides(puzzles, buckets)[puzzles.example_tasks]
+    of_examples = bucket_sides(puzzles, buckets)[puzzles.example_tasks]
     unit = 1
     while batch_size % (2 * unit) == 0 and 2 * unit * _UNITS <= batch_size:
         unit *= 2
@@ -180,13 +184,13 @@ def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> 
         if units.all():
             break
         sides = np.delete(sides, units.argmin())
-    kept = [side for side in sides.tolist() if side < puzzles.canvas]
+    used = [side for side in sides.tolist() if side < puzzles.canvas]
     rows = tuple((units * unit).tolist())
-    return Layout(puzzles.canvas, tuple(sides.tolist()), rows, canvas_sides(puzzles, kept))
+    return Layout(puzzles.canvas, tuple(sides.tolist()), rows, bucket_sides(puzzles, used))
 
 
 def _divided(total: int, counts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """A total in proportion to counts, by largest remainders; the last one has at least one."""
+    """Divide a total in proportion to counts, by largest remainders; the last gets at least one."""
     units, remainders = np.divmod(total * counts, counts.sum())
     units[np.argsort(-remainders, kind="stable")[: total - units.sum()]] += 1
     if not units[-1]:

@@ -10,8 +10,10 @@ manifest.json        step, recipe, provenance; files: the SHA-256 of each file a
 A trunk has P = 0 and neither of the two files of puzzles; one to hand on has no trainer's state.
 """
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
-from arcpipe.tensorfiles import FILES, part_of_checkpoint, refuse_bad_rows, refuse_bad_values, save_tensors
 from arcpipe.trm import TRM, TRMConfig
 
 if TYPE_CHECKING:
@@ -38,19 +40,28 @@ if TYPE_CHECKING:
 CHECKPOINTS = "checkpoints"
 WEIGHTS = "model.safetensors"
 BEST_FILE = "best.json"
-_ROWS, _PUZZLES = "puzzles.safetensors", "puzzles.parquet"
-TRAINER, _FACTS = "trainer.safetensors", "model.json"
+TRAINER = "trainer.safetensors"
+FILES = "files"
+"""Where the manifest of a checkpoint has the SHA-256 of its files, by name; older ones have none."""
+_ROWS, _PUZZLES, _FACTS = "puzzles.safetensors", "puzzles.parquet", "model.json"
 _STEP_NAME = re.compile(r"step-([0-9]{8,18})")
-_REMEDY = "choose another one of its run or train again"
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A checkpoint in memory.
 
-    path: its folder. family: the name of the family of its puzzles. raw, ema: weights by name. rows: the
-    table (P, puzzle_size), mapped from the disk and in the dtype it has there. manifest: from
-    `make_manifest("checkpoint", step=..., recipe=..., ...)`.
+    path: its folder.
+    config: the network's architecture.
+    family: the name of the family of its puzzles.
+    canvas: side of the canvas, of L = canvas * canvas tokens.
+    vocabulary: V, the number of tokens.
+    raw, ema: the weights by name, as trained and averaged.
+    rows: (P, puzzle_size) the puzzle-embedding table, mapped from the disk and in the dtype it has there.
+    puzzles: the puzzle of each row.
+    manifest: from `make_manifest("checkpoint", step=..., recipe=..., ...)`.
     """
 
     path: Path
@@ -64,8 +75,24 @@ class Checkpoint:
     puzzles: PuzzleTable
     manifest: dict[str, Any]
 
+    @property
+    def precision(self) -> str:
+        """Return the precision of its training or adaptation, as the recipe has it; auto if it has none."""
+        return str(self._training.get("precision", "auto"))
+
+    @property
+    def cpu_threads(self) -> int:
+        """Return the CPU threads of its training or adaptation, as the recipe has them; 0 for torch's own."""
+        return int(self._training.get("cpu_threads", 0))
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        recipe = self.manifest.get("recipe", {})
+        settings: dict[str, Any] = recipe.get("train") or recipe.get("adapt", {})
+        return settings
+
     def model(self) -> TRM:
-        """The network with the averaged weights, in evaluation mode, on the CPU."""
+        """Return the network with the averaged weights, in evaluation mode, on the CPU."""
         model = TRM(self.config, self.canvas * self.canvas, self.vocabulary)
         try:
             model.load_state_dict(self.ema)
@@ -74,7 +101,7 @@ class Checkpoint:
         return model.eval()
 
     def rows_of(self, puzzles: "PuzzleSet") -> Tensor:
-        """The table's rows (P, puzzle_size), float32, in the order of a dataset's puzzle ids.
+        """Return the table's rows (P, puzzle_size), float32, in the order of a dataset's puzzle ids.
 
         Raises:  CheckpointError if family or canvas differ or a puzzle was never trained.
         """
@@ -120,19 +147,20 @@ def save_checkpoint(checkpoint: Checkpoint, trainer: Mapping[str, Tensor] | None
     }
     manifest: dict[str, Any] = {**checkpoint.manifest, FILES: {}}
     with new_folder(checkpoint.path, manifest) as folder:
-        save_tensors(folder / WEIGHTS, weights)
+        _save_tensors(folder / WEIGHTS, weights)
         if len(checkpoint.puzzles):
-            save_tensors(folder / _ROWS, {"rows": checkpoint.rows})
+            _save_tensors(folder / _ROWS, {"rows": checkpoint.rows})
             pq.write_table(checkpoint.puzzles.to_arrow(), folder / _PUZZLES)
         if trainer is not None:
-            save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
+            _save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
         write_json(folder / _FACTS, facts)
         manifest[FILES] |= {file.name: file_hash(file) for file in sorted(folder.iterdir())}
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint folder at `path`; of a run folder the best one, if evaluations have named one that is
-    still there, or else the newest.
+    """Return the checkpoint folder at `path`; of a run folder the best one, or else the newest.
+
+    The best one is what its evaluations named, if it is still there.
 
     Raises:  CheckpointError if there is none.
     """
@@ -144,7 +172,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """The newest whole checkpoint folder of a run folder.
+    """Return the newest whole checkpoint folder of a run folder.
 
     Raises:  CheckpointError if there is none.
     """
@@ -158,7 +186,7 @@ def newest_checkpoint(run: Path) -> Path:
 
 
 def whole_checkpoints(run: Path) -> dict[int, Path]:
-    """The checkpoint folders of a run that were finished, by their steps, in order.
+    """Return the finished checkpoint folders of a run by their steps, in order.
 
     A folder is one only if its manifest is of the step that its name says, so that neither a copy that was
     cut short nor one under another name is taken for a checkpoint of the run.
@@ -171,7 +199,7 @@ def whole_checkpoints(run: Path) -> dict[int, Path]:
 
 
 def named_checkpoints(run: Path) -> dict[int, Path]:
-    """What lies in a run under the name of a checkpoint, whole or not, by the step in the name, in order."""
+    """Return the folders of a run with the name of a checkpoint, whole or not, by their steps, in order."""
     try:
         with reading(run / CHECKPOINTS):
             paths = list((run / CHECKPOINTS).iterdir())
@@ -182,7 +210,7 @@ def named_checkpoints(run: Path) -> dict[int, Path]:
 
 
 def _manifest_of(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a checkpoint folder; None if it is none."""
+    """Return the manifest of a checkpoint folder; None if it is none."""
     try:
         return read_manifest(folder, "checkpoint")
     except UnreadableError:
@@ -192,14 +220,13 @@ def _manifest_of(folder: Path) -> dict[str, Any] | None:
 
 
 def checkpoint_name(step: int) -> str:
-    """The name of the folder of a step, by which the folders sort."""
+    """Return the name of the folder of a step; the names sort as the steps do."""
     return f"step-{step:08d}"
 
 
 def read_best(run: Path) -> dict[str, Any] | None:
-    """The step, metric and value of the best evaluation of a run; None if there is none, or no checkpoint of
-    that step any more.
-    """
+    """Return step, metric and value of the best evaluation of a run; None if its checkpoint is gone, or
+    there was none."""
     try:
         with reading(run / BEST_FILE):
             best: dict[str, Any] = orjson.loads((run / BEST_FILE).read_bytes())
@@ -210,62 +237,111 @@ def read_best(run: Path) -> dict[str, Any] | None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint at `path`, a checkpoint folder or a run folder.
+    """Return the checkpoint at `path`, a checkpoint folder or a run folder.
 
     Raises:  CheckpointError or DataError, in one line, if a part is missing, damaged or does not fit.
     """
     folder = find_checkpoint(path)
     manifest = read_manifest(folder, "checkpoint")
-    checkpoint = _load(folder, manifest)
-    expected = (len(checkpoint.puzzles), checkpoint.config.puzzle_size)
-    if checkpoint.rows.shape != expected:
-        raise CheckpointError(
-            f"{folder}: {_ROWS} has rows of shape {tuple(checkpoint.rows.shape)}, expected {expected}"
-        )
-    weights = {
-        f"{kind}.{name}": value
-        for kind in ("raw", "ema")
-        for name, value in getattr(checkpoint, kind).items()
-    }
-    refuse_bad_values(weights, folder)
-    if checkpoint.rows.numel():
-        refuse_bad_rows(folder / _ROWS, "the puzzle table")
-    return checkpoint
-
-
-def _load(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
-    with part_of_checkpoint(folder / _FACTS, manifest, _REMEDY) as file:
+    with _part(folder / _FACTS, manifest) as file:
         facts = orjson.loads(file.read_bytes())
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
         family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
         num_puzzles = int(facts["puzzles"])
         if family not in FAMILIES or vocabulary < family_of(family, canvas).vocabulary:
             raise ValueError(f"{vocabulary} tokens for family {family} on canvas {canvas}")
-    with part_of_checkpoint(folder / WEIGHTS, manifest, _REMEDY) as file:
+    with _part(folder / WEIGHTS, manifest) as file:
         weights = load_file(file)
-    if num_puzzles:
-        with part_of_checkpoint(folder / _PUZZLES, manifest, _REMEDY) as file:
-            puzzles = PuzzleTable.from_arrow(pq.read_table(file))
-            if len(puzzles) != num_puzzles:
-                raise ValueError(f"it has {len(puzzles)} rows, expected {num_puzzles}")
-        # What Arrow keeps for later would add to the rows that are read next.
-        pa.default_memory_pool().release_unused()
-        with part_of_checkpoint(folder / _ROWS, manifest, _REMEDY) as file:
-            rows = load_file(file)["rows"]
-    else:
-        puzzles, rows = PuzzleTable.of_groups([], []), torch.zeros(0, config.puzzle_size)
+    refuse_bad_values(weights, folder)
     raw, ema = (
         {name[4:]: value for name, value in weights.items() if name.startswith(kind)}
         for kind in ("raw.", "ema.")
     )
+    puzzles, rows = _load_puzzles(folder, manifest, num_puzzles, config.puzzle_size)
     return Checkpoint(folder, config, family, canvas, vocabulary, raw, ema, rows, puzzles, manifest)
 
 
-def load_trainer_state(folder: Path) -> dict[str, Tensor]:
-    """What `save_checkpoint` was given as `trainer`.
+def _load_puzzles(
+    folder: Path, manifest: Mapping[str, Any], num_puzzles: int, puzzle_size: int
+) -> tuple[PuzzleTable, Tensor]:
+    """Return the puzzles of a checkpoint folder and the row of each, mapped from the disk."""
+    if not num_puzzles:
+        return PuzzleTable.of_groups([], []), torch.zeros(0, puzzle_size)
+    with _part(folder / _PUZZLES, manifest) as file:
+        puzzles = PuzzleTable.from_arrow(pq.read_table(file))
+        if len(puzzles) != num_puzzles:
+            raise ValueError(f"it has {len(puzzles)} rows, expected {num_puzzles}")
+    # What Arrow keeps for later would add to the rows that are read next.
+    pa.default_memory_pool().release_unused()
+    with _part(folder / _ROWS, manifest) as file:
+        rows = load_file(file)["rows"]
+    if rows.shape != (num_puzzles, puzzle_size):
+        raise CheckpointError(
+            f"{folder}: {_ROWS} has rows of shape {tuple(rows.shape)}, expected {(num_puzzles, puzzle_size)}"
+        )
+    if rows.numel():
+        _refuse_bad_rows(folder / _ROWS)
+    return puzzles, rows
 
-    Raises:  CheckpointError if it was given nothing, or the file is damaged.
+
+def load_trainer_state(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors that `save_checkpoint` was given as `trainer`.
+
+    Raises:  CheckpointError if it was given none, or the file is damaged.
     """
     manifest = read_manifest(folder, "checkpoint")
-    with part_of_checkpoint(folder / TRAINER, manifest, "it cannot be resumed from") as file:
+    with _part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
         return load_file(file)
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(None, one_line(error)) from None
+
+
+@contextmanager
+def _part(
+    file: Path, manifest: Mapping[str, Any], remedy: str = "choose another one of its run or train again"
+) -> Iterator[Path]:
+    """Yield a file of a checkpoint to read, whose SHA-256 is the one in the manifest, if that has any.
+
+    Raises:  CheckpointError, which names the file, if it is not, or for what the block finds wrong with it;
+             UnreadableError if it may not be read.
+    """
+    try:
+        # Read here in any case: safetensors calls a file missing that it may not open.
+        with reading(file), file.open("rb") as content:
+            hashes = manifest.get(FILES)
+            if isinstance(hashes, dict):
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+                if found != hashes.get(file.name):
+                    raise ValueError("it is not what was written: its SHA-256 is another")
+        yield file
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError, pa.ArrowException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise CheckpointError(f"{file}: damaged checkpoint ({reason}); {remedy}") from None
+
+
+def refuse_bad_values(tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Raise CheckpointError for the first tensor of another type, or with a value that is not finite."""
+    for name, value in tensors.items():
+        if value.dtype not in _DTYPES:
+            found = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{where}: {name} is of type {found}, expected float32 or bfloat16")
+        # The extremes are NaN if any value is, and finding them takes no memory.
+        if value.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(value)):
+            raise CheckpointError(f"{where}: {name} holds values that are not finite")
+
+
+def _refuse_bad_rows(file: Path) -> None:
+    """Do the same for the puzzle table of a file, some rows at a time: mapped at once, all of it would stay
+    in memory."""
+    start, count = 0, 1
+    while start < count:
+        with safe_open(file, "pt") as opened:
+            rows = opened.get_slice("rows")
+            count = rows.get_shape()[0]
+            refuse_bad_values({"the puzzle table": rows[start : start + _ROWS_AT_ONCE]}, file.parent)
+        start += _ROWS_AT_ONCE

@@ -1,7 +1,7 @@
 """Grids <-> tokens on a square canvas, for each family of puzzles.
 
 Token 0 is PAD. A Sudoku of side S has tokens 1 (empty) .. S + 1 (digit S); a maze has 1..5, wall, free,
-start, goal, path; both fill their canvas. ARC has EOS 1 and colors 2..11, the encoding of the reference
+start, goal, path; both fill their canvas. ARC has EOS 1 and colors 2..11, the official encoding
 (`dataset/build_arc_dataset.py`): a grid lies at an offset (0, 0 unless placed elsewhere), the row below
 it and the column to its right are EOS where the canvas has room, the corner where they meet is PAD.
 
@@ -27,8 +27,13 @@ _TRANSPOSE, _FLIP_ROWS, _FLIP_COLUMNS = np.array(DIHEDRALS).T
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of puzzle: its cell values 0..num_values-1 are the tokens from `first` on; `framed` grids
-    vary in shape and are marked by EOS, others fill the canvas. symbols, palette: how `draw` shows it."""
+    """A kind of puzzle, and how its grids are tokens.
+
+    num_values: cell values are 0..num_values-1.
+    first: the token of cell value 0; the others follow it.
+    framed: grids vary in shape and are marked by EOS; otherwise they fill the canvas.
+    symbols, palette: how `draw` shows a cell value.
+    """
 
     name: str
     num_values: int
@@ -39,12 +44,12 @@ class Family:
 
     @property
     def vocabulary(self) -> int:
-        """V, the number of tokens."""
+        """Return V, the number of tokens."""
         return self.first + self.num_values
 
     @property
     def tokens(self) -> NDArray[np.uint8]:
-        """The token of each cell value; then, for the frame, of EOS and PAD."""
+        """Return the token of each cell value; then, for the frame, of EOS and PAD."""
         values = np.arange(self.first, self.vocabulary, dtype=np.uint8)
         return np.append(values, np.array([EOS, PAD], np.uint8))
 
@@ -58,7 +63,7 @@ FAMILIES = ("arc", "sudoku", "maze")
 
 
 def family_of(name: str, canvas: int) -> Family:
-    """The family of a name, one of FAMILIES, on a canvas of that side."""
+    """Return the family of a name, one of FAMILIES, on a canvas of that side."""
     return {
         "arc": ARC,
         "sudoku": Family("sudoku", canvas + 1, 1, framed=False, symbols=".123456789", palette=None),
@@ -78,7 +83,7 @@ class GridTable:
 
     @classmethod
     def pack(cls, grids: Sequence[Grid], side: int) -> "GridTable":
-        """The grids as one table without a frame, 0 beyond their shapes; none may be larger than `side`."""
+        """Return grids as one table without a frame, 0 beyond their shapes; `side` is that of the largest."""
         cells = np.zeros((len(grids), side, side), np.uint8)
         for index, grid in enumerate(grids):
             cells[index, : grid.shape[0], : grid.shape[1]] = grid
@@ -88,12 +93,12 @@ class GridTable:
         return len(self.cells)
 
     def grid(self, index: int) -> Grid:
-        """One of the grids."""
+        """Return one of the grids (H, W)."""
         height, width = self.shapes[index]
         return self.cells[index, :height, :width]
 
     def framed(self, family: Family) -> "GridTable":
-        """The table as `encode_grids` takes it: with a frame, if the family has one."""
+        """Return the table as `encode_grids` takes it: with a frame, if the family has one."""
         if not family.framed:
             return self
         eos, pad = family.num_values, family.num_values + 1
@@ -109,9 +114,12 @@ class GridTable:
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """What N canvases show: source row (N, C) of each canvas row, source column (N, C) of each canvas
-    column; of a transposed item (N,) the first count source columns and the second rows. tokens (N, W)
-    uint8: the token of each cell value."""
+    """Gather indices of N canvases.
+
+    rows, columns: (N, C) canvas cell (i, j) of item n shows source cell (rows[n, i], columns[n, j]).
+    transpose: (N,) of these items it shows cell (columns[n, j], rows[n, i]).
+    tokens: (N, W) uint8, the token of each cell value.
+    """
 
     rows: NDArray[np.integer]
     columns: NDArray[np.integer]
@@ -129,7 +137,7 @@ def dihedral_transform(
     colors: NDArray[np.uint8] | None = None,
     offsets: NDArray[np.integer] | None = None,
 ) -> Transform:
-    """The transform that turns, recolors and places grids of a table.
+    """Return the transform that turns, recolors and places grids of a table.
 
     Args:  table: as `GridTable.framed` makes it. items: (N,) which of its grids.
            dihedrals: (N,) ids 0..7, default identity.
@@ -157,7 +165,7 @@ def dihedral_transform(
 def _sources(
     canvas: int, side: NDArray[np.intp], offset: NDArray[np.integer], flip: NDArray[np.bool_], width: int
 ) -> NDArray[np.intp]:
-    """Which line (N, C) of a table `width` wide each line of the canvas shows; its last two are EOS, PAD."""
+    """Return the line (N, C) of a table that each line of the canvas shows; its last two are EOS and PAD."""
     line = np.arange(canvas) - offset[:, None]
     source = np.where(flip[:, None], side[:, None] - 1 - line, line)
     beyond = np.where(line == side[:, None], width - 2, width - 1)
@@ -165,7 +173,7 @@ def _sources(
 
 
 def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transform) -> NDArray[np.uint8]:
-    """Tokens (N, C * C) of N transformed grids, all computed at once.
+    """Return the tokens (N, C * C) of N transformed grids, all computed at once.
 
     Args:  table: as `GridTable.framed` makes it. items: (N,) which of its grids.
     """
@@ -185,7 +193,7 @@ def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transf
 
 
 def encode(grid: Grid, canvas: int, offset: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
-    """Tokens (canvas * canvas,) of one ARC grid."""
+    """Return the tokens (canvas * canvas,) of one ARC grid."""
     table, items = GridTable.pack([grid], max(grid.shape)).framed(ARC), np.zeros(1, np.intp)
     transform = dihedral_transform(ARC, table, items, canvas, offsets=np.array([offset]))
     tokens: NDArray[np.uint8] = encode_grids(table, items, transform)[0]
@@ -193,10 +201,10 @@ def encode(grid: Grid, canvas: int, offset: tuple[int, int] = (0, 0)) -> NDArray
 
 
 def crop_shapes(tokens: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Height and width (N, 2) of the largest all-color rectangle in the top left corner.
+    """Return height and width (N, 2) of the largest all-color rectangle in the top left corner.
 
     Args:    tokens: (N, canvas * canvas), of ARC.
-    Source:  the reference's `evaluators/arc.py` `_crop`: rows are added one by one, the width can
+    Source:  the official `evaluators/arc.py` `_crop`: rows are added one by one, the width can
              only shrink, the first largest area wins; 0, 0 if the first cell is no color.
     """
     canvas = round(tokens.shape[1] ** 0.5)
@@ -209,8 +217,11 @@ def crop_shapes(tokens: NDArray[np.integer]) -> NDArray[np.intp]:
 
 
 def decode(tokens: NDArray[np.integer], family: Family = ARC) -> list[Grid | None]:
-    """The grid of each row of tokens (N, canvas * canvas): of ARC cropped, None where there is none;
-    of the others the whole canvas, 0 where the token is no cell value."""
+    """Return the grid of each row of tokens (N, canvas * canvas).
+
+    ARC grids are cropped, None where there is none; others are the whole canvas, 0 where the token is no
+    cell value.
+    """
     canvas = round(tokens.shape[1] ** 0.5)
     square = tokens.reshape(-1, canvas, canvas)
     if not family.framed:

@@ -1,4 +1,4 @@
-"""Which dtype to compute in on a device, and why; how many threads on a CPU."""
+"""Dtype, CPU threads and torch.compile: what each device computes with, and why."""
 
 import os
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The dtype for `precision` (auto, float32, bfloat16 or float16) and the reason, for the log.
+    """Return the dtype for `precision` (auto, float32, bfloat16 or float16) and the reason, for the log.
 
     `auto` takes bfloat16 where the device computes it in hardware; a GPU is asked for its compute
     capability, because `torch.cuda.is_bf16_supported()` also says yes where it is emulated. A GPU whose
@@ -33,7 +33,7 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
 
 
 def _native_dtype(device: torch.device) -> tuple[torch.dtype, str]:
-    """The smallest dtype that the device computes matrix products of in hardware, and how that is known."""
+    """Return the smallest dtype that the device multiplies matrices of in hardware, and how that is known."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         small = torch.float16 if major == 7 else torch.float32
@@ -48,8 +48,10 @@ def _native_dtype(device: torch.device) -> tuple[torch.dtype, str]:
 
 
 def refuse_lone_processes(joined: int, device: torch.device) -> None:
-    """Raises ArcpipeError where a launcher started more processes than `joined` know of each other: each
-    would do all the work."""
+    """Raise ArcpipeError if a launcher started more processes than the `joined` that know of each other.
+
+    Each would do all the work.
+    """
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if joined != started:
         raise ArcpipeError(
@@ -58,15 +60,9 @@ def refuse_lone_processes(joined: int, device: torch.device) -> None:
         )
 
 
-def use_cpu_threads(count: int) -> None:
-    """Compute with this many threads on the CPU from now on; 0 leaves it to torch."""
-    if count:
-        torch.set_num_threads(count)
-
-
-def use_cpu_products(hidden_size: int) -> str:
-    """Let oneDNN compute float32 matrix products on the CPU from now on, if that is as exact and faster;
-    what was decided and why, for the log.
+def _use_cpu_products(hidden_size: int) -> str:
+    """Let oneDNN compute float32 matrix products on the CPU from now on, if that is as exact and faster.
+    Return what was decided and why, for the log.
 
     torch goes to oneDNN where it may round to bfloat16. A CPU without such instructions does not round;
     there oneDNN took half the time of the other library at hidden size 512 and more time at 128 (AMD EPYC).
@@ -88,15 +84,17 @@ def ready_blocks(
     blocks: Iterable[nn.Module], *, hidden_size: int, dtype: torch.dtype, device: torch.device, threads: int,
     compiled: str, dynamic: bool | None,
 ) -> list[str]:  # fmt: skip
-    """Choose the threads and the library of a CPU, and compile a network's blocks if that is asked for; what
-    was decided otherwise than torch does by itself, and why.
+    """Apply CPU threads, oneDNN choice and torch.compile.
 
-    Args:  threads: as of `use_cpu_threads`. compiled, dynamic: as `wanted` and `dynamic` of `compile_blocks`.
+    Return log lines, one for each decision that is not torch's default.
+
+    Args:  threads: 0 leaves them to torch. compiled, dynamic: as `wanted` and `dynamic` of `compile_blocks`.
     """
     notes = []
-    use_cpu_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
     if device.type == "cpu" and dtype == torch.float32:
-        note = use_cpu_products(hidden_size)
+        note = _use_cpu_products(hidden_size)
         notes += [note] if torch.get_float32_matmul_precision() != "highest" else []
     note = compile_blocks(blocks, compiled, device, dynamic)
     return [*notes, note] if compiled == "on" or device.type == "cuda" else notes
@@ -105,8 +103,8 @@ def ready_blocks(
 def compile_blocks(
     blocks: Iterable[nn.Module], wanted: str, device: torch.device, dynamic: bool | None = False
 ) -> str:
-    """Compile each of a network's blocks with torch.compile, if `wanted` (auto, on or off) says so: what
-    was done and why, for the log.
+    """Compile each of a network's blocks with torch.compile, if `wanted` (auto, on or off) says so.
+    Return what was done and why, for the log.
 
     One block at a time, because they share one compiled program, which the recursion calls many times. If
     a program cannot be made, torch goes on without it and logs the reason.
@@ -130,7 +128,7 @@ def compile_blocks(
 
 
 def _missing_compiler(device: torch.device) -> str:
-    """What torch.compile lacks on a device; empty if nothing."""
+    """Return what torch.compile lacks on a device; empty if nothing."""
     from torch._inductor import cpp_builder, exc
     from torch.utils._triton import has_triton
 

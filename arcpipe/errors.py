@@ -30,5 +30,5 @@ class CheckpointError(ArcpipeError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error from elsewhere, without its line breaks."""
+    """Return the message of an error from elsewhere, without its line breaks."""
     return " ".join(str(error).split())

@@ -13,8 +13,9 @@ _PRODUCTS = 4
 
 
 def network_flops(config: TRMConfig, num_tokens: int) -> float:
-    """Operations of one application of the network to one sample, a multiplication and an addition being
-    two; matrix products only, which are nearly all of it.
+    """Return the operations of one application of the network to one sample.
+
+    Of matrix products only, which are nearly all; a multiplication and an addition are two.
 
     Args:  num_tokens: L, without the puzzle prefix.
     """
@@ -28,19 +29,21 @@ def network_flops(config: TRMConfig, num_tokens: int) -> float:
 
 
 def infer_step_flops(config: TRMConfig, num_tokens: int) -> float:
-    """Operations of one supervision step without gradient, of one sample."""
+    """Return the operations of one supervision step without gradient, of one sample."""
     return config.outer_cycles * (config.inner_cycles + 1) * network_flops(config, num_tokens)
 
 
 def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
-    """Operations of one supervision step with its gradient, which takes twice its forward part: that of
-    the last outer cycle."""
+    """Return the operations of one supervision step with its gradient, of one sample.
+
+    The gradient takes twice its forward part, the last outer cycle.
+    """
     last_cycle = (config.inner_cycles + 1) * network_flops(config, num_tokens)
     return infer_step_flops(config, num_tokens) + 2 * last_cycle
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of large square matrix products on this very device: the best of a few runs.
+    """Measure the operations a second of large square matrix products on this device: the best of a few runs.
 
     A run is several products one after the other, of random normal numbers, timed as a whole: the device
     is waited for only before and after it. The first run warms up. Random, because operands that are all

@@ -25,7 +25,7 @@ PALETTE: Palette = (
 
 
 def as_grid(cells: Any, where: str) -> Grid:
-    """A Grid made from a list of rows or an integer array.
+    """Return a Grid made from a list of rows or an integer array.
 
     Args:    cells: rows of integers 0..9; `true` and `1.0` are not integers.
              where: what the grid is and where it stands, for the message: file, task, field.
@@ -54,7 +54,7 @@ def as_grid(cells: Any, where: str) -> Grid:
 
 
 def _describe(value: Any) -> str:
-    """A value as it stands in JSON, short enough for one line."""
+    """Return a value as it stands in JSON, short enough for one line."""
     names = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
         return names[value]
@@ -73,7 +73,7 @@ def draw(
     symbols: str = "0123456789",
     palette: Palette | None = PALETTE,
 ) -> str:
-    """The grids side by side as text, top aligned, a title above each.
+    """Draw grids side by side as text, top aligned, a title above each.
 
     Args:  color: draw cells as blocks (24-bit ANSI) of the colors of `palette`, if there is one; otherwise
            each cell value is its character in `symbols`.

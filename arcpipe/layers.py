@@ -1,4 +1,4 @@
-"""The layers of the TRM, as the reference has them (`models/layers.py`): no biases, no gains.
+"""The layers of the TRM, as the official code has them (`models/layers.py`): no biases, no gains.
 
 Shape letters: B batch, S tokens (puzzle prefix and grid), D hidden, H heads, K head size, F MLP width.
 Weights are float32; every layer computes in the dtype of its weights as they are at the call.
@@ -18,9 +18,9 @@ _TRUNCATED_STD = 0.8796256610342398
 
 
 def truncated_normal(*shape: int, std: float) -> Tensor:
-    """A float32 tensor of standard deviation `std`, truncated at two deviations of the parent normal.
+    """Return a float32 tensor of deviation `std`, truncated at two deviations of the parent normal.
 
-    Source:  the reference's `models/common.py`: as JAX, and unlike torch, `std` is that of the result.
+    Source:  the official `models/common.py`: as JAX, and unlike torch, `std` is that of the result.
     """
     parent = std / _TRUNCATED_STD
     return nn.init.trunc_normal_(torch.empty(*shape), std=parent, a=-2 * parent, b=2 * parent)
@@ -39,19 +39,19 @@ class Linear(nn.Module):
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x divided by the root mean square of its last axis."""
+    """Divide x by the root mean square of its last axis."""
     return F.rms_norm(x, x.shape[-1:], eps=NORM_EPSILON)
 
 
 def rope_tables(num_tokens: int, head_size: int, theta: float) -> Rope:
-    """Cosines and sines (S, K) of rotary positions 0..S-1, the two halves of K alike."""
+    """Return cosines and sines (S, K) of rotary positions 0..S-1, the two halves of K alike."""
     frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
     angles = torch.outer(torch.arange(num_tokens, dtype=torch.float32), frequencies).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 
 def _rotate(x_BHSK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
-    """RoPE on pairs (k, k + K / 2), in the float32 of the tables."""
+    """Apply RoPE to pairs (k, k + K / 2), in the float32 of the tables."""
     first, second = x_BHSK.chunk(2, dim=-1)
     return (x_BHSK * cos_SK + torch.cat((-second, first), dim=-1) * sin_SK).to(x_BHSK.dtype)
 
@@ -77,7 +77,7 @@ class Attention(nn.Module):
 
 
 def mlp_width(size: int, expansion: float) -> int:
-    """F: 2/3 of `expansion` times the size, up to a multiple of 256."""
+    """Return F: 2/3 of `expansion` times the size, up to a multiple of 256."""
     return max(1, math.ceil(round(expansion * size * 2 / 3) / 256)) * 256
 
 
@@ -100,7 +100,7 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """A post-norm layer: mix the tokens (attention, or an MLP over the tokens), then an MLP.
 
-    With the token MLP its norm is over the token axis too, as in the reference.
+    With the token MLP its norm is over the token axis too, as in the official code.
     """
 
     def __init__(

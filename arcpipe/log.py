@@ -15,12 +15,12 @@ logger = logging.getLogger("arcpipe")
 
 
 def is_first_rank() -> bool:
-    """Whether this process is rank 0; launchers say so in RANK, a lone process is rank 0."""
+    """Return whether this process is rank 0; launchers say so in RANK, a lone process is rank 0."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def use_color() -> bool:
-    """Whether to color what goes to stdout: a terminal, and NO_COLOR is not set."""
+    """Return whether to color what goes to stdout: a terminal, and NO_COLOR is not set."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
@@ -35,7 +35,7 @@ class _FileHandler(logging.FileHandler):
     """Writes to the log file; raises OutputError when it cannot, where its base prints a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Called where `emit` has caught an exception."""
+        """Raise OutputError for the exception that `emit` has caught."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             return super().handleError(record)
@@ -62,7 +62,7 @@ def start_logging(log_file: Path | None = None) -> None:
 
 
 def progress(*, total: int, initial: int, unit: str, desc: str) -> "tqdm[Any]":
-    """A progress bar on stderr: rate and time left; on rank 0 only, and sparse where no one watches."""
+    """Return a progress bar on stderr, on rank 0 only; it is sparse where no one watches."""
     watched = sys.stderr.isatty()
     return tqdm(
         total=total, initial=initial, unit=unit, desc=desc, file=sys.stderr,

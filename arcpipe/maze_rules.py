@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRALS
+from arcpipe.augmentation import DIHEDRALS, apply_dihedral
 
 CHARACTERS = "# SGo"
 WALL, FREE, START, GOAL, PATH = range(len(CHARACTERS))
@@ -17,15 +17,18 @@ MAX_SIDE = 64
 
 
 class Search(NamedTuple):
-    """What a breadth-first search finds: moves (N, S, S) int16 to each cell, -1 where there is no way,
-    and the number of shortest ways (N, S, S) uint8 there: 0, 1, or 2 for two and more."""
+    """What a breadth-first search finds.
+
+    distances: (N, S, S) moves to each cell, -1 where there is no way.
+    counts: (N, S, S) the number of shortest ways to it: 0, 1, or 2 for two and more.
+    """
 
     distances: NDArray[np.int16]
     counts: NDArray[np.uint8]
 
 
 def search(passable: NDArray[np.bool_], sources: NDArray[np.integer]) -> Search:
-    """The breadth-first search from one cell of each board.
+    """Search breadth-first from one cell of each board.
 
     Args:  passable: (N, S, S) cells that can be entered.
            sources: (N,) the cell to start from, row * S + column.
@@ -53,24 +56,24 @@ def search(passable: NDArray[np.bool_], sources: NDArray[np.integer]) -> Search:
 
 
 def distances(questions: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """Moves (N, S, S) from the start to each cell; -1 for walls and where there is no way."""
+    """Return the moves (N, S, S) from the start to each cell; -1 for walls and where there is no way."""
     return search(questions != WALL, cells_of(questions, START)).distances
 
 
 def cells_of(questions: NDArray[np.uint8], value: int) -> NDArray[np.intp]:
-    """The first cell (N,), row * S + column, that holds `value`."""
+    """Return the first cell (N,), row * S + column, that holds `value`."""
     cells: NDArray[np.intp] = (_flat(questions) == value).argmax(axis=1)
     return cells
 
 
 def at(values: NDArray[np.integer], cells: NDArray[np.integer]) -> NDArray[np.integer]:
-    """The entries (N,) of (N, S, S) values at one cell, row * S + column, of each board."""
+    """Return the entries (N,) of (N, S, S) values at one cell, row * S + column, of each board."""
     picked: NDArray[np.integer] = _flat(values)[np.arange(len(values)), cells]
     return picked
 
 
 def mark_shortest_paths(questions: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The questions with the cells of a shortest path between start and goal marked.
+    """Mark the cells of a shortest path between start and goal in copies of the questions.
 
     Of several paths, the one that seen from the goal goes up, else left, else right, else down first.
     A maze without a way stays as it is.
@@ -89,7 +92,7 @@ def mark_shortest_paths(questions: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def is_shortest_path(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether each answer is its question with any one of the shortest paths marked (N,).
+    """Return whether each answer is its question with any one of the shortest paths marked; (N,).
 
     Args:  questions: mazes with one start and one goal.
            answers: (N, S, S) any values, such as a model's predictions.
@@ -104,13 +107,13 @@ def is_shortest_path(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -
 
 
 def path_moves(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.integer]:
-    """Moves (N,) from start to goal over the cells that the answers mark; -1 where they do not connect."""
+    """Return the moves (N,) from start to goal over the cells that answers mark; -1 where there is no way."""
     passable = (answers == PATH) | (questions == START) | (questions == GOAL)
     return at(search(passable, cells_of(questions, START)).distances, cells_of(questions, GOAL))
 
 
 def canonical(questions: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Keys (N,) that are equal where mazes differ by a turn or flip at most, and only there."""
+    """Return keys (N,) that are equal where mazes differ by a turn or flip at most, and only there."""
     smallest = _turned(questions, 0)
     rows = np.arange(len(questions))
     for dihedral in range(1, len(DIHEDRALS)):
@@ -122,29 +125,27 @@ def canonical(questions: NDArray[np.uint8]) -> NDArray[np.bytes_]:
 
 
 def overlap(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which of the questions (N,) are, turned or flipped, among the others, which may differ in size."""
+    """Return which questions (N,) are, turned or flipped, among the others, which may differ in size."""
     return np.isin(canonical(questions), canonical(others))
 
 
 def _turned(questions: NDArray[np.uint8], dihedral: int) -> NDArray[np.uint8]:
-    """The cells (N, S * S) of the turned mazes, as values from 1: a key of bytes drops zeros at its end."""
-    transpose, flip_rows, flip_columns = DIHEDRALS[dihedral]
-    turned = questions[:, :: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-    return _flat(turned.swapaxes(1, 2) if transpose else turned) + np.uint8(1)
+    """Return the cells (N, S * S) of turned mazes, from 1: a key of bytes drops zeros at its end."""
+    return _flat(apply_dihedral(questions, dihedral)) + np.uint8(1)
 
 
 def _flat(boards: NDArray[Any]) -> NDArray[Any]:
-    """Boards (N, S, S) as rows (N, S * S)."""
+    """Return boards (N, S, S) as rows (N, S * S)."""
     return boards.reshape(len(boards), boards.shape[1] * boards.shape[2])
 
 
 def _moves(width: int) -> tuple[int, int, int, int]:
-    """Up, left, right and down, as steps in a flat board of that width."""
+    """Return the steps up, left, right and down in a flat board of that width."""
     return -width, -1, 1, width
 
 
 def _padded_cells(cells: NDArray[np.integer], side: int) -> NDArray[np.intp]:
-    """Where the cell (N,) of each board lies in a flat batch of boards with a border."""
+    """Return where the cell (N,) of each board lies in a flat batch of boards with a border."""
     row, column = np.divmod(cells, side)
     padded: NDArray[np.intp] = np.arange(len(cells)) * (side + 2) ** 2 + (row + 1) * (side + 2) + column + 1
     return padded

@@ -1,10 +1,14 @@
-"""The reference's checkpoints (`pretrain.py`), read and written.
+"""Checkpoints of the official code (`pretrain.py`), read and written.
 
 step_N            one file of `torch.save`: the averaged weights, the puzzle table among them
 all_config.yaml   the architecture under `arch`, beside the settings of training
 identifiers.json  of the dataset: the name of each row of the puzzle table, row 0 "<blank>"
+
+Shapes do not tell how often the network is applied, and a wrong number of cycles predicts wrongly without a
+word: what neither the tensors nor all_config.yaml say is asked for, and a contradiction is refused.
 """
 
+import math
 import pickle
 import re
 import zipfile
@@ -22,30 +26,25 @@ import yaml
 from torch import Tensor
 
 from arcpipe.augmentation import IDENTITY, IDENTITY_COLORS
-from arcpipe.checkpoint import Checkpoint
+from arcpipe.checkpoint import Checkpoint, refuse_bad_values
+from arcpipe.codec import family_of
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
-from arcpipe.official_config import (
-    CONFIG_FILE,
-    ROWS,
-    Shape,
-    config_of,
-    read_config,
-    resolve_shape,
-    settings_of,
-)
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
+from arcpipe.recipe import Recipe
 from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
 from arcpipe.task import read_json
-from arcpipe.tensorfiles import refuse_bad_values
+from arcpipe.trm import TRM, TRMConfig
 
+CONFIG_FILE = "all_config.yaml"
 IDENTIFIERS_FILE = "identifiers.json"
 _COMPILED, _NETWORK = "_orig_mod.", "model.inner."
-# Parts of the reference's names and what they are called here, in the order of their replacement.
-_OWN_NAMES = (
+_ROWS = "rows"
+# Parts of the official names of tensors and of the names here, in the order of their replacement.
+_TENSORS = (
     ("embed_tokens.embedding_weight", "embed_tokens"),
     ("embed_pos.embedding_weight", "embed_positions"),
-    ("puzzle_emb.weights", ROWS),
+    ("puzzle_emb.weights", _ROWS),
     ("lm_head", "output_head"),
     ("q_head", "halt_head"),
     ("H_init", "init_answer"),
@@ -57,6 +56,37 @@ _OWN_NAMES = (
     ("gate_up_proj", "gate_up"),
     ("down_proj", "down"),
 )
+# Keys of the official `arch` and the settings of [model].
+_ARCH = {
+    "hidden_size": "hidden_size",
+    "L_layers": "num_layers",
+    "num_heads": "num_heads",
+    "expansion": "expansion",
+    "H_cycles": "outer_cycles",
+    "L_cycles": "inner_cycles",
+    "halt_max_steps": "max_steps",
+    "puzzle_emb_ndim": "puzzle_size",
+    "puzzle_emb_len": "puzzle_tokens",
+    "pos_encodings": "positions",
+    "rope_theta": "rope_theta",
+}
+# Official keys of the settings of training and the settings of [train].
+_TRAINING = {
+    "global_batch_size": "batch_size",
+    "lr": "lr",
+    "lr_min_ratio": "min_lr_ratio",
+    "lr_warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay",
+    "beta1": "beta1",
+    "beta2": "beta2",
+    "puzzle_emb_lr": "puzzle_lr",
+    "puzzle_emb_weight_decay": "puzzle_weight_decay",
+    "seed": "seed",
+    "ema_rate": "ema",
+}
+# By the official number of tokens; and the side of the canvas.
+_FAMILIES = {12: "arc", 11: "sudoku", 6: "maze"}
+_SIDES = {"arc": 30, "sudoku": 9, "maze": 30}
 # What torch.load raises for instructions that it does not follow, or that make no sense.
 _UNPICKLING = (pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, AssertionError)
 # A task, or a task under an augmentation.
@@ -66,10 +96,14 @@ _NAME = r"(?s)^(?P<task>.+?)(?:\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colors>[0-9]{
 
 @dataclass(frozen=True)
 class Source:
-    """What to import: the file, and what the user says beside it.
+    """An official checkpoint to import, and what the user says about it.
 
-    config, identifiers: files, None for those beside the file; `identifiers` may be the dataset's folder.
-    settings: of [model]. family, canvas: "" and 0 where the tensors tell.
+    file: of torch.save.
+    config: the all_config.yaml; None for the one beside the file.
+    identifiers: the identifiers.json, or the folder of the dataset; None for the one beside the file.
+    settings: of [model]; they go before those of `config`.
+    family: "" for the one whose number of tokens it has.
+    canvas: the canvas' side; 0 for what the tensors tell, or else that of the family.
     """
 
     file: Path
@@ -80,23 +114,33 @@ class Source:
     canvas: int
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """What a file of tensors is for: the network, the family and the canvas of its puzzles, V."""
+
+    config: TRMConfig
+    family: str
+    canvas: int
+    vocabulary: int
+
+
 def own_name(official: str) -> str:
-    """What a tensor of the reference is called here, whether its model was compiled or not."""
+    """Return the name here of an official tensor, whether its model was compiled or not."""
     name = official.removeprefix(_COMPILED).removeprefix(_NETWORK)
-    for part, own in _OWN_NAMES:
+    for part, own in _TENSORS:
         name = name.replace(part, own)
     return name
 
 
 def official_name(own: str, *, compiled: bool = False) -> str:
-    """What the reference calls a tensor; `compiled` as it is named in a model that was."""
-    for part, name in reversed(_OWN_NAMES):
+    """Return the official name of a tensor; `compiled` as it is in a model that was."""
+    for part, name in reversed(_TENSORS):
         own = own.replace(name, part)
     return (_COMPILED if compiled else "") + _NETWORK + own
 
 
 def read_official(source: Source, path: Path) -> Checkpoint:
-    """A reference checkpoint as one to be saved at `path`; the puzzle table stays mapped from the disk.
+    """Return an official checkpoint as one to be saved at `path`, its puzzle table mapped from the disk.
 
     Its weights are averages already, so both kinds are the same. The rows are left out, with a warning,
     unless the identifiers say which puzzle each of them is.
@@ -105,10 +149,9 @@ def read_official(source: Source, path: Path) -> Checkpoint:
     """
     weights = _read_tensors(source.file)
     config_path = source.config or source.file.parent / CONFIG_FILE
-    config = read_config(config_path) if source.config or config_path.exists() else {}
-    said = settings_of(config) | source.settings
-    shape = resolve_shape(source.file, weights, said, source.family, source.canvas)
-    rows = weights.pop(ROWS, torch.zeros(0, 0))
+    config = _read_config(config_path) if source.config or config_path.exists() else {}
+    shape = _shape_of(source, weights, _settings_of(config) | source.settings)
+    rows = weights.pop(_ROWS, torch.zeros(0, 0))
     puzzles = _puzzles(source, shape, len(rows))
     rows = rows[: len(puzzles)]
     refuse_bad_values({**weights, "the puzzle table": rows}, source.file)
@@ -120,24 +163,19 @@ def read_official(source: Source, path: Path) -> Checkpoint:
         source={"file": str(source.file), "sha256": file_hash(source.file)},
         official_config=config,
     )
-    return Checkpoint(
-        path=path, config=shape.config, family=shape.family, canvas=shape.canvas, vocabulary=shape.vocabulary,
-        raw=weights, ema=weights, rows=rows, puzzles=puzzles,
-        manifest=_plain(manifest, config_path),
-    )  # fmt: skip
-
-
-def _plain(manifest: dict[str, Any], config_path: Path) -> dict[str, Any]:
-    """The manifest, if JSON can hold it: YAML can say more."""
     try:
         orjson.dumps(manifest)
     except TypeError as error:
+        # YAML can say more than JSON.
         raise CheckpointError(f"{config_path}: holds what JSON cannot ({one_line(error)})") from None
-    return manifest
+    return Checkpoint(
+        path=path, config=shape.config, family=shape.family, canvas=shape.canvas, vocabulary=shape.vocabulary,
+        raw=weights, ema=weights, rows=rows, puzzles=puzzles, manifest=manifest,
+    )  # fmt: skip
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names here, mapped from the disk. No code in it is run."""
+    """Return the tensors of a file by their names here, mapped from the disk. No code in it is run."""
     if file.is_dir():
         raise CheckpointError(f"{file}: is a folder; give the file in it, such as step_N")
     if not file.exists():
@@ -167,8 +205,107 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _puzzles(source: Source, shape: Shape, num_rows: int) -> PuzzleTable:
-    """What the rows stand for; an empty table, with a warning, where that is not known."""
+def _read_config(path: Path) -> dict[str, Any]:
+    """Return the content of an all_config.yaml."""
+    try:
+        with reading(path):
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path}: cannot be read as YAML ({one_line(error)})") from None
+    if not isinstance(config, dict) or not isinstance(config.get("arch"), dict):
+        raise CheckpointError(f"{path}: has no table `arch`; expected the {CONFIG_FILE} of a training")
+    return config
+
+
+def _settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of [model] in an all_config.yaml, but for values to be interpolated."""
+    arch = config.get("arch", {})
+    given = {own: arch[key] for key, own in _ARCH.items() if not str(arch.get(key, "${")).startswith("${")}
+    if isinstance(arch.get("mlp_t"), bool):
+        given["mixer"] = "mlp" if arch["mlp_t"] else "attention"
+    return given
+
+
+def _shape_of(source: Source, weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> _Shape:
+    """Return what the tensors are for.
+
+    Args:    weights: under the names here. given: the settings of [model] that somebody says.
+    Raises:  CheckpointError or RecipeError for what is missing, and for what contradicts the tensors.
+    """
+    file, tokens, rows = source.file, weights.get("embed_tokens"), weights.get(_ROWS)
+    blocks = {match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}
+    if not blocks or tokens is None or tokens.dim() != 2 or (rows is not None and rows.dim() != 2):
+        some = ", ".join(list(weights)[:3]) or "none"
+        raise CheckpointError(f"{file}: its tensors are not a Tiny Recursive Model's (found {some})")
+    positions, token_mlp = weights.get("embed_positions"), weights.get("blocks.0.token_mlp.down.weight")
+    seen = {
+        "hidden_size": tokens.shape[1],
+        "num_layers": len(blocks),
+        "mixer": "attention" if token_mlp is None else "mlp",
+        "puzzle_size": 0 if rows is None else rows.shape[1],
+    } | ({} if positions is None else {"positions": "learned"})
+    _refuse_gaps(file, seen, given)
+    settings = {"puzzle_tokens": 0, "positions": "none", **given, **seen}
+    config = Recipe(str(file), {"model": settings}).settings("model", TRMConfig)
+    vocabulary = len(tokens)
+    family = source.family or _FAMILIES.get(vocabulary, "")
+    if not family:
+        raise CheckpointError(f"{file}: {vocabulary} tokens are of no family known: give --family, --canvas")
+    canvas, by_token = source.canvas or _SIDES[family], positions if token_mlp is None else token_mlp
+    if by_token is not None and not source.canvas:
+        canvas = math.isqrt(max(1, by_token.shape[:1].numel() - config.prefix))
+    if family_of(family, canvas).vocabulary > vocabulary:
+        raise CheckpointError(
+            f"{file}: {vocabulary} tokens are too few for {family} on a canvas of side {canvas}: "
+            "give the right --family and --canvas"
+        )
+    shape = _Shape(config, family, canvas, vocabulary)
+    _refuse_misfits(file, weights, shape)
+    return shape
+
+
+def _refuse_gaps(file: Path, seen: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for settings that contradict the tensors, and for those that nothing tells."""
+    wrong = [
+        f"{key} {given[key]!r}, the tensors {value!r}"
+        for key, value in seen.items()
+        if given.get(key, value) != value
+    ]
+    if wrong:
+        raise CheckpointError(f"{file}: {CONFIG_FILE} or --set says " + "; ".join(wrong))
+    needed = ["outer_cycles", "inner_cycles", "max_steps"]
+    needed += ["num_heads", "positions"] if seen["mixer"] == "attention" else []
+    needed += ["puzzle_tokens"] if seen["puzzle_size"] else []
+    missing = [key for key in needed if key not in given and key not in seen]
+    if missing:
+        raise CheckpointError(
+            f"{file}: its tensors do not tell {', '.join(missing)}: put the {CONFIG_FILE} of its training "
+            f"beside it, name it with --config, or give each as --set model.{missing[0]}=VALUE"
+        )
+
+
+def _refuse_misfits(file: Path, weights: Mapping[str, Tensor], shape: _Shape) -> None:
+    """Raise CheckpointError for tensors that are missing, not the network's, or of another shape."""
+    # On no device: it is made for the shapes of its weights.
+    with torch.device("meta"):
+        model = TRM(shape.config, shape.canvas * shape.canvas, shape.vocabulary)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items() if name != _ROWS}
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is not the network's" for name in found.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {found[name]}, expected {expected[name]}"
+        for name in expected.keys() & found.keys()
+        if found[name] != expected[name]
+    ]
+    if problems:
+        where = f"for a canvas of side {shape.canvas}, {shape.config.prefix} tokens of the puzzle before it"
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{file}: {where}: {'; '.join(sorted(problems)[:3])}{more}")
+
+
+def _puzzles(source: Source, shape: _Shape, num_rows: int) -> PuzzleTable:
+    """Return the puzzle of each row; an empty table, with a warning, where that is not known."""
     if not shape.config.puzzle_size:
         return PuzzleTable.of_groups([], [])
     if shape.family != "arc" and num_rows == 1:
@@ -195,7 +332,7 @@ def _puzzles(source: Source, shape: Shape, num_rows: int) -> PuzzleTable:
 
 
 def read_identifiers(path: Path) -> PuzzleTable:
-    """What the rows of a puzzle table stand for, from an identifiers.json.
+    """Return the puzzles that an identifiers.json names, one for each row of a puzzle table.
 
     Raises:  DataError if it is none, does not begin with "<blank>" or names a puzzle twice.
     """
@@ -220,7 +357,7 @@ def _read_names(path: Path) -> pa.StringArray:
 
 
 def _table_of(names: pa.StringArray) -> PuzzleTable:
-    """The puzzles of names; ValueError names a wrong one."""
+    """Return the puzzles of names; ValueError names a wrong one."""
     task, dihedral, colors = pc.extract_regex(names, _NAME).flatten()
     wrong = pc.fill_null(pc.match_substring(task, _SEPARATOR), True).to_numpy(zero_copy_only=False)
     if wrong.any():
@@ -240,7 +377,7 @@ def _table_of(names: pa.StringArray) -> PuzzleTable:
 
 
 def identifiers_of(puzzles: PuzzleTable) -> list[str]:
-    """The name of each puzzle as in an identifiers.json."""
+    """Return the name of each puzzle as in an identifiers.json."""
     digits = (puzzles.colors + np.uint8(ord("0"))).tobytes().decode()
     plain = (puzzles.dihedrals == 0) & (puzzles.colors == IDENTITY_COLORS).all(axis=1)
     return [
@@ -252,36 +389,56 @@ def identifiers_of(puzzles: PuzzleTable) -> list[str]:
 
 
 def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) -> Path:
-    """Write a checkpoint's averaged weights and puzzle table as the reference's files; the file of tensors.
+    """Write a checkpoint's averaged weights and puzzle table as official files; return the file of tensors.
 
-    Args:    compiled: name the tensors as in a compiled model, which the reference's loader expects.
+    Args:    compiled: name the tensors as in a compiled model, which the official loader expects.
     Raises:  CheckpointError if it has no rows, two networks or buckets; OutputError if `out` exists or cannot
              be written.
     """
     refuse_existing(out)
     if checkpoint.config.separate_networks:
-        raise CheckpointError(f"{checkpoint.path}: has two networks, which the reference's files cannot hold")
+        raise CheckpointError(f"{checkpoint.path}: has two networks, which the official files cannot hold")
     if checkpoint.config.buckets:
-        raise CheckpointError(f"{checkpoint.path}: has buckets, the reference's program knows one canvas")
+        raise CheckpointError(f"{checkpoint.path}: has buckets, the official program knows one canvas")
     state = {official_name(name, compiled=compiled): value.clone() for name, value in checkpoint.ema.items()}
     names = [BLANK_TASK]
     if checkpoint.config.puzzle_size:
         if not len(checkpoint.puzzles):
-            raise CheckpointError(f"{checkpoint.path}: has no puzzle rows, which the reference's files need")
+            raise CheckpointError(f"{checkpoint.path}: has no puzzle rows, which the official files need")
         names, rows = _named_rows(checkpoint)
-        state[official_name(ROWS, compiled=compiled)] = rows
+        state[official_name(_ROWS, compiled=compiled)] = rows
     file = out / f"step_{checkpoint.manifest.get('step') or 0}"
     manifest = make_manifest("official checkpoint", checkpoint=str(checkpoint.path))
     with new_folder(out, manifest) as folder:
         _save(state, folder / file.name)
-        config = yaml.safe_dump(config_of(checkpoint), sort_keys=False)
+        config = yaml.safe_dump(_config_of(checkpoint), sort_keys=False)
         (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
         write_json(folder / IDENTIFIERS_FILE, names, indent=False)
     return file
 
 
+def _config_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the all_config.yaml of a checkpoint: the one it was imported with, or what its settings say."""
+    imported: dict[str, Any] = checkpoint.manifest.get("official_config") or {}
+    trained = checkpoint.manifest.get("recipe", {}).get("train", {})
+    settings = asdict(checkpoint.config)
+    arch = {
+        "name": "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1",
+        "loss": {"name": "losses@ACTLossHead", "loss_type": "stablemax_cross_entropy"},
+        "halt_exploration_prob": trained.get("halt_exploration", 0.1),
+        "H_layers": 0,
+        "forward_dtype": str(checkpoint.ema["init_answer"].dtype).removeprefix("torch."),
+        "no_ACT_continue": True,
+        **imported.get("arch", {}),
+        **{key: settings[own] for key, own in _ARCH.items()},
+        "mlp_t": checkpoint.config.mixer == "mlp",
+    }
+    training = {key: trained[own] for key, own in _TRAINING.items() if own in trained}
+    return {"ema": True, **training, **imported, "arch": arch}
+
+
 def _named_rows(checkpoint: Checkpoint) -> tuple[list[str], Tensor]:
-    """The names and the rows of the table; the first row is that of "<blank>", of zeros where it has none."""
+    """Return names and rows, "<blank>" first: its row is zeros where the table has none."""
     names = identifiers_of(checkpoint.puzzles)
     if names == [checkpoint.family]:
         return [BLANK_TASK], checkpoint.rows

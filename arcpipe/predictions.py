@@ -64,8 +64,9 @@ SCHEMA = pa.schema(
 class Prediction:
     """One candidate for a test input; the columns of a shard, in Python's types.
 
-    augmentation, variant: under which it was predicted. grid: already turned back; None where the answer
-    held no grid. halt_probability: 0..1, the model's own word on whether it is right.
+    augmentation, variant: under which it was predicted.
+    grid: already turned back; None where the answer held no grid.
+    halt_probability: 0..1, the model's own word on whether the grid is right.
     """
 
     task: str
@@ -98,7 +99,7 @@ def write_table(file: Path, table: pa.Table) -> None:
 
 
 def shard_files(path: Path) -> list[Path]:
-    """The Parquet files of a folder of predictions, by the first order in each; a file is its own.
+    """Return the Parquet files of a folder of predictions, by the first order in each, or the file itself.
 
     Raises:  DataError if a folder is not of predictions, or there is nothing.
     """
@@ -112,7 +113,7 @@ def shard_files(path: Path) -> list[Path]:
 
 
 def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    """The candidates of folders and files as tables of SCHEMA, one path after the other.
+    """Yield the candidates of folders and files as tables of SCHEMA, one path after the other.
 
     Within each path they come by `order`, which counts anew in the next; without that column a file's
     order is that of its rows. Few shards are in memory at a time.
@@ -125,7 +126,7 @@ def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
 
 
 def _in_order(path: Path, files: list[Path]) -> Iterator[pa.Table]:
-    """The tables of files, merged: what comes before the next file's first order can go out."""
+    """Yield the tables of files, merged: what comes before the next file's first order can go out."""
     waiting = SCHEMA.empty_table()
     last = -1
     for number, file in enumerate(files):
@@ -144,7 +145,7 @@ def _in_order(path: Path, files: list[Path]) -> Iterator[pa.Table]:
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
-    """The candidates of a folder or file one by one, in order; errors as in `read_candidates`."""
+    """Yield the candidates of a folder or file one by one, in order; errors as in `read_candidates`."""
     for table in read_candidates([path]):
         yield from (_prediction(row) for batch in table.to_batches() for row in batch.to_pylist())
 
@@ -223,7 +224,7 @@ def _kind(field: pa.Field) -> str:
 
 
 def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedArray:
-    """A column in the type of the schema, without nulls."""
+    """Return a column in the type of the schema, without nulls."""
     try:
         if pa.types.is_dictionary(field.type) and not pa.types.is_dictionary(column.type):
             column = column.cast(pa.string()).dictionary_encode()
@@ -239,7 +240,7 @@ def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedA
 
 
 def _check_rows(table: pa.Table, file: Path) -> None:
-    """Raises DataError on the first row with a wrong value, all rows compared at once."""
+    """Raise DataError for the first row with a wrong value."""
     order, test_index, dihedral, rollout, steps = (
         table[name].to_numpy() for name in ("order", "test_index", "dihedral", "rollout", "steps")
     )
@@ -272,7 +273,7 @@ def _check_rows(table: pa.Table, file: Path) -> None:
 
 
 def _are_permutations(colors: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Which texts are the ten digits in some order: ten bytes that hold each of them."""
+    """Return which texts are the ten digits in some order: ten bytes that hold each of them."""
     permutations: NDArray[np.bool_] = pc.binary_length(colors).to_numpy() == NUM_COLORS
     for digit in range(NUM_COLORS):
         permutations &= pc.match_substring(colors, str(digit)).to_numpy()
@@ -280,7 +281,7 @@ def _are_permutations(colors: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _with_large_cells(cells: pa.ChunkedArray, num_cells: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Which rows hold a value that no grid has."""
+    """Return which rows hold a value that no grid has."""
     found = np.zeros(len(num_cells), bool)
     ends = np.cumsum(num_cells)
     first = 0

@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from arcpipe.augmentation import TRANSPOSES
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.errors import DataError, one_line
+from arcpipe.maze_rules import is_shortest_path
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import new_folder, read_manifest, reading
 from arcpipe.shuffles import shuffles
+from arcpipe.sudoku_rules import is_solution
 
 TRAIN, TEST = "train", "test"
 
@@ -47,10 +49,12 @@ class Variants:
 class PuzzleSet:
     """A dataset folder in memory: the base examples once, and the table of puzzles.
 
-    canvas: side of the square canvas. table: the P puzzles. inputs, outputs: the E training examples, of
-    task example_tasks (E,) and group example_groups (E,): an epoch draws each group once. test_inputs,
-    test_tasks, test_indices: the test inputs to predict: grid, task, number in its task. variants: None
-    where every augmentation is a puzzle of its own.
+    canvas: side of the square canvas.
+    table: the P puzzles.
+    inputs, outputs: the E training examples.
+    example_tasks, example_groups: (E,) their tasks, and their groups: an epoch draws each group once.
+    test_inputs, test_tasks: the test inputs to predict, and their tasks.
+    variants: None where every augmentation is a puzzle of its own.
     """
 
     family: Family
@@ -66,17 +70,17 @@ class PuzzleSet:
 
     @property
     def num_puzzles(self) -> int:
-        """P, the number of rows of a puzzle-embedding table."""
+        """Return P, the number of rows of a puzzle-embedding table."""
         return len(self.table)
 
     @property
     def num_tokens(self) -> int:
-        """L, the length of a token sequence."""
+        """Return L, the length of a token sequence."""
         return self.canvas * self.canvas
 
     @cached_property
     def test_indices(self) -> NDArray[np.int32]:
-        """The number of each test input in its task, from 0."""
+        """Return the number of each test input in its task, from 0."""
         order = np.argsort(self.test_tasks, kind="stable")
         _, first, counts = np.unique(self.test_tasks[order], return_index=True, return_counts=True)
         indices = np.empty(len(order), np.int32)
@@ -85,14 +89,14 @@ class PuzzleSet:
 
     @cached_property
     def framed(self) -> tuple[GridTable, GridTable, GridTable]:
-        """The inputs, outputs and test inputs as `encode_grids` takes them."""
+        """Return inputs, outputs and test inputs as `encode_grids` takes them."""
         inputs, outputs, tests = (
             table.framed(self.family) for table in (self.inputs, self.outputs, self.test_inputs)
         )
         return inputs, outputs, tests
 
     def encode_tests(self, tests: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Tokens (N, L) of test inputs (N,) under puzzles (N,)."""
+        """Return the tokens (N, L) of test inputs (N,) under puzzles (N,)."""
         table = self.framed[2]
         return encode_grids(table, tests, self.transform(table, tests, puzzle_ids))
 
@@ -104,7 +108,7 @@ class PuzzleSet:
         numbers: NDArray[np.uint64] | None = None,
         offsets: NDArray[np.integer] | None = None,
     ) -> Transform:
-        """The transform of grids (N,) of a framed table under puzzles (N,).
+        """Return the transform of grids (N,) of a framed table under puzzles (N,).
 
         Args:  numbers: (N,) of their variants, where there are any: shuffled Sudokus, turned mazes; 0, the
                default, is the example itself.
@@ -124,14 +128,14 @@ class PuzzleSet:
         tokens = shuffle.digits + np.uint8(family.first)
         return Transform(shuffle.rows, shuffle.columns, shuffle.transpose, tokens)
 
-    def room(self, sides: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.intp]:
-        """How many rows and columns (N, 2) grids of these sides (N, 2) can be moved under puzzles (N,)."""
+    def slack(self, sides: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.intp]:
+        """Return by how many rows and columns (N, 2) grids of sides (N, 2) can move under puzzles (N,)."""
         transposed = np.array(TRANSPOSES)[self.table.dihedrals[puzzle_ids]]
         turned = np.where(transposed[:, None], sides[:, ::-1], sides)
         return self.canvas - turned.astype(np.intp)
 
     def fingerprint(self) -> str:
-        """A SHA-256 of all that training and inference see, and of nothing else."""
+        """Return a SHA-256 of all that training and inference see, and of nothing else."""
         names = " ".join(self.table.task_ids)
         digest = hashlib.sha256(f"{self.family.name} {self.canvas} {self.variants} {names}".encode())
         columns: list[NDArray[Any]] = [
@@ -144,6 +148,14 @@ class PuzzleSet:
         for column in columns:
             digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
+
+
+def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether each answer (N, S, S), of any values, solves its question by the rules; (N,).
+
+    Args:  family: sudoku or maze.
+    """
+    return (is_shortest_path if family == "maze" else is_solution)(questions, answers)
 
 
 def write_puzzle_set(
@@ -193,7 +205,7 @@ def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
 
 
 def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
-    """A dataset of columns (N,), and of rows (N, W) as lists of one length, without copying."""
+    """Return a dataset of columns (N,), and of rows (N, W) as lists of one length, without copying."""
     arrays = {
         name: pa.array(values)
         if values.ndim == 1
@@ -206,7 +218,7 @@ def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
 
 
 def read_puzzle_set(folder: Path) -> PuzzleSet:
-    """The PuzzleSet of a dataset folder, its grids mapped from the disk.
+    """Return the PuzzleSet of a dataset folder, its grids mapped from the disk.
 
     Raises:  DataError if there is none or a part of it is missing, damaged or not what was built.
     """
@@ -223,7 +235,7 @@ def read_puzzle_set(folder: Path) -> PuzzleSet:
 
 
 def read_test_outputs(folder: Path) -> GridTable | None:
-    """The outputs of a dataset's test inputs, in their order; None where they are not known."""
+    """Return the outputs of a dataset's test inputs, in their order; None where they are not known."""
     if not (folder / "solutions").exists():
         return None
     try:
@@ -266,7 +278,7 @@ def _grids(split: datasets.Dataset, name: str) -> GridTable:
 
 
 def _column(split: datasets.Dataset, name: str) -> NDArray[Any]:
-    """A column as an array (N,), or (N, W) of lists, mapped from the disk."""
+    """Return a column as an array (N,), or (N, W) of lists, mapped from the disk."""
     column = split.data.column(name).combine_chunks()
     is_list = pa.types.is_fixed_size_list(column.type)
     values: NDArray[Any] = (column.flatten() if is_list else column).to_numpy()

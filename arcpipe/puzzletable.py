@@ -15,16 +15,21 @@ from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS, Augmentation
 from arcpipe.grid import NUM_COLORS
-from arcpipe.shuffles import random_bits
+from arcpipe.rng import random_bits
 
 BLANK_TASK = "<blank>"
-"""The name of the reference's row 0, which stands for no puzzle."""
+"""The name of row 0 of official puzzle tables, which stands for no puzzle."""
 
 
 @dataclass(frozen=True, eq=False)
 class PuzzleTable:
-    """P puzzles: the task (P,) int32 of each as a number into `task_ids`, its dihedral (P,) uint8 and its
-    color permutation (P, 10) uint8."""
+    """P puzzles.
+
+    task_ids: the ids of the tasks.
+    tasks: (P,) the task of each puzzle, as a number into `task_ids`.
+    dihedrals: (P,) ids 0..7.
+    colors: (P, 10) color permutations.
+    """
 
     task_ids: list[str]
     tasks: NDArray[np.int32]
@@ -33,7 +38,7 @@ class PuzzleTable:
 
     @classmethod
     def of_groups(cls, task_ids: Sequence[str], groups: Sequence[Sequence[Augmentation]]) -> "PuzzleTable":
-        """The puzzles of each task in turn, given the augmentations of each."""
+        """Return the puzzles of each task in turn, given the augmentations of each."""
         flat = [augmentation for group in groups for augmentation in group]
         return cls(
             list(task_ids),
@@ -46,16 +51,16 @@ class PuzzleTable:
         return len(self.tasks)
 
     def augmentation(self, puzzle_id: int) -> Augmentation:
-        """The augmentation of a puzzle."""
+        """Return the augmentation of a puzzle."""
         colors = tuple(int(color) for color in self.colors[puzzle_id])
         return Augmentation(int(self.dihedrals[puzzle_id]), colors)
 
     def of_task(self, task: int) -> NDArray[np.intp]:
-        """The puzzle ids of a task, in order."""
+        """Return the puzzle ids of a task, in order."""
         return np.flatnonzero(self.tasks == task)
 
     def fingerprints(self) -> NDArray[np.uint64]:
-        """The fingerprint (P,) of each puzzle: 64 bits that two puzzles share by accident only."""
+        """Return the fingerprint (P,) of each puzzle: 64 bits that two puzzles share by accident only."""
         digests = [hashlib.sha256(task_id.encode()).digest() for task_id in self.task_ids]
         of_task = np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
         # The ten colors in four bits each, then the dihedral.
@@ -65,7 +70,7 @@ class PuzzleTable:
         return random_bits(0, of_task[self.tasks], code)
 
     def find(self, wanted: "PuzzleTable") -> NDArray[np.intp]:
-        """The puzzle ids here of the puzzles of another table, in its order; -1 for one not here."""
+        """Return the puzzle ids here of the puzzles of another table, in its order; -1 for one not here."""
         own, others = self.fingerprints(), wanted.fingerprints()
         if not len(own):
             return np.full(len(others), -1)
@@ -74,7 +79,7 @@ class PuzzleTable:
         return np.where(own[places] == others, places, -1)
 
     def to_arrow(self) -> pa.Table:
-        """The columns task (text), dihedral and colors (ten digits)."""
+        """Return the columns task (text), dihedral and colors (ten digits)."""
         digits = (self.colors + ord("0")).tobytes()
         offsets = np.arange(0, len(digits) + 1, NUM_COLORS, dtype=np.int32)
         colors = pa.StringArray.from_buffers(len(self), pa.py_buffer(offsets), pa.py_buffer(digits))
@@ -83,7 +88,7 @@ class PuzzleTable:
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> "PuzzleTable":
-        """The table of `to_arrow`'s columns.
+        """Return the table of `to_arrow`'s columns.
 
         Raises:  KeyError for a missing column; ValueError, which names the row from 1, for a value that
                  cannot be.

@@ -43,7 +43,7 @@ class Recipe:
     bases: tuple[str, ...] = ()
 
     def settings(self, table: str, settings_type: type[Settings]) -> Settings:
-        """One table as its dataclass, missing keys at their defaults.
+        """Return one table as its dataclass, missing keys at their defaults.
 
         Raises:  RecipeError with every unknown key and wrong value of the table.
         """
@@ -51,7 +51,7 @@ class Recipe:
         return resolved
 
     def resolve(self, types: dict[str, type]) -> dict[str, Any]:
-        """Several tables as their dataclasses: table -> settings.
+        """Return several tables as their dataclasses: table -> settings.
 
         Raises:  RecipeError with every unknown table, unknown key and wrong value.
         """
@@ -61,7 +61,7 @@ class Recipe:
         return resolved
 
     def examine(self, types: dict[str, type]) -> tuple[dict[str, Any], list[str]]:
-        """The tables that are right as their dataclasses, and every problem of the others."""
+        """Return the tables that are right as their dataclasses, and every problem of the others."""
         problems = [
             f"[{table}] is no table of a recipe{_nearest(table, TABLES)}"
             for table in self.tables
@@ -98,13 +98,13 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 
 
 def as_tables(settings: dict[str, Any]) -> dict[str, Any]:
-    """Tables of a recipe from the dataclasses of their settings, of values as JSON and TOML have them."""
+    """Return tables of a recipe from the dataclasses of their settings, of values that JSON and TOML have."""
     tables: dict[str, Any] = orjson.loads(orjson.dumps(settings))
     return tables
 
 
 def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What differs between two resolved recipes: `table.key: old -> new` for each key of `after`."""
+    """Return the differences of two resolved recipes: `table.key: old -> new` for each key of `after`."""
     return [
         f"{table}.{key}: {before.get(table, {}).get(key)!r} -> {value!r}"
         for table, settings in after.items()
@@ -114,7 +114,7 @@ def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def recipe_names() -> list[str]:
-    """The names of the recipes that come with arcpipe."""
+    """Return the names of the recipes that come with arcpipe."""
     return sorted(
         entry.name.removesuffix(".toml")
         for entry in (resources.files("arcpipe") / "recipes").iterdir()
@@ -123,7 +123,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(source: str, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
-    """A recipe by name, from a TOML file, or as frozen into a run folder; overrides applied.
+    """Return a recipe by name, from a TOML file, or as frozen into a run folder; overrides applied.
 
     Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder.
              overrides: `table.key=value`, the value as TOML; a bare word is text.
@@ -136,14 +136,14 @@ def load_recipe(source: str, overrides: Sequence[str] = (), read: Sequence[str] 
 
 
 def read_overrides(overrides: Sequence[str], read: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The tables that overrides alone make; see `load_recipe`."""
+    """Return the tables that overrides alone make; see `load_recipe`."""
     tables: dict[str, dict[str, Any]] = {}
     _apply(overrides, tables, read)
     return tables
 
 
 def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """The tables of a recipe and the recipes that it extends.
+    """Return the tables of a recipe and the recipes that it extends.
 
     Args:  heirs: the recipes that extend this one, the nearest last.
     """
@@ -173,7 +173,7 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
 
 
 def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
-    """The TOML of a recipe by name or file."""
+    """Return the TOML of a recipe by name or file."""
     if source in recipe_names():
         return (resources.files("arcpipe") / "recipes" / f"{source}.toml").read_text(encoding="utf-8")
     where = f"{heirs[-1]}: {EXTENDS}: " if heirs else ""
@@ -188,13 +188,13 @@ def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
 
 
 def recipe_summary(name: str) -> str:
-    """What a recipe of arcpipe is for: the first sentence of the comment at the top of its file."""
+    """Return what a recipe of arcpipe is for: the first sentence of the comment at the top of its file."""
     comment = takewhile(lambda line: line.startswith("#"), _read_text(name).splitlines())
     return " ".join(line.removeprefix("#").strip() for line in comment).partition(". ")[0].rstrip(".")
 
 
 def to_toml(tables: dict[str, dict[str, Any]]) -> str:
-    """Tables of numbers, texts, booleans and lists of them as TOML; a None is left out."""
+    """Return tables of numbers, texts, booleans and lists of them as TOML; a None is left out."""
     lines: list[str] = []
     for table, settings in tables.items():
         lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
@@ -223,21 +223,18 @@ def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _apply(overrides: Sequence[str], tables: dict[str, dict[str, Any]], read: Sequence[str]) -> None:
+    """Set the values of overrides in tables."""
     for override in overrides:
-        _override(tables, override, read)
-
-
-def _override(tables: dict[str, dict[str, Any]], override: str, read: Sequence[str]) -> None:
-    name, equals, text = override.partition("=")
-    table, dot, key = name.strip().partition(".")
-    if not (equals and dot and table and key):
-        raise RecipeError(f"--set {override!r}: expected table.key=value, such as train.lr=3e-4")
-    if table not in TABLES:
-        raise RecipeError(f"--set {override!r}: no table [{table}] in a recipe{_nearest(table, TABLES)}")
-    if table not in read:
-        raise RecipeError(f"--set {override!r}: this command reads [{'], ['.join(read)}] only")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    tables.setdefault(table, {})[key] = value
+        name, equals, text = override.partition("=")
+        table, dot, key = name.strip().partition(".")
+        if not (equals and dot and table and key):
+            raise RecipeError(f"--set {override!r}: expected table.key=value, such as train.lr=3e-4")
+        if table not in TABLES:
+            raise RecipeError(f"--set {override!r}: no table [{table}] in a recipe{_nearest(table, TABLES)}")
+        if table not in read:
+            raise RecipeError(f"--set {override!r}: this command reads [{'], ['.join(read)}] only")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        tables.setdefault(table, {})[key] = value

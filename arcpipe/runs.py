@@ -1,4 +1,4 @@
-"""What a command leaves behind: files and folders that appear whole or not at all, and manifests."""
+"""Outputs of commands: files and folders that appear whole or not at all, and manifests."""
 
 import errno
 import hashlib
@@ -28,7 +28,7 @@ _OF_ARROW = re.compile(r"local file '(.*)'\. Detail")
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns an OSError of the block into an OutputError that names `path`."""
+    """Turn an OSError of the block into an OutputError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -37,7 +37,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns a PermissionError of the block into an UnreadableError that names its file, or else `path`."""
+    """Turn a PermissionError of the block into an UnreadableError that names its file, or else `path`."""
     try:
         yield
     except PermissionError as error:
@@ -48,7 +48,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def refuse_existing(path: Path, remedy: str = "choose another --out or remove it") -> None:
-    """Raises OutputError if there is something at `path` already, or nothing can be."""
+    """Raise OutputError if there is something at `path` already, or nothing can be."""
     with writing(path):
         exists = path.exists() or path.is_symlink()
     if exists:
@@ -77,14 +77,14 @@ def write_json(path: Path, value: Any, *, indent: bool = True) -> None:
 
 
 def json_bytes(value: Any, *, indent: bool = True) -> bytes:
-    """What `write_json` writes; dataclasses and numpy values are understood."""
+    """Return the bytes that `write_json` writes; dataclasses and numpy values are understood."""
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps(value, option=options | (orjson.OPT_INDENT_2 if indent else 0))
 
 
 @contextmanager
 def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
-    """A folder to fill, which appears at `path`, with its manifest, when the block ends well.
+    """Yield a folder to fill, which appears at `path`, with its manifest, when the block ends well.
 
     Raises:  OutputError if `path` exists or cannot be written. Nothing stays of a failed block.
     """
@@ -131,24 +131,24 @@ def _temporary(path: Path) -> Path:
 
 
 def make_manifest(kind: str, **facts: Any) -> dict[str, Any]:
-    """A manifest: what was made, from what (`facts`), when, with which versions, on what machine."""
+    """Return a manifest: what was made, from what (`facts`), when, with which versions, on what machine."""
     return {
         "kind": kind,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **facts,
         "command": sys.argv,
-        "versions": {"arcpipe": __version__, "python": platform.python_version(), **_versions()},
+        "versions": {
+            "arcpipe": __version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in _PACKAGES},
+        },
         "git_commit": _git_commit(),
         "host": {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()},
     }
 
 
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _PACKAGES}
-
-
 def _git_commit() -> str | None:
-    """The commit of the checkout this runs from; None for an installed package."""
+    """Return the commit of the checkout this runs from; None for an installed package."""
     source = Path(__file__)
     # An environment inside somebody's repository is not of that repository: ask whether it tracks us.
     if _git(source.parent, "ls-files", "--error-unmatch", source.name) is None:
@@ -157,7 +157,7 @@ def _git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, None if it fails or is not there."""
+    """Return the output of git; None if it fails or is not there."""
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5)
@@ -167,7 +167,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
-    """The manifest of a folder made by arcpipe.
+    """Return the manifest of a folder made by arcpipe.
 
     Raises:  DataError if the folder is missing, unfinished or of another kind.
     """
@@ -189,6 +189,6 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def file_hash(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

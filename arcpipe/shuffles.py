@@ -1,33 +1,12 @@
-"""Shuffle: a rearrangement of a Sudoku board that keeps its rules; random bits by counter."""
+"""Shuffle: a rearrangement of a Sudoku board that keeps its rules."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-"""Rows and columns of a box, by the board's side."""
-
-_STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-
-
-def random_bits(seed: int, *counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """64 random bits for each entry of the counters, broadcast: a function of seed and counters alone.
-
-    Args:    seed: below 2**64.
-    Source:  the mixing of SplitMix64 (Steele, Lea, Flood 2014), once for the seed and each counter.
-    """
-    state = _mix(np.array([seed], np.uint64))
-    for counter in counters:
-        state = _mix(state ^ counter)
-    return state
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    state = state + np.uint64(_STEP)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(_FIRST)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(_SECOND)
-    return state ^ (state >> np.uint64(31))
+from arcpipe.rng import random_bits
+from arcpipe.sudoku_rules import BOXES
 
 
 @dataclass(frozen=True)
@@ -47,14 +26,14 @@ class Shuffle:
     transpose: NDArray[np.bool_]
 
     def apply(self, boards: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The boards (N, S, S) rearranged, each by its own."""
+        """Return the boards (N, S, S) rearranged, each by its own shuffle."""
         item = np.arange(len(boards))[:, None, None]
         rows, columns, turned = self.rows[:, :, None], self.columns[:, None, :], self.transpose[:, None, None]
         read = boards[item, np.where(turned, columns, rows), np.where(turned, rows, columns)]
         return self.digits[item, read]
 
     def inverse(self) -> "Shuffle":
-        """The rearrangements that undo these."""
+        """Return the shuffles that undo these."""
         rows, columns = np.argsort(self.rows, axis=1), np.argsort(self.columns, axis=1)
         turned = self.transpose[:, None]
         return Shuffle(
@@ -66,7 +45,7 @@ class Shuffle:
 
 
 def shuffles(side: int, seed: int, boards: NDArray[np.integer], variants: NDArray[np.integer]) -> Shuffle:
-    """The shuffle of each variant (N,) of each board number (N,); variant 0 is the identity.
+    """Return the shuffle of each variant (N,) of each board number (N,); variant 0 is the identity.
 
     Any permutation of the digits, of the bands and of the rows in each, of the stacks and of the
     columns in each, and a transposition or none, all equally likely. No transposition where boxes are
@@ -92,7 +71,7 @@ def shuffles(side: int, seed: int, boards: NDArray[np.integer], variants: NDArra
 
 
 def _order_lines(bits: NDArray[np.uint64], thickness: int) -> NDArray[np.intp]:
-    """An order of the S lines (N, S) that keeps those of one box together, from bits (N, 2 * S)."""
+    """Return an order of the S lines (N, S), those of one box together, from bits (N, 2 * S)."""
     count, side = len(bits), bits.shape[1] // 2
     groups = side // thickness
     order = np.argsort(bits[:, :groups], axis=1)

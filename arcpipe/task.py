@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid, as_grid
 
@@ -44,7 +42,7 @@ class RepeatedKeys(dict[str, Any]):
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Return the content of a JSON file.
 
     Raises:  DataError if it is missing, unreadable, no JSON, or an object holds a key twice.
     """
@@ -58,7 +56,7 @@ def read_json(path: Path) -> Any:
 def read_json_objects(
     path: Path, max_bytes: int = MAX_JSON_BYTES, remedy: str = ""
 ) -> tuple[Any, list[RepeatedKeys]]:
-    """The content of a JSON file, and the objects in it that hold a key more than once.
+    """Return the content of a JSON file, and the objects in it that hold a key more than once.
 
     Args:    max_bytes: a larger file is refused unread. remedy: what to say then.
     Raises:  DataError if it is missing, unreadable, too large or no JSON.
@@ -75,22 +73,29 @@ def read_json_objects(
     repeated: list[RepeatedKeys] = []
 
     def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) == len(pairs):
-            return made
+        value = dict(pairs)
+        if len(value) == len(pairs):
+            return value
         repeated.append(RepeatedKeys(pairs))
         return repeated[-1]
 
     try:
-        orjson.loads(content)
-        # orjson is the strict one (NaN, lone surrogates, bad UTF-8); only json shows repeated keys.
-        return json.loads(content, object_pairs_hook=make_object), repeated
+        text = content.decode()
+        value = json.loads(text, object_pairs_hook=make_object, parse_constant=_refuse_constant)
+        if "\\u" in text:
+            # Half a pair of surrogates is no character, and could not be written again.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a JSON file ({one_line(error)})") from None
+    return value, repeated
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def parse_task(task_id: str, value: Any, where: str) -> Task:
-    """A Task from `{"train": [{"input", "output"}], "test": [{"input"[, "output"]}]}`.
+    """Return the Task of `{"train": [{"input", "output"}], "test": [{"input"[, "output"]}]}`.
 
     Raises:  DataError naming `where`, the task and the field.
     """
@@ -124,12 +129,12 @@ def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
 
 
 def read_task_file(path: Path) -> Task:
-    """The task of an ARC-AGI task file; its id is the file's name without `.json`."""
+    """Return the task of an ARC-AGI task file; its id is the file's name without `.json`."""
     return parse_task(path.stem, read_json(path), str(path))
 
 
 def read_challenges(path: Path) -> list[Task]:
-    """The tasks of a Kaggle challenges file `{task id: task}`, in the file's order."""
+    """Return the tasks of a Kaggle challenges file `{task id: task}`, in the file's order."""
     content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: expected an object of tasks by id")
@@ -137,7 +142,7 @@ def read_challenges(path: Path) -> list[Task]:
 
 
 def read_solutions(path: Path) -> dict[str, list[Grid]]:
-    """The test outputs of a Kaggle solutions file `{task id: [grid, ...]}`, in the file's order."""
+    """Return the test outputs of a Kaggle solutions file `{task id: [grid, ...]}`, in the file's order."""
     content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: expected an object of test outputs by task id")
@@ -152,7 +157,7 @@ def read_solutions(path: Path) -> dict[str, list[Grid]]:
 
 
 def with_solutions(tasks: Iterable[Task], solutions: dict[str, list[Grid]], where: str) -> list[Task]:
-    """The tasks with their test outputs filled in.
+    """Return the tasks with their test outputs filled in.
 
     Raises:  DataError if a task has no solution or another number of test inputs.
     """
@@ -171,7 +176,7 @@ def with_solutions(tasks: Iterable[Task], solutions: dict[str, list[Grid]], wher
 
 
 def challenges_json(tasks: Iterable[Task]) -> dict[str, Any]:
-    """The tasks as Kaggle's challenges file holds them: without any test output."""
+    """Return the tasks as Kaggle's challenges file holds them: without any test output."""
     return {
         task.id: {
             "train": [_pair_json(pair) for pair in task.demonstrations],
@@ -187,5 +192,5 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
 
 
 def solutions_json(tasks: Iterable[Task]) -> dict[str, Any]:
-    """The test outputs as Kaggle's solutions file holds them; all must be known."""
+    """Return the test outputs as Kaggle's solutions file holds them; all must be known."""
     return {task.id: [_pair_json(pair)["output"] for pair in task.tests] for task in tasks}

@@ -1,4 +1,4 @@
-"""The Tiny Recursive Model (arXiv 2510.04871), figure 3 and the reference's `trm.py`.
+"""The Tiny Recursive Model (arXiv 2510.04871), figure 3 and the official `trm.py`.
 
 Glossary, paper symbol or official name -> here:
     x    input embedding              -> input_BSD
@@ -36,7 +36,7 @@ Count = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, kw_only=True)
 class TRMConfig:
-    """Architecture choices, the table [model] of a recipe. Defaults: the reference's ARC model."""
+    """Architecture choices, the table [model] of a recipe. Defaults: the official ARC model."""
 
     __pydantic_config__ = STRICT
 
@@ -76,7 +76,7 @@ class TRMConfig:
 
     @property
     def prefix(self) -> int:
-        """P, the number of prefix tokens."""
+        """Return P, the number of prefix tokens."""
         if self.puzzle_size == 0:
             return 0
         return self.puzzle_tokens or math.ceil(self.puzzle_size / self.hidden_size)
@@ -86,8 +86,10 @@ class TRMConfig:
 class Carry:
     """The recursion's state between supervision steps, one row per sample in flight.
 
-    answer, latent: (B, S, D) in the compute dtype. steps: (B,) int64, supervision steps done.
-    halted: (B,) bool, the row is finished and takes a new sample. inputs, labels: (B, L) int64.
+    answer, latent: (B, S, D) in the compute dtype.
+    steps: (B,) int64, supervision steps done.
+    halted: (B,) bool, the row is finished and takes a new sample.
+    inputs, labels: (B, L) int64.
     puzzle_ids: (B,) int64.
     """
 
@@ -100,7 +102,7 @@ class Carry:
     puzzle_ids: Tensor
 
     def advance(self, answer: Tensor, latent: Tensor, halted: Tensor) -> "Carry":
-        """The carry after a supervision step; the recursion's state is detached."""
+        """Return the carry after a supervision step; the recursion's state is detached."""
         return replace(
             self, answer=answer.detach(), latent=latent.detach(), steps=self.steps + 1, halted=halted
         )
@@ -109,7 +111,10 @@ class Carry:
 class TRM(nn.Module):
     """One small network, applied recursively to a latent and an answer.
 
-    The table of puzzle embeddings is not part of it: the caller looks the rows up.
+    The table of puzzle embeddings is not part of it: the caller looks the rows up. Two supervision steps:
+
+        answer, latent, logits, halt_logit = model(inputs, puzzles)
+        answer, latent, logits, halt_logit = model(inputs, puzzles, answer, latent)
     """
 
     init_answer: Tensor
@@ -143,7 +148,7 @@ class TRM(nn.Module):
             for _ in range(config.num_layers * (2 if config.separate_networks else 1))
         )
         self.output_head = Linear(size, vocabulary)
-        # Row 0 is the halt logit; row 1, the reference's untrained continue logit, keeps its shape.
+        # Row 0 is the halt logit; row 1, the official untrained continue logit, keeps its shape.
         self.halt_head = nn.Linear(size, 2)
         nn.init.zeros_(self.halt_head.weight)
         nn.init.constant_(self.halt_head.bias, -5.0)
@@ -154,7 +159,7 @@ class TRM(nn.Module):
         self.register_buffer("rope_sin", sin, persistent=False)
 
     def empty_carry(self, batch_size: int, dtype: torch.dtype = torch.float32) -> Carry:
-        """A carry whose rows are all halted, so that each takes a sample at the first `admit`."""
+        """Return a carry whose rows are all halted, so that each takes a sample at the first `admit`."""
         device = self.init_answer.device
         total = self.config.prefix + self.num_tokens
         state = torch.zeros(batch_size, total, self.config.hidden_size, dtype=dtype, device=device)
@@ -163,7 +168,7 @@ class TRM(nn.Module):
         return Carry(state, state, zeros, torch.ones_like(zeros, dtype=torch.bool), tokens, tokens, zeros)
 
     def admit(self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor) -> Carry:
-        """The carry with each halted row replaced by that row of the batch, at its initial state."""
+        """Return the carry with each halted row replaced by that row of the batch, at its initial state."""
         new_B, new_B1 = carry.halted, carry.halted[:, None]
         new_B11 = new_B1[:, :, None]
         return Carry(
@@ -177,16 +182,24 @@ class TRM(nn.Module):
         )
 
     def forward(
-        self, inputs_BL: Tensor, puzzles: Tensor, answer_BSD: Tensor, latent_BSD: Tensor
+        self,
+        inputs_BL: Tensor,
+        puzzles: Tensor,
+        answer_BSD: Tensor | None = None,
+        latent_BSD: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One supervision step: T outer cycles, the gradient through the last one only.
+        """Take one supervision step: T outer cycles, the gradient through the last one only.
 
         Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here. L may
         be that of a smaller canvas, with the tokens and the state that `crop` gives.
 
         Args:    inputs_BL: tokens, int. puzzles: (B, puzzle_size) rows of the embedding table, float32.
+                 answer_BSD, latent_BSD: those of the step before; None for the initial ones, in float32.
         Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32.
         """
+        shape = (len(inputs_BL), self.config.prefix + inputs_BL.shape[1], self.config.hidden_size)
+        answer_BSD = self.init_answer.expand(shape) if answer_BSD is None else answer_BSD
+        latent_BSD = self.init_latent.expand(shape) if latent_BSD is None else latent_BSD
         dtype = answer_BSD.dtype
         if self.output_head.weight.dtype != dtype:
             weights = {
@@ -207,7 +220,7 @@ class TRM(nn.Module):
         return answer_BSD, latent_BSD, logits_BLV, halt_logit_B.float()
 
     def _embed(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
-        """x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
+        """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
         # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
         x_BSD = self.embed_tokens[inputs_BL].to(self.output_head.weight.dtype)
         if self.config.prefix:
@@ -219,21 +232,20 @@ class TRM(nn.Module):
         return self.embed_scale * x_BSD
 
     def _rope(self, total: int) -> Rope | None:
-        """Cosines and sines (S, K) of the tokens of a canvas that has so many, the prefix among them; None
-        for other positions."""
+        """Return cosines and sines (S, K) for S tokens, the prefix among them; None for other positions."""
         if self.config.positions != "rope":
             return None
         return self._places(self.rope_cos, total), self._places(self.rope_sin, total)
 
     def _places(self, table: Tensor, total: int) -> Tensor:
-        """Of a table for each token of the whole canvas, that for a canvas with so many."""
+        """Return the entries for a canvas of S tokens of a table for the whole one."""
         side, canvas = math.isqrt(total - self.config.prefix), math.isqrt(self.num_tokens)
         return crop(table[None], side, canvas, self.config.prefix)[0]
 
     def _outer_cycle(
         self, input_BSD: Tensor, answer_BSD: Tensor, latent_BSD: Tensor, rope: Rope | None
     ) -> tuple[Tensor, Tensor]:
-        """n updates of the latent from input, answer and itself; then one of the answer."""
+        """Update the latent n times from input, answer and itself; then the answer once."""
         injection_BSD = answer_BSD + input_BSD
         for _ in range(self.cycles[1]):
             if self.config.one_step_gradient:
@@ -243,7 +255,7 @@ class TRM(nn.Module):
         return self._network(first_of_answer, answer_BSD, latent_BSD, rope), latent_BSD
 
     def _network(self, first: int, state_BSD: Tensor, injection_BSD: Tensor, rope: Rope | None) -> Tensor:
-        """net: a stack of blocks, from that number on, on the sum of its two inputs."""
+        """Apply net: a stack of blocks, from block `first` on, to the sum of its two inputs."""
         x_BSD = state_BSD + injection_BSD
         for number in range(first, first + self.config.num_layers):
             block = self.blocks[number]

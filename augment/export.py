@@ -29,8 +29,8 @@ from arcpipe.log import progress
 from arcpipe.official import IDENTIFIERS_FILE, identifiers_of
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.puzzletable import BLANK_TASK
+from arcpipe.rng import random_bits
 from arcpipe.runs import make_manifest, new_folder, refuse_existing, write_json
-from arcpipe.shuffles import random_bits
 from arcpipe.task import (
     Task,
     challenges_json,
@@ -250,7 +250,7 @@ def _offsets(puzzles: PuzzleSet, split: _Split, rows: _Rows, seed: int) -> NDArr
     """Row and column (N, 2) on the canvas: by seed and row number, anywhere that input and output fit; of
     each puzzle one example stays in the corner."""
     sides = np.maximum(split.inputs.shapes[rows.examples], split.outputs.shapes[rows.examples])
-    room = (puzzles.room(sides, rows.puzzle_ids) + 1).astype(np.uint64)
+    room = (puzzles.slack(sides, rows.puzzle_ids) + 1).astype(np.uint64)
     numbers, first = rows.numbers.astype(np.uint64), (rows.numbers - rows.places).astype(np.uint64)
     offsets = random_bits(seed, numbers[:, None], np.arange(2, dtype=np.uint64)) % room
     stays = random_bits(seed, first, np.full(1, 2, np.uint64)) % rows.num_places.astype(np.uint64)

@@ -12,8 +12,7 @@ from arcpipe.augment.sudoku_solver import solve_boards
 from arcpipe.augment.tables import Table, draw_rows, read_columns, read_lines
 from arcpipe.errors import DataError
 from arcpipe.log import progress
-from arcpipe.rules import differs, repeats
-from arcpipe.shuffles import BOXES
+from arcpipe.sudoku_rules import BOXES, differs, repeats
 
 SIDES = {side * side: side for side in BOXES}
 _VERIFY = 20_000

@@ -11,7 +11,7 @@ from arcpipe.augment.sudoku import Boards, select
 from arcpipe.augment.sudoku_solver import candidates, digits_of, propagate, search, solve_boards
 from arcpipe.errors import DataError
 from arcpipe.log import progress
-from arcpipe.shuffles import BOXES
+from arcpipe.sudoku_rules import BOXES
 
 _FULL_AT_ONCE = 1024
 _FRUITLESS_DRAWS = 20

@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.rules import Cells, gather
-from arcpipe.shuffles import BOXES
+from arcpipe.sudoku_rules import BOXES, Cells, gather
 
 _ONE = np.uint16(1)
 _CHUNK = 50_000

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from arcpipe.augmentation import DIHEDRAL_INVERSE, apply_dihedral
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.codec import decode
 from arcpipe.devices import compute_dtype
@@ -163,7 +164,10 @@ def _objects(
     tokens, halts = logits.argmax(-1).cpu().numpy(), halt.sigmoid().tolist()
     for index, grid in enumerate(decode(tokens, puzzles.family)):
         augmentation = puzzles.table.augmentation(int(items.puzzle_ids[index]))
-        own = np.zeros((0, 0), np.uint8) if grid is None else augmentation.inverse().apply(grid)
+        own = np.zeros((0, 0), np.uint8)
+        if grid is not None:
+            back = np.argsort(augmentation.colors).astype(np.uint8)
+            own = apply_dihedral(back[grid], DIHEDRAL_INVERSE[augmentation.dihedral])
         test = int(items.tests[index])
         rows.append({
             "order": int(items.positions[index]), "task": puzzles.table.task_ids[puzzles.test_tasks[test]],

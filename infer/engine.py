@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcpipe.buckets import crop, spread
+from arcpipe.buckets import crop, pad_back
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.decode import Answers
 from arcpipe.infer.schedule import Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.shuffles import random_bits
+from arcpipe.rng import random_bits
 from arcpipe.trm import TRM
 
 STABLE_STEPS = 3
@@ -160,9 +160,9 @@ class Engine:
             inputs = crop(self.inputs[rows], side, canvas)
             answer, latent, cropped, halt_logit[rows] = self.model(inputs, self.vectors[rows], answer, latent)
             self.answer[rows], self.latent[rows] = (
-                spread(of, side, canvas, prefix) for of in (answer, latent)
+                pad_back(of, side, canvas, prefix) for of in (answer, latent)
             )
-            logits[rows] = spread(cropped, side, canvas)
+            logits[rows] = pad_back(cropped, side, canvas)
         return logits, halt_logit
 
     def _add_noise(self) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from pydantic import Field
 
-from arcpipe.buckets import canvas_sides
+from arcpipe.buckets import bucket_sides
 from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
@@ -381,11 +381,9 @@ def predict(
 def _engine(share: InferenceShare, device: torch.device) -> Engine:
     checkpoint, settings, puzzles = share.checkpoint, share.settings, share.puzzles
     rows = checkpoint.rows_of(puzzles)
-    sides = canvas_sides(puzzles, checkpoint.config.buckets, share.needed)
-    recipe = checkpoint.manifest.get("recipe", {})
-    trained = recipe.get("train") or recipe.get("adapt", {})
-    own = trained.get("precision", "auto")
-    dtype, reason = compute_dtype(own if settings.precision == "trained" else settings.precision, device)
+    sides = bucket_sides(puzzles, checkpoint.config.buckets, share.needed)
+    precision = checkpoint.precision if settings.precision == "trained" else settings.precision
+    dtype, reason = compute_dtype(precision, device)
     plan = settings.plan(checkpoint.config.max_steps)
     schedule = schedule_of(puzzles, settings)
     work = WorkQueue(len(schedule), share.done, share.rank, share.num_ranks)
@@ -398,7 +396,7 @@ def _engine(share: InferenceShare, device: torch.device) -> Engine:
     # Fewer rows at the end and on each of several canvases: a program for any number of them.
     for note in ready_blocks(
         model.blocks, hidden_size=model.config.hidden_size, dtype=dtype, device=device,
-        threads=trained.get("cpu_threads", 0), compiled=settings.compile, dynamic=None,
+        threads=checkpoint.cpu_threads, compiled=settings.compile, dynamic=None,
     ):  # fmt: skip
         logger.info(note)
     return Engine(

@@ -12,8 +12,7 @@ from arcpipe.codec import Family, family_of
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
 from arcpipe.maze_rules import GOAL, START, at, cells_of, distances
-from arcpipe.rules import repeats
-from arcpipe.shuffles import BOXES
+from arcpipe.sudoku_rules import BOXES, repeats
 from arcpipe.task import Pair, parse_task, read_json
 
 _MAX_BYTES = 10**6

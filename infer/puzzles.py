@@ -14,8 +14,7 @@ from arcpipe.codec import Family, GridTable
 from arcpipe.errors import DataError
 from arcpipe.infer.vote import Rule, Votes, rank
 from arcpipe.infer.vote_files import read_vote_files
-from arcpipe.puzzleset import PuzzleSet
-from arcpipe.rules import is_valid
+from arcpipe.puzzleset import PuzzleSet, is_valid
 from arcpipe.runs import read_manifest, write_bytes
 
 _AT_ONCE = 100_000

@@ -16,9 +16,8 @@ from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
 from arcpipe.infer.predict import InferenceShare, InferSettings, predict
 from arcpipe.infer.puzzle_file import Puzzle
 from arcpipe.infer.vote import by_count, rank, read_votes
-from arcpipe.puzzleset import PuzzleSet
+from arcpipe.puzzleset import PuzzleSet, is_valid
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.rules import is_valid
 
 _LABEL = "this"
 _MOST_ROWS = 64

@@ -16,7 +16,6 @@ from arcpipe.grid import PALETTE, Grid
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import file_hash, refuse_existing, write_bytes
-from arcpipe.shuffles import BOXES
 from arcpipe.submissions.compare import oracle
 from arcpipe.submissions.figures import write_figures
 from arcpipe.submissions.format import Submission, build_submission, read_made_by, read_submission
@@ -41,6 +40,7 @@ from arcpipe.submissions.report_tasks import NEARLY, OUTCOMES, Result, arc_tests
 from arcpipe.submissions.report_votes import Ballot, read_moves
 from arcpipe.submissions.score import PassAtK, Score, score_submission
 from arcpipe.submissions.tables import breakdown, size_rule, size_rules
+from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Task, read_challenges, read_solutions, with_solutions
 
 _SCRIPTS = ("grids.js", "charts.js", "detail.js", "page.js")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from arcpipe.batches import PuzzleBatch
-from arcpipe.buckets import crop, spread
+from arcpipe.buckets import crop, pad_back
 from arcpipe.errors import ArcpipeError
 from arcpipe.log import logger
 from arcpipe.train.config import TrainSettings
@@ -142,7 +142,10 @@ def _joined(parts: list[_Outputs], sides: list[int], state: TrainState) -> _Outp
         return parts[0]
     answers, latents = (
         torch.cat(
-            [spread(getattr(part, of), side, canvas, prefix) for part, side in zip(parts, sides, strict=True)]
+            [
+                pad_back(getattr(part, of), side, canvas, prefix)
+                for part, side in zip(parts, sides, strict=True)
+            ]
         )
         for of in ("answer", "latent")
     )

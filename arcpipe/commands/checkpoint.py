@@ -183,9 +183,8 @@ def verify_checkpoints(
 
 def _verdict(folder: Path) -> tuple[bool, str]:
     """Whether a checkpoint folder is sound, and a line that says so."""
-    from arcpipe.checkpoint import TRAINER, load_checkpoint, load_trainer_state
+    from arcpipe.checkpoint import FILES, TRAINER, load_checkpoint, load_trainer_state
     from arcpipe.errors import ArcpipeError
-    from arcpipe.tensorfiles import FILES
 
     try:
         found = load_checkpoint(folder)

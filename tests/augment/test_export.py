@@ -19,6 +19,7 @@ from arcpipe.grid import Grid
 from arcpipe.official import read_identifiers
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.task import Pair, Task
+from augmented import restored
 from puzzles import build, made_up_tasks, write_source
 from strategies import plain_task
 from sudokus import follows_the_rules
@@ -69,12 +70,12 @@ def find_grid(tokens: NDArray[np.uint8]) -> tuple[Grid, tuple[int, int]]:
 
 
 def undone(name: str) -> tuple[str, Augmentation]:
-    """The task in a puzzle's name, and the inverse of the augmentation there."""
+    """The task in a puzzle's name, and the augmentation there."""
     task, *rest = name.split("|||")
     if not rest:
         return task, Augmentation()
     dihedral, colors = rest
-    return task, Augmentation(int(dihedral.removeprefix("t")), tuple(map(int, colors))).inverse()
+    return task, Augmentation(int(dihedral.removeprefix("t")), tuple(map(int, colors)))
 
 
 def content(grid: Grid) -> Content:
@@ -116,8 +117,8 @@ def test_every_training_row_undone_is_a_base_example_and_none_is_missing(
     found, exact = Counter[Any](), Counter[Any]()
     for row in rows:
         (given, _), (wanted, _) = find_grid(row.tokens), find_grid(row.labels)
-        task, inverse = undone(row.name)
-        found[task, content(inverse.apply(given)), content(inverse.apply(wanted))] += 1
+        task, augmentation = undone(row.name)
+        found[task, content(restored(given, augmentation)), content(restored(wanted, augmentation))] += 1
         exact[row.name, content(given), content(wanted)] += 1
     base = base_pairs(tasks, "train") + base_pairs(tasks[4:], "test")
     table = read_puzzle_set(data).table
@@ -168,8 +169,8 @@ def test_tests_lie_in_the_corner_under_every_puzzle_of_their_task(made: Path, ta
     for row in rows:
         (given, place), (wanted, _) = find_grid(row.tokens), find_grid(row.labels)
         assert place == (0, 0)
-        task, inverse = undone(row.name)
-        found[task, content(inverse.apply(given)), content(inverse.apply(wanted))] += 1
+        task, augmentation = undone(row.name)
+        found[task, content(restored(given, augmentation)), content(restored(wanted, augmentation))] += 1
     assert set(found) == set(base_pairs(tasks[:4], "test"))
     puzzles = {row.puzzle for row in rows}
     assert puzzles == set(range(len(puzzles)))
@@ -250,10 +251,10 @@ def test_mazes_are_turned_and_flipped(tmp_path: Path) -> None:
     puzzles = read_puzzle_set(tmp_path / "data")
     for number, row in enumerate(rows_of(tmp_path / "trm", "train")):
         group, dihedral = divmod(number, 8)
-        inverse = Augmentation(dihedral).inverse()
+        augmentation = Augmentation(dihedral)
         assert row.group == group
         for tokens, table in ((row.tokens, puzzles.inputs), (row.labels, puzzles.outputs)):
-            assert np.array_equal(inverse.apply(tokens.reshape(8, 8) - 1), table.grid(group))
+            assert np.array_equal(restored(tokens.reshape(8, 8) - 1, augmentation), table.grid(group))
     facts = json.loads((tmp_path / "trm" / "train" / "dataset.json").read_bytes())
     assert (facts["vocab_size"], facts["num_puzzle_identifiers"], facts["total_groups"]) == (6, 1, 3)
 

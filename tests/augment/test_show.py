@@ -14,6 +14,7 @@ from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.task import Pair, Task, challenges_json
+from augmented import augmented
 from puzzles import build, write_source
 
 SMALL = Task(
@@ -131,7 +132,7 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations(tm
         first = SMALL.demonstrations[0]
         assert first.output is not None
         for grid in (first.input, first.output):
-            turned = table.augmentation(row).apply(grid)
+            turned = augmented(grid, table.augmentation(row))
             assert all(" ".join(map(str, line)) in drawn for line in turned)
     assert "\x1b[48;2;" in dataset_text(data, color=True)
 

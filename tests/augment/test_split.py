@@ -18,6 +18,7 @@ from arcpipe.grid import as_grid
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task
+from augmented import augmented
 from puzzles import (
     build,
     demonstrations,
@@ -164,7 +165,7 @@ CHANGES = {
 
 
 def copy_of_asked(change: Augmentation) -> Pair:
-    return Pair(change.apply(ASKED.input), grid("34"))
+    return Pair(augmented(ASKED.input, change), grid("34"))
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -212,7 +213,7 @@ def test_a_demonstration_trains_that_is_a_test_input_of_its_own_task() -> None:
 def test_a_task_to_predict_without_a_demonstration_left_is_predicted_as_it_would_be_alone(
     tmp_path: Path,
 ) -> None:
-    wide = Pair(CHANGES["turned"].apply(SECRET), grid("1" * 9))
+    wide = Pair(augmented(SECRET, CHANGES["turned"]), grid("1" * 9))
     tasks = [Task("target", (FIRST,), (ASKED,)), Task("bare", (wide,), (THIRD,))]
     together = build(tmp_path / "data", write_source(tmp_path, "set", tasks, solved=False), canvas=0)
     alone = build(tmp_path / "alone", write_source(tmp_path, "bare", tasks[1:], solved=False), canvas=0)

@@ -13,8 +13,9 @@ from pyarrow import parquet
 from arcpipe.augment.sudoku import read_sudokus, select
 from arcpipe.augment.sudoku_generator import generate_sudokus
 from arcpipe.errors import DataError
-from arcpipe.rules import is_valid, repeats
-from arcpipe.shuffles import BOXES, shuffles
+from arcpipe.puzzleset import is_valid
+from arcpipe.shuffles import shuffles
+from arcpipe.sudoku_rules import BOXES, repeats
 from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text
 
 PUZZLES = [EASY, FEWEST_CLUES, HARD]

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from arcpipe.augment.sudoku_generator import canonical, generate_split, generate_sudokus
 from arcpipe.augment.sudoku_solver import candidates, search, solve_boards
 from arcpipe.errors import DataError
-from arcpipe.rules import is_valid
-from arcpipe.shuffles import BOXES, shuffles
+from arcpipe.puzzleset import is_valid
+from arcpipe.shuffles import shuffles
+from arcpipe.sudoku_rules import BOXES
 
 
 def distinct(boards: NDArray[np.uint8]) -> int:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from arcpipe.augment.sudoku_generator import generate_sudokus
 from arcpipe.augment.sudoku_solver import candidates, search, solve_boards
-from arcpipe.shuffles import BOXES
+from arcpipe.sudoku_rules import BOXES
 from sudokus import EASY, FEWEST_CLUES, HARD, board, full_board, text, units
 
 

@@ -14,6 +14,7 @@ from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.task import Pair, Task
+from augmented import augmented
 from puzzles import as_list, build, grid, made_up_tasks, task, write_source
 from strategies import solved_tasks
 
@@ -22,7 +23,7 @@ def puzzle(task: Task, augmentation: Augmentation) -> tuple[tuple[tuple[int, ...
     """All that a task shows under an augmentation."""
     pairs = (*task.demonstrations, *task.tests)
     grids = [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
-    turned = [augmentation.apply(grid) for grid in grids]
+    turned = [augmented(grid, augmentation) for grid in grids]
     return tuple((grid.shape, grid.tobytes()) for grid in turned)
 
 

@@ -17,6 +17,7 @@ from arcpipe.official import identifiers_of
 from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import BLANK_TASK
+from augmented import restored
 from commands import run_here
 from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
@@ -85,7 +86,7 @@ def expected_grids(
     for test, puzzle_id, grid in zip(tests, puzzle_ids, decoded, strict=True):
         task, augmentation = puzzles.test_tasks[test], puzzles.table.augmentation(int(puzzle_id))
         key = (puzzles.table.task_ids[task], int(puzzles.test_indices[test]), augmentation)
-        grids[key] = None if grid is None else augmentation.inverse().apply(grid).tolist()
+        grids[key] = None if grid is None else restored(grid, augmentation).tolist()
     return grids
 
 

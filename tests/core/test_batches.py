@@ -13,6 +13,7 @@ from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
 from arcpipe.codec import ARC, PAD, encode
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from augmented import restored
 from puzzles import build, made_up_tasks, write_source
 
 CANVAS = 8
@@ -83,11 +84,11 @@ def undone(puzzles: PuzzleSet, batch: PuzzleBatch) -> list[tuple[int, bytes]]:
     """The base example of each row: found on the canvas, turned and colored back."""
     found = []
     for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
-        inverse = puzzles.table.augmentation(int(puzzle_id)).inverse()
+        augmentation = puzzles.table.augmentation(int(puzzle_id))
         given, _ = find_grid(tokens.numpy())
         wanted, _ = find_grid(labels.numpy())
         task = int(puzzles.table.tasks[puzzle_id])
-        found.append((task, content(inverse.apply(given), inverse.apply(wanted))))
+        found.append((task, content(restored(given, augmentation), restored(wanted, augmentation))))
     return found
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
-from arcpipe.buckets import canvas_sides, crop, fitting_side, layout_of, needed_sides, spread
+from arcpipe.buckets import bucket_sides, crop, fitting_side, layout_of, needed_sides, pad_back
 from arcpipe.codec import ARC, PAD, GridTable, encode, family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
@@ -73,7 +73,7 @@ def test_the_tokens_of_a_bucket_are_those_of_a_canvas_of_its_size(grid: Grid, to
     whole = torch.from_numpy(encode(grid, 30, (top, left)))[None]
     cropped = crop(whole, side, 30)
     assert np.array_equal(cropped[0].numpy(), encode(grid, side, (top, left)))
-    assert torch.equal(spread(cropped, side, 30), whole)
+    assert torch.equal(pad_back(cropped, side, 30), whole)
     assert PAD == 0, "what is around a bucket counts as PAD"
 
 
@@ -84,7 +84,7 @@ def test_a_crop_keeps_prefix_and_corner_and_comes_back(side: int, prefix: int, h
     places = [*range(prefix), *(prefix + 7 * row + column for row in range(side) for column in range(side))]
     cropped = crop(values, side, 7, prefix)
     assert torch.equal(cropped, values[:, places])
-    back = spread(cropped, side, 7, prefix)
+    back = pad_back(cropped, side, 7, prefix)
     assert torch.equal(back[:, places], cropped)
     assert int((back != 0).sum()) == cropped.numel()
 
@@ -92,12 +92,12 @@ def test_a_crop_keeps_prefix_and_corner_and_comes_back(side: int, prefix: int, h
 def test_a_whole_canvas_is_not_copied() -> None:
     values = torch.zeros(2, 50, 3)
     assert crop(values, 7, 7, 1) is values
-    assert spread(values, 7, 7, 1) is values
+    assert pad_back(values, 7, 7, 1) is values
 
 
 @given(solved_tasks(), st.lists(st.integers(2, 29), unique=True).map(sorted))
 def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int]) -> None:
-    (side,) = canvas_sides(set_of(task), buckets).tolist()
+    (side,) = bucket_sides(set_of(task), buckets).tolist()
     known = [grid for pair in task.demonstrations for grid in (pair.input, pair.output) if grid is not None]
     for grid in (*known, *(pair.input for pair in task.tests)):
         assert max(grid.shape) <= fitting_side(side, 30)
@@ -150,7 +150,7 @@ def test_the_outputs_of_tests_decide_nothing(tmp_path: Path) -> None:
 
 
 def test_each_task_is_on_the_smallest_canvas_that_fits(puzzles: PuzzleSet) -> None:
-    by_name = dict(zip(puzzles.table.task_ids, canvas_sides(puzzles, BUCKETS).tolist(), strict=True))
+    by_name = dict(zip(puzzles.table.task_ids, bucket_sides(puzzles, BUCKETS).tolist(), strict=True))
     for number, side in enumerate(SIDES):
         assert by_name[f"of{side}-{number}"] == (4 if side <= 3 else 6 if side <= 5 else 8)
 
@@ -170,7 +170,7 @@ def test_a_bucket_too_small_for_a_row_goes_up_in_the_next(puzzles: PuzzleSet) ->
     assert (few.sides, sum(few.rows)) == ((4, 6, 8), 3)
     two = layout_of(puzzles, BUCKETS, 2)
     assert (two.sides, two.rows) == ((4, 8), (1, 1))
-    assert set(two.task_sides[canvas_sides(puzzles, BUCKETS) == 6].tolist()) == {8}
+    assert set(two.task_sides[bucket_sides(puzzles, BUCKETS) == 6].tolist()) == {8}
     assert layout_of(puzzles, BUCKETS, 1).sides == (8,)
 
 
@@ -196,7 +196,7 @@ def test_a_layout_covers_the_batch(sides: list[int], buckets: list[int], batch_s
     assert min(layout.rows) > 0
     assert set(layout.task_sides.tolist()) == set(layout.sides)
     # Inference, told the buckets that are left, puts each task on the same canvas.
-    assert canvas_sides(puzzles, layout.buckets).tolist() == layout.task_sides.tolist()
+    assert bucket_sides(puzzles, layout.buckets).tolist() == layout.task_sides.tolist()
     unit = np.gcd.reduce(layout.rows)
     for num_ranks in (1, 2, 4):
         if unit % num_ranks == 0:
@@ -222,7 +222,7 @@ def test_boards_that_fill_their_canvas_are_refused(puzzles: PuzzleSet, family: s
     with pytest.raises(
         DataError, match=rf"model\.buckets are for ARC tasks: every {family} fills its canvas"
     ):
-        canvas_sides(replace(puzzles, family=family_of(family, CANVAS)), BUCKETS)
+        bucket_sides(replace(puzzles, family=family_of(family, CANVAS)), BUCKETS)
 
 
 @pytest.mark.parametrize("buckets", [[8], [4, 9]])
@@ -245,7 +245,7 @@ def test_one_canvas_for_all_is_as_without_buckets(tmp_path: Path) -> None:
 
 
 def sides_of(puzzles: PuzzleSet, batch: PuzzleBatch, buckets: list[int]) -> list[int]:
-    sides: list[int] = canvas_sides(puzzles, buckets)[puzzles.table.tasks[batch.puzzle_ids]].tolist()
+    sides: list[int] = bucket_sides(puzzles, buckets)[puzzles.table.tasks[batch.puzzle_ids]].tolist()
     return sides
 
 

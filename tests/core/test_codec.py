@@ -19,6 +19,7 @@ from arcpipe.codec import (
     encode_grids,
 )
 from arcpipe.grid import Grid
+from augmented import augmented
 from strategies import augmentations, grids
 
 
@@ -82,7 +83,7 @@ def test_augmenting_while_encoding_is_augmenting_then_encoding(
     )  # fmt: skip
     tokens = encode_grids(table, every, transform)
     for row, (grid, augmentation, offset) in zip(tokens, items, strict=True):
-        assert np.array_equal(row, encode(augmentation.apply(grid), 9, offset))
+        assert np.array_equal(row, encode(augmented(grid, augmentation), 9, offset))
 
 
 def test_cells_beyond_a_shape_do_not_matter() -> None:

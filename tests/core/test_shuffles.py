@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.shuffles import BOXES, Shuffle, random_bits, shuffles
+from arcpipe.rng import random_bits
+from arcpipe.shuffles import Shuffle, shuffles
+from arcpipe.sudoku_rules import BOXES
 from sudokus import follows_the_rules, full_board
 
 SIDES = st.sampled_from(list(BOXES))

@@ -12,6 +12,7 @@ from arcpipe.task import (
     challenges_json,
     parse_task,
     read_challenges,
+    read_json,
     read_solutions,
     read_task_file,
     solutions_json,
@@ -84,13 +85,37 @@ def test_a_bad_task_is_refused_with_file_task_and_field(tmp_path: Path, value: A
     assert str(caught.value).startswith(f"{path}: task bad{separator}{message}")
 
 
-@pytest.mark.parametrize("read", [read_challenges, read_solutions, read_task_file])
-@pytest.mark.parametrize("content", ["{", "", "[1,]", '{"a": NaN}'])
-def test_a_file_that_is_no_json_is_refused(tmp_path: Path, read: Any, content: str) -> None:
+BAD_JSON = {
+    "cut short": b"{",
+    "empty": b"",
+    "trailing comma": b"[1,]",
+    "no number": b'{"a": NaN}',
+    "infinite": b'{"a": -Infinity}',
+    "half a surrogate pair in a key": b'{"\\ud800": 1}',
+    "half a surrogate pair in a list": b'["\\udc00a"]',
+    "encoded surrogate": b'["\xed\xa0\x80"]',
+    "not UTF-8": b'["\xff"]',
+    "UTF-16": "{}".encode("utf-16"),
+    "byte order mark": b"\xef\xbb\xbf{}",
+    "deep": b"[" * 100_000,
+    "repeated key": b'{"a": {"k": 1, "k": 2}}',
+}
+
+
+@pytest.mark.parametrize("name", BAD_JSON)
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.json"
-    path.write_text(content)
-    with pytest.raises(DataError, match=r"a\.json: not a JSON file"):
-        read(path)
+    path.write_bytes(BAD_JSON[name])
+    with pytest.raises(DataError, match=r"a\.json: (not a JSON file \(|the key 'k' stands more than once)"):
+        read_json(path)
+
+
+def test_whatever_is_json_is_read_as_written(tmp_path: Path) -> None:
+    content = {"\\ud800": ["\U0001f600", "\x7f", None, True, -0.5, 2**63], "": {}}
+    path = write(tmp_path / "a.json", content)
+    assert read_json(path) == content
+    path.write_text(r'["\ud83d\ude00"]')
+    assert read_json(path) == ["\U0001f600"]
 
 
 @pytest.mark.parametrize("read", [read_challenges, read_solutions, read_task_file])

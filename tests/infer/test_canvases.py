@@ -11,7 +11,7 @@ import orjson
 import pytest
 import torch
 
-from arcpipe.buckets import canvas_sides, crop
+from arcpipe.buckets import bucket_sides, crop
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.codec import decode
 from arcpipe.errors import DataError
@@ -50,7 +50,7 @@ Key = tuple[str, int, int, str]
 def one_by_one(checkpoint: Checkpoint, puzzles: PuzzleSet) -> dict[Key, tuple[bytes, float]]:
     """Cells and halt probability of each item, computed alone on the corner that is its canvas."""
     model, table, expected = checkpoint.model(), puzzles.table, {}
-    sides = canvas_sides(puzzles, checkpoint.config.buckets)
+    sides = bucket_sides(puzzles, checkpoint.config.buckets)
     for test, task in enumerate(puzzles.test_tasks):
         side = int(sides[task])
         for puzzle in table.of_task(task):
@@ -126,10 +126,10 @@ def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Pa
     ]
     data = sized_data(tmp_path, tasks)
     puzzles = read_puzzle_set(data)
-    assert set(canvas_sides(puzzles, BUCKETS).tolist()) == {6}
+    assert set(bucket_sides(puzzles, BUCKETS).tolist()) == {6}
     checkpoint = bucketed(random_model(puzzles))
     evaluator = InTraining(puzzles, data, InferSettings(), tests=4, max_minutes=1)
-    assert 4 in canvas_sides(evaluator.puzzles, BUCKETS), "the sample alone would not tell"
+    assert 4 in bucket_sides(evaluator.puzzles, BUCKETS), "the sample alone would not tell"
     evaluated = tmp_path / "evaluated"
     (evaluated / SHARDS).mkdir(parents=True)
     write_json(evaluated / "manifest.json", {"kind": "predictions"})

@@ -19,6 +19,7 @@ from arcpipe.predictions import read_candidates, write_table
 from arcpipe.submissions.format import build_submission, read_submission
 from arcpipe.submissions.score import score_submission
 from arcpipe.task import Pair, Task, challenges_json
+from augmented import augmented, restored
 from candidates import candidate, table, write_folder
 from commands import succeed
 from strategies import grids
@@ -97,10 +98,10 @@ def votes_of(rows: Sequence[dict[str, Any]], **num_tests: int) -> Votes:
 def test_the_candidates_come_out_of_the_recorded_answers(recording: Recording) -> None:
     for record in recording.records:
         augmentation = augmentation_of(record["name"])
-        asked = encode(augmentation.apply(array(record["input_grid"])), CANVAS)
+        asked = encode(augmented(array(record["input_grid"]), augmentation), CANVAS)
         assert asked.tolist() == record["input_canvas"]
         answer = decode(np.array([record["pred_canvas"]]))[0]
-        found = [] if answer is None else augmentation.inverse().apply(answer).tolist()
+        found = [] if answer is None else restored(answer, augmentation).tolist()
         assert found == record["pred_grid"]
 
 

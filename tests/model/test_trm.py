@@ -39,6 +39,20 @@ def start(model: TRM, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tenso
     return carry.answer, carry.latent
 
 
+@pytest.mark.parametrize("tokens", [NUM_TOKENS, 4])
+@pytest.mark.parametrize("changes", [{}, {"positions": "learned"}, {"puzzle_size": 0}])
+def test_without_a_state_the_first_step_starts_at_the_initial_one(
+    changes: dict[str, Any], tokens: int
+) -> None:
+    model = tiny(replace(TINY, **changes))
+    inputs, _, rows = example()
+    rows = rows[:, : model.config.puzzle_size]
+    answer, latent = (state[:, : model.config.prefix + tokens] for state in start(model))
+    expected = model(inputs[:, :tokens], rows, answer, latent)
+    for one, other in zip(model(inputs[:, :tokens], rows), expected, strict=True):
+        assert torch.equal(one, other)
+
+
 def gradients(model: TRM, answer: Tensor, latent: Tensor) -> dict[str, Tensor]:
     inputs, labels, rows = example()
     _, _, logits, halt_logit = model(inputs, rows, answer, latent)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.shuffles import BOXES
+from arcpipe.sudoku_rules import BOXES
 
 # Published puzzles with their solutions: one that singles solve, one of 17 clues, one of the hardest.
 EASY = (

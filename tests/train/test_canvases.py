@@ -253,7 +253,7 @@ def test_samples_in_flight_do_not_change_their_canvases(work: Path, mixed: str, 
 def test_the_reference_s_files_cannot_hold_buckets(bucketed: Path, tmp_path: Path) -> None:
     done = run_here("checkpoint", "export", bucketed, "--out", tmp_path / "official")
     assert done.returncode == 2
-    assert "has buckets, the reference's program knows one canvas" in done.stderr
+    assert "has buckets, the official program knows one canvas" in done.stderr
     assert not (tmp_path / "official").exists()
     done = run_here("checkpoint", "export", bucketed, "--format", "arcpipe", "--out", tmp_path / "own")
     assert done.returncode == 0, done.stderr

@@ -1,27 +1,22 @@
-"""The rules by which an answer to a Sudoku or a maze is right, whichever answer was recorded."""
+"""The rules of Sudoku, on batches of boards: side 4, 6 or 9, cells 0 (empty) or a digit 1..side."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.maze_rules import is_shortest_path
-from arcpipe.shuffles import BOXES
+BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
+"""Rows and columns of a box, by the board's side."""
 
 Cells = NDArray[np.uint16]
 """Sudoku cells (S, S, N): rows, columns, boards; bit d - 1 is set where digit d is possible."""
 
 
-def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether each answer (N, S, S), of any values, solves its question; (N,).
+def is_solution(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether each answer (N, S, S), of any values, solves its question; (N,).
 
-    A maze is solved by any shortest path, a Sudoku by a board whose rows, columns and boxes hold each digit
-    once and that keeps the givens.
-
-    Args:  family: sudoku or maze.
+    Its rows, columns and boxes hold each digit once, and it keeps the givens.
     """
-    if family == "maze":
-        return is_shortest_path(questions, answers)
     side = questions.shape[1]
     are_digits: NDArray[np.bool_] = ((answers >= 1) & (answers <= side)).all(axis=(1, 2))
     broken = repeats(np.where(are_digits[:, None, None], answers, 0)) | differs(questions, answers)
@@ -29,21 +24,25 @@ def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint
 
 
 def repeats(boards: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether a digit comes twice in a row, column or box of each board (N, S, S); (N,)."""
+    """Return whether a digit comes twice in a row, column or box of each board (N, S, S); (N,)."""
     side = boards.shape[1]
     bits = np.array([0, *(1 << digit for digit in range(side))], np.uint16)
     return gather(np.ascontiguousarray(bits[boards].transpose(1, 2, 0))).repeats
 
 
 def differs(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether an answer has another digit where its question gives one; (N,)."""
+    """Return whether each answer has another digit where its question gives one; (N,)."""
     differs: NDArray[np.bool_] = ((questions != 0) & (questions != answers)).any(axis=(1, 2))
     return differs
 
 
 class Units(NamedTuple):
-    """The bits of each row (S, N), column (S, N) and box (bands, stacks, N), and in which boards (N,) a
-    bit comes twice in one of them; the bits of such a board mean nothing."""
+    """The digits of the units (rows, columns, boxes) of N boards, as bits.
+
+    row, column: (S, N).
+    box: (bands, stacks, N).
+    repeats: (N,) whether a digit comes twice in a unit of the board; its other bits mean nothing then.
+    """
 
     row: Cells
     column: Cells
@@ -52,7 +51,7 @@ class Units(NamedTuple):
 
 
 def gather(cells: Cells) -> Units:
-    """What stands in the rows, columns and boxes of cells that have one bit or none."""
+    """Return the digits of each row, column and box of cells that have one bit or none."""
     side, _, total = cells.shape
     height, width = BOXES[side]
     boxes = cells.reshape(side // height, height, side // width, width, total)
