@@ -23,7 +23,7 @@ from pyarrow import parquet
 from pydantic import Field
 
 from arcpipe.buckets import bucket_sides
-from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
+from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.decode import Answers, candidate_table, concatenate
@@ -44,7 +44,6 @@ from arcpipe.runs import (
     writing,
 )
 from arcpipe.signals import stop_on_signals
-from arcpipe.tensorfiles import FILES
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
