@@ -20,11 +20,10 @@ from arcpipe.infer.engine import Engine, Plan
 from arcpipe.infer.schedule import Feed, Queue
 from arcpipe.log import logger, progress
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.recipe import STRICT
+from arcpipe.recipe import STRICT, Count, Positive
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
-Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +43,9 @@ class InferSettings:
             "steps; learned: the model says that it is right, and it is that of the step before."
         ),
     ] = "never"
-    candidates_at: Annotated[
-        list[Annotated[int, Field(gt=0)]], Field(description="Steps whose answers are candidates too.")
-    ] = field(default_factory=list)
+    candidates_at: Annotated[list[Positive], Field(description="Steps whose answers are candidates too.")] = (
+        field(default_factory=list)
+    )
     rollouts: Annotated[
         int, Field(gt=0, description="How often to ask each item, all but the first time with noise.")
     ] = 1

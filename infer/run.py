@@ -19,8 +19,7 @@ from pyarrow import parquet
 from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import refuse_lone_processes
 from arcpipe.errors import ArcpipeError, DataError, OutputError, UnreadableError
-from arcpipe.infer.coverage import Coverage
-from arcpipe.infer.evaluate import evaluate, known_outputs
+from arcpipe.infer.evaluate import Coverage, evaluate, known_outputs
 from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger
