@@ -4,6 +4,17 @@ The command line prints their message as one line on stderr and exits with code 
 bug, keeps its traceback and exits with code 1.
 """
 
+# What torch, numpy, Python and the libraries of a GPU say, in lower case.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "outofmemory",
+    "memoryerror",
+    "can't allocate memory",
+    "unable to allocate",
+    "storage size calculation overflowed",
+    "cublas_status_alloc_failed",
+)
+
 
 class ArcpipeError(Exception):
     """Something the user can mend: the message says what was wrong, where, and what to do."""
@@ -32,3 +43,8 @@ class CheckpointError(ArcpipeError):
 def one_line(error: BaseException) -> str:
     """Return the message of an error from elsewhere, without its line breaks."""
     return " ".join(str(error).split())
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Return whether the message of an error or the last lines of a process say that memory ran out."""
+    return any(part in text.casefold() for part in _OUT_OF_MEMORY)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, fields
 from importlib import resources
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from arcpipe.errors import RecipeError
 from arcpipe.runs import MANIFEST, reading
@@ -27,6 +27,9 @@ Settings = TypeVar("Settings")
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 """What every settings dataclass carries as `__pydantic_config__`."""
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
 
 EXTENDS = "extends"
 

@@ -28,10 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from arcpipe.buckets import crop
 from arcpipe.layers import Block, Linear, Rope, rope_tables, truncated_normal
-from arcpipe.recipe import STRICT
-
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+from arcpipe.recipe import STRICT, Count, Positive
 
 
 @dataclass(frozen=True, kw_only=True)

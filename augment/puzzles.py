@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from arcpipe.errors import DataError
-from arcpipe.recipe import STRICT
+from arcpipe.recipe import STRICT, Count
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
 
 if TYPE_CHECKING:
     from arcpipe.codec import GridTable
 
-Count = Annotated[int, Field(ge=0)]
 MAZE_TURNS = 7
 """The dihedrals of a maze beside the identity."""
 

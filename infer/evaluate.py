@@ -1,26 +1,69 @@
-"""How good candidates are, where the outputs are known."""
+"""How good candidates are, where the outputs are known, and the evaluation of a model in training."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from arcpipe.buckets import needed_sides
+from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
-from arcpipe.infer.coverage import Coverage
-from arcpipe.infer.predict import InferResult
+from arcpipe.infer.predict import InferenceShare, InferResult, InferSettings, predict, schedule_of
 from arcpipe.infer.puzzles import board_scores, choose_boards
 from arcpipe.infer.vote import Votes, by_count, rank, read_votes
-from arcpipe.predictions import read_candidates
+from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.task import read_solutions
 
 ARC_SCORES = ("pass@1", "pass@2", "oracle")
 BOARD_SCORES = ("exact_accuracy", "cell_accuracy", "valid")
+COVERAGE = ("answered", "test_inputs", "votes", "votes_asked")
+"""The names of `Coverage.facts`, which stand among the scores of an evaluation."""
+_SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the test inputs have a candidate, and how many of the votes that were asked for are in."""
+
+    answered: int
+    test_inputs: int
+    votes: int
+    votes_asked: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is nothing left to answer."""
+        return self.votes == self.votes_asked
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """The share of the test inputs that is answered, and the counts, by name."""
+        return {
+            "answered": self.answered / self.test_inputs,
+            "test_inputs": self.test_inputs,
+            "votes": self.votes,
+            "votes_asked": self.votes_asked,
+        }
+
+    @property
+    def text(self) -> str:
+        """How many test inputs are answered, and what a score makes of the others."""
+        if not self.answered:
+            return f"no score, none of {self.test_inputs} test inputs answered"
+        if self.answered == self.test_inputs:
+            return f"all {self.test_inputs} test inputs answered"
+        share = f"{self.answered / self.test_inputs:.1%}"
+        return (
+            f"{self.answered} of {self.test_inputs} test inputs answered ({share}), the others count as wrong"
+        )
 
 
 def known_outputs(data: Path, puzzles: PuzzleSet) -> GridTable | None:
@@ -101,3 +144,64 @@ def _arc_scores(puzzles: PuzzleSet, outputs: GridTable, votes: Votes) -> dict[st
         shares = np.bincount(puzzles.test_tasks, weights=solved)[counts > 0] / counts[counts > 0]
         scores[name] = float(shares.mean())
     return scores
+
+
+class Evaluator:
+    """Answers the test inputs of a dataset, or a sample of them, with a model in training, and scores that.
+
+    metrics: the names of its scores.
+
+    Args:    tests: how many to sample, the same ones each time; 0 for all.
+             max_minutes: what is answered in this time counts.
+    Raises:  DataError if the outputs of the test inputs are not known.
+    """
+
+    def __init__(
+        self, puzzles: PuzzleSet, data: Path, settings: InferSettings, *, tests: int, max_minutes: float
+    ) -> None:
+        outputs = known_outputs(data, puzzles)
+        if outputs is None or not len(outputs):
+            raise DataError(
+                f"{data}: the outputs of its test inputs are not known, so there is no evaluation"
+            )
+        # A task stays on its canvas though only some of its tests are asked.
+        self.needed = needed_sides(puzzles)
+        self.puzzles, self.outputs = _sample(puzzles, outputs, tests)
+        self.settings, self.max_minutes = settings, max_minutes
+        self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.framed else BOARD_SCORES
+
+    def answer(
+        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]
+    ) -> None:
+        """Write this process's share of the candidates to a folder of predictions, until `stop` says so.
+
+        `stop` may be collective: it is asked once before each supervision step, first of all.
+        """
+        label, done = f"{checkpoint.path}@{checkpoint.manifest['step']}", np.zeros(0, np.int64)
+        share = InferenceShare(
+            checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed
+        )
+        end = time.monotonic() + 60 * self.max_minutes
+        for table in predict(share, checkpoint.rows.device, lambda: stop() or time.monotonic() > end):
+            write_shard(folder, table, rank)
+
+    def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
+        """The scores by name of the candidates in the folder, none if there are no candidates, and how much
+        of what is asked they cover."""
+        scores, votes = evaluate(self.puzzles, self.outputs, read_candidates([folder]))
+        asked = len(schedule_of(self.puzzles, self.settings))
+        return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), asked)
+
+
+def _sample(puzzles: PuzzleSet, outputs: GridTable, count: int) -> tuple[PuzzleSet, GridTable]:
+    """`count` of the test inputs, or all, numbered anew, and their outputs."""
+    total = len(puzzles.test_tasks)
+    if not 0 < count < total:
+        return puzzles, outputs
+    sample = np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(total)[:count])
+
+    def some(table: GridTable) -> GridTable:
+        return GridTable(table.cells[sample], table.shapes[sample])
+
+    sampled = replace(puzzles, test_inputs=some(puzzles.test_inputs), test_tasks=puzzles.test_tasks[sample])
+    return sampled, some(outputs)

@@ -33,7 +33,7 @@ from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.recipe import STRICT, recipe_changes
+from arcpipe.recipe import STRICT, Count, Positive, recipe_changes
 from arcpipe.runs import (
     file_hash,
     json_bytes,
@@ -47,7 +47,6 @@ from arcpipe.signals import stop_on_signals
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
-Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +66,9 @@ class InferSettings:
             "steps; learned: the model says that it is right, and it is that of the step before."
         ),
     ] = "never"
-    candidates_at: Annotated[
-        list[Annotated[int, Field(gt=0)]], Field(description="Steps whose answers are candidates too.")
-    ] = field(default_factory=list)
+    candidates_at: Annotated[list[Positive], Field(description="Steps whose answers are candidates too.")] = (
+        field(default_factory=list)
+    )
     rollouts: Annotated[
         int, Field(gt=0, description="How often to ask each item, all but the first time with noise.")
     ] = 1

@@ -5,10 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from arcpipe.recipe import STRICT
+from arcpipe.recipe import STRICT, Positive
 
 Minutes = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +27,11 @@ class KaggleSettings:
     # NVARC kept 10 minutes of the 12 hours; Kaggle says that its times are off by up to 10 minutes.
     reserve_minutes: Minutes = 20.0
     # The commit run tries so many evaluation tasks, for so long, before the real run.
-    smoke_tasks: Count = 4
+    smoke_tasks: Positive = 4
     smoke_minutes: Annotated[float, Field(gt=0)] = 10.0
     # What a stage needs before its own clock begins: imports, augmentations, compilation.
     start_s: Minutes = 180.0
     # Between being asked to save what it has and being killed.
     grace_s: Minutes = 60.0
     # Processes of adaptation and inference where there is no GPU; on GPUs each has one.
-    cpu_processes: Count = 1
+    cpu_processes: Positive = 1

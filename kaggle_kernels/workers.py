@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from arcpipe.errors import says_out_of_memory
 from arcpipe.kaggle_kernels.budget import Window
 
 _LAUNCHERS = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
@@ -21,13 +22,6 @@ _POLL_S = 0.1
 _TAIL_LINES = 30
 _HEARTBEAT_S = 600.0
 _PROBE_S = 180.0
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "outofmemory",
-    "can't allocate memory",
-    "unable to allocate",
-    "memoryerror",
-)
 # Whether a GPU is there says nothing about whether it computes.
 _PROBE = """
 import torch
@@ -79,8 +73,7 @@ class Ended:
     @property
     def out_of_memory(self) -> bool:
         """Whether one of them said that memory ran out."""
-        text = "\n".join(self.tail).casefold()
-        return not self.well and any(part in text for part in _OUT_OF_MEMORY)
+        return not self.well and says_out_of_memory("\n".join(self.tail))
 
     @property
     def refused(self) -> bool:

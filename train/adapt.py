@@ -4,33 +4,41 @@ Source:  test-time training of arXiv 2511.02886 (McGovern) and of NVARC's entry 
          begin at the mean of the trained ones and learn alone at first, then everything does.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from arcpipe.augment.build import DataSettings, build_arc
+from arcpipe.augment.overlaps import report_overlaps
+from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError
+from arcpipe.log import logger, start_logging
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
-from arcpipe.train.config import AdaptSettings
-from arcpipe.train.distributed import first_does, naming_lost_processes
-from arcpipe.train.job import TrainJob, TrainResult
-from arcpipe.train.setup import make_accelerator
-from arcpipe.train.trainer import train
+from arcpipe.train.config import AdaptSettings, TrainResult, TrainRun
+from arcpipe.train.distributed import first_does, make_accelerator, naming_lost_processes
+from arcpipe.train.trainer import RUN_EXISTS, train
 
 DATA = "data"
 """The dataset folder inside the run folder of an adaptation."""
 
 
 @dataclass(frozen=True)
-class AdaptJob:
-    """Which checkpoint to adapt, how, for how long, and where to; `resume` goes on in `out`, from its newest
-    checkpoint or that of `from_step`."""
+class Adaptation:
+    """Which checkpoint to adapt, how, for how long, and where to.
+
+    checkpoint: the checkpoint to begin from.
+    challenges: the source of the tasks to learn.
+    settings: the table [adapt].
+    out: the run folder.
+    resume, from_step, force, stop_at, max_minutes: as of `TrainRun`.
+    """
 
     checkpoint: Path
+    challenges: str
     settings: AdaptSettings
     out: Path
     resume: bool = False
@@ -40,53 +48,59 @@ class AdaptJob:
     max_minutes: float | None = None
 
 
-def adapt(job: AdaptJob, build: Callable[[Path, int], object]) -> TrainResult:
-    """Train on the dataset that `build` makes, in a run folder that holds it.
+def adapt(adaptation: Adaptation) -> TrainResult:
+    """Train on the tasks of a source, in a run folder that holds their dataset.
 
-    Args:    build: makes a dataset folder at a path for a canvas, with the augmentations that the
-             checkpoint knows for tasks that it knows.
-    Raises:  CheckpointError if the checkpoint is not of ARC tasks; errors as of `train`.
+    Raises:  CheckpointError if the checkpoint is not of ARC tasks; errors as of `build_arc` and `train`.
     """
-    checkpoint = load_checkpoint(job.checkpoint)
+    start_logging()
+    checkpoint, settings = load_checkpoint(adaptation.checkpoint), adaptation.settings
     if checkpoint.family != ARC.name:
         raise CheckpointError(f"{checkpoint.path}: is for {checkpoint.family} puzzles, not for ARC tasks")
     config = replace(
         checkpoint.config,
-        max_steps=job.settings.max_steps or checkpoint.config.max_steps,
-        outer_cycles=job.settings.outer_cycles or checkpoint.config.outer_cycles,
+        max_steps=settings.max_steps or checkpoint.config.max_steps,
+        outer_cycles=settings.outer_cycles or checkpoint.config.outer_cycles,
     )
-    recipe = as_tables({"model": config, "adapt": job.settings})
-    data = job.out / DATA
-    accelerator = make_accelerator(job.settings)
-    if not job.resume:
+    recipe = as_tables({"model": config, "adapt": settings})
+    accelerator = make_accelerator(settings)
+    if not adaptation.resume:
         with naming_lost_processes():
-            first_does(lambda: _make_run(job, recipe, build, checkpoint.canvas), accelerator)
+            first_does(lambda: _make_folder(adaptation, recipe, checkpoint.canvas), accelerator)
     return train(
-        TrainJob(
-            puzzles=read_puzzle_set(data),
-            data_dir=data,
+        TrainRun(
+            puzzles=read_puzzle_set(adaptation.out / DATA),
+            data_dir=adaptation.out / DATA,
             config=config,
-            settings=job.settings,
+            settings=settings,
             recipe=recipe,
-            out=job.out,
-            init=job.checkpoint,
-            # The run folder is there; without a checkpoint in it the training begins.
-            resume=True,
-            from_step=job.from_step,
-            force=job.force,
-            stop_at=job.stop_at,
-            max_minutes=job.max_minutes,
+            out=adaptation.out,
+            init=adaptation.checkpoint,
+            folder="resumed" if adaptation.resume else "made",
+            from_step=adaptation.from_step,
+            force=adaptation.force,
+            stop_at=adaptation.stop_at,
+            max_minutes=adaptation.max_minutes,
         )
     )
 
 
-def _make_run(
-    job: AdaptJob, recipe: dict[str, Any], build: Callable[[Path, int], object], canvas: int
-) -> None:
-    """The run folder, with the dataset in it: both or none."""
-    refuse_existing(job.out, "go on with --resume, choose another --out or remove it")
-    manifest = make_manifest("run", recipe=recipe, seed=job.settings.seed, init=str(job.checkpoint))
-    with new_folder(job.out, manifest) as folder:
-        build(folder / DATA, canvas)
+def _make_folder(adaptation: Adaptation, recipe: dict[str, Any], canvas: int) -> None:
+    """Make the run folder with the dataset in it: both or none."""
+    out, settings = adaptation.out, adaptation.settings
+    refuse_existing(out, RUN_EXISTS)
+    data = DataSettings(
+        sources=[adaptation.challenges], num_aug=settings.num_aug, canvas=canvas, max_side=canvas,
+        extend=str(adaptation.checkpoint), seed=settings.seed,
+    )  # fmt: skip
+    manifest = make_manifest("run", recipe=recipe, seed=settings.seed, init=str(adaptation.checkpoint))
+    with new_folder(out, manifest) as folder:
+        built = build_arc(data, folder / DATA)
         fingerprint = read_manifest(folder / DATA, "dataset")["fingerprint"]
-        manifest["dataset"] = {"path": str(job.out / DATA), "fingerprint": fingerprint}
+        manifest["dataset"] = {"path": str(out / DATA), "fingerprint": fingerprint}
+    logger.info(
+        "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
+        built.tasks, len(read_source(adaptation.challenges).tasks), canvas, built.known, built.puzzles,
+    )  # fmt: skip
+    for line in report_overlaps(built.overlaps, built.untrained, test_set="", exclude_overlap=False):
+        logger.info("%s", line)

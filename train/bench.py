@@ -33,8 +33,7 @@ from arcpipe.train.bench_forms import (
     names_for,
 )
 from arcpipe.train.config import TrainSettings
-from arcpipe.train.guards import is_out_of_memory
-from arcpipe.train.setup import make_accelerator
+from arcpipe.train.distributed import is_out_of_memory, make_accelerator
 
 OUT_OF_MEMORY, NO_TIME, NO_COMPILER = "out of memory", "no time left", "no compiler"
 _REFERENCE_BATCH = 768

@@ -16,11 +16,9 @@ from arcpipe.codec import GridTable, family_of
 from arcpipe.flops import train_step_flops
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.train.config import TrainSettings
-from arcpipe.train.job import TrainJob
+from arcpipe.train.config import TrainRun, TrainSettings
 from arcpipe.train.losses import step_loss
-from arcpipe.train.setup import fresh_state, make_ready
-from arcpipe.train.state import TrainState
+from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import METRICS, train_step
 from arcpipe.trm import TRM, TRMConfig
 
@@ -115,7 +113,7 @@ def make_form(
     config = replace(shape.config, buckets=list(shape.buckets)) if kind.buckets else shape.config
     # What another form set holds for the whole process.
     torch.set_float32_matmul_precision("highest")
-    job = TrainJob(puzzles=puzzles, data_dir=Path(), config=config, settings=settings, recipe={}, out=Path())
+    job = TrainRun(puzzles=puzzles, data_dir=Path(), config=config, settings=settings, recipe={}, out=Path())
     state = fresh_state(job, accelerator)
     notes: list[str] = []
     if kind.plain:

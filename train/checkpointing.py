@@ -1,4 +1,4 @@
-"""When a training writes checkpoints and evaluates, and which checkpoints it keeps."""
+"""When a training writes checkpoints and evaluates, which ones it keeps, and how it is resumed from one."""
 
 import os
 import re
@@ -6,50 +6,64 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import orjson
 from accelerate import Accelerator
 
-from arcpipe.checkpoint import BEST_FILE, CHECKPOINTS, checkpoint_name, read_best, whole_checkpoints
+from arcpipe.checkpoint import (
+    BEST_FILE,
+    CHECKPOINTS,
+    checkpoint_name,
+    load_checkpoint,
+    load_trainer_state,
+    named_checkpoints,
+    read_best,
+    whole_checkpoints,
+)
+from arcpipe.errors import CheckpointError
+from arcpipe.infer.evaluate import COVERAGE, Evaluator
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS
-from arcpipe.runs import make_manifest, new_folder, write_json
+from arcpipe.runs import make_manifest, new_folder, write_json, writing
+from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import all_work, first_does
-from arcpipe.train.job import EVALUATIONS, Evaluator, TrainJob
-from arcpipe.train.state import TrainState, checkpoint_of, save_state
+from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_state
 
+EVALUATIONS = "evaluations"
 # What `new_folder` leaves of a checkpoint or an evaluation where its process is killed.
 _UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.([0-9]{1,7})\.tmp")
 
 
-class Saver:
+class Checkpointer:
     """Writes the checkpoints of a run, evaluates them, and keeps the newest and the best.
 
-    Every process has one and calls it alike; the first one writes. interrupted: there was a signal during
-    an evaluation, which then has the scores of what was answered until it came.
+    Every process has one and makes the same calls; the first process writes.
+
+    interrupted: a signal ended an evaluation, whose scores are those of what was answered until then.
     """
 
     def __init__(
-        self, job: TrainJob, state: TrainState, accelerator: Accelerator, stopping: Callable[[], bool],
+        self, run: TrainRun, state: TrainState, accelerator: Accelerator, stopping: Callable[[], bool],
         *, resumed: bool,
     ) -> None:  # fmt: skip
-        """Args:  resumed: the state is that of a checkpoint, which need not be written again.
-        stopping: asked during an evaluation, whether to end it.
+        """Args:  stopping: asked during an evaluation whether to end it.
+        resumed: the state is that of a checkpoint, which need not be written again.
         """
-        self.job, self.accelerator, self.stopping = job, accelerator, stopping
+        self.run, self.accelerator, self.stopping = run, accelerator, stopping
         self.interrupted = False
         self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
         self.evaluated_step = -1
-        # Of a resumed run: it was evaluated at this step, but may have been killed before it was recorded.
-        known = first_does(lambda: _read_scores(self._scores_file(state.step)), accelerator)
-        self.known_step = state.step if known else -1
+        # A resumed run may have been killed between an evaluation at this step and its record.
+        has_scores = first_does(lambda: _read_scores(self._scores_file(state.step)), accelerator)
+        self.scored_step = state.step if has_scores else -1
 
     def due(self, state: TrainState) -> dict[str, float]:
-        """Write and evaluate what is due before the next step; the scores of an evaluation, if any.
+        """Write and evaluate what is due before the next step; return the scores of an evaluation, if any.
 
         Args:  state: its seconds are alike on all processes, so that they agree on what is due.
         """
-        settings, evaluation = self.job.settings, self.job.evaluation
+        settings, evaluation = self.run.settings, self.run.evaluation
         if state.step == 0:
             return {}
         minutes = (state.seconds - self.saved_at) / 60
@@ -58,30 +72,29 @@ class Saver:
         minutes = (state.seconds - state.evaluated_at) / 60
         by_step = evaluation.every > 0 and state.step % evaluation.every == 0
         by_time = 0 < evaluation.every_minutes <= minutes
-        return self.evaluate(state) if by_step or by_time or state.step == self.known_step else {}
+        return self.evaluate(state) if by_step or by_time or state.step == self.scored_step else {}
 
     def save(self, state: TrainState) -> None:
-        """Write checkpoints/step-N, unless it is there, and remove those not to be kept."""
+        """Write checkpoints/step-N, unless it is there, and remove checkpoints that are not to be kept."""
         if self.saved_step == state.step:
             return
-        manifest = make_manifest("checkpoint", recipe=self.job.recipe, dataset=self.job.dataset)
-        path = self.job.out / CHECKPOINTS / checkpoint_name(state.step)
-        save_state(state, path, self.job.puzzles, manifest, self.accelerator)
+        manifest = make_manifest("checkpoint", recipe=self.run.recipe, dataset=self.run.dataset)
+        path = self.run.out / CHECKPOINTS / checkpoint_name(state.step)
+        save_state(state, path, self.run.puzzles, manifest, self.accelerator)
         self.saved_step, self.saved_at = state.step, state.seconds
         first_does(self._tidy, self.accelerator)
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Evaluate the averaged weights on the test inputs; the scores, alike on every process.
+        """Evaluate the averaged weights on the test inputs; return the scores, the same on every process.
 
-        Each evaluation has its own candidates, of this step alone, in evaluations/step-N. With the scores
-        comes how much was answered; where nothing was, there are none. Where a run is resumed from a step
-        that was evaluated to the end, all this is read.
+        The candidates of a step lie in evaluations/step-N. Coverage stands among the scores; where nothing
+        was answered it stands alone. A step that was evaluated to the end before is read, not done again.
         """
-        evaluator, accelerator, step = self.job.evaluator, self.accelerator, state.step
+        evaluator, accelerator, step = self.run.evaluator, self.accelerator, state.step
         if evaluator is None or self.evaluated_step == step:
             return {}
         self.save(state)
-        if step == self.known_step:
+        if step == self.scored_step:
             scores = first_does(lambda: _read_scores(self._scores_file(step)), accelerator)
         else:
             self.interrupted = self._answer(evaluator, state)
@@ -90,11 +103,11 @@ class Saver:
         return {f"eval/{name}": value for name, value in scores.items()}
 
     def _answer(self, evaluator: Evaluator, state: TrainState) -> bool:
-        """Write the candidates of all processes to evaluations/step-N, anew; whether a signal ended that."""
+        """Write the candidates of all processes to evaluations/step-N; return whether a signal ended that."""
         folder = self._scores_file(state.step).parent
         first_does(lambda: _make_predictions(folder, state.step), self.accelerator)
-        manifest = make_manifest("checkpoint", recipe=self.job.recipe)
-        checkpoint = checkpoint_of(state, self.job.out, self.job.puzzles, manifest)
+        manifest = make_manifest("checkpoint", recipe=self.run.recipe)
+        checkpoint = checkpoint_of(state, self.run.out, self.run.puzzles, manifest)
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         return all_work(
             lambda stop: evaluator.answer(checkpoint, folder, rank, num_ranks, stop),
@@ -103,8 +116,7 @@ class Saver:
         )
 
     def _score(self, evaluator: Evaluator, step: int) -> dict[str, float]:
-        """The scores of the candidates in evaluations/step-N and how much these cover, written there when all
-        else is."""
+        """Score the candidates in evaluations/step-N; write scores and coverage there, last of all."""
         file = self._scores_file(step)
         scores, coverage = evaluator.score(file.parent)
         cut = self.interrupted and not coverage.whole
@@ -113,23 +125,23 @@ class Saver:
         words += ["ended by a signal, to be done again with --resume"] if cut else []
         logger.info("step %d: %s", step, "; ".join(words))
         if scores and not cut:
-            self._compare(step, scores[self.job.metric], coverage.facts)
-        found = scores | coverage.facts
-        write_json(file, found | ({"interrupted": True} if cut else {}))
+            self._compare(step, scores[self.run.metric], coverage.facts)
+        facts = scores | coverage.facts
+        write_json(file, facts | ({"interrupted": True} if cut else {}))
         self._tidy()
-        return found
+        return facts
 
     def _compare(self, step: int, value: float, coverage: dict[str, float]) -> None:
         """Remember the step as the best if no evaluation answered more, and none that answered the same has
         a better score."""
-        best, metric = read_best(self.job.out), self.job.metric
+        best, metric = read_best(self.run.out), self.run.metric
         if best is not None and best["metric"] == metric:
-            # Older files do not tell: the scores alone can be compared.
-            known = best.get("coverage", coverage)
-            if coverage == known:
+            # Older files have no coverage: the scores alone can be compared.
+            of_best = best.get("coverage", coverage)
+            if coverage == of_best:
                 if value < best["value"]:
                     return
-            elif _amount(coverage) > _amount(known):
+            elif _amount(coverage) > _amount(of_best):
                 logger.info(
                     "step %d: answers more than step %d, whose place it takes as the best", step, best["step"]
                 )
@@ -138,17 +150,17 @@ class Saver:
                     "step %d: answers less than the best, step %d, so it is not compared", step, best["step"]
                 )
                 return
-        found = {"step": step, "metric": metric, "value": value, "coverage": coverage}
-        write_json(self.job.out / BEST_FILE, found)
+        best = {"step": step, "metric": metric, "value": value, "coverage": coverage}
+        write_json(self.run.out / BEST_FILE, best)
 
     def _scores_file(self, step: int) -> Path:
-        return self.job.out / EVALUATIONS / checkpoint_name(step) / "scores.json"
+        return self.run.out / EVALUATIONS / checkpoint_name(step) / "scores.json"
 
     def _tidy(self) -> None:
         """Remove all whole checkpoints but the newest and the best, and the evaluations of those removed."""
-        folder, evaluations = self.job.out / CHECKPOINTS, self.job.out / EVALUATIONS
-        whole, best = whole_checkpoints(self.job.out), read_best(self.job.out)
-        kept = {*list(whole)[-self.job.settings.keep_last :], self.saved_step}
+        folder, evaluations = self.run.out / CHECKPOINTS, self.run.out / EVALUATIONS
+        whole, best = whole_checkpoints(self.run.out), read_best(self.run.out)
+        kept = {*list(whole)[-self.run.settings.keep_last :], self.saved_step}
         kept |= set() if best is None else {best["step"]}
         for step, path in whole.items():
             if step not in kept:
@@ -156,8 +168,8 @@ class Saver:
                 _remove(evaluations / path.name)
                 _remove(path)
         for path in (*folder.glob(".step-*"), *evaluations.glob(".step-*")):
-            found = _UNFINISHED.fullmatch(path.name)
-            if found and not _is_at_work(int(found[1])):
+            unfinished = _UNFINISHED.fullmatch(path.name)
+            if unfinished and not _is_at_work(int(unfinished[1])):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -189,7 +201,7 @@ def _make_predictions(folder: Path, step: int) -> None:
 
 
 def _amount(coverage: dict[str, float]) -> tuple[float, float]:
-    """By what one evaluation answers more than another: test inputs first, then votes."""
+    """Return what ranks evaluations by how much they answer: test inputs first, then votes."""
     return coverage["answered"], coverage["votes"]
 
 
@@ -197,3 +209,96 @@ def _read_scores(file: Path) -> dict[str, float]:
     """The scores of a step; none if it was not evaluated, or not to the end."""
     scores: dict[str, float] = orjson.loads(file.read_bytes()) if file.exists() else {}
     return {} if scores.get("interrupted") else scores
+
+
+def check_resumable(run: TrainRun) -> None:
+    """Refuse to resume from a step that has no whole checkpoint, or a run none of whose checkpoints is whole.
+
+    Raises:  CheckpointError, which names the steps to choose from.
+    """
+    whole = list(whole_checkpoints(run.out))
+    if run.from_step is not None and run.from_step not in whole:
+        others = f"those of steps {_listed(whole)}" if whole else "none"
+        raise CheckpointError(f"{run.out}: has no whole checkpoint of step {run.from_step}, but {others}")
+    if not whole and (broken := named_checkpoints(run.out)):
+        names = ", ".join(path.name for path in broken.values())
+        raise CheckpointError(
+            f"{run.out}: none of its checkpoints is whole ({names}): copy the run again, or move them away "
+            "to begin anew"
+        )
+
+
+def _listed(steps: list[int]) -> str:
+    return ", ".join(map(str, steps))
+
+
+def resumed_state(run: TrainRun, fresh: TrainState, accelerator: Accelerator) -> TrainState:
+    """Return the state of the checkpoint to go on from; `fresh` where the run has none yet.
+
+    What lies in the way of later checkpoints is put aside, with a warning: renamed, never removed.
+
+    Raises:  CheckpointError, which names the other checkpoints to go on from, if it is damaged.
+    """
+    whole = whole_checkpoints(run.out)
+    if not whole:
+        return fresh
+    step = max(whole) if run.from_step is None else run.from_step
+    try:
+        checkpoint, tensors = load_checkpoint(whole[step]), load_trainer_state(whole[step])
+    except CheckpointError as error:
+        others = [other for other in whole if other != step]
+        way_on = f"to do so: --resume --from-step N, with N one of {_listed(others)}"
+        raise CheckpointError(f"{error}; {way_on if others else 'it is the only one'}") from None
+    state = load_state(fresh, checkpoint, tensors, accelerator)
+    first_does(lambda: _make_way(run, step), accelerator)
+    return state
+
+
+def _make_way(run: TrainRun, step: int) -> None:
+    """Put aside what has the name of a later checkpoint, its evaluation, and an outdated best.json."""
+    whole = whole_checkpoints(run.out)
+    for later, path in named_checkpoints(run.out).items():
+        if later <= step:
+            continue
+        if later in whole:
+            word, why = "aside", "comes after the step to go on from"
+        else:
+            word, why = "damaged", "is no whole checkpoint: its manifest.json is missing or of something else"
+        # First: what still has its name when this is interrupted, the next evaluation would replace.
+        evaluation = run.out / EVALUATIONS / path.name
+        if evaluation.exists():
+            _put_aside(evaluation, word)
+        logger.warning("%s: %s; it is kept as %s", path, why, _put_aside(path, word).name)
+    best = run.out / BEST_FILE
+    if best.exists() and read_best(run.out) is None:
+        _put_aside(best, "aside")
+        if (left := _best_evaluation(run)) is not None:
+            write_json(best, left)
+
+
+def _put_aside(path: Path, word: str) -> Path:
+    """Rename a file or folder to a name that is free; return the new path."""
+    number, target = 1, path.with_name(f"{path.name}.{word}")
+    while target.exists() or target.is_symlink():
+        number += 1
+        target = path.with_name(f"{path.name}.{word}-{number}")
+    with writing(path):
+        path.rename(target)
+    return target
+
+
+def _best_evaluation(run: TrainRun) -> dict[str, Any] | None:
+    """Return what best.json should say: the best score among the evaluations that answered most."""
+    evaluations = []
+    for step, path in whole_checkpoints(run.out).items():
+        with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
+            scores = orjson.loads((run.out / EVALUATIONS / path.name / "scores.json").read_bytes())
+            if not scores.get("interrupted"):
+                coverage = {name: scores[name] for name in COVERAGE if name in scores}
+                amount = (coverage.get("answered", 0.0), coverage.get("votes", 0))
+                evaluations.append((amount, float(scores[run.metric]), step, coverage))
+    if not evaluations:
+        return None
+    _, value, step, coverage = max(evaluations, key=lambda one: one[:3])
+    best = {"step": step, "metric": run.metric, "value": value}
+    return best | ({"coverage": coverage} if coverage else {})

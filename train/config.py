@@ -1,14 +1,26 @@
-"""The settings of training, the table [train] of a recipe."""
+"""The settings of training, and the description of one training run."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from arcpipe.recipe import STRICT
+from arcpipe.buckets import Layout, layout_of
+from arcpipe.checkpoint import whole_checkpoints
+from arcpipe.errors import ArcpipeError
+from arcpipe.flops import train_step_flops
+from arcpipe.infer.evaluate import Evaluator
+from arcpipe.infer.predict import InferSettings
+from arcpipe.puzzleset import PuzzleSet
+from arcpipe.recipe import STRICT, Count, Positive
+from arcpipe.runs import read_manifest
+from arcpipe.trm import TRMConfig
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+METRICS_FILE = "metrics.jsonl"
+LOG_FILE = "train.log"
+
 Rate = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 LossPrecision = Literal["float64", "float32"]
@@ -16,68 +28,107 @@ LossPrecision = Literal["float64", "float32"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How to train. Defaults: the reference's ARC run (`config/cfg_pretrain.yaml` and its README)."""
+    """How to train, the table [train] of a recipe.
+
+    Defaults: the reference's ARC run (`config/cfg_pretrain.yaml` and its README).
+    """
 
     __pydantic_config__ = STRICT
-    # Where these settings stand in a recipe: messages name them by it.
+    # The table of the recipe that holds these settings, for messages.
     table: ClassVar[str] = "train"
 
-    # Optimizer steps; each is one supervision step for every sample in flight.
-    steps: Positive = 500_000
-    # Samples in flight over all processes together.
-    batch_size: Positive = 768
-    # The range that every generator takes.
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    # muon: Muon for the matrices of the blocks, AdamW for embeddings and heads.
-    optimizer: Literal["adam_atan2", "adamw", "muon"] = "adam_atan2"
-    lr: Rate = 1e-4
-    weight_decay: Rate = 0.1
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    # Muon's own: those of a public Sudoku run (arXiv 2601.19085), whose MLP was normalized as well. With
-    # the MLP here small models learned faster at a rate of 0.005.
-    muon_lr: Rate = 0.02
-    muon_weight_decay: Rate = 0.005
-    # The rate and decay of sign-SGD on the rows of the puzzle table.
-    puzzle_lr: Rate = 1e-2
-    puzzle_weight_decay: Rate = 0.1
-    # Share of the training, from its start, in which these rows learn alone.
-    rows_only: Fraction = 0.0
-    # All rates rise linearly over the warm-up, then fall along a cosine to this share of themselves.
-    warmup_steps: Count = 2000
-    min_lr_ratio: Fraction = 1.0
-    ema: Fraction = 0.999
-    # [share, T, n]: from this share of the training on, outer and inner cycles of a step, in rising order;
-    # before the first, and without any, those of the model.
-    curriculum: list[tuple[Fraction, Positive, Positive]] = field(default_factory=list)
-    # Share of samples that may not halt before a random number of steps.
-    halt_exploration: Fraction = 0.1
-    # Move training examples to random places on the canvas.
-    placement: bool = True
-    # Compute dtype; auto takes bfloat16 where the device has it in hardware, float16 on a T4 or V100.
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    # float64 as the reference; float32 is as good to a millionth, and faster on GPUs slow at float64.
-    loss_precision: LossPrecision = "float64"
-    # Threads to compute with on a CPU; 0 leaves it to torch. Inference takes the same.
-    cpu_threads: Count = 0
-    # Processes that make batches ahead, for each process that trains; 0 makes each when it is needed. auto
-    # is 1 on a GPU, which would wait for the batch, and 0 on a CPU, which has nothing else to compute with.
-    workers: Count | Literal["auto"] = "auto"
-    # Split each process's share of the batch into so many parts, one after the other: less memory.
-    accumulation: Positive = 1
-    # Compute activations again in the backward pass instead of keeping them: less memory, more time.
-    recompute: bool = False
-    # Compile the network; auto does on a GPU. The first step then takes a minute longer.
-    compile: Literal["auto", "on", "off"] = "auto"
-    # Experiment trackers of Accelerate to log to beside metrics.jsonl, such as tensorboard.
-    trackers: list[str] = field(default_factory=list)
-    log_every: Positive = 10
-    # In steps; there is always one at the end.
-    checkpoint_every: Positive = 5000
-    # Also after so many minutes without one; 0 for never.
-    checkpoint_minutes: Rate = 0.0
-    # The best one by evaluation is kept beside these.
-    keep_last: Positive = 2
+    steps: Annotated[
+        Positive, Field(description="Optimizer steps: one supervision step of every sample in flight.")
+    ] = 500_000
+    batch_size: Annotated[Positive, Field(description="Samples in flight over all processes together.")] = 768
+    seed: Annotated[
+        int, Field(ge=0, le=2**32 - 1, description="Seed of the weights, the batches and the exploration.")
+    ] = 0
+    optimizer: Annotated[
+        Literal["adam_atan2", "adamw", "muon"],
+        Field(description="muon: Muon for the matrices of the blocks, AdamW for embeddings and heads."),
+    ] = "adam_atan2"
+    lr: Annotated[Rate, Field(description="Learning rate of the network.")] = 1e-4
+    weight_decay: Annotated[Rate, Field(description="Decoupled weight decay of the network.")] = 0.1
+    beta1: Annotated[float, Field(ge=0, lt=1, description="Decay of the gradient's mean.")] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1, description="Decay of the gradient's square.")] = 0.95
+    # Source: a public Sudoku run (arXiv 2601.19085), whose MLP was normalized as well. With the MLP here
+    # small models learned faster at a rate of 0.005.
+    muon_lr: Annotated[Rate, Field(description="Learning rate of Muon.")] = 0.02
+    muon_weight_decay: Annotated[Rate, Field(description="Weight decay of Muon.")] = 0.005
+    puzzle_lr: Annotated[Rate, Field(description="Learning rate of sign-SGD on the puzzle rows.")] = 1e-2
+    puzzle_weight_decay: Annotated[Rate, Field(description="Weight decay of the puzzle rows.")] = 0.1
+    rows_only: Annotated[
+        Fraction,
+        Field(description="Share of the training, from its start, in which the puzzle rows learn alone."),
+    ] = 0.0
+    warmup_steps: Annotated[
+        Count, Field(description="Steps in which all rates rise linearly; then they fall along a cosine.")
+    ] = 2000
+    min_lr_ratio: Annotated[
+        Fraction, Field(description="Where the cosine ends, as a share of the full rates.")
+    ] = 1.0
+    ema: Annotated[Fraction, Field(description="Decay of the moving average of the weights.")] = 0.999
+    curriculum: Annotated[
+        list[tuple[Fraction, Positive, Positive]],
+        Field(
+            description="[share, T, n], ...: from this share of the training on, outer and inner cycles of a "
+            "step, in rising order; before the first, those of the model."
+        ),
+    ] = field(default_factory=list)
+    halt_exploration: Annotated[
+        Fraction, Field(description="Share of samples that may not halt before a random number of steps.")
+    ] = 0.1
+    placement: Annotated[
+        bool, Field(description="Move training examples to random places on the canvas.")
+    ] = True
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        Field(
+            description="Compute dtype; auto: bfloat16 where the device has it in hardware, float16 on a T4 "
+            "or V100."
+        ),
+    ] = "auto"
+    loss_precision: Annotated[
+        LossPrecision,
+        Field(
+            description="float64 as the reference; float32 is as good to a millionth, and faster on GPUs "
+            "that are slow at float64."
+        ),
+    ] = "float64"
+    cpu_threads: Annotated[
+        Count, Field(description="Threads to compute with on a CPU, for inference too; 0 leaves it to torch.")
+    ] = 0
+    workers: Annotated[
+        Count | Literal["auto"],
+        Field(
+            description="Processes that make batches ahead, for each that trains; 0 makes each batch when it "
+            "is needed. auto: 1 on a GPU, 0 on a CPU, which has nothing else to compute with."
+        ),
+    ] = "auto"
+    accumulation: Annotated[
+        Positive, Field(description="Parts of each process's share of the batch, one by one: less memory.")
+    ] = 1
+    recompute: Annotated[
+        bool, Field(description="Compute activations again in the backward pass: less memory, more time.")
+    ] = False
+    compile: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="Compile the network; auto does on a GPU. The first step takes a minute longer."),
+    ] = "auto"
+    trackers: Annotated[
+        list[str], Field(description="Trackers of Accelerate beside metrics.jsonl, such as tensorboard.")
+    ] = field(default_factory=list)
+    log_every: Annotated[Positive, Field(description="Steps between records of metrics.jsonl.")] = 10
+    checkpoint_every: Annotated[
+        Positive, Field(description="Steps between checkpoints; there is always one at the end.")
+    ] = 5000
+    checkpoint_minutes: Annotated[
+        Rate, Field(description="A checkpoint after so many minutes without one, too; 0 for never.")
+    ] = 0.0
+    keep_last: Annotated[
+        Positive, Field(description="Newest checkpoints to keep, beside the best by evaluation.")
+    ] = 2
 
     def __post_init__(self) -> None:
         shares = [share for share, *_ in self.curriculum]
@@ -95,11 +146,13 @@ class AdaptSettings(TrainSettings):
 
     table: ClassVar[str] = "adapt"
 
-    # Augmented puzzles per task, beside the identity.
-    num_aug: Count = 256
-    # Supervision steps at most, and outer cycles of each; 0 for as many as the checkpoint was trained with.
-    max_steps: Count = 0
-    outer_cycles: Count = 0
+    num_aug: Annotated[Count, Field(description="Augmented puzzles per task, beside the identity.")] = 256
+    max_steps: Annotated[
+        Count, Field(description="Supervision steps at most; 0 for as many as the checkpoint's training.")
+    ] = 0
+    outer_cycles: Annotated[
+        Count, Field(description="Outer cycles of each step; 0 for as many as the checkpoint's training.")
+    ] = 0
     steps: Positive = 15_000
     batch_size: Positive = 128
     rows_only: Fraction = 0.25
@@ -112,18 +165,133 @@ class EvalSettings:
 
     __pydantic_config__ = STRICT
 
-    # Steps, or minutes, between evaluations; 0 for none. With either there is one at the end too.
-    every: Count = 0
-    every_minutes: Rate = 0.0
-    # What is answered in this time counts; each test input is asked once before any is asked again. Where it
-    # ends an evaluation, its scores are of another coverage than those of others, and not compared.
-    max_minutes: Rate = 10.0
-    # Evaluate a sample of so many test inputs, the same each time; 0 for all.
-    tests: Count = 0
-    # Ask each test input so often, under as many augmentations; 0 for all.
-    votes: Count = 0
-    # Supervision steps; 0 for as many as in training.
-    max_steps: Count = 0
-    batch_size: Positive = 256
-    # The score that the best checkpoint has most of. Empty: pass@2 of ARC, exact_accuracy of others.
-    metric: str = ""
+    every: Annotated[
+        Count, Field(description="Steps between evaluations; 0 for none. With any there is one at the end.")
+    ] = 0
+    every_minutes: Annotated[Rate, Field(description="The same in minutes; 0 for none.")] = 0.0
+    max_minutes: Annotated[
+        Rate,
+        Field(
+            description="What is answered in this time counts; each test input is asked once before any is "
+            "asked again. Evaluations of different coverage are not compared."
+        ),
+    ] = 10.0
+    tests: Annotated[
+        Count, Field(description="Test inputs to sample, the same ones each time; 0 for all.")
+    ] = 0
+    votes: Annotated[
+        Count, Field(description="Ask each test input under at most so many augmentations; 0 for all.")
+    ] = 0
+    max_steps: Annotated[Count, Field(description="Supervision steps; 0 for as many as in training.")] = 0
+    batch_size: Annotated[Positive, Field(description="Grids computed at a time, by each process.")] = 256
+    metric: Annotated[
+        str,
+        Field(
+            description="The score of which the best checkpoint has most. Empty: pass@2 of ARC, "
+            "exact_accuracy of others."
+        ),
+    ] = ""
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """What to train on, how, and where to.
+
+    puzzles: the dataset in `data_dir`.
+    config: the architecture of the network.
+    settings: the table [train], or [adapt].
+    recipe: the resolved tables, as they are frozen into the run's manifest.
+    out: the run folder.
+    evaluation: when and how to evaluate.
+    init: a checkpoint to begin from.
+    folder: "new", to be made; "made", with nothing trained in it; or "resumed", to be gone on with.
+    from_step: resume from the checkpoint of this step; None for the newest.
+    force: resume although the recipe has changed.
+    stop_at: end after this optimizer step; the schedule stays that of settings.steps.
+    max_minutes: end after this time, resumed parts included; the schedule is hastened to fit it.
+
+    Raises:  DataError or ArcpipeError if the recipe asks for an evaluation that the dataset does not allow.
+    """
+
+    puzzles: PuzzleSet
+    data_dir: Path
+    config: TRMConfig
+    settings: TrainSettings
+    recipe: dict[str, Any]
+    out: Path
+    evaluation: EvalSettings = field(default_factory=EvalSettings)
+    init: Path | None = None
+    folder: Literal["new", "made", "resumed"] = "new"
+    from_step: int | None = None
+    force: bool = False
+    stop_at: int | None = None
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.evaluator is not None and self.metric not in self.evaluator.metrics:
+            metrics = ", ".join(self.evaluator.metrics)
+            raise ArcpipeError(f"eval.metric: {self.metric!r} is none of these puzzles' scores: {metrics}")
+
+    @cached_property
+    def evaluator(self) -> Evaluator | None:
+        """What answers the test inputs with the model in training; None to evaluate never."""
+        wanted = self.evaluation
+        if not wanted.every and not wanted.every_minutes:
+            return None
+        settings = InferSettings(max_steps=wanted.max_steps, batch_size=wanted.batch_size, votes=wanted.votes)
+        return Evaluator(
+            self.puzzles, self.data_dir, settings, tests=wanted.tests, max_minutes=wanted.max_minutes
+        )
+
+    @property
+    def start(self) -> Path | None:
+        """The checkpoint to begin from; None for random weights, or if the run has checkpoints of its own."""
+        if self.folder != "resumed":
+            return self.init
+        if whole_checkpoints(self.out):
+            return None
+        recorded = read_manifest(self.out, "run")["init"]
+        return self.init or (Path(recorded) if recorded else None)
+
+    @cached_property
+    def dataset(self) -> dict[str, str]:
+        """Where the dataset is, and its fingerprint, for manifests."""
+        manifest = read_manifest(self.data_dir, "dataset")
+        return {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The canvases of the samples of a batch; DataError if the puzzles do not fit those of the recipe."""
+        return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
+
+    def sample_flops(self, cycles: tuple[int, int]) -> float:
+        """Return the FLOP of a sample's step with so many outer and inner cycles, the mean over a batch."""
+        config = replace(self.config, outer_cycles=cycles[0], inner_cycles=cycles[1])
+        return self.layout.mean(lambda tokens: train_step_flops(config, tokens))
+
+    @property
+    def metric(self) -> str:
+        """The score that decides which checkpoint is the best."""
+        of_domain = "pass@2" if self.puzzles.family.framed else "exact_accuracy"
+        return self.evaluation.metric or of_domain
+
+    @property
+    def last_step(self) -> int:
+        """The step to end after."""
+        return self.stop_at or self.settings.steps
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended.
+
+    checkpoint: the newest checkpoint.
+    step: its step.
+    interrupted: a signal ended the training.
+    unfinished: a signal or the time limit left steps undone.
+    """
+
+    checkpoint: Path
+    step: int
+    interrupted: bool
+    unfinished: bool

@@ -7,53 +7,48 @@ from collections import Counter
 
 import torch
 
-from arcpipe.batches import TrainingStream
-from arcpipe.train.guards import enough_memory
-from arcpipe.train.job import TrainJob
-from arcpipe.train.setup import fresh_state, make_accelerator, make_ready
-from arcpipe.train.state import TrainState
+from arcpipe.train.config import TrainRun
+from arcpipe.train.distributed import make_accelerator, naming_lack_of_memory
+from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
+from arcpipe.train.trainer import training_stream
 
 _TIMED_STEPS = 3
 
 
-def dry_run_text(job: TrainJob) -> str:
-    """Sizes, samples, memory and time of a training as lines of text; nothing is written.
+def dry_run_text(run: TrainRun) -> str:
+    """Return sizes, samples, memory and time of a training as lines of text; nothing is written.
 
     Raises:  ArcpipeError if it does not fit into memory or contradicts the launcher.
     """
-    accelerator = make_accelerator(job.settings)
-    with enough_memory(job.settings):
-        state = fresh_state(job, accelerator)
-        notes = make_ready(state, job.settings, accelerator.device)
-        stream = TrainingStream(
-            job.puzzles, batch_size=job.settings.batch_size, seed=job.settings.seed,
-            placement=job.settings.placement, rank=accelerator.process_index,
-            num_ranks=accelerator.num_processes, layout=job.layout,
-        )  # fmt: skip
+    accelerator = make_accelerator(run.settings)
+    with naming_lack_of_memory(run.settings):
+        state = fresh_state(run, accelerator)
+        notes = make_ready(state, run.settings, accelerator.device)
+        stream = training_stream(run, accelerator)
         seconds = []
         for step in range(1 + _TIMED_STEPS):
             began = time.monotonic()
             batch = stream[step].to(accelerator.device)
-            train_step(state, batch, job.settings, rate_scale(job.settings, step, 0.0), accelerator)
+            train_step(state, batch, run.settings, rate_scale(run.settings, step, 0.0), accelerator)
             _wait(accelerator.device)
             seconds.append(time.monotonic() - began)
     # The first one warms up: it allocates, and compiles if that is asked for.
-    return _text(job, state, min(seconds[1:]), _peak_memory(accelerator.device), notes)
+    return _text(run, state, min(seconds[1:]), _peak_memory(accelerator.device), notes)
 
 
-def _text(job: TrainJob, state: TrainState, seconds: float, memory: float, notes: list[str]) -> str:
-    settings, puzzles = job.settings, job.puzzles
+def _text(run: TrainRun, state: TrainState, seconds: float, memory: float, notes: list[str]) -> str:
+    settings, puzzles = run.settings, run.puzzles
     weights = sum(weight.numel() for weight in state.model.parameters())
-    samples = job.last_step * settings.batch_size
-    flops, num_full_steps = _sample_flops(job)
+    samples = run.last_step * settings.batch_size
+    flops, num_full_steps = _sample_flops(run)
     kept = sum(tensor.nbytes for tensor in _kept(state))
-    canvases = f"\ncanvases     {job.layout.text}" if job.layout.buckets else ""
+    canvases = f"\ncanvases     {run.layout.text}" if run.layout.buckets else ""
     how = "; ".join([f"the best of {_TIMED_STEPS} steps", *notes])
     fewer = ", those with fewer cycles by their arithmetic" if settings.curriculum else ""
-    return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows of {job.config.puzzle_size}
-tokens       {puzzles.num_tokens} and a prefix of {job.config.prefix}{canvases}
-steps        {job.last_step:,} of batch {settings.batch_size}: {samples:,} samples, {
+    return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows of {run.config.puzzle_size}
+tokens       {puzzles.num_tokens} and a prefix of {run.config.prefix}{canvases}
+steps        {run.last_step:,} of batch {settings.batch_size}: {samples:,} samples, {
         samples / len(puzzles.example_tasks):,.0f} times each of {len(puzzles.example_tasks):,} examples
 arithmetic   {flops:.3g} FLOP a sample, {flops * settings.batch_size:.3g} a step, {
         flops * num_full_steps * settings.batch_size:.3g} in all
@@ -64,12 +59,12 @@ speed        {seconds:.3g} s a step, {settings.batch_size / seconds:,.1f} sample
 time         {seconds * num_full_steps / 3600:,.1f} hours for all steps, without evaluations{fewer}"""
 
 
-def _sample_flops(job: TrainJob) -> tuple[float, float]:
+def _sample_flops(run: TrainRun) -> tuple[float, float]:
     """Operations of a sample's step with all cycles, and how many such steps have the arithmetic of all."""
-    num_steps = job.settings.steps
-    counts = Counter(cycles_at(job.settings, job.config, step / num_steps) for step in range(job.last_step))
-    full = job.sample_flops((job.config.outer_cycles, job.config.inner_cycles))
-    return full, sum(count * job.sample_flops(cycles) for cycles, count in counts.items()) / full
+    num_steps = run.settings.steps
+    counts = Counter(cycles_at(run.settings, run.config, step / num_steps) for step in range(run.last_step))
+    full = run.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
+    return full, sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / full
 
 
 def _kept(state: TrainState) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: metrics.jsonl, trackers and the progress bar."""
+"""The metrics of a training: metrics.jsonl, trackers and the progress bar."""
 
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,24 @@ from arcpipe.errors import DataError
 from arcpipe.flops import measure_peak
 from arcpipe.log import MetricsFile, progress
 from arcpipe.runs import write_bytes
-from arcpipe.train.job import METRICS_FILE, TrainJob
+from arcpipe.train.config import METRICS_FILE, TrainRun
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS
 
 
-class Reporter:
+class MetricsLogger:
     """Sums metrics over steps and processes; writes metrics.jsonl, the trackers and the progress bar.
 
-    There is a record at each step that is a multiple of `log_every`, and one at the end. It is of the
-    steps since the one before, or since the training was resumed; where no sample finished in these, it has
-    nothing to say of those that do. Scores of evaluations are records too.
+    There is a record at each multiple of `log_every` steps, and one at the end. It covers the steps since
+    the last record, or since the training was resumed. Where no sample finished in these steps, it lacks the
+    means over finished samples. Scores of evaluations are records too.
     """
 
-    def __init__(self, job: TrainJob, state: TrainState, accelerator: Accelerator) -> None:
+    def __init__(self, run: TrainRun, state: TrainState, accelerator: Accelerator) -> None:
         """Records in the run's metrics.jsonl of what comes after `state` are dropped."""
-        self.log_every = job.settings.log_every
+        self.log_every = run.settings.log_every
         self.accelerator = accelerator
-        self.job = job
+        self.run = run
         self.peak = 0.0
         if accelerator.device.type == "cuda":
             self.peak = accelerator.num_processes * measure_peak(accelerator.device, state.carry.answer.dtype)
@@ -38,17 +38,17 @@ class Reporter:
         self.shown: dict[str, str] = {}
         self.file = None
         if accelerator.is_main_process:
-            path = job.out / METRICS_FILE
+            path = run.out / METRICS_FILE
             _forget_after(path, state.step)
             self.file = MetricsFile(path)
-        self.bar: tqdm[Any] = progress(total=job.last_step, initial=state.step, unit="step", desc="train")
+        self.bar: tqdm[Any] = progress(total=run.last_step, initial=state.step, unit="step", desc="train")
 
     def step(self, sums: Tensor, state: TrainState, lr: float, took: float) -> None:
         """Add the sums of the step that led to `state` in `took` seconds; every `log_every` steps, report."""
         self.sums = sums if self.sums is None else self.sums + sums
         self.lr = lr
         self.took += took
-        self.flops += self.job.settings.batch_size * self.job.sample_flops(state.model.cycles)
+        self.flops += self.run.settings.batch_size * self.run.sample_flops(state.model.cycles)
         self.bar.update()
         if state.step % self.log_every == 0:
             self.report(state)

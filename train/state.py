@@ -1,4 +1,4 @@
-"""TrainState: everything that exact resume needs, and how it becomes a checkpoint and comes back.
+"""TrainState: everything that exact resume needs, how it begins, becomes a checkpoint and comes back.
 
 Random numbers are drawn from (seed, step), so no generator has a state to save.
 """
@@ -8,31 +8,73 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
-from torch import Tensor, from_numpy, nn, tensor
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from arcpipe.buckets import Layout
-from arcpipe.checkpoint import Checkpoint, save_checkpoint
-from arcpipe.errors import CheckpointError, one_line
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arcpipe.devices import compute_dtype, ready_blocks
+from arcpipe.errors import ArcpipeError, CheckpointError, one_line
+from arcpipe.log import logger
 from arcpipe.puzzleset import PuzzleSet
+from arcpipe.recipe import as_tables, recipe_changes
+from arcpipe.train.config import TrainRun, TrainSettings
 from arcpipe.train.distributed import first_does
-from arcpipe.train.ema import EMA
+from arcpipe.train.optim import make_optimizers
 from arcpipe.trm import TRM, Carry
+
+# They change no weight, so that a training can go on with others than the checkpoint's.
+_FREE = ("max_steps", "outer_cycles", "inner_cycles", "one_step_gradient", "buckets")
+
+
+class EMA:
+    """Float32 averages of a module's parameters: average += (1 - decay) * (weight - average).
+
+    They are float32 whatever the compute dtype: in bfloat16, 1 - 0.999 would vanish.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.names = [name for name, _ in module.named_parameters()]
+        self._weights: list[Tensor] = list(module.parameters())
+        self.averages = [weight.detach().float().clone() for weight in self._weights]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the averages toward the module's weights."""
+        weights = [weight.float() for weight in self._weights]
+        torch._foreach_lerp_(self.averages, weights, 1 - self.decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by parameter name."""
+        return dict(zip(self.names, self.averages, strict=True))
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take averages over from `state_dict`."""
+        for name, average in self.state_dict().items():
+            average.copy_(state[name])
 
 
 @dataclass
 class TrainState:
     """What changes from step to step.
 
-    model: the network. wrapped: the same, inside DistributedDataParallel when there are several
-    processes. rows: the puzzle table (P, puzzle_size), alike on every process and kept out of the
-    module, whose buffers DDP would overwrite. carry: this process's share of the samples in flight.
-    layout: the canvases of the rows of the carry, as of all processes together.
-    scaler: the loss scale of float16; otherwise it is disabled and does nothing. step: optimizer steps
-    done. seconds: the time they took, earlier parts of the run included. evaluated_at: what `seconds` was
-    at the last evaluation.
+    model: the network.
+    wrapped: the same, inside DistributedDataParallel when there are several processes.
+    optimizers: those of the network's weights.
+    ema: the moving average of these weights.
+    rows: the puzzle table (P, puzzle_size), alike on every process. It is kept out of the module, whose
+        buffers DDP would overwrite.
+    carry: this process's share of the samples in flight.
+    layout: the canvases of the samples of all processes together.
+    scaler: the loss scale of float16; disabled for other dtypes.
+    step: optimizer steps done.
+    seconds: the time they took, earlier parts of the run included.
+    evaluated_at: `seconds` at the last evaluation.
     """
 
     model: TRM
@@ -46,6 +88,107 @@ class TrainState:
     step: int
     seconds: float
     evaluated_at: float = 0.0
+
+
+def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
+    """Return the state before the first step: random weights and rows of zeros, or those of a checkpoint.
+
+    Raises:  ArcpipeError if the recipe contradicts itself, the processes or the checkpoint.
+    """
+    settings, device = run.settings, accelerator.device
+    if settings.rows_only and not run.config.puzzle_size:
+        raise ArcpipeError(
+            f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
+        )
+    _refuse_uneven_canvases(run, accelerator.num_processes)
+    # A checkpoint names the canvases that were trained on, which inference takes too.
+    config = replace(run.config, buckets=run.layout.buckets)
+    dtype, _ = compute_dtype(settings.precision, device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = TRM(config, run.puzzles.num_tokens, run.puzzles.family.vocabulary)
+    rows = torch.zeros(run.puzzles.num_puzzles, run.config.puzzle_size)
+    if (init := run.start) is not None:
+        rows = _begin_from(init, model, run)
+    model = model.to(device)
+    model.recompute = settings.recompute
+    return TrainState(
+        model=model,
+        wrapped=accelerator.prepare(model),
+        optimizers=make_optimizers(model, settings),
+        ema=EMA(model, settings.ema),
+        rows=rows.to(device),
+        carry=model.empty_carry(settings.batch_size // accelerator.num_processes, dtype),
+        layout=run.layout,
+        scaler=GradScaler(device.type, enabled=dtype == torch.float16),
+        step=0,
+        seconds=0.0,
+    )
+
+
+def _refuse_uneven_canvases(run: TrainRun, num_processes: int) -> None:
+    uneven = [
+        f"{rows} of side {side}"
+        for side, rows in zip(run.layout.sides, run.layout.rows, strict=True)
+        if rows % num_processes
+    ]
+    if uneven:
+        raise ArcpipeError(
+            f"model.buckets: the samples of a batch, {', '.join(uneven)}, do not divide by {num_processes} "
+            f"processes: choose another {run.settings.table}.batch_size (for 2, 4, 8... processes a multiple "
+            f"of {32 * num_processes} does) or other buckets"
+        )
+
+
+def _begin_from(path: Path, model: TRM, run: TrainRun) -> Tensor:
+    """Give the model the averaged weights of a checkpoint and return rows (P, puzzle_size) to begin with.
+
+    Puzzles of the checkpoint keep their rows; others get the mean of all.
+
+    Source:  the mean, and not random rows: arXiv 2511.02886, section on ablations.
+    """
+    checkpoint = load_checkpoint(path)
+    _check_model(checkpoint, run)
+    try:
+        model.load_state_dict(checkpoint.ema)
+    except RuntimeError:
+        raise CheckpointError(
+            f"{checkpoint.path}: its weights are for canvas {checkpoint.canvas}, the dataset has canvas "
+            f"{run.puzzles.canvas}"
+        ) from None
+    places = torch.from_numpy(checkpoint.puzzles.find(run.puzzles.table))
+    known = places >= 0
+    rows = torch.zeros(len(places), run.config.puzzle_size)
+    if len(checkpoint.puzzles):
+        rows += checkpoint.rows.float().mean(dim=0)
+        rows[known] = checkpoint.rows[places[known]].float()
+    logger.info("%s: rows for %d of %d puzzles known", checkpoint.path, int(known.sum()), len(places))
+    return rows
+
+
+def _check_model(checkpoint: Checkpoint, run: TrainRun) -> None:
+    """Raises CheckpointError if the weights of a checkpoint mean something else in the model to train."""
+    family, tables = run.puzzles.family, (as_tables({"model": of}) for of in (checkpoint.config, run.config))
+    if (checkpoint.family, checkpoint.vocabulary) != (family.name, family.vocabulary):
+        raise CheckpointError(
+            f"{checkpoint.path}: is for {checkpoint.family} puzzles with {checkpoint.vocabulary} tokens, the "
+            f"dataset has {family.name} puzzles with {family.vocabulary}"
+        )
+    changes = recipe_changes(*tables)
+    fixed = [change for change in changes if not change.startswith(tuple(f"model.{name}:" for name in _FREE))]
+    if fixed:
+        raise CheckpointError(
+            f"{checkpoint.path}: its model is another one than the recipe's ({'; '.join(fixed)}): set these "
+            "as they are in the checkpoint"
+        )
+
+
+def make_ready(state: TrainState, settings: TrainSettings, device: torch.device) -> list[str]:
+    """Apply threads and compilation; return a log line for each decision that is not torch's default."""
+    return ready_blocks(
+        state.model.blocks, hidden_size=state.model.config.hidden_size, dtype=state.carry.answer.dtype,
+        device=device, threads=settings.cpu_threads, compiled=settings.compile, dynamic=False,
+    )  # fmt: skip
 
 
 def save_state(
@@ -65,16 +208,16 @@ def save_state(
 
 
 def _gathered(value: Tensor, layout: Layout, accelerator: Accelerator) -> Tensor:
-    """A value of the carry of all processes, in the order of the global batch."""
+    """Gather a value of the carry of all processes, in the order of the global batch."""
     gathered: Tensor = accelerator.gather(value)
     count = accelerator.num_processes
     places = np.concatenate([layout.own_rows(rank, count) for rank in range(count)])
     # As they come, they need not be copied.
-    return gathered if (np.diff(places) > 0).all() else gathered[from_numpy(np.argsort(places))]
+    return gathered if (np.diff(places) > 0).all() else gathered[torch.from_numpy(np.argsort(places))]
 
 
 def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any]) -> Checkpoint:
-    """The state as a checkpoint in memory, sharing its tensors."""
+    """Return the state as a checkpoint in memory that shares its tensors."""
     raw = state.model.state_dict()
     return Checkpoint(
         path=path, config=state.model.config, family=puzzles.family.name, canvas=puzzles.canvas,
@@ -95,13 +238,13 @@ def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
 
 
 def _scaler_tensors(state: TrainState) -> dict[str, Tensor]:
-    return {f"scaler.{key}": tensor(value) for key, value in state.scaler.state_dict().items()}
+    return {f"scaler.{key}": torch.tensor(value) for key, value in state.scaler.state_dict().items()}
 
 
 def load_state(
     state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Tensor], accelerator: Accelerator
 ) -> TrainState:
-    """The state as it was when a checkpoint was written, whatever number of processes wrote it.
+    """Return the state as it was when a checkpoint was written, by whatever number of processes.
 
     Args:    tensors: the checkpoint's trainer state.
     Raises:  CheckpointError if the checkpoint is of another model.
@@ -139,15 +282,15 @@ def _load_optimizers(state: TrainState, tensors: dict[str, Tensor]) -> None:
 def _load_scaler(state: TrainState, tensors: dict[str, Tensor]) -> None:
     """Take the loss scale over, if there is one: a run may have begun where it needed none."""
     own = state.scaler.state_dict()
-    found = {key: tensors[f"scaler.{key}"].item() for key in own if f"scaler.{key}" in tensors}
-    if found:
-        state.scaler.load_state_dict(own | found)
+    saved = {key: tensors[f"scaler.{key}"].item() for key in own if f"scaler.{key}" in tensors}
+    if saved:
+        state.scaler.load_state_dict(own | saved)
 
 
 def _local_carry(state: TrainState, tensors: dict[str, Tensor], accelerator: Accelerator) -> Carry:
     if len(tensors["carry.steps"]) != sum(state.layout.rows):
         raise RuntimeError("its batch has another size")
-    rows = from_numpy(state.layout.own_rows(accelerator.process_index, accelerator.num_processes))
+    rows = torch.from_numpy(state.layout.own_rows(accelerator.process_index, accelerator.num_processes))
     return Carry(
         **{
             field.name: tensors[f"carry.{field.name}"][rows].to(getattr(state.carry, field.name))

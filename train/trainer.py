@@ -1,39 +1,39 @@
 """The trainer: any number of processes through Accelerate, one global batch, exact resume."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 
 from accelerate import Accelerator
 
 from arcpipe.batches import TrainingStream
-from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name
-from arcpipe.errors import ArcpipeError
+from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name, newest_checkpoint, whole_checkpoints
+from arcpipe.devices import compute_dtype
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
+from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
-from arcpipe.puzzleset import PuzzleSet
+from arcpipe.recipe import recipe_changes
+from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
 from arcpipe.signals import stop_on_signals
-from arcpipe.train.checkpointing import Saver
-from arcpipe.train.distributed import largest, naming_lost_processes
-from arcpipe.train.guards import enough_memory, naming_what_is_saved
-from arcpipe.train.job import TrainJob, TrainResult
-from arcpipe.train.metrics import Reporter
-from arcpipe.train.setup import (
-    check_out,
-    fresh_state,
-    has_checkpoint,
+from arcpipe.train.checkpointing import Checkpointer, check_resumable, resumed_state
+from arcpipe.train.config import LOG_FILE, TrainResult, TrainRun
+from arcpipe.train.distributed import (
+    first_does,
+    largest,
     make_accelerator,
-    newest_state,
-    note_changes,
-    open_run,
+    naming_lack_of_memory,
+    naming_lost_processes,
 )
-from arcpipe.train.state import TrainState
+from arcpipe.train.metrics import MetricsLogger
+from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 
+RUN_EXISTS = "go on with --resume, choose another --out or remove it"
 NAMED_TASKS = 5
 """How many tasks an error names."""
 
 
-def train(job: TrainJob) -> TrainResult:
+def train(run: TrainRun) -> TrainResult:
     """Train until the last step, the time limit or a signal.
 
     The run folder gets a manifest, metrics.jsonl, train.log, checkpoints/step-N and, if it is evaluated,
@@ -42,105 +42,202 @@ def train(job: TrainJob) -> TrainResult:
     Raises:  ArcpipeError and its kinds for what the user must mend.
     """
     start_logging()
-    uneven = job.evaluation.max_minutes if job.evaluator else 0.0
-    accelerator = make_accelerator(job.settings, job.out, uneven_minutes=uneven)
-    changes = check_out(job)
-    stream = _stream(job, accelerator)
-    with enough_memory(job.settings), naming_lost_processes():
-        state = fresh_state(job, accelerator)
-    with (
-        enough_memory(job.settings),
-        naming_lost_processes(),
-        open_run(job, accelerator),
-        stop_on_signals() as is_asked_to_stop,
-        naming_what_is_saved(job.out),
-        _naming_tasks(job.puzzles),
-    ):
-        resumed = has_checkpoint(job.out)
-        state = newest_state(job, state, accelerator)
-        note_changes(job, changes, accelerator)
-        interrupted = _run(job, state, stream, accelerator, is_asked_to_stop, resumed=resumed)
-        step = state.step
-        if interrupted:
-            logger.info("stopped at step %d on a signal", step)
-        elif step < job.last_step:
-            logger.info("stopped at step %d: the time is up", step)
-        # Before end_training(): NCCL may hang if its last user is collected later.
-        del state
-        accelerator.free_memory()
-        accelerator.end_training()
-    saved = job.out / CHECKPOINTS / checkpoint_name(step)
-    return TrainResult(saved, step, interrupted, interrupted or step < job.last_step)
+    uneven_minutes = run.evaluation.max_minutes if run.evaluator else 0.0
+    accelerator = make_accelerator(run.settings, run.out, uneven_minutes=uneven_minutes)
+    changes = _check_folder(run)
+    stream = training_stream(run, accelerator)
+    with naming_lack_of_memory(run.settings), naming_lost_processes():
+        # First: what it refuses leaves no folder.
+        state = fresh_state(run, accelerator)
+        with (
+            _open_folder(run, accelerator),
+            stop_on_signals() as is_asked_to_stop,
+            _naming_what_is_saved(run),
+            _naming_tasks(run),
+        ):
+            resumed = bool(whole_checkpoints(run.out))
+            if resumed:
+                state = resumed_state(run, state, accelerator)
+            if changes:
+                _note_changes(run, changes, accelerator)
+            _log_start(run, state, accelerator)
 
+            with closing(MetricsLogger(run, state, accelerator)) as metrics:
+                checkpointer = Checkpointer(run, state, accelerator, is_asked_to_stop, resumed=resumed)
+                interrupted = _take_steps(run, state, stream, metrics, checkpointer, accelerator)
+                metrics.report(state)
+                checkpointer.save(state)
+                if not interrupted:
+                    metrics.scores(state, checkpointer.evaluate(state))
+                    interrupted = checkpointer.interrupted
 
-def _run(
-    job: TrainJob, state: TrainState, stream: TrainingStream, accelerator: Accelerator,
-    is_asked_to_stop: Callable[[], bool], *, resumed: bool,
-) -> bool:  # fmt: skip
-    """Train from `state` on, save and evaluate at the end; whether a signal ended that."""
-    with closing(Reporter(job, state, accelerator)) as reporter:
-        saver = Saver(job, state, accelerator, is_asked_to_stop, resumed=resumed)
-        interrupted = _take_steps(job, state, stream, reporter, saver, accelerator)
-        reporter.report(state)
-        saver.save(state)
-        if not interrupted:
-            reporter.scores(state, saver.evaluate(state))
-    return interrupted or saver.interrupted
+            step = state.step
+            if interrupted:
+                logger.info("stopped at step %d on a signal", step)
+            elif step < run.last_step:
+                logger.info("stopped at step %d: the time is up", step)
+            # Before end_training(): NCCL may hang if its last user is collected later.
+            del state
+            accelerator.free_memory()
+            accelerator.end_training()
+    saved = run.out / CHECKPOINTS / checkpoint_name(step)
+    return TrainResult(saved, step, interrupted, interrupted or step < run.last_step)
 
 
 def _take_steps(
-    job: TrainJob, state: TrainState, stream: TrainingStream, reporter: Reporter, saver: Saver,
-    accelerator: Accelerator,
+    run: TrainRun, state: TrainState, stream: TrainingStream, metrics: MetricsLogger,
+    checkpointer: Checkpointer, accelerator: Accelerator,
 ) -> bool:  # fmt: skip
-    """Take steps until there is a reason to stop; whether that was a signal."""
-    on_gpu, workers = accelerator.device.type == "cuda", job.settings.workers
+    """Take steps until there is a reason to stop; return whether that was a signal."""
+    settings = run.settings
+    on_gpu, workers = accelerator.device.type == "cuda", settings.workers
     if workers == "auto":
         workers = 1 if on_gpu else 0
-    batches = stream.batches(state.step, job.last_step, workers, pin=on_gpu)
+    batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
     began = time.monotonic() - state.seconds
-    while state.step < job.last_step:
-        state.seconds, stopping = largest([time.monotonic() - began, saver.stopping()], accelerator)
+    while state.step < run.last_step:
+        elapsed, stopping = time.monotonic() - began, checkpointer.stopping()
+        state.seconds, stopping = largest([elapsed, stopping], accelerator)
         if stopping:
             return True
-        if job.max_minutes is not None and state.seconds >= 60 * job.max_minutes:
+        if run.max_minutes is not None and state.seconds >= 60 * run.max_minutes:
             return False
-        reporter.scores(state, saver.due(state))
-        if saver.interrupted:
+        metrics.scores(state, checkpointer.due(state))
+        if checkpointer.interrupted:
             return True
         step_began = time.monotonic()
-        progress = _progress(job, state)
-        scale = rate_scale(job.settings, state.step, progress)
-        state.model.cycles = cycles_at(job.settings, job.config, progress)
+        # How far the run is, 0..1, by its steps or by its time limit, whichever is further.
+        by_time = state.seconds / (60 * run.max_minutes) if run.max_minutes else 0.0
+        progress = min(1.0, max(state.step / settings.steps, by_time))
+        scale = rate_scale(settings, state.step, progress)
+        state.model.cycles = cycles_at(settings, run.config, progress)
         sums = train_step(
-            state, next(batches).to(accelerator.device), job.settings, scale, accelerator,
-            rows_only=progress < job.settings.rows_only,
+            state, next(batches).to(accelerator.device), settings, scale, accelerator,
+            rows_only=progress < settings.rows_only,
         )  # fmt: skip
         state.seconds = time.monotonic() - began
-        reporter.step(sums, state, job.settings.lr * scale, time.monotonic() - step_began)
+        metrics.step(sums, state, settings.lr * scale, time.monotonic() - step_began)
     return False
 
 
-def _stream(job: TrainJob, accelerator: Accelerator) -> TrainingStream:
-    settings = job.settings
+def training_stream(run: TrainRun, accelerator: Accelerator) -> TrainingStream:
+    """Return this process's share of the global batches of a run."""
+    settings = run.settings
     return TrainingStream(
-        job.puzzles, batch_size=settings.batch_size, seed=settings.seed, placement=settings.placement,
-        rank=accelerator.process_index, num_ranks=accelerator.num_processes, layout=job.layout,
+        run.puzzles, batch_size=settings.batch_size, seed=settings.seed, placement=settings.placement,
+        rank=accelerator.process_index, num_ranks=accelerator.num_processes, layout=run.layout,
     )  # fmt: skip
 
 
+def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> None:
+    """Make the network ready, and log what is trained and how."""
+    weights = sum(weight.numel() for weight in state.model.parameters())
+    dtype, reason = compute_dtype(run.settings.precision, accelerator.device)
+    logger.info(
+        "%s weights, %d puzzles x %d, %d tokens; %s on %s (%s), %d process(es), step %d",
+        f"{weights:,}", run.puzzles.num_puzzles, run.config.puzzle_size, run.puzzles.num_tokens,
+        str(dtype).removeprefix("torch."), accelerator.device, reason, accelerator.num_processes, state.step,
+    )  # fmt: skip
+    if run.layout.buckets:
+        logger.info("canvases: %s", run.layout.text)
+    for note in make_ready(state, run.settings, accelerator.device):
+        logger.info(note)
+
+
+def _check_folder(run: TrainRun) -> list[str]:
+    """Refuse to make a run folder that exists, or to resume one of another recipe or dataset.
+
+    Returns: the changes of the recipe since, as --force allows them.
+    """
+    if run.folder == "new":
+        refuse_existing(run.out, RUN_EXISTS)
+    if run.folder != "resumed":
+        return []
+    manifest = read_manifest(run.out, "run")
+    if manifest["dataset"]["fingerprint"] != run.dataset["fingerprint"]:
+        raise DataError(f"{run.out}: was trained on another dataset than {run.data_dir}")
+    changes = recipe_changes(manifest["recipe"], run.recipe)
+    if run.init is not None and str(run.init) != manifest["init"]:
+        changes.append(f"--init: {manifest['init']} -> {run.init}")
+    of_optimizer = [change for change in changes if change.startswith(f"{run.settings.table}.optimizer:")]
+    if of_optimizer:
+        raise ArcpipeError(
+            f"{run.out}: an optimizer cannot go on with the state of another ({of_optimizer[0]}): repeat it, "
+            "or begin a new run from this one with --init"
+        )
+    if changes and not run.force:
+        raise ArcpipeError(
+            f"{run.out}: was trained with another recipe ({'; '.join(changes)}); repeat its settings, "
+            "or go on with these by --force"
+        )
+    check_resumable(run)
+    return changes
+
+
 @contextmanager
-def _naming_tasks(puzzles: PuzzleSet) -> Iterator[None]:
-    """Adds to a NotFiniteError of the block the tasks that its puzzle ids stand for."""
+def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
+    """Make the run folder if it is new; hold it and log to it until the block ends.
+
+    Raises:  OutputError, on every process, if another training holds the folder.
+    """
+
+    def make() -> None:
+        manifest = make_manifest(
+            "run", recipe=run.recipe, seed=run.settings.seed, dataset=run.dataset,
+            init=None if run.init is None else str(run.init),
+        )  # fmt: skip
+        with new_folder(run.out, manifest):
+            pass
+
+    # Barrier: a rank that has not looked yet would find the folder that the first one makes.
+    accelerator.wait_for_everyone()
+    if run.folder == "new":
+        first_does(make, accelerator)
+    with ExitStack() as held:
+        first_does(lambda: held.enter_context(hold_folder(run.out)), accelerator)
+        start_logging(run.out / LOG_FILE)
+        if run.settings.trackers:
+            flat = {
+                f"{name}.{key}": str(value)
+                for name, table in run.recipe.items()
+                for key, value in table.items()
+            }
+            accelerator.init_trackers("arcpipe", config=flat)
+        yield
+
+
+def _note_changes(run: TrainRun, changes: list[str], accelerator: Accelerator) -> None:
+    """Freeze the changed recipe into the manifest, beside a list of the changes."""
+
+    def write() -> None:
+        manifest = read_manifest(run.out, "run")
+        noted = {"recipe": run.recipe, "changes": [*manifest.get("changes", []), *changes]}
+        write_json(run.out / MANIFEST, manifest | noted)
+
+    logger.warning("going on with another recipe: %s", "; ".join(changes))
+    first_does(write, accelerator)
+
+
+@contextmanager
+def _naming_what_is_saved(run: TrainRun) -> Iterator[None]:
+    """Add to an OutputError of the block, such as a full disk, what the run can be resumed from."""
+    try:
+        yield
+    except OutputError as error:
+        try:
+            saved = f"{newest_checkpoint(run.out).name} is whole"
+        except CheckpointError:
+            saved = "there is no checkpoint yet"
+        raise OutputError(f"{error}; {saved}: make room, then go on with --resume") from None
+
+
+@contextmanager
+def _naming_tasks(run: TrainRun) -> Iterator[None]:
+    """Add to a NotFiniteError of the block the tasks that its puzzle ids stand for."""
     try:
         yield
     except NotFiniteError as error:
-        numbers = dict.fromkeys(puzzles.table.tasks[error.puzzle_ids].tolist())
-        tasks = [puzzles.table.task_ids[number] for number in numbers]
+        table = run.puzzles.table
+        tasks = [table.task_ids[number] for number in dict.fromkeys(table.tasks[error.puzzle_ids].tolist())]
         more = f" and {len(tasks) - NAMED_TASKS} more" if len(tasks) > NAMED_TASKS else ""
         raise ArcpipeError(f"{error} (its tasks: {', '.join(tasks[:NAMED_TASKS])}{more})") from None
-
-
-def _progress(job: TrainJob, state: TrainState) -> float:
-    """How far the run is, 0..1, by its steps or by its time limit, whichever is further."""
-    by_time = state.seconds / (60 * job.max_minutes) if job.max_minutes else 0.0
-    return min(1.0, max(state.step / job.settings.steps, by_time))

@@ -205,20 +205,20 @@ def _train(run: _Quickstart) -> None:
     from arcpipe.errors import ArcpipeError
     from arcpipe.puzzleset import read_puzzle_set
     from arcpipe.runs import write_json
-    from arcpipe.train.job import TrainJob
+    from arcpipe.train.config import TrainRun
     from arcpipe.train.trainer import train
 
-    job = TrainJob(
+    training = TrainRun(
         puzzles=read_puzzle_set(run.data),
         data_dir=run.data,
         config=run.settings["model"],
         settings=run.settings["train"],
         recipe={table: run.frozen[table] for table in ("model", "train", "eval")},
         out=run.run,
-        resume=run.run.exists(),
+        folder="resumed" if run.run.exists() else "new",
         max_minutes=run.minutes,
     )
-    result = train(job)
+    result = train(training)
     if result.interrupted:
         raise ArcpipeError(f"interrupted at step {result.step}; the same command goes on from there")
     write_json(run.folder / "trained.json", {"checkpoint": str(result.checkpoint), "step": result.step})

@@ -15,7 +15,7 @@ from arcpipe.buckets import bucket_sides, crop
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.codec import decode
 from arcpipe.errors import DataError
-from arcpipe.infer.in_training import InTraining
+from arcpipe.infer.evaluate import Evaluator
 from arcpipe.infer.predict import InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import solve_puzzle
@@ -128,7 +128,7 @@ def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Pa
     puzzles = read_puzzle_set(data)
     assert set(bucket_sides(puzzles, BUCKETS).tolist()) == {6}
     checkpoint = bucketed(random_model(puzzles))
-    evaluator = InTraining(puzzles, data, InferSettings(), tests=4, max_minutes=1)
+    evaluator = Evaluator(puzzles, data, InferSettings(), tests=4, max_minutes=1)
     assert 4 in bucket_sides(evaluator.puzzles, BUCKETS), "the sample alone would not tell"
     evaluated = tmp_path / "evaluated"
     (evaluated / SHARDS).mkdir(parents=True)

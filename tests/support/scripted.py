@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.checkpoint import Checkpoint
-from arcpipe.infer.coverage import Coverage
+from arcpipe.infer.evaluate import Coverage, Evaluator
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.train import trainer
-from arcpipe.train.config import EvalSettings, TrainSettings
-from arcpipe.train.job import Evaluator, TrainJob, TrainResult
+from arcpipe.train.config import EvalSettings, TrainResult, TrainRun, TrainSettings
 from arcpipe.trm import TRMConfig
 
 ALL = Coverage(answered=7, test_inputs=7, votes=14, votes_asked=14)
 
 
-class Scripted:
+class Scripted(Evaluator):
     """An evaluator whose scores are given by step, and their coverage where that is not ALL."""
 
     metrics = ("pass@1", "pass@2", "oracle")
@@ -53,18 +52,18 @@ def run_scripted(
     config, of_training = recipe.settings("model", TRMConfig), recipe.settings("train", TrainSettings)
     of_evaluation = EvalSettings(**({"every": 3} | evaluation))
     tables = {"model": config, "train": of_training, "eval": of_evaluation}
-    return trainer.train(
-        TrainJob(
-            puzzles=read_puzzle_set(work / "data"),
-            data_dir=work / "data",
-            config=config,
-            settings=of_training,
-            recipe={name: asdict(table) for name, table in tables.items()},
-            out=out,
-            evaluation=of_evaluation,
-            evaluator=evaluator,
-            resume=resume,
-            from_step=from_step,
-            stop_at=steps,
-        )
+    run = TrainRun(
+        puzzles=read_puzzle_set(work / "data"),
+        data_dir=work / "data",
+        config=config,
+        settings=of_training,
+        recipe={name: asdict(table) for name, table in tables.items()},
+        out=out,
+        evaluation=of_evaluation,
+        folder="resumed" if resume else "new",
+        from_step=from_step,
+        stop_at=steps,
     )
+    # In place of the one that it has made of its settings.
+    vars(run)["evaluator"] = evaluator
+    return trainer.train(run)

@@ -11,9 +11,8 @@ from torch.amp import GradScaler
 from arcpipe.batches import PuzzleBatch
 from arcpipe.buckets import Layout
 from arcpipe.train.config import TrainSettings
-from arcpipe.train.ema import EMA
 from arcpipe.train.optim import make_optimizers
-from arcpipe.train.state import TrainState
+from arcpipe.train.state import EMA, TrainState
 from arcpipe.trm import TRM, TRMConfig
 
 CONFIG = TRMConfig(

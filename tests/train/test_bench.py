@@ -11,7 +11,7 @@ import torch
 from arcpipe.errors import ArcpipeError
 from arcpipe.train.bench import NO_TIME, TrainBenchSettings, bench_train
 from arcpipe.train.bench_forms import KINDS, PLAIN, SHAPES, TOGETHER, WITH_BUCKETS, made_up, names_for
-from arcpipe.train.guards import is_out_of_memory
+from arcpipe.train.distributed import is_out_of_memory
 from commands import environment
 
 EAGER = [name for name in names_for(SHAPES["small"]) if KINDS[name].settings.get("compile") != "on"]

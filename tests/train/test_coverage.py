@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from arcpipe.checkpoint import Checkpoint, newest_checkpoint, read_best
-from arcpipe.infer.coverage import Coverage
-from arcpipe.infer.in_training import InTraining
+from arcpipe.infer.evaluate import Coverage, Evaluator
 from arcpipe.infer.predict import InferSettings
 from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
@@ -114,7 +113,7 @@ def test_an_evaluation_of_more_votes_takes_the_place_of_one_of_fewer(work: Path,
     assert evaluation(run, 3)["votes"] == 7
 
 
-class Cut(InTraining):
+class Cut(Evaluator):
     """Ends itself with a signal after some supervision steps."""
 
     def answer(
@@ -134,7 +133,7 @@ def test_what_is_answered_until_a_signal_is_scored(work: Path, tmp_path: Path) -
     run, data = tmp_path / "run", work / "data"
     evaluators = [
         kind(read_puzzle_set(data), data, InferSettings(batch_size=1), tests=0, max_minutes=10)
-        for kind in (Cut, InTraining)
+        for kind in (Cut, Evaluator)
     ]
     assert run_scripted(work, run, evaluators[0], steps=3).interrupted
     partial = evaluation(run, 3)

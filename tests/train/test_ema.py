@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from arcpipe.train.ema import EMA
+from arcpipe.train.state import EMA
 
 
 def test_an_average_follows_its_formula() -> None:

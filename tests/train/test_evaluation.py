@@ -11,7 +11,7 @@ import pytest
 
 from arcpipe.checkpoint import find_checkpoint, newest_checkpoint, read_best
 from arcpipe.errors import ArcpipeError
-from arcpipe.infer.coverage import Coverage
+from arcpipe.infer.evaluate import Coverage
 from arcpipe.predictions import read_predictions
 from commands import run_here
 from disks import largest_file
