@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from arcpipe.kaggle_kernels.record import at_work
+from arcpipe.kaggle_kernels.client.history import at_work
 from kaggle_server import Fault, KaggleServer
 from kaggle_shell import Shell, change_json
 
