@@ -7,7 +7,6 @@ be repeated, and leaves a file out of a dataset when its upload fails. Here it d
 import io
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ import orjson
 from tqdm.utils import CallbackIOWrapper
 
 from arcpipe.errors import ArcpipeError, one_line
-from arcpipe.kaggle_kernels.client.retry import TRIES, KaggleError, Pace, explained, retry, shortened
-from arcpipe.log import logger, progress
+from arcpipe.kaggle_kernels.client.retry import KaggleError, Pace, explained, retry, shortened
+from arcpipe.log import progress
 from arcpipe.runs import writing
 
 T = TypeVar("T")
@@ -94,18 +93,16 @@ class Kaggle:
 
     def _upload(self, folder: Path, create: Callable[[], Any]) -> None:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        for tries_left in reversed(range(TRIES)):
-            try:
-                with _private_temporary(), progress(total=size, initial=0, unit="B", desc="upload") as bar:
-                    bar.unit_scale, self._api.bar = True, bar
-                    with explained(f"{folder}: making the dataset"):
-                        answer = create()
-                break
-            except _UploadError as error:
-                if not tries_left:
-                    raise
-                logger.warning("%s; trying again", error)
-                time.sleep(self.pace.poll_s)
+
+        def upload() -> Any:
+            with _private_temporary(), progress(total=size, initial=0, unit="B", desc="upload") as bar:
+                bar.unit_scale, self._api.bar = True, bar
+                return create()
+
+        # Once all files are there, making the dataset is not to be repeated.
+        answer = retry(
+            f"{folder}: making the dataset", upload, self.pace, lambda error: isinstance(error, _UploadError)
+        )
         if answer.error or answer.status not in ("ok", "", None):
             raise KaggleError(f"{folder}: Kaggle refused the dataset: {shortened(answer.error)}")
 
@@ -184,15 +181,20 @@ class Kaggle:
             look = partial(
                 self._api.competition_submissions, competition, page_number=page, page_size=_PAGE_SIZE
             )
-            new = [
-                item
-                for item in self._read(f"{competition}: its submissions", look) or []
-                if item.ref not in seen
-            ]
+            page_items = self._read(f"{competition}: its submissions", look) or []
+            new = [item for item in page_items if item.ref not in seen]
             if not new:
                 return
             seen |= {item.ref for item in new}
-            yield from map(_as_submission, new)
+            for item in new:
+                yield ListedSubmission(
+                    item.ref,
+                    item.date.isoformat(timespec="seconds") if item.date else "",
+                    item.status.name,
+                    item.public_score or item.private_score or "",
+                    item.description,
+                    shortened(item.error_description),
+                )
 
     def _read(self, doing: str, function: Callable[[], T]) -> T:
         return retry(doing, function, self.pace, lambda error: error.undecided or error.status == 429)
@@ -206,17 +208,6 @@ def _of_version(request: Any, kernel: str, version: int) -> Any:
     # The client's own functions of these names forget the version and mean the latest run.
     request.version_label = f"v{version}"
     return request
-
-
-def _as_submission(item: Any) -> ListedSubmission:
-    return ListedSubmission(
-        reference=item.ref,
-        time=item.date.isoformat(timespec="seconds") if item.date else "",
-        status=item.status.name,
-        score=item.public_score or item.private_score or "",
-        description=item.description,
-        error=shortened(item.error_description),
-    )
 
 
 def _log_in(pace: Pace) -> Any:

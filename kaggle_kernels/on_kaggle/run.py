@@ -10,12 +10,12 @@ from typing import Any
 from arcpipe import __version__
 from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.kaggle_kernels.on_kaggle.budget import make_budget
+from arcpipe.kaggle_kernels.on_kaggle.mounts import unanswered
 from arcpipe.kaggle_kernels.on_kaggle.paths import Inputs, find_inputs, scratch_folder
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import KaggleEntry, Pipeline, RunReport
 from arcpipe.kaggle_kernels.on_kaggle.processes import Journal
 from arcpipe.kaggle_kernels.on_kaggle.submission import (
     HiddenTasks,
-    fallback,
     read_hidden_tasks,
     score_words,
     scores_of,
@@ -42,7 +42,7 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
     journal = Journal(out / LOG)
     inputs = find_inputs(root, bundle)
     hidden = read_hidden_tasks(inputs.test)
-    write_entries(fallback(hidden), out / SUBMISSION)
+    write_entries(unanswered(hidden.num_tests), out / SUBMISSION)
     rerun = bool(os.environ.get(RERUN_VARIABLE))
     journal.say(
         f"arcpipe {__version__} from {Path(__file__).parents[2]}; {inputs.test}: "

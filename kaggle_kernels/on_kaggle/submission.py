@@ -36,7 +36,7 @@ class HiddenTasks:
 
     tasks: tuple[Task, ...]
     unreadable: Mapping[str, str]
-    num_tests: Mapping[str, int]
+    num_tests: dict[str, int]
 
     @property
     def num_outputs(self) -> int:
@@ -67,17 +67,12 @@ def read_hidden_tasks(path: Path) -> HiddenTasks:
     return HiddenTasks(tuple(tasks), unreadable, {name: num_tests(value) for name, value in content.items()})
 
 
-def fallback(hidden: HiddenTasks) -> Entries:
-    """Return `[[0]]` twice for every test input."""
-    return unanswered(dict(hidden.num_tests))
-
-
 def voted(hidden: HiddenTasks, path: Path) -> Entries:
     """Return the attempts of a voted submission file, and the fallback for tasks that cannot be read.
 
     Raises:  DataError if it is damaged or does not have every other task.
     """
-    attempts, entries = read_submission(path).attempts, fallback(hidden)
+    attempts, entries = read_submission(path).attempts, unanswered(hidden.num_tests)
     for task in hidden.tasks:
         pairs = attempts.get(task.id, ())
         if len(pairs) != len(task.tests):
