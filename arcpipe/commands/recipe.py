@@ -130,7 +130,7 @@ def _types(chosen: "Recipe") -> dict[str, type]:
     recipe for an entry to Kaggle, which trains nothing from the start, only its own."""
     from arcpipe.augment.build import DataSettings
     from arcpipe.infer.predict import InferSettings
-    from arcpipe.kaggle_kernels.settings import KaggleSettings
+    from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
     from arcpipe.train.config import AdaptSettings, EvalSettings, TrainSettings
     from arcpipe.trm import TRMConfig
 

@@ -37,7 +37,7 @@ def test_a_module_keeps_the_import_rules(module: str) -> None:
         ("arcpipe.commands.cli", "train.loop.train"),
         ("arcpipe.train.trainer", "."),
         ("arcpipe.checkpoint", "accelerate.Accelerator"),
-        ("arcpipe.kaggle_kernels.bundle", "kaggle.api"),
+        ("arcpipe.kaggle_kernels.at_home.bundle", "kaggle.api"),
         ("arcpipe.commands.cli", "kaggle"),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_forbidden_import_is_noticed(importer: str, imported: str) -> None:
         ("arcpipe.train.trainer", "arcpipe.train.step.Step"),
         ("arcpipe.train.trainer", "arcpipe.trm.TRM"),
         ("arcpipe.infer.predict", "accelerate.Accelerator"),
-        ("arcpipe.kaggle_kernels.client", "kaggle.api"),
+        ("arcpipe.kaggle_kernels.client.kaggle", "kaggle.api"),
         ("arcpipe.grid", "numpy"),
     ],
 )

@@ -1,10 +1,11 @@
-"""A small Kaggle, and a bundle to push to it."""
+"""A small Kaggle with a bundle to push to it; and, made once, a checkpoint and the bundle of an entry."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from entries import hidden_tasks, make_bundle, make_checkpoint, make_root
 from kaggle_server import COMPETITION, USER, KaggleServer, kaggle_server
 from kaggle_shell import Shell, write_json
 
@@ -54,3 +55,20 @@ def pushed(shell: Shell, bundle: Path) -> Path:
     shell.succeed("push", bundle)
     shell.succeed("status", bundle, "--wait")
     return bundle
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def entry(checkpoint: Path) -> Path:
+    """The bundle of an entry whose adaptation ends by itself after a few steps; not to be changed."""
+    return make_bundle(checkpoint, checkpoint.parent / "bundle", "adapt.steps=20")
+
+
+@pytest.fixture
+def root(entry: Path, tmp_path: Path) -> Path:
+    """A /kaggle with the entry and nine hidden tasks."""
+    return make_root(tmp_path / "kaggle", entry, hidden_tasks(9))

@@ -15,15 +15,15 @@ import torch
 import arcpipe
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels import mounts
-from arcpipe.kaggle_kernels.push import read_bundle
-from arcpipe.kaggle_kernels.wheels import (
+from arcpipe.kaggle_kernels.at_home.wheels import (
     image_packages,
     lacking,
     own_requirements,
     write_own_wheel,
     write_wheel_of,
 )
+from arcpipe.kaggle_kernels.client.push import read_bundle
+from arcpipe.kaggle_kernels.on_kaggle import mounts
 from commands import run_here
 from entries import make_bundle, make_checkpoint
 from kaggle_shell import Shell

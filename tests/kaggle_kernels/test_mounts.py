@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from arcpipe import kaggle_kernels
-from arcpipe.kaggle_kernels.layouts import LAYOUTS
-from arcpipe.kaggle_kernels.mounts import SHOWN_FOLDERS, bundles, mounted
+from arcpipe.kaggle_kernels import at_home
+from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, mounted
+from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS
 from arcpipe.submissions.check import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_arcpipe
@@ -165,7 +165,7 @@ def test_of_two_bundles_the_notebooks_own_is_run(bundle: Path, root: Path) -> No
 @MODES
 def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], bundle: Path, root: Path) -> None:
     shutil.rmtree(dataset_of(root))
-    script = Path(kaggle_kernels.__path__[0]) / "execute.py"
+    script = Path(at_home.__path__[0]) / "execute.py"
     notebook, executed = bundle / "kernel" / "notebook.ipynb", root / "working" / "executed.ipynb"
     done = subprocess.run(
         [sys.executable, "-P", str(script), str(notebook), str(executed)], cwd=root, timeout=60,

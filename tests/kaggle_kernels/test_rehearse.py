@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from arcpipe.kaggle_kernels.environment import without_network
-from arcpipe.kaggle_kernels.estimate import estimate
+from arcpipe.kaggle_kernels.at_home.image import without_network
+from arcpipe.kaggle_kernels.at_home.rehearse import estimate
 from commands import fail, run_arcpipe, succeed
 from entries import SMALL, hidden_task, hidden_tasks, make_bundle, make_checkpoint, write_challenges
 

@@ -15,12 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.errors import DataError
-from arcpipe.kaggle_kernels.answers import read_questions
-from arcpipe.kaggle_kernels.attempt import adapt_overrides
-from arcpipe.kaggle_kernels.budget import make_plan
-from arcpipe.kaggle_kernels.layouts import LAYOUTS, find_inputs
-from arcpipe.kaggle_kernels.settings import KaggleSettings
-from arcpipe.kaggle_kernels.workers import Ended
+from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, make_budget
+from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS, find_inputs
+from arcpipe.kaggle_kernels.on_kaggle.pipeline import adapt_overrides
+from arcpipe.kaggle_kernels.on_kaggle.processes import Outcome
+from arcpipe.kaggle_kernels.on_kaggle.submission import read_hidden_tasks
 from commands import arcpipe_command, environment, run_arcpipe
 from disks import largest_file
 from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
@@ -236,14 +235,14 @@ def test_a_plan_ends_in_time_and_leaves_each_stage_some(
     minutes: float, infer: float, vote: float, reserve: float
 ) -> None:
     settings = KaggleSettings(infer_minutes=infer, vote_minutes=vote, reserve_minutes=reserve)
-    plan = make_plan(settings, minutes)
+    plan = make_budget(settings, minutes)
     assert 0 < plan.adapt_s < plan.infer_s < plan.vote_s <= plan.total_s
     assert plan.total_s == pytest.approx(60 * minutes)
 
 
 def test_the_plan_of_twelve_hours_is_that_of_the_settings() -> None:
     settings = KaggleSettings()
-    plan = make_plan(settings)
+    plan = make_budget(settings)
     assert plan.total_s == 720 * 60
     assert plan.vote_s == (720 - settings.reserve_minutes) * 60
     assert plan.vote_s - plan.infer_s == settings.vote_minutes * 60
@@ -280,11 +279,11 @@ def test_memory_is_halved_and_the_batch_divides(
 def test_what_ended_a_stage_decides_what_is_tried(
     codes: tuple[int, ...], line: str, expected: tuple[bool, bool]
 ) -> None:
-    ended = Ended(codes, late=False, tail=(line,))
+    ended = Outcome(codes, late=False, tail=(line,))
     assert (ended.out_of_memory, ended.refused) == expected
 
 
 def test_the_tasks_of_the_short_run_have_several_tests(tmp_path: Path) -> None:
     tasks = {"one": hidden_task(1), "three": hidden_task(2, 3), "two": hidden_task(3, 2)}
-    few = read_questions(write_challenges(tmp_path / "tasks.json", tasks)).first(2)
+    few = read_hidden_tasks(write_challenges(tmp_path / "tasks.json", tasks)).sample(2)
     assert few.num_tests == {"three": 3, "two": 2}

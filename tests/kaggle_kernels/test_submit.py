@@ -1,4 +1,4 @@
-"""`arcpipe kaggle submit`: once, and never twice; and `scores`."""
+"""`arcpipe kaggle status`, `submit` and `scores`: what a run left behind is submitted once, never twice."""
 
 import errno
 import hashlib
@@ -9,13 +9,111 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands import run_arcpipe
+from commands import run_arcpipe, succeed
 from disks import without_locks
-from kaggle_server import ANSWER, COMPETITION, Fault, KaggleServer
+from kaggle_server import ANSWER, COMPETITION, KEY, Failure, Fault, KaggleServer
 from kaggle_shell import Shell, change_json
 
 SCORED = f"{COMPETITION}: submission 1000 scored 31.39\n"
 INCORRECT = "Your notebook generated a submission file with incorrect format."
+
+
+def test_the_whole_path_as_a_user_goes_it(shell: Shell, bundle: Path, tmp_path: Path) -> None:
+    env = shell.env
+    pushed = succeed("kaggle", "push", bundle, cwd=tmp_path, env=env)
+    url = "https://www.kaggle.com/code/someone/arcpipe-entry"
+    assert f"kernel someone/arcpipe-entry version 1: {url}\n" in pushed
+    ended = succeed("kaggle", "status", bundle, "--wait", "--out", "out", cwd=tmp_path, env=env)
+    assert ended == "someone/arcpipe-entry version 1: COMPLETE\n"
+    assert (tmp_path / "out/submission.json").read_bytes() == ANSWER
+    assert (tmp_path / "out/kernel.log").read_text() == "solved 1\ndone\n"
+    assert succeed("kaggle", "submit", bundle, "--message", "first try", cwd=tmp_path, env=env) == SCORED
+    listed = succeed("kaggle", "scores", "--competition", COMPETITION, cwd=tmp_path, env=env)
+    assert "1000  2026-10-01T12:00:00" in listed
+    assert "COMPLETE  31.39  [someone/arcpipe-entry version 1] " in listed
+    assert "first try" in listed
+    (entry,) = json.loads(succeed("submissions", "list", "--json", cwd=tmp_path))
+    assert entry["sha256"] == hashlib.sha256(ANSWER).hexdigest()
+    expected = {"score": "31.39", "reference": 1000, "kernel_version": 1, "competition": COMPETITION}
+    assert expected.items() <= entry["kaggle"][0].items()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+def test_all_files_of_a_run_come_with_their_hashes(
+    shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path
+) -> None:
+    server.outputs |= {"log/run.txt": b"a", "more.txt": b"b", "predictions.parquet": b"c"}
+    shell.succeed("status", pushed, "--out", tmp_path / "out")
+    for name, content in server.outputs.items():
+        assert (tmp_path / "out" / name).read_bytes() == content
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert manifest["files"].keys() == server.outputs.keys()
+    assert "exists already" in shell.fail("status", pushed, "--out", tmp_path / "out")
+    # Another run has begun since: this one is of the version that was pushed.
+    server.kernel_version = 2
+    assert "someone/arcpipe-entry version 1: Kaggle says Not found (404)" in shell.fail("status", pushed)
+
+
+def test_a_run_that_goes_on_has_nothing_to_fetch_or_submit(
+    shell: Shell, server: KaggleServer, bundle: Path, tmp_path: Path
+) -> None:
+    assert f"its kernel is not on Kaggle: arcpipe kaggle push {bundle}" in shell.fail("status", bundle)
+    assert not server.calls
+    shell.succeed("push", bundle)
+    server.says["GetKernelSessionStatus"] = {"status": "RUNNING"}
+    assert shell.succeed("status", bundle) == "someone/arcpipe-entry version 1: RUNNING\n"
+    assert "it has no output yet: add --wait" in shell.fail("status", bundle, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert "RUNNING: wait with arcpipe kaggle status" in shell.fail("submit", bundle)
+    del server.says["GetKernelSessionStatus"]
+    server.faults["GetKernelSessionStatus"] = Fault(503, "busy", times=3)
+    assert "COMPLETE" in shell.succeed("status", bundle, "--wait")
+    assert server.count("CreateCodeSubmission") == 0
+
+
+@pytest.mark.parametrize("status", [404, 500, 0])
+def test_an_output_that_does_not_come_leaves_nothing(
+    shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path, status: int
+) -> None:
+    server.faults["GET"] = Fault(status)
+    line = shell.fail("status", pushed, "--out", tmp_path / "out", ARCPIPE_KAGGLE_TIMEOUT_S="0.1")
+    assert line.startswith("submission.json: its download: ")
+    assert "localhost" not in line, "an address is signed"
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", ""])
+def test_a_file_name_does_not_lead_outside(
+    shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path, name: str
+) -> None:
+    server.outputs = {name: b"x"}
+    assert "which is not fetched" in shell.fail("status", pushed, "--out", tmp_path / "out")
+    assert not (tmp_path / "outside.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "outputs", "expected"),
+    [
+        ({"status": "ERROR", "failureMessage": "no memory"}, {}, "version 1: ERROR (no memory): read "),
+        ({"status": "CANCEL_ACKNOWLEDGED"}, {}, "version 1: CANCEL_ACKNOWLEDGED: read "),
+        ({}, {"other.txt": b"x"}, "version 1: COMPLETE, but without submission.json: read "),
+    ],
+)
+def test_a_failed_run_is_shown_and_not_submitted(
+    shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path,
+    state: dict[str, str], outputs: dict[str, bytes], expected: str,
+) -> None:  # fmt: skip
+    server.says["GetKernelSessionStatus"], server.outputs = state, outputs
+    assert f"{expected}its log (--out DIR fetches it), mend it" in shell.fail("status", pushed, "--wait")
+    assert "out/kernel.log, mend it" in shell.fail("status", pushed, "--out", tmp_path / "out")
+    assert (tmp_path / "out/kernel.log").read_text() == "solved 1\ndone\n"
+    assert expected in shell.fail("submit", pushed)
+    assert server.count("CreateCodeSubmission") == 0
+
+
+def test_a_status_that_the_client_does_not_know(shell: Shell, server: KaggleServer, pushed: Path) -> None:
+    server.says["GetKernelSessionStatus"] = {"status": "DREAMING"}
+    assert "Kaggle answers 'DREAMING', which its client does not know" in shell.fail("status", pushed)
 
 
 @pytest.fixture
@@ -33,7 +131,11 @@ def record(bundle: Path) -> list[dict[str, object]]:
 def test_a_second_time_it_only_waits(
     shell: Shell, server: KaggleServer, submit: list[object], pushed: Path
 ) -> None:
+    scored, server.scored = server.scored, {"status": "PENDING"}
     assert shell.succeed(*submit, "--no-wait") == f"{COMPETITION}: submission 1000\n"
+    line = shell.fail(*submit, "--max-minutes", 0)
+    assert "PENDING after 0 minutes: run the same command to go on waiting" in line
+    server.scored = scored
     assert shell.succeed(*submit) == SCORED
     assert shell.succeed(*submit) == SCORED
     assert server.count("CreateCodeSubmission") == 1
@@ -62,16 +164,6 @@ def test_a_lost_record_is_made_up_for_by_kaggles_list(
     change_json(pushed / "kaggle-record.json", submissions=[])
     assert shell.succeed(*submit) == SCORED
     assert server.count("CreateCodeSubmission") == 1
-
-
-@pytest.mark.parametrize("status", [200, 502, 0])
-def test_an_answer_that_got_lost_is_found_in_kaggles_list(
-    shell: Shell, server: KaggleServer, submit: list[object], status: int
-) -> None:
-    server.faults["CreateCodeSubmission"] = Fault(status, times=1, done=True)
-    done = shell.run(*submit, ARCPIPE_KAGGLE_TIMEOUT_S="0.2")
-    assert (done.returncode, done.stdout) == (0, SCORED), done.stderr
-    assert len(server.submissions) == server.count("CreateCodeSubmission") == 1
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -106,8 +198,10 @@ def test_whatever_happens_there_is_one_submission(
     change_json(pushed / "kaggle-record.json", submissions=[])
     for fault in faults:
         server.faults["CreateCodeSubmission"] = fault
-        shell.run(*submit, "--no-wait", ARCPIPE_KAGGLE_TIMEOUT_S="0.1", ARCPIPE_KAGGLE_POLL_S="0.01")
+        done = shell.run(*submit, "--no-wait", ARCPIPE_KAGGLE_TIMEOUT_S="0.1", ARCPIPE_KAGGLE_POLL_S="0.01")
         assert len(server.submissions) <= 1
+        # An answer that got lost is found in Kaggle's list.
+        assert not fault.done or done.returncode == 0
         if forgets:
             change_json(pushed / "kaggle-record.json", submissions=[])
     server.faults.clear()
@@ -116,8 +210,9 @@ def test_whatever_happens_there_is_one_submission(
 
 
 @pytest.mark.parametrize(
-    ("fault", "expected"),
+    ("failure", "expected"),
     [
+        ({"ref": 0, "message": "Not allowed"}, "did not take it: Not allowed; nothing was submitted"),
         (Fault(400, "Your team has used its daily Submission allowance (1) today."),
          "(1) today (400): wait for the next day, which begins at 00:00 UTC; nothing was submitted"),
         (Fault(400, "No such file"), "says No such file (400): mend it, and run it again; nothing was"),
@@ -129,21 +224,16 @@ def test_whatever_happens_there_is_one_submission(
     ids=lambda value: str(value.status) if isinstance(value, Fault) else None,
 )  # fmt: skip
 def test_a_refused_submission_may_be_repeated(
-    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, fault: Fault, expected: str
-) -> None:
-    server.faults["CreateCodeSubmission"] = fault
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path,
+    failure: Failure, expected: str,
+) -> None:  # fmt: skip
+    server.fail("CreateCodeSubmission", failure)
     assert expected in shell.fail(*submit)
-    assert record(pushed) == server.submissions == []
-    server.faults.clear()
-    assert shell.succeed(*submit) == SCORED
-
-
-def test_an_answer_without_a_reference_is_a_refusal(
-    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path
-) -> None:
-    server.says["CreateCodeSubmission"] = {"ref": 0, "message": "Submission not allowed"}
-    assert "did not take it: Submission not allowed; nothing was submitted" in shell.fail(*submit)
     assert record(pushed) == []
+    server.faults.clear()
+    server.says.clear()
+    server.submissions.clear()
+    assert shell.succeed(*submit) == SCORED
 
 
 @pytest.mark.parametrize(
@@ -184,24 +274,11 @@ def test_a_submission_without_a_score_has_failed(
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
-def test_waiting_ends(shell: Shell, submit: list[object], server: KaggleServer) -> None:
-    server.scored = {"status": "PENDING"}
-    line = shell.fail(*submit, "--max-minutes", 0)
-    assert "submission 1000 to" in line
-    assert "PENDING after 0 minutes: run the same command to go on waiting" in line
-
-
 def test_a_file_that_is_no_submission_is_not_submitted(
     shell: Shell, server: KaggleServer, submit: list[object]
 ) -> None:
     server.outputs["submission.json"] = b'{"00d62c1b": [{"attempt_1": [[1]]}]}'
     assert "task 00d62c1b, test[0]: attempt_2 is missing" in shell.fail(*submit)
-    assert server.count("CreateCodeSubmission") == 0
-
-
-def test_a_run_that_goes_on_is_not_submitted(shell: Shell, server: KaggleServer, bundle: Path) -> None:
-    shell.succeed("push", bundle)
-    assert "RUNNING: wait with arcpipe kaggle status" in shell.fail("submit", bundle)
     assert server.count("CreateCodeSubmission") == 0
 
 

@@ -35,6 +35,10 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+Failure = Fault | dict[str, Any]
+"""A call that goes wrong, or fields of its answer."""
+
+
 @dataclass
 class KaggleServer:
     """What the server knows. A dataset, a run and a submission are finished at the second look at them.
@@ -65,6 +69,13 @@ class KaggleServer:
             "KAGGLE_API_TOKEN": "", "KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY,
             "ARCPIPE_KAGGLE_TIMEOUT_S": "5", "ARCPIPE_KAGGLE_POLL_S": "0.02",
         }  # fmt: skip
+
+    def fail(self, method: str, failure: Failure) -> None:
+        """Let a method go wrong from now on."""
+        if isinstance(failure, Fault):
+            self.faults[method] = failure
+        else:
+            self.says[method] = failure
 
     def count(self, method: str) -> int:
         """How often a method was called."""

@@ -16,7 +16,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def change_json(path: Path, **fields: Any) -> None:
-    write_json(path, json.loads(path.read_text()) | fields)
+    """Change fields of a file; None removes one."""
+    content = json.loads(path.read_text()) | fields
+    write_json(path, {name: value for name, value in content.items() if value is not None})
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What has been sent to Kaggle from a bundle folder, in a file of the folder: versions and submissions."""
+"""The history of a bundle on Kaggle, in a file of its folder: versions and submissions that were sent."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.log import logger
 from arcpipe.runs import write_json
 
-RECORD = "kaggle-record.json"
+HISTORY_FILE = "kaggle-record.json"
 _Version = Annotated[int, Field(ge=1)]
 
 
@@ -51,21 +51,21 @@ class SentSubmission:
 
 
 @dataclass
-class Record:
-    """What was sent last, and all submissions, the oldest first."""
+class History:
+    """The dataset and the kernel that were sent last, and all submissions, the oldest first."""
 
     dataset: SentDataset | None = None
     kernel: SentKernel | None = None
     submissions: list[SentSubmission] = Field(default_factory=list)
 
 
-def read_record(bundle: Path) -> Record:
-    """The record of a bundle; an empty one if nothing has been sent."""
-    path = bundle / RECORD
+def read_history(bundle: Path) -> History:
+    """Return the history of a bundle; an empty one if nothing has been sent."""
+    path = bundle / HISTORY_FILE
     try:
-        return TypeAdapter(Record).validate_json(path.read_bytes())
+        return TypeAdapter(History).validate_json(path.read_bytes())
     except FileNotFoundError:
-        return Record()
+        return History()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
@@ -75,14 +75,14 @@ def read_record(bundle: Path) -> Record:
         ) from None
 
 
-def write_record(bundle: Path, record: Record) -> None:
-    """Put the record in the place of the one before."""
-    write_json(bundle / RECORD, asdict(record))
+def write_history(bundle: Path, history: History) -> None:
+    """Write the history in the place of the one before."""
+    write_json(bundle / HISTORY_FILE, asdict(history))
 
 
 @contextmanager
 def at_work(bundle: Path) -> Iterator[None]:
-    """Only one command at a time sends from a bundle, where its file system has locks.
+    """Lock a bundle for the block, where its file system has locks: one command at a time sends from it.
 
     Raises:  ArcpipeError if another one does, or the folder cannot be read.
     """
@@ -91,24 +91,22 @@ def at_work(bundle: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{bundle}: no bundle folder ({error.strerror}): see arcpipe kaggle bundle") from None
     try:
-        _lock(descriptor, bundle)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArcpipeError(
+                f"{bundle}: another command sends from it: wait until that has ended"
+            ) from None
+        except OSError as error:
+            why = error.strerror
+            logger.warning("%s: cannot be locked (%s): let no other command send from it now", bundle, why)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, bundle: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ArcpipeError(f"{bundle}: another command sends from it: wait until that has ended") from None
-    except OSError as error:
-        reason = error.strerror
-        logger.warning("%s: cannot be locked (%s): let no other command send from it now", bundle, reason)
-
-
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object of a file of the bundle.
+    """Return the JSON object of a file of the bundle.
 
     Raises:  DataError if it cannot be read or is none.
     """

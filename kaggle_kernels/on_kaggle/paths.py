@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from arcpipe.errors import DataError
-from arcpipe.kaggle_kernels.mounts import (
+from arcpipe.kaggle_kernels.on_kaggle.mounts import (
     BUNDLE_FILE,
     EntryError,
     bundles,
@@ -32,8 +32,13 @@ flat: 2024 and 2025. nested: 2026. model: the bundle's files attached as a model
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was found below `top`: the test challenges, the evaluation set (None if it is not there), and the
-    bundles, that to be used first."""
+    """The mounted files below `top`.
+
+    test: the test challenges.
+    evaluation: the evaluation challenges; None if they are not there.
+    evaluation_solutions: their solutions; None if they are not there.
+    bundles: the folders of bundles, that to be used first.
+    """
 
     top: Path
     test: Path
@@ -62,8 +67,11 @@ def find_inputs(root: Path, bundle: Path | None = None) -> Inputs:
     Raises:  DataError if there are no test challenges.
     """
     top = root / "input"
-    found = bundles(top) if bundle is None else [bundle]
-    competition = _competition_of(found[0]) if found else ""
+    folders = bundles(top) if bundle is None else [bundle]
+    competition = ""
+    # A run needs no more of bundle.json than this, and can do without.
+    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+        competition = str(orjson.loads((folders[0] / BUNDLE_FILE).read_bytes())["competition"])
     try:
         test = find_test(top, competition)
     except EntryError as error:
@@ -71,18 +79,11 @@ def find_inputs(root: Path, bundle: Path | None = None) -> Inputs:
     evaluation, solutions = (
         find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
     )
-    return Inputs(top, test, evaluation, solutions, found)
-
-
-def _competition_of(bundle: Path) -> str:
-    """The competition that a bundle is for; empty if its file does not say: a run needs no more of it."""
-    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
-        return str(orjson.loads((bundle / BUNDLE_FILE).read_bytes())["competition"])
-    return ""
+    return Inputs(top, test, evaluation, solutions, folders)
 
 
 def scratch_folder(root: Path) -> Path:
-    """Where a run can put what is large and no output: below /kaggle/temp, or else the system's own place."""
+    """Return a folder for what is large and no output: in /kaggle/temp, or else the system's own place."""
     temp = root / "temp"
     parent = temp if temp.is_dir() and os.access(temp, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))
     return parent / f"arcpipe-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Asking Kaggle for something: how long to wait, what to try again, and what an error means."""
+"""Requests to Kaggle: how long to wait, what to try again, and what an error means."""
 
 import io
 import time
@@ -12,7 +12,6 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.log import logger
 
 if TYPE_CHECKING:
-    from requests import Response
     from requests.exceptions import RequestException
 
 T = TypeVar("T")
@@ -30,17 +29,18 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds to wait for an answer, and between two looks at Kaggle, or two tries of a request."""
+    """Seconds to wait for an answer (timeout_s), and between two looks or two tries (poll_s)."""
 
     timeout_s: float = 60.0
     poll_s: float = 30.0
 
 
 class KaggleError(ArcpipeError):
-    """Kaggle refused a request, or did not answer it.
+    """A request that Kaggle refused or did not answer.
 
-    status: of HTTP, if Kaggle answered. undecided: no telling whether Kaggle did what it was asked for.
-    retry_after_s: how long it wants to be left alone, if it said so.
+    status: of HTTP, if Kaggle answered.
+    undecided: the request may or may not have been applied.
+    retry_after_s: the seconds of Retry-After, if Kaggle named them.
     """
 
     def __init__(
@@ -52,13 +52,11 @@ class KaggleError(ArcpipeError):
         self.retry_after_s = retry_after_s
 
 
-def repeated(
-    doing: str, function: Callable[[], T], pace: Pace, may_repeat: Callable[[KaggleError], bool]
-) -> T:
-    """What the function returns, tried several times while its error is one that may be repeated."""
+def retry(doing: str, function: Callable[[], T], pace: Pace, may_repeat: Callable[[KaggleError], bool]) -> T:
+    """Return what the function returns, called again while its error is one that may be repeated."""
     for tries_left in reversed(range(TRIES)):
         try:
-            with asking(doing):
+            with explained(doing):
                 return function()
         except KaggleError as error:
             if not tries_left or not may_repeat(error):
@@ -70,8 +68,8 @@ def repeated(
 
 
 @contextmanager
-def asking(doing: str) -> Iterator[None]:
-    """Turns what the client raises into a KaggleError, and what it prints into warnings."""
+def explained(doing: str) -> Iterator[None]:
+    """Turn what the client raises into a KaggleError, and what it prints into warnings."""
     from requests.exceptions import RequestException
 
     printed = io.StringIO()
@@ -79,7 +77,7 @@ def asking(doing: str) -> Iterator[None]:
         with redirect_stdout(printed):
             yield
     except RequestException as error:
-        raise _explained(doing, error) from None
+        raise _kaggle_error(doing, error) from None
     except KeyError as error:
         raise KaggleError(f"{doing}: Kaggle answers {error}, which its client does not know") from None
     except JSONDecodeError as error:
@@ -91,8 +89,8 @@ def asking(doing: str) -> Iterator[None]:
         logger.warning("kaggle: %s", line)
 
 
-def _explained(doing: str, error: "RequestException") -> KaggleError:
-    """One line: what was asked, what came of it, what to do."""
+def _kaggle_error(doing: str, error: "RequestException") -> KaggleError:
+    """Return one line: what was requested, what came of it, what to do."""
     from requests.exceptions import HTTPError, Timeout
 
     # A response with an error status is false by itself.
@@ -101,6 +99,7 @@ def _explained(doing: str, error: "RequestException") -> KaggleError:
         remedy = "see whether kaggle.com works from here, and run it again"
         return KaggleError(f"{doing}: Kaggle {what}: {remedy}", undecided=True)
     status = error.response.status_code
+    after = error.response.headers.get("Retry-After", "")
     # The address of a file may hold a signature, which is a secret.
     text = shortened(str(error).partition(" for url: ")[0])
     remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
@@ -108,16 +107,11 @@ def _explained(doing: str, error: "RequestException") -> KaggleError:
         remedy = "wait for the next day, which begins at 00:00 UTC"
     return KaggleError(
         f"{doing}: Kaggle says {text} ({status}): {remedy}", status,
-        undecided=status >= 500, retry_after_s=_retry_after_s(error.response),
+        undecided=status >= 500, retry_after_s=float(after) if after.isdecimal() else 0.0,
     )  # fmt: skip
 
 
-def _retry_after_s(response: "Response") -> float:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else 0.0
-
-
 def shortened(text: object) -> str:
-    """What Kaggle says, in one line and not too long."""
+    """Return what Kaggle says, in one line and not too long."""
     line = " ".join(str(text or "").split()).rstrip(".")
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."

@@ -8,14 +8,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from arcpipe.errors import says_out_of_memory
-from arcpipe.kaggle_kernels.budget import Window
+from arcpipe.kaggle_kernels.on_kaggle.budget import Window
 
 _LAUNCHERS = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
 _POLL_S = 0.1
@@ -43,7 +43,7 @@ class Journal:
         self._lock = threading.Lock()
 
     def say(self, text: str) -> None:
-        """A line with the minutes since the start, for the reader of the notebook."""
+        """Write a line with the minutes since the start, for the reader of the notebook."""
         line = f"[{(time.monotonic() - self._began) / 60:6.1f} min] {text}\n"
         with suppress(OSError):
             sys.stdout.write(line)
@@ -51,14 +51,19 @@ class Journal:
         self.note(line)
 
     def note(self, line: str) -> None:
-        """A line for the file alone."""
+        """Write a line to the file alone."""
         with self._lock, suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(line)
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How processes ended: their exit codes by rank, whether their time was up, and their last lines."""
+class Outcome:
+    """How processes ended.
+
+    codes: their exit codes by rank.
+    late: whether their time was up.
+    tail: the last lines that they printed.
+    """
 
     codes: tuple[int, ...]
     late: bool
@@ -67,8 +72,8 @@ class Ended:
     @property
     def well(self) -> bool:
         """Whether all of them did what they should, or stopped when they were asked to."""
-        asked = (0, -signal.SIGTERM) if self.late else (0,)
-        return all(code in asked for code in self.codes)
+        good = (0, -signal.SIGTERM) if self.late else (0,)
+        return all(code in good for code in self.codes)
 
     @property
     def out_of_memory(self) -> bool:
@@ -82,21 +87,21 @@ class Ended:
 
     @property
     def text(self) -> str:
-        """How they ended in words."""
+        """Return how they ended in words."""
         if self.well:
             return "stopped when its time was up" if self.late else "done"
-        said = [
+        ends = [
             f"killed by signal {-code}" if code < 0 else f"exit code {code}" for code in self.codes if code
         ]
         why = "its time was up; " if self.late else ""
         errors = [line for line in self.tail if line.startswith("arcpipe: ")] or list(self.tail)
-        return f"{why}{', '.join(said)}" + (f": {errors[-1]}" if errors else "")
+        return f"{why}{', '.join(ends)}" + (f": {errors[-1]}" if errors else "")
 
 
 def run_processes(
     arguments: Sequence[str], environments: Sequence[Mapping[str, str]], window: Window, journal: Journal,
     *, together: bool,
-) -> Ended:  # fmt: skip
+) -> Outcome:  # fmt: skip
     """Run an `arcpipe` command in a process for each environment, until all have ended or the window has.
 
     Each process is our own child, and not a launcher's: a launcher kills the others when one dies.
@@ -106,32 +111,40 @@ def run_processes(
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     processes: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
+
+    def wait(until: float, together: bool) -> None:
+        heartbeat = time.monotonic() + _HEARTBEAT_S
+        while time.monotonic() < until:
+            codes = [process.poll() for process in processes]
+            if None not in codes or (together and any(codes)):
+                return
+            if time.monotonic() >= heartbeat and tail:
+                heartbeat += _HEARTBEAT_S
+                journal.say(f"  {tail[-1]}")
+            time.sleep(_POLL_S)
+
     try:
         for environment in environments:
-            processes.append(_start(arguments, environment))
-            output = processes[-1].stdout
-            assert output is not None
-            readers.append(threading.Thread(target=_read, args=(output, tail, journal), daemon=True))
+            # Their output goes through this process: written to a full disk by themselves it would end them.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "arcpipe", *arguments], env=environment, text=True, errors="replace",
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            processes.append(process)
+            readers.append(threading.Thread(target=_read, args=(process.stdout, tail, journal), daemon=True))
             readers[-1].start()
-        beat = _Heartbeat(journal, tail)
-        _wait(processes, window.term, together, beat)
+        wait(window.term, together)
         late = time.monotonic() >= window.term
-        _signal(processes, signal.SIGTERM)
-        _wait(processes, window.end, False, beat)
+        for process in processes:
+            process.terminate()
+        wait(window.end, False)
     finally:
-        _signal(processes, signal.SIGKILL)
+        for process in processes:
+            process.kill()
         codes = tuple(process.wait() for process in processes)
     for reader in readers:
         reader.join(timeout=5)
-    return Ended(codes, late, tuple(tail))
-
-
-def _start(arguments: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[str]":
-    # Their output goes through this process: written to a full disk by themselves it would end them.
-    return subprocess.Popen(
-        [sys.executable, "-m", "arcpipe", *arguments], env=environment, text=True, errors="replace",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    return Outcome(codes, late, tuple(tail))
 
 
 def _read(output: IO[str], tail: "deque[str]", journal: Journal) -> None:
@@ -139,36 +152,6 @@ def _read(output: IO[str], tail: "deque[str]", journal: Journal) -> None:
         if line.strip():
             tail.append(line.strip())
             journal.note(line)
-
-
-class _Heartbeat:
-    """Says the last line of the processes from time to time."""
-
-    def __init__(self, journal: Journal, tail: "deque[str]") -> None:
-        self._journal, self._tail, self._next = journal, tail, time.monotonic() + _HEARTBEAT_S
-
-    def __call__(self) -> None:
-        if time.monotonic() >= self._next and self._tail:
-            self._next = time.monotonic() + _HEARTBEAT_S
-            self._journal.say(f"  {self._tail[-1]}")
-
-
-def _wait(
-    processes: "Sequence[subprocess.Popen[str]]", until: float, together: bool, beat: Callable[[], None]
-) -> None:
-    """Until all have ended, the time has come, or, if they work together, one has failed."""
-    while time.monotonic() < until:
-        codes = [process.poll() for process in processes]
-        if None not in codes or (together and any(codes)):
-            return
-        beat()
-        time.sleep(_POLL_S)
-
-
-def _signal(processes: "Sequence[subprocess.Popen[str]]", number: signal.Signals) -> None:
-    """Send a signal to those that still run."""
-    for process in processes:
-        process.send_signal(number)
 
 
 @dataclass(frozen=True)
@@ -180,11 +163,16 @@ class Devices:
 
     @property
     def count(self) -> int:
-        """Processes to start."""
+        """Return the number of processes to start."""
         return len(self.gpus) or self.cpu_processes
 
+    @property
+    def text(self) -> str:
+        """Return the devices in words."""
+        return f"GPUs {', '.join(self.gpus)}" if self.gpus else "the CPU"
+
     def environments(self) -> list[dict[str, str]]:
-        """The variables of each process, which makes them find each other."""
+        """Return the variables of each process, which makes them find each other."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
         threads = max(1, (os.cpu_count() or 1) // self.count)
         base = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"} | own
@@ -194,34 +182,32 @@ class Devices:
             base["ACCELERATE_USE_CPU"] = "true"
         if self.count == 1:
             return [base]
-        base |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(self.count)}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        base |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(self.count)}
         # Without a network the name of the host leads nowhere: the processes talk on the loopback.
         for name in [name for _, name in socket.if_nameindex() if name.startswith("lo")][:1]:
             base |= {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
         return [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(self.count)]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def find_devices(cpu_processes: int, journal: Journal) -> Devices:
-    """The GPUs on which a small product comes out right, or else the CPU."""
+    """Return the GPUs on which a small product comes out right, or else the CPU."""
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return Devices((), cpu_processes)
-    said = ""
+    printed = ""
     try:
         command = [sys.executable, "-c", _PROBE]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, check=False).stdout
+        printed = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PROBE_S, check=False
+        ).stdout
     except subprocess.TimeoutExpired as error:
-        # What it said before is in bytes, whatever was asked for.
-        said = (error.stdout or b"").decode(errors="replace") if isinstance(error.stdout, bytes) else ""
+        # What it printed before is in bytes, in spite of text=True.
+        printed = (error.stdout or b"").decode(errors="replace") if isinstance(error.stdout, bytes) else ""
     except OSError as error:
         journal.say(f"the GPUs cannot be asked ({error})")
-    lines = [line.split("\t") for line in said.splitlines()]
+    lines = [line.split("\t") for line in printed.splitlines()]
     for bad in (line for line in lines if line[0] == "bad"):
         journal.say(f"GPU {' '.join(bad[1:])}: is left out")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")

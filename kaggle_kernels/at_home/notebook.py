@@ -8,9 +8,9 @@ from typing import Any
 
 from arcpipe import __version__
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.layouts import ROOT_VARIABLE
-from arcpipe.kaggle_kernels.run import REPORT, RERUN_VARIABLE, SMOKE, SUBMISSION
-from arcpipe.kaggle_kernels.settings import KaggleSettings
+from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
+from arcpipe.kaggle_kernels.on_kaggle.paths import ROOT_VARIABLE
+from arcpipe.kaggle_kernels.on_kaggle.run import REPORT, RERUN_VARIABLE, SMOKE, SUBMISSION
 
 NOTEBOOK = "notebook.ipynb"
 _CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
@@ -21,14 +21,14 @@ _SHORTEST, _LONGEST, _DATASET = 6, 50, "-data"
 
 
 @dataclass(frozen=True)
-class Names:
+class KaggleNames:
     """The owner of dataset and kernel on Kaggle, and the kernel's name there."""
 
     owner: str
     slug: str
 
     def check(self) -> None:
-        """Raises ArcpipeError for names that Kaggle would refuse or change."""
+        """Check the names; raise ArcpipeError for what Kaggle would refuse or change."""
         if not _OWNER.fullmatch(self.owner):
             raise ArcpipeError(f"--owner {self.owner!r}: expected your name on Kaggle, as in kaggle.com/NAME")
         longest = _LONGEST - len(_DATASET)
@@ -40,29 +40,29 @@ class Names:
 
     @property
     def kernel(self) -> str:
-        """The kernel as owner/name."""
+        """Return the kernel as owner/name."""
         return f"{self.owner}/{self.slug}"
 
     @property
     def dataset(self) -> str:
-        """The dataset as owner/name."""
+        """Return the dataset as owner/name."""
         return f"{self.owner}/{self.slug}{_DATASET}"
 
     @property
     def title(self) -> str:
-        """The kernel's title, which Kaggle turns into its very name."""
+        """Return the kernel's title, which Kaggle turns into its very name."""
         return self.slug.replace("-", " ")
 
 
-def dataset_metadata(names: Names) -> dict[str, Any]:
-    """The content of dataset-metadata.json: a private dataset."""
+def dataset_metadata(names: KaggleNames) -> dict[str, Any]:
+    """Return the content of dataset-metadata.json: a private dataset."""
     title = f"{names.title} data"
     return {"id": names.dataset, "title": title, "licenses": [{"name": "other"}]}
 
 
-def kernel_metadata(names: Names, settings: KaggleSettings) -> dict[str, Any]:
-    """The content of kernel-metadata.json: a private notebook without internet that mounts the dataset and
-    the competition."""
+def kernel_metadata(names: KaggleNames, settings: KaggleSettings) -> dict[str, Any]:
+    """Return the content of kernel-metadata.json: a private notebook without internet, with the dataset and
+    the competition mounted."""
     machine = {"machine_shape": settings.machine_shape} if settings.machine_shape else {}
     return {
         "id": names.kernel,
@@ -82,16 +82,16 @@ def kernel_metadata(names: Names, settings: KaggleSettings) -> dict[str, Any]:
     }
 
 
-def notebook(names: Names, settings: KaggleSettings, digest: str) -> dict[str, Any]:
+def notebook(names: KaggleNames, settings: KaggleSettings, digest: str) -> dict[str, Any]:
     """Return the notebook, as its JSON.
 
     Args:  digest: the SHA-256 of the bundle.json that it goes with.
     """
-    here = resources.files("arcpipe.kaggle_kernels")
-    text = Template((here / "templates" / "notebook.txt").read_text("utf-8")).substitute(
+    room = resources.files("arcpipe.kaggle_kernels")
+    text = Template((room / "at_home" / "templates" / "notebook.txt").read_text("utf-8")).substitute(
         title=names.title, version=__version__, smoke_minutes=f"{settings.smoke_minutes:g}",
-        mounts=(here / "mounts.py").read_text("utf-8"), competition=settings.competition, digest=digest,
-        dataset=names.dataset, root_variable=ROOT_VARIABLE, rerun_variable=RERUN_VARIABLE,
+        mounts=(room / "on_kaggle" / "mounts.py").read_text("utf-8"), competition=settings.competition,
+        digest=digest, dataset=names.dataset, root_variable=ROOT_VARIABLE, rerun_variable=RERUN_VARIABLE,
         submission=SUBMISSION, smoke=SMOKE, report=REPORT,
     )  # fmt: skip
     _, *parts = _CELL.split(text)

@@ -5,9 +5,10 @@ be repeated, and leaves a file out of a dataset when its upload fails. Here it d
 """
 
 import io
-import time
+import os
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -18,9 +19,8 @@ import orjson
 from tqdm.utils import CallbackIOWrapper
 
 from arcpipe.errors import ArcpipeError, one_line
-from arcpipe.kaggle_kernels.asking import TRIES, KaggleError, Pace, asking, repeated, shortened
-from arcpipe.kaggle_kernels.surroundings import offline, private_temporary
-from arcpipe.log import logger, progress
+from arcpipe.kaggle_kernels.client.retry import KaggleError, Pace, explained, retry, shortened
+from arcpipe.log import progress
 from arcpipe.runs import writing
 
 T = TypeVar("T")
@@ -38,8 +38,8 @@ class _UploadError(KaggleError):
 
 
 @dataclass(frozen=True)
-class Submission:
-    """One submission as Kaggle lists it; the score as Kaggle writes it, empty where there is none."""
+class ListedSubmission:
+    """A submission as Kaggle lists it; the score as Kaggle writes it, empty where there is none."""
 
     reference: int
     time: str
@@ -50,8 +50,8 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a run of a notebook left behind: the address of each file by its name, and the log."""
+class RunOutput:
+    """The output of a notebook's run: the address of each file by its name, and the log."""
 
     files: dict[str, str]
     log: str
@@ -60,8 +60,8 @@ class Output:
 class Kaggle:
     """A connection to Kaggle with the user's own credentials.
 
-    Every method raises KaggleError. What only asks is tried again when Kaggle fails or is silent; what
-    changes something only when Kaggle said that it did not listen (429).
+    Every method raises KaggleError. A request that only reads is tried again when Kaggle fails or is
+    silent; one that changes something only when Kaggle refused to listen (429).
     """
 
     def __init__(self, pace: Pace) -> None:
@@ -69,9 +69,9 @@ class Kaggle:
         self._api = _log_in(pace)
 
     def dataset_state(self, dataset: str) -> tuple[str, int] | None:
-        """Status, such as `ready`, and current version of a dataset; None if it is not there for the user."""
+        """Return status, such as `ready`, and version of a dataset; None if it is not there for the user."""
         try:
-            text = self._ask(f"dataset {dataset}", lambda: self._api.dataset_status(dataset, format="json"))
+            text = self._read(f"dataset {dataset}", lambda: self._api.dataset_status(dataset, format="json"))
         except KaggleError as error:
             # For a dataset that does not exist Kaggle answers as for one of somebody else.
             if error.status in (403, 404):
@@ -93,27 +93,25 @@ class Kaggle:
 
     def _upload(self, folder: Path, create: Callable[[], Any]) -> None:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        for tries_left in reversed(range(TRIES)):
-            try:
-                with private_temporary(), progress(total=size, initial=0, unit="B", desc="upload") as bar:
-                    bar.unit_scale, self._api.bar = True, bar
-                    with asking(f"{folder}: making the dataset"):
-                        answer = create()
-                break
-            except _UploadError as error:
-                if not tries_left:
-                    raise
-                logger.warning("%s; trying again", error)
-                time.sleep(self.pace.poll_s)
+
+        def upload() -> Any:
+            with _private_temporary(), progress(total=size, initial=0, unit="B", desc="upload") as bar:
+                bar.unit_scale, self._api.bar = True, bar
+                return create()
+
+        # Once all files are there, making the dataset is not to be repeated.
+        answer = retry(
+            f"{folder}: making the dataset", upload, self.pace, lambda error: isinstance(error, _UploadError)
+        )
         if answer.error or answer.status not in ("ok", "", None):
             raise KaggleError(f"{folder}: Kaggle refused the dataset: {shortened(answer.error)}")
 
     def push_kernel(self, folder: Path) -> Any:
-        """What Kaggle answers to the push of a kernel folder: an ApiSaveKernelResponse, refusal or not."""
-        return self._tell(f"{folder}: pushing the kernel", lambda: self._api.kernels_push(str(folder)))
+        """Push a kernel folder; return Kaggle's ApiSaveKernelResponse, refusal or not."""
+        return self._change(f"{folder}: pushing the kernel", lambda: self._api.kernels_push(str(folder)))
 
     def kernel_state(self, kernel: str, version: int) -> tuple[str, str]:
-        """Status of this version's run, such as COMPLETE, and why it failed, if it did."""
+        """Return the status of this version's run, such as COMPLETE, and why it failed, if it did."""
         from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
         def look() -> Any:
@@ -121,11 +119,11 @@ class Kaggle:
                 request = _of_version(ApiGetKernelSessionStatusRequest(), kernel, version)
                 return client.kernels.kernels_api_client.get_kernel_session_status(request)
 
-        answer = self._ask(f"{kernel} version {version}", look)
+        answer = self._read(f"{kernel} version {version}", look)
         return answer.status.name, shortened(answer.failure_message)
 
-    def kernel_output(self, kernel: str, version: int) -> Output:
-        """The files and the log of this version's run."""
+    def kernel_output(self, kernel: str, version: int) -> RunOutput:
+        """Return the files and the log of this version's run."""
         from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
         request = _of_version(ApiListKernelSessionOutputRequest(), kernel, version)
@@ -138,11 +136,11 @@ class Kaggle:
         files: dict[str, str] = {}
         log = ""
         while True:
-            answer = self._ask(f"{kernel} version {version}: its output", look)
+            answer = self._read(f"{kernel} version {version}: its output", look)
             files |= {file.file_name: file.url for file in answer.files or []}
             log = log or answer.log or ""
             if not answer.next_page_token:
-                return Output(files, log)
+                return RunOutput(files, log)
             request.page_token = answer.next_page_token
 
     def download(self, url: str, path: Path) -> None:
@@ -161,14 +159,14 @@ class Kaggle:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._ask(f"{path.name}: its download", load)
+                self._read(f"{path.name}: its download", load)
                 part.rename(path)
             finally:
                 part.unlink(missing_ok=True)
 
     def submit(self, competition: str, kernel: str, version: int, file_name: str, message: str) -> int:
-        """Submit an output file of a kernel's version; Kaggle's reference of the submission."""
-        answer = self._tell(
+        """Submit an output file of a kernel's version; return Kaggle's reference of the submission."""
+        answer = self._change(
             f"submitting {kernel} version {version} to {competition}",
             lambda: self._api.competition_submit_code(file_name, message, competition, kernel, version, True),
         )
@@ -176,28 +174,33 @@ class Kaggle:
             raise KaggleError(f"{competition}: Kaggle did not take it: {shortened(answer.message)}", 200)
         return int(answer.ref)
 
-    def submissions(self, competition: str) -> Iterator[Submission]:
-        """The submissions of the user's team to a competition, the newest first."""
+    def submissions(self, competition: str) -> Iterator[ListedSubmission]:
+        """Yield the submissions of the user's team to a competition, the newest first."""
         seen: set[int] = set()
         for page in count(1):
             look = partial(
                 self._api.competition_submissions, competition, page_number=page, page_size=_PAGE_SIZE
             )
-            new = [
-                item
-                for item in self._ask(f"{competition}: its submissions", look) or []
-                if item.ref not in seen
-            ]
+            page_items = self._read(f"{competition}: its submissions", look) or []
+            new = [item for item in page_items if item.ref not in seen]
             if not new:
                 return
             seen |= {item.ref for item in new}
-            yield from map(_as_submission, new)
+            for item in new:
+                yield ListedSubmission(
+                    item.ref,
+                    item.date.isoformat(timespec="seconds") if item.date else "",
+                    item.status.name,
+                    item.public_score or item.private_score or "",
+                    item.description,
+                    shortened(item.error_description),
+                )
 
-    def _ask(self, doing: str, function: Callable[[], T]) -> T:
-        return repeated(doing, function, self.pace, lambda error: error.undecided or error.status == 429)
+    def _read(self, doing: str, function: Callable[[], T]) -> T:
+        return retry(doing, function, self.pace, lambda error: error.undecided or error.status == 429)
 
-    def _tell(self, doing: str, function: Callable[[], T]) -> T:
-        return repeated(doing, function, self.pace, lambda error: error.status == 429)
+    def _change(self, doing: str, function: Callable[[], T]) -> T:
+        return retry(doing, function, self.pace, lambda error: error.status == 429)
 
 
 def _of_version(request: Any, kernel: str, version: int) -> Any:
@@ -207,27 +210,16 @@ def _of_version(request: Any, kernel: str, version: int) -> Any:
     return request
 
 
-def _as_submission(item: Any) -> Submission:
-    return Submission(
-        reference=item.ref,
-        time=item.date.isoformat(timespec="seconds") if item.date else "",
-        status=item.status.name,
-        score=item.public_score or item.private_score or "",
-        description=item.description,
-        error=shortened(item.error_description),
-    )
-
-
 def _log_in(pace: Pace) -> Any:
-    """The client's API object, with the user's credentials."""
+    """Return the client's API object, with the user's credentials."""
     try:
-        with offline(), redirect_stdout(io.StringIO()):
+        with _offline(), redirect_stdout(io.StringIO()):
             from kaggle.api.kaggle_api_extended import KaggleApi
     except (ImportError, OSError) as error:
         raise ArcpipeError(f"the kaggle package cannot be loaded ({one_line(error)}): mend that") from None
     api = _tamed(KaggleApi, pace)()
     try:
-        with asking("logging in to Kaggle"):
+        with explained("logging in to Kaggle"):
             api.authenticate()
     except SystemExit:
         raise ArcpipeError(_NO_CREDENTIALS) from None
@@ -235,7 +227,7 @@ def _log_in(pace: Pace) -> Any:
 
 
 def _tamed(official: Any, pace: Pace) -> Any:
-    """The official API class with a limit on every wait, our own retries, and uploads that fail aloud."""
+    """Return the official API class with a limit on every wait, our retries, and uploads that fail aloud."""
     import requests
 
     timeout = (_CONNECT_S, pace.timeout_s)
@@ -254,7 +246,7 @@ def _tamed(official: Any, pace: Pace) -> Any:
 
         def with_retry(self, func: Any, *_: Any, **__: Any) -> Any:
             def retried(request: Any) -> Any:
-                return repeated(
+                return retry(
                     "making the dataset", lambda: func(request), pace, lambda error: error.status == 429
                 )
 
@@ -265,7 +257,7 @@ def _tamed(official: Any, pace: Pace) -> Any:
 
             doing = f"{Path(path).name}: its upload"
             try:
-                with asking(doing), open(path, "rb") as file:
+                with explained(doing), open(path, "rb") as file:
                     content = CallbackIOWrapper(self.bar.update, file, "read")
                     requests.put(url, data=content, timeout=timeout).raise_for_status()
             except KaggleError as error:
@@ -273,3 +265,31 @@ def _tamed(official: Any, pace: Pace) -> Any:
             return ResumableUploadResult.COMPLETE
 
     return Api
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Let no request of the block leave this process: the client asks Kaggle while it is imported."""
+    names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    before = {name: os.environ.get(name) for lower in names for name in (lower, lower.upper())}
+    # No proxy speaks this, so that a request fails before it is sent.
+    os.environ.update({name: "" if name.lower() == "no_proxy" else "offline://x" for name in before})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _private_temporary() -> Iterator[None]:
+    """Make a folder for temporary files: the client keeps the rest of a failed upload where these go."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before

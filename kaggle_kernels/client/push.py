@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.errors import DataError
-from arcpipe.kaggle_kernels.asking import KaggleError, shortened
-from arcpipe.kaggle_kernels.client import Kaggle
-from arcpipe.kaggle_kernels.record import Record, SentDataset, SentKernel, read_json_object, write_record
-from arcpipe.kaggle_kernels.waiting import wait_for
+from arcpipe.kaggle_kernels.client.history import (
+    History,
+    SentDataset,
+    SentKernel,
+    read_json_object,
+    write_history,
+)
+from arcpipe.kaggle_kernels.client.kaggle import Kaggle
+from arcpipe.kaggle_kernels.client.poll import poll
+from arcpipe.kaggle_kernels.client.retry import KaggleError, shortened
 from arcpipe.log import logger
 from arcpipe.runs import file_hash
 
@@ -41,7 +47,7 @@ class Bundle:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """The Bundle of a folder with `dataset/` and `kernel/`.
+    """Return the Bundle of a folder with `dataset/` and `kernel/`.
 
     Raises:  DataError naming file and field of what Kaggle would refuse or take for something else.
     """
@@ -81,22 +87,22 @@ def _names(fields: Mapping[str, Any], name: str, path: Path) -> tuple[str, ...]:
     return tuple(value)
 
 
-def push_dataset(kaggle: Kaggle, bundle: Bundle, record: Record, max_minutes: float) -> SentDataset:
-    """The version of the bundle's dataset on Kaggle, once it is ready to be mounted.
+def push_dataset(kaggle: Kaggle, bundle: Bundle, history: History, max_minutes: float) -> SentDataset:
+    """Push the bundle's dataset; return its version on Kaggle, once it is ready to be mounted.
 
     What was sent already, with these very files, is not sent again.
     """
     folder = bundle.folder / DATASET.parent
     sha256 = _folder_hash(folder)
-    sent, state = record.dataset, kaggle.dataset_state(bundle.dataset)
+    sent, state = history.dataset, kaggle.dataset_state(bundle.dataset)
     if state is None or sent is None or not _is_current(sent, bundle.dataset, sha256, state):
         sent = SentDataset(bundle.dataset, state[1] + 1 if state else 1, sha256)
         if state is None:
             kaggle.create_dataset(folder)
         else:
             kaggle.add_dataset_version(folder, f"arcpipe {sha256[:8]}")
-        record.dataset = sent
-        write_record(bundle.folder, record)
+        history.dataset = sent
+        write_history(bundle.folder, history)
     _wait_until_ready(kaggle, sent, max_minutes)
     return sent
 
@@ -121,18 +127,18 @@ def _wait_until_ready(kaggle: Kaggle, sent: SentDataset, max_minutes: float) -> 
             )
         return f"{status} at version {version}", (status == _READY and version >= sent.version) or None
 
-    wait_for(look, f"{sent.reference} version {sent.version}", kaggle.pace, max_minutes)
+    poll(look, f"{sent.reference} version {sent.version}", kaggle.pace, max_minutes)
 
 
-def push_kernel(kaggle: Kaggle, bundle: Bundle, record: Record) -> SentKernel:
-    """The new version of the bundle's kernel, which Kaggle begins to run.
+def push_kernel(kaggle: Kaggle, bundle: Bundle, history: History) -> SentKernel:
+    """Push the bundle's kernel; return its new version, which Kaggle begins to run.
 
     Raises:  KaggleError if Kaggle refused it, or took it without some of its sources.
     """
     folder = bundle.folder / KERNEL.parent
     # A failed push must not leave an earlier version to be submitted in its place.
-    record.kernel = None
-    write_record(bundle.folder, record)
+    history.kernel = None
+    write_history(bundle.folder, history)
     try:
         answer = kaggle.push_kernel(folder)
     except KaggleError as error:
@@ -152,14 +158,14 @@ def push_kernel(kaggle: Kaggle, bundle: Bundle, record: Record) -> SentKernel:
             f"{bundle.kernel} version {answer.version_number} runs without its {'; '.join(lost)}: Kaggle "
             f"does not know them, or not for you: mend {bundle.folder / KERNEL}, and push again"
         )
-    record.kernel = SentKernel(bundle.kernel, answer.version_number, answer.url)
-    write_record(bundle.folder, record)
+    history.kernel = SentKernel(bundle.kernel, answer.version_number, answer.url)
+    write_history(bundle.folder, history)
     logger.info("%s version %d is running", bundle.kernel, answer.version_number)
-    return record.kernel
+    return history.kernel
 
 
 def _folder_hash(folder: Path) -> str:
-    """The SHA-256 over the names and the contents of all files."""
+    """Return the SHA-256 over the names and the contents of all files."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())

@@ -9,6 +9,7 @@ not whole, or cannot be run, one line says why and what is mounted. A commit run
 see it; a scored rerun ends well, because one that throws scores nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,51 +19,73 @@ import torch
 
 from arcpipe import __version__
 from arcpipe.augmentation import Augmentation
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
-from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
-from arcpipe.kaggle_kernels.push import DATASET, KERNEL, read_bundle
-from arcpipe.kaggle_kernels.render import NOTEBOOK, Names, dataset_metadata, kernel_metadata, notebook
-from arcpipe.kaggle_kernels.run import RECIPE_FILE
-from arcpipe.kaggle_kernels.settings import KaggleSettings
-from arcpipe.kaggle_kernels.wheels import (
+from arcpipe.infer.predict import InferSettings
+from arcpipe.kaggle_kernels.at_home.notebook import (
+    NOTEBOOK,
+    KaggleNames,
+    dataset_metadata,
+    kernel_metadata,
+    notebook,
+)
+from arcpipe.kaggle_kernels.at_home.wheels import (
     image_packages,
     lacking,
     own_requirements,
     write_own_wheel,
     write_wheel_of,
 )
+from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
+from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
+from arcpipe.kaggle_kernels.on_kaggle.mounts import BUNDLE_FILE
+from arcpipe.kaggle_kernels.on_kaggle.run import RECIPE_FILE
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.recipe import Recipe, to_toml
+from arcpipe.recipe import Recipe, load_recipe, to_toml
 from arcpipe.runs import file_hash, make_manifest, new_folder, read_manifest, refuse_existing, write_json
+from arcpipe.train.config import AdaptSettings
 
-TABLES = ("adapt", "infer", "kaggle")
+_TABLES = {"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings}
 _KIND = "kaggle-bundle"
 _MEAN = "<mean of the trained rows>"
 _IDENTITY = Augmentation(0, tuple(range(NUM_COLORS)))
 
 
-def write_trunk(path: Path, out: Path) -> Checkpoint:
+def entry_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe for an entry, its tables [adapt], [infer] and [kaggle] right.
+
+    Raises:  RecipeError if one of them is not.
+    """
+    recipe = load_recipe(source, overrides, read=tuple(_TABLES))
+    recipe.resolve(_TABLES)
+    return recipe
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the tables of an entry as a recipe file."""
+    tables = {name: recipe.tables.get(name, {}) for name in _TABLES}
+    path.write_text(to_toml(tables), encoding="utf-8")
+
+
+def write_trunk(path: Path, out: Path) -> None:
     """Write a checkpoint without its puzzle rows but for one, their mean, with which new rows begin.
 
     Raises:  CheckpointError if it is not of ARC tasks.
     """
-    found = load_checkpoint(path)
-    if found.family != ARC.name:
-        raise CheckpointError(f"{found.path}: is for {found.family} puzzles, not for ARC tasks")
-    rows, puzzles = found.rows, found.puzzles
+    whole = load_checkpoint(path)
+    if whole.family != ARC.name:
+        raise CheckpointError(f"{whole.path}: is for {whole.family} puzzles, not for ARC tasks")
+    rows, puzzles = whole.rows, whole.puzzles
     if len(puzzles):
         rows = rows.mean(dim=0, keepdim=True, dtype=torch.float32)
         puzzles = PuzzleTable.of_groups([_MEAN], [[_IDENTITY]])
-    trunk = replace(found, path=out, raw=found.ema, rows=rows, puzzles=puzzles)
-    save_checkpoint(trunk)
-    return trunk
+    save_checkpoint(replace(whole, path=out, raw=whole.ema, rows=rows, puzzles=puzzles))
 
 
-def make_bundle(checkpoint: Path, recipe: Recipe, names: Names, out: Path) -> dict[str, Any]:
-    """Write a bundle folder; its manifest.
+def make_bundle(checkpoint: Path, recipe: Recipe, names: KaggleNames, out: Path) -> dict[str, Any]:
+    """Write a bundle folder; return its manifest.
 
     Raises:  ArcpipeError and its kinds if the checkpoint, a name or a requirement will not do, or
              `out` exists.
@@ -76,8 +99,7 @@ def make_bundle(checkpoint: Path, recipe: Recipe, names: Names, out: Path) -> di
     with new_folder(out, manifest) as folder:
         dataset, kernel = (folder / path.parent for path in (DATASET, KERNEL))
         write_trunk(checkpoint, dataset)
-        tables = {name: recipe.tables.get(name, {}) for name in TABLES}
-        (dataset / RECIPE_FILE).write_text(to_toml(tables), encoding="utf-8")
+        write_recipe(recipe, dataset / RECIPE_FILE)
         write_own_wheel(dataset)
         for package in lacking(own_requirements(), image_packages()):
             write_wheel_of(package, dataset)
@@ -92,23 +114,23 @@ def make_bundle(checkpoint: Path, recipe: Recipe, names: Names, out: Path) -> di
 
 
 def check_bundle(folder: Path) -> dict[str, Any]:
-    """The manifest of a bundle that is whole, as it was made, and as Kaggle takes it.
+    """Return the manifest of a bundle that is whole, as it was made, and as Kaggle takes it.
 
     Raises:  DataError with every file that is missing, changed or too many; CheckpointError.
     """
     manifest = read_manifest(folder, _KIND)
     files: dict[str, str] = manifest["files"]
-    there = {
+    paths = {
         path.relative_to(folder).as_posix(): path
         for part in (DATASET, KERNEL)
         for path in (folder / part.parent).rglob("*")
         if path.is_file()
     }
-    problems = [f"{name} is missing" for name in files if name not in there]
-    problems += [f"{name} is not of the bundle" for name in there if name not in files]
+    problems = [f"{name} is missing" for name in files if name not in paths]
+    problems += [f"{name} is not of the bundle" for name in paths if name not in files]
     problems += [
         f"{name} has changed"
-        for name, path in there.items()
+        for name, path in paths.items()
         if name in files and file_hash(path) != files[name]
     ]
     if problems:
@@ -119,5 +141,5 @@ def check_bundle(folder: Path) -> dict[str, Any]:
 
 
 def dataset_name(folder: Path) -> str:
-    """The owner/name of the dataset of a bundle."""
+    """Return the owner/name of the dataset of a bundle."""
     return str(orjson.loads((folder / DATASET).read_bytes())["id"])

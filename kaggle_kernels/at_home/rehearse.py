@@ -1,0 +1,240 @@
+"""A rehearsal: the bundle's own notebook, run as Kaggle would run it, on tasks that it has never seen."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from arcpipe.errors import ArcpipeError, DataError
+from arcpipe.flops import measure_peak
+from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, dataset_name
+from arcpipe.kaggle_kernels.at_home.image import make_image, variables, without_network
+from arcpipe.kaggle_kernels.at_home.notebook import NOTEBOOK
+from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL
+from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS, ROOT_VARIABLE
+from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
+from arcpipe.kaggle_kernels.on_kaggle.run import MINUTES_VARIABLE, REPORT, RERUN_VARIABLE, SUBMISSION
+from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
+from arcpipe.log import logger
+from arcpipe.submissions.check import check_submission
+from arcpipe.task import read_challenges
+
+EXECUTED = "executed.ipynb"
+NUM_TASKS = 240
+"""Tasks of the scored rerun of ARC Prize 2025 and 2026."""
+
+PEAKS = {"NvidiaL4": (4, 121e12), "NvidiaTeslaT4": (2, 65e12)}
+"""By Kaggle's name of a machine: its GPUs, and the dense products of each in operations a second.
+
+Source:  NVIDIA's data sheets: L4 in bfloat16 (242e12 with sparsity), T4 in float16.
+"""
+
+# What the notebook does beside the run: it starts, installs, and shows.
+_SPARE_S = 240.0
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What is rehearsed: a bundle, the tasks, the minutes of the clock, and a folder for what it makes."""
+
+    bundle: Path
+    challenges: Path
+    minutes: float
+    out: Path
+
+
+def rehearse(rehearsal: Rehearsal, layouts: Sequence[str], modes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the reports of the runs, one for each layout and mode, with `problems` that Kaggle would have.
+
+    Raises:  DataError if the bundle is not whole; ArcpipeError if this machine cannot rehearse.
+    """
+    manifest = check_bundle(rehearsal.bundle)
+    if not rehearsal.challenges.is_file():
+        raise DataError(f"{rehearsal.challenges}: no such file")
+    isolated, why_not = without_network()
+    if why_not:
+        logger.warning("THE NETWORK IS NOT CUT OFF (%s): a download in the notebook would go unseen", why_not)
+    rehearsal.out.mkdir(parents=True)
+    python = make_image(rehearsal.out / "environment")
+    on_gpu = torch.cuda.is_available()
+    peak = measure_peak(
+        torch.device("cuda" if on_gpu else "cpu"), torch.bfloat16 if on_gpu else torch.float32
+    )
+    reports = []
+    for layout in layouts:
+        for mode in modes:
+            root = rehearsal.out / f"{layout}-{mode}"
+            _lay_out(root, rehearsal, layout, manifest["competition"])
+            logger.info("%s layout, %s mode: the notebook runs in %s", layout, mode, root)
+            report = _run(root, rehearsal, python, isolated, mode)
+            report["problems"] += _problems(report, root, rehearsal, mode)
+            hours = estimate(report, manifest["kaggle"], peak)
+            text = estimate_text(hours, manifest["kaggle"])
+            facts = {"layout": layout, "network": "on" if why_not else "cut off"}
+            reports.append({**facts, **report, "at_240_tasks": hours, "estimate": text})
+    return reports
+
+
+def _lay_out(root: Path, rehearsal: Rehearsal, layout: str, competition: str) -> None:
+    """Make the /kaggle of a layout: input, working and temp."""
+    owner, slug = dataset_name(rehearsal.bundle).split("/")
+    of_competition, of_dataset = (
+        root / "input" / place.format(competition=competition, owner=owner, slug=slug)
+        for place in LAYOUTS[layout]
+    )
+    of_competition.mkdir(parents=True)
+    shutil.copytree(
+        rehearsal.bundle / DATASET.parent, of_dataset, ignore=shutil.ignore_patterns(DATASET.name)
+    )
+    for name in ("test", "evaluation"):
+        shutil.copyfile(rehearsal.challenges, of_competition / f"arc-agi_{name}_challenges.json")
+    stem = rehearsal.challenges.name.removesuffix("challenges.json")
+    solutions = rehearsal.challenges.with_name(f"{stem}solutions.json")
+    if solutions.is_file():
+        shutil.copyfile(solutions, of_competition / "arc-agi_evaluation_solutions.json")
+    for path in (root / "input").rglob("*"):
+        if path.is_file():
+            path.chmod(0o444)
+    for name in ("working", "temp", "home"):
+        (root / name).mkdir()
+
+
+def _run(root: Path, rehearsal: Rehearsal, python: Path, isolated: list[str], mode: str) -> dict[str, Any]:
+    """Execute the notebook; return the report of its run, with what there is to say of the notebook."""
+    environment = variables(python, root / "home") | {
+        ROOT_VARIABLE: str(root.resolve()), MINUTES_VARIABLE: f"{rehearsal.minutes:g}",
+        **({RERUN_VARIABLE: "1"} if mode == "rerun" else {}),
+    }  # fmt: skip
+    working = root / "working"
+    notebook = (rehearsal.bundle / KERNEL.parent / NOTEBOOK).resolve()
+    script, executed = Path(__file__).with_name("execute.py"), (working / EXECUTED).resolve()
+    command = [*isolated, *map(str, (python.absolute(), "-P", script, notebook, executed))]
+    began = time.monotonic()
+    problems = []
+    code, last = _bounded(command, environment, working, 60 * rehearsal.minutes + _SPARE_S)
+    if code is None:
+        more = f"{rehearsal.minutes:g} minutes and {_SPARE_S / 60:g} more"
+        problems.append(f"the notebook did not end within {more}")
+    elif code:
+        problems.append(f"the notebook failed: {last}")
+    report: dict[str, Any] = {}
+    with suppress(OSError, orjson.JSONDecodeError):
+        report = orjson.loads((working / REPORT).read_bytes())
+    return {
+        **report, "mode": mode, "notebook_seconds": time.monotonic() - began,
+        "output_bytes": folder_size(working), "problems": problems,
+    }  # fmt: skip
+
+
+def _bounded(
+    command: Sequence[str], environment: Mapping[str, str], cwd: Path, timeout_s: float
+) -> tuple[int | None, str]:
+    """Run a command; return its exit code, None if it had to be killed, and the last line of its stderr."""
+    with subprocess.Popen(
+        command, env=environment, cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            stderr = process.communicate(timeout=timeout_s)[1]
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            return None, ""
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return process.returncode, lines[-1] if lines else ""
+
+
+def _problems(report: Mapping[str, Any], root: Path, rehearsal: Rehearsal, mode: str) -> list[str]:
+    """Return what would have gone wrong on Kaggle."""
+    submission = root / "working" / SUBMISSION
+    if not submission.exists():
+        return [f"there is no {SUBMISSION}"]
+    errors = check_submission(submission, read_challenges(rehearsal.challenges)).errors
+    problems = [problem.message for problem in errors]
+    if "stages" not in report:
+        return [*problems, "the run left no report: arcpipe.log says how far it came"]
+    problems += report["losses"]
+    if not report["answered"] and not problems:
+        problems.append(f"no test output is answered ({mode} run): give it more --minutes")
+    return problems
+
+
+def estimate(report: Mapping[str, Any], settings: Mapping[str, Any], peak_here: float) -> dict[str, float]:
+    """Return what inference and adaptation would take for 240 tasks, here and on the machine of the bundle;
+    nothing if the run predicted no grid.
+
+    That machine is taken to be as much faster as its products are: a guess, within a factor of a few.
+
+    Args:    report: of a rehearsal's run. settings: the table [kaggle] of the bundle.
+             peak_here: operations a second of this machine.
+    """
+    infer_s = sum(stage["seconds"] for stage in report.get("stages", ()) if stage["name"] == "infer")
+    if not infer_s or not report["grids"]:
+        return {}
+    gpus, peak = PEAKS.get(settings["machine_shape"], (1, peak_here))
+    faster = gpus * peak / peak_here
+    hours = infer_s / 3600 * report["grids_wanted"] / report["grids"] * NUM_TASKS / report["tried_tasks"]
+    speed = report["trained"].get("samples_per_second") or 0.0
+    return {
+        "infer_hours_here": hours,
+        "infer_hours_there": hours / faster,
+        "infer_hours_planned": settings["infer_minutes"] / 60,
+        "samples_per_second_here": speed,
+        "samples_per_second_there": speed * faster,
+    }
+
+
+def estimate_text(hours: Mapping[str, float], settings: Mapping[str, Any]) -> str:
+    """Return the estimate in two lines."""
+    if not hours:
+        return "no grid was answered, so nothing can be said of 240 tasks"
+    machine = settings["machine_shape"] or "this machine"
+    return (
+        f"{NUM_TASKS} tasks: inference {hours['infer_hours_here']:.2f} h here, about "
+        f"{hours['infer_hours_there']:.2f} h on {machine}, planned {hours['infer_hours_planned']:.2f} h\n"
+        f"adaptation: {hours['samples_per_second_here']:.0f} samples/s here, about "
+        f"{hours['samples_per_second_there']:.0f} on {machine} (by the products it computes: a guess)"
+    )
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """Return what there is to say of a run: times, memory, disk, answers, and 240 tasks."""
+    state = "FAILED" if report["problems"] else "passed"
+    return "\n".join(
+        [
+            f"{report['layout']} layout, {report['mode']} run, network {report['network']}: {state}",
+            f"  notebook{report['notebook_seconds']:8.1f} s",
+            *(
+                f"  {stage['name']:8}{stage['seconds']:8.1f} s   {stage['outcome']}"
+                for stage in report.get("stages", ())
+            ),
+            f"  largest process {report.get('peak_memory_bytes', 0) / 1e9:.2f} GB, scratch "
+            f"{report.get('scratch_bytes', 0) / 1e6:.1f} MB, output {report['output_bytes'] / 1e6:.1f} MB",
+            f"  {report.get('answered', 0)} of {report.get('outputs', 0)} test outputs answered",
+            *(f"  {words}" for words in score_words(report.get("scores", {}))),
+            *(f"  {line}" for line in report["estimate"].splitlines()),
+            *(f"  PROBLEM: {problem}" for problem in report["problems"]),
+        ]
+    )
+
+
+def refuse_problems(reports: Sequence[Mapping[str, Any]], out: Path | None) -> None:
+    """Raise ArcpipeError if a run would have gone wrong."""
+    problems = [
+        f"{report['layout']}, {report['mode']}: {problem}"
+        for report in reports
+        for problem in report["problems"]
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        where = f"see {out}" if out else "--out DIR keeps its logs"
+        raise ArcpipeError(f"the rehearsal failed: {problems[0]}{more}; {where}")

@@ -1,0 +1,110 @@
+"""The settings of a Kaggle entry, and how its run splits the time: ends of stages on one monotonic clock."""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from arcpipe.recipe import STRICT, Positive
+
+# What a process takes before it does anything; on a short clock a quarter of it.
+_LEAST_S = 20.0
+_SHARE_OF_START = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class KaggleSettings:
+    """The machine that runs the notebook, and how its time is split: the table [kaggle] of a recipe.
+
+    Defaults: ARC Prize 2026.
+    """
+
+    __pydantic_config__ = STRICT
+
+    competition: Annotated[str, Field(description="The competition's name on Kaggle.")] = (
+        "arc-prize-2026-arc-agi-2"
+    )
+    machine_shape: Annotated[
+        str, Field(description="Kaggle's name of the machine; empty for one without a GPU.")
+    ] = "NvidiaL4"
+    limit_minutes: Annotated[
+        float, Field(gt=0, description="The time limit; the competition ends a notebook after 12 hours.")
+    ] = 720.0
+    # About an hour of the 12 in arXiv 2511.02886.
+    infer_minutes: Annotated[
+        float,
+        Field(ge=0, description="Time of inference; adaptation has what this, vote and reserve leave."),
+    ] = 75.0
+    vote_minutes: Annotated[float, Field(ge=0, description="Time of the vote.")] = 5.0
+    # NVARC kept 10 minutes of the 12 hours; Kaggle says that its times are off by up to 10 minutes.
+    reserve_minutes: Annotated[float, Field(ge=0, description="Time left unused at the end.")] = 20.0
+    smoke_tasks: Annotated[
+        int, Field(ge=1, description="Evaluation tasks that the commit run tries before the scored rerun.")
+    ] = 4
+    smoke_minutes: Annotated[float, Field(gt=0, description="The clock of the commit run.")] = 10.0
+    start_s: Annotated[
+        float,
+        Field(ge=0, description="Time of a stage before its own clock: imports, augmentations, compilation."),
+    ] = 180.0
+    grace_s: Annotated[
+        float, Field(ge=0, description="Time between asking a process to save what it has and killing it.")
+    ] = 60.0
+    cpu_processes: Annotated[
+        int, Field(ge=1, description="Processes of a stage where there is no GPU; on GPUs each has one.")
+    ] = 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When each stage has ended, and all has, in seconds after the start."""
+
+    adapt_s: float
+    infer_s: float
+    vote_s: float
+    total_s: float
+
+    @property
+    def text(self) -> str:
+        """Return the budget in a line."""
+        parts = {
+            "adapt": self.adapt_s,
+            "infer": self.infer_s - self.adapt_s,
+            "vote": self.vote_s - self.infer_s,
+            "reserve": self.total_s - self.vote_s,
+        }
+        return ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in parts.items()) + " minutes"
+
+
+def make_budget(settings: KaggleSettings, minutes: float | None = None) -> Budget:
+    """Return the budget for the time limit, or for another one, to which all parts shrink or grow alike."""
+    total = 60 * (settings.limit_minutes if minutes is None else minutes)
+    scale = total / settings.limit_minutes
+    least = min(_LEAST_S, total / 4)
+    infer, vote = (max(least, scale * part) for part in (settings.infer_minutes, settings.vote_minutes))
+    vote_ends = max(2 * least, total - scale * settings.reserve_minutes)
+    # Where these leave nothing for adaptation, it takes a quarter.
+    adapt = max(least, vote_ends - infer - vote)
+    return Budget(adapt, max(adapt, vote_ends - vote), vote_ends, total)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time of a stage, on the monotonic clock.
+
+    end: when its processes are killed.
+    term: when they are asked to save what they have.
+    work_s: what they are given to work in, their start left out; none is left at 0 or less.
+    """
+
+    end: float
+    term: float
+    work_s: float
+
+
+def make_window(settings: KaggleSettings, end: float) -> Window:
+    """Return the window from now to `end`."""
+    left = end - time.monotonic()
+    grace = min(settings.grace_s, left * _SHARE_OF_START)
+    start = min(settings.start_s, left * _SHARE_OF_START)
+    return Window(end, end - grace, left - grace - start)

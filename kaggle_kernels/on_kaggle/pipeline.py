@@ -1,0 +1,276 @@
+"""The stages of an entry: adapt, infer, vote; each ends in time, and what one loses ends nothing else.
+
+Each stage is a command of arcpipe in processes of its own, all with the recipe of the bundle.
+"""
+
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from arcpipe.errors import ArcpipeError, OutputError
+from arcpipe.kaggle_kernels.on_kaggle.budget import Budget, KaggleSettings, make_window
+from arcpipe.kaggle_kernels.on_kaggle.mounts import unanswered
+from arcpipe.kaggle_kernels.on_kaggle.processes import Devices, Journal, find_devices, run_processes
+from arcpipe.kaggle_kernels.on_kaggle.submission import (
+    Entries,
+    HiddenTasks,
+    num_answered,
+    voted,
+    write_entries,
+)
+from arcpipe.recipe import load_recipe
+from arcpipe.runs import MANIFEST, read_manifest, write_json
+from arcpipe.task import challenges_json
+
+_TRIES = 4
+# The core's own search is in checkpoint.py, which would bring torch, and whatever ails it, into this process.
+_CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
+# Those of the tables [adapt] and [infer], where a recipe does not say.
+_ADAPT_BATCH, _INFER_BATCH = 128, 256
+
+
+@dataclass(frozen=True)
+class KaggleEntry:
+    """What an entry is made of.
+
+    checkpoint: the checkpoint to adapt.
+    recipe: a recipe with the tables [adapt], [infer] and [kaggle].
+    scratch: a folder for all that is large.
+    """
+
+    checkpoint: Path
+    recipe: Path
+    scratch: Path
+
+    def table(self, name: str) -> dict[str, Any]:
+        """Return a table of the recipe as it is written."""
+        return load_recipe(str(self.recipe)).tables.get(name, {})
+
+    @property
+    def settings(self) -> KaggleSettings:
+        """Return the table [kaggle]."""
+        return load_recipe(str(self.recipe)).settings("kaggle", KaggleSettings)
+
+
+@dataclass
+class RunReport:
+    """What happened: stages with their time and outcome, and what was lost. Times are in seconds."""
+
+    outputs: int = 0
+    answered: int = 0
+    processes: int = 0
+    gpus: tuple[str, ...] = ()
+    plan: str = ""
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+    tried_tasks: int = 0
+    grids: int = 0
+    grids_wanted: int = 0
+    trained: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    scratch_bytes: int = 0
+
+
+class Pipeline:
+    """The stages of one entry, in folders below its scratch folder."""
+
+    def __init__(self, entry: KaggleEntry, hidden: HiddenTasks, budget: Budget, journal: Journal) -> None:
+        self.entry, self.hidden, self.budget, self.journal = entry, hidden, budget, journal
+        self.began, self.settings = time.monotonic(), entry.settings
+        self.devices = find_devices(self.settings.cpu_processes, journal)
+        self.report = RunReport(
+            outputs=hidden.num_outputs, plan=budget.text, gpus=self.devices.gpus,
+            processes=self.devices.count, tried_tasks=len(hidden.tasks),
+        )  # fmt: skip
+        self.challenges, self.ballot = entry.scratch / "challenges.json", entry.scratch / "voted.json"
+        self.adapted, self.predictions = entry.scratch / "adapted", entry.scratch / "predictions"
+
+    def run(self, target: Path) -> RunReport:
+        """Write a submission to `target`: first the fallback, at the end what was voted.
+
+        Raises:  OutputError if not even the fallback can be written.
+        """
+        write_entries(unanswered(self.hidden.num_tests), target)
+        self.journal.say(f"{target.name}: complete with [[0]] for {self.report.outputs} test outputs")
+        self.journal.say(
+            f"plan for {len(self.hidden.tasks)} tasks with {self.report.outputs} test outputs: "
+            f"{self.budget.text}; {self.devices.count} process(es) on {self.devices.text}"
+        )
+        for reason in self.hidden.unreadable.values():
+            self._lose(f"left at [[0]]: {reason}")
+        try:
+            entries = self._predict()
+            if entries is not None:
+                self._put(entries, target)
+                self.report.answered = num_answered(entries)
+        except (ArcpipeError, OSError) as error:
+            self._lose(f"{error}")
+        self.report.seconds = time.monotonic() - self.began
+        unit = 1 if sys.platform == "darwin" else 1024
+        self.report.peak_memory_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+        self.journal.say(
+            f"{target.name}: {self.report.answered} of {self.report.outputs} test outputs answered"
+        )
+        return self.report
+
+    def _put(self, entries: Entries, target: Path) -> None:
+        """Write the submission; if there is no room, make some first."""
+        try:
+            write_entries(entries, target)
+        except OutputError:
+            shutil.rmtree(self.entry.scratch, ignore_errors=True)
+            write_entries(entries, target)
+
+    def _lose(self, what: str) -> None:
+        """Note and say what makes the submission worse."""
+        self.report.losses.append(what)
+        self.journal.say(f"LOSS: {what}")
+
+    def _predict(self) -> Entries | None:
+        """Return the voted submission; None if a stage left nothing."""
+        if not self.hidden.tasks:
+            self._lose("no task can be read")
+            return None
+        self.entry.scratch.mkdir(parents=True, exist_ok=True)
+        write_json(self.challenges, challenges_json(self.hidden.tasks), indent=False)
+        self._stage("adapt", self.budget.adapt_s, self._adapt, self.devices, together=True)
+        if not any(self.adapted.glob(_CHECKPOINTS)):
+            self._lose("adaptation left no checkpoint, without which nothing can be answered")
+            return None
+        with suppress(OSError, orjson.JSONDecodeError, IndexError):
+            last = orjson.loads((self.adapted / "metrics.jsonl").read_bytes().splitlines()[-1])
+            self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
+        self._stage("infer", self.budget.infer_s, self._infer, self.devices, together=False)
+        self._count_grids()
+        self.report.scratch_bytes = folder_size(self.entry.scratch)
+        if not self.report.grids:
+            self._lose("inference left no candidates")
+            return None
+        # The vote is of one process, and takes no GPU.
+        self._stage("vote", self.budget.vote_s, self._vote, Devices(()), together=False)
+        if not self.ballot.exists():
+            self._lose("the vote left no answers")
+            return None
+        return voted(self.hidden, self.ballot)
+
+    def _stage(
+        self, name: str, end_s: float, command: Callable[[float, int], list[str]], devices: Devices,
+        *, together: bool,
+    ) -> None:  # fmt: skip
+        """Run a stage until its end, again as long as it fails for a reason that may have gone.
+
+        Args:  command: the arguments for so many minutes of work, with memory halved so often.
+        """
+        began, halvings, outcome = time.monotonic(), 0, None
+        for tries in range(1, _TRIES + 1):
+            window = make_window(self.settings, self.began + end_s)
+            if window.work_s <= 0:
+                break
+            arguments = command(window.work_s / 60, halvings)
+            self.journal.say(f"{name}: arcpipe {' '.join(arguments)}")
+            outcome = run_processes(
+                arguments, devices.environments(), window, self.journal, together=together
+            )
+            self.journal.say(f"{name}: {outcome.text}")
+            if outcome.well or outcome.late or outcome.refused:
+                break
+            self._lose(f"{name}, try {tries}: {outcome.text}")
+            halvings += outcome.out_of_memory
+            devices = self._look_for_lost_gpus(devices)
+        text = "no time was left" if outcome is None else outcome.text
+        failed = outcome is None or not outcome.well
+        if failed and not (self.report.losses and self.report.losses[-1].endswith(text)):
+            self._lose(f"{name}: {text}")
+        self.report.stages.append(
+            {
+                "name": name, "seconds": time.monotonic() - began, "ends_by": end_s, "failed": failed,
+                "outcome": text, "said": outcome.tail[-1] if outcome is not None and outcome.tail else "",
+            }
+        )  # fmt: skip
+
+    def _look_for_lost_gpus(self, devices: Devices) -> Devices:
+        """Return the devices without GPUs that no longer work."""
+        if not devices.gpus:
+            return devices
+        left = find_devices(self.settings.cpu_processes, self.journal)
+        if not left.gpus or left.gpus == devices.gpus:
+            return devices
+        self._lose(f"{devices.text} -> {', '.join(left.gpus)}")
+        self.devices = left
+        return left
+
+    def _adapt(self, minutes: float, halvings: int) -> list[str]:
+        arguments = [
+            "adapt", "--checkpoint", str(self.entry.checkpoint), "--challenges", str(self.challenges),
+            "--out", str(self.adapted), "--recipe", str(self.entry.recipe),
+        ]  # fmt: skip
+        if (self.adapted / MANIFEST).exists():
+            # The limit of a resumed run counts the time before.
+            minutes += (time.monotonic() - self.began) / 60
+            arguments += ["--resume", "--force"]
+        arguments += ["--max-minutes", f"{minutes:.3f}"]
+        for key, value in adapt_overrides(self.entry.table("adapt"), self.devices.count, halvings).items():
+            arguments += ["--set", f"adapt.{key}={value}"]
+        return arguments
+
+    def _infer(self, minutes: float, halvings: int) -> list[str]:
+        arguments = [
+            "infer", "--checkpoint", str(self.adapted), "--data", str(self.adapted / "data"),
+            "--out", str(self.predictions), "--recipe", str(self.entry.recipe),
+            "--max-minutes", f"{minutes:.3f}",
+        ]  # fmt: skip
+        if halvings:
+            batch = self.entry.table("infer").get("batch_size", _INFER_BATCH)
+            arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
+        return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
+
+    def _vote(self, _minutes: float, _halvings: int) -> list[str]:
+        return [
+            "vote", str(self.predictions), "--challenges", str(self.challenges), "--out", str(self.ballot),
+        ]  # fmt: skip
+
+    def _count_grids(self) -> None:
+        """Note how many grids were predicted, and how many were to be."""
+        # Not at the top: a run must come to its fallback even where these do not load.
+        from pyarrow import ArrowException, parquet
+
+        from arcpipe.predictions import shard_files
+
+        if not (self.predictions / MANIFEST).exists():
+            return
+        self.report.grids_wanted = read_manifest(self.predictions, "predictions")["items"]
+        for file in shard_files(self.predictions):
+            with suppress(OSError, ArrowException):
+                self.report.grids += parquet.ParquetFile(file).metadata.num_rows
+
+
+def adapt_overrides(table: Mapping[str, int], processes: int, halvings: int) -> dict[str, int]:
+    """Return the changes of the table [adapt] for so many processes, with memory halved so often.
+
+    A part of the batch at a time takes less memory, and the steps stay what they are; the batch itself
+    changes only if it does not divide.
+    """
+    batch, parts = table.get("batch_size", _ADAPT_BATCH), table.get("accumulation", 1)
+    smaller = parts * 2**halvings
+    whole = processes * smaller
+    fitting = max(whole, batch // whole * whole)
+    changes = {"accumulation": (parts, smaller), "batch_size": (batch, fitting)}
+    return {key: after for key, (before, after) in changes.items() if after != before}
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
