@@ -11,7 +11,7 @@ from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.infer.boards import board_scores, choose_boards
-from arcpipe.infer.vote import by_count, rank, read_votes
+from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
 from arcpipe.puzzleset import PuzzleSet, read_test_outputs
 from arcpipe.task import read_solutions
 
@@ -55,17 +55,12 @@ def evaluate(puzzles: PuzzleSet, outputs: GridTable, candidates: Iterable[pa.Tab
     votes = read_votes(candidates, Counter(puzzles.table.task_ids[task] for task in puzzles.test_tasks))
     if not puzzles.family.framed:
         return board_scores(choose_boards(puzzles, votes, by_count), outputs)
-    solutions = [outputs.grid(number) for number in range(len(outputs))]
-    expected = [(grid.shape[1], grid.tobytes()) for grid in solutions]
-    found = zip(votes.widths.tolist(), (votes.grids[cells] for cells in votes.cells), strict=True)
-    right = np.array([one == expected[test] for one, test in zip(found, votes.tests, strict=True)], bool)
+    right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
     ranking = rank(votes, by_count)
     counts = np.bincount(puzzles.test_tasks)
     scores = {}
     for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
-        among = ranking.entries[ranking.places < most]
-        solved = np.zeros(len(outputs))
-        solved[votes.tests[among[right[among]]]] = 1
+        solved = solved_tests(votes, ranking, right, most)
         shares = np.bincount(puzzles.test_tasks, weights=solved)[counts > 0] / counts[counts > 0]
         scores[name] = float(shares.mean())
     return scores

@@ -206,7 +206,7 @@ def _fetch_checked(connection: "Kaggle", kernel: "SentKernel", bundle: Path) -> 
     """The submission file of the ended run, in Kaggle's form as far as can be told without the tasks."""
     from arcpipe.errors import ArcpipeError
     from arcpipe.kaggle_kernels import follow
-    from arcpipe.submissions.format import read_submission
+    from arcpipe.submissions.submission import read_submission
 
     state, reason = follow.state_now(connection, kernel)
     if not follow.is_over(state):

@@ -141,7 +141,7 @@ def rehearse(
 
 def _submission_errors(submission: Path, challenges: Path) -> list[str]:
     """What makes a submission invalid for the challenges."""
-    from arcpipe.submissions.check import check_submission
+    from arcpipe.submissions.submission import check_submission
     from arcpipe.task import read_challenges
 
     return [problem.message for problem in check_submission(submission, read_challenges(challenges)).errors]
@@ -175,8 +175,8 @@ def run(
 
 def _scores(submission: Path, solutions: Path) -> dict[str, float]:
     """The scores of the tasks that a submission has, as `SCORES` names them."""
-    from arcpipe.submissions.format import read_submission
     from arcpipe.submissions.score import score_submission
+    from arcpipe.submissions.submission import read_submission
     from arcpipe.task import read_solutions
 
     answered = read_submission(submission)

@@ -29,7 +29,7 @@ def test_a_module_keeps_the_import_rules(module: str) -> None:
         ("arcpipe.checkpoint", "arcpipe.commands.cli.main"),
         ("arcpipe", "arcpipe.errors.ArcpipeError"),
         ("arcpipe.infer.solve", "arcpipe.train.loop.train"),
-        ("arcpipe.infer.commands", "arcpipe.submissions.format"),
+        ("arcpipe.infer.commands", "arcpipe.submissions.submission"),
         ("arcpipe.train.loop", "arcpipe.submissions"),
         ("arcpipe.train.loop", "arcpipe.commands.cli.main"),
         ("arcpipe.augment.arc", "arcpipe.infer"),

@@ -14,7 +14,7 @@ import pytest
 from arcpipe import kaggle_kernels
 from arcpipe.kaggle_kernels.layouts import LAYOUTS
 from arcpipe.kaggle_kernels.mounts import SHOWN_FOLDERS, bundles, mounted
-from arcpipe.submissions.check import check_submission
+from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_arcpipe
 from entries import hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
