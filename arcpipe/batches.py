@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from arcpipe.canvases import Layout, fitting_side, layout_of
+from arcpipe.buckets import Layout, fitting_side, layout_of
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.signals import ignore_signals

@@ -5,11 +5,12 @@ puzzles.safetensors  rows (P, puzzle_size), the puzzle-embedding table, float32 
 puzzles.parquet      row -> task, dihedral, colors
 model.json           architecture; family, canvas and vocabulary, which say what a token means; P
 trainer.safetensors  what only exact resume needs: optimizer and carry
-manifest.json        step, recipe, provenance
+manifest.json        step, recipe, provenance; files: the SHA-256 of each file above, not in older checkpoints
 
 A trunk has P = 0 and neither of the two files of puzzles; one to hand on has no trainer's state.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,25 +22,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from arcpipe.codec import FAMILIES, family_of
-from arcpipe.errors import CheckpointError, one_line
+from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.runs import MANIFEST, new_folder, read_manifest, write_json
+from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
+from arcpipe.tensorfiles import FILES, part_of_checkpoint, refuse_bad_rows, refuse_bad_values, save_tensors
 from arcpipe.trm import TRM, TRMConfig
 
 if TYPE_CHECKING:
     from arcpipe.puzzleset import PuzzleSet
 
 CHECKPOINTS = "checkpoints"
+WEIGHTS = "model.safetensors"
 BEST_FILE = "best.json"
-_WEIGHTS, _ROWS, _PUZZLES = "model.safetensors", "puzzles.safetensors", "puzzles.parquet"
-_TRAINER, _FACTS = "trainer.safetensors", "model.json"
-_PART = 1 << 16
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_ROWS, _PUZZLES = "puzzles.safetensors", "puzzles.parquet"
+TRAINER, _FACTS = "trainer.safetensors", "model.json"
+_STEP_NAME = re.compile(r"step-([0-9]{8,18})")
+_REMEDY = "choose another one of its run or train again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,21 +118,16 @@ def save_checkpoint(checkpoint: Checkpoint, trainer: Mapping[str, Tensor] | None
         "vocabulary": checkpoint.vocabulary,
         "puzzles": len(checkpoint.puzzles),
     }
-    with new_folder(checkpoint.path, checkpoint.manifest) as folder:
-        _save_tensors(folder / _WEIGHTS, weights)
+    manifest: dict[str, Any] = {**checkpoint.manifest, FILES: {}}
+    with new_folder(checkpoint.path, manifest) as folder:
+        save_tensors(folder / WEIGHTS, weights)
         if len(checkpoint.puzzles):
-            _save_tensors(folder / _ROWS, {"rows": checkpoint.rows})
+            save_tensors(folder / _ROWS, {"rows": checkpoint.rows})
             pq.write_table(checkpoint.puzzles.to_arrow(), folder / _PUZZLES)
         if trainer is not None:
-            _save_tensors(folder / _TRAINER, {name: value.clone() for name, value in trainer.items()})
+            save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
         write_json(folder / _FACTS, facts)
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
-    except SafetensorError as error:
-        raise OSError(None, one_line(error)) from None
+        manifest[FILES] |= {file.name: file_hash(file) for file in sorted(folder.iterdir())}
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -139,14 +136,11 @@ def find_checkpoint(path: Path) -> Path:
 
     Raises:  CheckpointError if there is none.
     """
-    if (path / _FACTS).is_file():
-        return path
+    with reading(path):
+        if (path / _FACTS).is_file() or _manifest_of(path) is not None:
+            return path
     best = read_best(path)
-    if best is not None:
-        folder = path / CHECKPOINTS / checkpoint_name(best["step"])
-        if (folder / MANIFEST).is_file():
-            return folder
-    return newest_checkpoint(path)
+    return newest_checkpoint(path) if best is None else path / CHECKPOINTS / checkpoint_name(best["step"])
 
 
 def newest_checkpoint(run: Path) -> Path:
@@ -154,12 +148,47 @@ def newest_checkpoint(run: Path) -> Path:
 
     Raises:  CheckpointError if there is none.
     """
-    if not run.exists():
-        raise CheckpointError(f"{run}: no such folder")
-    found = [folder for folder in (run / CHECKPOINTS).glob("step-*") if (folder / MANIFEST).is_file()]
-    if not found:
+    with reading(run):
+        if not run.exists():
+            raise CheckpointError(f"{run}: no such folder")
+    whole = whole_checkpoints(run)
+    if not whole:
         raise CheckpointError(f"{run}: neither a checkpoint folder nor a run folder with a checkpoint")
-    return max(found, key=lambda folder: folder.name)
+    return whole[max(whole)]
+
+
+def whole_checkpoints(run: Path) -> dict[int, Path]:
+    """The checkpoint folders of a run that were finished, by their steps, in order.
+
+    A folder is one only if its manifest is of the step that its name says, so that neither a copy that was
+    cut short nor one under another name is taken for a checkpoint of the run.
+    """
+    return {
+        step: path
+        for step, path in named_checkpoints(run).items()
+        if (_manifest_of(path) or {}).get("step") == step
+    }
+
+
+def named_checkpoints(run: Path) -> dict[int, Path]:
+    """What lies in a run under the name of a checkpoint, whole or not, by the step in the name, in order."""
+    try:
+        with reading(run / CHECKPOINTS):
+            paths = list((run / CHECKPOINTS).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    named = {int(found[1]): path for path in paths if (found := _STEP_NAME.fullmatch(path.name))}
+    return {step: path for step, path in sorted(named.items()) if path.name == checkpoint_name(step)}
+
+
+def _manifest_of(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint folder; None if it is none."""
+    try:
+        return read_manifest(folder, "checkpoint")
+    except UnreadableError:
+        raise
+    except DataError:
+        return None
 
 
 def checkpoint_name(step: int) -> str:
@@ -168,10 +197,14 @@ def checkpoint_name(step: int) -> str:
 
 
 def read_best(run: Path) -> dict[str, Any] | None:
-    """The step, metric and value of the best evaluation of a run; None if there is none."""
+    """The step, metric and value of the best evaluation of a run; None if there is none, or no checkpoint of
+    that step any more.
+    """
     try:
-        best: dict[str, Any] = orjson.loads((run / BEST_FILE).read_bytes())
-        return best if type(best["step"]) is int and type(best["value"]) is float else None
+        with reading(run / BEST_FILE):
+            best: dict[str, Any] = orjson.loads((run / BEST_FILE).read_bytes())
+        sound = type(best["step"]) is int and type(best["value"]) is float
+        return best if sound and best["step"] in whole_checkpoints(run) else None
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         return None
 
@@ -183,12 +216,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     folder = find_checkpoint(path)
     manifest = read_manifest(folder, "checkpoint")
-    try:
-        checkpoint = _load(folder, manifest)
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError, pa.ArrowException) as error:
-        raise CheckpointError(
-            f"{folder}: damaged checkpoint ({one_line(error)}); choose another one of its run or train again"
-        ) from None
+    checkpoint = _load(folder, manifest)
     expected = (len(checkpoint.puzzles), checkpoint.config.puzzle_size)
     if checkpoint.rows.shape != expected:
         raise CheckpointError(
@@ -201,34 +229,29 @@ def load_checkpoint(path: Path) -> Checkpoint:
     }
     refuse_bad_values(weights, folder)
     if checkpoint.rows.numel():
-        _refuse_bad_rows(folder)
+        refuse_bad_rows(folder / _ROWS, "the puzzle table")
     return checkpoint
 
 
-def _refuse_bad_rows(folder: Path) -> None:
-    """`refuse_bad_values` for the rows, mapped a part at a time: mapped at once, all would stay in memory."""
-    start, count = 0, 1
-    while start < count:
-        with safe_open(folder / _ROWS, "pt") as file:
-            rows = file.get_slice("rows")
-            count = rows.get_shape()[0]
-            refuse_bad_values({"the puzzle table": rows[start : start + _PART]}, folder)
-        start += _PART
-
-
 def _load(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
-    facts = orjson.loads((folder / _FACTS).read_bytes())
-    config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
-    family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
-    num_puzzles = int(facts["puzzles"])
-    if family not in FAMILIES or vocabulary < family_of(family, canvas).vocabulary:
-        raise ValueError(f"{_FACTS}: {vocabulary} tokens for family {family} on canvas {canvas}")
-    weights = load_file(folder / _WEIGHTS)
+    with part_of_checkpoint(folder / _FACTS, manifest, _REMEDY) as file:
+        facts = orjson.loads(file.read_bytes())
+        config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
+        family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
+        num_puzzles = int(facts["puzzles"])
+        if family not in FAMILIES or vocabulary < family_of(family, canvas).vocabulary:
+            raise ValueError(f"{vocabulary} tokens for family {family} on canvas {canvas}")
+    with part_of_checkpoint(folder / WEIGHTS, manifest, _REMEDY) as file:
+        weights = load_file(file)
     if num_puzzles:
-        puzzles = _load_puzzles(folder / _PUZZLES, num_puzzles)
+        with part_of_checkpoint(folder / _PUZZLES, manifest, _REMEDY) as file:
+            puzzles = PuzzleTable.from_arrow(pq.read_table(file))
+            if len(puzzles) != num_puzzles:
+                raise ValueError(f"it has {len(puzzles)} rows, expected {num_puzzles}")
         # What Arrow keeps for later would add to the rows that are read next.
         pa.default_memory_pool().release_unused()
-        rows = load_file(folder / _ROWS)["rows"]
+        with part_of_checkpoint(folder / _ROWS, manifest, _REMEDY) as file:
+            rows = load_file(file)["rows"]
     else:
         puzzles, rows = PuzzleTable.of_groups([], []), torch.zeros(0, config.puzzle_size)
     raw, ema = (
@@ -238,31 +261,11 @@ def _load(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
     return Checkpoint(folder, config, family, canvas, vocabulary, raw, ema, rows, puzzles, manifest)
 
 
-def _load_puzzles(path: Path, count: int) -> PuzzleTable:
-    """The table of a file; KeyError or ValueError, which name the file, if it is none."""
-    try:
-        puzzles = PuzzleTable.from_arrow(pq.read_table(path))
-    except (KeyError, ValueError) as error:
-        raise type(error)(f"{path.name}, {one_line(error)}") from None
-    if len(puzzles) != count:
-        raise ValueError(f"{path.name} has {len(puzzles)} rows, expected {count}")
-    return puzzles
-
-
-def refuse_bad_values(tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Raises CheckpointError for the first tensor of another type, or with a value that is not finite."""
-    for name, value in tensors.items():
-        if value.dtype not in _DTYPES:
-            found = str(value.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{where}: {name} is of type {found}, expected float32 or bfloat16")
-        # The extremes are NaN if any value is, and finding them takes no memory.
-        if value.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(value)):
-            raise CheckpointError(f"{where}: {name} holds values that are not finite")
-
-
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:
-    """What `save_checkpoint` was given as `trainer`."""
-    try:
-        return load_file(folder / _TRAINER)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: cannot be resumed from ({one_line(error)})") from None
+    """What `save_checkpoint` was given as `trainer`.
+
+    Raises:  CheckpointError if it was given nothing, or the file is damaged.
+    """
+    manifest = read_manifest(folder, "checkpoint")
+    with part_of_checkpoint(folder / TRAINER, manifest, "it cannot be resumed from") as file:
+        return load_file(file)

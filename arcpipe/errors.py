@@ -13,6 +13,10 @@ class DataError(ArcpipeError):
     """A file's content is not what it should be: the message names file, task and field."""
 
 
+class UnreadableError(DataError):
+    """A file or folder is there, but this user may not read it."""
+
+
 class RecipeError(ArcpipeError):
     """A recipe or a `--set` override holds a wrong key or value."""
 

@@ -22,7 +22,7 @@ import yaml
 from torch import Tensor
 
 from arcpipe.augmentation import IDENTITY, IDENTITY_COLORS
-from arcpipe.checkpoint import Checkpoint, refuse_bad_values
+from arcpipe.checkpoint import Checkpoint
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
 from arcpipe.official_config import (
@@ -35,8 +35,9 @@ from arcpipe.official_config import (
     settings_of,
 )
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
-from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing, write_bytes, write_json
+from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
 from arcpipe.task import read_json
+from arcpipe.tensorfiles import refuse_bad_values
 
 IDENTIFIERS_FILE = "identifiers.json"
 _COMPILED, _NETWORK = "_orig_mod.", "model.inner."
@@ -142,7 +143,10 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     if not file.exists():
         raise CheckpointError(f"{file}: no such file")
     try:
-        if not zipfile.is_zipfile(file):
+        # By its name, zipfile calls no archive what it may not open.
+        with reading(file), file.open("rb") as opened:
+            is_zip = zipfile.is_zipfile(opened)
+        if not is_zip:
             raise ValueError("it is cut short, something else, or of torch before 1.6: load and save it anew")
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
@@ -271,7 +275,7 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     with new_folder(out, manifest) as folder:
         _save(state, folder / file.name)
         config = yaml.safe_dump(config_of(checkpoint), sort_keys=False)
-        write_bytes(folder / CONFIG_FILE, config.encode())
+        (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
         write_json(folder / IDENTIFIERS_FILE, names, indent=False)
     return file
 

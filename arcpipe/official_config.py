@@ -18,6 +18,7 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import family_of
 from arcpipe.errors import CheckpointError, one_line
 from arcpipe.recipe import Recipe
+from arcpipe.runs import reading
 from arcpipe.trm import TRM, TRMConfig
 
 CONFIG_FILE = "all_config.yaml"
@@ -71,7 +72,8 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:  CheckpointError if it cannot be read or has no `arch`.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with reading(path):
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: cannot be read as YAML ({one_line(error)})") from None
     if not isinstance(config, dict) or not isinstance(config.get("arch"), dict):

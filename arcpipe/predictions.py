@@ -13,7 +13,9 @@ A file of these columns, with or without `order`, is read too.
 """
 
 import io
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 from arcpipe.augmentation import DIHEDRALS, IDENTITY, Augmentation
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS, Grid
-from arcpipe.runs import read_manifest, write_bytes
+from arcpipe.runs import read_manifest, reading, write_bytes
 
 SHARDS = "shards"
 MAX_SIDE = 64
@@ -99,6 +101,9 @@ def shard_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     read_manifest(path, "predictions")
+    with reading(path / SHARDS), suppress(FileNotFoundError):
+        # A pattern would find nothing in a folder that may not be read.
+        os.scandir(path / SHARDS).close()
     return sorted((path / SHARDS).glob(f"part-{'[0-9]' * 10}-*.parquet"))
 
 
@@ -144,7 +149,8 @@ def read_shard(file: Path) -> pa.Table:
     """The candidates of a file in the types of SCHEMA, all checked; DataError otherwise."""
     try:
         # Not by its path: pyarrow would take names such as `variant=1` in it for columns.
-        table = pq.ParquetFile(file).read()
+        with reading(file):
+            table = pq.ParquetFile(file).read()
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except (OSError, pa.ArrowException) as error:

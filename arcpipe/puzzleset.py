@@ -11,6 +11,7 @@ are never stored: they are computed while batching.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from arcpipe.augmentation import TRANSPOSES
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.errors import DataError, one_line
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.runs import new_folder, read_manifest
+from arcpipe.runs import new_folder, read_manifest, reading
 from arcpipe.shuffles import shuffles
 
 TRAIN, TEST = "train", "test"
@@ -211,7 +212,8 @@ def read_puzzle_set(folder: Path) -> PuzzleSet:
     """
     manifest = read_manifest(folder, "dataset")
     try:
-        puzzles = _load(folder, manifest)
+        with reading(folder):
+            puzzles = _load(folder, manifest)
         sound = puzzles.fingerprint() == manifest["fingerprint"]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise DataError(f"{folder}: damaged dataset folder ({one_line(error)}); build it again") from None
@@ -225,12 +227,16 @@ def read_test_outputs(folder: Path) -> GridTable | None:
     if not (folder / "solutions").exists():
         return None
     try:
-        return _grids(datasets.load_from_disk(folder / "solutions"), "output")
+        with reading(folder):
+            return _grids(datasets.load_from_disk(folder / "solutions"), "output")
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise DataError(f"{folder}: damaged solutions ({one_line(error)}); build it again") from None
 
 
 def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
+    for name in ("examples", "puzzles"):
+        # A folder that may not be read, `datasets` calls no dataset.
+        os.scandir(folder / name).close()
     examples = datasets.load_from_disk(folder / "examples")
     rows = datasets.load_from_disk(folder / "puzzles")
     train, tests = examples[TRAIN], examples.get(TEST, examples[TRAIN].select([]))

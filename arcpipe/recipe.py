@@ -20,7 +20,7 @@ import orjson
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from arcpipe.errors import RecipeError
-from arcpipe.runs import MANIFEST
+from arcpipe.runs import MANIFEST, reading
 
 TABLES = ("data", "model", "train", "eval", "adapt", "infer", "submit", "kaggle")
 Settings = TypeVar("Settings")
@@ -181,7 +181,8 @@ def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
         near = _nearest(source, recipe_names())
         raise RecipeError(f"{where}no recipe {source!r}{near}; a recipe of your own is a .toml file")
     try:
-        return Path(source).read_text(encoding="utf-8")
+        with reading(Path(source)):
+            return Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{where}{source}: cannot be read as a recipe ({error})") from None
 
@@ -210,7 +211,8 @@ def _toml_value(value: Any) -> str:
 
 def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
     try:
-        manifest = orjson.loads((folder / MANIFEST).read_bytes())
+        with reading(folder / MANIFEST):
+            manifest = orjson.loads((folder / MANIFEST).read_bytes())
         of_training = manifest["kind"] in ("run", "checkpoint")
         tables: dict[str, dict[str, Any]] = dict(manifest["recipe"])
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):

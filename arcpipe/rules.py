@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.mazes import is_shortest_path
+from arcpipe.maze_rules import is_shortest_path
 from arcpipe.shuffles import BOXES
 
 Cells = NDArray[np.uint16]

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from typing import Any
 import orjson
 
 from arcpipe import __version__
-from arcpipe.errors import DataError, OutputError, one_line
+from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
+# pyarrow names the file in its message only.
+_OF_ARROW = re.compile(r"local file '(.*)'\. Detail")
 
 
 @contextmanager
@@ -30,6 +33,18 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or one_line(error)})") from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns a PermissionError of the block into an UnreadableError that names its file, or else `path`."""
+    try:
+        yield
+    except PermissionError as error:
+        of_arrow = _OF_ARROW.search(str(error))
+        named = of_arrow[1] if of_arrow else error.filename or path
+        why = os.strerror(error.errno or errno.EACCES)
+        raise UnreadableError(f"{named}: cannot be read ({why})") from None
 
 
 def refuse_existing(path: Path, remedy: str = "choose another --out or remove it") -> None:
@@ -57,9 +72,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any, *, indent: bool = True) -> None:
-    """Write a JSON file atomically; dataclasses and numpy values are understood."""
+    """Write a JSON file atomically."""
+    write_bytes(path, json_bytes(value, indent=indent))
+
+
+def json_bytes(value: Any, *, indent: bool = True) -> bytes:
+    """What `write_json` writes; dataclasses and numpy values are understood."""
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    write_bytes(path, orjson.dumps(value, option=options | (orjson.OPT_INDENT_2 if indent else 0)))
+    return orjson.dumps(value, option=options | (orjson.OPT_INDENT_2 if indent else 0))
 
 
 @contextmanager
@@ -75,6 +95,7 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
             write_json(temporary / MANIFEST, manifest)
+            _give_mode_of(temporary / MANIFEST, temporary)
             # The name must not reach the disk before the content does.
             for item in (*temporary.rglob("*"), temporary):
                 _flush_to_disk(item)
@@ -87,6 +108,14 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _give_mode_of(example: Path, folder: Path) -> None:
+    """Give all files of a folder the mode that the umask gave one: safetensors lets only their owner read."""
+    mode = example.stat().st_mode
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_mode != mode:
+            path.chmod(mode)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -149,7 +178,8 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     if not exists:
         raise DataError(f"{folder}: no such folder")
     try:
-        manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
+        with reading(folder / MANIFEST):
+            manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
         found = manifest["kind"]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is missing or broken)") from None

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from arcpipe.canvases import crop
+from arcpipe.buckets import crop
 from arcpipe.layers import Block, Linear, Rope, rope_tables, truncated_normal
 from arcpipe.recipe import STRICT
 

@@ -117,7 +117,7 @@ def _with_peak(work: Callable[..., Any], *args: Any) -> tuple[Any, int]:
 
 def _load() -> None:
     """Import what the baseline needs: the part of its cost that does not grow."""
-    import arcpipe.augment.select  # noqa: F401
+    import arcpipe.augment.split  # noqa: F401
 
 
 def _build(settings: BenchSettings, out: Path) -> int:
@@ -130,8 +130,8 @@ def _build(settings: BenchSettings, out: Path) -> int:
 
 def _materialize(settings: BenchSettings, num_aug: int, out: Path) -> int:
     """Make, pad and save the training grids of every augmented puzzle; the number of puzzles."""
-    from arcpipe.augment.arc import read_source
-    from arcpipe.augment.select import select
+    from arcpipe.augment.sources import read_source
+    from arcpipe.augment.split import select
 
     rng = np.random.default_rng(0)
     sources = [read_source(spec) for spec in settings.sources]

@@ -9,10 +9,10 @@ import numpy as np
 import orjson
 from pydantic import Field
 
-from arcpipe.augment.arc import read_source
-from arcpipe.augment.distinct import Augmentations, distinct_augmentations, grids_of
 from arcpipe.augment.overlaps import Overlap
-from arcpipe.augment.select import Selection, select
+from arcpipe.augment.sources import read_source
+from arcpipe.augment.split import Selection, select
+from arcpipe.augment.unique import Augmentations, distinct_augmentations, grids_of
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.recipe import STRICT

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from arcpipe.augment.boards import BoardSummary
+    from arcpipe.augment.puzzles import BoardSummary
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -143,7 +143,7 @@ def sudoku(
     Example: arcpipe augment sudoku --source sapientinc/sudoku-extreme --subsample 1000
     --test-source sapientinc/sudoku-extreme --out runs/sudoku
     """
-    from arcpipe.augment.boards import build_sudoku, sudoku_settings
+    from arcpipe.augment.puzzles import build_sudoku, sudoku_settings
 
     settings = sudoku_settings(
         source=source, test_source=test_source, question=question, answer=answer,
@@ -185,7 +185,7 @@ def maze(
 
     Example: arcpipe augment maze --generate 1000 --test 1000 --size 30 --min-path 110 --out runs/maze
     """
-    from arcpipe.augment.boards import MazeSettings, build_maze
+    from arcpipe.augment.puzzles import MazeSettings, build_maze
 
     settings = MazeSettings(
         source=source, test_source=test_source, question=question, answer=answer,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from arcpipe.augment.tables import draw_rows, read_columns, read_lines
 from arcpipe.errors import DataError
-from arcpipe.mazes import (
+from arcpipe.maze_rules import (
     CHARACTERS,
     FREE,
     GOAL,
@@ -34,8 +34,7 @@ _VALUES[[ord(character) for character in CHARACTERS]] = range(len(CHARACTERS))
 
 @dataclass(frozen=True)
 class Mazes:
-    """Mazes (N, S, S) uint8 with the values of `arcpipe.mazes`, the same with a shortest path marked, and
-    the files they were read from (none if generated)."""
+    """Mazes (N, S, S) uint8, the same with a shortest path marked, and the files they are from."""
 
     questions: NDArray[np.uint8]
     answers: NDArray[np.uint8]

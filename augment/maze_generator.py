@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from arcpipe.augment.maze import Mazes
 from arcpipe.errors import DataError
 from arcpipe.log import progress
-from arcpipe.mazes import (
+from arcpipe.maze_rules import (
     FREE,
     GOAL,
     MAX_SIDE,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arcpipe.augment.arc import read_source
+from arcpipe.augment.sources import read_source
 from arcpipe.errors import DataError
 from arcpipe.grid import draw
 from arcpipe.runs import read_manifest

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcpipe.errors import DataError, one_line
+from arcpipe.runs import reading
 
 _HUB = "hub:"
 _HUB_NAME = re.compile(rf"(?:{_HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -79,6 +80,9 @@ def read_columns(spec: str, split: str, required: Sequence[str], optional: Seque
              or holds no rows.
     """
     path, is_file = Path(spec), _is_file(spec)
+    if is_file:
+        with reading(path):
+            path.open("rb").close()
     if is_file and spec.endswith(".csv"):
         table = _read_csv(path, required, optional)
     elif is_file and spec.endswith(".parquet"):

@@ -19,8 +19,8 @@ from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.codec import decode
 from arcpipe.devices import compute_dtype
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.queue import Items
-from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
+from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
+from arcpipe.infer.schedule import Items
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 
@@ -96,7 +96,7 @@ def bench_infer(settings: InferBenchSettings) -> tuple[list[dict[str, Any]], str
             "steps": float(np.mean(table["steps"].to_numpy())),
             "agreement": _agreement(table, tables["engine, never"]),
         }
-        rows.append(row | ({} if outputs is None else evaluate(puzzles, outputs, [table])))
+        rows.append(row | ({} if outputs is None else evaluate(puzzles, outputs, [table])[0]))
     name, grids = str(dtype).removeprefix("torch."), len(tables["plain loop"])
     return (
         rows,

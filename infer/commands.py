@@ -9,10 +9,10 @@ from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import family_of
 from arcpipe.errors import OutputError
 from arcpipe.flags import with_settings
+from arcpipe.infer.predict import InferSettings
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.run import infer_to_folder
-from arcpipe.infer.solve import InferSettings
-from arcpipe.infer.solve_one import solve_puzzle
+from arcpipe.infer.solve import solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
 from arcpipe.log import start_logging, use_color
 from arcpipe.runs import refuse_existing, write_bytes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRAL_INVERSE
 from arcpipe.codec import GridTable, crop_shapes, dihedral_transform, encode_grids
-from arcpipe.infer.queue import Items
+from arcpipe.infer.schedule import Items
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.puzzletable import PuzzleTable

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcpipe.canvases import crop, spread
+from arcpipe.buckets import crop, spread
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.decode import Answers
-from arcpipe.infer.queue import Feed, Items, Queue
+from arcpipe.infer.schedule import Feed, Items, Queue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.shuffles import random_bits
 from arcpipe.trm import TRM

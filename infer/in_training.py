@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from arcpipe.canvases import needed_sides
+from arcpipe.buckets import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
+from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.evaluate import ARC_SCORES, BOARD_SCORES, evaluate, known_outputs
-from arcpipe.infer.solve import InferSettings, Job, solve
+from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet
 
@@ -51,9 +52,12 @@ class InTraining:
         for table in solve(job, checkpoint.rows.device, lambda: stop() or time.monotonic() > end):
             write_shard(folder, table, rank)
 
-    def score(self, folder: Path) -> dict[str, float]:
-        """The scores by name of the candidates in the folder."""
-        return evaluate(self.puzzles, self.outputs, read_candidates([folder]))
+    def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
+        """The scores by name of the candidates in the folder, none if there are no candidates, and how much
+        of what is asked they cover."""
+        scores, votes = evaluate(self.puzzles, self.outputs, read_candidates([folder]))
+        asked = len(queue_of(self.puzzles, self.settings))
+        return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), asked)
 
 
 def _sample(puzzles: PuzzleSet, outputs: GridTable, count: int) -> tuple[PuzzleSet, GridTable]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from arcpipe.codec import Family, family_of
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
-from arcpipe.mazes import GOAL, START, at, cells_of, distances
+from arcpipe.maze_rules import GOAL, START, at, cells_of, distances
 from arcpipe.rules import repeats
 from arcpipe.shuffles import BOXES
 from arcpipe.task import Pair, parse_task, read_json

@@ -1,5 +1,6 @@
 """Inference from files to files: checkpoint and dataset folder -> a folder of predictions."""
 
+import hashlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,19 +16,20 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from arcpipe.checkpoint import Checkpoint, load_checkpoint
+from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import refuse_lone_processes
-from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.errors import ArcpipeError, DataError, OutputError, UnreadableError
+from arcpipe.infer.coverage import Coverage
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.solve import InferSettings, Job, queue_of, solve
+from arcpipe.infer.predict import InferSettings, Job, queue_of, solve
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS, read_candidates, read_shard, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import recipe_changes
 from arcpipe.runs import (
-    MANIFEST,
     file_hash,
+    json_bytes,
     make_manifest,
     new_folder,
     read_manifest,
@@ -35,6 +37,7 @@ from arcpipe.runs import (
     writing,
 )
 from arcpipe.signals import stop_on_signals
+from arcpipe.tensorfiles import FILES
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class InferResult:
     """What a folder of predictions holds after an inference.
 
     candidates: rows in it. done, total: items of the queue, here and by all processes so far. interrupted: a
-    signal ended it. scores: as `evaluate` gives them, None where the outputs are not known or other
-    processes are not done yet.
+    signal ended it. scores, coverage: as `evaluate` gives them, None where the outputs are not known or
+    other processes are not done yet.
     """
 
     candidates: int
@@ -51,6 +54,7 @@ class InferResult:
     total: int
     interrupted: bool
     scores: dict[str, float] | None
+    coverage: Coverage | None
 
     @property
     def text(self) -> str:
@@ -58,6 +62,7 @@ class InferResult:
         scores = "".join(f", {name} {score:.4f}" for name, score in (self.scores or {}).items())
         text = f"{self.candidates} candidates{scores}"
         if self.done < self.total:
+            text += f"; {self.coverage.text}" if self.coverage else ""
             why = "stopped by a signal" if self.interrupted else "not all done"
             text += f"; {self.done} of {self.total} grids answered, {why}: go on with --resume"
         return text
@@ -79,8 +84,8 @@ class _Request:
         return make_manifest(
             "predictions",
             checkpoint=self.label,
-            # A checkpoint that is copied elsewhere stays the same.
-            checkpoint_manifest=file_hash(self.checkpoint.path / MANIFEST),
+            checkpoint_manifest=_identity(self.checkpoint),
+            weights=file_hash(self.checkpoint.path / WEIGHTS),
             step=self.checkpoint.manifest.get("step"),
             family=self.puzzles.family.name,
             canvas=self.puzzles.canvas,
@@ -181,11 +186,19 @@ def _opened(request: _Request, resume: bool, accelerator: Accelerator) -> Iterat
         yield read_manifest(out, "predictions")
 
 
+def _identity(checkpoint: Checkpoint) -> str:
+    """The SHA-256 of a checkpoint's manifest without the hashes of its files, so that it stays the same
+    checkpoint where it is copied elsewhere or handed on in part."""
+    facts = {key: value for key, value in checkpoint.manifest.items() if key != FILES}
+    return hashlib.sha256(json_bytes(facts)).hexdigest()
+
+
 def _check_same(request: _Request) -> None:
     """Raises ArcpipeError if the folder was made with another checkpoint, dataset or settings."""
     before, now = read_manifest(request.out, "predictions"), request.manifest()
     where = f"{request.out}: cannot be resumed with another"
-    if before.get("checkpoint_manifest") != now["checkpoint_manifest"]:
+    same_weights = before.get("weights", now["weights"]) == now["weights"]
+    if before.get("checkpoint_manifest") != now["checkpoint_manifest"] or not same_weights:
         raise ArcpipeError(f"{where} checkpoint: it was made with {before.get('checkpoint')}")
     if before.get("dataset") != now["dataset"]:
         raise DataError(f"{where} dataset: it was made for {before.get('data')}")
@@ -200,6 +213,8 @@ def _set_damaged_aside(out: Path) -> None:
     for file in shard_files(out):
         try:
             read_shard(file)
+        except UnreadableError:
+            raise
         except DataError as error:
             logger.warning("%s; answering its part again, the file is kept as %s.damaged", error, file.name)
             with writing(file):
@@ -241,9 +256,10 @@ def _result(request: _Request, total: int, interrupted: bool, num_ranks: int) ->
     files, out = shard_files(request.out), request.out
     candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
     done = len(_done(out, request.settings, request))
-    scores = None
+    scores = coverage = None
     if done == total or num_ranks == 1:
         outputs = known_outputs(request.data, request.puzzles)
         if outputs is not None:
-            scores = evaluate(request.puzzles, outputs, read_candidates([out]))
-    return InferResult(candidates, done, total, interrupted, scores)
+            scores, votes = evaluate(request.puzzles, outputs, read_candidates([out]))
+            coverage = Coverage(int((votes > 0).sum()), len(votes), done, total)
+    return InferResult(candidates, done, total, interrupted, scores, coverage)

@@ -1,175 +1,153 @@
-"""Inference: a checkpoint's answers to the test inputs of a puzzle set, as tables of candidates."""
+"""One puzzle, answered: the same engine and vote as for a whole dataset, with every step on record."""
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
-from pydantic import Field
 
-from arcpipe.canvases import canvas_sides
+from arcpipe.augmentation import IDENTITY
 from arcpipe.checkpoint import Checkpoint
-from arcpipe.devices import compute_dtype, ready_blocks
-from arcpipe.errors import ArcpipeError, CheckpointError
-from arcpipe.infer.decode import Answers, candidate_table, joined
-from arcpipe.infer.engine import Engine, Plan
-from arcpipe.infer.queue import Feed, Queue
-from arcpipe.log import logger, progress
+from arcpipe.codec import GridTable, family_of
+from arcpipe.errors import CheckpointError
+from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
+from arcpipe.infer.predict import InferSettings, Job, solve
+from arcpipe.infer.puzzle_file import Puzzle
+from arcpipe.infer.vote import by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.recipe import STRICT
+from arcpipe.puzzletable import PuzzleTable
+from arcpipe.rules import is_valid
 
-FLUSH_EVERY_S = 30.0
-_FLUSH_ROWS = 16_384
-Count = Annotated[int, Field(ge=0)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class InferSettings:
-    """How to infer, the table [infer] of a recipe. Defaults: the reference's, all steps for every item."""
-
-    __pydantic_config__ = STRICT
-
-    max_steps: Annotated[
-        int, Field(ge=0, le=10000, description="Supervision steps; 0 for as many as in training.")
-    ] = 0
-    batch_size: Annotated[int, Field(gt=0, description="Grids computed at a time, by each process.")] = 256
-    halt: Annotated[
-        Literal["never", "stable", "learned"],
-        Field(
-            description="When to end before the last step: never; stable: the answer was the same for three "
-            "steps; learned: the model says that it is right, and it is that of the step before."
-        ),
-    ] = "never"
-    candidates_at: Annotated[
-        list[Annotated[int, Field(gt=0)]], Field(description="Steps whose answers are candidates too.")
-    ] = field(default_factory=list)
-    rollouts: Annotated[
-        int, Field(gt=0, description="How often to ask each item, all but the first time with noise.")
-    ] = 1
-    noise: Annotated[
-        float, Field(ge=0, description="Deviation of the noise that each step adds to the latent.")
-    ] = 0.0
-    variants: Annotated[
-        Count, Field(description="Ask each Sudoku also so many times shuffled, each maze turned.")
-    ] = 0
-    votes: Annotated[
-        Count,
-        Field(description="Ask each test input under at most so many augmentations, rollouts apart; 0: all."),
-    ] = 0
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of the noise.")] = 0
-    precision: Annotated[
-        Literal["trained", "auto", "float32", "bfloat16", "float16"],
-        Field(description="Compute dtype; trained takes that of the training."),
-    ] = "trained"
-    compile: Annotated[
-        Literal["auto", "on", "off"],
-        Field(description="Compile the network; auto does on a GPU. The first steps take a minute longer."),
-    ] = "auto"
-
-    def plan(self, trained_steps: int) -> Plan:
-        """How each item is computed.
-
-        Raises:  ArcpipeError for settings that contradict each other.
-        """
-        steps = self.max_steps or trained_steps
-        marks = tuple(sorted({*self.candidates_at} - {steps}))
-        if marks and marks[-1] > steps:
-            raise ArcpipeError(f"a candidate is wanted at step {marks[-1]}, but there are only {steps} steps")
-        if (self.rollouts > 1) != (self.noise > 0):
-            raise ArcpipeError(
-                f"{self.rollouts} rollouts with noise {self.noise:g}: the first rollout is without noise, "
-                "so ask for more than one and for noise, or for neither"
-            )
-        return Plan(steps, self.halt, marks, self.noise, self.seed)
+_LABEL = "this"
+_MOST_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """What to infer: the settings, and with what the parts of a queue are told apart.
+class Step:
+    """The answer after a supervision step, None where it held no grid, and its halt probability."""
 
-    label: the value of the column `checkpoint`. done: (M,) positions to leave out, sorted. rank, num_ranks:
-    which share of the rest to do. needed: of `needed_sides`, where not all tests of a task are asked.
+    number: int
+    grid: Grid | None
+    halt_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One of the best grids: how many candidates gave it, and their mean halt probability."""
+
+    grid: Grid
+    votes: int
+    halt_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What became of one test input.
+
+    attempts: the best first, of a board one and of ARC up to two, none where no candidate held a grid.
+    candidates: how many there were. steps: how the answer to the input as it is came about; the last one
+    only, unless all were asked for. right: whether an attempt solves it, None where that is not known.
     """
 
-    checkpoint: Checkpoint
-    puzzles: PuzzleSet
-    settings: InferSettings
-    label: str
-    done: NDArray[np.int64]
-    rank: int = 0
-    num_ranks: int = 1
-    needed: NDArray[np.intp] | None = None
+    question: Grid
+    attempts: list[Attempt]
+    candidates: int
+    steps: list[Step]
+    right: bool | None
 
 
-def queue_of(puzzles: PuzzleSet, settings: InferSettings) -> Queue:
-    """The items to infer."""
-    return Queue(puzzles, variants=settings.variants, rollouts=settings.rollouts, votes=settings.votes)
+def solve_puzzle(
+    checkpoint: Checkpoint, puzzle: Puzzle, *, max_steps: int = 0, max_votes: int = 0, trace: bool = False
+) -> list[Solved]:
+    """Each test input of a puzzle, answered under the augmentations that the checkpoint knows of its task.
 
-
-def solve(job: Job, device: torch.device, stop: Callable[[], bool] = lambda: False) -> Iterator[pa.Table]:
-    """The candidates of a job in tables, at least one each FLUSH_EVERY_S seconds if any row has finished.
-
-    Args:    stop: asked between supervision steps; rows that have not finished then are dropped.
-    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
-             not finite; what was finished before that is handed out first.
+    Args:    max_steps: supervision steps, 0 for as many as in training. max_votes: candidates of each test
+             input at most, 0 for all. trace: keep every step.
+    Raises:  CheckpointError if the checkpoint was not trained on the task.
     """
-    engine = _engine(job, device)
-    total = engine.feed.left
-    finished: list[Answers] = []
-    since, failed = time.monotonic(), None
-    with progress(total=total, initial=0, unit="grid", desc="infer") as bar:
-        while engine.refill() and not stop():
-            try:
-                answers = engine.step()
-            except CheckpointError as error:
-                failed = CheckpointError(f"{job.checkpoint.path}: {error}")
-                break
-            finished += answers
-            _show(bar, engine, total, job)
-            late = time.monotonic() - since > FLUSH_EVERY_S
-            if finished and (late or sum(map(len, finished)) >= _FLUSH_ROWS):
-                yield candidate_table(job.puzzles, joined(finished), job.label)
-                finished, since = [], time.monotonic()
-    if finished:
-        yield candidate_table(job.puzzles, joined(finished), job.label)
-    if failed:
-        raise failed
+    steps = max_steps or checkpoint.config.max_steps
+    puzzles = _puzzle_set(checkpoint, puzzle, max_votes)
+    items = len(puzzle.inputs) * puzzles.num_puzzles
+    settings = InferSettings(
+        max_steps=steps, batch_size=min(items, _MOST_ROWS), candidates_at=[*range(1, steps)] if trace else []
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    job = Job(checkpoint, puzzles, settings, _LABEL, np.zeros(0, np.int64))
+    table = pa.concat_tables(list(solve(job, device))).sort_by("order")
+    return [_solved(puzzles, puzzle, index, table) for index in range(len(puzzle.inputs))]
 
 
-def _engine(job: Job, device: torch.device) -> Engine:
-    checkpoint, settings, puzzles = job.checkpoint, job.settings, job.puzzles
-    rows = checkpoint.rows_of(puzzles)
-    sides = canvas_sides(puzzles, checkpoint.config.buckets, job.needed)
-    recipe = checkpoint.manifest.get("recipe", {})
-    trained = recipe.get("train") or recipe.get("adapt", {})
-    own = trained.get("precision", "auto")
-    dtype, reason = compute_dtype(own if settings.precision == "trained" else settings.precision, device)
-    plan = settings.plan(checkpoint.config.max_steps)
-    queue = queue_of(puzzles, settings)
-    feed = Feed(len(queue), job.done, job.rank, job.num_ranks)
-    logger.info(
-        "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s on %s (%s), %d process(es)",
-        len(puzzles.test_tasks), len(queue), len(job.done), plan.steps, str(dtype).removeprefix("torch."),
-        device, reason, job.num_ranks,
-    )  # fmt: skip
-    model = checkpoint.model().to(device)
-    # Fewer rows at the end and on each of several canvases: a program for any number of them.
-    for note in ready_blocks(
-        model.blocks, hidden_size=model.config.hidden_size, dtype=dtype, device=device,
-        threads=trained.get("cpu_threads", 0), compiled=settings.compile, dynamic=None,
-    ):  # fmt: skip
-        logger.info(note)
-    return Engine(model, puzzles, rows, sides, queue, feed, plan, batch_size=settings.batch_size, dtype=dtype)
+def _puzzle_set(checkpoint: Checkpoint, puzzle: Puzzle, max_votes: int) -> PuzzleSet:
+    """The puzzle as a dataset, under the augmentations of the checkpoint."""
+    family, canvas = family_of(checkpoint.family, checkpoint.canvas), checkpoint.canvas
+    if family.framed:
+        table = _known(checkpoint, puzzle.task, max_votes)
+    else:
+        table = PuzzleTable.of_groups([puzzle.task], [[IDENTITY]])
+    pairs = [(pair.input, pair.output) for pair in puzzle.demonstrations if pair.output is not None]
+    examples = np.zeros(len(pairs), np.int32)
+    return PuzzleSet(
+        family=family,
+        canvas=canvas,
+        table=table,
+        inputs=GridTable.pack([grid for grid, _ in pairs], MAX_SIDE),
+        outputs=GridTable.pack([grid for _, grid in pairs], MAX_SIDE),
+        example_tasks=examples,
+        example_groups=examples,
+        test_inputs=GridTable.pack(puzzle.inputs, canvas),
+        test_tasks=np.zeros(len(puzzle.inputs), np.int32),
+    )
 
 
-def _show(bar: Any, engine: Engine, total: int, job: Job) -> None:
-    """Bring the progress bar up to date."""
-    done = total - engine.feed.left - int(engine.busy.sum())
-    if done > bar.n:
-        everywhere = len(job.done) + done * job.num_ranks
-        bar.set_postfix_str(f"{everywhere / len(job.puzzles.test_tasks):.1f} an input", refresh=False)
-        bar.update(done - bar.n)
+def _known(checkpoint: Checkpoint, task: str, most: int) -> PuzzleTable:
+    """The checkpoint's augmentations of an ARC task, the identity first, up to `most` of them; 0 for all.
+
+    Raises:  CheckpointError if it knows none: without rows of the task it can only guess.
+    """
+    known = checkpoint.puzzles
+    if task not in known.task_ids:
+        raise CheckpointError(
+            f"{checkpoint.path}: was not trained on task {task} and would answer noise: adapt it to the task "
+            "with `arcpipe adapt --checkpoint C --challenges FILE`, or train on a dataset that holds it"
+        )
+    rows = known.of_task(known.task_ids.index(task))
+    dihedrals, colors = known.dihedrals[rows], known.colors[rows]
+    changed = (dihedrals != 0) | (colors != np.arange(NUM_COLORS)).any(axis=1)
+    order = np.argsort(changed, kind="stable")[: most or None]
+    return PuzzleTable([task], np.zeros(len(order), np.int32), dihedrals[order], colors[order])
+
+
+def _solved(puzzles: PuzzleSet, puzzle: Puzzle, index: int, table: pa.Table) -> Solved:
+    """From all candidates what became of one test input."""
+    mine = table.filter(pc.equal(table["test_index"], index))
+    final = mine.filter(pc.equal(mine["steps"], pc.max(mine["steps"])))
+    votes = read_votes([final], {puzzle.task: len(puzzle.inputs)})
+    ranking, count = rank(votes, by_count), votes.count()
+    halt = votes.total(votes.halt) / count.clip(min=1)
+    best = ranking.entries[ranking.places < (2 if puzzles.family.framed else 1)]
+    attempts = [Attempt(votes.grid(entry), int(count[entry]), float(halt[entry])) for entry in best]
+    # The first item of a test input is the input as it is.
+    first = mine.slice(0, len(pc.unique(mine["steps"]))).to_pylist()
+    return Solved(
+        question=puzzle.inputs[index],
+        attempts=attempts,
+        candidates=len(final),
+        steps=[Step(row["steps"], _grid(row), row["halt_probability"]) for row in first],
+        right=_is_right(puzzles.family.name, puzzle, index, attempts),
+    )
+
+
+def _grid(row: dict[str, Any]) -> Grid | None:
+    if not row["height"]:
+        return None
+    return np.frombuffer(row["cells"], np.uint8).reshape(row["height"], row["width"])
+
+
+def _is_right(family: str, puzzle: Puzzle, index: int, attempts: list[Attempt]) -> bool | None:
+    """Whether an attempt follows the rules, or of ARC is the output that the file tells."""
+    output = puzzle.outputs[index]
+    if family != "arc":
+        return bool(is_valid(family, puzzle.inputs[index][None], attempts[0].grid[None])[0])
+    return None if output is None else any(np.array_equal(attempt.grid, output) for attempt in attempts)

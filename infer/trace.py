@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from arcpipe.codec import Family
 from arcpipe.grid import Grid, draw
-from arcpipe.infer.solve_one import Solved, Step
+from arcpipe.infer.solve import Solved, Step
 
 _CELL = 16
 _GAP = 24

@@ -86,11 +86,11 @@ def bundle(
 
 def _entry_recipe(source: str, overrides: list[str] | None) -> "Recipe":
     """A recipe whose tables for an entry are right."""
-    from arcpipe.infer.solve import InferSettings
+    from arcpipe.infer.predict import InferSettings
     from arcpipe.kaggle_kernels.bundle import TABLES
     from arcpipe.kaggle_kernels.settings import KaggleSettings
     from arcpipe.recipe import load_recipe
-    from arcpipe.train.settings import AdaptSettings
+    from arcpipe.train.config import AdaptSettings
 
     chosen = load_recipe(source, overrides or [], read=TABLES)
     chosen.resolve({"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings})
@@ -214,7 +214,7 @@ def simulate(
     """
     import orjson
 
-    from arcpipe.augment.arc import read_source
+    from arcpipe.augment.sources import read_source
     from arcpipe.errors import DataError
     from arcpipe.kaggle_kernels.run import score_words
     from arcpipe.kaggle_kernels.simulate import simulate as simulate_entry

@@ -246,11 +246,14 @@ def _vote_on_tasks(
     if outputs is not None:
         with_solutions(tasks, outputs, str(solutions))
     votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
-    compared = None if outputs is None else compare_rules(votes, outputs)
+    answered = bool(votes.candidates.any())
+    compared = compare_rules(votes, outputs) if outputs is not None and answered else None
     submission = build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
     sources = [merging.describe_source(path) for path in predictions]
     write_submission(submission, out, {"rule": rule, "challenges": str(challenges), "sources": sources})
     facts, text = votes.summary()
+    if outputs is not None and not answered:
+        text += "\nno score, no test input has a candidate"
     if compared is None:
         return facts, text
     return facts | {"comparison": compared}, f"{text}\n\n{rules_text(compared)}"
@@ -260,7 +263,7 @@ def _vote_on_boards(
     predictions: list[Path], dataset: Path, out: Path, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Write the answers to Sudokus or mazes; return what there is to say, as a document and as text."""
-    from arcpipe.infer.boards import board_scores, choose_boards, read_board_votes, write_answers
+    from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes, write_answers
     from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 
     if solutions is not None:
@@ -271,9 +274,12 @@ def _vote_on_boards(
     outputs = read_test_outputs(dataset)
     write_answers(out, puzzles, answers)
     facts, text = votes.summary()
+    if not answers.answered.any():
+        return facts, f"{text}\nno score, no test input has an answer"
     scores = {"valid": float(answers.valid.mean())} if outputs is None else board_scores(answers, outputs)
     shares = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
-    return facts | scores, f"{text}\n{shares}"
+    wrong = "" if answers.answered.all() else "; what is not answered counts as wrong"
+    return facts | scores, f"{text}\n{shares}{wrong}"
 
 
 def report(

@@ -178,6 +178,7 @@ class RuleComparison:
 
     num_tasks: int
     num_outputs: int
+    num_without_candidate: int
     rules: dict[str, RuleScore]
     oracle: dict[str, Estimate]
     votes: list[int]
@@ -202,6 +203,7 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
     return RuleComparison(
         num_tasks=len(sizes),
         num_outputs=int(sizes.sum()),
+        num_without_candidate=int((votes.candidates == 0).sum()),
         rules={
             name: RuleScore(
                 pass_at_1=_estimates(first[name]),
@@ -253,6 +255,8 @@ def rules_text(comparison: RuleComparison) -> str:
         f"{comparison.num_tasks} tasks, {comparison.num_outputs} test outputs; in brackets 95% intervals, "
         "bootstrapped over the tasks"
     ]
+    if comparison.num_without_candidate:
+        lines.append(f"{comparison.num_without_candidate} of them without a candidate, which counts as wrong")
     for mean, title in _MEANS.items():
         lines += ["", title]
         lines.append(f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}")

@@ -24,6 +24,10 @@ Records = Sequence[Mapping[str, Any]]
 
 _MOST_POINTS = 400
 _EVALUATION = "eval/"
+_ANSWERED = "eval/answered"
+# Of an evaluation, what is no share.
+_COUNTS = ("eval/test_inputs", "eval/votes", "eval/votes_asked")
+_OF_FINISHED = ("train/exact_accuracy", "train/cell_accuracy", "train/halt_accuracy", "train/steps_to_halt")
 # Title, scale, and the name of each metric there.
 _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Loss", "log", {"train/loss_answer": "answer", "train/loss_halt": "halt"}),
@@ -34,6 +38,7 @@ _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
             "train/exact_accuracy": "whole grids",
             "train/cell_accuracy": "cells",
             "train/halt_accuracy": "halt decisions",
+            "train/halt_baseline": "never to halt",
         },
     ),
     ("Steps to halt", "linear", {"train/steps_to_halt": "steps"}),
@@ -77,13 +82,19 @@ class Chart:
 
 
 def charts(records: Records) -> list[Chart]:
-    """Return the charts that the records of metrics.jsonl have values for; evaluations come last, in one."""
+    """Return the charts that the records of metrics.jsonl have values for.
+
+    Evaluations come last, in one, with the share answered where that is not all.
+    """
+    records = [without_unfinished(record) for record in records]
     evaluated = {
         key: key.removeprefix(_EVALUATION).replace("_", " ")
         for record in records
         for key in record
-        if key.startswith(_EVALUATION)
+        if key.startswith(_EVALUATION) and key not in _COUNTS
     }
+    if all(record.get(_ANSWERED, 1) == 1 for record in records):
+        evaluated.pop(_ANSWERED, None)
     found = []
     for title, scale, names in (*_CHARTS, ("Evaluation", "share", evaluated)):
         columns = {name: column(records, key) for key, name in names.items()}
@@ -93,6 +104,14 @@ def charts(records: Records) -> list[Chart]:
         if lines:
             found.append(Chart(title, scale, lines, averaged))
     return found
+
+
+def without_unfinished(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the zeros that older runs wrote where no sample finished; add the baseline of halting."""
+    if record.get("train/finished") == 0:
+        return {key: value for key, value in record.items() if key not in _OF_FINISHED}
+    exact = record.get("train/exact_accuracy")
+    return {"train/halt_baseline": 1 - exact, **record} if isinstance(exact, int | float) else record
 
 
 def column(records: Records, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -14,7 +14,7 @@ from arcpipe import __version__
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
-from arcpipe.infer.boards import board_scores, choose_boards, read_board_votes
+from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes
 from arcpipe.infer.vote import RULES, Ranking, Votes, by_count, rank, ranked_grids
 from arcpipe.infer.vote_files import read_arc_votes
 from arcpipe.predictions import read_candidates
@@ -22,7 +22,7 @@ from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import file_hash, read_manifest, refuse_existing, write_bytes
 from arcpipe.shuffles import BOXES
 from arcpipe.submissions.compare import oracle
-from arcpipe.submissions.figures import Records, chart_svg, charts, column, write_figures
+from arcpipe.submissions.figures import Records, chart_svg, charts, column, without_unfinished, write_figures
 from arcpipe.submissions.merge import distinct_attempts, known_manifest
 from arcpipe.submissions.results import (
     NEARLY,
@@ -178,7 +178,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def training_facts(records: Records) -> list[tuple[str, str]]:
     """Return what the records say of the training as a whole, in words."""
-    trained = [record for record in records if "train/loss_answer" in record]
+    trained = [without_unfinished(record) for record in records if "train/loss_answer" in record]
     if not trained:
         return []
     last = trained[-1]
@@ -189,8 +189,9 @@ def training_facts(records: Records) -> list[tuple[str, str]]:
     if len(speeds):
         facts.append(("samples a second", f"{np.median(speeds):,.0f}"))
     facts.append(("loss at the end", f"{last['train/loss_answer']:.3g}"))
-    if "train/exact_accuracy" in last:
-        facts.append(("whole grids right in training", f"{last['train/exact_accuracy']:.1%}"))
+    right = column(trained, "train/exact_accuracy")[1]
+    if len(right):
+        facts.append(("whole grids right in training", f"{right[-1]:.1%}"))
     return facts
 
 

@@ -149,7 +149,8 @@ def manifest_path(path: Path) -> Path:
 def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     """Return the manifest beside a submission file; None if there is none, or it is of another content."""
     try:
-        manifest = orjson.loads(manifest_path(path).read_bytes())
+        with runs.reading(manifest_path(path)):
+            manifest = orjson.loads(manifest_path(path).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return None
     is_of_file = isinstance(manifest, dict) and manifest.get("sha256") == sha256

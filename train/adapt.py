@@ -15,11 +15,11 @@ from arcpipe.errors import CheckpointError
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
+from arcpipe.train.config import AdaptSettings
+from arcpipe.train.distributed import first_does, naming_lost_processes
 from arcpipe.train.job import TrainJob, TrainResult
-from arcpipe.train.loop import train
-from arcpipe.train.settings import AdaptSettings
 from arcpipe.train.setup import make_accelerator
-from arcpipe.train.together import first_does, naming_lost_processes
+from arcpipe.train.trainer import train
 
 DATA = "data"
 """The dataset folder inside the run folder of an adaptation."""
@@ -27,12 +27,14 @@ DATA = "data"
 
 @dataclass(frozen=True)
 class AdaptJob:
-    """Which checkpoint to adapt, how, for how long, and where to; `resume` goes on in `out`."""
+    """Which checkpoint to adapt, how, for how long, and where to; `resume` goes on in `out`, from its newest
+    checkpoint or that of `from_step`."""
 
     checkpoint: Path
     settings: AdaptSettings
     out: Path
     resume: bool = False
+    from_step: int | None = None
     force: bool = False
     stop_at: int | None = None
     max_minutes: float | None = None
@@ -70,6 +72,7 @@ def adapt(job: AdaptJob, build: Callable[[Path, int], object]) -> TrainResult:
             init=job.checkpoint,
             # The run folder is there; without a checkpoint in it the training begins.
             resume=True,
+            from_step=job.from_step,
             force=job.force,
             stop_at=job.stop_at,
             max_minutes=job.max_minutes,

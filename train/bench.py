@@ -32,8 +32,8 @@ from arcpipe.train.bench_forms import (
     make_form,
     names_for,
 )
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.guards import is_out_of_memory
-from arcpipe.train.settings import TrainSettings
 from arcpipe.train.setup import make_accelerator
 
 OUT_OF_MEMORY, NO_TIME, NO_COMPILER = "out of memory", "no time left", "no compiler"

@@ -16,9 +16,9 @@ from arcpipe.codec import GridTable, family_of
 from arcpipe.flops import train_step_flops
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.puzzletable import PuzzleTable
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.job import TrainJob
 from arcpipe.train.losses import step_loss
-from arcpipe.train.settings import TrainSettings
 from arcpipe.train.setup import fresh_state, make_ready
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS, train_step

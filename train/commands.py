@@ -7,8 +7,12 @@ import typer
 
 if TYPE_CHECKING:
     from arcpipe.puzzleset import PuzzleSet
+    from arcpipe.train.config import EvalSettings
     from arcpipe.train.job import Evaluator, TrainResult
-    from arcpipe.train.settings import EvalSettings
+
+_FROM_STEP = (
+    "With --resume: go on from the checkpoint of this step; later ones are kept beside it, as step-N.aside."
+)
 
 
 def train(
@@ -18,7 +22,7 @@ def train(
     data: Annotated[Path, typer.Option(help="The dataset folder to train on.")],
     out: Annotated[Path, typer.Option(help="The run folder to make, or to go on with.")],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")
     ] = False,
     steps: Annotated[
         int | None,
@@ -38,6 +42,7 @@ def train(
             "their mean for others."
         ),
     ] = None,
+    from_step: Annotated[int | None, typer.Option(min=1, help=_FROM_STEP)] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: go on although the recipe has changed.")
     ] = False,
@@ -61,16 +66,17 @@ def train(
     """
     from arcpipe.recipe import as_tables, load_recipe
 
+    _refuse_lone_step(from_step, resume)
     seeded = [] if seed is None else [f"train.seed={seed}"]
     # Before torch is imported, so that a misspelled recipe is refused at once.
     chosen = load_recipe(recipe, [*(overrides or []), *seeded], read=("model", "train", "eval"))
 
     from arcpipe.log import is_first_rank
     from arcpipe.puzzleset import read_puzzle_set
+    from arcpipe.train.config import EvalSettings, TrainSettings
     from arcpipe.train.dry_run import dry_run_text
     from arcpipe.train.job import TrainJob
-    from arcpipe.train.loop import train as run_training
-    from arcpipe.train.settings import EvalSettings, TrainSettings
+    from arcpipe.train.trainer import train as run_training
     from arcpipe.trm import TRMConfig
 
     tables = chosen.resolve({"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings})
@@ -86,6 +92,7 @@ def train(
         evaluator=_evaluator(puzzles, data, tables["eval"]),
         init=init,
         resume=resume,
+        from_step=from_step,
         force=force,
         stop_at=steps,
         max_minutes=max_minutes,
@@ -121,8 +128,9 @@ def adapt(
         int | None, typer.Option(min=1, help="End after this optimizer step; the schedule stays as it is.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")
     ] = False,
+    from_step: Annotated[int | None, typer.Option(min=1, help=_FROM_STEP)] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: go on although the recipe has changed.")
     ] = False,
@@ -144,6 +152,7 @@ def adapt(
     """
     from arcpipe.recipe import Recipe, load_recipe, read_overrides
 
+    _refuse_lone_step(from_step, resume)
     seeded = [] if seed is None else [f"adapt.seed={seed}"]
     changes = [*(overrides or []), *seeded]
     if recipe is None:
@@ -151,13 +160,13 @@ def adapt(
     else:
         chosen = load_recipe(recipe, changes, read=("adapt",))
 
-    from arcpipe.augment.arc import read_source
     from arcpipe.augment.build import DataSettings, build_arc
     from arcpipe.augment.overlaps import report_overlaps
+    from arcpipe.augment.sources import read_source
     from arcpipe.log import is_first_rank, logger, start_logging
     from arcpipe.train.adapt import AdaptJob
     from arcpipe.train.adapt import adapt as run_adaptation
-    from arcpipe.train.settings import AdaptSettings
+    from arcpipe.train.config import AdaptSettings
 
     start_logging()
     settings = chosen.settings("adapt", AdaptSettings)
@@ -175,11 +184,18 @@ def adapt(
         for line in report_overlaps(built.overlaps, built.untrained, test_set="", exclude_overlap=False):
             logger.info("%s", line)
 
-    job = AdaptJob(checkpoint, settings, out, resume, force, steps, max_minutes)
+    job = AdaptJob(checkpoint, settings, out, resume, from_step, force, steps, max_minutes)
     result = run_adaptation(job, build)
     _tell_unfinished(result)
     if is_first_rank():
         typer.echo(f"{result.checkpoint}: step {result.step}; the dataset: {out / 'data'}")
+
+
+def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
+    from arcpipe.errors import ArcpipeError
+
+    if from_step is not None and not resume:
+        raise ArcpipeError("--from-step goes with --resume")
 
 
 def _tell_unfinished(result: "TrainResult") -> None:
@@ -197,7 +213,7 @@ def _evaluator(puzzles: "PuzzleSet", data: Path, settings: "EvalSettings") -> "E
         return None
 
     from arcpipe.infer.in_training import InTraining
-    from arcpipe.infer.solve import InferSettings
+    from arcpipe.infer.predict import InferSettings
 
     wanted = InferSettings(max_steps=settings.max_steps, batch_size=settings.batch_size, votes=settings.votes)
     return InTraining(puzzles, data, wanted, tests=settings.tests, max_minutes=settings.max_minutes)

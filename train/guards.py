@@ -8,7 +8,7 @@ import torch
 
 from arcpipe.checkpoint import newest_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError, OutputError, one_line
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.config import TrainSettings
 
 # For the CPU's memory torch has no type of its own, nor for what a GPU's libraries take by themselves.
 _OUT_OF_MEMORY = (

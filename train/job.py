@@ -6,13 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from arcpipe.canvases import Layout, layout_of
+from arcpipe.buckets import Layout, layout_of
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.errors import ArcpipeError
 from arcpipe.flops import train_step_flops
+from arcpipe.infer.coverage import Coverage
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import read_manifest
-from arcpipe.train.settings import EvalSettings, TrainSettings
+from arcpipe.train.config import EvalSettings, TrainSettings
 from arcpipe.trm import TRMConfig
 
 EVALUATIONS = "evaluations"
@@ -34,8 +35,9 @@ class Evaluator(Protocol):
     ) -> None:
         """Write this process's share of the candidates to a folder of predictions, until `stop` says so."""
 
-    def score(self, folder: Path) -> dict[str, float]:
-        """The scores by name of the candidates in the folder, whatever process wrote them."""
+    def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
+        """The scores by name of the candidates in the folder, whatever process wrote them, and how much of
+        what is asked they cover; no scores where there are no candidates."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,10 @@ class TrainJob:
     """What to train on, how, and where to; ArcpipeError if `evaluation.metric` is no score of `evaluator`.
 
     recipe: the resolved tables, as they are frozen into the run's manifest. init: a checkpoint to begin
-    from. stop_at: end after this optimizer step, with the schedule still that of settings.steps.
-    max_minutes: end after this time, that of the resumed parts included, with the schedule hastened so
-    that it is complete then. force: resume although the recipe has changed. evaluator: None to evaluate
-    never.
+    from. from_step: resume from the checkpoint of this step, None for the newest. stop_at: end after this
+    optimizer step, with the schedule still that of settings.steps. max_minutes: end after this time, that of
+    the resumed parts included, with the schedule hastened so that it is complete then. force: resume although
+    the recipe has changed. evaluator: None to evaluate never.
     """
 
     puzzles: PuzzleSet
@@ -59,6 +61,7 @@ class TrainJob:
     evaluator: Evaluator | None = None
     init: Path | None = None
     resume: bool = False
+    from_step: int | None = None
     force: bool = False
     stop_at: int | None = None
     max_minutes: float | None = None

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from arcpipe.batches import IGNORE
-from arcpipe.train.settings import LossPrecision
+from arcpipe.train.config import LossPrecision
 
 
 def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

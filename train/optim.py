@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.trm import TRM
 
 

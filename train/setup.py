@@ -11,19 +11,20 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch.amp import GradScaler
 
-from arcpipe.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint, newest_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, whole_checkpoints
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
+from arcpipe.train.config import TrainSettings
+from arcpipe.train.distributed import first_does
 from arcpipe.train.ema import EMA
 from arcpipe.train.job import LOG_FILE, TrainJob
 from arcpipe.train.optim import make_optimizers
-from arcpipe.train.settings import TrainSettings
-from arcpipe.train.state import TrainState, load_state
-from arcpipe.train.together import first_does
+from arcpipe.train.resuming import check_start, resumed_state
+from arcpipe.train.state import TrainState
 from arcpipe.trm import TRM
 
 _PATIENCE_MINUTES = 30.0
@@ -111,6 +112,7 @@ def check_out(job: TrainJob) -> list[str]:
             f"{job.out}: was trained with another recipe ({'; '.join(changes)}); repeat its settings, "
             "or go on with these by --force"
         )
+    check_start(job)
     return changes
 
 
@@ -260,11 +262,9 @@ def _refuse_another_model(checkpoint: Checkpoint, job: TrainJob) -> None:
 
 
 def newest_state(job: TrainJob, fresh: TrainState, accelerator: Accelerator) -> TrainState:
-    """The state of the newest checkpoint if there is one, otherwise the fresh one, ready for the next step;
-    logs what it is."""
-    state = fresh
-    if has_checkpoint(job.out):
-        state = load_state(fresh, newest_checkpoint(job.out), accelerator)
+    """The state of the checkpoint to go on from if there is one, otherwise the fresh one, ready for the next
+    step; logs what it is."""
+    state = resumed_state(job, fresh, accelerator) if job.resume else fresh
     weights = sum(weight.numel() for weight in state.model.parameters())
     dtype, reason = compute_dtype(job.settings.precision, accelerator.device)
     logger.info(
@@ -289,7 +289,7 @@ def make_ready(state: TrainState, settings: TrainSettings, device: torch.device)
 
 def has_checkpoint(run: Path) -> bool:
     """Whether there is something to go on from: a run can end before its first checkpoint."""
-    return any((run / CHECKPOINTS).glob("step-*"))
+    return bool(whole_checkpoints(run))
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -13,12 +13,12 @@ from torch import Tensor, from_numpy, nn, tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from arcpipe.canvases import Layout
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, load_trainer_state, save_checkpoint
+from arcpipe.buckets import Layout
+from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.errors import CheckpointError, one_line
 from arcpipe.puzzleset import PuzzleSet
+from arcpipe.train.distributed import first_does
 from arcpipe.train.ema import EMA
-from arcpipe.train.together import first_does
 from arcpipe.trm import TRM, Carry
 
 
@@ -98,14 +98,14 @@ def _scaler_tensors(state: TrainState) -> dict[str, Tensor]:
     return {f"scaler.{key}": tensor(value) for key, value in state.scaler.state_dict().items()}
 
 
-def load_state(state: TrainState, folder: Path, accelerator: Accelerator) -> TrainState:
-    """The state as it was when the checkpoint at `folder` was written, whatever number of processes
-    wrote it.
+def load_state(
+    state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Tensor], accelerator: Accelerator
+) -> TrainState:
+    """The state as it was when a checkpoint was written, whatever number of processes wrote it.
 
-    Raises:  CheckpointError if the checkpoint is damaged or of another model.
+    Args:    tensors: the checkpoint's trainer state.
+    Raises:  CheckpointError if the checkpoint is of another model.
     """
-    checkpoint = load_checkpoint(folder)
-    tensors = load_trainer_state(checkpoint.path)
     try:
         state.model.load_state_dict(checkpoint.raw)
         state.ema.load_state_dict(checkpoint.ema)
@@ -118,7 +118,7 @@ def load_state(state: TrainState, folder: Path, accelerator: Accelerator) -> Tra
         facts = checkpoint.manifest
         step, seconds, evaluated_at = (facts[name] for name in ("step", "seconds", "evaluated_at"))
     except (RuntimeError, KeyError) as error:
-        raise CheckpointError(f"{folder}: does not fit this run ({one_line(error)})") from None
+        raise CheckpointError(f"{checkpoint.path}: does not fit this run ({one_line(error)})") from None
     return replace(state, carry=carry, step=step, seconds=seconds, evaluated_at=evaluated_at)
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from arcpipe.batches import PuzzleBatch
-from arcpipe.canvases import crop, spread
+from arcpipe.buckets import crop, spread
 from arcpipe.errors import ArcpipeError
 from arcpipe.log import logger
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.losses import StepLoss, join_losses, step_loss
 from arcpipe.train.optim import set_rates, sign_sgd_rows
-from arcpipe.train.settings import TrainSettings
 from arcpipe.train.state import TrainState
 from arcpipe.trm import Carry, TRMConfig
 

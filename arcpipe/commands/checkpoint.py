@@ -13,7 +13,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.callback(invoke_without_command=True)
 def checkpoint(context: typer.Context) -> None:
-    """Take published checkpoints in, write checkpoints for others, and say what is in one."""
+    """Take in published checkpoints, write some for others, say what is in one and whether it is sound."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -154,6 +154,48 @@ def show_checkpoint(
             for key, value in table.items():
                 is_count = isinstance(value, int) and title in _COUNTS
                 typer.echo(f"  {_SYMBOLS.get(key, key):<28}{f'{value:,}' if is_count else _text(value)}")
+
+
+@app.command("verify")
+def verify_checkpoints(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Checkpoint folders; run folders for all of theirs."),
+    ],
+) -> None:
+    """Read every file of checkpoints and compare its SHA-256 with the one that was written down.
+
+    One line for each checkpoint; exit code 2 if one is damaged.
+
+    Example: arcpipe checkpoint verify runs/first
+    """
+    from arcpipe.checkpoint import named_checkpoints
+
+    damaged = False
+    for path in paths:
+        for folder in list(named_checkpoints(path).values()) or [path]:
+            is_sound, text = _verdict(folder)
+            damaged |= not is_sound
+            typer.echo(text)
+    if damaged:
+        raise typer.Exit(2)
+
+
+def _verdict(folder: Path) -> tuple[bool, str]:
+    """Whether a checkpoint folder is sound, and a line that says so."""
+    from arcpipe.checkpoint import TRAINER, load_checkpoint, load_trainer_state
+    from arcpipe.errors import ArcpipeError
+    from arcpipe.tensorfiles import FILES
+
+    try:
+        found = load_checkpoint(folder)
+        found.model()
+        hashes = found.manifest.get(FILES, {})
+        if TRAINER in hashes or (folder / TRAINER).exists():
+            load_trainer_state(folder)
+    except ArcpipeError as error:
+        return False, str(error)
+    return True, f"{folder}: sound" if hashes else f"{folder}: can be read, but has no hashes to compare with"
 
 
 # The paper's symbols, beside the names here.

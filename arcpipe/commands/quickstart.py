@@ -114,9 +114,9 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
 
     from arcpipe.augment.build import DataSettings
     from arcpipe.errors import OutputError
-    from arcpipe.infer.solve import InferSettings
+    from arcpipe.infer.predict import InferSettings
     from arcpipe.runs import MANIFEST, make_manifest, read_manifest, write_json
-    from arcpipe.train.settings import EvalSettings, TrainSettings
+    from arcpipe.train.config import EvalSettings, TrainSettings
     from arcpipe.trm import TRMConfig
 
     of_training = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
@@ -206,7 +206,7 @@ def _train(run: _Quickstart) -> None:
     from arcpipe.puzzleset import read_puzzle_set
     from arcpipe.runs import write_json
     from arcpipe.train.job import TrainJob
-    from arcpipe.train.loop import train
+    from arcpipe.train.trainer import train
 
     job = TrainJob(
         puzzles=read_puzzle_set(run.data),

@@ -129,9 +129,9 @@ def _types(chosen: "Recipe") -> dict[str, type]:
     """The dataclass of each table that a command reads: those of a training, and others that are there; of a
     recipe for an entry to Kaggle, which trains nothing from the start, only its own."""
     from arcpipe.augment.build import DataSettings
-    from arcpipe.infer.solve import InferSettings
+    from arcpipe.infer.predict import InferSettings
     from arcpipe.kaggle_kernels.settings import KaggleSettings
-    from arcpipe.train.settings import AdaptSettings, EvalSettings, TrainSettings
+    from arcpipe.train.config import AdaptSettings, EvalSettings, TrainSettings
     from arcpipe.trm import TRMConfig
 
     training = {"model": TRMConfig, "train": TrainSettings, "infer": InferSettings}

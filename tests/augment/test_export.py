@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arcpipe.augment.boards import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.augment.export import export_trm
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.augmentation import Augmentation
 from arcpipe.codec import ARC, encode
 from arcpipe.errors import DataError

@@ -17,7 +17,7 @@ from arcpipe.augment.maze import Mazes, read_mazes
 from arcpipe.augment.maze_generator import generate_mazes
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.errors import DataError
-from arcpipe.mazes import (
+from arcpipe.maze_rules import (
     CHARACTERS,
     FREE,
     GOAL,

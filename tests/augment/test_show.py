@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcpipe.augment.boards import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.augment.show import dataset_text, find_task, task_text
 from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError

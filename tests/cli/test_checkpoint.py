@@ -18,6 +18,7 @@ from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import BLANK_TASK
 from commands import run_here
+from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
 from reference import OfficialFiles, Recording, read_recording, write_official_files
 
@@ -202,6 +203,30 @@ def test_show_says_what_is_in_a_checkpoint(files: OfficialFiles, tmp_path: Path)
     assert "inner_cycles (n, L_cycles)" in text
     assert "58,242" in text
     assert "no such folder" in refused("checkpoint", "show", tmp_path / "nothing")
+
+
+def test_verify_says_which_checkpoints_are_sound(files: OfficialFiles, tmp_path: Path) -> None:
+    run_dir, steps = tmp_path / "run", tmp_path / "run" / "checkpoints"
+    run("checkpoint", "import", files.file, "--out", steps / "step-00001234", "--canvas", 6)
+    forget_hashes(shutil.copytree(steps / "step-00001234", tmp_path / "old"))
+    said = run("checkpoint", "verify", run_dir, tmp_path / "old")
+    assert said.splitlines() == [
+        f"{steps / 'step-00001234'}: sound",
+        f"{tmp_path / 'old'}: can be read, but has no hashes to compare with",
+    ]
+    damaged = shutil.copytree(steps / "step-00001234", steps / "step-00001235") / "puzzles.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-64] + bytes(range(64)))
+    (steps / "step-00001236").mkdir()
+    done = run_here("checkpoint", "verify", tmp_path / "none", run_dir)
+    assert done.returncode == 2
+    says = (
+        "none: no such folder",
+        "step-00001234: sound",
+        f"{damaged}: damaged checkpoint (",
+        "step-00001236: ",
+    )
+    for line, part in zip(done.stdout.splitlines(), says, strict=True):
+        assert part in line
 
 
 def test_set_gives_what_the_files_do_not_say(files: OfficialFiles, tmp_path: Path) -> None:

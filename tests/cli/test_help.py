@@ -14,7 +14,7 @@ COMMANDS = (
     "bench train", "bench infer", "bench vote", "train", "adapt", "infer", "vote", "solve", "check", "score",
     "merge", "report", "show",
     "submissions list", "submissions show", "submissions compare",
-    "checkpoint import", "checkpoint export", "checkpoint show",
+    "checkpoint import", "checkpoint export", "checkpoint show", "checkpoint verify",
     "recipe list", "recipe show", "recipe check", "recipe diff", "doctor",
     "kaggle bundle", "kaggle rehearse", "kaggle run", "kaggle simulate",
     "kaggle push", "kaggle status", "kaggle submit", "kaggle scores",

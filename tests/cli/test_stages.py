@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arcpipe.augment.arc import fitting, read_source
+from arcpipe.augment.sources import fitting, read_source
 from arcpipe.runs import read_manifest, write_json
 from arcpipe.task import Task, challenges_json, solutions_json
 from commands import run_arcpipe, succeed
@@ -51,7 +51,8 @@ def test_every_form_of_a_source_makes_the_same_dataset(
     mini: Any, sources: dict[str, str], tmp_path: Path, form: str
 ) -> None:
     printed = succeed("augment", "arc", "--source", sources[form], *BUILD, "--out", "data", cwd=tmp_path)
-    assert printed == "data: 15 tasks, 68 training examples, 20 test inputs, 45 puzzles, canvas 3\n"
+    first_line = "data: 15 tasks, 64 training examples, 20 test inputs, 45 puzzles, canvas 3\n"
+    assert printed.startswith(first_line)
     data, expected = tmp_path / "data", mini.folder / "data"
     assert made_files(data) == made_files(expected)
     assert "solutions.json" in made_files(data)
@@ -74,9 +75,9 @@ def test_only_the_test_set_is_predicted_and_hidden(sources: dict[str, str], tmp_
     )  # fmt: skip
     # The tests of the 14 other tasks train; that of the one to predict does not, though it is in both.
     counts = "data: 15 tasks, 87 training examples, 1 test inputs, 45 puzzles, canvas 3"
-    first, second = printed.splitlines()
-    assert first == f"{counts}; in two sources, but taken once: 1"
-    assert second.startswith("in another source too: 1 of the tasks to predict, such as 0d3d703e; no pair")
+    lines = printed.splitlines()
+    assert lines[0] == f"{counts}; in two sources, but taken once: 1"
+    assert "  0d3d703e test[0] = 0d3d703e test[0] of mine, the same" in lines
     assert list(json.loads((tmp_path / "data" / "challenges.json").read_bytes())) == ["0d3d703e"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from arcpipe.augment.boards import SudokuSettings, build_sudoku
+from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
 from arcpipe.infer.vote import RULES
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, read_manifest, write_json
@@ -80,6 +80,7 @@ def test_compare_scores_every_rule(work: Path) -> None:
     arguments = ("p", *CHALLENGES, "--compare", "solutions.json")
     text = vote(*arguments, "--out", "a.json")
     assert "\n\n2 tasks, 3 test outputs; in brackets 95% intervals" in text
+    assert "\n1 of them without a candidate, which counts as wrong\n" in text
     document = json.loads(vote(*arguments, "--rule", "halt", "--out", "b.json", "--json"))
     assert (document["out"], document["rule"], document["candidates"]) == ("b.json", "halt", 3)
     compared = document["comparison"]
@@ -109,7 +110,8 @@ def test_sudokus_get_one_answer_each(work: Path) -> None:
     printed = vote("p", "--challenges", "data", "--out", "answers.csv")
     assert printed == (
         "answers.csv: 3 test inputs, 2 with a grid, 1 without any candidate; 2 candidates, 0 of them without "
-        "a grid\nexact accuracy 66.67%, cell accuracy 66.67%, valid 66.67%\n"
+        "a grid\nexact accuracy 66.67%, cell accuracy 66.67%, valid 66.67%; "
+        "what is not answered counts as wrong\n"
     )
     with Path("answers.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
@@ -134,10 +136,12 @@ def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
     write_folder(work / "p", [])
     printed = vote("p", *CHALLENGES, "--out", "a.json", "--compare", "solutions.json")
     assert printed.startswith("a.json: 3 test inputs, 0 with a grid, 3 without any candidate; 0 candidates, ")
+    assert printed.endswith("\nno score, no test input has a candidate\n")
     none = [[[0]], [[0]]]
     assert submitted(work / "a.json") == {"t": [none, none], "u": [none]}
     build_sudoku(SudokuSettings(generate=2, test=3, side=4, num_aug=0), work / "data")
-    assert "exact accuracy 0.00%" in vote("p", "--challenges", "data", "--out", "a.csv")
+    printed = vote("p", "--challenges", "data", "--out", "a.csv")
+    assert printed.endswith("without a grid\nno score, no test input has an answer\n")
 
 
 def test_a_bare_table_of_others_can_be_merged(work: Path) -> None:

@@ -30,6 +30,7 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM, TRMConfig
+from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
 
 CONFIG = TRMConfig(
@@ -89,9 +90,15 @@ def saved(puzzles: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Saved
 
 
 @pytest.fixture
-def copy(saved: Saved, tmp_path: Path) -> Path:
+def hashed(saved: Saved, tmp_path: Path) -> Path:
     """A copy to damage."""
     return shutil.copytree(saved.path, tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def copy(hashed: Path) -> Path:
+    """A copy to damage, from before checkpoints had hashes: only what its files hold tells of damage."""
+    return forget_hashes(hashed)
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -106,7 +113,9 @@ def same_table(one: PuzzleTable, other: PuzzleTable) -> bool:
 
 def test_a_checkpoint_comes_back_bit_for_bit(saved: Saved) -> None:
     loaded, made = load_checkpoint(saved.path), saved.checkpoint
-    for field in ("config", "family", "canvas", "vocabulary", "manifest"):
+    assert loaded.manifest.keys() - made.manifest.keys() == {"files"}
+    assert made.manifest.items() <= loaded.manifest.items()
+    for field in ("config", "family", "canvas", "vocabulary"):
         assert getattr(loaded, field) == getattr(made, field), field
     assert same_table(loaded.puzzles, made.puzzles)
     assert torch.equal(loaded.rows, made.rows)
@@ -248,7 +257,26 @@ def make_text(path: Path) -> None:
     path.write_text("these are\nno weights\n")
 
 
+def zero_block(path: Path) -> None:
+    """As a disk leaves what it never wrote."""
+    content = bytearray(path.read_bytes())
+    content[-64:] = bytes(64)
+    path.write_bytes(content)
+
+
 PARTS = ("model.safetensors", "puzzles.safetensors", "puzzles.parquet", "model.json", "manifest.json")
+
+
+@pytest.mark.parametrize("damage", [remove, cut, empty, make_text, zero_block])
+@pytest.mark.parametrize("part", PARTS[:4])
+def test_a_file_that_is_not_what_was_written_is_named(
+    hashed: Path, part: str, damage: Callable[[Path], None]
+) -> None:
+    damage(hashed / part)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(hashed)
+    assert str(caught.value).startswith(f"{hashed / part}: damaged checkpoint (")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", [remove, cut, empty, make_text])
@@ -261,14 +289,15 @@ def test_a_damaged_part_is_said_in_one_line(copy: Path, part: str, damage: Calla
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", [remove, cut, empty, make_text])
+@pytest.mark.parametrize("damage", [remove, cut, empty, make_text, zero_block])
 def test_without_its_trainer_state_a_checkpoint_loads_but_cannot_be_resumed(
-    copy: Path, damage: Callable[[Path], None]
+    hashed: Path, damage: Callable[[Path], None]
 ) -> None:
-    damage(copy / "trainer.safetensors")
-    load_checkpoint(copy)
+    damage(hashed / "trainer.safetensors")
+    load_checkpoint(hashed)
     with pytest.raises(CheckpointError, match="cannot be resumed from") as caught:
-        load_trainer_state(copy)
+        load_trainer_state(hashed)
+    assert str(caught.value).startswith(f"{hashed / 'trainer.safetensors'}: ")
     assert "\n" not in str(caught.value)
 
 
@@ -345,14 +374,13 @@ def test_a_puzzle_that_cannot_be_is_named(copy: Path, column: str, value: object
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), copy / "puzzles.parquet")
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(copy)
-    assert str(caught.value) == (
-        f"{copy}: damaged checkpoint (puzzles.parquet, {says}); choose another one of its run or train again"
-    )
+    said = f"damaged checkpoint ({says}); choose another one of its run or train again"
+    assert str(caught.value) == f"{copy / 'puzzles.parquet'}: {said}"
 
 
 def test_a_table_of_another_length_is_refused(copy: Path) -> None:
     pq.write_table(pq.read_table(copy / "puzzles.parquet")[1:], copy / "puzzles.parquet")
-    with pytest.raises(CheckpointError, match=r"puzzles\.parquet has 11 rows, expected 12"):
+    with pytest.raises(CheckpointError, match=r"puzzles\.parquet: .*has 11 rows, expected 12"):
         load_checkpoint(copy)
 
 

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from arcpipe.flops import infer_step_flops, measure_peak, train_step_flops
 from arcpipe.train.bench_forms import SHAPES
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.step import train_step
 from arcpipe.trm import TRMConfig
 from steps import NUM_TOKENS, VOCABULARY, fresh_state, random_batch

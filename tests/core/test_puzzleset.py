@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcpipe.augment.build import puzzle_set_of
-from arcpipe.augment.distinct import Augmentations, distinct_augmentations
-from arcpipe.augment.select import Selection
+from arcpipe.augment.split import Selection
+from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.errors import DataError
 from arcpipe.grid import as_grid

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.augment.boards import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.task import Pair, Task

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arcpipe.errors import DataError
 from arcpipe.infer.bench_infer import InferBenchSettings, bench_infer
@@ -22,7 +24,7 @@ WRONG = [[7]]
 def scores(puzzles: PuzzleSet, data: Path, rows: list[dict[str, Any]]) -> dict[str, float]:
     outputs = known_outputs(data, puzzles)
     assert outputs is not None
-    return evaluate(puzzles, outputs, [table(rows)] if rows else [])
+    return evaluate(puzzles, outputs, [table(rows)] if rows else [])[0]
 
 
 def test_arc_is_scored_by_task_with_two_attempts(arc: PuzzleSet, arc_dir: Path, tasks: list[Task]) -> None:
@@ -38,10 +40,30 @@ def test_arc_is_scored_by_task_with_two_attempts(arc: PuzzleSet, arc_dir: Path, 
     assert found == pytest.approx({"pass@1": 1 / 3, "pass@2": 1 / 2, "oracle": 1 / 2 + 1 / 9})
 
 
-def test_without_a_candidate_nothing_is_solved(arc: PuzzleSet, arc_dir: Path, sudoku_dir: Path) -> None:
-    assert scores(arc, arc_dir, []) == {"pass@1": 0, "pass@2": 0, "oracle": 0}
+def test_without_a_candidate_there_is_no_score(arc: PuzzleSet, arc_dir: Path, sudoku_dir: Path) -> None:
+    assert scores(arc, arc_dir, []) == {}
     sudokus = read_puzzle_set(sudoku_dir)
-    assert scores(sudokus, sudoku_dir, []) == {"exact_accuracy": 0, "cell_accuracy": 0, "valid": 0}
+    assert scores(sudokus, sudoku_dir, []) == {}
+
+
+@given(votes=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), max_size=20))
+def test_what_is_not_answered_counts_as_wrong_and_is_told(
+    votes: list[tuple[int, bool, bool]], arc: PuzzleSet, arc_dir: Path, tasks: list[Task]
+) -> None:
+    """Each vote is for one of the six test inputs, with a grid or none, which is right or wrong."""
+    outputs = known_outputs(arc_dir, arc)
+    assert outputs is not None
+    asked = [(task.id, index, pair.output) for task in tasks for index, pair in enumerate(task.tests)]
+    rows = [
+        candidate((asked[test][2] if right else WRONG) if held else None, task=task, test_index=index)
+        for test, held, right in votes
+        for task, index, _ in [asked[test]]
+    ]
+    found, given_votes = evaluate(arc, outputs, [table(rows)] if rows else [])
+    assert given_votes.tolist() == [sum(test == vote[0] for vote in votes) for test in range(6)]
+    solved = [any(vote == (test, True, True) for vote in votes) for test in range(6)]
+    by_task = (float(solved[0]), sum(solved[1:3]) / 2, sum(solved[3:]) / 3)
+    assert found == (pytest.approx({**found, "pass@2": sum(by_task) / 3}) if votes else {})
 
 
 def test_a_sudoku_that_breaks_a_rule_never_wins_over_one_that_does_not(sudoku_dir: Path) -> None:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import solve
+from arcpipe.infer.predict import InferSettings
 from arcpipe.infer.run import infer_to_folder
-from arcpipe.infer.solve import InferSettings
 from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.runs import read_manifest
+from arcpipe.runs import file_hash, read_manifest, write_json
 from arcpipe.task import Task
 from commands import arcpipe_command, environment, run_here, succeed
 from inference import rows_of, save
@@ -164,6 +164,8 @@ def test_only_the_same_request_is_resumed(
     copy = shutil.copytree(trained, tmp_path / "moved")
     another_batch = InferSettings(**{**vars(SLOW), "batch_size": 5, "compile": "off"})
     assert infer_to_folder(copy, arc_dir, whole, another_batch, resume=True).done == 96
+    succeed("checkpoint", "export", trained, "--format", "arcpipe", "--out", "handed-on", cwd=tmp_path)
+    assert infer_to_folder(tmp_path / "handed-on", arc_dir, whole, SLOW, resume=True).done == 96
     with pytest.raises(
         ArcpipeError, match=r"resumed with another recipe \(infer.max_steps: 8 -> 0; infer.halt"
     ):
@@ -177,6 +179,24 @@ def test_only_the_same_request_is_resumed(
         infer_to_folder(trained, arc_dir, tmp_path / "missing", SLOW, resume=True)
     with pytest.raises(OutputError, match="exists already: go on with --resume"):
         infer_to_folder(trained, arc_dir, whole, SLOW)
+
+
+def test_a_folder_from_before_hashes_is_resumed_and_other_weights_are_not(
+    whole: Path, trained: Path, arc_dir: Path, arc: PuzzleSet, tmp_path: Path
+) -> None:
+    checkpoint, out = (shutil.copytree(path, tmp_path / path.name) for path in (trained, whole))
+    of_checkpoint, of_out = read_manifest(checkpoint, "checkpoint"), read_manifest(out, "predictions")
+    hashes = of_checkpoint.pop("files")
+    assert of_out["weights"] == hashes["model.safetensors"]
+    write_json(checkpoint / "manifest.json", of_checkpoint)
+    assert of_out["checkpoint_manifest"] == file_hash(checkpoint / "manifest.json")
+    assert infer_to_folder(checkpoint, arc_dir, out, SLOW, resume=True).done == 96
+    write_json(out / "manifest.json", of_out | {"weights": "of another"})
+    with pytest.raises(ArcpipeError, match="cannot be resumed with another checkpoint"):
+        infer_to_folder(checkpoint, arc_dir, out, SLOW, resume=True)
+    del of_out["weights"]
+    write_json(out / "manifest.json", of_out)
+    assert infer_to_folder(checkpoint, arc_dir, out, SLOW, resume=True).done == 96
 
 
 def test_a_compiled_network_answers_as_it_is(trained: Path, arc_dir: Path, tmp_path: Path) -> None:

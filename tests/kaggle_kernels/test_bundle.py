@@ -165,7 +165,7 @@ def test_the_wheel_of_arcpipe_is_installed_whole_and_is_always_the_same(tmp_path
     assert one.read_bytes() == two.read_bytes()
     site = tmp_path / "site"
     install(one, site)
-    code = "import arcpipe.train.loop, arcpipe.recipe as r; print(arcpipe.__file__, *r.recipe_names())"
+    code = "import arcpipe.train.trainer, arcpipe.recipe as r; print(arcpipe.__file__, *r.recipe_names())"
     said = python(code, site)
     assert said.startswith(str(site))
     assert "kaggle-l4x4" in said

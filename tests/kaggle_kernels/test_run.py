@@ -24,6 +24,7 @@ from arcpipe.kaggle_kernels.workers import Ended
 from commands import arcpipe_command, environment, run_arcpipe
 from disks import largest_file
 from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
+from hashes import forget_hashes
 
 RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
 TASKS = hidden_tasks(9)
@@ -97,6 +98,7 @@ def test_a_checkpoint_with_buckets_of_canvases_runs_too(tmp_path: Path) -> None:
     facts = json.loads((checkpoint / "model.json").read_bytes())
     facts["config"]["buckets"] = [3]
     (checkpoint / "model.json").write_text(json.dumps(facts))
+    forget_hashes(checkpoint)
     bundle = make_bundle(checkpoint, tmp_path / "bundle", "adapt.steps=5")
     pair = {"input": [[1, 2]], "output": [[2, 1]]}
     tasks = {**hidden_tasks(3), "small": {"train": [pair, pair], "test": [{"input": [[3, 4]]}]}}

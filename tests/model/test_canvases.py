@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcpipe.canvases import crop
+from arcpipe.buckets import crop
 from arcpipe.errors import RecipeError
 from arcpipe.recipe import Recipe
 from arcpipe.trm import TRM, TRMConfig

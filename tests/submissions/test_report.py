@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.boards import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
@@ -354,6 +354,28 @@ def test_curves_hold_means_of_many_records_and_skip_what_is_no_number() -> None:
     )
     assert chart.lines == {"pass@1": ([5, 9], [0.25, 0.5]), "cell accuracy": ([5], [1.0])}
     assert charts([]) == []
+
+
+def test_the_share_answered_is_a_curve_where_it_is_not_all() -> None:
+    counts = {"eval/test_inputs": 5, "eval/votes": 4, "eval/votes_asked": 10}
+    records = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **counts} for step in (1, 2)]
+    [chart] = charts(records)
+    assert list(chart.lines) == ["valid"]
+    [chart] = charts([*records, {"step": 3, "eval/answered": 0.0, **counts}])
+    assert chart.lines == {"valid": ([1, 2], [0.5, 0.5]), "answered": ([1, 2, 3], [1.0, 1.0, 0.0])}
+
+
+@pytest.mark.parametrize("absent", [{}, {"train/exact_accuracy": 0, "train/halt_accuracy": 0}])
+def test_records_in_which_no_sample_finished_have_no_part_in_the_curves(absent: dict[str, float]) -> None:
+    """Older runs wrote zeros there. Halt decisions are shown against those of never halting."""
+    loss = {"train/loss_answer": 1.0}
+    told = {"train/finished": 4, "train/exact_accuracy": 0.25, "train/halt_accuracy": 1.0}
+    records = [{"step": 1, **loss, **told}, {"step": 2, **loss, "train/finished": 0, **absent}]
+    chart = next(chart for chart in charts(records) if chart.title == "Accuracy in training")
+    assert chart.lines == {
+        "whole grids": ([1], [0.25]), "halt decisions": ([1], [1.0]), "never to halt": ([1], [0.75]),
+    }  # fmt: skip
+    assert dict(training_facts(records))["whole grids right in training"] == "25.0%"
 
 
 def test_a_line_that_is_being_written_is_left_out_and_one_that_is_no_record_named(tmp_path: Path) -> None:

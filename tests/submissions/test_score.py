@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.arc import read_source
+from arcpipe.augment.sources import read_source
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.predictions import write_table

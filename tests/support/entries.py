@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from arcpipe.augment.arc import Source
 from arcpipe.augment.build import puzzle_set_of
-from arcpipe.augment.distinct import distinct_augmentations
-from arcpipe.augment.select import select
+from arcpipe.augment.sources import Source
+from arcpipe.augment.split import select
+from arcpipe.augment.unique import distinct_augmentations
 from arcpipe.task import parse_task
 from commands import succeed
 from inference import save

@@ -24,7 +24,7 @@ from commands import arcpipe_command, environment
 
 # The two of torch are what the first training of a process imports.
 _PRELOADED = (
-    "arcpipe.commands.cli", "arcpipe.train.loop", "arcpipe.train.adapt", "arcpipe.infer.in_training",
+    "arcpipe.commands.cli", "arcpipe.train.trainer", "arcpipe.train.adapt", "arcpipe.infer.in_training",
     "torch.distributed.tensor", "torch._dynamo",
 )  # fmt: skip
 # The launcher's flags without which it warns of its own defaults; --cpu would start one process only.

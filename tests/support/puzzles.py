@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from arcpipe.augment.build import DataSettings, build_arc
-from arcpipe.augment.distinct import Augmentations
 from arcpipe.augment.overlaps import canonical
+from arcpipe.augment.unique import Augmentations
 from arcpipe.augmentation import Augmentation
 from arcpipe.codec import GridTable
 from arcpipe.grid import Grid, as_grid

@@ -12,9 +12,11 @@ from puzzles import build, write_source
 CANVAS, BUCKETS = 8, [4, 6]
 # In a bucket, EOS needs a row and a column: half of the tasks are on 4, a quarter each on 6 and on 8.
 SIDES = (2, 5, 3, 8, 1, 3, 4, 7)
+# With it no test input is a demonstration of another task, turned or recolored: all demonstrations train.
+SEED = 1577
 
 
-def sized_tasks(sides: Sequence[int] = SIDES, seed: int = 0) -> list[Task]:
+def sized_tasks(sides: Sequence[int] = SIDES, seed: int = SEED) -> list[Task]:
     """A task for each side: three demonstrations and two tests, each output of its input's shape; the first
     demonstration is of that side, the other grids are no larger."""
     rng = np.random.default_rng(seed)

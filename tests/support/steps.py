@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from arcpipe.batches import PuzzleBatch
-from arcpipe.canvases import Layout
+from arcpipe.buckets import Layout
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.ema import EMA
 from arcpipe.train.optim import make_optimizers
-from arcpipe.train.settings import TrainSettings
 from arcpipe.train.state import TrainState
 from arcpipe.trm import TRM, TRMConfig
 

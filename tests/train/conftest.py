@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from arcpipe.augment.arc import fitting, read_source
+from arcpipe.augment.sources import fitting, read_source
 from puzzles import build, write_source
 from training import RECIPE, train
 

@@ -10,9 +10,9 @@ from subprocess import CompletedProcess
 import pytest
 import torch
 
-from arcpipe.augment.arc import fitting, read_source
+from arcpipe.augment.sources import fitting, read_source
 from arcpipe.augmentation import apply_dihedral
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
@@ -136,16 +136,26 @@ def test_the_adapted_checkpoint_answers_its_tasks(
 
 
 def test_a_trunk_is_enough(whole: Path, challenges: Path, tmp_path: Path) -> None:
-    trunk = shutil.copytree(newest_checkpoint(whole), tmp_path / "trunk")
-    for name in ("puzzles.safetensors", "puzzles.parquet", "trainer.safetensors"):
-        (trunk / name).unlink()
-    facts = json.loads((trunk / "model.json").read_bytes())
-    (trunk / "model.json").write_text(json.dumps(facts | {"puzzles": 0}))
+    trunk = tmp_path / "trunk"
+    done = run_here("checkpoint", "export", whole, "--format", "arcpipe", "--trunk-only", "--out", trunk)
+    assert done.returncode == 0, done.stderr
     done = adapt(trunk, challenges, tmp_path / "run", "--max-minutes", 0)
     assert "0 of them known to it" in done.stderr
     assert not at(tmp_path / "run", 0).rows.any()
     adapt(trunk, challenges, tmp_path / "run", "--resume")
     assert at(tmp_path / "run", 8).rows.any()
+
+
+def test_an_adaptation_goes_on_from_an_earlier_step(
+    adapted: Path, whole: Path, challenges: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(adapted, tmp_path / "run")
+    (run / "checkpoints" / "step-00000008" / "model.safetensors").write_bytes(b"")
+    done = run_here(*adapt_arguments(whole, challenges, run, "--resume"))
+    assert "step-00000008/model.safetensors: damaged checkpoint" in done.stderr
+    assert done.stderr.rstrip().endswith("--resume --from-step N, with N one of 2, 4, 6")
+    adapt(whole, challenges, run, "--resume", "--from-step", 4)
+    assert_same_run(run, adapted)
 
 
 def test_two_parts_are_one_adaptation(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from arcpipe.augment.arc import read_source
+from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
 from commands import run_here
 from puzzles import build, write_source

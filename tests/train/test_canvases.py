@@ -11,6 +11,7 @@ from arcpipe.checkpoint import load_checkpoint, newest_checkpoint
 from arcpipe.flops import train_step_flops
 from arcpipe.predictions import read_predictions
 from commands import run_here
+from hashes import forget_hashes
 from processes import together
 from sized import BUCKETS, CANVAS, sized_data, sized_tasks
 from training import (
@@ -128,6 +129,7 @@ def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, mixed:
         eager = load_file(weights)
         eager["raw.halt_head.bias"].fill_(5.0)
         save_file(eager, weights)
+        forget_hashes(weights.parent)
     train(work, one, *flags, "--resume", data=mixed)
     for done in together(train_arguments(work, two, *flags, "--resume", data=mixed), work):
         assert done.returncode == 0, done.stderr
@@ -152,7 +154,7 @@ def test_an_evaluation_scores_the_model_on_its_canvases(work: Path, mixed: str, 
 
 def test_adaptation_keeps_the_canvases(work: Path, mixed: str, bucketed: Path, tmp_path: Path) -> None:
     """Of its tasks none is on canvas 6."""
-    sized_data(tmp_path / "small", sized_tasks([2, 3, 8], seed=5))
+    sized_data(tmp_path / "small", sized_tasks([2, 3, 8], seed=3))
     run, out = tmp_path / "run", tmp_path / "out"
     challenges = tmp_path / "small" / "sized_challenges.json"
     flags = settings("adapt", steps=4, batch_size=8, num_aug=3, warmup_steps=0, precision="float32")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.step import cycles_at
 from arcpipe.trm import TRMConfig
 from training import assert_same_run, metrics, refused, settings, train

@@ -4,28 +4,23 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arcpipe.checkpoint import Checkpoint, find_checkpoint, newest_checkpoint, read_best
+from arcpipe.checkpoint import find_checkpoint, newest_checkpoint, read_best
 from arcpipe.errors import ArcpipeError
+from arcpipe.infer.coverage import Coverage
 from arcpipe.predictions import read_predictions
-from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import load_recipe
-from arcpipe.train import loop
-from arcpipe.train.job import TrainJob, TrainResult
-from arcpipe.train.settings import EvalSettings, TrainSettings
-from arcpipe.trm import TRMConfig
 from commands import run_here
 from disks import largest_file
 from puzzles import build, made_up_tasks, write_source
-from training import metrics, newest, recorded, refused, settings, steps_of, train
+from scripted import ALL, Scripted, run_scripted
+from training import metrics, newest, refused, settings, steps_of, train
 
 EVERY_FOUR = settings("eval", every=4, votes=2)
+COVERAGE = ("answered", "test_inputs", "votes", "votes_asked")
 
 
 def scores(run: Path) -> list[dict[str, Any]]:
@@ -43,7 +38,10 @@ def evaluated(work: Path) -> Path:
 def test_evaluations_are_recorded_with_their_scores(evaluated: Path) -> None:
     assert [record["step"] for record in scores(evaluated)] == [4, 8, 12]
     for record in scores(evaluated):
-        assert set(record) == {"step", "eval/pass@1", "eval/pass@2", "eval/oracle"}
+        names = {"pass@1", "pass@2", "oracle", *COVERAGE}
+        assert set(record) == {"step", *(f"eval/{name}" for name in names)}
+        # Seven test inputs, each asked under two augmentations.
+        assert [record[f"eval/{name}"] for name in COVERAGE] == [1, 7, 14, 14]
         assert 0 <= record["eval/pass@1"] <= record["eval/pass@2"] <= record["eval/oracle"] <= 1
         file = evaluated / "evaluations" / f"step-{record['step']:08d}" / "scores.json"
         assert {f"eval/{name}": value for name, value in json.loads(file.read_bytes()).items()} == {
@@ -51,6 +49,7 @@ def test_evaluations_are_recorded_with_their_scores(evaluated: Path) -> None:
         }
     log = (evaluated / "train.log").read_text()
     assert log.count("INFO step 8: pass@1 0.") == 1
+    assert log.count("; all 7 test inputs answered; 14 of 14 votes\n") == 3
 
 
 def test_evaluations_change_nothing_of_the_training(evaluated: Path, whole: Path) -> None:
@@ -102,12 +101,6 @@ def test_a_sample_is_the_same_each_time(work: Path, tmp_path: Path) -> None:
     assert sorted(asked[0]) == sorted(asked[1])
 
 
-def test_without_time_nothing_is_solved(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    train(work, run, *settings("eval", every=100, max_minutes=0), "--steps", 2)
-    assert scores(run) == [{"step": 2, "eval/pass@1": 0.0, "eval/pass@2": 0.0, "eval/oracle": 0.0}]
-
-
 def test_a_score_that_is_none_is_refused_before_anything_is_done(work: Path, tmp_path: Path) -> None:
     said = refused(work, tmp_path / "run", *settings("eval", every=4, metric="exact_accuracy"))
     assert said.endswith(
@@ -125,56 +118,10 @@ def test_a_dataset_without_solutions_cannot_be_evaluated(work: Path, tmp_path: P
     train(work, tmp_path / "run", "--steps", 1, data=str(data))
 
 
-class Scripted:
-    """An evaluator whose scores are given by step."""
-
-    metrics = ("pass@1", "pass@2", "oracle")
-
-    def __init__(self, given: dict[int, float], doing: Callable[[int], None] = lambda step: None) -> None:
-        """Args:  doing: called with the step in place of answering."""
-        self.given, self.doing, self.step = given, doing, 0
-        self.asked: list[int] = []
-
-    def answer(
-        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]
-    ) -> None:
-        self.step = checkpoint.manifest["step"]
-        self.asked.append(self.step)
-        self.doing(self.step)
-
-    def score(self, folder: Path) -> dict[str, float]:
-        return {name: self.given.get(self.step, 0.0) for name in self.metrics}
-
-
-def run_scripted(
-    work: Path, out: Path, evaluator: Scripted, *, keep: int = 1, resume: bool = False, steps: int = 12,
-    **evaluation: Any,
-) -> TrainResult:  # fmt: skip
-    """A training that is evaluated every three steps, unless the settings say otherwise."""
-    recipe = load_recipe(str(work / "tiny.toml"), [f"train.keep_last={keep}"])
-    config, of_training = recipe.settings("model", TRMConfig), recipe.settings("train", TrainSettings)
-    of_evaluation = EvalSettings(**({"every": 3} | evaluation))
-    tables = {"model": config, "train": of_training, "eval": of_evaluation}
-    return loop.train(
-        TrainJob(
-            puzzles=read_puzzle_set(work / "data"),
-            data_dir=work / "data",
-            config=config,
-            settings=of_training,
-            recipe={name: asdict(table) for name, table in tables.items()},
-            out=out,
-            evaluation=of_evaluation,
-            evaluator=evaluator,
-            resume=resume,
-            stop_at=steps,
-        )
-    )
-
-
 def test_the_best_checkpoint_is_kept_and_used(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run_scripted(work, run, Scripted({3: 0.25, 6: 0.75, 9: 0.5}))
-    assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.75}
+    assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.75, "coverage": ALL.facts}
     assert steps_of(run) == [6, 12]
     assert sorted(path.name for path in (run / "evaluations").iterdir()) == [
         "step-00000006",
@@ -207,6 +154,19 @@ def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: 
     assert steps_of(run) == [3, 12]
 
 
+def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_scripted(work, run, Scripted({3: 0.25, 6: 0.5, 9: 0.75}), keep=9, steps=9)
+    run_scripted(work, run, Scripted({9: 0.375}), keep=9, resume=True, from_step=6, steps=9)
+    assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.5}
+    run_scripted(work, run, Scripted({6: 0.125, 9: 0.375}), keep=9, resume=True, from_step=3, steps=9)
+    assert read_best(run) == {"step": 9, "metric": "pass@2", "value": 0.375, "coverage": ALL.facts}
+    assert {path.name for path in (run / "evaluations").iterdir()} == {
+        "step-00000003", "step-00000006", "step-00000006.aside", "step-00000009", "step-00000009.aside",
+        "step-00000009.aside-2",
+    }  # fmt: skip
+
+
 def test_an_evaluation_is_not_repeated_after_a_resume(work: Path, tmp_path: Path) -> None:
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     first, second, other = (Scripted({3: 0.5, 6: 0.25, 9: 0.75}) for _ in range(3))
@@ -237,11 +197,19 @@ def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(
         if step == at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    result = run_scripted(work, run, Scripted({6: 0.5}, stop))
+    cut = Scripted({6: 0.5, at: 0.75}, stop, covering={at: Coverage(3, 7, 3, 14)})
+    result = run_scripted(work, run, cut)
     assert (result.step, result.interrupted, result.unfinished) == (at, True, True)
-    assert [record["step"] for record in scores(run)] == list(range(3, at, 3))
-    assert recorded(run) == at
-    result = run_scripted(work, run, Scripted({6: 0.5}), resume=True)
+    assert [record["step"] for record in scores(run)] == list(range(3, at + 1, 3))
+    partial = scores(run)[-1]
+    assert (partial["eval/pass@2"], partial["eval/answered"], partial["eval/votes"]) == (0.75, 3 / 7, 3)
+    assert "; ended by a signal, to be done again with --resume\n" in (run / "train.log").read_text()
+    best = read_best(run)
+    assert best is not None
+    assert best["step"] < at
+    again = Scripted({6: 0.5})
+    result = run_scripted(work, run, again, resume=True)
+    assert again.asked == list(range(at, 13, 3))
     assert (result.step, result.interrupted, result.unfinished) == (12, False, False)
     assert metrics(run) == metrics(uninterrupted)
     assert newest(run) == newest(uninterrupted)
@@ -263,9 +231,8 @@ def test_the_minutes_between_evaluations_go_on_where_they_were(
     """Parts of a run that are shorter than the time between evaluations add up."""
     run, later = tmp_path / "run", Scripted({})
     hourly = {"every": 0, "every_minutes": 60.0}
-    run_scripted(
-        work, run, Scripted({}, lambda step: os.kill(os.getpid(), signal.SIGTERM)), steps=3, **hourly
-    )
+    cut = Scripted({}, lambda _: os.kill(os.getpid(), signal.SIGTERM), covering={3: Coverage(3, 7, 3, 14)})
+    run_scripted(work, run, cut, steps=3, **hourly)
     path = newest_checkpoint(run) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"seconds": 60 * minutes}))
     run_scripted(work, run, later, steps=8, resume=True, **hourly)

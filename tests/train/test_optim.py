@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from arcpipe.errors import ArcpipeError
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.optim import AdamATan2, make_optimizers, set_rates, sign_sgd_rows
-from arcpipe.train.settings import TrainSettings
 from arcpipe.trm import TRM, TRMConfig
 
 

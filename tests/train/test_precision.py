@@ -14,7 +14,7 @@ from torch import Tensor
 from arcpipe.checkpoint import find_checkpoint
 from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS, MIN_LOSS_SCALE, NotFiniteError, train_step
 from arcpipe.trm import TRM

@@ -18,6 +18,7 @@ from arcpipe.checkpoint import find_checkpoint
 from arcpipe.predictions import Prediction, read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from commands import environment, run_here
+from hashes import forget_hashes
 from processes import LAUNCH, loopback, running_together, together
 from training import assert_close, metrics, recorded, settings, steps_of, train, train_arguments
 
@@ -193,6 +194,7 @@ def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_pa
     eager = load_file(weights)
     eager["raw.halt_head.bias"].fill_(5.0)
     save_file(eager, weights)
+    forget_hashes(weights.parent)
     shutil.copytree(one, two)
     train(work, one, "--resume", *flags)
     for done in together(train_arguments(work, two, "--resume", *flags), work):
@@ -216,6 +218,7 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_
     rows = load_file(path)["rows"]
     rows[broken] = 3e38
     save_file({"rows": rows}, path)
+    forget_hashes(path.parent)
     for done in together(train_arguments(work, run, "--resume"), work):
         assert done.returncode == 2, done.stderr
         assert "arcpipe: step 1: the loss or its gradient is not finite" in done.stderr

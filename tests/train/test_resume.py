@@ -238,15 +238,6 @@ def test_a_run_that_is_not_there_cannot_be_gone_on_with(work: Path, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_checkpoint_is_not_skipped_over(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    train(work, run, "--steps", 5)
-    broken = run / "checkpoints" / "step-00000005" / "trainer.safetensors"
-    broken.write_bytes(broken.read_bytes()[:1000])
-    assert "cannot be resumed from" in refused(work, run, "--resume")
-    assert steps_of(run) == [4, 5]
-
-
 def test_a_run_stands_for_its_recipe(work: Path, whole: Path, tmp_path: Path) -> None:
     done = run_here("train", whole, "--data", work / "data", "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.checkpoint import find_checkpoint
-from arcpipe.train.settings import TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS, NotFiniteError, rate_scale, train_step
 from arcpipe.trm import TRM
+from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
 from reference import (
     LOSS_TOLERANCE,
@@ -246,6 +247,7 @@ def test_the_tasks_of_a_broken_step_are_named(work: Path, tmp_path: Path, num_ta
     train(work, tmp_path / "run", *flags, "--max-minutes", 0, data=str(tmp_path / "data"))
     path = find_checkpoint(tmp_path / "run") / "puzzles.safetensors"
     save_file({"rows": torch.full_like(load_file(path)["rows"], 3e38)}, path)
+    forget_hashes(path.parent)
     said = refused(work, tmp_path / "run", *flags, "--resume", data=str(tmp_path / "data"))
     found = re.search(r"step 1: the loss .*\(its tasks: ([^ ]+(?:, [^ ]+)*)( and 3 more)?\)$", said)
     assert found is not None, said

@@ -21,7 +21,8 @@ class Reporter:
     """Sums metrics over steps and processes; writes metrics.jsonl, the trackers and the progress bar.
 
     There is a record at each step that is a multiple of `log_every`, and one at the end. It is of the
-    steps since the one before, or since the training was resumed. Scores of evaluations are records too.
+    steps since the one before, or since the training was resumed; where no sample finished in these, it has
+    nothing to say of those that do. Scores of evaluations are records too.
     """
 
     def __init__(self, job: TrainJob, state: TrainState, accelerator: Accelerator) -> None:
@@ -34,6 +35,7 @@ class Reporter:
             self.peak = accelerator.num_processes * measure_peak(accelerator.device, state.carry.answer.dtype)
         self.sums: Tensor | None = None
         self.lr, self.took, self.flops = 0.0, 0.0, 0.0
+        self.shown: dict[str, str] = {}
         self.file = None
         if accelerator.is_main_process:
             path = job.out / METRICS_FILE
@@ -56,17 +58,13 @@ class Reporter:
         if self.sums is None:
             return
         total = dict(zip(METRICS, self.accelerator.reduce(self.sums, "sum").tolist(), strict=True))
-        finished = max(1.0, total["finished"])
         speed = total["samples"] / self.took
         record = {
             "step": state.step,
             "seconds": round(state.seconds, 3),
             "train/loss_answer": total["loss_answer"] / total["samples"],
             "train/loss_halt": total["loss_halt"] / total["samples"],
-            "train/exact_accuracy": total["exact"] / finished,
-            "train/cell_accuracy": total["cell"] / finished,
-            "train/halt_accuracy": total["halt_right"] / finished,
-            "train/steps_to_halt": total["steps"] / finished,
+            **_of_finished(total),
             "train/finished": total["finished"],
             "train/lr": self.lr,
             "samples_per_second": speed,
@@ -75,7 +73,9 @@ class Reporter:
         if self.peak:
             record["share_of_peak"] = record["flops_per_second"] / self.peak
         self.sums, self.took, self.flops = None, 0.0, 0.0
-        self.bar.set_postfix(_shown(record), refresh=False)
+        # What this record lacks stays as it was.
+        self.shown |= _shown(record)
+        self.bar.set_postfix(self.shown, refresh=False)
         self._write(record)
 
     def scores(self, state: TrainState, scores: dict[str, float]) -> None:
@@ -96,18 +96,34 @@ class Reporter:
             self.file.close()
 
 
-def _shown(record: dict[str, Any]) -> dict[str, str]:
-    """What the progress bar has room for."""
-    shown = {
-        "loss": f"{record['train/loss_answer']:.3f}",
-        "exact": f"{record['train/exact_accuracy']:.3f}",
-        "halt": f"{record['train/steps_to_halt']:.1f}",
-        "samples/s": f"{record['samples_per_second']:.0f}",
-        "FLOP/s": f"{record['flops_per_second']:.1e}",
+def _of_finished(total: dict[str, float]) -> dict[str, float]:
+    """The means over the samples that finished, of the sums of a window; none if none did.
+
+    halt_baseline is the halt accuracy of a head that never says "right": above it begins what was learned.
+    """
+    finished = total["finished"]
+    if not finished:
+        return {}
+    return {
+        "train/exact_accuracy": total["exact"] / finished,
+        "train/cell_accuracy": total["cell"] / finished,
+        "train/halt_accuracy": total["halt_right"] / finished,
+        "train/halt_baseline": 1 - total["exact"] / finished,
+        "train/steps_to_halt": total["steps"] / finished,
     }
-    if "share_of_peak" in record:
-        shown["peak"] = f"{record['share_of_peak']:.0%}"
-    return shown
+
+
+def _shown(record: dict[str, Any]) -> dict[str, str]:
+    """What the progress bar has room for, of what the record has."""
+    shown = {
+        "loss": ("train/loss_answer", ".3f"),
+        "exact": ("train/exact_accuracy", ".3f"),
+        "steps": ("train/steps_to_halt", ".1f"),
+        "samples/s": ("samples_per_second", ".0f"),
+        "FLOP/s": ("flops_per_second", ".1e"),
+        "peak": ("share_of_peak", ".0%"),
+    }
+    return {name: f"{record[key]:{form}}" for name, (key, form) in shown.items() if key in record}
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from arcpipe.augment.arc import Source, fitting
 from arcpipe.augment.overlaps import NamedTask, Overlap, find_overlaps
+from arcpipe.augment.sources import Source, fitting
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task
 

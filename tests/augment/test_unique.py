@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.distinct import distinct_augmentations
+from arcpipe.augment.unique import distinct_augmentations
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import read_puzzle_set

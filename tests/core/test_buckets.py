@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
-from arcpipe.canvases import canvas_sides, crop, fitting_side, layout_of, needed_sides, spread
+from arcpipe.buckets import canvas_sides, crop, fitting_side, layout_of, needed_sides, spread
 from arcpipe.codec import ARC, PAD, GridTable, encode, family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid

@@ -133,7 +133,7 @@ def build_maze(settings: MazeSettings, out: Path) -> BoardSummary:
     """
     from arcpipe.augment.maze import Mazes, read_mazes
     from arcpipe.augment.maze_generator import generate_mazes
-    from arcpipe.mazes import overlap
+    from arcpipe.maze_rules import overlap
 
     refuse_existing(out)
     _check(settings, most_variants=MAZE_TURNS)

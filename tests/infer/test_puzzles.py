@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcpipe.augment.boards import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.errors import DataError
-from arcpipe.infer.boards import board_scores, choose_boards, read_board_votes, write_answers
+from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes, write_answers
 from arcpipe.infer.vote import RULES, read_votes
 from arcpipe.predictions import write_table
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs

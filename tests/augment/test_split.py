@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.arc import Source
 from arcpipe.augment.overlaps import Overlap
-from arcpipe.augment.select import Selection, select
+from arcpipe.augment.sources import Source
+from arcpipe.augment.split import Selection, select
 from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.grid import as_grid

@@ -115,7 +115,8 @@ class EvalSettings:
     # Steps, or minutes, between evaluations; 0 for none. With either there is one at the end too.
     every: Count = 0
     every_minutes: Rate = 0.0
-    # What is answered in this time counts; each test input is asked once before any is asked again.
+    # What is answered in this time counts; each test input is asked once before any is asked again. Where it
+    # ends an evaluation, its scores are of another coverage than those of others, and not compared.
     max_minutes: Rate = 10.0
     # Evaluate a sample of so many test inputs, the same each time; 0 for all.
     tests: Count = 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from arcpipe.augment.boards import (
+from arcpipe.augment.puzzles import (
     MazeSettings,
     SudokuSettings,
     build_maze,
@@ -21,7 +21,7 @@ from arcpipe.augment.boards import (
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.batches import PuzzleBatch, TrainingStream
 from arcpipe.errors import DataError
-from arcpipe.mazes import is_shortest_path
+from arcpipe.maze_rules import is_shortest_path
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.runs import read_manifest
 from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, text

@@ -7,15 +7,16 @@ from contextlib import closing, contextmanager
 from accelerate import Accelerator
 
 from arcpipe.batches import TrainingStream
-from arcpipe.checkpoint import newest_checkpoint
+from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name
 from arcpipe.errors import ArcpipeError
 from arcpipe.log import logger, start_logging
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.signals import stop_on_signals
+from arcpipe.train.checkpointing import Saver
+from arcpipe.train.distributed import largest, naming_lost_processes
 from arcpipe.train.guards import enough_memory, naming_what_is_saved
 from arcpipe.train.job import TrainJob, TrainResult
-from arcpipe.train.report import Reporter
-from arcpipe.train.saving import Saver
+from arcpipe.train.metrics import Reporter
 from arcpipe.train.setup import (
     check_out,
     fresh_state,
@@ -27,7 +28,6 @@ from arcpipe.train.setup import (
 )
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
-from arcpipe.train.together import largest, naming_lost_processes
 
 NAMED_TASKS = 5
 """How many tasks an error names."""
@@ -69,7 +69,8 @@ def train(job: TrainJob) -> TrainResult:
         del state
         accelerator.free_memory()
         accelerator.end_training()
-    return TrainResult(newest_checkpoint(job.out), step, interrupted, interrupted or step < job.last_step)
+    saved = job.out / CHECKPOINTS / checkpoint_name(step)
+    return TrainResult(saved, step, interrupted, interrupted or step < job.last_step)
 
 
 def _run(

@@ -1,0 +1,117 @@
+"""Who may read what arcpipe writes, and what a user is told who may not."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import run_here
+from denied import reason_to_skip, said_without
+
+SHORT = {
+    "VOTE": "vote MINI/predictions CHALLENGES --out o",
+    "CHALLENGES": "--challenges MINI/data/challenges.json",
+    "DATA": "--data MINI/data",
+}
+# The file that may not be read, the one that is named, and the command; MINI is a finished quickstart.
+CASES = {
+    name: (file, words)
+    for name, file, words in (
+        ("manifest", "{step}/manifest.json", "checkpoint show MINI/run"),
+        ("facts", "{step}/model.json", "checkpoint show MINI/run"),
+        ("weights", "{step}/model.safetensors", "infer --checkpoint MINI/run DATA --out o"),
+        ("rows", "{step}/puzzles.safetensors", "infer --checkpoint MINI/run DATA --out o"),
+        ("puzzles", "{step}/puzzles.parquet", "checkpoint export MINI/run --out o"),
+        ("trainer", "{step}/trainer.safetensors", "train MINI/run DATA --out MINI/run --resume"),
+        ("metrics", "run/metrics.jsonl", "train MINI/run DATA --out MINI/run --resume"),
+        ("verified", "{step}/trainer.safetensors", "checkpoint verify MINI/run"),
+        ("checkpoints", "run/checkpoints", "checkpoint show MINI/run"),
+        ("run", "run", "checkpoint show MINI/run"),
+        ("dataset", "data/manifest.json", "train quickstart DATA --out o"),
+        ("arrow", "data/puzzles/data-00000-of-00001.arrow", "train quickstart DATA --out o"),
+        ("examples", "data/examples", "train quickstart DATA --out o"),
+        ("recipe", "run/manifest.json", "train MINI/run DATA --out o"),
+        ("toml", "my.toml", "recipe show MINI/my.toml"),
+        ("challenges", "data/challenges.json", "VOTE"),
+        ("shard", "{shard}", "VOTE"),
+        ("shards", "predictions/shards", "VOTE"),
+        ("resumed", "{shard}", "infer --checkpoint MINI/run DATA --out MINI/predictions --resume"),
+        ("submission", "submission.json", "check MINI/submission.json CHALLENGES"),
+        ("table", "my.csv", "augment sudoku --source MINI/my.csv --out o"),
+        ("official", "step_9", "checkpoint import MINI/step_9 --out o"),
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def said(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, int, str]]:
+    """For each case the file, the exit code and the output."""
+    if reason := reason_to_skip():
+        pytest.skip(reason)
+    cwd = tmp_path_factory.mktemp("rights")
+    folder = shutil.copytree(mini.folder, cwd / "mini")
+    for name in ("my.toml", "my.csv", "step_9"):
+        (folder / name).write_text("")
+    (step,) = (folder / "run" / "checkpoints").iterdir()
+    (shard,) = (folder / "predictions" / "shards").iterdir()
+    places = {place.name: place.relative_to(folder) for place in (step, shard)}
+    names = dict(zip(("step", "shard"), places.values(), strict=True))
+    files = {name: folder / file.format(**names) for name, (file, _) in CASES.items()}
+    commands = {}
+    for name, (_, words) in CASES.items():
+        for short, long in (*SHORT.items(), ("MINI", str(folder))):
+            words = words.replace(short, long)
+        commands[name] = words.split()
+    found = said_without([(files[name], list(commands[name])) for name in CASES], cwd)
+    # Neither renamed as damaged nor half written.
+    assert all(file.exists() for file in files.values())
+    assert not (cwd / "o").exists()
+    return {name: (files[name], *answer) for name, answer in zip(CASES, found, strict=True)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_that_may_not_be_read_is_named(said: dict[str, tuple[Path, int, str]], case: str) -> None:
+    file, code, text = said[case]
+    assert code == 2, text
+    last = text.splitlines()[-1]
+    assert str(file) in last
+    # The second is typer's, of what is given by name.
+    assert last.endswith(("cannot be read (Permission denied)", "is not readable."))
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_what_is_written_has_the_modes_of_the_umask(
+    mini: Any, tiny_train: list[str], tmp_path: Path, mask: int
+) -> None:
+    data, run, out = mini.folder / "data", tmp_path / "run", tmp_path / "predictions"
+    bundle = ("--owner", "someone", "--recipe", "kaggle-cpu-rehearsal", "--out", tmp_path / "bundle")
+    before = os.umask(mask)
+    try:
+        for words in (
+            (
+                "augment",
+                "arc",
+                "--source",
+                data / "challenges.json",
+                "--canvas",
+                0,
+                "--out",
+                tmp_path / "d",
+            ),
+            ("train", "quickstart", "--data", data, "--out", run, *tiny_train, "--steps", 2),
+            ("infer", "--checkpoint", run, "--data", data, "--out", out, "--votes", 1),
+            ("vote", out, "--challenges", data / "challenges.json", "--out", tmp_path / "submission.json"),
+            ("checkpoint", "export", run, "--out", tmp_path / "official"),
+            ("kaggle", "bundle", "--checkpoint", run, *bundle),
+        ):
+            done = run_here(*words)
+            assert done.returncode == 0, done.stderr
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert len(modes) > 30
+    expected = {path: (0o777 if path.is_dir() else 0o666) & ~mask for path in modes}
+    assert modes == expected
