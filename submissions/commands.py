@@ -16,7 +16,6 @@ from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
 from arcpipe.submissions.compare import (
-    Oracle,
     compare_rules,
     compare_scores,
     comparison_text,
@@ -46,7 +45,6 @@ LEDGER = Path("runs/ledger.jsonl")
 _MAX_LINES_OF_A_KIND = 20
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
-_Predictions = Annotated[list[Path], typer.Argument(help="Folders or Parquet files of predictions.")]
 
 
 def _print_json(document: Any) -> None:
@@ -125,7 +123,10 @@ def score(
     result = scores[str(submission)]
     rules = size_rules(read_challenges(challenges), result, challenges) if challenges else None
     compared = compare_scores(scores) if others else None
-    best = _oracle(candidates, grids, solutions) if candidates else None
+    best = None
+    if candidates:
+        votes = read_arc_votes(candidates, {task: len(outputs) for task, outputs in grids.items()}, solutions)
+        best = oracle(votes, rank(votes, by_count), grids)
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
@@ -158,11 +159,6 @@ def _score_files(paths: Sequence[Path], solutions: dict[str, list[Grid]]) -> dic
             raise DataError(f"{path}: given twice: name another submission with --with")
         scores[str(path)] = score_submission(read_submission(path, num_outputs), solutions, str(path))
     return scores
-
-
-def _oracle(candidates: Sequence[Path], grids: dict[str, list[Grid]], solutions: Path) -> Oracle:
-    votes = read_arc_votes(candidates, {task: len(outputs) for task, outputs in grids.items()}, solutions)
-    return oracle(votes, rank(votes, by_count), grids)
 
 
 def merge(
@@ -200,7 +196,7 @@ def merge(
 
 
 def vote(
-    predictions: _Predictions,
+    predictions: Annotated[list[Path], typer.Argument(help="Folders or Parquet files of predictions.")],
     challenges: Annotated[
         Path, typer.Option(help="What to answer: a challenges file, or the dataset folder of any puzzles.")
     ],

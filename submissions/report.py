@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from arcpipe.submissions.results import (
     sample_boards,
     with_votes,
 )
-from arcpipe.submissions.score import PassAtK, Score, breakdown, score_submission, size_rule
+from arcpipe.submissions.score import Part, PassAtK, Score, breakdown, score_submission, size_rule
 from arcpipe.submissions.submission import build_submission, read_made_by, read_submission
 from arcpipe.task import Pair, read_challenges, read_solutions, with_solutions
 
@@ -211,17 +211,13 @@ class Shown:
     """The test inputs of a report.
 
     results: all of them, or a sample, as `sample` says.
-    demonstrations: by task.
-    notes: words to show beside a task, by task.
     parts: test outputs by kind of task.
     side: of boards; 0 of ARC tasks.
     """
 
     tiles: Sequence[Tile] = ()
     results: Sequence[Result] = ()
-    demonstrations: Mapping[str, Sequence[Pair]] | None = None
-    notes: Mapping[str, str] | None = None
-    parts: Mapping[str, Sequence[Any]] | None = None
+    parts: Mapping[str, Sequence[Part]] = field(default_factory=dict)
     sample: str = ""
     side: int = 0
 
@@ -251,7 +247,7 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None) -> st
     if figures is not None:
         family = family_of(sources.family, shown.side or 9)
         write_figures(figures, sources.title, curves, shown.results, family)
-    tasks = _task_documents(shown)
+    tasks = _task_documents(shown.results)
     facts = training_facts(records)
     if sources.manifest and sources.manifest.get("created"):
         facts.append(("begun", str(sources.manifest["created"])[:10]))
@@ -289,15 +285,15 @@ def _boards(data: Path, predictions: Path) -> Shown:
     }
     moves = read_moves(read_candidates([predictions]), votes.num_tests, np.isin(np.arange(total), chosen))
     results = with_votes(boards, votes, rank(votes, by_count), moves)
-    notes = {}
     if puzzles.family.name == "maze":
-        notes = {
-            result.task: "another shortest path"
-            for result, is_valid in zip(results, answers.valid[chosen], strict=True)
+        results = [
+            replace(result, note="another shortest path")
             if is_valid and result.outcome not in ("solved", "unknown")
-        }
+            else result
+            for result, is_valid in zip(results, answers.valid[chosen], strict=True)
+        ]
     sample = f"{len(results)} of {total:,} boards, wrong ones first" if len(results) < total else ""
-    return Shown(tiles, results, notes=notes, sample=sample, side=puzzles.canvas)
+    return Shown(tiles, results, sample=sample, side=puzzles.canvas)
 
 
 def _tasks(sources: Sources, challenges: Path) -> Shown:
@@ -314,8 +310,15 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
     else:
         submission = build_submission(tasks, ranked_grids(*voted, 2) if voted else {})
     attempts = distinct_attempts(submission, tasks, sources.submission or Path("submission"))
+    rules = {task.id: size_rule(task) for task in tasks}
     results = [
-        Result(task.id, pair, attempts.get((task.id, index), ()))
+        Result(
+            task.id,
+            pair,
+            attempts.get((task.id, index), ()),
+            demonstrations=task.demonstrations,
+            note=rules[task.id],
+        )
         for task in tasks
         for index, pair in enumerate(task.tests)
     ]
@@ -323,14 +326,11 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
         everything = np.ones(len(results), bool)
         moves = read_moves(read_candidates([sources.predictions]), num_tests, everything)
         results = with_votes(dict(enumerate(results)), *voted, moves)
-    demonstrations = {task.id: task.demonstrations for task in tasks}
-    rules = {task.id: size_rule(task) for task in tasks}
     if any(pair.output is None for task in tasks for pair in task.tests):
-        return Shown((), results, demonstrations, rules)
+        return Shown((), results)
     outputs = {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
     score = score_submission(submission, outputs, str(sources.submission))
-    tiles = _tiles(score, outputs, voted)
-    return Shown(tiles, results, demonstrations, rules, breakdown(score, rules))
+    return Shown(_tiles(score, outputs, voted), results, breakdown(score, rules))
 
 
 def _rule(submission: Path | None) -> str:
@@ -369,30 +369,30 @@ def _document(sources: Sources, shown: Shown) -> dict[str, Any]:
     return {
         "title": sources.title, "version": __version__, "notes": sources.missing(), "files": files,
         "recipe": (sources.manifest or {}).get("recipe"), "tiles": shown.tiles,
-        "parts": {name: [asdict(part) for part in parts] for name, parts in (shown.parts or {}).items()},
+        "parts": {name: [asdict(part) for part in parts] for name, parts in shown.parts.items()},
         "family": family.name, "symbols": family.symbols, "side": shown.side, "box": BOXES.get(shown.side),
         "palette": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in family.palette or PALETTE],
         "outcomes": OUTCOMES, "nearly": NEARLY, "sample": shown.sample,
     }  # fmt: skip
 
 
-def _task_documents(shown: Shown) -> list[dict[str, Any]]:
+def _task_documents(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Return each task as the page's script reads it."""
     by_task: dict[str, list[Result]] = {}
-    for result in shown.results:
+    for result in results:
         by_task.setdefault(result.task, []).append(result)
     return [
         {
             "id": task,
-            "rule": (shown.notes or {}).get(task),
+            "rule": tests[0].note,
             "train": [
                 [_text(pair.input), _text(pair.output)]
-                for pair in (shown.demonstrations or {}).get(task, ())
+                for pair in tests[0].demonstrations
                 if pair.output is not None
             ],
-            "tests": [_test_document(result) for result in results],
+            "tests": [_test_document(test) for test in tests],
         }
-        for task, results in by_task.items()
+        for task, tests in by_task.items()
     ]
 
 

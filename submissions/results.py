@@ -60,6 +60,8 @@ class Result:
     entries: the distinct grids of its candidates, the best first.
     candidates: how many there are, those without a grid too.
     moves: its answer by step.
+    demonstrations: of its task.
+    note: words to show beside its task.
     """
 
     task: str
@@ -68,6 +70,8 @@ class Result:
     entries: Sequence[Entry] = ()
     candidates: int = 0
     moves: Sequence[Move] = ()
+    demonstrations: Sequence[Pair] = ()
+    note: str | None = None
 
     @property
     def wrong_cells(self) -> int | None:

@@ -16,7 +16,6 @@ from io import BytesIO
 from itertools import groupby
 from math import fsum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,6 @@ from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
 from arcpipe.submissions.submission import Attempts, Submission, is_fallback, shown
 from arcpipe.task import Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Public sets by `TaskSet.fingerprint`. ARC-AGI-2's evaluation set is in use in two versions that differ in
 # five tasks' numbers of tests; a score on one is not a score on the other.
@@ -345,23 +341,19 @@ def breakdown(score: Score, rules: Mapping[str, str] | None = None) -> dict[str,
     return parts
 
 
-def per_task_frame(score: Score, rules: Mapping[str, str] | None = None) -> "pd.DataFrame":
-    """Return a table with a row per test output: the fields of OutputScore, and size_rule if known."""
-    import pandas as pd
-
-    frame = pd.DataFrame([asdict(output) for output in score.outputs])
-    return frame if rules is None else frame.assign(size_rule=frame["task"].map(dict(rules)))
-
-
 def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = None) -> None:
-    """Write `per_task_frame` as CSV or Parquet, by the suffix of `path`.
+    """Write a row per test output, the fields of OutputScore and size_rule if known, as CSV or Parquet.
 
     Raises:  OutputError if the suffix is neither, or there is something at `path` already.
     """
+    import pandas as pd
+
     if path.suffix not in (".csv", ".parquet"):
         raise OutputError(f"--per-task {path}: the name should end in .csv or .parquet")
     runs.refuse_existing(path, "choose another --per-task file or remove it")
-    frame, content = per_task_frame(score, rules), BytesIO()
+    frame, content = pd.DataFrame([asdict(output) for output in score.outputs]), BytesIO()
+    if rules is not None:
+        frame = frame.assign(size_rule=frame["task"].map(dict(rules)))
     if path.suffix == ".csv":
         frame.to_csv(content, index=False)
     else:

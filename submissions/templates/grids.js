@@ -101,9 +101,9 @@ function gridDrawing(text, options) {
   if (cell >= 6) add("line", linesAcross(height, width, [1, 1]));
   if (isSudoku) add("box", linesAcross(height, width, page.box));
   // A frame in place of a cross where a digit is to be read.
-  const wrong = inCells(options.wrong || [], withText ? "m.1.1h.8v.8h-.8z" : "m.28.28l.44.44m0-.44l-.44.44");
-  if (!isSudoku) add("wrong under", wrong);
-  add(isSudoku ? "wrong sudoku" : "wrong", wrong);
+  const wrong = inCells(options.wrong || [], withText ? "m.1.1h.8v.8h-.8z" : "m.25.25l.5.5m0-.5l-.5.5");
+  if (!isSudoku) add("wrong under", wrong, `stroke-width: ${Math.max(0.26, 2.6 / cell)}`);
+  add(isSudoku ? "wrong sudoku" : "wrong", wrong, `stroke-width: ${Math.max(0.12, 1.2 / cell)}`);
   add("changed", inCells(options.changed || [], "h.45l-.45.45z"));
   return drawing("svg", {
     class: "grid", role: "img", "aria-label": `${options.label}, ${sizeOf(text)}`,
