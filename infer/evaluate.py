@@ -17,7 +17,7 @@ from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.infer.predict import InferenceShare, InferResult, InferSettings, predict, schedule_of
 from arcpipe.infer.puzzles import board_scores, choose_boards
-from arcpipe.infer.vote import Votes, by_count, rank, read_votes
+from arcpipe.infer.vote import Votes, by_count, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.task import read_solutions
@@ -130,17 +130,12 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
 
 
 def _arc_scores(puzzles: PuzzleSet, outputs: GridTable, votes: Votes) -> dict[str, float]:
-    solutions = [outputs.grid(number) for number in range(len(outputs))]
-    expected = [(grid.shape[1], grid.tobytes()) for grid in solutions]
-    grids = zip(votes.widths.tolist(), (votes.grids[cells] for cells in votes.cells), strict=True)
-    right = np.array([grid == expected[test] for grid, test in zip(grids, votes.tests, strict=True)], bool)
+    right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
     ranking = rank(votes, by_count)
     counts = np.bincount(puzzles.test_tasks)
     scores = {}
     for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
-        among = ranking.entries[ranking.places < most]
-        solved = np.zeros(len(outputs))
-        solved[votes.tests[among[right[among]]]] = 1
+        solved = solved_tests(votes, ranking, right, most)
         shares = np.bincount(puzzles.test_tasks, weights=solved)[counts > 0] / counts[counts > 0]
         scores[name] = float(shares.mean())
     return scores

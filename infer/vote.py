@@ -227,10 +227,39 @@ def rank(votes: Votes, rule: Rule, valid: NDArray[np.bool_] | None = None) -> Ra
     return Ranking(order, places(votes.tests[order]))
 
 
-def best_two(votes: Votes, ranking: Ranking) -> dict[tuple[str, int], list[Grid]]:
-    """Return the two best distinct grids, or the only one, of each (task, test index) that has any."""
+def entries_by_test(votes: Votes, ranking: Ranking) -> list[NDArray[np.intp]]:
+    """Return the entries of each of the T test inputs, the best first."""
+    tests = np.arange(1, len(votes.candidates))
+    return np.split(ranking.entries, np.searchsorted(votes.tests[ranking.entries], tests))
+
+
+def ranked_grids(
+    votes: Votes, ranking: Ranking, most: int | None = None
+) -> dict[tuple[str, int], list[Grid]]:
+    """Return the distinct grids, the best first, of each (task, test index) that has a candidate.
+
+    Args:  most: only so many of each, the best.
+    """
     names = [(task, index) for task, count in votes.num_tests.items() for index in range(count)]
-    best: dict[tuple[str, int], list[Grid]] = {}
-    for entry in ranking.entries[ranking.places < 2]:
-        best.setdefault(names[votes.tests[entry]], []).append(votes.grid(entry))
-    return best
+    return {
+        name: [votes.grid(entry) for entry in entries[:most]]
+        for name, entries in zip(names, entries_by_test(votes, ranking), strict=True)
+        if len(entries)
+    }
+
+
+def right_entries(votes: Votes, outputs: Sequence[Grid]) -> NDArray[np.bool_]:
+    """Return which entries (E,) are the output of their test input, of which there are T."""
+    number = {cells: index for index, cells in enumerate(votes.grids)}
+    cells = np.array([number.get(grid.tobytes(), -1) for grid in outputs], np.intp)
+    widths = np.array([grid.shape[1] for grid in outputs], np.intp)
+    right: NDArray[np.bool_] = (cells[votes.tests] == votes.cells) & (widths[votes.tests] == votes.widths)
+    return right
+
+
+def solved_tests(votes: Votes, ranking: Ranking, right: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
+    """Return which test inputs (T,) have a right entry among their `most` best."""
+    among = ranking.entries[ranking.places < most]
+    solved = np.zeros(len(votes.candidates), bool)
+    solved[votes.tests[among[right[among]]]] = True
+    return solved

@@ -37,9 +37,9 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
     return votes
 
 
-def read_arc_votes(paths: Sequence[Path], tasks: Sequence[Task], where: Path) -> Votes:
-    """Read the votes for ARC tasks; errors as in `read_vote_files`, and DataError for a grid too large."""
-    votes = read_vote_files(paths, {task.id: len(task.tests) for task in tasks}, where)
+def read_arc_votes(paths: Sequence[Path], num_tests: Mapping[str, int], where: Path) -> Votes:
+    """The votes for ARC tasks; errors as in `read_vote_files`, and DataError for a grid that is too large."""
+    votes = read_vote_files(paths, num_tests, where)
     height, width = votes.shapes().max(axis=0, initial=0)
     if max(height, width) > MAX_SIDE:
         names = ", ".join(map(str, paths))

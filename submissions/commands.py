@@ -1,40 +1,65 @@
-"""`arcpipe check`, `arcpipe score`, `arcpipe merge` and `arcpipe report`."""
+"""`arcpipe check`, `score`, `merge`, `vote` and `report`, and the ledger's `arcpipe submissions`."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import orjson
 import typer
 
-if TYPE_CHECKING:
-    from arcpipe.grid import Grid
-    from arcpipe.infer.vote import Rule, Votes
-    from arcpipe.submissions.check import Findings
-    from arcpipe.submissions.compare import Oracle
-    from arcpipe.submissions.merge import Ranked
-    from arcpipe.submissions.report import Voting
-    from arcpipe.submissions.score import Score
-    from arcpipe.task import Task
+from arcpipe.errors import DataError
+from arcpipe.grid import Grid
+from arcpipe.infer.vote import RULES, by_count, rank, ranked_grids
+from arcpipe.infer.vote_files import dataset_family, read_arc_votes, read_tasks
+from arcpipe.log import start_logging
+from arcpipe.runs import refuse_existing
+from arcpipe.submissions import ledger as ledgers
+from arcpipe.submissions import merge as merging
+from arcpipe.submissions.compare import (
+    compare_rules,
+    compare_scores,
+    comparison_text,
+    oracle,
+    oracle_text,
+    rules_text,
+)
+from arcpipe.submissions.score import (
+    Score,
+    breakdown,
+    score_submission,
+    score_text,
+    size_rules,
+    task_set,
+    write_per_task,
+)
+from arcpipe.submissions.submission import (
+    KINDS,
+    build_submission,
+    check_submission,
+    read_submission,
+    write_submission,
+)
+from arcpipe.task import read_challenges, read_solutions, with_solutions
 
 LEDGER = Path("runs/ledger.jsonl")
-_MAX_LINES = 20
+_MAX_LINES_OF_A_KIND = 20
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
 def check(
     submission: Annotated[Path, typer.Argument(help="The submission.json to check.")],
     challenges: Annotated[Path, typer.Option(help="The challenges file that it answers.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    as_json: _Json = False,
 ) -> None:
     """Check that a submission is complete and in Kaggle's form; exit code 2 if it is not.
 
     Example: arcpipe check submission.json --challenges arc-agi_evaluation_challenges.json
     """
-    import orjson
-
-    from arcpipe.submissions.check import check_submission
-    from arcpipe.submissions.sets import task_set
-    from arcpipe.task import read_challenges
-
     tasks = read_challenges(challenges)
     findings = check_submission(submission, tasks)
     answered = task_set({task.id: len(task.tests) for task in tasks})
@@ -46,10 +71,15 @@ def check(
         "num_no_candidate": findings.counts.get("no_candidate", 0),
         "num_identical_attempts": findings.counts.get("identical_attempts", 0),
     }
-    _print_errors(findings)
+    for kind, count in findings.counts.items():
+        errors = [problem for problem in findings.errors if problem.kind == kind]
+        for problem in errors[:_MAX_LINES_OF_A_KIND]:
+            typer.echo(problem.message, err=True)
+        if errors and count > _MAX_LINES_OF_A_KIND:
+            typer.echo(f"... and {count - _MAX_LINES_OF_A_KIND} more {KINDS[kind]}", err=True)
     if as_json:
         problems = {"counts": findings.counts, "errors": findings.errors, "warnings": findings.warnings}
-        typer.echo(orjson.dumps({"submission": str(submission), **facts, **problems}).decode())
+        _print_json({"submission": str(submission), **facts, **problems})
     elif not findings.errors:
         typer.echo(
             f"{submission}: valid, {facts['num_tasks']} tasks, {facts['num_outputs']} test outputs, "
@@ -58,18 +88,6 @@ def check(
         )
     if findings.errors:
         raise typer.Exit(2)
-
-
-def _print_errors(findings: "Findings") -> None:
-    """The first errors of each kind on stderr, and how many more there are of it."""
-    from arcpipe.submissions.check import NAMES
-
-    for kind, count in findings.counts.items():
-        of_kind = [problem for problem in findings.errors if problem.kind == kind]
-        for problem in of_kind[:_MAX_LINES]:
-            typer.echo(problem.message, err=True)
-        if of_kind and count > _MAX_LINES:
-            typer.echo(f"... and {count - _MAX_LINES} more {NAMES[kind]}", err=True)
 
 
 def score(
@@ -89,7 +107,7 @@ def score(
     per_task: Annotated[
         Path | None, typer.Option(help="Write a row per test output to this .csv or .parquet file.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    as_json: _Json = False,
     ledger: Annotated[Path, typer.Option(help="The ledger to enter the file and its score in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
 ) -> None:
@@ -99,45 +117,41 @@ def score(
 
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
-    import orjson
-
-    from arcpipe.log import start_logging
-    from arcpipe.submissions.compare import compare_scores, comparison_text, oracle_text
-    from arcpipe.submissions.score import write_per_task
-    from arcpipe.submissions.tables import breakdown, score_text, size_rules
-    from arcpipe.task import read_challenges, read_solutions
-
     start_logging()
     grids = read_solutions(solutions)
     scores = _score_files([submission, *(others or [])], grids)
     result = scores[str(submission)]
     rules = size_rules(read_challenges(challenges), result, challenges) if challenges else None
     compared = compare_scores(scores) if others else None
-    best = _oracle(candidates, grids, solutions) if candidates else None
+    best = None
+    if candidates:
+        votes = read_arc_votes(candidates, {task: len(outputs) for task, outputs in grids.items()}, solutions)
+        best = oracle(votes, rank(votes, by_count), grids)
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
     if as_json:
-        document = {
-            "submission": str(submission), "solutions": str(solutions), **vars(result), "breakdown": parts,
-            "comparison": compared, "oracle": best,
-        }  # fmt: skip
-        typer.echo(orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode())
+        _print_json(
+            {
+                "submission": str(submission), "solutions": str(solutions), **vars(result),
+                "breakdown": parts, "comparison": compared, "oracle": best,
+            }
+        )  # fmt: skip
     else:
         typer.echo(score_text(result, parts))
         for text in (compared and comparison_text(compared), best and oracle_text(best)):
             if text:
                 typer.echo(f"\n{text}")
     if not no_ledger:
-        _enter(ledger, scores, solutions)
+        with ledgers.only_warning():
+            for path, one in scores.items():
+                sha256 = ledgers.enter_file(ledger, Path(path))
+                ledgers.enter_score(ledger, sha256, one, solutions)
+                typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
 
 
-def _score_files(paths: Sequence[Path], solutions: Any) -> "dict[str, Score]":
-    """The scores of submission files, by path."""
-    from arcpipe.errors import DataError
-    from arcpipe.submissions.format import read_submission
-    from arcpipe.submissions.score import score_submission
-
+def _score_files(paths: Sequence[Path], solutions: dict[str, list[Grid]]) -> dict[str, Score]:
+    """Return the scores of submission files, by path."""
     num_outputs = sum(map(len, solutions.values()))
     scores: dict[str, Score] = {}
     for path in paths:
@@ -145,43 +159,6 @@ def _score_files(paths: Sequence[Path], solutions: Any) -> "dict[str, Score]":
             raise DataError(f"{path}: given twice: name another submission with --with")
         scores[str(path)] = score_submission(read_submission(path, num_outputs), solutions, str(path))
     return scores
-
-
-def _oracle(candidates: Sequence[Path], grids: Any, solutions: Path) -> "Oracle":
-    from arcpipe.submissions.compare import oracle
-
-    num_tests = {task_id: len(outputs) for task_id, outputs in grids.items()}
-    return oracle(_ranked_predictions(candidates, num_tests, solutions), grids)
-
-
-def _ranked_predictions(paths: Sequence[Path], num_tests: dict[str, int], where: Path) -> "Ranked":
-    """All candidates of predictions, ranked by count, for the tasks of `where`.
-
-    Raises:  DataError if there is none.
-    """
-    from arcpipe.errors import DataError
-    from arcpipe.infer.vote import by_count, rank, read_votes
-    from arcpipe.predictions import read_candidates
-
-    votes = read_votes(read_candidates(paths), num_tests)
-    keys = [(task_id, index) for task_id, count in num_tests.items() for index in range(count)]
-    ranked: dict[tuple[str, int], list[Grid]] = {}
-    for entry in rank(votes, by_count).entries:
-        ranked.setdefault(keys[votes.tests[entry]], []).append(votes.grid(entry))
-    if not ranked:
-        names = ", ".join(map(str, paths))
-        raise DataError(f"{names}: no candidate for a task of {where}: are these predictions of another set?")
-    return ranked
-
-
-def _enter(ledger: Path, scores: "dict[str, Score]", solutions: Path) -> None:
-    from arcpipe.submissions.ledger import enter_file, enter_score, only_warning
-
-    with only_warning():
-        for path, result in scores.items():
-            sha256 = enter_file(ledger, Path(path))
-            enter_score(ledger, sha256, result, solutions)
-            typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
 
 
 def merge(
@@ -205,43 +182,100 @@ def merge(
     Example: arcpipe merge runs/a.json runs/b-predictions --challenges runs/data/challenges.json
     --out runs/both.json
     """
-    from arcpipe.runs import refuse_existing
-    from arcpipe.submissions.format import write_submission
-    from arcpipe.submissions.merge import Source, contributions_text, describe_source
-    from arcpipe.submissions.merge import merge as merge_sources
-    from arcpipe.task import read_challenges
-
     refuse_existing(out)
-    _refuse_twice(sources)
-    tasks = read_challenges(challenges)
-    read = [Source(path, _candidates(path, tasks, challenges)) for path in sources]
-    merged, contributions = merge_sources(read, tasks, rule)
-    made_by = {
-        "rule": rule, "challenges": str(challenges), "sources": [describe_source(path) for path in sources],
-    }  # fmt: skip
-    write_submission(merged, out, made_by)
-    typer.echo(f"{contributions_text(contributions)}\n{out}: {len(tasks)} tasks")
-
-
-def _refuse_twice(sources: Sequence[Path]) -> None:
-    from arcpipe.errors import DataError
-
     resolved = [path.resolve() for path in sources]
-    twice = next((path for path in sources if resolved.count(path.resolve()) > 1), None)
-    if twice is not None:
-        raise DataError(f"{twice}: given twice, it would count twice")
+    for path in sources:
+        if resolved.count(path.resolve()) > 1:
+            raise DataError(f"{path}: given twice, it would count twice")
+    tasks = read_challenges(challenges)
+    read = [merging.read_source(path, tasks, challenges) for path in sources]
+    merged, contributions = merging.merge(read, tasks, rule)
+    described = [merging.describe_source(path) for path in sources]
+    write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": described})
+    typer.echo(f"{merging.contributions_text(contributions)}\n{out}: {len(tasks)} tasks")
 
 
-def _candidates(path: Path, tasks: "Sequence[Task]", challenges: Path) -> "Ranked":
-    """The candidates of a source for these tasks: the attempts of a submission, or ranked predictions."""
-    from arcpipe.submissions.format import read_submission
-    from arcpipe.submissions.merge import submission_candidates
+def vote(
+    predictions: Annotated[list[Path], typer.Argument(help="Folders or Parquet files of predictions.")],
+    challenges: Annotated[
+        Path, typer.Option(help="What to answer: a challenges file, or the dataset folder of any puzzles.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The file to make: submission.json, or answers.csv of Sudokus and mazes.")
+    ],
+    rule: Annotated[
+        Literal["count", "halt", "score", "rank"],
+        typer.Option(
+            help="count: most candidates, then mean halt probability; halt: the sum of halt probabilities; "
+            "score: the sum of the geometric means of the cells' probabilities; rank: each checkpoint ranks "
+            "by count, the sum of 1 / place."
+        ),
+    ] = "count",
+    compare: Annotated[
+        Path | None,
+        typer.Option(metavar="SOLUTIONS", help="Score all rules against this solutions file (ARC only)."),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Rank the candidates of each test input; the best two distinct ones are its attempts.
 
-    num_tests = {task.id: len(task.tests) for task in tasks}
-    if path.is_dir() or path.suffix == ".parquet":
-        return _ranked_predictions([path], num_tests, challenges)
-    submission = read_submission(path, sum(num_tests.values()))
-    return submission_candidates(submission, tasks, path)
+    Candidates of several runs, checkpoints or machines vote together; ties keep the first seen. Of a Sudoku
+    or maze the best one is its answer, and a Sudoku that breaks a rule never wins over one that does not.
+
+    Example: arcpipe vote runs/predictions --challenges runs/data/challenges.json --out submission.json
+    """
+    refuse_existing(out)
+    vote_on = _vote_on_tasks if dataset_family(challenges) == "arc" else _vote_on_boards
+    facts, text = vote_on(predictions, challenges, out, rule, compare)
+    if as_json:
+        _print_json({"out": str(out), "rule": rule, **facts})
+    else:
+        typer.echo(f"{out}: {text}")
+
+
+def _vote_on_tasks(
+    predictions: list[Path], challenges: Path, out: Path, rule: str, solutions: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Write the submission; return what there is to say, as a document and as text."""
+    tasks = read_tasks(challenges)
+    outputs = None if solutions is None else read_solutions(solutions)
+    if outputs is not None:
+        with_solutions(tasks, outputs, str(solutions))
+    votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
+    answered = bool(votes.candidates.any())
+    compared = compare_rules(votes, outputs) if outputs is not None and answered else None
+    submission = build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
+    sources = [merging.describe_source(path) for path in predictions]
+    write_submission(submission, out, {"rule": rule, "challenges": str(challenges), "sources": sources})
+    facts, text = votes.summary()
+    if outputs is not None and not answered:
+        text += "\nno score, no test input has a candidate"
+    if compared is None:
+        return facts, text
+    return facts | {"comparison": compared}, f"{text}\n\n{rules_text(compared)}"
+
+
+def _vote_on_boards(
+    predictions: list[Path], dataset: Path, out: Path, rule: str, solutions: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Write the answers to Sudokus or mazes; return what there is to say, as a document and as text."""
+    from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes, write_answers
+    from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
+
+    if solutions is not None:
+        raise DataError(f"--compare {solutions}: is for ARC tasks; {dataset} knows its own answers")
+    puzzles = read_puzzle_set(dataset)
+    votes = read_board_votes(predictions, puzzles, dataset)
+    answers = choose_boards(puzzles, votes, RULES[rule])
+    outputs = read_test_outputs(dataset)
+    write_answers(out, puzzles, answers)
+    facts, text = votes.summary()
+    if not answers.answered.any():
+        return facts, f"{text}\nno score, no test input has an answer"
+    scores = {"valid": float(answers.valid.mean())} if outputs is None else board_scores(answers, outputs)
+    shares = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
+    wrong = "" if answers.answered.all() else "; what is not answered counts as wrong"
+    return facts | scores, f"{text}\n{shares}{wrong}"
 
 
 def report(
@@ -267,33 +301,64 @@ def report(
 
     Example: arcpipe report runs/first --predictions runs/first-predictions
     """
-    from arcpipe.submissions.report import write_report
-    from arcpipe.submissions.report_sources import find_sources
+    from arcpipe.submissions.report import find_sources, write_report
 
     sources = find_sources(run, predictions, submission, challenges, solutions)
-    typer.echo(write_report(sources, _voting(), out or run / "report.html", figures))
+    typer.echo(write_report(sources, out or run / "report.html", figures))
 
 
-def _voting() -> "Voting":
-    from arcpipe.infer.puzzles import choose_boards, read_board_votes
-    from arcpipe.infer.vote import RULES, by_count, rank
-    from arcpipe.infer.vote_files import read_arc_votes
-    from arcpipe.submissions.report import Voting
-    from arcpipe.submissions.report_boards import BoardVotes
-    from arcpipe.submissions.report_votes import Ballot
+app = typer.Typer(rich_markup_mode=None)
 
-    def ballot(votes: "Votes", rule: "Rule") -> Ballot:
-        ranked, counts = rank(votes, rule).entries, votes.count()
-        halts = votes.total(votes.halt) / counts.clip(min=1)
-        grids = (ranked, votes.grid)
-        return Ballot(votes.tests[ranked], counts[ranked], halts[ranked], *grids, votes.candidates)
+_Ledger = Annotated[Path, typer.Option(help="The ledger to read.")]
+_Entry = Annotated[str, typer.Argument(help="A submission file, or the beginning of its hash.")]
 
-    def arc(predictions: Path, tasks: "Sequence[Task]", where: Path, rule: str) -> Ballot:
-        return ballot(read_arc_votes([predictions], tasks, where), RULES.get(rule, by_count))
 
-    def boards(predictions: Path, puzzles: Any, data: Path) -> BoardVotes:
-        votes = read_board_votes([predictions], puzzles, data)
-        answers = choose_boards(puzzles, votes, by_count)
-        return BoardVotes(ballot(votes, by_count), answers.boards, answers.answered, answers.valid)
+@app.callback(invoke_without_command=True)
+def submissions(context: typer.Context) -> None:
+    """The ledger: what each submission file was made from, and what it scored."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
-    return Voting(arc, boards)
+
+@app.command(name="list")
+def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
+    """One line per submission: hash, date, pass@2 at home (over tasks) and on Kaggle, checkpoint, file.
+
+    Example: arcpipe submissions list
+    """
+    start_logging()
+    entries = ledgers.read_ledger(ledger)
+    if as_json:
+        _print_json([entry.facts() for entry in entries])
+    else:
+        typer.echo(ledgers.list_text(entries))
+
+
+@app.command()
+def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
+    """All that the ledger knows of one submission.
+
+    Example: arcpipe submissions show 3f2a91c4
+    """
+    start_logging()
+    entry = ledgers.find_entry(ledgers.read_ledger(ledger), submission, ledger)
+    if as_json:
+        _print_json(entry.facts())
+    else:
+        typer.echo(ledgers.entry_text(entry))
+
+
+@app.command()
+def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
+    """What differs between two submissions: recipe, checkpoint, data, versions, scores.
+
+    Example: arcpipe submissions compare 3f2a91c4 b07d11e2
+    """
+    start_logging()
+    entries = ledgers.read_ledger(ledger)
+    one, other = (ledgers.find_entry(entries, wanted, ledger) for wanted in (first, second))
+    if as_json:
+        changes = ledgers.differences(one, other)
+        _print_json({"first": one.sha256, "second": other.sha256, "changes": changes})
+    else:
+        typer.echo(ledgers.compare_text(one, other))

@@ -1,16 +1,26 @@
-"""Submissions side by side, and the best that a set of candidates could have scored."""
+"""Submissions side by side, the rules of the vote side by side, and the best that candidates could score."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arcpipe.grid import Grid
-from arcpipe.submissions.intervals import Interval, interval
-from arcpipe.submissions.score import PassAtK, Score, pass_at_k, resampled_means
+from arcpipe.infer.vote import RULES, Ranking, Votes, rank, right_entries, solved_tests
+from arcpipe.submissions.score import (
+    Interval,
+    PassAtK,
+    Score,
+    interval,
+    passes,
+    resampled_means,
+    solved_per_task,
+)
 
-_RANKS = (1, 2, 10, 100, 1000)
+_MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}
+_ORACLE_RANKS = (1, 2, 10, 100, 1000)
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,8 @@ class Difference:
 class Comparison:
     """Which submissions solve which test outputs, at pass@2.
 
-    outputs: of each test output, as `task[test]`, the names of the submissions that solve it.
+    others: the difference of each submission from the first.
+    outputs: the names of the submissions that solve each test output, by `task[test]`.
     """
 
     names: tuple[str, ...]
@@ -37,7 +48,7 @@ class Comparison:
     outputs: dict[str, tuple[str, ...]]
 
     def groups(self) -> dict[str, int]:
-        """The number of test outputs solved by all, by each alone, by some, by none."""
+        """Count the test outputs solved by all, by each alone, by some, by none."""
         counts = Counter(self.outputs.values())
         several = sum(n for who, n in counts.items() if 1 < len(who) < len(self.names))
         both = len(self.names) == 2
@@ -50,59 +61,48 @@ class Comparison:
 
 
 def compare_scores(scores: Mapping[str, Score]) -> Comparison:
-    """The Comparison of two or more scores on the same set, by name; the first is the one to compare with."""
+    """Compare two or more scores on the same set, by name, with the first of them."""
     assert len({score.set for score in scores.values()}) == 1, "scores of different sets"
-    first, *others = scores.items()
-    solved = {name: [output.solved for output in score.outputs] for name, score in scores.items()}
-    places = [f"{output.task}[{output.test_index}]" for output in first[1].outputs]
+    names, first = tuple(scores), next(iter(scores.values()))
+    solved = np.array([[output.solved for output in score.outputs] for score in scores.values()]).T
+    over_tasks, over_outputs, _ = resampled_means(solved_per_task(solved, first.sizes), first.sizes)
+    base = first.pass_at_2
     return Comparison(
-        names=tuple(scores),
-        others=tuple(_difference(name, score, first[1]) for name, score in others),
+        names=names,
+        others=tuple(
+            Difference(
+                name=names[number],
+                pass_at_2=(found := scores[names[number]].pass_at_2),
+                over_tasks=found.mean_over_tasks - base.mean_over_tasks,
+                over_outputs=found.mean_over_outputs - base.mean_over_outputs,
+                interval_over_tasks=interval(over_tasks[:, number] - over_tasks[:, 0]),
+                interval_over_outputs=interval(over_outputs[:, number] - over_outputs[:, 0]),
+            )
+            for number in range(1, len(names))
+        ),
         outputs={
-            place: tuple(name for name in scores if solved[name][number])
-            for number, place in enumerate(places)
+            f"{output.task}[{output.test_index}]": tuple(np.array(names)[who].tolist())
+            for output, who in zip(first.outputs, solved, strict=True)
         },
     )
 
 
-def _difference(name: str, score: Score, first: Score) -> Difference:
-    resampled = resampled_means(_solved(score)) - resampled_means(_solved(first))
-    return Difference(
-        name=name,
-        pass_at_2=score.pass_at_2,
-        over_tasks=score.pass_at_2.mean_over_tasks - first.pass_at_2.mean_over_tasks,
-        over_outputs=score.pass_at_2.mean_over_outputs - first.pass_at_2.mean_over_outputs,
-        interval_over_tasks=interval(resampled[:, 0]),
-        interval_over_outputs=interval(resampled[:, 1]),
-    )
-
-
-def _solved(score: Score) -> list[list[bool]]:
-    return [[output.solved for output in task.outputs] for task in score.tasks.values()]
-
-
 def comparison_text(comparison: Comparison) -> str:
-    """The comparison as lines: what is solved by whom, then how far each is from the first."""
-    width = max(map(len, comparison.groups()))
+    """Return the comparison as lines: what is solved by whom, then how far each is from the first."""
+    groups = comparison.groups()
+    width = max(map(len, groups))
     lines = ["test outputs solved at pass@2"]
-    lines += [f"{title:{width}}{count:>7}" for title, count in comparison.groups().items()]
+    lines += [f"{title:{width}}{count:>7}" for title, count in groups.items()]
     for other in comparison.others:
-        over = {
-            "tasks (Kaggle, ARC Prize)": (
-                other.pass_at_2.mean_over_tasks,
-                other.over_tasks,
-                other.interval_over_tasks,
-            ),
-            "test outputs": (
-                other.pass_at_2.mean_over_outputs,
-                other.over_outputs,
-                other.interval_over_outputs,
-            ),
+        found = other.pass_at_2
+        rows = {
+            "tasks (Kaggle, ARC Prize)": (found.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
+            "test outputs": (found.mean_over_outputs, other.over_outputs, other.interval_over_outputs),
         }
         lines += ["", f"{other.name} against {comparison.names[0]}"]
         lines += [
             f"mean over {what:25}{mean:>9.2%}{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-            for what, (mean, more, (low, high)) in over.items()
+            for what, (mean, more, (low, high)) in rows.items()
         ]
     return "\n".join(lines)
 
@@ -111,44 +111,163 @@ def comparison_text(comparison: Comparison) -> str:
 class Oracle:
     """What candidates would score if the solution were recognized wherever it is among the best k of them.
 
-    No score: only two attempts can be submitted. at: pass@k by k, the last k being the longest list.
+    No score: only two attempts can be submitted.
+
     num_candidates: distinct ones, over all test outputs.
+    at: pass@k by k, the last k being the largest number of distinct candidates of a test output.
     """
 
     num_candidates: int
     at: dict[int, PassAtK]
 
 
-def oracle(
-    ranked: Mapping[tuple[str, int], Sequence[Grid]], solutions: Mapping[str, Sequence[Grid]]
-) -> Oracle:
-    """The Oracle of ranked candidates by task id and test index; keys of other tasks are ignored."""
-    ranks = [
-        [_rank(ranked.get((task_id, index), ()), grid) for index, grid in enumerate(grids)]
-        for task_id, grids in solutions.items()
-    ]
-    lengths = [
-        len(ranked.get((task_id, index), ()))
-        for task_id, grids in solutions.items()
-        for index in range(len(grids))
-    ]
-    longest = max(max(lengths), 1)
-    at = [k for k in _RANKS if k < longest] + [longest]
-    return Oracle(sum(lengths), {k: pass_at_k([[rank < k for rank in task] for task in ranks]) for k in at})
-
-
-def _rank(candidates: Sequence[Grid], solution: Grid) -> float:
-    """Where the solution stands among the candidates, from 0; infinite if it does not."""
-    found = (rank for rank, grid in enumerate(candidates) if np.array_equal(grid, solution))
-    return next(found, np.inf)
+def oracle(votes: Votes, ranking: Ranking, solutions: Mapping[str, Sequence[Grid]]) -> Oracle:
+    """Return the Oracle of ranked candidates; `solutions` has the outputs of each task of the votes."""
+    right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
+    longest = int(ranking.places.max(initial=0)) + 1
+    at = [k for k in _ORACLE_RANKS if k < longest] + [longest]
+    solved = np.stack([solved_tests(votes, ranking, right, k) for k in at], axis=1)
+    of_k = passes(solved, [*votes.num_tests.values()])
+    return Oracle(len(ranking.entries), dict(zip(at, of_k, strict=True)))
 
 
 def oracle_text(found: Oracle) -> str:
-    """The oracle's scores as lines, called so."""
+    """Return the oracle's scores as lines."""
     lines = [f"oracle: the solution is among the best k of {found.num_candidates} distinct candidates"]
     lines.append(f"{'k':>7}{'over tasks':>13}{'over test outputs':>20}{'solved outputs':>17}")
     lines += [
         f"{k:>7}{score.mean_over_tasks:>13.2%}{score.mean_over_outputs:>20.2%}{score.solved_outputs:>17}"
         for k, score in found.at.items()
     ]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share 0..1 and the ends of its 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:7.2%} [{self.low:6.2%},{self.high:7.2%}]"
+
+
+@dataclass(frozen=True)
+class RuleScore:
+    """The score of a rule of the vote, as means over tasks and over test outputs.
+
+    gain: how much higher its pass@2 is than that of the rule `count`, in the same resamples.
+    """
+
+    pass_at_1: dict[str, Estimate]
+    pass_at_2: dict[str, Estimate]
+    gain: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class RuleComparison:
+    """All rules of the vote on one set of candidates.
+
+    oracle: the share of tasks, and of test outputs, that some candidate solves.
+    votes: numbers of candidates of each test input; the curves have a point for each.
+    curve: pass@2 of each rule as means over test outputs when only the first candidates count.
+    curve_over_tasks: the same as means over tasks.
+    """
+
+    num_tasks: int
+    num_outputs: int
+    num_without_candidate: int
+    rules: dict[str, RuleScore]
+    oracle: dict[str, Estimate]
+    votes: list[int]
+    curve_over_tasks: dict[str, list[float]]
+    curve: dict[str, list[float]]
+
+
+def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> RuleComparison:
+    """Compare all rules of the vote; `solutions` has the outputs of each task of the votes."""
+    right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
+    sizes = np.array([*votes.num_tests.values()])
+    ranked = [rank(votes, rule) for rule in RULES.values()]
+    solved = [solved_tests(votes, ranking, right, k) for k in (1, 2) for ranking in ranked]
+    solved.append(solved_tests(votes, ranked[0], right, len(right)))
+    per_task = solved_per_task(np.stack(solved, axis=1), sizes)
+    resampled = resampled_means(per_task, sizes)[: len(_MEANS)]
+    columns = np.moveaxis(np.concatenate([_means(per_task, sizes)[:, None], resampled], axis=1), 2, 0)
+    first = dict(zip(RULES, columns[: len(RULES)], strict=True))
+    second = dict(zip(RULES, columns[len(RULES) : -1], strict=True))
+    steps = _doublings(int(votes.candidates.max(initial=0)))
+    over_tasks, over_outputs = _curves(votes, right, sizes, steps)
+    return RuleComparison(
+        num_tasks=len(sizes),
+        num_outputs=int(sizes.sum()),
+        num_without_candidate=int((votes.candidates == 0).sum()),
+        rules={
+            name: RuleScore(
+                pass_at_1=_estimates(first[name]),
+                pass_at_2=_estimates(second[name]),
+                gain=_estimates(second[name] - second["count"]),
+            )
+            for name in RULES
+        },
+        oracle=_estimates(columns[-1]),
+        votes=steps,
+        curve_over_tasks=over_tasks,
+        curve=over_outputs,
+    )
+
+
+def _curves(
+    votes: Votes, right: NDArray[np.bool_], sizes: NDArray[np.intp], steps: Sequence[int]
+) -> list[dict[str, list[float]]]:
+    """Return pass@2 by rule when the first 1, 2, 4, ... candidates count: over tasks, then over outputs."""
+    curves = np.zeros((len(_MEANS), len(RULES), len(steps)))
+    for place, step in enumerate(steps):
+        part = votes.where(votes.numbers < step)
+        solved = [solved_tests(part, rank(part, rule), right, 2) for rule in RULES.values()]
+        curves[:, :, place] = _means(solved_per_task(np.stack(solved, axis=1), sizes), sizes)
+    return [dict(zip(RULES, curve.tolist(), strict=True)) for curve in curves]
+
+
+def _means(per_task: NDArray[np.float64], sizes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the means over tasks and over outputs (2, C) of solved test outputs (tasks, C)."""
+    return np.stack([(per_task / sizes[:, None]).mean(axis=0), per_task.sum(axis=0) / sizes.sum()])
+
+
+def _estimates(means: NDArray[np.float64]) -> dict[str, Estimate]:
+    """Return the estimate of each mean from its values (2, 1 + R): of all tasks, then of each resample."""
+    return {
+        name: Estimate(float(values[0]), *interval(values[1:]))
+        for name, values in zip(_MEANS, means, strict=True)
+    }
+
+
+def _doublings(most: int) -> list[int]:
+    """Return 1, 2, 4, ... below `most`, and `most` itself."""
+    return [*(2**power for power in range(max(most - 1, 0).bit_length())), *([most] if most else [])]
+
+
+def rules_text(comparison: RuleComparison) -> str:
+    """Return the comparison of the rules as aligned tables."""
+    lines = [
+        f"{comparison.num_tasks} tasks, {comparison.num_outputs} test outputs; in brackets 95% intervals, "
+        "bootstrapped over the tasks"
+    ]
+    if comparison.num_without_candidate:
+        lines.append(f"{comparison.num_without_candidate} of them without a candidate, which counts as wrong")
+    for mean, title in _MEANS.items():
+        lines += ["", title]
+        lines.append(f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}")
+        lines += [
+            f"{name:8}{score.pass_at_1[mean]} {score.pass_at_2[mean]} {score.gain[mean]}"
+            for name, score in comparison.rules.items()
+        ]
+        lines.append(f"{'oracle':33}{comparison.oracle[mean]}")
+    curves = comparison.curve_over_tasks
+    lines += ["", f"pass@2 by candidates of each test input, in their order: {_MEANS['tasks']}"]
+    lines.append(f"{'votes':>8}" + "".join(f"{name:>9}" for name in curves))
+    for index, first in enumerate(comparison.votes):
+        lines.append(f"{first:>8}" + "".join(f"{curve[index]:9.2%}" for curve in curves.values()))
     return "\n".join(lines)

@@ -1,28 +1,58 @@
-"""The figures of a report for a paper, each as PNG and SVG."""
+"""The figures of a report, drawn by matplotlib: as SVG for the page, as SVG and PNG for a paper."""
 
+import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
-from arcpipe.grid import Grid, Palette
+from arcpipe.codec import Family
+from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
-from arcpipe.submissions.report_curves import Chart
-from arcpipe.submissions.report_tasks import OUTCOMES, Result
+from arcpipe.submissions.results import OUTCOMES, Result
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+Records = Sequence[Mapping[str, Any]]
+
+_MOST_POINTS = 400
+_EVALUATION = "eval/"
+_ANSWERED = "eval/answered"
+# Of an evaluation, what is no share.
+_COUNTS = ("eval/test_inputs", "eval/votes", "eval/votes_asked")
+_OF_FINISHED = ("train/exact_accuracy", "train/cell_accuracy", "train/halt_accuracy", "train/steps_to_halt")
+# Title, scale, and the name of each metric there.
+_CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("Loss", "log", {"train/loss_answer": "answer", "train/loss_halt": "halt"}),
+    (
+        "Accuracy in training",
+        "share",
+        {
+            "train/exact_accuracy": "whole grids",
+            "train/cell_accuracy": "cells",
+            "train/halt_accuracy": "halt decisions",
+            "train/halt_baseline": "never to halt",
+        },
+    ),
+    ("Steps to halt", "linear", {"train/steps_to_halt": "steps"}),
+    ("Learning rate", "linear", {"train/lr": "learning rate"}),
+    ("Throughput", "linear", {"samples_per_second": "samples a second"}),
+    ("Share of the device's peak", "share", {"share_of_peak": "share of peak"}),
+)
 
 # Okabe and Ito's colors, told apart by color-blind readers too; the dashes do without any color.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _DASHES = ("-", "--", ":", "-.")
-_HATCHES = {"solved": "", "nearly": "//", "cells": "xx", "size": "..", "none": "", "unknown": ""}
 _FILLS = {
-    "solved": "#009e73", "nearly": "#e69f00", "cells": "#d55e00", "size": "#cc79a7", "none": "#bbbbbb",
-    "unknown": "#0072b2",
+    "solved": ("#009e73", ""), "nearly": ("#e69f00", "//"), "cells": ("#d55e00", "xx"),
+    "size": ("#cc79a7", ".."), "none": ("#bbbbbb", ""), "unknown": ("#0072b2", ""),
 }  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -33,70 +63,135 @@ _SHOWN_TESTS = 8
 _SIDE_POINTS = 90
 
 
-def write_figures(
-    folder: Path, title: str, charts: Sequence[Chart], tests: Sequence[Result], look: Any
-) -> None:
-    """Write a folder of figures: a file per chart, the outcomes, and tests with their attempts.
+Line = tuple[list[int], list[float]]
+"""A curve: steps, and the value at each of them."""
 
-    Args:    title: what they are of. look: the family of the tests: its symbols and palette.
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over training steps on one scale, by name.
+
+    scale: share (0..1), log or linear.
+    averaged: how many records a point is the mean of.
+    """
+
+    title: str
+    scale: str
+    lines: dict[str, Line]
+    averaged: int
+
+
+def charts(records: Records) -> list[Chart]:
+    """Return the charts that the records of metrics.jsonl have values for.
+
+    Evaluations come last, in one, with the share answered where that is not all.
+    """
+    records = [without_unfinished(record) for record in records]
+    evaluated = {
+        key: key.removeprefix(_EVALUATION).replace("_", " ")
+        for record in records
+        for key in record
+        if key.startswith(_EVALUATION) and key not in _COUNTS
+    }
+    if all(record.get(_ANSWERED, 1) == 1 for record in records):
+        evaluated.pop(_ANSWERED, None)
+    found = []
+    for title, scale, names in (*_CHARTS, ("Evaluation", "share", evaluated)):
+        columns = {name: column(records, key) for key, name in names.items()}
+        longest = max((len(steps) for steps, _ in columns.values()), default=0)
+        averaged = max(1, -(-longest // _MOST_POINTS))
+        lines = {name: _averaged(*line, averaged) for name, line in columns.items() if len(line[0])}
+        if lines:
+            found.append(Chart(title, scale, lines, averaged))
+    return found
+
+
+def without_unfinished(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the zeros that older runs wrote where no sample finished; add the baseline of halting."""
+    if record.get("train/finished") == 0:
+        return {key: value for key, value in record.items() if key not in _OF_FINISHED}
+    exact = record.get("train/exact_accuracy")
+    return {"train/halt_baseline": 1 - exact, **record} if isinstance(exact, int | float) else record
+
+
+def column(records: Records, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the steps of the records that have a number under `key`, and those numbers."""
+    found = [(record["step"], record[key]) for record in records if type(record.get(key)) in (int, float)]
+    steps, values = zip(*found, strict=True) if found else ((), ())
+    return np.array(steps, np.int64), np.array(values, np.float64)
+
+
+def _averaged(steps: NDArray[np.int64], values: NDArray[np.float64], size: int) -> Line:
+    """Return the mean of each `size` values after each other, at the last of their steps."""
+    starts = np.arange(0, len(steps), size)
+    ends = np.append(starts[1:], len(steps))
+    means = np.add.reduceat(values, starts) / (ends - starts)
+    return steps[ends - 1].tolist(), [float(f"{mean:.5g}") for mean in means]
+
+
+def chart_svg(chart: Chart) -> bytes:
+    """Return a chart as SVG."""
+    with mpl.rc_context(_STYLE):
+        return _rendered(_curves(chart), "svg")
+
+
+def write_figures(
+    folder: Path, title: str, found: Iterable[Chart], results: Sequence[Result], family: Family
+) -> None:
+    """Write a folder of figures: each chart, the outcomes, and tests with their attempts.
+
+    Args:    title: what they are of. family: of the tests.
     Raises:  OutputError if the folder exists or cannot be written.
     """
-    import matplotlib as mpl
-
     with mpl.rc_context(_STYLE), new_folder(folder, make_manifest("figures", title=title)) as made:
-        for chart in charts:
-            _save(_curves(chart), made / chart.title.lower().replace(" ", "-").replace("'", ""))
-        if tests:
-            _save(_outcomes(tests), made / "outcomes")
-            _save(_examples(tests, look.symbols, look.palette), made / "examples")
+        figures = {chart.title.lower().replace(" ", "-").replace("'", ""): _curves(chart) for chart in found}
+        if results:
+            figures |= {"outcomes": _outcomes(results), "examples": _examples(results, family)}
+        for name, figure in figures.items():
+            for suffix in ("png", "svg"):
+                with writing(made / name):
+                    (made / f"{name}.{suffix}").write_bytes(_rendered(figure, suffix))
 
 
-def _save(figure: "Figure", path: Path) -> None:
-    """Write a figure under a name without suffix, the same bytes for the same figure."""
-    for suffix, nothing in ((".png", {"Software": None}), (".svg", {"Date": None})):
-        with writing(path):
-            figure.savefig(
-                path.with_name(path.name + suffix), dpi=_DPI, bbox_inches="tight", metadata=nothing
-            )
+def _rendered(figure: Figure, suffix: str) -> bytes:
+    """Return the same bytes for the same figure."""
+    content = io.BytesIO()
+    nothing = {"png": {"Software": None}, "svg": {"Date": None}}[suffix]
+    figure.savefig(content, format=suffix, dpi=_DPI, metadata=nothing, transparent=suffix == "svg")
+    return content.getvalue()
 
 
-def _curves(chart: Chart) -> "Figure":
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
-    figure = Figure(figsize=(4.2, 2.6))
+def _curves(chart: Chart) -> Figure:
+    figure = Figure(figsize=(3.1, 2.6), layout="constrained")
     axes = figure.subplots()
-    for number, line in enumerate(chart.lines):
-        color, dash = _COLORS[number % len(_COLORS)], _DASHES[number % len(_DASHES)]
-        marker = "o" if len(line.steps) < 10 else ""
+    for number, (name, (steps, values)) in enumerate(chart.lines.items()):
+        end = f"{values[-1]:.1%}" if chart.scale == "share" else f"{values[-1]:.3g}"
         axes.plot(
-            line.steps, line.values, label=line.name, color=color, linestyle=dash, linewidth=1.3,
-            marker=marker, markersize=3,
+            steps, values, label=f"{name}: {end} at the end", color=_COLORS[number % len(_COLORS)],
+            linestyle=_DASHES[number % len(_DASHES)], linewidth=1.3, marker="o" if len(steps) < 10 else "",
+            markersize=3,
         )  # fmt: skip
-    if chart.scale == "log" and all(min(line.values) > 0 for line in chart.lines):
+    if chart.scale == "log" and all(min(values) > 0 for _, values in chart.lines.values()):
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
     if chart.scale == "share":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel("step")
+    axes.set_xlabel(f"step (means of {chart.averaged} records)" if chart.averaged > 1 else "step")
     axes.set_title(chart.title, loc="left", fontsize=10)
-    if len(chart.lines) > 1:
-        axes.legend(frameon=False)
+    figure.legend(loc="outside lower left", frameon=False, fontsize=8)
     return figure
 
 
-def _outcomes(tests: Sequence[Result]) -> "Figure":
-    """How many tests came out how, as bars that differ in color and hatch."""
-    from matplotlib.figure import Figure
-
-    counts = Counter(test.outcome for test in tests)
+def _outcomes(results: Sequence[Result]) -> Figure:
+    """Draw how many tests came out how, as bars that differ in color and hatch."""
+    counts = Counter(result.outcome for result in results)
     shown = [outcome for outcome in OUTCOMES if counts[outcome]]
-    figure = Figure(figsize=(4.2, 0.5 + 0.35 * len(shown)))
+    figure = Figure(figsize=(4.2, 0.6 + 0.35 * len(shown)), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(
         [OUTCOMES[outcome] for outcome in shown], [counts[outcome] for outcome in shown],
-        color=[_FILLS[outcome] for outcome in shown], hatch=[_HATCHES[outcome] for outcome in shown],
+        color=[_FILLS[outcome][0] for outcome in shown], hatch=[_FILLS[outcome][1] for outcome in shown],
         edgecolor="#333333", linewidth=0.6,
     )  # fmt: skip
     axes.bar_label(bars, padding=3)
@@ -106,53 +201,44 @@ def _outcomes(tests: Sequence[Result]) -> "Figure":
     return figure
 
 
-def _examples(tests: Sequence[Result], symbols: str, palette: Palette | None) -> "Figure":
-    """Up to eight tests, of each outcome in turn: input, right output, attempts, wrong cells crossed."""
-    from matplotlib.figure import Figure
-
-    rows = _of_each_outcome(tests)
-    columns = 2 + max(len(test.attempts) for test in rows)
+def _examples(results: Sequence[Result], family: Family) -> Figure:
+    """Draw up to eight tests: input, right output, attempts, wrong cells crossed."""
+    # The first of each outcome, the second of each, and so on; then by outcome.
+    groups = [[result for result in results if result.outcome == outcome] for outcome in OUTCOMES]
+    in_turn = [group[number] for number in range(_SHOWN_TESTS) for group in groups if number < len(group)]
+    rows = sorted(in_turn[:_SHOWN_TESTS], key=lambda result: list(OUTCOMES).index(result.outcome))
+    columns = 2 + max(len(result.attempts) for result in rows)
     figure = Figure(figsize=(1.5 * columns, 1.9 * len(rows)), layout="constrained")
-    for place, axes in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
-        pair = place.pair
-        named = [("input", pair.input), ("right output", pair.output)]
-        named += [(f"attempt {number}", grid) for number, grid in enumerate(place.attempts, 1)]
-        for axis in axes:
-            axis.set_axis_off()
-        for axis, (name, grid) in zip(axes, named, strict=False):
+    for result, row in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
+        named = [(f"{result.task}\ninput", result.pair.input), ("right output", result.pair.output)]
+        named += [(f"attempt {number}", grid) for number, grid in enumerate(result.attempts, 1)]
+        for axes in row:
+            axes.set_axis_off()
+        for number, (axes, (title, grid)) in enumerate(zip(row, named, strict=False)):
             if grid is not None:
-                title = f"{place.task}\n{name}" if name == "input" else name
-                _draw(axis, grid, title, symbols, palette)
-                if name.startswith("attempt") and pair.output is not None:
-                    _cross(axis, grid, pair.output)
+                _draw(axes, grid, family)
+                axes.set_title(title, fontsize=7)
+                if number > 1 and result.pair.output is not None:
+                    _cross(axes, grid, result.pair.output)
     return figure
 
 
-def _of_each_outcome(tests: Sequence[Result]) -> list[Result]:
-    """Up to eight tests: the first of each outcome, the second of each, and so on; by outcome."""
-    groups = [[test for test in tests if test.outcome == outcome] for outcome in OUTCOMES]
-    in_turn = [group[number] for number in range(_SHOWN_TESTS) for group in groups if number < len(group)]
-    order = list(OUTCOMES)
-    return sorted(in_turn[:_SHOWN_TESTS], key=lambda test: order.index(test.outcome))
-
-
-def _draw(axis: "Axes", grid: Grid, title: str, symbols: str, palette: Palette | None) -> None:
-    height, width = grid.shape
-    colors = np.full((height, width, 3), 255) if palette is None else np.array(palette)[grid]
-    axis.imshow(colors, interpolation="nearest")
-    for at in range(max(height, width) + 1):
-        if at <= width:
-            axis.plot([at - 0.5, at - 0.5], [-0.5, height - 0.5], color="#777777", linewidth=0.4)
-        if at <= height:
-            axis.plot([-0.5, width - 0.5], [at - 0.5, at - 0.5], color="#777777", linewidth=0.4)
-    if palette is None:
-        for (row, column), value in np.ndenumerate(grid):
+def _draw(axes: Axes, grid: Grid, family: Family) -> None:
+    colors = [(255, 255, 255)] * family.num_values if family.palette is None else family.palette
+    columns, rows = (np.arange(side + 1) - 0.5 for side in grid.shape[::-1])
+    colormap = ListedColormap(np.array(colors) / 255)
+    axes.pcolormesh(
+        columns, rows, grid, vmin=0, vmax=len(colors) - 1, cmap=colormap, edgecolors="#777777", linewidth=0.4
+    )
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    if family.palette is None:
+        for (row, column_), value in np.ndenumerate(grid):
             if value:
-                axis.text(column, row, symbols[value], ha="center", va="center", fontsize=6)
-    axis.set_title(title, fontsize=7)
+                axes.text(column_, row, family.symbols[value], ha="center", va="center", fontsize=6)
 
 
-def _cross(axis: "Axes", grid: Grid, truth: Grid) -> None:
+def _cross(axes: Axes, grid: Grid, truth: Grid) -> None:
     """Cross the wrong cells, white on black, if the sizes are the same."""
     if grid.shape != truth.shape:
         return
@@ -160,4 +246,4 @@ def _cross(axis: "Axes", grid: Grid, truth: Grid) -> None:
     # The area of a mark in square points, half as wide as a cell.
     area = (_SIDE_POINTS / max(grid.shape) / 2) ** 2
     for color, width in (("#000000", 2.2), ("#ffffff", 1.0)):
-        axis.scatter(columns, rows, marker="x", s=area, color=color, linewidths=width)
+        axes.scatter(columns, rows, marker="x", s=area, color=color, linewidths=width)

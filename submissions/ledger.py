@@ -8,7 +8,7 @@ hash are one entry.
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,19 +21,24 @@ import orjson
 from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.log import logger
 from arcpipe.runs import file_hash, writing
-from arcpipe.submissions.format import read_made_by
 from arcpipe.submissions.score import Score
+from arcpipe.submissions.submission import read_made_by
 
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
+_NOTHING = "-"
+_SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
+# What says when and where a submission was made, not what made it.
+_CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
 
 @dataclass
 class Entry:
     """All that is known of one submission file, each fact with its time.
 
-    files: where it was seen, and what it was made by, if known. scores: at home, with their set. kaggle:
-    reference and score.
+    files: where it was seen, and what it was made by, if known.
+    scores: at home, with their set.
+    kaggle: reference and score.
     """
 
     sha256: str
@@ -52,9 +57,17 @@ class Entry:
         """When it was first entered, in UTC."""
         return min(str(fact["time"]) for fact in (*self.files, *self.scores, *self.kaggle))
 
+    def facts(self) -> dict[str, Any]:
+        """Return the entry as JSON can hold it."""
+        files = dict.fromkeys(fact["file"] for fact in self.files)
+        return {
+            "sha256": self.sha256, "time": self.time, "files": list(files), "made_by": self.made_by,
+            "scores": self.scores, "kaggle": self.kaggle,
+        }  # fmt: skip
+
 
 def enter_file(ledger: Path, submission: Path) -> str:
-    """Enter a submission file with the manifest beside it, if there is one; its SHA-256.
+    """Enter a submission file with the manifest beside it, if there is one, and return its SHA-256.
 
     A file that is in already stays one entry.
 
@@ -70,23 +83,18 @@ def enter_file(ledger: Path, submission: Path) -> str:
 
 def enter_score(ledger: Path, sha256: str, score: Score, solutions: Path) -> None:
     """Add a score at home to the entry of a file, with the set it is on."""
-    passes = {
-        f"pass_at_{k}": {
-            "mean_over_tasks": counted.mean_over_tasks,
-            "mean_over_outputs": counted.mean_over_outputs,
-            "solved_tasks": counted.solved_tasks,
-            "solved_outputs": counted.solved_outputs,
-        }
-        for k, counted in ((1, score.pass_at_1), (2, score.pass_at_2))
-    }
+    one, two = (
+        {name: getattr(at_k, name) for name in _SCORED} for at_k in (score.pass_at_1, score.pass_at_2)
+    )
     add_fact(
         ledger, sha256, "score", set=str(score.set), fingerprint=score.set.fingerprint,
-        num_tasks=score.num_tasks, num_outputs=score.num_outputs, solutions=str(solutions), **passes,
+        num_tasks=score.num_tasks, num_outputs=score.num_outputs, solutions=str(solutions), pass_at_1=one,
+        pass_at_2=two,
     )  # fmt: skip
 
 
-def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> bool:
-    """Append a fact about a file; False if the ledger holds the same one already, whatever its time.
+def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
+    """Append a fact about a file, unless the ledger holds the same one already, whatever its time.
 
     Raises:  OutputError if the ledger cannot be written.
     """
@@ -99,9 +107,9 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> bool:
         with _locked(ledger, "a+b", fcntl.LOCK_EX) as file:
             file.seek(0)
             before = file.read()
-            about_it = [line for line in before.splitlines() if sha256.encode() in line]
-            if any(_without_time(line) == new for line in about_it):
-                return False
+            about_it = (_parse(line) for line in before.splitlines() if sha256.encode() in line)
+            if any(fact and {**fact, "time": None} == {**new, "time": None} for fact in about_it):
+                return
             now = datetime.now(UTC).isoformat(timespec="seconds")
             line = orjson.dumps(new | {"time": now}, option=orjson.OPT_APPEND_NEWLINE)
             if before and not before.endswith(b"\n"):
@@ -110,12 +118,11 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> bool:
             if file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
-    return True
 
 
 @contextmanager
 def only_warning() -> Iterator[None]:
-    """Warns of what keeps the block from entering something: what it enters has been said, and stands."""
+    """Warn of what keeps the block from entering something; what it enters has been printed already."""
     try:
         yield
     except ArcpipeError as error:
@@ -124,7 +131,7 @@ def only_warning() -> Iterator[None]:
 
 @contextmanager
 def _locked(ledger: Path, mode: str, lock: int) -> Iterator[IO[bytes]]:
-    """The open ledger, unbuffered, with the lock until the block ends; without one where there are none."""
+    """Open the ledger, unbuffered, and lock it until the block ends, if the file system has locks."""
     with ledger.open(mode, buffering=0) as file:
         try:
             fcntl.flock(file, lock)
@@ -137,17 +144,12 @@ def _locked(ledger: Path, mode: str, lock: int) -> Iterator[IO[bytes]]:
 
 @cache
 def _warn_of_no_lock(ledger: Path, reason: str) -> None:
-    """Once a command, which enters several lines."""
+    """Warn once a command, which enters several lines."""
     logger.warning("%s: cannot be locked (%s): let no other command write it now", ledger, reason)
 
 
-def _without_time(line: bytes) -> dict[str, Any] | None:
-    fact = _parse(line)
-    return None if fact is None else {key: value for key, value in fact.items() if key != "time"}
-
-
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """The fact of a line; None if it is cut off."""
+    """Return the fact of a line; None if it is cut off."""
     try:
         fact = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -156,7 +158,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def read_ledger(ledger: Path) -> list[Entry]:
-    """The entries, in the order in which the files were first entered.
+    """Read the entries, in the order in which the files were first entered.
 
     A line that is cut off, because its writer was interrupted, is left out and warned of.
 
@@ -186,7 +188,7 @@ def read_ledger(ledger: Path) -> list[Entry]:
 
 
 def find_entry(entries: Sequence[Entry], wanted: str, ledger: Path) -> Entry:
-    """The entry of a submission file, or the only one whose hash begins with `wanted`.
+    """Return the entry of a submission file, or the only one whose hash begins with `wanted`.
 
     Raises:  ArcpipeError if there is none, or there are several.
     """
@@ -201,3 +203,81 @@ def find_entry(entries: Sequence[Entry], wanted: str, ledger: Path) -> Entry:
         hashes = ", ".join(entry.sha256[: len(prefix) + 4] for entry in found[:3])
         raise ArcpipeError(f"{wanted}: {len(found)} submissions begin so ({hashes}...): give more of it")
     return found[0]
+
+
+def list_text(entries: Sequence[Entry]) -> str:
+    """Return a table with a line per entry, the first entered first."""
+    rows = [("hash", "entered", "pass@2 at home", "Kaggle", "checkpoint", "file")]
+    for entry in entries:
+        home = _NOTHING
+        if entry.scores:
+            last = entry.scores[-1]
+            # Counted as Kaggle does.
+            home = f"{last['pass_at_2']['mean_over_tasks']:.2%} of {last['set']}"
+        manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
+        checkpoints = [manifest["checkpoint"] for manifest in manifests if manifest.get("checkpoint")]
+        rows.append(
+            (
+                entry.sha256[:8],
+                entry.time[:16].replace("T", " "),
+                home,
+                ", ".join(str(fact["score"]) for fact in entry.kaggle) or _NOTHING,
+                ", ".join(checkpoints) or _NOTHING,
+                entry.files[-1]["file"] if entry.files else _NOTHING,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def entry_text(entry: Entry) -> str:
+    """Return all that is known of an entry, a line per fact."""
+    return "\n".join(f"{name}: {value}" for name, value in _leaves(entry.facts()))
+
+
+def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
+    """Return the facts in which two entries differ: name -> both values, None where one is not known.
+
+    Compared is what made them, their scores on Kaggle, and the last score on each set at home.
+    """
+    first, second = (
+        dict(
+            _leaves(
+                {
+                    "made_by": entry.made_by,
+                    "score": {score["set"]: score for score in entry.scores},
+                    "kaggle": [fact["score"] for fact in entry.kaggle],
+                }
+            )
+        )
+        for entry in (one, other)
+    )
+    return {
+        name: [first.get(name), second.get(name)]
+        for name in {**first, **second}
+        if first.get(name) != second.get(name) and _CIRCUMSTANCES.isdisjoint(name.split("."))
+    }
+
+
+def compare_text(one: Entry, other: Entry) -> str:
+    """Return a line per difference: name, then both values."""
+    if one.sha256 == other.sha256:
+        return "the same submission"
+    lines = [f"{name}: {first} -> {second}" for name, (first, second) in differences(one, other).items()]
+    heading = f"{one.sha256[:8]} -> {other.sha256[:8]}"
+    return "\n".join([heading, *(lines or ["nothing else is known to differ"])])
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested objects and lists, each with its path, such as `made_by.sources.0.path`."""
+    if isinstance(value, Mapping) and value:
+        items = list(value.items())
+    elif isinstance(value, list) and value and not all(isinstance(item, (int, float, str)) for item in value):
+        items = [(str(number), item) for number, item in enumerate(value)]
+    else:
+        yield name, value
+        return
+    for key, item in items:
+        yield from _leaves(item, f"{name}.{key}" if name else str(key))

@@ -1,4 +1,4 @@
-"""Several submissions or sets of candidates made into one submission, test input by test input."""
+"""Merge submissions and predictions into one submission, test input by test input."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,16 +9,19 @@ import numpy as np
 
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
+from arcpipe.infer.vote import by_count, rank, ranked_grids
+from arcpipe.infer.vote_files import read_arc_votes
 from arcpipe.runs import file_hash, read_manifest
-from arcpipe.submissions.format import (
+from arcpipe.submissions.submission import (
     Submission,
     build_submission,
     is_fallback,
     read_made_by,
+    read_submission,
 )
 from arcpipe.task import Task
 
-Rule = Literal["order", "count"]
+MergeRule = Literal["order", "count"]
 Ranked = Mapping[tuple[str, int], Sequence[Grid]]
 """Distinct candidates by task id and test index, the best first."""
 
@@ -27,18 +30,51 @@ _NUM_ATTEMPTS = 2
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What is merged: its path, and its candidates; a submission's are its attempts."""
+    """A submission, whose candidates are its attempts, or predictions."""
 
     path: Path
     ranked: Ranked
 
 
+def read_source(path: Path, tasks: Sequence[Task], challenges: Path) -> Source:
+    """Read the candidates of a submission file or of predictions, which are ranked by count.
+
+    Args:    challenges: the file of the tasks.
+    Raises:  DataError if it is neither, or of another set.
+    """
+    num_tests = {task.id: len(task.tests) for task in tasks}
+    if path.is_dir() or path.suffix == ".parquet":
+        votes = read_arc_votes([path], num_tests, challenges)
+        return Source(path, ranked_grids(votes, rank(votes, by_count)))
+    return Source(path, distinct_attempts(read_submission(path, sum(num_tests.values())), tasks, path))
+
+
+def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path) -> Ranked:
+    """Return the distinct attempts at each test input; none where both are `[[0]]`.
+
+    Raises:  DataError if a task has another number of entries than test inputs.
+    """
+    ranked = {}
+    for task in tasks:
+        pairs = submission.attempts.get(task.id)
+        if pairs is not None and len(pairs) != len(task.tests):
+            raise DataError(
+                f"{where}: task {task.id} has {len(pairs)} entries, the challenges {len(task.tests)} test "
+                "inputs: is it a submission to this version of the set?"
+            )
+        for index, attempts in enumerate(pairs or ()):
+            if not is_fallback(attempts):
+                ranked[task.id, index] = attempts[:1] if np.array_equal(*attempts) else attempts
+    return ranked
+
+
 @dataclass
 class Contribution:
-    """What one source brought to a merged submission, in test inputs.
+    """The number of test inputs to which one source of a merged submission contributed.
 
-    answered: it has a candidate. first, second: that attempt is its, and no source ranks it higher. alone:
-    attempts that no other source has among its candidates.
+    answered: it has a candidate.
+    first, second: the attempt is its, and no source ranks it higher.
+    alone: attempts that no other source has among its candidates.
     """
 
     path: Path
@@ -58,38 +94,18 @@ class _Candidate:
     @property
     def best(self) -> tuple[int, int]:
         """The best rank, and the first source that has it there."""
-        return min((rank, number) for number, rank in self.ranks.items())
+        return min((place, number) for number, place in self.ranks.items())
 
     @property
     def would_submit(self) -> int:
         """How many sources have it among the two grids that they would submit."""
-        return sum(rank < _NUM_ATTEMPTS for rank in self.ranks.values())
-
-
-def submission_candidates(submission: Submission, tasks: Sequence[Task], where: Path) -> Ranked:
-    """The attempts of a submission as candidates; none where both are `[[0]]`.
-
-    Raises:  DataError if a task has another number of entries than test inputs.
-    """
-    ranked = {}
-    for task in tasks:
-        pairs = submission.attempts.get(task.id)
-        if pairs is not None and len(pairs) != len(task.tests):
-            raise DataError(
-                f"{where}: task {task.id} has {len(pairs)} entries, the challenges {len(task.tests)} test "
-                "inputs: is it a submission to this version of the set?"
-            )
-        for index, attempts in enumerate(pairs or ()):
-            if not is_fallback(attempts):
-                distinct = attempts[:1] if np.array_equal(*attempts) else attempts
-                ranked[task.id, index] = distinct
-    return ranked
+        return sum(place < _NUM_ATTEMPTS for place in self.ranks.values())
 
 
 def merge(
-    sources: Sequence[Source], tasks: Sequence[Task], rule: Rule
+    sources: Sequence[Source], tasks: Sequence[Task], rule: MergeRule
 ) -> tuple[Submission, list[Contribution]]:
-    """One submission for exactly these tasks, and what each source contributed.
+    """Make one submission for exactly these tasks; return it and what each source contributed.
 
     Each test input is decided alone, so sources may answer different tasks. By `order`, candidates of a
     better rank come first, and of equal rank those of the earlier source. By `count`, a grid that more
@@ -115,20 +131,20 @@ def merge(
     return build_submission(tasks, merged), contributions
 
 
-def _in_order(lists: Iterable[Sequence[Grid]], rule: Rule) -> list[_Candidate]:
-    """The distinct grids of all lists, the best by `rule` first."""
+def _in_order(lists: Iterable[Sequence[Grid]], rule: MergeRule) -> list[_Candidate]:
+    """Return the distinct grids of all lists, the best by `rule` first."""
     found: dict[tuple[int, bytes], _Candidate] = {}
     for number, grids in enumerate(lists):
-        for rank, grid in enumerate(grids):
+        for place, grid in enumerate(grids):
             candidate = found.setdefault((grid.shape[0], grid.tobytes()), _Candidate(grid))
-            candidate.ranks.setdefault(number, rank)
+            candidate.ranks.setdefault(number, place)
     if rule == "count":
         return sorted(found.values(), key=lambda candidate: (-candidate.would_submit, candidate.best))
     return sorted(found.values(), key=lambda candidate: candidate.best)
 
 
 def contributions_text(contributions: Sequence[Contribution]) -> str:
-    """A line per source: test inputs it answers, attempts that are its, attempts no other source has."""
+    """Return a line per source: test inputs it answers, its attempts, attempts no other source has."""
     width = max(len(str(one.path)) for one in contributions)
     lines = [f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}"]
     lines += [
@@ -139,29 +155,30 @@ def contributions_text(contributions: Sequence[Contribution]) -> str:
 
 
 def describe_source(path: Path) -> dict[str, Any]:
-    """Where a submission or its candidates came from: path, hash, manifest, and the checkpoint's recipe.
+    """Describe a submission or predictions by path, hash, manifest and the checkpoint's recipe.
 
     What is not known, because there is no manifest or the checkpoint is gone, is None; so is the hash of
     a folder.
     """
     sha256 = file_hash(path) if path.is_file() else None
-    manifest = read_made_by(path, sha256) if sha256 else _manifest(path, "predictions")
+    manifest = read_made_by(path, sha256) if sha256 else known_manifest(path, "predictions")
     return {
         "path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": _checkpoint(manifest),
     }  # fmt: skip
 
 
 def _checkpoint(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Recipe, dataset and commit of the checkpoint, or run, that a manifest of predictions names."""
+    """Return recipe, dataset and commit of the checkpoint, or run, that a manifest of predictions names."""
     if not manifest or not manifest.get("checkpoint"):
         return None
     label = manifest["checkpoint"]
     folder = Path(label.rpartition("@")[0] or label)
-    found = _manifest(folder, "checkpoint") or _manifest(folder, "run")
+    found = known_manifest(folder, "checkpoint") or known_manifest(folder, "run")
     return None if found is None else {key: found.get(key) for key in ("recipe", "dataset", "git_commit")}
 
 
-def _manifest(folder: Path, kind: str) -> dict[str, Any] | None:
+def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
+    """Return the manifest of a folder; None if there is no such folder, or it is of another kind."""
     try:
         return read_manifest(folder, kind)
     except DataError:

@@ -8,13 +8,14 @@ Source:  The mean over tasks is Kaggle's: every public score of ARC Prize 2025 a
          what was answered, here it is always the solutions file.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from itertools import groupby
 from math import fsum
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,55 @@ from numpy.typing import NDArray
 from arcpipe import runs
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
-from arcpipe.submissions.format import Submission, is_fallback, shown
-from arcpipe.submissions.intervals import Interval, interval, resample_tasks
-from arcpipe.submissions.sets import TaskSet, task_set
+from arcpipe.submissions.submission import Attempts, Submission, is_fallback, shown
+from arcpipe.task import Task
 
-if TYPE_CHECKING:
-    import pandas as pd
+# Public sets by `TaskSet.fingerprint`. ARC-AGI-2's evaluation set is in use in two versions that differ in
+# five tasks' numbers of tests; a score on one is not a score on the other.
+_BENCHMARKS = {
+    "fae74bfede03095c": "ARC-AGI-1 training",
+    "c07c3fd04d08c1aa": "ARC-AGI-1 evaluation",
+    "f67ca7be5e3fe597": "ARC-AGI-2 training",
+    "2fb2325ea351932a": "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)",
+    "87fe2175dc818daa": "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)",
+    "501038b7fb785663": "ConceptARC",
+}
+
+NUM_RESAMPLES = 10_000
+_SEED, _PURPOSE = 0, 8
+_DRAWS_AT_ONCE = 4_000_000
+_PERCENTILES = (2.5, 97.5)
+
+SIZE_RULES = ("same as input", "constant", "multiple of input", "other")
+_SIDE_RANGES = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30))
+_TASKS_A_LINE = 6
+
+Interval = tuple[float, float]
+"""The lower and upper bound of a 95% interval."""
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """A set of tasks, as far as scores depend on it.
+
+    name: of a public set; None for any other.
+    fingerprint: the same for the same task ids with the same numbers of tests.
+    """
+
+    name: str | None
+    fingerprint: str
+    num_tasks: int
+    num_outputs: int
+
+    def __str__(self) -> str:
+        return self.name or f"a set of {self.num_tasks} tasks and {self.num_outputs} test outputs"
+
+
+def task_set(num_tests: Mapping[str, int]) -> TaskSet:
+    """Return the TaskSet of these tasks; `num_tests` is the number of tests by task id."""
+    lines = "".join(f"{task_id} {count}\n" for task_id, count in sorted(num_tests.items()))
+    fingerprint = hashlib.sha256(lines.encode()).hexdigest()[:16]
+    return TaskSet(_BENCHMARKS.get(fingerprint), fingerprint, len(num_tests), sum(num_tests.values()))
 
 
 @dataclass(frozen=True)
@@ -49,8 +93,9 @@ class OutputScore:
 class PassAtK:
     """The score when the first k attempts count; means and shares are fractions 0..1.
 
-    `solved_tasks` counts tasks with every test correct, `task_sum` adds the solved fractions up. The
-    intervals are 95% bootstrap intervals over tasks.
+    task_sum: the solved fractions of the tasks added up.
+    solved_tasks: tasks with every test correct.
+    interval_*: 95% bootstrap intervals over tasks.
     """
 
     task_sum: float
@@ -90,40 +135,51 @@ class Score:
         """All test outputs, in the order of the solutions."""
         return [output for task in self.tasks.values() for output in task.outputs]
 
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """The number of test outputs of each task."""
+        return np.array([task.tests for task in self.tasks.values()], np.intp)
+
 
 def score_submission(
     submission: Submission, solutions: Mapping[str, Sequence[Grid]], where: str = "submission"
 ) -> Score:
-    """The Score over all tasks of `solutions`; what the submission leaves out counts as wrong.
+    """Score a submission over all tasks of `solutions`; what it leaves out counts as wrong.
 
     Args:    where: what the submission is called in the message.
     Raises:  DataError if it holds a task that the solutions do not have, or another number of entries for
              a task: it was made for another set, or another version of this one.
     """
     assert solutions, "a solutions file holds a task"
-    found = task_set({task_id: len(grids) for task_id, grids in solutions.items()})
-    _refuse_another_set(submission, solutions, found, where)
-    tasks = {
-        task_id: _score_task(task_id, submission.attempts.get(task_id), grids)
-        for task_id, grids in solutions.items()
-    }
-    scored = list(tasks.values())
+    scored_set = task_set({task_id: len(grids) for task_id, grids in solutions.items()})
+    _refuse_another_set(submission, solutions, scored_set, where)
+    tasks = {}
+    for task_id, grids in solutions.items():
+        pairs = submission.attempts.get(task_id, (None,) * len(grids))
+        outputs = tuple(
+            _score_output(task_id, index, pair, grid)
+            for index, (pair, grid) in enumerate(zip(pairs, grids, strict=True))
+        )
+        tasks[task_id] = TaskScore(sum(output.solved for output in outputs), len(outputs), outputs)
+    scored = [output for task in tasks.values() for output in task.outputs]
+    right = np.array([(output.attempt_1_correct, output.solved) for output in scored])
+    pass_at_1, pass_at_2 = passes(right, [len(grids) for grids in solutions.values()])
     return Score(
-        set=found,
-        num_tasks=found.num_tasks,
-        num_outputs=found.num_outputs,
-        num_answered=sum(output.answered for task in scored for output in task.outputs),
-        pass_at_1=pass_at_k([[output.attempt_1_correct for output in task.outputs] for task in scored]),
-        pass_at_2=pass_at_k([[output.solved for output in task.outputs] for task in scored]),
+        set=scored_set,
+        num_tasks=scored_set.num_tasks,
+        num_outputs=scored_set.num_outputs,
+        num_answered=sum(output.answered for output in scored),
+        pass_at_1=pass_at_1,
+        pass_at_2=pass_at_2,
         tasks=tasks,
     )
 
 
 def _refuse_another_set(
-    submission: Submission, solutions: Mapping[str, Sequence[Grid]], found: TaskSet, where: str
+    submission: Submission, solutions: Mapping[str, Sequence[Grid]], scored_set: TaskSet, where: str
 ) -> None:
     answered = task_set({task_id: len(pairs) for task_id, pairs in submission.attempts.items()})
-    sets = f"it answers {answered}, the solutions are of {found}"
+    sets = f"it answers {answered}, the solutions are of {scored_set}"
     remedy = "score a submission against the solutions of its own set"
     strangers = [task_id for task_id in submission.attempts if task_id not in solutions]
     if strangers:
@@ -137,19 +193,7 @@ def _refuse_another_set(
             raise DataError(f"{where}: task {task_id} {counts}; {sets}: {remedy}")
 
 
-def _score_task(
-    task_id: str, pairs: Sequence[tuple[Grid, Grid]] | None, solutions: Sequence[Grid]
-) -> TaskScore:
-    outputs = tuple(
-        _score_output(task_id, index, pairs[index] if pairs else None, solution)
-        for index, solution in enumerate(solutions)
-    )
-    return TaskScore(solved=sum(output.solved for output in outputs), tests=len(outputs), outputs=outputs)
-
-
-def _score_output(
-    task_id: str, index: int, attempts: tuple[Grid, Grid] | None, solution: Grid
-) -> OutputScore:
+def _score_output(task_id: str, index: int, attempts: Attempts | None, solution: Grid) -> OutputScore:
     first, second = (np.array_equal(grid, solution) for grid in attempts) if attempts else (False, False)
     return OutputScore(
         task=task_id,
@@ -164,51 +208,198 @@ def _score_output(
     )
 
 
-def pass_at_k(solved: Sequence[Sequence[bool]]) -> PassAtK:
-    """The PassAtK from whether each test output of each task is solved."""
-    fractions = [fmean(outputs) for outputs in solved]
-    num_tasks, num_outputs = len(solved), sum(map(len, solved))
-    solved_outputs, solved_tasks = sum(map(sum, solved)), sum(map(all, solved))
-    means = resampled_means(solved)
+def passes(solved: NDArray[np.bool_], sizes: Sequence[int] | NDArray[np.intp]) -> list[PassAtK]:
+    """Return the PassAtK of each column of `solved` (T, C): whether each test output is solved.
+
+    Args:  sizes: the number of test outputs of each task, T in all.
+    """
+    sizes = np.asarray(sizes, np.intp)
+    per_task = solved_per_task(solved, sizes)
+    resampled = resampled_means(per_task, sizes)
+    return [_pass_at_k(per_task[:, k], sizes, resampled[:, :, k]) for k in range(solved.shape[1])]
+
+
+def _pass_at_k(
+    solved: NDArray[np.float64], sizes: NDArray[np.intp], resampled: NDArray[np.float64]
+) -> PassAtK:
+    """Return the PassAtK of the solved test outputs of each task (tasks,) and their resampled means."""
+    task_sum = fsum(solved / sizes)
+    solved_tasks, solved_outputs = int((solved == sizes).sum()), int(solved.sum())
+    over_tasks, over_outputs, of_solved_tasks = map(interval, resampled)
     return PassAtK(
-        task_sum=fsum(fractions),
+        task_sum=task_sum,
         solved_tasks=solved_tasks,
         solved_outputs=solved_outputs,
-        mean_over_tasks=fmean(fractions),
-        mean_over_outputs=solved_outputs / num_outputs,
-        share_of_solved_tasks=solved_tasks / num_tasks,
-        interval_over_tasks=interval(means[:, 0]),
-        interval_over_outputs=interval(means[:, 1]),
-        interval_of_solved_tasks=interval(means[:, 2]),
+        mean_over_tasks=task_sum / len(sizes),
+        mean_over_outputs=solved_outputs / int(sizes.sum()),
+        share_of_solved_tasks=solved_tasks / len(sizes),
+        interval_over_tasks=over_tasks,
+        interval_over_outputs=over_outputs,
+        interval_of_solved_tasks=of_solved_tasks,
     )
 
 
-def resampled_means(solved: Sequence[Sequence[bool]]) -> NDArray[np.float64]:
-    """Mean over tasks, mean over outputs and share of tasks solved wholly, of resampled tasks: (10000, 3)."""
-    columns = np.array([[len(task), sum(task), fmean(task), all(task)] for task in solved], np.float64)
-    sums = resample_tasks(columns)
-    return np.stack([sums[:, 2] / len(solved), sums[:, 1] / sums[:, 0], sums[:, 3] / len(solved)], axis=1)
+def solved_per_task(solved: NDArray[np.bool_], sizes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Count the solved test outputs of each task: (T, C) -> (tasks, C)."""
+    return np.add.reduceat(solved.astype(np.float64), np.cumsum(sizes) - sizes)
 
 
-def per_task_frame(score: Score, rules: Mapping[str, str] | None = None) -> "pd.DataFrame":
-    """A table with one row per test output and the fields of OutputScore as columns; size_rule if known."""
-    import pandas as pd
+def resampled_means(per_task: NDArray[np.float64], sizes: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return the means over tasks, over outputs and of wholly solved tasks in 10000 resamples: (3, 10000, C).
 
-    frame = pd.DataFrame([asdict(output) for output in score.outputs])
-    return frame if rules is None else frame.assign(size_rule=frame["task"].map(dict(rules)))
+    Whole tasks are drawn, as many as there are, with replacement, so that the tests of a task stay together.
+    The draws depend on the number of tasks alone: resamples of two submissions to one set belong together
+    row by row.
+
+    Args:  per_task: the number of solved test outputs (tasks, C). sizes: the number of all of them (tasks,).
+    """
+    num_tasks, all_of_it = len(sizes), sizes[:, None]
+    columns = np.concatenate([per_task / all_of_it, per_task, per_task == all_of_it, all_of_it], axis=1)
+    rng = np.random.default_rng([_SEED, _PURPOSE])
+    lot = max(1, _DRAWS_AT_ONCE // num_tasks)
+    sums = []
+    for start in range(0, NUM_RESAMPLES, lot):
+        count = min(lot, NUM_RESAMPLES - start)
+        drawn = rng.integers(num_tasks, size=(count, num_tasks))
+        drawn += num_tasks * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * num_tasks).reshape(count, num_tasks)
+        sums.append(times @ columns)
+    *parts, outputs = np.split(np.concatenate(sums), np.arange(1, 4) * per_task.shape[1], axis=1)
+    return np.stack([parts[0] / num_tasks, parts[1] / outputs, parts[2] / num_tasks])
+
+
+def interval(values: NDArray[np.float64]) -> Interval:
+    """Return the 95% percentile interval of resampled values.
+
+    Where no task is solved, or every one, resampling has no spread: the interval is a point, not a proof.
+    """
+    low, high = np.percentile(values, _PERCENTILES)
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The test outputs that have a property in common: how many, and how many of them are solved."""
+
+    name: str
+    outputs: int
+    solved_at_1: int
+    solved_at_2: int
+
+
+def size_rule(task: Task) -> str:
+    """Return how output sizes follow from input sizes: the first of SIZE_RULES that all demonstrations fit.
+
+    A multiple has one integer factor for the heights and one for the widths, the same in all of them.
+    """
+    sizes = [(pair.input.shape, pair.output.shape) for pair in task.demonstrations if pair.output is not None]
+    if all(output == given for given, output in sizes):
+        return "same as input"
+    if len({output for _, output in sizes}) == 1:
+        return "constant"
+    ratios = {(output[0] / given[0], output[1] / given[1]) for given, output in sizes}
+    if len(ratios) == 1 and all(ratio.is_integer() for ratio in next(iter(ratios))):
+        return "multiple of input"
+    return "other"
+
+
+def size_rules(tasks: Sequence[Task], score: Score, where: Path) -> dict[str, str]:
+    """Return the size rule of each scored task, by id.
+
+    Raises:  DataError naming `where`, the file of the tasks, if one is not in it.
+    """
+    known = {task.id: task for task in tasks}
+    missing = next((task_id for task_id in score.tasks if task_id not in known), None)
+    if missing is not None:
+        raise DataError(
+            f"{where}: task {missing} of the solutions is not in it: give the challenges of the set"
+        )
+    return {task_id: size_rule(known[task_id]) for task_id in score.tasks}
+
+
+def breakdown(score: Score, rules: Mapping[str, str] | None = None) -> dict[str, list[Part]]:
+    """Count the test outputs by longest side, by number of colors, and by size rule if known."""
+    sides = {side: f"{first}-{last}" for first, last in _SIDE_RANGES for side in range(first, last + 1)}
+    names = {
+        "longest side": [sides[max(output.height, output.width)] for output in score.outputs],
+        "colors": [str(output.num_colors) for output in score.outputs],
+        **({"size_rule": [rules[output.task] for output in score.outputs]} if rules else {}),
+    }
+    orders = {
+        "longest side": dict.fromkeys(sides.values()),
+        "colors": map(str, range(1, 11)),
+        "size_rule": SIZE_RULES,
+    }
+    parts = {}
+    for title, of_output in names.items():
+        named = list(zip(of_output, score.outputs, strict=True))
+        outputs = Counter(of_output)
+        at_1 = Counter(name for name, output in named if output.attempt_1_correct)
+        at_2 = Counter(name for name, output in named if output.solved)
+        order = [name for name in orders[title] if name in outputs]
+        parts[title] = [Part(name, outputs[name], at_1[name], at_2[name]) for name in order]
+    return parts
 
 
 def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = None) -> None:
-    """Write `per_task_frame` as CSV or Parquet, by the suffix of `path`.
+    """Write a row per test output, the fields of OutputScore and size_rule if known, as CSV or Parquet.
 
     Raises:  OutputError if the suffix is neither, or there is something at `path` already.
     """
+    import pandas as pd
+
     if path.suffix not in (".csv", ".parquet"):
         raise OutputError(f"--per-task {path}: the name should end in .csv or .parquet")
     runs.refuse_existing(path, "choose another --per-task file or remove it")
-    frame, content = per_task_frame(score, rules), BytesIO()
+    frame, content = pd.DataFrame([asdict(output) for output in score.outputs]), BytesIO()
+    if rules is not None:
+        frame = frame.assign(size_rule=frame["task"].map(dict(rules)))
     if path.suffix == ".csv":
         frame.to_csv(content, index=False)
     else:
         frame.to_parquet(content, index=False)
     runs.write_bytes(path, content.getvalue())
+
+
+def score_text(score: Score, parts: Mapping[str, Sequence[Part]] | None = None) -> str:
+    """Return the score as aligned tables, then the tasks with their solved tests at pass@2."""
+    both, tasks, outputs = (score.pass_at_1, score.pass_at_2), score.num_tasks, score.num_outputs
+    rows: dict[str, list[tuple[float, str, Interval]]] = {
+        "mean over tasks (Kaggle, ARC Prize)": [
+            (at_k.mean_over_tasks, f"{round(at_k.task_sum, 2):g}/{tasks}", at_k.interval_over_tasks)
+            for at_k in both
+        ],
+        "mean over test outputs": [
+            (at_k.mean_over_outputs, f"{at_k.solved_outputs}/{outputs}", at_k.interval_over_outputs)
+            for at_k in both
+        ],
+        "tasks with all tests correct": [
+            (at_k.share_of_solved_tasks, f"{at_k.solved_tasks}/{tasks}", at_k.interval_of_solved_tasks)
+            for at_k in both
+        ],
+    }
+    name = f", {score.set.name}" if score.set.name else ""
+    lines = [f"{tasks} tasks, {outputs} test outputs, {score.num_answered} answered{name}", ""]
+    lines.append(f"{'':35}{'pass@1':>34}{'pass@2':>34}")
+    for title, row in rows.items():
+        cells = [
+            f"{mean:>9.2%}{count:>10}{f'[{100 * low:.1f}, {100 * high:.1f}]':>15}"
+            for mean, count, (low, high) in row
+        ]
+        lines.append(f"{title:35}{''.join(cells)}")
+    lines.append(f"(95% intervals: tasks resampled {NUM_RESAMPLES} times)")
+    for title, group in (parts or {}).items():
+        lines += ["", f"{title.replace('_', ' '):20}{'outputs':>8}{'pass@1':>16}{'pass@2':>16}"]
+        for part in group:
+            counts = (part.solved_at_1, part.solved_at_2)
+            solved = "".join(f"{count:>6}{count / part.outputs:>10.2%}" for count in counts)
+            lines.append(f"{part.name:20}{part.outputs:>8}{solved}")
+    return "\n".join([*lines, "", *_task_lines(score)])
+
+
+def _task_lines(score: Score) -> Iterator[str]:
+    """Yield the tasks with how many of their tests are solved, several a line."""
+    words = [f"{task_id}  {task.solved}/{task.tests}" for task_id, task in score.tasks.items()]
+    width = max(map(len, words))
+    for _, line in groupby(enumerate(words), lambda item: item[0] // _TASKS_A_LINE):
+        yield "   ".join(f"{word:{width}}" for _, word in line).rstrip()

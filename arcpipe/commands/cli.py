@@ -28,7 +28,7 @@ COMMANDS = {
     "train": _Place("train.commands", "train", "Train on a dataset folder, in one process or many."),
     "adapt": _Place("train.commands", "adapt", "Train a checkpoint on the demonstrations of new ARC tasks."),
     "infer": _Place("infer.commands", "infer", "Answer every test input under every augmentation."),
-    "vote": _Place("submissions.vote_commands", "vote", "Predictions -> submission.json."),
+    "vote": _Place("submissions.commands", "vote", "Predictions -> submission.json."),
     "solve": _Place("infer.commands", "solve", "Answer one puzzle, drawn step by step."),
     "checkpoint": _Place("commands.checkpoint", "app", "Import, export, show and verify checkpoints."),
     "check": _Place(
@@ -37,7 +37,7 @@ COMMANDS = {
     "score": _Place("submissions.commands", "score", "Score a submission: pass@1 and pass@2."),
     "merge": _Place("submissions.commands", "merge", "Make one submission of several."),
     "report": _Place("submissions.commands", "report", "Make one HTML page of a run."),
-    "submissions": _Place("submissions.ledger_commands", "app", "List and compare what was scored and sent."),
+    "submissions": _Place("submissions.commands", "app", "List and compare what was scored and sent."),
     "kaggle": _Place("kaggle_kernels.commands", "app", "Bundle, rehearse, push and submit a notebook."),
     "show": _Place("augment.commands", "show", "Draw a task, or describe a dataset folder."),
     "recipe": _Place("commands.recipe", "app", "List, show, check and compare recipes."),

@@ -237,7 +237,7 @@ def _infer(run: _Quickstart) -> None:
 
 
 def _vote(run: _Quickstart) -> None:
-    from arcpipe.submissions.vote_commands import vote
+    from arcpipe.submissions.commands import vote
 
     vote([run.predictions], run.data / "challenges.json", run.submission)
 
@@ -245,8 +245,8 @@ def _vote(run: _Quickstart) -> None:
 def _summarize(run: _Quickstart, seconds: dict[str, float]) -> None:
     """Score if the solutions are known, draw a solved task, and name the files to open."""
     from arcpipe.submissions.commands import report
-    from arcpipe.submissions.format import read_submission
     from arcpipe.submissions.score import score_submission, write_per_task
+    from arcpipe.submissions.submission import read_submission
     from arcpipe.task import read_challenges, read_solutions, with_solutions
 
     solutions_path, page = run.data / "solutions.json", run.folder / "report.html"

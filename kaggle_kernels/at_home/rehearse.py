@@ -25,7 +25,7 @@ from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
 from arcpipe.kaggle_kernels.on_kaggle.run import MINUTES_VARIABLE, REPORT, RERUN_VARIABLE, SUBMISSION
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.log import logger
-from arcpipe.submissions.check import check_submission
+from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 
 EXECUTED = "executed.ipynb"

@@ -10,7 +10,7 @@ from arcpipe.kaggle_kernels.client.history import History, SentKernel, SentSubmi
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle, ListedSubmission
 from arcpipe.kaggle_kernels.client.retry import TRIES, KaggleError
 from arcpipe.log import logger
-from arcpipe.submissions.format import read_submission
+from arcpipe.submissions.submission import read_submission
 
 _PENDING = "PENDING"
 

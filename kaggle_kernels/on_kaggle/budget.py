@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from arcpipe.recipe import STRICT, Positive
+from arcpipe.recipe import STRICT
 
 # What a process takes before it does anything; on a short clock a quarter of it.
 _LEAST_S = 20.0

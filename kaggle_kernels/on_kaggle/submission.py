@@ -10,8 +10,8 @@ import orjson
 from arcpipe.errors import DataError
 from arcpipe.kaggle_kernels.on_kaggle.mounts import ATTEMPTS, NO_ANSWER, num_tests, unanswered
 from arcpipe.runs import write_bytes
-from arcpipe.submissions.format import read_submission
 from arcpipe.submissions.score import score_submission
+from arcpipe.submissions.submission import read_submission
 from arcpipe.task import Task, parse_task, read_json_objects, read_solutions
 
 Entries = dict[str, list[dict[str, Any]]]

@@ -12,7 +12,7 @@ function percent(share) {
 
 function figure(text, caption, options) {
   const label = options.label || caption;
-  return element("figure", {}, gridCanvas(text, { ...options, label }), element("figcaption", {}, caption));
+  return element("figure", {}, gridDrawing(text, { ...options, label }), element("figcaption", {}, caption));
 }
 
 // How long the longest side of a grid may be, so that a few stand beside each other.
@@ -101,7 +101,7 @@ function showVotes(test) {
       isRight ? element("span", { class: "tag" }, mark("solved"), "right") : null,
     );
     const wrong = test.truth === null ? null : differences(text, test.grids[test.truth]);
-    const thumb = gridCanvas(text, { most: 64, label: `candidate ${place + 1}`, wrong, given: test.grids[test.input] });
+    const thumb = gridDrawing(text, { most: 64, label: `candidate ${place + 1}`, wrong, given: test.grids[test.input] });
     return element(
       "li", {}, element("span", { class: "place" }, `${place + 1}`), element("span", { class: "thumb" }, thumb),
       element("span", { class: `bar${isRight ? " right" : ""}` }, element("i", { style: `width: ${100 * share}%` })), said,

@@ -61,106 +61,52 @@ function differences(text, other) {
   return rows.flatMap((row, y) => row.flatMap((value, x) => (value === others[y][x] ? [] : [[y, x]])));
 }
 
-function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
 function isLight(value) {
   const [red, green, blue] = [1, 3, 5].map((at) => parseInt(page.palette[value].slice(at, at + 2), 16));
   return 0.3 * red + 0.6 * green + 0.1 * blue > 120;
 }
 
-// A canvas of a grid. options: most, its longest side in pixels; label, what it is; wrong, changed: cells to
-// mark; given: the grid of a Sudoku's givens.
-function gridCanvas(text, options) {
+// Paths, a cell being 1 wide: the same shape in each of some cells, and lines across a grid.
+const inCells = (cells, shape) => cells.map(([y, x]) => `M${x} ${y}${shape}`).join("");
+
+function linesAcross(height, width, [tall, wide]) {
+  let path = "";
+  for (let x = 0; x <= width; x += wide) path += `M${x} 0V${height}`;
+  for (let y = 0; y <= height; y += tall) path += `M0 ${y}H${width}`;
+  return path;
+}
+
+// A grid. options: most, its longest side in pixels; label, what it is; wrong, changed: cells to mark; given:
+// the grid of a Sudoku's givens.
+function gridDrawing(text, options) {
   const rows = rowsOf(text);
   const [height, width] = [rows.length, rows[0].length];
-  const fit = (options.most - 1) / Math.max(height, width);
-  // Small cells may be fractions of a pixel wide: rounding them down would shrink the grid by half.
-  const cell = fit < 6 ? fit : Math.min(26, Math.floor(fit));
-  const canvas = element("canvas", { role: "img", "aria-label": `${options.label}, ${sizeOf(text)}` });
-  const scale = window.devicePixelRatio || 1;
-  canvas.width = Math.ceil((width * cell + 1) * scale);
-  canvas.height = Math.ceil((height * cell + 1) * scale);
-  canvas.style.width = `${width * cell + 1}px`;
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
+  const cell = Math.min(26, options.most / Math.max(height, width));
+  const cells = rows.flatMap((row, y) => row.map((value, x) => [y, x, value]));
   const isSudoku = page.family === "sudoku";
-  pen.fillStyle = isSudoku ? color("--panel") : color("--cell-line");
-  pen.fillRect(0, 0, width * cell + 1, height * cell + 1);
-  const gap = cell >= 6 ? 1 : 0;
-  rows.forEach((row, y) => row.forEach((value, x) => {
-    if (!isSudoku) {
-      pen.fillStyle = page.palette[value];
-      const [left, top, right, bottom] = [x, y, x + 1, y + 1].map((edge) => Math.round(edge * cell));
-      pen.fillRect(left + gap, top + gap, right - left - gap, bottom - top - gap);
-    }
-    if (isSudoku ? value > 0 : settings.digits && cell >= 9) writeDigit(pen, value, x, y, cell, options.given);
-  }));
-  if (isSudoku) drawBoxes(pen, rows.length, cell);
-  const markWrong = isSudoku || (settings.digits && cell >= 9) ? drawFrame : drawCross;
-  for (const [y, x] of options.wrong || []) markWrong(pen, x * cell + 0.5, y * cell + 0.5, cell);
-  for (const [y, x] of options.changed || []) drawCorner(pen, x * cell + gap, y * cell + gap, cell);
-  return canvas;
-}
-
-function writeDigit(pen, value, x, y, cell, given) {
-  const isGiven = page.family === "sudoku" && rowsOf(given)[y][x] === value;
-  pen.font = `${isGiven ? "bold " : ""}${Math.floor(cell * 0.66)}px sans-serif`;
-  pen.textAlign = "center";
-  pen.textBaseline = "middle";
-  if (page.family === "sudoku") pen.fillStyle = color(isGiven ? "--given" : "--filled");
-  else pen.fillStyle = isLight(value) ? "#000000" : "#ffffff";
-  pen.fillText(page.symbols[value], (x + 0.5) * cell + 0.5, (y + 0.54) * cell + 0.5);
-}
-
-function drawBoxes(pen, side, cell) {
-  const [boxHeight, boxWidth] = page.box;
-  for (let at = 0; at <= side; at += 1) {
-    for (const [size, across] of [[boxWidth, true], [boxHeight, false]]) {
-      pen.fillStyle = color(at % size ? "--line" : "--given");
-      if (across) pen.fillRect(at * cell, 0, 1, side * cell + 1);
-      else pen.fillRect(0, at * cell, side * cell + 1, 1);
-    }
+  const withText = isSudoku || (settings.digits && cell >= 9);
+  const parts = [];
+  const add = (name, d, style = "") => { if (d) parts.push(drawing("path", { class: name, d, style })); };
+  if (!isSudoku) {
+    page.palette.forEach((color, value) => {
+      add("fill", inCells(cells.filter((one) => one[2] === value), "h1v1h-1z"), `fill: ${color}`);
+    });
   }
-}
-
-// White on black, so that it shows on every color.
-function drawCross(pen, left, top, cell) {
-  const inset = cell * 0.28;
-  for (const [style, width] of [["#000000", Math.max(2, cell * 0.26)], ["#ffffff", Math.max(1, cell * 0.12)]]) {
-    pen.strokeStyle = style;
-    pen.lineWidth = width;
-    pen.lineCap = "round";
-    pen.beginPath();
-    pen.moveTo(left + inset, top + inset);
-    pen.lineTo(left + cell - inset, top + cell - inset);
-    pen.moveTo(left + cell - inset, top + inset);
-    pen.lineTo(left + inset, top + cell - inset);
-    pen.stroke();
+  for (const [y, x, value] of withText ? cells : []) {
+    if (isSudoku && !value) continue;
+    const ofSudoku = isSudoku && (rowsOf(options.given)[y][x] === value ? "given" : "filled");
+    const name = ofSudoku || (isLight(value) ? "dark" : "light");
+    parts.push(drawing("text", { class: name, x: x + 0.5, y: y + 0.74 }, page.symbols[value]));
   }
-}
-
-// In place of a cross where a digit is to be read.
-function drawFrame(pen, left, top, cell) {
-  const styles = page.family === "sudoku" ? [[color("--bad"), 2]] : [["#000000", 4], ["#ffffff", 2]];
-  for (const [style, width] of styles) {
-    pen.strokeStyle = style;
-    pen.lineWidth = width;
-    pen.strokeRect(left + 2, top + 2, cell - 4, cell - 4);
-  }
-}
-
-function drawCorner(pen, left, top, cell) {
-  const size = Math.max(3, cell * 0.45);
-  pen.beginPath();
-  pen.moveTo(left, top);
-  pen.lineTo(left + size, top);
-  pen.lineTo(left, top + size);
-  pen.closePath();
-  pen.fillStyle = "#ffffff";
-  pen.fill();
-  pen.strokeStyle = "#000000";
-  pen.lineWidth = 1;
-  pen.stroke();
+  if (cell >= 6) add("line", linesAcross(height, width, [1, 1]));
+  if (isSudoku) add("box", linesAcross(height, width, page.box));
+  // A frame in place of a cross where a digit is to be read.
+  const wrong = inCells(options.wrong || [], withText ? "m.1.1h.8v.8h-.8z" : "m.25.25l.5.5m0-.5l-.5.5");
+  if (!isSudoku) add("wrong under", wrong, `stroke-width: ${Math.max(0.26, 2.6 / cell)}`);
+  add(isSudoku ? "wrong sudoku" : "wrong", wrong, `stroke-width: ${Math.max(0.12, 1.2 / cell)}`);
+  add("changed", inCells(options.changed || [], "h.45l-.45.45z"));
+  return drawing("svg", {
+    class: "grid", role: "img", "aria-label": `${options.label}, ${sizeOf(text)}`,
+    viewBox: `-.02 -.02 ${width + 0.04} ${height + 0.04}`, width: width * cell, height: height * cell,
+  }, ...parts);
 }

@@ -43,7 +43,9 @@ function showOverview() {
     "div", { class: "tile" }, element("span", { class: "muted" }, name), element("b", {}, value), element("small", {}, detail),
   )));
   at("facts").append(...definitions(page.facts));
-  showCharts(at("charts"));
+  at("charts").append(...page.charts.map(([title, svg]) => element(
+    "div", { class: "chart" }, element("img", { src: `data:image/svg+xml;base64,${svg}`, alt: title }),
+  )));
   if (Object.keys(page.parts).length) at("more").append(showParts());
   if (page.files.length) {
     const files = element("dl", { class: "facts" }, ...definitions(page.files));
@@ -104,7 +106,7 @@ function thumbnailsOf(task) {
   const test = task.tests[0];
   const answer = test.attempts.length ? test.attempts[0] : null;
   const truth = test.truth === null ? test.input : test.truth;
-  return [truth, answer].filter((number) => number !== null).map((number, index) => gridCanvas(
+  return [truth, answer].filter((number) => number !== null).map((number, index) => gridDrawing(
     test.grids[number], { most: 40, label: index ? "attempt" : "right output", given: test.grids[test.input] },
   ));
 }
@@ -227,20 +229,12 @@ function followLink() {
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   at("theme").textContent = theme === "dark" ? "Light" : "Dark";
-  redraw();
 }
 
 function setDigits(on) {
   settings.digits = on;
   at("digits").setAttribute("aria-pressed", on);
-  redraw();
-}
-
-function redraw() {
   if (state.current) show(state.current);
-  for (const thumbs of document.querySelectorAll(".thumbs")) {
-    if (thumbs.children.length) thumbs.replaceChildren(...thumbnailsOf(thumbs.task));
-  }
 }
 
 function toggleKeys() {

@@ -15,7 +15,7 @@ from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, read_manifest, write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table, write_folder
-from commands import fail, run_here, succeed
+from commands import fail_here, succeed_here
 
 ONE = np.array([[1]], np.uint8)
 CHALLENGES = ("--challenges", "challenges.json")
@@ -38,17 +38,7 @@ def submitted(file: Path) -> Any:
 
 
 def vote(*arguments: object) -> str:
-    done = run_here("vote", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def refused(*arguments: object) -> str:
-    done = run_here("vote", *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("arcpipe: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr.removeprefix("arcpipe: ").rstrip("\n")
+    return succeed_here("vote", *arguments)
 
 
 def test_each_rule_submits_its_own_best_two(work: Path) -> None:
@@ -102,7 +92,7 @@ def test_compare_scores_every_rule(work: Path) -> None:
     assert compared["curve"]["count"] == pytest.approx([1 / 3, 2 / 3])
     assert compared["curve_over_tasks"]["count"] == pytest.approx([1 / 2, 3 / 4])
     assert json.loads(vote(*arguments, "--out", "c.json", "--json"))["comparison"] == compared
-    score = json.loads(succeed("score", "a.json", "solutions.json", "--json", "--no-ledger", cwd=work))
+    score = json.loads(succeed_here("score", "a.json", "solutions.json", "--json", "--no-ledger"))
     assert score["pass_at_2"]["mean_over_tasks"] == 0.75
 
 
@@ -133,29 +123,13 @@ def test_sudokus_get_one_answer_each(work: Path) -> None:
     document = json.loads(vote("p", "--challenges", "data", "--out", "b.csv", "--json"))
     assert document["exact_accuracy"] == pytest.approx(2 / 3)
 
-    said = refused("p", "--challenges", "data", "--out", "c.csv", "--compare", "solutions.json")
+    said = fail_here("vote", "p", "--challenges", "data", "--out", "c.csv", "--compare", "solutions.json")
     assert said == "--compare solutions.json: is for ARC tasks; data knows its own answers"
     manifest = read_manifest(work / "p", "predictions") | {"dataset": "of others", "data": "runs/other"}
     write_json(work / "p" / "manifest.json", manifest)
-    said = refused("p", "--challenges", "data", "--out", "c.csv")
+    said = fail_here("vote", "p", "--challenges", "data", "--out", "c.csv")
     assert said == "p: made for another dataset, runs/other; its boards are others"
     assert not Path("c.csv").exists()
-
-
-def test_a_file_given_twice_is_refused(work: Path) -> None:
-    write_folder(work / "p", [table([candidate([[1]])])])
-    (work / "link").symlink_to(work / "p")
-    shard = next((work / "p" / "shards").iterdir())
-    for other in ("p", "link", "p/../p", shard):
-        said = refused("p", other, *CHALLENGES, "--out", "a.json")
-        assert said == f"{other}: given twice, its candidates would count twice"
-
-
-def test_candidates_for_none_of_the_tasks_are_refused(work: Path) -> None:
-    for number, row in enumerate((candidate([[1]], task="w"), candidate([[1]], test_index=2))):
-        write_folder(work / f"p{number}", [table([row])])
-        said = refused(f"p{number}", *CHALLENGES, "--out", "a.json")
-        assert said == "no candidate is for a task of challenges.json: are these predictions of another set?"
 
 
 def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
@@ -170,60 +144,64 @@ def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
     assert printed.endswith("without a grid\nno score, no test input has an answer\n")
 
 
-def test_files_of_other_kinds_are_called_by_their_names(work: Path) -> None:
-    write_folder(work / "p", [table([candidate([[1]])])])
-    vote("p", *CHALLENGES, "--out", "submission.json")
-    for kind in ("dataset", "checkpoint"):
-        write_json(work / kind / "manifest.json", make_manifest(kind))
-    task = {"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]}
-    for name, content in {"task.json": task, "list.json": [1]}.items():
-        write_json(work / name, content)
-    kinds = {
-        "submission.json": "a submission", "solutions.json": "a solutions file",
-        "task.json": "the file of one task", "challenges.json": "a challenges file",
-        "list.json": "another JSON file",
-    }  # fmt: skip
-    expected = "expected a predictions folder or a Parquet file of predictions, found"
-    for name, kind in kinds.items():
-        assert refused(name, *CHALLENGES, "--out", "a.json") == f"{name}: {expected} {kind}"
-    for name in ("dataset", "checkpoint"):
-        said = refused(name, *CHALLENGES, "--out", "a.json")
-        assert said == f"{name}: expected a predictions folder, found a {name} folder"
-    expected = "expected a challenges file or a dataset folder, found"
-    for name in ("submission.json", "solutions.json", "task.json"):
-        said = refused("p", "--challenges", name, "--out", "a.json")
-        assert said == f"{name}: {expected} {kinds[name]}"
-    said = refused("p", "--challenges", "p", "--out", "a.json")
-    assert said == "p: expected a dataset folder, found a predictions folder"
-    assert not Path("a.json").exists()
-
-
-def test_a_grid_that_no_arc_task_has_is_refused(work: Path) -> None:
-    write_folder(work / "p", [table([candidate(np.ones((40, 2)))])])
-    said = refused("p", *CHALLENGES, "--out", "a.json")
-    assert said == "p: a candidate has a side of 40, those of ARC have up to 30"
-
-
-def test_solutions_of_other_tasks_are_refused_before_anything_is_written(work: Path) -> None:
-    write_folder(work / "p", [table([candidate([[1]])])])
-    write_json(work / "other.json", {"t": [[[1]]], "u": [[[1]]]})
-    said = refused("p", *CHALLENGES, "--out", "a.json", "--compare", "other.json")
-    assert said == "other.json: task t: 1 outputs for 2 test inputs"
-    assert not Path("a.json").exists()
-
-
-def test_a_damaged_shard_is_named(work: Path) -> None:
-    rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
-    folder = write_folder(work / "p", [rows.slice(0, 2), rows.slice(2)])
-    shard = sorted((folder / "shards").iterdir())[1]
-    shard.write_bytes(shard.read_bytes()[:-20])
-    assert fail("vote", "p", *CHALLENGES, "--out", "a.json", cwd=work).startswith(f"p/shards/{shard.name}: ")
-    assert not (work / "a.json").exists()
-
-
 def test_a_bare_table_of_others_can_be_merged(work: Path) -> None:
     rows = table([candidate([[4]], test_index=1), candidate([[4]], test_index=1)])
     parquet.write_table(rows.drop_columns(["order"]), work / "theirs.parquet")
     write_folder(work / "p", [table([candidate([[5]], test_index=1)])])
     vote("p", "theirs.parquet", *CHALLENGES, "--out", "a.json")
     assert submitted(work / "a.json")["t"][1] == [[[4]], [[5]]]
+
+
+EXPECTED = "expected a predictions folder or a Parquet file of predictions, found"
+EXPECTED_CHALLENGES = "expected a challenges file or a dataset folder, found"
+TWICE = "given twice, its candidates would count twice"
+ANOTHER_SET = "no candidate is for a task of challenges.json: are these predictions of another set?"
+REFUSED = {
+    "p p": f"p: {TWICE}",
+    "p link": f"link: {TWICE}",
+    "p p/../p": f"p/../p: {TWICE}",
+    "p p/shards/part-0000000000-rank0.parquet": f"p/shards/part-0000000000-rank0.parquet: {TWICE}",
+    "other-task": ANOTHER_SET,
+    "other-test": ANOTHER_SET,
+    "submission.json": f"submission.json: {EXPECTED} a submission",
+    "solutions.json": f"solutions.json: {EXPECTED} a solutions file",
+    "challenges.json": f"challenges.json: {EXPECTED} a challenges file",
+    "task.json": f"task.json: {EXPECTED} the file of one task",
+    "list.json": f"list.json: {EXPECTED} another JSON file",
+    "dataset": "dataset: expected a predictions folder, found a dataset folder",
+    "checkpoint": "checkpoint: expected a predictions folder, found a checkpoint folder",
+    "p --challenges submission.json": f"submission.json: {EXPECTED_CHALLENGES} a submission",
+    "p --challenges solutions.json": f"solutions.json: {EXPECTED_CHALLENGES} a solutions file",
+    "p --challenges task.json": f"task.json: {EXPECTED_CHALLENGES} the file of one task",
+    "p --challenges p": "p: expected a dataset folder, found a predictions folder",
+    "large": "large: a candidate has a side of 40, those of ARC have up to 30",
+    "p --compare other.json": "other.json: task t: 1 outputs for 2 test inputs",
+    "damaged": "damaged/shards/part-0000000002-rank1.parquet: not a whole Parquet file",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_cannot_be_voted_on_is_refused_before_anything_is_written(work: Path, words: str) -> None:
+    write_folder(work / "p", [table([candidate([[1]])])])
+    (work / "link").symlink_to(work / "p")
+    write_folder(work / "other-task", [table([candidate([[1]], task="w")])])
+    write_folder(work / "other-test", [table([candidate([[1]], test_index=2)])])
+    write_folder(work / "large", [table([candidate(np.ones((40, 2)))])])
+    rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
+    write_folder(work / "damaged", [rows.slice(0, 2), rows.slice(2)])
+    shard = work / "damaged" / "shards" / "part-0000000002-rank1.parquet"
+    shard.write_bytes(shard.read_bytes()[:-20])
+    for kind in ("dataset", "checkpoint"):
+        write_json(work / kind / "manifest.json", make_manifest(kind))
+    attempts = {"attempt_1": [[1]], "attempt_2": [[2]]}
+    files = {
+        "submission": {"t": [attempts, attempts], "u": [attempts]}, "list": [1],
+        "task": {"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]},
+        "other": {"t": [[[1]]], "u": [[[1]]]},
+    }  # fmt: skip
+    for name, content in files.items():
+        write_json(work / f"{name}.json", content)
+    challenges = () if "--challenges" in words else CHALLENGES
+    said = fail_here("vote", *words.split(), *challenges, "--out", "a.json")
+    assert said.startswith(REFUSED[words])
+    assert not Path("a.json").exists()

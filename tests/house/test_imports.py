@@ -29,7 +29,7 @@ def test_a_module_keeps_the_import_rules(module: str) -> None:
         ("arcpipe.checkpoint", "arcpipe.commands.cli.main"),
         ("arcpipe", "arcpipe.errors.ArcpipeError"),
         ("arcpipe.infer.predict", "arcpipe.train.trainer.train"),
-        ("arcpipe.infer.commands", "arcpipe.submissions.format"),
+        ("arcpipe.infer.commands", "arcpipe.submissions.submission"),
         ("arcpipe.train.trainer", "arcpipe.submissions"),
         ("arcpipe.train.trainer", "arcpipe.commands.cli.main"),
         ("arcpipe.augment.sources", "arcpipe.infer"),

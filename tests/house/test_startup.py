@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,17 @@ def test_nothing_heavy_is_imported_at_the_start(module: str) -> None:
 
 def test_a_heavy_import_would_be_noticed() -> None:
     assert "numpy" in packages_after("import arcpipe.grid") & HEAVY
+
+
+def test_a_score_loads_no_network(tmp_path: Path) -> None:
+    files = {"submission": '{"t": [{"attempt_1": [[1]], "attempt_2": [[2]]}]}', "solutions": '{"t": [[[1]]]}'}
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(content)
+    words = ["arcpipe", "score", *(str(tmp_path / f"{name}.json") for name in files), "--no-ledger"]
+    run = "try:\n    main()\nexcept SystemExit:\n    pass"
+    loaded = packages_after(f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {words!r}\n{run}")
+    assert "100.00%" in loaded
+    assert not loaded & {"torch", "accelerate", "datasets", "pandas", "matplotlib"}
 
 
 def test_a_checkout_finds_its_stages_through_links() -> None:

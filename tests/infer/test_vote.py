@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.codec import decode, encode
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import RULES, Votes, best_two, rank, read_votes
+from arcpipe.infer.vote import RULES, Votes, rank, ranked_grids, read_votes
 from arcpipe.predictions import read_candidates, write_table
-from arcpipe.submissions.format import build_submission, read_submission
 from arcpipe.submissions.score import score_submission
+from arcpipe.submissions.submission import build_submission, read_submission
 from arcpipe.task import Pair, Task, challenges_json
 from augmented import augmented, restored
 from candidates import candidate, table, write_folder
@@ -143,7 +143,7 @@ def test_pass_at_k_is_the_references(recording: Recording) -> None:
     votes = votes_of(recording.candidates, **recording.num_tests)
     ranking = rank(votes, RULES["count"])
     solutions = {task.id: [pair.output for pair in task.tests] for task in recording.tasks}
-    submission = build_submission(recording.tasks, best_two(votes, ranking))
+    submission = build_submission(recording.tasks, ranked_grids(votes, ranking, 2))
     score = score_submission(submission, solutions)  # type: ignore[arg-type]  # all outputs are known
     # The task whose winner is empty in the reference is right at the first attempt here.
     assert score.pass_at_1.mean_over_tasks == pytest.approx(recording.metrics["ARC/pass@1"] + 1 / 10)
@@ -214,7 +214,7 @@ def test_candidates_of_other_tests_and_tasks_do_not_meet() -> None:
     votes = votes_of(rows, t=2, u=1, v=1, x=1)
     found = {
         key: [grid.tolist() for grid in best]
-        for key, best in best_two(votes, rank(votes, RULES["count"])).items()
+        for key, best in ranked_grids(votes, rank(votes, RULES["count"]), 2).items()
     }
     assert found == {("t", 0): [[[1]]], ("t", 1): [[[2]]], ("u", 0): [[[2]]]}
     facts, _ = votes.summary()
@@ -271,7 +271,7 @@ def test_every_rule_ranks_each_grid_once_and_the_submission_is_complete(
     ranking = rank(votes, RULES[rule])
     assert sorted(ranking.entries) == list(range(len(votes.tests)))
     tasks = [Task(name, (), (Pair(array([[0]]), None),) * count) for name, count in NUM_TESTS.items()]
-    best = best_two(votes, ranking)
+    best = ranked_grids(votes, ranking, 2)
     submission = build_submission(tasks, best)
     for task in tasks:
         for index, (first, second) in enumerate(submission.attempts[task.id]):

@@ -14,7 +14,7 @@ import pytest
 from arcpipe.kaggle_kernels import at_home
 from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, mounted
 from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS
-from arcpipe.submissions.check import check_submission
+from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_arcpipe
 from entries import hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges

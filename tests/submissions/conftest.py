@@ -4,16 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
-import pyarrow as pa
 import pytest
-import typer
 
 from arcpipe.grid import Grid
-from arcpipe.predictions import SCHEMA, write_table
-from arcpipe.submissions import ledger_commands
-from arcpipe.submissions.commands import check, merge, score
+from arcpipe.predictions import write_table
+from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
+from candidates import candidate, table
 
 
 def grid(*rows: list[int]) -> Grid:
@@ -32,16 +29,14 @@ def tasks() -> list[Task]:
 
 @pytest.fixture
 def challenges(tasks: list[Task], tmp_path: Path) -> Path:
-    path = tmp_path / "challenges.json"
-    path.write_bytes(orjson.dumps(challenges_json(tasks)))
-    return path
+    write_json(tmp_path / "challenges.json", challenges_json(tasks))
+    return tmp_path / "challenges.json"
 
 
 @pytest.fixture
 def solutions(tasks: list[Task], tmp_path: Path) -> Path:
-    path = tmp_path / "solutions.json"
-    path.write_bytes(orjson.dumps(solutions_json(tasks)))
-    return path
+    write_json(tmp_path / "solutions.json", solutions_json(tasks))
+    return tmp_path / "solutions.json"
 
 
 @pytest.fixture
@@ -64,30 +59,8 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def predictions(tmp_path: Path) -> Path:
     """Candidates for the set: of "one", two for a wrong grid and one for the right one; of "two" one."""
-    found = [
-        ("one", 0, grid([9])),
-        ("one", 0, grid([1, 2])),
-        ("one", 0, grid([9])),
-        ("two", 0, grid([3], [4])),
-    ]
-    rows = [
-        {
-            "order": order, "task": task, "test_index": index, "dihedral": 0, "colors": "0123456789",
-            "variant": 0, "rollout": 0, "height": cells.shape[0], "width": cells.shape[1],
-            "cells": cells.tobytes(), "halt_probability": 0.5, "log_probability": -1.0, "steps": 1,
-            "checkpoint": "",
-        }
-        for order, (task, index, cells) in enumerate(found)
-    ]  # fmt: skip
-    path = tmp_path / "predictions.parquet"
-    write_table(path, pa.Table.from_pylist(rows, schema=SCHEMA))
-    return path
-
-
-@pytest.fixture
-def app() -> typer.Typer:
-    app = typer.Typer()
-    for command in (check, score, merge):
-        app.command()(command)
-    app.add_typer(ledger_commands.app, name="submissions")
-    return app
+    grids = (("one", [[9]]), ("one", [[1, 2]]), ("one", [[9]]), ("two", [[3], [4]]))
+    write_table(
+        tmp_path / "predictions.parquet", table([candidate(cells, task=task) for task, cells in grids])
+    )
+    return tmp_path / "predictions.parquet"

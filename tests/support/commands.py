@@ -77,3 +77,19 @@ def run_here(*arguments: object, env: Mapping[str, str] | None = None) -> subpro
     code = ended.value.code
     assert isinstance(code, int)
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+
+
+def succeed_here(*arguments: object) -> str:
+    """The stdout of an `arcpipe` command in this process that must exit with 0."""
+    done = run_here(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fail_here(*arguments: object) -> str:
+    """The one line with which an `arcpipe` command in this process refuses, with exit code 2."""
+    done = run_here(*arguments)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith("arcpipe: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("arcpipe: ").rstrip("\n")

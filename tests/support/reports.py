@@ -10,7 +10,7 @@ import pyarrow as pa
 from arcpipe.grid import Grid
 from arcpipe.predictions import SCHEMA, write_table
 from arcpipe.runs import make_manifest, write_json
-from arcpipe.submissions.format import build_submission, write_submission
+from arcpipe.submissions.submission import build_submission, write_submission
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate
 

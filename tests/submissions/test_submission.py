@@ -1,0 +1,403 @@
+"""A submission file: built complete from any candidates, and every defect of one found, named and placed."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from arcpipe.errors import DataError, OutputError
+from arcpipe.grid import Grid
+from arcpipe.runs import file_hash
+from arcpipe.submissions.submission import (
+    build_submission,
+    check_submission,
+    read_made_by,
+    read_submission,
+    write_submission,
+)
+from arcpipe.task import Pair, Task
+from commands import fail_here, run_here
+
+Content = dict[str, Any]
+
+# Small and few-colored, so that candidates often coincide; any larger grid is treated alike.
+sides = st.one_of(st.integers(1, 3), st.just(30))
+grids = st.builds(
+    lambda height, width, color: np.full((height, width), color, np.uint8),
+    sides, sides, st.sampled_from([0, 9]),
+)  # fmt: skip
+ranked_lists = st.dictionaries(
+    st.tuples(st.sampled_from(["a", "b", "c", "elsewhere"]), st.integers(0, 3)),
+    st.lists(grids, max_size=4),
+    max_size=10,
+)
+
+
+def make_tasks(counts: list[int]) -> list[Task]:
+    pair = Pair(np.ones((1, 1), np.uint8), None)
+    return [Task(task_id, (), (pair,) * count) for task_id, count in zip("abc", counts, strict=False)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=3), ranked_lists)
+def test_any_candidates_give_a_valid_file_and_always_the_same_one(
+    counts: list[int], ranked: dict[tuple[str, int], list[Grid]]
+) -> None:
+    tasks = make_tasks(counts)
+    with TemporaryDirectory() as folder:
+        first, second, third = (Path(folder) / name for name in ("1.json", "2.json", "3.json"))
+        write_submission(build_submission(tasks, ranked), first)
+        write_submission(build_submission(tasks, dict(reversed(ranked.items()))), second)
+        write_submission(read_submission(first), third)
+        assert first.read_bytes() == second.read_bytes() == third.read_bytes()
+        assert not check_submission(first, tasks).errors
+        assert list(orjson.loads(first.read_bytes())) == [task.id for task in tasks]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "attempts"),
+    [
+        ([], ([[0]], [[0]])),
+        ([[[4, 4]]], ([[4, 4]], [[4, 4]])),
+        ([[[4, 4]], [[4, 4]], [[4], [4]]], ([[4, 4]], [[4], [4]])),
+        ([[[1]], [[2]], [[3]]], ([[1]], [[2]])),
+        ([[[0]], [[2]]], ([[0]], [[2]])),
+        ([np.array([[1, 2], [3, 4]]).T], ([[1, 3], [2, 4]], [[1, 3], [2, 4]])),
+    ],
+    ids=["no candidate", "one candidate", "the same twice", "three candidates", "a real [[0]]", "turned"],
+)
+def test_the_attempts_are_the_two_best_distinct_candidates(
+    file: Path, candidates: list[Any], attempts: tuple[Any, Any]
+) -> None:
+    ranked = {("a", 0): [np.asarray(cells, np.uint8) for cells in candidates]}
+    write_submission(build_submission(make_tasks([1]), ranked), file)
+    assert orjson.loads(file.read_bytes())["a"] == [
+        dict(zip(("attempt_1", "attempt_2"), attempts, strict=True))
+    ]
+
+
+def test_the_manifest_beside_it_says_what_made_it(file: Path) -> None:
+    submission = build_submission(make_tasks([1]), {})
+    write_submission(submission, file, {"sources": ["runs/predictions"]})
+    assert sorted(path.name for path in file.parent.iterdir()) == [
+        "submission.json",
+        "submission.manifest.json",
+    ]
+    manifest = read_made_by(file, file_hash(file))
+    assert manifest is not None
+    assert (manifest["kind"], manifest["sources"]) == ("submission", ["runs/predictions"])
+    assert manifest["versions"].keys() >= {"arcpipe", "torch"}
+
+    bare = file.with_name("bare.json")
+    write_submission(submission, bare)
+    assert bare.read_bytes() == file.read_bytes()
+    assert read_made_by(bare, file_hash(bare)) is None
+    with pytest.raises(OutputError, match="exists already"):
+        write_submission(submission, bare)
+    # The manifest of another content is not its own.
+    file.write_text("{}")
+    assert read_made_by(file, file_hash(file)) is None
+
+
+def second_attempt(grid: object) -> Callable[[Content], object]:
+    return lambda content: content["two"][1].update(attempt_2=grid)
+
+
+def entry(test: int, **attempts: object) -> Callable[[Content], object]:
+    return lambda content: content["two"][test].update(attempts)
+
+
+AT = "two, test[1].attempt_2: "
+DEFECTS: dict[str, tuple[Callable[[Content], object], str, str, int | None, str | None, str]] = {
+    "missing task": (lambda c: c.pop("one"), "missing_task", "one", None, None, "one is missing"),
+    "extra task": (lambda c: c.update(three=c["one"]), "extra_task", "three", None, None, "three is not in"),
+    "missing test": (lambda c: c["two"].pop(), "entries", "two", None, None, "2 test inputs, found 1"),
+    "extra test": (lambda c: c["one"].append(c["one"][0]), "entries", "one", None, None, "inputs, found 2"),
+    "missing attempt": (lambda c: c["two"][1].pop("attempt_2"), "attempt", "two", 1, "attempt_2", "missing"),
+    "extra attempt": (entry(0, attempt_3=[[1]]), "extra_key", "two", 0, "attempt_3", "attempt_3 is neither"),
+    "entry a list": (
+        lambda c: c.update(one=[[[1]]]), "entries", "one", 0, None, "one, test[0]: expected an object",
+    ),
+    "entries no list": (lambda c: c.update(one={}), "entries", "one", None, None, "one: expected a list"),
+    "ragged": (second_attempt([[1, 2], [3]]), "attempt", "two", 1, "attempt_2", f"{AT}ragged grid, row 2"),
+    "value 10": (second_attempt([[10]]), "attempt", "two", 1, "attempt_2", "holds 10"),
+    "value -1": (second_attempt([[-1]]), "attempt", "two", 1, "attempt_2", "holds -1"),
+    "true": (second_attempt([[True]]), "attempt", "two", 1, "attempt_2", "holds true"),
+    "1.0": (second_attempt([[1.0]]), "attempt", "two", 1, "attempt_2", "holds 1.0"),
+    "text": (second_attempt([["1"]]), "attempt", "two", 1, "attempt_2", "holds '1'"),
+    "null": (second_attempt(None), "attempt", "two", 1, "attempt_2", f"{AT}expected a list of rows"),
+    "empty": (second_attempt([[]]), "attempt", "two", 1, "attempt_2", "found an empty list"),
+    "31 columns": (second_attempt([[0] * 31]), "attempt", "two", 1, "attempt_2", "1 x 31 cells"),
+    "no candidate": (entry(1, attempt_1=[[0]], attempt_2=[[0]]), "no_candidate", "two", 1, None, "are [[0]]"),
+    "identical": (entry(1, attempt_1=[[9]]), "identical_attempts", "two", 1, None, "are identical"),
+}  # fmt: skip
+ANY_SET = {"missing task", "extra task", "missing test", "extra test", "no candidate", "identical"}
+"""What is no error of a file whose tasks are not known."""
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_one_defect_is_one_problem_with_its_place(
+    name: str, tasks: list[Task], content: Content, file: Path
+) -> None:
+    change, kind, task, test, field, message = DEFECTS[name]
+    change(content)
+    file.write_bytes(orjson.dumps(content))
+    findings = check_submission(file, tasks)
+    [problem] = findings.problems
+    is_warning = kind in ("no_candidate", "identical_attempts")
+    assert (findings.counts, findings.warnings) == ({kind: 1}, [problem] * is_warning)
+    assert (problem.kind, problem.task, problem.test, problem.field) == (kind, task, test, field)
+    assert problem.message.startswith(f"{file}: task {task}")
+    assert message in problem.message
+    if name in ANY_SET:
+        read_submission(file)
+    else:
+        with pytest.raises(DataError) as caught:
+            read_submission(file)
+        assert str(caught.value) == problem.message
+
+
+def test_all_defects_are_found_at_once(tasks: list[Task], content: Content, file: Path) -> None:
+    del content["one"], content["two"][1]["attempt_2"]
+    content["two"][0] = {"attempt_1": [[1, 2], [3]], "attempt_2": [[10]], "note": 1}
+    file.write_bytes(orjson.dumps(content | {f"{number}": 0 for number in range(5000)}))
+    findings = check_submission(file, tasks)
+    assert findings.counts == {"missing_task": 1, "extra_task": 5000, "attempt": 3, "extra_key": 1}
+    # Of thousands the first of each kind are kept.
+    kinds = [problem.kind for problem in findings.problems]
+    assert kinds == ["missing_task", *["extra_task"] * 1000, *["attempt"] * 3, "extra_key"]
+
+
+def test_repeated_keys_are_errors_with_their_place(tasks: list[Task], content: Content, file: Path) -> None:
+    text = json.dumps(content)
+    file.write_text(f'{text[:-3]}, "attempt_2": [[9]]}}], "one": [], "one": {json.dumps(content["one"])}}}')
+    task, attempt = check_submission(file, tasks).problems
+    assert task.message == f"{file}: task one stands more than once"
+    assert attempt.message == f"{file}: task two, test[1]: attempt_2 stands more than once"
+    assert (attempt.kind, attempt.task, attempt.test, attempt.field) == (
+        "repeated_key",
+        "two",
+        1,
+        "attempt_2",
+    )
+    with pytest.raises(DataError, match="task one stands more than once"):
+        read_submission(file)
+
+
+HOSTILE = {
+    **{text: text for text in ("", "{", "[]", "null", '{"one": "\\ud800"}', '{"\\ud800": 1}')},
+    **{value: f'{{"one": [{{"attempt_1": [[{value}]], "attempt_2": [[1]]}}]}}'
+       for value in ("NaN", "Infinity", "-Infinity", "1e999", "01", "0x1", "+1")},
+    "deep list": "[" * 100_000,
+    "deep object": '{"a":' * 100_000,
+    "deep attempt": '{"one": [{"attempt_1": ' + "[" * 900 + "]" * 900 + "}]}",
+    "a number of 5000 digits": '{"one": [' + "1" * 5000 + "]}",
+    "names": json.dumps(dict.fromkeys(["\x1b[31m\n", "x" * 1000, ""])),
+    # 1 MB to spare, and for 3 outputs of two attempts with 900 cells 12 bytes each.
+    "too large": " " * (1_000_000 + 3 * 2 * 900 * 12 + 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_short_printable_errors(tasks: list[Task], file: Path, name: str) -> None:
+    file.write_text(HOSTILE[name])
+    findings = check_submission(file, tasks)
+    assert findings.errors
+    for problem in findings.problems:
+        assert problem.message.startswith(str(file))
+        assert problem.message.isprintable()
+        assert len(problem.message) < 400 + len(str(file))
+    if name == "too large":
+        assert (
+            "larger than 1.1 MB, more than any answer to 3 test outputs needs" in findings.errors[0].message
+        )
+    if name == "names":
+        extra = [problem.task for problem in findings.problems if problem.kind == "extra_task"]
+        assert extra == [r"'\x1b[31m\n'", f"'{'x' * 40}'...", "''"]
+
+
+def test_the_largest_answer_is_read_though_it_is_indented(tasks: list[Task], file: Path) -> None:
+    attempts = {"attempt_1": [[0] * 30] * 30, "attempt_2": [[1] * 30] * 30}
+    largest = {task.id: [attempts] * len(task.tests) for task in tasks}
+    file.write_text(json.dumps(largest, indent=4))
+    assert check_submission(file, tasks).problems == []
+
+
+def test_the_command_sums_a_file_up(challenges: Path, content: Content, file: Path) -> None:
+    content["one"][0] = {"attempt_1": [[0]], "attempt_2": [[0]]}
+    content["two"][0]["attempt_2"] = content["two"][0]["attempt_1"]
+    file.write_bytes(orjson.dumps(content))
+    done = run_here("check", file, "--challenges", challenges)
+    summary = f"{file}: valid, 2 tasks, 3 test outputs, 1 without a candidate, 1 with identical attempts\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, summary, "")
+    document = orjson.loads(run_here("check", file, "--challenges", challenges, "--json").stdout)
+    assert (document["valid"], document["errors"]) == (True, [])
+    assert [warning["kind"] for warning in document["warnings"]] == ["no_candidate", "identical_attempts"]
+    assert (document["num_tasks"], document["num_outputs"]) == (2, 3)
+
+    content["two"][1]["attempt_1"] = [[1, 2], [3]]
+    file.write_bytes(orjson.dumps(content | {f"extra{number}": [] for number in range(25)}))
+    done = run_here("check", file, "--challenges", challenges)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, len(lines)) == (2, "", 22)
+    assert lines[0] == f"{file}: task extra0 is not in the challenges"
+    assert lines[-2] == "... and 5 more tasks that are not in the challenges"
+    assert "ragged grid" in lines[-1]
+    done = run_here("check", file, "--challenges", challenges, "--json")
+    document = orjson.loads(done.stdout)
+    assert (done.returncode, document["valid"], len(document["errors"])) == (2, False, 26)
+    assert document["counts"]["extra_task"] == 25
+
+
+@pytest.mark.parametrize("name", ["challenges", "solutions"])
+def test_a_task_that_stands_twice_in_the_set_itself_is_refused(
+    challenges: Path, solutions: Path, content: Content, file: Path, name: str
+) -> None:
+    path = {"challenges": challenges, "solutions": solutions}[name]
+    path.write_text(f"{path.read_text().rstrip()[:-1]}, {path.read_text()[1:]}")
+    file.write_bytes(orjson.dumps(content))
+    words = {"challenges": ["check", file, "--challenges", path], "solutions": ["score", file, path]}[name]
+    assert (
+        fail_here(*words) == f"{path}: the key 'one' stands more than once in an object: remove all but one"
+    )
+
+
+NUM_FILES = 1200
+JUNK: tuple[Any, ...] = (
+    None, True, False, -1, 10, 1.0, 0.5, 10**30, "1", "", [], {}, [[]], [[1], [1, 2]], [[True]], [[1.0]],
+    [[0] * 31], [[0]] * 31, [[[1]]], {"attempt_1": [[1]]}, {"attempt_1": [[1]], "attempt_2": [[1]]},
+)  # fmt: skip
+CHARACTERS = '0123456789{}[]",:.-+eEntrufals \n\t\\\x00\x7f\u00e9\ufeff'
+
+
+def is_valid(content: bytes, tests: dict[str, int]) -> bool:
+    """Whether the file is what Kaggle's page asks for, written down a second time and in another way."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len({key for key, _ in pairs}) == len(pairs)
+        return dict(pairs)
+
+    def is_grid(value: Any) -> bool:
+        assert type(value) is list
+        assert 1 <= len(value) <= 30
+        widths = {len(row) for row in value if type(row) is list}
+        cells = [cell for row in value for cell in row]
+        assert {type(row) for row in value} == {list}
+        assert len(widths) == 1
+        assert 1 <= widths.pop() <= 30
+        return {type(cell) for cell in cells} == {int} and set(cells) <= set(range(10))
+
+    try:
+        loaded = json.loads(content.decode("utf-8"), object_pairs_hook=once)
+        assert {task: len(entries) for task, entries in loaded.items()} == tests
+        for entries in loaded.values():
+            assert type(entries) is list
+            for one in entries:
+                assert set(one) == {"attempt_1", "attempt_2"}
+                assert is_grid(one["attempt_1"])
+                assert is_grid(one["attempt_2"])
+    except (AssertionError, ValueError, TypeError, AttributeError, KeyError):
+        return False
+    return True
+
+
+def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The place of everything in a JSON value, as the keys and indices that lead there."""
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return [path, *(found for key, item in items for found in paths_in(item, (*path, key)))]
+
+
+def mutate_value(content: Any, rng: np.random.Generator) -> bytes:
+    """Something in it replaced by junk or by something else of it, removed, or repeated."""
+    mutated = copy.deepcopy(content)
+    places = [path for path in paths_in(mutated) if path]
+    *way, last = places[rng.integers(len(places))]
+    owner = mutated
+    for key in way:
+        owner = owner[key]
+    match rng.integers(4):
+        case 0:
+            owner[last] = JUNK[rng.integers(len(JUNK))]
+        case 1:
+            del owner[last]
+        case 2 if isinstance(owner, list):
+            owner.insert(last, copy.deepcopy(owner[last]))
+        case _:
+            found: Any = content
+            for key in places[rng.integers(len(places))]:
+                found = found[key]
+            owner[last] = found
+    return json.dumps(mutated).encode()
+
+
+def mutate_text(content: Any, rng: np.random.Generator) -> bytes:
+    """Its text with a stretch removed, repeated, moved or overwritten, or cut off."""
+    text = json.dumps(content)
+    start, stop = sorted(rng.integers(len(text) + 1, size=2).tolist())
+    stop = min(stop, start + int(rng.integers(1, 40)))
+    stretch = text[start:stop]
+    character = CHARACTERS[rng.integers(len(CHARACTERS))]
+    rest = text[:start] + text[stop:]
+    place = int(rng.integers(len(rest) + 1))
+    changed = (
+        rest,
+        text[:stop] + stretch + text[stop:],
+        rest[:place] + stretch + rest[place:],
+        text[:start] + character + text[start + 1 :],
+        text[:start] + character + text[start:],
+        text[:start],
+    )
+    return changed[rng.integers(len(changed))].encode()
+
+
+def mutate_bytes(content: Any, rng: np.random.Generator) -> bytes:
+    """Its bytes with some of them changed to any others."""
+    damaged = np.frombuffer(json.dumps(content).encode(), np.uint8).copy()
+    places = rng.integers(len(damaged), size=rng.integers(1, 4))
+    damaged[places] = rng.integers(256, size=len(places))
+    return damaged.tobytes()
+
+
+def repeat_key(content: Any, rng: np.random.Generator) -> bytes:
+    """A task, or an attempt, that stands twice."""
+    text = json.dumps(content)
+    key = ('"one": ', '"two": ', '"attempt_1": ', '"attempt_2": ')[rng.integers(4)]
+    return text.replace(key, f"{key}[], {key}", 1).encode()
+
+
+@pytest.mark.parametrize("mutate", [mutate_value, mutate_text, mutate_bytes, repeat_key])
+def test_check_and_read_agree_with_a_second_validator_on_every_damaged_file(
+    mutate: Callable[[Any, np.random.Generator], bytes], tasks: list[Task], content: Content, file: Path
+) -> None:
+    tests = {task.id: len(task.tests) for task in tasks}
+    assert is_valid(json.dumps(content).encode(), tests)
+    verdicts = []
+    for index in range(NUM_FILES // 4):
+        damaged = mutate(content, np.random.default_rng([0, index]))
+        file.write_bytes(damaged)
+        findings = check_submission(file, tasks)
+        verdicts.append(is_valid(damaged, tests))
+        assert (not findings.errors) == verdicts[-1], damaged
+        for problem in findings.problems:
+            assert problem.message.startswith(str(file))
+            assert problem.message.isprintable(), damaged
+        try:
+            submission = read_submission(file)
+        except DataError:
+            assert not verdicts[-1], damaged
+        else:
+            complete = {task_id: len(pairs) for task_id, pairs in submission.attempts.items()}
+            assert verdicts[-1] == (complete == tests), damaged
+    assert verdicts.count(False) > len(verdicts) // 2
