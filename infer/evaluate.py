@@ -114,7 +114,8 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
 
     Of several processes those that end before the last item is answered do not score.
     """
-    scores, coverage = {}, ""
+    scores: dict[str, float] = {}
+    coverage = ""
     if result.alone or result.done == result.total:
         puzzles = read_puzzle_set(data)
         outputs = known_outputs(data, puzzles)

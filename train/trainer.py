@@ -96,8 +96,8 @@ def _take_steps(
     batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
     began = time.monotonic() - state.seconds
     while state.step < run.last_step:
-        elapsed, stopping = time.monotonic() - began, checkpointer.stopping()
-        state.seconds, stopping = largest([elapsed, stopping], accelerator)
+        elapsed = time.monotonic() - began
+        state.seconds, stopping = largest([elapsed, checkpointer.stopping()], accelerator)
         if stopping:
             return True
         if run.max_minutes is not None and state.seconds >= 60 * run.max_minutes:
