@@ -26,8 +26,11 @@ def said_without(cases: list[tuple[Path, list[object]]], cwd: Path) -> list[tupl
     """The exit code and output of each command while nobody may read its file."""
     without = ["setpriv", f"--bounding-set={_ALL}", f"--inh-caps={_ALL}"] if os.geteuid() == 0 else []
     asked = json.dumps([(str(file), [str(word) for word in words]) for file, words in cases])
+    env = environment()
+    # Where a safe path is asked for, Python does not look beside the script.
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), env.get("PYTHONPATH"))))
     done = subprocess.run(
-        [*without, sys.executable, __file__], input=asked, cwd=cwd, env=environment(), check=True,
+        [*without, sys.executable, __file__], input=asked, cwd=cwd, env=env, check=True,
         stdout=subprocess.PIPE, text=True, timeout=300,
     )  # fmt: skip
     return [(code, said) for code, said in json.loads(done.stdout)]
