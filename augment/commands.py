@@ -1,7 +1,7 @@
 """`arcpipe augment ...` and `arcpipe show`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -203,38 +203,6 @@ def _tell_boards(out: Path, summary: "BoardSummary", variants: str, excluded: bo
     if summary.overlap:
         advice = "left out of the training set" if excluded else "leave them out with --exclude-overlap"
         typer.echo(f"{summary.overlap} training boards are tests too: {advice}")
-
-
-@app.command()
-def export(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset folder.")],
-    out: Annotated[Path, typer.Option(help="The folder to make.")],
-    format: Annotated[
-        Literal["trm"], typer.Option(help="trm: the files that the reference trains on.")
-    ] = "trm",
-    num_aug: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Variants of each Sudoku or maze to write. Default: all; needed if it was built with inf.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the places on the canvas.")] = 0,
-) -> None:
-    """A dataset folder -> the reference's dataset: every augmentation as a row of .npy files.
-
-    There the places of ARC examples on the canvas are fixed, one for each augmented example; arcpipe draws
-    them afresh at every step. Puzzle identifiers fit those of `arcpipe checkpoint export`.
-
-    Example: arcpipe augment export runs/arc-agi-1 --out runs/arc-agi-1-trm --format trm
-    """
-    from arcpipe.augment.export import export_trm
-
-    summary = export_trm(data, out, seed=seed, num_aug=num_aug)
-    typer.echo(
-        f"{out}: {summary.train_rows} training rows, {summary.test_rows} test rows, {summary.puzzles} puzzles"
-        + ("" if summary.solved else "; the test outputs are not known: [[0]] stands for each")
-    )
 
 
 def show(

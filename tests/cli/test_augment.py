@@ -187,24 +187,6 @@ def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
     assert np.array_equal(kept, tables[0].tasks > 0)
 
 
-def test_an_export_for_the_reference() -> None:
-    augment("sudoku", "--source", table("a.csv", *KNOWN), "--num-aug", "inf", "--out", "fresh")
-    needed = "fresh: it has fresh shuffles without end: say with --num-aug how many to write"
-    assert refused("export", "fresh", "--out", "trm") == needed
-    printed = augment("export", "fresh", "--out", "trm", "--format", "trm", "--num-aug", 2)
-    assert printed == "trm: 9 training rows, 0 test rows, 9 puzzles\n"
-    inputs = np.load("trm/train/all__inputs.npy")
-    assert (inputs.shape, inputs.dtype) == ((9, 81), np.uint8)
-    assert refused("export", "fresh", "--out", "trm", "--num-aug", 2).startswith("trm exists already")
-
-    source = write_source(Path(), "hidden", made_up_tasks(2), solved=False)
-    augment("arc", "--source", source, "--num-aug", 2, "--out", "arc")
-    assert "--num-aug is for Sudokus and mazes" in refused("export", "arc", "--out", "a", "--num-aug", 2)
-    printed = augment("export", "arc", "--out", "arc-trm")
-    assert printed.endswith("; the test outputs are not known: [[0]] stands for each\n")
-    assert refused("export", "no", "--out", "b") == "no: no such folder"
-
-
 SUDOKU = "sudoku --source a.csv --out out"
 MAZES = "maze --source a.csv --out out"
 # Where two digits are missing everywhere they can change places.
@@ -251,11 +233,9 @@ def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(family: s
 
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_left() -> None:
     source = write_source(Path(), "few", made_up_tasks(30, max_side=8))
-    augment("sudoku", "--generate", 300, "--side", 4, "--num-aug", 20, "--out", "boards")
     commands = (
         ("arc", "--source", source, "--num-aug", 100),
         ("sudoku", "--generate", 500, "--side", 4),
-        ("export", "boards"),
     )
     for command in commands:
         with largest_file(10_000):
