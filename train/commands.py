@@ -161,8 +161,8 @@ def adapt(
         chosen = load_recipe(recipe, changes, read=("adapt",))
 
     from arcpipe.augment.build import DataSettings, build_arc
-    from arcpipe.augment.overlaps import report_overlaps
     from arcpipe.augment.sources import read_source
+    from arcpipe.augment.split import report_overlaps
     from arcpipe.log import is_first_rank, logger, start_logging
     from arcpipe.train.adapt import AdaptJob
     from arcpipe.train.adapt import adapt as run_adaptation

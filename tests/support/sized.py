@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arcpipe.augment.overlaps import canonical
+from arcpipe.augment.split import canonical
 from arcpipe.grid import Grid
 from arcpipe.task import Pair, Task
 from puzzles import build, write_source
