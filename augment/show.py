@@ -3,23 +3,23 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from arcpipe.augment.sources import read_source
+from arcpipe.codec import decode, encode_grids
 from arcpipe.errors import DataError
 from arcpipe.grid import draw
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task
-
-if TYPE_CHECKING:
-    from arcpipe.puzzleset import PuzzleSet
-    from arcpipe.puzzletable import PuzzleTable
 
 _SHOWN = 3
 
 
 def task_text(task: Task, color: bool) -> str:
-    """The task as text: its id and counts, its demonstrations, its tests; shapes are height x width.
+    """Return a task as text: its id and counts, its demonstrations, its tests; shapes are height x width.
 
     Args:  color: draw cells as colored blocks (24-bit ANSI); otherwise as digits.
     """
@@ -43,7 +43,7 @@ def _pair_text(label: str, pair: Pair, color: bool) -> str:
 
 
 def find_task(target: str, source_specs: Sequence[str]) -> Task:
-    """The task in the file `target`, or the one with that id in the first source that has it.
+    """Find the task in the file `target`, or the one with that id in the first source that has it.
 
     Args:    target: a path (it ends in `.json` or has a slash) or a task id.
              source_specs: what to search for an id, as `read_source` takes them.
@@ -68,12 +68,10 @@ def find_task(target: str, source_specs: Sequence[str]) -> Task:
 
 
 def dataset_text(folder: Path, color: bool) -> str:
-    """A dataset folder as text: its counts, where it comes from, and examples as training sees them.
+    """Return a dataset folder as text: its counts, where it comes from, and examples as training sees them.
 
     Raises:  DataError if it is no dataset folder.
     """
-    from arcpipe.puzzleset import read_puzzle_set
-
     manifest = read_manifest(folder, "dataset")
     puzzles = read_puzzle_set(folder)
     counts, data = manifest["counts"], manifest["recipe"]["data"]
@@ -95,12 +93,8 @@ canvas       {puzzles.canvas} x {puzzles.canvas}
 {_augmented_text(puzzles, color)}"""
 
 
-def _augmented_text(puzzles: "PuzzleSet", color: bool) -> str:
-    """The first training example under its first augmentations, with their ids."""
-    import numpy as np
-
-    from arcpipe.codec import decode, encode_grids
-
+def _augmented_text(puzzles: PuzzleSet, color: bool) -> str:
+    """Return the first training example under its first augmentations, with their ids."""
     task = int(puzzles.example_tasks[0])
     if puzzles.variants is None:
         puzzle_ids = puzzles.table.of_task(task)[:_SHOWN]
@@ -126,7 +120,7 @@ def _augmented_text(puzzles: "PuzzleSet", color: bool) -> str:
     return "\n\n".join(blocks)
 
 
-def _puzzle_title(table: "PuzzleTable", puzzle_id: int) -> str:
+def _puzzle_title(table: PuzzleTable, puzzle_id: int) -> str:
     augmentation = table.augmentation(puzzle_id)
     colors = "".join(map(str, augmentation.colors))
     fingerprint = int(table.fingerprints()[puzzle_id])

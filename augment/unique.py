@@ -18,13 +18,13 @@ _TRIES_AT_ONCE = 512
 
 
 def grids_of(task: Task) -> list[Grid]:
-    """All grids of a task that are not hidden, in order."""
+    """Return all grids of a task that are not hidden, in order."""
     pairs = (*task.demonstrations, *task.tests)
     return [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
 
 
 def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations:
-    """The identity and up to `num_aug` augmentations, no two of which give the same puzzle.
+    """Return the identity and up to `num_aug` augmentations, no two of which give the same puzzle.
 
     They depend on the seed, the task's id and its visible grids alone, not on other tasks; a larger
     `num_aug` adds to those of a smaller one.
@@ -47,7 +47,7 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
 
 
 def _draw(rng: np.random.Generator, count: int) -> Augmentations:
-    """Random augmentations; black stays black."""
+    """Draw random augmentations; black stays black."""
     dihedrals = rng.integers(8, size=count, dtype=np.uint8)
     colors = np.zeros((count, NUM_COLORS), np.uint8)
     colors[:, 1:] = rng.permuted(np.tile(np.arange(1, NUM_COLORS, dtype=np.uint8), (count, 1)), axis=1)
@@ -55,7 +55,7 @@ def _draw(rng: np.random.Generator, count: int) -> Augmentations:
 
 
 def _patterns(grids: Sequence[Grid]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """What decides whether two augmentations give the same puzzle, for each dihedral.
+    """Find, for each dihedral, what decides whether two augmentations give the same puzzle.
 
     Returns: the class (8,) of each dihedral: two are alike if the grids they give differ by their colors
              only. The colors (8, K) but black in the order in which each dihedral shows them first: two
@@ -83,7 +83,7 @@ def _puzzle_keys(
     classes: NDArray[np.int64],
     orders: NDArray[np.intp],
 ) -> NDArray[np.int64]:
-    """A number (K,) for each augmentation, the same for two that give the same puzzle."""
+    """Return a number (K,) for each augmentation, the same for two that give the same puzzle."""
     sent = np.take_along_axis(colors, orders[dihedrals], axis=1).astype(np.int64)
     keys = classes[dihedrals]
     for place in range(sent.shape[1]):

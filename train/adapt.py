@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.augment.build import DataSettings, build_arc
-from arcpipe.augment.overlaps import report_overlaps
 from arcpipe.augment.sources import read_source
+from arcpipe.augment.split import report_overlaps
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.grid import as_grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import make_manifest
@@ -35,27 +34,9 @@ def test_test_outputs_are_in_solutions_json_and_nowhere_else(tmp_path: Path) -> 
     assert SECRET.tolist() not in unpacked(read_puzzle_set(data).outputs)
 
 
-def test_a_canvas_that_is_too_small_is_refused(tmp_path: Path) -> None:
-    wide = task("wide", (grid("1"), grid("12345")), tests=(Pair(grid("1"), grid("1")),))
-    source = write_source(tmp_path, "few", [wide])
-    with pytest.raises(DataError, match="task wide: a grid of side 5 does not fit canvas 4"):
-        build(tmp_path / "data", source, canvas=4)
-    assert not (tmp_path / "data").exists()
-    assert read_puzzle_set(build(tmp_path / "data", source, canvas=5)).canvas == 5
-    assert read_puzzle_set(build(tmp_path / "smallest", source)).canvas == 5
-
-
 def test_the_smallest_canvas_does_not_look_at_hidden_outputs(tmp_path: Path) -> None:
     hidden = task("a", (grid("12"), grid("21")), tests=(Pair(grid("1"), SECRET),))
     assert read_puzzle_set(build(tmp_path / "data", write_source(tmp_path, "few", [hidden]))).canvas == 2
-
-
-def test_an_existing_folder_is_not_built_over(tmp_path: Path, tasks: list[Task]) -> None:
-    source = write_source(tmp_path, "few", tasks)
-    (tmp_path / "data").mkdir()
-    with pytest.raises(OutputError, match="exists already"):
-        build(tmp_path / "data", source)
-    assert not list((tmp_path / "data").iterdir())
 
 
 def puzzles_of(puzzles: PuzzleSet, name: str) -> list[int]:
@@ -125,10 +106,3 @@ def test_a_task_that_is_known_keeps_its_augmentations_and_a_new_one_gets_its_own
         )
     )
     assert checkpoint.rows_of(part)[:, 0].tolist() == checkpoint.puzzles.find(part.table).tolist()
-
-
-def test_what_is_neither_a_dataset_nor_a_checkpoint_cannot_be_extended(tmp_path: Path) -> None:
-    source = write_source(tmp_path, "few", made_up_tasks(1))
-    with pytest.raises(ArcpipeError, match="nothing: no such"):
-        build(tmp_path / "data", source, extend=str(tmp_path / "nothing"))
-    assert not (tmp_path / "data").exists()

@@ -1,4 +1,4 @@
-"""Mazes: shortest paths against a plain search, sources and what they say of broken ones, the generator."""
+"""Mazes: shortest paths against a plain search, the generator, and sources."""
 
 from collections import deque
 from pathlib import Path
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from arcpipe.augment.maze import Mazes, read_mazes
+from arcpipe.augment.maze import read_mazes
 from arcpipe.augment.maze_generator import generate_mazes
+from arcpipe.augment.sources import SolvedPuzzles
 from arcpipe.augmentation import apply_dihedral
-from arcpipe.errors import DataError
 from arcpipe.maze_rules import (
     CHARACTERS,
     FREE,
@@ -185,21 +185,8 @@ def test_generated_mazes_depend_on_the_seed_and_grow_with_the_count() -> None:
     assert not overlap(first, other).any()
 
 
-@pytest.mark.parametrize(
-    ("count", "size", "min_path", "expected"),
-    [
-        (2, 6, 30, r"^0 of 2 mazes of 6 x 6 .* more than 30 moves in 4096 tries, the longest seen has \d\d:"),
-        (2, 4, 1, "mazes of 4 x 4: the side should be 5 to 64"),
-        (2, 65, 1, "mazes of 65 x 65: the side should be 5 to 64"),
-    ],
-)
-def test_mazes_that_cannot_be_generated(count: int, size: int, min_path: int, expected: str) -> None:
-    with pytest.raises(DataError, match=expected):
-        generate_mazes(count, size, min_path, seed=0)
-
-
 @pytest.fixture(scope="module")
-def some() -> Mazes:
+def some() -> SolvedPuzzles:
     return generate_mazes(6, 8, 10, seed=0)
 
 
@@ -209,7 +196,7 @@ def write_csv(path: Path, questions: list[str], answers: list[str], header: str 
     return str(path)
 
 
-def test_the_same_mazes_from_all_files(tmp_path: Path, some: Mazes) -> None:
+def test_the_same_mazes_from_all_files(tmp_path: Path, some: SolvedPuzzles) -> None:
     questions, answers = text(some.questions), text(some.answers)
     table, solved, bare = tmp_path / "mazes.parquet", tmp_path / "solved.txt", tmp_path / "bare.txt"
     pq.write_table(pa.table({"rating": range(6), "maze": questions, "path": answers}), table)
@@ -225,74 +212,3 @@ def test_the_same_mazes_from_all_files(tmp_path: Path, some: Mazes) -> None:
         np.testing.assert_array_equal(mazes.answers, some.answers)
         assert mazes.questions.dtype == mazes.answers.dtype == np.uint8
         assert [path.parent for path in mazes.files] == [tmp_path]
-
-
-BROKEN = {
-    "no square": (("S G     ", "S G     "), "row 1: question has 8 characters, not those of a square"),
-    "too large": (("S" * 65**2, "S" * 65**2), "row 1: question has 4225 characters, not those of a square"),
-    "character": (("S x  G   ", "SoooG    "), "row 1: question holds 'x' in line 1, column 3 of the maze"),
-    "answer's character": (("S G      ", "SoG     ."), "row 1: answer holds '.' in line 3, column 3"),
-    "path in the question": (("SoG      ", "SoG      "), "row 1: question marks a path with 'o'"),
-    "no start": (("  G      ", "ooG      "), "row 1: no start 'S'"),
-    "two starts": (("S GS     ", "SoGS     "), "row 1: more than one start 'S'"),
-    "no goal": (("S        ", "So       "), "row 1: no goal 'G'"),
-    "two goals": (("S G  G   ", "SoG  G   "), "row 1: more than one goal 'G'"),
-    "no way": (("S#G # #  ", "S#G # #  "), "row 1: no way from the start to the goal"),
-    "other walls": (("S G #    ", "SoG      "), "row 1: the answer differs from the question in more than"),
-    "other goal": (("S G      ", "SoooG    "), "row 1: the answer differs from the question in more than"),
-    "broken path": (("S#G      ", "S#Go o o "), "row 1: the answer's path is broken"),
-    "no path": (("S G      ", "S G      "), "row 1: the answer's path is broken"),
-    "detour": (("S G      ", "S Gooo   "), "row 1: the answer marks another path than a shortest one"),
-    "more than the path": (
-        ("S G      ", "SoG  o   "),
-        "row 1: the answer marks another path than a shortest",
-    ),
-    "short answer": (("S G      ", "SoG"), "row 1: answer has 3 characters, expected 9"),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_rows_are_named(tmp_path: Path, case: str) -> None:
-    (question, answer), expected = BROKEN[case]
-    path = write_csv(tmp_path / "mazes.csv", [question], [answer])
-    with pytest.raises(DataError) as caught:
-        read_mazes(path)
-    assert str(caught.value).startswith(f"{path}: {expected}")
-    assert "\n" not in str(caught.value)
-
-
-def test_the_first_of_several_broken_rows_is_named_and_the_rest_counted(tmp_path: Path) -> None:
-    questions = ["S G      ", "SoG      ", "S G      ", "         "]
-    answers = ["SoG      "] * 4
-    path = write_csv(tmp_path / "mazes.csv", questions, answers)
-    with pytest.raises(DataError, match=r"row 2: question marks a path with 'o'$"):
-        read_mazes(path)
-    path = write_csv(tmp_path / "mazes.csv", questions[::2] + questions[3:], answers[:3])
-    with pytest.raises(DataError, match=r"row 3: no start 'S'$"):
-        read_mazes(path)
-    path = write_csv(tmp_path / "mazes.csv", ["S        "] * 3, ["S        "] * 3)
-    with pytest.raises(DataError, match=r"row 1: no goal 'G' \(and 2 more like it\)$"):
-        read_mazes(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("", "no mazes"),
-        ("\n\n\n", "no mazes"),
-        ("S", "maze 1: 1 lines, a maze has 2 to 64"),
-        ("SG\n  \n\nSG\n  \n  \n", "maze 2: 3 lines where maze 1 has 2"),
-        ("SG\n  \n\nSG\n \n", "maze 2: line 2 has 1 characters, for a square it should have 2"),
-        ("SG\n  \n\nSG\n x\n", "maze 2: it holds 'x' in line 2, column 2 of the maze"),
-        ("SG\n  \n\nSG\n \u00b7\n", "maze 2: line 2 is ' \\xb7'"),
-        ("SG\n  \n\nS#\n#G\n", "maze 2: no way from the start to the goal"),
-        ("S \nG \n\nSo\nGo\n", "maze 2: the answer marks another path than a shortest one"),
-    ],
-)
-def test_broken_text_files_are_named(tmp_path: Path, content: str, expected: str) -> None:
-    path = tmp_path / "mazes.txt"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(DataError) as caught:
-        read_mazes(str(path))
-    assert str(caught.value).startswith(f"{path}: {expected}")
-    assert "\n" not in str(caught.value)

@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from arcpipe.augment.puzzles import (
-    MazeSettings,
-    SudokuSettings,
-    build_maze,
-    build_sudoku,
-    same_boards,
-    sudoku_settings,
-)
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku, same_boards
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.batches import PuzzleBatch, TrainingStream
-from arcpipe.errors import DataError
 from arcpipe.maze_rules import is_shortest_path
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.runs import read_manifest
@@ -43,7 +35,7 @@ def sudokus(folder: Path, **settings: Any) -> PuzzleSet:
 
 
 def mazes(folder: Path, **settings: Any) -> PuzzleSet:
-    build_maze(MazeSettings(**{"num_aug": 7, **settings}), folder)
+    build_maze(MazeSettings(**settings), folder)
     return read_puzzle_set(folder)
 
 
@@ -180,48 +172,3 @@ def test_a_subsample_is_drawn_by_the_seed_in_the_order_of_the_file(tmp_path: Pat
     assert chosen("other", subsample=10, seed=1) != first
     assert chosen("all") == list(range(40))
     assert len(read_puzzle_set(tmp_path / "again").test_inputs) == 5
-    with pytest.raises(DataError, match="a subsample of 41 was asked for, but there are 40"):
-        chosen("more", subsample=41)
-    assert not (tmp_path / "more").exists()
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, "one of the two"),
-        ({"source": "a.csv", "generate": 3}, "one of the two"),
-        ({"generate": 3, "test_source": "a.csv"}, "--test-source goes with --source"),
-        ({"source": "a.csv", "test": 3}, "--test goes with --generate"),
-    ],
-)
-def test_settings_that_contradict_each_other(tmp_path: Path, settings: Any, expected: str) -> None:
-    with pytest.raises(DataError, match=expected):
-        build_sudoku(SudokuSettings(**settings), tmp_path / "data")
-    with pytest.raises(DataError, match=expected):
-        build_maze(MazeSettings(num_aug=7, **settings), tmp_path / "data")
-
-
-@pytest.mark.parametrize(
-    ("side", "num_aug", "expected"),
-    [(9, "many", "--num-aug many: expected"), (9, "-1", "--num-aug -1: expected"), (5, "inf", "--side 5: a")],
-)
-def test_sudoku_settings_of_the_command_line(side: int, num_aug: str, expected: str) -> None:
-    assert sudoku_settings(side=6, num_aug="inf").num_aug is None
-    assert sudoku_settings(side=6, num_aug="12").num_aug == 12
-    with pytest.raises(DataError, match=expected):
-        sudoku_settings(side=side, num_aug=num_aug)
-
-
-def test_tests_of_another_size_are_refused(tmp_path: Path) -> None:
-    made = sudokus(tmp_path / "made", generate=2, side=4)
-    small = zip(map(text, made.inputs.cells), map(text, made.outputs.cells), strict=True)
-    train, test = write_csv(tmp_path / "train.csv", KNOWN), write_csv(tmp_path / "test.csv", small)
-    with pytest.raises(DataError, match="the tests are 4 wide, the training boards 9"):
-        sudokus(tmp_path / "data", source=train, test_source=test)
-
-
-def test_no_board_left_to_train_on_is_refused(tmp_path: Path) -> None:
-    source = write_csv(tmp_path / "a.csv", KNOWN)
-    with pytest.raises(DataError, match="no board is left to train on"):
-        sudokus(tmp_path / "data", source=source, test_source=source, exclude_overlap=True)
-    assert not (tmp_path / "data").exists()

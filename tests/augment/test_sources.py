@@ -1,15 +1,17 @@
-"""ARC sources: what each form of a source reads, and what it says of a broken one."""
+"""Sources: the same tasks and the same columns from every form; tests/cli has what is said of broken ones."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from arcpipe.augment.sources import ARCKIT_SETS, Source, fitting, read_source
+from arcpipe.augment.sources import Source, fitting, read_columns, read_lines, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 
@@ -51,8 +53,9 @@ def task_json(task: Task) -> dict[str, Any]:
 
 
 def write(path: Path, content: Any) -> Path:
+    """The path of a file of text or JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -66,13 +69,10 @@ def write_pair(
 @pytest.mark.parametrize(
     ("name", "num_tasks", "num_tests"),
     [
-        ("training", 400, 416),
-        ("evaluation", 400, 419),
-        ("training2", 1000, 1076),
-        ("evaluation2", 120, 167),
-        ("kaggle2025-evaluation", 120, 172),
+        ("training", 400, 416), ("evaluation", 400, 419), ("training2", 1000, 1076),
+        ("evaluation2", 120, 167), ("kaggle2025-evaluation", 120, 172),
     ],
-)
+)  # fmt: skip
 def test_arckit_sets_are_the_versions_they_are_said_to_be(name: str, num_tasks: int, num_tests: int) -> None:
     source = read_source(f"arckit:{name}")
     ids = [task.id for task in source.tasks]
@@ -88,13 +88,6 @@ def test_arckit_training_is_arc_agi_1_with_its_order_of_pairs(training: Source) 
     assert first.id == "007bbfb7"
     assert first.demonstrations[0].input.tolist() == [[0, 7, 7], [7, 7, 7], [0, 7, 7]]
     assert first.demonstrations[0].input.dtype == np.uint8
-
-
-def test_unknown_arckit_set_lists_all_names() -> None:
-    with pytest.raises(DataError) as caught:
-        read_source("arckit:trainig")
-    assert "'trainig'" in str(caught.value)
-    assert all(name in str(caught.value) for name in ARCKIT_SETS)
 
 
 def test_the_same_tasks_from_all_forms(
@@ -159,125 +152,6 @@ def test_solutions_of_other_tasks_are_let_be(tmp_path: Path, some: list[Task]) -
     assert plain_all(read_source(str(path))) == [plain(task) for task in some[:3]]
 
 
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (lambda grids: None, "has no solution"),
-        (lambda grids: [*grids, grids[0]], "2 outputs for 1 test inputs"),
-        (lambda grids: [], "expected a non-empty list of grids"),
-        (lambda grids: [[[1, 2], [3]]], "output[0]: ragged grid"),
-        (lambda grids: [[[1, 10]]], "output[0]: row 1, column 2 holds 10"),
-    ],
-)
-def test_broken_solutions_are_named(
-    tmp_path: Path, some: list[Task], damage: Callable[[list[Any]], Any], expected: str
-) -> None:
-    victim = next(task for task in some if len(task.tests) == 1)
-    solutions = solutions_json(some)
-    solutions[victim.id] = damage(solutions[victim.id])
-    if solutions[victim.id] is None:
-        del solutions[victim.id]
-    path = write_pair(tmp_path, some, solutions)
-    with pytest.raises(DataError) as caught:
-        read_source(str(path))
-    for part in ("arc-agi_my_solutions.json", victim.id, expected):
-        assert part in str(caught.value)
-
-
-def _set(value: Any, *keys: Any) -> Callable[[Any], None]:
-    """An edit of a task's JSON: the value at the keys becomes `value`, or goes if it is None."""
-
-    def edit(content: Any) -> None:
-        for key in keys[:-1]:
-            content = content[key]
-        if value is None:
-            del content[keys[-1]]
-        else:
-            content[keys[-1]] = value
-
-    return edit
-
-
-BROKEN = {
-    "ragged": (_set([[1, 2], [3]], "train", 1, "input"), "train[1].input: ragged grid, row 2 has 1"),
-    "ten": (_set([[1, 10]], "train", 0, "output"), "train[0].output: row 1, column 2 holds 10"),
-    "negative": (_set([[-1]], "test", 0, "input"), "test[0].input: row 1, column 1 holds -1"),
-    "too tall": (_set([[0]] * 31, "test", 0, "input"), "test[0].input: 31 x 1 cells"),
-    "too wide": (_set([[0] * 31], "test", 0, "output"), "test[0].output: 1 x 31 cells"),
-    "no rows": (
-        _set([], "train", 0, "input"),
-        "train[0].input: expected a list of rows, found an empty list",
-    ),
-    "no cells": (_set([[]], "train", 0, "input"), "train[0].input: row 1 should be a list of cells"),
-    "text": (_set("012", "train", 0, "input"), "train[0].input: expected a list of rows, found '012'"),
-    "float": (_set([[1.0]], "train", 0, "input"), "train[0].input: row 1, column 1 holds 1.0"),
-    "true": (_set([[True]], "train", 0, "input"), "train[0].input: row 1, column 1 holds true"),
-    "no train": (_set(None, "train"), "expected an object with the fields 'train' and 'test'"),
-    "no test": (_set(None, "test"), "expected an object with the fields 'train' and 'test'"),
-    "train is empty": (_set([], "train"), "train: expected a non-empty list of pairs"),
-    "no input": (_set(None, "test", 0, "input"), "test[0]: expected an object with the field 'input'"),
-    "no output": (_set(None, "train", 1, "output"), "train[1]: a demonstration needs an 'output'"),
-}
-
-
-@pytest.mark.parametrize("form", ["file", "folder", "challenges", "object"])
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_tasks_are_named(tmp_path: Path, some: list[Task], case: str, form: str) -> None:
-    edit, expected = BROKEN[case]
-    content = task_json(some[0])
-    edit(content)
-    if form in ("file", "folder"):
-        path = write(tmp_path / "tasks" / "broken.json", content)
-        write(tmp_path / "tasks" / "whole.json", task_json(some[1]))
-        spec = path if form == "file" else path.parent
-    else:
-        suffix = "_challenges" if form == "challenges" else ""
-        spec = path = write(tmp_path / f"set{suffix}.json", {"whole": task_json(some[1]), "broken": content})
-    with pytest.raises(DataError) as caught:
-        read_source(str(spec))
-    message = str(caught.value)
-    assert message.startswith(f"{path}: task broken")
-    assert expected in message
-    assert "\n" not in message
-
-
-@pytest.mark.parametrize("name", ["a.json", "a_challenges.json"])
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("{'train'", "not a JSON file"),
-        ("", "not a JSON file"),
-        ("[]", "expected an object of tasks by id"),
-        ("{}", "expected an object of tasks by id"),
-        ("null", "expected an object of tasks by id"),
-        ('{"x": 3}', "task x: expected an object with the fields 'train' and 'test'"),
-    ],
-)
-def test_files_that_hold_no_tasks(tmp_path: Path, name: str, content: str, expected: str) -> None:
-    path = write(tmp_path / name, content)
-    with pytest.raises(DataError) as caught:
-        read_source(str(path))
-    assert str(caught.value).startswith(f"{path}: ")
-    assert expected in str(caught.value)
-
-
-def test_what_is_no_source_says_so(tmp_path: Path) -> None:
-    write(tmp_path / "table.csv", "1,2")
-    (tmp_path / "empty").mkdir()
-    write(tmp_path / "kaggle" / "arc-agi_test_challenges.json", "{}")
-    for spec, expected in {
-        str(tmp_path / "missing.json"): "missing.json: no such file or folder",
-        str(tmp_path / "missing"): "missing: no such file or folder; a source is",
-        "training2": "did you mean arckit:training2?",
-        str(tmp_path / "table.csv"): "table.csv: not a source; a source is",
-        str(tmp_path / "empty"): "empty: no task files",
-        str(tmp_path / "kaggle"): "name one of them: arc-agi_test_challenges.json",
-    }.items():
-        with pytest.raises(DataError) as caught:
-            read_source(spec)
-        assert expected in str(caught.value)
-
-
 def test_fitting_of_arc_agi_1_training(training: Source) -> None:
     small = fitting(training.tasks, 5)
     assert (len(small), sum(len(task.tests) for task in small)) == (25, 31)
@@ -298,3 +172,92 @@ def test_fitting_never_looks_at_test_outputs(training: Source) -> None:
         Task("a", (demonstration,), (Pair(grid, grid), Pair(large, grid))),
     ):
         assert fitting([oversized], 3) == []
+
+
+def codes(*strings: str) -> list[list[int]]:
+    return [list(string.encode()) for string in strings]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "parquet, large strings"])
+def test_columns_of_files(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"table.{form.split(',')[0]}"
+    columns = {"rating": [3, 1], "question": [" #.", "0 1"], "answer": ["00123", "NULL "]}
+    if form == "csv":
+        rows = zip(*columns.values(), strict=True)
+        write(path, "\ufeff" + "\n".join(",".join(map(str, row)) for row in (columns, *rows)))
+    else:
+        text = pa.large_string() if "large" in form else pa.string()
+        schema = pa.schema({"rating": pa.int64(), "question": text, "answer": text})
+        pq.write_table(pa.table(columns, schema=schema), path, row_group_size=1)
+    table = read_columns(str(path), "train", ("question", "answer"), ("rating", "source"))
+    assert (table.name, table.files) == (str(path), (path,))
+    assert table.characters("question").dtype == np.uint8
+    assert table.characters("question").tolist() == codes(*columns["question"])
+    assert table.characters("answer", 5).tolist() == codes(*columns["answer"])
+    assert table.columns["rating"].to_pylist() == [3, 1]
+    assert table.columns["source"] is None
+
+
+def test_blocks_of_a_large_file_come_in_order(tmp_path: Path) -> None:
+    # Larger than the blocks of about one megabyte in which such a file is read.
+    strings = [f"{number:0100d}" for number in range(30_000)]
+    path = write(tmp_path / "large.csv", "question\n" + "\n".join(strings))
+    read = read_columns(str(path), "train", ["question"]).characters("question")
+    assert b"".join(row.tobytes() for row in read) == "".join(strings).encode()
+
+
+@pytest.mark.parametrize(
+    ("questions", "length", "expected"),
+    [
+        (["123", "1234"], None, "row 2: question has 4 characters, 3 in row 1"),
+        (["123", "123", ""], None, "row 3: question has 0 characters, 3 in row 1"),
+        (["123", None], None, "row 2: question has 0 characters, 3 in row 1"),
+        (["123", "123"], 4, "row 1: question has 3 characters, expected 4"),
+        (["123", "12\u00e9"], None, "row 2: question holds '\\xe9', which no puzzle does"),
+    ],
+)
+def test_strings_that_do_not_fit_are_named(
+    tmp_path: Path, questions: list[str | None], length: int | None, expected: str
+) -> None:
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"question": questions}), path)
+    with pytest.raises(DataError) as caught:
+        read_columns(str(path), "train", ["question"]).characters("question", length)
+    assert str(caught.value) == f"{path}: {expected}"
+
+
+def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # `datasets` takes a folder of that name for the set.
+    for split, strings in (("train", ("S G", "G S")), ("test", ("#SG", "SG#"))):
+        write(tmp_path / "owner/puzzles" / f"{split}.csv", "question,rating\n{},1\n{},2\n".format(*strings))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    table = read_columns("hub:owner/puzzles", "test", ["question"], ("rating", "source"))
+    assert table.characters("question").tolist() == codes("#SG", "SG#")
+    assert table.columns["rating"].to_pylist() == [1, 2]
+    assert table.columns["source"] is None
+    assert table.name == "owner/puzzles, test"
+    assert [path.suffix for path in table.files] == [".arrow"]
+    assert all(path.exists() for path in table.files)
+    for split, column, expected in (
+        ("validation", "question", "owner/puzzles: validation cannot be read from the Hugging Face hub"),
+        ("train", "answer", "owner/puzzles, train: no column 'answer'; its columns are: question, rating"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read_columns("hub:owner/puzzles", split, [column])
+        assert str(caught.value).startswith(expected)
+        assert "\n" not in str(caught.value)
+
+
+def test_lines_of_text_files(tmp_path: Path) -> None:
+    path = tmp_path / "mazes.txt"
+    path.write_bytes(b"\xef\xbb\xbf# # \r\n\n  \n")
+    assert read_lines(path) == ["# # ", "", "  "]
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"mazes\.txt: not a text file in UTF-8"):
+        read_lines(path)
+    with pytest.raises(DataError, match=r"missing\.txt: no such file"):
+        read_lines(tmp_path / "missing.txt")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_lines(tmp_path)

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.overlaps import Overlap
 from arcpipe.augment.sources import Source
-from arcpipe.augment.split import Selection, select
+from arcpipe.augment.split import Overlap, Selection, select
 from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.grid import as_grid
@@ -90,12 +89,6 @@ def test_a_test_pair_too_large_for_the_canvas_does_not_train(tmp_path: Path) -> 
     assert read_puzzle_set(folder).canvas == 1
 
 
-def test_a_test_set_that_two_sources_are_called_is_refused(tmp_path: Path) -> None:
-    sources = [write_source(tmp_path / name, "evaluation", made_up_tasks(2)) for name in ("one", "two")]
-    with pytest.raises(DataError, match="should be exactly one of the sources: evaluation, evaluation"):
-        build(tmp_path / "data", *sources, test_set="evaluation")
-
-
 def shared_tasks() -> tuple[Source, Source, list[Overlap]]:
     """A test set of four tasks, a training set that has three of them in its own way, and what they share."""
     whole, shown, asked, own = made_up_tasks(4, seed=5, max_side=8)
@@ -166,18 +159,6 @@ CHANGES = {
 
 def copy_of_asked(change: Augmentation) -> Pair:
     return Pair(augmented(ASKED.input, change), grid("34"))
-
-
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("as_test", [False, True])
-def test_a_pair_that_is_asked_for_is_found_however_it_is_changed(change: str, as_test: bool) -> None:
-    target = Task("target", (FIRST,), (ASKED,))
-    pairs = (copy_of_asked(CHANGES[change]), THIRD)
-    other = Task("other", (SECOND, pairs[as_test]), (pairs[not as_test],))
-    chosen = choose(Source("a", (target,), ()), Source("b", (other,), ()), test_set="a")
-    part = "test[0]" if as_test else "train[1]"
-    assert chosen.overlaps == [Overlap("target", "test[0]", "b", "other", part, change)]
-    assert trained(chosen, "other") == [SECOND, THIRD]
 
 
 @given(augmentations(), st.sampled_from(["another set", "no test set", "the same set"]))

