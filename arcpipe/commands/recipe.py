@@ -1,13 +1,37 @@
 """`arcpipe recipe ...`."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import orjson
 import typer
 
-if TYPE_CHECKING:
-    from arcpipe.recipe import Recipe
+from arcpipe.augment.build import DataSettings
+from arcpipe.errors import RecipeError
+from arcpipe.flags import description
+from arcpipe.infer.predict import InferSettings
+from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
+from arcpipe.recipe import (
+    TABLES,
+    Recipe,
+    as_tables,
+    load_recipe,
+    recipe_changes,
+    recipe_names,
+    recipe_summary,
+    to_toml,
+    to_toml_value,
+)
+from arcpipe.train.config import AdaptSettings, EvalSettings, TrainSettings
+from arcpipe.trm import TRMConfig
 
 app = typer.Typer(rich_markup_mode=None)
+
+SETTINGS = {
+    "data": DataSettings, "model": TRMConfig, "train": TrainSettings, "eval": EvalSettings,
+    "adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings,
+}  # fmt: skip
+"""The dataclass of each table of a recipe."""
 
 _Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe's name, a .toml file, or a run folder.")
@@ -28,8 +52,6 @@ def list_recipes(as_json: _Json = False) -> None:
 
     Example: arcpipe recipe list
     """
-    from arcpipe.recipe import recipe_names, recipe_summary
-
     summaries = {name: recipe_summary(name) for name in recipe_names()}
     if as_json:
         _print_json(summaries)
@@ -54,8 +76,6 @@ def show(
 
     Example: arcpipe recipe show arc-agi-1 --set train.batch_size=96 > mine.toml
     """
-    from arcpipe.recipe import load_recipe, to_toml
-
     chosen = load_recipe(source, overrides or [])
     tables = _resolve(chosen)
     if as_json:
@@ -73,9 +93,6 @@ def check(source: _Recipe, as_json: _Json = False) -> None:
 
     Example: arcpipe recipe check mine.toml
     """
-    from arcpipe.errors import RecipeError
-    from arcpipe.recipe import TABLES, load_recipe
-
     try:
         chosen = load_recipe(source)
     except RecipeError as error:
@@ -103,8 +120,6 @@ def diff(first: _Recipe, second: _Recipe, as_json: _Json = False) -> None:
 
     Example: arcpipe recipe diff arc-agi-1 arc-agi-2
     """
-    from arcpipe.recipe import load_recipe, recipe_changes
-
     before, after = (_resolve(load_recipe(source)) for source in (first, second))
     shared = {name: table for name, table in after.items() if name in before}
     alone = sorted(before.keys() ^ after.keys())
@@ -125,30 +140,54 @@ def diff(first: _Recipe, second: _Recipe, as_json: _Json = False) -> None:
         typer.echo(f"{first} and {second} have the same settings")
 
 
-def _types(chosen: "Recipe") -> dict[str, type]:
+@app.command()
+def settings(
+    table: Annotated[str | None, typer.Argument(help="A table, such as train. Default: all.")] = None,
+) -> None:
+    """Print every setting of a recipe as Markdown: its default, its values, its meaning.
+
+    Example: arcpipe recipe settings train
+    """
+    if table is not None and table not in SETTINGS:
+        raise RecipeError(f"[{table}]: no table of settings; there are {', '.join(SETTINGS)}")
+    typer.echo("\n\n".join(_settings_table(name) for name in ([table] if table else SETTINGS)))
+
+
+def _settings_table(name: str) -> str:
+    """The settings of a table, one a row."""
+    kind = SETTINGS[name]
+    hints = get_type_hints(kind, include_extras=True)
+    defaults = as_tables({name: kind()})[name]
+    rows = []
+    for one in fields(kind):
+        default, hint = to_toml_value(defaults[one.name]), hints[one.name]
+        rows.append(f"| `{one.name}` | `{default}` | {_values(hint)} | {description(hint)} |")
+    return "\n".join([f"### [{name}]", "", "| Setting | Default | Values | |", "|---|---|---|---|", *rows])
+
+
+def _values(hint: Any) -> str:
+    """The values that a setting may have, in words."""
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is list:
+        return "list"
+    names = {int: "integer", float: "number", str: "text", bool: "`true`, `false`"}
+    return names.get(kind, "integer or `auto`")
+
+
+def _types(chosen: Recipe) -> dict[str, type]:
     """The dataclass of each table that a command reads: those of a training, and others that are there; of a
     recipe for an entry to Kaggle, which trains nothing from the start, only its own."""
-    from arcpipe.augment.build import DataSettings
-    from arcpipe.infer.predict import InferSettings
-    from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
-    from arcpipe.train.config import AdaptSettings, EvalSettings, TrainSettings
-    from arcpipe.trm import TRMConfig
-
-    training = {"model": TRMConfig, "train": TrainSettings, "infer": InferSettings}
-    entry = {"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings}
+    training, entry = ("model", "train", "infer"), ("adapt", "infer", "kaggle")
     if "kaggle" in chosen.tables and not {"model", "train"} & chosen.tables.keys():
-        return entry
-    others = {"data": DataSettings, "eval": EvalSettings, **entry}
-    return {name: kind for name, kind in others.items() if name in chosen.tables} | training
+        return {name: SETTINGS[name] for name in entry}
+    return {name: kind for name, kind in SETTINGS.items() if name in chosen.tables or name in training}
 
 
-def _resolve(chosen: "Recipe") -> dict[str, dict[str, Any]]:
-    from arcpipe.recipe import as_tables
-
+def _resolve(chosen: Recipe) -> dict[str, dict[str, Any]]:
     return as_tables(chosen.resolve(_types(chosen)))
 
 
 def _print_json(document: Any) -> None:
-    import orjson
-
     typer.echo(orjson.dumps(document).decode())

@@ -1,4 +1,4 @@
-"""The commands of README.md: its walk through the stages runs, and every other one is spelled right."""
+"""The commands of README.md and docs/: the walk through the stages runs, every other one is spelled right."""
 
 import re
 import shlex
@@ -16,6 +16,7 @@ from arcpipe.trm import TRMConfig
 from commands import succeed
 from sourcetree import ROOT
 
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SHELLS = ("sh", "bash", "console")
 WALK = ["augment", "train", "infer", "vote", "check", "score"]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -30,8 +31,8 @@ def commands_of(block: str) -> list[list[str]]:
 
 
 def blocks(*languages: str) -> list[list[list[str]]]:
-    """The commands of each fenced block of README.md, of all blocks or of those in some languages."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The commands of each fenced block of the pages, of all blocks or of those in some languages."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     return [
         commands_of(body) for language, body in FENCED.findall(text) if not languages or language in languages
     ]
@@ -88,6 +89,12 @@ def test_every_command_is_spelled_right() -> None:
         if command[0] == "train":
             recipe = load_recipe(parameters["recipe"], parameters["overrides"] or [])
             recipe.resolve({"model": TRMConfig, "train": TrainSettings})
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^):#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_every_make_target_exists() -> None:

