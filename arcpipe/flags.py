@@ -24,7 +24,7 @@ _OVERRIDES = Annotated[
 
 def with_settings(
     table: str, settings_type: type, names: Sequence[str] = (), **spelled: str
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the flags `--recipe`, `--set` and one for each setting of a table, or for some.
 
     The command has a parameter `settings`: the dataclass, made from its defaults, the recipe, the overrides
@@ -37,16 +37,16 @@ def with_settings(
     own = {one.name: one for one in fields(settings_type) if not names or one.name in names}
     hints = get_type_hints(settings_type, include_extras=True)
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def run(recipe: str | None, overrides: list[str] | None, **given: Any) -> None:
+        def run(recipe: str | None, overrides: list[str] | None, **given: Any) -> Any:
             flags = {name: given.pop(name) for name in own}
             chosen = read_recipe(recipe, overrides or [], (table,))
             found = {
                 name: _value(_kind(hints[name]), value) for name, value in flags.items() if value is not None
             }
             chosen.tables[table] = chosen.tables.get(table, {}) | found
-            command(settings=chosen.settings(table, settings_type), **given)
+            return command(settings=chosen.settings(table, settings_type), **given)
 
         signature = inspect.signature(command, eval_str=True)
         parameters = [one for one in signature.parameters.values() if one.name != "settings"]

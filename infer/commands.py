@@ -10,7 +10,7 @@ from arcpipe.codec import family_of
 from arcpipe.errors import OutputError
 from arcpipe.flags import with_settings
 from arcpipe.infer.evaluate import summary
-from arcpipe.infer.predict import InferSettings, infer_to_folder
+from arcpipe.infer.predict import InferResult, InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
@@ -32,7 +32,7 @@ def infer(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on in --out; any number of processes may.")
     ] = False,
-) -> None:
+) -> InferResult:
     """Answer every test input under every augmentation of its task.
 
     In rounds: each test input has its first answer before any has its second. One process, or several under
@@ -43,6 +43,7 @@ def infer(
     start_logging()
     result = infer_to_folder(checkpoint, data, out, settings, resume=resume, max_minutes=max_minutes)
     typer.echo(f"{out}: {summary(result, out, data)}")
+    return result
 
 
 def solve(

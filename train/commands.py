@@ -67,7 +67,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
     ] = None,
-) -> None:
+) -> TrainResult | None:
     """Train on a dataset folder, in one process or under `accelerate launch -m arcpipe train ...`.
 
     Ctrl-C saves a checkpoint; --resume goes on from it as if nothing had happened. With --set eval.every=N
@@ -98,11 +98,12 @@ def train(
         text = dry_run_text(run)
         if is_first_rank():
             typer.echo(text)
-        return
+        return None
     result = train_run(run)
     _log_unfinished(result)
     if is_first_rank():
         typer.echo(f"{result.checkpoint}: step {result.step}")
+    return result
 
 
 @with_settings("adapt", AdaptSettings, names=("seed",))

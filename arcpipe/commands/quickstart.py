@@ -18,7 +18,8 @@ from arcpipe.locks import hold_folder
 from arcpipe.log import start_logging, use_color
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
-from arcpipe.submissions.score import Score, score_submission
+from arcpipe.submissions.commands import report
+from arcpipe.submissions.score import Score, score_submission, write_per_task
 from arcpipe.submissions.submission import Submission, read_submission
 from arcpipe.task import Task, read_challenges, read_json, read_solutions, with_solutions
 from arcpipe.train.config import EvalSettings, TrainSettings
@@ -63,7 +64,8 @@ def quickstart(
     with hold_folder(folder):
         seconds = read_json(folder / _DONE) if (folder / _DONE).exists() else {}
         for stage in _stages(folder, seed, minutes, overrides or []):
-            if stage.name in seconds:
+            # Datasets and submissions appear whole.
+            if stage.name in seconds or (stage.makes.exists() and "--resume" not in stage.command):
                 typer.echo(f"# {stage.makes} is there already, {stage.name} is not run again", err=True)
                 continue
             began = time.monotonic()
@@ -109,21 +111,14 @@ def _stages(folder: Path, seed: int, minutes: float | None, overrides: list[str]
     def command(words: str, makes: Path, tables: tuple[str, ...], *flags: object) -> list[str]:
         own = [text for text in overrides if text.strip().partition(".")[0] in tables]
         sets = [word for text in own for word in ("--set", text)]
-        resumes = ["--resume"] if "augment" not in words and makes.is_dir() else []
+        resumes = ["--resume"] if words.startswith(("train", "infer")) and makes.exists() else []
         return [*shlex.split(words), *map(str, flags), "--out", str(makes), *sets, *resumes]
 
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
     submission = folder / "submission.json"
     limit = () if minutes is None else ("--max-minutes", minutes)
     training, asked = ("--data", data, "--seed", seed, *limit), ("--checkpoint", run, "--data", data)
-    votes = [
-        "vote",
-        str(predictions),
-        "--challenges",
-        str(data / "challenges.json"),
-        "--out",
-        str(submission),
-    ]
+    votes = ("--challenges", data / "challenges.json")
     return [
         _Stage("augment", command(f"augment arc --recipe {RECIPE}", data, ("data",), "--seed", seed), data),
         _Stage("train", command(f"train {RECIPE}", run, ("model", "train", "eval"), *training), run),
@@ -144,7 +139,7 @@ def _conclude(folder: Path, seconds: str) -> None:
     """Score if the solutions are known, draw a solved task, and name the files to open."""
     data, submission_file, page = folder / "data", folder / "submission.json", folder / "report.html"
     if not page.exists():
-        _run(["report", str(folder)])
+        report(folder)
     if not (data / "solutions.json").exists():
         typer.echo(f"\nseconds  {seconds}\nno solutions in the source, so no score: {submission_file}")
         return
@@ -152,16 +147,29 @@ def _conclude(folder: Path, seconds: str) -> None:
     score = score_submission(submission, solutions)
     tasks = with_solutions(read_challenges(data / "challenges.json"), solutions, str(data / "solutions.json"))
     if drawing := _drawing(score, {task.id: task for task in tasks}, submission):
-        typer.echo(f"\n{drawing}\n")
+        typer.echo(f"\n{drawing}")
     per_task = folder / "tasks.csv"
-    flags = [] if per_task.exists() else ["--per-task", str(per_task)]
-    _run(["score", str(submission_file), str(data / "solutions.json"), "--no-ledger", *flags])
+    if not per_task.exists():
+        write_per_task(score, per_task)
+    typer.echo(_table(score, seconds))
     typer.echo(
-        f"\nseconds  {seconds}"
         f"\n{submission_file}  the submission, in Kaggle's form"
         f"\n{per_task}  what was solved"
         f"\n{page}  all of it, and why tasks fail: open it in a browser"
         f"\nDraw any of the tasks with: arcpipe show {next(iter(score.tasks))}"
+    )
+
+
+def _table(score: Score, seconds: str) -> str:
+    """Return pass@1 and pass@2 over tasks and over test outputs, and the seconds of each stage."""
+    one, two = score.pass_at_1, score.pass_at_2
+    tasks = f"{two.solved_tasks} of {score.num_tasks} solved wholly"
+    outputs = f"{two.solved_outputs} of {score.num_outputs} solved"
+    return (
+        f"\n{'':14}{'pass@1':>8}{'pass@2':>8}"
+        f"\ntasks (Kaggle){one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   {tasks}"
+        f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   {outputs}"
+        f"\nseconds         {seconds}"
     )
 
 

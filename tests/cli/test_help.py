@@ -15,7 +15,7 @@ COMMANDS = (
     "merge", "report", "show",
     "submissions list", "submissions show", "submissions compare",
     "checkpoint import", "checkpoint export", "checkpoint show", "checkpoint verify",
-    "recipe list", "recipe show", "recipe check", "recipe diff", "doctor",
+    "recipe list", "recipe show", "recipe check", "recipe diff", "recipe settings", "doctor",
     "kaggle bundle", "kaggle rehearse", "kaggle run", "kaggle simulate",
     "kaggle push", "kaggle status", "kaggle submit", "kaggle scores",
 )  # fmt: skip

@@ -110,7 +110,8 @@ def test_an_interrupted_one_goes_on_to_the_same_submission(
     last_step = read_manifest(out / "run", "run")["recipe"]["train"]["steps"]
     stopped_at = steps_in(metrics)[-1]
     assert process.returncode == 2
-    assert stderr.splitlines()[-1].startswith(f"arcpipe: interrupted at step {stopped_at}")
+    assert stderr.splitlines()[-1].startswith("arcpipe: interrupted; the same command goes on")
+    assert f"stopped at step {stopped_at} on a signal" in stderr
     assert 1 <= stopped_at < last_step
     assert not (out / "submission.json").exists()
 
