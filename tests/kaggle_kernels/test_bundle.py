@@ -25,18 +25,8 @@ from arcpipe.kaggle_kernels.at_home.wheels import (
 from arcpipe.kaggle_kernels.client.push import read_bundle
 from arcpipe.kaggle_kernels.on_kaggle import mounts
 from commands import run_here
-from entries import make_bundle, make_checkpoint
+from entries import make_bundle
 from kaggle_shell import Shell
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def bundle(checkpoint: Path) -> Path:
-    return make_bundle(checkpoint, checkpoint.parent / "bundle")
 
 
 def refused(*arguments: object) -> str:
@@ -50,15 +40,15 @@ def content(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
 
-def test_a_bundle_is_private_offline_and_mounts_its_dataset(bundle: Path) -> None:
-    kernel = content(bundle / "kernel" / "kernel-metadata.json")
+def test_a_bundle_is_private_offline_and_mounts_its_dataset(entry: Path) -> None:
+    kernel = content(entry / "kernel" / "kernel-metadata.json")
     assert kernel["is_private"] is True
     assert kernel["enable_internet"] is False
-    assert kernel["dataset_sources"] == [content(bundle / "dataset" / "dataset-metadata.json")["id"]]
+    assert kernel["dataset_sources"] == [content(entry / "dataset" / "dataset-metadata.json")["id"]]
     assert kernel["competition_sources"] == ["arc-prize-2026-arc-agi-2"]
     assert kernel["title"].replace(" ", "-") == kernel["id"].partition("/")[2]
     # What `push` would refuse.
-    assert read_bundle(bundle).dataset == "someone/arcpipe-entry-data"
+    assert read_bundle(entry).dataset == "someone/arcpipe-entry-data"
 
 
 @pytest.mark.parametrize(
@@ -75,16 +65,16 @@ def test_the_recipe_names_the_machine(recipe: str, machine: str, checkpoint: Pat
     assert kernel["enable_gpu"] is True
 
 
-def test_a_bundle_has_the_trunk_and_the_mean_of_the_rows(bundle: Path, checkpoint: Path) -> None:
-    whole, trunk = load_checkpoint(checkpoint), load_checkpoint(bundle / "dataset")
+def test_a_bundle_has_the_trunk_and_the_mean_of_the_rows(entry: Path, checkpoint: Path) -> None:
+    whole, trunk = load_checkpoint(checkpoint), load_checkpoint(entry / "dataset")
     assert len(whole.puzzles) > 1
     assert len(trunk.puzzles) == 1
     torch.testing.assert_close(trunk.rows[0], whole.rows.float().mean(dim=0))
     assert all(torch.equal(trunk.ema[name], value) for name, value in whole.ema.items())
 
 
-def test_the_notebook_is_short_and_python(bundle: Path) -> None:
-    notebook = content(bundle / "kernel" / "notebook.ipynb")
+def test_the_notebook_is_short_and_python(entry: Path) -> None:
+    notebook = content(entry / "kernel" / "notebook.ipynb")
     code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for source in code:
         compile(source, "cell", "exec")
@@ -95,16 +85,16 @@ def test_the_notebook_is_short_and_python(bundle: Path) -> None:
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_nothing_large_empty_or_nested_is_sent(bundle: Path) -> None:
-    files = list((bundle / "dataset").iterdir())
+def test_nothing_large_empty_or_nested_is_sent(entry: Path) -> None:
+    files = list((entry / "dataset").iterdir())
     assert all(path.is_file() and path.stat().st_size for path in files)
     assert [path.name for path in files if path.suffix == ".whl"] == [
         f"arcpipe-{arcpipe.__version__}-py3-none-any.whl"
     ]
 
 
-def test_a_whole_bundle_is_said_to_be(bundle: Path) -> None:
-    done = run_here("kaggle", "bundle", bundle, "--check")
+def test_a_whole_bundle_is_said_to_be(entry: Path) -> None:
+    done = run_here("kaggle", "bundle", entry, "--check")
     assert done.returncode == 0, done.stderr
     assert "whole, 11 files" in done.stdout
 

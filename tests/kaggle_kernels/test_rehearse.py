@@ -9,17 +9,7 @@ import pytest
 from arcpipe.kaggle_kernels.at_home.image import without_network
 from arcpipe.kaggle_kernels.at_home.rehearse import estimate
 from commands import fail, run_arcpipe, succeed
-from entries import SMALL, hidden_task, hidden_tasks, make_bundle, make_checkpoint, write_challenges
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def bundle(checkpoint: Path) -> Path:
-    return make_bundle(checkpoint, checkpoint.parent / "bundle", "adapt.steps=100")
+from entries import SMALL, hidden_task, hidden_tasks, make_bundle, write_challenges
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +27,11 @@ def challenges(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("layout", "mode", "outputs"), [("flat", "commit", 13), ("nested", "rerun", 313)])
 def test_the_notebook_runs_offline_on_tasks_it_has_never_seen(
-    layout: str, mode: str, outputs: int, bundle: Path, challenges: Path, tmp_path: Path
+    layout: str, mode: str, outputs: int, entry: Path, challenges: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     said = succeed(
-        "kaggle", "rehearse", bundle, "--challenges", challenges, "--minutes", 2, "--layout", layout,
+        "kaggle", "rehearse", entry, "--challenges", challenges, "--minutes", 2, "--layout", layout,
         "--mode", mode, "--out", out, "--json", cwd=tmp_path,
     )  # fmt: skip
     (report,) = json.loads(said)

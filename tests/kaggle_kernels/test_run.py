@@ -29,18 +29,6 @@ RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
 TASKS = hidden_tasks(9)
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose adaptation ends by itself after a few steps."""
-    folder = tmp_path_factory.mktemp("bundle")
-    return make_bundle(make_checkpoint(folder / "checkpoint"), folder / "bundle", "adapt.steps=20")
-
-
-@pytest.fixture
-def root(bundle: Path, tmp_path: Path) -> Path:
-    return make_root(tmp_path / "kaggle", bundle, TASKS)
-
-
 def answers_of(root: Path, tasks: Mapping[str, Any]) -> dict[str, Any]:
     """The submission, which answers exactly these tasks with grids, and all their tests."""
     answers: dict[str, Any] = json.loads((root / "working" / "submission.json").read_bytes())
@@ -114,8 +102,7 @@ def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     return [child for child in psutil.Process(process.pid).children() if "adapt" in child.cmdline()]
 
 
-def test_a_worker_that_is_killed_is_replaced(bundle: Path, tmp_path: Path) -> None:
-    root = make_root(tmp_path / "kaggle", bundle, TASKS)
+def test_a_worker_that_is_killed_is_replaced(root: Path) -> None:
     recipe = next(root.rglob("recipe.toml"))
     recipe.write_text(recipe.read_text() + "cpu_processes = 2\n")
     command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 3)

@@ -17,22 +17,11 @@ from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_arcpipe
-from entries import hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
+from entries import hidden_tasks, write_challenges
 
 RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
 MODES = pytest.mark.parametrize("mode", [{}, RERUN], ids=["commit", "rerun"])
 TASKS = hidden_tasks(9)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle")
-    return make_bundle(make_checkpoint(folder / "checkpoint"), folder / "bundle")
-
-
-@pytest.fixture
-def root(bundle: Path, tmp_path: Path) -> Path:
-    return make_root(tmp_path / "kaggle", bundle, TASKS)
 
 
 def dataset_of(root: Path) -> Path:
@@ -91,10 +80,10 @@ def cut(path: Path) -> None:
     ids=["none", "empty", "no bundle.json", "half a bundle.json", "no wheel", "no trunk", "half a wheel"],
 )
 def test_without_a_whole_dataset_the_fallback_stays(
-    damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], bundle: Path, root: Path
+    damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], entry: Path, root: Path
 ) -> None:
     damage(dataset_of(root))
-    code, said, last = run_notebook(bundle, root, mode)
+    code, said, last = run_notebook(entry, root, mode)
     assert_complete_fallback(root)
     # A rerun that throws scores nothing; a commit run that ends well would hide what is missing.
     assert code == (0 if mode else 1)
@@ -106,11 +95,11 @@ def test_without_a_whole_dataset_the_fallback_stays(
 
 
 @pytest.mark.parametrize("layout", ["", *(LAYOUTS[name][0] for name in LAYOUTS), "other-name/a/b"])
-def test_the_test_file_is_found_wherever_it_is(layout: str, bundle: Path, tmp_path: Path) -> None:
+def test_the_test_file_is_found_wherever_it_is(layout: str, entry: Path, tmp_path: Path) -> None:
     folder = tmp_path / "input" / layout.format(competition="arc-prize-2026-arc-agi-2")
     folder.mkdir(parents=True)
     write_challenges(folder / "arc-agi_test_challenges.json", TASKS)
-    assert run_notebook(bundle, tmp_path, RERUN)[0] == 0
+    assert run_notebook(entry, tmp_path, RERUN)[0] == 0
     assert_complete_fallback(tmp_path)
 
 
@@ -132,17 +121,17 @@ def test_the_test_file_is_found_wherever_it_is(layout: str, bundle: Path, tmp_pa
     ids=["no input", "nothing", "dataset alone", "half a test file", "no tasks", "no object"],
 )
 def test_without_test_tasks_the_error_says_what_is_mounted(
-    damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], bundle: Path, root: Path
+    damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], entry: Path, root: Path
 ) -> None:
     damage(root)
-    code, _, line = run_notebook(bundle, root, mode)
+    code, _, line = run_notebook(entry, root, mode)
     assert code == 1
     assert why in line
     assert shown in line
     assert not (root / "working" / "submission.json").exists()
 
 
-def test_of_two_bundles_the_notebooks_own_is_run(bundle: Path, root: Path) -> None:
+def test_of_two_bundles_the_notebooks_own_is_run(entry: Path, root: Path) -> None:
     own = dataset_of(root)
     other, partial = (own.with_name(name) for name in ("a-version-before", "a-version-without-a-trunk"))
     for folder in (other, partial):
@@ -152,7 +141,7 @@ def test_of_two_bundles_the_notebooks_own_is_run(bundle: Path, root: Path) -> No
     (partial / "model.safetensors").unlink()
     # The error names the bundle that was run.
     (own / "recipe.toml").write_text("[kaggle]\ncolour = 1\n")
-    code, said, _ = run_notebook(bundle, root, RERUN)
+    code, said, _ = run_notebook(entry, root, RERUN)
     assert code == 0
     assert f"bundle: {own}\nnot used: {other}\nnot used: {partial}\n" in said
     report = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
@@ -163,10 +152,10 @@ def test_of_two_bundles_the_notebooks_own_is_run(bundle: Path, root: Path) -> No
 
 
 @MODES
-def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], bundle: Path, root: Path) -> None:
+def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], entry: Path, root: Path) -> None:
     shutil.rmtree(dataset_of(root))
     script = Path(at_home.__path__[0]) / "execute.py"
-    notebook, executed = bundle / "kernel" / "notebook.ipynb", root / "working" / "executed.ipynb"
+    notebook, executed = entry / "kernel" / "notebook.ipynb", root / "working" / "executed.ipynb"
     done = subprocess.run(
         [sys.executable, "-P", str(script), str(notebook), str(executed)], cwd=root, timeout=60,
         env=environment({"ARCPIPE_KAGGLE_ROOT": str(root), "JUPYTER_PLATFORM_DIRS": "1", **mode}),
