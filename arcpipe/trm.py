@@ -37,27 +37,40 @@ class TRMConfig:
 
     __pydantic_config__ = STRICT
 
-    mixer: Literal["attention", "mlp"] = "attention"
-    positions: Literal["rope", "learned", "none"] = "rope"
-    hidden_size: Positive = 512
-    num_layers: Positive = 2
-    num_heads: Positive = 8
-    expansion: Annotated[float, Field(gt=0)] = 4.0
-    outer_cycles: Positive = 3
-    inner_cycles: Positive = 4
-    max_steps: Positive = 16
-    # Numbers in a puzzle's embedding; 0 for a model without puzzle embeddings.
-    puzzle_size: Count = 512
-    # Prefix tokens that hold it, zero-padded; 0 for as many as it fills.
-    puzzle_tokens: Count = 16
-    rope_theta: Annotated[float, Field(gt=0)] = 10000.0
-    # Ablations of the paper's table 1: gradient through the last update of latent and answer only; a
-    # stack of layers of its own for each of the two.
-    one_step_gradient: bool = False
-    separate_networks: bool = False
-    # Sides of smaller canvases for ARC tasks that fit them, ascending, such as [10, 15, 20, 25]: faster, and
-    # another function than on the whole canvas. In a checkpoint, those that its training used.
-    buckets: list[Annotated[int, Field(gt=1)]] = field(default_factory=list)
+    mixer: Annotated[
+        Literal["attention", "mlp"], Field(description="What mixes tokens; mlp for a small fixed canvas.")
+    ] = "attention"
+    positions: Annotated[
+        Literal["rope", "learned", "none"], Field(description="How a token's place is told.")
+    ] = "rope"
+    hidden_size: Annotated[Positive, Field(description="D, numbers in a token's state.")] = 512
+    num_layers: Annotated[Positive, Field(description="Blocks of the network.")] = 2
+    num_heads: Annotated[Positive, Field(description="Heads of attention.")] = 8
+    expansion: Annotated[float, Field(gt=0, description="Width of the MLP over hidden_size.")] = 4.0
+    outer_cycles: Annotated[Positive, Field(description="T, updates of the answer in a step.")] = 3
+    inner_cycles: Annotated[Positive, Field(description="n, updates of the latent before each.")] = 4
+    max_steps: Annotated[Positive, Field(description="N_sup, supervision steps at most.")] = 16
+    puzzle_size: Annotated[
+        Count, Field(description="Numbers in a puzzle embedding; 0 for a model without them.")
+    ] = 512
+    puzzle_tokens: Annotated[
+        Count, Field(description="Prefix tokens that hold it, zero-padded; 0 for as many as it fills.")
+    ] = 16
+    rope_theta: Annotated[float, Field(gt=0, description="Base of the rotary positions.")] = 10000.0
+    one_step_gradient: Annotated[
+        bool,
+        Field(description="Gradient through the last updates of latent and answer only (paper, table 1)."),
+    ] = False
+    separate_networks: Annotated[
+        bool, Field(description="A stack of blocks for latent and answer each (paper, table 1).")
+    ] = False
+    buckets: Annotated[
+        list[Annotated[int, Field(gt=1)]],
+        Field(
+            description="Sides of smaller canvases for ARC tasks that fit them, ascending, such as "
+            "[10, 15, 20, 25]: faster, and another function than on the whole canvas."
+        ),
+    ] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.buckets != sorted(set(self.buckets)):

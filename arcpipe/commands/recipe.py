@@ -156,12 +156,15 @@ def settings(
 def _settings_table(name: str) -> str:
     """The settings of a table, one a row."""
     kind = SETTINGS[name]
-    hints = get_type_hints(kind, include_extras=True)
+    # A field that only has another default keeps what its base says of it.
+    described = [get_type_hints(one, include_extras=True) for one in kind.__mro__[:-1]]
     defaults = as_tables({name: kind()})[name]
     rows = []
     for one in fields(kind):
-        default, hint = to_toml_value(defaults[one.name]), hints[one.name]
-        rows.append(f"| `{one.name}` | `{default}` | {_values(hint)} | {description(hint)} |")
+        hints = [found[one.name] for found in described if one.name in found]
+        meaning = next(filter(None, map(description, hints)), "")
+        default = to_toml_value(defaults[one.name])
+        rows.append(f"| `{one.name}` | `{default}` | {_values(hints[0])} | {meaning} |")
     return "\n".join([f"### [{name}]", "", "| Setting | Default | Values | |", "|---|---|---|---|", *rows])
 
 

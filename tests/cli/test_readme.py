@@ -97,6 +97,12 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def test_the_table_of_settings_is_that_of_the_dataclasses(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert page.endswith(succeed("recipe", "settings", cwd=tmp_path)), "arcpipe recipe settings"
+    assert not re.findall(r"^\| `.*\|  \|$", page, re.MULTILINE), "a setting without a description"
+
+
 def test_every_make_target_exists() -> None:
     text = "\n".join(body for _, body in FENCED.findall((ROOT / "README.md").read_text(encoding="utf-8")))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

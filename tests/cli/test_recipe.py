@@ -63,7 +63,7 @@ def test_all_problems_of_a_recipe_are_lines_of_their_own(tmp_path: Path) -> None
         'extends = "arc-agi-1"\n[train]\nlr = "fast"\nstepz = 1\n[model]\nnum_heads = 7\n[submit]\n'
     )
     lines = refused("recipe", "check", mine)
-    assert sorted(line.split()[0] for line in lines) == ["[model]:", "[submit]:", "train.lr:", "train.stepz"]
+    assert sorted(line.split()[0] for line in lines) == ["[model]:", "[submit]", "train.lr:", "train.stepz"]
     done = run_here("recipe", "check", mine, "--json")
     assert done.returncode == 2
     assert json.loads(done.stdout) == {"recipe": str(mine), "valid": False, "problems": lines}
