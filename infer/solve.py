@@ -87,6 +87,19 @@ class Job:
     num_ranks: int = 1
     needed: NDArray[np.intp] | None = None
 
+    @property
+    def trained(self) -> dict[str, Any]:
+        """The settings that the checkpoint was trained with: the table [train] of its recipe, or [adapt]."""
+        recipe = self.checkpoint.manifest.get("recipe", {})
+        found: dict[str, Any] = recipe.get("train") or recipe.get("adapt", {})
+        return found
+
+    def dtype(self, device: torch.device) -> tuple[torch.dtype, str]:
+        """Return the dtype to compute in on a device, and the reason."""
+        precision = self.settings.precision
+        own = self.trained.get("precision", "auto")
+        return compute_dtype(own if precision == "trained" else precision, device)
+
 
 def queue_of(puzzles: PuzzleSet, settings: InferSettings) -> Queue:
     """The items to infer."""
@@ -127,10 +140,7 @@ def _engine(job: Job, device: torch.device) -> Engine:
     checkpoint, settings, puzzles = job.checkpoint, job.settings, job.puzzles
     rows = checkpoint.rows_of(puzzles)
     sides = canvas_sides(puzzles, checkpoint.config.buckets, job.needed)
-    recipe = checkpoint.manifest.get("recipe", {})
-    trained = recipe.get("train") or recipe.get("adapt", {})
-    own = trained.get("precision", "auto")
-    dtype, reason = compute_dtype(own if settings.precision == "trained" else settings.precision, device)
+    dtype, reason = job.dtype(device)
     plan = settings.plan(checkpoint.config.max_steps)
     queue = queue_of(puzzles, settings)
     feed = Feed(len(queue), job.done, job.rank, job.num_ranks)
@@ -143,7 +153,7 @@ def _engine(job: Job, device: torch.device) -> Engine:
     # Fewer rows at the end and on each of several canvases: a program for any number of them.
     for note in ready_blocks(
         model.blocks, hidden_size=model.config.hidden_size, dtype=dtype, device=device,
-        threads=trained.get("cpu_threads", 0), compiled=settings.compile, dynamic=None,
+        threads=job.trained.get("cpu_threads", 0), compiled=settings.compile, dynamic=None,
     ):  # fmt: skip
         logger.info(note)
     return Engine(model, puzzles, rows, sides, queue, feed, plan, batch_size=settings.batch_size, dtype=dtype)

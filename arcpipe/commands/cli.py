@@ -6,7 +6,6 @@ import typer
 
 from arcpipe import __version__
 from arcpipe.augment import commands as augment_commands
-from arcpipe.commands import bench
 from arcpipe.commands import checkpoint as checkpoint_commands
 from arcpipe.commands import recipe as recipe_commands
 from arcpipe.commands.doctor import doctor
@@ -69,7 +68,6 @@ app.add_typer(kaggle_commands.app, name="kaggle")
 app.command()(augment_commands.show)
 app.add_typer(recipe_commands.app, name="recipe")
 app.command()(doctor)
-app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
