@@ -41,7 +41,7 @@ format: $(VENV)/.dev  ## mend what ruff can mend
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) $(BUILD_LEFTOVERS) .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find $(FOLDERS) tests -name __pycache__ -prune -exec rm -rf {} +
+	find $(FOLDERS) benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

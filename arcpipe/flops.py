@@ -1,8 +1,7 @@
 """Floating-point operations: how many a supervision step takes, and how many a device can do."""
 
-import time
-
 import torch
+from torch.utils.benchmark import Timer
 
 from arcpipe.layers import mlp_width
 from arcpipe.trm import TRMConfig
@@ -45,25 +44,12 @@ def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Measure the operations a second of large square matrix products on this device: the best of a few runs.
 
-    A run is several products one after the other, of random normal numbers, timed as a whole: the device
-    is waited for only before and after it. The first run warms up. Random, because operands that are all
-    alike draw less power, and a GPU then runs at a higher clock than any training sees.
+    Random numbers are multiplied: operands that are all alike draw less power, and a GPU then runs at a
+    higher clock than any training sees.
     """
     side = _SIDES.get(device.type, 1024)
     generator = torch.Generator(device).manual_seed(0)
     one, other = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
-    product = torch.empty_like(one)
-    seconds = []
-    for _ in range(1 + _TRIES):
-        _wait(device)
-        began = time.perf_counter()
-        for _ in range(_PRODUCTS):
-            torch.mm(one, other, out=product)
-        _wait(device)
-        seconds.append(time.perf_counter() - began)
-    return 2.0 * side**3 * _PRODUCTS / min(seconds[1:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    operands = {"one": one, "other": other, "product": torch.empty_like(one)}
+    timer = Timer("torch.mm(one, other, out=product)", globals=operands, num_threads=torch.get_num_threads())
+    return 2.0 * side**3 / min(timer.timeit(_PRODUCTS).median for _ in range(_TRIES))

@@ -42,7 +42,6 @@ COMMANDS = {
     "show": _Place("augment.commands", "show", "Draw a task, or describe a dataset folder."),
     "recipe": _Place("commands.recipe", "app", "List, show, check and compare recipes."),
     "doctor": _Place("commands.doctor", "doctor", "Say what this machine can run, and why."),
-    "bench": _Place("commands.bench", "app", "Measure each stage against a plain way to do the same."),
 }
 
 # typer brings its own copy of click in its newer versions: this is that copy's, whichever it is.

@@ -10,9 +10,8 @@ import arcpipe
 from commands import run_arcpipe, succeed
 
 COMMANDS = (
-    "quickstart", "augment arc", "augment sudoku", "augment maze", "bench augment",
-    "bench train", "bench infer", "bench vote", "train", "adapt", "infer", "vote", "solve", "check", "score",
-    "merge", "report", "show",
+    "quickstart", "augment arc", "augment sudoku", "augment maze", "train", "adapt", "infer", "vote", "solve",
+    "check", "score", "merge", "report", "show",
     "submissions list", "submissions show", "submissions compare",
     "checkpoint import", "checkpoint export", "checkpoint show", "checkpoint verify",
     "recipe list", "recipe show", "recipe check", "recipe diff", "recipe settings", "doctor",

@@ -7,7 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from arcpipe.flops import infer_step_flops, measure_peak, train_step_flops
-from arcpipe.train.bench_forms import SHAPES
+from arcpipe.recipe import load_recipe
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.step import train_step
 from arcpipe.trm import TRMConfig
@@ -54,10 +54,12 @@ def test_a_step_without_gradient_takes_as_many_as_torch_counts(config: TRMConfig
 
 def test_a_step_of_the_papers_models_at_their_batch() -> None:
     tera = {
-        name: 768 * train_step_flops(SHAPES[name].config, SHAPES[name].canvas ** 2) / 1e12
-        for name in ("arc-900", "sudoku-mlp")
+        recipe: 768 * train_step_flops(load_recipe(recipe).settings("model", TRMConfig), num_tokens) / 1e12
+        for recipe, num_tokens in (("arc-agi-1", 900), ("sudoku-extreme", 81))
     }
-    assert tera == {"arc-900": pytest.approx(305.7, abs=0.1), "sudoku-mlp": pytest.approx(32.8, abs=0.1)}
+    assert tera == {
+        "arc-agi-1": pytest.approx(305.7, abs=0.1), "sudoku-extreme": pytest.approx(32.8, abs=0.1),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -73,10 +73,11 @@ def test_every_core_module_has_its_place_in_the_order() -> None:
     assert core <= {*CORE, *STAGES, "commands", "__main__"}
 
 
-def test_no_test_imports_a_stage_by_its_bare_name() -> None:
+def test_no_test_or_benchmark_imports_a_stage_by_its_bare_name() -> None:
     bare = [
         f"{path.name}: {name}"
-        for path in (ROOT / "tests").rglob("*.py")
+        for folder in ("benchmarks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
         for name in imported_names(path.read_text(encoding="utf-8"))
         if name.partition(".")[0] in STAGES
     ]

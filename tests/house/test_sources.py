@@ -14,7 +14,7 @@ TEXT = {".py", ".toml", ".md", ".txt", ".cfg", ".ipynb", ".json", ".sh", ".sbatc
 def text_files() -> Iterator[Path]:
     """The files written by hand: code, tests and the papers at the top."""
     yield from (path for path in ROOT.iterdir() if path.is_file())
-    for folder in ("arcpipe", *STAGES, "launch", "tests"):
+    for folder in ("arcpipe", *STAGES, "benchmarks", "launch", "tests"):
         yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT)
 
 

@@ -4,14 +4,12 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
-from arcpipe.infer.bench_infer import InferBenchSettings, bench_infer
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes, write_answers
 from arcpipe.infer.vote import RULES, read_votes
@@ -20,7 +18,6 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
 from arcpipe.task import Task, solutions_json
 from candidates import candidate, table
-from inference import save
 from puzzles import build, write_source
 
 WRONG = [[7]]
@@ -132,26 +129,3 @@ def test_outputs_are_those_of_all_test_inputs_or_unknown(
     write_json(tmp_path / "solutions.json", solutions_json(tasks[:2]))
     with pytest.raises(DataError, match=r"solutions\.json: does not hold the outputs of all test inputs"):
         known_outputs(tmp_path, arc)
-
-
-# torch warns of a part of itself that it uses when it compiles.
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_the_bench_compares_every_way_with_the_plain_loop(
-    arc: PuzzleSet, arc_dir: Path, tmp_path: Path
-) -> None:
-    checkpoint = save(tmp_path / "checkpoint", arc)
-    rows, note = bench_infer(InferBenchSettings(checkpoint, arc_dir, 40, 3, 8, 1))
-    assert note == (
-        "40 grids of side 6 in float32 on cpu, best of 1; "
-        "agreement: share of grids that are those of the engine, never"
-    )
-    assert [row["way"] for row in rows] == [
-        "plain loop", "engine, never", "engine, never, compiled", "engine, stable", "engine, learned",
-        "engine, never, bfloat16", "engine, learned, bfloat16", "engine, learned, bfloat16, compiled",
-    ]  # fmt: skip
-    assert rows[0]["agreement"] == rows[1]["agreement"] == 1
-    assert rows[0]["ratio"] == 1
-    for row in rows:
-        assert row["grids/s"] > 0
-        assert np.isclose(row["ratio"], row["grids/s"] / rows[0]["grids/s"])
-        assert {"pass@1", "pass@2", "oracle"} < row.keys()

