@@ -74,14 +74,14 @@ def make_form(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     torch.set_float32_matmul_precision("highest")
-    run_of = TrainRun(
+    training = TrainRun(
         puzzles=puzzles, data_dir=Path(), config=config, settings=settings, recipe={}, out=Path()
     )
-    state = fresh_state(run_of, accelerator)
+    state = fresh_state(training, accelerator)
     notes = [] if plain else make_ready(state, settings, device)
     take = plain_step(state, settings) if plain else trainer_step(state, settings, accelerator)
     stream = TrainingStream(
-        puzzles, batch_size=batch_size, seed=0, placement=settings.placement, layout=run_of.layout
+        puzzles, batch_size=batch_size, seed=0, placement=settings.placement, layout=training.layout
     )
     batches = stream.batches(0, 2**31, int(settings.workers), pin=on_gpu)
 
@@ -99,7 +99,7 @@ def make_form(
     if settings.compile == "on" and notes[-1].startswith("not compiled"):
         figures["note"] = notes[-1]
     products = torch.get_float32_matmul_precision()
-    flops = batch_size * run_of.layout.mean(lambda tokens: train_step_flops(config, tokens))
+    flops = batch_size * training.layout.mean(lambda tokens: train_step_flops(config, tokens))
     peak_flops = peak(device, state.carry.answer.dtype, products)
     amounts = {"samples/s": batch_size, "TFLOP/s": flops / 1e12, "of peak": flops / peak_flops}
     return Form(step, amounts, figures, products)
