@@ -8,7 +8,7 @@ import torch
 
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.devices import compute_dtype
-from arcpipe.train.guards import is_out_of_memory
+from arcpipe.train.distributed import is_out_of_memory
 from commands import run_here
 from training import NUM_STEPS, metrics, newest, refused, steps_of, train, train_arguments
 
