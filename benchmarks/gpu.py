@@ -143,6 +143,7 @@ class Measurement:
 
     def __init__(self, asked: argparse.Namespace) -> None:
         self.file, self.log = asked.out / "measured.json", asked.out / "log.txt"
+        self.interrupted = False
         asked.out.mkdir(parents=True, exist_ok=True)
         known = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.steps: dict[str, dict[str, Any]] = known.get("steps", {})
@@ -188,7 +189,13 @@ class Measurement:
         return bool(known["done"])
 
     def call(self, words: list[str], limit_s: float | None) -> tuple[int, str]:
-        """Return the exit code and output of a command; one that reaches its limit is ended, and is done."""
+        """Return the exit code and output of a command; one that reaches its limit is ended, and is done.
+
+        Raises:  KeyboardInterrupt, if there was a signal, when the command has ended.
+        """
+        if self.interrupted:
+            raise KeyboardInterrupt
+        ends = time.monotonic() + limit_s if limit_s else float("inf")
         with (
             self.log.open("a") as log,
             subprocess.Popen(
@@ -200,25 +207,27 @@ class Measurement:
             ) as process,  # fmt: skip
         ):
             try:
-                printed, _ = process.communicate(timeout=limit_s)
-                return process.returncode, printed
-            except (subprocess.TimeoutExpired, KeyboardInterrupt) as reason:
+                while not self.interrupted and time.monotonic() < ends:
+                    with suppress(subprocess.TimeoutExpired):
+                        printed, _ = process.communicate(timeout=0.2)
+                        return process.returncode, printed
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     process.communicate(timeout=GRACE_S)
-                if isinstance(reason, KeyboardInterrupt):
-                    raise
-                return 0, ""
             finally:
                 # With all that it has started.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return 0, ""
 
+    def interrupt(self, number: int, frame: object) -> None:
+        """Note a signal, which ends the command that runs.
 
-def interrupt(number: int, frame: object) -> None:
-    """Interrupt as Ctrl-C does, once: `timeout` sends its signal twice."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+        An exception raised here could come between the start of a command and the block that ends it.
+        """
+        self.interrupted = True
 
 
 def main() -> None:
@@ -233,8 +242,9 @@ def main() -> None:
     add("--only", action="append", choices=PARTS, help="this part; may be given several times")
     add("--quick", "--miniature", action="store_true", help="tiny models and data, to try it on a CPU")
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, interrupt)
     state = Measurement(asked)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, state.interrupt)
     chains = [chain for part in asked.only or PARTS for chain in PARTS[part](asked)]
     with suppress(KeyboardInterrupt):
         for chain in chains:

@@ -146,9 +146,11 @@ def _bounded(
         try:
             stderr = process.communicate(timeout=timeout_s)[1]
         except subprocess.TimeoutExpired:
+            return None, ""
+        finally:
+            # With all that it has started, also when this command is interrupted.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            return None, ""
     lines = [line for line in stderr.splitlines() if line.strip()]
     return process.returncode, lines[-1] if lines else ""
 
