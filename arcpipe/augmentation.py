@@ -7,8 +7,10 @@ Dihedral ids are the official ones (`dataset/common.py`): 0 identity, 1..3 rot90
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from arcpipe.grid import NUM_COLORS, Grid
+from arcpipe.rng import random_bits
 
 # Each dihedral as (transpose, flip rows, flip columns); the flips come first.
 DIHEDRALS = (
@@ -31,6 +33,14 @@ def apply_dihedral(grids: Grid, dihedral: int) -> Grid:
     transpose, flip_rows, flip_columns = DIHEDRALS[dihedral]
     turned = grids[..., :: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
     return np.ascontiguousarray(turned.swapaxes(-1, -2) if transpose else turned)
+
+
+def recolorings(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Return permutations of colors (N, 10) by their numbers (N,): black stays black, and 0 changes none."""
+    keys = random_bits(seed, numbers[:, None], np.arange(1, NUM_COLORS, dtype=np.uint64))
+    drawn = (np.argsort(keys, axis=1) + 1).astype(np.uint8)
+    others = np.where(numbers[:, None] == 0, np.arange(1, NUM_COLORS, dtype=np.uint8), drawn)
+    return np.concatenate([np.zeros((len(numbers), 1), np.uint8), others], axis=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ that batches cut at fixed places. So a batch is found without replaying the ones
 same for any number of processes and workers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -26,22 +26,30 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class PuzzleBatch:
-    """inputs (B, L), labels (B, L) with IGNORE where the output is PAD, puzzle_ids (B,); all int64."""
+    """B samples, all int64.
+
+    inputs: (B, L).
+    labels: (B, L), IGNORE where the output is PAD.
+    puzzle_ids: (B,).
+    colors: (B, 10) the permutation of colors of each, where they are drawn afresh; else None.
+    """
 
     inputs: Tensor
     labels: Tensor
     puzzle_ids: Tensor
+    colors: Tensor | None = None
 
     def to(self, device: torch.device) -> "PuzzleBatch":
         """Return the batch on another device; from pinned memory the copy does not wait."""
-        inputs, labels, puzzle_ids = (
-            tensor.to(device, non_blocking=True) for tensor in (self.inputs, self.labels, self.puzzle_ids)
-        )
-        return PuzzleBatch(inputs, labels, puzzle_ids)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "PuzzleBatch":
         """Return the batch in memory that a GPU can copy from by itself; `DataLoader` calls this."""
-        return PuzzleBatch(self.inputs.pin_memory(), self.labels.pin_memory(), self.puzzle_ids.pin_memory())
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "PuzzleBatch":
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return PuzzleBatch(*(None if tensor is None else change(tensor) for tensor in tensors))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -196,6 +204,9 @@ class TrainingStream(Dataset[PuzzleBatch]):
             torch.from_numpy(inputs.astype(np.int64)),
             torch.from_numpy(labels),
             torch.from_numpy(draws.puzzle_ids.astype(np.int64)),
+            torch.from_numpy(puzzles.colors(draws.puzzle_ids, draws.variants).astype(np.int64))
+            if puzzles.fresh_colors
+            else None,
         )
 
     def _offsets(self, draws: _Draws) -> NDArray[np.intp]:

@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
+from arcpipe.grid import NUM_COLORS
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
 from arcpipe.trm import TRM, TRMConfig
@@ -49,6 +50,11 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _ROWS_AT_ONCE = 1 << 16
 
 
+def no_colors() -> Tensor:
+    """Return the color vectors (0, 2, 10, 0) of a checkpoint that has none."""
+    return torch.zeros(0, 2, NUM_COLORS, 0)
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A checkpoint in memory.
@@ -61,6 +67,8 @@ class Checkpoint:
     raw, ema: the weights by name, as trained and averaged.
     rows: (P, puzzle_size) the puzzle-embedding table, mapped from the disk and in the dtype it has there.
     puzzles: the puzzle of each row.
+    colors: (T, 2, 10, D) the vectors of each task's original colors as inputs and as outputs, in the order of
+        `puzzles.task_ids`; of embedding augmentation T and D are 0.
     manifest: from `make_manifest("checkpoint", step=..., recipe=..., ...)`.
     """
 
@@ -74,6 +82,7 @@ class Checkpoint:
     rows: Tensor
     puzzles: PuzzleTable
     manifest: dict[str, Any]
+    colors: Tensor = field(default_factory=no_colors)
 
     @property
     def precision(self) -> str:
@@ -91,9 +100,12 @@ class Checkpoint:
         settings: dict[str, Any] = recipe.get("train") or recipe.get("adapt", {})
         return settings
 
-    def model(self) -> TRM:
-        """Return the network with the averaged weights, in evaluation mode, on the CPU."""
-        model = TRM(self.config, self.canvas * self.canvas, self.vocabulary)
+    def model(self, canvas: int | None = None) -> TRM:
+        """Return the network with the averaged weights, in evaluation mode, on the CPU.
+
+        Args:  canvas: side of the canvas, for a network that knows any; None for its own.
+        """
+        model = TRM(self.config, (canvas or self.canvas) ** 2, self.vocabulary)
         try:
             model.load_state_dict(self.ema)
         except RuntimeError as error:
@@ -109,8 +121,13 @@ class Checkpoint:
             ("puzzles of family", self.family, puzzles.family.name),
             ("canvas", self.canvas, puzzles.canvas),
         ):
-            if own != asked:
+            if own != asked and not (what == "canvas" and self.config.positions == "rope2d"):
                 raise CheckpointError(f"{self.path}: trained on {what} {own}, the dataset has {what} {asked}")
+        if (self.config.embedding == "task") != puzzles.fresh_colors and puzzles.family.framed:
+            raise CheckpointError(
+                f"{self.path}: its embedding is of each {self.config.embedding}, the dataset is made for the "
+                f"other kind: build it with --num-aug {'inf' if self.config.embedding == 'task' else 'N'}"
+            )
         if self.config.puzzle_size == 0:
             return torch.zeros(len(puzzles.table), 0)
         if not len(self.puzzles):
@@ -126,6 +143,27 @@ class Checkpoint:
                 f"or for some of their augmentations, such as {names[0]}; train on this dataset"
             )
         return self.rows[torch.from_numpy(rows)].float()
+
+    def mean_rows(self) -> Tensor:
+        """Return rows (8, puzzle_size), float32, with which a new puzzle of each dihedral can begin.
+
+        Of embedding task the mean of the dihedral's rows, else the mean of all.
+        """
+        rows = self.rows.float()
+        if self.config.embedding == "augmentation":
+            return rows.mean(dim=0).expand(8, -1)
+        dihedrals = torch.from_numpy(self.puzzles.dihedrals)
+        return torch.stack([rows[dihedrals == dihedral].mean(dim=0) for dihedral in range(8)])
+
+    def colors_of(self, puzzles: "PuzzleSet") -> Tensor:
+        """Return the color vectors (T, 2, 10, D), float32, in the order of a dataset's tasks.
+
+        Without any, they are zeros for no task. `rows_of` has checked that every task is known.
+        """
+        if self.config.embedding != "task":
+            return no_colors()
+        places = {task_id: place for place, task_id in enumerate(self.puzzles.task_ids)}
+        return self.colors[[places[task_id] for task_id in puzzles.table.task_ids]].float()
 
 
 def save_checkpoint(checkpoint: Checkpoint, trainer: Mapping[str, Tensor] | None = None) -> None:
@@ -149,7 +187,8 @@ def save_checkpoint(checkpoint: Checkpoint, trainer: Mapping[str, Tensor] | None
     with new_folder(checkpoint.path, manifest) as folder:
         _save_tensors(folder / WEIGHTS, weights)
         if len(checkpoint.puzzles):
-            _save_tensors(folder / _ROWS, {"rows": checkpoint.rows})
+            colors = {"colors": checkpoint.colors} if checkpoint.colors.numel() else {}
+            _save_tensors(folder / _ROWS, {"rows": checkpoint.rows, **colors})
             pq.write_table(checkpoint.puzzles.to_arrow(), folder / _PUZZLES)
         if trainer is not None:
             _save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
@@ -257,16 +296,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         {name[4:]: value for name, value in weights.items() if name.startswith(kind)}
         for kind in ("raw.", "ema.")
     )
-    puzzles, rows = _load_puzzles(folder, manifest, num_puzzles, config.puzzle_size)
-    return Checkpoint(folder, config, family, canvas, vocabulary, raw, ema, rows, puzzles, manifest)
+    puzzles, rows, colors = _load_puzzles(folder, manifest, num_puzzles, config)
+    return Checkpoint(folder, config, family, canvas, vocabulary, raw, ema, rows, puzzles, manifest, colors)
 
 
 def _load_puzzles(
-    folder: Path, manifest: Mapping[str, Any], num_puzzles: int, puzzle_size: int
-) -> tuple[PuzzleTable, Tensor]:
-    """Return the puzzles of a checkpoint folder and the row of each, mapped from the disk."""
+    folder: Path, manifest: Mapping[str, Any], num_puzzles: int, config: TRMConfig
+) -> tuple[PuzzleTable, Tensor, Tensor]:
+    """Return the puzzles of a checkpoint folder, the row of each and the color vectors; mapped, not read."""
+    puzzle_size = config.puzzle_size
     if not num_puzzles:
-        return PuzzleTable.of_groups([], []), torch.zeros(0, puzzle_size)
+        return PuzzleTable.of_groups([], []), torch.zeros(0, puzzle_size), no_colors()
     with _part(folder / _PUZZLES, manifest) as file:
         puzzles = PuzzleTable.from_arrow(pq.read_table(file))
         if len(puzzles) != num_puzzles:
@@ -274,14 +314,20 @@ def _load_puzzles(
     # What Arrow keeps for later would add to the rows that are read next.
     pa.default_memory_pool().release_unused()
     with _part(folder / _ROWS, manifest) as file:
-        rows = load_file(file)["rows"]
+        tensors = load_file(file)
+        rows = tensors["rows"]
+        colors = tensors["colors"] if config.embedding == "task" else no_colors()
+        num_tasks = len(puzzles.task_ids)
+        if config.embedding == "task" and colors.shape != (num_tasks, 2, NUM_COLORS, puzzle_size):
+            raise ValueError(f"its color vectors have shape {tuple(colors.shape)}, for {num_tasks} tasks")
+        refuse_bad_values({"the color vectors": colors}, folder)
     if rows.shape != (num_puzzles, puzzle_size):
         raise CheckpointError(
             f"{folder}: {_ROWS} has rows of shape {tuple(rows.shape)}, expected {(num_puzzles, puzzle_size)}"
         )
     if rows.numel():
         _refuse_bad_rows(folder / _ROWS)
-    return puzzles, rows
+    return puzzles, rows, colors
 
 
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:

@@ -50,6 +50,19 @@ def rope_tables(num_tokens: int, head_size: int, theta: float) -> Rope:
     return angles.cos(), angles.sin()
 
 
+def rope2d_tables(side: int, prefix: int, head_size: int, theta: float) -> Rope:
+    """Return cosines and sines (P + side * side, K) by row and column: half of the pairs turn with each.
+
+    Prefix tokens are not turned. A product of queries and keys depends on the offset of two cells alone.
+    """
+    frequencies = theta ** (-torch.arange(0, head_size // 2, 2, dtype=torch.float32) / (head_size // 2))
+    of_line = torch.outer(torch.arange(side, dtype=torch.float32), frequencies)
+    rows, columns = of_line[:, None].expand(-1, side, -1), of_line[None].expand(side, -1, -1)
+    angles = torch.cat((rows, columns), dim=-1).flatten(0, 1)
+    angles = F.pad(angles, (0, 0, prefix, 0)).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
 def _rotate(x_BHSK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
     """Apply RoPE to pairs (k, k + K / 2), in the float32 of the tables."""
     first, second = x_BHSK.chunk(2, dim=-1)

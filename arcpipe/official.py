@@ -400,6 +400,17 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
         raise CheckpointError(f"{checkpoint.path}: has two networks, which the official files cannot hold")
     if checkpoint.config.buckets:
         raise CheckpointError(f"{checkpoint.path}: has buckets, the official program knows one canvas")
+    config, plain = checkpoint.config, TRMConfig()
+    own = [
+        f"model.{name} = {value}"
+        for name in ("embedding", "tied_head")
+        if (value := getattr(config, name)) != getattr(plain, name)
+    ]
+    own += [f"model.positions = {config.positions}"] if config.positions.startswith("rope2d") else []
+    if own:
+        raise CheckpointError(
+            f"{checkpoint.path}: has {', '.join(own)}, which the official program does not know"
+        )
     state = {official_name(name, compiled=compiled): value.clone() for name, value in checkpoint.ema.items()}
     names = [BLANK_TASK]
     if checkpoint.config.puzzle_size:

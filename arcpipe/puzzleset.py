@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import TRANSPOSES
+from arcpipe.augmentation import TRANSPOSES, recolorings
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.errors import DataError, one_line
 from arcpipe.maze_rules import is_shortest_path
@@ -37,6 +37,8 @@ TRAIN, TEST = "train", "test"
 @dataclass(frozen=True)
 class Variants:
     """Rule-preserving changes of each example that share its puzzle id, computed from (seed, number).
+
+    Of ARC tasks they are permutations of the colors.
 
     count: how many beside the example itself; None for a fresh one at every draw.
     """
@@ -78,6 +80,20 @@ class PuzzleSet:
         """Return L, the length of a token sequence."""
         return self.canvas * self.canvas
 
+    @property
+    def fresh_colors(self) -> bool:
+        """Return whether these are ARC tasks under eight dihedrals each, recolored at every draw."""
+        return self.family.framed and self.variants is not None
+
+    def colors(
+        self, puzzle_ids: NDArray[np.integer], numbers: NDArray[np.uint64] | None = None
+    ) -> NDArray[np.uint8]:
+        """Return the permutations of colors (N, 10) of puzzles (N,), recolored as of variants (N,)."""
+        if self.variants is not None and numbers is not None:
+            return recolorings(self.variants.seed, numbers)
+        permutations: NDArray[np.uint8] = self.table.colors[puzzle_ids]
+        return permutations
+
     @cached_property
     def test_indices(self) -> NDArray[np.int32]:
         """Return the number of each test input in its task, from 0."""
@@ -110,13 +126,13 @@ class PuzzleSet:
     ) -> Transform:
         """Return the transform of grids (N,) of a framed table under puzzles (N,).
 
-        Args:  numbers: (N,) of their variants, where there are any: shuffled Sudokus, turned mazes; 0, the
-               default, is the example itself.
+        Args:  numbers: (N,) of their variants, where there are any: shuffled Sudokus, turned mazes, recolored
+               tasks; 0, the default, is the example itself.
                offsets: (N, 2) row and column to move ARC grids to.
         """
         family, canvas = self.family, self.canvas
         if family.framed:
-            dihedrals, colors = self.table.dihedrals[puzzle_ids], self.table.colors[puzzle_ids]
+            dihedrals, colors = self.table.dihedrals[puzzle_ids], self.colors(puzzle_ids, numbers)
             return dihedral_transform(
                 family, table, items, canvas, dihedrals=dihedrals, colors=colors, offsets=offsets
             )

@@ -27,7 +27,8 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from arcpipe.buckets import crop
-from arcpipe.layers import Block, Linear, Rope, rope_tables, truncated_normal
+from arcpipe.grid import NUM_COLORS
+from arcpipe.layers import Block, Linear, Rope, rope2d_tables, rope_tables, truncated_normal
 from arcpipe.recipe import STRICT, Count, Positive
 
 
@@ -41,8 +42,19 @@ class TRMConfig:
         Literal["attention", "mlp"], Field(description="What mixes tokens; mlp for a small fixed canvas.")
     ] = "attention"
     positions: Annotated[
-        Literal["rope", "learned", "none"], Field(description="How a token's place is told.")
+        Literal["rope", "learned", "rope2d", "rope2d+learned", "none"],
+        Field(
+            description="How a token's place is told. rope2d: by row and column, on any canvas; "
+            "rope2d+learned: and by an embedding of each row and each column."
+        ),
     ] = "rope"
+    embedding: Annotated[
+        Literal["augmentation", "task"],
+        Field(
+            description="augmentation: a row for each augmentation of a task. task: one for each task and "
+            "dihedral, and two vectors for each color of a task; needs a dataset of data.num_aug = inf."
+        ),
+    ] = "augmentation"
     hidden_size: Annotated[Positive, Field(description="D, numbers in a token's state.")] = 512
     num_layers: Annotated[Positive, Field(description="Blocks of the network.")] = 2
     num_heads: Annotated[Positive, Field(description="Heads of attention.")] = 8
@@ -51,11 +63,22 @@ class TRMConfig:
     inner_cycles: Annotated[Positive, Field(description="n, updates of the latent before each.")] = 4
     max_steps: Annotated[Positive, Field(description="N_sup, supervision steps at most.")] = 16
     puzzle_size: Annotated[
-        Count, Field(description="Numbers in a puzzle embedding; 0 for a model without them.")
+        Count,
+        Field(
+            description="Numbers in a puzzle embedding; 0 for a model without them. Of embedding task: "
+            "hidden_size."
+        ),
     ] = 512
     puzzle_tokens: Annotated[
-        Count, Field(description="Prefix tokens that hold it, zero-padded; 0 for as many as it fills.")
+        Count,
+        Field(
+            description="Prefix tokens that hold it, zero-padded; 0 for as many as it fills, with embedding "
+            "task for none."
+        ),
     ] = 16
+    tied_head: Annotated[
+        bool, Field(description="The token embeddings are the weights of the output head too.")
+    ] = False
     rope_theta: Annotated[float, Field(gt=0, description="Base of the rotary positions.")] = 10000.0
     one_step_gradient: Annotated[
         bool,
@@ -81,13 +104,23 @@ class TRMConfig:
             raise ValueError(
                 f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({2 * self.num_heads})"
             )
+        if self.positions.startswith("rope2d") and self.hidden_size % (4 * self.num_heads):
+            raise ValueError(
+                f"positions {self.positions}: hidden_size {self.hidden_size} must be a multiple of "
+                f"4 * num_heads ({4 * self.num_heads})"
+            )
+        if self.embedding == "task" and self.puzzle_size != self.hidden_size:
+            raise ValueError(
+                f"embedding task adds a row to every cell: puzzle_size {self.puzzle_size} must be "
+                f"hidden_size {self.hidden_size}"
+            )
         if self.puzzle_tokens and self.puzzle_size > self.puzzle_tokens * self.hidden_size:
             raise ValueError(f"puzzle_size {self.puzzle_size} does not fit puzzle_tokens * hidden_size")
 
     @property
     def prefix(self) -> int:
         """Return P, the number of prefix tokens."""
-        if self.puzzle_size == 0:
+        if self.puzzle_size == 0 or (self.embedding == "task" and not self.puzzle_tokens):
             return 0
         return self.puzzle_tokens or math.ceil(self.puzzle_size / self.hidden_size)
 
@@ -101,6 +134,7 @@ class Carry:
     halted: (B,) bool, the row is finished and takes a new sample.
     inputs, labels: (B, L) int64.
     puzzle_ids: (B,) int64.
+    colors: (B, 10) int64, the permutation of colors that each sample is under.
     """
 
     answer: Tensor
@@ -110,12 +144,25 @@ class Carry:
     inputs: Tensor
     labels: Tensor
     puzzle_ids: Tensor
+    colors: Tensor
 
     def advance(self, answer: Tensor, latent: Tensor, halted: Tensor) -> "Carry":
         """Return the carry after a supervision step; the recursion's state is detached."""
         return replace(
             self, answer=answer.detach(), latent=latent.detach(), steps=self.steps + 1, halted=halted
         )
+
+
+def puzzle_vectors(rows: Tensor, colors: Tensor, permutations: Tensor) -> Tensor:
+    """Return what a network of embedding task is told of each sample: (B, D + 2 * 10 * D), float32.
+
+    The row, then the vectors that each color as it is now has as an input, then as an output.
+
+    Args:  rows: (B, D), of task and dihedral. colors: (B, 2, 10, D), of the task's original colors.
+           permutations: (B, 10), the color that each original color has become.
+    """
+    original = permutations.argsort(dim=1)[:, None, :, None].expand(-1, 2, -1, colors.shape[-1])
+    return torch.cat((rows, colors.gather(2, original).flatten(1)), dim=1)
 
 
 class TRM(nn.Module):
@@ -145,8 +192,14 @@ class TRM(nn.Module):
         size, total = config.hidden_size, config.prefix + num_tokens
         self.embed_scale = math.sqrt(size)
         self.embed_tokens = nn.Parameter(truncated_normal(vocabulary, size, std=1 / self.embed_scale))
+        side = math.isqrt(num_tokens)
         if config.positions == "learned":
             self.embed_positions = nn.Parameter(truncated_normal(total, size, std=1 / self.embed_scale))
+        elif config.positions == "rope2d+learned":
+            # Their sum has the deviation of a token's embedding.
+            std = math.sqrt(0.5) / self.embed_scale
+            self.embed_rows = nn.Parameter(truncated_normal(side, size, std=std))
+            self.embed_columns = nn.Parameter(truncated_normal(side, size, std=std))
         self.blocks = nn.ModuleList(
             Block(
                 mixer=config.mixer,
@@ -157,14 +210,19 @@ class TRM(nn.Module):
             )
             for _ in range(config.num_layers * (2 if config.separate_networks else 1))
         )
-        self.output_head = Linear(size, vocabulary)
+        if not config.tied_head:
+            self.output_head = Linear(size, vocabulary)
         # Row 0 is the halt logit; row 1, the official untrained continue logit, keeps its shape.
         self.halt_head = nn.Linear(size, 2)
         nn.init.zeros_(self.halt_head.weight)
         nn.init.constant_(self.halt_head.bias, -5.0)
         self.register_buffer("init_answer", truncated_normal(size, std=1.0))
         self.register_buffer("init_latent", truncated_normal(size, std=1.0))
-        cos, sin = rope_tables(total, size // config.num_heads, config.rope_theta)
+        head_size = size // config.num_heads
+        if config.positions.startswith("rope2d"):
+            cos, sin = rope2d_tables(side, config.prefix, head_size, config.rope_theta)
+        else:
+            cos, sin = rope_tables(total, head_size, config.rope_theta)
         self.register_buffer("rope_cos", cos, persistent=False)
         self.register_buffer("rope_sin", sin, persistent=False)
 
@@ -175,10 +233,17 @@ class TRM(nn.Module):
         state = torch.zeros(batch_size, total, self.config.hidden_size, dtype=dtype, device=device)
         tokens = torch.zeros(batch_size, self.num_tokens, dtype=torch.int64, device=device)
         zeros = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        return Carry(state, state, zeros, torch.ones_like(zeros, dtype=torch.bool), tokens, tokens, zeros)
+        colors = torch.arange(NUM_COLORS, device=device).repeat(batch_size, 1)
+        halted = torch.ones_like(zeros, dtype=torch.bool)
+        return Carry(state, state, zeros, halted, tokens, tokens, zeros, colors)
 
-    def admit(self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor) -> Carry:
-        """Return the carry with each halted row replaced by that row of the batch, at its initial state."""
+    def admit(
+        self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor, colors: Tensor | None = None
+    ) -> Carry:
+        """Return the carry with each halted row replaced by that row of the batch, at its initial state.
+
+        Args:  colors: None where the network is not told of them: those of the carry stay.
+        """
         new_B, new_B1 = carry.halted, carry.halted[:, None]
         new_B11 = new_B1[:, :, None]
         return Carry(
@@ -189,6 +254,7 @@ class TRM(nn.Module):
             inputs=torch.where(new_B1, inputs, carry.inputs),
             labels=torch.where(new_B1, labels, carry.labels),
             puzzle_ids=torch.where(new_B, puzzle_ids, carry.puzzle_ids),
+            colors=carry.colors if colors is None else torch.where(new_B1, colors, carry.colors),
         )
 
     def forward(
@@ -203,7 +269,8 @@ class TRM(nn.Module):
         Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here. L may
         be that of a smaller canvas, with the tokens and the state that `crop` gives.
 
-        Args:    inputs_BL: tokens, int. puzzles: (B, puzzle_size) rows of the embedding table, float32.
+        Args:    inputs_BL: tokens, int. puzzles: (B, puzzle_size) rows of the embedding table, float32; with
+                 embedding task (B, 21 * D), as `puzzle_vectors` gives them.
                  answer_BSD, latent_BSD: those of the step before; None for the initial ones, in float32.
         Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32.
         """
@@ -211,7 +278,7 @@ class TRM(nn.Module):
         answer_BSD = self.init_answer.expand(shape) if answer_BSD is None else answer_BSD
         latent_BSD = self.init_latent.expand(shape) if latent_BSD is None else latent_BSD
         dtype = answer_BSD.dtype
-        if self.output_head.weight.dtype != dtype:
+        if self.halt_head.weight.dtype != dtype:
             weights = {
                 name: weight.to(dtype) for name, weight in self.named_parameters() if name != "embed_tokens"
             }
@@ -225,25 +292,69 @@ class TRM(nn.Module):
             for _ in range(self.cycles[0] - 1):
                 answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, rope)
         answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, rope)
-        logits_BLV = self.output_head(answer_BSD[:, self.config.prefix :])
-        halt_logit_B = self.halt_head(answer_BSD[:, 0])[:, 0]
+        logits_BLV = self._head(answer_BSD[:, self.config.prefix :], puzzles)
+        has_prefix = self.config.prefix or self.config.embedding == "augmentation"
+        halt_logit_B = self.halt_head(answer_BSD[:, 0] if has_prefix else answer_BSD.mean(dim=1))[:, 0]
         return answer_BSD, latent_BSD, logits_BLV, halt_logit_B.float()
+
+    def _head(self, answer_BLD: Tensor, puzzles: Tensor) -> Tensor:
+        """Return the logits (B, L, V)."""
+        tied = self.config.tied_head
+        weight_VD = self.embed_tokens.to(answer_BLD.dtype) if tied else self.output_head.weight
+        logits_BLV = nn.functional.linear(answer_BLD, weight_VD)
+        if self.config.embedding == "task":
+            colors_BVD = self._color_vectors(puzzles, 1, answer_BLD.dtype)
+            logits_BLV = logits_BLV + answer_BLD @ colors_BVD.mT / self.embed_scale
+        return logits_BLV
+
+    def _color_vectors(self, puzzles: Tensor, which: int, dtype: torch.dtype) -> Tensor:
+        """Return the vectors (B, V, D) that a puzzle has for tokens as inputs, 0, or as outputs, 1.
+
+        PAD and EOS have zeros.
+        """
+        size = self.config.hidden_size
+        colors_BKD = puzzles[:, size:].unflatten(1, (2, NUM_COLORS, size))[:, which].to(dtype)
+        return nn.functional.pad(colors_BKD, (0, 0, self.vocabulary - NUM_COLORS, 0))
 
     def _embed(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
         """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
+        dtype = self.halt_head.weight.dtype
         # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
-        x_BSD = self.embed_tokens[inputs_BL].to(self.output_head.weight.dtype)
+        x_BSD = self.embed_tokens[inputs_BL].to(dtype)
+        if self.config.embedding == "task":
+            return self._embed_task(inputs_BL, x_BSD, puzzles)
         if self.config.prefix:
             padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size
             prefix = nn.functional.pad(puzzles.to(x_BSD.dtype), (0, padding))
             x_BSD = torch.cat((prefix.view(-1, self.config.prefix, self.config.hidden_size), x_BSD), dim=1)
+        return self.embed_scale * self._placed(x_BSD)
+
+    def _embed_task(self, inputs_BL: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
+        """Return x (B, S, D): each cell with the vector of its color and the row of task and dihedral."""
+        one_hot_BLV = nn.functional.one_hot(inputs_BL, self.vocabulary).to(tokens_BLD.dtype)
+        colors_BLD = one_hot_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
+        cells_BLD = math.sqrt(0.5) * (tokens_BLD + colors_BLD / self.embed_scale)
+        row_BD = puzzles[:, : self.config.hidden_size].to(tokens_BLD.dtype)
+        if not self.config.prefix:
+            return self.embed_scale * self._placed(cells_BLD) + row_BD[:, None]
+        prefix_BPD = nn.functional.pad(row_BD[:, None], (0, 0, 0, self.config.prefix - 1)) / self.embed_scale
+        return self.embed_scale * self._placed(torch.cat((prefix_BPD, cells_BLD), dim=1)) + row_BD[:, None]
+
+    def _placed(self, x_BSD: Tensor) -> Tensor:
+        """Return tokens (B, S, D) with the embeddings of their places, if there are any."""
         if self.config.positions == "learned":
-            x_BSD = math.sqrt(0.5) * (x_BSD + self._places(self.embed_positions, x_BSD.shape[1]))
-        return self.embed_scale * x_BSD
+            places_SD = self._places(self.embed_positions, x_BSD.shape[1])
+        elif self.config.positions == "rope2d+learned":
+            side = math.isqrt(x_BSD.shape[1] - self.config.prefix)
+            places_LD = (self.embed_rows[:side, None] + self.embed_columns[None, :side]).flatten(0, 1)
+            places_SD = nn.functional.pad(places_LD, (0, 0, self.config.prefix, 0))
+        else:
+            return x_BSD
+        return math.sqrt(0.5) * (x_BSD + places_SD)
 
     def _rope(self, total: int) -> Rope | None:
         """Return cosines and sines (S, K) for S tokens, the prefix among them; None for other positions."""
-        if self.config.positions != "rope":
+        if not self.config.positions.startswith("rope"):
             return None
         return self._places(self.rope_cos, total), self._places(self.rope_sin, total)
 

@@ -1,7 +1,7 @@
 """Sources of ARC tasks -> a dataset folder."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +11,13 @@ from pydantic import Field
 
 from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import Overlap, Selection, select
-from arcpipe.augment.unique import Augmentations, distinct_augmentations, grids_of
+from arcpipe.augment.unique import Augmentations, grids_of, task_augmentations
 from arcpipe.codec import ARC, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
-from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, write_puzzle_set
+from arcpipe.puzzleset import PuzzleSet, Variants, read_puzzle_set, write_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.recipe import STRICT
+from arcpipe.recipe import STRICT, Count
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
 from arcpipe.task import Task, challenges_json, solutions_json
 
@@ -39,9 +39,13 @@ class DataSettings:
         str,
         Field(description="Name of the source to predict; its test outputs never train. Default: all."),
     ] = ""
-    num_aug: Annotated[int, Field(ge=0, description="Augmented puzzles per task, beside the identity.")] = (
-        1000
-    )
+    num_aug: Annotated[
+        Count | None,
+        Field(
+            description="Augmented puzzles per task, beside the identity; inf for eight dihedrals, and a "
+            "fresh coloring at every draw (model.embedding = task)."
+        ),
+    ] = 1000
     max_side: Annotated[
         int, Field(ge=1, le=MAX_SIDE, description="Keep tasks whose demonstrations and test inputs fit.")
     ] = MAX_SIDE
@@ -108,10 +112,12 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     _check_fit(selection.shown, canvas)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     groups = [
-        known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
+        known.get(task.id) or task_augmentations(task, settings.num_aug, settings.seed)
         for task in selection.shown
     ]
     puzzles = puzzle_set_of(selection, groups, canvas)
+    if settings.num_aug is None:
+        puzzles = replace(puzzles, variants=Variants(None, settings.seed))
     summary = BuildSummary(
         tasks=len(selection.training),
         examples=len(puzzles.example_tasks),

@@ -78,7 +78,9 @@ def dataset_text(folder: Path, color: bool) -> str:
     sources = data["sources"] if "sources" in data else [data["source"] or f"{data['generate']} made up"]
     if puzzles.variants is None:
         augmented = (
-            f"{puzzles.num_puzzles} (a task under an augmentation; at most {data['num_aug']} + 1 a task)"
+            f"{puzzles.num_puzzles} (a task under a dihedral, its colors permuted at every draw)"
+            if puzzles.fresh_colors
+            else f"{puzzles.num_puzzles} (a task under an augmentation; at most {data['num_aug']} + 1 a task)"
         )
     else:
         number = "a fresh one at every draw" if data["num_aug"] is None else data["num_aug"]

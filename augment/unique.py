@@ -23,6 +23,13 @@ def grids_of(task: Task) -> list[Grid]:
     return [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
 
 
+def task_augmentations(task: Task, num_aug: int | None, seed: int) -> Augmentations:
+    """Return the distinct augmentations of a task, or with `num_aug` None the eight dihedrals."""
+    if num_aug is not None:
+        return distinct_augmentations(task, num_aug, seed)
+    return np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
+
+
 def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations:
     """Return the identity and up to `num_aug` augmentations, no two of which give the same puzzle.
 

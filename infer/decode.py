@@ -69,7 +69,7 @@ def original_grids(
     values = (tokens.reshape(-1, canvas, canvas) - family.first).astype(np.uint8)
     table = GridTable(values, shapes.astype(np.int16)).framed(family)
     dihedrals = np.array(DIHEDRAL_INVERSE)[puzzles.table.dihedrals[items.puzzle_ids]]
-    colors = np.argsort(puzzles.table.colors[items.puzzle_ids], axis=1).astype(np.uint8)
+    colors = np.argsort(puzzles.colors(items.puzzle_ids, items.variants), axis=1).astype(np.uint8)
     every = np.arange(len(tokens))
     back = dihedral_transform(family, table, every, canvas, dihedrals=dihedrals, colors=colors)
     turned = encode_grids(table, every, back)
@@ -111,7 +111,7 @@ def _rows(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa.Table:
         table.task_ids,
         puzzles.test_tasks[items.tests],
         table.dihedrals[items.puzzle_ids],
-        table.colors[items.puzzle_ids],
+        puzzles.colors(items.puzzle_ids, items.variants),
     ).to_arrow()
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int32)
     columns = {

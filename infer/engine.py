@@ -18,7 +18,7 @@ from arcpipe.infer.decode import Answers
 from arcpipe.infer.schedule import Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.rng import random_bits
-from arcpipe.trm import TRM
+from arcpipe.trm import TRM, puzzle_vectors
 
 STABLE_STEPS = 3
 """Steps in a row with the same answer, after which `stable` halts."""
@@ -55,22 +55,24 @@ class Engine:
     """A batch of rows that answers the items of a schedule.
 
     Args:  rows: (P, puzzle_size) the embedding of each puzzle of the set, on the CPU.
+           colors: (T, 2, 10, D) the color vectors of each task, for a network of embedding task.
            sides: (T,) the canvas side of each task.
            work: positions in the schedule to answer.
            batch_size: number of rows; it is halved at the end, when half of them have no item.
     """
 
     def __init__(
-        self, model: TRM, puzzles: PuzzleSet, rows: Tensor, sides: NDArray[np.intp], schedule: Schedule,
-        work: WorkQueue, plan: Plan, *, batch_size: int, dtype: torch.dtype,
+        self, model: TRM, puzzles: PuzzleSet, rows: Tensor, colors: Tensor, sides: NDArray[np.intp],
+        schedule: Schedule, work: WorkQueue, plan: Plan, *, batch_size: int, dtype: torch.dtype,
     ) -> None:  # fmt: skip
-        self.model, self.puzzles, self.rows, self.sides = model, puzzles, rows, sides
+        self.model, self.puzzles, self.rows, self.colors, self.sides = model, puzzles, rows, colors, sides
         self.schedule, self.work, self.plan = schedule, work, plan
         self.device = model.init_answer.device
         self.generator = torch.Generator(self.device)
         carry = model.empty_carry(batch_size, dtype)
         self.answer, self.latent, self.inputs = carry.answer, carry.latent.clone(), carry.inputs.clone()
-        self.vectors = torch.zeros(batch_size, rows.shape[1], device=self.device)
+        width = rows.shape[1] + colors[:1].numel()
+        self.vectors = torch.zeros(batch_size, width, device=self.device)
         self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=self.device)
         self.same = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
         self.items = schedule.items(np.zeros(batch_size, np.int64))
@@ -102,7 +104,12 @@ class Engine:
         tokens = encode_grids(puzzles.framed[2], items.tests, transform)
         where = torch.from_numpy(slots).to(self.device)
         self.inputs[where] = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
-        self.vectors[where] = self.rows[torch.from_numpy(items.puzzle_ids)].to(self.device)
+        vectors = self.rows[torch.from_numpy(items.puzzle_ids)]
+        if len(self.colors):
+            permutations = puzzles.colors(items.puzzle_ids, items.variants).astype(np.int64)
+            of_tasks = self.colors[torch.from_numpy(puzzles.test_tasks[items.tests])]
+            vectors = puzzle_vectors(vectors, of_tasks, torch.from_numpy(permutations))
+        self.vectors[where] = vectors.to(self.device)
         self.answer[where] = model.init_answer.to(self.answer.dtype)
         self.latent[where] = model.init_latent.to(self.latent.dtype)
         self.previous[where] = _NO_TOKEN

@@ -28,7 +28,7 @@ from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.decode import Answers, candidate_table, concatenate
 from arcpipe.infer.engine import Engine, Plan
-from arcpipe.infer.schedule import Schedule, WorkQueue
+from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
@@ -80,7 +80,10 @@ class InferSettings:
     ] = 0
     votes: Annotated[
         Count,
-        Field(description="Ask each test input under at most so many augmentations, rollouts apart; 0: all."),
+        Field(
+            description="Ask each test input under at most so many augmentations, rollouts apart; 0: all, or "
+            f"{FRESH_VOTES} where colorings are drawn afresh."
+        ),
     ] = 0
     seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of the noise.")] = 0
     precision: Annotated[
@@ -390,7 +393,7 @@ def _engine(share: InferenceShare, device: torch.device) -> Engine:
         len(puzzles.test_tasks), len(schedule), len(share.done), plan.steps,
         str(dtype).removeprefix("torch."), device, reason, share.num_ranks,
     )  # fmt: skip
-    model = checkpoint.model().to(device)
+    model = checkpoint.model(puzzles.canvas).to(device)
     # Fewer rows at the end and on each of several canvases: a program for any number of them.
     for note in ready_blocks(
         model.blocks, hidden_size=model.config.hidden_size, dtype=dtype, device=device,
@@ -398,7 +401,16 @@ def _engine(share: InferenceShare, device: torch.device) -> Engine:
     ):  # fmt: skip
         logger.info(note)
     return Engine(
-        model, puzzles, rows, sides, schedule, work, plan, batch_size=settings.batch_size, dtype=dtype
+        model,
+        puzzles,
+        rows,
+        checkpoint.colors_of(puzzles),
+        sides,
+        schedule,
+        work,
+        plan,
+        batch_size=settings.batch_size,
+        dtype=dtype,
     )
 
 

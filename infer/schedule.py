@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import PuzzleSet
 
+FRESH_VOTES = 64
+"""How often a test input is asked under fresh colorings where no number of votes is given."""
 _MAZE_TURNS = 7
 _BLOCK = 65_536
 
@@ -50,7 +52,7 @@ class Schedule:
 
     Args:    variants: how many turns or shuffles of each Sudoku or maze, beside itself.
              rollouts: how often each way is repeated; all but the first time with noise.
-             votes: the most ways of each test input; 0 for all.
+             votes: the most ways of each test input; 0 for all, of fresh colorings FRESH_VOTES.
     Raises:  DataError if there is no test input, or the puzzles have no such variants.
     """
 
@@ -67,9 +69,12 @@ class Schedule:
         num_puzzles = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
         self._by_task, self._variants = by_task, variants
         self._first = (np.cumsum(num_puzzles) - num_puzzles)[puzzles.test_tasks]
+        self._fresh, self._puzzles = puzzles.fresh_colors, num_puzzles[puzzles.test_tasks]
         # The ways of each test input without noise: its task's puzzles, or its variants.
-        self._ways = num_puzzles[puzzles.test_tasks] * (1 + variants)
-        if votes:
+        self._ways = self._puzzles * (1 + variants)
+        if self._fresh:
+            self._ways = np.full(len(puzzles.test_tasks), votes or FRESH_VOTES)
+        elif votes:
             self._ways = self._ways.clip(max=votes)
         lengths = self._ways * rollouts
         # Test inputs of as many items drop out together: between two drops each round is alike.
@@ -93,6 +98,9 @@ class Schedule:
         rollouts, ways = np.divmod(numbers, self._ways[tests])
         first = np.zeros(len(positions), np.intp)
         puzzles, variants = (first, ways) if self._variants else (ways, first)
+        if self._fresh:
+            # Another coloring each time, and the dihedrals in turn.
+            puzzles, variants = ways % self._puzzles[tests], ways
         puzzle_ids = self._by_task[self._first[tests] + puzzles]
         return Items(positions, tests, puzzle_ids, variants.astype(np.uint64), rollouts)
 

@@ -11,7 +11,7 @@ from typing import Any
 from arcpipe.augment.build import DataSettings, build_arc
 from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import report_overlaps
-from arcpipe.checkpoint import load_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError
 from arcpipe.log import logger, start_logging
@@ -66,7 +66,7 @@ def adapt(adaptation: Adaptation) -> TrainResult:
     accelerator = make_accelerator(settings)
     if not adaptation.resume:
         with naming_lost_processes():
-            first_does(lambda: _make_folder(adaptation, recipe, checkpoint.canvas), accelerator)
+            first_does(lambda: _make_folder(adaptation, recipe, checkpoint), accelerator)
     return train(
         TrainRun(
             puzzles=read_puzzle_set(adaptation.out / DATA),
@@ -85,12 +85,14 @@ def adapt(adaptation: Adaptation) -> TrainResult:
     )
 
 
-def _make_folder(adaptation: Adaptation, recipe: dict[str, Any], canvas: int) -> None:
+def _make_folder(adaptation: Adaptation, recipe: dict[str, Any], checkpoint: Checkpoint) -> None:
     """Make the run folder with the dataset in it: both or none."""
+    canvas = checkpoint.canvas
+    num_aug = None if checkpoint.config.embedding == "task" else adaptation.settings.num_aug
     out, settings = adaptation.out, adaptation.settings
     refuse_existing(out, RUN_EXISTS)
     data = DataSettings(
-        sources=[adaptation.challenges], num_aug=settings.num_aug, canvas=canvas, max_side=canvas,
+        sources=[adaptation.challenges], num_aug=num_aug, canvas=canvas, max_side=canvas,
         extend=str(adaptation.checkpoint), seed=settings.seed,
     )  # fmt: skip
     manifest = make_manifest("run", recipe=recipe, seed=settings.seed, init=str(adaptation.checkpoint))

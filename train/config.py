@@ -56,8 +56,20 @@ class TrainSettings:
     # small models learned faster at a rate of 0.005.
     muon_lr: Annotated[Rate, Field(description="Learning rate of Muon.")] = 0.02
     muon_weight_decay: Annotated[Rate, Field(description="Weight decay of Muon.")] = 0.005
-    puzzle_lr: Annotated[Rate, Field(description="Learning rate of sign-SGD on the puzzle rows.")] = 1e-2
-    puzzle_weight_decay: Annotated[Rate, Field(description="Weight decay of the puzzle rows.")] = 0.1
+    puzzle_lr: Annotated[
+        Rate,
+        Field(
+            description="Learning rate of the puzzle embedding: sign-SGD on rows, AdamW with embedding task."
+        ),
+    ] = 1e-2
+    puzzle_weight_decay: Annotated[Rate, Field(description="Weight decay of the puzzle embedding.")] = 0.1
+    color_noise: Annotated[
+        Rate,
+        Field(description="Embedding task: deviation of the noise on the color vectors of each sample."),
+    ] = 0.7
+    clip: Annotated[
+        Rate, Field(description="Longest gradient of the network, the norm over its weights; 0 for any.")
+    ] = 0.0
     rows_only: Annotated[
         Fraction,
         Field(description="Share of the training, from its start, in which the puzzle rows learn alone."),
@@ -89,6 +101,9 @@ class TrainSettings:
             "or V100."
         ),
     ] = "auto"
+    loss: Annotated[
+        Literal["stablemax", "softmax"], Field(description="The cross-entropy of a cell's tokens.")
+    ] = "stablemax"
     loss_precision: Annotated[
         LossPrecision,
         Field(
@@ -146,7 +161,13 @@ class AdaptSettings(TrainSettings):
 
     table: ClassVar[str] = "adapt"
 
-    num_aug: Annotated[Count, Field(description="Augmented puzzles per task, beside the identity.")] = 256
+    num_aug: Annotated[
+        Count,
+        Field(
+            description="Augmented puzzles per task, beside the identity; not for a checkpoint of embedding "
+            "task."
+        ),
+    ] = 256
     max_steps: Annotated[
         Count, Field(description="Supervision steps at most; 0 for as many as the checkpoint's training.")
     ] = 0

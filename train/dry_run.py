@@ -78,7 +78,7 @@ def _kept(state: TrainState) -> list[torch.Tensor]:
         if isinstance(value, torch.Tensor)
     ]
     carry = [state.carry.answer, state.carry.latent, state.carry.inputs, state.carry.labels]
-    return [*weights, *state.ema.averages, *moments, state.rows, *carry]
+    return [*weights, *state.ema.averages, *moments, state.rows, state.colors, *carry]
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -83,15 +83,29 @@ def join_losses(parts: Sequence[StepLoss]) -> StepLoss:
     )
 
 
+def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The usual loss of each cell (...,) float32, 0 where the label is IGNORE.
+
+    Args:    logits: (..., V) of any float dtype. labels: (...,) int64.
+    """
+    of_cells = F.cross_entropy(
+        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
+    )
+    return of_cells.view(labels.shape)
+
+
 def step_loss(
-    logits: Tensor, halt_logit: Tensor, labels: Tensor, precision: LossPrecision = "float64"
-) -> StepLoss:
+    logits: Tensor, halt_logit: Tensor, labels: Tensor, precision: LossPrecision = "float64",
+    kind: str = "stablemax",
+) -> StepLoss:  # fmt: skip
     """The losses of logits (B, L, V) and halt_logit (B,) against labels (B, L)."""
     valid = labels != IGNORE
     num_cells = valid.sum(-1)
     right_cells = (valid & (logits.argmax(-1) == labels)).sum(-1)
     correct = right_cells == num_cells
     of_cell = stablemax_cross_entropy if precision == "float64" else stablemax_cross_entropy_float32
+    if kind == "softmax":
+        of_cell = softmax_cross_entropy
     per_sample = of_cell(logits, labels).sum(-1) / num_cells.clamp_min(1)
     return StepLoss(
         answer=per_sample.sum(),

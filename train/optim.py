@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from arcpipe.train.config import TrainSettings
 from arcpipe.trm import TRM
 
 
-def make_optimizers(model: TRM, settings: TrainSettings) -> list[Optimizer]:
-    """The optimizers of the network's weights, each of its own part of them.
+def make_optimizers(model: TRM, settings: TrainSettings, tables: Sequence[Tensor] = ()) -> list[Optimizer]:
+    """The optimizers of the network's weights, each of its own part of them, then that of the puzzle tables.
 
     Each group keeps its full rate as `initial_lr`, which `set_rates` scales.
 
+    Args:    tables: rows and color vectors of embedding task; none with rows that learn by sign-SGD.
     Raises:  ArcpipeError if this torch lacks the optimizer.
     """
     if settings.optimizer == "muon":
@@ -28,6 +30,11 @@ def make_optimizers(model: TRM, settings: TrainSettings) -> list[Optimizer]:
     else:
         betas = (settings.beta1, settings.beta2)
         optimizers = [AdamATan2(model.parameters(), settings.lr, betas, settings.weight_decay)]
+    if tables:
+        betas = (settings.beta1, settings.beta2)
+        optimizers.append(
+            torch.optim.AdamW([*tables], settings.puzzle_lr, betas, weight_decay=settings.puzzle_weight_decay)
+        )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

@@ -3,7 +3,7 @@
 Random numbers are drawn from (seed, step), so no generator has a state to save.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from arcpipe.buckets import Layout
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, no_colors, save_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, one_line
+from arcpipe.grid import NUM_COLORS
 from arcpipe.log import logger
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import as_tables, recipe_changes
@@ -75,6 +76,8 @@ class TrainState:
     step: optimizer steps done.
     seconds: the time they took, earlier parts of the run included.
     evaluated_at: `seconds` at the last evaluation.
+    colors: the color vectors (T, 2, 10, D) of embedding task, alike on every process; else for no task.
+    tasks: (P,) the task of each row.
     """
 
     model: TRM
@@ -88,6 +91,13 @@ class TrainState:
     step: int
     seconds: float
     evaluated_at: float = 0.0
+    colors: Tensor = field(default_factory=no_colors)
+    tasks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    @property
+    def tables(self) -> dict[str, Tensor]:
+        """The tables that an optimizer of the state trains, by name: those of embedding task."""
+        return {"puzzles.rows": self.rows, "puzzles.colors": self.colors} if len(self.colors) else {}
 
 
 def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
@@ -100,6 +110,14 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
         raise ArcpipeError(
             f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
         )
+    if run.puzzles.family.framed and (run.config.embedding == "task") != run.puzzles.fresh_colors:
+        needed = "inf" if run.config.embedding == "task" else "N, a number"
+        raise ArcpipeError(
+            f"model.embedding = {run.config.embedding}: {run.data_dir} is made for the other kind: build it "
+            f"with --num-aug {needed}"
+        )
+    if run.config.embedding == "task" and not run.puzzles.family.framed:
+        raise ArcpipeError(f"model.embedding = task is for ARC tasks, not for {run.puzzles.family.name}")
     _refuse_uneven_canvases(run, accelerator.num_processes)
     # A checkpoint names the canvases that were trained on, which inference takes too.
     config = replace(run.config, buckets=run.layout.buckets)
@@ -107,22 +125,28 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TRM(config, run.puzzles.num_tokens, run.puzzles.family.vocabulary)
-    rows = torch.zeros(run.puzzles.num_puzzles, run.config.puzzle_size)
+    rows, colors = torch.zeros(run.puzzles.num_puzzles, run.config.puzzle_size), no_colors()
+    if run.config.embedding == "task":
+        colors = torch.zeros(len(run.puzzles.table.task_ids), 2, NUM_COLORS, run.config.hidden_size)
     if (init := run.start) is not None:
-        rows = _begin_from(init, model, run)
+        rows, colors = _begin_from(init, model, run)
     model = model.to(device)
     model.recompute = settings.recompute
+    rows, colors = rows.to(device), colors.to(device)
+    tables = [rows.requires_grad_(), colors.requires_grad_()] if len(colors) else []
     return TrainState(
         model=model,
         wrapped=accelerator.prepare(model),
-        optimizers=make_optimizers(model, settings),
+        optimizers=make_optimizers(model, settings, tables),
         ema=EMA(model, settings.ema),
-        rows=rows.to(device),
+        rows=rows,
         carry=model.empty_carry(settings.batch_size // accelerator.num_processes, dtype),
         layout=run.layout,
         scaler=GradScaler(device.type, enabled=dtype == torch.float16),
         step=0,
         seconds=0.0,
+        colors=colors,
+        tasks=torch.from_numpy(run.puzzles.table.tasks.astype(np.int64)).to(device),
     )
 
 
@@ -140,10 +164,10 @@ def _refuse_uneven_canvases(run: TrainRun, num_processes: int) -> None:
         )
 
 
-def _begin_from(path: Path, model: TRM, run: TrainRun) -> Tensor:
-    """Give the model the averaged weights of a checkpoint and return rows (P, puzzle_size) to begin with.
+def _begin_from(path: Path, model: TRM, run: TrainRun) -> tuple[Tensor, Tensor]:
+    """Give the model the averaged weights of a checkpoint; return rows and color vectors to begin with.
 
-    Puzzles of the checkpoint keep their rows; others get the mean of all.
+    Puzzles and tasks of the checkpoint keep theirs; others get the mean of all, rows by dihedral.
 
     Source:  the mean, and not random rows: arXiv 2511.02886, section on ablations.
     """
@@ -160,10 +184,16 @@ def _begin_from(path: Path, model: TRM, run: TrainRun) -> Tensor:
     known = places >= 0
     rows = torch.zeros(len(places), run.config.puzzle_size)
     if len(checkpoint.puzzles):
-        rows += checkpoint.rows.float().mean(dim=0)
+        rows = checkpoint.mean_rows()[run.puzzles.table.dihedrals.astype(np.int64)]
         rows[known] = checkpoint.rows[places[known]].float()
+    colors = no_colors()
+    if run.config.embedding == "task":
+        known_tasks = {task_id: place for place, task_id in enumerate(checkpoint.puzzles.task_ids)}
+        tasks = [known_tasks.get(task_id, -1) for task_id in run.puzzles.table.task_ids]
+        own = checkpoint.colors.float()
+        colors = torch.cat((own, own.mean(dim=0, keepdim=True)))[tasks]
     logger.info("%s: rows for %d of %d puzzles known", checkpoint.path, int(known.sum()), len(places))
-    return rows
+    return rows, colors
 
 
 def _check_model(checkpoint: Checkpoint, run: TrainRun) -> None:
@@ -221,8 +251,8 @@ def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: d
     raw = state.model.state_dict()
     return Checkpoint(
         path=path, config=state.model.config, family=puzzles.family.name, canvas=puzzles.canvas,
-        vocabulary=state.model.vocabulary, raw=raw, ema=raw | state.ema.state_dict(), rows=state.rows,
-        puzzles=puzzles.table,
+        vocabulary=state.model.vocabulary, raw=raw, ema=raw | state.ema.state_dict(),
+        rows=state.rows.detach(), puzzles=puzzles.table, colors=state.colors.detach(),
         manifest=manifest
         | {"step": state.step, "seconds": state.seconds, "evaluated_at": state.evaluated_at},
     )  # fmt: skip
@@ -232,7 +262,7 @@ def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
     return {
         f"optimizer.{name}.{key}": value
         for optimizer in state.optimizers
-        for name, weight in state.model.named_parameters()
+        for name, weight in (*state.model.named_parameters(), *state.tables.items())
         for key, value in optimizer.state.get(weight, {}).items()
     }
 
@@ -252,7 +282,9 @@ def load_state(
     try:
         state.model.load_state_dict(checkpoint.raw)
         state.ema.load_state_dict(checkpoint.ema)
-        state.rows.copy_(checkpoint.rows)
+        with torch.no_grad():
+            state.rows.copy_(checkpoint.rows)
+            state.colors.copy_(checkpoint.colors)
         _load_optimizers(state, tensors)
         _load_scaler(state, tensors)
         carry = _local_carry(state, tensors, accelerator)
@@ -266,7 +298,7 @@ def load_state(
 
 
 def _load_optimizers(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    names = {weight: name for name, weight in state.model.named_parameters()}
+    names = {weight: name for name, weight in (*state.model.named_parameters(), *state.tables.items())}
     for optimizer in state.optimizers:
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         entries: dict[int, dict[str, Tensor]] = {}
@@ -295,5 +327,8 @@ def _local_carry(state: TrainState, tensors: dict[str, Tensor], accelerator: Acc
         **{
             field.name: tensors[f"carry.{field.name}"][rows].to(getattr(state.carry, field.name))
             for field in fields(Carry)
+            # Older checkpoints have no colors, and networks that need none.
+            if field.name != "colors" or "carry.colors" in tensors
         }
+        | ({} if "carry.colors" in tensors else {"colors": state.carry.colors})
     )

@@ -17,7 +17,7 @@ from arcpipe.train.config import TrainSettings
 from arcpipe.train.losses import StepLoss, join_losses, step_loss
 from arcpipe.train.optim import set_rates, sign_sgd_rows
 from arcpipe.train.state import TrainState
-from arcpipe.trm import Carry, TRMConfig
+from arcpipe.trm import Carry, TRMConfig, puzzle_vectors
 
 METRICS = ("samples", "loss_answer", "loss_halt", "finished", "exact", "cell", "halt_right", "steps")
 """The order of the sums that `train_step` returns."""
@@ -75,14 +75,17 @@ def train_step(
              process; if float16 gradients alone are not, only once the loss scale cannot be lowered.
     Source:  the reference's `pretrain.py` `train_batch`: the loss is divided by the global batch.
     """
-    carry = state.model.admit(state.carry, batch.inputs, batch.labels, batch.puzzle_ids)
-    puzzles = state.rows[carry.puzzle_ids].requires_grad_()
+    carry = state.model.admit(state.carry, batch.inputs, batch.labels, batch.puzzle_ids, batch.colors)
+    vectors = _look_up(state, carry, settings, accelerator)
+    # A leaf of its own: its gradient is gathered from all parts of the batch, then goes on to the tables.
+    puzzles = vectors.detach().requires_grad_()
     state.model.requires_grad_(not rows_only)
     out = _recurse_and_differentiate(state, carry, puzzles, settings, accelerator, rows_only)
     loss_is_finite, all_is_finite = _finite(out.loss.total, [*state.model.parameters(), puzzles], accelerator)
     if all_is_finite:
-        if not rows_only:
-            _update_weights(state, scale)
+        if state.tables:
+            _differentiate_tables(state, vectors, puzzles, accelerator)
+        _update_weights(state, settings, scale, rows_only=rows_only)
         _update_rows(state, carry.puzzle_ids, puzzles, settings, scale, accelerator)
     elif loss_is_finite and _halve_loss_scale(state.scaler):
         logger.info("step %d: float16 gradients overflow, nothing learned; loss scale halved", state.step + 1)
@@ -94,6 +97,36 @@ def train_step(
     state.carry = carry.advance(out.answer, out.latent, halted)
     state.step += 1
     return _metrics(out.loss, out.halt_logit, state)
+
+
+def _look_up(state: TrainState, carry: Carry, settings: TrainSettings, accelerator: Accelerator) -> Tensor:
+    """What the network is told of each sample: its row, and with embedding task the vectors of its colors.
+
+    Their noise is that of the global batch at this step, of which each process takes its share.
+    """
+    rows = state.rows[carry.puzzle_ids]
+    if not state.tables:
+        return rows
+    colors = state.colors[state.tasks[carry.puzzle_ids]]
+    if settings.color_noise:
+        generator = torch.Generator(rows.device).manual_seed(settings.seed * 1_000_003 + state.step)
+        shape = (settings.batch_size, *colors.shape[2:])
+        noise = torch.randn(shape, generator=generator, device=rows.device)
+        own = state.layout.own_rows(accelerator.process_index, accelerator.num_processes)
+        # Of the vectors that are added to cells, not of those that are read from answers.
+        noise = settings.color_noise * noise[torch.from_numpy(own).to(rows.device)]
+        colors = colors + torch.stack((noise, torch.zeros_like(noise)), dim=1)
+    return puzzle_vectors(rows, colors, carry.colors)
+
+
+def _differentiate_tables(
+    state: TrainState, vectors: Tensor, puzzles: Tensor, accelerator: Accelerator
+) -> None:
+    """Carry the gradients of all processes' samples on to the tables."""
+    vectors.backward(puzzles.grad)
+    for table in state.tables.values():
+        # As DDP averages those of the weights.
+        table.grad = accelerator.reduce(table.grad, "mean")
 
 
 @dataclass(frozen=True)
@@ -125,7 +158,7 @@ def _recurse_and_differentiate(
             inputs, labels = (crop(of[rows], side, canvas) for of in (carry.inputs, carry.labels))
             answer, latent = (crop(of[rows], side, canvas, prefix) for of in (carry.answer, carry.latent))
             answer, latent, logits, halt_logit = network(inputs, puzzles[rows], answer, latent)
-            loss = step_loss(logits, halt_logit, labels, settings.loss_precision)
+            loss = step_loss(logits, halt_logit, labels, settings.loss_precision, settings.loss)
             # DDP averages over processes; times their number, the gradient is that of the global sum.
             shared = loss.total * (accelerator.num_processes / settings.batch_size)
             # Not accelerator.backward, which divides by a number that the environment can set.
@@ -185,13 +218,22 @@ def _suspects(carry: Carry, finite: Tensor) -> list[int]:
     return ids
 
 
-def _update_weights(state: TrainState, scale: float) -> None:
-    set_rates(state.optimizers, scale)
-    for optimizer in state.optimizers:
+def _update_weights(state: TrainState, settings: TrainSettings, scale: float, *, rows_only: bool) -> None:
+    """Take a step of the optimizers; with `rows_only` of that of the puzzle tables alone, if there is one."""
+    num_tables = 1 if state.tables else 0
+    optimizers = state.optimizers[len(state.optimizers) - num_tables :] if rows_only else state.optimizers
+    set_rates(optimizers, scale)
+    for optimizer in optimizers:
         state.scaler.unscale_(optimizer)
+    if settings.clip and not rows_only:
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
+    for optimizer in optimizers:
         optimizer.step()
-    state.scaler.update()
-    state.ema.update()
+        optimizer.zero_grad(set_to_none=True)
+    if optimizers:
+        state.scaler.update()
+    if not rows_only:
+        state.ema.update()
 
 
 def _update_rows(
@@ -199,7 +241,7 @@ def _update_rows(
     accelerator: Accelerator,
 ) -> None:  # fmt: skip
     """Sign-SGD with the rows and gradients of all processes, applied alike on each."""
-    if state.rows.shape[1] == 0:
+    if state.rows.shape[1] == 0 or state.tables:
         return
     assert puzzles.grad is not None
     # Their signs do not tell that the loss was scaled.

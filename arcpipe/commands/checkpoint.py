@@ -117,12 +117,12 @@ def export_checkpoint(
 
 def _hand_on(found: "Checkpoint", out: Path, trunk_only: bool, rows: str | None) -> "Checkpoint":
     """Write a checkpoint without its trainer's state; what was written."""
-    table, puzzles = found.rows, found.puzzles
+    table, puzzles, colors = found.rows, found.puzzles, found.colors
     if trunk_only:
-        table, puzzles = table[:0], PuzzleTable.of_groups([], [])
+        table, puzzles, colors = table[:0], PuzzleTable.of_groups([], []), colors[:0]
     if rows:
-        table = table.to(getattr(torch, rows))
-    smaller = replace(found, path=out, rows=table, puzzles=puzzles)
+        table, colors = table.to(getattr(torch, rows)), colors.to(getattr(torch, rows))
+    smaller = replace(found, path=out, rows=table, puzzles=puzzles, colors=colors)
     save_checkpoint(smaller)
     return smaller
 
@@ -221,6 +221,7 @@ def _facts(found: "Checkpoint") -> dict[str, Any]:
         "weights": {
             "trunk": sum(value.numel() for value in found.ema.values()),
             "puzzle_rows": found.rows.numel(),
+            **({"color_vectors": found.colors.numel()} if found.colors.numel() else {}),
         },
         "puzzles": _puzzle_facts(found),
         "training": {"step": manifest.get("step"), **manifest.get("recipe", {}).get("train", {})},

@@ -77,11 +77,14 @@ def write_trunk(path: Path, out: Path) -> None:
     whole = load_checkpoint(path)
     if whole.family != ARC.name:
         raise CheckpointError(f"{whole.path}: is for {whole.family} puzzles, not for ARC tasks")
-    rows, puzzles = whole.rows, whole.puzzles
-    if len(puzzles):
+    rows, puzzles, colors = whole.rows, whole.puzzles, whole.colors
+    if len(puzzles) and whole.config.embedding == "task":
+        rows, colors = whole.mean_rows(), colors.mean(dim=0, keepdim=True)
+        puzzles = PuzzleTable.of_groups([_MEAN], [[Augmentation(dihedral) for dihedral in range(8)]])
+    elif len(puzzles):
         rows = rows.mean(dim=0, keepdim=True, dtype=torch.float32)
         puzzles = PuzzleTable.of_groups([_MEAN], [[_IDENTITY]])
-    save_checkpoint(replace(whole, path=out, raw=whole.ema, rows=rows, puzzles=puzzles))
+    save_checkpoint(replace(whole, path=out, raw=whole.ema, rows=rows, puzzles=puzzles, colors=colors))
 
 
 def make_bundle(checkpoint: Path, recipe: Recipe, names: KaggleNames, out: Path) -> dict[str, Any]:
