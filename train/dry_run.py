@@ -45,8 +45,11 @@ def _text(run: TrainRun, state: TrainState, seconds: float, memory: float, notes
     kept = sum(tensor.nbytes for tensor in _kept(state))
     canvases = f"\ncanvases     {run.layout.text}" if run.layout.buckets else ""
     how = "; ".join([f"the best of {_TIMED_STEPS} steps", *notes])
+    colors = f" and {state.colors.numel() // run.config.hidden_size:,} color vectors" if state.tables else ""
     fewer = ", those with fewer cycles by their arithmetic" if settings.curriculum else ""
-    return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows of {run.config.puzzle_size}
+    return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows{colors} of {
+        run.config.puzzle_size
+    }
 tokens       {puzzles.num_tokens} and a prefix of {run.config.prefix}{canvases}
 steps        {run.last_step:,} of batch {settings.batch_size}: {samples:,} samples, {
         samples / len(puzzles.example_tasks):,.0f} times each of {len(puzzles.example_tasks):,} examples
