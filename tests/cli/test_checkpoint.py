@@ -20,10 +20,11 @@ from arcpipe.puzzletable import BLANK_TASK
 from augmented import restored
 from commands import run_here
 from hashes import forget_hashes
-from puzzles import build, made_up_tasks, write_source
+from puzzles import made_up_tasks, write_source
 from reference import OfficialFiles, Recording, read_recording, write_official_files
 
-ROWS = "_orig_mod.model.inner.puzzle_emb.weights"
+INNER = "_orig_mod.model.inner"
+ROWS = f"{INNER}.puzzle_emb.weights"
 
 
 @pytest.fixture(scope="module")
@@ -136,22 +137,6 @@ def test_an_imported_sudoku_model_answers_boards_without_identifiers(
     assert found_grids(predictions) == expected_grids(recording, read_puzzle_set(data), first_row=0, steps=2)
 
 
-def test_a_dataset_of_other_puzzles_is_refused(files: OfficialFiles, tmp_path: Path) -> None:
-    data = build(tmp_path / "data", write_source(tmp_path, "few", made_up_tasks(2)), canvas=6)
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    said = refused(
-        "infer", "--checkpoint", tmp_path / "own", "--data", data, "--out", tmp_path / "predictions"
-    )
-    assert "knows no embedding for 2 tasks of the dataset" in said
-    (files.folder / "identifiers.json").unlink()
-    done = run_here("checkpoint", "import", files.file, "--out", tmp_path / "trunk", "--canvas", 6)
-    assert (done.returncode, "the 10 puzzle rows are left out" in done.stderr) == (0, True)
-    said = refused(
-        "infer", "--checkpoint", tmp_path / "trunk", "--data", data, "--out", tmp_path / "predictions"
-    )
-    assert "has no puzzle rows, only the trunk" in said
-
-
 def test_import_and_export_are_inverse(files: OfficialFiles, tmp_path: Path) -> None:
     said = run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
     assert "arc on canvas 6" in said
@@ -180,14 +165,11 @@ def test_a_checkpoint_to_hand_on_is_smaller(files: OfficialFiles, tmp_path: Path
     assert "has no puzzle rows" in refused("checkpoint", "export", trunk.path, "--out", tmp_path / "back")
 
 
-@pytest.mark.parametrize(
-    "flags", [("--trunk-only",), ("--rows", "float32"), ("--format", "arcpipe", "--no-compiled-names")]
-)
-def test_flags_of_the_other_format_are_refused(
-    files: OfficialFiles, tmp_path: Path, flags: tuple[str, ...]
-) -> None:
+def test_flags_of_the_other_format_are_refused(files: OfficialFiles, tmp_path: Path) -> None:
+    export = ("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "back")
     run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    assert "--format" in refused("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "back", *flags)
+    for flags in (("--trunk-only",), ("--rows", "float32"), ("--format", "arcpipe", "--no-compiled-names")):
+        assert "--format" in refused(*export, *flags)
     assert not (tmp_path / "back").exists()
 
 
@@ -220,12 +202,7 @@ def test_verify_says_which_checkpoints_are_sound(files: OfficialFiles, tmp_path:
     (steps / "step-00001236").mkdir()
     done = run_here("checkpoint", "verify", tmp_path / "none", run_dir)
     assert done.returncode == 2
-    says = (
-        "none: no such folder",
-        "step-00001234: sound",
-        f"{damaged}: damaged checkpoint (",
-        "step-00001236: ",
-    )
+    says = ("none: no such folder", "1234: sound", f"{damaged}: damaged checkpoint (", "step-00001236: ")
     for line, part in zip(done.stdout.splitlines(), says, strict=True):
         assert part in line
 
@@ -259,39 +236,6 @@ class Bomb:
         return os.system, (f"touch {self.target}",)
 
 
-def make_text(path: Path) -> None:
-    path.write_text("these are\nno weights\n")
-
-
-def make_empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-
-
-def make_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def make_zip_of_nothing(path: Path) -> None:
-    path.write_bytes(b"PK\x05\x06" + bytes(18))
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-@pytest.mark.parametrize("damage", [make_text, make_empty, cut, make_folder, make_zip_of_nothing, remove])
-def test_what_is_no_file_of_tensors_is_refused(
-    files: OfficialFiles, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    damage(files.file)
-    assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_file_is_not_run(files: OfficialFiles, tmp_path: Path, zipped: bool) -> None:
     target = tmp_path / "written"
@@ -300,13 +244,22 @@ def test_code_in_a_file_is_not_run(files: OfficialFiles, tmp_path: Path, zipped:
     assert not target.exists()
 
 
-@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"model": {"a": torch.zeros(3)}}, {}])
-def test_a_file_of_other_things_is_refused(files: OfficialFiles, tmp_path: Path, content: object) -> None:
-    torch.save(content, files.file)
+def test_what_is_no_file_of_tensors_is_refused(files: OfficialFiles, tmp_path: Path) -> None:
+    whole = files.file.read_bytes()
+    zip_of_nothing = b"PK\x05\x06" + bytes(18)
+    for content in (b"these are\nno weights\n", b"", whole[: len(whole) * 2 // 3], zip_of_nothing):
+        files.file.write_bytes(content)
+        assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+    for other in (torch.zeros(3), [torch.zeros(3)], {"model": {"a": torch.zeros(3)}}, {}):
+        torch.save(other, files.file)
+        assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+    files.file.unlink()
+    assert "no such file" in without_import(files, tmp_path / "own")
+    files.file.mkdir()
     assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
 
 
-HEAD, TOKENS = "_orig_mod.model.inner.lm_head.weight", "_orig_mod.model.inner.embed_tokens.embedding_weight"
+HEAD, TOKENS = f"{INNER}.lm_head.weight", f"{INNER}.embed_tokens.embedding_weight"
 
 
 @pytest.mark.parametrize(
@@ -314,20 +267,14 @@ HEAD, TOKENS = "_orig_mod.model.inner.lm_head.weight", "_orig_mod.model.inner.em
     [
         ({HEAD: None}, "output_head.weight is missing"),
         ({TOKENS: None}, "are not a Tiny Recursive Model's"),
-        (
-            {"_orig_mod.model.inner.H_level.layers.0.w": torch.zeros(2)},
-            "H_level.layers.0.w is not the network's",
-        ),
+        ({f"{INNER}.H_level.layers.0.w": torch.zeros(2)}, "H_level.layers.0.w is not the network's"),
         ({HEAD: torch.zeros(12, 31)}, "output_head.weight has shape (12, 31), expected (12, 32)"),
         ({HEAD: torch.full((12, 32), float("nan"))}, "output_head.weight holds values that are not finite"),
         ({HEAD: torch.zeros(12, 32, dtype=torch.int64)}, "output_head.weight is of type int64"),
         ({ROWS: torch.full((10, 32), float("inf"))}, "the puzzle table holds values that are not finite"),
         ({ROWS: torch.zeros(10)}, "are not a Tiny Recursive Model's"),
         ({HEAD.removeprefix("_orig_mod."): torch.zeros(12, 32)}, "holds tensors twice"),
-        (
-            {TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)},
-            "7 tokens are of no family known: give --family",
-        ),
+        ({TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)}, "7 tokens are of no family known"),
     ],
 )
 def test_tensors_that_are_no_model_are_refused(
@@ -363,18 +310,6 @@ def test_identifiers_of_another_dataset_are_refused(files: OfficialFiles, tmp_pa
     assert "names 3 puzzles" in said
     assert "has 10 rows: it is of another dataset" in said
     assert "no such file" in without_import(files, tmp_path / "own", "--identifiers", tmp_path / "none.json")
-
-
-@pytest.mark.parametrize("damage", [make_text, make_empty, cut])
-def test_a_damaged_checkpoint_is_not_exported(
-    files: OfficialFiles, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    for part in ("model.safetensors", "puzzles.safetensors", "puzzles.parquet"):
-        copy = shutil.copytree(tmp_path / "own", tmp_path / part)
-        damage(copy / part)
-        assert str(copy) in refused("checkpoint", "export", copy, "--out", tmp_path / "back")
-        assert not (tmp_path / "back").exists()
 
 
 def test_nothing_is_written_over(files: OfficialFiles, tmp_path: Path) -> None:

@@ -197,33 +197,6 @@ def test_rank_gives_each_checkpoint_the_same_weight() -> None:
     assert ranked(votes, "rank") == [[[2]], [[1]], [[3]]]
 
 
-def test_the_shape_of_a_grid_is_part_of_it() -> None:
-    rows = [candidate([[1, 2]]), candidate([[1], [2]]), candidate([[1], [2]])]
-    assert ranked(votes_of(rows)) == [[[1], [2]], [[1, 2]]]
-
-
-def test_candidates_of_other_tests_and_tasks_do_not_meet() -> None:
-    rows = [
-        candidate([[1]]),
-        candidate([[2]], test_index=1),
-        candidate([[2]], test_index=2),
-        candidate([[2]], task="u"),
-        candidate(None, task="v"),
-        candidate([[7]], task="w"),
-    ]
-    votes = votes_of(rows, t=2, u=1, v=1, x=1)
-    found = {
-        key: [grid.tolist() for grid in best]
-        for key, best in ranked_grids(votes, rank(votes, RULES["count"]), 2).items()
-    }
-    assert found == {("t", 0): [[[1]]], ("t", 1): [[[2]]], ("u", 0): [[[2]]]}
-    facts, _ = votes.summary()
-    assert facts == {
-        "test_inputs": 5, "with_grid": 3, "without_candidate": 1, "candidates": 4,
-        "candidates_without_grid": 1, "other_test_inputs": 2,
-    }  # fmt: skip
-
-
 ROWS = st.lists(
     st.builds(
         lambda grid, halt, log, task, index, checkpoint: candidate(
