@@ -71,8 +71,7 @@ def test_more_augmentations_begin_with_fewer(task: Task, few: int, more: int, se
 
 
 @given(
-    st.lists(st.integers(0, 2), min_size=1, max_size=4),
-    st.lists(st.integers(0, 2), min_size=1, max_size=4),
+    st.lists(st.integers(0, 2), min_size=1, max_size=4), st.lists(st.integers(0, 2), min_size=1, max_size=4)
 )
 def test_a_task_of_few_colors_has_every_puzzle_that_exists(given: list[int], wanted: list[int]) -> None:
     grids: list[Grid] = [np.array([cells], np.uint8) for cells in (given, wanted)]

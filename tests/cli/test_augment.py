@@ -332,10 +332,7 @@ def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(tmp_path:
 
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_left() -> None:
     source = write_source(Path(), "few", made_up_tasks(30, max_side=8))
-    commands = (
-        ("arc", "--source", source, "--num-aug", 100),
-        ("sudoku", "--generate", 500, "--side", 4),
-    )
+    commands = (("arc", "--source", source, "--num-aug", 100), ("sudoku", "--generate", 500, "--side", 4))
     for command in commands:
         with largest_file(10_000):
             said = refused(*command, "--out", "out")

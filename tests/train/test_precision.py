@@ -20,7 +20,7 @@ from arcpipe.train.step import METRICS, MIN_LOSS_SCALE, NotFiniteError, train_st
 from arcpipe.trm import TRM
 from commands import run_here
 from steps import fresh_state, learned, random_batch, same, snapshot
-from training import metrics, newest, refused, train, train_arguments
+from training import refused, train, train_arguments
 
 HALF = ("--set", "train.precision=float16")
 SETTINGS = TrainSettings(batch_size=6, puzzle_lr=1e-2, halt_exploration=0.0)
@@ -129,13 +129,6 @@ def test_a_step_whose_gradients_overflow_learns_nothing_and_goes_on(caplog: pyte
     assert all(tensor.isfinite().all() for tensor in learned(state))
 
 
-def test_the_loss_scale_grows_again() -> None:
-    state = half_state(16.0)
-    state.scaler.set_growth_interval(2)
-    advance(state, 5)
-    assert state.scaler.get_scale() == 64.0
-
-
 def test_gradients_of_rows_alone_count_too() -> None:
     """The weights' gradients are finite, those of the rows are not."""
 
@@ -166,14 +159,6 @@ def test_gradients_that_overflow_on_another_process_count_too() -> None:
     assert state.scaler.get_scale() == 2.0**15
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_other_dtypes_have_no_loss_scale(dtype: torch.dtype) -> None:
-    state = fresh_state(6, dtype=dtype)
-    advance(state, 2)
-    assert not state.scaler.is_enabled()
-    assert state.scaler.state_dict() == {}
-
-
 def test_gradients_that_overflow_at_every_scale_stop_the_training() -> None:
     state = half_state(4 * MIN_LOSS_SCALE)
     state.model.output_head.weight.register_hook(lambda gradient: gradient * 1e30 * 1e30)
@@ -196,18 +181,6 @@ def test_a_loss_that_is_not_finite_stops_float16_at_once() -> None:
         advance(state)
     assert same(before, snapshot(state))
     assert state.scaler.get_scale() == scale
-
-
-def test_float16_goes_on_as_if_nothing_had_happened(work: Path, tmp_path: Path) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    train(work, whole, *HALF)
-    train(work, run, *HALF, "--steps", 5)
-    train(work, run, *HALF, "--resume")
-    assert newest(run) == newest(whole)
-    assert metrics(run) == metrics(whole)
-    trainer = load_file(find_checkpoint(run) / "trainer.safetensors")
-    assert trainer["scaler.scale"].item() >= MIN_LOSS_SCALE
-    assert trainer["scaler._growth_tracker"].item() > 0
 
 
 def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from reference import (
     assert_close,
     read_recording,
 )
-from steps import CONFIG, fresh_state, random_batch, same, snapshot, state_of
+from steps import fresh_state, random_batch, same, snapshot, state_of
 from training import refused, train
 
 STILL = 0.0
@@ -78,11 +78,6 @@ def lifetimes(state: TrainState, settings: TrainSettings, num_steps: int) -> lis
     return found
 
 
-def test_a_sample_that_wants_to_halt_halts_at_once() -> None:
-    settings = TrainSettings(batch_size=6, halt_exploration=0.0)
-    assert lifetimes(fresh_state(6, halt_bias=5.0), settings, 4) == [1] * 24
-
-
 def test_a_sample_that_never_wants_to_halt_gets_all_steps() -> None:
     settings = TrainSettings(batch_size=6, halt_exploration=0.0)
     assert lifetimes(fresh_state(6), settings, 16) == [8] * 12
@@ -127,12 +122,6 @@ def test_exploration_is_drawn_from_seed_and_step() -> None:
     assert halted(0, 0) == halted(0, 0)
     assert halted(0, 0) != halted(1, 0)
     assert halted(0, 0) != halted(0, 1)
-
-
-def test_with_one_step_every_sample_ends_at_once() -> None:
-    settings = TrainSettings(batch_size=6, halt_exploration=1.0)
-    state = fresh_state(6, config=replace(CONFIG, max_steps=1))
-    assert lifetimes(state, settings, 3) == [1] * 18
 
 
 @pytest.mark.parametrize("part", ["rows", "weights"])
