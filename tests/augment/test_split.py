@@ -63,17 +63,6 @@ def test_a_task_to_predict_that_a_training_set_holds_too_does_not_train_its_outp
     assert sorted(training_pairs(puzzles)) == sorted(demonstrations([shared, *others]) + solved_tests(others))
 
 
-def test_a_pair_that_is_asked_for_elsewhere_does_not_train_under_another_name(tmp_path: Path) -> None:
-    asked, other, free = grid("123", "456"), grid("77"), grid("5")
-    hidden = task("asked", (other, other), tests=(Pair(asked, SECRET[:2, :3]),))
-    copy = task("copy", (asked, SECRET[:2, :3]), (free, free), tests=(Pair(asked, SECRET[:2, :3]),))
-    target = write_source(tmp_path, "evaluation", [hidden])
-    training = write_source(tmp_path, "training", [copy])
-    folder = build(tmp_path / "data", training, target, test_set="evaluation")
-    pairs = training_pairs(read_puzzle_set(folder))
-    assert [(name, pair) for name, pair, _ in pairs] == [("asked", other.tolist()), ("copy", free.tolist())]
-
-
 def test_a_test_pair_too_large_for_the_canvas_does_not_train(tmp_path: Path) -> None:
     small, large = grid("1"), np.ones((7, 7), np.uint8)
     target = write_source(

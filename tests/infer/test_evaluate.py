@@ -58,11 +58,6 @@ def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task
     assert scores(arc_dir, rows) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("data", ["arc_dir", "sudoku_dir"])
-def test_without_a_candidate_there_is_no_score(data: str, request: pytest.FixtureRequest) -> None:
-    assert scores(request.getfixturevalue(data), []) == {}
-
-
 @given(votes=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), max_size=20))
 def test_what_is_not_answered_counts_as_wrong_and_is_told(
     votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]

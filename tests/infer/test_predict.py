@@ -1,7 +1,6 @@
 """What two models predict: one that repeats its input, and one with random weights."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.task import Task
 from augmented import restored
 from inference import CONFIG, Rows, answers, assert_same, parrot, random_model, wavering
-from puzzles import build, write_source
 
 
 def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> Rows:
@@ -190,37 +188,3 @@ def test_answers_that_are_not_finite_are_refused(arc: PuzzleSet, name: str) -> N
     weights = checkpoint.ema | {name: torch.full_like(checkpoint.ema[name], 3e38)}
     with pytest.raises(CheckpointError, match="made-up: its answers are not finite"):
         answers(replace(checkpoint, ema=weights), arc)
-
-
-def other(folder: Path, tasks: list[Task], **settings: Any) -> PuzzleSet:
-    """Another dataset than that of the fixture, of the settings that differ."""
-    source = write_source(folder, "small", tasks)
-    return read_puzzle_set(build(folder / "data", source, **{"canvas": 6, "num_aug": 7, **settings}))
-
-
-def test_a_part_of_the_known_puzzles_is_answered_alike(
-    tasks: list[Task], arc: PuzzleSet, tmp_path: Path
-) -> None:
-    whole = {
-        (row["task"], row["test_index"], augmentation_of(row)): row["halt_probability"]
-        for row in answers(random_model(arc), arc)
-    }
-    rows = answers(random_model(arc), other(tmp_path, tasks[1:2], num_aug=3))
-    assert len(rows) == 2 * 4
-    for row in rows:
-        halt = whole[row["task"], row["test_index"], augmentation_of(row)]
-        assert row["halt_probability"] == pytest.approx(halt, abs=1e-5)
-
-
-def test_a_dataset_that_the_checkpoint_does_not_know_is_refused(
-    tasks: list[Task], arc: PuzzleSet, sudoku_dir: Path, tmp_path: Path
-) -> None:
-    stranger = replace(tasks[0], id="stranger")
-    for puzzles, message in {
-        other(tmp_path / "a", [*tasks, stranger]): r"made-up: knows no embedding for 1 tasks.* as stranger",
-        other(tmp_path / "b", tasks, seed=1): r"for 3 tasks .*some of their augmentations, such as task1",
-        other(tmp_path / "c", tasks, canvas=7): "trained on canvas 6, the dataset has canvas 7",
-        read_puzzle_set(sudoku_dir): r"trained on puzzles of family arc, the dataset has .* sudoku",
-    }.items():
-        with pytest.raises(CheckpointError, match=message):
-            answers(random_model(arc), puzzles)

@@ -21,7 +21,7 @@ from arcpipe.submissions.submission import build_submission, read_submission
 from arcpipe.task import Pair, Task, challenges_json
 from augmented import augmented, restored
 from candidates import candidate, table, write_folder
-from commands import succeed
+from commands import succeed_here
 from strategies import grids
 
 CANVAS = 30
@@ -115,7 +115,7 @@ def test_the_submission_is_the_references_but_where_it_cannot_be_submitted(
     challenges = tmp_path / "challenges.json"
     challenges.write_text(json.dumps(challenges_json(recording.tasks)))
     for out, files in {"a.json": ["whole.parquet"], "b.json": ["first.parquet", "second"]}.items():
-        printed = succeed("vote", *files, "--challenges", challenges, "--out", out, cwd=tmp_path)
+        printed = succeed_here("vote", *files, "--challenges", challenges, "--out", out, cwd=tmp_path)
         assert printed.startswith(f"{out}: 12 test inputs, 10 with a grid, 2 without any candidate; ")
         assert printed.endswith(f"{len(recording.records)} candidates, 2 of them without a grid\n")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
@@ -157,18 +157,6 @@ def test_pass_at_k_is_the_references(recording: Recording) -> None:
     outputs = iter(found)
     shares = [np.mean([out.tobytes() in next(outputs) for out in solved]) for solved in solutions.values()]
     assert np.mean(shares) == pytest.approx(recording.metrics["ARC/pass@5"])
-
-
-def test_count_takes_the_votes_then_the_mean_halt_probability_then_who_came_first() -> None:
-    rows = [
-        candidate([[1]], 0.9),
-        candidate([[2]], 0.1),
-        candidate([[3]], 0.4),
-        candidate([[4]], 0.4),
-        candidate([[2]], 0.1),
-        candidate([[5]], 0.95),
-    ]
-    assert ranked(votes_of(rows)) == [[[cell]] for cell in (2, 5, 1, 3, 4)]
 
 
 def test_halt_adds_up_the_halt_probabilities() -> None:
