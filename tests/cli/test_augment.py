@@ -139,18 +139,6 @@ def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> Non
     assert f"{shared}left out" in printed
 
 
-def test_a_task_whose_only_pair_is_asked_for_does_not_train() -> None:
-    copy, free, asked = [[7, 7, 7], [0, 4, 9]], [[1, 2, 2], [0, 0, 1]], [[5, 6, 1], [0, 0, 0]]
-    target = {"train": [pair(free)], "test": [{"input": asked}]}
-    Path("mine_challenges.json").write_text(json.dumps({"target": target}))
-    Path("other.json").write_text(json.dumps({"train": [pair(copy)], "test": [pair([[3, 3, 4, 4]])]}))
-    sources = ("--source", "mine_challenges.json", "--source", "other.json", "--test-set", "mine")
-    printed = augment("arc", *sources, "--num-aug", 2, "--out", "data")
-    assert printed.startswith("data: 1 tasks, 1 training examples, 1 test inputs, ")
-    assert "  target test[0] = other train[0] of other, turned and recolored\n" in printed
-    assert "tasks without a demonstration left: 1, such as other" in printed
-
-
 def pair(cells: list[list[int]]) -> dict[str, Any]:
     """A pair in ARC's form whose output is its input upside down."""
     return {"input": cells, "output": cells[::-1]}

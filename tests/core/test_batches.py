@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
@@ -116,22 +114,6 @@ def test_batches_cut_one_stream(puzzles: PuzzleSet) -> None:
     assert size % 7, "cuts should fall within epochs"
     whole = joined([by_epoch[epoch] for epoch in range(7)])
     assert same(whole, joined([by_sevens[step] for step in range(size)]))
-
-
-@given(st.lists(st.integers(0, 200), min_size=1, max_size=6))
-def test_a_batch_does_not_depend_on_those_drawn_before_it(puzzles: PuzzleSet, steps: list[int]) -> None:
-    used = stream(puzzles)
-    for step in steps:
-        drawn = used[step]
-    assert same(drawn, stream(puzzles)[steps[-1]])
-
-
-@pytest.mark.parametrize("num_ranks", [1, 2, 3, 4])
-def test_the_shares_of_the_ranks_are_the_global_batch(puzzles: PuzzleSet, num_ranks: int) -> None:
-    for step in range(8):
-        shares = [stream(puzzles, rank=rank, num_ranks=num_ranks)[step] for rank in range(num_ranks)]
-        assert {len(share.inputs) for share in shares} == {12 // num_ranks}
-        assert same(joined(shares), stream(puzzles)[step])
 
 
 def test_the_seed_decides(puzzles: PuzzleSet) -> None:

@@ -242,15 +242,3 @@ def test_each_canvas_has_epochs_of_its_own(puzzles: PuzzleSet) -> None:
         count = Counter(np.concatenate([of_step[start : start + rows] for of_step in tasks]).tolist())
         assert sum(count.values()) == 3 * rows
         assert set(count.values()) == {3 * rows // len(count)}
-
-
-@pytest.mark.parametrize("num_ranks", [2, 4])
-def test_the_shares_of_the_ranks_are_the_global_batch(puzzles: PuzzleSet, num_ranks: int) -> None:
-    whole = stream(puzzles, BUCKETS)
-    for step in range(6):
-        batch = whole[step]
-        for rank in range(num_ranks):
-            own = torch.from_numpy(whole.layout.own_rows(rank, num_ranks))
-            share = stream(puzzles, BUCKETS, rank, num_ranks)[step]
-            expected = PuzzleBatch(batch.inputs[own], batch.labels[own], batch.puzzle_ids[own])
-            assert same(share, expected)

@@ -156,30 +156,6 @@ def test_a_dataset_of_other_puzzles_is_refused(saved: Saved, puzzles: PuzzleSet)
             load_checkpoint(saved.path).rows_of(replace(puzzles, **change))  # type: ignore[arg-type]
 
 
-def test_rows_may_be_bfloat16_on_disk_and_are_handed_out_as_float32(
-    saved: Saved, puzzles: PuzzleSet, tmp_path: Path
-) -> None:
-    half = saved.rows.bfloat16()
-    save_checkpoint(replace(saved.checkpoint, path=tmp_path / "half", rows=half))
-    loaded = load_checkpoint(tmp_path / "half")
-    assert loaded.rows.dtype == torch.bfloat16
-    rows = loaded.rows_of(puzzles)
-    assert rows.dtype == torch.float32
-    assert torch.equal(rows, half.float())
-
-
-def test_a_trunk_loads_and_says_that_it_has_no_rows(saved: Saved, puzzles: PuzzleSet, tmp_path: Path) -> None:
-    none = PuzzleTable.of_groups([], [])
-    save_checkpoint(replace(saved.checkpoint, path=tmp_path / "trunk", rows=saved.rows[:0], puzzles=none))
-    assert {path.name for path in (tmp_path / "trunk").iterdir()} == {
-        "manifest.json", "model.json", "model.safetensors",
-    }  # fmt: skip
-    trunk = load_checkpoint(tmp_path / "trunk")
-    assert equal(trunk.model().state_dict(), saved.checkpoint.ema)
-    with pytest.raises(CheckpointError, match="has no puzzle rows, only the trunk: adapt it"):
-        trunk.rows_of(puzzles)
-
-
 def test_a_model_without_puzzle_embeddings_takes_any_dataset(puzzles: PuzzleSet, tmp_path: Path) -> None:
     config = replace(CONFIG, puzzle_size=0, puzzle_tokens=0)
     save(tmp_path / "without", puzzles, config=config)

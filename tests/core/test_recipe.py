@@ -11,7 +11,6 @@ from pydantic import Field
 
 from arcpipe.errors import RecipeError
 from arcpipe.recipe import STRICT, TABLES, Recipe, load_recipe, recipe_names, to_toml
-from arcpipe.runs import make_manifest, new_folder
 
 
 @dataclass(frozen=True)
@@ -112,14 +111,6 @@ def test_a_command_reads_only_its_own_tables(tmp_path: Path) -> None:
     assert recipe.resolve({"train": Learning}) == {"train": Learning(steps=3)}
 
 
-def test_a_recipe_frozen_into_a_run_folder_can_be_passed_back(tmp_path: Path) -> None:
-    tables = load_recipe(recipe_file(tmp_path, "[train]\nlr = 1e-3\n"), ["train.steps=7"]).tables
-    with new_folder(tmp_path / "run", make_manifest("run", recipe=tables)):
-        pass
-    frozen = load_recipe(str(tmp_path / "run"), ["train.ema=false"])
-    assert frozen.settings("train", Learning) == Learning(lr=1e-3, steps=7, ema=False)
-
-
 def test_the_recipes_of_arcpipe_are_read_by_name() -> None:
     names = recipe_names()
     assert "quickstart" in names
@@ -133,11 +124,6 @@ def test_the_recipes_of_arcpipe_are_read_by_name() -> None:
                 assert recipe.bases[0] == written
             else:
                 assert recipe.tables[table].items() >= written.items()
-
-
-def test_an_override_of_a_table_that_the_command_does_not_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"this command reads \[model\], \[train\] only"):
-        load_recipe(recipe_file(tmp_path, ""), ["data.num_aug=1"], read=("model", "train"))
 
 
 def test_a_recipe_changes_another_key_by_key(tmp_path: Path) -> None:

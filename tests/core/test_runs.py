@@ -1,18 +1,15 @@
 import json
 import os
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from arcpipe import __version__
 from arcpipe.errors import DataError, OutputError
 from arcpipe.runs import (
     MANIFEST,
-    make_manifest,
     new_folder,
     read_manifest,
     refuse_existing,
@@ -108,24 +105,6 @@ def test_a_folder_is_on_the_disk_before_it_has_its_name(
         (folder / "deep").mkdir()
         (folder / "deep" / "data").write_text("content")
     assert {item.stat().st_ino for item in (path, *path.rglob("*"))} <= flushed
-
-
-def test_a_name_that_is_too_long_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / ("a" * 300)
-    with pytest.raises(OutputError, match=r"aaa: cannot be written \(File name too long\)$"):
-        refuse_existing(path)
-    with pytest.raises(DataError, match=r"aaa: cannot be read \(File name too long\)$"):
-        read_manifest(path, "run")
-
-
-def test_a_manifest_says_what_made_the_folder() -> None:
-    manifest = make_manifest("run", seed=3, inputs={"data": "abc"})
-    assert (manifest["kind"], manifest["seed"], manifest["inputs"]) == ("run", 3, {"data": "abc"})
-    assert manifest["versions"]["arcpipe"] == __version__
-    assert {"python", "torch", "numpy"} <= manifest["versions"].keys()
-    assert datetime.fromisoformat(manifest["created"]).tzinfo is not None
-    assert {"command", "git_commit", "host"} <= manifest.keys()
-    json.dumps(manifest)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.augmentation import Augmentation
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import decode
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.grid import Grid
 from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.task import Task
 from augmented import restored
 from inference import CONFIG, Rows, answers, assert_same, parrot, random_model, wavering
 
@@ -47,10 +45,6 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
                 "halt_probability": float(logit.sigmoid()), "steps": CONFIG.max_steps,
             })  # fmt: skip
     return rows
-
-
-def augmentation_of(row: dict[str, Any]) -> Augmentation:
-    return Augmentation(row["dihedral"], tuple(map(int, row["colors"])))
 
 
 def grid_of(row: dict[str, Any]) -> Grid:
@@ -100,14 +94,6 @@ def test_a_row_halts_as_soon_as_it_may(arc: PuzzleSet) -> None:
     assert {row["steps"] for row in answers(parrot(arc), arc, halt="stable")} == {STABLE_STEPS}
 
 
-def test_answers_are_turned_back_to_the_frame_of_the_task(tasks: list[Task], arc: PuzzleSet) -> None:
-    rows = answers(parrot(arc), arc, batch_size=7)
-    assert len(rows) == 6 * 8
-    inputs = {(task.id, index): pair.input for task in tasks for index, pair in enumerate(task.tests)}
-    for row in rows:
-        np.testing.assert_array_equal(grid_of(row), inputs[row["task"], row["test_index"]])
-
-
 @pytest.mark.parametrize("family", ["sudoku", "maze"])
 def test_variants_of_sudokus_and_mazes_are_turned_back(family: str, request: pytest.FixtureRequest) -> None:
     puzzles = read_puzzle_set(request.getfixturevalue(f"{family}_dir"))
@@ -115,18 +101,6 @@ def test_variants_of_sudokus_and_mazes_are_turned_back(family: str, request: pyt
     assert [row["variant"] for row in rows] == np.repeat(range(8), len(puzzles.test_tasks)).tolist()
     for row in rows:
         np.testing.assert_array_equal(grid_of(row), puzzles.test_inputs.cells[row["test_index"]])
-
-
-def test_every_candidate_is_answered_with_the_embedding_of_its_own_puzzle(arc: PuzzleSet) -> None:
-    # The norm makes the row's length sqrt(hidden_size); only its angle is left.
-    angles = torch.linspace(0.0, torch.pi, arc.num_puzzles)
-    halt = (angles.cos() * CONFIG.hidden_size**0.5).sigmoid().tolist()
-    expected = {
-        (arc.table.task_ids[arc.table.tasks[number]], arc.table.augmentation(number)): halt[number]
-        for number in range(arc.num_puzzles)
-    }
-    for row in answers(parrot(arc), arc):
-        assert row["halt_probability"] == pytest.approx(expected[row["task"], augmentation_of(row)], abs=1e-4)
 
 
 def test_candidates_at_earlier_steps_are_those_of_fewer_steps(arc: PuzzleSet) -> None:

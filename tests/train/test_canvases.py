@@ -1,6 +1,5 @@
 """Trainings with buckets: exact resume, any number of processes, and what cannot be."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -30,16 +29,6 @@ def bucketed(work: Path) -> Path:
     return work / "bucketed"
 
 
-def test_the_log_and_the_checkpoint_tell_the_canvases(bucketed: Path) -> None:
-    said = (bucketed / "train.log").read_text()
-    assert (
-        "canvases: side 4: 4 tasks, 8 of 16 rows; side 6: 2 tasks, 4 of 16 rows; "
-        "side 8: 2 tasks, 4 of 16 rows; 33 tokens a sample on average, 52% of the tokens\n"
-    ) in said
-    assert load_checkpoint(bucketed).config.buckets == BUCKETS
-    assert json.loads((bucketed / "manifest.json").read_bytes())["recipe"]["model"]["buckets"] == BUCKETS
-
-
 def test_one_canvas_for_all_trains_as_without_buckets(work: Path, tmp_path: Path) -> None:
     sized_data(work / "large", sized_tasks([7, 8, 7, 6]))
     train(work, tmp_path / "plain", *STEPS, data="large/data")
@@ -47,15 +36,6 @@ def test_one_canvas_for_all_trains_as_without_buckets(work: Path, tmp_path: Path
     assert_same_run(tmp_path / "bucketed", tmp_path / "plain")
     assert load_checkpoint(tmp_path / "bucketed").config.buckets == []
     assert "canvases" not in (tmp_path / "bucketed" / "train.log").read_text()
-
-
-def test_what_one_process_saves_four_go_on_with(work: Path, bucketed: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    train(work, run, *BUCKETED, "--steps", 2, data=MIXED)
-    arguments = train_arguments(work, run, *BUCKETED, *STEPS, "--resume", data=MIXED)
-    for done in together(arguments, work, 4):
-        assert done.returncode == 0, done.stderr
-    assert_close(run, bucketed)
 
 
 def test_a_checkpoint_holds_the_rows_in_the_order_of_the_batch(

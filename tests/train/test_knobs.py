@@ -26,16 +26,6 @@ from training import (
 )
 
 
-@pytest.mark.parametrize("parts", [4])
-def test_a_batch_in_parts_is_the_batch(work: Path, whole: Path, tmp_path: Path, parts: int) -> None:
-    run = tmp_path / "run"
-    train(work, run, *settings("train", accumulation=parts))
-    assert_close(run, whole)
-    one, other = (load_file(newest_checkpoint(path) / "model.safetensors") for path in (run, whole))
-    for name, weight in one.items():
-        torch.testing.assert_close(weight, other[name], rtol=1e-3, atol=1e-4)
-
-
 def test_recomputed_activations_are_the_same(work: Path, tmp_path: Path) -> None:
     kept, recomputed = tmp_path / "kept", tmp_path / "recomputed"
     for run, flag in ((kept, "false"), (recomputed, "true")):

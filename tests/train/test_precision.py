@@ -20,7 +20,7 @@ from arcpipe.train.step import METRICS, MIN_LOSS_SCALE, NotFiniteError, train_st
 from arcpipe.trm import TRM
 from commands import run_here
 from steps import fresh_state, learned, random_batch, same, snapshot
-from training import refused, train, train_arguments
+from training import train, train_arguments
 
 HALF = ("--set", "train.precision=float16")
 SETTINGS = TrainSettings(batch_size=6, puzzle_lr=1e-2, halt_exploration=0.0)
@@ -85,16 +85,6 @@ def test_float16_trains_as_float32_does() -> None:
         other_weight = exact.model.get_parameter(name).detach()
         assert weight.dtype == torch.float32
         torch.testing.assert_close(weight.detach(), other_weight, rtol=0, atol=5e-3)
-
-
-def test_the_loss_scale_does_not_change_what_is_learned() -> None:
-    """Powers of two, and none so small that gradients vanish or so large that they overflow."""
-    states = [half_state(scale) for scale in (2.0**10, 2.0**12)]
-    for state in states:
-        advance(state, 3)
-    one, other = (learned(state) for state in states)
-    for left, right in zip(one, other, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
 
 
 def test_gradients_that_would_vanish_move_the_rows_with_a_loss_scale() -> None:
@@ -195,24 +185,25 @@ def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, 
 
 
 @pytest.mark.parametrize(
-    ("asked", "precision"), [("fp16", "float16"), ("bf16", "bfloat16"), ("no", "float16")]
-)
-def test_accelerate_may_ask_for_what_the_recipe_says(
-    work: Path, tmp_path: Path, asked: str, precision: str
+    ("asked", "precision", "may"),
+    [
+        ("fp16", "float16", True), ("bf16", "bfloat16", True), ("no", "float16", True),
+        ("fp16", "float32", False), ("bf16", "float16", False), ("fp8", "float16", False),
+    ],
+)  # fmt: skip
+def test_accelerate_may_ask_for_what_the_recipe_says_and_nothing_else(
+    work: Path, tmp_path: Path, asked: str, precision: str, may: bool
 ) -> None:
-    flags = ("--steps", 1, "--set", f"train.precision={precision}")
-    done = run_here(
-        *train_arguments(work, tmp_path / "run", *flags), env={"ACCELERATE_MIXED_PRECISION": asked}
+    flags, env = (
+        ("--steps", 1, "--set", f"train.precision={precision}"),
+        {"ACCELERATE_MIXED_PRECISION": asked},
     )
-    assert done.returncode == 0, done.stderr
-    assert f"; {precision} on cpu (as the recipe says)" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("asked", "precision"), [("fp16", "float32"), ("bf16", "float16"), ("fp8", "float16")]
-)
-def test_accelerate_may_ask_for_nothing_else(work: Path, tmp_path: Path, asked: str, precision: str) -> None:
-    said = refused(
-        work, tmp_path / "run", "--set", f"train.precision={precision}", ACCELERATE_MIXED_PRECISION=asked
+    done = run_here(*train_arguments(work, tmp_path / "run", *flags), env=env)
+    assert done.returncode == (0 if may else 2), done.stderr
+    said = (
+        f"; {precision} on cpu (as the recipe says)"
+        if may
+        else (f"asks for mixed precision {asked}, but train.precision={precision} is {precision} here")
     )
-    assert f"asks for mixed precision {asked}, but train.precision={precision} is {precision} here" in said
+    assert said in done.stderr
+    assert (tmp_path / "run").exists() == may

@@ -13,7 +13,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from arcpipe.batches import TrainingStream
-from arcpipe.checkpoint import find_checkpoint
 from arcpipe.puzzleset import read_puzzle_set
 from commands import environment
 from hashes import forget_hashes
@@ -112,25 +111,6 @@ def test_a_launcher_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path:
     assert "go on with --resume" in said
     train(work, run, *flags, "--resume", "--steps", saved + 2)
     assert recorded(run) == saved + 2
-
-
-def test_one_process_goes_on_with_what_two_began(
-    launched: tuple[Path, str], work: Path, whole: Path, tmp_path: Path
-) -> None:
-    run = shutil.copytree(launched[0], tmp_path / "run")
-    shutil.rmtree(run / "checkpoints" / "step-00000012")
-    train(work, run, "--resume")
-    assert_close(run, whole)
-
-
-def test_two_processes_move_the_rows_that_one_moves(launched: tuple[Path, str], whole: Path) -> None:
-    """The global batch holds a puzzle several times, on both processes."""
-    of_two, of_one = (
-        load_file(find_checkpoint(run) / "puzzles.safetensors")["rows"] for run in (launched[0], whole)
-    )
-    assert of_one.any()
-    # A sum of gradients that is nearly zero may have either sign.
-    assert float((of_two - of_one).abs().gt(1e-6).float().mean()) < 0.01
 
 
 @pytest.mark.parametrize(
