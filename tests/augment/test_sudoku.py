@@ -183,9 +183,7 @@ class PlainSolver:
 
 
 @given(st.sampled_from([4, 6]), st.integers(0, 2**32), st.floats(0.3, 1.0))
-def test_random_boards_have_the_solutions_and_ratings_of_the_plain_solver(
-    side: int, seed: int, share: float
-) -> None:
+def test_random_boards_are_solved_as_by_the_plain_solver(side: int, seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     question = np.where(rng.random((side, side)) < share, full_board(side), np.uint8(0))
     if rng.random() < 0.5:

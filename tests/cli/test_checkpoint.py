@@ -59,9 +59,7 @@ def without_import(files: OfficialFiles, out: Path, *flags: object) -> str:
     return said
 
 
-def test_an_imported_checkpoint_answers_a_dataset_under_its_own_augmentations(
-    files: OfficialFiles, tmp_path: Path
-) -> None:
+def test_an_imported_checkpoint_answers_under_its_augmentations(files: OfficialFiles, tmp_path: Path) -> None:
     tasks = made_up_tasks(2)
     challenges = write_source(tmp_path, "few", tasks)
     # Not the augmentations that would be drawn here; one task of the ten rows is not asked.
@@ -239,7 +237,7 @@ def test_tensors_that_are_no_model_are_refused(
         ("arch: {H_cycles: 2, L_cycles: 2}\nfound: !!set {a, b}\n", "do not tell max_steps, num_heads"),
     ],
 )
-def test_a_wrong_configuration_is_refused(
+def test_wrong_configurations_are_named(
     files: OfficialFiles, tmp_path: Path, content: str, says: str
 ) -> None:
     (files.folder / "all_config.yaml").write_text(content)

@@ -83,9 +83,7 @@ def test_the_printed_commands_make_the_same_submission(mini: Any, tmp_path: Path
         assert quick["recipe"] == hand["recipe"]
 
 
-def test_an_interrupted_one_goes_on_to_the_same_submission(
-    mini: Any, tiny: list[str], tmp_path: Path
-) -> None:
+def test_an_interrupted_one_goes_on_to_the_same_end(mini: Any, tiny: list[str], tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     metrics = out / "run" / "metrics.jsonl"
     arguments = ("quickstart", *tiny, "--out", out)
@@ -111,9 +109,7 @@ def test_an_interrupted_one_goes_on_to_the_same_submission(
     assert (out / "submission.json").read_bytes() == (mini.folder / "submission.json").read_bytes()
 
 
-def test_a_finished_one_is_neither_mixed_with_other_settings_nor_overwritten(
-    mini: Any, tiny: list[str]
-) -> None:
+def test_a_finished_one_is_neither_mixed_nor_overwritten(mini: Any, tiny: list[str]) -> None:
     folder = mini.folder.relative_to(mini.cwd)
     for arguments, message in {
         ("--set", "train.lr=0.5"): f"{folder} was made with other settings",

@@ -34,9 +34,7 @@ def candidates(shard: Path) -> bytes:
 
 
 @pytest.mark.parametrize("solutions", ["none", "wrong"])
-def test_solutions_change_nothing_that_is_made(
-    mini: Any, tiny: list[str], tmp_path: Path, solutions: str
-) -> None:
+def test_solutions_change_nothing(mini: Any, tiny: list[str], tmp_path: Path, solutions: str) -> None:
     """Wrong ones are so in every output: other cells, and shapes larger than any grid."""
     tasks = read_challenges(mini.folder / "data" / "challenges.json")
     wrong = {

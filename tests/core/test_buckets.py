@@ -119,7 +119,7 @@ def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int
         ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
     ],
 )
-def test_what_side_a_task_needs(
+def test_needed_sides(
     pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int
 ) -> None:
     assert needed(pairs, *tests) == side

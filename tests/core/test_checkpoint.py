@@ -102,9 +102,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     )
 
 
-def test_a_checkpoint_comes_back_bit_for_bit_and_is_not_written_over(
-    saved: Saved, puzzles: PuzzleSet
-) -> None:
+def test_a_checkpoint_comes_back_and_is_not_written_over(saved: Saved, puzzles: PuzzleSet) -> None:
     with pytest.raises(OutputError, match="exists already"):
         save(saved.path, puzzles)
     loaded, made = load_checkpoint(saved.path), saved.checkpoint
@@ -203,9 +201,7 @@ PARTS = ("model.safetensors", "puzzles.safetensors", "puzzles.parquet", "model.j
 
 @pytest.mark.parametrize("damage", [remove, cut, empty, make_text, zero_block])
 @pytest.mark.parametrize("hashes", [True, False])
-def test_a_file_that_is_not_what_was_written_is_named(
-    hashed: Path, hashes: bool, damage: Callable[[Path], None]
-) -> None:
+def test_a_damaged_file_is_named(hashed: Path, hashes: bool, damage: Callable[[Path], None]) -> None:
     """Without hashes, as in older checkpoints, some damage cannot be seen."""
     for part in PARTS if damage is not zero_block else PARTS[:4] * hashes:
         folder = shutil.copytree(hashed, hashed.parent / part)
@@ -221,7 +217,7 @@ def test_a_file_that_is_not_what_was_written_is_named(
 
 
 @pytest.mark.parametrize("damage", [remove, cut, zero_block])
-def test_without_its_trainer_state_a_checkpoint_loads_but_cannot_be_resumed(
+def test_without_trainer_state_it_loads_but_cannot_be_resumed(
     hashed: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(hashed / "trainer.safetensors")
@@ -246,9 +242,7 @@ NOT_FINITE = torch.full((VOCABULARY, 16), float("inf"))
         ("puzzles", "rows", torch.zeros(11, 6), "rows of shape (11, 6), expected (12, 6)"),
     ],
 )
-def test_tensors_that_cannot_be_are_refused(
-    copy: Path, part: str, name: str, value: Tensor | None, says: str
-) -> None:
+def test_wrong_tensors_are_refused(copy: Path, part: str, name: str, value: Tensor | None, says: str) -> None:
     file = copy / f"{part}.safetensors"
     tensors = load_file(file) | {name: value}
     save_file({key: tensor for key, tensor in tensors.items() if tensor is not None}, file)

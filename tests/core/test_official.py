@@ -65,7 +65,7 @@ def imported(files: OfficialFiles, path: Path, **changes: Any) -> Checkpoint:
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("bfloat16_init", [True, False])
-def test_a_round_trip_changes_no_bit(
+def test_round_trips_are_exact(
     recording: Recording, tmp_path: Path, compiled: bool, bfloat16_init: bool
 ) -> None:
     files = write_official_files(
@@ -234,7 +234,7 @@ def trained(tmp_path: Path) -> Checkpoint:
     return checkpoint
 
 
-def test_a_checkpoint_trained_here_is_written_with_its_averages_and_a_blank_row(
+def test_a_checkpoint_is_written_with_its_averages_and_a_blank_row(
     trained: Checkpoint, tmp_path: Path
 ) -> None:
     file = write_official(trained, tmp_path / "official", compiled=False)

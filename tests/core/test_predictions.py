@@ -49,20 +49,6 @@ def test_a_candidate_comes_back_as_a_prediction(folder: Path, grid: Grid, augmen
     assert empty.grid is None
 
 
-@given(st.lists(st.sets(st.integers(0, 40), min_size=1), min_size=1, max_size=4))
-def test_the_shards_of_a_folder_are_merged_by_order(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[set[int]]
-) -> None:
-    taken: set[int] = set()
-    shards = []
-    for rank, part in enumerate(parts):
-        orders, taken = sorted(part - taken), taken | part
-        rows = [candidate(None, order=order, task=f"{rank}") for order in orders]
-        shards += [pa.Table.from_pylist(rows, schema=SCHEMA)] if rows else []
-    path = write_folder(tmp_path_factory.mktemp("merged") / "folder", shards)
-    assert [row["order"] for row in rows_of(path)] == sorted(taken)
-
-
 def test_a_candidate_in_two_shards_is_refused(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "twice", [table([candidate(None)]), table([candidate(None)])])
     with pytest.raises(DataError, match="twice: holds a candidate twice"):
@@ -105,9 +91,7 @@ def repeated(rows: int, **changes: Any) -> pa.Table:
         (2000, {"task": "t" * 2**20}, "2,000 MiB when unpacked, a file may have up to 512"),
     ],
 )
-def test_a_small_file_of_a_huge_table_is_refused(
-    tmp_path: Path, rows: int, changes: dict[str, Any], says: str
-) -> None:
+def test_a_huge_table_is_refused(tmp_path: Path, rows: int, changes: dict[str, Any], says: str) -> None:
     file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
     write_table(file, repeated(rows, **changes))
     assert file.stat().st_size < 10**6
@@ -224,7 +208,7 @@ def test_a_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.none() | grids(6), min_size=2, max_size=6), st.data())
-def test_the_row_of_a_cell_is_found_among_grids_of_all_sizes(
+def test_the_row_of_a_wrong_cell_is_found(
     folder: Path, found: list[Grid | None], data: st.DataObject
 ) -> None:
     numbers = [number for number, grid in enumerate(found, 1) if grid is not None]

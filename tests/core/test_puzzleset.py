@@ -59,9 +59,7 @@ def data(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(folder / "data", write_source(folder, "few", tasks), num_aug=4)
 
 
-def test_the_puzzles_of_a_task_are_adjacent_identity_first_and_as_drawn(
-    data: Path, tasks: list[Task]
-) -> None:
+def test_puzzles_of_a_task_are_adjacent_identity_first_and_as_drawn(data: Path, tasks: list[Task]) -> None:
     puzzles = read_puzzle_set(data)
     assert np.all(np.diff(puzzles.table.tasks) >= 0)
     for number, one in enumerate(tasks):
@@ -125,7 +123,7 @@ def make_text(path: Path) -> None:
 @pytest.mark.parametrize(
     "part", ["examples/train/data-*.arrow", "puzzles/data-*.arrow", "examples/test/state.json"]
 )
-def test_a_damaged_dataset_is_said_to_be_damaged(
+def test_a_damaged_dataset_is_named(
     data: Path, tmp_path: Path, part: str, damage: Callable[[Path], None]
 ) -> None:
     broken = shutil.copytree(data, tmp_path / "data")

@@ -141,9 +141,7 @@ def test_a_recipe_changes_another_key_by_key(tmp_path: Path) -> None:
     assert recipe.bases == (str(tmp_path / "middle.toml"), str(tmp_path / "base.toml"))
 
 
-def test_what_is_extended_is_found_by_name_or_beside_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_extended_recipes_are_found_by_name_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "base.toml").write_text('extends = "quickstart"\n[train]\nlr = 0.5\n')
     recipe_file(tmp_path / "inner", 'extends = "../base.toml"\n')

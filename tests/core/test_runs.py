@@ -23,7 +23,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_is_cut_off_keeps_the_old_file(
+def test_a_cut_off_write_keeps_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def fail(_: int) -> None:
@@ -90,9 +90,7 @@ def test_what_exists_is_neither_overwritten_nor_entered(tmp_path: Path, kind: st
         refuse_existing(path, "pass --resume")
 
 
-def test_a_folder_is_on_the_disk_before_it_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_is_flushed_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, flushed, fsync = tmp_path / "run", set(), os.fsync
 
     def record(descriptor: int) -> None:

@@ -25,9 +25,7 @@ def test_random_bits_are_splitmix64() -> None:
 
 
 @given(SIDES, SEEDS, NUMBERS)
-def test_a_shuffled_solution_is_a_solution_and_fits_its_puzzle(
-    side: int, seed: int, numbers: list[int]
-) -> None:
+def test_a_shuffled_solution_is_one_and_fits_its_puzzle(side: int, seed: int, numbers: list[int]) -> None:
     answers = np.repeat(full_board(side)[None], len(numbers), axis=0)
     questions = np.where(np.random.default_rng(0).random(answers.shape) < 0.5, answers, np.uint8(0))
     shuffle = shuffles_of(side, seed, numbers)

@@ -29,9 +29,7 @@ def write(path: Path, value: Any) -> Path:
 
 
 @given(st.lists(solved_tasks(), min_size=1, max_size=3, unique_by=lambda task: task.id))
-def test_tasks_survive_the_way_through_kaggles_two_files(
-    tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]
-) -> None:
+def test_tasks_survive_kaggles_two_files(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> None:
     folder = tmp_path_factory.mktemp("kaggle")
     hidden = read_challenges(write(folder / "challenges.json", challenges_json(tasks)))
     assert [task.id for task in hidden] == [task.id for task in tasks]

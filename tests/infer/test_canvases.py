@@ -134,9 +134,7 @@ def test_one_task_is_solved_as_in_its_dataset(puzzles: PuzzleSet, tmp_path: Path
         np.testing.assert_array_equal(solved.attempts[0].grid, pair.input)
 
 
-def test_a_checkpoint_from_a_file_answers_with_and_without_the_key(
-    data: Path, puzzles: PuzzleSet, tmp_path: Path
-) -> None:
+def test_a_checkpoint_without_the_key_answers(data: Path, puzzles: PuzzleSet, tmp_path: Path) -> None:
     for name, checkpoint in {"new": bucketed(wavering(puzzles)), "old": wavering(puzzles)}.items():
         save_checkpoint(replace(checkpoint, path=tmp_path / name))
     old = forget_hashes(shutil.copytree(tmp_path / "old", tmp_path / "without"))

@@ -117,9 +117,7 @@ def test_candidates_that_are_no_such_sudokus_are_refused(sudoku_dir: Path, tmp_p
         assert str(caught.value) == f"{file}: {message}"
 
 
-def test_outputs_are_those_of_all_test_inputs_or_unknown(
-    arc: PuzzleSet, tasks: list[Task], tmp_path: Path
-) -> None:
+def test_outputs_are_of_all_test_inputs_or_unknown(arc: PuzzleSet, tasks: list[Task], tmp_path: Path) -> None:
     data = build(tmp_path / "data", write_source(tmp_path, "hidden", tasks, solved=False), canvas=6)
     assert known_outputs(data, read_puzzle_set(data)) is None
     write_json(tmp_path / "solutions.json", solutions_json(tasks[:2]))

@@ -180,9 +180,7 @@ def test_another_dataset_than_that_of_the_training_is_warned_of_and_answered(
     ]
 
 
-def test_nothing_is_left_of_an_inference_without_an_answer(
-    arc: PuzzleSet, arc_dir: Path, tmp_path: Path
-) -> None:
+def test_nothing_is_left_of_answers_that_are_none(arc: PuzzleSet, arc_dir: Path, tmp_path: Path) -> None:
     checkpoint = save(tmp_path / "checkpoint", arc, weight=3e38)
     (tmp_path / "file").write_text("mine")
     # Where nothing can be written nothing is computed, or the answers would be said not to be finite.
@@ -212,7 +210,7 @@ def test_a_full_disk_is_said_with_the_way_on(
     [(f"--candidates-at={steps}", "infer.candidates_at.") for steps in ("4,x", "0", "2.5")]
     + [("--max-steps=10001", "--max-steps"), ("--set=infer.max_steps=10001", "infer.max_steps: ")],
 )
-def test_a_setting_that_cannot_be_is_refused(
+def test_wrong_settings_are_named(
     trained: Path, arc_dir: Path, tmp_path: Path, flag: str, message: str
 ) -> None:
     done = run_here("infer", "--checkpoint", trained, "--data", arc_dir, "--out", tmp_path / "out", flag)
@@ -221,9 +219,7 @@ def test_a_setting_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize("family", ["sudoku", "maze"])
-def test_sudokus_and_mazes_end_with_their_scores(
-    family: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_boards_end_with_their_scores(family: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     data = request.getfixturevalue(f"{family}_dir")
     checkpoint = save(tmp_path / "checkpoint", read_puzzle_set(data))
     flags = ("--variants", 3, "--halt", "stable", "--max-steps", 6)
@@ -267,9 +263,7 @@ def request(trained: Path, data: Path, out: Path) -> list[object]:
     return ["infer", "--checkpoint", trained, "--data", data, "--out", out, *flags]
 
 
-def test_two_processes_answer_what_one_answers(
-    trained: Path, arc_dir: Path, alone: Path, tmp_path: Path
-) -> None:
+def test_two_processes_answer_as_one(trained: Path, arc_dir: Path, alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "two"
     ended = together(request(trained, arc_dir, out), tmp_path)
     assert [done.returncode for done in ended] == [0, 0], ended

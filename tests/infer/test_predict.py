@@ -148,9 +148,7 @@ def test_the_averaged_weights_answer(arc: PuzzleSet) -> None:
         ({"candidates_at": [2, 5]}, "a candidate is wanted at step 5, but there are only 4 steps"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(
-    arc: PuzzleSet, settings: dict[str, Any], message: str
-) -> None:
+def test_contradicting_settings_are_refused(arc: PuzzleSet, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ArcpipeError, match=message):
         answers(random_model(arc), arc, **settings)
 

@@ -105,9 +105,7 @@ def test_the_candidates_come_out_of_the_recorded_answers(recording: Recording) -
         assert found == record["pred_grid"]
 
 
-def test_the_submission_is_the_references_but_where_it_cannot_be_submitted(
-    recording: Recording, tmp_path: Path
-) -> None:
+def test_the_submission_is_official_where_it_can_be_submitted(recording: Recording, tmp_path: Path) -> None:
     rows = table(recording.candidates)
     write_table(tmp_path / "whole.parquet", rows)
     write_table(tmp_path / "first.parquet", rows.slice(0, 17))
@@ -225,9 +223,7 @@ def test_count_is_what_a_plain_loop_finds(rows: list[dict[str, Any]]) -> None:
 
 
 @given(ROWS, st.sampled_from(sorted(RULES)))
-def test_every_rule_ranks_each_grid_once_and_the_submission_is_complete(
-    rows: list[dict[str, Any]], rule: str
-) -> None:
+def test_each_rule_ranks_each_grid_once(rows: list[dict[str, Any]], rule: str) -> None:
     votes = votes_of(rows, **NUM_TESTS)
     ranking = rank(votes, RULES[rule])
     assert sorted(ranking.entries) == list(range(len(votes.tests)))

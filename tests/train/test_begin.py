@@ -24,9 +24,7 @@ def manifest(run: Path) -> dict[str, Any]:
     return content
 
 
-def test_a_run_begins_with_the_averages_of_another_and_its_rows(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_run_begins_with_the_averages_and_rows_of_another(work: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = train(work, run, "--init", whole, *FIRST)
     assert "rows for 16 of 16 puzzles known" in done.stderr
@@ -47,7 +45,7 @@ def test_a_run_begins_with_the_averages_of_another_and_its_rows(
         ({"num_heads": 1}, "model.num_heads: 2 -> 1"),
     ],
 )
-def test_another_architecture_is_refused(
+def test_other_models_are_refused(
     work: Path, whole: Path, tmp_path: Path, changes: dict[str, object], said: str
 ) -> None:
     found = refused(work, tmp_path / "run", "--init", whole, *settings("model", **changes))
@@ -71,7 +69,7 @@ def test_a_resumed_run_does_not_begin_anew(work: Path, whole: Path, tmp_path: Pa
     assert_same_run(run, uninterrupted)
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_from_the_same_one(
+def test_a_run_killed_before_its_first_checkpoint_begins_alike(
     work: Path, whole: Path, tmp_path: Path
 ) -> None:
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
@@ -113,7 +111,7 @@ def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, tmp_path: Path) -
         (settings("model", hidden_size=64), "does not fit this run ("),
     ],
 )
-def test_what_no_force_can_change_leaves_the_run_as_it_is(
+def test_what_no_force_can_change_changes_nothing(
     work: Path, tmp_path: Path, flags: list[str], said: str
 ) -> None:
     run = tmp_path / "run"

@@ -38,7 +38,7 @@ def test_one_canvas_for_all_trains_as_without_buckets(work: Path, tmp_path: Path
     assert "canvases" not in (tmp_path / "bucketed" / "train.log").read_text()
 
 
-def test_a_checkpoint_holds_the_rows_in_the_order_of_the_batch(
+def test_a_checkpoint_has_its_rows_in_the_order_of_the_batch(
     work: Path, bucketed: Path, tmp_path: Path
 ) -> None:
     """Whatever number of processes wrote it."""

@@ -96,9 +96,7 @@ def at_work(folder: Path) -> None:
     [empty_folders, files, copies, other_forms, another_number, link, at_work],
     ids=lambda put: put.__name__,
 )
-def test_what_is_no_checkpoint_of_the_run_stays(
-    work: Path, run: Path, nine: Path, put: Callable[[Path], None]
-) -> None:
+def test_what_is_no_checkpoint_stays(work: Path, run: Path, nine: Path, put: Callable[[Path], None]) -> None:
     folder = run / "checkpoints"
     own = names(folder)
     put(folder)
@@ -127,9 +125,7 @@ def test_what_a_killed_process_left_goes(work: Path, run: Path) -> None:
     assert names(run / "evaluations") == {"step-00000004"}
 
 
-def test_a_newest_folder_without_its_manifest_is_put_aside_each_time(
-    work: Path, run: Path, nine: Path
-) -> None:
+def test_a_newest_folder_without_manifest_is_put_aside_each_time(work: Path, run: Path, nine: Path) -> None:
     for number in ("", "-2"):
         (run / "checkpoints" / "step-00000006" / "manifest.json").unlink()
         said = go_on(work, run) if number else train(work, run, *EVERY_THREE, "--steps", 6, "--resume").stderr

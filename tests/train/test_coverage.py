@@ -55,9 +55,7 @@ def test_the_best_is_chosen_among_those_that_answered_the_same(
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.25, 6), (0.75, 3)])
-def test_files_of_older_runs_are_compared_by_score(
-    work: Path, tmp_path: Path, value: float, expected: int
-) -> None:
+def test_older_runs_are_compared_by_score(work: Path, tmp_path: Path, value: float, expected: int) -> None:
     run = tmp_path / "run"
     run_scripted(work, run, Scripted({3: value}), steps=3)
     (run / "best.json").write_text(json.dumps({"step": 3, "metric": "pass@2", "value": value}))

@@ -170,9 +170,7 @@ def test_an_evaluation_is_not_repeated_after_a_resume(work: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("at", [6, 12])
-def test_a_signal_during_an_evaluation_leaves_it_to_the_resumed_run(
-    work: Path, tmp_path: Path, at: int
-) -> None:
+def test_a_signal_leaves_an_evaluation_to_the_resumed_run(work: Path, tmp_path: Path, at: int) -> None:
     """At step 12 it is the last one, after the training."""
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     run_scripted(work, uninterrupted, Scripted({6: 0.5}))
@@ -209,7 +207,7 @@ def test_evaluations_every_few_minutes(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "asked"), [(50, [8]), (70, [3, 8])])
-def test_the_minutes_between_evaluations_go_on_where_they_were(
+def test_the_minutes_between_evaluations_go_on(
     work: Path, tmp_path: Path, minutes: int, asked: list[int]
 ) -> None:
     """Parts of a run that are shorter than the time between evaluations add up."""
@@ -223,7 +221,7 @@ def test_the_minutes_between_evaluations_go_on_where_they_were(
     assert later.asked == asked
 
 
-def test_a_full_disk_during_an_evaluation_leaves_the_checkpoint(
+def test_a_full_disk_in_an_evaluation_leaves_the_checkpoint(
     work: Path, evaluated: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"

@@ -20,7 +20,7 @@ from arcpipe.trm import TRM, TRMConfig
     ("dtype", "recorded", "tolerance"),
     [(torch.float32, "official_f32", 2e-7), (torch.float64, "official_f64", 1e-14)],
 )
-def test_adam_atan2_is_the_reference_s(
+def test_adam_atan2_is_official(
     fixtures_dir: Path, dtype: torch.dtype, recorded: str, tolerance: float
 ) -> None:
     with np.load(fixtures_dir / "adam_atan2.npz") as arrays:
@@ -63,19 +63,6 @@ def test_adam_atan2_goes_on_from_its_state_dict() -> None:
     advance(weights, whole, range(3, 6))
     advance(resumed, later, range(3, 6))
     assert all(torch.equal(weight, copied) for weight, copied in zip(weights, resumed, strict=True))
-
-
-def test_a_weight_that_gets_its_first_gradient_later_starts_at_step_one() -> None:
-    """Each weight has its own bias correction, so that it moves as it would alone."""
-    together, alone = two_weights(), two_weights()[1:]
-    optimizer, other = AdamATan2(together, lr=1e-2), AdamATan2(alone, lr=1e-2)
-    together[0].grad = gradients(0)[0]
-    optimizer.step()
-    for step in range(1, 3):
-        advance(together, optimizer, range(step, step + 1))
-        alone[0].grad = gradients(step)[1]
-        other.step()
-    assert torch.equal(together[1], alone[0])
 
 
 def tiny_model() -> TRM:
@@ -179,7 +166,7 @@ def test_sign_sgd_is_the_reference_s(fixtures_dir: Path) -> None:
 
 
 @given(data=st.data(), size=st.integers(1, 4), num_rows=st.integers(1, 6))
-def test_sign_sgd_is_its_formula_whatever_the_order_of_the_samples(
+def test_sign_sgd_is_its_formula_in_any_order_of_samples(
     data: st.DataObject, size: int, num_rows: int
 ) -> None:
     ids = data.draw(st.lists(st.integers(0, num_rows - 1), min_size=1, max_size=12))

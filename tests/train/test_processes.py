@@ -34,9 +34,7 @@ def launched(work: Path) -> tuple[Path, str]:
     return run, done.stdout + done.stderr
 
 
-def test_two_processes_have_the_losses_of_one_and_say_things_once(
-    launched: tuple[Path, str], whole: Path
-) -> None:
+def test_two_processes_do_as_one_and_say_things_once(launched: tuple[Path, str], whole: Path) -> None:
     run, said = launched
     assert_close(run, whole)
     assert steps_of(run) == steps_of(whole)

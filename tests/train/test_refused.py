@@ -59,9 +59,7 @@ ALL = {name: ("data", *case) for name, case in CASES.items()} | OF_DATA
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
-def test_a_training_that_cannot_be_makes_no_run(
-    work: Path, tmp_path: Path, name: str, more: tuple[str, ...]
-) -> None:
+def test_no_run_is_made(work: Path, tmp_path: Path, name: str, more: tuple[str, ...]) -> None:
     data, flags, said = ALL[name]
     assert said in refused(work, tmp_path / "run", *flags, *more, data=data)
     assert list(tmp_path.iterdir()) == []

@@ -118,7 +118,7 @@ def test_ten_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_
     assert [path.name for path in run.rglob(".*")] == [".writer-0.lock"]
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     work: Path, whole: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -167,9 +167,7 @@ def test_a_time_limit_that_is_reached_stays_reached(work: Path, tmp_path: Path) 
     assert (newest(tmp_path / "run"), metrics(tmp_path / "run")) == before
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(work, run, "--steps", 4)
     with largest_file(100_000):
@@ -182,9 +180,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     assert_same_run(run, whole)
 
 
-def test_a_first_checkpoint_that_cannot_be_written_leaves_a_run_to_go_on_with(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_at_first_leaves_a_run_to_go_on_with(work: Path, whole: Path, tmp_path: Path) -> None:
     with largest_file(100_000):
         said = refused(work, tmp_path / "run")
     assert "there is no checkpoint yet: make room, then go on with --resume" in said

@@ -118,9 +118,7 @@ def test_weights_rows_and_averages_move(work: Path, tmp_path: Path) -> None:
     assert (before.rows != after.rows).any()
 
 
-def test_without_time_the_first_weights_are_saved_and_gone_on_with(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_without_time_the_first_weights_are_saved(work: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = train(work, run, "--max-minutes", 0)
     assert "stopped at step 0: the time is up\ngo on with --resume" in done.stderr
