@@ -154,6 +154,14 @@ def test_a_dataset_of_other_puzzles_is_refused(saved: Saved, puzzles: PuzzleSet)
             load_checkpoint(saved.path).rows_of(replace(puzzles, **change))  # type: ignore[arg-type]
 
 
+def test_rows_in_bfloat16_are_handed_out_as_float32(saved: Saved, puzzles: PuzzleSet, tmp_path: Path) -> None:
+    half = saved.rows.bfloat16()
+    save_checkpoint(replace(saved.checkpoint, path=tmp_path / "half", rows=half))
+    rows = load_checkpoint(tmp_path / "half").rows_of(puzzles)
+    assert rows.dtype == torch.float32
+    assert torch.equal(rows, half.float())
+
+
 def test_a_model_without_puzzle_embeddings_takes_any_dataset(puzzles: PuzzleSet, tmp_path: Path) -> None:
     config = replace(CONFIG, puzzle_size=0, puzzle_tokens=0)
     save(tmp_path / "without", puzzles, config=config)
