@@ -123,12 +123,6 @@ def test_any_of_several_shortest_paths_is_valid_and_a_detour_is_not() -> None:
     assert drawn(mark_shortest_paths(question)[0]) == ["Soo", "  G", "   "]
 
 
-def test_start_beside_goal_needs_no_path() -> None:
-    question = board("SG", "  ")
-    np.testing.assert_array_equal(mark_shortest_paths(question), question)
-    assert is_shortest_path(question, question).all()
-
-
 @given(batches(), batches())
 def test_keys_are_equal_for_turned_mazes_only(mazes: Boards, others: Boards) -> None:
     keys = canonical(mazes)
@@ -141,12 +135,6 @@ def test_keys_are_equal_for_turned_mazes_only(mazes: Boards, others: Boards) -> 
     ]
     np.testing.assert_array_equal(keys[:, None] == canonical(others)[None], same)
     np.testing.assert_array_equal(overlap(mazes, others), np.any(same, axis=1))
-
-
-def test_no_mazes_are_searched_without_harm() -> None:
-    none = np.zeros((0, 5, 5), np.uint8)
-    assert mark_shortest_paths(none).shape == (0, 5, 5)
-    assert is_shortest_path(none, none).shape == canonical(none).shape == (0,)
 
 
 @pytest.mark.parametrize(("size", "min_path"), [(5, 6), (6, 8), (9, 20), (30, 110)])

@@ -14,8 +14,7 @@ from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, bu
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.batches import PuzzleBatch, TrainingStream
 from arcpipe.maze_rules import is_shortest_path
-from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
-from arcpipe.runs import read_manifest
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, text
 
 KNOWN = (EASY, FEWEST_CLUES, HARD)
@@ -49,21 +48,6 @@ def boards_of(tokens: Any, side: int) -> Boards:
     """The cell values (N, S, S) of tokens (N, L)."""
     cells: Boards = (tokens.numpy() - 1).astype(np.uint8).reshape(-1, side, side)
     return cells
-
-
-def test_a_table_of_sudokus_comes_back(tmp_path: Path) -> None:
-    train, test = write_csv(tmp_path / "train.csv", KNOWN[:2]), write_csv(tmp_path / "test.csv", KNOWN[2:])
-    puzzles = sudokus(tmp_path / "data", source=train, test_source=test)
-    assert [text(cells) for cells in puzzles.inputs.cells] == [question for question, _ in KNOWN[:2]]
-    assert [text(cells) for cells in puzzles.outputs.cells] == [answer for _, answer in KNOWN[:2]]
-    assert [text(cells) for cells in puzzles.test_inputs.cells] == [HARD[0]]
-    answers = read_test_outputs(tmp_path / "data")
-    assert answers is not None
-    assert [text(cells) for cells in answers.cells] == [HARD[1]]
-    assert (puzzles.canvas, puzzles.num_puzzles, puzzles.family.vocabulary) == (9, 1, 11)
-    # Every board is a group of its own: an epoch draws each once.
-    assert puzzles.example_groups.tolist() == [0, 1]
-    assert set(read_manifest(tmp_path / "data", "dataset")["files"]) == {train, test}
 
 
 @pytest.mark.parametrize("side", [4, 6, 9])
@@ -115,18 +99,6 @@ SMALL_BOARDS = npst.arrays(
 def test_same_boards_are_those_that_comparing_cell_by_cell_finds(one: Boards, other: Boards) -> None:
     expected = [any(np.array_equal(cells, others) for others in other) for cells in one]
     assert same_boards(one, other).tolist() == expected
-
-
-@pytest.mark.parametrize("exclude", [False, True])
-def test_training_boards_that_are_tests_too_are_counted_and_left_out_if_asked(
-    tmp_path: Path, exclude: bool
-) -> None:
-    train, test = write_csv(tmp_path / "train.csv", KNOWN), write_csv(tmp_path / "test.csv", KNOWN[1:])
-    settings = SudokuSettings(source=train, test_source=test, exclude_overlap=exclude)
-    assert build_sudoku(settings, tmp_path / "data").overlap == 2
-    assert read_manifest(tmp_path / "data", "dataset")["counts"]["overlap"] == 2
-    trained = [text(cells) for cells in read_puzzle_set(tmp_path / "data").inputs.cells]
-    assert trained == [question for question, _ in (KNOWN[:1] if exclude else KNOWN)]
 
 
 def maze_text(cells: Boards) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arcpipe.augment.sources import Source, fitting, read_columns, read_lines, read_source
+from arcpipe.augment.sources import Source, fitting, read_columns, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 
@@ -141,12 +141,6 @@ def test_challenges_name_their_set_and_their_solutions(
     assert plain_all(source) == [plain(task if solved else hidden(task)) for task in some]
 
 
-def test_challenges_keep_their_order(tmp_path: Path, some: list[Task]) -> None:
-    shuffled = some[3:] + some[:3]
-    path = write_pair(tmp_path, shuffled, solutions_json(some))
-    assert [task.id for task in read_source(str(path)).tasks] == [task.id for task in shuffled]
-
-
 def test_solutions_of_other_tasks_are_let_be(tmp_path: Path, some: list[Task]) -> None:
     path = write_pair(tmp_path, some[:3], solutions_json(some))
     assert plain_all(read_source(str(path))) == [plain(task) for task in some[:3]]
@@ -206,26 +200,6 @@ def test_blocks_of_a_large_file_come_in_order(tmp_path: Path) -> None:
     assert b"".join(row.tobytes() for row in read) == "".join(strings).encode()
 
 
-@pytest.mark.parametrize(
-    ("questions", "length", "expected"),
-    [
-        (["123", "1234"], None, "row 2: question has 4 characters, 3 in row 1"),
-        (["123", "123", ""], None, "row 3: question has 0 characters, 3 in row 1"),
-        (["123", None], None, "row 2: question has 0 characters, 3 in row 1"),
-        (["123", "123"], 4, "row 1: question has 3 characters, expected 4"),
-        (["123", "12\u00e9"], None, "row 2: question holds '\\xe9', which no puzzle does"),
-    ],
-)
-def test_strings_that_do_not_fit_are_named(
-    tmp_path: Path, questions: list[str | None], length: int | None, expected: str
-) -> None:
-    path = tmp_path / "table.parquet"
-    pq.write_table(pa.table({"question": questions}), path)
-    with pytest.raises(DataError) as caught:
-        read_columns(str(path), "train", ["question"]).characters("question", length)
-    assert str(caught.value) == f"{path}: {expected}"
-
-
 def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # `datasets` takes a folder of that name for the set.
     for split, strings in (("train", ("S G", "G S")), ("test", ("#SG", "SG#"))):
@@ -248,16 +222,3 @@ def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             read_columns("hub:owner/puzzles", split, [column])
         assert str(caught.value).startswith(expected)
         assert "\n" not in str(caught.value)
-
-
-def test_lines_of_text_files(tmp_path: Path) -> None:
-    path = tmp_path / "mazes.txt"
-    path.write_bytes(b"\xef\xbb\xbf# # \r\n\n  \n")
-    assert read_lines(path) == ["# # ", "", "  "]
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match=r"mazes\.txt: not a text file in UTF-8"):
-        read_lines(path)
-    with pytest.raises(DataError, match=r"missing\.txt: no such file"):
-        read_lines(tmp_path / "missing.txt")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_lines(tmp_path)

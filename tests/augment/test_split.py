@@ -1,7 +1,6 @@
 """Which pairs train and which test inputs are predicted, and what is said of tasks that sources share."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,17 +62,6 @@ def test_a_task_to_predict_that_a_training_set_holds_too_does_not_train_its_outp
     assert sorted(training_pairs(puzzles)) == sorted(demonstrations([shared, *others]) + solved_tests(others))
 
 
-def test_a_pair_that_is_asked_for_elsewhere_does_not_train_under_another_name(tmp_path: Path) -> None:
-    asked, other, free = grid("123", "456"), grid("77"), grid("5")
-    hidden = task("asked", (other, other), tests=(Pair(asked, SECRET[:2, :3]),))
-    copy = task("copy", (asked, SECRET[:2, :3]), (free, free), tests=(Pair(asked, SECRET[:2, :3]),))
-    target = write_source(tmp_path, "evaluation", [hidden])
-    training = write_source(tmp_path, "training", [copy])
-    folder = build(tmp_path / "data", training, target, test_set="evaluation")
-    pairs = training_pairs(read_puzzle_set(folder))
-    assert [(name, pair) for name, pair, _ in pairs] == [("asked", other.tolist()), ("copy", free.tolist())]
-
-
 def test_a_test_pair_too_large_for_the_canvas_does_not_train(tmp_path: Path) -> None:
     small, large = grid("1"), np.ones((7, 7), np.uint8)
     target = write_source(
@@ -89,29 +77,6 @@ def test_a_test_pair_too_large_for_the_canvas_does_not_train(tmp_path: Path) -> 
     assert read_puzzle_set(folder).canvas == 1
 
 
-def shared_tasks() -> tuple[Source, Source, list[Overlap]]:
-    """A test set of four tasks, a training set that has three of them in its own way, and what they share."""
-    whole, shown, asked, own = made_up_tasks(4, seed=5, max_side=8)
-    other, free = made_up_tasks(2, seed=6, max_side=8)
-    training = [
-        replace(whole, id="same"),
-        replace(other, id="shows", demonstrations=(shown.demonstrations[0], *other.demonstrations)),
-        replace(free, id="asks", demonstrations=(asked.tests[0], *free.demonstrations)),
-        replace(free, id="free"),
-    ]
-    expected = [
-        Overlap(whole.id, f"{part}[{number}]", "training", "same", f"{part}[{number}]", "the same")
-        for part, pairs in (("train", whole.demonstrations), ("test", whole.tests))
-        for number in range(len(pairs))
-    ]
-    expected += [
-        Overlap(shown.id, "train[0]", "training", "shows", "train[0]", "the same"),
-        Overlap(asked.id, "test[0]", "training", "asks", "train[0]", "the same"),
-    ]
-    targets = Source("evaluation", (whole, shown, asked, own), ())
-    return targets, Source("training", tuple(training), ()), expected
-
-
 def choose(*sources: Source, test_set: str = "", exclude_overlap: bool = False) -> Selection:
     """What is selected of sources whose grids all fit."""
     return select(sources, test_set=test_set, max_side=30, canvas=0, exclude_overlap=exclude_overlap)
@@ -121,26 +86,6 @@ def trained(chosen: Selection, task_id: str) -> list[Pair]:
     """The pairs of a task that train."""
     (one,) = [task for task in chosen.training if task.id == task_id]
     return [pair for pair in (*one.demonstrations, *one.tests) if pair.output is not None]
-
-
-@pytest.mark.parametrize("exclude", [False, True])
-def test_tasks_to_predict_that_another_source_has_are_found_and_left_out_if_asked(exclude: bool) -> None:
-    targets, training, expected = shared_tasks()
-    chosen = choose(training, targets, test_set="evaluation", exclude_overlap=exclude)
-    assert sorted(map(str, chosen.overlaps)) == sorted(map(str, expected))
-    trained = {task.id for task in chosen.training} - {task.id for task in targets.tasks}
-    assert trained == ({"free"} if exclude else {"same", "shows", "asks", "free"})
-    asked = {pair.input.tobytes() for task in targets.tasks for pair in task.tests}
-    pairs = [pair for task in chosen.training for pair in (*task.demonstrations, *task.tests)]
-    assert not [pair for pair in pairs if pair.output is not None and pair.input.tobytes() in asked]
-
-
-def test_without_a_test_set_every_source_is_predicted() -> None:
-    targets, training, _ = shared_tasks()
-    chosen = choose(training, targets, exclude_overlap=True)
-    assert {(found.task, found.other) for found in chosen.overlaps} == {(targets.tasks[2].id, "asks")}
-    assert len(chosen.targets) == len(chosen.training) == 8
-    assert all(pair.output is None for task in chosen.training for pair in task.tests)
 
 
 # Pairs whose inputs are alike under no augmentation.
@@ -155,6 +100,15 @@ CHANGES = {
     "recolored": Augmentation(colors=BLACK_TO_RED),
     "turned and recolored": Augmentation(6, BLACK_TO_RED),
 }
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_tasks_that_show_a_pair_of_one_to_predict_are_named_and_left_out_if_asked(exclude: bool) -> None:
+    target = Source("a", (Task("target", (FIRST,), (ASKED,)),), ())
+    other = Source("b", (Task("shows", (FIRST, SECOND), (THIRD,)), Task("free", (SECOND,), (THIRD,))), ())
+    chosen = choose(target, other, test_set="a", exclude_overlap=exclude)
+    assert chosen.overlaps == [Overlap("target", "train[0]", "b", "shows", "train[0]", "the same")]
+    assert {task.id for task in chosen.training} == {"target", "free", *(() if exclude else ("shows",))}
 
 
 def copy_of_asked(change: Augmentation) -> Pair:
@@ -191,7 +145,7 @@ def test_a_demonstration_trains_that_is_a_test_input_of_its_own_task() -> None:
     assert (trained(chosen, "target"), chosen.overlaps) == ([FIRST, own], [])
 
 
-def test_a_task_to_predict_without_a_demonstration_left_is_predicted_as_it_would_be_alone(
+def test_a_task_to_predict_without_demonstrations_left_is_predicted(
     tmp_path: Path,
 ) -> None:
     wide = Pair(augmented(SECRET, CHANGES["turned"]), grid("1" * 9))

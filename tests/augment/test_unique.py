@@ -2,20 +2,17 @@
 
 from dataclasses import replace
 from itertools import permutations, product
-from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augment.unique import distinct_augmentations
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.grid import Grid
-from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.task import Pair, Task
 from augmented import augmented
-from puzzles import as_list, build, grid, made_up_tasks, task, write_source
+from puzzles import as_list, made_up_tasks
 from strategies import solved_tasks
 
 
@@ -37,33 +34,6 @@ def test_no_two_augmentations_of_a_task_give_the_same_puzzle(task: Task, num_aug
     assert all(augmentation.colors[0] == 0 for augmentation in chosen)
 
 
-@pytest.mark.parametrize(
-    ("given", "wanted", "distinct"),
-    [
-        ("0", "0", 1),  # black stays black, and one cell looks the same from all sides
-        ("0", "1", 9),  # nine colors for the 1
-        ("1", "2", 72),  # nine for the 1, eight for the 2
-        ("11", "1", 18),  # lying or standing
-        ("12", "0", 144),  # lying or standing; turned round it is the same as recolored
-        ("12", "1", 288),  # turned round it is not
-    ],
-)
-def test_a_symmetric_task_has_as_many_puzzles_as_can_be_counted(
-    given: str, wanted: str, distinct: int
-) -> None:
-    one = task("one", (grid(given), grid(wanted)), tests=(Pair(grid("0"), None),))
-    # Enough tries that none is missed.
-    assert len(as_list(distinct_augmentations(one, num_aug=1000, seed=0))) == distinct
-
-
-def test_augmentations_of_a_task_do_not_depend_on_other_tasks(tmp_path: Path) -> None:
-    tasks = made_up_tasks(6)
-    alone = read_puzzle_set(build(tmp_path / "alone", write_source(tmp_path, "alone", tasks[2:3])))
-    among = read_puzzle_set(build(tmp_path / "among", write_source(tmp_path, "among", tasks)))
-    chosen = [among.table.augmentation(int(puzzle)) for puzzle in among.table.of_task(2)]
-    assert [alone.table.augmentation(puzzle) for puzzle in range(alone.num_puzzles)] == chosen
-
-
 @given(solved_tasks(), st.integers(0, 12), st.integers(0, 12), st.integers(0, 3))
 def test_more_augmentations_begin_with_fewer(task: Task, few: int, more: int, seed: int) -> None:
     first = as_list(distinct_augmentations(task, few, seed))
@@ -71,8 +41,7 @@ def test_more_augmentations_begin_with_fewer(task: Task, few: int, more: int, se
 
 
 @given(
-    st.lists(st.integers(0, 2), min_size=1, max_size=4),
-    st.lists(st.integers(0, 2), min_size=1, max_size=4),
+    st.lists(st.integers(0, 2), min_size=1, max_size=4), st.lists(st.integers(0, 2), min_size=1, max_size=4)
 )
 def test_a_task_of_few_colors_has_every_puzzle_that_exists(given: list[int], wanted: list[int]) -> None:
     grids: list[Grid] = [np.array([cells], np.uint8) for cells in (given, wanted)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import run_arcpipe
+from commands import run_here
 
 # A second of training: short, but long enough to be interrupted.
 _TRAIN = (
@@ -53,6 +53,6 @@ def tiny(tiny_train: list[str]) -> list[str]:
 def mini(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Quickstart:
     """A finished miniature quickstart in its default folder."""
     cwd = tmp_path_factory.mktemp("mini")
-    done = run_arcpipe("quickstart", *tiny, cwd=cwd)
+    done = run_here("quickstart", *tiny, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return Quickstart(cwd, cwd / "runs" / "quickstart-seed0", done.stdout, done.stderr)

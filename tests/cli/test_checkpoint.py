@@ -6,24 +6,21 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from arcpipe.checkpoint import load_checkpoint
-from arcpipe.codec import decode
-from arcpipe.devices import compute_dtype
 from arcpipe.official import identifiers_of
 from arcpipe.predictions import read_predictions
-from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import BLANK_TASK
-from augmented import restored
 from commands import run_here
 from hashes import forget_hashes
-from puzzles import build, made_up_tasks, write_source
+from puzzles import made_up_tasks, write_source
 from reference import OfficialFiles, Recording, read_recording, write_official_files
 
-ROWS = "_orig_mod.model.inner.puzzle_emb.weights"
+INNER = "_orig_mod.model.inner"
+ROWS = f"{INNER}.puzzle_emb.weights"
 
 
 @pytest.fixture(scope="module")
@@ -62,48 +59,9 @@ def without_import(files: OfficialFiles, out: Path, *flags: object) -> str:
     return said
 
 
-def expected_grids(
-    recording: Recording, puzzles: PuzzleSet, first_row: int, steps: int
-) -> dict[tuple[object, ...], object]:
-    """What the recorded network answers to each test input under each puzzle, by what they are.
-
-    Puzzle p has row first_row + p of the recorded table.
-    """
-    of_task = [puzzles.table.of_task(task) for task in puzzles.test_tasks]
-    tests = np.repeat(np.arange(len(of_task)), [len(ids) for ids in of_task])
-    puzzle_ids = np.concatenate(of_task)
-    rows = recording.table[torch.from_numpy(puzzle_ids) + first_row]
-    inputs = torch.from_numpy(puzzles.encode_tests(tests, puzzle_ids).astype(np.int64))
-    dtype, _ = compute_dtype("auto", torch.device("cpu"))
-    carry = recording.model.empty_carry(len(inputs), dtype)
-    carry = recording.model.admit(carry, inputs, inputs, carry.puzzle_ids)
-    answer, latent = carry.answer, carry.latent
-    with torch.inference_mode():
-        for _ in range(steps):
-            answer, latent, logits, _ = recording.model(inputs, rows, answer, latent)
-    grids = {}
-    decoded = decode(logits.argmax(-1).numpy(), puzzles.family)
-    for test, puzzle_id, grid in zip(tests, puzzle_ids, decoded, strict=True):
-        task, augmentation = puzzles.test_tasks[test], puzzles.table.augmentation(int(puzzle_id))
-        key = (puzzles.table.task_ids[task], int(puzzles.test_indices[test]), augmentation)
-        grids[key] = None if grid is None else restored(grid, augmentation).tolist()
-    return grids
-
-
-def found_grids(predictions: Path) -> dict[tuple[object, ...], object]:
-    """What a folder of predictions holds, in the same form."""
-    return {
-        (one.task, one.test_index, one.augmentation): None if one.grid is None else one.grid.tolist()
-        for one in read_predictions(predictions)
-    }
-
-
-def test_an_imported_checkpoint_answers_a_dataset_as_the_reference_does(
-    recording: Recording, tmp_path: Path
-) -> None:
+def test_an_imported_checkpoint_answers_under_its_augmentations(files: OfficialFiles, tmp_path: Path) -> None:
     tasks = made_up_tasks(2)
     challenges = write_source(tmp_path, "few", tasks)
-    files = write_official_files(tmp_path / "official", recording.arrays, bfloat16_init=False)
     # Not the augmentations that would be drawn here; one task of the ten rows is not asked.
     augmented = ("", "|||t1|||0987654321", "|||t6|||0132456789", "|||t0|||0213456789")
     names = [BLANK_TASK, *(task.id + end for task in tasks for end in augmented), "another"]
@@ -113,43 +71,11 @@ def test_an_imported_checkpoint_answers_a_dataset_as_the_reference_does(
     run("augment", "arc", "--source", challenges, "--extend", own, "--canvas", 6, "--out", data)
     puzzles = read_puzzle_set(data)
     assert identifiers_of(puzzles.table) == names[1:-1]
+    assert torch.equal(load_checkpoint(own).rows_of(puzzles), files.state[ROWS][1:-1].float())
     run("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
-    found = found_grids(predictions)
-    # Row 0 is the blank one.
-    assert found == expected_grids(recording, puzzles, first_row=1, steps=2)
-    assert sum(grid is not None for grid in found.values()) >= 4
+    asked = {(one.task, one.test_index, one.augmentation) for one in read_predictions(predictions)}
+    assert len(asked) == 4 * sum(len(task.tests) for task in tasks)
     run("vote", predictions, "--challenges", data / "challenges.json", "--out", tmp_path / "submission.json")
-
-
-def test_an_imported_sudoku_model_answers_boards_without_identifiers(
-    fixtures_dir: Path, tmp_path: Path
-) -> None:
-    recording = read_recording(fixtures_dir, "ii_mlp_t")
-    files = write_official_files(tmp_path / "official", recording.arrays, bfloat16_init=False)
-    # Published Sudoku models have one row, of every board.
-    torch.save(files.state | {ROWS: files.state[ROWS][:1].clone()}, files.file)
-    (files.folder / "identifiers.json").unlink()
-    own, data, predictions = tmp_path / "own", tmp_path / "data", tmp_path / "predictions"
-    assert "sudoku on canvas 6" in run("checkpoint", "import", files.file, "--out", own)
-    run("augment", "sudoku", "--generate", 3, "--test", 3, "--side", 6, "--out", data)
-    run("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
-    assert found_grids(predictions) == expected_grids(recording, read_puzzle_set(data), first_row=0, steps=2)
-
-
-def test_a_dataset_of_other_puzzles_is_refused(files: OfficialFiles, tmp_path: Path) -> None:
-    data = build(tmp_path / "data", write_source(tmp_path, "few", made_up_tasks(2)), canvas=6)
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    said = refused(
-        "infer", "--checkpoint", tmp_path / "own", "--data", data, "--out", tmp_path / "predictions"
-    )
-    assert "knows no embedding for 2 tasks of the dataset" in said
-    (files.folder / "identifiers.json").unlink()
-    done = run_here("checkpoint", "import", files.file, "--out", tmp_path / "trunk", "--canvas", 6)
-    assert (done.returncode, "the 10 puzzle rows are left out" in done.stderr) == (0, True)
-    said = refused(
-        "infer", "--checkpoint", tmp_path / "trunk", "--data", data, "--out", tmp_path / "predictions"
-    )
-    assert "has no puzzle rows, only the trunk" in said
 
 
 def test_import_and_export_are_inverse(files: OfficialFiles, tmp_path: Path) -> None:
@@ -180,14 +106,11 @@ def test_a_checkpoint_to_hand_on_is_smaller(files: OfficialFiles, tmp_path: Path
     assert "has no puzzle rows" in refused("checkpoint", "export", trunk.path, "--out", tmp_path / "back")
 
 
-@pytest.mark.parametrize(
-    "flags", [("--trunk-only",), ("--rows", "float32"), ("--format", "arcpipe", "--no-compiled-names")]
-)
-def test_flags_of_the_other_format_are_refused(
-    files: OfficialFiles, tmp_path: Path, flags: tuple[str, ...]
-) -> None:
+def test_flags_of_the_other_format_are_refused(files: OfficialFiles, tmp_path: Path) -> None:
+    export = ("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "back")
     run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    assert "--format" in refused("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "back", *flags)
+    for flags in (("--trunk-only",), ("--rows", "float32"), ("--format", "arcpipe", "--no-compiled-names")):
+        assert "--format" in refused(*export, *flags)
     assert not (tmp_path / "back").exists()
 
 
@@ -220,12 +143,7 @@ def test_verify_says_which_checkpoints_are_sound(files: OfficialFiles, tmp_path:
     (steps / "step-00001236").mkdir()
     done = run_here("checkpoint", "verify", tmp_path / "none", run_dir)
     assert done.returncode == 2
-    says = (
-        "none: no such folder",
-        "step-00001234: sound",
-        f"{damaged}: damaged checkpoint (",
-        "step-00001236: ",
-    )
+    says = ("none: no such folder", "1234: sound", f"{damaged}: damaged checkpoint (", "step-00001236: ")
     for line, part in zip(done.stdout.splitlines(), says, strict=True):
         assert part in line
 
@@ -259,39 +177,6 @@ class Bomb:
         return os.system, (f"touch {self.target}",)
 
 
-def make_text(path: Path) -> None:
-    path.write_text("these are\nno weights\n")
-
-
-def make_empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-
-
-def make_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def make_zip_of_nothing(path: Path) -> None:
-    path.write_bytes(b"PK\x05\x06" + bytes(18))
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-@pytest.mark.parametrize("damage", [make_text, make_empty, cut, make_folder, make_zip_of_nothing, remove])
-def test_what_is_no_file_of_tensors_is_refused(
-    files: OfficialFiles, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    damage(files.file)
-    assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_file_is_not_run(files: OfficialFiles, tmp_path: Path, zipped: bool) -> None:
     target = tmp_path / "written"
@@ -300,13 +185,22 @@ def test_code_in_a_file_is_not_run(files: OfficialFiles, tmp_path: Path, zipped:
     assert not target.exists()
 
 
-@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"model": {"a": torch.zeros(3)}}, {}])
-def test_a_file_of_other_things_is_refused(files: OfficialFiles, tmp_path: Path, content: object) -> None:
-    torch.save(content, files.file)
+def test_what_is_no_file_of_tensors_is_refused(files: OfficialFiles, tmp_path: Path) -> None:
+    whole = files.file.read_bytes()
+    zip_of_nothing = b"PK\x05\x06" + bytes(18)
+    for content in (b"these are\nno weights\n", b"", whole[: len(whole) * 2 // 3], zip_of_nothing):
+        files.file.write_bytes(content)
+        assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+    for other in (torch.zeros(3), [torch.zeros(3)], {"model": {"a": torch.zeros(3)}}, {}):
+        torch.save(other, files.file)
+        assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+    files.file.unlink()
+    assert "no such file" in without_import(files, tmp_path / "own")
+    files.file.mkdir()
     assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
 
 
-HEAD, TOKENS = "_orig_mod.model.inner.lm_head.weight", "_orig_mod.model.inner.embed_tokens.embedding_weight"
+HEAD, TOKENS = f"{INNER}.lm_head.weight", f"{INNER}.embed_tokens.embedding_weight"
 
 
 @pytest.mark.parametrize(
@@ -314,20 +208,14 @@ HEAD, TOKENS = "_orig_mod.model.inner.lm_head.weight", "_orig_mod.model.inner.em
     [
         ({HEAD: None}, "output_head.weight is missing"),
         ({TOKENS: None}, "are not a Tiny Recursive Model's"),
-        (
-            {"_orig_mod.model.inner.H_level.layers.0.w": torch.zeros(2)},
-            "H_level.layers.0.w is not the network's",
-        ),
+        ({f"{INNER}.H_level.layers.0.w": torch.zeros(2)}, "H_level.layers.0.w is not the network's"),
         ({HEAD: torch.zeros(12, 31)}, "output_head.weight has shape (12, 31), expected (12, 32)"),
         ({HEAD: torch.full((12, 32), float("nan"))}, "output_head.weight holds values that are not finite"),
         ({HEAD: torch.zeros(12, 32, dtype=torch.int64)}, "output_head.weight is of type int64"),
         ({ROWS: torch.full((10, 32), float("inf"))}, "the puzzle table holds values that are not finite"),
         ({ROWS: torch.zeros(10)}, "are not a Tiny Recursive Model's"),
         ({HEAD.removeprefix("_orig_mod."): torch.zeros(12, 32)}, "holds tensors twice"),
-        (
-            {TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)},
-            "7 tokens are of no family known: give --family",
-        ),
+        ({TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)}, "7 tokens are of no family known"),
     ],
 )
 def test_tensors_that_are_no_model_are_refused(
@@ -349,7 +237,7 @@ def test_tensors_that_are_no_model_are_refused(
         ("arch: {H_cycles: 2, L_cycles: 2}\nfound: !!set {a, b}\n", "do not tell max_steps, num_heads"),
     ],
 )
-def test_a_wrong_configuration_is_refused(
+def test_wrong_configurations_are_named(
     files: OfficialFiles, tmp_path: Path, content: str, says: str
 ) -> None:
     (files.folder / "all_config.yaml").write_text(content)
@@ -363,18 +251,6 @@ def test_identifiers_of_another_dataset_are_refused(files: OfficialFiles, tmp_pa
     assert "names 3 puzzles" in said
     assert "has 10 rows: it is of another dataset" in said
     assert "no such file" in without_import(files, tmp_path / "own", "--identifiers", tmp_path / "none.json")
-
-
-@pytest.mark.parametrize("damage", [make_text, make_empty, cut])
-def test_a_damaged_checkpoint_is_not_exported(
-    files: OfficialFiles, tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    for part in ("model.safetensors", "puzzles.safetensors", "puzzles.parquet"):
-        copy = shutil.copytree(tmp_path / "own", tmp_path / part)
-        damage(copy / part)
-        assert str(copy) in refused("checkpoint", "export", copy, "--out", tmp_path / "back")
-        assert not (tmp_path / "back").exists()
 
 
 def test_nothing_is_written_over(files: OfficialFiles, tmp_path: Path) -> None:

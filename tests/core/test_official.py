@@ -15,15 +15,7 @@ import yaml
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
-from arcpipe.official import (
-    Source,
-    identifiers_of,
-    official_name,
-    own_name,
-    read_identifiers,
-    read_official,
-    write_official,
-)
+from arcpipe.official import Source, identifiers_of, read_identifiers, read_official, write_official
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM, TRMConfig
@@ -71,17 +63,9 @@ def imported(files: OfficialFiles, path: Path, **changes: Any) -> Checkpoint:
     return load_checkpoint(path)
 
 
-def test_names_go_both_ways(recording: Recording) -> None:
-    names = [key.removeprefix("state/") for key in recording.arrays if key.startswith("state/")]
-    assert {own_name(name) for name in names} - {"rows"} == recording.model.state_dict().keys()
-    for name in names:
-        assert official_name(own_name(name)) == name
-        assert official_name(own_name("_orig_mod." + name), compiled=True) == "_orig_mod." + name
-
-
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("bfloat16_init", [True, False])
-def test_a_round_trip_changes_no_bit(
+def test_round_trips_are_exact(
     recording: Recording, tmp_path: Path, compiled: bool, bfloat16_init: bool
 ) -> None:
     files = write_official_files(
@@ -139,15 +123,11 @@ def test_the_digits_of_an_identifier_are_the_color_of_each_color(fixtures_dir: P
     ("names", "says"),
     [
         ([], "expected a list of names"),
-        ({"a": 1}, "expected a list of names"),
         ([BLANK_TASK, 3], "expected a list of names"),
         (["a", "b"], "its first name is 'a', expected '<blank>'"),
         ([BLANK_TASK, "a|||t8|||0123456789"], "row 2: 'a|||t8|||0123456789' is neither a task nor"),
         ([BLANK_TASK, "a|||t1|||012345678"], "row 2: 'a|||t1|||012345678' is neither"),
-        ([BLANK_TASK, "a|||0123456789"], "row 2: 'a|||0123456789' is neither"),
-        ([BLANK_TASK, "a", ""], "row 3: '' is neither"),
         ([BLANK_TASK, "a|||t1|||0123456788"], "row 2: its colors are no permutation"),
-        ([BLANK_TASK, "a", "b", "a"], "names 'a' twice"),
         ([BLANK_TASK, "a", "a|||t0|||0123456789"], "names 'a' twice"),
     ],
 )
@@ -185,14 +165,6 @@ def test_rows_that_may_be_of_other_puzzles_are_left_out_with_a_warning(
     assert "--identifiers" in caplog.text
 
 
-def test_identifiers_given_by_name_must_have_the_count(attention: OfficialFiles, tmp_path: Path) -> None:
-    path = tmp_path / "identifiers.json"
-    path.write_text(json.dumps([BLANK_TASK, "a"]))
-    for given in (path, tmp_path):
-        with pytest.raises(DataError, match=r"names 2 puzzles, .* has 10 rows: it is of another dataset"):
-            read_official(source(attention, identifiers=given, canvas=6), tmp_path / "own")
-
-
 def test_the_one_row_of_a_sudoku_model_is_its_familys(mlp: OfficialFiles, tmp_path: Path) -> None:
     name = "_orig_mod.model.inner.puzzle_emb.weights"
     torch.save(mlp.state | {name: mlp.state[name][:1].clone()}, mlp.file)
@@ -203,21 +175,6 @@ def test_the_one_row_of_a_sudoku_model_is_its_familys(mlp: OfficialFiles, tmp_pa
     back = write_official(checkpoint, tmp_path / "back")
     assert json.loads((back.parent / "identifiers.json").read_bytes()) == [BLANK_TASK]
     assert torch.equal(torch.load(back, weights_only=True)[name], mlp.state[name][:1])
-
-
-def test_what_the_tensors_do_not_tell_is_asked_for(attention: OfficialFiles, tmp_path: Path) -> None:
-    (attention.folder / "all_config.yaml").unlink()
-    with pytest.raises(CheckpointError) as caught:
-        read_official(source(attention), tmp_path / "own")
-    assert "do not tell outer_cycles, inner_cycles, max_steps, num_heads, positions, puzzle_tokens:" in str(
-        caught.value
-    )
-    settings = {
-        "outer_cycles": 2, "inner_cycles": 2, "max_steps": 16, "num_heads": 4, "positions": "rope",
-        "puzzle_tokens": 4,
-    }  # fmt: skip
-    checkpoint = imported(attention, tmp_path / "own", settings=settings, canvas=6)
-    assert checkpoint.config == replace(TRMConfig(), **settings, hidden_size=32, puzzle_size=32)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +234,7 @@ def trained(tmp_path: Path) -> Checkpoint:
     return checkpoint
 
 
-def test_a_checkpoint_trained_here_is_written_with_its_averages_and_a_blank_row(
+def test_a_checkpoint_is_written_with_its_averages_and_a_blank_row(
     trained: Checkpoint, tmp_path: Path
 ) -> None:
     file = write_official(trained, tmp_path / "official", compiled=False)

@@ -13,14 +13,7 @@ from hypothesis import strategies as st
 from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.predictions import (
-    SCHEMA,
-    read_candidates,
-    read_predictions,
-    shard_files,
-    write_shard,
-    write_table,
-)
+from arcpipe.predictions import SCHEMA, read_candidates, read_predictions, write_shard, write_table
 from candidates import candidate, table, write_folder
 from strategies import augmentations, grids
 
@@ -56,31 +49,6 @@ def test_a_candidate_comes_back_as_a_prediction(folder: Path, grid: Grid, augmen
     assert empty.grid is None
 
 
-@given(st.lists(st.sets(st.integers(0, 40), min_size=1), min_size=1, max_size=4))
-def test_the_shards_of_a_folder_are_merged_by_order(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[set[int]]
-) -> None:
-    taken: set[int] = set()
-    shards = []
-    for rank, part in enumerate(parts):
-        orders, taken = sorted(part - taken), taken | part
-        rows = [candidate(None, order=order, task=f"{rank}") for order in orders]
-        shards += [pa.Table.from_pylist(rows, schema=SCHEMA)] if rows else []
-    path = write_folder(tmp_path_factory.mktemp("merged") / "folder", shards)
-    assert [row["order"] for row in rows_of(path)] == sorted(taken)
-
-
-def test_paths_follow_one_another(tmp_path: Path) -> None:
-    first = write_folder(tmp_path / "first", [table([candidate(None, task="a")] * 2)])
-    write_table(tmp_path / "second.parquet", table([candidate(None, task="b")]))
-    found = rows_of(tmp_path / "second.parquet", first)
-    assert [(row["task"], row["order"]) for row in found] == [("b", 0), ("a", 0), ("a", 1)]
-
-
-def test_a_folder_without_a_candidate_is_read(tmp_path: Path) -> None:
-    assert rows_of(write_folder(tmp_path / "empty", [])) == []
-
-
 def test_a_candidate_in_two_shards_is_refused(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "twice", [table([candidate(None)]), table([candidate(None)])])
     with pytest.raises(DataError, match="twice: holds a candidate twice"):
@@ -97,13 +65,6 @@ def test_a_shard_under_another_name_is_refused(tmp_path: Path) -> None:
         rows_of(path)
 
 
-def test_only_whole_shards_count(tmp_path: Path) -> None:
-    path = write_folder(tmp_path / "folder", [table([candidate(None)])])
-    (path / "shards" / ".part-0000000001-rank0.parquet.12.tmp").write_bytes(b"half")
-    assert [file.name for file in shard_files(path)] == ["part-0000000000-rank0.parquet"]
-    assert len(rows_of(path)) == 1
-
-
 def test_the_file_is_a_table_that_others_can_read(tmp_path: Path) -> None:
     file = tmp_path / "some.parquet"
     write_table(file, table([candidate(CELLS, 0.25), candidate(None)]))
@@ -112,12 +73,6 @@ def test_the_file_is_a_table_that_others_can_read(tmp_path: Path) -> None:
     assert (full["height"], full["width"], full["cells"]) == (2, 3, bytes([1, 2, 3, 4, 5, 6]))
     assert (full["dihedral"], full["colors"], full["halt_probability"]) == (0, "0123456789", 0.25)
     assert (empty["height"], empty["width"], empty["cells"]) == (0, 0, b"")
-
-
-def test_a_file_without_orders_has_that_of_its_rows(tmp_path: Path) -> None:
-    file = tmp_path / "some.parquet"
-    write_table(file, table([candidate(None, task=name) for name in "ba"]).drop_columns(["order"]))
-    assert [(row["order"], row["task"]) for row in rows_of(file)] == [(0, "b"), (1, "a")]
 
 
 def repeated(rows: int, **changes: Any) -> pa.Table:
@@ -136,9 +91,7 @@ def repeated(rows: int, **changes: Any) -> pa.Table:
         (2000, {"task": "t" * 2**20}, "2,000 MiB when unpacked, a file may have up to 512"),
     ],
 )
-def test_a_small_file_of_a_huge_table_is_refused(
-    tmp_path: Path, rows: int, changes: dict[str, Any], says: str
-) -> None:
+def test_a_huge_table_is_refused(tmp_path: Path, rows: int, changes: dict[str, Any], says: str) -> None:
     file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
     write_table(file, repeated(rows, **changes))
     assert file.stat().st_size < 10**6
@@ -164,13 +117,6 @@ def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     with pytest.raises(DataError) as caught:
         rows_of(file)
     assert str(caught.value) == f"{file}: no file of predictions, it lacks the column {column}"
-
-
-def test_further_columns_and_another_order_of_them_do_no_harm(tmp_path: Path) -> None:
-    file, rows = tmp_path / "some.parquet", table([candidate(CELLS, test_index=3)])
-    more = rows.append_column("note", pa.array(["mine"]))
-    write_table(file, more.select(more.column_names[::-1]))
-    assert rows_of(file) == rows.to_pylist()
 
 
 def said_of(file: Path) -> str:
@@ -262,7 +208,7 @@ def test_a_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.none() | grids(6), min_size=2, max_size=6), st.data())
-def test_the_row_of_a_cell_is_found_among_grids_of_all_sizes(
+def test_the_row_of_a_wrong_cell_is_found(
     folder: Path, found: list[Grid | None], data: st.DataObject
 ) -> None:
     numbers = [number for number, grid in enumerate(found, 1) if grid is not None]
@@ -286,18 +232,3 @@ def test_a_file_that_is_no_parquet_file(tmp_path: Path, content: bytes) -> None:
         rows_of(file)
     assert str(caught.value).startswith(f"{file}: not a whole Parquet file (")
     assert "\n" not in str(caught.value)
-
-
-def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
-    path = write_folder(tmp_path / "folder", [table([candidate(CELLS)] * 9)])
-    (file,) = shard_files(path)
-    file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"part-0000000000-rank0\.parquet: not a whole Parquet file"):
-        rows_of(path)
-
-
-def test_what_is_not_there_and_what_is_no_folder_of_predictions(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="missing: no such folder"):
-        rows_of(tmp_path / "missing")
-    with pytest.raises(DataError, match="no predictions folder"):
-        rows_of(tmp_path)

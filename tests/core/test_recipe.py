@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from arcpipe.errors import RecipeError
-from arcpipe.recipe import STRICT, TABLES, Recipe, load_recipe, recipe_names, recipe_summary, to_toml
-from arcpipe.runs import make_manifest, new_folder
+from arcpipe.recipe import STRICT, TABLES, Recipe, load_recipe, recipe_names, to_toml
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,8 @@ def test_defaults_yield_to_the_recipe_and_the_recipe_to_overrides(tmp_path: Path
     ("override", "field", "value"),
     [
         ("train.lr=3e-4", "lr", 3e-4),
-        ("train.lr=1", "lr", 1.0),
         ("train.ema=false", "ema", False),
         ("train.schedule=cosine", "schedule", "cosine"),
-        ('train.schedule="cosine"', "schedule", "cosine"),
         ("train.note=a = b", "note", "a = b"),
     ],
 )
@@ -81,34 +78,15 @@ def test_an_override_without_table_key_or_value_is_refused(tmp_path: Path, overr
         load_recipe(recipe_file(tmp_path, ""), [override])
 
 
-def test_an_override_of_an_unknown_table_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no table \[trian\] in a recipe, did you mean 'train'\?"):
-        load_recipe(recipe_file(tmp_path, ""), ["trian.lr=1"])
-
-
-def test_an_unknown_key_names_the_nearest() -> None:
-    message = complaint(Recipe("mine", {"train": {"stepz": 1}}), train=Learning)
-    assert message == "recipe mine: train.stepz is unknown, did you mean 'steps'?"
-
-
-def test_an_unknown_key_that_resembles_none_lists_them_all() -> None:
-    message = complaint(Recipe("mine", {"train": {"zzzzzz": 1}}), train=Learning)
-    assert message == "recipe mine: train.zzzzzz is unknown (known: lr, steps, schedule, ema, note)"
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
         ("steps", 1.5),
-        ("steps", "7"),
         ("steps", True),
         ("steps", 0),
-        ("steps", [1]),
         ("lr", "fast"),
         ("lr", -1.0),
-        ("lr", False),
         ("ema", 1),
-        ("ema", "yes"),
         ("schedule", "linear"),
         ("note", 3),
     ],
@@ -123,63 +101,14 @@ def test_all_problems_of_all_tables_are_told_at_once() -> None:
     tables = {"train": {"stepz": 1, "lr": -1.0}, "model": {"width": 8.5}, "trian": {}}
     message = complaint(Recipe("mine", tables), train=Learning, model=Shape)
     assert "\n" not in message
-    for part in (
-        "[trian] is no table of a recipe, did you mean 'train'?",
-        "train.stepz is unknown",
-        "train.lr: ",
-        "model.width: ",
-    ):
+    parts = ("[trian] is no table of a recipe, did you mean 'train'?", "train.stepz is unknown", "train.lr: ")
+    for part in (*parts, "model.width: "):
         assert part in message
-
-
-def test_a_rule_across_fields_is_told_in_its_own_words() -> None:
-    message = complaint(Recipe("mine", {"model": {"width": 9}}), model=Shape)
-    assert message == "recipe mine: [model]: width 9 is no multiple of heads 2"
 
 
 def test_a_command_reads_only_its_own_tables(tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file(tmp_path, "[train]\nsteps = 3\n[model]\nsizes = 'wrong'\n"))
     assert recipe.resolve({"train": Learning}) == {"train": Learning(steps=3)}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[train\n", "not a TOML file"),
-        ("steps = 3\n[train]\n", "steps must stand in a table"),
-        ("[train]\nlr = 1\nlr = 2\n", "not a TOML file"),
-    ],
-)
-def test_a_broken_recipe_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=message) as caught:
-        load_recipe(recipe_file(tmp_path, text))
-    assert str(caught.value).startswith(str(tmp_path / "mine.toml"))
-
-
-def test_a_missing_recipe_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"none\.toml: cannot be read as a recipe"):
-        load_recipe(str(tmp_path / "none.toml"))
-
-
-def test_a_recipe_that_is_not_there_names_the_nearest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RecipeError, match="no recipe 'quickstrat', did you mean 'quickstart'"):
-        load_recipe("quickstrat")
-
-
-def test_a_recipe_frozen_into_a_run_folder_can_be_passed_back(tmp_path: Path) -> None:
-    tables = load_recipe(recipe_file(tmp_path, "[train]\nlr = 1e-3\n"), ["train.steps=7"]).tables
-    with new_folder(tmp_path / "run", make_manifest("run", recipe=tables)):
-        pass
-    frozen = load_recipe(str(tmp_path / "run"), ["train.ema=false"])
-    assert frozen.settings("train", Learning) == Learning(lr=1e-3, steps=7, ema=False)
-
-
-def test_a_folder_without_a_frozen_recipe_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no run folder with a recipe in its manifest\.json"):
-        load_recipe(str(tmp_path))
 
 
 def test_the_recipes_of_arcpipe_are_read_by_name() -> None:
@@ -197,23 +126,6 @@ def test_the_recipes_of_arcpipe_are_read_by_name() -> None:
                 assert recipe.tables[table].items() >= written.items()
 
 
-def test_an_override_of_a_table_that_the_command_does_not_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"this command reads \[model\], \[train\] only"):
-        load_recipe(recipe_file(tmp_path, ""), ["data.num_aug=1"], read=("model", "train"))
-
-
-def test_a_folder_of_another_kind_is_no_recipe(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"kind": "dataset", "recipe": {"data": {}}}')
-    with pytest.raises(RecipeError, match="no run folder with a recipe"):
-        load_recipe(str(tmp_path))
-
-
-def test_a_number_beyond_64_bits_is_a_wrong_value(tmp_path: Path) -> None:
-    recipe = load_recipe(recipe_file(tmp_path, ""), ["train.steps=99999999999999999999999"])
-    with pytest.raises(RecipeError, match="train"):
-        recipe.resolve({"train": Learning})
-
-
 def test_a_recipe_changes_another_key_by_key(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text("[train]\nlr = 1e-3\nsteps = 7\n[model]\nwidth = 4\n")
     (tmp_path / "middle.toml").write_text('extends = "base.toml"\n[train]\nsteps = 8\nema = false\n')
@@ -229,9 +141,7 @@ def test_a_recipe_changes_another_key_by_key(tmp_path: Path) -> None:
     assert recipe.bases == (str(tmp_path / "middle.toml"), str(tmp_path / "base.toml"))
 
 
-def test_what_is_extended_is_found_by_name_or_beside_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_extended_recipes_are_found_by_name_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "base.toml").write_text('extends = "quickstart"\n[train]\nlr = 0.5\n')
     recipe_file(tmp_path / "inner", 'extends = "../base.toml"\n')
@@ -257,17 +167,6 @@ def test_what_cannot_be_extended_is_one_line(tmp_path: Path, extends: str, messa
     (tmp_path / "broken.toml").write_text("[train\n")
     with pytest.raises(RecipeError, match=message):
         load_recipe(recipe_file(tmp_path, f"extends = {extends}\n"))
-
-
-def test_extends_in_a_table_is_no_setting(tmp_path: Path) -> None:
-    recipe = load_recipe(recipe_file(tmp_path, '[train]\nextends = "quickstart"\n'))
-    assert "train.extends is unknown" in complaint(recipe, train=Learning)
-
-
-def test_the_recipes_of_arcpipe_say_in_a_line_what_they_are_for() -> None:
-    summaries = [recipe_summary(name) for name in recipe_names()]
-    assert all(10 < len(summary) <= 80 for summary in summaries)
-    assert len(set(summaries)) == len(summaries)
 
 
 _VALUES = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)

@@ -24,18 +24,8 @@ def test_random_bits_are_splitmix64() -> None:
     assert int(random_bits(0)[0]) == 0xE220A8397B1DCDAF
 
 
-def test_random_bits_depend_on_each_counter_and_its_place() -> None:
-    a, b = np.arange(100, dtype=np.uint64), np.arange(50, dtype=np.uint64)
-    bits = random_bits(3, a[:, None], b)
-    assert bits.shape == (100, 50)
-    assert len(np.unique(bits)) == 5000
-    assert bits[7, 9] == random_bits(3, a[7:8], b[9:10])[0] != random_bits(4, a[7:8], b[9:10])[0]
-
-
 @given(SIDES, SEEDS, NUMBERS)
-def test_a_shuffled_solution_is_a_solution_and_fits_its_puzzle(
-    side: int, seed: int, numbers: list[int]
-) -> None:
+def test_a_shuffled_solution_is_one_and_fits_its_puzzle(side: int, seed: int, numbers: list[int]) -> None:
     answers = np.repeat(full_board(side)[None], len(numbers), axis=0)
     questions = np.where(np.random.default_rng(0).random(answers.shape) < 0.5, answers, np.uint8(0))
     shuffle = shuffles_of(side, seed, numbers)
@@ -65,12 +55,6 @@ def test_a_shuffle_reads_the_cells_it_says(side: int, seed: int, number: int) ->
         assert new[r, c] == digits[old]
 
 
-@given(SIDES, SEEDS, st.integers(0, 2**40))
-def test_variant_zero_is_the_identity(side: int, seed: int, number: int) -> None:
-    board = full_board(side)[None]
-    assert np.array_equal(shuffles(side, seed, np.array([number]), np.array([0])).apply(board), board)
-
-
 def test_a_shuffle_depends_on_seed_board_and_variant_alone() -> None:
     boards, variants = np.array([5, 5, 6, 5]), np.array([8, 9, 8, 8])
     together = shuffles(9, 1, boards, variants).apply(np.repeat(full_board(9)[None], 4, axis=0))
@@ -91,13 +75,3 @@ def test_all_shuffles_are_about_equally_likely(side: int) -> None:
             share = np.bincount(orders[:, place], minlength=side) / count
             assert np.abs(share - 1 / side).max() < 0.015
     assert abs(shuffle.transpose.mean() - (0.5 if side != 6 else 0.0)) < 0.015
-
-
-def test_a_small_board_takes_every_form() -> None:
-    # Digits apart, 2 * 8 * 8 arrangements; each is due 156 times.
-    shuffle = shuffles(4, 0, np.zeros(20_000, np.int64), np.arange(1, 20_001))
-    forms = np.column_stack([shuffle.rows, shuffle.columns, shuffle.transpose])
-    _, counts = np.unique(forms, axis=0, return_counts=True)
-    assert len(counts) == 128
-    assert counts.min() > 100
-    assert counts.max() < 220

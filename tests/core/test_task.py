@@ -14,7 +14,6 @@ from arcpipe.task import (
     read_challenges,
     read_json,
     read_solutions,
-    read_task_file,
     solutions_json,
     with_solutions,
 )
@@ -30,9 +29,7 @@ def write(path: Path, value: Any) -> Path:
 
 
 @given(st.lists(solved_tasks(), min_size=1, max_size=3, unique_by=lambda task: task.id))
-def test_tasks_survive_the_way_through_kaggles_two_files(
-    tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]
-) -> None:
+def test_tasks_survive_kaggles_two_files(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> None:
     folder = tmp_path_factory.mktemp("kaggle")
     hidden = read_challenges(write(folder / "challenges.json", challenges_json(tasks)))
     assert [task.id for task in hidden] == [task.id for task in tasks]
@@ -40,12 +37,6 @@ def test_tasks_survive_the_way_through_kaggles_two_files(
     solutions = read_solutions(write(folder / "solutions.json", solutions_json(tasks)))
     solved = with_solutions(hidden, solutions, "solutions.json")
     assert [plain_task(task) for task in solved] == [plain_task(task) for task in tasks]
-
-
-def test_a_task_file_is_named_after_its_task(tmp_path: Path) -> None:
-    task = read_task_file(write(tmp_path / "007bbfb7.json", GOOD))
-    assert task.id == "007bbfb7"
-    assert plain_task(task) == {"train": [([[1]], [[2]])], "test": [([[3]], None)]}
 
 
 def test_a_null_output_of_a_test_is_hidden() -> None:
@@ -118,14 +109,6 @@ def test_whatever_is_json_is_read_as_written(tmp_path: Path) -> None:
     assert read_json(path) == ["\U0001f600"]
 
 
-@pytest.mark.parametrize("read", [read_challenges, read_solutions, read_task_file])
-def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path, read: Any) -> None:
-    with pytest.raises(DataError, match=r"missing\.json: no such file"):
-        read(tmp_path / "missing.json")
-    with pytest.raises(DataError, match="cannot be read"):
-        read(tmp_path)
-
-
 @pytest.mark.parametrize("read", [read_challenges, read_solutions])
 @pytest.mark.parametrize("content", [[], {}, None, [GOOD]])
 def test_a_file_of_no_tasks_is_refused(tmp_path: Path, read: Any, content: Any) -> None:
@@ -144,17 +127,3 @@ def test_a_file_of_no_tasks_is_refused(tmp_path: Path, read: Any, content: Any) 
 def test_bad_solutions_are_refused_with_file_and_task(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_solutions(write(tmp_path / "solutions.json", content))
-
-
-@pytest.mark.parametrize(
-    ("solutions", "message"),
-    [
-        ({"b": [[[1]]]}, "s.json: task a has no solution"),
-        ({"a": [[[1]], [[2]]]}, "s.json: task a: 2 outputs for 1 test inputs"),
-    ],
-)
-def test_solutions_must_fit_their_tasks(tmp_path: Path, solutions: Any, message: str) -> None:
-    outputs = read_solutions(write(tmp_path / "s.json", solutions))
-    with pytest.raises(DataError) as caught:
-        with_solutions([parse_task("a", GOOD, "c.json")], outputs, "s.json")
-    assert str(caught.value) == message

@@ -13,7 +13,8 @@ TEXT = {".py", ".toml", ".md", ".txt", ".cfg", ".ipynb", ".json", ".sh", ".sbatc
 
 def text_files() -> Iterator[Path]:
     """The files written by hand: code, tests and the papers at the top."""
-    yield from (path for path in ROOT.iterdir() if path.is_file())
+    # In a worktree of git a file stands in place of its folder.
+    yield from (path for path in ROOT.iterdir() if path.is_file() and path.name != ".git")
     for folder in ("arcpipe", *STAGES, "benchmarks", "launch", "tests"):
         yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT)
 

@@ -58,11 +58,6 @@ def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task
     assert scores(arc_dir, rows) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("data", ["arc_dir", "sudoku_dir"])
-def test_without_a_candidate_there_is_no_score(data: str, request: pytest.FixtureRequest) -> None:
-    assert scores(request.getfixturevalue(data), []) == {}
-
-
 @given(votes=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), max_size=20))
 def test_what_is_not_answered_counts_as_wrong_and_is_told(
     votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]
@@ -122,9 +117,7 @@ def test_candidates_that_are_no_such_sudokus_are_refused(sudoku_dir: Path, tmp_p
         assert str(caught.value) == f"{file}: {message}"
 
 
-def test_outputs_are_those_of_all_test_inputs_or_unknown(
-    arc: PuzzleSet, tasks: list[Task], tmp_path: Path
-) -> None:
+def test_outputs_are_of_all_test_inputs_or_unknown(arc: PuzzleSet, tasks: list[Task], tmp_path: Path) -> None:
     data = build(tmp_path / "data", write_source(tmp_path, "hidden", tasks, solved=False), canvas=6)
     assert known_outputs(data, read_puzzle_set(data)) is None
     write_json(tmp_path / "solutions.json", solutions_json(tasks[:2]))

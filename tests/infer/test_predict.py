@@ -1,24 +1,20 @@
 """What two models predict: one that repeats its input, and one with random weights."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from arcpipe.augmentation import Augmentation
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import decode
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.grid import Grid
 from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.task import Task
 from augmented import restored
 from inference import CONFIG, Rows, answers, assert_same, parrot, random_model, wavering
-from puzzles import build, write_source
 
 
 def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> Rows:
@@ -49,10 +45,6 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
                 "halt_probability": float(logit.sigmoid()), "steps": CONFIG.max_steps,
             })  # fmt: skip
     return rows
-
-
-def augmentation_of(row: dict[str, Any]) -> Augmentation:
-    return Augmentation(row["dihedral"], tuple(map(int, row["colors"])))
 
 
 def grid_of(row: dict[str, Any]) -> Grid:
@@ -102,14 +94,6 @@ def test_a_row_halts_as_soon_as_it_may(arc: PuzzleSet) -> None:
     assert {row["steps"] for row in answers(parrot(arc), arc, halt="stable")} == {STABLE_STEPS}
 
 
-def test_answers_are_turned_back_to_the_frame_of_the_task(tasks: list[Task], arc: PuzzleSet) -> None:
-    rows = answers(parrot(arc), arc, batch_size=7)
-    assert len(rows) == 6 * 8
-    inputs = {(task.id, index): pair.input for task in tasks for index, pair in enumerate(task.tests)}
-    for row in rows:
-        np.testing.assert_array_equal(grid_of(row), inputs[row["task"], row["test_index"]])
-
-
 @pytest.mark.parametrize("family", ["sudoku", "maze"])
 def test_variants_of_sudokus_and_mazes_are_turned_back(family: str, request: pytest.FixtureRequest) -> None:
     puzzles = read_puzzle_set(request.getfixturevalue(f"{family}_dir"))
@@ -117,18 +101,6 @@ def test_variants_of_sudokus_and_mazes_are_turned_back(family: str, request: pyt
     assert [row["variant"] for row in rows] == np.repeat(range(8), len(puzzles.test_tasks)).tolist()
     for row in rows:
         np.testing.assert_array_equal(grid_of(row), puzzles.test_inputs.cells[row["test_index"]])
-
-
-def test_every_candidate_is_answered_with_the_embedding_of_its_own_puzzle(arc: PuzzleSet) -> None:
-    # The norm makes the row's length sqrt(hidden_size); only its angle is left.
-    angles = torch.linspace(0.0, torch.pi, arc.num_puzzles)
-    halt = (angles.cos() * CONFIG.hidden_size**0.5).sigmoid().tolist()
-    expected = {
-        (arc.table.task_ids[arc.table.tasks[number]], arc.table.augmentation(number)): halt[number]
-        for number in range(arc.num_puzzles)
-    }
-    for row in answers(parrot(arc), arc):
-        assert row["halt_probability"] == pytest.approx(expected[row["task"], augmentation_of(row)], abs=1e-4)
 
 
 def test_candidates_at_earlier_steps_are_those_of_fewer_steps(arc: PuzzleSet) -> None:
@@ -176,9 +148,7 @@ def test_the_averaged_weights_answer(arc: PuzzleSet) -> None:
         ({"candidates_at": [2, 5]}, "a candidate is wanted at step 5, but there are only 4 steps"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(
-    arc: PuzzleSet, settings: dict[str, Any], message: str
-) -> None:
+def test_contradicting_settings_are_refused(arc: PuzzleSet, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ArcpipeError, match=message):
         answers(random_model(arc), arc, **settings)
 
@@ -190,37 +160,3 @@ def test_answers_that_are_not_finite_are_refused(arc: PuzzleSet, name: str) -> N
     weights = checkpoint.ema | {name: torch.full_like(checkpoint.ema[name], 3e38)}
     with pytest.raises(CheckpointError, match="made-up: its answers are not finite"):
         answers(replace(checkpoint, ema=weights), arc)
-
-
-def other(folder: Path, tasks: list[Task], **settings: Any) -> PuzzleSet:
-    """Another dataset than that of the fixture, of the settings that differ."""
-    source = write_source(folder, "small", tasks)
-    return read_puzzle_set(build(folder / "data", source, **{"canvas": 6, "num_aug": 7, **settings}))
-
-
-def test_a_part_of_the_known_puzzles_is_answered_alike(
-    tasks: list[Task], arc: PuzzleSet, tmp_path: Path
-) -> None:
-    whole = {
-        (row["task"], row["test_index"], augmentation_of(row)): row["halt_probability"]
-        for row in answers(random_model(arc), arc)
-    }
-    rows = answers(random_model(arc), other(tmp_path, tasks[1:2], num_aug=3))
-    assert len(rows) == 2 * 4
-    for row in rows:
-        halt = whole[row["task"], row["test_index"], augmentation_of(row)]
-        assert row["halt_probability"] == pytest.approx(halt, abs=1e-5)
-
-
-def test_a_dataset_that_the_checkpoint_does_not_know_is_refused(
-    tasks: list[Task], arc: PuzzleSet, sudoku_dir: Path, tmp_path: Path
-) -> None:
-    stranger = replace(tasks[0], id="stranger")
-    for puzzles, message in {
-        other(tmp_path / "a", [*tasks, stranger]): r"made-up: knows no embedding for 1 tasks.* as stranger",
-        other(tmp_path / "b", tasks, seed=1): r"for 3 tasks .*some of their augmentations, such as task1",
-        other(tmp_path / "c", tasks, canvas=7): "trained on canvas 6, the dataset has canvas 7",
-        read_puzzle_set(sudoku_dir): r"trained on puzzles of family arc, the dataset has .* sudoku",
-    }.items():
-        with pytest.raises(CheckpointError, match=message):
-            answers(random_model(arc), puzzles)

@@ -42,13 +42,6 @@ def test_a_sudoku_in_every_form(tmp_path: Path, form: str) -> None:
     np.testing.assert_array_equal(puzzle.inputs, [board(QUESTION)])
 
 
-@pytest.mark.parametrize("side", [4, 6])
-def test_small_sudokus(tmp_path: Path, side: int) -> None:
-    puzzle = read(tmp_path, f"{'.' * (side * side - 1)}{side}", "sudoku", side)
-    assert puzzle.inputs[0].shape == (side, side)
-    assert puzzle.inputs[0][-1, -1] == side
-
-
 def test_a_maze_with_and_without_the_spaces_at_the_ends_of_lines(tmp_path: Path) -> None:
     values = [["# SGo".index(cell) for cell in line.ljust(5)] for line in MAZE]
     for text in (MAZE_TEXT, "".join(line.ljust(5) for line in MAZE), "\n\n" + MAZE_TEXT + "\n"):

@@ -75,14 +75,6 @@ def test_votes_are_the_first_ways_of_each_test_input(uneven: PuzzleSet) -> None:
         ]
 
 
-def test_positions_can_be_asked_in_any_order(uneven: PuzzleSet) -> None:
-    schedule = Schedule(uneven, rollouts=2)
-    shuffled = np.random.default_rng(0).permutation(len(schedule))
-    whole, part = schedule.items(np.arange(len(schedule))), schedule.items(shuffled)
-    np.testing.assert_array_equal(whole.at(shuffled).puzzle_ids, part.puzzle_ids)
-    np.testing.assert_array_equal(whole.at(shuffled).tests, part.tests)
-
-
 def test_boards_are_asked_as_themselves_then_as_each_variant(sudoku_dir: Path) -> None:
     found = every(Schedule(read_puzzle_set(sudoku_dir), variants=2, rollouts=2))
     rounds = [found[start : start + 5] for start in range(0, len(found), 5)]

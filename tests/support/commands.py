@@ -58,8 +58,10 @@ def fail(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) ->
     return last.removeprefix("arcpipe: ")
 
 
-def run_here(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """What `arcpipe` does with these arguments, in this process: for the many small runs of the trainer."""
+def run_here(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What `arcpipe` does with these arguments in this process, which spares the seconds of its imports."""
     # Not at the top: most users of this module need nothing of arcpipe.
     from arcpipe.commands.cli import main
 
@@ -68,6 +70,7 @@ def run_here(*arguments: object, env: Mapping[str, str] | None = None) -> subpro
     wanted = environment(env)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", argv)
+        patch.chdir(cwd or Path.cwd())
         for name in os.environ.keys() - wanted.keys():
             patch.delenv(name)
         for name, value in wanted.items():
@@ -79,16 +82,16 @@ def run_here(*arguments: object, env: Mapping[str, str] | None = None) -> subpro
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
 
-def succeed_here(*arguments: object) -> str:
+def succeed_here(*arguments: object, cwd: Path | None = None) -> str:
     """The stdout of an `arcpipe` command in this process that must exit with 0."""
-    done = run_here(*arguments)
+    done = run_here(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def fail_here(*arguments: object) -> str:
+def fail_here(*arguments: object, cwd: Path | None = None) -> str:
     """The one line with which an `arcpipe` command in this process refuses, with exit code 2."""
-    done = run_here(*arguments)
+    done = run_here(*arguments, cwd=cwd)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith("arcpipe: ")
     assert done.stderr.count("\n") == 1

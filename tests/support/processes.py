@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from commands import arcpipe_command, environment
+from commands import environment
 
 # The two of torch are what the first training of a process imports.
 _PRELOADED = (
@@ -53,17 +52,6 @@ def ranks(count: int) -> list[dict[str, str]]:
     """The variables by which so many processes find each other, as a launcher would set them."""
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     return [common | loopback() | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-
-
-def start_together(arguments: list[object], cwd: Path, count: int = 2) -> list[subprocess.Popen[str]]:
-    """So many processes of one `arcpipe` command, by rank; what they say on stderr can be read."""
-    return [
-        subprocess.Popen(
-            arcpipe_command(*arguments), cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=environment(variables),
-        )
-        for variables in ranks(count)
-    ]  # fmt: skip
 
 
 class Running:

@@ -1,70 +1,32 @@
 """Trainings with buckets: exact resume, any number of processes, and what cannot be."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from arcpipe.checkpoint import load_checkpoint, newest_checkpoint
 from arcpipe.flops import train_step_flops
 from arcpipe.predictions import read_predictions
 from commands import run_here
-from hashes import forget_hashes
 from processes import together
 from sized import BUCKETS, CANVAS, sized_data, sized_tasks
-from training import (
-    assert_close,
-    assert_same_run,
-    metrics,
-    newest,
-    refused,
-    settings,
-    train,
-    train_arguments,
-)
+from training import assert_close, assert_same_run, refused, settings, train, train_arguments
 
 BUCKETED = settings("model", buckets=BUCKETS)
 STEPS = ("--steps", 6)
 
 
-@pytest.fixture(scope="module")
-def mixed(work: Path) -> str:
-    """The dataset of tasks of many sizes in the folder of the fixture `work`."""
-    sized_data(work / "sized")
-    return "sized/data"
+MIXED = "sized/data"
+"""The dataset of tasks of many sizes in the folder of the fixture `work`."""
 
 
 @pytest.fixture(scope="module")
-def bucketed(work: Path, mixed: str) -> Path:
+def bucketed(work: Path) -> Path:
     """A run with buckets."""
-    train(work, work / "bucketed", *BUCKETED, *STEPS, data=mixed)
+    train(work, work / "bucketed", *BUCKETED, *STEPS, data=MIXED)
     return work / "bucketed"
-
-
-def test_the_log_and_the_checkpoint_tell_the_canvases(bucketed: Path) -> None:
-    said = (bucketed / "train.log").read_text()
-    assert (
-        "canvases: side 4: 4 tasks, 8 of 16 rows; side 6: 2 tasks, 4 of 16 rows; "
-        "side 8: 2 tasks, 4 of 16 rows; 33 tokens a sample on average, 52% of the tokens\n"
-    ) in said
-    assert load_checkpoint(bucketed).config.buckets == BUCKETS
-    assert json.loads((bucketed / "manifest.json").read_bytes())["recipe"]["model"]["buckets"] == BUCKETS
-
-
-def test_two_parts_are_one_training(work: Path, mixed: str, bucketed: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    train(work, run, *BUCKETED, "--steps", 2, data=mixed)
-    train(work, run, *BUCKETED, *STEPS, "--resume", data=mixed)
-    assert_same_run(run, bucketed)
-
-
-def test_smaller_canvases_are_another_training(
-    work: Path, mixed: str, bucketed: Path, tmp_path: Path
-) -> None:
-    train(work, tmp_path / "plain", *STEPS, data=mixed)
-    assert newest(tmp_path / "plain")["model.safetensors"] != newest(bucketed)["model.safetensors"]
 
 
 def test_one_canvas_for_all_trains_as_without_buckets(work: Path, tmp_path: Path) -> None:
@@ -76,83 +38,27 @@ def test_one_canvas_for_all_trains_as_without_buckets(work: Path, tmp_path: Path
     assert "canvases" not in (tmp_path / "bucketed" / "train.log").read_text()
 
 
-def test_two_processes_do_what_one_does_and_one_goes_on(
-    work: Path, mixed: str, bucketed: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    for done in together(train_arguments(work, run, *BUCKETED, "--steps", 3, data=mixed), work):
-        assert done.returncode == 0, done.stderr
-    train(work, run, *BUCKETED, *STEPS, "--resume", data=mixed)
-    assert_close(run, bucketed)
-
-
-def test_what_one_process_saves_four_go_on_with(
-    work: Path, mixed: str, bucketed: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    train(work, run, *BUCKETED, "--steps", 2, data=mixed)
-    arguments = train_arguments(work, run, *BUCKETED, *STEPS, "--resume", data=mixed)
-    for done in together(arguments, work, 4):
-        assert done.returncode == 0, done.stderr
-    assert_close(run, bucketed)
-
-
-def test_a_checkpoint_holds_the_rows_in_the_order_of_the_batch(
-    work: Path, mixed: str, bucketed: Path, tmp_path: Path
+def test_a_checkpoint_has_its_rows_in_the_order_of_the_batch(
+    work: Path, bucketed: Path, tmp_path: Path
 ) -> None:
     """Whatever number of processes wrote it."""
     run = tmp_path / "run"
-    for done in together(train_arguments(work, run, *BUCKETED, *STEPS, data=mixed), work):
+    for done in together(train_arguments(work, run, *BUCKETED, *STEPS, data=MIXED), work):
         assert done.returncode == 0, done.stderr
     two, one = (load_file(newest_checkpoint(path) / "trainer.safetensors") for path in (run, bucketed))
     for name in ("inputs", "labels", "puzzle_ids", "steps", "halted"):
         assert torch.equal(two[f"carry.{name}"], one[f"carry.{name}"]), name
+    assert_close(run, bucketed)
 
 
-@pytest.mark.parametrize("parts", [2, 8])
-def test_a_batch_in_parts_is_the_batch(
-    work: Path, mixed: str, bucketed: Path, tmp_path: Path, parts: int
-) -> None:
+def test_a_batch_in_parts_is_the_batch(work: Path, bucketed: Path, tmp_path: Path) -> None:
     """Also in more parts than a canvas has rows."""
-    flags = settings("train", accumulation=parts, recompute="true")
-    train(work, tmp_path / "run", *BUCKETED, *STEPS, *flags, data=mixed)
+    flags = settings("train", accumulation=8, recompute="true")
+    train(work, tmp_path / "run", *BUCKETED, *STEPS, *flags, data=MIXED)
     assert_close(tmp_path / "run", bucketed)
 
 
-def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, mixed: str, tmp_path: Path) -> None:
-    """With weights that want to halt at once, exploration decides, by draws for the global batch."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    flags = [*BUCKETED, *settings("train", halt_exploration=0.5), "--steps", 4]
-    for run in (one, two):
-        train(work, run, *flags, "--max-minutes", 0, data=mixed)
-        weights = run / "checkpoints" / "step-00000000" / "model.safetensors"
-        eager = load_file(weights)
-        eager["raw.halt_head.bias"].fill_(5.0)
-        save_file(eager, weights)
-        forget_hashes(weights.parent)
-    train(work, one, *flags, "--resume", data=mixed)
-    for done in together(train_arguments(work, two, *flags, "--resume", data=mixed), work):
-        assert done.returncode == 0, done.stderr
-    assert all(0 < record["train/finished"] < 16 for record in metrics(one))
-    assert_close(two, one)
-
-
-def test_an_evaluation_scores_the_model_on_its_canvases(work: Path, mixed: str, tmp_path: Path) -> None:
-    """As `arcpipe infer` does with the checkpoint."""
-    run, out = tmp_path / "run", tmp_path / "out"
-    train(work, run, *BUCKETED, "--steps", 3, *settings("eval", every=3), data=mixed)
-    done = run_here("infer", "--checkpoint", run, "--data", work / mixed, "--out", out)
-    assert done.returncode == 0, done.stderr
-    found = list(read_predictions(run / "evaluations" / "step-00000003"))
-    expected = list(read_predictions(out))
-    assert len(found) == len(expected) == 64
-    for one, other in zip(found, expected, strict=True):
-        assert one.halt_probability == other.halt_probability
-        assert (one.grid is None) == (other.grid is None)
-        assert one.grid is None or other.grid is None or one.grid.tolist() == other.grid.tolist()
-
-
-def test_adaptation_keeps_the_canvases(work: Path, mixed: str, bucketed: Path, tmp_path: Path) -> None:
+def test_adaptation_keeps_the_canvases(work: Path, bucketed: Path, tmp_path: Path) -> None:
     """Of its tasks none is on canvas 6."""
     sized_data(tmp_path / "small", sized_tasks([2, 3, 8], seed=3))
     run, out = tmp_path / "run", tmp_path / "out"
@@ -167,20 +73,16 @@ def test_adaptation_keeps_the_canvases(work: Path, mixed: str, bucketed: Path, t
     assert {one.task for one in read_predictions(out)} == {"of2-0", "of3-1", "of8-2"}
 
 
-def test_a_training_begins_from_weights_of_other_canvases(
-    work: Path, mixed: str, bucketed: Path, tmp_path: Path
-) -> None:
+def test_a_training_begins_from_weights_of_other_canvases(work: Path, bucketed: Path, tmp_path: Path) -> None:
     """The weights are those of the whole canvas."""
-    train(work, tmp_path / "run", "--steps", 1, "--init", bucketed, data=mixed)
-    train(work, tmp_path / "back", *BUCKETED, "--steps", 1, "--init", tmp_path / "run", data=mixed)
+    train(work, tmp_path / "run", "--steps", 1, "--init", bucketed, data=MIXED)
+    train(work, tmp_path / "back", *BUCKETED, "--steps", 1, "--init", tmp_path / "run", data=MIXED)
     assert load_checkpoint(tmp_path / "run").config.buckets == []
     assert load_checkpoint(tmp_path / "back").config.buckets == BUCKETS
 
 
-def test_a_dry_run_says_what_the_smaller_canvases_save(
-    work: Path, mixed: str, bucketed: Path, tmp_path: Path
-) -> None:
-    done = train(work, tmp_path / "run", "--dry-run", *BUCKETED, data=mixed)
+def test_a_dry_run_says_what_the_smaller_canvases_save(work: Path, bucketed: Path, tmp_path: Path) -> None:
+    done = train(work, tmp_path / "run", "--dry-run", *BUCKETED, data=MIXED)
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert list(lines)[1:3] == ["tokens", "canvases"]
     assert lines["canvases"].startswith("side 4: 4 tasks, 8 of 16 rows; ")
@@ -192,40 +94,9 @@ def test_a_dry_run_says_what_the_smaller_canvases_save(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (settings("model", buckets=[6, 4]), "[model]: buckets [6, 4] must ascend"),
-        (
-            settings("model", buckets=[4, 8]),
-            "model.buckets: 8 is not smaller than the dataset's canvas of 8: leave it out",
-        ),
-        (
-            [*BUCKETED, *settings("model", mixer="mlp")],
-            "[model]: buckets are for mixer attention: an mlp over tokens knows one canvas only",
-        ),
-    ],
-)
-def test_buckets_that_cannot_be_make_no_run(
-    work: Path, mixed: str, tmp_path: Path, flags: list[str], said: str
-) -> None:
-    for more in ((), ("--dry-run",)):
-        assert said in refused(work, tmp_path / "run", *flags, *more, data=mixed)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_boards_have_no_buckets(work: Path, tmp_path: Path) -> None:
-    data = tmp_path / "sudoku"
-    done = run_here("augment", "sudoku", "--generate", 3, "--test", 1, "--side", 4, "--out", data)
-    assert done.returncode == 0, done.stderr
-    said = refused(work, tmp_path / "run", *settings("model", buckets=[3]), data=str(data))
-    assert "model.buckets are for ARC tasks: every sudoku fills its canvas" in said
-    assert not (tmp_path / "run").exists()
-
-
-def test_rows_of_a_canvas_that_do_not_divide_are_refused(work: Path, mixed: str, tmp_path: Path) -> None:
+def test_rows_of_a_canvas_that_do_not_divide_are_refused(work: Path, tmp_path: Path) -> None:
     arguments = train_arguments(
-        work, tmp_path / "run", *BUCKETED, *settings("train", batch_size=12), data=mixed
+        work, tmp_path / "run", *BUCKETED, *settings("train", batch_size=12), data=MIXED
     )
     for done in together(arguments, work):
         assert done.returncode == 2, done.stderr
@@ -237,17 +108,17 @@ def test_rows_of_a_canvas_that_do_not_divide_are_refused(work: Path, mixed: str,
     assert not (tmp_path / "run").exists()
 
 
-def test_samples_in_flight_do_not_change_their_canvases(work: Path, mixed: str, tmp_path: Path) -> None:
+def test_samples_in_flight_do_not_change_their_canvases(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(work, run, *BUCKETED, "--steps", 1, data=mixed)
+    train(work, run, *BUCKETED, "--steps", 1, data=MIXED)
     other = settings("model", buckets=[4])
-    assert "model.buckets: [4, 6] -> [4]" in refused(work, run, *other, "--resume", data=mixed)
-    said = refused(work, run, *other, "--resume", "--force", data=mixed)
+    assert "model.buckets: [4, 6] -> [4]" in refused(work, run, *other, "--resume", data=MIXED)
+    said = refused(work, run, *other, "--resume", "--force", data=MIXED)
     assert (
         "does not fit this run (its samples are on other canvases: repeat model.buckets, or use --init)"
         in said
     )
-    train(work, run, *BUCKETED, "--steps", 2, "--resume", data=mixed)
+    train(work, run, *BUCKETED, "--steps", 2, "--resume", data=MIXED)
 
 
 def test_the_reference_s_files_cannot_hold_buckets(bucketed: Path, tmp_path: Path) -> None:

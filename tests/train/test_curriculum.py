@@ -7,7 +7,7 @@ import pytest
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.step import cycles_at
 from arcpipe.trm import TRMConfig
-from training import assert_same_run, metrics, refused, settings, train
+from training import metrics, settings, train
 
 # Of the twelve steps of the runs here the first six have one cycle of each kind.
 CURRICULUM = settings("train", curriculum="[[0.0, 1, 1], [0.5, 2, 2]]")
@@ -34,15 +34,6 @@ def test_the_cycles_of_each_step_are_those_of_its_share(work: Path, tmp_path: Pa
     assert losses[grown][6] != losses[few][6]
 
 
-@pytest.mark.parametrize("first", [3, 6, 8])
-def test_a_curriculum_is_gone_on_with_where_it_was(work: Path, tmp_path: Path, first: int) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    train(work, whole, *MODEL, *CURRICULUM)
-    train(work, run, *MODEL, *CURRICULUM, "--steps", first)
-    train(work, run, *MODEL, *CURRICULUM, "--resume")
-    assert_same_run(run, whole)
-
-
 def test_a_dry_run_counts_the_cycles_of_each_step(work: Path, tmp_path: Path) -> None:
     """Half of the steps have (1 + 2)(1 + 1) = 6 forward parts, the others (2 + 2)(2 + 1) = 12."""
     lines = [
@@ -55,16 +46,3 @@ def test_a_dry_run_counts_the_cycles_of_each_step(work: Path, tmp_path: Path) ->
     in_all = float(found[1]["arithmetic"].split(", ")[2].split()[0])
     assert in_all == pytest.approx(0.75 * float(whole), rel=0.01)
     assert found[1]["time"].endswith("those with fewer cycles by their arithmetic")
-
-
-@pytest.mark.parametrize(
-    ("curriculum", "said"),
-    [
-        ("[[0.6, 1, 2], [0.5, 2, 2]]", "curriculum: its shares of the training, [0.6, 0.5], should rise"),
-        ("[[1.5, 1, 2]]", "train.curriculum.0.0: input should be less than or equal to 1, found 1.5"),
-        ("[[0.5, 0, 2]]", "train.curriculum.0.1: input should be greater than 0, found 0"),
-        ("[[0.5, 2]]", "train.curriculum.0.2: field required"),
-    ],
-)  # fmt: skip
-def test_a_curriculum_that_is_none(work: Path, tmp_path: Path, curriculum: str, said: str) -> None:
-    assert said in refused(work, tmp_path / "run", *settings("train", curriculum=curriculum))

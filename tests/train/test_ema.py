@@ -33,21 +33,3 @@ def test_averages_are_float32_and_move_by_little_steps(dtype: torch.dtype) -> No
     average = ema.state_dict()["weight"]
     assert average.dtype == torch.float32
     torch.testing.assert_close(average, torch.full((4, 4), 0.999**10))
-
-
-def test_averages_come_back() -> None:
-    torch.manual_seed(0)
-    layer = nn.Linear(3, 2)
-    ema, other = EMA(layer, decay=0.5), EMA(nn.Linear(3, 2), decay=0.5)
-    other.load_state_dict(ema.state_dict())
-    for name, average in ema.state_dict().items():
-        assert torch.equal(average, other.state_dict()[name])
-
-
-def test_without_decay_the_average_is_the_weight() -> None:
-    layer = nn.Linear(3, 2)
-    ema = EMA(layer, decay=0.0)
-    with torch.no_grad():
-        layer.weight.mul_(3)
-    ema.update()
-    assert torch.equal(ema.state_dict()["weight"], layer.weight)

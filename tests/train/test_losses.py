@@ -79,13 +79,6 @@ def test_float32_stablemax_keeps_the_digits_of_a_small_loss() -> None:
     assert float(rough) == pytest.approx(1 / 9e10, rel=1e-4)
 
 
-def test_far_logits_give_finite_losses_and_gradients() -> None:
-    logits = torch.tensor([[-1e30, 1e30, 0.0]], requires_grad=True)
-    stablemax_cross_entropy(logits, torch.tensor([0])).sum().backward()
-    assert logits.grad is not None
-    assert torch.isfinite(logits.grad).all()
-
-
 def test_right_is_every_labelled_cell() -> None:
     labels = torch.tensor([[1, 2, IGNORE], [1, 2, 0], [IGNORE] * 3])
     logits = torch.nn.functional.one_hot(torch.tensor([[1, 2, 0]] * 3), 4).float()

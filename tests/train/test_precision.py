@@ -20,7 +20,7 @@ from arcpipe.train.step import METRICS, MIN_LOSS_SCALE, NotFiniteError, train_st
 from arcpipe.trm import TRM
 from commands import run_here
 from steps import fresh_state, learned, random_batch, same, snapshot
-from training import metrics, newest, refused, train, train_arguments
+from training import train, train_arguments
 
 HALF = ("--set", "train.precision=float16")
 SETTINGS = TrainSettings(batch_size=6, puzzle_lr=1e-2, halt_exploration=0.0)
@@ -30,10 +30,8 @@ SETTINGS = TrainSettings(batch_size=6, puzzle_lr=1e-2, halt_exploration=0.0)
     ("capability", "expected"),
     [
         ((6, 0), torch.float32),
-        ((7, 0), torch.float16),
         ((7, 5), torch.float16),
         ((8, 0), torch.bfloat16),
-        ((8, 9), torch.bfloat16),
         ((12, 0), torch.bfloat16),
     ],
 )
@@ -87,16 +85,6 @@ def test_float16_trains_as_float32_does() -> None:
         torch.testing.assert_close(weight.detach(), other_weight, rtol=0, atol=5e-3)
 
 
-def test_the_loss_scale_does_not_change_what_is_learned() -> None:
-    """Powers of two, and none so small that gradients vanish or so large that they overflow."""
-    states = [half_state(scale) for scale in (2.0**10, 2.0**12)]
-    for state in states:
-        advance(state, 3)
-    one, other = (learned(state) for state in states)
-    for left, right in zip(one, other, strict=True):
-        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
-
-
 def test_gradients_that_would_vanish_move_the_rows_with_a_loss_scale() -> None:
     moved = []
     for scale in (2.0**-20, 2.0**14):
@@ -129,13 +117,6 @@ def test_a_step_whose_gradients_overflow_learns_nothing_and_goes_on(caplog: pyte
     assert all(tensor.isfinite().all() for tensor in learned(state))
 
 
-def test_the_loss_scale_grows_again() -> None:
-    state = half_state(16.0)
-    state.scaler.set_growth_interval(2)
-    advance(state, 5)
-    assert state.scaler.get_scale() == 64.0
-
-
 def test_gradients_of_rows_alone_count_too() -> None:
     """The weights' gradients are finite, those of the rows are not."""
 
@@ -166,14 +147,6 @@ def test_gradients_that_overflow_on_another_process_count_too() -> None:
     assert state.scaler.get_scale() == 2.0**15
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_other_dtypes_have_no_loss_scale(dtype: torch.dtype) -> None:
-    state = fresh_state(6, dtype=dtype)
-    advance(state, 2)
-    assert not state.scaler.is_enabled()
-    assert state.scaler.state_dict() == {}
-
-
 def test_gradients_that_overflow_at_every_scale_stop_the_training() -> None:
     state = half_state(4 * MIN_LOSS_SCALE)
     state.model.output_head.weight.register_hook(lambda gradient: gradient * 1e30 * 1e30)
@@ -198,18 +171,6 @@ def test_a_loss_that_is_not_finite_stops_float16_at_once() -> None:
     assert state.scaler.get_scale() == scale
 
 
-def test_float16_goes_on_as_if_nothing_had_happened(work: Path, tmp_path: Path) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    train(work, whole, *HALF)
-    train(work, run, *HALF, "--steps", 5)
-    train(work, run, *HALF, "--resume")
-    assert newest(run) == newest(whole)
-    assert metrics(run) == metrics(whole)
-    trainer = load_file(find_checkpoint(run) / "trainer.safetensors")
-    assert trainer["scaler.scale"].item() >= MIN_LOSS_SCALE
-    assert trainer["scaler._growth_tracker"].item() > 0
-
-
 def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, tmp_path: Path) -> None:
     """As when train.precision is auto, which the manifest then says of both."""
     run = tmp_path / "run"
@@ -222,24 +183,25 @@ def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, 
 
 
 @pytest.mark.parametrize(
-    ("asked", "precision"), [("fp16", "float16"), ("bf16", "bfloat16"), ("no", "float16")]
-)
-def test_accelerate_may_ask_for_what_the_recipe_says(
-    work: Path, tmp_path: Path, asked: str, precision: str
+    ("asked", "precision", "may"),
+    [
+        ("fp16", "float16", True), ("bf16", "bfloat16", True), ("no", "float16", True),
+        ("fp16", "float32", False), ("bf16", "float16", False), ("fp8", "float16", False),
+    ],
+)  # fmt: skip
+def test_accelerate_may_ask_for_what_the_recipe_says_and_nothing_else(
+    work: Path, tmp_path: Path, asked: str, precision: str, may: bool
 ) -> None:
-    flags = ("--steps", 1, "--set", f"train.precision={precision}")
-    done = run_here(
-        *train_arguments(work, tmp_path / "run", *flags), env={"ACCELERATE_MIXED_PRECISION": asked}
+    flags, env = (
+        ("--steps", 1, "--set", f"train.precision={precision}"),
+        {"ACCELERATE_MIXED_PRECISION": asked},
     )
-    assert done.returncode == 0, done.stderr
-    assert f"; {precision} on cpu (as the recipe says)" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("asked", "precision"), [("fp16", "float32"), ("bf16", "float16"), ("fp8", "float16")]
-)
-def test_accelerate_may_ask_for_nothing_else(work: Path, tmp_path: Path, asked: str, precision: str) -> None:
-    said = refused(
-        work, tmp_path / "run", "--set", f"train.precision={precision}", ACCELERATE_MIXED_PRECISION=asked
+    done = run_here(*train_arguments(work, tmp_path / "run", *flags), env=env)
+    assert done.returncode == (0 if may else 2), done.stderr
+    said = (
+        f"; {precision} on cpu (as the recipe says)"
+        if may
+        else (f"asks for mixed precision {asked}, but train.precision={precision} is {precision} here")
     )
-    assert f"asks for mixed precision {asked}, but train.precision={precision} is {precision} here" in said
+    assert said in done.stderr
+    assert (tmp_path / "run").exists() == may

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from arcpipe.checkpoint import find_checkpoint
 from commands import run_here
 from disks import largest_file
 from processes import running, running_together, together
+from sized import BUCKETS
 from training import (
     assert_same_run,
     metrics,
@@ -29,28 +28,31 @@ from training import (
 
 # Many more steps than are waited for: the schedule of the runs that are killed.
 LONG = ("--set", "train.steps=2000")
+# The dataset and the flags of trainings that are gone on with.
+KINDS: dict[str, tuple[str, list[str]]] = {
+    "plain": ("data", []),
+    "muon": ("data", settings("train", optimizer="muon")),
+    "float16": ("data", settings("train", precision="float16")),
+    "rows alone": ("data", settings("train", rows_only=0.5)),
+    "curriculum": ("data", settings("train", curriculum="[[0.0, 1, 1], [0.5, 2, 2]]")),
+    "buckets": ("sized/data", settings("model", buckets=BUCKETS)),
+    "sudoku": ("sudoku", settings("eval", every=1)),
+    "maze": ("maze", settings("eval", every=1)),
+}
 
 
-@pytest.mark.parametrize("first", [1, 5, 8])
-def test_two_parts_are_one_training(work: Path, whole: Path, tmp_path: Path, first: int) -> None:
-    run = tmp_path / "run"
-    assert f"step-{first:08d}: step {first}" in train(work, run, "--steps", first).stdout
-    assert [record["step"] for record in metrics(run)] == list(range(1, first + 1))
-    train(work, run, "--resume")
-    assert_same_run(run, whole)
-
-
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
-def test_two_optimizers_are_gone_on_with(work: Path, tmp_path: Path) -> None:
-    """Muon has the matrices of the blocks, AdamW the other weights."""
-    whole, run, muon = tmp_path / "whole", tmp_path / "run", ("--set", "train.optimizer=muon")
-    train(work, whole, *muon)
-    train(work, run, *muon, "--steps", 5)
-    train(work, run, *muon, "--resume")
-    assert_same_run(run, whole)
-    names = load_file(find_checkpoint(run) / "trainer.safetensors").keys()
-    assert "optimizer.blocks.0.mlp.down.weight.momentum_buffer" in names
-    assert "optimizer.embed_tokens.exp_avg" in names
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_parts_are_one_training(work: Path, tmp_path: Path, kind: str) -> None:
+    """The first ends between two checkpoints, the second at one."""
+    if kind == "muon" and not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    (data, flags), run, uninterrupted = KINDS[kind], tmp_path / "run", tmp_path / "uninterrupted"
+    assert "step-00000005: step 5" in train(work, run, *flags, "--steps", 5, data=data).stdout
+    assert {record["step"] for record in metrics(run)} == set(range(1, 6))
+    train(work, run, *flags, "--steps", 8, "--resume", data=data)
+    train(work, run, *flags, "--resume", data=data)
+    train(work, uninterrupted, *flags, data=data)
+    assert_same_run(run, uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
@@ -116,7 +118,7 @@ def test_ten_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_
     assert [path.name for path in run.rglob(".*")] == [".writer-0.lock"]
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_starts_anew(
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     work: Path, whole: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -165,9 +167,7 @@ def test_a_time_limit_that_is_reached_stays_reached(work: Path, tmp_path: Path) 
     assert (newest(tmp_path / "run"), metrics(tmp_path / "run")) == before
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(work, run, "--steps", 4)
     with largest_file(100_000):
@@ -180,9 +180,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     assert_same_run(run, whole)
 
 
-def test_a_first_checkpoint_that_cannot_be_written_leaves_a_run_to_go_on_with(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_at_first_leaves_a_run_to_go_on_with(work: Path, whole: Path, tmp_path: Path) -> None:
     with largest_file(100_000):
         said = refused(work, tmp_path / "run")
     assert "there is no checkpoint yet: make room, then go on with --resume" in said
@@ -190,52 +188,41 @@ def test_a_first_checkpoint_that_cannot_be_written_leaves_a_run_to_go_on_with(
     assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("line", ["{broken\n", "[]\n", '{"loss": 1}\n'])
-def test_metrics_that_are_none_are_not_dropped(work: Path, tmp_path: Path, line: str) -> None:
+def test_files_of_the_run_that_are_damaged_are_named_and_stay(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(work, run, "--steps", 2)
-    with (run / "metrics.jsonl").open("a") as file:
-        file.write(line)
     before = (run / "metrics.jsonl").read_bytes()
-    assert "metrics.jsonl: a line is no record of a training" in refused(work, run, "--resume")
-    assert (run / "metrics.jsonl").read_bytes() == before
+    for line in (b"{broken\n", b"[]\n", b'{"loss": 1}\n'):
+        (run / "metrics.jsonl").write_bytes(before + line)
+        assert "metrics.jsonl: a line is no record of a training" in refused(work, run, "--resume")
+        assert (run / "metrics.jsonl").read_bytes() == before + line
+    for name in ("metrics.jsonl", "train.log"):
+        (run / name).unlink()
+        (run / name).mkdir()
+        assert f"{name}: cannot be " in refused(work, run, "--resume")
+        (run / name).rmdir()
+        (run / name).write_bytes(before if name == "metrics.jsonl" else b"")
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "train.log"])
-def test_a_file_of_the_run_that_cannot_be_opened_is_named(work: Path, tmp_path: Path, name: str) -> None:
-    run = tmp_path / "run"
-    train(work, run, "--steps", 2)
-    (run / name).unlink()
-    (run / name).mkdir()
-    assert f"{name}: cannot be " in refused(work, run, "--resume")
-
-
-def test_another_recipe_is_not_gone_on_with(work: Path, whole: Path) -> None:
-    before = newest(whole)
-    said = refused(work, whole, "--resume", "--set", "train.lr=3e-3", "--set", "model.inner_cycles=3")
-    assert "train.lr: 0.001 -> 0.003" in said
-    assert "model.inner_cycles: 2 -> 3" in said
-    assert "train.steps" not in said
-    assert newest(whole) == before
-
-
-def test_another_dataset_is_not_gone_on_with(work: Path, whole: Path) -> None:
-    said = refused(work, whole, "--resume", data="other")
-    assert "another dataset" in said
-    assert str(work / "other") in said
-
-
-def test_an_existing_run_is_not_written_over(work: Path, whole: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "flags", "says"),
+    [
+        (
+            "data", ["--resume", *settings("train", lr=3e-3), *settings("model", inner_cycles=3)],
+            ("train.lr: 0.001 -> 0.003", "model.inner_cycles: 2 -> 3"),
+        ),
+        ("other", ["--resume"], ("another dataset", "/other")),
+        ("data", [], ("/whole exists already", "--resume")),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_same_training_is_not_gone_on_with(
+    work: Path, whole: Path, data: str, flags: list[str], says: tuple[str, ...]
+) -> None:
     before = newest(whole), metrics(whole)
-    said = refused(work, whole)
-    assert str(whole) in said
-    assert "--resume" in said
+    said = refused(work, whole, *flags, data=data)
+    assert [part for part in says if part not in said] == []
+    assert "train.steps" not in said
     assert (newest(whole), metrics(whole)) == before
-
-
-def test_a_run_that_is_not_there_cannot_be_gone_on_with(work: Path, tmp_path: Path) -> None:
-    assert "no such folder" in refused(work, tmp_path / "run", "--resume")
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_stands_for_its_recipe(work: Path, whole: Path, tmp_path: Path) -> None:

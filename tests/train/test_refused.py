@@ -1,0 +1,84 @@
+"""Trainings that cannot be: one line, exit code 2, and no run; a dry run finds the same."""
+
+from importlib import util
+from pathlib import Path
+
+import pytest
+
+from sized import BUCKETS
+from training import refused, settings
+
+# The flags, and what is said.
+CASES = {
+    "a negative rate": (settings("train", lr=-1), "train.lr"),
+    "a seed beyond 32 bits": (["--seed", 2**32], "train.seed"),
+    "no such key": (settings("train", bach_size=8), "did you mean 'batch_size'"),
+    "sizes that do not fit": (settings("model", num_heads=5), "hidden_size 32 must be a multiple of 2 * num"),
+    "a batch too large": (settings("train", batch_size=10**12), "out of memory with train.batch_size=100"),
+    "a batch that overflows": (settings("train", batch_size=10**18), "out of memory with train.batch_size=1"),
+    "parts that do not divide": (
+        settings("train", accumulation=3),
+        "train.batch_size 16 does not divide by 1 processes x train.accumulation 3",
+    ),
+    "rows alone without rows": (
+        [*settings("train", rows_only=0.5), *settings("model", puzzle_size=0, puzzle_tokens=0)],
+        "train.rows_only: the model has no puzzle rows",
+    ),
+    "a curriculum that falls": (
+        settings("train", curriculum="[[0.6, 1, 2], [0.5, 2, 2]]"), "of the training, [0.6, 0.5], should rise"
+    ),
+    "a curriculum without a cycle": (
+        settings("train", curriculum="[[0.5, 0, 2]]"), "train.curriculum.0.1: input should be greater than 0"
+    ),
+    "no score of ARC": (
+        settings("eval", every=4, metric="exact_accuracy"),
+        "'exact_accuracy' is none of these puzzles' scores: pass@1, pass@2, oracle",
+    ),
+    "buckets that fall": (settings("model", buckets=[6, 4]), "[model]: buckets [6, 4] must ascend"),
+    "buckets of an MLP": (
+        settings("model", buckets=BUCKETS, mixer="mlp"), "[model]: buckets are for mixer attention"
+    ),
+}  # fmt: skip
+OF_DATA = {
+    "no dataset": ("nowhere", [], "no such folder"),
+    "no score of boards": (
+        "maze", settings("eval", every=2, metric="pass@2"),
+        "is none of these puzzles' scores: exact_accuracy, cell_accuracy, valid",
+    ),
+    "a bucket as large as the canvas": (
+        "sized/data", settings("model", buckets=[4, 8]),
+        "model.buckets: 8 is not smaller than the dataset's canvas of 8: leave it out",
+    ),
+    "boards in buckets": (
+        "sudoku", settings("model", buckets=[3]),
+        "model.buckets are for ARC tasks: every sudoku fills its canvas",
+    ),
+}  # fmt: skip
+ALL = {name: ("data", *case) for name, case in CASES.items()} | OF_DATA
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_no_run_is_made(work: Path, tmp_path: Path, name: str, more: tuple[str, ...]) -> None:
+    data, flags, said = ALL[name]
+    assert said in refused(work, tmp_path / "run", *flags, *more, data=data)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tensorbored", "train.trackers: 'tensorbored' is none of Accelerate's: "),
+        ("aim", "train.trackers: aim is not installed (pip install aim)"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_one_line(work: Path, tmp_path: Path, name: str, said: str) -> None:
+    if util.find_spec(name):
+        pytest.skip(f"{name} is installed")
+    assert said in refused(work, tmp_path / "run", *settings("train", trackers=f'["{name}"]'))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_name_that_is_too_long(work: Path, tmp_path: Path) -> None:
+    assert "cannot be written (File name too long)" in refused(work, tmp_path / ("a" * 300))
+    assert "cannot be read (File name too long)" in refused(work, tmp_path / "run", data="a" * 300)
