@@ -9,14 +9,24 @@ import orjson
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.client import poll
-from arcpipe.kaggle_kernels.client.history import History, SentKernel, at_work, read_history
+from arcpipe.kaggle_kernels.client.history import History, SentKernel, read_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle
 from arcpipe.kaggle_kernels.client.push import push_dataset, push_kernel, read_bundle
 from arcpipe.kaggle_kernels.client.retry import Pace
-from arcpipe.kaggle_kernels.client.submit import fetch_checked, submit_once, wait_for_score
+from arcpipe.kaggle_kernels.client.submit import (
+    LOG,
+    fetch_checked,
+    fetch_output,
+    is_over,
+    refuse_failure,
+    run_state,
+    submit_once,
+    wait_for_end,
+    wait_for_score,
+)
 from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
+from arcpipe.locks import hold_folder
 from arcpipe.log import start_logging
 from arcpipe.runs import file_hash, refuse_existing
 from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
@@ -207,13 +217,14 @@ def push(
     Example: arcpipe kaggle push runs/bundle
     """
     start_logging()
-    with at_work(bundle):
-        checked, history = read_bundle(bundle), read_history(bundle)
+    checked = read_bundle(bundle)
+    with hold_folder(bundle):
+        history = read_history(bundle)
         connection = Kaggle(Pace(timeout_s, poll_s))
         dataset = push_dataset(connection, checked, history, max_minutes)
         kernel = push_kernel(connection, checked, history)
     typer.echo(f"dataset {dataset.reference} version {dataset.version}")
-    typer.echo(f"kernel {kernel.reference} version {kernel.version}: {kernel.url}")
+    typer.echo(f"kernel {kernel.name}: {kernel.url}")
 
 
 @app.command()
@@ -238,17 +249,14 @@ def status(
         refuse_existing(out)
     kernel = _pushed_kernel(read_history(bundle), bundle)
     connection = Kaggle(Pace(timeout_s, poll_s))
-    if wait:
-        state, reason = poll.wait_for_end(connection, kernel, max_minutes)
-    else:
-        state, reason = poll.run_state(connection, kernel)
+    state, reason = wait_for_end(connection, kernel, max_minutes) if wait else run_state(connection, kernel)
     if out is not None:
-        if not poll.is_over(state):
-            raise ArcpipeError(f"{poll.name(kernel)}: {state}, it has no output yet: add --wait")
-        poll.fetch_output(connection, kernel, out)
-    where = f"{out}/{poll.LOG}" if out else "its log (--out DIR fetches it)"
-    poll.refuse_failure(connection, kernel, state, reason, where)
-    typer.echo(f"{poll.name(kernel)}: {state}")
+        if not is_over(state):
+            raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
+        fetch_output(connection, kernel, out)
+    where = f"{out}/{LOG}" if out else "its log (--out DIR fetches it)"
+    refuse_failure(connection, kernel, state, reason, where)
+    typer.echo(f"{kernel.name}: {state}")
 
 
 @app.command()
@@ -275,10 +283,10 @@ def submit(
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
     start_logging()
-    with at_work(bundle):
+    mounted = read_bundle(bundle).competitions
+    with hold_folder(bundle):
         history = read_history(bundle)
         kernel = _pushed_kernel(history, bundle)
-        mounted = read_bundle(bundle).competitions
         if not competition and len(mounted) != 1:
             names = ", ".join(mounted) or "none"
             raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")

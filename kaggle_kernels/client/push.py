@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.errors import DataError
-from arcpipe.kaggle_kernels.client.history import (
-    History,
-    SentDataset,
-    SentKernel,
-    read_json_object,
-    write_history,
-)
+from arcpipe.kaggle_kernels.client.history import History, SentDataset, SentKernel, write_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle
-from arcpipe.kaggle_kernels.client.poll import poll
-from arcpipe.kaggle_kernels.client.retry import KaggleError, shortened
+from arcpipe.kaggle_kernels.client.retry import KaggleError, poll, shortened
 from arcpipe.log import logger
 from arcpipe.runs import file_hash
+from arcpipe.task import read_json
 
 DATASET = Path("dataset/dataset-metadata.json")
 KERNEL = Path("kernel/kernel-metadata.json")
@@ -52,7 +46,9 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:  DataError naming file and field of what Kaggle would refuse or take for something else.
     """
     dataset_path, kernel_path = folder / DATASET, folder / KERNEL
-    dataset_fields, kernel_fields = read_json_object(dataset_path), read_json_object(kernel_path)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no bundle folder: see arcpipe kaggle bundle")
+    dataset_fields, kernel_fields = _read_fields(dataset_path), _read_fields(kernel_path)
     dataset, kernel = _reference(dataset_fields, dataset_path), _reference(kernel_fields, kernel_path)
     for name in ("is_private", "enable_gpu", "enable_tpu", "enable_internet"):
         if not isinstance(kernel_fields.get(name, False), bool):
@@ -66,11 +62,18 @@ def read_bundle(folder: Path) -> Bundle:
     competitions = _names(kernel_fields, "competition_sources", kernel_path)
     code_file = kernel_path.with_name(str(kernel_fields.get("code_file")))
     if code_file.suffix == ".ipynb":
-        read_json_object(code_file)
+        _read_fields(code_file)
     for path in sorted((folder / DATASET.parent).iterdir()):
         if path.is_file() and not path.stat().st_size:
             raise DataError(f"{path}: an empty file, which Kaggle does not take: remove it")
     return Bundle(folder, dataset, kernel, competitions)
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object of fields")
+    return content
 
 
 def _reference(fields: Mapping[str, Any], path: Path) -> str:

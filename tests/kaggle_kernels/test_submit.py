@@ -303,9 +303,9 @@ def test_neither_a_lock_nor_a_ledger_is_needed(
     assert (submitted.returncode, submitted.stdout) == (0, SCORED), submitted.stderr
     assert len(server.submissions) == 1
     for done in (pushed, submitted):
-        [locked] = [line for line in done.stderr.splitlines() if "cannot be locked" in line]
-        assert locked.startswith(f"{bundle}: cannot be locked (")
-        assert locked.endswith("): let no other command send from it now")
+        [locked] = [line for line in done.stderr.splitlines() if "no locks here" in line]
+        assert locked.startswith(f"{bundle}: no locks here (")
+        assert locked.endswith("): let no other process write to it")
     last = submitted.stderr.splitlines()[-1]
     assert last.startswith(f"{tmp_path}: cannot be written (it is no file): not entered; ")
 
