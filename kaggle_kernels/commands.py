@@ -80,9 +80,9 @@ def bundle(
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
     ] = None,
 ) -> None:
-    """Make what Kaggle is sent: a dataset with the trunk and the wheels, and a notebook that runs offline.
+    """Make what Kaggle is sent: a dataset with trunk and wheel, and a notebook that runs offline.
 
-    It needs no network and no account: the wheels are made of what is installed here. Without a whole dataset
+    It needs no network and no account: the wheel is of the arcpipe that runs here. Without a whole dataset
     the notebook still leaves a submission of [[0]], but fails as commit run. --check: is all as it was made?
 
     Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle

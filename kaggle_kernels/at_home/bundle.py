@@ -1,7 +1,7 @@
 """A bundle: the folders `dataset` and `kernel` that `arcpipe kaggle push` sends, and their hashes.
 
-dataset/  a checkpoint folder with the trunk, and beside it the recipe, wheels, and bundle.json with hashes;
-          one level, because Kaggle has shown folders packed and unpacked
+dataset/  a checkpoint folder with the trunk, and beside it the recipe, arcpipe's wheel, and bundle.json with
+          hashes; one level, because Kaggle has shown folders packed and unpacked
 kernel/   the notebook and its metadata
 
 The notebook writes a complete submission of [[0]] before it looks for the dataset. If that is not mounted,
@@ -14,7 +14,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
 from arcpipe import __version__
@@ -31,13 +30,7 @@ from arcpipe.kaggle_kernels.at_home.notebook import (
     kernel_metadata,
     notebook,
 )
-from arcpipe.kaggle_kernels.at_home.wheels import (
-    image_packages,
-    lacking,
-    own_requirements,
-    write_own_wheel,
-    write_wheel_of,
-)
+from arcpipe.kaggle_kernels.at_home.wheel import write_wheel
 from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
 from arcpipe.kaggle_kernels.on_kaggle.mounts import BUNDLE_FILE
@@ -87,8 +80,7 @@ def write_trunk(path: Path, out: Path) -> None:
 def make_bundle(checkpoint: Path, recipe: Recipe, names: KaggleNames, out: Path) -> dict[str, Any]:
     """Write a bundle folder; return its manifest.
 
-    Raises:  ArcpipeError and its kinds if the checkpoint, a name or a requirement will not do, or
-             `out` exists.
+    Raises:  ArcpipeError and its kinds if the checkpoint or a name will not do, or `out` exists.
     """
     refuse_existing(out)
     names.check()
@@ -100,9 +92,7 @@ def make_bundle(checkpoint: Path, recipe: Recipe, names: KaggleNames, out: Path)
         dataset, kernel = (folder / path.parent for path in (DATASET, KERNEL))
         write_trunk(checkpoint, dataset)
         write_recipe(recipe, dataset / RECIPE_FILE)
-        write_own_wheel(dataset)
-        for package in lacking(own_requirements(), image_packages()):
-            write_wheel_of(package, dataset)
+        write_wheel(dataset)
         hashes = {path.name: file_hash(path) for path in sorted(dataset.iterdir())}
         write_json(dataset / BUNDLE_FILE, {"arcpipe": __version__, **facts, "files": hashes})
         write_json(folder / DATASET, dataset_metadata(names))
@@ -138,8 +128,3 @@ def check_bundle(folder: Path) -> dict[str, Any]:
     read_bundle(folder)
     load_checkpoint(folder / DATASET.parent)
     return manifest
-
-
-def dataset_name(folder: Path) -> str:
-    """Return the owner/name of the dataset of a bundle."""
-    return str(orjson.loads((folder / DATASET).read_bytes())["id"])

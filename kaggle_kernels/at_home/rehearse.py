@@ -16,10 +16,10 @@ import torch
 
 from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.flops import measure_peak
-from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, dataset_name
+from arcpipe.kaggle_kernels.at_home.bundle import check_bundle
 from arcpipe.kaggle_kernels.at_home.image import make_image, variables, without_network
 from arcpipe.kaggle_kernels.at_home.notebook import NOTEBOOK
-from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL
+from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
 from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS, ROOT_VARIABLE
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
 from arcpipe.kaggle_kernels.on_kaggle.run import MINUTES_VARIABLE, REPORT, RERUN_VARIABLE, SUBMISSION
@@ -86,7 +86,7 @@ def rehearse(rehearsal: Rehearsal, layouts: Sequence[str], modes: Sequence[str])
 
 def _lay_out(root: Path, rehearsal: Rehearsal, layout: str, competition: str) -> None:
     """Make the /kaggle of a layout: input, working and temp."""
-    owner, slug = dataset_name(rehearsal.bundle).split("/")
+    owner, slug = read_bundle(rehearsal.bundle).dataset.split("/")
     of_competition, of_dataset = (
         root / "input" / place.format(competition=competition, owner=owner, slug=slug)
         for place in LAYOUTS[layout]
