@@ -1,5 +1,6 @@
 """`arcpipe kaggle`: from a checkpoint to a bundle, from a bundle to a score on Kaggle, and the run there."""
 
+import signal
 import tempfile
 from enum import StrEnum
 from pathlib import Path
@@ -135,6 +136,8 @@ def rehearse(
     from arcpipe.kaggle_kernels.at_home import rehearse as at_home
 
     start_logging()
+    # As Ctrl-C: the notebook is ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if out is not None:
         refuse_existing(out)
     with tempfile.TemporaryDirectory(prefix="arcpipe-rehearsal-", ignore_cleanup_errors=True) as temporary:

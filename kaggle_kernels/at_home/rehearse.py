@@ -40,6 +40,7 @@ Source:  NVIDIA's data sheets: L4 in bfloat16 (242e12 with sparsity), T4 in floa
 
 # What the notebook does beside the run: it starts, installs, and shows.
 _SPARE_S = 240.0
+_GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,10 @@ def _bounded(
         except subprocess.TimeoutExpired:
             return None, ""
         finally:
-            # With all that it has started, also when this command is interrupted.
+            # Also when this command is interrupted. The kernel has a group of its own, which execute.py ends.
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     lines = [line for line in stderr.splitlines() if line.strip()]
