@@ -9,8 +9,7 @@ from typing import Any
 from arcpipe import __version__
 from arcpipe.errors import ArcpipeError
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
-from arcpipe.kaggle_kernels.on_kaggle.paths import ROOT_VARIABLE
-from arcpipe.kaggle_kernels.on_kaggle.run import REPORT, RERUN_VARIABLE, SMOKE, SUBMISSION
+from arcpipe.kaggle_kernels.on_kaggle.run import REPORT, RERUN_VARIABLE, ROOT_VARIABLE, SMOKE, SUBMISSION
 
 NOTEBOOK = "notebook.ipynb"
 _CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)

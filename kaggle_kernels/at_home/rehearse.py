@@ -20,13 +20,28 @@ from arcpipe.kaggle_kernels.at_home.bundle import check_bundle
 from arcpipe.kaggle_kernels.at_home.image import make_image, variables, without_network
 from arcpipe.kaggle_kernels.at_home.notebook import NOTEBOOK
 from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
-from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS, ROOT_VARIABLE
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
-from arcpipe.kaggle_kernels.on_kaggle.run import MINUTES_VARIABLE, REPORT, RERUN_VARIABLE, SUBMISSION
+from arcpipe.kaggle_kernels.on_kaggle.run import (
+    MINUTES_VARIABLE,
+    REPORT,
+    RERUN_VARIABLE,
+    ROOT_VARIABLE,
+    SUBMISSION,
+)
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.log import logger
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
+
+LAYOUTS = {
+    "flat": ("{competition}", "{slug}"),
+    "nested": ("competitions/{competition}", "datasets/{owner}/{slug}"),
+    "model": ("competitions/{competition}", "models/{owner}/{slug}/pytorch/default/1"),
+}
+"""By name: where below /kaggle/input the competition's files are, and where the bundle's.
+
+flat: 2024 and 2025. nested: 2026. model: the bundle's files attached as a model.
+"""
 
 EXECUTED = "executed.ipynb"
 NUM_TASKS = 240

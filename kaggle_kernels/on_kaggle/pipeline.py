@@ -19,13 +19,7 @@ from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.kaggle_kernels.on_kaggle.budget import Budget, KaggleSettings, make_window
 from arcpipe.kaggle_kernels.on_kaggle.mounts import unanswered
 from arcpipe.kaggle_kernels.on_kaggle.processes import Devices, Journal, find_devices, run_processes
-from arcpipe.kaggle_kernels.on_kaggle.submission import (
-    Entries,
-    HiddenTasks,
-    num_answered,
-    voted,
-    write_entries,
-)
+from arcpipe.kaggle_kernels.on_kaggle.submission import Entries, HiddenTasks, num_answered, voted
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, read_manifest, write_json
 from arcpipe.task import challenges_json
@@ -99,7 +93,7 @@ class Pipeline:
 
         Raises:  OutputError if not even the fallback can be written.
         """
-        write_entries(unanswered(self.hidden.num_tests), target)
+        write_json(target, unanswered(self.hidden.num_tests), indent=False)
         self.journal.say(f"{target.name}: complete with [[0]] for {self.report.outputs} test outputs")
         self.journal.say(
             f"plan for {len(self.hidden.tasks)} tasks with {self.report.outputs} test outputs: "
@@ -125,10 +119,10 @@ class Pipeline:
     def _put(self, entries: Entries, target: Path) -> None:
         """Write the submission; if there is no room, make some first."""
         try:
-            write_entries(entries, target)
+            write_json(target, entries, indent=False)
         except OutputError:
             shutil.rmtree(self.entry.scratch, ignore_errors=True)
-            write_entries(entries, target)
+            write_json(target, entries, indent=False)
 
     def _lose(self, what: str) -> None:
         """Note and say what makes the submission worse."""

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from arcpipe.kaggle_kernels import at_home
+from arcpipe.kaggle_kernels.at_home.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, mounted
-from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_arcpipe

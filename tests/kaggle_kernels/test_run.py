@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.errors import DataError
+from arcpipe.kaggle_kernels.at_home.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, make_budget
-from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS, find_inputs
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import adapt_overrides
 from arcpipe.kaggle_kernels.on_kaggle.processes import Outcome
+from arcpipe.kaggle_kernels.on_kaggle.run import find_inputs
 from arcpipe.kaggle_kernels.on_kaggle.submission import read_hidden_tasks
 from commands import arcpipe_command, environment, run_arcpipe
 from disks import largest_file
@@ -204,7 +205,7 @@ def test_the_inputs_are_found_in_every_layout(layout: str, names: str, tmp_path:
     found = find_inputs(tmp_path)
     assert found.test == competition / names.format("test")
     assert found.evaluation == competition / names.format("evaluation")
-    assert found.whole_bundle() == dataset
+    assert found.bundles == [dataset]
     assert found.evaluation_solutions is None
 
 
