@@ -16,7 +16,7 @@ from arcpipe.kaggle_kernels.at_home.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, mounted
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
-from commands import environment, run_arcpipe
+from commands import environment, run_here
 from entries import hidden_tasks, write_challenges
 
 RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
@@ -179,14 +179,17 @@ def test_the_command_does_the_same(
     damage: Callable[[Path], None], why: str, mode: dict[str, str], root: Path
 ) -> None:
     damage(dataset_of(root))
-    done = run_arcpipe("kaggle", "run", "--root", root, cwd=root, env=mode)
+    done = run_here("kaggle", "run", "--root", root, env=mode)
     assert done.returncode == (0 if mode else 2), done.stderr
     assert_complete_fallback(root)
     assert why in done.stdout
     assert (why in done.stderr) == (not mode)
-    assert "Traceback" not in done.stderr
     report = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
     assert why in report["losses"][0]
+    challenges_of(root).unlink()
+    done = run_here("kaggle", "run", "--root", root, env=mode)
+    assert done.returncode == 2
+    assert "arcpipe: no arc-agi_test_challenges.json below" in done.stderr
 
 
 def test_what_is_mounted_is_one_short_line(tmp_path: Path) -> None:

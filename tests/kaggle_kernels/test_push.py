@@ -27,10 +27,8 @@ def not_pushed(shell: Shell, bundle: Path) -> bool:
 @pytest.fixture
 def nobody(shell: Shell) -> Shell:
     """The shell without a name and a key."""
-    return Shell(
-        shell.server,
-        {name: value for name, value in shell.env.items() if name not in ("KAGGLE_USERNAME", "KAGGLE_KEY")},
-    )
+    hidden = ("KAGGLE_USERNAME", "KAGGLE_KEY")
+    return Shell(shell.server, {name: value for name, value in shell.env.items() if name not in hidden})
 
 
 @pytest.mark.parametrize(
@@ -69,10 +67,18 @@ def test_a_home_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:
     assert "the kaggle package cannot be loaded (" in line
 
 
-def test_a_dataset_is_sent_once_and_a_changed_one_as_its_next_version(
+def test_what_is_sent_is_private_and_whole_and_sent_once(
     shell: Shell, server: KaggleServer, bundle: Path
 ) -> None:
     assert "dataset someone/arcpipe-bundle version 1\n" in shell.succeed("push", bundle)
+    assert server.asked("CreateDataset")["isPrivate"] is True
+    assert server.dataset_files == FILES
+    assert server.uploads["trunk.safetensors"] == b"trunk.safetensors"
+    kernel = server.asked("SaveKernel")
+    assert kernel["datasetDataSources"] == ["someone/arcpipe-bundle"]
+    assert (kernel["machineShape"], kernel["isPrivate"]) == ("NvidiaL4", True)
+    assert not kernel.get("enableInternet")
+    assert json.loads((bundle / "kaggle-record.json").read_bytes())["dataset"]["version"] == 1
     assert "kernel someone/arcpipe-entry version 2: " in shell.succeed("push", bundle)
     assert (server.count("CreateDataset"), server.count("CreateDatasetVersion")) == (1, 0)
     (bundle / "dataset/arcpipe.whl").write_bytes(b"another")
@@ -213,15 +219,3 @@ def test_only_one_command_sends_from_a_bundle(shell: Shell, server: KaggleServer
     with hold_folder(bundle):
         assert "is writing to it: wait for its end" in shell.fail("push", bundle)
     assert not server.calls
-
-
-def test_what_is_sent_is_private_and_whole(shell: Shell, server: KaggleServer, bundle: Path) -> None:
-    shell.succeed("push", bundle)
-    assert server.asked("CreateDataset")["isPrivate"] is True
-    assert server.dataset_files == FILES
-    assert server.uploads["trunk.safetensors"] == b"trunk.safetensors"
-    kernel = server.asked("SaveKernel")
-    assert kernel["datasetDataSources"] == ["someone/arcpipe-bundle"]
-    assert (kernel["machineShape"], kernel["isPrivate"]) == ("NvidiaL4", True)
-    assert not kernel.get("enableInternet")
-    assert json.loads((bundle / "kaggle-record.json").read_bytes())["dataset"]["version"] == 1

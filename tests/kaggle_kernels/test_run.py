@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.errors import DataError
 from arcpipe.kaggle_kernels.at_home.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, make_budget
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import adapt_overrides
@@ -151,42 +150,47 @@ def test_a_full_disk_leaves_the_fallback(root: Path) -> None:
     assert any("cannot be written" in loss for loss in report["losses"])
 
 
-def test_a_damaged_checkpoint_leaves_the_fallback(root: Path) -> None:
+def cut_weights(root: Path) -> None:
     weights = next(root.rglob("model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def break_recipe(root: Path) -> None:
+    next(root.rglob("recipe.toml")).write_text("[kaggle]\ncolour = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "loss", "stages"),
+    [(cut_weights, "damaged checkpoint", 1), (break_recipe, "kaggle.colour is unknown", 0)],
+)
+def test_a_damaged_bundle_leaves_the_fallback(
+    damage: Callable[[Path], None], loss: str, stages: int, root: Path
+) -> None:
+    damage(root)
     report, _ = run(root)
     answers_of(root, TASKS)
     assert report["answered"] == 0
-    assert "damaged checkpoint" in report["losses"][0]
+    assert loss in report["losses"][0]
     # Nothing is tried again that would fail again.
-    assert len(report["stages"]) == 1
-    assert len(report["losses"]) == 2
+    assert len(report["stages"]) == stages
+    assert len(report["losses"]) == 1 + stages
 
 
-@pytest.mark.parametrize("tasks", [{"a": None, "b": {"test": [{}, {}]}}, {"a": {"train": 1, "test": "x"}}])
-def test_tasks_that_none_can_read_are_left_at_the_fallback(root: Path, tasks: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("tasks", "counts"),
+    [
+        ({"a": None, "b": {"test": [{}, {}]}}, {"a": 1, "b": 2}),
+        ({"a": {"train": 1, "test": "x"}}, {"a": 1}),
+    ],
+)
+def test_tasks_that_none_can_read_are_left_at_the_fallback(
+    root: Path, tasks: dict[str, Any], counts: dict[str, int]
+) -> None:
     write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
     report, _ = run(root)
     answers: dict[str, Any] = json.loads((root / "working" / "submission.json").read_bytes())
-    assert {name: len(entries) for name, entries in answers.items()} == {
-        name: len(task["test"]) if isinstance(task, dict) and isinstance(task["test"], list) else 1
-        for name, task in tasks.items()
-    }
+    assert {name: len(entries) for name, entries in answers.items()} == counts
     assert report["losses"][-1] == "no task can be read"
-
-
-def test_a_damaged_recipe_leaves_the_fallback(root: Path) -> None:
-    next(root.rglob("recipe.toml")).write_text("[kaggle]\ncolour = 1\n")
-    report, _ = run(root)
-    answers_of(root, TASKS)
-    assert "kaggle.colour is unknown" in report["losses"][0]
-
-
-def test_without_inputs_there_is_one_line(tmp_path: Path) -> None:
-    done = run_arcpipe("kaggle", "run", "--root", tmp_path, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "attach the competition" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -207,13 +211,6 @@ def test_the_inputs_are_found_in_every_layout(layout: str, names: str, tmp_path:
     assert found.evaluation == competition / names.format("evaluation")
     assert found.bundles == [dataset]
     assert found.evaluation_solutions is None
-
-
-def test_no_challenges_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "input").mkdir()
-    (tmp_path / "input" / "bundle.json").write_text("{}")
-    with pytest.raises(DataError, match="attach the competition"):
-        find_inputs(tmp_path)
 
 
 @given(
