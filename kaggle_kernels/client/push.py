@@ -96,25 +96,25 @@ def push_dataset(kaggle: Kaggle, bundle: Bundle, history: History, max_minutes: 
     What was sent already, with these very files, is not sent again.
     """
     folder = bundle.folder / DATASET.parent
-    sha256 = _folder_hash(folder)
-    sent, state = history.dataset, kaggle.dataset_state(bundle.dataset)
-    if state is None or sent is None or not _is_current(sent, bundle.dataset, sha256, state):
-        sent = SentDataset(bundle.dataset, state[1] + 1 if state else 1, sha256)
-        if state is None:
-            kaggle.create_dataset(folder)
-        else:
-            kaggle.add_dataset_version(folder, f"arcpipe {sha256[:8]}")
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
+    sha256, sent = digest.hexdigest(), history.dataset
+    state = kaggle.dataset_state(bundle.dataset)
+    status, version = state or ("", 0)
+    is_current = (
+        sent is not None
+        and (sent.reference, sent.sha256) == (bundle.dataset, sha256)
+        # It is what Kaggle has, or will have.
+        and state is not None and version <= sent.version and status not in _HOPELESS
+    )  # fmt: skip
+    if sent is None or not is_current:
+        sent = SentDataset(bundle.dataset, version + 1, sha256)
+        kaggle.send_dataset(folder, f"arcpipe {sha256[:8]}", is_new=state is None)
         history.dataset = sent
         write_history(bundle.folder, history)
     _wait_until_ready(kaggle, sent, max_minutes)
     return sent
-
-
-def _is_current(sent: SentDataset, dataset: str, sha256: str, state: tuple[str, int]) -> bool:
-    """Whether what was sent last is what Kaggle has, or will have, and mounts."""
-    status, version = state
-    same = (sent.reference, sent.sha256) == (dataset, sha256)
-    return same and version <= sent.version and status not in _HOPELESS
 
 
 def _wait_until_ready(kaggle: Kaggle, sent: SentDataset, max_minutes: float) -> None:
@@ -165,11 +165,3 @@ def push_kernel(kaggle: Kaggle, bundle: Bundle, history: History) -> SentKernel:
     write_history(bundle.folder, history)
     logger.info("%s version %d is running", bundle.kernel, answer.version_number)
     return history.kernel
-
-
-def _folder_hash(folder: Path) -> str:
-    """Return the SHA-256 over the names and the contents of all files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
-    return digest.hexdigest()
