@@ -88,8 +88,7 @@ def bundle(
 
     Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle
     """
-    from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, entry_recipe, make_bundle
-    from arcpipe.kaggle_kernels.at_home.notebook import KaggleNames
+    from arcpipe.kaggle_kernels.at_home.bundle import KaggleNames, check_bundle, entry_recipe, make_bundle
 
     start_logging()
     if check:

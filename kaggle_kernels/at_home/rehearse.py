@@ -16,9 +16,8 @@ import torch
 
 from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.flops import measure_peak
-from arcpipe.kaggle_kernels.at_home.bundle import check_bundle
+from arcpipe.kaggle_kernels.at_home.bundle import NOTEBOOK, check_bundle
 from arcpipe.kaggle_kernels.at_home.image import make_image, variables, without_network
-from arcpipe.kaggle_kernels.at_home.notebook import NOTEBOOK
 from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
 from arcpipe.kaggle_kernels.on_kaggle.run import (
