@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 
 from arcpipe.kaggle_kernels import at_home
-from arcpipe.kaggle_kernels.at_home.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, mounted
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_here
-from entries import hidden_tasks, write_challenges
+from entries import hidden_tasks
 
 RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
 MODES = pytest.mark.parametrize("mode", [{}, RERUN], ids=["commit", "rerun"])
@@ -92,15 +91,6 @@ def test_without_a_whole_dataset_the_fallback_stays(
     assert shown in line
     if not mode:
         assert last.endswith(line.removeprefix("ONLY THE FALLBACK IS SURE: "))
-
-
-@pytest.mark.parametrize("layout", ["", *(LAYOUTS[name][0] for name in LAYOUTS), "other-name/a/b"])
-def test_the_test_file_is_found_wherever_it_is(layout: str, entry: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "input" / layout.format(competition="arc-prize-2026-arc-agi-2")
-    folder.mkdir(parents=True)
-    write_challenges(folder / "arc-agi_test_challenges.json", TASKS)
-    assert run_notebook(entry, tmp_path, RERUN)[0] == 0
-    assert_complete_fallback(tmp_path)
 
 
 @MODES

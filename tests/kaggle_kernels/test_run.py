@@ -122,22 +122,14 @@ def test_a_worker_that_is_killed_is_replaced(root: Path) -> None:
     assert not report["stages"][0]["failed"]
 
 
-@pytest.mark.parametrize("minutes", [0.1, 0.2])
-def test_a_short_clock_is_kept(root: Path, minutes: float) -> None:
-    began = time.monotonic()
-    report, _ = run(root, minutes)
-    # On top of the clock there is the start of the command itself.
-    assert time.monotonic() - began < 60 * minutes + 20
-    assert report["seconds"] < 60 * minutes + 1
-    answers_of(root, TASKS)
-    # A quick machine answers all in that time; what it does not answer is reported.
-    assert report["losses"] or report["answered"] == report["outputs"]
-
-
-def test_a_clock_too_short_for_so_many_tasks_says_what_is_lost(root: Path) -> None:
+def test_a_clock_too_short_is_kept_and_what_is_lost_is_said(root: Path) -> None:
     tasks = hidden_tasks(4000)
     write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
+    began = time.monotonic()
     report, _ = run(root, 0.1)
+    # On top of the clock there is the start of the command itself.
+    assert time.monotonic() - began < 6 + 20
+    assert report["seconds"] < 6 + 1
     answers_of(root, tasks)
     assert report["answered"] < report["outputs"]
     assert report["losses"]
@@ -193,15 +185,15 @@ def test_tasks_that_none_can_read_are_left_at_the_fallback(
     assert report["losses"][-1] == "no task can be read"
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS.values(), ("", "other-name/a/b")])
 @pytest.mark.parametrize("names", ["arc-agi_{}_challenges.json", "arc-agi_{}-challenges.json"])
-def test_the_inputs_are_found_in_every_layout(layout: str, names: str, tmp_path: Path) -> None:
+def test_the_inputs_are_found_in_every_layout(layout: tuple[str, str], names: str, tmp_path: Path) -> None:
     places = {"competition": "arc-prize-2026-arc-agi-2", "owner": "someone", "slug": "entry-data"}
-    competition, dataset = (tmp_path / "input" / place.format(**places) for place in LAYOUTS[layout])
+    competition, dataset = (tmp_path / "input" / place.format(**places) for place in layout)
     # Another competition, and another dataset, are mounted too.
-    other = competition.with_name("another-competition")
+    other = tmp_path / "input" / "competitions" / "another-competition"
     for folder in (competition, other, dataset, dataset.with_name("zzz")):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     for folder in (competition, other):
         for name in ("test", "evaluation"):
             write_challenges(folder / names.format(name), {})
