@@ -103,11 +103,10 @@ class Pipeline:
             self._lose(f"left at [[0]]: {reason}")
         try:
             entries = self._predict()
-            if entries is not None:
-                self._put(entries, target)
-                self.report.answered = num_answered(entries)
+            self._put(entries, target)
+            self.report.answered = num_answered(entries)
         except (ArcpipeError, OSError) as error:
-            self._lose(f"{error}")
+            self._lose(str(error))
         self.report.seconds = time.monotonic() - self.began
         unit = 1 if sys.platform == "darwin" else 1024
         self.report.peak_memory_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
@@ -129,17 +128,15 @@ class Pipeline:
         self.report.losses.append(what)
         self.journal.say(f"LOSS: {what}")
 
-    def _predict(self) -> Entries | None:
-        """Return the voted submission; None if a stage left nothing."""
+    def _predict(self) -> Entries:
+        """Return the voted submission; raise ArcpipeError if a stage left nothing."""
         if not self.hidden.tasks:
-            self._lose("no task can be read")
-            return None
+            raise ArcpipeError("no task can be read")
         self.entry.scratch.mkdir(parents=True, exist_ok=True)
         write_json(self.challenges, challenges_json(self.hidden.tasks), indent=False)
         self._stage("adapt", self.budget.adapt_s, self._adapt, self.devices, together=True)
         if not any(self.adapted.glob(_CHECKPOINTS)):
-            self._lose("adaptation left no checkpoint, without which nothing can be answered")
-            return None
+            raise ArcpipeError("adaptation left no checkpoint, without which nothing can be answered")
         with suppress(OSError, orjson.JSONDecodeError, IndexError):
             last = orjson.loads((self.adapted / "metrics.jsonl").read_bytes().splitlines()[-1])
             self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
@@ -147,13 +144,11 @@ class Pipeline:
         self._count_grids()
         self.report.scratch_bytes = folder_size(self.entry.scratch)
         if not self.report.grids:
-            self._lose("inference left no candidates")
-            return None
+            raise ArcpipeError("inference left no candidates")
         # The vote is of one process, and takes no GPU.
         self._stage("vote", self.budget.vote_s, self._vote, Devices(()), together=False)
         if not self.ballot.exists():
-            self._lose("the vote left no answers")
-            return None
+            raise ArcpipeError("the vote left no answers")
         return voted(self.hidden, self.ballot)
 
     def _stage(

@@ -103,14 +103,6 @@ def test_nothing_of_the_notebook_outlives_an_interrupt(entry: Path, tmp_path: Pa
     assert not left
 
 
-def test_a_changed_bundle_is_not_rehearsed(checkpoint: Path, challenges: Path, tmp_path: Path) -> None:
-    bundle = make_bundle(checkpoint, tmp_path / "bundle")
-    (bundle / "dataset" / "recipe.toml").write_text("")
-    assert "recipe.toml has changed" in fail(
-        "kaggle", "rehearse", bundle, "--challenges", challenges, cwd=tmp_path
-    )
-
-
 def test_240_tasks_are_estimated_from_what_was_answered() -> None:
     stages = [{"name": "adapt", "seconds": 60.0}, {"name": "infer", "seconds": 36.0}]
     report: dict[str, Any] = {

@@ -107,13 +107,13 @@ def test_a_worker_that_is_killed_is_replaced(root: Path) -> None:
     recipe.write_text(recipe.read_text() + "cpu_processes = 2\n")
     command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 3)
     with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(found := workers(process)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(float(np.random.default_rng(0).uniform(0, 3)))
         found[1].kill()
-        assert process.wait(timeout=150) == 0
+        assert process.wait(timeout=300) == 0
     report = report_of(root)
     answers_of(root, TASKS)
     assert report["processes"] == 2
@@ -128,7 +128,7 @@ def test_a_clock_too_short_is_kept_and_what_is_lost_is_said(root: Path) -> None:
     began = time.monotonic()
     report, _ = run(root, 0.1)
     # On top of the clock there is the start of the command itself.
-    assert time.monotonic() - began < 6 + 20
+    assert time.monotonic() - began < 6 + 60
     assert report["seconds"] < 6 + 1
     answers_of(root, tasks)
     assert report["answered"] < report["outputs"]
