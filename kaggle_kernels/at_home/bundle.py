@@ -1,7 +1,7 @@
 """A bundle: the folders `dataset` and `kernel` that `arcpipe kaggle push` sends, and their hashes.
 
-dataset/  a checkpoint folder with the trunk, and beside it the recipe, wheels, and bundle.json with hashes;
-          one level, because Kaggle has shown folders packed and unpacked
+dataset/  a checkpoint folder with the trunk, and beside it the recipe, arcpipe's wheel, and bundle.json with
+          hashes; one level, because Kaggle has shown folders packed and unpacked
 kernel/   the notebook and its metadata
 
 The notebook writes a complete submission of [[0]] before it looks for the dataset. If that is not mounted,
@@ -9,48 +9,86 @@ not whole, or cannot be run, one line says why and what is mounted. A commit run
 see it; a scored rerun ends well, because one that throws scores nothing.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import Any
 
-import orjson
 import torch
 
 from arcpipe import __version__
 from arcpipe.augmentation import Augmentation
 from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.codec import ARC
-from arcpipe.errors import CheckpointError, DataError
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.at_home.notebook import (
-    NOTEBOOK,
-    KaggleNames,
-    dataset_metadata,
-    kernel_metadata,
-    notebook,
-)
-from arcpipe.kaggle_kernels.at_home.wheels import (
-    image_packages,
-    lacking,
-    own_requirements,
-    write_own_wheel,
-    write_wheel_of,
-)
+from arcpipe.kaggle_kernels.at_home.wheel import write_wheel
 from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
 from arcpipe.kaggle_kernels.on_kaggle.mounts import BUNDLE_FILE
-from arcpipe.kaggle_kernels.on_kaggle.run import RECIPE_FILE
+from arcpipe.kaggle_kernels.on_kaggle.run import (
+    RECIPE_FILE,
+    REPORT,
+    RERUN_VARIABLE,
+    ROOT_VARIABLE,
+    SMOKE,
+    SUBMISSION,
+)
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import Recipe, load_recipe, to_toml
 from arcpipe.runs import file_hash, make_manifest, new_folder, read_manifest, refuse_existing, write_json
 from arcpipe.train.config import AdaptSettings
 
 _TABLES = {"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings}
+NOTEBOOK = "notebook.ipynb"
 _KIND = "kaggle-bundle"
 _MEAN = "<mean of the trained rows>"
 _IDENTITY = Augmentation(0, tuple(range(NUM_COLORS)))
+_CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
+_OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_SLUG = re.compile(r"[a-z0-9](-?[a-z0-9])*")
+# Kaggle takes titles and names of 6 to 50 characters; the dataset's has its ending added.
+_SHORTEST, _LONGEST, _DATASET = 6, 50, "-data"
+
+
+@dataclass(frozen=True)
+class KaggleNames:
+    """The owner of dataset and kernel on Kaggle, and the kernel's name there.
+
+    Raises:  ArcpipeError for what Kaggle would refuse or change.
+    """
+
+    owner: str
+    slug: str
+
+    def __post_init__(self) -> None:
+        if not _OWNER.fullmatch(self.owner):
+            raise ArcpipeError(f"--owner {self.owner!r}: expected your name on Kaggle, as in kaggle.com/NAME")
+        longest = _LONGEST - len(_DATASET)
+        if not _SLUG.fullmatch(self.slug) or not _SHORTEST <= len(self.slug) <= longest:
+            raise ArcpipeError(
+                f"--name {self.slug!r}: expected {_SHORTEST} to {longest} characters a-z and 0-9, with "
+                "single hyphens between them"
+            )
+
+    @property
+    def kernel(self) -> str:
+        """Return the kernel as owner/name."""
+        return f"{self.owner}/{self.slug}"
+
+    @property
+    def dataset(self) -> str:
+        """Return the dataset as owner/name."""
+        return f"{self.owner}/{self.slug}{_DATASET}"
+
+    @property
+    def title(self) -> str:
+        """Return the kernel's title, which Kaggle turns into its very name."""
+        return self.slug.replace("-", " ")
 
 
 def entry_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -90,11 +128,9 @@ def write_trunk(path: Path, out: Path) -> None:
 def make_bundle(checkpoint: Path, recipe: Recipe, names: KaggleNames, out: Path) -> dict[str, Any]:
     """Write a bundle folder; return its manifest.
 
-    Raises:  ArcpipeError and its kinds if the checkpoint, a name or a requirement will not do, or
-             `out` exists.
+    Raises:  ArcpipeError and its kinds if the checkpoint will not do, or `out` exists.
     """
     refuse_existing(out)
-    names.check()
     settings = recipe.settings("kaggle", KaggleSettings)
     files: dict[str, str] = {}
     facts = {"competition": settings.competition, "recipe": recipe.name, "kaggle": asdict(settings)}
@@ -103,17 +139,68 @@ def make_bundle(checkpoint: Path, recipe: Recipe, names: KaggleNames, out: Path)
         dataset, kernel = (folder / path.parent for path in (DATASET, KERNEL))
         write_trunk(checkpoint, dataset)
         write_recipe(recipe, dataset / RECIPE_FILE)
-        write_own_wheel(dataset)
-        for package in lacking(own_requirements(), image_packages()):
-            write_wheel_of(package, dataset)
+        write_wheel(dataset)
         hashes = {path.name: file_hash(path) for path in sorted(dataset.iterdir())}
         write_json(dataset / BUNDLE_FILE, {"arcpipe": __version__, **facts, "files": hashes})
-        write_json(folder / DATASET, dataset_metadata(names))
-        write_json(folder / KERNEL, kernel_metadata(names, settings))
-        write_json(kernel / NOTEBOOK, notebook(names, settings, file_hash(dataset / BUNDLE_FILE)))
+        title = f"{names.title} data"
+        write_json(folder / DATASET, {"id": names.dataset, "title": title, "licenses": [{"name": "other"}]})
+        write_json(folder / KERNEL, _kernel_metadata(names, settings))
+        write_json(kernel / NOTEBOOK, _notebook(names, settings, file_hash(dataset / BUNDLE_FILE)))
         for path in sorted(path for part in (dataset, kernel) for path in part.iterdir()):
             files[path.relative_to(folder).as_posix()] = file_hash(path)
     return manifest
+
+
+def _kernel_metadata(names: KaggleNames, settings: KaggleSettings) -> dict[str, Any]:
+    """Return the content of kernel-metadata.json: a private notebook without internet, with the dataset and
+    the competition mounted."""
+    machine = {"machine_shape": settings.machine_shape} if settings.machine_shape else {}
+    return {
+        "id": names.kernel,
+        "title": names.title,
+        "code_file": NOTEBOOK,
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": True,
+        "enable_gpu": bool(settings.machine_shape),
+        "enable_tpu": False,
+        "enable_internet": False,
+        **machine,
+        "dataset_sources": [names.dataset],
+        "competition_sources": [settings.competition],
+        "kernel_sources": [],
+        "model_sources": [],
+    }
+
+
+def _notebook(names: KaggleNames, settings: KaggleSettings, digest: str) -> dict[str, Any]:
+    """Return the notebook, as its JSON.
+
+    Args:  digest: the SHA-256 of the bundle.json that it goes with.
+    """
+    room = resources.files("arcpipe.kaggle_kernels")
+    text = Template((room / "at_home" / "templates" / "notebook.txt").read_text("utf-8")).substitute(
+        title=names.title, version=__version__, smoke_minutes=f"{settings.smoke_minutes:g}",
+        mounts=(room / "on_kaggle" / "mounts.py").read_text("utf-8"), competition=settings.competition,
+        digest=digest, dataset=names.dataset, root_variable=ROOT_VARIABLE, rerun_variable=RERUN_VARIABLE,
+        submission=SUBMISSION, smoke=SMOKE, report=REPORT,
+    )  # fmt: skip
+    _, *parts = _CELL.split(text)
+    cells = [
+        _cell(f"cell-{number}", bool(markdown), source)
+        for number, (markdown, source) in enumerate(zip(parts[::2], parts[1::2], strict=True))
+    ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _cell(name: str, is_markdown: bool, source: str) -> dict[str, Any]:
+    if is_markdown:
+        text = re.sub(r"^# ?", "", source.strip(), flags=re.MULTILINE)
+        return {"id": name, "cell_type": "markdown", "metadata": {}, "source": text}
+    code = {"id": name, "cell_type": "code", "metadata": {}, "source": source.strip()}
+    return {**code, "execution_count": None, "outputs": []}
 
 
 def check_bundle(folder: Path) -> dict[str, Any]:
@@ -123,26 +210,19 @@ def check_bundle(folder: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(folder, _KIND)
     files: dict[str, str] = manifest["files"]
-    paths = {
-        path.relative_to(folder).as_posix(): path
+    found = {
+        path.relative_to(folder).as_posix(): file_hash(path)
         for part in (DATASET, KERNEL)
         for path in (folder / part.parent).rglob("*")
         if path.is_file()
     }
-    problems = [f"{name} is missing" for name in files if name not in paths]
-    problems += [f"{name} is not of the bundle" for name in paths if name not in files]
-    problems += [
-        f"{name} has changed"
-        for name, path in paths.items()
-        if name in files and file_hash(path) != files[name]
+    problems = [
+        *(f"{name} is missing" for name in files.keys() - found.keys()),
+        *(f"{name} is not of the bundle" for name in found.keys() - files.keys()),
+        *(f"{name} has changed" for name in files.keys() & found.keys() if found[name] != files[name]),
     ]
     if problems:
         raise DataError(f"{folder}: {'; '.join(sorted(problems))}: make the bundle again")
     read_bundle(folder)
     load_checkpoint(folder / DATASET.parent)
     return manifest
-
-
-def dataset_name(folder: Path) -> str:
-    """Return the owner/name of the dataset of a bundle."""
-    return str(orjson.loads((folder / DATASET).read_bytes())["id"])

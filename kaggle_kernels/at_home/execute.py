@@ -1,7 +1,7 @@
 """Execute a notebook as Kaggle does; a script of its own, because it runs where arcpipe is not installed.
 
 python -P execute.py NOTEBOOK EXECUTED: the folder of EXECUTED is where the notebook runs. Exit code 1 if a
-cell fails; what was printed until then is in EXECUTED either way.
+cell fails; what was printed until then is in EXECUTED either way. SIGTERM ends the kernel with all of it.
 """
 
 import socket
@@ -29,8 +29,12 @@ def execute(source: Path, target: Path) -> int:
 
     notebook = nbformat.read(source, as_version=4)
     resources = {"metadata": {"path": str(target.parent)}}
+    # At the end, and when the client is told to end, the kernel is killed with its group of processes.
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources=resources, shutdown_kernel="immediate"
+    )
     try:
-        NotebookClient(notebook, timeout=None, kernel_name="python3", resources=resources).execute()
+        client.execute()
     except (CellExecutionError, DeadKernelError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

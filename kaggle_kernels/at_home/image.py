@@ -4,18 +4,22 @@ import os
 import subprocess
 import venv
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.at_home.wheels import AT_HOME, image_packages, own_requirements, required_by
 
-# What runs notebooks and installs wheels is part of the image.
-_JUPYTER = ("pip", "nbclient", "nbformat", "ipykernel")
 _PASSED_ON = ("LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+
+
+def image_packages() -> dict[str, str]:
+    """Return the packages of Kaggle's image, by canonical name, with their versions."""
+    file = resources.files("arcpipe.kaggle_kernels.at_home") / "templates" / "image-packages.txt"
+    lines = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
 def make_image(folder: Path) -> Path:
@@ -24,30 +28,22 @@ def make_image(folder: Path) -> Path:
     Packages are links to those installed here. What the image lacks is not there, unless a package that is
     there needs it on this machine.
 
-    Raises:  ArcpipeError if a package that the rehearsal needs is not installed here.
+    Raises:  ArcpipeError if this machine has no pip, which the notebook calls.
     """
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     site = next((folder / "lib").glob("python*/site-packages"))
     for package in _packages():
-        tops = {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}
-        for top in tops:
+        for top in {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}:
             if not (site / top).exists():
                 (site / top).symlink_to(Path(str(package.locate_file(top))).resolve())
+    if not (site / "pip").exists():
+        raise ArcpipeError("pip: a rehearsal needs it: python -m ensurepip")
     return folder / "bin" / "python"
 
 
 def _packages() -> Iterator[metadata.Distribution]:
-    """The packages of arcpipe's and Jupyter's that the image has, and all that they require here."""
-    image = image_packages()
-    of_arcpipe = [
-        requirement
-        for requirement in required_by(own_requirements())
-        if canonicalize_name(requirement.name) not in AT_HOME
-        and requirement.specifier.contains(
-            image.get(canonicalize_name(requirement.name), "0"), prereleases=True
-        )
-    ]
-    queue, seen = [*of_arcpipe, *map(Requirement, _JUPYTER)], set()
+    """Yield the packages of the image that are installed here, and all that they require here."""
+    queue, seen = [Requirement(name) for name in image_packages()], set()
     while queue:
         requirement = queue.pop()
         key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
@@ -57,13 +53,14 @@ def _packages() -> Iterator[metadata.Distribution]:
         try:
             package = metadata.distribution(requirement.name)
         except metadata.PackageNotFoundError:
-            if requirement.name in _JUPYTER:
-                remedy = f"pip install {requirement.name}"
-                raise ArcpipeError(f"{requirement.name}: a rehearsal needs it: {remedy}") from None
             continue
         yield package
-        for extra in ("", *requirement.extras):
-            queue += required_by(package.requires or [], extra)
+        queue += [
+            needed
+            for needed in map(Requirement, package.requires or [])
+            if needed.marker is None
+            or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras))
+        ]
 
 
 def variables(python: Path, home: Path) -> dict[str, str]:

@@ -16,17 +16,31 @@ import torch
 
 from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.flops import measure_peak
-from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, dataset_name
+from arcpipe.kaggle_kernels.at_home.bundle import NOTEBOOK, check_bundle
 from arcpipe.kaggle_kernels.at_home.image import make_image, variables, without_network
-from arcpipe.kaggle_kernels.at_home.notebook import NOTEBOOK
-from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL
-from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS, ROOT_VARIABLE
+from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
-from arcpipe.kaggle_kernels.on_kaggle.run import MINUTES_VARIABLE, REPORT, RERUN_VARIABLE, SUBMISSION
+from arcpipe.kaggle_kernels.on_kaggle.run import (
+    MINUTES_VARIABLE,
+    REPORT,
+    RERUN_VARIABLE,
+    ROOT_VARIABLE,
+    SUBMISSION,
+)
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.log import logger
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
+
+LAYOUTS = {
+    "flat": ("{competition}", "{slug}"),
+    "nested": ("competitions/{competition}", "datasets/{owner}/{slug}"),
+    "model": ("competitions/{competition}", "models/{owner}/{slug}/pytorch/default/1"),
+}
+"""By name: where below /kaggle/input the competition's files are, and where the bundle's.
+
+flat: 2024 and 2025. nested: 2026. model: the bundle's files attached as a model.
+"""
 
 EXECUTED = "executed.ipynb"
 NUM_TASKS = 240
@@ -40,6 +54,7 @@ Source:  NVIDIA's data sheets: L4 in bfloat16 (242e12 with sparsity), T4 in floa
 
 # What the notebook does beside the run: it starts, installs, and shows.
 _SPARE_S = 240.0
+_GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ def rehearse(rehearsal: Rehearsal, layouts: Sequence[str], modes: Sequence[str])
 
 def _lay_out(root: Path, rehearsal: Rehearsal, layout: str, competition: str) -> None:
     """Make the /kaggle of a layout: input, working and temp."""
-    owner, slug = dataset_name(rehearsal.bundle).split("/")
+    owner, slug = read_bundle(rehearsal.bundle).dataset.split("/")
     of_competition, of_dataset = (
         root / "input" / place.format(competition=competition, owner=owner, slug=slug)
         for place in LAYOUTS[layout]
@@ -148,7 +163,10 @@ def _bounded(
         except subprocess.TimeoutExpired:
             return None, ""
         finally:
-            # With all that it has started, also when this command is interrupted.
+            # Also when this command is interrupted. The kernel has a group of its own, which execute.py ends.
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     lines = [line for line in stderr.splitlines() if line.strip()]

@@ -80,24 +80,16 @@ class Kaggle:
         state = orjson.loads(text)
         return str(state["status"]), int(state["current_version_number"] or 0)
 
-    def create_dataset(self, folder: Path) -> None:
-        """Make the private dataset of a folder with its dataset-metadata.json."""
-        self._upload(folder, lambda: self._api.dataset_create_new(str(folder), quiet=True, dir_mode="zip"))
-
-    def add_dataset_version(self, folder: Path, notes: str) -> None:
-        """Make the content of a folder the next version of its dataset."""
-        self._upload(
-            folder,
-            lambda: self._api.dataset_create_version(str(folder), notes, quiet=True, dir_mode="zip"),
-        )
-
-    def _upload(self, folder: Path, create: Callable[[], Any]) -> None:
+    def send_dataset(self, folder: Path, notes: str, *, is_new: bool) -> None:
+        """Make the private dataset of a folder with its dataset-metadata.json, or the next version of it."""
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
         def upload() -> Any:
             with _private_temporary(), progress(total=size, initial=0, unit="B", desc="upload") as bar:
                 bar.unit_scale, self._api.bar = True, bar
-                return create()
+                if is_new:
+                    return self._api.dataset_create_new(str(folder), quiet=True, dir_mode="zip")
+                return self._api.dataset_create_version(str(folder), notes, quiet=True, dir_mode="zip")
 
         # Once all files are there, making the dataset is not to be repeated.
         answer = retry(
@@ -114,12 +106,8 @@ class Kaggle:
         """Return the status of this version's run, such as COMPLETE, and why it failed, if it did."""
         from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
-        def look() -> Any:
-            with self._api.build_kaggle_client() as client:
-                request = _of_version(ApiGetKernelSessionStatusRequest(), kernel, version)
-                return client.kernels.kernels_api_client.get_kernel_session_status(request)
-
-        answer = self._read(f"{kernel} version {version}", look)
+        request = _of_version(ApiGetKernelSessionStatusRequest(), kernel, version)
+        answer = self._ask_kernels(f"{kernel} version {version}", "get_kernel_session_status", request)
         return answer.status.name, shortened(answer.failure_message)
 
     def kernel_output(self, kernel: str, version: int) -> RunOutput:
@@ -128,20 +116,23 @@ class Kaggle:
 
         request = _of_version(ApiListKernelSessionOutputRequest(), kernel, version)
         request.page_size = _PAGE_SIZE
-
-        def look() -> Any:
-            with self._api.build_kaggle_client() as client:
-                return client.kernels.kernels_api_client.list_kernel_session_output(request)
-
         files: dict[str, str] = {}
         log = ""
         while True:
-            answer = self._read(f"{kernel} version {version}: its output", look)
+            doing = f"{kernel} version {version}: its output"
+            answer = self._ask_kernels(doing, "list_kernel_session_output", request)
             files |= {file.file_name: file.url for file in answer.files or []}
             log = log or answer.log or ""
             if not answer.next_page_token:
                 return RunOutput(files, log)
             request.page_token = answer.next_page_token
+
+    def _ask_kernels(self, doing: str, method: str, request: Any) -> Any:
+        def look() -> Any:
+            with self._api.build_kaggle_client() as client:
+                return getattr(client.kernels.kernels_api_client, method)(request)
+
+        return self._read(doing, look)
 
     def download(self, url: str, path: Path) -> None:
         """Write what an address of `kernel_output` holds to a file."""

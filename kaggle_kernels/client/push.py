@@ -8,18 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.errors import DataError
-from arcpipe.kaggle_kernels.client.history import (
-    History,
-    SentDataset,
-    SentKernel,
-    read_json_object,
-    write_history,
-)
+from arcpipe.kaggle_kernels.client.history import History, SentDataset, SentKernel, write_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle
-from arcpipe.kaggle_kernels.client.poll import poll
-from arcpipe.kaggle_kernels.client.retry import KaggleError, shortened
+from arcpipe.kaggle_kernels.client.retry import KaggleError, poll, shortened
 from arcpipe.log import logger
 from arcpipe.runs import file_hash
+from arcpipe.task import read_json
 
 DATASET = Path("dataset/dataset-metadata.json")
 KERNEL = Path("kernel/kernel-metadata.json")
@@ -52,7 +46,9 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:  DataError naming file and field of what Kaggle would refuse or take for something else.
     """
     dataset_path, kernel_path = folder / DATASET, folder / KERNEL
-    dataset_fields, kernel_fields = read_json_object(dataset_path), read_json_object(kernel_path)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no bundle folder: see arcpipe kaggle bundle")
+    dataset_fields, kernel_fields = _read_fields(dataset_path), _read_fields(kernel_path)
     dataset, kernel = _reference(dataset_fields, dataset_path), _reference(kernel_fields, kernel_path)
     for name in ("is_private", "enable_gpu", "enable_tpu", "enable_internet"):
         if not isinstance(kernel_fields.get(name, False), bool):
@@ -66,11 +62,18 @@ def read_bundle(folder: Path) -> Bundle:
     competitions = _names(kernel_fields, "competition_sources", kernel_path)
     code_file = kernel_path.with_name(str(kernel_fields.get("code_file")))
     if code_file.suffix == ".ipynb":
-        read_json_object(code_file)
+        _read_fields(code_file)
     for path in sorted((folder / DATASET.parent).iterdir()):
         if path.is_file() and not path.stat().st_size:
             raise DataError(f"{path}: an empty file, which Kaggle does not take: remove it")
     return Bundle(folder, dataset, kernel, competitions)
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object of fields")
+    return content
 
 
 def _reference(fields: Mapping[str, Any], path: Path) -> str:
@@ -93,25 +96,25 @@ def push_dataset(kaggle: Kaggle, bundle: Bundle, history: History, max_minutes: 
     What was sent already, with these very files, is not sent again.
     """
     folder = bundle.folder / DATASET.parent
-    sha256 = _folder_hash(folder)
-    sent, state = history.dataset, kaggle.dataset_state(bundle.dataset)
-    if state is None or sent is None or not _is_current(sent, bundle.dataset, sha256, state):
-        sent = SentDataset(bundle.dataset, state[1] + 1 if state else 1, sha256)
-        if state is None:
-            kaggle.create_dataset(folder)
-        else:
-            kaggle.add_dataset_version(folder, f"arcpipe {sha256[:8]}")
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
+    sha256, sent = digest.hexdigest(), history.dataset
+    state = kaggle.dataset_state(bundle.dataset)
+    status, version = state or ("", 0)
+    is_current = (
+        sent is not None
+        and (sent.reference, sent.sha256) == (bundle.dataset, sha256)
+        # It is what Kaggle has, or will have.
+        and state is not None and version <= sent.version and status not in _HOPELESS
+    )  # fmt: skip
+    if sent is None or not is_current:
+        sent = SentDataset(bundle.dataset, version + 1, sha256)
+        kaggle.send_dataset(folder, f"arcpipe {sha256[:8]}", is_new=state is None)
         history.dataset = sent
         write_history(bundle.folder, history)
     _wait_until_ready(kaggle, sent, max_minutes)
     return sent
-
-
-def _is_current(sent: SentDataset, dataset: str, sha256: str, state: tuple[str, int]) -> bool:
-    """Whether what was sent last is what Kaggle has, or will have, and mounts."""
-    status, version = state
-    same = (sent.reference, sent.sha256) == (dataset, sha256)
-    return same and version <= sent.version and status not in _HOPELESS
 
 
 def _wait_until_ready(kaggle: Kaggle, sent: SentDataset, max_minutes: float) -> None:
@@ -162,11 +165,3 @@ def push_kernel(kaggle: Kaggle, bundle: Bundle, history: History) -> SentKernel:
     write_history(bundle.folder, history)
     logger.info("%s version %d is running", bundle.kernel, answer.version_number)
     return history.kernel
-
-
-def _folder_hash(folder: Path) -> str:
-    """Return the SHA-256 over the names and the contents of all files."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
-    return digest.hexdigest()

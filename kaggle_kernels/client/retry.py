@@ -1,4 +1,4 @@
-"""Requests to Kaggle: how long to wait, what to try again, and what an error means."""
+"""Requests to Kaggle: what to try again, what an error means, and looking until something is there."""
 
 import io
 import time
@@ -9,7 +9,7 @@ from json import JSONDecodeError
 from typing import TYPE_CHECKING, TypeVar
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.log import logger
+from arcpipe.log import logger, progress
 
 if TYPE_CHECKING:
     from requests.exceptions import RequestException
@@ -65,6 +65,28 @@ def retry(doing: str, function: Callable[[], T], pace: Pace, may_repeat: Callabl
             logger.warning("%s; trying again in %g s", error, wait_s)
             time.sleep(wait_s)
     raise AssertionError("the last try returns or raises")
+
+
+def poll(look: Callable[[], tuple[str, T | None]], what: str, pace: Pace, max_minutes: float) -> T:
+    """Look at Kaggle until what is waited for is there; return it.
+
+    Args:    look: the state in words, and what is waited for, None as long as it is not there.
+    Raises:  ArcpipeError when the time is over.
+    """
+    began = time.monotonic()
+    with progress(total=round(max_minutes * 60), initial=0, unit="s", desc=what) as bar:
+        while True:
+            state, result = look()
+            if result is not None:
+                return result
+            waited_s = time.monotonic() - began
+            if waited_s >= max_minutes * 60:
+                raise ArcpipeError(
+                    f"{what}: {state} after {max_minutes:g} minutes: run the same command to go on waiting"
+                )
+            bar.set_postfix_str(state, refresh=False)
+            bar.update(int(waited_s) - bar.n)
+            time.sleep(pace.poll_s)
 
 
 @contextmanager

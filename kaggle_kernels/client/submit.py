@@ -1,18 +1,90 @@
-"""Submitting a kernel's version to a competition, once: what is going to be sent is written down before."""
+"""The run of a kernel that was pushed: its end, its output, and its submission to a competition, once."""
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import orjson
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.client import poll
 from arcpipe.kaggle_kernels.client.history import History, SentKernel, SentSubmission, write_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle, ListedSubmission
-from arcpipe.kaggle_kernels.client.retry import TRIES, KaggleError
+from arcpipe.kaggle_kernels.client.retry import TRIES, KaggleError, poll
 from arcpipe.log import logger
+from arcpipe.runs import file_hash, make_manifest, new_folder
 from arcpipe.submissions.submission import read_submission
 
-_PENDING = "PENDING"
+LOG = "kernel.log"
+_OUTPUT_FILE, _OUTPUT_MANIFEST = "submission.json", "submission.manifest.json"
+_COMPLETE, _PENDING = "COMPLETE", "PENDING"
+_FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
+
+
+def run_state(kaggle: Kaggle, kernel: SentKernel) -> tuple[str, str]:
+    """Return the status of the run, such as RUNNING, and why it failed, if it did."""
+    return kaggle.kernel_state(kernel.reference, kernel.version)
+
+
+def wait_for_end(kaggle: Kaggle, kernel: SentKernel, max_minutes: float) -> tuple[str, str]:
+    """Wait for the end of the run; return its last status, and why it failed, if it did."""
+
+    def look() -> tuple[str, tuple[str, str] | None]:
+        state, reason = run_state(kaggle, kernel)
+        return state, (state, reason) if is_over(state) else None
+
+    return poll(look, kernel.name, kaggle.pace, max_minutes)
+
+
+def is_over(state: str) -> bool:
+    """Return whether a run with this status has ended."""
+    return state == _COMPLETE or state in _FAILED
+
+
+def refuse_failure(kaggle: Kaggle, kernel: SentKernel, state: str, reason: str, where: str) -> None:
+    """Raise KaggleError for a run that failed, or that ended without a submission file.
+
+    Args:  where: where its log is to be found.
+    """
+    if state in _FAILED:
+        problem = f"{state} ({reason})" if reason else state
+    elif state == _COMPLETE and _OUTPUT_FILE not in _output_files(kaggle, kernel):
+        problem = f"{_COMPLETE}, but without {_OUTPUT_FILE}"
+    else:
+        return
+    raise KaggleError(f"{kernel.name}: {problem}: read {where}, mend it, and push again")
+
+
+def _output_files(kaggle: Kaggle, kernel: SentKernel) -> dict[str, str]:
+    return kaggle.kernel_output(kernel.reference, kernel.version).files
+
+
+def fetch_output(kaggle: Kaggle, kernel: SentKernel, out: Path) -> None:
+    """Make the folder `out` of all files of the run, its log as kernel.log, and a manifest with hashes.
+
+    Raises:  OutputError if there is something at `out` already, KaggleError if a file does not come.
+    """
+    output = kaggle.kernel_output(kernel.reference, kernel.version)
+    hashes: dict[str, str] = {}
+    manifest = make_manifest(
+        "kaggle-output", kernel=kernel.reference, kernel_version=kernel.version, files=hashes
+    )
+    with new_folder(out, manifest) as folder:
+        for name, url in output.files.items():
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not path.parts or {"\0", "\\"} & set(name):
+                raise KaggleError(f"{kernel.name}: it left a file named {name[:80]!a}, which is not fetched")
+            kaggle.download(url, folder / name)
+            hashes[name] = file_hash(folder / name)
+        (folder / LOG).write_text(_log_text(output.log), encoding="utf-8")
+    logger.info("%s holds the log and all files of the run", out)
+
+
+def _log_text(log: str) -> str:
+    """Return the log as the notebook wrote it: Kaggle gives it as a JSON list of its pieces."""
+    try:
+        return "".join(piece["data"] for piece in orjson.loads(log))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return log
 
 
 def fetch_checked(kaggle: Kaggle, kernel: SentKernel, bundle: Path) -> Path:
@@ -20,12 +92,15 @@ def fetch_checked(kaggle: Kaggle, kernel: SentKernel, bundle: Path) -> Path:
 
     Raises:  ArcpipeError if the run goes on, failed, or left something else.
     """
-    state, reason = poll.run_state(kaggle, kernel)
-    if not poll.is_over(state):
-        raise ArcpipeError(f"{poll.name(kernel)}: {state}: wait with arcpipe kaggle status {bundle} --wait")
-    poll.refuse_failure(kaggle, kernel, state, reason, f"its log (arcpipe kaggle status {bundle} --out DIR)")
-    path = bundle / "outputs" / f"v{kernel.version}" / poll.OUTPUT_FILE
-    poll.fetch_submission(kaggle, kernel, path)
+    state, reason = run_state(kaggle, kernel)
+    if not is_over(state):
+        raise ArcpipeError(f"{kernel.name}: {state}: wait with arcpipe kaggle status {bundle} --wait")
+    refuse_failure(kaggle, kernel, state, reason, f"its log (arcpipe kaggle status {bundle} --out DIR)")
+    files = _output_files(kaggle, kernel)
+    path = bundle / "outputs" / f"v{kernel.version}" / _OUTPUT_FILE
+    if _OUTPUT_MANIFEST in files:
+        kaggle.download(files[_OUTPUT_MANIFEST], path.with_name(_OUTPUT_MANIFEST))
+    kaggle.download(files[_OUTPUT_FILE], path)
     read_submission(path)
     return path
 
@@ -39,7 +114,7 @@ def submit_once(
     Args:    sha256: of the submission file that the version's run left behind.
     Raises:  KaggleError if Kaggle refused it, or if there is no telling whether it took it.
     """
-    tag = f"[{poll.name(kernel)}]"
+    tag = f"[{kernel.name}]"
     key = (competition, kernel.reference, kernel.version)
     sent = next(
         (one for one in history.submissions if (one.competition, one.kernel, one.version) == key), None
@@ -70,7 +145,7 @@ def _send(
     """Submit now; return Kaggle's reference."""
     description = f"{tag} {message}".strip()
     try:
-        return kaggle.submit(sent.competition, sent.kernel, sent.version, poll.OUTPUT_FILE, description)
+        return kaggle.submit(sent.competition, sent.kernel, sent.version, _OUTPUT_FILE, description)
     except KaggleError as error:
         if error.status is not None and not error.undecided:
             history.submissions.remove(sent)
@@ -101,8 +176,8 @@ def wait_for_score(kaggle: Kaggle, sent: SentSubmission, max_minutes: float) -> 
                 return one.status, None if one.status == _PENDING else one
         return "not listed", None
 
-    submission = poll.poll(look, what, kaggle.pace, max_minutes)
-    if submission.status != poll.COMPLETE or not submission.score:
+    submission = poll(look, what, kaggle.pace, max_minutes)
+    if submission.status != _COMPLETE or not submission.score:
         reason = submission.error or "Kaggle gives no reason"
         raise KaggleError(
             f"{what}: {submission.status} without a score ({reason}): check what the notebook writes, also "

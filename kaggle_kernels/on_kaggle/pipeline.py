@@ -19,13 +19,7 @@ from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.kaggle_kernels.on_kaggle.budget import Budget, KaggleSettings, make_window
 from arcpipe.kaggle_kernels.on_kaggle.mounts import unanswered
 from arcpipe.kaggle_kernels.on_kaggle.processes import Devices, Journal, find_devices, run_processes
-from arcpipe.kaggle_kernels.on_kaggle.submission import (
-    Entries,
-    HiddenTasks,
-    num_answered,
-    voted,
-    write_entries,
-)
+from arcpipe.kaggle_kernels.on_kaggle.submission import Entries, HiddenTasks, num_answered, voted
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, read_manifest, write_json
 from arcpipe.task import challenges_json
@@ -99,7 +93,7 @@ class Pipeline:
 
         Raises:  OutputError if not even the fallback can be written.
         """
-        write_entries(unanswered(self.hidden.num_tests), target)
+        write_json(target, unanswered(self.hidden.num_tests), indent=False)
         self.journal.say(f"{target.name}: complete with [[0]] for {self.report.outputs} test outputs")
         self.journal.say(
             f"plan for {len(self.hidden.tasks)} tasks with {self.report.outputs} test outputs: "
@@ -109,11 +103,10 @@ class Pipeline:
             self._lose(f"left at [[0]]: {reason}")
         try:
             entries = self._predict()
-            if entries is not None:
-                self._put(entries, target)
-                self.report.answered = num_answered(entries)
+            self._put(entries, target)
+            self.report.answered = num_answered(entries)
         except (ArcpipeError, OSError) as error:
-            self._lose(f"{error}")
+            self._lose(str(error))
         self.report.seconds = time.monotonic() - self.began
         unit = 1 if sys.platform == "darwin" else 1024
         self.report.peak_memory_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
@@ -125,27 +118,25 @@ class Pipeline:
     def _put(self, entries: Entries, target: Path) -> None:
         """Write the submission; if there is no room, make some first."""
         try:
-            write_entries(entries, target)
+            write_json(target, entries, indent=False)
         except OutputError:
             shutil.rmtree(self.entry.scratch, ignore_errors=True)
-            write_entries(entries, target)
+            write_json(target, entries, indent=False)
 
     def _lose(self, what: str) -> None:
         """Note and say what makes the submission worse."""
         self.report.losses.append(what)
         self.journal.say(f"LOSS: {what}")
 
-    def _predict(self) -> Entries | None:
-        """Return the voted submission; None if a stage left nothing."""
+    def _predict(self) -> Entries:
+        """Return the voted submission; raise ArcpipeError if a stage left nothing."""
         if not self.hidden.tasks:
-            self._lose("no task can be read")
-            return None
+            raise ArcpipeError("no task can be read")
         self.entry.scratch.mkdir(parents=True, exist_ok=True)
         write_json(self.challenges, challenges_json(self.hidden.tasks), indent=False)
         self._stage("adapt", self.budget.adapt_s, self._adapt, self.devices, together=True)
         if not any(self.adapted.glob(_CHECKPOINTS)):
-            self._lose("adaptation left no checkpoint, without which nothing can be answered")
-            return None
+            raise ArcpipeError("adaptation left no checkpoint, without which nothing can be answered")
         with suppress(OSError, orjson.JSONDecodeError, IndexError):
             last = orjson.loads((self.adapted / "metrics.jsonl").read_bytes().splitlines()[-1])
             self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
@@ -153,13 +144,11 @@ class Pipeline:
         self._count_grids()
         self.report.scratch_bytes = folder_size(self.entry.scratch)
         if not self.report.grids:
-            self._lose("inference left no candidates")
-            return None
+            raise ArcpipeError("inference left no candidates")
         # The vote is of one process, and takes no GPU.
         self._stage("vote", self.budget.vote_s, self._vote, Devices(()), together=False)
         if not self.ballot.exists():
-            self._lose("the vote left no answers")
-            return None
+            raise ArcpipeError("the vote left no answers")
         return voted(self.hidden, self.ballot)
 
     def _stage(

@@ -2,16 +2,26 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from arcpipe import __version__
-from arcpipe.errors import ArcpipeError, OutputError
+from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.kaggle_kernels.on_kaggle.budget import make_budget
-from arcpipe.kaggle_kernels.on_kaggle.mounts import unanswered
-from arcpipe.kaggle_kernels.on_kaggle.paths import Inputs, find_inputs, scratch_folder
+from arcpipe.kaggle_kernels.on_kaggle.mounts import (
+    BUNDLE_FILE,
+    EntryError,
+    bundles,
+    find_file,
+    find_test,
+    refuse_partial,
+    unanswered,
+)
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import KaggleEntry, Pipeline, RunReport
 from arcpipe.kaggle_kernels.on_kaggle.processes import Journal
 from arcpipe.kaggle_kernels.on_kaggle.submission import (
@@ -19,14 +29,54 @@ from arcpipe.kaggle_kernels.on_kaggle.submission import (
     read_hidden_tasks,
     score_words,
     scores_of,
-    write_entries,
 )
 from arcpipe.runs import write_json
 
 SUBMISSION, SMOKE, REPORT, LOG = "submission.json", "smoke.json", "arcpipe-report.json", "arcpipe.log"
-RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
-MINUTES_VARIABLE = "ARCPIPE_KAGGLE_MINUTES"
 RECIPE_FILE = "recipe.toml"
+RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
+ROOT_VARIABLE, MINUTES_VARIABLE = "ARCPIPE_KAGGLE_ROOT", "ARCPIPE_KAGGLE_MINUTES"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The mounted files below `top`.
+
+    test: the test challenges.
+    evaluation: the evaluation challenges; None if they are not there.
+    evaluation_solutions: their solutions; None if they are not there.
+    bundles: the folders of bundles, that to be used first.
+    """
+
+    top: Path
+    test: Path
+    evaluation: Path | None
+    evaluation_solutions: Path | None
+    bundles: Sequence[Path]
+
+
+def find_inputs(root: Path, bundle: Path | None = None) -> Inputs:
+    """Return the files of the competition and the bundles below `root`/input, wherever they are.
+
+    Of several competitions that of the bundle is taken.
+
+    Args:    bundle: the bundle to use, where it is known.
+    Raises:  DataError if there are no test challenges.
+    """
+    top = root / "input"
+    folders = bundles(top) if bundle is None else [bundle]
+    competition = ""
+    # A run needs no more of bundle.json than this, and can do without.
+    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, IndexError):
+        competition = str(orjson.loads((folders[0] / BUNDLE_FILE).read_bytes())["competition"])
+    try:
+        test = find_test(top, competition)
+    except EntryError as error:
+        raise DataError(str(error)) from None
+    evaluation, solutions = (
+        find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
+    )
+    return Inputs(top, test, evaluation, solutions, folders)
 
 
 def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None:
@@ -42,24 +92,25 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
     journal = Journal(out / LOG)
     inputs = find_inputs(root, bundle)
     hidden = read_hidden_tasks(inputs.test)
-    write_entries(unanswered(hidden.num_tests), out / SUBMISSION)
+    write_json(out / SUBMISSION, unanswered(hidden.num_tests), indent=False)
     rerun = bool(os.environ.get(RERUN_VARIABLE))
     journal.say(
         f"arcpipe {__version__} from {Path(__file__).parents[2]}; {inputs.test}: "
         f"{len(hidden.num_tests)} tasks; {'scored rerun' if rerun else 'commit run'}"
     )
-    scratch = scratch_folder(root)
-    failure: ArcpipeError | None = None
+    scratch = _scratch_folder(root)
+    failure = ""
     try:
-        whole = inputs.whole_bundle()
-        entry = KaggleEntry(whole, whole / RECIPE_FILE, scratch)
+        refuse_partial(inputs.top, inputs.bundles)
+        entry = KaggleEntry(inputs.bundles[0], inputs.bundles[0] / RECIPE_FILE, scratch)
         if rerun:
             budget = make_budget(entry.settings, minutes)
             report = Pipeline(entry, hidden, budget, journal).run(out / SUBMISSION)
         else:
             report = _smoke(entry, hidden, inputs, minutes, out, journal)
-    except ArcpipeError as error:
-        report, failure = RunReport(outputs=hidden.num_outputs, losses=[str(error)]), error
+    except (ArcpipeError, EntryError) as error:
+        failure = str(error)
+        report = RunReport(outputs=hidden.num_outputs, losses=[failure])
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     scores: dict[str, float] = {}
@@ -71,8 +122,15 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
             journal.say(f"the short run cannot be scored: {error}")
     facts = {"mode": "rerun" if rerun else "commit", "tasks": len(hidden.num_tests), "scores": scores}
     write_report(report, facts, out, journal)
-    if failure is not None and not rerun:
-        raise failure
+    if failure and not rerun:
+        raise ArcpipeError(failure)
+
+
+def _scratch_folder(root: Path) -> Path:
+    """Return a folder for what is large and no output: in /kaggle/temp, or else the system's own place."""
+    temp = root / "temp"
+    parent = temp if temp.is_dir() and os.access(temp, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))
+    return parent / f"arcpipe-{os.getpid()}"
 
 
 def _smoke(

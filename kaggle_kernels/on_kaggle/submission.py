@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from arcpipe.errors import DataError
 from arcpipe.kaggle_kernels.on_kaggle.mounts import ATTEMPTS, NO_ANSWER, num_tests, unanswered
-from arcpipe.runs import write_bytes
 from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import read_submission
 from arcpipe.task import Task, parse_task, read_json_objects, read_solutions
@@ -88,11 +85,6 @@ def num_answered(entries: Entries) -> int:
     return sum(
         any(entry[name] != NO_ANSWER for name in ATTEMPTS) for task in entries.values() for entry in task
     )
-
-
-def write_entries(entries: Entries, path: Path) -> None:
-    """Write submission.json in the place of the one before, whole or not at all."""
-    write_bytes(path, orjson.dumps(entries, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def scores_of(submission: Path, solutions: Path) -> dict[str, float]:

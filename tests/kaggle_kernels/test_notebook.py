@@ -13,11 +13,10 @@ import pytest
 
 from arcpipe.kaggle_kernels import at_home
 from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, mounted
-from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
-from commands import environment, run_arcpipe
-from entries import hidden_tasks, write_challenges
+from commands import environment, run_here
+from entries import hidden_tasks
 
 RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
 MODES = pytest.mark.parametrize("mode", [{}, RERUN], ids=["commit", "rerun"])
@@ -92,15 +91,6 @@ def test_without_a_whole_dataset_the_fallback_stays(
     assert shown in line
     if not mode:
         assert last.endswith(line.removeprefix("ONLY THE FALLBACK IS SURE: "))
-
-
-@pytest.mark.parametrize("layout", ["", *(LAYOUTS[name][0] for name in LAYOUTS), "other-name/a/b"])
-def test_the_test_file_is_found_wherever_it_is(layout: str, entry: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "input" / layout.format(competition="arc-prize-2026-arc-agi-2")
-    folder.mkdir(parents=True)
-    write_challenges(folder / "arc-agi_test_challenges.json", TASKS)
-    assert run_notebook(entry, tmp_path, RERUN)[0] == 0
-    assert_complete_fallback(tmp_path)
 
 
 @MODES
@@ -179,14 +169,17 @@ def test_the_command_does_the_same(
     damage: Callable[[Path], None], why: str, mode: dict[str, str], root: Path
 ) -> None:
     damage(dataset_of(root))
-    done = run_arcpipe("kaggle", "run", "--root", root, cwd=root, env=mode)
+    done = run_here("kaggle", "run", "--root", root, env=mode)
     assert done.returncode == (0 if mode else 2), done.stderr
     assert_complete_fallback(root)
     assert why in done.stdout
     assert (why in done.stderr) == (not mode)
-    assert "Traceback" not in done.stderr
     report = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
     assert why in report["losses"][0]
+    challenges_of(root).unlink()
+    done = run_here("kaggle", "run", "--root", root, env=mode)
+    assert done.returncode == 2
+    assert "arcpipe: no arc-agi_test_challenges.json below" in done.stderr
 
 
 def test_what_is_mounted_is_one_short_line(tmp_path: Path) -> None:

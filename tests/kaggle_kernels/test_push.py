@@ -1,14 +1,12 @@
 """`arcpipe kaggle push`: credentials, what is sent, what is not sent again, and how it fails."""
 
-import fcntl
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arcpipe.kaggle_kernels.client.history import at_work
+from arcpipe.locks import hold_folder
 from commands import fail
 from kaggle_server import COMPETITION, KEY, TOKEN, USER, Failure, Fault, KaggleServer
 from kaggle_shell import Shell, change_json
@@ -29,10 +27,8 @@ def not_pushed(shell: Shell, bundle: Path) -> bool:
 @pytest.fixture
 def nobody(shell: Shell) -> Shell:
     """The shell without a name and a key."""
-    return Shell(
-        shell.server,
-        {name: value for name, value in shell.env.items() if name not in ("KAGGLE_USERNAME", "KAGGLE_KEY")},
-    )
+    hidden = ("KAGGLE_USERNAME", "KAGGLE_KEY")
+    return Shell(shell.server, {name: value for name, value in shell.env.items() if name not in hidden})
 
 
 @pytest.mark.parametrize(
@@ -71,10 +67,18 @@ def test_a_home_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:
     assert "the kaggle package cannot be loaded (" in line
 
 
-def test_a_dataset_is_sent_once_and_a_changed_one_as_its_next_version(
+def test_what_is_sent_is_private_and_whole_and_sent_once(
     shell: Shell, server: KaggleServer, bundle: Path
 ) -> None:
     assert "dataset someone/arcpipe-bundle version 1\n" in shell.succeed("push", bundle)
+    assert server.asked("CreateDataset")["isPrivate"] is True
+    assert server.dataset_files == FILES
+    assert server.uploads["trunk.safetensors"] == b"trunk.safetensors"
+    kernel = server.asked("SaveKernel")
+    assert kernel["datasetDataSources"] == ["someone/arcpipe-bundle"]
+    assert (kernel["machineShape"], kernel["isPrivate"]) == ("NvidiaL4", True)
+    assert not kernel.get("enableInternet")
+    assert json.loads((bundle / "kaggle-record.json").read_bytes())["dataset"]["version"] == 1
     assert "kernel someone/arcpipe-entry version 2: " in shell.succeed("push", bundle)
     assert (server.count("CreateDataset"), server.count("CreateDatasetVersion")) == (1, 0)
     (bundle / "dataset/arcpipe.whl").write_bytes(b"another")
@@ -184,11 +188,11 @@ KERNEL, DATASET = "kernel/kernel-metadata.json", "dataset/dataset-metadata.json"
         (KERNEL, {"id": "entry"}, "id: expected owner/name"),
         (KERNEL, {"dataset_sources": []}, "add someone/arcpipe-bundle"),
         (KERNEL, {"dataset_sources": "x/y"}, "dataset_sources: expected a list"),
-        (KERNEL, {"code_file": "lost.ipynb"}, "lost.ipynb: cannot be read"),
+        (KERNEL, {"code_file": "lost.ipynb"}, "lost.ipynb: no such file"),
         (KERNEL, {"code_file": "lost.py"}, "Source file not found"),
         (KERNEL, {"machine_shape": 4}, "must be of type str"),
         (KERNEL, {"language": "Python"}, "valid language must be specified"),
-        (KERNEL, "{", "kernel-metadata.json: no JSON"),
+        (KERNEL, "{", "kernel-metadata.json: not a JSON file"),
         (DATASET, {"id": 3}, "id: expected owner/name"),
         (DATASET, {"title": "short"}, "title must be between 6 and 50"),
         ("dataset/empty.txt", "", "empty.txt: an empty file, which Kaggle does not take"),
@@ -206,30 +210,12 @@ def test_bad_input_is_one_line(
 
 
 def test_what_is_no_bundle_is_one_line(shell: Shell, tmp_path: Path) -> None:
-    assert "no bundle folder (No such file or directory)" in shell.fail("push", tmp_path / "none")
-    assert "is this a bundle folder?" in shell.fail("push", tmp_path)
+    assert "none: no bundle folder: see arcpipe kaggle bundle" in shell.fail("push", tmp_path / "none")
+    assert "dataset-metadata.json: no such file" in shell.fail("push", tmp_path)
+    assert not (tmp_path / "none").exists()
 
 
 def test_only_one_command_sends_from_a_bundle(shell: Shell, server: KaggleServer, bundle: Path) -> None:
-    descriptor = os.open(bundle, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        assert "another command sends from it" in shell.fail("push", bundle)
-    finally:
-        os.close(descriptor)
+    with hold_folder(bundle):
+        assert "is writing to it: wait for its end" in shell.fail("push", bundle)
     assert not server.calls
-    # What blocks inside is another matter.
-    with pytest.raises(BlockingIOError), at_work(bundle):
-        raise BlockingIOError
-
-
-def test_what_is_sent_is_private_and_whole(shell: Shell, server: KaggleServer, bundle: Path) -> None:
-    shell.succeed("push", bundle)
-    assert server.asked("CreateDataset")["isPrivate"] is True
-    assert server.dataset_files == FILES
-    assert server.uploads["trunk.safetensors"] == b"trunk.safetensors"
-    kernel = server.asked("SaveKernel")
-    assert kernel["datasetDataSources"] == ["someone/arcpipe-bundle"]
-    assert (kernel["machineShape"], kernel["isPrivate"]) == ("NvidiaL4", True)
-    assert not kernel.get("enableInternet")
-    assert json.loads((bundle / "kaggle-record.json").read_bytes())["dataset"]["version"] == 1

@@ -1,14 +1,19 @@
 """`arcpipe kaggle rehearse` and `simulate`: a bundle's own notebook as Kaggle runs it; an entry at home."""
 
 import json
+import signal
+import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from arcpipe.kaggle_kernels.at_home.image import without_network
 from arcpipe.kaggle_kernels.at_home.rehearse import estimate
-from commands import fail, run_arcpipe, succeed
+from commands import arcpipe_command, environment, fail, run_arcpipe, succeed
 from entries import SMALL, hidden_task, hidden_tasks, make_bundle, write_challenges
 
 
@@ -58,8 +63,9 @@ def test_what_would_fail_on_kaggle_fails_here(checkpoint: Path, tmp_path: Path) 
     """A recipe that cannot be run: the file is there, and the rehearsal says that it is worth nothing."""
     bundle = make_bundle(checkpoint, tmp_path / "bundle", "adapt.batch_size=1000000000000000")
     tasks = write_challenges(tmp_path / "few_challenges.json", hidden_tasks(3))
-    flags = ("--minutes", 1, "--layout", "nested", "--mode", "rerun")
-    done = run_arcpipe("kaggle", "rehearse", bundle, "--challenges", tasks, *flags, cwd=tmp_path)
+    # It ends as soon as it has failed: the clock is only for a machine that is busy.
+    flags = ("--challenges", tasks, "--minutes", 10, "--layout", "nested", "--mode", "rerun")
+    done = run_arcpipe("kaggle", "rehearse", bundle, *flags, cwd=tmp_path, timeout_s=600)
     assert done.returncode == 2
     assert "PROBLEM: adapt, try 1: exit code 2: arcpipe: out of memory" in done.stdout
     assert "adaptation left no checkpoint" in done.stdout
@@ -69,12 +75,32 @@ def test_what_would_fail_on_kaggle_fails_here(checkpoint: Path, tmp_path: Path) 
     assert "--out DIR keeps its logs" in done.stderr
 
 
-def test_a_changed_bundle_is_not_rehearsed(checkpoint: Path, challenges: Path, tmp_path: Path) -> None:
-    bundle = make_bundle(checkpoint, tmp_path / "bundle")
-    (bundle / "dataset" / "recipe.toml").write_text("")
-    assert "recipe.toml has changed" in fail(
-        "kaggle", "rehearse", bundle, "--challenges", challenges, cwd=tmp_path
-    )
+def processes_of(root: Path) -> list[psutil.Process]:
+    """The processes of a notebook, which all know its /kaggle."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("ARCPIPE_KAGGLE_ROOT") == str(root):
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_of_the_notebook_outlives_an_interrupt(entry: Path, tmp_path: Path, number: int) -> None:
+    tasks = write_challenges(tmp_path / "few_challenges.json", hidden_tasks(3))
+    flags = ("--minutes", 10, "--layout", "nested", "--mode", "rerun", "--out", tmp_path / "out")
+    command = arcpipe_command("kaggle", "rehearse", entry, "--challenges", tasks, *flags)
+    root, deadline = tmp_path / "out" / "nested-rerun", time.monotonic() + 120
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        while not any("adapt" in one.cmdline() for one in processes_of(root)):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said.splitlines()[-1]) == (2, "arcpipe: interrupted")
+    _, left = psutil.wait_procs(processes_of(root), timeout=10)
+    assert not left
 
 
 def test_240_tasks_are_estimated_from_what_was_answered() -> None:

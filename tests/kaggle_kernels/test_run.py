@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.errors import DataError
+from arcpipe.kaggle_kernels.at_home.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, make_budget
-from arcpipe.kaggle_kernels.on_kaggle.paths import LAYOUTS, find_inputs
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import adapt_overrides
 from arcpipe.kaggle_kernels.on_kaggle.processes import Outcome
+from arcpipe.kaggle_kernels.on_kaggle.run import find_inputs
 from arcpipe.kaggle_kernels.on_kaggle.submission import read_hidden_tasks
 from commands import arcpipe_command, environment, run_arcpipe
 from disks import largest_file
@@ -107,13 +107,13 @@ def test_a_worker_that_is_killed_is_replaced(root: Path) -> None:
     recipe.write_text(recipe.read_text() + "cpu_processes = 2\n")
     command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 3)
     with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(found := workers(process)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(float(np.random.default_rng(0).uniform(0, 3)))
         found[1].kill()
-        assert process.wait(timeout=150) == 0
+        assert process.wait(timeout=300) == 0
     report = report_of(root)
     answers_of(root, TASKS)
     assert report["processes"] == 2
@@ -122,22 +122,14 @@ def test_a_worker_that_is_killed_is_replaced(root: Path) -> None:
     assert not report["stages"][0]["failed"]
 
 
-@pytest.mark.parametrize("minutes", [0.1, 0.2])
-def test_a_short_clock_is_kept(root: Path, minutes: float) -> None:
-    began = time.monotonic()
-    report, _ = run(root, minutes)
-    # On top of the clock there is the start of the command itself.
-    assert time.monotonic() - began < 60 * minutes + 20
-    assert report["seconds"] < 60 * minutes + 1
-    answers_of(root, TASKS)
-    # A quick machine answers all in that time; what it does not answer is reported.
-    assert report["losses"] or report["answered"] == report["outputs"]
-
-
-def test_a_clock_too_short_for_so_many_tasks_says_what_is_lost(root: Path) -> None:
+def test_a_clock_too_short_is_kept_and_what_is_lost_is_said(root: Path) -> None:
     tasks = hidden_tasks(4000)
     write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
+    began = time.monotonic()
     report, _ = run(root, 0.1)
+    # On top of the clock there is the start of the command itself.
+    assert time.monotonic() - began < 6 + 60
+    assert report["seconds"] < 6 + 1
     answers_of(root, tasks)
     assert report["answered"] < report["outputs"]
     assert report["losses"]
@@ -150,53 +142,58 @@ def test_a_full_disk_leaves_the_fallback(root: Path) -> None:
     assert any("cannot be written" in loss for loss in report["losses"])
 
 
-def test_a_damaged_checkpoint_leaves_the_fallback(root: Path) -> None:
+def cut_weights(root: Path) -> None:
     weights = next(root.rglob("model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def break_recipe(root: Path) -> None:
+    next(root.rglob("recipe.toml")).write_text("[kaggle]\ncolour = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "loss", "stages"),
+    [(cut_weights, "damaged checkpoint", 1), (break_recipe, "kaggle.colour is unknown", 0)],
+)
+def test_a_damaged_bundle_leaves_the_fallback(
+    damage: Callable[[Path], None], loss: str, stages: int, root: Path
+) -> None:
+    damage(root)
     report, _ = run(root)
     answers_of(root, TASKS)
     assert report["answered"] == 0
-    assert "damaged checkpoint" in report["losses"][0]
+    assert loss in report["losses"][0]
     # Nothing is tried again that would fail again.
-    assert len(report["stages"]) == 1
-    assert len(report["losses"]) == 2
+    assert len(report["stages"]) == stages
+    assert len(report["losses"]) == 1 + stages
 
 
-@pytest.mark.parametrize("tasks", [{"a": None, "b": {"test": [{}, {}]}}, {"a": {"train": 1, "test": "x"}}])
-def test_tasks_that_none_can_read_are_left_at_the_fallback(root: Path, tasks: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("tasks", "counts"),
+    [
+        ({"a": None, "b": {"test": [{}, {}]}}, {"a": 1, "b": 2}),
+        ({"a": {"train": 1, "test": "x"}}, {"a": 1}),
+    ],
+)
+def test_tasks_that_none_can_read_are_left_at_the_fallback(
+    root: Path, tasks: dict[str, Any], counts: dict[str, int]
+) -> None:
     write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
     report, _ = run(root)
     answers: dict[str, Any] = json.loads((root / "working" / "submission.json").read_bytes())
-    assert {name: len(entries) for name, entries in answers.items()} == {
-        name: len(task["test"]) if isinstance(task, dict) and isinstance(task["test"], list) else 1
-        for name, task in tasks.items()
-    }
+    assert {name: len(entries) for name, entries in answers.items()} == counts
     assert report["losses"][-1] == "no task can be read"
 
 
-def test_a_damaged_recipe_leaves_the_fallback(root: Path) -> None:
-    next(root.rglob("recipe.toml")).write_text("[kaggle]\ncolour = 1\n")
-    report, _ = run(root)
-    answers_of(root, TASKS)
-    assert "kaggle.colour is unknown" in report["losses"][0]
-
-
-def test_without_inputs_there_is_one_line(tmp_path: Path) -> None:
-    done = run_arcpipe("kaggle", "run", "--root", tmp_path, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "attach the competition" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS.values(), ("", "other-name/a/b")])
 @pytest.mark.parametrize("names", ["arc-agi_{}_challenges.json", "arc-agi_{}-challenges.json"])
-def test_the_inputs_are_found_in_every_layout(layout: str, names: str, tmp_path: Path) -> None:
+def test_the_inputs_are_found_in_every_layout(layout: tuple[str, str], names: str, tmp_path: Path) -> None:
     places = {"competition": "arc-prize-2026-arc-agi-2", "owner": "someone", "slug": "entry-data"}
-    competition, dataset = (tmp_path / "input" / place.format(**places) for place in LAYOUTS[layout])
+    competition, dataset = (tmp_path / "input" / place.format(**places) for place in layout)
     # Another competition, and another dataset, are mounted too.
-    other = competition.with_name("another-competition")
+    other = tmp_path / "input" / "competitions" / "another-competition"
     for folder in (competition, other, dataset, dataset.with_name("zzz")):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     for folder in (competition, other):
         for name in ("test", "evaluation"):
             write_challenges(folder / names.format(name), {})
@@ -204,15 +201,8 @@ def test_the_inputs_are_found_in_every_layout(layout: str, names: str, tmp_path:
     found = find_inputs(tmp_path)
     assert found.test == competition / names.format("test")
     assert found.evaluation == competition / names.format("evaluation")
-    assert found.whole_bundle() == dataset
+    assert found.bundles == [dataset]
     assert found.evaluation_solutions is None
-
-
-def test_no_challenges_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "input").mkdir()
-    (tmp_path / "input" / "bundle.json").write_text("{}")
-    with pytest.raises(DataError, match="attach the competition"):
-        find_inputs(tmp_path)
 
 
 @given(

@@ -111,11 +111,6 @@ def test_a_failed_run_is_shown_and_not_submitted(
     assert server.count("CreateCodeSubmission") == 0
 
 
-def test_a_status_that_the_client_does_not_know(shell: Shell, server: KaggleServer, pushed: Path) -> None:
-    server.says["GetKernelSessionStatus"] = {"status": "DREAMING"}
-    assert "Kaggle answers 'DREAMING', which its client does not know" in shell.fail("status", pushed)
-
-
 @pytest.fixture
 def submit(pushed: Path, tmp_path: Path) -> list[object]:
     """The arguments of a submission, with a ledger of its own."""
@@ -274,11 +269,13 @@ def test_a_submission_without_a_score_has_failed(
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
-def test_a_file_that_is_no_submission_is_not_submitted(
+def test_what_cannot_be_read_is_not_submitted(
     shell: Shell, server: KaggleServer, submit: list[object]
 ) -> None:
     server.outputs["submission.json"] = b'{"00d62c1b": [{"attempt_1": [[1]]}]}'
     assert "task 00d62c1b, test[0]: attempt_2 is missing" in shell.fail(*submit)
+    server.says["GetKernelSessionStatus"] = {"status": "DREAMING"}
+    assert "Kaggle answers 'DREAMING', which its client does not know" in shell.fail(*submit)
     assert server.count("CreateCodeSubmission") == 0
 
 
@@ -303,9 +300,9 @@ def test_neither_a_lock_nor_a_ledger_is_needed(
     assert (submitted.returncode, submitted.stdout) == (0, SCORED), submitted.stderr
     assert len(server.submissions) == 1
     for done in (pushed, submitted):
-        [locked] = [line for line in done.stderr.splitlines() if "cannot be locked" in line]
-        assert locked.startswith(f"{bundle}: cannot be locked (")
-        assert locked.endswith("): let no other command send from it now")
+        [locked] = [line for line in done.stderr.splitlines() if "no locks here" in line]
+        assert locked.startswith(f"{bundle}: no locks here (")
+        assert locked.endswith("): let no other process write to it")
     last = submitted.stderr.splitlines()[-1]
     assert last.startswith(f"{tmp_path}: cannot be written (it is no file): not entered; ")
 
