@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from arcpipe.predictions import write_table
 from arcpipe.runs import file_hash, make_manifest, new_folder
-from arcpipe.submissions.merge import Contribution, MergeRule, Source, describe_source, merge
+from arcpipe.submissions.merge import Contribution, MergeRule, Ranked, describe_source, merge
 from arcpipe.submissions.submission import Submission, check_submission, read_made_by
 from arcpipe.task import Pair, Task
 from candidates import candidate, table
@@ -22,15 +22,11 @@ Content = dict[str, Any]
 UNTOUCHED = {"attempt_1": [[0]], "attempt_2": [[0]]}
 
 
-def source(name: str, **colors: str) -> Source:
-    """A source with candidates of one cell for the one test of each task: their colors, the best first."""
-    return Source(
-        Path(name),
-        {
-            (task, 0): [np.full((1, 1), int(color), np.uint8) for color in best]
-            for task, best in colors.items()
-        },
-    )
+def source(**colors: str) -> Ranked:
+    """Candidates of one cell for the one test of each task: their colors, the best first."""
+    return {
+        (task, 0): [np.full((1, 1), int(color), np.uint8) for color in best] for task, best in colors.items()
+    }
 
 
 def make_tasks(names: str) -> list[Task]:
@@ -62,25 +58,21 @@ def attempts(submission: Submission) -> dict[str, str]:
 )
 def test_the_rule_picks_two_distinct_attempts(rule: MergeRule, lists: tuple[str, ...], expected: str) -> None:
     # A second task, which all answer, because a source without any candidate is refused.
-    sources = [source(f"{number}", a=colors, b="5") for number, colors in enumerate(lists)]
+    sources = {Path(f"{number}"): source(a=colors, b="5") for number, colors in enumerate(lists)}
     merged, _ = merge(sources, make_tasks("ab"), rule)
     assert attempts(merged) == {"a": expected, "b": "55"}
 
 
 def test_sources_may_answer_different_tasks_and_are_credited() -> None:
-    sources = [source("first", a="12"), source("second", b="34", c="5")]
-    merged, contributions = merge(sources, make_tasks("abcd"), "order")
+    first, second = Path("first"), Path("second")
+    merged, credited = merge(
+        {first: source(a="12"), second: source(b="34", c="5")}, make_tasks("abcd"), "order"
+    )
     assert attempts(merged) == {"a": "12", "b": "34", "c": "55", "d": "00"}
-    assert contributions == [
-        Contribution(Path("first"), answered=1, first=1, second=1, alone=2),
-        Contribution(Path("second"), answered=2, first=2, second=1, alone=3),
-    ]
+    assert credited == {first: Contribution(1, 1, 1, alone=2), second: Contribution(2, 2, 1, alone=3)}
     # A shared attempt is credited once, and to the higher rank.
-    _, contributions = merge([source("first", a="12"), source("second", a="21")], make_tasks("a"), "count")
-    assert contributions == [
-        Contribution(Path("first"), answered=1, first=1, second=0, alone=0),
-        Contribution(Path("second"), answered=1, first=0, second=1, alone=0),
-    ]
+    _, credited = merge({first: source(a="12"), second: source(a="21")}, make_tasks("a"), "count")
+    assert credited == {first: Contribution(1, 1, 0, alone=0), second: Contribution(1, 0, 1, alone=0)}
 
 
 ranked_colors = st.lists(st.sampled_from("0123"), unique=True, max_size=4).map("".join)
@@ -90,7 +82,7 @@ ranked_colors = st.lists(st.sampled_from("0123"), unique=True, max_size=4).map("
 def test_any_sources_give_a_submission_with_the_best_there_is(
     lists: list[dict[str, str]], by_count: bool
 ) -> None:
-    sources = [source(f"{number}", **colors, c="9") for number, colors in enumerate(lists)]
+    sources = {Path(f"{number}"): source(**colors, c="9") for number, colors in enumerate(lists)}
     merged, contributions = merge(sources, make_tasks("abc"), "count" if by_count else "order")
     found = attempts(merged)
     assert list(found) == ["a", "b", "c"]
@@ -101,8 +93,8 @@ def test_any_sources_give_a_submission_with_the_best_there_is(
         assert {first, second} <= (offered or {"0"})
         assert (first != second) == (len(offered) > 1)
         num_attempts += min(len(offered), 2)
-    assert sum(one.first + one.second for one in contributions) == num_attempts
-    assert [one.answered for one in contributions] == [
+    assert sum(one.first + one.second for one in contributions.values()) == num_attempts
+    assert [one.answered for one in contributions.values()] == [
         1 + sum(bool(colors.get(task)) for task in "ab") for colors in lists
     ]
 
@@ -123,7 +115,7 @@ def test_the_command_merges_submissions_and_predictions(
     assert [line.split()[1:] for line in lines[1:3]] == [["2", "2", "1", "3"], ["2", "1", "2", "2"]]
     assert lines[3] == "merged.json: 2 tasks"
     merged = Path("merged.json")
-    assert check_submission(merged, tasks).problems == []
+    assert check_submission(merged, tasks).counts == {}
     assert orjson.loads(merged.read_bytes()) == {
         "one": [{"attempt_1": [[9]], "attempt_2": [[1, 2]]}],
         "two": [{"attempt_1": [[9]], "attempt_2": [[3], [4]]}, content["two"][1]],
