@@ -322,7 +322,7 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     start_logging()
     entries = ledgers.read_ledger(ledger)
     if as_json:
-        _print_json([entry.facts() for entry in entries])
+        _print_json(entries)
     else:
         typer.echo(ledgers.list_text(entries))
 
@@ -336,7 +336,7 @@ def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -
     start_logging()
     entry = ledgers.find_entry(ledgers.read_ledger(ledger), submission, ledger)
     if as_json:
-        _print_json(entry.facts())
+        _print_json(entry)
     else:
         typer.echo(ledgers.entry_text(entry))
 

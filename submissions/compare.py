@@ -148,21 +148,11 @@ Estimates = dict[str, Estimate]
 
 
 @dataclass(frozen=True)
-class RuleScore:
-    """The score of a rule of the vote.
-
-    gain: how much higher its pass@2 is than that of the rule `count`, in the same resamples.
-    """
-
-    pass_at_1: Estimates
-    pass_at_2: Estimates
-    gain: Estimates
-
-
-@dataclass(frozen=True)
 class RuleComparison:
     """All rules of the vote on one set of candidates.
 
+    rules: `pass_at_1` and `pass_at_2` of each, and its `gain`: how much higher its pass@2 is than that of
+        the rule `count`, in the same resamples.
     oracle: the share of tasks, and of test outputs, that some candidate solves.
     votes: numbers of candidates of each test input; the curves have a point for each.
     curve: pass@2 of each rule as means over test outputs when only the first candidates count.
@@ -172,7 +162,7 @@ class RuleComparison:
     num_tasks: int
     num_outputs: int
     num_without_candidate: int
-    rules: dict[str, RuleScore]
+    rules: dict[str, dict[str, Estimates]]
     oracle: Estimates
     votes: list[int]
     curve_over_tasks: dict[str, list[float]]
@@ -203,11 +193,11 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
         num_outputs=sum(sizes),
         num_without_candidate=int((votes.candidates == 0).sum()),
         rules={
-            name: RuleScore(
-                pass_at_1=_estimates(means[name, 1]),
-                pass_at_2=_estimates(means[name, 2]),
-                gain=_estimates(means[name, 2] - means["count", 2]),
-            )
+            name: {
+                "pass_at_1": _estimates(means[name, 1]),
+                "pass_at_2": _estimates(means[name, 2]),
+                "gain": _estimates(means[name, 2] - means["count", 2]),
+            }
             for name in RULES
         },
         oracle=_estimates(means["oracle", 0]),
@@ -236,8 +226,8 @@ def rules_text(comparison: RuleComparison) -> str:
         lines += ["", title]
         lines.append(f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}")
         lines += [
-            f"{name:8}{score.pass_at_1[mean]} {score.pass_at_2[mean]} {score.gain[mean]}"
-            for name, score in comparison.rules.items()
+            f"{name:8}{' '.join(str(estimates[mean]) for estimates in scores.values())}"
+            for name, scores in comparison.rules.items()
         ]
         lines.append(f"{'oracle':33}{comparison.oracle[mean]}")
     curves = comparison.curve_over_tasks

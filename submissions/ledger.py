@@ -10,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -33,31 +33,21 @@ _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
 @dataclass
 class Entry:
-    """All that is known of one submission file, each fact with its time.
+    """All that is known of one submission file.
 
-    files: where it was seen, and what it was made by, if known.
-    scores: at home, with their set.
-    kaggle: reference and score.
+    time: when it was first entered, in UTC.
+    files: where it was seen.
+    made_by: the manifest that was beside it when it was last entered with one; empty if never.
+    scores: at home, each with its set.
+    kaggle: references and scores.
     """
 
     sha256: str
-    files: list[dict[str, Any]] = field(default_factory=list)
+    time: str
+    files: list[str] = field(default_factory=list)
+    made_by: dict[str, Any] = field(default_factory=dict)
     scores: list[dict[str, Any]] = field(default_factory=list)
     kaggle: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def made_by(self) -> dict[str, Any]:
-        """The manifest that was beside the file when it was last entered with one; empty if never."""
-        return next((fact["made_by"] for fact in reversed(self.files) if fact.get("made_by")), {})
-
-    def facts(self) -> dict[str, Any]:
-        """Return the entry as JSON can hold it."""
-        return {
-            "sha256": self.sha256,
-            "time": min(str(fact["time"]) for fact in (*self.files, *self.scores, *self.kaggle)),
-            "files": list(dict.fromkeys(fact["file"] for fact in self.files)),
-            "made_by": self.made_by, "scores": self.scores, "kaggle": self.kaggle,
-        }  # fmt: skip
 
 
 def enter_file(ledger: Path, submission: Path) -> str:
@@ -161,8 +151,12 @@ def read_ledger(ledger: Path) -> list[Entry]:
             continue
         try:
             sha256, kind = fact.pop("sha256"), fact.pop("fact")
-            entry = entries.setdefault(sha256, Entry(sha256))
-            {"file": entry.files, "score": entry.scores, "kaggle": entry.kaggle}[kind].append(fact)
+            entry = entries.setdefault(sha256, Entry(sha256, fact["time"]))
+            if kind == "file":
+                entry.files += [fact["file"]] if fact["file"] not in entry.files else []
+                entry.made_by = fact.get("made_by") or entry.made_by
+            else:
+                {"score": entry.scores, "kaggle": entry.kaggle}[kind].append(fact)
         except (KeyError, TypeError):
             raise DataError(f"{ledger}: line {number} is no fact about a submission: remove it") from None
     return list(entries.values())
@@ -196,11 +190,11 @@ def list_text(entries: Sequence[Entry]) -> str:
         rows.append(
             (
                 entry.sha256[:8],
-                entry.facts()["time"][:16].replace("T", " "),
+                entry.time[:16].replace("T", " "),
                 ", ".join(home) or "-",
                 ", ".join(str(fact["score"]) for fact in entry.kaggle) or "-",
                 ", ".join(checkpoints) or "-",
-                entry.files[-1]["file"] if entry.files else "-",
+                entry.files[-1] if entry.files else "-",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -209,7 +203,7 @@ def list_text(entries: Sequence[Entry]) -> str:
 
 def entry_text(entry: Entry) -> str:
     """Return all that is known of an entry, a line per fact."""
-    return "\n".join(f"{name}: {value}" for name, value in _leaves(entry.facts()).items())
+    return "\n".join(f"{name}: {value}" for name, value in _leaves(asdict(entry)).items())
 
 
 def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:

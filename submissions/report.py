@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ Tile = tuple[str, str, str]
 """A score on the page: its name, value and detail."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sources:
     """The parts of a report; None for one that there is not.
 
@@ -61,14 +61,14 @@ class Sources:
     """
 
     title: str
-    run: Path | None = None
-    manifest: dict[str, Any] = field(default_factory=dict)
-    predictions: Path | None = None
-    submission: Path | None = None
-    data: Path | None = None
-    challenges: Path | None = None
-    solutions: Path | None = None
-    family: str = "arc"
+    run: Path | None
+    manifest: dict[str, Any]
+    predictions: Path | None
+    submission: Path | None
+    data: Path | None
+    challenges: Path | None
+    solutions: Path | None
+    family: str
 
     def missing(self) -> list[str]:
         """Return a sentence for each part that the page has to do without."""
@@ -101,51 +101,36 @@ def find_sources(
     Args:    challenges: a challenges file or a dataset folder.
     Raises:  DataError if `folder` is neither, or `predictions` or `challenges` is a folder of another kind.
     """
-    found = _beside(folder)
-    data = found.data
+    is_quickstart = known_manifest(folder, "quickstart") is not None
+    run = _existing(folder / "run") if is_quickstart else folder
+    manifest = read_manifest(run, "run") if run else {}
+    trained_on = manifest.get("dataset") or {}
+    data = _same_dataset(trained_on.get("path"), trained_on.get("fingerprint"))
+    if is_quickstart:
+        data = _existing(folder / "data")
     if challenges is not None:
         data = challenges if challenges.is_dir() else None
     elif predictions is not None and predictions.is_dir():
         made_for = read_manifest(predictions, "predictions")
         data = _same_dataset(made_for.get("data"), made_for.get("dataset")) or data
-    found = replace(
-        found,
-        data=data,
-        predictions=predictions or found.predictions,
-        submission=submission or found.submission,
-    )
-    if data is None:
-        if challenges is not None:
-            sibling = challenges.with_name(challenges.name.replace("challenges", "solutions"))
-            solutions = solutions or _existing(sibling)
-        return replace(found, challenges=challenges, solutions=solutions)
-    family = str(read_manifest(data, "dataset")["family"])
-    if family == "arc":
-        solutions = solutions or _existing(data / "solutions.json")
-        return replace(found, challenges=data / "challenges.json", solutions=solutions)
-    for name, path in (("submission", submission), ("solutions", solutions)):
-        if path is not None:
-            raise DataError(f"--{name} {path}: is for ARC tasks; {data} is of {family} boards")
-    return replace(found, family=family)
-
-
-def _beside(folder: Path) -> Sources:
-    """Find what lies in the folder of a quickstart, or the dataset of a run."""
-    title = folder.resolve().name
-    if known_manifest(folder, "quickstart"):
-        run = _existing(folder / "run")
-        return Sources(
-            title=title,
-            run=run,
-            manifest=read_manifest(run, "run") if run else {},
-            predictions=_existing(folder / "predictions"),
-            submission=_existing(folder / "submission.json"),
-            data=_existing(folder / "data"),
-        )
-    manifest = read_manifest(folder, "run")
-    dataset = manifest.get("dataset") or {}
-    data = _same_dataset(dataset.get("path"), dataset.get("fingerprint"))
-    return Sources(title=title, run=folder, manifest=manifest, data=data)
+    family = "arc" if data is None else str(read_manifest(data, "dataset")["family"])
+    if family != "arc":
+        for name, path in (("submission", submission), ("solutions", solutions)):
+            if path is not None:
+                raise DataError(f"--{name} {path}: is for ARC tasks; {data} is of {family} boards")
+    elif data is not None:
+        challenges, solutions = data / "challenges.json", solutions or _existing(data / "solutions.json")
+    elif challenges is not None:
+        sibling = challenges.with_name(challenges.name.replace("challenges", "solutions"))
+        solutions = solutions or _existing(sibling)
+    if is_quickstart:
+        predictions = predictions or _existing(folder / "predictions")
+        submission = submission or _existing(folder / "submission.json")
+    return Sources(
+        title=folder.resolve().name, run=run, manifest=manifest, predictions=predictions,
+        submission=submission, data=data, challenges=challenges if family == "arc" else None,
+        solutions=solutions, family=family,
+    )  # fmt: skip
 
 
 def _same_dataset(path: str | None, fingerprint: str | None) -> Path | None:
@@ -252,13 +237,14 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
         tasks = with_solutions(tasks, read_solutions(sources.solutions), str(sources.solutions))
     tests = [(task, index) for task in tasks for index in range(len(task.tests))]
     predictions = [sources.predictions] if sources.predictions else []
-    num_tests = {task.id: len(task.tests) for task in tasks}
-    votes = read_arc_votes(predictions, num_tests, challenges)
-    ranking = rank(votes, RULES.get(_rule(sources.submission), by_count))
+    rule, submission = "count", None
     if sources.submission:
         submission = read_submission(sources.submission, len(tests))
-    else:
-        submission = build_submission(tasks, ranked_grids(votes, ranking, 2))
+        made_by = read_made_by(sources.submission, file_hash(sources.submission)) or {}
+        rule = str(made_by.get("rule", rule))
+    votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
+    ranking = rank(votes, RULES.get(rule, by_count))
+    submission = submission or build_submission(tasks, ranked_grids(votes, ranking, 2))
     attempts = distinct_attempts(submission, tasks, sources.submission or Path("submission"))
     moves = read_moves(read_candidates(predictions), [(task.id, index) for task, index in tests])
     rules = {task.id: size_rule(task) for task in tasks}
@@ -282,13 +268,6 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
     outputs = {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
     score = score_submission(submission, outputs, str(sources.submission))
     return Shown(_tiles(score, outputs, votes, ranking), results, breakdown(score, rules))
-
-
-def _rule(submission: Path | None) -> str:
-    """Return the rule by which a submission was voted; count where its manifest does not say."""
-    if submission is None or not submission.is_file():
-        return "count"
-    return str((read_made_by(submission, file_hash(submission)) or {}).get("rule", "count"))
 
 
 def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ranking: Ranking) -> list[Tile]:

@@ -229,19 +229,31 @@ function switchKeys() {
   at("keys").setAttribute("aria-expanded", !at("keys-help").hidden);
 }
 
-const KEYS = {
-  j: () => move(1), ArrowDown: () => move(1), k: () => move(-1), ArrowUp: () => move(-1),
-  "/": () => at("search").focus(), d: switchDigits, "?": switchKeys, Escape: leave,
-};
+const KEYS = [
+  [["j", "ArrowDown"], "next", () => move(1)],
+  [["k", "ArrowUp"], "previous", () => move(-1)],
+  [["/"], "search", () => at("search").focus()],
+  [["Escape"], "leave the search, close", leave],
+  [["d"], "digits in the cells", switchDigits],
+  [["?"], "these keys", switchKeys],
+];
+const SIGNS = { ArrowDown: "\u2193", ArrowUp: "\u2191", Escape: "Esc" };
+
+function showKeys() {
+  at("keys-help").append(...KEYS.map(([keys, said]) => element(
+    "div", {}, element("dt", {}, ...keys.map((key) => element("kbd", {}, SIGNS[key] || key))), element("dd", {}, said),
+  )));
+}
 
 function pressed(event) {
-  if (event.metaKey || event.ctrlKey || event.altKey || !(event.key in KEYS)) return;
+  const found = KEYS.find(([keys]) => keys.includes(event.key));
+  if (!found || event.metaKey || event.ctrlKey || event.altKey) return;
   if (event.target.closest("input, select")) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
   event.preventDefault();
-  KEYS[event.key]();
+  found[2]();
 }
 
 setTheme(dark.matches ? "dark" : "light");
@@ -250,6 +262,7 @@ at("theme").addEventListener("click", () => setTheme(document.documentElement.da
 at("digits").addEventListener("click", switchDigits);
 at("keys").addEventListener("click", switchKeys);
 showOverview();
+showKeys();
 if (page.tasks.length) {
   at("work").hidden = false;
   showToolbar();
