@@ -1,6 +1,5 @@
 """`arcpipe check`, `score`, `merge`, `vote` and `report`, and the ledger's `arcpipe submissions`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,7 +7,6 @@ import orjson
 import typer
 
 from arcpipe.errors import DataError
-from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, by_count, rank, ranked_grids
 from arcpipe.infer.vote_files import dataset_family, read_arc_votes, read_tasks
 from arcpipe.log import start_logging
@@ -24,11 +22,10 @@ from arcpipe.submissions.compare import (
     rules_text,
 )
 from arcpipe.submissions.score import (
-    Score,
     breakdown,
     score_submission,
     score_text,
-    size_rules,
+    size_rule,
     task_set,
     write_per_task,
 )
@@ -119,9 +116,18 @@ def score(
     """
     start_logging()
     grids = read_solutions(solutions)
-    scores = _score_files([submission, *(others or [])], grids)
+    scores = {}
+    for path in (submission, *(others or [])):
+        if str(path) in scores:
+            raise DataError(f"{path}: given twice: name another submission with --with")
+        read = read_submission(path, sum(map(len, grids.values())))
+        scores[str(path)] = score_submission(read, grids, str(path))
     result = scores[str(submission)]
-    rules = size_rules(read_challenges(challenges), result, challenges) if challenges else None
+    rules = None if challenges is None else {task.id: size_rule(task) for task in read_challenges(challenges)}
+    if rules is not None and (missing := [task for task in grids if task not in rules]):
+        raise DataError(
+            f"{challenges}: task {missing[0]} of the solutions is not in it: give the challenges of the set"
+        )
     compared = compare_scores(scores) if others else None
     best = None
     if candidates:
@@ -138,27 +144,14 @@ def score(
             }
         )  # fmt: skip
     else:
-        typer.echo(score_text(result, parts))
-        for text in (compared and comparison_text(compared), best and oracle_text(best)):
-            if text:
-                typer.echo(f"\n{text}")
+        texts = [compared and comparison_text(compared), best and oracle_text(best)]
+        typer.echo("\n\n".join([score_text(result, parts), *filter(None, texts)]))
     if not no_ledger:
         with ledgers.only_warning():
-            for path, one in scores.items():
-                sha256 = ledgers.enter_file(ledger, Path(path))
+            for name, one in scores.items():
+                sha256 = ledgers.enter_file(ledger, Path(name))
                 ledgers.enter_score(ledger, sha256, one, solutions)
-                typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
-
-
-def _score_files(paths: Sequence[Path], solutions: dict[str, list[Grid]]) -> dict[str, Score]:
-    """Return the scores of submission files, by path."""
-    num_outputs = sum(map(len, solutions.values()))
-    scores: dict[str, Score] = {}
-    for path in paths:
-        if str(path) in scores:
-            raise DataError(f"{path}: given twice: name another submission with --with")
-        scores[str(path)] = score_submission(read_submission(path, num_outputs), solutions, str(path))
-    return scores
+                typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
 
 
 def merge(
@@ -188,8 +181,8 @@ def merge(
         if resolved.count(path.resolve()) > 1:
             raise DataError(f"{path}: given twice, it would count twice")
     tasks = read_challenges(challenges)
-    read = [merging.read_source(path, tasks, challenges) for path in sources]
-    merged, contributions = merging.merge(read, tasks, rule)
+    ranked = {path: merging.read_ranked(path, tasks, challenges) for path in sources}
+    merged, contributions = merging.merge(ranked, tasks, rule)
     described = [merging.describe_source(path) for path in sources]
     write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": described})
     typer.echo(f"{merging.contributions_text(contributions)}\n{out}: {len(tasks)} tasks")
@@ -329,7 +322,7 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     start_logging()
     entries = ledgers.read_ledger(ledger)
     if as_json:
-        _print_json([entry.facts() for entry in entries])
+        _print_json(entries)
     else:
         typer.echo(ledgers.list_text(entries))
 
@@ -343,7 +336,7 @@ def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -
     start_logging()
     entry = ledgers.find_entry(ledgers.read_ledger(ledger), submission, ledger)
     if as_json:
-        _print_json(entry.facts())
+        _print_json(entry)
     else:
         typer.echo(ledgers.entry_text(entry))
 

@@ -9,15 +9,7 @@ from numpy.typing import NDArray
 
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, Ranking, Votes, rank, right_entries, solved_tests
-from arcpipe.submissions.score import (
-    Interval,
-    PassAtK,
-    Score,
-    interval,
-    passes,
-    resampled_means,
-    solved_per_task,
-)
+from arcpipe.submissions.score import Interval, PassAtK, Score, interval, passes, resampled_means
 
 _MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}
 _ORACLE_RANKS = (1, 2, 10, 100, 1000)
@@ -62,29 +54,23 @@ class Comparison:
 
 def compare_scores(scores: Mapping[str, Score]) -> Comparison:
     """Compare two or more scores on the same set, by name, with the first of them."""
-    assert len({score.set for score in scores.values()}) == 1, "scores of different sets"
     names, first = tuple(scores), next(iter(scores.values()))
     solved = np.array([[output.solved for output in score.outputs] for score in scores.values()]).T
-    over_tasks, over_outputs, _ = resampled_means(solved_per_task(solved, first.sizes), first.sizes)
-    base = first.pass_at_2
-    return Comparison(
-        names=names,
-        others=tuple(
+    means = resampled_means(solved, [task.tests for task in first.tasks.values()])
+    others = []
+    for name, more in zip(names[1:], means[1:] - means[0], strict=True):
+        over_tasks, over_outputs, _ = more
+        others.append(
             Difference(
-                name=names[number],
-                pass_at_2=(found := scores[names[number]].pass_at_2),
-                over_tasks=found.mean_over_tasks - base.mean_over_tasks,
-                over_outputs=found.mean_over_outputs - base.mean_over_outputs,
-                interval_over_tasks=interval(over_tasks[:, number] - over_tasks[:, 0]),
-                interval_over_outputs=interval(over_outputs[:, number] - over_outputs[:, 0]),
+                name, scores[name].pass_at_2, float(over_tasks[0]), float(over_outputs[0]),
+                interval(over_tasks), interval(over_outputs),
             )
-            for number in range(1, len(names))
-        ),
-        outputs={
-            f"{output.task}[{output.test_index}]": tuple(np.array(names)[who].tolist())
-            for output, who in zip(first.outputs, solved, strict=True)
-        },
-    )
+        )  # fmt: skip
+    outputs = {
+        f"{output.task}[{output.test_index}]": tuple(np.array(names)[who].tolist())
+        for output, who in zip(first.outputs, solved, strict=True)
+    }
+    return Comparison(names, tuple(others), outputs)
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -94,16 +80,19 @@ def comparison_text(comparison: Comparison) -> str:
     lines = ["test outputs solved at pass@2"]
     lines += [f"{title:{width}}{count:>7}" for title, count in groups.items()]
     for other in comparison.others:
-        found = other.pass_at_2
-        rows = {
-            "tasks (Kaggle, ARC Prize)": (found.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
-            "test outputs": (found.mean_over_outputs, other.over_outputs, other.interval_over_outputs),
-        }
         lines += ["", f"{other.name} against {comparison.names[0]}"]
-        lines += [
-            f"mean over {what:25}{mean:>9.2%}{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-            for what, (mean, more, (low, high)) in rows.items()
-        ]
+        for title, mean, more, (low, high) in (
+            (_MEANS["tasks"], other.pass_at_2.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
+            (
+                _MEANS["outputs"],
+                other.pass_at_2.mean_over_outputs,
+                other.over_outputs,
+                other.interval_over_outputs,
+            ),
+        ):
+            lines.append(
+                f"{title:35}{mean:>9.2%}{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+            )
     return "\n".join(lines)
 
 
@@ -154,22 +143,16 @@ class Estimate:
         return f"{self.value:7.2%} [{self.low:6.2%},{self.high:7.2%}]"
 
 
-@dataclass(frozen=True)
-class RuleScore:
-    """The score of a rule of the vote, as means over tasks and over test outputs.
-
-    gain: how much higher its pass@2 is than that of the rule `count`, in the same resamples.
-    """
-
-    pass_at_1: dict[str, Estimate]
-    pass_at_2: dict[str, Estimate]
-    gain: dict[str, Estimate]
+Estimates = dict[str, Estimate]
+"""A share as the mean over `tasks` and as the mean over test `outputs`."""
 
 
 @dataclass(frozen=True)
 class RuleComparison:
     """All rules of the vote on one set of candidates.
 
+    rules: `pass_at_1` and `pass_at_2` of each, and its `gain`: how much higher its pass@2 is than that of
+        the rule `count`, in the same resamples.
     oracle: the share of tasks, and of test outputs, that some candidate solves.
     votes: numbers of candidates of each test input; the curves have a point for each.
     curve: pass@2 of each rule as means over test outputs when only the first candidates count.
@@ -179,8 +162,8 @@ class RuleComparison:
     num_tasks: int
     num_outputs: int
     num_without_candidate: int
-    rules: dict[str, RuleScore]
-    oracle: dict[str, Estimate]
+    rules: dict[str, dict[str, Estimates]]
+    oracle: Estimates
     votes: list[int]
     curve_over_tasks: dict[str, list[float]]
     curve: dict[str, list[float]]
@@ -189,64 +172,46 @@ class RuleComparison:
 def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> RuleComparison:
     """Compare all rules of the vote; `solutions` has the outputs of each task of the votes."""
     right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
-    sizes = np.array([*votes.num_tests.values()])
-    ranked = [rank(votes, rule) for rule in RULES.values()]
-    solved = [solved_tests(votes, ranking, right, k) for k in (1, 2) for ranking in ranked]
-    solved.append(solved_tests(votes, ranked[0], right, len(right)))
-    per_task = solved_per_task(np.stack(solved, axis=1), sizes)
-    resampled = resampled_means(per_task, sizes)[: len(_MEANS)]
-    columns = np.moveaxis(np.concatenate([_means(per_task, sizes)[:, None], resampled], axis=1), 2, 0)
-    first = dict(zip(RULES, columns[: len(RULES)], strict=True))
-    second = dict(zip(RULES, columns[len(RULES) : -1], strict=True))
-    steps = _doublings(int(votes.candidates.max(initial=0)))
-    over_tasks, over_outputs = _curves(votes, right, sizes, steps)
+    most = int(votes.candidates.max(initial=0))
+    # 1, 2, 4, ... candidates, then all.
+    steps = [*(2**power for power in range(max(most - 1, 0).bit_length())), *([most] if most else [])]
+    ranked = {name: rank(votes, rule) for name, rule in RULES.items()}
+    solved = {(name, k): solved_tests(votes, ranked[name], right, k) for name in RULES for k in (1, 2)}
+    solved["oracle", 0] = solved_tests(votes, ranked["count"], right, len(right))
+    for step in steps:
+        first = votes.where(votes.numbers < step)
+        for name, rule in RULES.items():
+            solved[f"{name} by votes", step] = solved_tests(first, rank(first, rule), right, 2)
+    sizes = [*votes.num_tests.values()]
+    means = dict(zip(solved, resampled_means(np.stack([*solved.values()], axis=1), sizes), strict=True))
+    over_tasks, over_outputs = (
+        {name: [float(means[f"{name} by votes", step][mean, 0]) for step in steps] for name in RULES}
+        for mean in (0, 1)
+    )
     return RuleComparison(
         num_tasks=len(sizes),
-        num_outputs=int(sizes.sum()),
+        num_outputs=sum(sizes),
         num_without_candidate=int((votes.candidates == 0).sum()),
         rules={
-            name: RuleScore(
-                pass_at_1=_estimates(first[name]),
-                pass_at_2=_estimates(second[name]),
-                gain=_estimates(second[name] - second["count"]),
-            )
+            name: {
+                "pass_at_1": _estimates(means[name, 1]),
+                "pass_at_2": _estimates(means[name, 2]),
+                "gain": _estimates(means[name, 2] - means["count", 2]),
+            }
             for name in RULES
         },
-        oracle=_estimates(columns[-1]),
+        oracle=_estimates(means["oracle", 0]),
         votes=steps,
         curve_over_tasks=over_tasks,
         curve=over_outputs,
     )
 
 
-def _curves(
-    votes: Votes, right: NDArray[np.bool_], sizes: NDArray[np.intp], steps: Sequence[int]
-) -> list[dict[str, list[float]]]:
-    """Return pass@2 by rule when the first 1, 2, 4, ... candidates count: over tasks, then over outputs."""
-    curves = np.zeros((len(_MEANS), len(RULES), len(steps)))
-    for place, step in enumerate(steps):
-        part = votes.where(votes.numbers < step)
-        solved = [solved_tests(part, rank(part, rule), right, 2) for rule in RULES.values()]
-        curves[:, :, place] = _means(solved_per_task(np.stack(solved, axis=1), sizes), sizes)
-    return [dict(zip(RULES, curve.tolist(), strict=True)) for curve in curves]
-
-
-def _means(per_task: NDArray[np.float64], sizes: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the means over tasks and over outputs (2, C) of solved test outputs (tasks, C)."""
-    return np.stack([(per_task / sizes[:, None]).mean(axis=0), per_task.sum(axis=0) / sizes.sum()])
-
-
-def _estimates(means: NDArray[np.float64]) -> dict[str, Estimate]:
-    """Return the estimate of each mean from its values (2, 1 + R): of all tasks, then of each resample."""
+def _estimates(means: NDArray[np.float64]) -> Estimates:
+    """Return the estimates of means (3, 1 + R) as `resampled_means` gives them."""
     return {
-        name: Estimate(float(values[0]), *interval(values[1:]))
-        for name, values in zip(_MEANS, means, strict=True)
+        name: Estimate(float(mean[0]), *interval(mean)) for name, mean in zip(_MEANS, means, strict=False)
     }
-
-
-def _doublings(most: int) -> list[int]:
-    """Return 1, 2, 4, ... below `most`, and `most` itself."""
-    return [*(2**power for power in range(max(most - 1, 0).bit_length())), *([most] if most else [])]
 
 
 def rules_text(comparison: RuleComparison) -> str:
@@ -261,8 +226,8 @@ def rules_text(comparison: RuleComparison) -> str:
         lines += ["", title]
         lines.append(f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}")
         lines += [
-            f"{name:8}{score.pass_at_1[mean]} {score.pass_at_2[mean]} {score.gain[mean]}"
-            for name, score in comparison.rules.items()
+            f"{name:8}{' '.join(str(estimates[mean]) for estimates in scores.values())}"
+            for name, scores in comparison.rules.items()
         ]
         lines.append(f"{'oracle':33}{comparison.oracle[mean]}")
     curves = comparison.curve_over_tasks

@@ -1,33 +1,38 @@
-"""The figures of a report, drawn by matplotlib: as SVG for the page, as SVG and PNG for a paper."""
+"""The curves of a training and the figures of a report: as SVG for the page, as SVG and PNG for a paper."""
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import orjson
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import NDArray
 
 from arcpipe.codec import Family
+from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
 from arcpipe.submissions.results import OUTCOMES, Result
 
-Records = Sequence[Mapping[str, Any]]
-
+METRICS_FILE = "metrics.jsonl"
+_LOSS = "train/loss_answer"
 _MOST_POINTS = 400
 _EVALUATION = "eval/"
 _ANSWERED = "eval/answered"
 # Of an evaluation, what is no share.
 _COUNTS = ("eval/test_inputs", "eval/votes", "eval/votes_asked")
-_OF_FINISHED = ("train/exact_accuracy", "train/cell_accuracy", "train/halt_accuracy", "train/steps_to_halt")
+_OF_FINISHED = [
+    "train/exact_accuracy", "train/cell_accuracy", "train/halt_accuracy", "train/halt_baseline",
+    "train/steps_to_halt",
+]  # fmt: skip
 # Title, scale, and the name of each metric there.
 _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Loss", "log", {"train/loss_answer": "answer", "train/loss_halt": "halt"}),
@@ -81,52 +86,94 @@ class Chart:
     averaged: int
 
 
-def charts(records: Records) -> list[Chart]:
-    """Return the charts that the records of metrics.jsonl have values for.
+def read_metrics(run: Path | None) -> pd.DataFrame:
+    """Read the metrics of a run, a row for each record by its step; NaN where it has no number.
+
+    A last line that is still being written is left out; so are the zeros that older runs wrote where no
+    sample finished. The halt accuracy of never halting is added, which older runs lack.
+
+    Raises:  DataError naming the line if the file cannot be read or holds something else.
+    """
+    records = []
+    path = (run or Path()) / METRICS_FILE
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1] if run else []
+    except FileNotFoundError:
+        lines = []
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            record = None
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            raise DataError(f"{path}: line {number} is no record of a training; mend the file or remove it")
+        records.append(record)
+    frame = pd.DataFrame(records, columns=None if records else ["step"]).set_index("step")
+    frame = frame.apply(pd.to_numeric, errors="coerce").sort_index(kind="stable")
+    if "train/finished" in frame:
+        frame.loc[frame["train/finished"] == 0, frame.columns.intersection(_OF_FINISHED)] = np.nan
+    if "train/exact_accuracy" in frame:
+        frame["train/halt_baseline"] = 1 - frame["train/exact_accuracy"]
+    return frame
+
+
+def training_facts(metrics: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return what the metrics say of the training as a whole, in words."""
+    trained = metrics[metrics[_LOSS].notna()] if _LOSS in metrics else metrics[:0]
+    if trained.empty:
+        return []
+    facts = {"steps": f"{trained.index[-1]:,}"}
+    values = {name: column.dropna().tolist() for name, column in trained.items()}
+    if seconds := values.get("seconds"):
+        facts["time"] = duration(seconds[-1])
+    if speeds := values.get("samples_per_second"):
+        facts["samples a second"] = f"{np.median(speeds):,.0f}"
+    facts["loss at the end"] = f"{values[_LOSS][-1]:.3g}"
+    if right := values.get("train/exact_accuracy"):
+        facts["whole grids right in training"] = f"{right[-1]:.1%}"
+    return list(facts.items())
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: its two largest units."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    hours = round(minutes / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def charts(metrics: pd.DataFrame) -> list[Chart]:
+    """Return the charts that there are metrics for.
 
     Evaluations come last, in one, with the share answered where that is not all.
     """
-    records = [without_unfinished(record) for record in records]
     evaluated = {
         key: key.removeprefix(_EVALUATION).replace("_", " ")
-        for record in records
-        for key in record
+        for key in metrics
         if key.startswith(_EVALUATION) and key not in _COUNTS
     }
-    if all(record.get(_ANSWERED, 1) == 1 for record in records):
-        evaluated.pop(_ANSWERED, None)
+    if _ANSWERED in metrics and (metrics[_ANSWERED].dropna() == 1).all():
+        del evaluated[_ANSWERED]
     found = []
     for title, scale, names in (*_CHARTS, ("Evaluation", "share", evaluated)):
-        columns = {name: column(records, key) for key, name in names.items()}
-        longest = max((len(steps) for steps, _ in columns.values()), default=0)
-        averaged = max(1, -(-longest // _MOST_POINTS))
-        lines = {name: _averaged(*line, averaged) for name, line in columns.items() if len(line[0])}
+        curves = {name: metrics[key].dropna() for key, name in names.items() if key in metrics}
+        size = max(1, -(-max(map(len, curves.values()), default=0) // _MOST_POINTS))
+        lines = {name: _averaged(curve, size) for name, curve in curves.items() if len(curve)}
         if lines:
-            found.append(Chart(title, scale, lines, averaged))
+            found.append(Chart(title, scale, lines, size))
     return found
 
 
-def without_unfinished(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Leave out the zeros that older runs wrote where no sample finished; add the baseline of halting."""
-    if record.get("train/finished") == 0:
-        return {key: value for key, value in record.items() if key not in _OF_FINISHED}
-    exact = record.get("train/exact_accuracy")
-    return {"train/halt_baseline": 1 - exact, **record} if isinstance(exact, int | float) else record
-
-
-def column(records: Records, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the steps of the records that have a number under `key`, and those numbers."""
-    found = [(record["step"], record[key]) for record in records if type(record.get(key)) in (int, float)]
-    steps, values = zip(*found, strict=True) if found else ((), ())
-    return np.array(steps, np.int64), np.array(values, np.float64)
-
-
-def _averaged(steps: NDArray[np.int64], values: NDArray[np.float64], size: int) -> Line:
+def _averaged(curve: pd.Series, size: int) -> Line:
     """Return the mean of each `size` values after each other, at the last of their steps."""
-    starts = np.arange(0, len(steps), size)
-    ends = np.append(starts[1:], len(steps))
-    means = np.add.reduceat(values, starts) / (ends - starts)
-    return steps[ends - 1].tolist(), [float(f"{mean:.5g}") for mean in means]
+    lots = curve.reset_index().groupby(np.arange(len(curve)) // size)
+    steps, means = lots["step"].last(), lots[curve.name].mean()
+    return steps.tolist(), [float(f"{mean:.5g}") for mean in means]
 
 
 def chart_svg(chart: Chart) -> bytes:

@@ -8,13 +8,13 @@ hash are one entry.
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -26,7 +26,6 @@ from arcpipe.submissions.submission import read_made_by
 
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
-_NOTHING = "-"
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
 # What says when and where a submission was made, not what made it.
 _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
@@ -34,36 +33,21 @@ _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
 @dataclass
 class Entry:
-    """All that is known of one submission file, each fact with its time.
+    """All that is known of one submission file.
 
-    files: where it was seen, and what it was made by, if known.
-    scores: at home, with their set.
-    kaggle: reference and score.
+    time: when it was first entered, in UTC.
+    files: where it was seen.
+    made_by: the manifest that was beside it when it was last entered with one; empty if never.
+    scores: at home, each with its set.
+    kaggle: references and scores.
     """
 
     sha256: str
-    files: list[dict[str, Any]] = field(default_factory=list)
+    time: str
+    files: list[str] = field(default_factory=list)
+    made_by: dict[str, Any] = field(default_factory=dict)
     scores: list[dict[str, Any]] = field(default_factory=list)
     kaggle: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def made_by(self) -> dict[str, Any]:
-        """The manifest that was beside the file when it was last entered with one; empty if never."""
-        known = [fact["made_by"] for fact in self.files if fact.get("made_by")]
-        return known[-1] if known else {}
-
-    @property
-    def time(self) -> str:
-        """When it was first entered, in UTC."""
-        return min(str(fact["time"]) for fact in (*self.files, *self.scores, *self.kaggle))
-
-    def facts(self) -> dict[str, Any]:
-        """Return the entry as JSON can hold it."""
-        files = dict.fromkeys(fact["file"] for fact in self.files)
-        return {
-            "sha256": self.sha256, "time": self.time, "files": list(files), "made_by": self.made_by,
-            "scores": self.scores, "kaggle": self.kaggle,
-        }  # fmt: skip
 
 
 def enter_file(ledger: Path, submission: Path) -> str:
@@ -83,9 +67,7 @@ def enter_file(ledger: Path, submission: Path) -> str:
 
 def enter_score(ledger: Path, sha256: str, score: Score, solutions: Path) -> None:
     """Add a score at home to the entry of a file, with the set it is on."""
-    one, two = (
-        {name: getattr(at_k, name) for name in _SCORED} for at_k in (score.pass_at_1, score.pass_at_2)
-    )
+    one, two = ({name: getattr(k, name) for name in _SCORED} for k in (score.pass_at_1, score.pass_at_2))
     add_fact(
         ledger, sha256, "score", set=str(score.set), fingerprint=score.set.fingerprint,
         num_tasks=score.num_tasks, num_outputs=score.num_outputs, solutions=str(solutions), pass_at_1=one,
@@ -104,7 +86,11 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
             # A device could be read without end.
             raise OSError(errno.EINVAL, "it is no file")
         ledger.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(ledger, "a+b", fcntl.LOCK_EX) as file:
+        with ledger.open("a+b", buffering=0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                _warn_of_no_lock(ledger, error.strerror)
             file.seek(0)
             before = file.read()
             about_it = (_parse(line) for line in before.splitlines() if sha256.encode() in line)
@@ -120,6 +106,12 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
             os.fsync(file.fileno())
 
 
+@cache
+def _warn_of_no_lock(ledger: Path, reason: str) -> None:
+    """Warn once a command, which enters several lines."""
+    logger.warning("%s: cannot be locked (%s): let no other command write it now", ledger, reason)
+
+
 @contextmanager
 def only_warning() -> Iterator[None]:
     """Warn of what keeps the block from entering something; what it enters has been printed already."""
@@ -127,25 +119,6 @@ def only_warning() -> Iterator[None]:
         yield
     except ArcpipeError as error:
         logger.warning("%s: not entered; --ledger names another ledger, --no-ledger none", error)
-
-
-@contextmanager
-def _locked(ledger: Path, mode: str, lock: int) -> Iterator[IO[bytes]]:
-    """Open the ledger, unbuffered, and lock it until the block ends, if the file system has locks."""
-    with ledger.open(mode, buffering=0) as file:
-        try:
-            fcntl.flock(file, lock)
-        except OSError as error:
-            # A reader needs none: it leaves out a line that is cut off.
-            if lock == fcntl.LOCK_EX:
-                _warn_of_no_lock(ledger, error.strerror)
-        yield file
-
-
-@cache
-def _warn_of_no_lock(ledger: Path, reason: str) -> None:
-    """Warn once a command, which enters several lines."""
-    logger.warning("%s: cannot be locked (%s): let no other command write it now", ledger, reason)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -165,8 +138,7 @@ def read_ledger(ledger: Path) -> list[Entry]:
     Raises:  DataError if there is no ledger, or naming the line that is no fact.
     """
     try:
-        with _locked(ledger, "rb", fcntl.LOCK_SH) as file:
-            lines = file.read().splitlines()
+        lines = ledger.read_bytes().splitlines()
     except FileNotFoundError:
         raise DataError(f"{ledger}: no ledger here: score a submission, or name one with --ledger") from None
     except OSError as error:
@@ -178,10 +150,13 @@ def read_ledger(ledger: Path) -> list[Entry]:
             logger.warning("%s: line %d is cut off and left out: a writer was interrupted", ledger, number)
             continue
         try:
-            entry = entries.setdefault(fact["sha256"], Entry(fact["sha256"]))
-            {"file": entry.files, "score": entry.scores, "kaggle": entry.kaggle}[fact["fact"]].append(
-                {key: value for key, value in fact.items() if key not in ("sha256", "fact")}
-            )
+            sha256, kind = fact.pop("sha256"), fact.pop("fact")
+            entry = entries.setdefault(sha256, Entry(sha256, fact["time"]))
+            if kind == "file":
+                entry.files += [fact["file"]] if fact["file"] not in entry.files else []
+                entry.made_by = fact.get("made_by") or entry.made_by
+            else:
+                {"score": entry.scores, "kaggle": entry.kaggle}[kind].append(fact)
         except (KeyError, TypeError):
             raise DataError(f"{ledger}: line {number} is no fact about a submission: remove it") from None
     return list(entries.values())
@@ -192,8 +167,7 @@ def find_entry(entries: Sequence[Entry], wanted: str, ledger: Path) -> Entry:
 
     Raises:  ArcpipeError if there is none, or there are several.
     """
-    path = Path(wanted)
-    prefix = file_hash(path) if path.is_file() else wanted.lower()
+    prefix = file_hash(Path(wanted)) if Path(wanted).is_file() else wanted.lower()
     found = [entry for entry in entries if entry.sha256.startswith(prefix)]
     if len(prefix) < _SHORTEST_PREFIX:
         raise ArcpipeError(f"{wanted}: give at least {_SHORTEST_PREFIX} characters of a hash, or a file")
@@ -209,32 +183,27 @@ def list_text(entries: Sequence[Entry]) -> str:
     """Return a table with a line per entry, the first entered first."""
     rows = [("hash", "entered", "pass@2 at home", "Kaggle", "checkpoint", "file")]
     for entry in entries:
-        home = _NOTHING
-        if entry.scores:
-            last = entry.scores[-1]
-            # Counted as Kaggle does.
-            home = f"{last['pass_at_2']['mean_over_tasks']:.2%} of {last['set']}"
+        # Counted as Kaggle does.
+        home = [f"{one['pass_at_2']['mean_over_tasks']:.2%} of {one['set']}" for one in entry.scores[-1:]]
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
         checkpoints = [manifest["checkpoint"] for manifest in manifests if manifest.get("checkpoint")]
         rows.append(
             (
                 entry.sha256[:8],
                 entry.time[:16].replace("T", " "),
-                home,
-                ", ".join(str(fact["score"]) for fact in entry.kaggle) or _NOTHING,
-                ", ".join(checkpoints) or _NOTHING,
-                entry.files[-1]["file"] if entry.files else _NOTHING,
+                ", ".join(home) or "-",
+                ", ".join(str(fact["score"]) for fact in entry.kaggle) or "-",
+                ", ".join(checkpoints) or "-",
+                entry.files[-1] if entry.files else "-",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def entry_text(entry: Entry) -> str:
     """Return all that is known of an entry, a line per fact."""
-    return "\n".join(f"{name}: {value}" for name, value in _leaves(entry.facts()))
+    return "\n".join(f"{name}: {value}" for name, value in _leaves(asdict(entry)).items())
 
 
 def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
@@ -243,20 +212,18 @@ def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
     Compared is what made them, their scores on Kaggle, and the last score on each set at home.
     """
     first, second = (
-        dict(
-            _leaves(
-                {
-                    "made_by": entry.made_by,
-                    "score": {score["set"]: score for score in entry.scores},
-                    "kaggle": [fact["score"] for fact in entry.kaggle],
-                }
-            )
+        _leaves(
+            {
+                "made_by": entry.made_by,
+                "score": {score["set"]: score for score in entry.scores},
+                "kaggle": [fact["score"] for fact in entry.kaggle],
+            }
         )
         for entry in (one, other)
     )
     return {
         name: [first.get(name), second.get(name)]
-        for name in {**first, **second}
+        for name in first | second
         if first.get(name) != second.get(name) and _CIRCUMSTANCES.isdisjoint(name.split("."))
     }
 
@@ -270,14 +237,13 @@ def compare_text(one: Entry, other: Entry) -> str:
     return "\n".join([heading, *(lines or ["nothing else is known to differ"])])
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested objects and lists, each with its path, such as `made_by.sources.0.path`."""
-    if isinstance(value, Mapping) and value:
-        items = list(value.items())
-    elif isinstance(value, list) and value and not all(isinstance(item, (int, float, str)) for item in value):
-        items = [(str(number), item) for number, item in enumerate(value)]
-    else:
-        yield name, value
-        return
-    for key, item in items:
-        yield from _leaves(item, f"{name}.{key}" if name else str(key))
+def _leaves(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of nested objects and lists, each by its path, such as `made_by.sources.0.path`."""
+    if isinstance(value, list) and not all(isinstance(item, (int, float, str)) for item in value):
+        value = {str(number): item for number, item in enumerate(value)}
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    leaves = {}
+    for key, item in value.items():
+        leaves |= _leaves(item, f"{name}.{key}" if name else str(key))
+    return leaves

@@ -1,7 +1,8 @@
 """Merge submissions and predictions into one submission, test input by test input."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from arcpipe.infer.vote import by_count, rank, ranked_grids
 from arcpipe.infer.vote_files import read_arc_votes
 from arcpipe.runs import file_hash, read_manifest
 from arcpipe.submissions.submission import (
+    ATTEMPTS,
     Submission,
     build_submission,
     is_fallback,
@@ -25,19 +27,9 @@ MergeRule = Literal["order", "count"]
 Ranked = Mapping[tuple[str, int], Sequence[Grid]]
 """Distinct candidates by task id and test index, the best first."""
 
-_NUM_ATTEMPTS = 2
 
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A submission, whose candidates are its attempts, or predictions."""
-
-    path: Path
-    ranked: Ranked
-
-
-def read_source(path: Path, tasks: Sequence[Task], challenges: Path) -> Source:
-    """Read the candidates of a submission file or of predictions, which are ranked by count.
+def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
+    """Return the attempts of a submission file, or the candidates of predictions, ranked by count.
 
     Args:    challenges: the file of the tasks.
     Raises:  DataError if it is neither, or of another set.
@@ -45,8 +37,8 @@ def read_source(path: Path, tasks: Sequence[Task], challenges: Path) -> Source:
     num_tests = {task.id: len(task.tests) for task in tasks}
     if path.is_dir() or path.suffix == ".parquet":
         votes = read_arc_votes([path], num_tests, challenges)
-        return Source(path, ranked_grids(votes, rank(votes, by_count)))
-    return Source(path, distinct_attempts(read_submission(path, sum(num_tests.values())), tasks, path))
+        return ranked_grids(votes, rank(votes, by_count))
+    return distinct_attempts(read_submission(path, sum(num_tests.values())), tasks, path)
 
 
 def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path) -> Ranked:
@@ -77,34 +69,15 @@ class Contribution:
     alone: attempts that no other source has among its candidates.
     """
 
-    path: Path
     answered: int = 0
     first: int = 0
     second: int = 0
     alone: int = 0
 
 
-@dataclass(eq=False)
-class _Candidate:
-    """A grid, and its rank (from 0) in each source that has it, by the source's number."""
-
-    grid: Grid
-    ranks: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def best(self) -> tuple[int, int]:
-        """The best rank, and the first source that has it there."""
-        return min((place, number) for number, place in self.ranks.items())
-
-    @property
-    def would_submit(self) -> int:
-        """How many sources have it among the two grids that they would submit."""
-        return sum(place < _NUM_ATTEMPTS for place in self.ranks.values())
-
-
 def merge(
-    sources: Sequence[Source], tasks: Sequence[Task], rule: MergeRule
-) -> tuple[Submission, list[Contribution]]:
+    sources: Mapping[Path, Ranked], tasks: Sequence[Task], rule: MergeRule
+) -> tuple[Submission, dict[Path, Contribution]]:
     """Make one submission for exactly these tasks; return it and what each source contributed.
 
     Each test input is decided alone, so sources may answer different tasks. By `order`, candidates of a
@@ -113,43 +86,49 @@ def merge(
 
     Raises:  DataError if a source has no candidate for any of the tasks.
     """
-    contributions = [Contribution(source.path) for source in sources]
+    contributions = {path: Contribution() for path in sources}
+    credited = list(contributions.values())
     merged = {}
     for key in [(task.id, index) for task in tasks for index in range(len(task.tests))]:
-        ordered = _in_order([source.ranked.get(key, ()) for source in sources], rule)
-        merged[key] = [candidate.grid for candidate in ordered]
-        for contribution, source in zip(contributions, sources, strict=True):
-            contribution.answered += bool(source.ranked.get(key))
-        for place, candidate in enumerate(ordered[:_NUM_ATTEMPTS]):
-            credited = contributions[candidate.best[1]]
-            credited.first += place == 0
-            credited.second += place == 1
-            credited.alone += len(candidate.ranks) == 1
-    idle = next((one.path for one in contributions if not one.answered), None)
-    if idle is not None:
-        raise DataError(f"{idle}: no candidate for a task of the challenges: is it of another set?")
+        lists = [ranked.get(key, ()) for ranked in sources.values()]
+        ordered = _in_order(lists, rule)
+        merged[key] = [lists[source][place] for (place, source), *_ in ordered]
+        for contribution, grids in zip(credited, lists, strict=True):
+            contribution.answered += bool(grids)
+        for place, holders in enumerate(ordered[: len(ATTEMPTS)]):
+            contribution = credited[holders[0][1]]
+            contribution.first += place == 0
+            contribution.second += place == 1
+            contribution.alone += len(holders) == 1
+    for path, contribution in contributions.items():
+        if not contribution.answered:
+            raise DataError(f"{path}: no candidate for a task of the challenges: is it of another set?")
     return build_submission(tasks, merged), contributions
 
 
-def _in_order(lists: Iterable[Sequence[Grid]], rule: MergeRule) -> list[_Candidate]:
-    """Return the distinct grids of all lists, the best by `rule` first."""
-    found: dict[tuple[int, bytes], _Candidate] = {}
-    for number, grids in enumerate(lists):
+def _in_order(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tuple[int, int]]]:
+    """Return the holders of each distinct grid, the best grid by `rule` first.
+
+    A holder is the grid's place in a list, and the list's number; the best holder comes first.
+    """
+    found: dict[tuple[int, bytes], list[tuple[int, int]]] = defaultdict(list)
+    for source, grids in enumerate(lists):
         for place, grid in enumerate(grids):
-            candidate = found.setdefault((grid.shape[0], grid.tobytes()), _Candidate(grid))
-            candidate.ranks.setdefault(number, place)
-    if rule == "count":
-        return sorted(found.values(), key=lambda candidate: (-candidate.would_submit, candidate.best))
-    return sorted(found.values(), key=lambda candidate: candidate.best)
+            found[len(grid), grid.tobytes()].append((place, source))
+    by_order = sorted(sorted(holders) for holders in found.values())
+    if rule == "order":
+        return by_order
+    # What most sources would submit.
+    return sorted(by_order, key=lambda holders: -sum(place < len(ATTEMPTS) for place, _ in holders))
 
 
-def contributions_text(contributions: Sequence[Contribution]) -> str:
+def contributions_text(contributions: Mapping[Path, Contribution]) -> str:
     """Return a line per source: test inputs it answers, its attempts, attempts no other source has."""
-    width = max(len(str(one.path)) for one in contributions)
+    width = max(len(str(path)) for path in contributions)
     lines = [f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}"]
     lines += [
-        f"{one.path!s:{width}}{one.answered:>10}{one.first:>11}{one.second:>11}{one.alone:>11}"
-        for one in contributions
+        f"{path!s:{width}}{one.answered:>10}{one.first:>11}{one.second:>11}{one.alone:>11}"
+        for path, one in contributions.items()
     ]
     return "\n".join(lines)
 
@@ -162,19 +141,13 @@ def describe_source(path: Path) -> dict[str, Any]:
     """
     sha256 = file_hash(path) if path.is_file() else None
     manifest = read_made_by(path, sha256) if sha256 else known_manifest(path, "predictions")
-    return {
-        "path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": _checkpoint(manifest),
-    }  # fmt: skip
-
-
-def _checkpoint(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return recipe, dataset and commit of the checkpoint, or run, that a manifest of predictions names."""
-    if not manifest or not manifest.get("checkpoint"):
-        return None
-    label = manifest["checkpoint"]
-    folder = Path(label.rpartition("@")[0] or label)
-    found = known_manifest(folder, "checkpoint") or known_manifest(folder, "run")
-    return None if found is None else {key: found.get(key) for key in ("recipe", "dataset", "git_commit")}
+    checkpoint = None
+    if label := (manifest or {}).get("checkpoint"):
+        # PATH@STEP, of a checkpoint or of the run that saved it.
+        folder = Path(label.rpartition("@")[0] or label)
+        found = known_manifest(folder, "checkpoint") or known_manifest(folder, "run")
+        checkpoint = found and {key: found.get(key) for key in ("recipe", "dataset", "git_commit")}
+    return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
 
 
 def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:

@@ -1,11 +1,12 @@
 """What came of each test input: its attempts, its votes, and how its answer moved from step to step."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from arcpipe.grid import Grid
@@ -28,6 +29,7 @@ OUTCOMES: Mapping[Outcome, str] = {
 
 _MOST_WRONG_BOARDS, _MOST_RIGHT_BOARDS = 150, 50
 _MOST_STEPS = 16
+_TEST = ["task", "test_index"]
 _WAY = ["dihedral", "colors", "variant", "rollout", "checkpoint"]
 
 
@@ -86,10 +88,10 @@ class Result:
     def rank(self) -> int | None:
         """The place of the right grid among the entries, from 0; None if it is not there or not known."""
         truth = self.pair.output
-        if truth is None:
-            return None
-        grids = (entry.grid for entry in self.entries)
-        return next((place for place, grid in enumerate(grids) if np.array_equal(grid, truth)), None)
+        right = (
+            n for n, one in enumerate(self.entries) if truth is not None and np.array_equal(one.grid, truth)
+        )
+        return next(right, None)
 
     @property
     def outcome(self) -> Outcome:
@@ -106,84 +108,74 @@ class Result:
         return "nearly" if wrong <= NEARLY else "cells"
 
 
-def with_votes(
-    results: Mapping[int, Result], votes: Votes, ranking: Ranking, moves: Mapping[int, Sequence[Move]]
-) -> list[Result]:
-    """Add the votes and the moves to results, by the number that these have of their test inputs."""
+def ranked_entries(votes: Votes, ranking: Ranking, tests: Iterable[int]) -> list[list[Entry]]:
+    """Return the entries of some test inputs, by their numbers, the best first."""
     counts = votes.count()
     halts = votes.total(votes.halt) / counts.clip(min=1)
     of_test = entries_by_test(votes, ranking)
     return [
-        replace(
-            result,
-            entries=[Entry(votes.grid(one), int(counts[one]), float(halts[one])) for one in of_test[test]],
-            candidates=int(votes.candidates[test]),
-            moves=moves.get(test, ()),
-        )
-        for test, result in results.items()
+        [Entry(votes.grid(one), int(counts[one]), float(halts[one])) for one in of_test[test]]
+        for test in tests
     ]
 
 
 def sample_boards(right: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return the numbers of up to 150 wrong boards, then of up to 50 right ones, evenly spread."""
-    return np.concatenate(
-        [
-            boards[np.linspace(0, len(boards) - 1, min(len(boards), most)).round().astype(np.intp)]
-            for boards, most in (
-                (np.flatnonzero(~right), _MOST_WRONG_BOARDS),
-                (np.flatnonzero(right), _MOST_RIGHT_BOARDS),
-            )
-        ]
-    )
+    wrong_ones = _spread(np.flatnonzero(~right), _MOST_WRONG_BOARDS)
+    return np.concatenate([wrong_ones, _spread(np.flatnonzero(right), _MOST_RIGHT_BOARDS)])
+
+
+def _spread(items: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """Return up to `most` of the items, evenly spread, the first and the last among them."""
+    return items[np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(np.intp)]
 
 
 def read_moves(
-    tables: Iterable[pa.Table], num_tests: Mapping[str, int], wanted: NDArray[np.bool_]
-) -> dict[int, list[Move]]:
-    """Return how the answer to each wanted test input moves, as it was first asked for several steps.
+    tables: Iterable[pa.Table], tests: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], list[Move]]:
+    """Return how the answer to each test input moves, as it was first asked for several steps.
 
     That is without augmentation or noise, if there are candidates of several steps of it. At most 16 steps
     are told, the first and the last among them. Inputs without candidates of several steps are left out.
 
     Args:  tables: as `arcpipe.predictions.read_candidates` gives them.
-           num_tests: how many test inputs each task has; they are numbered in that order.
-           wanted: (T,) which of them.
+           tests: the task and index of each input; others may be returned too.
     """
-    parts = [_with_tests(table, num_tests, wanted) for table in tables]
+    tasks, indices = (pa.array(sorted(set(part))) for part in zip(*tests, strict=True))
+    columns = [*_TEST, *_WAY, "steps", "halt_probability", "width", "cells"]
+    parts = []
+    for table in tables:
+        asked = pc.and_(
+            pc.is_in(table["task"].cast(pa.string()), tasks), pc.is_in(table["test_index"], indices)
+        )
+        part = table.select(columns).filter(asked)
+        # As numbers: a grid's bytes and a permutation's text stand in many rows.
+        for name in ("colors", "cells"):
+            part = part.set_column(columns.index(name), name, part[name].dictionary_encode())
+        parts.append(part)
     if not parts:
         return {}
     frame = pa.concat_tables(parts).unify_dictionaries().to_pandas()
-    frame["grid"] = frame["cells"].cat.codes.astype(np.int64) * 256 + frame["width"]
-    at_step = ["test", "steps"]
-    frame["total"] = frame.groupby(at_step)["grid"].transform("size")
-    frame["agreeing"] = frame.groupby([*at_step, "grid"])["grid"].transform("size")
-    frame["way"] = frame.groupby(_WAY, sort=False, observed=True).ngroup()
-    frame = frame[frame.groupby(["test", "way"])["steps"].transform("nunique") > 1]
-    first_way = frame.groupby("test")["way"].transform("first")
-    told = frame[frame["way"] == first_way].drop_duplicates(at_step).sort_values(at_step)
+
+    frame["total"] = _by_test(frame, "steps")["width"].transform("size")
+    frame["agreeing"] = _by_test(frame, "steps", "cells", "width")["width"].transform("size")
+    frame["way"] = _by_test(frame, *_WAY).ngroup()
+    frame = frame[_by_test(frame, "way")["steps"].transform("nunique") > 1]
+    frame = frame[frame["way"] == _by_test(frame)["way"].transform("first")]
+    frame = frame.drop_duplicates([*_TEST, "steps"]).sort_values("steps")
     moves = {}
-    for test, rows in told.groupby("test"):
-        spread = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_STEPS)).round().astype(int)
-        moves[int(test)] = [_move(row) for row in rows.iloc[spread].itertuples()]
+    for test, rows in _by_test(frame):
+        told = rows.iloc[_spread(np.arange(len(rows)), _MOST_STEPS)].itertuples()
+        moves[test] = [
+            Move(row.steps, _grid(row.cells, row.width), float(row.halt_probability), row.agreeing, row.total)
+            for row in told
+        ]
     return moves
 
 
-def _with_tests(table: pa.Table, num_tests: Mapping[str, int], wanted: NDArray[np.bool_]) -> pa.Table:
-    """Return the candidates of wanted test inputs, with the input's number in the column `test`."""
-    firsts = dict(zip(num_tests, np.cumsum([0, *num_tests.values()]), strict=False))
-    tasks = table["task"].combine_chunks()
-    names = tasks.dictionary.to_pylist()
-    codes, index = tasks.indices.to_numpy(), table["test_index"].to_numpy()
-    counts = np.array([num_tests.get(name, 0) for name in names], np.intp)[codes]
-    tests = np.array([firsts.get(name, 0) for name in names], np.intp)[codes] + index
-    chosen = index < counts
-    chosen[chosen] = wanted[tests[chosen]]
-    columns = {name: table[name] for name in (*_WAY, "steps", "halt_probability", "width")}
-    # As numbers: a grid's bytes and a permutation's text stand in many rows.
-    columns |= {name: table[name].dictionary_encode() for name in ("colors", "cells")}
-    return pa.table({"test": tests, **columns}).filter(pa.array(chosen))
+def _by_test(frame: Any, *keys: str) -> Any:
+    return frame.groupby([*_TEST, *keys], observed=True, sort=False)
 
 
-def _move(row: Any) -> Move:
-    grid = np.frombuffer(row.cells, np.uint8).reshape(-1, row.width) if row.width else None
-    return Move(row.steps, grid, float(row.halt_probability), row.agreeing, row.total)
+def _grid(cells: bytes, width: int) -> Grid | None:
+    return np.frombuffer(cells, np.uint8).reshape(-1, width) if width else None

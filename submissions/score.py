@@ -9,11 +9,9 @@ Source:  The mean over tasks is Kaggle's: every public score of ARC Prize 2025 a
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
-from itertools import groupby
 from math import fsum
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 from arcpipe import runs
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
-from arcpipe.submissions.submission import Attempts, Submission, is_fallback, shown
+from arcpipe.submissions.submission import Submission, is_fallback, shown
 from arcpipe.task import Task
 
 # Public sets by `TaskSet.fingerprint`. ARC-AGI-2's evaluation set is in use in two versions that differ in
@@ -135,11 +133,6 @@ class Score:
         """All test outputs, in the order of the solutions."""
         return [output for task in self.tasks.values() for output in task.outputs]
 
-    @property
-    def sizes(self) -> NDArray[np.intp]:
-        """The number of test outputs of each task."""
-        return np.array([task.tests for task in self.tasks.values()], np.intp)
-
 
 def score_submission(
     submission: Submission, solutions: Mapping[str, Sequence[Grid]], where: str = "submission"
@@ -150,29 +143,34 @@ def score_submission(
     Raises:  DataError if it holds a task that the solutions do not have, or another number of entries for
              a task: it was made for another set, or another version of this one.
     """
-    assert solutions, "a solutions file holds a task"
     scored_set = task_set({task_id: len(grids) for task_id, grids in solutions.items()})
     _refuse_another_set(submission, solutions, scored_set, where)
     tasks = {}
     for task_id, grids in solutions.items():
         pairs = submission.attempts.get(task_id, (None,) * len(grids))
-        outputs = tuple(
-            _score_output(task_id, index, pair, grid)
-            for index, (pair, grid) in enumerate(zip(pairs, grids, strict=True))
-        )
-        tasks[task_id] = TaskScore(sum(output.solved for output in outputs), len(outputs), outputs)
+        outputs = []
+        for index, (pair, grid) in enumerate(zip(pairs, grids, strict=True)):
+            first, second = (pair is not None and np.array_equal(pair[k], grid) for k in (0, 1))
+            outputs.append(
+                OutputScore(
+                    task=task_id,
+                    test_index=index,
+                    attempt_1_correct=first,
+                    attempt_2_correct=second,
+                    solved=first or second,
+                    answered=pair is not None and not is_fallback(pair),
+                    height=grid.shape[0],
+                    width=grid.shape[1],
+                    num_colors=len(np.unique(grid)),
+                )
+            )
+        tasks[task_id] = TaskScore(sum(output.solved for output in outputs), len(outputs), tuple(outputs))
     scored = [output for task in tasks.values() for output in task.outputs]
     right = np.array([(output.attempt_1_correct, output.solved) for output in scored])
-    pass_at_1, pass_at_2 = passes(right, [len(grids) for grids in solutions.values()])
     return Score(
-        set=scored_set,
-        num_tasks=scored_set.num_tasks,
-        num_outputs=scored_set.num_outputs,
-        num_answered=sum(output.answered for output in scored),
-        pass_at_1=pass_at_1,
-        pass_at_2=pass_at_2,
-        tasks=tasks,
-    )
+        scored_set, scored_set.num_tasks, scored_set.num_outputs, sum(output.answered for output in scored),
+        *passes(right, [len(grids) for grids in solutions.values()]), tasks,
+    )  # fmt: skip
 
 
 def _refuse_another_set(
@@ -193,87 +191,66 @@ def _refuse_another_set(
             raise DataError(f"{where}: task {task_id} {counts}; {sets}: {remedy}")
 
 
-def _score_output(task_id: str, index: int, attempts: Attempts | None, solution: Grid) -> OutputScore:
-    first, second = (np.array_equal(grid, solution) for grid in attempts) if attempts else (False, False)
-    return OutputScore(
-        task=task_id,
-        test_index=index,
-        attempt_1_correct=first,
-        attempt_2_correct=second,
-        solved=first or second,
-        answered=attempts is not None and not is_fallback(attempts),
-        height=solution.shape[0],
-        width=solution.shape[1],
-        num_colors=len(np.unique(solution)),
-    )
-
-
-def passes(solved: NDArray[np.bool_], sizes: Sequence[int] | NDArray[np.intp]) -> list[PassAtK]:
+def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
     """Return the PassAtK of each column of `solved` (T, C): whether each test output is solved.
 
     Args:  sizes: the number of test outputs of each task, T in all.
     """
-    sizes = np.asarray(sizes, np.intp)
-    per_task = solved_per_task(solved, sizes)
-    resampled = resampled_means(per_task, sizes)
-    return [_pass_at_k(per_task[:, k], sizes, resampled[:, :, k]) for k in range(solved.shape[1])]
+    found = []
+    for of_task, means in zip(_per_task(solved, sizes).T, resampled_means(solved, sizes), strict=True):
+        over_tasks, over_outputs, of_solved_tasks = means
+        found.append(
+            PassAtK(
+                task_sum=fsum(of_task / sizes),
+                solved_tasks=int((of_task == sizes).sum()),
+                solved_outputs=int(of_task.sum()),
+                mean_over_tasks=float(over_tasks[0]),
+                mean_over_outputs=float(over_outputs[0]),
+                share_of_solved_tasks=float(of_solved_tasks[0]),
+                interval_over_tasks=interval(over_tasks),
+                interval_over_outputs=interval(over_outputs),
+                interval_of_solved_tasks=interval(of_solved_tasks),
+            )
+        )
+    return found
 
 
-def _pass_at_k(
-    solved: NDArray[np.float64], sizes: NDArray[np.intp], resampled: NDArray[np.float64]
-) -> PassAtK:
-    """Return the PassAtK of the solved test outputs of each task (tasks,) and their resampled means."""
-    task_sum = fsum(solved / sizes)
-    solved_tasks, solved_outputs = int((solved == sizes).sum()), int(solved.sum())
-    over_tasks, over_outputs, of_solved_tasks = map(interval, resampled)
-    return PassAtK(
-        task_sum=task_sum,
-        solved_tasks=solved_tasks,
-        solved_outputs=solved_outputs,
-        mean_over_tasks=task_sum / len(sizes),
-        mean_over_outputs=solved_outputs / int(sizes.sum()),
-        share_of_solved_tasks=solved_tasks / len(sizes),
-        interval_over_tasks=over_tasks,
-        interval_over_outputs=over_outputs,
-        interval_of_solved_tasks=of_solved_tasks,
-    )
-
-
-def solved_per_task(solved: NDArray[np.bool_], sizes: NDArray[np.intp]) -> NDArray[np.float64]:
+def _per_task(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
     """Count the solved test outputs of each task: (T, C) -> (tasks, C)."""
     return np.add.reduceat(solved.astype(np.float64), np.cumsum(sizes) - sizes)
 
 
-def resampled_means(per_task: NDArray[np.float64], sizes: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the means over tasks, over outputs and of wholly solved tasks in 10000 resamples: (3, 10000, C).
+def resampled_means(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
+    """Return means of solved test outputs (T, C), of the set itself and of 10000 resamples: (C, 3, 10001).
 
-    Whole tasks are drawn, as many as there are, with replacement, so that the tests of a task stay together.
-    The draws depend on the number of tasks alone: resamples of two submissions to one set belong together
-    row by row.
+    They are over tasks, over test outputs, and of wholly solved tasks. A resample draws whole tasks, as many
+    as there are, with replacement, so that the tests of a task stay together. The draws depend on the number
+    of tasks alone: resamples of two submissions to one set belong together one by one.
 
-    Args:  per_task: the number of solved test outputs (tasks, C). sizes: the number of all of them (tasks,).
+    Args:  sizes: the number of test outputs of each task, T in all.
     """
-    num_tasks, all_of_it = len(sizes), sizes[:, None]
+    num_tasks, all_of_it = len(sizes), np.array(sizes)[:, None]
+    per_task = _per_task(solved, sizes)
     columns = np.concatenate([per_task / all_of_it, per_task, per_task == all_of_it, all_of_it], axis=1)
     rng = np.random.default_rng([_SEED, _PURPOSE])
     lot = max(1, _DRAWS_AT_ONCE // num_tasks)
-    sums = []
+    sums = [np.array([[fsum(column) for column in columns.T]])]
     for start in range(0, NUM_RESAMPLES, lot):
         count = min(lot, NUM_RESAMPLES - start)
         drawn = rng.integers(num_tasks, size=(count, num_tasks))
         drawn += num_tasks * np.arange(count)[:, None]
         times = np.bincount(drawn.ravel(), minlength=count * num_tasks).reshape(count, num_tasks)
         sums.append(times @ columns)
-    *parts, outputs = np.split(np.concatenate(sums), np.arange(1, 4) * per_task.shape[1], axis=1)
-    return np.stack([parts[0] / num_tasks, parts[1] / outputs, parts[2] / num_tasks])
+    *parts, outputs = np.split(np.concatenate(sums).T, np.arange(1, 4) * solved.shape[1])
+    return np.stack([parts[0] / num_tasks, parts[1] / outputs, parts[2] / num_tasks], axis=1)
 
 
-def interval(values: NDArray[np.float64]) -> Interval:
-    """Return the 95% percentile interval of resampled values.
+def interval(means: NDArray[np.float64]) -> Interval:
+    """Return the 95% percentile interval of a mean: its first value is of the set, the others of resamples.
 
     Where no task is solved, or every one, resampling has no spread: the interval is a point, not a proof.
     """
-    low, high = np.percentile(values, _PERCENTILES)
+    low, high = np.percentile(means[1:], _PERCENTILES)
     return float(low), float(high)
 
 
@@ -303,41 +280,31 @@ def size_rule(task: Task) -> str:
     return "other"
 
 
-def size_rules(tasks: Sequence[Task], score: Score, where: Path) -> dict[str, str]:
-    """Return the size rule of each scored task, by id.
-
-    Raises:  DataError naming `where`, the file of the tasks, if one is not in it.
-    """
-    known = {task.id: task for task in tasks}
-    missing = next((task_id for task_id in score.tasks if task_id not in known), None)
-    if missing is not None:
-        raise DataError(
-            f"{where}: task {missing} of the solutions is not in it: give the challenges of the set"
-        )
-    return {task_id: size_rule(known[task_id]) for task_id in score.tasks}
-
-
 def breakdown(score: Score, rules: Mapping[str, str] | None = None) -> dict[str, list[Part]]:
-    """Count the test outputs by longest side, by number of colors, and by size rule if known."""
+    """Count the test outputs by longest side, by number of colors, and by size rule if known.
+
+    Args:  rules: the size rule of each task, by id.
+    """
     sides = {side: f"{first}-{last}" for first, last in _SIDE_RANGES for side in range(first, last + 1)}
-    names = {
-        "longest side": [sides[max(output.height, output.width)] for output in score.outputs],
-        "colors": [str(output.num_colors) for output in score.outputs],
-        **({"size_rule": [rules[output.task] for output in score.outputs]} if rules else {}),
-    }
-    orders = {
-        "longest side": dict.fromkeys(sides.values()),
-        "colors": map(str, range(1, 11)),
-        "size_rule": SIZE_RULES,
-    }
-    parts = {}
-    for title, of_output in names.items():
-        named = list(zip(of_output, score.outputs, strict=True))
-        outputs = Counter(of_output)
-        at_1 = Counter(name for name, output in named if output.attempt_1_correct)
-        at_2 = Counter(name for name, output in named if output.solved)
-        order = [name for name in orders[title] if name in outputs]
-        parts[title] = [Part(name, outputs[name], at_1[name], at_2[name]) for name in order]
+    groups: dict[str, tuple[Iterable[str], Callable[[OutputScore], str]]] = {
+        "longest side": (
+            dict.fromkeys(sides.values()), lambda output: sides[max(output.height, output.width)],
+        ),
+        "colors": (map(str, range(1, 11)), lambda output: str(output.num_colors)),
+    }  # fmt: skip
+    if rules:
+        groups["size_rule"] = SIZE_RULES, lambda output: rules[output.task]
+    parts: dict[str, list[Part]] = {}
+    for title, (names, name_of) in groups.items():
+        parts[title] = []
+        for name in names:
+            found = [output for output in score.outputs if name_of(output) == name]
+            at_1, at_2 = (
+                sum(output.attempt_1_correct for output in found),
+                sum(output.solved for output in found),
+            )
+            if found:
+                parts[title].append(Part(name, len(found), at_1, at_2))
     return parts
 
 
@@ -351,9 +318,9 @@ def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = N
     if path.suffix not in (".csv", ".parquet"):
         raise OutputError(f"--per-task {path}: the name should end in .csv or .parquet")
     runs.refuse_existing(path, "choose another --per-task file or remove it")
-    frame, content = pd.DataFrame([asdict(output) for output in score.outputs]), BytesIO()
+    frame, content = pd.DataFrame(score.outputs), BytesIO()
     if rules is not None:
-        frame = frame.assign(size_rule=frame["task"].map(dict(rules)))
+        frame["size_rule"] = frame["task"].map(dict(rules))
     if path.suffix == ".csv":
         frame.to_csv(content, index=False)
     else:
@@ -361,45 +328,37 @@ def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = N
     runs.write_bytes(path, content.getvalue())
 
 
-def score_text(score: Score, parts: Mapping[str, Sequence[Part]] | None = None) -> str:
+def score_text(score: Score, parts: Mapping[str, Sequence[Part]]) -> str:
     """Return the score as aligned tables, then the tasks with their solved tests at pass@2."""
-    both, tasks, outputs = (score.pass_at_1, score.pass_at_2), score.num_tasks, score.num_outputs
-    rows: dict[str, list[tuple[float, str, Interval]]] = {
-        "mean over tasks (Kaggle, ARC Prize)": [
-            (at_k.mean_over_tasks, f"{round(at_k.task_sum, 2):g}/{tasks}", at_k.interval_over_tasks)
-            for at_k in both
-        ],
-        "mean over test outputs": [
-            (at_k.mean_over_outputs, f"{at_k.solved_outputs}/{outputs}", at_k.interval_over_outputs)
-            for at_k in both
-        ],
-        "tasks with all tests correct": [
-            (at_k.share_of_solved_tasks, f"{at_k.solved_tasks}/{tasks}", at_k.interval_of_solved_tasks)
-            for at_k in both
-        ],
-    }
+    tasks, outputs, both = score.num_tasks, score.num_outputs, (score.pass_at_1, score.pass_at_2)
     name = f", {score.set.name}" if score.set.name else ""
     lines = [f"{tasks} tasks, {outputs} test outputs, {score.num_answered} answered{name}", ""]
     lines.append(f"{'':35}{'pass@1':>34}{'pass@2':>34}")
+    rows = {
+        "mean over tasks (Kaggle, ARC Prize)": [
+            (k.mean_over_tasks, f"{round(k.task_sum, 2):g}/{tasks}", k.interval_over_tasks) for k in both
+        ],
+        "mean over test outputs": [
+            (k.mean_over_outputs, f"{k.solved_outputs}/{outputs}", k.interval_over_outputs) for k in both
+        ],
+        "tasks with all tests correct": [
+            (k.share_of_solved_tasks, f"{k.solved_tasks}/{tasks}", k.interval_of_solved_tasks) for k in both
+        ],
+    }
     for title, row in rows.items():
-        cells = [
-            f"{mean:>9.2%}{count:>10}{f'[{100 * low:.1f}, {100 * high:.1f}]':>15}"
-            for mean, count, (low, high) in row
-        ]
-        lines.append(f"{title:35}{''.join(cells)}")
+        lines.append(f"{title:35}")
+        for mean, solved, (low, high) in row:
+            lines[-1] += f"{mean:>9.2%}{solved:>10}{f'[{100 * low:.1f}, {100 * high:.1f}]':>15}"
     lines.append(f"(95% intervals: tasks resampled {NUM_RESAMPLES} times)")
-    for title, group in (parts or {}).items():
+    for title, group in parts.items():
         lines += ["", f"{title.replace('_', ' '):20}{'outputs':>8}{'pass@1':>16}{'pass@2':>16}"]
         for part in group:
-            counts = (part.solved_at_1, part.solved_at_2)
-            solved = "".join(f"{count:>6}{count / part.outputs:>10.2%}" for count in counts)
-            lines.append(f"{part.name:20}{part.outputs:>8}{solved}")
-    return "\n".join([*lines, "", *_task_lines(score)])
-
-
-def _task_lines(score: Score) -> Iterator[str]:
-    """Yield the tasks with how many of their tests are solved, several a line."""
+            shares = (f"{n:>6}{n / part.outputs:>10.2%}" for n in (part.solved_at_1, part.solved_at_2))
+            lines.append(f"{part.name:20}{part.outputs:>8}{''.join(shares)}")
+    lines.append("")
     words = [f"{task_id}  {task.solved}/{task.tests}" for task_id, task in score.tasks.items()]
     width = max(map(len, words))
-    for _, line in groupby(enumerate(words), lambda item: item[0] // _TASKS_A_LINE):
-        yield "   ".join(f"{word:{width}}" for _, word in line).rstrip()
+    for start in range(0, len(words), _TASKS_A_LINE):
+        line = words[start : start + _TASKS_A_LINE]
+        lines.append("   ".join(f"{word:{width}}" for word in line).rstrip())
+    return "\n".join(lines)

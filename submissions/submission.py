@@ -28,7 +28,6 @@ _FALLBACK: Grid = np.zeros((1, 1), np.uint8)
 # Two bytes a cell are enough, the rest is for spaces and line breaks; so much again for tasks too many.
 _BYTES_PER_CELL = 12
 _SPARE_BYTES = 1_000_000
-_KIND = "submission"
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _MAX_PROBLEMS_OF_A_KIND = 1000
 
@@ -59,14 +58,14 @@ class Submission:
     attempts: Mapping[str, tuple[Attempts, ...]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Problem:
     """Something wrong with a submission file: an error makes it invalid, a warning wastes an attempt.
 
     message: names the file, the task, the test (from 0) and the field.
     """
 
-    severity: Literal["error", "warning"] = "error"
+    severity: Literal["error", "warning"]
     kind: Kind
     message: str
     task: str | None = None
@@ -79,21 +78,13 @@ class Findings:
     """The problems of a submission file, grouped by kind.
 
     counts: how many there are of each kind.
-    problems: the first 1000 of each kind.
+    errors: those that make it invalid, the first 1000 of each kind.
+    warnings: those that waste an attempt, likewise.
     """
 
     counts: dict[Kind, int]
-    problems: list[Problem]
-
-    @property
-    def errors(self) -> list[Problem]:
-        """The problems that make the submission invalid."""
-        return [problem for problem in self.problems if problem.severity == "error"]
-
-    @property
-    def warnings(self) -> list[Problem]:
-        """The problems that waste an attempt."""
-        return [problem for problem in self.problems if problem.severity == "warning"]
+    errors: list[Problem]
+    warnings: list[Problem]
 
 
 def build_submission(tasks: Sequence[Task], ranked: Mapping[tuple[str, int], Sequence[Grid]]) -> Submission:
@@ -104,17 +95,14 @@ def build_submission(tasks: Sequence[Task], ranked: Mapping[tuple[str, int], Seq
     Args:  ranked: candidates by task id and test index (from 0), the best first. An absent key means
            no candidate; keys of other tasks are ignored.
     """
-    return Submission(
-        {
-            task.id: tuple(_best_two(ranked.get((task.id, index), ())) for index in range(len(task.tests)))
-            for task in tasks
-        }
-    )
-
-
-def _best_two(candidates: Sequence[Grid]) -> Attempts:
-    first = candidates[0] if len(candidates) else _FALLBACK
-    return first, next((grid for grid in candidates if not np.array_equal(grid, first)), first)
+    attempts: dict[str, tuple[Attempts, ...]] = {}
+    for task in tasks:
+        of_tests = [ranked.get((task.id, index)) or [_FALLBACK] for index in range(len(task.tests))]
+        attempts[task.id] = tuple(
+            (grids[0], next((grid for grid in grids if not np.array_equal(grid, grids[0])), grids[0]))
+            for grids in of_tests
+        )
+    return Submission(attempts)
 
 
 def is_fallback(attempts: Attempts) -> bool:
@@ -137,7 +125,7 @@ def write_submission(submission: Submission, path: Path, made_by: Mapping[str, A
     if made_by is not None:
         digest = hashlib.sha256(written).hexdigest()
         # First, so that a submission never lacks it; a manifest alone is taken for an interrupted one.
-        runs.write_json(manifest_path(path), runs.make_manifest(_KIND, sha256=digest, **made_by))
+        runs.write_json(manifest_path(path), runs.make_manifest("submission", sha256=digest, **made_by))
     runs.write_bytes(path, written)
 
 
@@ -188,14 +176,19 @@ def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
     try:
         content = _read_content(path, sum(num_tests.values()))
     except DataError as error:
-        return Findings({"file": 1}, [Problem(kind="file", message=str(error))])
+        return Findings({"file": 1}, [Problem("error", "file", str(error))], [])
     counts: Counter[Kind] = Counter()
-    first: dict[Kind, list[Problem]] = {kind: [] for kind in KINDS}
+    kept: dict[Kind, list[Problem]] = {kind: [] for kind in KINDS}
     for problem in _problems(content, path, num_tests):
         counts[problem.kind] += 1
         if counts[problem.kind] <= _MAX_PROBLEMS_OF_A_KIND:
-            first[problem.kind].append(problem)
-    return Findings({kind: counts[kind] for kind in KINDS if counts[kind]}, list(chain(*first.values())))
+            kept[problem.kind].append(problem)
+    first = list(chain(*kept.values()))
+    return Findings(
+        {kind: counts[kind] for kind in KINDS if counts[kind]},
+        [problem for problem in first if problem.severity == "error"],
+        [problem for problem in first if problem.severity == "warning"],
+    )
 
 
 def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
@@ -226,40 +219,36 @@ def _problems(
     Args:  num_tests: the number of test inputs of each task to answer; None if the tasks are not known.
     """
     for task in map(shown, getattr(content, "repeated", ())):
-        yield Problem(kind="repeated_key", message=f"{path}: task {task} stands more than once", task=task)
+        yield Problem("error", "repeated_key", f"{path}: task {task} stands more than once", task)
     for key in {**(num_tests or {}), **content}:
-        task = shown(key)
+        task, entries = shown(key), content.get(key)
         where = f"{path}: task {task}"
         if key not in content:
-            yield Problem(kind="missing_task", message=f"{where} is missing", task=task)
+            yield Problem("error", "missing_task", f"{where} is missing", task)
         elif num_tests is not None and key not in num_tests:
-            yield Problem(kind="extra_task", message=f"{where} is not in the challenges", task=task)
-        elif not isinstance(content[key], list):
-            message = f"{where}: expected a list with one entry per test input"
-            yield Problem(kind="entries", message=message, task=task)
+            yield Problem("error", "extra_task", f"{where} is not in the challenges", task)
+        elif not isinstance(entries, list):
+            yield Problem("error", "entries", f"{where}: expected a list with one entry per test input", task)
         else:
-            found = len(content[key])
-            expected = found if num_tests is None else num_tests[key]
-            if found != expected:
-                message = f"{where}: expected one entry for each of {expected} test inputs, found {found}"
-                yield Problem(kind="entries", message=message, task=task)
-            for test, entry in enumerate(content[key][:expected]):
+            expected = len(entries) if num_tests is None else num_tests[key]
+            if len(entries) != expected:
+                counts = f"one entry for each of {expected} test inputs, found {len(entries)}"
+                yield Problem("error", "entries", f"{where}: expected {counts}", task)
+            for test, entry in enumerate(entries[:expected]):
                 yield from _problems_of_entry(entry, f"{where}, test[{test}]", task, test)
 
 
 def _problems_of_entry(entry: Any, where: str, task: str, test: int) -> Iterator[Problem]:
     """Yield each problem of the entry for a test input."""
-    place: dict[str, Any] = {"task": task, "test": test}
     if not isinstance(entry, dict):
         message = f"{where}: expected an object with the fields {' and '.join(ATTEMPTS)}"
-        yield Problem(kind="entries", message=message, **place)
+        yield Problem("error", "entries", message, task, test)
         return
     for key in map(shown, getattr(entry, "repeated", ())):
-        message = f"{where}: {key} stands more than once"
-        yield Problem(kind="repeated_key", message=message, field=key, **place)
+        yield Problem("error", "repeated_key", f"{where}: {key} stands more than once", task, test, key)
     for key in map(shown, (key for key in entry if key not in ATTEMPTS)):
         message = f"{where}: {key} is neither {' nor '.join(ATTEMPTS)}"
-        yield Problem(kind="extra_key", message=message, field=key, **place)
+        yield Problem("error", "extra_key", message, task, test, key)
     grids = []
     for name in ATTEMPTS:
         try:
@@ -267,11 +256,10 @@ def _problems_of_entry(entry: Any, where: str, task: str, test: int) -> Iterator
                 raise DataError(f"{where}: {name} is missing")
             grids.append(as_grid(entry[name], f"{where}.{name}"))
         except DataError as error:
-            yield Problem(kind="attempt", message=str(error), field=name, **place)
-    if len(grids) == len(ATTEMPTS) and np.array_equal(grids[0], grids[1]):
+            yield Problem("error", "attempt", str(error), task, test, name)
+    if len(grids) == len(ATTEMPTS) and np.array_equal(*grids):
         if is_fallback((grids[0], grids[1])):
-            message = f"{where}: both attempts are [[0]]"
-            yield Problem(severity="warning", kind="no_candidate", message=message, **place)
+            yield Problem("warning", "no_candidate", f"{where}: both attempts are [[0]]", task, test)
         else:
             message = f"{where}: the attempts are identical"
-            yield Problem(severity="warning", kind="identical_attempts", message=message, **place)
+            yield Problem("warning", "identical_attempts", message, task, test)

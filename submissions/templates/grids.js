@@ -1,22 +1,15 @@
-// Elements, marks and grids.
+// Elements, marks and grids. A grid is a text: the digits of its rows, "/" between them.
 
 const page = JSON.parse(document.getElementById("data").textContent);
 const settings = { digits: false };
+const isArc = page.family === "arc";
+const isSudoku = page.family === "sudoku";
 
 function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value === true) made.setAttribute(key, "");
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(key, value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
-}
-
-function drawing(name, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  const isDrawn = ["svg", "path", "text"].includes(name);
+  const made = isDrawn ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
+  made.append(...children.filter((child) => child !== null));
   return made;
 }
 
@@ -33,32 +26,22 @@ const SHAPES = {
 
 function mark(outcome, label = "") {
   const about = label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" };
-  return drawing(
-    "svg", { viewBox: "0 0 20 20", class: `mark ${outcome}`, ...about },
-    drawing("path", {
-      d: SHAPES[outcome], fill: "none", stroke: "currentColor", "stroke-width": 2.6, "stroke-linecap": "round",
-      "stroke-linejoin": "round",
-    }),
-  );
+  return element("svg", { viewBox: "0 0 20 20", class: `mark ${outcome}`, ...about }, element("path", { d: SHAPES[outcome] }));
 }
 
-const parsed = new Map();
-
-function rowsOf(text) {
-  if (!parsed.has(text)) parsed.set(text, text.split("/").map((row) => Array.from(row, Number)));
-  return parsed.get(text);
-}
+const rowsOf = (text) => text.split("/").map((row) => Array.from(row, Number));
+const cellsOf = (text) => rowsOf(text).flatMap((row, y) => row.map((value, x) => [y, x, value]));
 
 function sizeOf(text) {
-  const rows = rowsOf(text);
+  const rows = text.split("/");
   return `${rows.length} x ${rows[0].length}`;
 }
 
-// The cells of a grid, as [row, column], that are not the same in another; null if their sizes differ.
+// The cells of a grid that are not the same in another; null if their sizes differ.
 function differences(text, other) {
-  const [rows, others] = [rowsOf(text), rowsOf(other)];
-  if (rows.length !== others.length || rows[0].length !== others[0].length) return null;
-  return rows.flatMap((row, y) => row.flatMap((value, x) => (value === others[y][x] ? [] : [[y, x]])));
+  if (sizeOf(text) !== sizeOf(other)) return null;
+  const others = rowsOf(other);
+  return cellsOf(text).filter(([y, x, value]) => value !== others[y][x]);
 }
 
 function isLight(value) {
@@ -79,24 +62,23 @@ function linesAcross(height, width, [tall, wide]) {
 // A grid. options: most, its longest side in pixels; label, what it is; wrong, changed: cells to mark; given:
 // the grid of a Sudoku's givens.
 function gridDrawing(text, options) {
-  const rows = rowsOf(text);
-  const [height, width] = [rows.length, rows[0].length];
+  const [height, width] = sizeOf(text).split(" x ").map(Number);
   const cell = Math.min(26, options.most / Math.max(height, width));
-  const cells = rows.flatMap((row, y) => row.map((value, x) => [y, x, value]));
-  const isSudoku = page.family === "sudoku";
+  const cells = cellsOf(text);
   const withText = isSudoku || (settings.digits && cell >= 9);
   const parts = [];
-  const add = (name, d, style = "") => { if (d) parts.push(drawing("path", { class: name, d, style })); };
+  const add = (name, d, style = "") => { if (d) parts.push(element("path", { class: name, d, style })); };
   if (!isSudoku) {
     page.palette.forEach((color, value) => {
       add("fill", inCells(cells.filter((one) => one[2] === value), "h1v1h-1z"), `fill: ${color}`);
     });
   }
+  const given = isSudoku ? rowsOf(options.given) : null;
   for (const [y, x, value] of withText ? cells : []) {
     if (isSudoku && !value) continue;
-    const ofSudoku = isSudoku && (rowsOf(options.given)[y][x] === value ? "given" : "filled");
+    const ofSudoku = isSudoku && (given[y][x] === value ? "given" : "filled");
     const name = ofSudoku || (isLight(value) ? "dark" : "light");
-    parts.push(drawing("text", { class: name, x: x + 0.5, y: y + 0.74 }, page.symbols[value]));
+    parts.push(element("text", { class: name, x: x + 0.5, y: y + 0.74 }, page.symbols[value]));
   }
   if (cell >= 6) add("line", linesAcross(height, width, [1, 1]));
   if (isSudoku) add("box", linesAcross(height, width, page.box));
@@ -105,7 +87,7 @@ function gridDrawing(text, options) {
   if (!isSudoku) add("wrong under", wrong, `stroke-width: ${Math.max(0.26, 2.6 / cell)}`);
   add(isSudoku ? "wrong sudoku" : "wrong", wrong, `stroke-width: ${Math.max(0.12, 1.2 / cell)}`);
   add("changed", inCells(options.changed || [], "h.45l-.45.45z"));
-  return drawing("svg", {
+  return element("svg", {
     class: "grid", role: "img", "aria-label": `${options.label}, ${sizeOf(text)}`,
     viewBox: `-.02 -.02 ${width + 0.04} ${height + 0.04}`, width: width * cell, height: height * cell,
   }, ...parts);

@@ -4,24 +4,23 @@ const noun = isArc ? "task" : "board";
 const at = (id) => document.getElementById(id);
 const state = { filter: "all", sort: "file", query: "", shown: [], current: null };
 const phone = window.matchMedia("(max-width: 859px)");
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-const isSolved = (task) => task.tests.every((test) => test.outcome === "solved");
-const isOutvoted = (test) => test.rank !== null && test.outcome !== "solved";
-const leading = (task) => {
-  const shares = task.tests.map((test) => (test.ranked.length ? test.ranked[0][2] / test.candidates : 0));
-  return shares.reduce((sum, share) => sum + share, 0) / shares.length;
-};
-const wrongCells = (task) => task.tests.reduce((sum, test) => sum + (test.wrong === null ? 1000 : test.wrong), 0);
-const area = (task) => Math.max(...task.tests.map((test) => test.grids[test.input].length));
+const has = (outcome) => (task) => task.tests.some((test) => test.outcome === outcome);
+const sum = (tests, valueOf) => tests.reduce((total, test) => total + valueOf(test), 0);
+const leading = ({ tests }) => sum(tests, (test) => (test.ranked.length ? test.ranked[0][2] / test.candidates : 0)) / tests.length;
+const wrongCells = ({ tests }) => sum(tests, (test) => (test.wrong === null ? 1000 : test.wrong));
+const area = ({ tests }) => Math.max(...tests.map((test) => test.input.length));
+const hashOf = (task) => `#${encodeURIComponent(task.id)}`;
 
 const FILTERS = {
   all: ["All", () => true],
-  solved: ["Solved", isSolved],
-  nearly: [`Within ${page.nearly} cells`, (task) => task.tests.some((test) => test.outcome === "nearly")],
-  cells: ["More cells wrong", (task) => task.tests.some((test) => test.outcome === "cells")],
-  size: ["Wrong size", (task) => task.tests.some((test) => test.outcome === "size")],
-  none: ["No votes", (task) => task.tests.some((test) => test.outcome === "none")],
-  outvoted: ["Right but outvoted", (task) => task.tests.some(isOutvoted)],
+  solved: ["Solved", (task) => task.tests.every((test) => test.outcome === "solved")],
+  nearly: [`Within ${page.nearly} cells`, has("nearly")],
+  cells: ["More cells wrong", has("cells")],
+  size: ["Wrong size", has("size")],
+  none: ["No votes", has("none")],
+  outvoted: ["Right but outvoted", (task) => task.tests.some((test) => test.rank !== null && test.outcome !== "solved")],
 };
 const SORTS = {
   file: [isArc ? "as in the file" : "wrong ones first", () => 0],
@@ -32,11 +31,19 @@ const SORTS = {
   small: ["smallest first", (one, other) => area(one) - area(other)],
 };
 
+function definitions(facts) {
+  return facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
+}
+
+function details(summary, content) {
+  at("more").append(element("details", {}, element("summary", {}, summary), content));
+}
+
 function showOverview() {
   document.title = `${page.title} - arcpipe report`;
   at("title").textContent = page.title;
-  const tests = page.tasks.reduce((sum, task) => sum + task.tests.length, 0);
-  const counted = isArc ? `${plural(page.tasks.length, noun)}, ${plural(tests, "test input")}` : page.sample;
+  const tests = plural(sum(page.tasks, (task) => task.tests.length), "test input");
+  const counted = isArc ? `${plural(page.tasks.length, noun)}, ${tests}` : page.sample;
   at("subtitle").textContent = [counted, `arcpipe ${page.version}`].filter(Boolean).join(", ");
   at("notes").append(...page.notes.map((note) => element("li", {}, note)));
   at("tiles").append(...page.tiles.map(([name, value, detail]) => element(
@@ -46,31 +53,18 @@ function showOverview() {
   at("charts").append(...page.charts.map(([title, svg]) => element(
     "div", { class: "chart" }, element("img", { src: `data:image/svg+xml;base64,${svg}`, alt: title }),
   )));
-  if (Object.keys(page.parts).length) at("more").append(showParts());
-  if (page.files.length) {
-    const files = element("dl", { class: "facts" }, ...definitions(page.files));
-    at("more").append(element("details", {}, element("summary", {}, "Files"), files));
-  }
-  if (page.recipe) {
-    const text = element("pre", {}, JSON.stringify(page.recipe, null, 2));
-    at("more").append(element("details", {}, element("summary", {}, "Settings of the run"), text));
-  }
+  const tables = Object.entries(page.parts).map(([title, parts]) => showParts(title.replace("_", " "), parts));
+  if (tables.length) details("Scores by kind of task", element("div", { class: "parts" }, ...tables));
+  if (page.files.length) details("Files", element("dl", { class: "facts" }, ...definitions(page.files)));
+  if (page.recipe) details("Settings of the run", element("pre", {}, JSON.stringify(page.recipe, null, 2)));
 }
 
-function definitions(facts) {
-  return facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
-}
-
-function showParts() {
-  const tables = Object.entries(page.parts).map(([title, parts]) => {
-    const head = [title.replace("_", " "), "outputs", "pass@1", "pass@2"].map((name) => element("th", { scope: "col" }, name));
-    const rows = parts.map((part) => {
-      const cells = [part.name, part.outputs, ...[part.solved_at_1, part.solved_at_2].map((count) => percent(count / part.outputs))];
-      return element("tr", {}, ...cells.map((cell) => element("td", {}, `${cell}`)));
-    });
-    return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
-  });
-  return element("details", {}, element("summary", {}, "Scores by kind of task"), element("div", { class: "parts" }, ...tables));
+function showParts(title, parts) {
+  const row = (name, cells) => element("tr", {}, ...cells.map((cell) => element(name, {}, `${cell}`)));
+  const rows = parts.map(({ name, outputs, solved_at_1, solved_at_2 }) => row(
+    "td", [name, outputs, percent(solved_at_1 / outputs), percent(solved_at_2 / outputs)],
+  ));
+  return element("table", {}, row("th", [title, "outputs", "pass@1", "pass@2"]), ...rows);
 }
 
 function showToolbar() {
@@ -96,30 +90,24 @@ function measureToolbar() {
 }
 
 const thumbnails = new IntersectionObserver((entries) => {
-  for (const entry of entries.filter((one) => one.isIntersecting)) {
-    thumbnails.unobserve(entry.target);
-    entry.target.replaceChildren(...thumbnailsOf(entry.target.task));
+  for (const { target } of entries.filter((one) => one.isIntersecting)) {
+    thumbnails.unobserve(target);
+    const [test] = target.task.tests;
+    const right = gridDrawing(test.truth ?? test.input, { most: 40, label: "right output", given: test.input });
+    const attempts = test.attempts.slice(0, 1).map((text) => gridDrawing(text, { most: 40, label: "attempt", given: test.input }));
+    target.replaceChildren(right, ...attempts);
   }
 }, { rootMargin: "300px" });
-
-function thumbnailsOf(task) {
-  const test = task.tests[0];
-  const answer = test.attempts.length ? test.attempts[0] : null;
-  const truth = test.truth === null ? test.input : test.truth;
-  return [truth, answer].filter((number) => number !== null).map((number, index) => gridDrawing(
-    test.grids[number], { most: 40, label: index ? "attempt" : "right output", given: test.grids[test.input] },
-  ));
-}
 
 const items = new Map();
 
 function itemOf(task) {
-  if (items.has(task.id)) return items.get(task.id);
+  if (items.has(task)) return items.get(task);
   const marks = task.tests.slice(0, 3).map((test) => mark(test.outcome, page.outcomes[test.outcome]));
   const thumbs = element("span", { class: "thumbs" });
   thumbs.task = task;
   const link = element(
-    "a", { href: `#${encodeURIComponent(task.id)}` }, element("span", { class: "marks" }, ...marks),
+    "a", { href: hashOf(task) }, element("span", { class: "marks" }, ...marks),
     element("span", {}, element("span", { class: "name" }, task.id), element("small", {}, summaryOf(task))), thumbs,
   );
   link.addEventListener("click", (event) => {
@@ -128,14 +116,13 @@ function itemOf(task) {
     select(task);
   });
   thumbnails.observe(thumbs);
-  items.set(task.id, element("li", {}, link));
-  return items.get(task.id);
+  items.set(task, element("li", {}, link));
+  return items.get(task);
 }
 
 function summaryOf(task) {
-  const solved = task.tests.filter((test) => test.outcome === "solved").length;
-  const test = task.tests[0];
-  let said = `${solved} of ${task.tests.length} solved`;
+  const [test] = task.tests;
+  let said = `${task.tests.filter((one) => one.outcome === "solved").length} of ${task.tests.length} solved`;
   if (task.tests.length === 1) said = test.wrong > 0 ? plural(test.wrong, "wrong cell") : page.outcomes[test.outcome];
   if (!isArc && task.rule) said = task.rule;
   const share = leading(task);
@@ -151,8 +138,8 @@ function choose(change) {
   const nothing = element("li", { class: "empty" }, `No ${noun} is like this.`);
   at("list").replaceChildren(...(state.shown.length ? state.shown.map(itemOf) : [nothing]));
   at("list").scrollTop = 0;
-  at("count").textContent = state.shown.length === page.tasks.length ? plural(state.shown.length, noun)
-    : `${state.shown.length} of ${plural(page.tasks.length, noun)}`;
+  const all = plural(page.tasks.length, noun);
+  at("count").textContent = state.shown.length === page.tasks.length ? all : `${state.shown.length} of ${all}`;
   for (const button of at("filters").children) {
     button.setAttribute("aria-pressed", button.dataset.filter === state.filter);
   }
@@ -161,48 +148,48 @@ function choose(change) {
 }
 
 function show(task) {
-  if (state.current && items.has(state.current.id)) items.get(state.current.id).firstChild.removeAttribute("aria-current");
+  if (state.current) itemOf(state.current).firstChild.removeAttribute("aria-current");
   state.current = task;
-  const item = itemOf(task);
-  item.firstChild.setAttribute("aria-current", "true");
+  itemOf(task).firstChild.setAttribute("aria-current", "true");
   const place = state.shown.indexOf(task);
-  const [back, previous, next] = [
-    ["back", "\u2039 All", "Back to the list (Esc)"], ["previous", "\u2190", `Previous ${noun} (k)`],
-    ["next", "\u2192", `Next ${noun} (j)`],
-  ].map(([id, text, title]) => element("button", { type: "button", id, title, "aria-label": title }, text));
-  back.addEventListener("click", leave);
-  previous.addEventListener("click", () => move(-1));
-  next.addEventListener("click", () => move(1));
-  [previous.disabled, next.disabled] = [place <= 0, place === state.shown.length - 1];
-  const link = element("a", { href: `#${encodeURIComponent(task.id)}`, title: `Link to this ${noun}` }, task.id);
+  const button = (id, text, title, action, disabled) => {
+    const made = element("button", { type: "button", id, title, "aria-label": title }, text);
+    made.addEventListener("click", action);
+    made.disabled = disabled;
+    return made;
+  };
+  const link = element("a", { href: hashOf(task), title: `Link to this ${noun}` }, task.id);
   const rule = task.rule ? element("span", { class: "muted" }, isArc ? `output size: ${task.rule}` : task.rule) : null;
   at("detail").replaceChildren(
-    element("div", { class: "head" }, back, element("h2", {}, link), rule, element(
-      "div", { class: "buttons" }, element("span", { class: "muted" }, place < 0 ? "" : `${place + 1} of ${state.shown.length}`),
-      previous, next,
-    )),
-    ...(task.train.length ? showDemonstrations(task) : []),
-    ...task.tests.map((test, index) => showTest(task, test, index)),
+    element(
+      "div", { class: "head" }, button("back", "\u2039 All", "Back to the list (Esc)", leave, false),
+      element("h2", {}, link), rule, element(
+        "div", { class: "buttons" },
+        element("span", { class: "muted" }, place < 0 ? "" : `${place + 1} of ${state.shown.length}`),
+        button("previous", "\u2190", `Previous ${noun} (k)`, () => move(-1), place <= 0),
+        button("next", "\u2192", `Next ${noun} (j)`, () => move(1), place === state.shown.length - 1),
+      ),
+    ),
+    ...showDemonstrations(task), ...task.tests.map((test, index) => showTest(task, test, index)),
   );
 }
 
 function select(task) {
-  history.replaceState(null, "", `#${encodeURIComponent(task.id)}`);
+  history.replaceState(null, "", hashOf(task));
   open(task);
 }
 
 function open(task, always = false) {
   if (phone.matches) document.body.classList.add("open");
   show(task);
-  const [list, item] = [at("list"), items.get(task.id)];
-  if (!phone.matches) {
-    if (item.offsetTop < list.scrollTop) list.scrollTop = item.offsetTop;
-    const end = item.offsetTop + item.offsetHeight - list.clientHeight;
-    if (end > list.scrollTop) list.scrollTop = end;
-    measureToolbar();
-    const { top } = at("detail").getBoundingClientRect();
-    if (always || top > window.innerHeight * 0.6 || top < 0) at("detail").scrollIntoView();
-  } else at("detail").scrollTop = 0;
+  at("detail").scrollTop = 0;
+  if (phone.matches) return;
+  const [list, item] = [at("list"), itemOf(task)];
+  const end = item.offsetTop + item.offsetHeight - list.clientHeight;
+  list.scrollTop = Math.max(end, Math.min(list.scrollTop, item.offsetTop));
+  measureToolbar();
+  const { top } = at("detail").getBoundingClientRect();
+  if (always || top > window.innerHeight * 0.6 || top < 0) at("detail").scrollIntoView();
 }
 
 function move(by) {
@@ -217,7 +204,7 @@ function leave() {
 }
 
 function followLink() {
-  const task = page.tasks.find((one) => `#${encodeURIComponent(one.id)}` === location.hash);
+  const task = page.tasks.find((one) => hashOf(one) === location.hash);
   if (!task) return document.body.classList.remove("open");
   if (!state.shown.includes(task)) {
     at("search").value = "";
@@ -231,40 +218,54 @@ function setTheme(theme) {
   at("theme").textContent = theme === "dark" ? "Light" : "Dark";
 }
 
-function setDigits(on) {
-  settings.digits = on;
-  at("digits").setAttribute("aria-pressed", on);
+function switchDigits() {
+  settings.digits = !settings.digits;
+  at("digits").setAttribute("aria-pressed", settings.digits);
   if (state.current) show(state.current);
 }
 
-function toggleKeys() {
-  const help = at("keys-help");
-  help.hidden = !help.hidden;
-  at("keys").setAttribute("aria-expanded", !help.hidden);
+function switchKeys() {
+  at("keys-help").hidden = !at("keys-help").hidden;
+  at("keys").setAttribute("aria-expanded", !at("keys-help").hidden);
 }
 
-const KEYS = {
-  j: () => move(1), ArrowDown: () => move(1), k: () => move(-1), ArrowUp: () => move(-1),
-  "/": () => at("search").focus(), d: () => setDigits(!settings.digits), "?": toggleKeys, Escape: leave,
-};
+const KEYS = [
+  [["j", "ArrowDown"], "next", () => move(1)],
+  [["k", "ArrowUp"], "previous", () => move(-1)],
+  [["/"], "search", () => at("search").focus()],
+  [["Escape"], "leave the search, close", leave],
+  [["d"], "digits in the cells", switchDigits],
+  [["?"], "these keys", switchKeys],
+];
+const SIGNS = { ArrowDown: "\u2193", ArrowUp: "\u2191", Escape: "Esc" };
+
+function showKeys() {
+  at("keys-help").append(...KEYS.map(([keys, said]) => element(
+    "div", {}, element("dt", {}, ...keys.map((key) => element("kbd", {}, SIGNS[key] || key))), element("dd", {}, said),
+  )));
+}
 
 function pressed(event) {
-  if (event.metaKey || event.ctrlKey || event.altKey || !(event.key in KEYS)) return;
-  if (event.target.closest("input, select, textarea")) {
+  const found = KEYS.find(([keys]) => keys.includes(event.key));
+  if (!found || event.metaKey || event.ctrlKey || event.altKey) return;
+  if (event.target.closest("input, select")) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
   event.preventDefault();
-  KEYS[event.key]();
+  found[2]();
 }
 
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
-document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
+setTheme(dark.matches ? "dark" : "light");
+dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
+at("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+at("digits").addEventListener("click", switchDigits);
+at("keys").addEventListener("click", switchKeys);
 showOverview();
+showKeys();
 if (page.tasks.length) {
   at("work").hidden = false;
   showToolbar();
-  measureToolbar();
   new ResizeObserver(measureToolbar).observe(at("toolbar"));
   choose({});
   followLink();
@@ -272,8 +273,3 @@ if (page.tasks.length) {
   document.addEventListener("keydown", pressed);
   phone.addEventListener("change", () => { if (state.current) show(state.current); });
 } else at("digits").hidden = true;
-setTheme(dark.matches ? "dark" : "light");
-dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
-at("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
-at("digits").addEventListener("click", () => setDigits(!settings.digits));
-at("keys").addEventListener("click", toggleKeys);

@@ -1,5 +1,6 @@
 """A set of two tasks, `one` with one test input and `two` with two, and a submission that solves it all."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from arcpipe.predictions import write_table
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table
+from commands import fail_here
 
 
 def grid(*rows: list[int]) -> Grid:
@@ -64,3 +66,17 @@ def predictions(tmp_path: Path) -> Path:
         tmp_path / "predictions.parquet", table([candidate(cells, task=task) for task, cells in grids])
     )
     return tmp_path / "predictions.parquet"
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command in the folder of the test's files: the line with which it refuses, nothing written."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> str:
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        said = fail_here(*words)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        return said
+
+    return run

@@ -1,6 +1,7 @@
 """Several sources become one valid submission, each test input decided alone."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,21 @@ from hypothesis import strategies as st
 
 from arcpipe.predictions import write_table
 from arcpipe.runs import file_hash, make_manifest, new_folder
-from arcpipe.submissions.merge import Contribution, MergeRule, Source, describe_source, merge
-from arcpipe.submissions.submission import Submission, check_submission, read_made_by
+from arcpipe.submissions.merge import Contribution, MergeRule, Ranked, describe_source, merge
+from arcpipe.submissions.submission import Submission, check_submission
 from arcpipe.task import Pair, Task
 from candidates import candidate, table
-from commands import fail_here, succeed_here
+from commands import succeed_here
 
 Content = dict[str, Any]
 UNTOUCHED = {"attempt_1": [[0]], "attempt_2": [[0]]}
 
 
-def source(name: str, **colors: str) -> Source:
-    """A source with candidates of one cell for the one test of each task: their colors, the best first."""
-    return Source(
-        Path(name),
-        {
-            (task, 0): [np.full((1, 1), int(color), np.uint8) for color in best]
-            for task, best in colors.items()
-        },
-    )
+def source(**colors: str) -> Ranked:
+    """Candidates of one cell for the one test of each task: their colors, the best first."""
+    return {
+        (task, 0): [np.full((1, 1), int(color), np.uint8) for color in best] for task, best in colors.items()
+    }
 
 
 def make_tasks(names: str) -> list[Task]:
@@ -62,25 +59,21 @@ def attempts(submission: Submission) -> dict[str, str]:
 )
 def test_the_rule_picks_two_distinct_attempts(rule: MergeRule, lists: tuple[str, ...], expected: str) -> None:
     # A second task, which all answer, because a source without any candidate is refused.
-    sources = [source(f"{number}", a=colors, b="5") for number, colors in enumerate(lists)]
+    sources = {Path(f"{number}"): source(a=colors, b="5") for number, colors in enumerate(lists)}
     merged, _ = merge(sources, make_tasks("ab"), rule)
     assert attempts(merged) == {"a": expected, "b": "55"}
 
 
 def test_sources_may_answer_different_tasks_and_are_credited() -> None:
-    sources = [source("first", a="12"), source("second", b="34", c="5")]
-    merged, contributions = merge(sources, make_tasks("abcd"), "order")
+    first, second = Path("first"), Path("second")
+    merged, credited = merge(
+        {first: source(a="12"), second: source(b="34", c="5")}, make_tasks("abcd"), "order"
+    )
     assert attempts(merged) == {"a": "12", "b": "34", "c": "55", "d": "00"}
-    assert contributions == [
-        Contribution(Path("first"), answered=1, first=1, second=1, alone=2),
-        Contribution(Path("second"), answered=2, first=2, second=1, alone=3),
-    ]
+    assert credited == {first: Contribution(1, 1, 1, alone=2), second: Contribution(2, 2, 1, alone=3)}
     # A shared attempt is credited once, and to the higher rank.
-    _, contributions = merge([source("first", a="12"), source("second", a="21")], make_tasks("a"), "count")
-    assert contributions == [
-        Contribution(Path("first"), answered=1, first=1, second=0, alone=0),
-        Contribution(Path("second"), answered=1, first=0, second=1, alone=0),
-    ]
+    _, credited = merge({first: source(a="12"), second: source(a="21")}, make_tasks("a"), "count")
+    assert credited == {first: Contribution(1, 1, 0, alone=0), second: Contribution(1, 0, 1, alone=0)}
 
 
 ranked_colors = st.lists(st.sampled_from("0123"), unique=True, max_size=4).map("".join)
@@ -90,7 +83,7 @@ ranked_colors = st.lists(st.sampled_from("0123"), unique=True, max_size=4).map("
 def test_any_sources_give_a_submission_with_the_best_there_is(
     lists: list[dict[str, str]], by_count: bool
 ) -> None:
-    sources = [source(f"{number}", **colors, c="9") for number, colors in enumerate(lists)]
+    sources = {Path(f"{number}"): source(**colors, c="9") for number, colors in enumerate(lists)}
     merged, contributions = merge(sources, make_tasks("abc"), "count" if by_count else "order")
     found = attempts(merged)
     assert list(found) == ["a", "b", "c"]
@@ -101,49 +94,51 @@ def test_any_sources_give_a_submission_with_the_best_there_is(
         assert {first, second} <= (offered or {"0"})
         assert (first != second) == (len(offered) > 1)
         num_attempts += min(len(offered), 2)
-    assert sum(one.first + one.second for one in contributions) == num_attempts
-    assert [one.answered for one in contributions] == [
+    assert sum(one.first + one.second for one in contributions.values()) == num_attempts
+    assert [one.answered for one in contributions.values()] == [
         1 + sum(bool(colors.get(task)) for task in "ab") for colors in lists
     ]
 
 
-@pytest.fixture
-def words(challenges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The arguments that merge in the folder of the test's files, without the sources."""
+WORDS = ["merge", "--challenges", "challenges.json", "--out", "merged.json"]
+
+
+@pytest.fixture(autouse=True)
+def here(challenges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder of the test's files."""
     monkeypatch.chdir(tmp_path)
-    return ["merge", "--challenges", challenges.name, "--out", "merged.json"]
 
 
 def test_the_command_merges_submissions_and_predictions(
-    words: list[str], content: Content, predictions: Path, tasks: list[Task]
+    content: Content, predictions: Path, tasks: list[Task]
 ) -> None:
     Path("s.json").write_bytes(orjson.dumps({"two": content["two"]}))
-    lines = succeed_here(*words, "s.json", predictions.name).splitlines()
-    assert lines[0].split() == ["source", "answers", "attempt_1", "attempt_2", "its", "alone"]
-    assert [line.split()[1:] for line in lines[1:3]] == [["2", "2", "1", "3"], ["2", "1", "2", "2"]]
-    assert lines[3] == "merged.json: 2 tasks"
+    lines = succeed_here(*WORDS, "s.json", predictions.name).splitlines()
+    assert lines == [
+        "source                answers  attempt_1  attempt_2  its alone",
+        "s.json                      2          2          1          3",
+        "predictions.parquet         2          1          2          2",
+        "merged.json: 2 tasks",
+    ]
     merged = Path("merged.json")
-    assert check_submission(merged, tasks).problems == []
+    assert check_submission(merged, tasks).counts == {}
     assert orjson.loads(merged.read_bytes()) == {
         "one": [{"attempt_1": [[9]], "attempt_2": [[1, 2]]}],
         "two": [{"attempt_1": [[9]], "attempt_2": [[3], [4]]}, content["two"][1]],
     }
-    manifest = read_made_by(merged, file_hash(merged))
-    assert manifest is not None
-    described, _ = manifest["sources"]
+    manifest = orjson.loads(Path("merged.manifest.json").read_bytes())
     assert manifest["rule"] == "order"
-    assert (described["path"], described["sha256"]) == ("s.json", file_hash(Path("s.json")))
+    assert (manifest["sources"][0]["path"], manifest["sources"][1]["path"]) == ("s.json", predictions.name)
 
-    succeed_here(*words[:-1], "again.json", "merged.json", "--rule", "count")
-    manifest = read_made_by(Path("again.json"), file_hash(Path("again.json")))
-    assert manifest is not None
-    assert manifest["sources"][0]["manifest"]["sources"][0]["sha256"] == file_hash(Path("s.json"))
+    succeed_here(*WORDS[:-1], "again.json", "merged.json", "--rule", "count")
+    [source] = orjson.loads(Path("again.manifest.json").read_bytes())["sources"]
+    assert source["manifest"]["sources"][0]["sha256"] == file_hash(Path("s.json"))
 
 
-def test_an_untouched_fallback_is_no_candidate(words: list[str], content: Content) -> None:
+def test_an_untouched_fallback_is_no_candidate(content: Content) -> None:
     Path("a.json").write_bytes(orjson.dumps(content | {"one": [UNTOUCHED]}))
     Path("b.json").write_bytes(orjson.dumps(content | {"two": [UNTOUCHED] * 2}))
-    succeed_here(*words, "a.json", "b.json")
+    succeed_here(*WORDS, "a.json", "b.json")
     assert orjson.loads(Path("merged.json").read_bytes()) == content
 
 
@@ -175,7 +170,7 @@ def test_predictions_lead_back_to_the_recipe_of_their_checkpoint(tmp_path: Path)
     ],
 )
 def test_what_cannot_be_merged_is_refused_and_nothing_written(
-    words: list[str], content: Content, sources: list[str], message: str
+    content: Content, refused: Callable[..., str], sources: list[str], message: str
 ) -> None:
     files = {
         "s": content, "there": content, "zero": {}, "short": content | {"one": []},
@@ -185,6 +180,4 @@ def test_what_cannot_be_merged_is_refused_and_nothing_written(
         Path(f"{name}.json").write_bytes(orjson.dumps(value))
     write_table(Path("other.parquet"), table([candidate([[1]], task="elsewhere")]))
     write_table(Path("large.parquet"), table([candidate(np.ones((40, 2)), task="one")]))
-    before = {path: path.read_bytes() for path in Path().iterdir()}
-    assert message in fail_here(*words, *sources)
-    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+    assert message in refused(*WORDS, *sources)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +17,8 @@ from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
-from arcpipe.submissions.figures import charts
-from arcpipe.submissions.report import duration, find_sources, read_metrics, training_facts
+from arcpipe.submissions.figures import Chart, charts, duration, read_metrics, training_facts
+from arcpipe.submissions.report import find_sources
 from arcpipe.submissions.results import Entry, Result, read_moves, sample_boards
 from arcpipe.task import Pair
 from candidates import candidate, table, write_folder
@@ -117,7 +118,7 @@ def test_a_part_that_is_missing_is_said_to_be(quickstart: Path, tmp_path: Path) 
     voted = page(*predictions, "--challenges", quickstart / "data")
     assert any("a vote by count" in note for note in voted["notes"])
     for test in (test for task in voted["tasks"] for test in task["tests"]):
-        assert test["attempts"] == [number for _, number, _, _ in test["ranked"][:2]]
+        assert test["attempts"] == [grid for _, grid, _, _ in test["ranked"][:2]]
 
     # Without solutions nothing is called right.
     hidden = page(*predictions, "--challenges", challenges)
@@ -323,79 +324,91 @@ def test_moves_are_those_of_the_first_way_that_tells() -> None:
         0: [(2, [[1]], 2, 2), (4, [[2]], 1, 3)],
         1: [(2, None, 1, 1), (4, [[5, 5]], 1, 1)],
     }
-    whole = table(rows)
+    whole, tests = table(rows), [("t", 0), ("t", 1), ("u", 0)]
     for tables in ([whole], [whole.slice(start, 2) for start in range(0, len(rows), 2)]):
-        found = read_moves(tables, {"t": 2, "u": 1}, np.ones(3, bool))
+        found = read_moves(tables, tests)
         told = {
-            test: [
+            index: [
                 (step, None if grid is None else grid.tolist(), agreeing, total)
                 for step, grid, _, agreeing, total in moves
             ]
-            for test, moves in found.items()
+            for (_, index), moves in found.items()
         }
-        assert told == expected
-        assert [move.halt_probability for move in found[0]] == pytest.approx([0.1, 0.7])
-    assert read_moves([whole], {"t": 2}, np.zeros(2, bool)) == {}
-    assert read_moves([whole], {"u": 1}, np.ones(1, bool)) == {}
+        assert (told, {task for task, _ in found}) == (expected, {"t"})
+        assert [move.halt_probability for move in found["t", 0]] == pytest.approx([0.1, 0.7])
+    assert read_moves([], tests) == read_moves([whole], [("u", 0)]) == {}
     many = table([candidate([[step % 10]], steps=step) for step in range(1, 41)])
-    [moves] = read_moves([many], {"t": 1}, np.ones(1, bool)).values()
+    [moves] = read_moves([many], [("t", 0)]).values()
     assert (len(moves), moves[0].step, moves[-1].step) == (16, 1, 40)
 
 
-def test_curves_hold_means_of_many_records_and_skip_what_is_no_number() -> None:
+def curves_of(folder: Path, *records: object) -> list[Chart]:
+    return charts(metrics_of(folder, *records))
+
+
+def metrics_of(folder: Path, *records: object) -> pd.DataFrame:
+    """What is read of a run with these records."""
+    lines = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
+    (folder / "metrics.jsonl").write_bytes(lines)
+    return read_metrics(folder)
+
+
+def test_curves_hold_means_of_many_records_and_skip_what_is_no_number(tmp_path: Path) -> None:
     records = [{"step": step, "train/loss_answer": float(step), "train/lr": None} for step in range(1, 1001)]
-    [chart] = charts(records)
+    [chart] = curves_of(tmp_path, *records)
     assert (chart.title, chart.averaged, list(chart.lines)) == ("Loss", 3, ["answer"])
     steps, values = chart.lines["answer"]
     assert (steps[0], values[0], steps[-1], values[-1]) == (3, 2.0, 1000, 1000.0)
     # Every score of an evaluation is a curve.
-    [chart] = charts(
-        [{"step": 5, "eval/pass@1": 0.25, "eval/cell_accuracy": 1}, {"step": 9, "eval/pass@1": 0.5}]
+    [chart] = curves_of(
+        tmp_path, {"step": 5, "eval/pass@1": 0.25, "eval/cell_accuracy": 1}, {"step": 9, "eval/pass@1": 0.5}
     )
     assert chart.lines == {"pass@1": ([5, 9], [0.25, 0.5]), "cell accuracy": ([5], [1.0])}
-    assert charts([]) == []
+    assert curves_of(tmp_path) == []
 
 
-def test_the_share_answered_is_a_curve_where_it_is_not_all() -> None:
+def test_the_share_answered_is_a_curve_where_it_is_not_all(tmp_path: Path) -> None:
     counts = {"eval/test_inputs": 5, "eval/votes": 4, "eval/votes_asked": 10}
     records = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **counts} for step in (1, 2)]
-    [chart] = charts(records)
+    [chart] = curves_of(tmp_path, *records)
     assert list(chart.lines) == ["valid"]
-    [chart] = charts([*records, {"step": 3, "eval/answered": 0.0, **counts}])
+    [chart] = curves_of(tmp_path, *records, {"step": 3, "eval/answered": 0.0, **counts})
     assert chart.lines == {"valid": ([1, 2], [0.5, 0.5]), "answered": ([1, 2, 3], [1.0, 1.0, 0.0])}
 
 
 @pytest.mark.parametrize("absent", [{}, {"train/exact_accuracy": 0, "train/halt_accuracy": 0}])
-def test_records_in_which_no_sample_finished_have_no_part_in_the_curves(absent: dict[str, float]) -> None:
+def test_records_in_which_no_sample_finished_have_no_part_in_the_curves(
+    absent: dict[str, float], tmp_path: Path
+) -> None:
     """Older runs wrote zeros there. Halt decisions are shown against those of never halting."""
     loss = {"train/loss_answer": 1.0}
     told = {"train/finished": 4, "train/exact_accuracy": 0.25, "train/halt_accuracy": 1.0}
     records = [{"step": 1, **loss, **told}, {"step": 2, **loss, "train/finished": 0, **absent}]
-    chart = next(chart for chart in charts(records) if chart.title == "Accuracy in training")
+    _, chart = curves_of(tmp_path, *records)
     assert chart.lines == {
         "whole grids": ([1], [0.25]), "halt decisions": ([1], [1.0]), "never to halt": ([1], [0.75]),
     }  # fmt: skip
-    assert dict(training_facts(records))["whole grids right in training"] == "25.0%"
+    assert dict(training_facts(read_metrics(tmp_path)))["whole grids right in training"] == "25.0%"
 
 
 def test_a_line_that_is_being_written_is_left_out_and_one_that_is_no_record_named(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
-    assert read_metrics(file) == []
+    assert read_metrics(tmp_path).empty
     file.write_bytes(orjson.dumps({"step": 2}) + b"\n" + orjson.dumps({"step": 1}) + b'\n{"step": 3')
-    assert read_metrics(file) == [{"step": 1}, {"step": 2}]
+    assert list(read_metrics(tmp_path).index) == [1, 2]
     for line in ("{", "[]", "{}", '{"step": 1.5}', '{"step": true}', "\xff"):
         file.write_bytes(b'{"step": 1}\n' + line.encode("latin-1") + b"\n")
         with pytest.raises(DataError, match=r"metrics\.jsonl: line 2 is no record"):
-            read_metrics(file)
+            read_metrics(tmp_path)
 
 
-def test_facts_of_a_training_in_words() -> None:
+def test_facts_of_a_training_in_words(tmp_path: Path) -> None:
     record = {"step": 1200, "seconds": 7500.0, "train/loss_answer": 0.1234, "samples_per_second": 1234.5}
     facts = [
         ("steps", "1,200"), ("time", "2 h 5 min"), ("samples a second", "1,234"),
         ("loss at the end", "0.123"),
     ]  # fmt: skip
-    assert training_facts([record]) == facts
-    accuracy = record | {"train/exact_accuracy": 0.5}
-    assert training_facts([accuracy]) == [*facts, ("whole grids right in training", "50.0%")]
+    assert training_facts(metrics_of(tmp_path, record)) == facts
+    accuracy = metrics_of(tmp_path, record | {"train/exact_accuracy": 0.5})
+    assert training_facts(accuracy) == [*facts, ("whole grids right in training", "50.0%")]
     assert [duration(seconds) for seconds in (5, 100, 86400 * 3)] == ["5 s", "2 min", "3 d 0 h"]

@@ -1,5 +1,6 @@
 """Scores by hand: which mean, which attempts, and a denominator that is always the solutions file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from arcpipe.submissions.score import (
 from arcpipe.submissions.submission import Submission, build_submission, read_submission
 from arcpipe.task import Pair, Task, read_solutions
 from candidates import candidate, table
-from commands import fail_here, run_here, succeed_here
+from commands import run_here, succeed_here
 
 Content = dict[str, Any]
 WRONG = {"attempt_1": [[9]], "attempt_2": [[8]]}
@@ -154,6 +155,29 @@ def test_versions_of_a_set_are_never_mixed(versions: dict[str, dict[str, list[Gr
             assert str(task_set({task: len(outputs) for task, outputs in grids.items()})) in str(caught.value)
 
 
+TABLES = """\
+2 tasks, 3 test outputs, 3 answered
+
+                                                               pass@1                            pass@2
+mean over tasks (Kaggle, ARC Prize)   50.00%       1/2   [0.0, 100.0]   75.00%     1.5/2  [50.0, 100.0]
+mean over test outputs                33.33%       1/3   [0.0, 100.0]   66.67%       2/3  [50.0, 100.0]
+tasks with all tests correct          50.00%       1/2   [0.0, 100.0]   50.00%       1/2   [0.0, 100.0]
+(95% intervals: tasks resampled 10000 times)
+
+longest side         outputs          pass@1          pass@2
+1-5                        3     1    33.33%     2    66.67%
+
+colors               outputs          pass@1          pass@2
+1                          1     0     0.00%     0     0.00%
+2                          2     1    50.00%     2   100.00%
+
+size rule            outputs          pass@1          pass@2
+same as input              3     1    33.33%     2    66.67%
+
+one  1/1   two  1/2
+"""
+
+
 def test_the_command_prints_tables_and_the_tasks(
     content: Content, file: Path, solutions: Path, challenges: Path
 ) -> None:
@@ -161,34 +185,7 @@ def test_the_command_prints_tables_and_the_tasks(
     file.write_bytes(orjson.dumps(content))
     done = run_here("score", file, solutions, "--challenges", challenges, "--no-ledger")
     assert (done.returncode, done.stderr) == (0, "")
-    table = {
-        "": "                            pass@1                            pass@2",
-        "mean over tasks (Kaggle, ARC Prize)": (
-            "   50.00%       1/2   [0.0, 100.0]   75.00%     1.5/2  [50.0, 100.0]"
-        ),
-        "mean over test outputs": "   33.33%       1/3   [0.0, 100.0]   66.67%       2/3  [50.0, 100.0]",
-        "tasks with all tests correct": (
-            "   50.00%       1/2   [0.0, 100.0]   50.00%       1/2   [0.0, 100.0]"
-        ),
-    }
-    assert done.stdout.splitlines() == [
-        "2 tasks, 3 test outputs, 3 answered",
-        "",
-        *(f"{title:35}{numbers}" for title, numbers in table.items()),
-        "(95% intervals: tasks resampled 10000 times)",
-        "",
-        "longest side         outputs          pass@1          pass@2",
-        "1-5                        3     1    33.33%     2    66.67%",
-        "",
-        "colors               outputs          pass@1          pass@2",
-        "1                          1     0     0.00%     0     0.00%",
-        "2                          2     1    50.00%     2   100.00%",
-        "",
-        "size rule            outputs          pass@1          pass@2",
-        "same as input              3     1    33.33%     2    66.67%",
-        "",
-        "one  1/1   two  1/2",
-    ]
+    assert done.stdout == TABLES
     document = orjson.loads(succeed_here("score", file, solutions, "--no-ledger", "--json"))
     assert document["pass_at_1"]["mean_over_tasks"] == 0.5
     assert document["pass_at_2"]["solved_outputs"] == 2
@@ -266,19 +263,16 @@ REFUSED: dict[str, tuple[Content, tuple[str, ...], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_scored_is_refused_and_nothing_written(
-    name: str, content: Content, solutions: Path, challenges: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+    name: str, content: Content, solutions: Path, challenges: Path, refused: Callable[..., str]
+) -> None:
     change, flags, messages = REFUSED[name]
-    monkeypatch.chdir(solutions.parent)
     Path("s.json").write_bytes(orjson.dumps(content | change))
     Path("there.csv").write_text("mine")
     few = {task: value for task, value in orjson.loads(challenges.read_bytes()).items() if task == "one"}
     Path("few.json").write_bytes(orjson.dumps(few))
     write_table(Path("p.parquet"), table([candidate([[1]], task="elsewhere")]))
-    before = {path: path.read_bytes() for path in solutions.parent.iterdir()}
-    said = fail_here("score", "s.json", solutions.name, *flags)
+    said = refused("score", "s.json", solutions.name, *flags)
     assert [message for message in messages if message not in said] == []
-    assert {path: path.read_bytes() for path in solutions.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize(
