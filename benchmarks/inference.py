@@ -27,7 +27,7 @@ from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.predict import InferenceShare, InferSettings, predict, schedule_of
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import read_puzzle_set
-from common import Report, arcpipe, build_puzzles, options, run, small_precision
+from common import ROWS, Report, arcpipe, build_puzzles, options, run, small_precision
 
 LABEL, PLAIN = "measured", "plain loop"
 TURNS = 2
@@ -97,7 +97,7 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
 
 def made_up(scratch: Path, quick: bool) -> tuple[Path, Path]:
     """Train a model for a moment; return its run and its dataset."""
-    recipe = "sudoku-extreme" if torch.cuda.is_available() and not quick else "quickstart"
+    recipe = "sudoku-extreme" if torch.cuda.is_available() and not quick else ROWS
     data = build_puzzles(recipe, scratch / "data")
     words = "--steps 3 --set train.batch_size=16 --set train.compile=off --set eval.every=0"
     arcpipe("train", recipe, *words.split(), "--data", data, "--out", scratch / "run")

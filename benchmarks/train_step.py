@@ -34,7 +34,7 @@ from arcpipe.train.losses import step_loss
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import METRICS, train_step
 from arcpipe.trm import TRMConfig
-from common import Report, build_puzzles, options, run, small_precision
+from common import ROWS, Report, build_puzzles, options, run, small_precision
 
 OFF: dict[str, Any] = {
     "precision": "float32", "compile": "off", "recompute": False, "accumulation": 1, "workers": 0,
@@ -172,7 +172,7 @@ def forms(
 
 def measure(arguments: argparse.Namespace, report: Report) -> None:
     """Time the forms; a batch that the plain step has no memory for is halved for all."""
-    recipe = arguments.recipe or ("quickstart" if arguments.quick else "sudoku-extreme")
+    recipe = arguments.recipe or (ROWS if arguments.quick else "sudoku-extreme")
     tables = load_recipe(recipe).resolve({"model": TRMConfig, "train": TrainSettings})
     asked = arguments.batch_size or (4 if arguments.quick else 768 if torch.cuda.is_available() else 8)
     off = replace(tables["train"], batch_size=asked, **OFF)

@@ -13,7 +13,7 @@ _TRAIN = (
     "train.steps=100 train.batch_size=8 train.log_every=1 "
     "model.hidden_size=16 model.num_heads=2 model.num_layers=1 model.puzzle_size=16 model.max_steps=2"
 )
-_DATA = "data.max_side=3 data.num_aug=2"
+_DATA = "data.max_side=3 infer.votes=3"
 
 
 @dataclass(frozen=True)
