@@ -197,16 +197,18 @@ def recipe_summary(name: str) -> str:
 
 
 def to_toml(tables: dict[str, dict[str, Any]]) -> str:
-    """Return tables of numbers, texts, booleans and lists of them as TOML; a None is left out."""
+    """Return tables of numbers, texts, booleans and lists of them as TOML; None, no limit, is inf."""
     lines: list[str] = []
     for table, settings in tables.items():
         lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
-        lines += [f"{key} = {to_toml_value(value)}" for key, value in settings.items() if value is not None]
+        lines += [f"{key} = {to_toml_value(value)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
 
 
 def to_toml_value(value: Any) -> str:
     """A number, text, boolean or list as TOML."""
+    if value is None:
+        return "inf"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(to_toml_value, value))}]"
     # JSON's escapes are TOML's, but for the one control character that JSON lets stand.

@@ -38,7 +38,7 @@ CASES = {
         ("challenges", "data/challenges.json", "VOTE"),
         ("shard", "{shard}", "VOTE"),
         ("shards", "predictions/shards", "VOTE"),
-        ("resumed", "{shard}", "infer --checkpoint MINI/run DATA --out MINI/predictions --resume"),
+        ("resumed", "{shard}", "infer --checkpoint MINI/run DATA --votes 3 --out MINI/predictions --resume"),
         ("submission", "submission.json", "check MINI/submission.json CHALLENGES"),
         ("table", "my.csv", "augment sudoku --source MINI/my.csv --out o"),
         ("official", "step_9", "checkpoint import MINI/step_9 --out o"),
@@ -93,7 +93,7 @@ def test_what_is_written_has_the_modes_of_the_umask(mini: Any, tiny_train: list[
             ("train", "quickstart", "--data", data, "--out", run, *tiny_train, "--steps", 2),
             ("infer", "--checkpoint", run, "--data", data, "--out", out, "--votes", 1),
             ("vote", out, "--challenges", data / "challenges.json", "--out", tmp_path / "submission.json"),
-            ("checkpoint", "export", run, "--out", tmp_path / "official"),
+            ("checkpoint", "export", run, "--format", "arcpipe", "--out", tmp_path / "to-share"),
             ("kaggle", "bundle", "--checkpoint", run, *bundle),
         ):
             succeed_here(*words)
