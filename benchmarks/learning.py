@@ -17,6 +17,7 @@ the others; a single seed is a hint.
 
 import argparse
 import resource
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -149,14 +150,18 @@ def side(task: Any) -> int:
 
 
 def steps_within(asked: argparse.Namespace, recipe: str, data: Path) -> int:
-    """Return how many steps of a recipe take the CPU-seconds: what more steps take than a few."""
-    folder = asked.out / "timing" / f"{data.name}-{Path(recipe).stem}"
-    seconds = []
-    for steps in (WARM_UP, WARM_UP + TIMED):
-        subprocess.run(["rm", "-rf", folder], check=True)
-        flags = sets([*asked.overrides, f"train.steps={steps}"], ("model", "train"))
-        seconds.append(arcpipe(["train", recipe, "--data", data, "--out", folder, *flags]))
-    return round(TIMED * asked.cpu_seconds / (seconds[1] - seconds[0]))
+    """Return how many steps of a recipe take the CPU-seconds, by what more steps take than a few, once."""
+    changes = "".join(f"-{text}" for text in asked.overrides).replace("/", "_")
+    folder = asked.out / "timing" / f"{data.name}-{Path(recipe).stem}{changes}"
+    file = folder.with_name(f"{folder.name}.json")
+    if not file.exists():
+        seconds = []
+        for steps in (WARM_UP, WARM_UP + TIMED):
+            shutil.rmtree(folder, ignore_errors=True)
+            flags = sets([*asked.overrides, f"train.steps={steps}"], ("model", "train"))
+            seconds.append(arcpipe(["train", recipe, "--data", data, "--out", folder, *flags]))
+        write_json(file, {"seconds_a_step": (seconds[1] - seconds[0]) / TIMED})
+    return round(asked.cpu_seconds / orjson.loads(file.read_bytes())["seconds_a_step"])
 
 
 def arcpipe(words: Sequence[object]) -> float:

@@ -129,3 +129,23 @@ def test_a_step_that_fails_is_named_and_ends_what_needs_it(tmp_path: Path) -> No
     lines = printed.splitlines()
     assert "exit code 2: see measured/log.txt" in lines[0]
     assert all("not done" in line for line in lines[1:-1])
+
+
+def test_recipes_are_compared_by_what_they_learn(tmp_path: Path) -> None:
+    rows = ROOT / "benchmarks" / "recipes" / "rows.toml"
+    small = ("--override", "infer.votes=2", "--override", "data.num_aug=1", "--out", "learning")
+    flags = ("--set", "quickstart", "--recipe", rows, "--seeds", 2, "--steps", 2, *small)
+    printed = run("learning", *flags, cwd=tmp_path)
+    found = json.loads((tmp_path / "learning" / "learning.json").read_bytes())["runs"]
+    assert [one["seed"] for one in found] == [0, 1]
+    for one in found:
+        assert one["steps"] == 2
+        assert one["train_s"] > 0
+        assert {"pass@1", "pass@2", "oracle", "pass@2 of outputs", "exact"} <= one.keys()
+    assert "spread" in printed
+    files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("figures.json")}
+    assert len(files) == 2
+    run("learning", *flags, cwd=tmp_path)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("figures.json")} == files, (
+        "not done again"
+    )
