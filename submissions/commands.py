@@ -144,8 +144,10 @@ def score(
             }
         )  # fmt: skip
     else:
-        texts = [compared and comparison_text(compared), best and oracle_text(best)]
-        typer.echo("\n\n".join([score_text(result, parts), *filter(None, texts)]))
+        texts = [score_text(result, parts)]
+        texts += [comparison_text(compared)] if compared else []
+        texts += [oracle_text(best)] if best else []
+        typer.echo("\n\n".join(texts))
     if not no_ledger:
         with ledgers.only_warning():
             for name, one in scores.items():

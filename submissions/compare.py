@@ -81,18 +81,14 @@ def comparison_text(comparison: Comparison) -> str:
     lines += [f"{title:{width}}{count:>7}" for title, count in groups.items()]
     for other in comparison.others:
         lines += ["", f"{other.name} against {comparison.names[0]}"]
-        for title, mean, more, (low, high) in (
-            (_MEANS["tasks"], other.pass_at_2.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
-            (
-                _MEANS["outputs"],
-                other.pass_at_2.mean_over_outputs,
-                other.over_outputs,
-                other.interval_over_outputs,
-            ),
-        ):
-            lines.append(
-                f"{title:35}{mean:>9.2%}{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-            )
+        found = other.pass_at_2
+        rows = {
+            "tasks": (found.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
+            "outputs": (found.mean_over_outputs, other.over_outputs, other.interval_over_outputs),
+        }
+        for name, (mean, more, (low, high)) in rows.items():
+            points = f"{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+            lines.append(f"{_MEANS[name]:35}{mean:>9.2%}{points}")
     return "\n".join(lines)
 
 

@@ -111,7 +111,8 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
             raise DataError(f"{path}: line {number} is no record of a training; mend the file or remove it")
         records.append(record)
     frame = pd.DataFrame(records, columns=None if records else ["step"]).set_index("step")
-    frame = frame.apply(pd.to_numeric, errors="coerce").sort_index(kind="stable")
+    numbers = {str(name): pd.to_numeric(column, errors="coerce") for name, column in frame.items()}
+    frame = pd.DataFrame(numbers, frame.index, dtype=float).sort_index(kind="stable")
     if "train/finished" in frame:
         frame.loc[frame["train/finished"] == 0, frame.columns.intersection(_OF_FINISHED)] = np.nan
     if "train/exact_accuracy" in frame:
@@ -125,7 +126,7 @@ def training_facts(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     if trained.empty:
         return []
     facts = {"steps": f"{trained.index[-1]:,}"}
-    values = {name: column.dropna().tolist() for name, column in trained.items()}
+    values = {str(name): column.dropna().tolist() for name, column in trained.items()}
     if seconds := values.get("seconds"):
         facts["time"] = duration(seconds[-1])
     if speeds := values.get("samples_per_second"):
@@ -154,13 +155,14 @@ def charts(metrics: pd.DataFrame) -> list[Chart]:
     """
     evaluated = {
         key: key.removeprefix(_EVALUATION).replace("_", " ")
-        for key in metrics
+        for key in map(str, metrics.columns)
         if key.startswith(_EVALUATION) and key not in _COUNTS
     }
     if _ANSWERED in metrics and (metrics[_ANSWERED].dropna() == 1).all():
         del evaluated[_ANSWERED]
     found = []
-    for title, scale, names in (*_CHARTS, ("Evaluation", "share", evaluated)):
+    specified: list[tuple[str, str, dict[str, str]]] = [*_CHARTS, ("Evaluation", "share", evaluated)]
+    for title, scale, names in specified:
         curves = {name: metrics[key].dropna() for key, name in names.items() if key in metrics}
         size = max(1, -(-max(map(len, curves.values()), default=0) // _MOST_POINTS))
         lines = {name: _averaged(curve, size) for name, curve in curves.items() if len(curve)}
@@ -171,9 +173,9 @@ def charts(metrics: pd.DataFrame) -> list[Chart]:
 
 def _averaged(curve: pd.Series, size: int) -> Line:
     """Return the mean of each `size` values after each other, at the last of their steps."""
-    lots = curve.reset_index().groupby(np.arange(len(curve)) // size)
-    steps, means = lots["step"].last(), lots[curve.name].mean()
-    return steps.tolist(), [float(f"{mean:.5g}") for mean in means]
+    means = curve.groupby(np.arange(len(curve)) // size).mean()
+    last = [*range(size - 1, len(curve) - 1, size), len(curve) - 1]
+    return curve.index[last].tolist(), [float(f"{mean:.5g}") for mean in means]
 
 
 def chart_svg(chart: Chart) -> bytes:

@@ -243,7 +243,7 @@ def _leaves(value: Any, name: str = "") -> dict[str, Any]:
         value = {str(number): item for number, item in enumerate(value)}
     if not isinstance(value, dict) or not value:
         return {name: value}
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, item in value.items():
         leaves |= _leaves(item, f"{name}.{key}" if name else str(key))
     return leaves

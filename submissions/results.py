@@ -131,7 +131,7 @@ def _spread(items: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 
 
 def read_moves(
-    tables: Iterable[pa.Table], tests: Iterable[tuple[str, int]]
+    tables: Iterable[pa.Table], tests: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], list[Move]]:
     """Return how the answer to each test input moves, as it was first asked for several steps.
 
@@ -141,14 +141,14 @@ def read_moves(
     Args:  tables: as `arcpipe.predictions.read_candidates` gives them.
            tests: the task and index of each input; others may be returned too.
     """
-    tasks, indices = (pa.array(sorted(set(part))) for part in zip(*tests, strict=True))
+    tasks = pa.array([task for task, _ in tests], pa.string())
+    indices = pa.array([index for _, index in tests], pa.int32())
     columns = [*_TEST, *_WAY, "steps", "halt_probability", "width", "cells"]
     parts = []
     for table in tables:
-        asked = pc.and_(
-            pc.is_in(table["task"].cast(pa.string()), tasks), pc.is_in(table["test_index"], indices)
-        )
-        part = table.select(columns).filter(asked)
+        is_asked = pc.is_in(table["task"].cast(pa.string()), tasks)
+        is_asked = pc.and_(is_asked, pc.is_in(table["test_index"], indices))
+        part = table.select(columns).filter(is_asked)
         # As numbers: a grid's bytes and a permutation's text stand in many rows.
         for name in ("colors", "cells"):
             part = part.set_column(columns.index(name), name, part[name].dictionary_encode())
@@ -156,7 +156,6 @@ def read_moves(
     if not parts:
         return {}
     frame = pa.concat_tables(parts).unify_dictionaries().to_pandas()
-
     frame["total"] = _by_test(frame, "steps")["width"].transform("size")
     frame["agreeing"] = _by_test(frame, "steps", "cells", "width")["width"].transform("size")
     frame["way"] = _by_test(frame, *_WAY).ngroup()

@@ -167,10 +167,16 @@ def score_submission(
         tasks[task_id] = TaskScore(sum(output.solved for output in outputs), len(outputs), tuple(outputs))
     scored = [output for task in tasks.values() for output in task.outputs]
     right = np.array([(output.attempt_1_correct, output.solved) for output in scored])
+    pass_at_1, pass_at_2 = passes(right, [len(grids) for grids in solutions.values()])
     return Score(
-        scored_set, scored_set.num_tasks, scored_set.num_outputs, sum(output.answered for output in scored),
-        *passes(right, [len(grids) for grids in solutions.values()]), tasks,
-    )  # fmt: skip
+        set=scored_set,
+        num_tasks=scored_set.num_tasks,
+        num_outputs=scored_set.num_outputs,
+        num_answered=sum(output.answered for output in scored),
+        pass_at_1=pass_at_1,
+        pass_at_2=pass_at_2,
+        tasks=tasks,
+    )
 
 
 def _refuse_another_set(
@@ -217,7 +223,8 @@ def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
 
 def _per_task(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
     """Count the solved test outputs of each task: (T, C) -> (tasks, C)."""
-    return np.add.reduceat(solved.astype(np.float64), np.cumsum(sizes) - sizes)
+    of_all = np.asarray(sizes)
+    return np.add.reduceat(solved.astype(np.float64), np.cumsum(of_all) - of_all)
 
 
 def resampled_means(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:

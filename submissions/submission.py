@@ -257,7 +257,7 @@ def _problems_of_entry(entry: Any, where: str, task: str, test: int) -> Iterator
             grids.append(as_grid(entry[name], f"{where}.{name}"))
         except DataError as error:
             yield Problem("error", "attempt", str(error), task, test, name)
-    if len(grids) == len(ATTEMPTS) and np.array_equal(*grids):
+    if len(grids) == len(ATTEMPTS) and np.array_equal(grids[0], grids[1]):
         if is_fallback((grids[0], grids[1])):
             yield Problem("warning", "no_candidate", f"{where}: both attempts are [[0]]", task, test)
         else:
