@@ -95,6 +95,11 @@ class Checkpoint:
         return int(self._training.get("cpu_threads", 0))
 
     @property
+    def loss(self) -> str:
+        """Return the loss of its training or adaptation; that of the official code if its recipe has none."""
+        return str(self._training.get("loss", "stablemax"))
+
+    @property
     def _training(self) -> dict[str, Any]:
         recipe = self.manifest.get("recipe", {})
         settings: dict[str, Any] = recipe.get("train") or recipe.get("adapt", {})

@@ -57,6 +57,9 @@ def adapt(adaptation: Adaptation) -> TrainResult:
     checkpoint, settings = load_checkpoint(adaptation.checkpoint), adaptation.settings
     if checkpoint.family != ARC.name:
         raise CheckpointError(f"{checkpoint.path}: is for {checkpoint.family} puzzles, not for ARC tasks")
+    if settings.loss == "trained":
+        settings = replace(settings, loss=checkpoint.loss)  # type: ignore[arg-type]
+        adaptation = replace(adaptation, settings=settings)
     config = replace(
         checkpoint.config,
         max_steps=settings.max_steps or checkpoint.config.max_steps,

@@ -174,6 +174,12 @@ class AdaptSettings(TrainSettings):
     outer_cycles: Annotated[
         Count, Field(description="Outer cycles of each step; 0 for as many as the checkpoint's training.")
     ] = 0
+    loss: Annotated[
+        Literal["trained", "stablemax", "softmax"],
+        Field(
+            description="The cross-entropy of a cell's tokens; trained: that of the checkpoint's training."
+        ),
+    ] = "trained"
     steps: Positive = 15_000
     batch_size: Positive = 128
     rows_only: Fraction = 0.25

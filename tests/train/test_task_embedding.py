@@ -103,6 +103,7 @@ def test_new_tasks_begin_at_the_mean(work: Path, run: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "16 puzzles" in done.stderr
     before, after = load_checkpoint(run), load_checkpoint(tmp_path / "adapted")
+    assert after.loss == before.loss == "softmax"
     known, new = after.puzzles.task_ids.index(tasks[0].id), after.puzzles.task_ids.index(tasks[1].id)
     place = before.puzzles.task_ids.index(tasks[0].id)
     assert torch.equal(after.colors[known], before.colors[place])
