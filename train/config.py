@@ -179,7 +179,7 @@ class AdaptSettings(TrainSettings):
         Field(
             description="The cross-entropy of a cell's tokens; trained: that of the checkpoint's training."
         ),
-    ] = "trained"
+    ] = "trained"  # type: ignore[assignment]
     steps: Positive = 15_000
     batch_size: Positive = 128
     rows_only: Fraction = 0.25
