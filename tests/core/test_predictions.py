@@ -49,6 +49,20 @@ def test_a_candidate_comes_back_as_a_prediction(folder: Path, grid: Grid, augmen
     assert empty.grid is None
 
 
+@given(st.lists(st.sets(st.integers(0, 40), min_size=1), min_size=1, max_size=4))
+def test_the_shards_of_a_folder_are_merged_by_order(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[set[int]]
+) -> None:
+    taken: set[int] = set()
+    shards = []
+    for rank, part in enumerate(parts):
+        orders, taken = sorted(part - taken), taken | part
+        rows = [candidate(None, order=order, task=f"{rank}") for order in orders]
+        shards += [pa.Table.from_pylist(rows, schema=SCHEMA)] if rows else []
+    path = write_folder(tmp_path_factory.mktemp("merged") / "folder", shards)
+    assert [row["order"] for row in rows_of(path)] == sorted(taken)
+
+
 def test_a_candidate_in_two_shards_is_refused(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "twice", [table([candidate(None)]), table([candidate(None)])])
     with pytest.raises(DataError, match="twice: holds a candidate twice"):

@@ -65,6 +65,19 @@ def test_adam_atan2_goes_on_from_its_state_dict() -> None:
     assert all(torch.equal(weight, copied) for weight, copied in zip(weights, resumed, strict=True))
 
 
+def test_a_weight_that_gets_its_first_gradient_later_starts_at_step_one() -> None:
+    """Each weight has its own bias correction, so that it moves as it would alone."""
+    together, alone = two_weights(), two_weights()[1:]
+    optimizer, other = AdamATan2(together, lr=1e-2), AdamATan2(alone, lr=1e-2)
+    together[0].grad = gradients(0)[0]
+    optimizer.step()
+    for step in range(1, 3):
+        advance(together, optimizer, range(step, step + 1))
+        alone[0].grad = gradients(step)[1]
+        other.step()
+    assert torch.equal(together[1], alone[0])
+
+
 def tiny_model() -> TRM:
     torch.manual_seed(0)
     config = TRMConfig(hidden_size=16, num_heads=2, positions="learned", puzzle_size=16, puzzle_tokens=1)
@@ -189,3 +202,11 @@ def test_sign_sgd_is_its_formula_in_any_order_of_samples(
         found.append(changed)
     assert torch.equal(*found)
     np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_that_cancel_move_a_row_by_decay_alone() -> None:
+    """In float32, 1 would be lost beside 3e7, and the sign with it."""
+    table = torch.ones(1, 2)
+    grads = torch.tensor([[3e7, 5.0], [1.0, -2.0], [-3e7, -3.0]])
+    sign_sgd_rows(table, torch.zeros(3).long(), grads, lr=0.5, weight_decay=0.2)
+    torch.testing.assert_close(table, torch.tensor([[0.4, 0.9]]))

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arcpipe.batches import IGNORE
+from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.checkpoint import find_checkpoint
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
@@ -174,6 +174,23 @@ def test_only_the_rows_of_the_puzzles_in_flight_move() -> None:
     # The next batch waits: its samples are not in flight while these are.
     train_step(state, replace(batch, puzzle_ids=torch.tensor([0, 2, 4, 0])), settings, 1.0, Accelerator())
     assert (state.rows - before).abs()[[0, 2, 4]].sum() == 0
+
+
+def test_the_loss_is_divided_by_the_global_batch() -> None:
+    """Twice the same samples give the gradient of once, and so the same step."""
+    once, twice = fresh_state(3), fresh_state(6)
+    small = random_batch(3)
+    double = PuzzleBatch(
+        *(torch.cat([part, part]) for part in (small.inputs, small.labels, small.puzzle_ids))
+    )
+    # Plain descent: with atan2 the size of a gradient would not be seen.
+    for state, batch in ((once, small), (twice, double)):
+        weights = {"params": state.model.parameters(), "initial_lr": 0.1}
+        state.optimizers = [torch.optim.SGD([weights])]
+        settings = TrainSettings(batch_size=len(batch.inputs), puzzle_lr=0.0)
+        train_step(state, batch, settings, 1.0, Accelerator())
+    for name, weight in once.model.named_parameters():
+        torch.testing.assert_close(weight, twice.model.get_parameter(name), rtol=1e-5, atol=1e-6)
 
 
 def test_a_broken_row_is_named() -> None:
