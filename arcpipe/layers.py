@@ -43,6 +43,26 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], eps=NORM_EPSILON)
 
 
+class LoopResidual(nn.Module):
+    """A loop's state as the weighted mean of all that the loop has proposed: older proposals fade.
+
+    Source:  InfiLoop, arXiv 2610.11570: s = query . rms_norm(z), weights exp(s) that fade by sigmoid(decay) a
+             turn. Their sum is kept as its logarithm, which no score can overflow.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(size))
+        self.decay = nn.Parameter(torch.zeros(1))
+
+    def forward(self, state_BSD: Tensor, proposal_BSD: Tensor, log_sum_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean with one more proposal, and the log of the sum of its weights, float32."""
+        score_BS = rms_norm(proposal_BSD.float()) @ self.query
+        log_sum_BS = torch.logaddexp(F.logsigmoid(self.decay) + log_sum_BS, score_BS)
+        share_BS1 = (score_BS - log_sum_BS).exp()[..., None].to(state_BSD.dtype)
+        return torch.lerp(state_BSD, proposal_BSD, share_BS1), log_sum_BS
+
+
 def rope_tables(num_tokens: int, head_size: int, theta: float) -> Rope:
     """Return cosines and sines (S, K) of rotary positions 0..S-1, the two halves of K alike."""
     frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)

@@ -28,8 +28,11 @@ from torch.utils.checkpoint import checkpoint
 
 from arcpipe.buckets import crop
 from arcpipe.grid import NUM_COLORS
-from arcpipe.layers import Block, Linear, Rope, rope2d_tables, rope_tables, truncated_normal
+from arcpipe.layers import Block, Linear, LoopResidual, Rope, rope2d_tables, rope_tables, truncated_normal
 from arcpipe.recipe import STRICT, Count, Positive
+
+_FLOAT32 = ("embed_tokens", "residuals.")
+"""Weights that are not cast to the dtype of the state."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,13 @@ class TRMConfig:
     separate_networks: Annotated[
         bool, Field(description="A stack of blocks for latent and answer each (paper, table 1).")
     ] = False
+    loop_residual: Annotated[
+        bool,
+        Field(
+            description="Latent and answer are weighted means of all their updates so far, the newest "
+            "included, and not the newest alone (InfiLoop)."
+        ),
+    ] = False
     buckets: Annotated[
         list[Annotated[int, Field(gt=1)]],
         Field(
@@ -135,6 +145,7 @@ class Carry:
     inputs, labels: (B, L) int64.
     puzzle_ids: (B,) int64.
     colors: (B, 10) int64, the permutation of colors that each sample is under.
+    log_sums: (B, S, 2) float32, with a loop residual: the log of the weights summed in latent and answer.
     """
 
     answer: Tensor
@@ -145,12 +156,23 @@ class Carry:
     labels: Tensor
     puzzle_ids: Tensor
     colors: Tensor
+    log_sums: Tensor | None = None
 
-    def advance(self, answer: Tensor, latent: Tensor, halted: Tensor) -> "Carry":
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        """Return answer, latent and, if there are any, log_sums: what a supervision step begins with."""
+        return (
+            (self.answer, self.latent) if self.log_sums is None else (self.answer, self.latent, self.log_sums)
+        )
+
+    def advance(
+        self, answer: Tensor, latent: Tensor, halted: Tensor, log_sums: Tensor | None = None
+    ) -> "Carry":
         """Return the carry after a supervision step; the recursion's state is detached."""
         return replace(
-            self, answer=answer.detach(), latent=latent.detach(), steps=self.steps + 1, halted=halted
-        )
+            self, answer=answer.detach(), latent=latent.detach(), steps=self.steps + 1, halted=halted,
+            log_sums=None if log_sums is None else log_sums.detach(),
+        )  # fmt: skip
 
 
 def puzzle_vectors(rows: Tensor, colors: Tensor, permutations: Tensor) -> Tensor:
@@ -176,6 +198,7 @@ class TRM(nn.Module):
 
     init_answer: Tensor
     init_latent: Tensor
+    init_log_sums: Tensor
     rope_cos: Tensor
     rope_sin: Tensor
 
@@ -210,6 +233,8 @@ class TRM(nn.Module):
             )
             for _ in range(config.num_layers * (2 if config.separate_networks else 1))
         )
+        if config.loop_residual:
+            self.residuals = nn.ModuleList([LoopResidual(size), LoopResidual(size)])
         if not config.tied_head:
             self.output_head = Linear(size, vocabulary)
         # Row 0 is the halt logit; row 1, the official untrained continue logit, keeps its shape.
@@ -218,6 +243,8 @@ class TRM(nn.Module):
         nn.init.constant_(self.halt_head.bias, -5.0)
         self.register_buffer("init_answer", truncated_normal(size, std=1.0))
         self.register_buffer("init_latent", truncated_normal(size, std=1.0))
+        # Log of 0: the initial state has no weight in the means of a loop residual.
+        self.register_buffer("init_log_sums", torch.full((2,), -math.inf), persistent=False)
         head_size = size // config.num_heads
         if config.positions.startswith("rope2d"):
             cos, sin = rope2d_tables(side, config.prefix, head_size, config.rope_theta)
@@ -235,7 +262,8 @@ class TRM(nn.Module):
         zeros = torch.zeros(batch_size, dtype=torch.int64, device=device)
         colors = torch.arange(NUM_COLORS, device=device).repeat(batch_size, 1)
         halted = torch.ones_like(zeros, dtype=torch.bool)
-        return Carry(state, state, zeros, halted, tokens, tokens, zeros, colors)
+        log_sums = self.init_log_sums.repeat(batch_size, total, 1) if self.config.loop_residual else None
+        return Carry(state, state, zeros, halted, tokens, tokens, zeros, colors, log_sums)
 
     def admit(
         self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor, colors: Tensor | None = None
@@ -255,6 +283,9 @@ class TRM(nn.Module):
             labels=torch.where(new_B1, labels, carry.labels),
             puzzle_ids=torch.where(new_B, puzzle_ids, carry.puzzle_ids),
             colors=carry.colors if colors is None else torch.where(new_B1, colors, carry.colors),
+            log_sums=None
+            if carry.log_sums is None
+            else torch.where(new_B11, self.init_log_sums, carry.log_sums),
         )
 
     def forward(
@@ -263,7 +294,8 @@ class TRM(nn.Module):
         puzzles: Tensor,
         answer_BSD: Tensor | None = None,
         latent_BSD: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        log_sums_BS2: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """Take one supervision step: T outer cycles, the gradient through the last one only.
 
         Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here. L may
@@ -271,8 +303,10 @@ class TRM(nn.Module):
 
         Args:    inputs_BL: tokens, int. puzzles: (B, puzzle_size) rows of the embedding table, float32; with
                  embedding task (B, 21 * D), as `puzzle_vectors` gives them.
-                 answer_BSD, latent_BSD: those of the step before; None for the initial ones, in float32.
-        Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32.
+                 answer_BSD, latent_BSD, and with a loop residual log_sums_BS2: those of the step before; None
+                 for the initial ones, in float32.
+        Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32; with a loop residual
+                 also log_sums (B, S, 2) float32.
         """
         shape = (len(inputs_BL), self.config.prefix + inputs_BL.shape[1], self.config.hidden_size)
         answer_BSD = self.init_answer.expand(shape) if answer_BSD is None else answer_BSD
@@ -280,22 +314,28 @@ class TRM(nn.Module):
         dtype = answer_BSD.dtype
         if self.halt_head.weight.dtype != dtype:
             weights = {
-                name: weight.to(dtype) for name, weight in self.named_parameters() if name != "embed_tokens"
+                name: weight.to(dtype)
+                for name, weight in self.named_parameters()
+                if not name.startswith(_FLOAT32)
             }
-            outputs: tuple[Tensor, Tensor, Tensor, Tensor] = functional_call(
-                self, weights, (inputs_BL, puzzles, answer_BSD, latent_BSD)
-            )
+            state = (answer_BSD, latent_BSD, log_sums_BS2)
+            outputs: tuple[Tensor, ...] = functional_call(self, weights, (inputs_BL, puzzles, *state))
             return outputs
         input_BSD = self._embed(inputs_BL, puzzles)
         rope = self._rope(input_BSD.shape[1])
+        log_sums: list[Tensor] = []
+        if self.config.loop_residual:
+            log_sums_BS2 = self.init_log_sums.expand(*shape[:2], 2) if log_sums_BS2 is None else log_sums_BS2
+            log_sums = list(log_sums_BS2.unbind(-1))
         with torch.no_grad():
             for _ in range(self.cycles[0] - 1):
-                answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, rope)
-        answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, rope)
+                answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, log_sums, rope)
+        answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, log_sums, rope)
         logits_BLV = self._head(answer_BSD[:, self.config.prefix :], puzzles)
         has_prefix = self.config.prefix or self.config.embedding == "augmentation"
         halt_logit_B = self.halt_head(answer_BSD[:, 0] if has_prefix else answer_BSD.mean(dim=1))[:, 0]
-        return answer_BSD, latent_BSD, logits_BLV, halt_logit_B.float()
+        outputs = (answer_BSD, latent_BSD, logits_BLV, halt_logit_B.float())
+        return (*outputs, torch.stack(log_sums, dim=-1)) if log_sums else outputs
 
     def _head(self, answer_BLD: Tensor, puzzles: Tensor) -> Tensor:
         """Return the logits (B, L, V)."""
@@ -364,16 +404,32 @@ class TRM(nn.Module):
         return crop(table[None], side, canvas, self.config.prefix)[0]
 
     def _outer_cycle(
-        self, input_BSD: Tensor, answer_BSD: Tensor, latent_BSD: Tensor, rope: Rope | None
+        self,
+        input_BSD: Tensor,
+        answer_BSD: Tensor,
+        latent_BSD: Tensor,
+        log_sums: list[Tensor],
+        rope: Rope | None,
     ) -> tuple[Tensor, Tensor]:
         """Update the latent n times from input, answer and itself; then the answer once."""
         injection_BSD = answer_BSD + input_BSD
         for _ in range(self.cycles[1]):
             if self.config.one_step_gradient:
                 latent_BSD = latent_BSD.detach()
-            latent_BSD = self._network(0, latent_BSD, injection_BSD, rope)
-        first_of_answer = len(self.blocks) - self.config.num_layers
-        return self._network(first_of_answer, answer_BSD, latent_BSD, rope), latent_BSD
+                log_sums[:1] = [log_sum.detach() for log_sum in log_sums[:1]]
+            latent_BSD = self._update(0, latent_BSD, injection_BSD, log_sums, rope)
+        return self._update(1, answer_BSD, latent_BSD, log_sums, rope), latent_BSD
+
+    def _update(
+        self, which: int, state_BSD: Tensor, injection_BSD: Tensor, log_sums: list[Tensor], rope: Rope | None
+    ) -> Tensor:
+        """Return the latent, 0, or the answer, 1, after an update; of a loop residual update log_sums too."""
+        first = which * (len(self.blocks) - self.config.num_layers)
+        proposal_BSD = self._network(first, state_BSD, injection_BSD, rope)
+        if not log_sums:
+            return proposal_BSD
+        state_BSD, log_sums[which] = self.residuals[which](state_BSD, proposal_BSD, log_sums[which])
+        return state_BSD
 
     def _network(self, first: int, state_BSD: Tensor, injection_BSD: Tensor, rope: Rope | None) -> Tensor:
         """Apply net: a stack of blocks, from block `first` on, to the sum of its two inputs."""

@@ -70,7 +70,8 @@ class Engine:
         self.device = model.init_answer.device
         self.generator = torch.Generator(self.device)
         carry = model.empty_carry(batch_size, dtype)
-        self.answer, self.latent, self.inputs = carry.answer, carry.latent.clone(), carry.inputs.clone()
+        # Answer, latent and, with a loop residual, log_sums.
+        self.state, self.inputs = [of.clone() for of in carry.state], carry.inputs.clone()
         width = rows.shape[1] + colors[:1].numel()
         self.vectors = torch.zeros(batch_size, width, device=self.device)
         self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=self.device)
@@ -110,8 +111,9 @@ class Engine:
             of_tasks = self.colors[torch.from_numpy(puzzles.test_tasks[items.tests])]
             vectors = puzzle_vectors(vectors, of_tasks, torch.from_numpy(permutations))
         self.vectors[where] = vectors.to(self.device)
-        self.answer[where] = model.init_answer.to(self.answer.dtype)
-        self.latent[where] = model.init_latent.to(self.latent.dtype)
+        initial = (model.init_answer, model.init_latent, model.init_log_sums)
+        for of, at_first in zip(self.state, initial, strict=False):
+            of[where] = at_first.to(of.dtype)
         self.previous[where] = _NO_TOKEN
         self.same[where] = 0
         self.steps[slots] = 0
@@ -124,8 +126,9 @@ class Engine:
             size //= 2
         kept = np.argsort(~self.busy, kind="stable")[:size]
         where = torch.from_numpy(kept).to(self.device)
-        for name in ("answer", "latent", "inputs", "vectors", "previous", "same"):
+        for name in ("inputs", "vectors", "previous", "same"):
             setattr(self, name, getattr(self, name)[where])
+        self.state = [of[where] for of in self.state]
         self.steps, self.items = self.steps[kept], self.items.at(kept)
 
     @torch.inference_mode()
@@ -153,32 +156,33 @@ class Engine:
         """
         canvas, prefix = self.puzzles.canvas, self.model.config.prefix
         if (self.sides == canvas).all():
-            self.answer, self.latent, logits, halt_logit = self.model(
-                self.inputs, self.vectors, self.answer, self.latent
-            )
+            answer, latent, logits, halt_logit, *log_sums = self.model(self.inputs, self.vectors, *self.state)
+            self.state = [answer, latent, *log_sums]
             return logits, halt_logit
         size, vocabulary = len(self.steps), self.model.vocabulary
-        logits = self.answer.new_zeros(size, canvas * canvas, vocabulary)
+        logits = self.state[0].new_zeros(size, canvas * canvas, vocabulary)
         halt_logit = torch.zeros(size, device=self.device)
         sides = np.where(self.busy, self.sides[self.puzzles.test_tasks[self.items.tests]], 0)
         for side in np.unique(sides[self.busy]).tolist():
             rows = torch.from_numpy(np.flatnonzero(sides == side)).to(self.device)
-            answer, latent = (crop(of[rows], side, canvas, prefix) for of in (self.answer, self.latent))
+            begun = (crop(of[rows], side, canvas, prefix) for of in self.state)
             inputs = crop(self.inputs[rows], side, canvas)
-            answer, latent, cropped, halt_logit[rows] = self.model(inputs, self.vectors[rows], answer, latent)
-            self.answer[rows], self.latent[rows] = (
-                pad_back(of, side, canvas, prefix) for of in (answer, latent)
+            answer, latent, cropped, halt_logit[rows], *log_sums = self.model(
+                inputs, self.vectors[rows], *begun
             )
+            for of, ended in zip(self.state, (answer, latent, *log_sums), strict=True):
+                of[rows] = pad_back(ended, side, canvas, prefix)
             logits[rows] = pad_back(cropped, side, canvas)
         return logits, halt_logit
 
     def _add_noise(self) -> None:
         noisy = np.flatnonzero(self.busy & (self.items.rollouts > 0))
         counters = (self.items.positions[noisy].astype(np.uint64), self.steps[noisy].astype(np.uint64))
-        noise = torch.empty(len(noisy), *self.latent.shape[1:], device=self.device)
+        latent = self.state[1]
+        noise = torch.empty(len(noisy), *latent.shape[1:], device=self.device)
         for row, bits in zip(noise, random_bits(self.plan.seed, *counters).tolist(), strict=True):
             row.normal_(0.0, self.plan.noise, generator=self.generator.manual_seed(bits))
-        self.latent[torch.from_numpy(noisy).to(self.device)] += noise.to(self.latent.dtype)
+        latent[torch.from_numpy(noisy).to(self.device)] += noise.to(latent.dtype)
 
     def _halted(self, logits: Tensor, halt_logit: Tensor) -> NDArray[np.bool_]:
         """Return which rows (B,) the halting rule ends."""

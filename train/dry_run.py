@@ -80,7 +80,7 @@ def _kept(state: TrainState) -> list[torch.Tensor]:
         for value in entry.values()
         if isinstance(value, torch.Tensor)
     ]
-    carry = [state.carry.answer, state.carry.latent, state.carry.inputs, state.carry.labels]
+    carry = [*state.carry.state, state.carry.inputs, state.carry.labels]
     return [*weights, *state.ema.averages, *moments, state.rows, state.colors, *carry]
 
 

@@ -229,12 +229,18 @@ def save_state(
     Args:    manifest: of the checkpoint; step and times are added.
     """
     carry = {
-        f"carry.{field.name}": _gathered(getattr(state.carry, field.name), state.layout, accelerator)
-        for field in fields(Carry)
+        f"carry.{name}": _gathered(value, state.layout, accelerator)
+        for name, value in _carried(state.carry).items()
     }
     checkpoint = checkpoint_of(state, path, puzzles, manifest)
     trainer = carry | _optimizer_tensors(state) | _scaler_tensors(state)
     first_does(lambda: save_checkpoint(checkpoint, trainer), accelerator)
+
+
+def _carried(carry: Carry) -> dict[str, Tensor]:
+    """The tensors of a carry by name."""
+    values = {field.name: getattr(carry, field.name) for field in fields(Carry)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _gathered(value: Tensor, layout: Layout, accelerator: Accelerator) -> Tensor:
@@ -323,12 +329,10 @@ def _local_carry(state: TrainState, tensors: dict[str, Tensor], accelerator: Acc
     if len(tensors["carry.steps"]) != sum(state.layout.rows):
         raise RuntimeError("its batch has another size")
     rows = torch.from_numpy(state.layout.own_rows(accelerator.process_index, accelerator.num_processes))
-    return Carry(
-        **{
-            field.name: tensors[f"carry.{field.name}"][rows].to(getattr(state.carry, field.name))
-            for field in fields(Carry)
-            # Older checkpoints have no colors, and networks that need none.
-            if field.name != "colors" or "carry.colors" in tensors
-        }
-        | ({} if "carry.colors" in tensors else {"colors": state.carry.colors})
-    )
+    saved = {
+        name: tensors[f"carry.{name}"][rows].to(value)
+        for name, value in _carried(state.carry).items()
+        # Older checkpoints have none.
+        if name != "colors" or "carry.colors" in tensors
+    }
+    return replace(state.carry, **saved)

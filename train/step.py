@@ -94,7 +94,8 @@ def train_step(
     state.model.zero_grad(set_to_none=True)
 
     halted = _halted(carry.steps + 1, out.halt_logit, state, settings, accelerator)
-    state.carry = carry.advance(out.answer, out.latent, halted)
+    answer, latent, *log_sums = out.state
+    state.carry = carry.advance(answer, latent, halted, *log_sums)
     state.step += 1
     return _metrics(out.loss, out.halt_logit, state)
 
@@ -131,11 +132,10 @@ def _differentiate_tables(
 
 @dataclass(frozen=True)
 class _Outputs:
-    """Of a supervision step: answer and latent (B, S, D), halt_logit (B,), the loss, and which rows (B,)
-    have finite logits."""
+    """Of a supervision step: `Carry.state` after it, halt_logit (B,), the loss, and which rows (B,) have
+    finite logits."""
 
-    answer: Tensor
-    latent: Tensor
+    state: tuple[Tensor, ...]
     halt_logit: Tensor
     loss: StepLoss
     finite: Tensor
@@ -156,15 +156,16 @@ def _recurse_and_differentiate(
         # Gradients of processes are averaged once, with the last part.
         with nullcontext() if is_last else accelerator.no_sync(network):
             inputs, labels = (crop(of[rows], side, canvas) for of in (carry.inputs, carry.labels))
-            answer, latent = (crop(of[rows], side, canvas, prefix) for of in (carry.answer, carry.latent))
-            answer, latent, logits, halt_logit = network(inputs, puzzles[rows], answer, latent)
+            begun = (crop(of[rows], side, canvas, prefix) for of in carry.state)
+            answer, latent, logits, halt_logit, *log_sums = network(inputs, puzzles[rows], *begun)
             loss = step_loss(logits, halt_logit, labels, settings.loss_precision, settings.loss)
             # DDP averages over processes; times their number, the gradient is that of the global sum.
             shared = loss.total * (accelerator.num_processes / settings.batch_size)
             # Not accelerator.backward, which divides by a number that the environment can set.
             state.scaler.scale(shared).backward()
         finite = logits.isfinite().flatten(1).all(1)
-        parts.append(_Outputs(answer.detach(), latent.detach(), halt_logit.detach(), loss.detach(), finite))
+        ended = tuple(of.detach() for of in (answer, latent, *log_sums))
+        parts.append(_Outputs(ended, halt_logit.detach(), loss.detach(), finite))
     return _joined(parts, [side for _, side in cuts], state)
 
 
@@ -173,18 +174,12 @@ def _joined(parts: list[_Outputs], sides: list[int], state: TrainState) -> _Outp
     canvas, prefix = state.layout.canvas, state.model.config.prefix
     if sides == [canvas]:
         return parts[0]
-    answers, latents = (
-        torch.cat(
-            [
-                pad_back(getattr(part, of), side, canvas, prefix)
-                for part, side in zip(parts, sides, strict=True)
-            ]
-        )
-        for of in ("answer", "latent")
-    )
+    whole = [
+        [pad_back(of, side, canvas, prefix) for of in part.state]
+        for part, side in zip(parts, sides, strict=True)
+    ]
     return _Outputs(
-        answer=answers,
-        latent=latents,
+        state=tuple(torch.cat(of) for of in zip(*whole, strict=True)),
         halt_logit=torch.cat([part.halt_logit for part in parts]),
         loss=join_losses([part.loss for part in parts]),
         finite=torch.cat([part.finite for part in parts]),

@@ -12,11 +12,11 @@ from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
-from arcpipe.recipe import recipe_changes
+from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
 from arcpipe.signals import stop_on_signals
 from arcpipe.train.checkpointing import Checkpointer, check_resumable, resumed_state
-from arcpipe.train.config import LOG_FILE, TrainResult, TrainRun
+from arcpipe.train.config import LOG_FILE, EvalSettings, TrainResult, TrainRun
 from arcpipe.train.distributed import (
     first_does,
     largest,
@@ -27,6 +27,7 @@ from arcpipe.train.distributed import (
 from arcpipe.train.metrics import MetricsLogger
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
+from arcpipe.trm import TRMConfig
 
 RUN_EXISTS = "go on with --resume, choose another --out or remove it"
 NAMED_TASKS = 5
@@ -156,7 +157,10 @@ def _check_folder(run: TrainRun) -> list[str]:
     manifest = read_manifest(run.out, "run")
     if manifest["dataset"]["fingerprint"] != run.dataset["fingerprint"]:
         raise DataError(f"{run.out}: was trained on another dataset than {run.data_dir}")
-    changes = recipe_changes(manifest["recipe"], run.recipe)
+    # Settings that are newer than the run had their defaults.
+    tables = {"model": TRMConfig(), run.settings.table: type(run.settings)(), "eval": EvalSettings()}
+    before = {name: table | manifest["recipe"].get(name, {}) for name, table in as_tables(tables).items()}
+    changes = recipe_changes(before, run.recipe)
     if run.init is not None and str(run.init) != manifest["init"]:
         changes.append(f"--init: {manifest['init']} -> {run.init}")
     of_optimizer = [change for change in changes if change.startswith(f"{run.settings.table}.optimizer:")]

@@ -23,7 +23,7 @@ from arcpipe.runs import write_json
 from arcpipe.task import challenges_json
 from augmented import restored
 from hashes import forget_hashes
-from inference import answers, parrot, random_model, rows_of, wavering
+from inference import CONFIG, answers, parrot, random_model, rows_of, wavering
 from sized import BUCKETS, CANVAS, sized_data, sized_tasks
 
 
@@ -55,13 +55,13 @@ def one_by_one(checkpoint: Checkpoint, puzzles: PuzzleSet) -> dict[Key, tuple[by
             tokens = torch.from_numpy(
                 puzzles.encode_tests(np.array([test]), np.array([puzzle])).astype(np.int64)
             )
-            answer = model.init_answer.expand(1, side * side + model.config.prefix, -1)
-            latent = model.init_latent.expand_as(answer)
+            state: list[torch.Tensor] = []
             with torch.inference_mode():
                 for _ in range(model.config.max_steps):
-                    answer, latent, logits, halt = model(
-                        crop(tokens, side, CANVAS), checkpoint.rows[[puzzle]], answer, latent
+                    answer, latent, logits, halt, *log_sums = model(
+                        crop(tokens, side, CANVAS), checkpoint.rows[[puzzle]], *state
                     )
+                    state = [answer, latent, *log_sums]
             (grid,) = decode(logits.argmax(-1).numpy())
             augmentation = table.augmentation(puzzle)
             cells = b"" if grid is None else restored(grid, augmentation).tobytes()
@@ -70,9 +70,12 @@ def one_by_one(checkpoint: Checkpoint, puzzles: PuzzleSet) -> dict[Key, tuple[by
     return expected
 
 
-@pytest.mark.parametrize("batch_size", [5, 256])
-def test_each_answer_is_that_of_its_task_s_own_canvas(puzzles: PuzzleSet, batch_size: int) -> None:
-    checkpoint = bucketed(random_model(puzzles))
+@pytest.mark.parametrize(("batch_size", "residual"), [(5, False), (256, False), (5, True)])
+def test_each_answer_is_that_of_its_task_s_own_canvas(
+    puzzles: PuzzleSet, batch_size: int, residual: bool
+) -> None:
+    config = replace(CONFIG, loop_residual=residual)
+    checkpoint = bucketed(random_model(puzzles, config))
     expected = one_by_one(checkpoint, puzzles)
     rows = answers(checkpoint, puzzles, batch_size=batch_size)
     assert len(rows) == len(expected) == 8 * 2 * 4
@@ -80,7 +83,7 @@ def test_each_answer_is_that_of_its_task_s_own_canvas(puzzles: PuzzleSet, batch_
         cells, halt = expected[row["task"], row["test_index"], row["dihedral"], row["colors"]]
         assert row["cells"] == cells
         assert row["halt_probability"] == pytest.approx(halt, abs=1e-5)
-    plain = answers(random_model(puzzles), puzzles)
+    plain = answers(random_model(puzzles, config), puzzles)
     different = {
         row["task"] for row, other in zip(rows, plain, strict=True) if row["cells"] != other["cells"]
     }
@@ -140,6 +143,7 @@ def test_a_checkpoint_without_the_key_answers(data: Path, puzzles: PuzzleSet, tm
     old = forget_hashes(shutil.copytree(tmp_path / "old", tmp_path / "without"))
     facts = orjson.loads((old / "model.json").read_bytes())
     assert facts["config"].pop("buckets") == []
+    assert facts["config"].pop("loop_residual") is False
     (old / "model.json").write_bytes(orjson.dumps(facts))
     for name, checkpoint in {"new": bucketed(wavering(puzzles)), "without": wavering(puzzles)}.items():
         result = infer_to_folder(tmp_path / name, data, tmp_path / f"{name}-out", InferSettings())

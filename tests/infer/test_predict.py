@@ -13,8 +13,11 @@ from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.grid import Grid
 from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.trm import TRMConfig
 from augmented import restored
 from inference import CONFIG, Rows, answers, assert_same, parrot, random_model, wavering
+
+RESIDUAL = replace(CONFIG, loop_residual=True)
 
 
 def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> Rows:
@@ -28,12 +31,12 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
     for start in range(0, len(pairs), batch_size):
         _, tests, ids = np.array(sorted(pairs)[start : start + batch_size]).T
         inputs = torch.from_numpy(puzzles.encode_tests(tests, ids).astype(np.int64))
-        answer = model.init_answer.expand(len(ids), puzzles.num_tokens + 1, -1)
-        latent = model.init_latent.expand_as(answer)
+        state: list[torch.Tensor] = []
         vectors = checkpoint.rows_of(puzzles)[ids]
         with torch.inference_mode():
             for _ in range(CONFIG.max_steps):
-                answer, latent, logits, halt = model(inputs, vectors, answer, latent)
+                answer, latent, logits, halt, *log_sums = model(inputs, vectors, *state)
+                state = [answer, latent, *log_sums]
         grids = decode(logits.argmax(-1).numpy())
         for grid, puzzle, test, logit in zip(grids, ids, tests, halt, strict=True):
             turned = None if grid is None else restored(grid, puzzles.table.augmentation(puzzle))
@@ -51,9 +54,10 @@ def grid_of(row: dict[str, Any]) -> Grid:
     return np.frombuffer(row["cells"], np.uint8).reshape(row["height"], row["width"])
 
 
+@pytest.mark.parametrize("config", [CONFIG, RESIDUAL])
 @pytest.mark.parametrize("batch_size", [1, 16, 48])
-def test_the_default_is_a_plain_loop_bit_for_bit(arc: PuzzleSet, batch_size: int) -> None:
-    checkpoint = random_model(arc)
+def test_the_default_is_a_plain_loop_bit_for_bit(arc: PuzzleSet, batch_size: int, config: TRMConfig) -> None:
+    checkpoint = random_model(arc, config)
     expected = plain_loop(checkpoint, arc, batch_size)
     rows = answers(checkpoint, arc, batch_size=batch_size)
     assert [{name: row[name] for name in expected[0]} for row in rows] == expected

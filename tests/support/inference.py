@@ -23,14 +23,15 @@ CONFIG = TRMConfig(
 
 
 def checkpoint_of(
-    puzzles: PuzzleSet, weights: dict[str, Tensor], rows: Tensor, path: Path = Path("made-up"), **facts: Any
-) -> Checkpoint:
+    puzzles: PuzzleSet, weights: dict[str, Tensor], rows: Tensor, path: Path = Path("made-up"),
+    config: TRMConfig = CONFIG, **facts: Any,
+) -> Checkpoint:  # fmt: skip
     """A checkpoint in memory that knows the puzzles; facts go to its manifest."""
     recipe = {"train": {"precision": "float32", "cpu_threads": 1}}
     manifest = make_manifest("checkpoint", **{"step": 7, "recipe": recipe, **facts})
     family = puzzles.family
     return Checkpoint(
-        path, CONFIG, family.name, puzzles.canvas, family.vocabulary, weights, weights, rows, puzzles.table,
+        path, config, family.name, puzzles.canvas, family.vocabulary, weights, weights, rows, puzzles.table,
         manifest,
     )  # fmt: skip
 
@@ -50,16 +51,16 @@ def parrot(puzzles: PuzzleSet) -> Checkpoint:
     return checkpoint_of(puzzles, weights, torch.stack([angles.cos(), angles.sin()], dim=1))
 
 
-def random_model(puzzles: PuzzleSet) -> Checkpoint:
+def random_model(puzzles: PuzzleSet, config: TRMConfig = CONFIG) -> Checkpoint:
     """A model of random weights, which answers something else at each step and halts here and there."""
     generator = torch.Generator().manual_seed(0)
-    model = TRM(CONFIG, puzzles.num_tokens, puzzles.family.vocabulary)
+    model = TRM(config, puzzles.num_tokens, puzzles.family.vocabulary)
     weights = {
         name: torch.randn(weight.shape, generator=generator) / CONFIG.hidden_size**0.5
         for name, weight in model.state_dict().items()
     }
     rows = torch.randn(puzzles.num_puzzles, CONFIG.puzzle_size, generator=generator)
-    return checkpoint_of(puzzles, weights, rows)
+    return checkpoint_of(puzzles, weights, rows, config=config)
 
 
 def wavering(puzzles: PuzzleSet, path: Path = Path("made-up"), **facts: Any) -> Checkpoint:

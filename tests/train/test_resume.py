@@ -129,6 +129,20 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     assert_same_run(run, whole)
 
 
+def test_a_run_that_is_older_than_some_settings_had_their_defaults(
+    work: Path, whole: Path, tmp_path: Path
+) -> None:
+    run, newer = tmp_path / "run", (("model", "loop_residual"), ("train", "clip"))
+    train(work, run, "--steps", 4)
+    manifest = json.loads((run / "manifest.json").read_bytes())
+    for table, key in newer:
+        del manifest["recipe"][table][key]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert "train.clip: 0.0 -> 1.0" in refused(work, run, "--resume", *settings("train", clip=1.0))
+    train(work, run, "--resume")
+    assert_same_run(run, whole)
+
+
 def test_a_finished_run_has_nothing_to_go_on_with(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(work, run, "--steps", 2)
