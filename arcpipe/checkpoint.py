@@ -90,14 +90,14 @@ class Checkpoint:
         return str(self._training.get("precision", "auto"))
 
     @property
+    def loss(self) -> str:
+        """Return the loss of its training, which says what its logits mean; stablemax if it has none."""
+        return str(self._training.get("loss", "stablemax"))
+
+    @property
     def cpu_threads(self) -> int:
         """Return the CPU threads of its training or adaptation, as the recipe has them; 0 for torch's own."""
         return int(self._training.get("cpu_threads", 0))
-
-    @property
-    def loss(self) -> str:
-        """Return the loss of its training or adaptation; that of the official code if its recipe has none."""
-        return str(self._training.get("loss", "stablemax"))
 
     @property
     def _training(self) -> dict[str, Any]:

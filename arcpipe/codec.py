@@ -32,6 +32,7 @@ class Family:
     num_values: cell values are 0..num_values-1.
     first: the token of cell value 0; the others follow it.
     framed: grids vary in shape and are marked by EOS; otherwise they fill the canvas.
+    blank: the value of a cell that the answer fills in, the others being given; None where none is given.
     symbols, palette: how `draw` shows a cell value.
     """
 
@@ -41,6 +42,12 @@ class Family:
     framed: bool
     symbols: str
     palette: Palette | None
+    blank: int | None = None
+
+    @property
+    def blank_token(self) -> int | None:
+        """Return the token of a cell that is not given, if the others are."""
+        return None if self.blank is None else self.first + self.blank
 
     @property
     def vocabulary(self) -> int:
@@ -57,7 +64,7 @@ class Family:
 ARC = Family("arc", NUM_COLORS, 2, framed=True, symbols="0123456789", palette=PALETTE)
 # Wall gray, free black, start green, goal red, path yellow.
 _MAZE = Family(
-    "maze", 5, 1, framed=False, symbols="# SGo", palette=tuple(PALETTE[i] for i in (5, 0, 3, 2, 4))
+    "maze", 5, 1, framed=False, symbols="# SGo", palette=tuple(PALETTE[i] for i in (5, 0, 3, 2, 4)), blank=1
 )
 FAMILIES = ("arc", "sudoku", "maze")
 
@@ -66,7 +73,7 @@ def family_of(name: str, canvas: int) -> Family:
     """Return the family of a name, one of FAMILIES, on a canvas of that side."""
     return {
         "arc": ARC,
-        "sudoku": Family("sudoku", canvas + 1, 1, framed=False, symbols=".123456789", palette=None),
+        "sudoku": Family("sudoku", canvas + 1, 1, framed=False, symbols=".123456789", palette=None, blank=0),
         "maze": _MAZE,
     }[name]
 

@@ -403,7 +403,7 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     config, plain = checkpoint.config, TRMConfig()
     own = [
         f"model.{name} = {value}"
-        for name in ("embedding", "tied_head", "loop_residual")
+        for name in ("embedding", "tied_head", "loop_residual", "flow")
         if (value := getattr(config, name)) != getattr(plain, name)
     ]
     own += [f"model.positions = {config.positions}"] if config.positions.startswith("rope2d") else []

@@ -31,7 +31,7 @@ from arcpipe.grid import NUM_COLORS
 from arcpipe.layers import Block, Linear, LoopResidual, Rope, rope2d_tables, rope_tables, truncated_normal
 from arcpipe.recipe import STRICT, Count, Positive
 
-_FLOAT32 = ("embed_tokens", "residuals.")
+_FLOAT32 = ("embed_tokens", "residuals.", "embed_noisy", "embed_time.")
 """Weights that are not cast to the dtype of the state."""
 
 
@@ -97,6 +97,13 @@ class TRMConfig:
             "included, and not the newest alone (InfiLoop)."
         ),
     ] = False
+    flow: Annotated[
+        bool,
+        Field(
+            description="The network sees a noisy answer and its time too, for training with train.objective "
+            "= flow (looped flows)."
+        ),
+    ] = False
     buckets: Annotated[
         list[Annotated[int, Field(gt=1)]],
         Field(
@@ -146,6 +153,8 @@ class Carry:
     puzzle_ids: (B,) int64.
     colors: (B, 10) int64, the permutation of colors that each sample is under.
     log_sums: (B, S, 2) float32, with a loop residual: the log of the weights summed in latent and answer.
+    seeds: (B,) int64, of a flow: that of each sample's noise and times.
+    predicted: (B, L, V) float32, of a flow: the probabilities after the step before.
     """
 
     answer: Tensor
@@ -157,6 +166,8 @@ class Carry:
     puzzle_ids: Tensor
     colors: Tensor
     log_sums: Tensor | None = None
+    seeds: Tensor | None = None
+    predicted: Tensor | None = None
 
     @property
     def state(self) -> tuple[Tensor, ...]:
@@ -235,6 +246,10 @@ class TRM(nn.Module):
         )
         if config.loop_residual:
             self.residuals = nn.ModuleList([LoopResidual(size), LoopResidual(size)])
+        if config.flow:
+            self.embed_noisy = nn.Parameter(truncated_normal(vocabulary, size, std=1 / self.embed_scale))
+            self.embed_input = Linear(size, size)
+            self.embed_time = nn.Sequential(nn.Linear(1, size), nn.SiLU(), nn.Linear(size, size))
         if not config.tied_head:
             self.output_head = Linear(size, vocabulary)
         # Row 0 is the halt logit; row 1, the official untrained continue logit, keeps its shape.
@@ -263,14 +278,20 @@ class TRM(nn.Module):
         colors = torch.arange(NUM_COLORS, device=device).repeat(batch_size, 1)
         halted = torch.ones_like(zeros, dtype=torch.bool)
         log_sums = self.init_log_sums.repeat(batch_size, total, 1) if self.config.loop_residual else None
-        return Carry(state, state, zeros, halted, tokens, tokens, zeros, colors, log_sums)
+        carry = Carry(state, state, zeros, halted, tokens, tokens, zeros, colors, log_sums)
+        if not self.config.flow:
+            return carry
+        predicted = torch.zeros(batch_size, self.num_tokens, self.vocabulary, device=device)
+        return replace(carry, seeds=zeros, predicted=predicted)
 
     def admit(
-        self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor, colors: Tensor | None = None
-    ) -> Carry:
+        self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor, colors: Tensor | None = None,
+        seeds: Tensor | None = None,
+    ) -> Carry:  # fmt: skip
         """Return the carry with each halted row replaced by that row of the batch, at its initial state.
 
         Args:  colors: None where the network is not told of them: those of the carry stay.
+               seeds: of a flow.
         """
         new_B, new_B1 = carry.halted, carry.halted[:, None]
         new_B11 = new_B1[:, :, None]
@@ -286,6 +307,10 @@ class TRM(nn.Module):
             log_sums=None
             if carry.log_sums is None
             else torch.where(new_B11, self.init_log_sums, carry.log_sums),
+            seeds=carry.seeds
+            if carry.seeds is None or seeds is None
+            else torch.where(new_B, seeds, carry.seeds),
+            predicted=carry.predicted,
         )
 
     def forward(
@@ -295,6 +320,8 @@ class TRM(nn.Module):
         answer_BSD: Tensor | None = None,
         latent_BSD: Tensor | None = None,
         log_sums_BS2: Tensor | None = None,
+        noisy_BLV: Tensor | None = None,
+        times_B: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Take one supervision step: T outer cycles, the gradient through the last one only.
 
@@ -305,6 +332,7 @@ class TRM(nn.Module):
                  embedding task (B, 21 * D), as `puzzle_vectors` gives them.
                  answer_BSD, latent_BSD, and with a loop residual log_sums_BS2: those of the step before; None
                  for the initial ones, in float32.
+                 noisy_BLV, times_B: the noisy answer of a flow and its time, float32.
         Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32; with a loop residual
                  also log_sums (B, S, 2) float32.
         """
@@ -318,10 +346,12 @@ class TRM(nn.Module):
                 for name, weight in self.named_parameters()
                 if not name.startswith(_FLOAT32)
             }
-            state = (answer_BSD, latent_BSD, log_sums_BS2)
+            state = (answer_BSD, latent_BSD, log_sums_BS2, noisy_BLV, times_B)
             outputs: tuple[Tensor, ...] = functional_call(self, weights, (inputs_BL, puzzles, *state))
             return outputs
-        input_BSD = self._embed(inputs_BL, puzzles)
+        input_BSD = self._embed(inputs_BL, puzzles, noisy_BLV)
+        if times_B is not None:
+            input_BSD = input_BSD + self.embed_time(times_B[:, None])[:, None].to(dtype)
         rope = self._rope(input_BSD.shape[1])
         log_sums: list[Tensor] = []
         if self.config.loop_residual:
@@ -356,11 +386,16 @@ class TRM(nn.Module):
         colors_BKD = puzzles[:, size:].unflatten(1, (2, NUM_COLORS, size))[:, which].to(dtype)
         return nn.functional.pad(colors_BKD, (0, 0, self.vocabulary - NUM_COLORS, 0))
 
-    def _embed(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
-        """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
+    def _embed(self, inputs_BL: Tensor, puzzles: Tensor, noisy_BLV: Tensor | None = None) -> Tensor:
+        """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation.
+
+        With a noisy answer, its picture of each cell is added to the projected token.
+        """
         dtype = self.halt_head.weight.dtype
         # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
         x_BSD = self.embed_tokens[inputs_BL].to(dtype)
+        if noisy_BLV is not None:
+            x_BSD = self.embed_input(x_BSD) + (noisy_BLV @ self.embed_noisy).to(dtype)
         if self.config.embedding == "task":
             return self._embed_task(inputs_BL, x_BSD, puzzles)
         if self.config.prefix:

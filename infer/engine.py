@@ -15,6 +15,7 @@ from arcpipe.buckets import crop, pad_back
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.decode import Answers
+from arcpipe.infer.flow import FlowSampler
 from arcpipe.infer.schedule import Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.rng import random_bits
@@ -58,15 +59,18 @@ class Engine:
            colors: (T, 2, 10, D) the color vectors of each task, for a network of embedding task.
            sides: (T,) the canvas side of each task.
            work: positions in the schedule to answer.
+           sampler: of as many rows, for a network with flow.
            batch_size: number of rows; it is halved at the end, when half of them have no item.
     """
 
     def __init__(
         self, model: TRM, puzzles: PuzzleSet, rows: Tensor, colors: Tensor, sides: NDArray[np.intp],
         schedule: Schedule, work: WorkQueue, plan: Plan, *, batch_size: int, dtype: torch.dtype,
+        sampler: FlowSampler | None = None,
     ) -> None:  # fmt: skip
         self.model, self.puzzles, self.rows, self.colors, self.sides = model, puzzles, rows, colors, sides
         self.schedule, self.work, self.plan = schedule, work, plan
+        self.sampler = sampler
         self.device = model.init_answer.device
         self.generator = torch.Generator(self.device)
         carry = model.empty_carry(batch_size, dtype)
@@ -114,6 +118,8 @@ class Engine:
         initial = (model.init_answer, model.init_latent, model.init_log_sums)
         for of, at_first in zip(self.state, initial, strict=False):
             of[where] = at_first.to(of.dtype)
+        if self.sampler:
+            self.sampler.admit(where, items.positions, self.inputs)
         self.previous[where] = _NO_TOKEN
         self.same[where] = 0
         self.steps[slots] = 0
@@ -129,6 +135,8 @@ class Engine:
         for name in ("inputs", "vectors", "previous", "same"):
             setattr(self, name, getattr(self, name)[where])
         self.state = [of[where] for of in self.state]
+        if self.sampler:
+            self.sampler.keep(where)
         self.steps, self.items = self.steps[kept], self.items.at(kept)
 
     @torch.inference_mode()
@@ -139,7 +147,10 @@ class Engine:
         """
         if self.plan.noise:
             self._add_noise()
-        logits, halt_logit = self._recurse()
+        times = self.sampler.stir(self.steps, self.inputs) if self.sampler else None
+        logits, halt_logit = self._recurse(times)
+        if self.sampler:
+            self.sampler.move(logits, self.inputs)
         self.steps += 1
         done = self.busy & ((self.steps >= self.plan.steps) | self._halted(logits, halt_logit))
         marked = self.busy & np.isin(self.steps, self.plan.marks)
@@ -149,14 +160,18 @@ class Engine:
         self.pending.append(self._read(rows, logits, halt_logit, done[rows]))
         return self._release(done)
 
-    def _recurse(self) -> tuple[Tensor, Tensor]:
+    def _recurse(self, times: Tensor | None) -> tuple[Tensor, Tensor]:
         """Compute a supervision step of each row on its canvas; return logits (B, L, V), halt_logit (B,).
 
         Around a smaller canvas all logits are 0: argmax takes the first, that of PAD.
+
+        Args:  times: (B,) those of the noisy answers of a flow.
         """
         canvas, prefix = self.puzzles.canvas, self.model.config.prefix
         if (self.sides == canvas).all():
-            answer, latent, logits, halt_logit, *log_sums = self.model(self.inputs, self.vectors, *self.state)
+            answer, latent, logits, halt_logit, *log_sums = self.model(
+                self.inputs, self.vectors, *self.state, **self._seen(slice(None), canvas, times)
+            )
             self.state = [answer, latent, *log_sums]
             return logits, halt_logit
         size, vocabulary = len(self.steps), self.model.vocabulary
@@ -168,12 +183,21 @@ class Engine:
             begun = (crop(of[rows], side, canvas, prefix) for of in self.state)
             inputs = crop(self.inputs[rows], side, canvas)
             answer, latent, cropped, halt_logit[rows], *log_sums = self.model(
-                inputs, self.vectors[rows], *begun
+                inputs, self.vectors[rows], *begun, **self._seen(rows, side, times)
             )
             for of, ended in zip(self.state, (answer, latent, *log_sums), strict=True):
                 of[rows] = pad_back(ended, side, canvas, prefix)
             logits[rows] = pad_back(cropped, side, canvas)
         return logits, halt_logit
+
+    def _seen(self, rows: Tensor | slice, side: int, times: Tensor | None) -> dict[str, Tensor]:
+        """Return what the network is shown of the noisy answers of a flow; of no flow nothing."""
+        if self.sampler is None or times is None:
+            return {}
+        return {
+            "noisy_BLV": crop(self.sampler.noisy[rows], side, self.puzzles.canvas),
+            "times_B": times[rows],
+        }
 
     def _add_noise(self) -> None:
         noisy = np.flatnonzero(self.busy & (self.items.rollouts > 0))

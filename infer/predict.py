@@ -28,6 +28,7 @@ from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.decode import Answers, candidate_table, concatenate
 from arcpipe.infer.engine import Engine, Plan
+from arcpipe.infer.flow import FlowSampler
 from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
@@ -44,6 +45,7 @@ from arcpipe.runs import (
     writing,
 )
 from arcpipe.signals import stop_on_signals
+from arcpipe.trm import TRMConfig
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
@@ -75,6 +77,14 @@ class InferSettings:
     noise: Annotated[
         float, Field(ge=0, description="Deviation of the noise that each step adds to the latent.")
     ] = 0.0
+    gamma: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Of a model with flow: how much fresh noise each step takes; 0 for none, Euler's "
+            "method. Its rollouts differ by their noise alone.",
+        ),
+    ] = 1.0
     variants: Annotated[
         Count, Field(description="Ask each Sudoku also so many times shuffled, each maze turned.")
     ] = 0
@@ -95,16 +105,21 @@ class InferSettings:
         Field(description="Compile the network; auto does on a GPU. The first steps take a minute longer."),
     ] = "auto"
 
-    def plan(self, trained_steps: int) -> Plan:
+    def plan(self, config: TRMConfig) -> Plan:
         """Return how each item is computed.
 
         Raises:  ArcpipeError for settings that contradict each other.
         """
-        steps = self.max_steps or trained_steps
+        steps = self.max_steps or config.max_steps
         marks = tuple(sorted({*self.candidates_at} - {steps}))
         if marks and marks[-1] > steps:
             raise ArcpipeError(f"a candidate is wanted at step {marks[-1]}, but there are only {steps} steps")
-        if (self.rollouts > 1) != (self.noise > 0):
+        if config.flow and (self.halt != "never" or self.noise):
+            raise ArcpipeError(
+                f"halt {self.halt} and noise {self.noise:g} for a model with flow, which takes all its steps "
+                "and has noise of its own: leave both out"
+            )
+        if not config.flow and (self.rollouts > 1) != (self.noise > 0):
             raise ArcpipeError(
                 f"{self.rollouts} rollouts with noise {self.noise:g}: the first rollout is without noise, "
                 "so ask for more than one and for noise, or for neither"
@@ -236,7 +251,7 @@ def _read_request(checkpoint_path: Path, data: Path, out: Path, settings: InferS
     checkpoint, puzzles = load_checkpoint(checkpoint_path), read_puzzle_set(data)
     step = checkpoint.manifest.get("step")
     label = f"{checkpoint_path}" if step is None else f"{checkpoint_path}@{step}"
-    settings.plan(checkpoint.config.max_steps)
+    settings.plan(checkpoint.config)
     schedule_of(puzzles, settings)
     trained_on = checkpoint.manifest.get("dataset", {}).get("fingerprint")
     predicted = read_manifest(data, "dataset").get("fingerprint")
@@ -299,7 +314,9 @@ def _check_same(request: _Request) -> None:
         raise DataError(f"{where} dataset: it was made for {before.get('data')}")
     # Settings that change no prediction may differ.
     free = {"batch_size": request.settings.batch_size, "compile": request.settings.compile}
-    if changes := recipe_changes({"infer": before["recipe"]["infer"] | free}, now["recipe"]):
+    # Settings that are newer than the folder had their defaults.
+    settings = asdict(InferSettings()) | before["recipe"]["infer"] | free
+    if changes := recipe_changes({"infer": settings}, now["recipe"]):
         raise ArcpipeError(f"{where} recipe ({'; '.join(changes)})")
 
 
@@ -320,7 +337,7 @@ def _set_damaged_aside(out: Path) -> None:
 
 def _done(request: _Request) -> NDArray[np.int64]:
     """Return the positions (M,) of the items whose last answer is in the folder, sorted."""
-    each = request.settings.plan(request.checkpoint.config.max_steps).answers_each
+    each = request.settings.plan(request.checkpoint.config).answers_each
     files = shard_files(request.out)
     columns = [parquet.ParquetFile(file).read(["order"])["order"].to_numpy() for file in files]
     orders = np.concatenate([np.zeros(0, np.int64), *columns])
@@ -385,7 +402,7 @@ def _engine(share: InferenceShare, device: torch.device) -> Engine:
     sides = bucket_sides(puzzles, checkpoint.config.buckets, share.needed)
     precision = checkpoint.precision if settings.precision == "trained" else settings.precision
     dtype, reason = compute_dtype(precision, device)
-    plan = settings.plan(checkpoint.config.max_steps)
+    plan = settings.plan(checkpoint.config)
     schedule = schedule_of(puzzles, settings)
     work = WorkQueue(len(schedule), share.done, share.rank, share.num_ranks)
     logger.info(
@@ -411,7 +428,17 @@ def _engine(share: InferenceShare, device: torch.device) -> Engine:
         plan,
         batch_size=settings.batch_size,
         dtype=dtype,
+        sampler=_sampler(share, plan, device) if checkpoint.config.flow else None,
     )
+
+
+def _sampler(share: InferenceShare, plan: Plan, device: torch.device) -> FlowSampler:
+    settings, puzzles = share.settings, share.puzzles
+    return FlowSampler(
+        settings.batch_size, puzzles.num_tokens, share.checkpoint.vocabulary, device,
+        steps=plan.steps, gamma=settings.gamma, seed=plan.seed, loss=share.checkpoint.loss,
+        blank=puzzles.family.blank_token,
+    )  # fmt: skip
 
 
 def _show_progress(bar: Any, engine: Engine, total: int, share: InferenceShare) -> None:

@@ -59,7 +59,9 @@ def adapt(adaptation: Adaptation) -> TrainResult:
         raise CheckpointError(f"{checkpoint.path}: is for {checkpoint.family} puzzles, not for ARC tasks")
     if settings.loss == "trained":
         settings = replace(settings, loss=checkpoint.loss)  # type: ignore[arg-type]
-        adaptation = replace(adaptation, settings=settings)
+    if checkpoint.config.flow:
+        settings = replace(settings, objective="flow")
+    adaptation = replace(adaptation, settings=settings)
     config = replace(
         checkpoint.config,
         max_steps=settings.max_steps or checkpoint.config.max_steps,

@@ -101,6 +101,27 @@ class TrainSettings:
             "or V100."
         ),
     ] = "auto"
+    objective: Annotated[
+        Literal["recursion", "flow"],
+        Field(
+            description="flow: denoise a noisy answer beside the recursion, for a model with model.flow "
+            "(looped flows)."
+        ),
+    ] = "recursion"
+    flow_times: Annotated[
+        Literal["sorted", "random_start"],
+        Field(
+            description="Times of a sample's steps in a flow: uniform in 0..1, in order; random_start, for "
+            "ARC: the first one so, the others between it and 1."
+        ),
+    ] = "sorted"
+    flow_pseudotargets: Annotated[
+        Count,
+        Field(
+            description="Optimizer steps in which the probability rises to 1 that a noisy answer leads to "
+            "the model's last answer, not to the true one; 0 for never."
+        ),
+    ] = 0
     loss: Annotated[
         Literal["stablemax", "softmax"], Field(description="The cross-entropy of a cell's tokens.")
     ] = "stablemax"

@@ -78,6 +78,7 @@ class TrainState:
     evaluated_at: `seconds` at the last evaluation.
     colors: the color vectors (T, 2, 10, D) of embedding task, alike on every process; else for no task.
     tasks: (P,) the task of each row.
+    blank_token: that of a cell which is not given; None where none is.
     """
 
     model: TRM
@@ -93,6 +94,8 @@ class TrainState:
     evaluated_at: float = 0.0
     colors: Tensor = field(default_factory=no_colors)
     tasks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    blank_token: int | None = None
 
     @property
     def tables(self) -> dict[str, Tensor]:
@@ -118,6 +121,11 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
         )
     if run.config.embedding == "task" and not run.puzzles.family.framed:
         raise ArcpipeError(f"model.embedding = task is for ARC tasks, not for {run.puzzles.family.name}")
+    if (settings.objective == "flow") != run.config.flow:
+        raise ArcpipeError(
+            f"{settings.table}.objective = {settings.objective} is for a model "
+            f"{'without' if run.config.flow else 'with'} flow: set it or model.flow otherwise"
+        )
     _refuse_uneven_canvases(run, accelerator.num_processes)
     # A checkpoint names the canvases that were trained on, which inference takes too.
     config = replace(run.config, buckets=run.layout.buckets)
@@ -147,6 +155,7 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
         seconds=0.0,
         colors=colors,
         tasks=torch.from_numpy(run.puzzles.table.tasks.astype(np.int64)).to(device),
+        blank_token=run.puzzles.family.blank_token,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
@@ -12,8 +12,10 @@ from torch.amp import GradScaler
 from arcpipe.batches import PuzzleBatch
 from arcpipe.buckets import crop, pad_back
 from arcpipe.errors import ArcpipeError
+from arcpipe.flow import probabilities
 from arcpipe.log import logger
 from arcpipe.train.config import TrainSettings
+from arcpipe.train.flow import noisy_answers, sample_seeds
 from arcpipe.train.losses import StepLoss, join_losses, step_loss
 from arcpipe.train.optim import set_rates, sign_sgd_rows
 from arcpipe.train.state import TrainState
@@ -75,7 +77,10 @@ def train_step(
              process; if float16 gradients alone are not, only once the loss scale cannot be lowered.
     Source:  the reference's `pretrain.py` `train_batch`: the loss is divided by the global batch.
     """
-    carry = state.model.admit(state.carry, batch.inputs, batch.labels, batch.puzzle_ids, batch.colors)
+    carry = state.model.admit(
+        state.carry, batch.inputs, batch.labels, batch.puzzle_ids, batch.colors,
+        sample_seeds(state, settings, accelerator),
+    )  # fmt: skip
     vectors = _look_up(state, carry, settings, accelerator)
     # A leaf of its own: its gradient is gathered from all parts of the batch, then goes on to the tables.
     puzzles = vectors.detach().requires_grad_()
@@ -95,7 +100,7 @@ def train_step(
 
     halted = _halted(carry.steps + 1, out.halt_logit, state, settings, accelerator)
     answer, latent, *log_sums = out.state
-    state.carry = carry.advance(answer, latent, halted, *log_sums)
+    state.carry = replace(carry.advance(answer, latent, halted, *log_sums), predicted=out.predicted)
     state.step += 1
     return _metrics(out.loss, out.halt_logit, state)
 
@@ -132,13 +137,14 @@ def _differentiate_tables(
 
 @dataclass(frozen=True)
 class _Outputs:
-    """Of a supervision step: `Carry.state` after it, halt_logit (B,), the loss, and which rows (B,) have
-    finite logits."""
+    """Of a supervision step: `Carry.state` after it, halt_logit (B,), the loss, which rows (B,) have finite
+    logits, and of a flow the probabilities (B, L, V)."""
 
     state: tuple[Tensor, ...]
     halt_logit: Tensor
     loss: StepLoss
     finite: Tensor
+    predicted: Tensor | None
 
 
 def _recurse_and_differentiate(
@@ -151,13 +157,15 @@ def _recurse_and_differentiate(
     canvas, prefix = state.layout.canvas, state.model.config.prefix
     cuts = state.layout.parts(accelerator.num_processes, settings.accumulation)
     parts: list[_Outputs] = []
+    flow = noisy_answers(state, carry, settings)
     for rows, side in cuts:
         is_last = len(parts) + 1 == len(cuts)
         # Gradients of processes are averaged once, with the last part.
         with nullcontext() if is_last else accelerator.no_sync(network):
             inputs, labels = (crop(of[rows], side, canvas) for of in (carry.inputs, carry.labels))
             begun = (crop(of[rows], side, canvas, prefix) for of in carry.state)
-            answer, latent, logits, halt_logit, *log_sums = network(inputs, puzzles[rows], *begun)
+            seen = {"noisy_BLV": crop(flow[0][rows], side, canvas), "times_B": flow[1][rows]} if flow else {}
+            answer, latent, logits, halt_logit, *log_sums = network(inputs, puzzles[rows], *begun, **seen)
             loss = step_loss(logits, halt_logit, labels, settings.loss_precision, settings.loss)
             # DDP averages over processes; times their number, the gradient is that of the global sum.
             shared = loss.total * (accelerator.num_processes / settings.batch_size)
@@ -165,7 +173,8 @@ def _recurse_and_differentiate(
             state.scaler.scale(shared).backward()
         finite = logits.isfinite().flatten(1).all(1)
         ended = tuple(of.detach() for of in (answer, latent, *log_sums))
-        parts.append(_Outputs(ended, halt_logit.detach(), loss.detach(), finite))
+        predicted = probabilities(logits.detach(), settings.loss) if flow else None
+        parts.append(_Outputs(ended, halt_logit.detach(), loss.detach(), finite, predicted))
     return _joined(parts, [side for _, side in cuts], state)
 
 
@@ -178,11 +187,17 @@ def _joined(parts: list[_Outputs], sides: list[int], state: TrainState) -> _Outp
         [pad_back(of, side, canvas, prefix) for of in part.state]
         for part, side in zip(parts, sides, strict=True)
     ]
+    predicted = [
+        pad_back(part.predicted, side, canvas)
+        for part, side in zip(parts, sides, strict=True)
+        if part.predicted is not None
+    ]
     return _Outputs(
         state=tuple(torch.cat(of) for of in zip(*whole, strict=True)),
         halt_logit=torch.cat([part.halt_logit for part in parts]),
         loss=join_losses([part.loss for part in parts]),
         finite=torch.cat([part.finite for part in parts]),
+        predicted=torch.cat(predicted) if predicted else None,
     )
 
 

@@ -178,6 +178,8 @@ def _values(hint: Any) -> str:
         return ", ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is list:
         return "list"
+    if type(None) in get_args(kind):
+        return "integer or `inf`"
     names = {int: "integer", float: "number", str: "text", bool: "`true`, `false`"}
     return names.get(kind, "integer or `auto`")
 

@@ -30,6 +30,7 @@ CORE = (
     "devices",
     "buckets",
     "batches",
+    "flow",
     "layers",
     "trm",
     "flops",

@@ -1,0 +1,119 @@
+"""Looped flows (arXiv 2609.11801): a recursion denoises a noisy answer, beside its state.
+
+The noisy answer x_t = (1 - t) x_0 + t x_1 has V numbers for each cell: noise x_0 at time 0, the answer x_1,
+one-hot, at time 1. Noise and times are functions of the seed of a sample.
+
+Shape letters: B batch, L grid tokens, V vocabulary.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from arcpipe.rng import random_bits
+
+# What a draw is for, beside the noise: turn 0 is x_0, turn i + 1 that of step i of inference.
+TIMES, PSEUDOTARGETS = -1, -2
+# As in `rng.py`, as signed numbers.
+_STEP, _FIRST, _SECOND = (
+    value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+
+
+def seeds_of(seed: int, *counters: NDArray[np.uint64]) -> Tensor:
+    """Return the seed (B,) int64 of each sample from a seed and the numbers of the samples."""
+    return torch.from_numpy(random_bits(seed, *counters).view(np.int64))
+
+
+def random_words(seeds_B: Tensor, turn: int | Tensor, count: int) -> Tensor:
+    """Return 64 random bits (B, count) for each seed: those of `random_bits(seed, turn, number)`.
+
+    Args:  turn: what they are for; one for all, or (B,).
+    """
+    numbers = torch.arange(count, device=seeds_B.device)
+    return _mix(_mix(_mix(seeds_B) ^ turn)[:, None] ^ numbers)
+
+
+def uniform(seeds_B: Tensor, turn: int | Tensor, count: int) -> Tensor:
+    """Return numbers (B, count) float32 in 0..1, both excluded."""
+    return _fraction(random_words(seeds_B, turn, count))
+
+
+def noise(seeds_B: Tensor, turn: int | Tensor, num_tokens: int, vocabulary: int) -> Tensor:
+    """Return normal numbers (B, L, V) float32 of deviation 1 / sqrt(V)."""
+    words = random_words(seeds_B, turn, num_tokens * vocabulary)
+    radius = (-2 / vocabulary * _fraction(words).log()).sqrt()
+    return (radius * (2 * math.pi * _fraction(words << 32)).cos()).unflatten(1, (num_tokens, vocabulary))
+
+
+def times(seeds_B: Tensor, steps: int, kind: str) -> Tensor:
+    """Return the time (B, steps) of each supervision step in training, rising.
+
+    Args:  kind: "sorted": one more than the steps, uniform in 0..1; "random_start": the first uniform, the
+           others uniform between it and 1.
+    """
+    draws = uniform(seeds_B, TIMES, steps + 1)
+    if kind == "random_start":
+        draws[:, 1:] = draws[:, :1] + (1 - draws[:, :1]) * draws[:, 1:]
+    return draws.sort(dim=1).values[:, :steps]
+
+
+def probabilities(logits_BLV: Tensor, loss: str) -> Tensor:
+    """Return what logits say of each token, float32, as the loss that they were trained by reads them."""
+    values = logits_BLV.float()
+    if loss == "softmax":
+        return values.softmax(dim=-1)
+    scores = torch.where(values < 0, 1 / (1 - values.clamp(max=0)), values + 1)
+    return scores / scores.sum(dim=-1, keepdim=True)
+
+
+def with_given(x_BLV: Tensor, inputs_BL: Tensor, blank: int | None) -> Tensor:
+    """Return a noisy answer in which given cells are what the input says.
+
+    Args:  blank: the token of a cell that is not given; None where none is given.
+    """
+    if blank is None:
+        return x_BLV
+    given_BLV = one_hot(inputs_BL, x_BLV.shape[-1]).to(x_BLV.dtype)
+    return torch.where((inputs_BL == blank)[..., None], x_BLV, given_BLV)
+
+
+def interpolant(start_BLV: Tensor, end_BLV: Tensor, times_B: Tensor) -> Tensor:
+    """Return the point at the times on the way from noise to answer."""
+    return torch.lerp(start_BLV, end_BLV, times_B[:, None, None])
+
+
+def stirred(
+    x_BLV: Tensor, fresh_BLV: Tensor, now_B: Tensor, later_B: Tensor, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """Return a noisy answer set back in time by fresh noise, and that time (B,); gamma 0 leaves it."""
+    kept_B = (1 - gamma * (later_B - now_B)).clamp(0, 1)
+    time_B = kept_B * now_B
+    amount_B = ((1 - time_B) ** 2 - (kept_B - time_B) ** 2).clamp(min=0).sqrt()
+    return kept_B[:, None, None] * x_BLV + amount_B[:, None, None] * fresh_BLV, time_B
+
+
+def moved(x_BLV: Tensor, predicted_BLV: Tensor, now_B: Tensor, later_B: Tensor) -> Tensor:
+    """Return a noisy answer at a later time, on the straight way to what is predicted."""
+    return torch.lerp(x_BLV, predicted_BLV, ((later_B - now_B) / (1 - now_B))[:, None, None])
+
+
+def _fraction(words: Tensor) -> Tensor:
+    """Return the top 23 bits of 64 as a number between 0 and 1, exact in float32."""
+    return (_shifted(words, 41).float() + 0.5) * 2.0**-23
+
+
+def _mix(state: Tensor) -> Tensor:
+    state = state + _STEP
+    state = (state ^ _shifted(state, 30)) * _FIRST
+    state = (state ^ _shifted(state, 27)) * _SECOND
+    return state ^ _shifted(state, 31)
+
+
+def _shifted(words: Tensor, count: int) -> Tensor:
+    """Shift to the right as unsigned numbers."""
+    return (words >> count) & ((1 << (64 - count)) - 1)

@@ -1,0 +1,151 @@
+"""Trainings of a flow: exact resume, any number of processes, Sudokus from end to end."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from arcpipe.checkpoint import load_checkpoint
+from arcpipe.flow import interpolant, noise, seeds_of, times
+from arcpipe.predictions import read_predictions
+from arcpipe.train.config import TrainSettings
+from arcpipe.train.distributed import make_accelerator
+from arcpipe.train.flow import noisy_answers
+from arcpipe.train.step import train_step
+from commands import run_here
+from processes import together
+from sized import BUCKETS, sized_data
+from steps import CONFIG, random_batch
+from steps import fresh_state as state_with
+from training import assert_close, assert_same_run, metrics, refused, settings, train, train_arguments
+
+FLOW = [*settings("model", flow="true"), *settings("train", objective="flow", flow_pseudotargets=8)]
+ARC = [
+    *settings("model", buckets=BUCKETS, loop_residual="true"),
+    *settings("train", flow_times="random_start"),
+]
+
+
+@pytest.fixture(scope="module", params=["sudoku", "arc"])
+def flow(request: pytest.FixtureRequest, work: Path) -> dict[str, Any]:
+    """A run of each family: its folder, its flags and its dataset."""
+    name = f"flow-{request.param}"
+    if request.param == "arc":
+        sized_data(work / name)
+        flags, data = [*FLOW, *ARC], f"{name}/data"
+    else:
+        flags, data = FLOW, name
+        words = ("--generate", 8, "--side", 4, "--test", 4, "--num-aug", "inf", "--out", work / name)
+        assert run_here("augment", "sudoku", *words).returncode == 0
+    train(work, work / f"{name}-run", *flags, data=data)
+    return {"run": work / f"{name}-run", "flags": flags, "data": data}
+
+
+def test_two_parts_are_one_training(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
+    train(work, tmp_path / "run", *flow["flags"], "--steps", 5, data=flow["data"])
+    train(work, tmp_path / "run", *flow["flags"], "--resume", data=flow["data"])
+    assert_same_run(tmp_path / "run", flow["run"])
+    losses = [record["train/loss_answer"] for record in metrics(flow["run"])]
+    assert losses[-1] < losses[0]
+
+
+def test_parts_of_a_batch_and_two_processes(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
+    parts, two = tmp_path / "parts", tmp_path / "two"
+    train(work, parts, *flow["flags"], *settings("train", accumulation=2), data=flow["data"])
+    assert_close(parts, flow["run"])
+    for done in together(train_arguments(work, two, *flow["flags"], data=flow["data"]), work):
+        assert done.returncode == 0, done.stderr
+    assert_close(two, flow["run"])
+
+
+def test_trajectories_are_asked_and_voted(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
+    """Each of another noise, the same whenever it is asked for."""
+    assert load_checkpoint(flow["run"]).config.flow
+    found = []
+    for name, flags in (("one", ()), ("same", ("--batch-size", 3)), ("euler", ("--gamma", 0))):
+        words = [
+            "infer",
+            "--checkpoint",
+            flow["run"],
+            "--data",
+            work / flow["data"],
+            "--out",
+            tmp_path / name,
+        ]
+        done = run_here(*words, "--rollouts", 3, "--max-steps", 5, *flags)
+        assert done.returncode == 0, done.stderr
+        candidates = {
+            (one.task, one.test_index, one.augmentation, one.rollout): one
+            for one in read_predictions(tmp_path / name)
+        }
+        found.append([candidates[key].log_probability for key in sorted(candidates, key=str)])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert found[0] != pytest.approx(found[2], rel=1e-4)
+    assert len(set(found[0])) == len(found[0])
+    words = ["vote", tmp_path / "one", "--challenges", work / flow["data"], "--out", tmp_path / "voted"]
+    if "sudoku" in flow["data"]:
+        assert run_here(*words).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (settings("train", objective="flow"), "train.objective = flow is for a model with flow"),
+        (settings("model", flow="true"), "train.objective = recursion is for a model without flow"),
+    ],
+)
+def test_objective_and_model_go_together(
+    work: Path, changes: list[str], message: str, tmp_path: Path
+) -> None:
+    assert message in refused(work, tmp_path / "run", *changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_flow_does_not_stop_early(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
+    for flags in (("--halt", "learned"), ("--rollouts", 2, "--noise", 0.1)):
+        words = [
+            "infer",
+            "--checkpoint",
+            flow["run"],
+            "--data",
+            work / flow["data"],
+            "--out",
+            tmp_path / "out",
+        ]
+        done = run_here(*words, *flags)
+        assert done.returncode == 2
+        assert "takes all its steps" in done.stderr
+
+
+def test_the_noisy_answers_are_on_the_way_from_noise_to_answer() -> None:
+    """The true one at first; later, with the probability of the ramp, what the model predicted last."""
+    config = replace(CONFIG, flow=True)
+    accelerator = make_accelerator(TrainSettings())
+    for ramp, share in ((0, 0.0), (1, 1.0), (8, 0.5)):
+        state = state_with(256, config=config)
+        options = TrainSettings(batch_size=256, objective="flow", flow_pseudotargets=ramp, seed=5)
+        batch = random_batch(256)
+        seeds = seeds_of(5, np.uint64(0), np.arange(256, dtype=np.uint64))
+        at, start = times(seeds, 8, "sorted"), noise(seeds, 0, 4, 12)
+        true = torch.nn.functional.one_hot(batch.labels, 12).float()
+        carry = state.model.admit(state.carry, batch.inputs, batch.labels, batch.puzzle_ids, seeds=seeds)
+        found = noisy_answers(state, carry, options)
+        assert found is not None
+        assert torch.equal(found[1], at[:, 0])
+        torch.testing.assert_close(found[0], interpolant(start, true, at[:, 0]))
+        for _ in range(3):
+            train_step(state, batch, options, 1.0, accelerator)
+        assert state.carry.predicted is not None
+        torch.testing.assert_close(state.carry.predicted.sum(-1), torch.ones(256, 4))
+        found = noisy_answers(state, state.carry, options)
+        assert found is not None
+        assert torch.equal(found[1], at[:, 3])
+        of_true, of_own = (
+            (found[0] - interpolant(start, end, at[:, 3])).abs().amax(dim=(1, 2)) < 1e-6
+            for end in (true, state.carry.predicted)
+        )
+        assert (of_true ^ of_own).all()
+        assert float(of_own.float().mean()) == pytest.approx(share, abs=0.1)
