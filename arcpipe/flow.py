@@ -47,7 +47,8 @@ def noise(seeds_B: Tensor, turn: int | Tensor, num_tokens: int, vocabulary: int)
     """Return normal numbers (B, L, V) float32 of deviation 1 / sqrt(V)."""
     words = random_words(seeds_B, turn, num_tokens * vocabulary)
     radius = (-2 / vocabulary * _fraction(words).log()).sqrt()
-    return (radius * (2 * math.pi * _fraction(words << 32)).cos()).unflatten(1, (num_tokens, vocabulary))
+    normal: Tensor = radius * (2 * math.pi * _fraction(words << 32)).cos()
+    return normal.view(-1, num_tokens, vocabulary)
 
 
 def times(seeds_B: Tensor, steps: int, kind: str) -> Tensor:
