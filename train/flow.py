@@ -22,7 +22,8 @@ def sample_seeds(state: TrainState, settings: TrainSettings, accelerator: Accele
     if not state.model.config.flow:
         return None
     own = state.layout.own_rows(accelerator.process_index, accelerator.num_processes)
-    return seeds_of(settings.seed, np.array([state.step], np.uint64), own.astype(np.uint64)).to(state.carry.steps.device)
+    seeds = seeds_of(settings.seed, np.array([state.step], np.uint64), own.astype(np.uint64))
+    return seeds.to(state.carry.steps.device)
 
 
 def noisy_answers(state: TrainState, carry: Carry, settings: TrainSettings) -> tuple[Tensor, Tensor] | None:
