@@ -31,14 +31,19 @@ def family(name: str) -> str:
 
 def data_of(name: str) -> str:
     """Which of the datasets fits a recipe: with buckets one on their canvas."""
-    return "sized" if load_recipe(name).tables["model"].get("buckets") else family(name)
+    model = load_recipe(name).tables["model"]
+    if model.get("embedding") == "task":
+        return "fresh"
+    return "sized" if model.get("buckets") else family(name)
 
 
 @pytest.fixture(scope="module")
 def datasets(work: Path) -> dict[str, Path]:
     """A tiny dataset folder of each family."""
     sized = build(work / "canvas", write_source(work, "canvas", sized_tasks([9, 14, 3])), canvas=30)
-    return {name: work / name for name in ("sudoku", "maze")} | {"arc": work / "data", "sized": sized}
+    fresh = build(work / "colors", write_source(work, "canvas", sized_tasks([9])), num_aug=None)
+    of_kind = {name: work / name for name in ("sudoku", "maze")}
+    return of_kind | {"arc": work / "data", "sized": sized, "fresh": fresh}
 
 
 # Those for an entry to Kaggle go on training a checkpoint: tests/kaggle_kernels runs one of them.

@@ -116,6 +116,8 @@ def on_terminal(work: Path, run: Path) -> tuple[int, int]:
     if not pid:
         command = arcpipe_command(*train_arguments(work, run, *LONG))
         os.chdir(work)
+        # Under nohup it would be ignored.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.execve(command[0], command, environment())
     # What nobody reads would stop it.
     os.set_blocking(terminal, False)
