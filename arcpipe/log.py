@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,7 +54,9 @@ def start_logging(log_file: Path | None = None) -> None:
         logger.addHandler(_TqdmHandler())
     for earlier in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
         logger.removeHandler(earlier)
-        earlier.close()
+        # On a full disk its last line is still unwritten, which was said when it was logged.
+        with suppress(OSError):
+            earlier.close()
     if log_file is not None and is_first_rank():
         with writing(log_file):
             handler = _FileHandler(log_file, encoding="utf-8")

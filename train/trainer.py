@@ -199,6 +199,8 @@ def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
         first_does(make, accelerator)
     with ExitStack() as held:
         first_does(lambda: held.enter_context(hold_folder(run.out)), accelerator)
+        # What comes after the training in this process is not of its log.
+        held.callback(start_logging)
         start_logging(run.out / LOG_FILE)
         if run.settings.trackers:
             flat = {
