@@ -196,7 +196,9 @@ def _begin_from(path: Path, model: TRM, run: TrainRun) -> tuple[Tensor, Tensor]:
         rows = checkpoint.mean_rows()[run.puzzles.table.dihedrals.astype(np.int64)]
         rows[known] = checkpoint.rows[places[known]].float()
     colors = no_colors()
-    if run.config.embedding == "task":
+    if run.config.embedding == "task" and not len(checkpoint.puzzles):
+        colors = torch.zeros(len(run.puzzles.table.task_ids), 2, NUM_COLORS, run.config.hidden_size)
+    elif run.config.embedding == "task":
         known_tasks = {task_id: place for place, task_id in enumerate(checkpoint.puzzles.task_ids)}
         tasks = [known_tasks.get(task_id, -1) for task_id in run.puzzles.table.task_ids]
         own = checkpoint.colors.float()

