@@ -79,7 +79,7 @@ class _CanvasStream:
     """The endless stream of the examples of tasks on one canvas, of side `side`."""
 
     def __init__(self, puzzles: PuzzleSet, layout: Layout, side: int, seed: int, placement: bool) -> None:
-        self.puzzles, self.placement = puzzles, placement and puzzles.family.framed
+        self.puzzles, self.placement = puzzles, placement and puzzles.family.with_eos
         # That of the whole canvas is the same whether or not there are smaller ones.
         self.seed, self.stream = seed, [] if side == layout.canvas else [side]
         self.limit = fitting_side(side, layout.canvas)
@@ -196,7 +196,7 @@ class TrainingStream(Dataset[PuzzleBatch]):
                 draws.examples,
                 puzzles.transform(table, draws.examples, draws.puzzle_ids, draws.variants, offsets),
             )
-            for table in puzzles.framed[:2]
+            for table in puzzles.tables_with_eos[:2]
         )
         labels = outputs.astype(np.int64)
         labels[outputs == PAD] = IGNORE

@@ -96,7 +96,7 @@ def bucket_sides(
     Raises:  DataError if the puzzles cannot lie on these canvases.
     """
     canvas = puzzles.canvas
-    if buckets and not puzzles.family.framed:
+    if buckets and not puzzles.family.with_eos:
         raise DataError(f"model.buckets are for ARC tasks: every {puzzles.family.name} fills its canvas")
     if buckets and buckets[-1] >= canvas:
         raise DataError(

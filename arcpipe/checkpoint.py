@@ -128,7 +128,7 @@ class Checkpoint:
         ):
             if own != asked and not (what == "canvas" and self.config.positions == "rope2d"):
                 raise CheckpointError(f"{self.path}: trained on {what} {own}, the dataset has {what} {asked}")
-        if (self.config.embedding == "task") != puzzles.fresh_colors and puzzles.family.framed:
+        if (self.config.embedding == "task") != puzzles.fresh_colors and puzzles.family.with_eos:
             raise CheckpointError(
                 f"{self.path}: its embedding is of each {self.config.embedding}, the dataset is made for the "
                 f"other kind: build it with --num-aug {'inf' if self.config.embedding == 'task' else 'N'}"

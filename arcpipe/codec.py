@@ -31,7 +31,7 @@ class Family:
 
     num_values: cell values are 0..num_values-1.
     first: the token of cell value 0; the others follow it.
-    framed: grids vary in shape and are marked by EOS; otherwise they fill the canvas.
+    with_eos: grids vary in shape and are marked by EOS; otherwise they fill the canvas.
     blank: the value of a cell that the answer fills in, the others being given; None where none is given.
     symbols, palette: how `draw` shows a cell value.
     """
@@ -39,7 +39,7 @@ class Family:
     name: str
     num_values: int
     first: int
-    framed: bool
+    with_eos: bool
     symbols: str
     palette: Palette | None
     blank: int | None = None
@@ -61,10 +61,10 @@ class Family:
         return np.append(values, np.array([EOS, PAD], np.uint8))
 
 
-ARC = Family("arc", NUM_COLORS, 2, framed=True, symbols="0123456789", palette=PALETTE)
+ARC = Family("arc", NUM_COLORS, 2, with_eos=True, symbols="0123456789", palette=PALETTE)
 # Wall gray, free black, start green, goal red, path yellow.
 _MAZE = Family(
-    "maze", 5, 1, framed=False, symbols="# SGo", palette=tuple(PALETTE[i] for i in (5, 0, 3, 2, 4)), blank=1
+    "maze", 5, 1, with_eos=False, symbols="# SGo", palette=tuple(PALETTE[i] for i in (5, 0, 3, 2, 4)), blank=1
 )
 FAMILIES = ("arc", "sudoku", "maze")
 
@@ -73,7 +73,9 @@ def family_of(name: str, canvas: int) -> Family:
     """Return the family of a name, one of FAMILIES, on a canvas of that side."""
     return {
         "arc": ARC,
-        "sudoku": Family("sudoku", canvas + 1, 1, framed=False, symbols=".123456789", palette=None, blank=0),
+        "sudoku": Family(
+            "sudoku", canvas + 1, 1, with_eos=False, symbols=".123456789", palette=None, blank=0
+        ),
         "maze": _MAZE,
     }[name]
 
@@ -104,9 +106,9 @@ class GridTable:
         height, width = self.shapes[index]
         return self.cells[index, :height, :width]
 
-    def framed(self, family: Family) -> "GridTable":
+    def with_eos(self, family: Family) -> "GridTable":
         """Return the table as `encode_grids` takes it: with a frame, if the family has one."""
-        if not family.framed:
+        if not family.with_eos:
             return self
         eos, pad = family.num_values, family.num_values + 1
         count, side, _ = self.cells.shape
@@ -146,7 +148,7 @@ def dihedral_transform(
 ) -> Transform:
     """Return the transform that turns, recolors and places grids of a table.
 
-    Args:  table: as `GridTable.framed` makes it. items: (N,) which of its grids.
+    Args:  table: as `GridTable.with_eos` makes it. items: (N,) which of its grids.
            dihedrals: (N,) ids 0..7, default identity.
            colors: (N, 10) permutations, default identity.
            offsets: (N, 2) row and column of the augmented grid's first cell, default 0, 0.
@@ -182,7 +184,7 @@ def _sources(
 def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transform) -> NDArray[np.uint8]:
     """Return the tokens (N, C * C) of N transformed grids, all computed at once.
 
-    Args:  table: as `GridTable.framed` makes it. items: (N,) which of its grids.
+    Args:  table: as `GridTable.with_eos` makes it. items: (N,) which of its grids.
     """
     _, height, width = table.cells.shape
     by_row, by_column = (
@@ -201,7 +203,7 @@ def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transf
 
 def encode(grid: Grid, canvas: int, offset: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
     """Return the tokens (canvas * canvas,) of one ARC grid."""
-    table, items = GridTable.pack([grid], max(grid.shape)).framed(ARC), np.zeros(1, np.intp)
+    table, items = GridTable.pack([grid], max(grid.shape)).with_eos(ARC), np.zeros(1, np.intp)
     transform = dihedral_transform(ARC, table, items, canvas, offsets=np.array([offset]))
     tokens: NDArray[np.uint8] = encode_grids(table, items, transform)[0]
     return tokens
@@ -231,7 +233,7 @@ def decode(tokens: NDArray[np.integer], family: Family = ARC) -> list[Grid | Non
     """
     canvas = round(tokens.shape[1] ** 0.5)
     square = tokens.reshape(-1, canvas, canvas)
-    if not family.framed:
+    if not family.with_eos:
         values = square.astype(np.int64) - family.first
         return list(np.where((values >= 0) & (values < family.num_values), values, 0).astype(np.uint8))
     return [

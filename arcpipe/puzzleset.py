@@ -83,7 +83,7 @@ class PuzzleSet:
     @property
     def fresh_colors(self) -> bool:
         """Return whether these are ARC tasks under eight dihedrals each, recolored at every draw."""
-        return self.family.framed and self.variants is not None
+        return self.family.with_eos and self.variants is not None
 
     def colors(
         self, puzzle_ids: NDArray[np.integer], numbers: NDArray[np.uint64] | None = None
@@ -104,16 +104,16 @@ class PuzzleSet:
         return indices
 
     @cached_property
-    def framed(self) -> tuple[GridTable, GridTable, GridTable]:
+    def tables_with_eos(self) -> tuple[GridTable, GridTable, GridTable]:
         """Return inputs, outputs and test inputs as `encode_grids` takes them."""
         inputs, outputs, tests = (
-            table.framed(self.family) for table in (self.inputs, self.outputs, self.test_inputs)
+            table.with_eos(self.family) for table in (self.inputs, self.outputs, self.test_inputs)
         )
         return inputs, outputs, tests
 
     def encode_tests(self, tests: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Return the tokens (N, L) of test inputs (N,) under puzzles (N,)."""
-        table = self.framed[2]
+        table = self.tables_with_eos[2]
         return encode_grids(table, tests, self.transform(table, tests, puzzle_ids))
 
     def transform(
@@ -124,14 +124,14 @@ class PuzzleSet:
         numbers: NDArray[np.uint64] | None = None,
         offsets: NDArray[np.integer] | None = None,
     ) -> Transform:
-        """Return the transform of grids (N,) of a framed table under puzzles (N,).
+        """Return the transform of grids (N,) of a table with EOS under puzzles (N,).
 
         Args:  numbers: (N,) of their variants, where there are any: shuffled Sudokus, turned mazes, recolored
                tasks; 0, the default, is the example itself.
                offsets: (N, 2) row and column to move ARC grids to.
         """
         family, canvas = self.family, self.canvas
-        if family.framed:
+        if family.with_eos:
             dihedrals, colors = self.table.dihedrals[puzzle_ids], self.colors(puzzle_ids, numbers)
             return dihedral_transform(
                 family, table, items, canvas, dihedrals=dihedrals, colors=colors, offsets=offsets

@@ -112,7 +112,7 @@ def _augmented_text(puzzles: PuzzleSet, color: bool) -> str:
         decode(
             encode_grids(table, items, puzzles.transform(table, items, puzzle_ids, numbers)), puzzles.family
         )
-        for table in puzzles.framed[:2]
+        for table in puzzles.tables_with_eos[:2]
     )
     look = puzzles.family.symbols, puzzles.family.palette
     blocks = [

@@ -184,7 +184,7 @@ def scores(data: Path, predictions: Path) -> dict[str, float]:
     outputs = known_outputs(data, puzzles)
     assert outputs is not None
     found, _ = evaluate(puzzles, outputs, read_candidates([predictions]))
-    if not puzzles.family.framed:
+    if not puzzles.family.with_eos:
         return found
     names = Counter(puzzles.table.task_ids[task] for task in puzzles.test_tasks)
     votes = read_votes(read_candidates([predictions]), names)

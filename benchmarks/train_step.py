@@ -161,7 +161,7 @@ def forms(
     together = replace(off, **fast, workers=1 if device.type == "cuda" else 0)
     found = {"arcpipe": (config, off), TOGETHER: (config, together)}
     sides = [side for side in SIDES if side < puzzles.canvas]
-    if puzzles.family.framed and sides:
+    if puzzles.family.with_eos and sides:
         with_buckets = replace(config, buckets=sides)
         found[WITH_BUCKETS] = (with_buckets, together)
         found[f"model.buckets={sides}"] = (with_buckets, off)

@@ -89,7 +89,7 @@ def solve(
     solved = solve_puzzle(loaded, puzzle, max_steps=max_steps, max_votes=max_votes, trace=steps)
     color = use_color() if color is None else color
     for index, one in enumerate(solved):
-        typer.echo(f"{puzzle.task}, test {index}\n" if family.framed else f"{file}: {puzzle.task}\n")
+        typer.echo(f"{puzzle.task}, test {index}\n" if family.with_eos else f"{file}: {puzzle.task}\n")
         if trace:
             typer.echo(f"{trace_text(one.steps, family)}\n")
         typer.echo(solved_text(one, family, color), color=color)

@@ -62,12 +62,12 @@ def original_grids(
 
     A shape is 0, 0 where there is no grid; the cells of all grids follow one another, row by row.
     """
-    if not puzzles.family.framed:
+    if not puzzles.family.with_eos:
         return _original_puzzles(puzzles, items, tokens)
     family, canvas = puzzles.family, puzzles.canvas
     shapes = crop_shapes(tokens)
     values = (tokens.reshape(-1, canvas, canvas) - family.first).astype(np.uint8)
-    table = GridTable(values, shapes.astype(np.int16)).framed(family)
+    table = GridTable(values, shapes.astype(np.int16)).with_eos(family)
     dihedrals = np.array(DIHEDRAL_INVERSE)[puzzles.table.dihedrals[items.puzzle_ids]]
     colors = np.argsort(puzzles.colors(items.puzzle_ids, items.variants), axis=1).astype(np.uint8)
     every = np.arange(len(tokens))
@@ -84,7 +84,7 @@ def _original_puzzles(
 ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
     """Return the same of Sudokus and mazes; 0, an empty cell or a wall, where the token is no cell value."""
     family, canvas, count = puzzles.family, puzzles.canvas, len(tokens)
-    transform = puzzles.transform(puzzles.framed[2], items.tests, items.puzzle_ids, items.variants)
+    transform = puzzles.transform(puzzles.tables_with_eos[2], items.tests, items.puzzle_ids, items.variants)
     # The value of each token under the transform; 0 for PAD and other tokens that stand for none.
     values = np.zeros((count, 256), np.uint8)
     number = np.arange(family.num_values, dtype=np.uint8)

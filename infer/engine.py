@@ -105,8 +105,10 @@ class Engine:
 
     def _admit(self, slots: NDArray[np.intp], items: Items) -> None:
         puzzles, model = self.puzzles, self.model
-        transform = puzzles.transform(puzzles.framed[2], items.tests, items.puzzle_ids, items.variants)
-        tokens = encode_grids(puzzles.framed[2], items.tests, transform)
+        transform = puzzles.transform(
+            puzzles.tables_with_eos[2], items.tests, items.puzzle_ids, items.variants
+        )
+        tokens = encode_grids(puzzles.tables_with_eos[2], items.tests, transform)
         where = torch.from_numpy(slots).to(self.device)
         self.inputs[where] = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         vectors = self.rows[torch.from_numpy(items.puzzle_ids)]

@@ -104,7 +104,7 @@ def evaluate(
     votes = read_votes(candidates, Counter(puzzles.table.task_ids[task] for task in puzzles.test_tasks))
     if not votes.candidates.any():
         return {}, votes.candidates
-    if not puzzles.family.framed:
+    if not puzzles.family.with_eos:
         return board_scores(choose_boards(puzzles, votes, by_count), outputs), votes.candidates
     return _arc_scores(puzzles, outputs, votes), votes.candidates
 
@@ -164,7 +164,7 @@ class Evaluator:
         self.needed = needed_sides(puzzles)
         self.puzzles, self.outputs = _sample(puzzles, outputs, tests)
         self.settings, self.max_minutes = settings, max_minutes
-        self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.framed else BOARD_SCORES
+        self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.with_eos else BOARD_SCORES
 
     def answer(
         self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]

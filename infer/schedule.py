@@ -59,7 +59,7 @@ class Schedule:
     def __init__(self, puzzles: PuzzleSet, *, variants: int = 0, rollouts: int = 1, votes: int = 0) -> None:
         if not len(puzzles.test_tasks):
             raise DataError("the dataset has no test inputs: build it with some, or choose another")
-        if variants and puzzles.family.framed:
+        if variants and puzzles.family.with_eos:
             raise DataError("--variants is for Sudokus and mazes: an ARC task is asked under all its puzzles")
         if variants and puzzles.variants is None:
             raise DataError("--variants: the dataset does not say how to shuffle; build it again")

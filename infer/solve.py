@@ -94,7 +94,7 @@ def solve_puzzle(
 def _puzzle_set(checkpoint: Checkpoint, puzzle: Puzzle, max_votes: int) -> PuzzleSet:
     """Return the puzzle as a dataset, under the augmentations of the checkpoint."""
     family, canvas = family_of(checkpoint.family, checkpoint.canvas), checkpoint.canvas
-    if family.framed:
+    if family.with_eos:
         table = _augmentations(checkpoint, puzzle.task, max_votes)
     else:
         table = PuzzleTable.of_groups([puzzle.task], [[IDENTITY]])
@@ -139,7 +139,7 @@ def _solved(puzzles: PuzzleSet, puzzle: Puzzle, index: int, table: pa.Table) -> 
     votes = read_votes([final], {puzzle.task: len(puzzle.inputs)})
     ranking, count = rank(votes, by_count), votes.count()
     halt = votes.total(votes.halt) / count.clip(min=1)
-    best = ranking.entries[ranking.places < (2 if puzzles.family.framed else 1)]
+    best = ranking.entries[ranking.places < (2 if puzzles.family.with_eos else 1)]
     attempts = [Attempt(votes.grid(entry), int(count[entry]), float(halt[entry])) for entry in best]
     # The first item of a test input is the input as it is.
     first = candidates.slice(0, len(pc.unique(steps))).to_pylist()

@@ -28,7 +28,7 @@ _NOT_VALID = {
 
 def solved_text(solved: Solved, family: Family, color: bool) -> str:
     """Return the input and the attempts side by side, then whether they are right."""
-    titles = ["input", *(["answer"] if not family.framed else ["attempt 1", "attempt 2"])]
+    titles = ["input", *(["answer"] if not family.with_eos else ["attempt 1", "attempt 2"])]
     grids = [solved.question, *(attempt.grid for attempt in solved.attempts)]
     drawing = draw(grids, titles[: len(grids)], color, family.symbols, family.palette)
     return "\n".join([drawing, "", *_verdict(solved, family)])
@@ -36,7 +36,7 @@ def solved_text(solved: Solved, family: Family, color: bool) -> str:
 
 def _verdict(solved: Solved, family: Family) -> Iterator[str]:
     last = solved.steps[-1]
-    if not family.framed:
+    if not family.with_eos:
         yield (_VALID if solved.right else _NOT_VALID)[family.name]
         yield f"halt probability {last.halt_probability:.3f} after {last.number} steps"
         return
@@ -124,7 +124,7 @@ def _frames(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
         starts = [0, *(np.flatnonzero(np.diff(runs)) + 1).tolist()]
         for start, end in zip(starts, [*starts[1:], count], strict=True):
             value = int(runs[start])
-            given = not family.framed and value == one.question[row, column]
+            given = not family.with_eos and value == one.question[row, column]
             if value != _OUTSIDE:
                 yield _shown(_cell(value, family, x, y, given=given), start, end, count)
             if start:

@@ -320,7 +320,7 @@ class TrainRun:
     @property
     def metric(self) -> str:
         """The score that decides which checkpoint is the best."""
-        of_domain = "pass@2" if self.puzzles.family.framed else "exact_accuracy"
+        of_domain = "pass@2" if self.puzzles.family.with_eos else "exact_accuracy"
         return self.evaluation.metric or of_domain
 
     @property

@@ -74,7 +74,7 @@ def test_a_placed_grid_has_its_border_and_nothing_else(grid: Grid, top: int, lef
 def test_augmenting_while_encoding_is_augmenting_then_encoding(
     items: list[tuple[Grid, Augmentation, tuple[int, int]]],
 ) -> None:
-    table, every = GridTable.pack([grid for grid, _, _ in items], 6).framed(ARC), np.arange(len(items))
+    table, every = GridTable.pack([grid for grid, _, _ in items], 6).with_eos(ARC), np.arange(len(items))
     transform = dihedral_transform(
         ARC, table, every, 9,
         dihedrals=np.array([augmentation.dihedral for _, augmentation, _ in items]),
