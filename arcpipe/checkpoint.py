@@ -31,9 +31,10 @@ from torch import Tensor
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.grid import NUM_COLORS
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
-from arcpipe.trm import TRM, TRMConfig, puzzle_vectors
+from arcpipe.trm import TRM, puzzle_vectors
 
 if TYPE_CHECKING:
     from arcpipe.puzzleset import PuzzleSet

@@ -4,7 +4,7 @@ import torch
 from torch.utils.benchmark import Timer
 
 from arcpipe.layers import mlp_width
-from arcpipe.trm import TRMConfig
+from arcpipe.model_config import TRMConfig
 
 _SIDES = {"cuda": 8192, "cpu": 1024}
 _TRIES = 4

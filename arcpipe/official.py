@@ -30,11 +30,12 @@ from arcpipe.checkpoint import Checkpoint, refuse_bad_values
 from arcpipe.codec import family_of
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.recipe import Recipe
 from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
 from arcpipe.task import read_json
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 CONFIG_FILE = "all_config.yaml"
 IDENTIFIERS_FILE = "identifiers.json"

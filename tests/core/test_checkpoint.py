@@ -26,10 +26,11 @@ from arcpipe.checkpoint import (
 )
 from arcpipe.codec import family_of
 from arcpipe.errors import ArcpipeError, CheckpointError, OutputError
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import make_manifest
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
 

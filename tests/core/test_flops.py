@@ -7,10 +7,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from arcpipe.flops import infer_step_flops, measure_peak, train_step_flops
+from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.step import train_step
-from arcpipe.trm import TRMConfig
 from steps import NUM_TOKENS, VOCABULARY, fresh_state, random_batch
 
 CONFIGS = {

@@ -15,10 +15,11 @@ import yaml
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
+from arcpipe.model_config import TRMConfig
 from arcpipe.official import Source, identifiers_of, read_identifiers, read_official, write_official
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.runs import make_manifest
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 from augmented import augmented
 from reference import (
     NUM_STEPS,

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from arcpipe.buckets import crop
 from arcpipe.errors import RecipeError
+from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 CANVAS, SIDE, VOCABULARY, BATCH = 6, 4, 12, 3
 CONFIG = TRMConfig(

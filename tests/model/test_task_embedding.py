@@ -9,8 +9,9 @@ from torch import Tensor
 from arcpipe.buckets import crop
 from arcpipe.errors import RecipeError
 from arcpipe.layers import rope2d_tables
+from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
-from arcpipe.trm import TRM, TRMConfig, puzzle_vectors
+from arcpipe.trm import TRM, puzzle_vectors
 
 CONFIG = TRMConfig(
     embedding="task", positions="rope2d+learned", hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=2,

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from arcpipe.errors import RecipeError
 from arcpipe.layers import truncated_normal
+from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
 from arcpipe.train.losses import step_loss
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 TINY = TRMConfig(
     hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=2, max_steps=4, puzzle_size=48, puzzle_tokens=0

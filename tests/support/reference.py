@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcpipe.batches import PuzzleBatch
+from arcpipe.model_config import TRMConfig
 from arcpipe.official import own_name
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 RECORDINGS = (
     "i_attn_rope",

@@ -31,6 +31,7 @@ CORE = (
     "buckets",
     "batches",
     "flow",
+    "model_config",
     "layers",
     "trm",
     "flops",
