@@ -22,7 +22,6 @@ CORE = (
     "maze_rules",
     "codec",
     "sudoku_rules",
-    "shuffles",
     "puzzletable",
     "puzzleset",
     "predictions",
