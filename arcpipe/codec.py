@@ -183,7 +183,8 @@ def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transf
     Args:  table: as `GridTable.with_eos` makes it. items: (N,) which of its grids.
     """
     _, height, width = table.cells.shape
-    by_row, by_column = (np.where(transform.transpose, *steps) for steps in ((1, width), (width, 1)))
+    by_row = np.where(transform.transpose, (1,), (width,))
+    by_column = np.where(transform.transpose, (width,), (1,))
     first = items.astype(np.intp) * (height * width)
     rows = first[:, None] + transform.rows * by_row[:, None]
     source = rows[:, :, None] + (transform.columns * by_column[:, None])[:, None, :]

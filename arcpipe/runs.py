@@ -160,9 +160,13 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     Raises:  DataError if the folder is missing, unfinished or of another kind.
     """
     try:
+        exists = folder.is_dir()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+    if not exists:
+        raise DataError(f"{folder}: no such folder")
+    try:
         with reading(folder / MANIFEST):
-            if not folder.is_dir():
-                raise DataError(f"{folder}: no such folder")
             manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
         actual = manifest["kind"]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
