@@ -6,8 +6,9 @@ that batches cut at fixed places. So a batch is found without replaying the ones
 same for any number of processes and workers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,8 +53,7 @@ class PuzzleBatch:
         return PuzzleBatch(*(None if tensor is None else change(tensor) for tensor in tensors))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class _Draws:
+class _Draws(NamedTuple):
     """N entries of the stream.
 
     examples, puzzle_ids, variants: (N,) which example, under which puzzle, as which variant.
@@ -67,12 +67,10 @@ class _Draws:
     placements: NDArray[np.float64]
     limits: NDArray[np.intp]
 
-    def at(self, positions: NDArray[np.integer]) -> "_Draws":
-        return _Draws(*(getattr(self, field.name)[positions] for field in fields(self)))
-
     @classmethod
-    def joined(cls, parts: Sequence["_Draws"]) -> "_Draws":
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+    def joined(cls, parts: Iterable["_Draws"]) -> "_Draws":
+        columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return cls(*columns)
 
 
 class _CanvasStream:
@@ -93,20 +91,21 @@ class _CanvasStream:
         self.count = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
         self.first = np.cumsum(self.count) - self.count
         # Not lru_cache: worker processes are handed a copy of this object.
-        self.drawn: dict[int, _Draws] = {}
+        self.epochs: dict[int, _Draws] = {}
 
     def draws(self, start: int, count: int) -> _Draws:
         """Return the entries start .. start + count - 1."""
         epochs, positions = np.divmod(np.arange(start, start + count), len(self.examples))
         return _Draws.joined(
-            [self._epoch(int(epoch)).at(positions[epochs == epoch]) for epoch in np.unique(epochs)]
+            _Draws(*(column[positions[epochs == epoch]] for column in self._epoch(int(epoch))))
+            for epoch in np.unique(epochs)
         )
 
     def _epoch(self, epoch: int) -> _Draws:
-        if epoch not in self.drawn:
-            self.drawn = {known: draws for known, draws in self.drawn.items() if epoch - 3 < known < epoch}
-            self.drawn[epoch] = self._draw_epoch(epoch)
-        return self.drawn[epoch]
+        if epoch not in self.epochs:
+            before = {number: self.epochs[number] for number in self.epochs if epoch - 3 < number < epoch}
+            self.epochs = before | {epoch: self._draw_epoch(epoch)}
+        return self.epochs[epoch]
 
     def _draw_epoch(self, epoch: int) -> _Draws:
         rng = np.random.default_rng([self.seed, epoch, *self.stream])
@@ -115,25 +114,19 @@ class _CanvasStream:
         # By group, and in a random order within each.
         order = np.lexsort((rng.random(size), own_place))
         count = self.count[self.task_of_group]
-        chosen = self.first[self.task_of_group] + (rng.random(num_groups) * count).astype(np.intp)
+        ids = self.first[self.task_of_group] + (rng.random(num_groups) * count).astype(np.intp)
         placements = np.zeros((size, 2))
         if self.placement:
             placements = rng.random((size, 2))
             placements[np.flatnonzero(np.diff(own_place[order], prepend=-1))] = 0.0
+        numbers, variants = np.zeros(size, np.uint64), self.puzzles.variants
+        if variants is not None:
+            most = 2**64 - 1 if variants.count is None else variants.count
+            numbers = rng.integers(0, most, size, dtype=np.uint64, endpoint=True)
+        limits = np.full(size, self.limit, np.intp)
         return _Draws(
-            self.examples[order],
-            self.by_task[chosen][self.groups[order]],
-            self._draw_variants(rng, size),
-            placements,
-            np.full(size, self.limit, np.intp),
+            self.examples[order], self.by_task[ids][self.groups[order]], numbers, placements, limits
         )
-
-    def _draw_variants(self, rng: np.random.Generator, size: int) -> NDArray[np.uint64]:
-        variants = self.puzzles.variants
-        if variants is None:
-            return np.zeros(size, np.uint64)
-        most = 2**64 - 1 if variants.count is None else variants.count
-        return rng.integers(0, most, size, dtype=np.uint64, endpoint=True)
 
 
 class TrainingStream(Dataset[PuzzleBatch]):
@@ -189,7 +182,10 @@ class TrainingStream(Dataset[PuzzleBatch]):
 
     def _encode(self, draws: _Draws) -> PuzzleBatch:
         puzzles = self.puzzles
-        offsets = self._offsets(draws)
+        # Where on the canvas the larger of input and output still fits.
+        sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
+        slack = puzzles.slack(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
+        offsets = np.floor(draws.placements * (slack + 1)).astype(np.intp)
         inputs, outputs = (
             encode_grids(
                 table,
@@ -208,10 +204,3 @@ class TrainingStream(Dataset[PuzzleBatch]):
             if puzzles.fresh_colors
             else None,
         )
-
-    def _offsets(self, draws: _Draws) -> NDArray[np.intp]:
-        """Return row and column (N, 2) on the canvas, where the larger of input and output still fits."""
-        puzzles = self.puzzles
-        sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
-        slack = puzzles.slack(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
-        return np.floor(draws.placements * (slack + 1)).astype(np.intp)

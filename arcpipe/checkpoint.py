@@ -12,7 +12,7 @@ A trunk has P = 0 and neither of the two files of puzzles; one to hand on has no
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,9 +31,10 @@ from torch import Tensor
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.grid import NUM_COLORS
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
-from arcpipe.trm import TRM, TRMConfig, puzzle_vectors
+from arcpipe.trm import TRM
 
 if TYPE_CHECKING:
     from arcpipe.puzzleset import PuzzleSet
@@ -120,19 +121,19 @@ class Checkpoint:
     def rows_of(self, puzzles: "PuzzleSet") -> Tensor:
         """Return the table's rows (P, puzzle_size), float32, in the order of a dataset's puzzle ids.
 
-        Raises:  CheckpointError if family or canvas differ or a puzzle was never trained.
+        Raises:  CheckpointError if family or canvas differ or a puzzle was never trained; DataError if the
+                 dataset is made for the other kind of embedding.
         """
-        for what, own, asked in (
-            ("puzzles of family", self.family, puzzles.family.name),
-            ("canvas", self.canvas, puzzles.canvas),
-        ):
-            if own != asked and not (what == "canvas" and self.config.positions == "rope2d"):
-                raise CheckpointError(f"{self.path}: trained on {what} {own}, the dataset has {what} {asked}")
-        if (self.config.embedding == "task") != puzzles.fresh_colors and puzzles.family.with_eos:
+        if self.family != puzzles.family.name:
             raise CheckpointError(
-                f"{self.path}: its embedding is of each {self.config.embedding}, the dataset is made for the "
-                f"other kind: build it with --num-aug {'inf' if self.config.embedding == 'task' else 'N'}"
+                f"{self.path}: trained on puzzles of family {self.family}, the dataset has puzzles of family "
+                f"{puzzles.family.name}"
             )
+        if self.canvas != puzzles.canvas and self.config.positions != "rope2d":
+            raise CheckpointError(
+                f"{self.path}: trained on canvas {self.canvas}, the dataset has canvas {puzzles.canvas}"
+            )
+        puzzles.refuse_embedding(self.config.embedding, self.path)
         if self.config.puzzle_size == 0:
             return torch.zeros(len(puzzles.table), 0)
         if not len(self.puzzles):
@@ -148,14 +149,6 @@ class Checkpoint:
                 f"or for some of their augmentations, such as {names[0]}; train on this dataset"
             )
         return self.rows[torch.from_numpy(rows)].float()
-
-    def vectors(self, rows: Sequence[int]) -> Tensor:
-        """Return what the network is told of the puzzles of these rows, float32: its argument `puzzles`."""
-        of_puzzles = self.rows[rows].float()
-        if self.config.embedding == "augmentation":
-            return of_puzzles
-        permutations = torch.from_numpy(self.puzzles.colors[rows].astype(np.int64))
-        return puzzle_vectors(of_puzzles, self.colors[self.puzzles.tasks[rows]].float(), permutations)
 
     def mean_rows(self) -> Tensor:
         """Return rows (8, puzzle_size), float32, with which a new puzzle of each dihedral can begin.
@@ -257,7 +250,7 @@ def named_checkpoints(run: Path) -> dict[int, Path]:
             paths = list((run / CHECKPOINTS).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    named = {int(found[1]): path for path in paths if (found := _STEP_NAME.fullmatch(path.name))}
+    named = {int(match[1]): path for path in paths if (match := _STEP_NAME.fullmatch(path.name))}
     return {step: path for step, path in sorted(named.items()) if path.name == checkpoint_name(step)}
 
 
@@ -277,8 +270,7 @@ def checkpoint_name(step: int) -> str:
 
 
 def read_best(run: Path) -> dict[str, Any] | None:
-    """Return step, metric and value of the best evaluation of a run; None if its checkpoint is gone, or
-    there was none."""
+    """Return step, metric and value of a run's best evaluation; None if it or its checkpoint is not there."""
     try:
         with reading(run / BEST_FILE):
             best: dict[str, Any] = orjson.loads((run / BEST_FILE).read_bytes())
@@ -306,7 +298,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         weights = load_file(file)
     refuse_bad_values(weights, folder)
     raw, ema = (
-        {name[4:]: value for name, value in weights.items() if name.startswith(kind)}
+        {name.removeprefix(kind): value for name, value in weights.items() if name.startswith(kind)}
         for kind in ("raw.", "ema.")
     )
     puzzles, rows, colors = _load_puzzles(folder, manifest, num_puzzles, config)
@@ -334,10 +326,8 @@ def _load_puzzles(
         if config.embedding == "task" and colors.shape != (num_tasks, 2, NUM_COLORS, puzzle_size):
             raise ValueError(f"its color vectors have shape {tuple(colors.shape)}, for {num_tasks} tasks")
         refuse_bad_values({"the color vectors": colors}, folder)
-    if rows.shape != (num_puzzles, puzzle_size):
-        raise CheckpointError(
-            f"{folder}: {_ROWS} has rows of shape {tuple(rows.shape)}, expected {(num_puzzles, puzzle_size)}"
-        )
+        if rows.shape != (num_puzzles, puzzle_size):
+            raise ValueError(f"rows of shape {tuple(rows.shape)}, expected {(num_puzzles, puzzle_size)}")
     if rows.numel():
         _refuse_bad_rows(folder / _ROWS)
     return puzzles, rows, colors
@@ -374,8 +364,8 @@ def _part(
         with reading(file), file.open("rb") as content:
             hashes = manifest.get(FILES)
             if isinstance(hashes, dict):
-                found = hashlib.file_digest(content, "sha256").hexdigest()
-                if found != hashes.get(file.name):
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+                if digest != hashes.get(file.name):
                     raise ValueError("it is not what was written: its SHA-256 is another")
         yield file
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, pa.ArrowException) as error:
@@ -387,16 +377,15 @@ def refuse_bad_values(tensors: Mapping[str, Tensor], where: Path) -> None:
     """Raise CheckpointError for the first tensor of another type, or with a value that is not finite."""
     for name, value in tensors.items():
         if value.dtype not in _DTYPES:
-            found = str(value.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{where}: {name} is of type {found}, expected float32 or bfloat16")
+            dtype = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{where}: {name} is of type {dtype}, expected float32 or bfloat16")
         # The extremes are NaN if any value is, and finding them takes no memory.
         if value.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(value)):
             raise CheckpointError(f"{where}: {name} holds values that are not finite")
 
 
 def _refuse_bad_rows(file: Path) -> None:
-    """Do the same for the puzzle table of a file, some rows at a time: mapped at once, all of it would stay
-    in memory."""
+    """Do the same for a puzzle table, some rows at a time: mapped at once, all would stay in memory."""
     start, count = 0, 1
     while start < count:
         with safe_open(file, "pt") as opened:

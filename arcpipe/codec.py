@@ -71,13 +71,9 @@ FAMILIES = ("arc", "sudoku", "maze")
 
 def family_of(name: str, canvas: int) -> Family:
     """Return the family of a name, one of FAMILIES, on a canvas of that side."""
-    return {
-        "arc": ARC,
-        "sudoku": Family(
-            "sudoku", canvas + 1, 1, with_eos=False, symbols=".123456789", palette=None, blank=0
-        ),
-        "maze": _MAZE,
-    }[name]
+    if name == "sudoku":
+        return Family(name, canvas + 1, 1, with_eos=False, symbols=".123456789", palette=None, blank=0)
+    return {"arc": ARC, "maze": _MAZE}[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,10 +183,8 @@ def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transf
     Args:  table: as `GridTable.with_eos` makes it. items: (N,) which of its grids.
     """
     _, height, width = table.cells.shape
-    by_row, by_column = (
-        np.where(transform.transpose, (1,), (width,)),
-        np.where(transform.transpose, (width,), (1,)),
-    )
+    by_row = np.where(transform.transpose, (1,), (width,))
+    by_column = np.where(transform.transpose, (width,), (1,))
     first = items.astype(np.intp) * (height * width)
     rows = first[:, None] + transform.rows * by_row[:, None]
     source = rows[:, :, None] + (transform.columns * by_column[:, None])[:, None, :]
@@ -199,14 +193,6 @@ def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transf
     tokens = transform.tokens.reshape(-1).take(values + own_tokens[:, None, None])
     flat: NDArray[np.uint8] = tokens.reshape(len(items), -1)
     return flat
-
-
-def encode(grid: Grid, canvas: int, offset: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
-    """Return the tokens (canvas * canvas,) of one ARC grid."""
-    table, items = GridTable.pack([grid], max(grid.shape)).with_eos(ARC), np.zeros(1, np.intp)
-    transform = dihedral_transform(ARC, table, items, canvas, offsets=np.array([offset]))
-    tokens: NDArray[np.uint8] = encode_grids(table, items, transform)[0]
-    return tokens
 
 
 def crop_shapes(tokens: NDArray[np.integer]) -> NDArray[np.intp]:

@@ -60,24 +60,23 @@ def refuse_lone_processes(joined: int, device: torch.device) -> None:
         )
 
 
-def _use_cpu_products(hidden_size: int) -> str:
-    """Let oneDNN compute float32 matrix products on the CPU from now on, if that is as exact and faster.
-    Return what was decided and why, for the log.
+def _use_onednn(hidden_size: int) -> bool:
+    """Let oneDNN compute float32 matrix products on the CPU, if it is as exact and faster; return whether.
 
     torch goes to oneDNN where it may round to bfloat16. A CPU without such instructions does not round;
     there oneDNN took half the time of the other library at hidden size 512 and more time at 128 (AMD EPYC).
     """
     torch.set_float32_matmul_precision("highest")
     if hidden_size < _ONEDNN_HIDDEN_SIZE:
-        return f"float32 products by torch's default: hidden size below {_ONEDNN_HIDDEN_SIZE}"
+        return False
     generator = torch.Generator().manual_seed(0)
     one, other = torch.randn(2, 256, 256, generator=generator)
     exact = one.double() @ other.double()
     torch.set_float32_matmul_precision("medium")
-    if ((one @ other) - exact).abs().max() < 1e-6 * exact.abs().max():
-        return "float32 products by oneDNN: it does not round on this CPU"
-    torch.set_float32_matmul_precision("highest")
-    return "float32 products by torch's default: oneDNN would round them to bfloat16 on this CPU"
+    is_exact = bool(((one @ other) - exact).abs().max() < 1e-6 * exact.abs().max())
+    if not is_exact:
+        torch.set_float32_matmul_precision("highest")
+    return is_exact
 
 
 def ready_blocks(
@@ -88,33 +87,32 @@ def ready_blocks(
 
     Return log lines, one for each decision that is not torch's default.
 
-    Args:  threads: 0 leaves them to torch. compiled, dynamic: as `wanted` and `dynamic` of `compile_blocks`.
+    Args:  threads: 0 leaves them to torch. compiled, dynamic: as in `compile_blocks`.
     """
     notes = []
     if threads:
         torch.set_num_threads(threads)
-    if device.type == "cpu" and dtype == torch.float32:
-        note = _use_cpu_products(hidden_size)
-        notes += [note] if torch.get_float32_matmul_precision() != "highest" else []
+    if device.type == "cpu" and dtype == torch.float32 and _use_onednn(hidden_size):
+        notes.append("float32 products by oneDNN: it does not round on this CPU")
     note = compile_blocks(blocks, compiled, device, dynamic)
     return [*notes, note] if compiled == "on" or device.type == "cuda" else notes
 
 
 def compile_blocks(
-    blocks: Iterable[nn.Module], wanted: str, device: torch.device, dynamic: bool | None = False
+    blocks: Iterable[nn.Module], compiled: str, device: torch.device, dynamic: bool | None = False
 ) -> str:
-    """Compile each of a network's blocks with torch.compile, if `wanted` (auto, on or off) says so.
-    Return what was done and why, for the log.
+    """Compile each block of a network with torch.compile, if `compiled` says so; return a line for the log.
 
     One block at a time, because they share one compiled program, which the recursion calls many times. If
     a program cannot be made, torch goes on without it and logs the reason.
 
-    Args:  wanted: auto compiles on a GPU, where it pays in minutes. dynamic: False makes a program for each
-           shape; None one for any number of rows, once there has been a second.
+    Args:  compiled: auto, on or off; auto compiles on a GPU, where it pays in minutes.
+           dynamic: False makes a program for each shape; None one for any number of rows, once there has
+           been a second.
     """
-    if wanted == "off":
+    if compiled == "off":
         return "not compiled: as the recipe says"
-    if wanted == "auto" and device.type != "cuda":
+    if compiled == "auto" and device.type != "cuda":
         return "not compiled: auto, no GPU (compile = on is worth it for long runs of large models)"
     missing = _missing_compiler(device)
     if missing:
@@ -124,7 +122,7 @@ def compile_blocks(
     torch._dynamo.config.recompile_limit = _MAX_PROGRAMS
     for block in blocks:
         block.compile(dynamic=dynamic)
-    return f"compiled with torch.compile: {'auto, a GPU' if wanted == 'auto' else 'as the recipe says'}"
+    return f"compiled with torch.compile: {'auto, a GPU' if compiled == 'auto' else 'as the recipe says'}"
 
 
 def _missing_compiler(device: torch.device) -> str:

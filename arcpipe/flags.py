@@ -39,14 +39,17 @@ def with_settings(
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def run(recipe: str | None, overrides: list[str] | None, **given: Any) -> Any:
-            flags = {name: given.pop(name) for name in own}
-            chosen = read_recipe(recipe, overrides or [], (table,))
-            found = {
-                name: _value(_kind(hints[name]), value) for name, value in flags.items() if value is not None
-            }
-            chosen.tables[table] = chosen.tables.get(table, {}) | found
-            return command(settings=chosen.settings(table, settings_type), **given)
+        def run(recipe: str | None, overrides: list[str] | None, **arguments: Any) -> Any:
+            flags = {name: arguments.pop(name) for name in own}
+            of_recipe = read_recipe(recipe, overrides or [], (table,))
+            values = of_recipe.tables.setdefault(table, {})
+            for name, value in flags.items():
+                if value is not None and _is_list_of_numbers(_kind(hints[name])):
+                    parts = [part for part in value.split(",") if value]
+                    values[name] = [int(part) if part.strip().isdecimal() else part for part in parts]
+                elif value is not None:
+                    values[name] = value
+            return command(settings=of_recipe.settings(table, settings_type), **arguments)
 
         signature = inspect.signature(command, eval_str=True)
         parameters = [one for one in signature.parameters.values() if one.name != "settings"]
@@ -115,7 +118,7 @@ def _bounds(bounds: Sequence[Any]) -> dict[str, Any]:
     lowest = [bound.ge for bound in bounds if isinstance(bound, Ge)]
     lowest += [bound.gt + 1 for bound in bounds if isinstance(bound, Gt) and isinstance(bound.gt, int)]
     highest = [bound.le for bound in bounds if isinstance(bound, Le)]
-    return {name: found[0] for name, found in (("min", lowest), ("max", highest)) if found}
+    return {name: limits[0] for name, limits in (("min", lowest), ("max", highest)) if limits}
 
 
 def _is_list_of_numbers(kind: Any) -> bool:
@@ -127,10 +130,3 @@ def _number_or_inf(text: str) -> float:
     if text != "inf" and not text.isdecimal():
         raise typer.BadParameter(f"expected a number or inf, found {text!r}")
     return float(text) if text == "inf" else int(text)
-
-
-def _value(kind: Any, given: Any) -> Any:
-    """The value of a setting as a recipe has it."""
-    if not _is_list_of_numbers(kind):
-        return given
-    return [int(part) if part.strip().isdecimal() else part for part in given.split(",") if given]

@@ -4,17 +4,18 @@ import torch
 from torch.utils.benchmark import Timer
 
 from arcpipe.layers import mlp_width
-from arcpipe.trm import TRMConfig
+from arcpipe.model_config import TRMConfig
 
 _SIDES = {"cuda": 8192, "cpu": 1024}
 _TRIES = 4
 _PRODUCTS = 4
 
 
-def network_flops(config: TRMConfig, num_tokens: int) -> float:
-    """Return the operations of one application of the network to one sample.
+def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
+    """Return the operations of one supervision step with its gradient, of one sample.
 
-    Of matrix products only, which are nearly all; a multiplication and an addition are two.
+    Of matrix products only, which are nearly all; a multiplication and an addition are two. The gradient
+    takes twice its forward part, the last outer cycle.
 
     Args:  num_tokens: L, without the puzzle prefix.
     """
@@ -24,21 +25,8 @@ def network_flops(config: TRMConfig, num_tokens: int) -> float:
         mixer = 4 * tokens * size**2 + 2 * tokens**2 * size
     else:
         mixer = 3 * size * tokens * mlp_width(tokens, config.expansion)
-    return 2.0 * config.num_layers * (mixer + mlp)
-
-
-def infer_step_flops(config: TRMConfig, num_tokens: int) -> float:
-    """Return the operations of one supervision step without gradient, of one sample."""
-    return config.outer_cycles * (config.inner_cycles + 1) * network_flops(config, num_tokens)
-
-
-def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
-    """Return the operations of one supervision step with its gradient, of one sample.
-
-    The gradient takes twice its forward part, the last outer cycle.
-    """
-    last_cycle = (config.inner_cycles + 1) * network_flops(config, num_tokens)
-    return infer_step_flops(config, num_tokens) + 2 * last_cycle
+    network = 2.0 * config.num_layers * (mixer + mlp)
+    return (config.outer_cycles + 2) * (config.inner_cycles + 1) * network
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:

@@ -88,33 +88,33 @@ def interpolant(start_BLV: Tensor, end_BLV: Tensor, times_B: Tensor) -> Tensor:
     return torch.lerp(start_BLV, end_BLV, times_B[:, None, None])
 
 
-def stirred(
+def stir(
     x_BLV: Tensor, fresh_BLV: Tensor, now_B: Tensor, later_B: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """Return a noisy answer set back in time by fresh noise, and that time (B,); gamma 0 leaves it."""
-    kept_B = (1 - gamma * (later_B - now_B)).clamp(0, 1)
-    time_B = kept_B * now_B
-    amount_B = ((1 - time_B) ** 2 - (kept_B - time_B) ** 2).clamp(min=0).sqrt()
-    return kept_B[:, None, None] * x_BLV + amount_B[:, None, None] * fresh_BLV, time_B
+    """Set a noisy answer back in time by fresh noise; return it and its time (B,). Gamma 0 leaves it."""
+    share_B = (1 - gamma * (later_B - now_B)).clamp(0, 1)
+    time_B = share_B * now_B
+    amount_B = ((1 - time_B) ** 2 - (share_B - time_B) ** 2).clamp(min=0).sqrt()
+    return share_B[:, None, None] * x_BLV + amount_B[:, None, None] * fresh_BLV, time_B
 
 
-def moved(x_BLV: Tensor, predicted_BLV: Tensor, now_B: Tensor, later_B: Tensor) -> Tensor:
-    """Return a noisy answer at a later time, on the straight way to what is predicted."""
+def move(x_BLV: Tensor, predicted_BLV: Tensor, now_B: Tensor, later_B: Tensor) -> Tensor:
+    """Move a noisy answer to a later time, on the straight way to what is predicted; return it."""
     return torch.lerp(x_BLV, predicted_BLV, ((later_B - now_B) / (1 - now_B))[:, None, None])
 
 
 def _fraction(words: Tensor) -> Tensor:
     """Return the top 23 bits of 64 as a number between 0 and 1, exact in float32."""
-    return (_shifted(words, 41).float() + 0.5) * 2.0**-23
+    return (_shift(words, 41).float() + 0.5) * 2.0**-23
 
 
 def _mix(state: Tensor) -> Tensor:
     state = state + _STEP
-    state = (state ^ _shifted(state, 30)) * _FIRST
-    state = (state ^ _shifted(state, 27)) * _SECOND
-    return state ^ _shifted(state, 31)
+    state = (state ^ _shift(state, 30)) * _FIRST
+    state = (state ^ _shift(state, 27)) * _SECOND
+    return state ^ _shift(state, 31)
 
 
-def _shifted(words: Tensor, count: int) -> Tensor:
+def _shift(words: Tensor, count: int) -> Tensor:
     """Shift to the right as unsigned numbers."""
     return (words >> count) & ((1 << (64 - count)) - 1)

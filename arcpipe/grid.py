@@ -1,5 +1,6 @@
 """Grid: the one door from outside data to a uint8 array, and its drawing in a terminal."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,13 +56,12 @@ def as_grid(cells: Any, where: str) -> Grid:
 
 def _describe(value: Any) -> str:
     """Return a value as it stands in JSON, short enough for one line."""
-    names = {None: "null", True: "true", False: "false"}
     if value is None or isinstance(value, bool):
-        return names[value]
-    if isinstance(value, (list, dict)) and not value:
-        return "an empty list" if isinstance(value, list) else "an empty object"
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "an object"
+        return json.dumps(value)
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    if isinstance(value, dict):
+        return "an object" if value else "an empty object"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -79,22 +79,17 @@ def draw(
            each cell value is its character in `symbols`.
     """
     cell_width = 2
+    height = max(len(grid) for grid in grids)
     blocks = []
     for grid, title in zip(grids, titles, strict=True):
         width = max(grid.shape[1] * cell_width, len(title))
+        padding = " " * (width - grid.shape[1] * cell_width)
         lines = [title.ljust(width)]
         for row in grid:
-            padding = " " * (width - grid.shape[1] * cell_width)
-            lines.append(
-                "".join(_cell(int(value), symbols, palette if color else None) for value in row) + padding
-            )
-        blocks.append((width, lines))
-    height = max(len(lines) for _, lines in blocks)
-    rows = [
-        "   ".join(lines[i] if i < len(lines) else " " * width for width, lines in blocks)
-        for i in range(height)
-    ]
-    return "\n".join(row.rstrip() for row in rows)
+            cells = (_cell(int(value), symbols, palette if color else None) for value in row)
+            lines.append("".join(cells) + padding)
+        blocks.append(lines + [" " * width] * (height - len(grid)))
+    return "\n".join("   ".join(lines).rstrip() for lines in zip(*blocks, strict=True))
 
 
 def _cell(value: int, symbols: str, palette: Palette | None) -> str:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from arcpipe.model_config import TRMConfig
+
 Rope = tuple[Tensor, Tensor]
 """Cosines and sines (S, K) of rotary positions."""
 NORM_EPSILON = 1e-5
@@ -78,8 +80,8 @@ def rope2d_tables(side: int, prefix: int, head_size: int, theta: float) -> Rope:
     frequencies = theta ** (-torch.arange(0, head_size // 2, 2, dtype=torch.float32) / (head_size // 2))
     of_line = torch.outer(torch.arange(side, dtype=torch.float32), frequencies)
     rows, columns = of_line[:, None].expand(-1, side, -1), of_line[None].expand(side, -1, -1)
-    angles = torch.cat((rows, columns), dim=-1).flatten(0, 1)
-    angles = F.pad(angles, (0, 0, prefix, 0)).repeat(1, 2)
+    of_cells = torch.cat((rows, columns), dim=-1).flatten(0, 1)
+    angles = F.pad(of_cells, (0, 0, prefix, 0)).repeat(1, 2)
     return angles.cos(), angles.sin()
 
 
@@ -136,16 +138,14 @@ class Block(nn.Module):
     With the token MLP its norm is over the token axis too, as in the official code.
     """
 
-    def __init__(
-        self, *, mixer: str, num_tokens: int, hidden_size: int, num_heads: int, expansion: float
-    ) -> None:
+    def __init__(self, config: TRMConfig, num_tokens: int) -> None:
         super().__init__()
-        if mixer == "attention":
-            self.attention = Attention(hidden_size, num_heads)
+        self.mixer = config.mixer
+        if self.mixer == "attention":
+            self.attention = Attention(config.hidden_size, config.num_heads)
         else:
-            self.token_mlp = SwiGLU(num_tokens, expansion)
-        self.mixer = mixer
-        self.mlp = SwiGLU(hidden_size, expansion)
+            self.token_mlp = SwiGLU(num_tokens, config.expansion)
+        self.mlp = SwiGLU(config.hidden_size, config.expansion)
 
     def forward(self, x_BSD: Tensor, rope: Rope | None) -> Tensor:
         """x (B, S, D) -> (B, S, D)."""

@@ -26,12 +26,12 @@ def hold_folder(folder: Path, rank: int = 0) -> Iterator[None]:
              lock first and finds the locks of another job.
     Raises:  OutputError if another process holds it, naming its host and number.
     """
-    own = _lock_file(folder, rank)
+    own = folder / f".writer-{rank}.lock"
     holder = own.with_suffix(".json")
     with ExitStack() as held:
         try:
             held.callback(_lock(own).release)
-            for other in () if rank else folder.glob(_lock_file(Path(), "*").name):
+            for other in () if rank else folder.glob(".writer-*.lock"):
                 if other != own:
                     _lock(other).release()
             if left := _holder(holder):
@@ -39,13 +39,15 @@ def hold_folder(folder: Path, rank: int = 0) -> Iterator[None]:
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             logger.warning("%s: no locks here (%s): let no other process write to it", folder, reason)
-        _write_holder(holder)
-        held.callback(_remove_holder, holder)
-        yield
-
-
-def _lock_file(folder: Path, rank: int | str) -> Path:
-    return folder / f".writer-{rank}.lock"
+        this = {"process": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
+        # Only a message depends on this file, so a full disk is no error.
+        with suppress(OSError):
+            holder.write_bytes(orjson.dumps(this))
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                holder.unlink()
 
 
 def _lock(path: Path) -> FileLock:
@@ -71,16 +73,3 @@ def _holder(path: Path) -> str:
         return f"process {holder['process']} on {holder['host']} ({holder['command']})"
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         return ""
-
-
-def _write_holder(path: Path) -> None:
-    """Write this process into a file; only a message depends on it, so a full disk is no error."""
-    holder = {"process": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
-    with suppress(OSError):
-        path.write_bytes(orjson.dumps(holder))
-
-
-def _remove_holder(path: Path) -> None:
-    """Remove the file: this process has ended well."""
-    with suppress(OSError):
-        path.unlink()

@@ -13,7 +13,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,17 @@ from arcpipe.checkpoint import Checkpoint, refuse_bad_values
 from arcpipe.codec import family_of
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.recipe import Recipe
 from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
 from arcpipe.task import read_json
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 CONFIG_FILE = "all_config.yaml"
 IDENTIFIERS_FILE = "identifiers.json"
 _COMPILED, _NETWORK = "_orig_mod.", "model.inner."
-_ROWS = "rows"
+_ROWS, _TOKEN_MLP = "rows", "blocks.0.token_mlp.down.weight"
 # Parts of the official names of tensors and of the names here, in the order of their replacement.
 _TENSORS = (
     ("embed_tokens.embedding_weight", "embed_tokens"),
@@ -94,36 +95,6 @@ _SEPARATOR = "|||"
 _NAME = r"(?s)^(?P<task>.+?)(?:\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colors>[0-9]{10}))?$"
 
 
-@dataclass(frozen=True)
-class Source:
-    """An official checkpoint to import, and what the user says about it.
-
-    file: of torch.save.
-    config: the all_config.yaml; None for the one beside the file.
-    identifiers: the identifiers.json, or the folder of the dataset; None for the one beside the file.
-    settings: of [model]; they go before those of `config`.
-    family: "" for the one whose number of tokens it has.
-    canvas: the canvas' side; 0 for what the tensors tell, or else that of the family.
-    """
-
-    file: Path
-    config: Path | None
-    identifiers: Path | None
-    settings: dict[str, Any]
-    family: str
-    canvas: int
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What a file of tensors is for: the network, the family and the canvas of its puzzles, V."""
-
-    config: TRMConfig
-    family: str
-    canvas: int
-    vocabulary: int
-
-
 def own_name(official: str) -> str:
     """Return the name here of an official tensor, whether its model was compiled or not."""
     name = official.removeprefix(_COMPILED).removeprefix(_NETWORK)
@@ -139,29 +110,44 @@ def official_name(own: str, *, compiled: bool = False) -> str:
     return (_COMPILED if compiled else "") + _NETWORK + own
 
 
-def read_official(source: Source, path: Path) -> Checkpoint:
+def read_official(
+    file: Path, path: Path, *, config: Path | None = None, identifiers: Path | None = None,
+    settings: Mapping[str, Any] | None = None, family: str | None = None, canvas: int = 0,
+) -> Checkpoint:  # fmt: skip
     """Return an official checkpoint as one to be saved at `path`, its puzzle table mapped from the disk.
 
     Its weights are averages already, so both kinds are the same. The rows are left out, with a warning,
     unless the identifiers say which puzzle each of them is.
 
+    Args:    file: of torch.save.
+             config: the all_config.yaml; None for the one beside the file.
+             identifiers: the identifiers.json, or the dataset's folder; None for the one beside the file.
+             settings: of [model]; they go before those of `config`.
+             family: None for the one whose number of tokens it has.
+             canvas: its side; 0 for what the tensors tell, or else that of the family.
     Raises:  CheckpointError, DataError or RecipeError if a file is damaged, or they contradict each other.
     """
-    weights = _read_tensors(source.file)
-    config_path = source.config or source.file.parent / CONFIG_FILE
-    config = _read_config(config_path) if source.config or config_path.exists() else {}
-    shape = _shape_of(source, weights, _settings_of(config) | source.settings)
+    weights = _read_tensors(file)
+    config_path = config or file.parent / CONFIG_FILE
+    official = _read_config(config_path) if config or config_path.exists() else {}
+    own_config = _own_config(file, weights, official.get("arch", {}), settings or {})
+    family, canvas = _family_and_canvas(file, weights, own_config, family, canvas)
+    _refuse_misfits(file, weights, own_config, canvas)
     rows = weights.pop(_ROWS, torch.zeros(0, 0))
-    puzzles = _puzzles(source, shape, len(rows))
+    puzzles = PuzzleTable.of_groups([], [])
+    if own_config.puzzle_size and family != "arc" and len(rows) == 1:
+        puzzles = PuzzleTable.of_groups([family], [[IDENTITY]])
+    elif own_config.puzzle_size:
+        puzzles = _find_puzzles(file, identifiers, len(rows))
     rows = rows[: len(puzzles)]
-    refuse_bad_values({**weights, "the puzzle table": rows}, source.file)
-    step = re.fullmatch(r"step_(\d+).*", source.file.name)
+    refuse_bad_values({**weights, "the puzzle table": rows}, file)
+    step = re.fullmatch(r"step_(\d+).*", file.name)
     manifest = make_manifest(
         "checkpoint",
         step=int(step[1]) if step else None,
-        recipe={"model": asdict(shape.config)},
-        source={"file": str(source.file), "sha256": file_hash(source.file)},
-        official_config=config,
+        recipe={"model": asdict(own_config)},
+        source={"file": str(file), "sha256": file_hash(file)},
+        official_config=official,
     )
     try:
         orjson.dumps(manifest)
@@ -169,7 +155,7 @@ def read_official(source: Source, path: Path) -> Checkpoint:
         # YAML can say more than JSON.
         raise CheckpointError(f"{config_path}: holds what JSON cannot ({one_line(error)})") from None
     return Checkpoint(
-        path=path, config=shape.config, family=shape.family, canvas=shape.canvas, vocabulary=shape.vocabulary,
+        path=path, config=own_config, family=family, canvas=canvas, vocabulary=len(weights["embed_tokens"]),
         raw=weights, ema=weights, rows=rows, puzzles=puzzles, manifest=manifest,
     )  # fmt: skip
 
@@ -197,8 +183,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
-        found = ", ".join(map(str, list(state)[:3])) if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{file}: holds something else than tensors by name (found {found})")
+        some = ", ".join(map(str, list(state)[:3])) if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{file}: holds something else than tensors by name (found {some})")
     weights = {own_name(name): value for name, value in state.items()}
     if len(weights) < len(state):
         raise CheckpointError(f"{file}: holds tensors twice, with {_COMPILED} in their names and without")
@@ -217,112 +203,105 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of [model] in an all_config.yaml, but for values to be interpolated."""
-    arch = config.get("arch", {})
-    given = {own: arch[key] for key, own in _ARCH.items() if not str(arch.get(key, "${")).startswith("${")}
-    if isinstance(arch.get("mlp_t"), bool):
-        given["mixer"] = "mlp" if arch["mlp_t"] else "attention"
-    return given
+def _own_config(
+    file: Path, weights: Mapping[str, Tensor], arch: Mapping[str, Any], settings: Mapping[str, Any]
+) -> TRMConfig:
+    """Return the configuration of the network that tensors, under the names here, are for.
 
-
-def _shape_of(source: Source, weights: Mapping[str, Tensor], given: Mapping[str, Any]) -> _Shape:
-    """Return what the tensors are for.
-
-    Args:    weights: under the names here. given: the settings of [model] that somebody says.
+    Args:    arch: of an all_config.yaml; values to be interpolated are left to the tensors.
     Raises:  CheckpointError or RecipeError for what is missing, and for what contradicts the tensors.
     """
-    file, tokens, rows = source.file, weights.get("embed_tokens"), weights.get(_ROWS)
+    tokens, rows = weights.get("embed_tokens"), weights.get(_ROWS)
     blocks = {match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}
     if not blocks or tokens is None or tokens.dim() != 2 or (rows is not None and rows.dim() != 2):
         some = ", ".join(list(weights)[:3]) or "none"
         raise CheckpointError(f"{file}: its tensors are not a Tiny Recursive Model's (found {some})")
-    positions, token_mlp = weights.get("embed_positions"), weights.get("blocks.0.token_mlp.down.weight")
-    seen = {
+    facts = {own: arch[key] for key, own in _ARCH.items() if not str(arch.get(key, "${")).startswith("${")}
+    if isinstance(arch.get("mlp_t"), bool):
+        facts["mixer"] = "mlp" if arch["mlp_t"] else "attention"
+    facts |= settings
+    of_tensors = {
         "hidden_size": tokens.shape[1],
         "num_layers": len(blocks),
-        "mixer": "attention" if token_mlp is None else "mlp",
+        "mixer": "mlp" if _TOKEN_MLP in weights else "attention",
         "puzzle_size": 0 if rows is None else rows.shape[1],
-    } | ({} if positions is None else {"positions": "learned"})
-    _refuse_gaps(file, seen, given)
-    settings = {"puzzle_tokens": 0, "positions": "none", **given, **seen}
-    config = Recipe(str(file), {"model": settings}).settings("model", TRMConfig)
-    vocabulary = len(tokens)
-    family = source.family or _FAMILIES.get(vocabulary, "")
-    if not family:
-        raise CheckpointError(f"{file}: {vocabulary} tokens are of no family known: give --family, --canvas")
-    canvas, by_token = source.canvas or _SIDES[family], positions if token_mlp is None else token_mlp
-    if by_token is not None and not source.canvas:
-        canvas = math.isqrt(max(1, by_token.shape[:1].numel() - config.prefix))
-    if family_of(family, canvas).vocabulary > vocabulary:
-        raise CheckpointError(
-            f"{file}: {vocabulary} tokens are too few for {family} on a canvas of side {canvas}: "
-            "give the right --family and --canvas"
-        )
-    shape = _Shape(config, family, canvas, vocabulary)
-    _refuse_misfits(file, weights, shape)
-    return shape
-
-
-def _refuse_gaps(file: Path, seen: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise CheckpointError for settings that contradict the tensors, and for those that nothing tells."""
+    }
+    if "embed_positions" in weights:
+        of_tensors["positions"] = "learned"
     wrong = [
-        f"{key} {given[key]!r}, the tensors {value!r}"
-        for key, value in seen.items()
-        if given.get(key, value) != value
+        f"{key} {facts[key]!r}, the tensors {value!r}"
+        for key, value in of_tensors.items()
+        if facts.get(key, value) != value
     ]
     if wrong:
         raise CheckpointError(f"{file}: {CONFIG_FILE} or --set says " + "; ".join(wrong))
     needed = ["outer_cycles", "inner_cycles", "max_steps"]
-    needed += ["num_heads", "positions"] if seen["mixer"] == "attention" else []
-    needed += ["puzzle_tokens"] if seen["puzzle_size"] else []
-    missing = [key for key in needed if key not in given and key not in seen]
+    needed += ["num_heads", "positions"] if of_tensors["mixer"] == "attention" else []
+    needed += ["puzzle_tokens"] if of_tensors["puzzle_size"] else []
+    missing = [key for key in needed if key not in facts and key not in of_tensors]
     if missing:
         raise CheckpointError(
             f"{file}: its tensors do not tell {', '.join(missing)}: put the {CONFIG_FILE} of its training "
             f"beside it, name it with --config, or give each as --set model.{missing[0]}=VALUE"
         )
+    recipe = Recipe(str(file), {"model": {"puzzle_tokens": 0, "positions": "none", **facts, **of_tensors}})
+    return recipe.settings("model", TRMConfig)
 
 
-def _refuse_misfits(file: Path, weights: Mapping[str, Tensor], shape: _Shape) -> None:
+def _family_and_canvas(
+    file: Path, weights: Mapping[str, Tensor], config: TRMConfig, family: str | None, canvas: int
+) -> tuple[str, int]:
+    """Return the family of a checkpoint's puzzles and the side of its canvas."""
+    vocabulary = len(weights["embed_tokens"])
+    family = family or _FAMILIES.get(vocabulary)
+    if not family:
+        raise CheckpointError(f"{file}: {vocabulary} tokens are of no family known: give --family, --canvas")
+    by_token = weights.get(_TOKEN_MLP, weights.get("embed_positions"))
+    if not canvas and by_token is not None:
+        canvas = math.isqrt(max(1, by_token.shape[:1].numel() - config.prefix))
+    canvas = canvas or _SIDES[family]
+    if family_of(family, canvas).vocabulary > vocabulary:
+        raise CheckpointError(
+            f"{file}: {vocabulary} tokens are too few for {family} on a canvas of side {canvas}: "
+            "give the right --family and --canvas"
+        )
+    return family, canvas
+
+
+def _refuse_misfits(file: Path, weights: Mapping[str, Tensor], config: TRMConfig, canvas: int) -> None:
     """Raise CheckpointError for tensors that are missing, not the network's, or of another shape."""
     # On no device: it is made for the shapes of its weights.
     with torch.device("meta"):
-        model = TRM(shape.config, shape.canvas * shape.canvas, shape.vocabulary)
+        model = TRM(config, canvas * canvas, len(weights["embed_tokens"]))
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items() if name != _ROWS}
-    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    problems += [f"{name} is not the network's" for name in found.keys() - expected.keys()]
+    actual = {name: tuple(value.shape) for name, value in weights.items() if name != _ROWS}
+    problems = [f"{name} is missing" for name in expected.keys() - actual.keys()]
+    problems += [f"{name} is not the network's" for name in actual.keys() - expected.keys()]
     problems += [
-        f"{name} has shape {found[name]}, expected {expected[name]}"
-        for name in expected.keys() & found.keys()
-        if found[name] != expected[name]
+        f"{name} has shape {actual[name]}, expected {expected[name]}"
+        for name in expected.keys() & actual.keys()
+        if actual[name] != expected[name]
     ]
     if problems:
-        where = f"for a canvas of side {shape.canvas}, {shape.config.prefix} tokens of the puzzle before it"
+        where = f"for a canvas of side {canvas}, {config.prefix} tokens of the puzzle before it"
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(f"{file}: {where}: {'; '.join(sorted(problems)[:3])}{more}")
 
 
-def _puzzles(source: Source, shape: _Shape, num_rows: int) -> PuzzleTable:
+def _find_puzzles(file: Path, identifiers: Path | None, num_rows: int) -> PuzzleTable:
     """Return the puzzle of each row; an empty table, with a warning, where that is not known."""
-    if not shape.config.puzzle_size:
-        return PuzzleTable.of_groups([], [])
-    if shape.family != "arc" and num_rows == 1:
-        return PuzzleTable.of_groups([shape.family], [[IDENTITY]])
-    given = source.identifiers
-    if given is not None and given.is_dir():
-        given = given / IDENTIFIERS_FILE
-    path = given or source.file.parent / IDENTIFIERS_FILE
+    path = identifiers or file.parent / IDENTIFIERS_FILE
+    if path.is_dir():
+        path = path / IDENTIFIERS_FILE
     reason = f"there is no {path}"
-    if given is not None or path.exists():
+    if identifiers is not None or path.exists():
         puzzles = read_identifiers(path)
         # What Arrow keeps for later would add to the rows that are read next.
         pa.default_memory_pool().release_unused()
         if len(puzzles) == num_rows:
             return puzzles
-        reason = f"{path} names {len(puzzles)} puzzles, {source.file} has {num_rows} rows"
-        if given is not None:
+        reason = f"{path} names {len(puzzles)} puzzles, {file} has {num_rows} rows"
+        if identifiers is not None:
             raise DataError(f"{reason}: it is of another dataset; without it, the trunk alone is imported")
     logger.warning(
         "the %d puzzle rows are left out: %s, and rows that go to the wrong puzzles score 0; give the "
@@ -336,44 +315,33 @@ def read_identifiers(path: Path) -> PuzzleTable:
 
     Raises:  DataError if it is none, does not begin with "<blank>" or names a puzzle twice.
     """
-    names = _read_names(path)
-    try:
-        puzzles = _table_of(names)
-    except ValueError as error:
-        raise DataError(f"{path}: {one_line(error)}") from None
-    _, first, counts = np.unique(puzzles.fingerprints(), return_index=True, return_counts=True)
-    if (counts > 1).any():
-        raise DataError(f"{path}: names {names[first[counts > 1].min()].as_py()!r} twice")
-    return puzzles
-
-
-def _read_names(path: Path) -> pa.StringArray:
     content = read_json(path)
     if not isinstance(content, list) or not content or not all(isinstance(name, str) for name in content):
         raise DataError(f"{path}: expected a list of names, one for each row of the puzzle table")
     if content[0] != BLANK_TASK:
         raise DataError(f"{path}: its first name is {content[0]!r}, expected {BLANK_TASK!r}")
-    return pa.array(content)
-
-
-def _table_of(names: pa.StringArray) -> PuzzleTable:
-    """Return the puzzles of names; ValueError names a wrong one."""
-    task, dihedral, colors = pc.extract_regex(names, _NAME).flatten()
+    task, dihedral, colors = pc.extract_regex(pa.array(content), _NAME).flatten()
     wrong = pc.fill_null(pc.match_substring(task, _SEPARATOR), True).to_numpy(zero_copy_only=False)
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(
-            f"row {row + 1}: {names[row].as_py()!r} is neither a task nor "
+        raise DataError(
+            f"{path}: row {row + 1}: {content[row]!r} is neither a task nor "
             f"task{_SEPARATOR}t<dihedral>{_SEPARATOR}<ten digits>"
         )
     plain = pc.equal(dihedral, "")
-    digits = "".join(map(str, IDENTITY_COLORS))
     columns = {
         "task": task,
         "dihedral": pc.cast(pc.if_else(plain, "0", dihedral), pa.uint8()),
-        "colors": pc.if_else(plain, digits, colors),
+        "colors": pc.if_else(plain, "".join(map(str, IDENTITY_COLORS)), colors),
     }
-    return PuzzleTable.from_arrow(pa.table(columns))
+    try:
+        puzzles = PuzzleTable.from_arrow(pa.table(columns))
+    except ValueError as error:
+        raise DataError(f"{path}: {one_line(error)}") from None
+    _, first, counts = np.unique(puzzles.fingerprints(), return_index=True, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"{path}: names {content[first[counts > 1].min()]!r} twice")
+    return puzzles
 
 
 def identifiers_of(puzzles: PuzzleTable) -> list[str]:
@@ -392,18 +360,16 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     """Write a checkpoint's averaged weights and puzzle table as official files; return the file of tensors.
 
     Args:    compiled: name the tensors as in a compiled model, which the official loader expects.
-    Raises:  CheckpointError if it has no rows, two networks or buckets; OutputError if `out` exists or cannot
-             be written.
+    Raises:  CheckpointError if it has no rows, or what the official program does not know; OutputError if
+             `out` exists or cannot be written.
     """
     refuse_existing(out)
-    if checkpoint.config.separate_networks:
-        raise CheckpointError(f"{checkpoint.path}: has two networks, which the official files cannot hold")
-    if checkpoint.config.buckets:
-        raise CheckpointError(f"{checkpoint.path}: has buckets, the official program knows one canvas")
     config, plain = checkpoint.config, TRMConfig()
+    if config.buckets:
+        raise CheckpointError(f"{checkpoint.path}: has buckets, the official program knows one canvas")
     own = [
         f"model.{name} = {value}"
-        for name in ("embedding", "tied_head", "loop_residual", "flow")
+        for name in ("separate_networks", "embedding", "tied_head", "loop_residual", "flow")
         if (value := getattr(config, name)) != getattr(plain, name)
     ]
     own += [f"model.positions = {config.positions}"] if config.positions.startswith("rope2d") else []
@@ -413,22 +379,29 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
         )
     state = {official_name(name, compiled=compiled): value.clone() for name, value in checkpoint.ema.items()}
     names = [BLANK_TASK]
-    if checkpoint.config.puzzle_size:
+    if config.puzzle_size:
         if not len(checkpoint.puzzles):
             raise CheckpointError(f"{checkpoint.path}: has no puzzle rows, which the official files need")
-        names, rows = _named_rows(checkpoint)
+        names, rows = identifiers_of(checkpoint.puzzles), checkpoint.rows
+        if names == [checkpoint.family]:
+            names = [BLANK_TASK]
+        elif names[0] != BLANK_TASK:
+            names, rows = [BLANK_TASK, *names], torch.cat((torch.zeros_like(rows[:1]), rows))
         state[official_name(_ROWS, compiled=compiled)] = rows
     file = out / f"step_{checkpoint.manifest.get('step') or 0}"
     manifest = make_manifest("official checkpoint", checkpoint=str(checkpoint.path))
     with new_folder(out, manifest) as folder:
-        _save(state, folder / file.name)
-        config = yaml.safe_dump(_config_of(checkpoint), sort_keys=False)
-        (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
+        try:
+            torch.save(state, folder / file.name)
+        except RuntimeError as error:
+            raise OSError(None, one_line(error)) from None
+        text = yaml.safe_dump(_official_config(checkpoint), sort_keys=False)
+        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
         write_json(folder / IDENTIFIERS_FILE, names, indent=False)
     return file
 
 
-def _config_of(checkpoint: Checkpoint) -> dict[str, Any]:
+def _official_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the all_config.yaml of a checkpoint: the one it was imported with, or what its settings say."""
     imported: dict[str, Any] = checkpoint.manifest.get("official_config") or {}
     trained = checkpoint.manifest.get("recipe", {}).get("train", {})
@@ -446,20 +419,3 @@ def _config_of(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     training = {key: trained[own] for key, own in _TRAINING.items() if own in trained}
     return {"ema": True, **training, **imported, "arch": arch}
-
-
-def _named_rows(checkpoint: Checkpoint) -> tuple[list[str], Tensor]:
-    """Return names and rows, "<blank>" first: its row is zeros where the table has none."""
-    names = identifiers_of(checkpoint.puzzles)
-    if names == [checkpoint.family]:
-        return [BLANK_TASK], checkpoint.rows
-    if names[0] == BLANK_TASK:
-        return names, checkpoint.rows
-    return [BLANK_TASK, *names], torch.cat((torch.zeros_like(checkpoint.rows[:1]), checkpoint.rows))
-
-
-def _save(state: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        torch.save(dict(state), path)
-    except RuntimeError as error:
-        raise OSError(None, one_line(error)) from None

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -147,7 +146,12 @@ def _in_order(path: Path, files: list[Path]) -> Iterator[pa.Table]:
 def read_predictions(path: Path) -> Iterator[Prediction]:
     """Yield the candidates of a folder or file one by one, in order; errors as in `read_candidates`."""
     for table in read_candidates([path]):
-        yield from (_prediction(row) for batch in table.to_batches() for row in batch.to_pylist())
+        for row in table.drop_columns("order").to_pylist():
+            shape, cells = (row.pop("height"), row.pop("width")), np.frombuffer(row.pop("cells"), np.uint8)
+            augmentation = Augmentation(row.pop("dihedral"), tuple(map(int, row.pop("colors"))))
+            yield Prediction(
+                augmentation=augmentation, grid=cells.reshape(shape) if shape[0] else None, **row
+            )
 
 
 def read_shard(file: Path) -> pa.Table:
@@ -201,8 +205,8 @@ def _check_stored(stored: pq.ParquetFile, file: Path) -> None:
 
 def _check_bytes(size: int, file: Path) -> None:
     if size > _MOST_BYTES:
-        found, most = (round(count / 2**20) for count in (size, _MOST_BYTES))
-        raise DataError(f"{file}: {found:,} MiB when unpacked, a file may have up to {most}: split it")
+        own, most = (round(count / 2**20) for count in (size, _MOST_BYTES))
+        raise DataError(f"{file}: {own:,} MiB when unpacked, a file may have up to {most}: split it")
 
 
 def _expanded_bytes(column: pa.ChunkedArray) -> int:
@@ -257,7 +261,7 @@ def _check_rows(table: pa.Table, file: Path) -> None:
         "rollout {rollout} is negative": rollout < 0,
         f"{{height}} x {{width}} cells, sides may be 1..{MAX_SIDE}": ((height > 0) | (width > 0))
         & ~sides_fit,
-        "{cells_found} cells, expected {height} x {width}": num_cells != height * width,
+        "{num_cells} cells, expected {height} x {width}": num_cells != height * width,
         "a cell is above 9": _with_large_cells(table["cells"], num_cells),
         # Put this way, NaN is wrong too.
         "halt_probability {halt_probability} is not 0..1": ~((halt >= 0) & (halt <= 1)),
@@ -267,8 +271,8 @@ def _check_rows(table: pa.Table, file: Path) -> None:
     for problem, wrong in problems.items():
         if wrong.any():
             index = int(wrong.argmax())
-            found = table.slice(index, 1).to_pylist()[0]
-            reason = problem.format(**found, cells_found=num_cells[index])
+            row = table.slice(index, 1).to_pylist()[0]
+            reason = problem.format(**row, num_cells=num_cells[index])
             raise DataError(f"{file}: row {index + 1}: {reason}; {_REMEDY}")
 
 
@@ -282,21 +286,9 @@ def _are_permutations(colors: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 def _with_large_cells(cells: pa.ChunkedArray, num_cells: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Return which rows hold a value that no grid has."""
-    found = np.zeros(len(num_cells), bool)
-    ends = np.cumsum(num_cells)
-    first = 0
-    for chunk in cells.chunks:
-        # Of a sliced array the bytes of the other rows are there too.
-        offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-        values = np.frombuffer(chunk.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-        large = first + np.flatnonzero(values >= NUM_COLORS)
-        found[np.searchsorted(ends, large, side="right")] = True
-        first += len(values)
-    return found
-
-
-def _prediction(row: dict[str, Any]) -> Prediction:
-    shape, cells = (row.pop("height"), row.pop("width")), np.frombuffer(row.pop("cells"), np.uint8)
-    augmentation = Augmentation(row.pop("dihedral"), tuple(map(int, row.pop("colors"))))
-    del row["order"]
-    return Prediction(augmentation=augmentation, grid=cells.reshape(shape) if shape[0] else None, **row)
+    together = pa.ListArray.from_arrays([0, len(cells)], cells.combine_chunks())
+    values = np.frombuffer(pc.binary_join(together, b"")[0].as_buffer(), np.uint8)
+    large = np.flatnonzero(values >= NUM_COLORS)
+    rows = np.zeros(len(num_cells), bool)
+    rows[np.searchsorted(np.cumsum(num_cells), large, side="right")] = True
+    return rows

@@ -28,8 +28,7 @@ from arcpipe.errors import DataError, one_line
 from arcpipe.maze_rules import is_shortest_path
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import new_folder, read_manifest, reading
-from arcpipe.shuffles import shuffles
-from arcpipe.sudoku_rules import is_solution
+from arcpipe.sudoku_rules import is_solution, shuffles
 
 TRAIN, TEST = "train", "test"
 
@@ -84,6 +83,19 @@ class PuzzleSet:
     def fresh_colors(self) -> bool:
         """Return whether these are ARC tasks under eight dihedrals each, recolored at every draw."""
         return self.family.with_eos and self.variants is not None
+
+    def refuse_embedding(self, kind: str, where: object) -> None:
+        """Raise DataError if a model's kind of embedding, augmentation or task, does not fit the dataset.
+
+        Args:  where: what the message begins with.
+        """
+        if not self.family.with_eos and kind == "task":
+            raise DataError(f"{where}: model.embedding = task is for ARC tasks, not for {self.family.name}")
+        if self.family.with_eos and (kind == "task") != self.fresh_colors:
+            raise DataError(
+                f"{where}: model.embedding = {kind}, the dataset is made for the other kind: build it with "
+                f"--num-aug {'inf' if kind == 'task' else 'N, a number'}"
+            )
 
     def colors(
         self, puzzle_ids: NDArray[np.integer], numbers: NDArray[np.uint64] | None = None

@@ -69,9 +69,9 @@ class PuzzleTable:
             code = code << np.uint64(4) | self.colors[:, place].astype(np.uint64)
         return random_bits(0, of_task[self.tasks], code)
 
-    def find(self, wanted: "PuzzleTable") -> NDArray[np.intp]:
+    def find(self, table: "PuzzleTable") -> NDArray[np.intp]:
         """Return the puzzle ids here of the puzzles of another table, in its order; -1 for one not here."""
-        own, others = self.fingerprints(), wanted.fingerprints()
+        own, others = self.fingerprints(), table.fingerprints()
         if not len(own):
             return np.full(len(others), -1)
         order = np.argsort(own, kind="stable")

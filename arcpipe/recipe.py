@@ -95,9 +95,9 @@ def _problem(table: str, settings_type: type, detail: Any) -> str:
     return f"{table}.{key}: {message[0].lower()}{message[1:]}, found {detail['input']!r}"
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+def _nearest(word: str, words: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, words, n=1)
+    return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(words)})"
 
 
 def as_tables(settings: dict[str, Any]) -> dict[str, Any]:
@@ -134,15 +134,34 @@ def load_recipe(source: str, overrides: Sequence[str] = (), read: Sequence[str] 
     Raises:  RecipeError if there is no such recipe or it cannot be parsed.
     """
     tables, bases = _read(source)
-    _apply(overrides, tables, read)
-    return Recipe(source, tables, bases)
+    return Recipe(source, _changed(tables, read_overrides(overrides, read)), bases)
 
 
 def read_overrides(overrides: Sequence[str], read: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the tables that overrides alone make; see `load_recipe`."""
     tables: dict[str, dict[str, Any]] = {}
-    _apply(overrides, tables, read)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        table, dot, key = name.strip().partition(".")
+        if not (equals and dot and table and key):
+            raise RecipeError(f"--set {override!r}: expected table.key=value, such as train.lr=3e-4")
+        if table not in TABLES:
+            raise RecipeError(f"--set {override!r}: no table [{table}] in a recipe{_nearest(table, TABLES)}")
+        if table not in read:
+            raise RecipeError(f"--set {override!r}: this command reads [{'], ['.join(read)}] only")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        tables.setdefault(table, {})[key] = value
     return tables
+
+
+def _changed(
+    tables: dict[str, dict[str, Any]], changes: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return tables with the keys of others put in."""
+    return tables | {name: tables.get(name, {}) | table for name, table in changes.items()}
 
 
 def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
@@ -170,9 +189,7 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
         # Normalized, because a circle of `../` would otherwise never meet itself.
         base = os.path.normpath(Path(source).parent / base)
     tables, bases = _read(base, (*heirs, source))
-    for name, table in document.items():
-        tables[name] = tables.get(name, {}) | table
-    return tables, (base, *bases)
+    return _changed(tables, document), (base, *bases)
 
 
 def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
@@ -226,21 +243,3 @@ def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
     if not of_training:
         raise RecipeError(f"{folder}: no run folder with a recipe in its {MANIFEST}")
     return tables
-
-
-def _apply(overrides: Sequence[str], tables: dict[str, dict[str, Any]], read: Sequence[str]) -> None:
-    """Set the values of overrides in tables."""
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        table, dot, key = name.strip().partition(".")
-        if not (equals and dot and table and key):
-            raise RecipeError(f"--set {override!r}: expected table.key=value, such as train.lr=3e-4")
-        if table not in TABLES:
-            raise RecipeError(f"--set {override!r}: no table [{table}] in a recipe{_nearest(table, TABLES)}")
-        if table not in read:
-            raise RecipeError(f"--set {override!r}: this command reads [{'], ['.join(read)}] only")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        tables.setdefault(table, {})[key] = value

@@ -95,10 +95,17 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
             write_json(temporary / MANIFEST, manifest)
-            _give_mode_of(temporary / MANIFEST, temporary)
+            mode = (temporary / MANIFEST).stat().st_mode
             # The name must not reach the disk before the content does.
             for item in (*temporary.rglob("*"), temporary):
-                _flush_to_disk(item)
+                if item.is_file() and item.stat().st_mode != mode:
+                    # safetensors lets only its owner read a file.
+                    item.chmod(mode)
+                descriptor = os.open(item, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
             try:
                 temporary.rename(path)
             except OSError as error:
@@ -108,22 +115,6 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _give_mode_of(example: Path, folder: Path) -> None:
-    """Give all files of a folder the mode that the umask gave one: safetensors lets only their owner read."""
-    mode = example.stat().st_mode
-    for path in folder.rglob("*"):
-        if path.is_file() and path.stat().st_mode != mode:
-            path.chmod(mode)
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _temporary(path: Path) -> Path:
@@ -150,20 +141,17 @@ def make_manifest(kind: str, **facts: Any) -> dict[str, Any]:
 def _git_commit() -> str | None:
     """Return the commit of the checkout this runs from; None for an installed package."""
     source = Path(__file__)
+    git = ["git", "-C", str(source.parent)]
     # An environment inside somebody's repository is not of that repository: ask whether it tracks us.
-    if _git(source.parent, "ls-files", "--error-unmatch", source.name) is None:
-        return None
-    return _git(source.parent, "rev-parse", "HEAD")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Return the output of git; None if it fails or is not there."""
-    command = ["git", "-C", str(folder), *arguments]
+    commands = ([*git, "ls-files", "--error-unmatch", source.name], [*git, "rev-parse", "HEAD"])
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
+        _, head = (
+            subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
+            for command in commands
+        )
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return head.strip()
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
@@ -180,11 +168,11 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     try:
         with reading(folder / MANIFEST):
             manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
-        found = manifest["kind"]
+        actual = manifest["kind"]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is missing or broken)") from None
-    if found != kind:
-        raise DataError(f"{folder}: expected a {kind} folder, found a {found} folder")
+    if actual != kind:
+        raise DataError(f"{folder}: expected a {kind} folder, found a {actual} folder")
     return manifest
 
 

@@ -102,30 +102,27 @@ def parse_task(task_id: str, value: Any, where: str) -> Task:
     place = f"{where}: task {task_id}"
     if not isinstance(value, dict) or not {"train", "test"} <= value.keys():
         raise DataError(f"{place}: expected an object with the fields 'train' and 'test'")
-    pairs = {
-        part: tuple(
+    pairs = {}
+    for part in ("train", "test"):
+        if not isinstance(value[part], list) or not value[part]:
+            raise DataError(f"{place}, {part}: expected a non-empty list of pairs")
+        pairs[part] = tuple(
             _parse_pair(pair, f"{place}, {part}[{index}]", output_required=part == "train")
-            for index, pair in enumerate(_pair_list(value[part], f"{place}, {part}"))
+            for index, pair in enumerate(value[part])
         )
-        for part in ("train", "test")
-    }
     return Task(task_id, demonstrations=pairs["train"], tests=pairs["test"])
-
-
-def _pair_list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise DataError(f"{where}: expected a non-empty list of pairs")
-    return value
 
 
 def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
     if not isinstance(value, dict) or "input" not in value:
         raise DataError(f"{where}: expected an object with the field 'input'")
-    if value.get("output") is None:
-        if output_required:
-            raise DataError(f"{where}: a demonstration needs an 'output'")
-        return Pair(as_grid(value["input"], f"{where}.input"), None)
-    return Pair(as_grid(value["input"], f"{where}.input"), as_grid(value["output"], f"{where}.output"))
+    output = value.get("output")
+    if output is None and output_required:
+        raise DataError(f"{where}: a demonstration needs an 'output'")
+    return Pair(
+        as_grid(value["input"], f"{where}.input"),
+        None if output is None else as_grid(output, f"{where}.output"),
+    )
 
 
 def read_task_file(path: Path) -> Task:

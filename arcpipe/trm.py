@@ -17,11 +17,9 @@ Shape letters: B batch, L grid tokens, P puzzle prefix tokens, S = P + L, D hidd
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
@@ -29,117 +27,10 @@ from torch.utils.checkpoint import checkpoint
 from arcpipe.buckets import crop
 from arcpipe.grid import NUM_COLORS
 from arcpipe.layers import Block, Linear, LoopResidual, Rope, rope2d_tables, rope_tables, truncated_normal
-from arcpipe.recipe import STRICT, Count, Positive
+from arcpipe.model_config import TRMConfig
 
 _FLOAT32 = ("embed_tokens", "residuals.", "embed_noisy", "embed_time.")
 """Weights that are not cast to the dtype of the state."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TRMConfig:
-    """Architecture choices, the table [model] of a recipe. Defaults: the official ARC model."""
-
-    __pydantic_config__ = STRICT
-
-    mixer: Annotated[
-        Literal["attention", "mlp"], Field(description="What mixes tokens; mlp for a small fixed canvas.")
-    ] = "attention"
-    positions: Annotated[
-        Literal["rope", "learned", "rope2d", "rope2d+learned", "none"],
-        Field(
-            description="How a token's place is told. rope2d: by row and column, on any canvas; "
-            "rope2d+learned: and by an embedding of each row and each column."
-        ),
-    ] = "rope"
-    embedding: Annotated[
-        Literal["augmentation", "task"],
-        Field(
-            description="augmentation: a row for each augmentation of a task. task: one for each task and "
-            "dihedral, and two vectors for each color of a task; needs a dataset of data.num_aug = inf."
-        ),
-    ] = "augmentation"
-    hidden_size: Annotated[Positive, Field(description="D, numbers in a token's state.")] = 512
-    num_layers: Annotated[Positive, Field(description="Blocks of the network.")] = 2
-    num_heads: Annotated[Positive, Field(description="Heads of attention.")] = 8
-    expansion: Annotated[float, Field(gt=0, description="Width of the MLP over hidden_size.")] = 4.0
-    outer_cycles: Annotated[Positive, Field(description="T, updates of the answer in a step.")] = 3
-    inner_cycles: Annotated[Positive, Field(description="n, updates of the latent before each.")] = 4
-    max_steps: Annotated[Positive, Field(description="N_sup, supervision steps at most.")] = 16
-    puzzle_size: Annotated[
-        Count,
-        Field(
-            description="Numbers in a puzzle embedding; 0 for a model without them. Of embedding task: "
-            "hidden_size."
-        ),
-    ] = 512
-    puzzle_tokens: Annotated[
-        Count,
-        Field(
-            description="Prefix tokens that hold it, zero-padded; 0 for as many as it fills, with embedding "
-            "task for none."
-        ),
-    ] = 16
-    tied_head: Annotated[
-        bool, Field(description="The token embeddings are the weights of the output head too.")
-    ] = False
-    rope_theta: Annotated[float, Field(gt=0, description="Base of the rotary positions.")] = 10000.0
-    one_step_gradient: Annotated[
-        bool,
-        Field(description="Gradient through the last updates of latent and answer only (paper, table 1)."),
-    ] = False
-    separate_networks: Annotated[
-        bool, Field(description="A stack of blocks for latent and answer each (paper, table 1).")
-    ] = False
-    loop_residual: Annotated[
-        bool,
-        Field(
-            description="Latent and answer are weighted means of all their updates so far, the newest "
-            "included, and not the newest alone (InfiLoop)."
-        ),
-    ] = False
-    flow: Annotated[
-        bool,
-        Field(
-            description="The network sees a noisy answer and its time too, for training with train.objective "
-            "= flow (looped flows)."
-        ),
-    ] = False
-    buckets: Annotated[
-        list[Annotated[int, Field(gt=1)]],
-        Field(
-            description="Sides of smaller canvases for ARC tasks that fit them, ascending, such as "
-            "[10, 15, 20, 25]: faster, and another function than on the whole canvas."
-        ),
-    ] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.buckets != sorted(set(self.buckets)):
-            raise ValueError(f"buckets {self.buckets} must ascend")
-        if self.buckets and self.mixer == "mlp":
-            raise ValueError("buckets are for mixer attention: an mlp over tokens knows one canvas only")
-        if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
-            raise ValueError(
-                f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({2 * self.num_heads})"
-            )
-        if self.positions.startswith("rope2d") and self.hidden_size % (4 * self.num_heads):
-            raise ValueError(
-                f"positions {self.positions}: hidden_size {self.hidden_size} must be a multiple of "
-                f"4 * num_heads ({4 * self.num_heads})"
-            )
-        if self.embedding == "task" and self.puzzle_size != self.hidden_size:
-            raise ValueError(
-                f"embedding task adds a row to every cell: puzzle_size {self.puzzle_size} must be "
-                f"hidden_size {self.hidden_size}"
-            )
-        if self.puzzle_tokens and self.puzzle_size > self.puzzle_tokens * self.hidden_size:
-            raise ValueError(f"puzzle_size {self.puzzle_size} does not fit puzzle_tokens * hidden_size")
-
-    @property
-    def prefix(self) -> int:
-        """Return P, the number of prefix tokens."""
-        if self.puzzle_size == 0 or (self.embedding == "task" and not self.puzzle_tokens):
-            return 0
-        return self.puzzle_tokens or math.ceil(self.puzzle_size / self.hidden_size)
 
 
 @dataclass(frozen=True)
@@ -172,9 +63,8 @@ class Carry:
     @property
     def state(self) -> tuple[Tensor, ...]:
         """Return answer, latent and, if there are any, log_sums: what a supervision step begins with."""
-        return (
-            (self.answer, self.latent) if self.log_sums is None else (self.answer, self.latent, self.log_sums)
-        )
+        log_sums = () if self.log_sums is None else (self.log_sums,)
+        return (self.answer, self.latent, *log_sums)
 
     def advance(
         self, answer: Tensor, latent: Tensor, halted: Tensor, log_sums: Tensor | None = None
@@ -235,14 +125,7 @@ class TRM(nn.Module):
             self.embed_rows = nn.Parameter(truncated_normal(side, size, std=std))
             self.embed_columns = nn.Parameter(truncated_normal(side, size, std=std))
         self.blocks = nn.ModuleList(
-            Block(
-                mixer=config.mixer,
-                num_tokens=total,
-                hidden_size=size,
-                num_heads=config.num_heads,
-                expansion=config.expansion,
-            )
-            for _ in range(config.num_layers * (2 if config.separate_networks else 1))
+            Block(config, total) for _ in range(config.num_layers * (2 if config.separate_networks else 1))
         )
         if config.loop_residual:
             self.residuals = nn.ModuleList([LoopResidual(size), LoopResidual(size)])
@@ -278,11 +161,10 @@ class TRM(nn.Module):
         colors = torch.arange(NUM_COLORS, device=device).repeat(batch_size, 1)
         halted = torch.ones_like(zeros, dtype=torch.bool)
         log_sums = self.init_log_sums.repeat(batch_size, total, 1) if self.config.loop_residual else None
-        carry = Carry(state, state, zeros, halted, tokens, tokens, zeros, colors, log_sums)
-        if not self.config.flow:
-            return carry
-        predicted = torch.zeros(batch_size, self.num_tokens, self.vocabulary, device=device)
-        return replace(carry, seeds=zeros, predicted=predicted)
+        seeds, predicted = None, None
+        if self.config.flow:
+            seeds, predicted = zeros, torch.zeros(*tokens.shape, self.vocabulary, device=device)
+        return Carry(state, state, zeros, halted, tokens, tokens, zeros, colors, log_sums, seeds, predicted)
 
     def admit(
         self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor, colors: Tensor | None = None,
@@ -293,8 +175,7 @@ class TRM(nn.Module):
         Args:  colors: None where the network is not told of them: those of the carry stay.
                seeds: of a flow.
         """
-        new_B, new_B1 = carry.halted, carry.halted[:, None]
-        new_B11 = new_B1[:, :, None]
+        new_B, new_B1, new_B11 = carry.halted, carry.halted[:, None], carry.halted[:, None, None]
         return Carry(
             answer=torch.where(new_B11, self.init_answer.to(carry.answer.dtype), carry.answer),
             latent=torch.where(new_B11, self.init_latent.to(carry.latent.dtype), carry.latent),
@@ -314,15 +195,10 @@ class TRM(nn.Module):
         )
 
     def forward(
-        self,
-        inputs_BL: Tensor,
-        puzzles: Tensor,
-        answer_BSD: Tensor | None = None,
-        latent_BSD: Tensor | None = None,
-        log_sums_BS2: Tensor | None = None,
-        noisy_BLV: Tensor | None = None,
-        times_B: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
+        self, inputs_BL: Tensor, puzzles: Tensor, answer_BSD: Tensor | None = None,
+        latent_BSD: Tensor | None = None, log_sums_BS2: Tensor | None = None,
+        noisy_BLV: Tensor | None = None, times_B: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         """Take one supervision step: T outer cycles, the gradient through the last one only.
 
         Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here. L may
@@ -352,7 +228,9 @@ class TRM(nn.Module):
         input_BSD = self._embed(inputs_BL, puzzles, noisy_BLV)
         if times_B is not None:
             input_BSD = input_BSD + self.embed_time(times_B[:, None])[:, None].to(dtype)
-        rope = self._rope(input_BSD.shape[1])
+        rope = None
+        if self.config.positions.startswith("rope"):
+            rope = (self._places(self.rope_cos, shape[1]), self._places(self.rope_sin, shape[1]))
         log_sums: list[Tensor] = []
         if self.config.loop_residual:
             log_sums_BS2 = self.init_log_sums.expand(*shape[:2], 2) if log_sums_BS2 is None else log_sums_BS2
@@ -362,8 +240,8 @@ class TRM(nn.Module):
                 answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, log_sums, rope)
         answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, log_sums, rope)
         logits_BLV = self._head(answer_BSD[:, self.config.prefix :], puzzles)
-        has_prefix = self.config.prefix or self.config.embedding == "augmentation"
-        halt_logit_B = self.halt_head(answer_BSD[:, 0] if has_prefix else answer_BSD.mean(dim=1))[:, 0]
+        of_mean = not self.config.prefix and self.config.embedding == "task"
+        halt_logit_B = self.halt_head(answer_BSD.mean(dim=1) if of_mean else answer_BSD[:, 0])[:, 0]
         outputs = (answer_BSD, latent_BSD, logits_BLV, halt_logit_B.float())
         return (*outputs, torch.stack(log_sums, dim=-1)) if log_sums else outputs
 
@@ -378,19 +256,13 @@ class TRM(nn.Module):
         return logits_BLV
 
     def _color_vectors(self, puzzles: Tensor, which: int, dtype: torch.dtype) -> Tensor:
-        """Return the vectors (B, V, D) that a puzzle has for tokens as inputs, 0, or as outputs, 1.
-
-        PAD and EOS have zeros.
-        """
+        """Return vectors (B, V, D) of a puzzle's tokens as inputs, 0, or outputs, 1; 0 for PAD and EOS."""
         size = self.config.hidden_size
         colors_BKD = puzzles[:, size:].unflatten(1, (2, NUM_COLORS, size))[:, which].to(dtype)
         return nn.functional.pad(colors_BKD, (0, 0, self.vocabulary - NUM_COLORS, 0))
 
     def _embed(self, inputs_BL: Tensor, puzzles: Tensor, noisy_BLV: Tensor | None = None) -> Tensor:
-        """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation.
-
-        With a noisy answer, its picture of each cell is added to the projected token.
-        """
+        """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
         dtype = self.halt_head.weight.dtype
         # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
         x_BSD = self.embed_tokens[inputs_BL].to(dtype)
@@ -402,7 +274,7 @@ class TRM(nn.Module):
             padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size
             prefix = nn.functional.pad(puzzles.to(x_BSD.dtype), (0, padding))
             x_BSD = torch.cat((prefix.view(-1, self.config.prefix, self.config.hidden_size), x_BSD), dim=1)
-        return self.embed_scale * self._placed(x_BSD)
+        return self.embed_scale * self._add_places(x_BSD)
 
     def _embed_task(self, inputs_BL: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
         """Return x (B, S, D): each cell with the vector of its color and the row of task and dihedral."""
@@ -410,12 +282,13 @@ class TRM(nn.Module):
         colors_BLD = one_hot_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
         cells_BLD = math.sqrt(0.5) * (tokens_BLD + colors_BLD / self.embed_scale)
         row_BD = puzzles[:, : self.config.hidden_size].to(tokens_BLD.dtype)
-        if not self.config.prefix:
-            return self.embed_scale * self._placed(cells_BLD) + row_BD[:, None]
-        prefix_BPD = nn.functional.pad(row_BD[:, None], (0, 0, 0, self.config.prefix - 1)) / self.embed_scale
-        return self.embed_scale * self._placed(torch.cat((prefix_BPD, cells_BLD), dim=1)) + row_BD[:, None]
+        if self.config.prefix:
+            prefix_B1D = row_BD[:, None] / self.embed_scale
+            prefix_BPD = nn.functional.pad(prefix_B1D, (0, 0, 0, self.config.prefix - 1))
+            cells_BLD = torch.cat((prefix_BPD, cells_BLD), dim=1)
+        return self.embed_scale * self._add_places(cells_BLD) + row_BD[:, None]
 
-    def _placed(self, x_BSD: Tensor) -> Tensor:
+    def _add_places(self, x_BSD: Tensor) -> Tensor:
         """Return tokens (B, S, D) with the embeddings of their places, if there are any."""
         if self.config.positions == "learned":
             places_SD = self._places(self.embed_positions, x_BSD.shape[1])
@@ -427,25 +300,15 @@ class TRM(nn.Module):
             return x_BSD
         return math.sqrt(0.5) * (x_BSD + places_SD)
 
-    def _rope(self, total: int) -> Rope | None:
-        """Return cosines and sines (S, K) for S tokens, the prefix among them; None for other positions."""
-        if not self.config.positions.startswith("rope"):
-            return None
-        return self._places(self.rope_cos, total), self._places(self.rope_sin, total)
-
     def _places(self, table: Tensor, total: int) -> Tensor:
         """Return the entries for a canvas of S tokens of a table for the whole one."""
         side, canvas = math.isqrt(total - self.config.prefix), math.isqrt(self.num_tokens)
         return crop(table[None], side, canvas, self.config.prefix)[0]
 
     def _outer_cycle(
-        self,
-        input_BSD: Tensor,
-        answer_BSD: Tensor,
-        latent_BSD: Tensor,
-        log_sums: list[Tensor],
+        self, input_BSD: Tensor, answer_BSD: Tensor, latent_BSD: Tensor, log_sums: list[Tensor],
         rope: Rope | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Update the latent n times from input, answer and itself; then the answer once."""
         injection_BSD = answer_BSD + input_BSD
         for _ in range(self.cycles[1]):

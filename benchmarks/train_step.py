@@ -26,6 +26,7 @@ from torch.optim import AdamW
 from arcpipe.batches import PuzzleBatch, TrainingStream
 from arcpipe.errors import ArcpipeError
 from arcpipe.flops import measure_peak, train_step_flops
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.train.config import TrainRun, TrainSettings
@@ -33,7 +34,6 @@ from arcpipe.train.distributed import is_out_of_memory, make_accelerator
 from arcpipe.train.losses import step_loss
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import METRICS, train_step
-from arcpipe.trm import TRMConfig
 from common import ROWS, Report, build_puzzles, options, run, small_precision
 
 OFF: dict[str, Any] = {

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcpipe.flow import moved, noise, probabilities, seeds_of, stirred, with_given
+from arcpipe.flow import move, noise, probabilities, seeds_of, stir, with_given
 
 
 class FlowSampler:
@@ -42,14 +42,14 @@ class FlowSampler:
         done = torch.from_numpy(steps).to(self.noisy.device)
         now, self.later = self._times(done)
         fresh = noise(self.seeds, done + 1, *self.noisy.shape[1:]) if self.gamma else self.noisy
-        noisy, self.now = stirred(self.noisy, fresh, now, self.later, self.gamma)
+        noisy, self.now = stir(self.noisy, fresh, now, self.later, self.gamma)
         self.noisy = with_given(noisy, inputs, self.blank)
         return self.now
 
     def move(self, logits: Tensor, inputs: Tensor) -> None:
         """Go on from the times of `stir` to the end of the step, toward what is predicted."""
         predicted = probabilities(logits, self.loss)
-        self.noisy = with_given(moved(self.noisy, predicted, self.now, self.later), inputs, self.blank)
+        self.noisy = with_given(move(self.noisy, predicted, self.now, self.later), inputs, self.blank)
 
     def _times(self, done: Tensor) -> tuple[Tensor, Tensor]:
         # A row that has no item may have done all its steps.

@@ -32,6 +32,7 @@ from arcpipe.infer.flow import FlowSampler
 from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
+from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import STRICT, Count, Positive, recipe_changes
@@ -45,7 +46,6 @@ from arcpipe.runs import (
     writing,
 )
 from arcpipe.signals import stop_on_signals
-from arcpipe.trm import TRMConfig
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384

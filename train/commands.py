@@ -8,6 +8,7 @@ import typer
 from arcpipe.errors import ArcpipeError
 from arcpipe.flags import with_settings
 from arcpipe.log import is_first_rank, logger
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables, load_recipe
 from arcpipe.train.adapt import DATA, Adaptation
@@ -15,7 +16,6 @@ from arcpipe.train.adapt import adapt as adapt_checkpoint
 from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainRun, TrainSettings
 from arcpipe.train.dry_run import dry_run_text
 from arcpipe.train.trainer import train as train_run
-from arcpipe.trm import TRMConfig
 
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")]
 _FromStep = Annotated[

@@ -13,10 +13,10 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.flops import train_step_flops
 from arcpipe.infer.evaluate import Evaluator
 from arcpipe.infer.predict import InferSettings
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import STRICT, Count, Positive
 from arcpipe.runs import read_manifest
-from arcpipe.trm import TRMConfig
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "train.log"

@@ -113,14 +113,7 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
         raise ArcpipeError(
             f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
         )
-    if run.puzzles.family.with_eos and (run.config.embedding == "task") != run.puzzles.fresh_colors:
-        needed = "inf" if run.config.embedding == "task" else "N, a number"
-        raise ArcpipeError(
-            f"model.embedding = {run.config.embedding}: {run.data_dir} is made for the other kind: build it "
-            f"with --num-aug {needed}"
-        )
-    if run.config.embedding == "task" and not run.puzzles.family.with_eos:
-        raise ArcpipeError(f"model.embedding = task is for ARC tasks, not for {run.puzzles.family.name}")
+    run.puzzles.refuse_embedding(run.config.embedding, run.data_dir)
     if (settings.objective == "flow") != run.config.flow:
         raise ArcpipeError(
             f"{settings.table}.objective = {settings.objective} is for a model "

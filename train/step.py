@@ -14,12 +14,13 @@ from arcpipe.buckets import crop, pad_back
 from arcpipe.errors import ArcpipeError
 from arcpipe.flow import probabilities
 from arcpipe.log import logger
+from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.flow import noisy_answers, sample_seeds
 from arcpipe.train.losses import StepLoss, join_losses, step_loss
 from arcpipe.train.optim import set_rates, sign_sgd_rows
 from arcpipe.train.state import TrainState
-from arcpipe.trm import Carry, TRMConfig, puzzle_vectors
+from arcpipe.trm import Carry, puzzle_vectors
 
 METRICS = ("samples", "loss_answer", "loss_halt", "finished", "exact", "cell", "halt_right", "steps")
 """The order of the sums that `train_step` returns."""

@@ -12,6 +12,7 @@ from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
+from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
 from arcpipe.signals import stop_on_signals
@@ -27,7 +28,6 @@ from arcpipe.train.distributed import (
 from arcpipe.train.metrics import MetricsLogger
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
-from arcpipe.trm import TRMConfig
 
 RUN_EXISTS = "go on with --resume, choose another --out or remove it"
 NAMED_TASKS = 5

@@ -20,7 +20,7 @@ from arcpipe.checkpoint import (
 )
 from arcpipe.errors import ArcpipeError
 from arcpipe.log import start_logging
-from arcpipe.official import Source, read_official, write_official
+from arcpipe.official import read_official, write_official
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import read_overrides
 from arcpipe.runs import refuse_existing
@@ -81,7 +81,9 @@ def import_checkpoint(
     start_logging()
     refuse_existing(out)
     settings = read_overrides(overrides or [], ("model",)).get("model", {})
-    found = read_official(Source(file, config, identifiers, settings, family or "", canvas), out)
+    found = read_official(
+        file, out, config=config, identifiers=identifiers, settings=settings, family=family, canvas=canvas
+    )
     save_checkpoint(found)
     typer.echo(f"{out}: {_in_short(found)}")
 

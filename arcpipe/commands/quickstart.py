@@ -16,6 +16,7 @@ from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings
 from arcpipe.locks import hold_folder
 from arcpipe.log import start_logging, use_color
+from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
@@ -23,7 +24,6 @@ from arcpipe.submissions.score import Score, score_submission, write_per_task
 from arcpipe.submissions.submission import Submission, read_submission
 from arcpipe.task import Task, read_challenges, read_json, read_solutions, with_solutions
 from arcpipe.train.config import EvalSettings, TrainSettings
-from arcpipe.trm import TRMConfig
 
 RECIPE = "quickstart"
 _TABLES = {

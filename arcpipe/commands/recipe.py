@@ -12,6 +12,7 @@ from arcpipe.errors import RecipeError
 from arcpipe.flags import description
 from arcpipe.infer.predict import InferSettings
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
+from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import (
     TABLES,
     Recipe,
@@ -24,7 +25,6 @@ from arcpipe.recipe import (
     to_toml_value,
 )
 from arcpipe.train.config import AdaptSettings, EvalSettings, TrainSettings
-from arcpipe.trm import TRMConfig
 
 app = typer.Typer(rich_markup_mode=None)
 

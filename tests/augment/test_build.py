@@ -8,10 +8,11 @@ import torch
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcpipe.grid import as_grid
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import make_manifest
 from arcpipe.task import Pair, Task
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 from puzzles import build, files_holding, grid, made_up_tasks, task, unpacked, write_source
 
 # A pattern of cells found in no other grid here; longer than any random one could repeat.

@@ -15,8 +15,7 @@ from arcpipe.augment.sudoku_generator import canonical, generate_split, generate
 from arcpipe.augment.sudoku_solver import candidates, search, solve_boards
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import is_valid
-from arcpipe.shuffles import shuffles
-from arcpipe.sudoku_rules import BOXES
+from arcpipe.sudoku_rules import BOXES, shuffles
 from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text, units
 
 PUZZLES = [EASY, FEWEST_CLUES, HARD]

@@ -9,9 +9,9 @@ from typing import Any
 import typer.main
 
 from arcpipe.commands.cli import app
+from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
 from arcpipe.train.config import TrainSettings
-from arcpipe.trm import TRMConfig
 from commands import succeed_here
 from sourcetree import ROOT
 

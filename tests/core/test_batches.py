@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
-from arcpipe.codec import ARC, PAD, encode
+from arcpipe.codec import ARC, PAD
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from augmented import restored
+from augmented import encode, restored
 from puzzles import build, made_up_tasks, write_source
 
 CANVAS = 8
@@ -36,18 +36,15 @@ def epoch_stream(puzzles: PuzzleSet, seed: int = 0, placement: bool = True) -> T
     return stream(puzzles, len(puzzles.example_tasks), seed, placement=placement)
 
 
+NAMES = ("inputs", "labels", "puzzle_ids")
+
+
 def same(one: PuzzleBatch, other: PuzzleBatch) -> bool:
-    return (
-        torch.equal(one.inputs, other.inputs)
-        and torch.equal(one.labels, other.labels)
-        and torch.equal(one.puzzle_ids, other.puzzle_ids)
-    )
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in NAMES)
 
 
 def joined(parts: list[PuzzleBatch]) -> PuzzleBatch:
-    return PuzzleBatch(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("inputs", "labels", "puzzle_ids"))
-    )
+    return PuzzleBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in NAMES))
 
 
 def find_grid(tokens: NDArray[np.int64]) -> Placed:

@@ -10,13 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
+from arcpipe.augmentation import IDENTITY
+from arcpipe.batches import IGNORE, TrainingStream
 from arcpipe.buckets import bucket_sides, crop, fitting_side, layout_of, needed_sides, pad_back
-from arcpipe.codec import ARC, PAD, GridTable, encode
+from arcpipe.codec import ARC, PAD, GridTable
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
+from augmented import encode
 from puzzles import build, write_source
 from sized import BUCKETS, CANVAS, sized_data, sized_tasks
 from strategies import grids, solved_tasks
@@ -29,29 +31,22 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
     return read_puzzle_set(sized_data(tmp_path_factory.mktemp("sized")))
 
 
-def stream(puzzles: PuzzleSet, buckets: list[int], rank: int = 0, num_ranks: int = 1) -> TrainingStream:
-    layout = layout_of(puzzles, buckets, BATCH)
-    return TrainingStream(
-        puzzles, batch_size=BATCH, seed=3, placement=True, rank=rank, num_ranks=num_ranks, layout=layout
-    )
-
-
-def set_of(task: Task, canvas: int = 30) -> PuzzleSet:
-    """A puzzle set of one task."""
-    pairs = [(pair.input, pair.output) for pair in task.demonstrations if pair.output is not None]
-    numbers = np.zeros(len(pairs), np.int32)
+def set_of(*tasks: Task, canvas: int = 30) -> PuzzleSet:
+    """A puzzle set of tasks, each under one puzzle."""
+    pairs = [(number, pair) for number, task in enumerate(tasks) for pair in task.demonstrations]
+    tests = [(number, pair.input) for number, task in enumerate(tasks) for pair in task.tests]
+    numbers = np.array([number for number, _ in pairs], np.int32)
+    outputs = [pair.output for _, pair in pairs if pair.output is not None]
     return PuzzleSet(
         family=ARC,
         canvas=canvas,
-        table=PuzzleTable(
-            [task.id], np.zeros(1, np.int32), np.zeros(1, np.uint8), np.arange(10, dtype=np.uint8)[None]
-        ),
-        inputs=GridTable.pack([grid for grid, _ in pairs], canvas),
-        outputs=GridTable.pack([grid for _, grid in pairs], canvas),
+        table=PuzzleTable.of_groups([task.id for task in tasks], [[IDENTITY]] * len(tasks)),
+        inputs=GridTable.pack([pair.input for _, pair in pairs], canvas),
+        outputs=GridTable.pack(outputs, canvas),
         example_tasks=numbers,
         example_groups=numbers,
-        test_inputs=GridTable.pack([pair.input for pair in task.tests], canvas),
-        test_tasks=np.zeros(len(task.tests), np.int32),
+        test_inputs=GridTable.pack([grid for _, grid in tests], canvas),
+        test_tasks=np.array([number for number, _ in tests], np.int32),
     )
 
 
@@ -167,17 +162,9 @@ def test_a_bucket_too_small_for_a_row_goes_up_in_the_next(puzzles: PuzzleSet) ->
     st.integers(1, 200),
 )
 def test_a_layout_covers_the_batch(sides: list[int], buckets: list[int], batch_size: int) -> None:
-    count = len(sides)
-    table = PuzzleTable(
-        [f"task{number}" for number in range(count)],
-        np.arange(count, dtype=np.int32),
-        np.zeros(count, np.uint8),
-        np.tile(np.arange(10, dtype=np.uint8), (count, 1)),
-    )
-    cells = GridTable.pack([blank(side, side) for side in sides], CANVAS)
-    tasks = np.arange(count, dtype=np.int32)
-    nothing = GridTable.pack([], CANVAS)
-    puzzles = PuzzleSet(ARC, CANVAS, table, cells, cells, tasks, tasks, nothing, np.zeros(0, np.int32))
+    squares = [blank(side, side) for side in sides]
+    tasks = [Task(f"task{number}", (Pair(grid, grid),), ()) for number, grid in enumerate(squares)]
+    puzzles = set_of(*tasks, canvas=CANVAS)
     layout = layout_of(puzzles, buckets, batch_size)
     assert sum(layout.rows) == batch_size
     assert min(layout.rows) > 0
@@ -198,28 +185,23 @@ def test_a_layout_covers_the_batch(sides: list[int], buckets: list[int], batch_s
                     assert all((of_row[share[rows]] == side).all() for share in shares)
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2, 4, 8, 16])
-def test_the_rows_of_a_real_batch_divide_among_processes(puzzles: PuzzleSet, num_ranks: int) -> None:
+def test_the_rows_of_a_real_batch_divide_among_processes(puzzles: PuzzleSet) -> None:
     for batch_size in (768, 3072):
-        assert not np.remainder(layout_of(puzzles, BUCKETS, batch_size).rows, num_ranks).any()
+        assert not np.remainder(layout_of(puzzles, BUCKETS, batch_size).rows, 16).any()
 
 
-def same(one: PuzzleBatch, other: PuzzleBatch) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in one.__dict__)
+@pytest.fixture(scope="module")
+def batches(puzzles: PuzzleSet) -> TrainingStream:
+    layout = layout_of(puzzles, BUCKETS, BATCH)
+    return TrainingStream(puzzles, batch_size=BATCH, seed=3, placement=True, layout=layout)
 
 
-def sides_of(puzzles: PuzzleSet, batch: PuzzleBatch, buckets: list[int]) -> list[int]:
-    sides: list[int] = bucket_sides(puzzles, buckets)[puzzles.table.tasks[batch.puzzle_ids]].tolist()
-    return sides
-
-
-def test_each_row_is_on_its_canvas_with_all_its_tokens(puzzles: PuzzleSet) -> None:
-    batches = stream(puzzles, BUCKETS)
+def test_each_row_is_on_its_canvas_with_all_its_tokens(puzzles: PuzzleSet, batches: TrainingStream) -> None:
     of_row = np.repeat(batches.layout.sides, batches.layout.rows).tolist()
     reached = Counter[int]()
     for step in range(30):
         batch = batches[step]
-        assert sides_of(puzzles, batch, BUCKETS) == of_row
+        assert bucket_sides(puzzles, BUCKETS)[puzzles.table.tasks[batch.puzzle_ids]].tolist() == of_row
         for tokens, labels, side in zip(batch.inputs, batch.labels, of_row, strict=True):
             for values, none in ((tokens, PAD), (labels, IGNORE)):
                 square = values.view(CANVAS, CANVAS)
@@ -234,9 +216,8 @@ def test_each_row_is_on_its_canvas_with_all_its_tokens(puzzles: PuzzleSet) -> No
     assert min(reached.values()) > 20
 
 
-def test_each_canvas_has_epochs_of_its_own(puzzles: PuzzleSet) -> None:
+def test_each_canvas_has_epochs_of_its_own(puzzles: PuzzleSet, batches: TrainingStream) -> None:
     """Here each has three examples a task, so that all finish an epoch together every three steps."""
-    batches = stream(puzzles, BUCKETS)
     tasks = [puzzles.table.tasks[batches[step].puzzle_ids] for step in range(3)]
     for start, rows in ((0, 8), (8, 4), (12, 4)):
         count = Counter(np.concatenate([of_step[start : start + rows] for of_step in tasks]).tolist())

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from arcpipe.checkpoint import (
 )
 from arcpipe.codec import family_of
 from arcpipe.errors import ArcpipeError, CheckpointError, OutputError
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import make_manifest
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
 
@@ -38,22 +39,8 @@ CONFIG = TRMConfig(
     puzzle_tokens=1,
 )  # fmt: skip
 VOCABULARY = 12
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What went into a checkpoint folder."""
-
-    checkpoint: Checkpoint
-    trainer: dict[str, Tensor]
-
-    @property
-    def path(self) -> Path:
-        return self.checkpoint.path
-
-    @property
-    def rows(self) -> Tensor:
-        return self.checkpoint.rows
+STATE = torch.zeros(2, 3)
+TRAINER = {"steps": torch.tensor([1, 2]), "answer": STATE, "latent": STATE}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +50,7 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
     return read_puzzle_set(build(folder / "data", write_source(folder, "few", made_up_tasks(3))))
 
 
-def save(path: Path, puzzles: PuzzleSet, step: int = 7, config: TRMConfig = CONFIG) -> Saved:
+def save(path: Path, puzzles: PuzzleSet, step: int = 7, config: TRMConfig = CONFIG) -> Checkpoint:
     torch.manual_seed(0)
     model = TRM(config, puzzles.num_tokens, VOCABULARY)
     raw = model.state_dict()
@@ -73,19 +60,17 @@ def save(path: Path, puzzles: PuzzleSet, step: int = 7, config: TRMConfig = CONF
         rows=torch.randn(puzzles.num_puzzles, config.puzzle_size), puzzles=puzzles.table,
         manifest=make_manifest("checkpoint", step=step, recipe={}),
     )  # fmt: skip
-    state = torch.zeros(2, 3)
-    trainer = {"steps": torch.tensor([1, 2]), "answer": state, "latent": state}
-    save_checkpoint(checkpoint, trainer)
-    return Saved(checkpoint, trainer)
+    save_checkpoint(checkpoint, TRAINER)
+    return checkpoint
 
 
 @pytest.fixture(scope="module")
-def saved(puzzles: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+def saved(puzzles: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return save(tmp_path_factory.mktemp("saved") / "checkpoint", puzzles)
 
 
 @pytest.fixture
-def hashed(saved: Saved, tmp_path: Path) -> Path:
+def hashed(saved: Checkpoint, tmp_path: Path) -> Path:
     """A copy to damage."""
     return shutil.copytree(saved.path, tmp_path / "checkpoint")
 
@@ -102,43 +87,35 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     )
 
 
-def test_a_checkpoint_comes_back_and_is_not_written_over(saved: Saved, puzzles: PuzzleSet) -> None:
+def test_a_checkpoint_comes_back_and_is_not_written_over(saved: Checkpoint, puzzles: PuzzleSet) -> None:
     with pytest.raises(OutputError, match="exists already"):
         save(saved.path, puzzles)
-    loaded, made = load_checkpoint(saved.path), saved.checkpoint
-    assert loaded.manifest.keys() - made.manifest.keys() == {"files"}
-    assert made.manifest.items() <= loaded.manifest.items()
+    loaded = load_checkpoint(saved.path)
+    assert loaded.manifest.keys() - saved.manifest.keys() == {"files"}
+    assert saved.manifest.items() <= loaded.manifest.items()
     for field in ("config", "family", "canvas", "vocabulary"):
-        assert getattr(loaded, field) == getattr(made, field), field
-    assert np.array_equal(loaded.puzzles.fingerprints(), made.puzzles.fingerprints())
-    assert torch.equal(loaded.rows, made.rows)
-    assert equal(loaded.raw, made.raw)
-    assert equal(loaded.ema, made.ema)
-    assert equal(load_trainer_state(saved.path), saved.trainer)
-    assert equal(loaded.model().state_dict(), made.ema)
+        assert getattr(loaded, field) == getattr(saved, field), field
+    assert np.array_equal(loaded.puzzles.fingerprints(), saved.puzzles.fingerprints())
+    assert torch.equal(loaded.rows, saved.rows)
+    assert equal(loaded.raw, saved.raw)
+    assert equal(loaded.ema, saved.ema)
+    assert equal(load_trainer_state(saved.path), TRAINER)
+    assert equal(loaded.model().state_dict(), saved.ema)
     assert not loaded.model().training
 
 
-def selected(puzzles: PuzzleSet, order: list[int]) -> PuzzleSet:
-    """The dataset with some of its puzzles only, in another order."""
-    table = puzzles.table
-    return replace(
-        puzzles,
-        table=PuzzleTable(table.task_ids, table.tasks[order], table.dihedrals[order], table.colors[order]),
-    )
-
-
-def test_rows_go_by_task_and_augmentation_not_by_position(saved: Saved, puzzles: PuzzleSet) -> None:
+def test_rows_go_by_task_and_augmentation_not_by_position(saved: Checkpoint, puzzles: PuzzleSet) -> None:
     order = np.random.default_rng(0).permutation(puzzles.num_puzzles)[:7].tolist()
-    rows = load_checkpoint(saved.path).rows_of(selected(puzzles, order))
+    table = puzzles.table
+    some = PuzzleTable(table.task_ids, table.tasks[order], table.dihedrals[order], table.colors[order])
+    rows = load_checkpoint(saved.path).rows_of(replace(puzzles, table=some))
     assert torch.equal(rows, saved.rows[order])
     # Tasks are known by their names; their numbers are the dataset's own.
-    table = puzzles.table
     turned = replace(table, task_ids=table.task_ids[::-1], tasks=len(table.task_ids) - 1 - table.tasks)
     assert torch.equal(load_checkpoint(saved.path).rows_of(replace(puzzles, table=turned)), saved.rows)
 
 
-def test_a_dataset_of_other_puzzles_is_refused(saved: Saved, puzzles: PuzzleSet) -> None:
+def test_a_dataset_of_other_puzzles_is_refused(saved: Checkpoint, puzzles: PuzzleSet) -> None:
     table = puzzles.table
     colors = table.colors.copy()
     colors[-1, [8, 9]] = colors[-1, [9, 8]]
@@ -154,17 +131,15 @@ def test_a_dataset_of_other_puzzles_is_refused(saved: Saved, puzzles: PuzzleSet)
             load_checkpoint(saved.path).rows_of(replace(puzzles, **change))  # type: ignore[arg-type]
 
 
-def test_rows_in_bfloat16_are_handed_out_as_float32(saved: Saved, puzzles: PuzzleSet, tmp_path: Path) -> None:
+def test_rows_in_bfloat16_or_of_no_size_are_handed_out_as_float32(
+    saved: Checkpoint, puzzles: PuzzleSet, tmp_path: Path
+) -> None:
     half = saved.rows.bfloat16()
-    save_checkpoint(replace(saved.checkpoint, path=tmp_path / "half", rows=half))
+    save_checkpoint(replace(saved, path=tmp_path / "half", rows=half))
     rows = load_checkpoint(tmp_path / "half").rows_of(puzzles)
     assert rows.dtype == torch.float32
     assert torch.equal(rows, half.float())
-
-
-def test_a_model_without_puzzle_embeddings_takes_any_dataset(puzzles: PuzzleSet, tmp_path: Path) -> None:
-    config = replace(CONFIG, puzzle_size=0, puzzle_tokens=0)
-    save(tmp_path / "without", puzzles, config=config)
+    save(tmp_path / "without", puzzles, config=replace(CONFIG, puzzle_size=0, puzzle_tokens=0))
     stranger = replace(puzzles, table=PuzzleTable.of_groups(["stranger"], [[IDENTITY]]))
     assert load_checkpoint(tmp_path / "without").rows_of(stranger).shape == (1, 0)
 

@@ -15,11 +15,10 @@ from arcpipe.codec import (
     crop_shapes,
     decode,
     dihedral_transform,
-    encode,
     encode_grids,
 )
 from arcpipe.grid import Grid
-from augmented import augmented
+from augmented import augmented, encode
 from strategies import augmentations, grids
 
 

@@ -8,12 +8,12 @@ import torch
 
 from arcpipe.flow import (
     interpolant,
-    moved,
+    move,
     noise,
     probabilities,
     random_words,
     seeds_of,
-    stirred,
+    stir,
     times,
     with_given,
 )
@@ -65,8 +65,8 @@ def test_the_sampler_is_the_definition(gamma: float) -> None:
     x, fresh, logits = torch.randn(3, 2, 4, 5, generator=generator)
     now, later = torch.tensor([0.0, 0.6]), torch.tensor([0.1, 0.75])
     p = probabilities(logits, "stablemax")
-    y, time = stirred(x, fresh, now, later, gamma)
-    end = moved(y, p, time, later)
+    y, time = stir(x, fresh, now, later, gamma)
+    end = move(y, p, time, later)
     way = interpolant(x, fresh, later)
     for sample in range(2):
         t, following = now[sample].item(), later[sample].item()
@@ -83,7 +83,7 @@ def test_the_sampler_is_the_definition(gamma: float) -> None:
             assert way[sample][place].item() == pytest.approx(expected, abs=1e-5)
     if gamma == 0:
         assert torch.equal(y, x)
-    assert torch.allclose(moved(y, p, time, torch.ones(2)), p)
+    assert torch.allclose(move(y, p, time, torch.ones(2)), p)
 
 
 def test_probabilities_are_those_of_the_loss() -> None:

@@ -15,10 +15,11 @@ import yaml
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
-from arcpipe.official import Source, identifiers_of, read_identifiers, read_official, write_official
+from arcpipe.model_config import TRMConfig
+from arcpipe.official import identifiers_of, read_identifiers, read_official, write_official
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.runs import make_manifest
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 from augmented import augmented
 from reference import (
     NUM_STEPS,
@@ -49,30 +50,24 @@ def mlp(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
     return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "ii_mlp_t").arrays)
 
 
-def source(files: OfficialFiles, **changes: Any) -> Source:
-    return replace(Source(files.file, None, None, {}, "", 0), **changes)
-
-
 def side_of(recording: Recording) -> int:
     return math.isqrt(recording.model.num_tokens)
 
 
 def imported(files: OfficialFiles, path: Path, **changes: Any) -> Checkpoint:
     """What stands at `path` after the import."""
-    save_checkpoint(read_official(source(files, **changes), path))
+    save_checkpoint(read_official(files.file, path, **changes))
     return load_checkpoint(path)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize("bfloat16_init", [True, False])
-def test_round_trips_are_exact(
-    recording: Recording, tmp_path: Path, compiled: bool, bfloat16_init: bool
-) -> None:
+@pytest.mark.parametrize("published", [True, False])
+def test_round_trips_are_exact(recording: Recording, tmp_path: Path, published: bool) -> None:
+    """Of files as they were published, of a compiled model in part in bfloat16, and of plain ones."""
     files = write_official_files(
-        tmp_path / "official", recording.arrays, compiled=compiled, bfloat16_init=bfloat16_init
+        tmp_path / "official", recording.arrays, compiled=published, bfloat16_init=published
     )
     checkpoint = imported(files, tmp_path / "own", canvas=side_of(recording))
-    back = write_official(checkpoint, tmp_path / "back", compiled=compiled)
+    back = write_official(checkpoint, tmp_path / "back", compiled=published)
     state = torch.load(back, weights_only=True)
     assert back.name == files.file.name
     assert state.keys() == files.state.keys()
@@ -185,7 +180,7 @@ def test_the_one_row_of_a_sudoku_model_is_its_familys(mlp: OfficialFiles, tmp_pa
         ({"puzzle_emb_ndim": 0}, "puzzle_size 0, the tensors 32"),
         ({"pos_encodings": "learned"}, "embed_positions is missing"),
         ({"H_cycles": "three"}, "model.outer_cycles: input should be a valid integer, found 'three'"),
-        ({"num_heads": 5}, "must be a multiple of 2 * num_heads"),
+        ({"puzzle_emb_ndim": "${.hidden_size}", "num_heads": 5}, "must be a multiple of 2 * num_heads (10)"),
         ({"expansion": 40}, "blocks.0.mlp.down.weight has shape (32, 256), expected (32, 1024)"),
     ],
 )
@@ -196,7 +191,7 @@ def test_a_configuration_that_contradicts_the_tensors_is_refused(
     config = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(config | {"arch": config["arch"] | changes}))
     with pytest.raises(ArcpipeError) as caught:
-        read_official(source(attention, canvas=6), tmp_path / "own")
+        read_official(attention.file, tmp_path / "own", canvas=6)
     assert str(attention.file) in str(caught.value)
     assert says in str(caught.value)
 
@@ -205,17 +200,9 @@ def test_a_canvas_that_contradicts_the_tensors_is_refused(mlp: OfficialFiles, tm
     with pytest.raises(
         CheckpointError, match=r"a canvas of side 9, .*has shape \(40, 256\), expected \(85, 256\)"
     ):
-        read_official(source(mlp, canvas=9), tmp_path / "own")
+        read_official(mlp.file, tmp_path / "own", canvas=9)
     with pytest.raises(CheckpointError, match="11 tokens are too few for arc on a canvas of side 6"):
-        read_official(source(mlp, family="arc"), tmp_path / "own")
-
-
-def test_values_to_be_interpolated_are_taken_from_tensors(attention: OfficialFiles, tmp_path: Path) -> None:
-    path = attention.folder / "all_config.yaml"
-    config = yaml.safe_load(path.read_text())
-    config["arch"]["puzzle_emb_ndim"] = "${.hidden_size}"
-    path.write_text(yaml.safe_dump(config))
-    assert imported(attention, tmp_path / "own", canvas=6).config.puzzle_size == 32
+        read_official(mlp.file, tmp_path / "own", family="arc")
 
 
 @pytest.fixture
@@ -238,7 +225,7 @@ def test_a_checkpoint_is_written_with_its_averages_and_a_blank_row(
     trained: Checkpoint, tmp_path: Path
 ) -> None:
     file = write_official(trained, tmp_path / "official", compiled=False)
-    again = read_official(Source(file, None, None, {}, "", 5), tmp_path / "again")
+    again = read_official(file, tmp_path / "again", canvas=5)
     assert (file.name, again.config) == ("step_7", trained.config)
     assert all(torch.equal(value, trained.ema[name]) for name, value in again.ema.items())
     assert identifiers_of(again.puzzles) == [BLANK_TASK, "b", "b|||t3|||0123456789", "a"]
@@ -249,8 +236,9 @@ def test_a_checkpoint_is_written_with_its_averages_and_a_blank_row(
 
 def test_what_the_reference_cannot_hold_is_refused(trained: Checkpoint, tmp_path: Path) -> None:
     trunk = replace(trained, rows=trained.rows[:0], puzzles=PuzzleTable.of_groups([], []))
-    two = replace(trained, config=replace(trained.config, separate_networks=True))
-    for checkpoint, says in ((trunk, "has no puzzle rows"), (two, "has two networks")):
+    own = replace(trained, config=replace(trained.config, separate_networks=True, tied_head=True))
+    all_at_once = r"has model\.separate_networks = True, model\.tied_head = True, which the official program"
+    for checkpoint, says in ((trunk, "has no puzzle rows"), (own, all_at_once)):
         with pytest.raises(CheckpointError, match=says):
             write_official(checkpoint, tmp_path / "official")
     assert not (tmp_path / "official").exists()

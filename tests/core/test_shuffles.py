@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.rng import random_bits
-from arcpipe.shuffles import Shuffle, shuffles
-from arcpipe.sudoku_rules import BOXES
+from arcpipe.sudoku_rules import BOXES, Shuffle, shuffles
 from sudokus import follows_the_rules, full_board
 
 SIDES = st.sampled_from(list(BOXES))

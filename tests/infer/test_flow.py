@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.flow import moved, noise, probabilities, seeds_of, stirred, with_given
+from arcpipe.flow import move, noise, probabilities, seeds_of, stir, with_given
 from arcpipe.infer.predict import InferSettings, schedule_of
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from inference import CONFIG, answers, assert_same, random_model
@@ -40,11 +40,11 @@ def test_each_answer_is_that_of_a_plain_loop(puzzles: PuzzleSet, settings: dict[
         with torch.inference_mode():
             for step in range(steps):
                 now, later = torch.tensor([step / steps]), torch.tensor([(step + 1) / steps])
-                y, time = stirred(x, noise(seed, step + 1, *shape), now, later, asked.gamma)
+                y, time = stir(x, noise(seed, step + 1, *shape), now, later, asked.gamma)
                 y = with_given(y, inputs, blank)
                 answer, latent, logits, halt = model(inputs, vectors, *state, noisy_BLV=y, times_B=time)
                 state = [answer, latent]
-                x = with_given(moved(y, probabilities(logits, "stablemax"), time, later), inputs, blank)
+                x = with_given(move(y, probabilities(logits, "stablemax"), time, later), inputs, blank)
         assert row["halt_probability"] == pytest.approx(float(halt.sigmoid()), abs=1e-4)
         assert row["steps"] == steps
     assert len({row["halt_probability"] for row in found}) == len(found)

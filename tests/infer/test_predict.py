@@ -12,8 +12,8 @@ from arcpipe.codec import decode
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.grid import Grid
 from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.trm import TRMConfig
 from augmented import restored
 from inference import CONFIG, Rows, answers, assert_same, parrot, random_model, wavering
 

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augmentation import IDENTITY, Augmentation
-from arcpipe.codec import decode, encode
+from arcpipe.codec import decode
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, Votes, rank, ranked_grids, read_votes
 from arcpipe.predictions import read_candidates, write_table
 from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import build_submission, read_submission
 from arcpipe.task import Pair, Task, challenges_json
-from augmented import augmented, restored
+from augmented import augmented, encode, restored
 from candidates import candidate, table, write_folder
 from commands import succeed_here
 from strategies import grids

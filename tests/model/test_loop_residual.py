@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from arcpipe.layers import NORM_EPSILON, LoopResidual
+from arcpipe.model_config import TRMConfig
 from arcpipe.train.losses import step_loss
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 CONFIG = TRMConfig(
     hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=3, max_steps=4, puzzle_size=48, puzzle_tokens=0,
@@ -68,7 +69,7 @@ def test_three_steps_are_the_definition(separate: bool) -> None:
     inputs, rows = sample()
     with torch.no_grad():
         embedded = model._embed(inputs, rows)
-        rope = model._rope(embedded.shape[1])
+        rope = (model.rope_cos, model.rope_sin)
         answer, latent = model.init_answer.expand_as(embedded), model.init_latent.expand_as(embedded)
         of_latent, of_answer = (
             Transcription(residual, start)

@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcpipe.buckets import crop
-from arcpipe.errors import RecipeError
 from arcpipe.layers import rope2d_tables
-from arcpipe.recipe import Recipe
-from arcpipe.trm import TRM, TRMConfig, puzzle_vectors
+from arcpipe.model_config import TRMConfig
+from arcpipe.trm import TRM, puzzle_vectors
 
 CONFIG = TRMConfig(
     embedding="task", positions="rope2d+learned", hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=2,
@@ -104,38 +102,3 @@ def test_rope2d_depends_on_offsets_alone() -> None:
     for found in products.values():
         torch.testing.assert_close(torch.stack(found), found[0].expand(len(found)), rtol=1e-5, atol=1e-5)
     assert len({round(float(found[0]), 6) for found in products.values()}) == 3
-
-
-@pytest.mark.parametrize("positions", ["rope2d", "rope2d+learned"])
-def test_a_smaller_canvas_keeps_its_places(positions: str) -> None:
-    """The network on the corner of its canvas is the one of that corner's size, with the same weights."""
-    config = replace(CONFIG, positions=positions)  # type: ignore[arg-type]
-    large, small = network(config, 8), network(config)
-    weights = large.state_dict()
-    for name in ("embed_rows", "embed_columns"):
-        if name in weights:
-            weights[name] = weights[name][:SIDE]
-    small.load_state_dict(weights)
-    inputs, rows, colors, permutations = sample()
-    vectors = puzzle_vectors(rows, colors, permutations)
-    whole = torch.zeros(BATCH, 8, 8, dtype=torch.int64)
-    whole[:, :SIDE, :SIDE] = inputs.view(BATCH, SIDE, SIDE)
-    with torch.no_grad():
-        for one, other in zip(
-            small(inputs, vectors), large(crop(whole.flatten(1), SIDE, 8), vectors), strict=True
-        ):
-            assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"embedding": "task", "puzzle_size": 16}, "puzzle_size 16 must be hidden_size 64"),
-        ({"positions": "rope2d", "num_heads": 32}, "must be a multiple of 4 * num_heads (128)"),
-    ],
-)
-def test_what_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
-    table = {"hidden_size": 64, "puzzle_size": 64, "puzzle_tokens": 1} | changes
-    with pytest.raises(RecipeError, match="model") as caught:
-        Recipe("made up", {"model": table}).settings("model", TRMConfig)
-    assert message in str(caught.value)

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.infer.predict import InferenceShare, InferSettings, predict
+from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import make_manifest
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 CONFIG = TRMConfig(
     hidden_size=16, num_heads=2, num_layers=1, outer_cycles=1, inner_cycles=1, max_steps=4,

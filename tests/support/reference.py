@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcpipe.batches import PuzzleBatch
+from arcpipe.model_config import TRMConfig
 from arcpipe.official import own_name
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 RECORDINGS = (
     "i_attn_rope",
@@ -93,7 +94,7 @@ def _own_config(official: dict[str, Any]) -> TRMConfig:
 def assert_close(actual: Tensor, recorded: NDArray[Any], tolerance: float, what: str) -> None:
     """The tensor has the recorded shape, and the recorded values within an absolute tolerance."""
     assert actual.shape == recorded.shape, what
-    error = float(np.abs(actual.detach().numpy() - recorded).max())
+    error = float(np.abs(actual.detach().double().numpy() - recorded).max())
     assert error <= tolerance, f"{what} differs by {error:.1e}"
 
 

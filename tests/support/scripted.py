@@ -7,11 +7,11 @@ from typing import Any
 
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.infer.evaluate import Coverage, Evaluator
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.train import trainer
 from arcpipe.train.config import EvalSettings, TrainResult, TrainRun, TrainSettings
-from arcpipe.trm import TRMConfig
 
 ALL = Coverage(answered=7, test_inputs=7, votes=14, votes_asked=14)
 

@@ -10,10 +10,11 @@ from torch.amp import GradScaler
 
 from arcpipe.batches import PuzzleBatch
 from arcpipe.buckets import Layout
+from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.optim import make_optimizers
 from arcpipe.train.state import EMA, TrainState
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 CONFIG = TRMConfig(
     hidden_size=16, num_heads=2, num_layers=1, expansion=1.0, outer_cycles=1, inner_cycles=1, max_steps=8,

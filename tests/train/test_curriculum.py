@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.step import cycles_at
-from arcpipe.trm import TRMConfig
 from training import metrics, settings, train
 
 # Of the twelve steps of the runs here the first six have one cycle of each kind.

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from arcpipe.errors import ArcpipeError
+from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.optim import AdamATan2, make_optimizers, set_rates, sign_sgd_rows
-from arcpipe.trm import TRM, TRMConfig
+from arcpipe.trm import TRM
 
 
 @pytest.mark.parametrize(
