@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -24,7 +24,8 @@ _WATCH = """
 import resource, subprocess, sys, time
 began = time.monotonic()
 code = subprocess.call(sys.argv[1:])
-print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss)
 sys.exit(code)
 """
 ROWS = str(Path(__file__).parent / "recipes" / "rows.toml")
@@ -133,10 +134,18 @@ def timed(call: Callable[[], object], min_seconds: float) -> Measurement:
     return timer.blocked_autorange(min_run_time=min_seconds)
 
 
-def timed_command(*command: object) -> tuple[float, float, str]:
-    """Run a command in a process of its own.
+class Cost(NamedTuple):
+    """What a command took, CPU-seconds of all its threads and processes, and what it printed."""
 
-    Returns: its seconds, its peak memory in MB, and what it printed.
+    seconds: float
+    cpu_seconds: float
+    memory_mb: float
+    printed: str
+
+
+def timed_command(*command: object) -> Cost:
+    """Run a command of Python in a process of its own.
+
     Raises:  ArcpipeError if it fails.
     """
     words = [sys.executable, "-c", _WATCH, sys.executable, "-P", *map(str, command)]
@@ -148,9 +157,9 @@ def timed_command(*command: object) -> tuple[float, float, str]:
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise ArcpipeError(f"{' '.join(words[5:])}: ended with exit code {process.returncode}")
-    seconds, peak = map(float, figures.split())
+    seconds, cpu_seconds, peak = map(float, figures.split())
     # Kilobytes but on macOS, where it is bytes.
-    return seconds, peak / (1e6 if sys.platform == "darwin" else 1e3), printed
+    return Cost(seconds, cpu_seconds, peak / (1e6 if sys.platform == "darwin" else 1e3), printed)
 
 
 def arcpipe(*words: object) -> None:

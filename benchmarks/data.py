@@ -23,9 +23,9 @@ FIGURES = ("build, s", "memory, MB", "disk, MB")
 
 def cost(folder: Path, *command: object) -> tuple[list[float], str]:
     """Return the FIGURES of a command that makes a folder, and what it printed."""
-    seconds, memory, printed = timed_command(*command, folder)
+    cost = timed_command(*command, folder)
     disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-    return [seconds, memory, disk], printed
+    return [cost.seconds, cost.memory_mb, disk], cost.printed
 
 
 def measure(arguments: argparse.Namespace, report: Report) -> None:

@@ -74,9 +74,10 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
         report.add("plain loop", **{"candidates/s": plain}, ratio=1.0)
         out = Path(scratch, "submission.json")
         words = ("vote", folder, "--challenges", challenges, "--out", out)
-        seconds, memory, _ = timed_command("-m", "arcpipe", *words)
-        figures = {"candidates/s": count / seconds, "seconds": seconds, "memory MB": memory}
-        report.add("arcpipe vote", ratio=count / seconds / plain, **figures)
+        cost = timed_command("-m", "arcpipe", *words)
+        rate = count / cost.seconds
+        figures = {"candidates/s": rate, "seconds": cost.seconds, "memory MB": cost.memory_mb}
+        report.add("arcpipe vote", ratio=rate / plain, **figures)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_a_second_call_prints_the_same_and_runs_nothing_again(
     cwd = shutil.copytree(mini.cwd, tmp_path / "older")
     folder = cwd / mini.folder.relative_to(mini.cwd)
     manifest = read_manifest(folder, "quickstart")
-    del manifest["recipe"]["model"]["rope_theta"], manifest["recipe"]["eval"]
+    del manifest["recipe"]["model"]["loop_residual"], manifest["recipe"]["eval"]
     write_json(folder / MANIFEST, manifest)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     done = run_here("quickstart", *tiny, cwd=cwd)
