@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
@@ -24,8 +25,7 @@ _WATCH = """
 import resource, subprocess, sys, time
 began = time.monotonic()
 code = subprocess.call(sys.argv[1:])
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss)
+print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
 ROWS = str(Path(__file__).parent / "recipes" / "rows.toml")
@@ -108,14 +108,18 @@ def options(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, Report], None]) -> None:
-    """Run a benchmark, write its JSON file and print its table, also of what an interruption leaves."""
+def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, Report, Path], None]) -> None:
+    """Run a benchmark, write its JSON file and print its table, also of what an interruption leaves.
+
+    Args:  measure: of the options, adds rows to the report; it may fill a folder, which is removed.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = parser.parse_args()
     report, failure = Report(Path(parser.prog).stem, arguments), ""
     try:
         refuse_existing(arguments.out)
-        measure(arguments, report)
+        with tempfile.TemporaryDirectory(prefix="arcpipe-benchmark-") as scratch:
+            measure(arguments, report, Path(scratch))
     except KeyboardInterrupt:
         failure = "interrupted"
     except ArcpipeError as error:
@@ -134,18 +138,10 @@ def timed(call: Callable[[], object], min_seconds: float) -> Measurement:
     return timer.blocked_autorange(min_run_time=min_seconds)
 
 
-class Cost(NamedTuple):
-    """What a command took, CPU-seconds of all its threads and processes, and what it printed."""
+def timed_command(*command: object) -> tuple[float, float, str]:
+    """Run a command in a process of its own.
 
-    seconds: float
-    cpu_seconds: float
-    memory_mb: float
-    printed: str
-
-
-def timed_command(*command: object) -> Cost:
-    """Run a command of Python in a process of its own.
-
+    Returns: its seconds, its peak memory in MB, and what it printed.
     Raises:  ArcpipeError if it fails.
     """
     words = [sys.executable, "-c", _WATCH, sys.executable, "-P", *map(str, command)]
@@ -157,9 +153,9 @@ def timed_command(*command: object) -> Cost:
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise ArcpipeError(f"{' '.join(words[5:])}: ended with exit code {process.returncode}")
-    seconds, cpu_seconds, peak = map(float, figures.split())
+    seconds, peak = map(float, figures.split())
     # Kilobytes but on macOS, where it is bytes.
-    return Cost(seconds, cpu_seconds, peak / (1e6 if sys.platform == "darwin" else 1e3), printed)
+    return seconds, peak / (1e6 if sys.platform == "darwin" else 1e3), printed
 
 
 def arcpipe(*words: object) -> None:

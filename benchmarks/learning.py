@@ -16,7 +16,9 @@ the others; a single seed is a hint.
 """
 
 import argparse
+import resource
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -35,7 +37,6 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import write_json
 from arcpipe.task import challenges_json, solutions_json
-from common import timed_command
 
 SMALL = ("augment", "arc", "--canvas", "0")
 PUZZLES = ("--generate", "1000", "--test", "500")
@@ -101,24 +102,17 @@ def one_run(asked: argparse.Namespace, name: str, recipe: str, seed: int) -> dic
         steps = asked.steps or steps_within(asked, recipe, data)
         overrides.append(f"train.steps={steps}")
     run, predictions = folder / "run", folder / "predictions"
-    words = ["train", recipe, "--data", data, "--seed", seed, *sets(overrides, ("model", "train"))]
-    figures = {"train_s": cpu_seconds(*words, "--out", run, *resume(run))}
-    words = ["infer", "--recipe", recipe, "--checkpoint", run, "--data", data, *sets(overrides, ("infer",))]
-    figures["infer_s"] = cpu_seconds(*words, "--out", predictions, *resume(predictions))
+    training, inference = sets(overrides, ("model", "train")), sets(overrides, ("infer",))
+    resumed = ["--resume"] if (run / "manifest.json").exists() else []
+    words = ["train", recipe, "--data", data, "--out", run, "--seed", seed, *training, *resumed]
+    figures = {"train_s": arcpipe(words)}
+    resumed = ["--resume"] if (predictions / "manifest.json").exists() else []
+    words = ["infer", "--recipe", recipe, "--checkpoint", run, "--data", data, "--out", predictions]
+    figures["infer_s"] = arcpipe([*words, *inference, *resumed])
     last = orjson.loads((run / "metrics.jsonl").read_bytes().splitlines()[-1])
     figures |= {"steps": last["step"]} | scores(data, predictions)
     write_json(file, figures)
     return figures
-
-
-def cpu_seconds(*words: object) -> float:
-    """Run an `arcpipe` command in a process of its own; return its CPU-seconds."""
-    return timed_command("-m", "arcpipe", *words).cpu_seconds
-
-
-def resume(folder: Path) -> list[str]:
-    """Return the flag to go on with what an interrupted command left."""
-    return ["--resume"] if (folder / "manifest.json").exists() else []
 
 
 def sets(overrides: Sequence[str], tables: Sequence[str]) -> list[str]:
@@ -136,7 +130,7 @@ def dataset(asked: argparse.Namespace, name: str, recipe: str) -> Path:
         write_arc_40(asked.out)
     if not folder.exists():
         words = [word.format(out=asked.out) for word in SETS[name]]
-        cpu_seconds(*words, *(["--num-aug", number] if of_arc else []), "--out", folder)
+        arcpipe([*words, *(["--num-aug", number] if of_arc else []), "--out", folder])
     return folder
 
 
@@ -165,9 +159,23 @@ def steps_within(asked: argparse.Namespace, recipe: str, data: Path) -> int:
         for steps in (WARM_UP, WARM_UP + TIMED):
             shutil.rmtree(folder, ignore_errors=True)
             flags = sets([*asked.overrides, f"train.steps={steps}"], ("model", "train"))
-            seconds.append(cpu_seconds("train", recipe, "--data", data, "--out", folder, *flags))
+            seconds.append(arcpipe(["train", recipe, "--data", data, "--out", folder, *flags]))
         write_json(file, {"seconds_a_step": (seconds[1] - seconds[0]) / TIMED})
     return round(asked.cpu_seconds / orjson.loads(file.read_bytes())["seconds_a_step"])
+
+
+def arcpipe(words: Sequence[object]) -> float:
+    """Run a command in a process of its own; return its CPU-seconds.
+
+    Raises:  ArcpipeError if it fails.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-P", "-m", "arcpipe", *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise ArcpipeError(f"{' '.join(command[2:])}: {done.stderr.strip().splitlines()[-1]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def scores(data: Path, predictions: Path) -> dict[str, float]:
