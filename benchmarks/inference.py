@@ -9,7 +9,6 @@ of grids that are those of the plain loop. Without a checkpoint a model is train
 """
 
 import argparse
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,15 +85,6 @@ def agreement(table: pa.Table, other: pa.Table) -> float:
     return float(np.mean([grids[:3] == grids[3:] for grids in pairs]))
 
 
-def measure(arguments: argparse.Namespace, report: Report) -> None:
-    """Time the plain loop, then the engine."""
-    if (arguments.checkpoint is None) != (arguments.data is None):
-        raise ArcpipeError("--checkpoint and --data go together: a model, and what it is to answer")
-    with tempfile.TemporaryDirectory(prefix="arcpipe-benchmark-") as scratch:
-        given = arguments.checkpoint, arguments.data
-        _measure(arguments, report, *(given if all(given) else made_up(Path(scratch), arguments.quick)))
-
-
 def made_up(scratch: Path, quick: bool) -> tuple[Path, Path]:
     """Train a model for a moment; return its run and its dataset."""
     recipe = "sudoku-extreme" if torch.cuda.is_available() and not quick else ROWS
@@ -104,7 +94,12 @@ def made_up(scratch: Path, quick: bool) -> tuple[Path, Path]:
     return scratch / "run", data
 
 
-def _measure(arguments: argparse.Namespace, report: Report, run_dir: Path, data: Path) -> None:
+def measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> None:
+    """Time the plain loop, then the engine."""
+    given = arguments.checkpoint, arguments.data
+    if any(given) != all(given):
+        raise ArcpipeError("--checkpoint and --data go together: a model, and what it is to answer")
+    run_dir, data = given if all(given) else made_up(scratch, arguments.quick)
     checkpoint, puzzles = load_checkpoint(run_dir), read_puzzle_set(data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     outputs = known_outputs(data, puzzles) if arguments.checkpoint else None

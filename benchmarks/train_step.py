@@ -10,7 +10,6 @@ whether the losses agree.
 """
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -170,7 +169,7 @@ def forms(
     return found
 
 
-def measure(arguments: argparse.Namespace, report: Report) -> None:
+def measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> None:
     """Time the forms; a batch that the plain step has no memory for is halved for all."""
     recipe = arguments.recipe or (ROWS if arguments.quick else "sudoku-extreme")
     tables = load_recipe(recipe).resolve({"model": TRMConfig, "train": TrainSettings})
@@ -201,25 +200,24 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
             made[name] = form
         return True
 
-    with tempfile.TemporaryDirectory(prefix="arcpipe-benchmark-") as scratch:
-        puzzles = read_puzzle_set(arguments.data or build_puzzles(recipe, Path(scratch) / "data"))
-        while not fits(PLAIN, tables["model"], off):
-            if off.batch_size == 1:
-                raise ArcpipeError(f"--recipe {recipe}: out of memory for a single sample")
-            off = replace(off, batch_size=off.batch_size // 2)
-        named = forms(tables["model"], off, puzzles, accelerator.device, quick=arguments.quick)
-        for _ in range(turns):
-            for name, form in named.items():
-                if "failure" not in report.rows.get(name, {}) and not fits(name, *form):
-                    report.add(name, batch=off.batch_size, failure="out of memory")
-            fits(PLAIN, tables["model"], off)
-        for name in named.keys() & {TOGETHER, WITH_BUCKETS}:
-            config, settings = named[name]
-            larger = asked
-            while larger > off.batch_size:
-                if fits(f"{name}, larger batch", config, replace(settings, batch_size=larger)):
-                    break
-                larger //= 2
+    puzzles = read_puzzle_set(arguments.data or build_puzzles(recipe, scratch / "data"))
+    while not fits(PLAIN, tables["model"], off):
+        if off.batch_size == 1:
+            raise ArcpipeError(f"--recipe {recipe}: out of memory for a single sample")
+        off = replace(off, batch_size=off.batch_size // 2)
+    named = forms(tables["model"], off, puzzles, accelerator.device, quick=arguments.quick)
+    for _ in range(turns):
+        for name, form in named.items():
+            if "failure" not in report.rows.get(name, {}) and not fits(name, *form):
+                report.add(name, batch=off.batch_size, failure="out of memory")
+        fits(PLAIN, tables["model"], off)
+    for name in named.keys() & {TOGETHER, WITH_BUCKETS}:
+        config, settings = named[name]
+        larger = asked
+        while larger > off.batch_size:
+            if fits(f"{name}, larger batch", config, replace(settings, batch_size=larger)):
+                break
+            larger //= 2
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The loop reads and votes on the first shard. Every ratio is of candidates a seco
 """
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -59,24 +58,23 @@ def plain_vote(shard: Path) -> float:
     return len(rows) / (time.perf_counter() - began)
 
 
-def measure(arguments: argparse.Namespace, report: Report) -> None:
+def measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> None:
     """Make candidates up and vote on them in both ways."""
     count = 2000 if arguments.quick else arguments.candidates
-    with tempfile.TemporaryDirectory(prefix="arcpipe-benchmark-") as scratch:
-        folder, challenges = Path(scratch, "predictions"), Path(scratch, "challenges.json")
-        write_json(folder / "manifest.json", make_manifest("predictions"))
-        for first in range(0, count, SHARD):
-            write_shard(folder, made_up(first, min(SHARD, count - first)), 0)
-        grid = Pair(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
-        tasks = [Task(f"{number:08x}", (grid,), (grid,)) for number in range(TASKS)]
-        write_json(challenges, challenges_json(tasks))
-        plain = plain_vote(shard_files(folder)[0])
-        report.add("plain loop", **{"candidates/s": plain}, ratio=1.0)
-        out = Path(scratch, "submission.json")
-        words = ("vote", folder, "--challenges", challenges, "--out", out)
-        seconds, memory, _ = timed_command("-m", "arcpipe", *words)
-        figures = {"candidates/s": count / seconds, "seconds": seconds, "memory MB": memory}
-        report.add("arcpipe vote", ratio=count / seconds / plain, **figures)
+    folder, challenges = scratch / "predictions", scratch / "challenges.json"
+    write_json(folder / "manifest.json", make_manifest("predictions"))
+    for first in range(0, count, SHARD):
+        write_shard(folder, made_up(first, min(SHARD, count - first)), 0)
+    grid = Pair(np.zeros((1, 1), np.uint8), np.zeros((1, 1), np.uint8))
+    tasks = [Task(f"{number:08x}", (grid,), (grid,)) for number in range(TASKS)]
+    write_json(challenges, challenges_json(tasks))
+    plain = plain_vote(shard_files(folder)[0])
+    report.add("plain loop", **{"candidates/s": plain}, ratio=1.0)
+    out = scratch / "submission.json"
+    words = ("vote", folder, "--challenges", challenges, "--out", out)
+    seconds, memory, _ = timed_command("-m", "arcpipe", *words)
+    figures = {"candidates/s": count / seconds, "seconds": seconds, "memory MB": memory}
+    report.add("arcpipe vote", ratio=count / seconds / plain, **figures)
 
 
 if __name__ == "__main__":

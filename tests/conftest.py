@@ -18,3 +18,10 @@ settings.load_profile("arcpipe")
 def fixtures_dir() -> Path:
     """The folder of recorded numbers; its README.md explains them."""
     return Path(__file__).parent / "fixtures"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the files out, put those first whose tests start others: they take longest."""
+    starters = {"subprocess", "run_arcpipe", "running", "running_together", "together"}
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: starters.isdisjoint(vars(getattr(item, "module", item))))

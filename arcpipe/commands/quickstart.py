@@ -2,9 +2,9 @@
 
 import shlex
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,25 +63,18 @@ def quickstart(
     _open(folder, seed, minutes, overrides or [])
     with hold_folder(folder):
         seconds = read_json(folder / _DONE) if (folder / _DONE).exists() else {}
-        for stage in _stages(folder, seed, minutes, overrides or []):
+        for command, output in _stages(folder, seed, minutes, overrides or []):
             # Datasets and submissions appear whole.
-            if stage.name in seconds or (stage.makes.exists() and "--resume" not in stage.command):
-                typer.echo(f"# {stage.makes} is there already, {stage.name} is not run again", err=True)
+            if command[0] in seconds or (output.exists() and "--resume" not in command):
+                typer.echo(f"# {output} is there already, {command[0]} is not run again", err=True)
                 continue
+            typer.echo(f"$ arcpipe {shlex.join(command)}", err=True)
             began = time.monotonic()
-            _run(stage.command)
-            seconds[stage.name] = time.monotonic() - began
+            if getattr(app(command, standalone_mode=False), "interrupted", False):
+                raise ArcpipeError("interrupted; the same command goes on from there")
+            seconds[command[0]] = time.monotonic() - began
             write_json(folder / _DONE, seconds)
         _conclude(folder, "  ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """A stage: its name, its command, and what that makes."""
-
-    name: str
-    command: list[str]
-    makes: Path
 
 
 def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> None:
@@ -90,14 +83,17 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
     Raises:  OutputError if its settings were others.
     """
     recipe = load_recipe(RECIPE, [f"data.seed={seed}", f"train.seed={seed}", *overrides], tuple(_TABLES))
-    frozen = as_tables(recipe.resolve(_TABLES))
+    tables = as_tables(recipe.resolve(_TABLES))
     if not folder.exists():
-        write_json(folder / MANIFEST, make_manifest("quickstart", recipe=frozen, minutes=minutes))
+        write_json(folder / MANIFEST, make_manifest("quickstart", recipe=tables, minutes=minutes))
         return
-    found = read_manifest(folder, "quickstart")
-    changes = recipe_changes(found["recipe"], frozen)
-    if found["minutes"] != minutes:
-        changes.append(f"--minutes: {found['minutes']} -> {minutes}")
+    manifest = read_manifest(folder, "quickstart")
+    # Settings that are newer than the folder had their defaults.
+    defaults = as_tables({name: kind() for name, kind in _TABLES.items()})
+    before = {name: table | manifest["recipe"].get(name, {}) for name, table in defaults.items()}
+    changes = recipe_changes(before, tables)
+    if manifest["minutes"] != minutes:
+        changes.append(f"--minutes: {manifest['minutes']} -> {minutes}")
     if changes:
         raise OutputError(
             f"{folder} was made with other settings ({'; '.join(changes)}): repeat those to go on, "
@@ -105,71 +101,56 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
         )
 
 
-def _stages(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> list[_Stage]:
-    """Return the stages in their order, each going on with what an interrupted call has left."""
-
-    def command(words: str, makes: Path, tables: tuple[str, ...], *flags: object) -> list[str]:
-        own = [text for text in overrides if text.strip().partition(".")[0] in tables]
-        sets = [word for text in own for word in ("--set", text)]
-        resumes = ["--resume"] if words.startswith(("train", "infer")) and makes.exists() else []
-        return [*shlex.split(words), *map(str, flags), "--out", str(makes), *sets, *resumes]
-
+def _stages(
+    folder: Path, seed: int, minutes: float | None, overrides: list[str]
+) -> Iterator[tuple[list[str], Path]]:
+    """Yield the command of each stage and its output; a stage goes on with what an interrupted call left."""
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
-    submission = folder / "submission.json"
-    limit = () if minutes is None else ("--max-minutes", minutes)
-    training, asked = ("--data", data, "--seed", seed, *limit), ("--checkpoint", run, "--data", data)
-    votes = ("--challenges", data / "challenges.json")
-    return [
-        _Stage("augment", command(f"augment arc --recipe {RECIPE}", data, ("data",), "--seed", seed), data),
-        _Stage("train", command(f"train {RECIPE}", run, ("model", "train", "eval"), *training), run),
-        _Stage("infer", command(f"infer --recipe {RECIPE}", predictions, ("infer",), *asked), predictions),
-        _Stage("vote", command(f"vote {shlex.quote(str(predictions))}", submission, (), *votes), submission),
-    ]  # fmt: skip
-
-
-def _run(command: list[str]) -> None:
-    """Print a command and run it; ArcpipeError if a signal has ended it."""
-    typer.echo(f"$ arcpipe {shlex.join(command)}", err=True)
-    result = app(command, standalone_mode=False)
-    if getattr(result, "interrupted", False):
-        raise ArcpipeError("interrupted; the same command goes on from there")
+    limit = [] if minutes is None else ["--max-minutes", minutes]
+    stages: list[tuple[list[Any], Path, tuple[str, ...]]] = [
+        (["augment", "arc", "--recipe", RECIPE, "--seed", seed], data, ("data",)),
+        (["train", RECIPE, "--data", data, "--seed", seed, *limit], run, ("model", "train", "eval")),
+        (["infer", "--recipe", RECIPE, "--checkpoint", run, "--data", data], predictions, ("infer",)),
+        (["vote", predictions, "--challenges", data / "challenges.json"], folder / "submission.json", ()),
+    ]
+    for words, output, tables in stages:
+        words += ["--out", output]
+        for override in overrides:
+            if override.strip().partition(".")[0] in tables:
+                words += ["--set", override]
+        if words[0] in ("train", "infer") and output.exists():
+            words.append("--resume")
+        yield list(map(str, words)), output
 
 
 def _conclude(folder: Path, seconds: str) -> None:
-    """Score if the solutions are known, draw a solved task, and name the files to open."""
-    data, submission_file, page = folder / "data", folder / "submission.json", folder / "report.html"
+    """Report, score if the solutions are known, draw a solved task, and name the files to open."""
+    data, file, page, per_task = (
+        folder / name for name in ("data", "submission.json", "report.html", "tasks.csv")
+    )
     if not page.exists():
         report(folder)
     if not (data / "solutions.json").exists():
-        typer.echo(f"\nseconds  {seconds}\nno solutions in the source, so no score: {submission_file}")
+        typer.echo(f"\nseconds  {seconds}\nno solutions in the source, so no score: {file}")
         return
-    submission, solutions = read_submission(submission_file), read_solutions(data / "solutions.json")
+    submission, solutions = read_submission(file), read_solutions(data / "solutions.json")
     score = score_submission(submission, solutions)
-    tasks = with_solutions(read_challenges(data / "challenges.json"), solutions, str(data / "solutions.json"))
-    if drawing := _drawing(score, {task.id: task for task in tasks}, submission):
-        typer.echo(f"\n{drawing}")
-    per_task = folder / "tasks.csv"
     if not per_task.exists():
         write_per_task(score, per_task)
-    typer.echo(_table(score, seconds))
+    tasks = with_solutions(read_challenges(data / "challenges.json"), solutions, str(data / "solutions.json"))
+    one, two = score.pass_at_1, score.pass_at_2
     typer.echo(
-        f"\n{submission_file}  the submission, in Kaggle's form"
+        f"{_drawing(score, {task.id: task for task in tasks}, submission)}"
+        f"\n{'':14}{'pass@1':>8}{'pass@2':>8}"
+        f"\ntasks (Kaggle){one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   "
+        f"{two.solved_tasks} of {score.num_tasks} solved wholly"
+        f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   "
+        f"{two.solved_outputs} of {score.num_outputs} solved"
+        f"\nseconds         {seconds}"
+        f"\n\n{file}  the submission, in Kaggle's form"
         f"\n{per_task}  what was solved"
         f"\n{page}  all of it, and why tasks fail: open it in a browser"
         f"\nDraw any of the tasks with: arcpipe show {next(iter(score.tasks))}"
-    )
-
-
-def _table(score: Score, seconds: str) -> str:
-    """Return pass@1 and pass@2 over tasks and over test outputs, and the seconds of each stage."""
-    one, two = score.pass_at_1, score.pass_at_2
-    tasks = f"{two.solved_tasks} of {score.num_tasks} solved wholly"
-    outputs = f"{two.solved_outputs} of {score.num_outputs} solved"
-    return (
-        f"\n{'':14}{'pass@1':>8}{'pass@2':>8}"
-        f"\ntasks (Kaggle){one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   {tasks}"
-        f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   {outputs}"
-        f"\nseconds         {seconds}"
     )
 
 
@@ -182,4 +163,4 @@ def _drawing(score: Score, tasks: dict[str, Task], submission: Submission) -> st
     grids = [task.tests[solved.test_index].input, submission.attempts[task.id][solved.test_index][attempt]]
     shown = draw(grids, ["test input", f"attempt {attempt + 1}: right"], use_color())
     _, _, demonstrations = task_text(Task(task.id, task.demonstrations, ()), use_color()).partition("\n\n")
-    return f"One of the solved tasks, {task.id}:\n\n{demonstrations}\n\n{shown}"
+    return f"\nOne of the solved tasks, {task.id}:\n\n{demonstrations}\n\n{shown}\n"

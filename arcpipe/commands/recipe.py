@@ -43,7 +43,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document ins
 
 
 @app.callback(invoke_without_command=True)
-def recipe(context: typer.Context) -> None:
+def group(context: typer.Context) -> None:
     """The settings of a training: list, show, check or compare recipes."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -79,12 +79,12 @@ def show(
 
     Example: arcpipe recipe show arc-agi-1 --set train.batch_size=96 > mine.toml
     """
-    chosen = load_recipe(source, overrides or [])
-    tables = _resolve(chosen)
+    recipe = load_recipe(source, overrides or [])
+    tables = as_tables(recipe.resolve(_types(recipe)))
     if as_json:
-        _print_json({"recipe": source, "extends": chosen.bases, **tables})
+        _print_json({"recipe": source, "extends": recipe.bases, **tables})
         return
-    extends = f", which extends {', '.join(chosen.bases)}" if chosen.bases else ""
+    extends = f", which extends {', '.join(recipe.bases)}" if recipe.bases else ""
     typer.echo(f"# {source}{extends}: all settings.\n\n{to_toml(tables)}", nl=False)
 
 
@@ -97,13 +97,13 @@ def check(source: _Recipe, as_json: _Json = False) -> None:
     Example: arcpipe recipe check mine.toml
     """
     try:
-        chosen = load_recipe(source)
+        recipe = load_recipe(source)
     except RecipeError as error:
         problems = [str(error)]
     else:
-        types = _types(chosen)
-        _, problems = chosen.examine(types)
-        unread = [name for name in TABLES if name in chosen.tables and name not in types]
+        types = _types(recipe)
+        _, problems = recipe.examine(types)
+        unread = [name for name in TABLES if name in recipe.tables and name not in types]
         problems += [f"[{name}]: no command reads this table" for name in unread]
     if as_json:
         _print_json({"recipe": source, "valid": not problems, "problems": problems})
@@ -123,7 +123,8 @@ def diff(first: _Recipe, second: _Recipe, as_json: _Json = False) -> None:
 
     Example: arcpipe recipe diff arc-agi-1 arc-agi-2
     """
-    before, after = (_resolve(load_recipe(source)) for source in (first, second))
+    recipes = [load_recipe(source) for source in (first, second)]
+    before, after = (as_tables(recipe.resolve(_types(recipe))) for recipe in recipes)
     shared = {name: table for name, table in after.items() if name in before}
     alone = sorted(before.keys() ^ after.keys())
     if as_json:
@@ -157,14 +158,14 @@ def settings(
 
 
 def _settings_table(name: str) -> str:
-    """The settings of a table, one a row."""
+    """Return the settings of a table, one a row."""
     kind = SETTINGS[name]
     # A field that only has another default keeps what its base says of it.
-    described = [get_type_hints(one, include_extras=True) for one in kind.__mro__[:-1]]
+    described = [get_type_hints(base, include_extras=True) for base in kind.__mro__[:-1]]
     defaults = as_tables({name: kind()})[name]
     rows = []
     for one in fields(kind):
-        hints = [found[one.name] for found in described if one.name in found]
+        hints = [types[one.name] for types in described if one.name in types]
         meaning = next(filter(None, map(description, hints)), "")
         default = to_toml_value(defaults[one.name])
         rows.append(f"| `{one.name}` | `{default}` | {_values(hints[0])} | {meaning} |")
@@ -172,7 +173,7 @@ def _settings_table(name: str) -> str:
 
 
 def _values(hint: Any) -> str:
-    """The values that a setting may have, in words."""
+    """Return the values that a setting may have, in words."""
     kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
@@ -184,29 +185,25 @@ def _values(hint: Any) -> str:
     return names.get(kind, "integer or `auto`")
 
 
-def _types(chosen: Recipe) -> dict[str, type]:
+def _types(recipe: Recipe) -> dict[str, type]:
     """Return the dataclass of each table that a command reads.
 
     Of a training: its own tables, and others that are there. Of an entry to Kaggle: only the entry's.
     """
-    if "kaggle" in chosen.tables and not {"model", "train"} & chosen.tables.keys():
+    if "kaggle" in recipe.tables and not {"model", "train"} & recipe.tables.keys():
         return {name: SETTINGS[name] for name in ("adapt", "infer", "kaggle")}
     training = ("model", "train", "infer")
-    types = {name: kind for name, kind in SETTINGS.items() if name in chosen.tables or name in training}
+    types = {name: kind for name, kind in SETTINGS.items() if name in recipe.tables or name in training}
     if "data" in types:
-        types["data"] = min(_DATA, key=lambda kind: _strangeness(chosen, kind))
+
+        def strangeness(kind: type) -> tuple[int, int]:
+            """Return how many keys of [data] this kind does not have, and all there is to say against it."""
+            _, problems = recipe.examine({"data": kind})
+            return len(recipe.tables["data"].keys() - {one.name for one in fields(kind)}), len(problems)
+
+        # The table does not say of what puzzles it is.
+        types["data"] = min(_DATA, key=strangeness)
     return types
-
-
-def _strangeness(chosen: Recipe, kind: type) -> tuple[int, int]:
-    """Return how far the table [data], which does not say of what puzzles it is, is from being of this kind:
-    its unknown keys, then what else there is to say against it."""
-    _, problems = chosen.examine({"data": kind})
-    return len(chosen.tables["data"].keys() - {one.name for one in fields(kind)}), len(problems)
-
-
-def _resolve(chosen: Recipe) -> dict[str, dict[str, Any]]:
-    return as_tables(chosen.resolve(_types(chosen)))
 
 
 def _print_json(document: Any) -> None:

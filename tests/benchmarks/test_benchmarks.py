@@ -1,19 +1,16 @@
 """The scripts of benchmarks/: what they measure, print and write; not how fast this machine is."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arcpipe.puzzleset import read_puzzle_set
-from commands import environment
 from inference import save
+from processes import Running, running
 from puzzles import build, made_up_tasks, write_source
 from sourcetree import ROOT
 
@@ -25,22 +22,17 @@ ROWS = {
 }
 
 
-def start(script: str, *flags: object, cwd: Path) -> subprocess.Popen[str]:
+def start(script: str, *flags: object, cwd: Path) -> AbstractContextManager[Running]:
     """A script in a process of its own."""
-    # Python puts the folder of a script first on its path, but for this variable.
-    own = {"PATH": os.environ["PATH"], "PYTHONSAFEPATH": ""}
-    return subprocess.Popen(
-        [sys.executable, ROOT / "benchmarks" / f"{script}.py", *map(str, flags)], cwd=cwd, text=True,
-        env=environment(own), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    return running(flags, cwd, script=ROOT / "benchmarks" / f"{script}.py")
 
 
 def run(script: str, *flags: object, cwd: Path) -> str:
     """What a script prints, which must exit with 0."""
     with start(script, *flags, cwd=cwd) as process:
-        printed, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    return printed
+        done = process.finish(300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def written_by(script: str, folder: Path) -> dict[str, Any]:
@@ -78,13 +70,12 @@ def test_an_adapted_checkpoint_is_measured_in_its_own_precision(tmp_path: Path) 
 def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "runs" / "benchmarks" / "train_step.json"
     with start("train_step", "--quick", cwd=tmp_path) as process:
-        while not file.exists() and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        printed, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert said.endswith("train_step.py: interrupted\n")
-    assert "plain" in printed
+        process.wait_until(file.exists)
+        process.send(signal.SIGTERM)
+        done = process.finish()
+    assert done.returncode == 2
+    assert done.stderr.endswith("train_step.py: interrupted\n")
+    assert "plain" in done.stdout
     written = written_by("train_step", tmp_path)
     assert not written["complete"]
     assert written["rows"][0]["ratio"] == 1
@@ -99,13 +90,12 @@ def test_the_measurement_on_a_gpu_goes_on_where_it_was_interrupted(tmp_path: Pat
         return steps
 
     with start("gpu", *flags, cwd=tmp_path) as process:
-        while not known() and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        printed, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (0, "")
-    assert "sudoku-fast-training" in printed
-    assert "not done: the same command goes on" in printed
+        process.wait_until(lambda: bool(known()))
+        process.send(signal.SIGTERM)
+        done = process.finish()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sudoku-fast-training" in done.stdout
+    assert "not done: the same command goes on" in done.stdout
     first = known()["sudoku-data"]
     assert first["done"]
 
@@ -124,9 +114,9 @@ def test_a_step_that_fails_is_named_and_ends_what_needs_it(tmp_path: Path) -> No
     (tmp_path / "none").mkdir()
     flags = ("--out", "measured", "--only", "sudoku", "--sudoku", "none")
     with start("gpu", *flags, cwd=tmp_path) as process:
-        printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    lines = printed.splitlines()
+        done = process.finish()
+    assert done.returncode == 2
+    lines = done.stdout.splitlines()
     assert "exit code 2: see measured/log.txt" in lines[0]
     assert all("not done" in line for line in lines[1:-1])
 
@@ -134,18 +124,14 @@ def test_a_step_that_fails_is_named_and_ends_what_needs_it(tmp_path: Path) -> No
 def test_recipes_are_compared_by_what_they_learn(tmp_path: Path) -> None:
     rows = ROOT / "benchmarks" / "recipes" / "rows.toml"
     small = ("--override", "infer.votes=2", "--override", "data.num_aug=1", "--out", "learning")
-    flags = ("--set", "quickstart", "--recipe", rows, "--seeds", 2, "--steps", 2, *small)
+    flags = ("--set", "quickstart", "--recipe", rows, "--steps", 2, *small)
     printed = run("learning", *flags, cwd=tmp_path)
-    found = json.loads((tmp_path / "learning" / "learning.json").read_bytes())["runs"]
-    assert [one["seed"] for one in found] == [0, 1]
-    for one in found:
-        assert one["steps"] == 2
-        assert one["train_s"] > 0
-        assert {"pass@1", "pass@2", "oracle", "pass@2 of outputs", "exact"} <= one.keys()
     assert "spread" in printed
-    files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("figures.json")}
-    assert len(files) == 2
-    run("learning", *flags, cwd=tmp_path)
-    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("figures.json")} == files, (
-        "not done again"
-    )
+    (figures,) = json.loads((tmp_path / "learning" / "learning.json").read_bytes())["runs"]
+    assert (figures["seed"], figures["steps"]) == (0, 2)
+    assert figures["train_s"] > 0
+    assert {"pass@1", "pass@2", "oracle", "pass@2 of outputs", "exact"} <= figures.keys()
+    (file,) = tmp_path.rglob("figures.json")
+    before = file.stat().st_mtime_ns
+    assert run("learning", *flags, cwd=tmp_path) == printed
+    assert file.stat().st_mtime_ns == before, "not done again"

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,13 +15,15 @@ from arcpipe.official import identifiers_of
 from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import BLANK_TASK
-from commands import run_here
+from commands import fail_here, run_here, succeed_here
 from hashes import forget_hashes
 from puzzles import made_up_tasks, write_source
 from reference import OfficialFiles, Recording, read_recording, write_official_files
 
 INNER = "_orig_mod.model.inner"
-ROWS = f"{INNER}.puzzle_emb.weights"
+ROWS, HEAD, TOKENS = (
+    f"{INNER}.{name}" for name in ("puzzle_emb.weights", "lm_head.weight", "embed_tokens.embedding_weight")
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,28 +37,26 @@ def files(recording: Recording, tmp_path: Path) -> OfficialFiles:
     return write_official_files(tmp_path / "official", recording.arrays)
 
 
-def run(*arguments: object) -> str:
+@pytest.fixture
+def own(files: OfficialFiles, tmp_path: Path) -> Path:
+    """The files, imported."""
+    said = checkpoint("import", files.file, "--out", tmp_path / "own", "--canvas", 6)
+    assert "arc on canvas 6" in said
+    assert "10 puzzle rows" in said
+    return tmp_path / "own"
+
+
+def checkpoint(*arguments: object) -> str:
     """The stdout of a command that must end well."""
-    done = run_here(*arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return succeed_here("checkpoint", *arguments)
 
 
-def refused(*arguments: object) -> str:
-    """What a command says that must exit with 2, in one line."""
-    done = run_here(*arguments)
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.splitlines()
-    assert lines[-1].startswith("arcpipe: "), done.stderr
-    assert "Traceback" not in done.stderr
-    return lines[-1].removeprefix("arcpipe: ")
-
-
-def without_import(files: OfficialFiles, out: Path, *flags: object) -> str:
+def refused(files: OfficialFiles, *flags: object) -> str:
     """What an import says that must be refused; it leaves nothing."""
-    before = sorted(out.parent.iterdir())
-    said = refused("checkpoint", "import", files.file, "--out", out, "--canvas", 6, *flags)
-    assert sorted(out.parent.iterdir()) == before
+    folder = files.folder.parent
+    before = sorted(folder.iterdir())
+    said = fail_here("checkpoint", "import", files.file, "--out", folder / "new", "--canvas", 6, *flags)
+    assert sorted(folder.iterdir()) == before
     return said
 
 
@@ -67,78 +68,76 @@ def test_an_imported_checkpoint_answers_under_its_augmentations(files: OfficialF
     names = [BLANK_TASK, *(task.id + end for task in tasks for end in augmented), "another"]
     (files.folder / "identifiers.json").write_text(json.dumps(names))
     own, data, predictions = tmp_path / "own", tmp_path / "data", tmp_path / "predictions"
-    run("checkpoint", "import", files.file, "--out", own, "--canvas", 6)
-    run("augment", "arc", "--source", challenges, "--extend", own, "--canvas", 6, "--out", data)
+    checkpoint("import", files.file, "--out", own, "--canvas", 6)
+    succeed_here("augment", "arc", "--source", challenges, "--extend", own, "--canvas", 6, "--out", data)
     puzzles = read_puzzle_set(data)
     assert identifiers_of(puzzles.table) == names[1:-1]
     assert torch.equal(load_checkpoint(own).rows_of(puzzles), files.state[ROWS][1:-1].float())
-    run("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
+    succeed_here("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
     asked = {(one.task, one.test_index, one.augmentation) for one in read_predictions(predictions)}
     assert len(asked) == 4 * sum(len(task.tests) for task in tasks)
-    run("vote", predictions, "--challenges", data / "challenges.json", "--out", tmp_path / "submission.json")
 
 
-def test_import_and_export_are_inverse(files: OfficialFiles, tmp_path: Path) -> None:
-    said = run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    assert "arc on canvas 6" in said
-    assert "10 puzzle rows" in said
-    run("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "back")
+def test_import_and_export_are_inverse(files: OfficialFiles, own: Path, tmp_path: Path) -> None:
+    checkpoint("export", own, "--out", tmp_path / "back")
     state = torch.load(tmp_path / "back" / files.file.name, weights_only=True)
     assert state.keys() == files.state.keys()
     assert all(torch.equal(state[name], value) for name, value in files.state.items())
-    run("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "plain", "--no-compiled-names")
+    checkpoint("export", own, "--out", tmp_path / "plain", "--no-compiled-names")
     plain = torch.load(tmp_path / "plain" / files.file.name, weights_only=True)
     assert {"_orig_mod." + name for name in plain} == state.keys()
 
 
-def test_a_checkpoint_to_hand_on_is_smaller(files: OfficialFiles, tmp_path: Path) -> None:
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    (tmp_path / "own" / "trainer.safetensors").write_bytes(b"not handed on")
-    export = ("checkpoint", "export", tmp_path / "own", "--format", "arcpipe", "--out")
-    run(*export, tmp_path / "half", "--rows", "bfloat16")
-    run(*export, tmp_path / "trunk", "--trunk-only")
-    own, half, trunk = (load_checkpoint(tmp_path / name) for name in ("own", "half", "trunk"))
-    assert torch.equal(half.rows, own.rows.bfloat16())
+def test_a_checkpoint_to_hand_on_is_smaller(own: Path, tmp_path: Path) -> None:
+    (own / "trainer.safetensors").write_bytes(b"not handed on")
+    checkpoint("export", own, "--format", "arcpipe", "--out", tmp_path / "half", "--rows", "bfloat16")
+    checkpoint("export", own, "--format", "arcpipe", "--out", tmp_path / "trunk", "--trunk-only")
+    whole, half, trunk = map(load_checkpoint, (own, tmp_path / "half", tmp_path / "trunk"))
+    assert torch.equal(half.rows, whole.rows.bfloat16())
     assert (len(trunk.rows), len(trunk.puzzles)) == (0, 0)
     for smaller in (half, trunk):
         assert not (smaller.path / "trainer.safetensors").exists()
-        assert all(torch.equal(value, own.ema[name]) for name, value in smaller.ema.items())
-    assert "has no puzzle rows" in refused("checkpoint", "export", trunk.path, "--out", tmp_path / "back")
+        assert all(torch.equal(value, whole.ema[name]) for name, value in smaller.ema.items())
+    said = fail_here("checkpoint", "export", trunk.path, "--out", tmp_path / "back")
+    assert "has no puzzle rows" in said
 
 
-def test_flags_of_the_other_format_are_refused(files: OfficialFiles, tmp_path: Path) -> None:
-    export = ("checkpoint", "export", tmp_path / "own", "--out", tmp_path / "back")
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    for flags in (("--trunk-only",), ("--rows", "float32"), ("--format", "arcpipe", "--no-compiled-names")):
-        assert "--format" in refused(*export, *flags)
-    assert not (tmp_path / "back").exists()
+def test_what_cannot_be_exported_or_is_there_is_refused(files: OfficialFiles, own: Path) -> None:
+    before = sorted(own.parent.iterdir())
+    for words, says in (
+        (("export", own, "--out", "back", "--trunk-only"), "--format"),
+        (("export", own, "--out", "back", "--rows", "float32"), "--format"),
+        (("export", own, "--out", "back", "--format", "arcpipe", "--no-compiled-names"), "--format"),
+        (("export", own, "--out", files.folder), "exists already"),
+        (("import", files.file, "--out", own), "exists already"),
+        (("show", "nothing"), "no such folder"),
+    ):
+        assert says in fail_here("checkpoint", *words, cwd=own.parent)
+    assert sorted(own.parent.iterdir()) == before
 
 
-def test_show_says_what_is_in_a_checkpoint(files: OfficialFiles, tmp_path: Path) -> None:
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    facts = json.loads(run("checkpoint", "show", tmp_path / "own", "--json"))
+def test_show_says_what_is_in_a_checkpoint(files: OfficialFiles, own: Path) -> None:
+    facts = json.loads(checkpoint("show", own, "--json"))
     assert (facts["model"]["family"], facts["model"]["inner_cycles"]) == ("arc", 2)
     assert facts["weights"] == {"trunk": 58242, "puzzle_rows": 320}
     assert (facts["puzzles"]["tasks"], facts["puzzles"]["most_rows_of_a_task"]) == (4, 3)
     assert facts["training"]["step"] == 1234
     assert facts["provenance"]["source"]["file"] == str(files.file)
-    assert facts["bytes"]["all"] == sum(file.stat().st_size for file in (tmp_path / "own").iterdir())
-    text = run("checkpoint", "show", tmp_path / "own")
+    assert facts["bytes"]["all"] == sum(file.stat().st_size for file in own.iterdir())
+    text = checkpoint("show", own)
     assert "inner_cycles (n, L_cycles)" in text
     assert "58,242" in text
-    assert "no such folder" in refused("checkpoint", "show", tmp_path / "nothing")
 
 
-def test_verify_says_which_checkpoints_are_sound(files: OfficialFiles, tmp_path: Path) -> None:
+def test_verify_says_which_checkpoints_are_sound(own: Path, tmp_path: Path) -> None:
     run_dir, steps = tmp_path / "run", tmp_path / "run" / "checkpoints"
-    run("checkpoint", "import", files.file, "--out", steps / "step-00001234", "--canvas", 6)
-    forget_hashes(shutil.copytree(steps / "step-00001234", tmp_path / "old"))
-    said = run("checkpoint", "verify", run_dir, tmp_path / "old")
-    assert said.splitlines() == [
+    forget_hashes(shutil.copytree(own, tmp_path / "old"))
+    shutil.copytree(own, steps / "step-00001234")
+    assert checkpoint("verify", run_dir, tmp_path / "old").splitlines() == [
         f"{steps / 'step-00001234'}: sound",
         f"{tmp_path / 'old'}: can be read, but has no hashes to compare with",
     ]
-    damaged = shutil.copytree(steps / "step-00001234", steps / "step-00001235") / "puzzles.safetensors"
+    damaged = shutil.copytree(own, steps / "step-00001235") / "puzzles.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-64] + bytes(range(64)))
     (steps / "step-00001236").mkdir()
     done = run_here("checkpoint", "verify", tmp_path / "none", run_dir)
@@ -150,21 +149,15 @@ def test_verify_says_which_checkpoints_are_sound(files: OfficialFiles, tmp_path:
 
 def test_set_gives_what_the_files_do_not_say(files: OfficialFiles, tmp_path: Path) -> None:
     (files.folder / "all_config.yaml").rename(tmp_path / "named.yaml")
-    said = without_import(files, tmp_path / "own")
+    said = refused(files)
     assert "its tensors do not tell outer_cycles, inner_cycles" in said
     assert "--set model.outer_cycles=VALUE" in said
     named = ("--config", tmp_path / "named.yaml")
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6, *named)
-    run(
-        "checkpoint", "import", files.file, "--out", tmp_path / "more", "--canvas", 6, *named,
-        "--set", "model.inner_cycles=5",
-    )  # fmt: skip
-    own, more = load_checkpoint(tmp_path / "own"), load_checkpoint(tmp_path / "more")
-    assert (own.config.inner_cycles, more.config.inner_cycles) == (2, 5)
-    assert "did you mean 'inner_cycles'" in without_import(
-        files, tmp_path / "other", *named, "--set", "model.inner_cycle=5"
-    )
-    assert "reads [model] only" in without_import(files, tmp_path / "other", *named, "--set", "train.lr=5")
+    for name, sets, cycles in (("own", (), 2), ("more", ("--set", "model.inner_cycles=5"), 5)):
+        checkpoint("import", files.file, "--out", tmp_path / name, "--canvas", 6, *named, *sets)
+        assert load_checkpoint(tmp_path / name).config.inner_cycles == cycles
+    assert "did you mean 'inner_cycles'" in refused(files, *named, "--set", "model.inner_cycle=5")
+    assert "reads [model] only" in refused(files, *named, "--set", "train.lr=5")
 
 
 class Bomb:
@@ -177,30 +170,26 @@ class Bomb:
         return os.system, (f"touch {self.target}",)
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_file_is_not_run(files: OfficialFiles, tmp_path: Path, zipped: bool) -> None:
-    target = tmp_path / "written"
-    torch.save(files.state | {"bomb": Bomb(target)}, files.file, _use_new_zipfile_serialization=zipped)
-    assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
-    assert not target.exists()
-
-
-def test_what_is_no_file_of_tensors_is_refused(files: OfficialFiles, tmp_path: Path) -> None:
+def test_what_is_no_file_of_tensors_is_refused_and_code_in_it_not_run(files: OfficialFiles) -> None:
+    target = files.folder / "written"
+    for zipped in (True, False):
+        bomb = files.state | {"bomb": Bomb(target)}
+        torch.save(bomb, files.file, _use_new_zipfile_serialization=zipped)
+        assert refused(files).startswith(f"{files.file}: ")
+        assert not target.exists()
+    torch.save(files.state, files.file)
     whole = files.file.read_bytes()
     zip_of_nothing = b"PK\x05\x06" + bytes(18)
     for content in (b"these are\nno weights\n", b"", whole[: len(whole) * 2 // 3], zip_of_nothing):
         files.file.write_bytes(content)
-        assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+        assert refused(files).startswith(f"{files.file}: ")
     for other in (torch.zeros(3), [torch.zeros(3)], {"model": {"a": torch.zeros(3)}}, {}):
         torch.save(other, files.file)
-        assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
+        assert refused(files).startswith(f"{files.file}: ")
     files.file.unlink()
-    assert "no such file" in without_import(files, tmp_path / "own")
+    assert "no such file" in refused(files)
     files.file.mkdir()
-    assert without_import(files, tmp_path / "own").startswith(f"{files.file}: ")
-
-
-HEAD, TOKENS = f"{INNER}.lm_head.weight", f"{INNER}.embed_tokens.embedding_weight"
+    assert refused(files).startswith(f"{files.file}: ")
 
 
 @pytest.mark.parametrize(
@@ -219,11 +208,11 @@ HEAD, TOKENS = f"{INNER}.lm_head.weight", f"{INNER}.embed_tokens.embedding_weigh
     ],
 )
 def test_tensors_that_are_no_model_are_refused(
-    files: OfficialFiles, tmp_path: Path, changes: dict[str, torch.Tensor | None], says: str
+    files: OfficialFiles, changes: dict[str, torch.Tensor | None], says: str
 ) -> None:
-    state = {name: value for name, value in (files.state | changes).items() if value is not None}
-    torch.save(state, files.file)
-    said = without_import(files, tmp_path / "own")
+    state: dict[str, Any] = files.state | changes
+    torch.save({name: value for name, value in state.items() if value is not None}, files.file)
+    said = refused(files)
     assert said.startswith(f"{files.file}: ")
     assert says in said
 
@@ -237,24 +226,15 @@ def test_tensors_that_are_no_model_are_refused(
         ("arch: {H_cycles: 2, L_cycles: 2}\nfound: !!set {a, b}\n", "do not tell max_steps, num_heads"),
     ],
 )
-def test_wrong_configurations_are_named(
-    files: OfficialFiles, tmp_path: Path, content: str, says: str
-) -> None:
+def test_wrong_configurations_are_named(files: OfficialFiles, content: str, says: str) -> None:
     (files.folder / "all_config.yaml").write_text(content)
-    assert says in without_import(files, tmp_path / "own")
+    assert says in refused(files)
 
 
-def test_identifiers_of_another_dataset_are_refused(files: OfficialFiles, tmp_path: Path) -> None:
-    other = tmp_path / "identifiers.json"
+def test_identifiers_of_another_dataset_are_refused(files: OfficialFiles) -> None:
+    other = files.folder / "other.json"
     other.write_text(json.dumps([BLANK_TASK, "a", "b"]))
-    said = without_import(files, tmp_path / "own", "--identifiers", other)
+    said = refused(files, "--identifiers", other)
     assert "names 3 puzzles" in said
     assert "has 10 rows: it is of another dataset" in said
-    assert "no such file" in without_import(files, tmp_path / "own", "--identifiers", tmp_path / "none.json")
-
-
-def test_nothing_is_written_over(files: OfficialFiles, tmp_path: Path) -> None:
-    run("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    again = ("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6)
-    for command in (again, ("checkpoint", "export", tmp_path / "own", "--out", files.folder)):
-        assert "exists already" in refused(*command)
+    assert "no such file" in refused(files, "--identifiers", files.folder / "none.json")

@@ -29,20 +29,12 @@ def commands_of(block: str) -> list[list[str]]:
     return [shlex.split(command, comments=True) for command in found]
 
 
-def blocks(*languages: str) -> list[list[list[str]]]:
-    """The commands of each fenced block of the pages, of all blocks or of those in some languages."""
-    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    return [
-        commands_of(body) for language, body in FENCED.findall(text) if not languages or language in languages
-    ]
-
-
-def all_commands() -> list[list[str]]:
-    return [command for block in blocks() for command in block]
-
-
-def values_of(command: list[str], *options: str) -> list[str]:
-    return [value for name, value in pairwise(command) if name in options]
+BLOCKS = [
+    (language, commands_of(body))
+    for page in PAGES
+    for language, body in FENCED.findall(page.read_text(encoding="utf-8"))
+]
+COMMANDS = [command for _, block in BLOCKS for command in block]
 
 
 def parse(command: list[str]) -> dict[str, Any]:
@@ -57,9 +49,8 @@ def parse(command: list[str]) -> dict[str, Any]:
 
 
 def test_every_command_is_spelled_right() -> None:
-    commands = all_commands()
-    assert {command[0] for command in commands} >= {*WALK, "show"}
-    for command in commands:
+    assert {command[0] for command in COMMANDS} >= {*WALK, "show"}
+    for command in COMMANDS:
         parameters = parse(command)
         if command[0] == "train":
             recipe = load_recipe(parameters["recipe"], parameters["overrides"] or [])
@@ -86,10 +77,11 @@ def test_every_make_target_exists() -> None:
 
 
 def test_the_walk_through_the_stages_runs(tmp_path: Path, tiny_train: list[str]) -> None:
-    walks = [block for block in blocks(*SHELLS) if [command[0] for command in block] == WALK]
-    assert len(walks) == 1
-    shows = [command for command in all_commands() if command[0] == "show"]
-    for command in [*walks[0], *shows]:
+    (walk,) = [
+        block for language, block in BLOCKS if language in SHELLS and [words[0] for words in block] == WALK
+    ]
+    shows = [command for command in COMMANDS if command[0] == "show"]
+    for command in [*walk, *shows]:
         assert succeed_here(*command, *(tiny_train if command[0] == "train" else ()), cwd=tmp_path)
-        for made in values_of(command, "--out", "--per-task"):
-            assert (tmp_path / made).exists()
+        for option, made in pairwise(command):
+            assert option not in ("--out", "--per-task") or (tmp_path / made).exists()

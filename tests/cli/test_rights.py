@@ -11,39 +11,34 @@ import pytest
 from commands import succeed_here
 from denied import reason_to_skip, said_without
 
-SHORT = {
-    "VOTE": "vote MINI/predictions CHALLENGES --out o",
-    "CHALLENGES": "--challenges MINI/data/challenges.json",
-    "DATA": "--data MINI/data",
-}
-# The file that may not be read, the one that is named, and the command; MINI is a finished quickstart.
+STEP, SHARD, TRAIN = "run/checkpoints/step-*", "predictions/shards/*.parquet", "train quickstart"
+DATA, CHALLENGES = "--data MINI/data", "--challenges MINI/data/challenges.json"
+INFER, VOTE = f"infer --checkpoint MINI/run {DATA}", f"vote MINI/predictions {CHALLENGES}"
+# The file that may not be read, which is named, and the command; MINI is a finished quickstart.
 CASES = {
-    name: (file, words)
-    for name, file, words in (
-        ("manifest", "{step}/manifest.json", "checkpoint show MINI/run"),
-        ("facts", "{step}/model.json", "checkpoint show MINI/run"),
-        ("weights", "{step}/model.safetensors", "infer --checkpoint MINI/run DATA --out o"),
-        ("rows", "{step}/puzzles.safetensors", "infer --checkpoint MINI/run DATA --out o"),
-        ("puzzles", "{step}/puzzles.parquet", "checkpoint export MINI/run --out o"),
-        ("trainer", "{step}/trainer.safetensors", "train MINI/run DATA --out MINI/run --resume"),
-        ("metrics", "run/metrics.jsonl", "train MINI/run DATA --out MINI/run --resume"),
-        ("verified", "{step}/trainer.safetensors", "checkpoint verify MINI/run"),
-        ("checkpoints", "run/checkpoints", "checkpoint show MINI/run"),
-        ("run", "run", "checkpoint show MINI/run"),
-        ("dataset", "data/manifest.json", "train quickstart DATA --out o"),
-        ("arrow", "data/puzzles/data-00000-of-00001.arrow", "train quickstart DATA --out o"),
-        ("examples", "data/examples", "train quickstart DATA --out o"),
-        ("recipe", "run/manifest.json", "train MINI/run DATA --out o"),
-        ("toml", "my.toml", "recipe show MINI/my.toml"),
-        ("challenges", "data/challenges.json", "VOTE"),
-        ("shard", "{shard}", "VOTE"),
-        ("shards", "predictions/shards", "VOTE"),
-        ("resumed", "{shard}", "infer --checkpoint MINI/run DATA --votes 3 --out MINI/predictions --resume"),
-        ("submission", "submission.json", "check MINI/submission.json CHALLENGES"),
-        ("table", "my.csv", "augment sudoku --source MINI/my.csv --out o"),
-        ("official", "step_9", "checkpoint import MINI/step_9 --out o"),
-    )
-}  # fmt: skip
+    "manifest": (f"{STEP}/manifest.json", "checkpoint show MINI/run"),
+    "facts": (f"{STEP}/model.json", "checkpoint show MINI/run"),
+    "weights": (f"{STEP}/model.safetensors", f"{INFER} --out o"),
+    "rows": (f"{STEP}/puzzles.safetensors", f"{INFER} --out o"),
+    "puzzles": (f"{STEP}/puzzles.parquet", "checkpoint export MINI/run --out o"),
+    "trainer": (f"{STEP}/trainer.safetensors", f"train MINI/run {DATA} --out MINI/run --resume"),
+    "metrics": ("run/metrics.jsonl", f"train MINI/run {DATA} --out MINI/run --resume"),
+    "verified": (f"{STEP}/trainer.safetensors", "checkpoint verify MINI/run"),
+    "checkpoints": ("run/checkpoints", "checkpoint show MINI/run"),
+    "run": ("run", "checkpoint show MINI/run"),
+    "dataset": ("data/manifest.json", f"{TRAIN} {DATA} --out o"),
+    "arrow": ("data/puzzles/data-00000-of-00001.arrow", f"{TRAIN} {DATA} --out o"),
+    "examples": ("data/examples", f"{TRAIN} {DATA} --out o"),
+    "recipe": ("run/manifest.json", f"train MINI/run {DATA} --out o"),
+    "toml": ("my.toml", "recipe show MINI/my.toml"),
+    "challenges": ("data/challenges.json", f"{VOTE} --out o"),
+    "shard": (SHARD, f"{VOTE} --out o"),
+    "shards": ("predictions/shards", f"{VOTE} --out o"),
+    "resumed": (SHARD, f"{INFER} --votes 3 --out MINI/predictions --resume"),
+    "submission": ("submission.json", f"check MINI/submission.json {CHALLENGES}"),
+    "table": ("my.csv", "augment sudoku --source MINI/my.csv --out o"),
+    "official": ("step_9", "checkpoint import MINI/step_9 --out o"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +50,15 @@ def said(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple
     folder = shutil.copytree(mini.folder, cwd / "mini")
     for name in ("my.toml", "my.csv", "step_9"):
         (folder / name).write_text("")
-    (step,) = (folder / "run" / "checkpoints").iterdir()
-    (shard,) = (folder / "predictions" / "shards").iterdir()
-    places = {place.name: place.relative_to(folder) for place in (step, shard)}
-    names = dict(zip(("step", "shard"), places.values(), strict=True))
-    files = {name: folder / file.format(**names) for name, (file, _) in CASES.items()}
-    commands = {}
-    for name, (_, words) in CASES.items():
-        for short, long in (*SHORT.items(), ("MINI", str(folder))):
-            words = words.replace(short, long)
-        commands[name] = words.split()
-    found = said_without([(files[name], list(commands[name])) for name in CASES], cwd)
+    files = [next(folder.glob(file)) for file, _ in CASES.values()]
+    commands: list[list[object]] = [
+        [*words.replace("MINI", str(folder)).split()] for _, words in CASES.values()
+    ]
+    answers = said_without(list(zip(files, commands, strict=True)), cwd)
     # Neither renamed as damaged nor half written.
-    assert all(file.exists() for file in files.values())
+    assert all(file.exists() for file in files)
     assert not (cwd / "o").exists()
-    return {name: (files[name], *answer) for name, answer in zip(CASES, found, strict=True)}
+    return {name: (file, *answer) for name, file, answer in zip(CASES, files, answers, strict=True)}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,10 +1,11 @@
-"""`arcpipe` in processes of its own, which can be waited for, signalled and killed.
+"""`arcpipe`, or a script, in processes of its own, which can be waited for, signalled and killed.
 
 They are forked from a server that has imported what takes seconds, so that a test can have many of them.
 """
 
 import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -55,11 +56,13 @@ def ranks(count: int) -> list[dict[str, str]]:
 
 
 class Running:
-    """An `arcpipe` command in a process of its own."""
+    """An `arcpipe` command, or a script, in a process of its own."""
 
-    def __init__(self, arguments: Sequence[object], cwd: Path, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[object], cwd: Path, variables: Mapping[str, str], script: Path | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="running-"))
-        self.argv = ["arcpipe", *map(str, arguments)]
+        self.argv = [str(script or "arcpipe"), *map(str, arguments)]
         context = multiprocessing.get_context("forkserver")
         self.process = context.Process(
             target=_run, args=(self.argv, cwd, environment(variables), self.folder), daemon=False
@@ -118,15 +121,21 @@ def _run(argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path)
     # Python's own handler, which a parent may have taken away.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    if argv[0] != "arcpipe":
+        sys.path.insert(0, str(Path(argv[0]).parent))
+        runpy.run_path(argv[0], run_name="__main__")
+        return
     from arcpipe.commands.cli import main
 
     main()
 
 
 @contextmanager
-def running(arguments: Sequence[object], cwd: Path, **variables: str) -> Iterator[Running]:
-    """A command that runs; it ends with the block."""
-    command = Running(arguments, cwd, variables)
+def running(
+    arguments: Sequence[object], cwd: Path, *, script: Path | None = None, **variables: str
+) -> Iterator[Running]:
+    """A command, or a script, that runs; it ends with the block."""
+    command = Running(arguments, cwd, variables, script)
     try:
         yield command
     finally:
