@@ -111,8 +111,7 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
             raise DataError(f"{path}: line {number} is no record of a training; mend the file or remove it")
         records.append(record)
     frame = pd.DataFrame(records, columns=None if records else ["step"]).set_index("step")
-    numbers = {str(name): pd.to_numeric(column, errors="coerce") for name, column in frame.items()}
-    frame = pd.DataFrame(numbers, frame.index, dtype=float).sort_index(kind="stable")
+    frame = frame.apply(pd.to_numeric, errors="coerce").astype(float).sort_index(kind="stable")
     if "train/finished" in frame:
         frame.loc[frame["train/finished"] == 0, frame.columns.intersection(_OF_FINISHED)] = np.nan
     if "train/exact_accuracy" in frame:
@@ -161,8 +160,7 @@ def charts(metrics: pd.DataFrame) -> list[Chart]:
     if _ANSWERED in metrics and (metrics[_ANSWERED].dropna() == 1).all():
         del evaluated[_ANSWERED]
     found = []
-    specified: list[tuple[str, str, dict[str, str]]] = [*_CHARTS, ("Evaluation", "share", evaluated)]
-    for title, scale, names in specified:
+    for title, scale, names in (*_CHARTS, ("Evaluation", "share", evaluated)):
         curves = {name: metrics[key].dropna() for key, name in names.items() if key in metrics}
         size = max(1, -(-max(map(len, curves.values()), default=0) // _MOST_POINTS))
         lines = {name: _averaged(curve, size) for name, curve in curves.items() if len(curve)}
@@ -179,7 +177,7 @@ def _averaged(curve: pd.Series, size: int) -> Line:
 
 
 def chart_svg(chart: Chart) -> bytes:
-    """Return a chart as SVG."""
+    """Draw a chart as SVG."""
     with mpl.rc_context(_STYLE):
         return _rendered(_curves(chart), "svg")
 
@@ -263,12 +261,13 @@ def _examples(results: Sequence[Result], family: Family) -> Figure:
         named += [(f"attempt {number}", grid) for number, grid in enumerate(result.attempts, 1)]
         for axes in row:
             axes.set_axis_off()
-        for number, (axes, (title, grid)) in enumerate(zip(row, named, strict=False)):
+        for axes, (title, grid) in zip(row, named, strict=False):
             if grid is not None:
                 _draw(axes, grid, family)
                 axes.set_title(title, fontsize=7)
-                if number > 1 and result.pair.output is not None:
-                    _cross(axes, grid, result.pair.output)
+        if result.pair.output is not None:
+            for axes, grid in zip(row[2:], result.attempts, strict=False):
+                _cross(axes, grid, result.pair.output)
     return figure
 
 

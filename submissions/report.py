@@ -37,7 +37,7 @@ from arcpipe.submissions.results import (
     read_moves,
     sample_boards,
 )
-from arcpipe.submissions.score import Part, PassAtK, Score, breakdown, score_submission, size_rule
+from arcpipe.submissions.score import Part, Score, breakdown, score_submission, size_rule
 from arcpipe.submissions.submission import build_submission, read_made_by, read_submission
 from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, read_challenges, read_solutions, with_solutions
@@ -271,16 +271,15 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
 
 
 def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ranking: Ranking) -> list[Tile]:
-    def over_tasks(name: str, at_k: PassAtK) -> Tile:
+    tiles, two = [], score.pass_at_2
+    for name, at_k in (("pass@2", two), ("pass@1", score.pass_at_1)):
         low, high = at_k.interval_over_tasks
-        solved = f"{at_k.solved_tasks} of {score.num_tasks} tasks solved wholly"
-        interval = f"95% interval {100 * low:.1f} to {high:.1%}"
-        detail = f"mean over tasks (Kaggle, ARC Prize), {interval}; {solved}"
-        return name, f"{at_k.mean_over_tasks:.1%}", detail
-
-    two = score.pass_at_2
+        detail = (
+            f"mean over tasks (Kaggle, ARC Prize), 95% interval {100 * low:.1f} to {high:.1%}; "
+            f"{at_k.solved_tasks} of {score.num_tasks} tasks solved wholly"
+        )
+        tiles.append((name, f"{at_k.mean_over_tasks:.1%}", detail))
     solved = f"{two.solved_outputs} of {score.num_outputs} test outputs"
-    tiles = [over_tasks("pass@2", two), over_tasks("pass@1", score.pass_at_1)]
     tiles.append(("mean over test outputs, pass@2", f"{two.mean_over_outputs:.1%}", solved))
     if len(ranking.entries):
         best = max(oracle(votes, ranking, outputs).at.items())[1]
