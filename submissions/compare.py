@@ -57,10 +57,10 @@ class Comparison:
         lines = ["test outputs solved at pass@2"]
         lines += [f"{title:{width}}{count:>7}" for title, count in groups.items()]
         for other in self.others:
-            found = other.pass_at_2
+            score = other.pass_at_2
             rows = {
-                "tasks": (found.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
-                "outputs": (found.mean_over_outputs, other.over_outputs, other.interval_over_outputs),
+                "tasks": (score.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
+                "outputs": (score.mean_over_outputs, other.over_outputs, other.interval_over_outputs),
             }
             lines += ["", f"{other.name} against {self.names[0]}"]
             for name, (mean, more, (low, high)) in rows.items():

@@ -169,21 +169,21 @@ def read_ledger(ledger: Path) -> list[Entry]:
     return list(entries.values())
 
 
-def find_entry(entries: Sequence[Entry], wanted: str, ledger: Path) -> Entry:
-    """Return the entry of a submission file, or the only one whose hash begins with `wanted`.
+def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
+    """Return the entry of a submission file, or the only one whose hash begins with `name`.
 
     Raises:  ArcpipeError if there is none, or there are several.
     """
-    prefix = file_hash(Path(wanted)) if Path(wanted).is_file() else wanted.lower()
-    found = [entry for entry in entries if entry.sha256.startswith(prefix)]
+    prefix = file_hash(Path(name)) if Path(name).is_file() else name.lower()
+    matches = [entry for entry in entries if entry.sha256.startswith(prefix)]
     if len(prefix) < _SHORTEST_PREFIX:
-        raise ArcpipeError(f"{wanted}: give at least {_SHORTEST_PREFIX} characters of a hash, or a file")
-    if not found:
-        raise ArcpipeError(f"{wanted}: not in {ledger}: see arcpipe submissions list")
-    if len(found) > 1:
-        hashes = ", ".join(entry.sha256[: len(prefix) + 4] for entry in found[:3])
-        raise ArcpipeError(f"{wanted}: {len(found)} submissions begin so ({hashes}...): give more of it")
-    return found[0]
+        raise ArcpipeError(f"{name}: give at least {_SHORTEST_PREFIX} characters of a hash, or a file")
+    if not matches:
+        raise ArcpipeError(f"{name}: not in {ledger}: see arcpipe submissions list")
+    if len(matches) > 1:
+        hashes = ", ".join(entry.sha256[: len(prefix) + 4] for entry in matches[:3])
+        raise ArcpipeError(f"{name}: {len(matches)} submissions begin so ({hashes}...): give more of it")
+    return matches[0]
 
 
 def list_text(entries: Sequence[Entry]) -> str:

@@ -135,8 +135,8 @@ def find_sources(
 
 def _same_dataset(path: str | None, fingerprint: str | None) -> Path | None:
     """Return the dataset folder that a manifest names, if it is there and still the same."""
-    known = known_manifest(Path(path), "dataset") if path else None
-    return Path(path) if path and known and known.get("fingerprint") == fingerprint else None
+    manifest = known_manifest(Path(path), "dataset") if path else None
+    return Path(path) if path and manifest and manifest.get("fingerprint") == fingerprint else None
 
 
 def _existing(path: Path) -> Path | None:
@@ -210,9 +210,9 @@ def _boards(data: Path, predictions: Path) -> Shown:
         ]
     valid = f"{int(answers.valid.sum()):,} of {total:,} boards"
     tiles.append(("follow the rules", f"{answers.valid.mean():.1%}", valid))
-    name, chosen = puzzles.table.task_ids[0], sample_boards(right).tolist()
-    moves = read_moves(read_candidates([predictions]), [(name, board) for board in chosen])
-    entries = ranked_entries(votes, rank(votes, by_count), chosen)
+    name, numbers = puzzles.table.task_ids[0], sample_boards(right).tolist()
+    moves = read_moves(read_candidates([predictions]), [(name, board) for board in numbers])
+    entries = ranked_entries(votes, rank(votes, by_count), numbers)
     # A maze may have several shortest paths; one of them is recorded.
     others = answers.valid & ~right & (puzzles.family.name == "maze")
     results = [
@@ -225,7 +225,7 @@ def _boards(data: Path, predictions: Path) -> Shown:
             moves=moves.get((name, board), ()),
             note="another shortest path" if others[board] else None,
         )
-        for board, of_board in zip(chosen, entries, strict=True)
+        for board, of_board in zip(numbers, entries, strict=True)
     ]
     sample = f"{len(results)} of {total:,} boards, wrong ones first" if len(results) < total else ""
     return Shown(tiles, results, sample=sample, side=puzzles.canvas)

@@ -201,10 +201,10 @@ def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
 
     Args:  sizes: the number of test outputs of each task, T in all.
     """
-    found = []
+    scores = []
     for of_task, means in zip(_per_task(solved, sizes).T, resampled_means(solved, sizes), strict=True):
         over_tasks, over_outputs, of_solved_tasks = means
-        found.append(
+        scores.append(
             PassAtK(
                 task_sum=fsum(of_task / sizes),
                 solved_tasks=int((of_task == sizes).sum()),
@@ -217,7 +217,7 @@ def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
                 interval_of_solved_tasks=interval(of_solved_tasks),
             )
         )
-    return found
+    return scores
 
 
 def _per_task(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
@@ -293,13 +293,13 @@ def breakdown(score: Score, rules: Mapping[str, str] | None = None) -> dict[str,
     """
 
     def parts(names: Iterable[str], name_of: Callable[[OutputScore], str]) -> list[Part]:
-        found = []
+        counts = []
         for name in names:
             group = [output for output in score.outputs if name_of(output) == name]
             at_1, at_2 = sum(one.attempt_1_correct for one in group), sum(one.solved for one in group)
             if group:
-                found.append(Part(name, len(group), at_1, at_2))
-        return found
+                counts.append(Part(name, len(group), at_1, at_2))
+        return counts
 
     sides = {side: f"{first}-{last}" for first, last in _SIDE_RANGES for side in range(first, last + 1)}
     by_title = {

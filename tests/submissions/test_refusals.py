@@ -48,6 +48,7 @@ REFUSED = {
     f"{MERGE} s.json --out there.json": "there.json exists already",
     "submissions list --ledger none.jsonl": "none.jsonl: no ledger here",
     "submissions list --ledger other.jsonl": "other.jsonl: line 1 is no fact about a submission: remove it",
+    "submissions list --ledger list.jsonl": "list.jsonl: line 1 is no fact about a submission: remove it",
     "submissions show 1111 --ledger l.jsonl": "1111: 2 submissions begin so (11111111, 11112222...)",
     "submissions show 111 --ledger l.jsonl": "111: give at least 4 characters of a hash, or a file",
     "submissions compare beef 1111 --ledger l.jsonl": "beef: not in l.jsonl: see arcpipe submissions list",
@@ -89,10 +90,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
     for sha256 in ("1" * 64, "1111" + "2" * 60):
         add_fact(folder / "l.jsonl", sha256, "kaggle", reference="r", score=0.1)
     (folder / "other.jsonl").write_text('{"sha256": "ab", "fact": "other", "time": "now"}\n')
+    (folder / "list.jsonl").write_text('{"sha256": [1], "fact": "file", "time": "now"}\n')
     (folder / "tasks").mkdir()
     make_set(folder / "tasks", [replace(task, id=f"x{task.id}") for task in make_tasks(3)])
     make_sudokus(folder / "data", folder / "boards")
-    (make_run(folder / "empty") / "metrics.jsonl").unlink()
+    make_run(folder / "empty", records=False)
     return folder
 
 

