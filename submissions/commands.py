@@ -1,5 +1,6 @@
 """`arcpipe check`, `score`, `merge`, `vote` and `report`, and the ledger's `arcpipe submissions`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,15 +14,9 @@ from arcpipe.log import start_logging
 from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
-from arcpipe.submissions.compare import (
-    compare_rules,
-    compare_scores,
-    comparison_text,
-    oracle,
-    oracle_text,
-    rules_text,
-)
+from arcpipe.submissions.compare import compare_rules, compare_scores, oracle
 from arcpipe.submissions.score import (
+    Score,
     breakdown,
     score_submission,
     score_text,
@@ -44,8 +39,8 @@ _MAX_LINES_OF_A_KIND = 20
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
-def _print_json(document: Any) -> None:
-    typer.echo(orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode())
+def _json(document: Any) -> str:
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def check(
@@ -60,14 +55,7 @@ def check(
     tasks = read_challenges(challenges)
     findings = check_submission(submission, tasks)
     answered = task_set({task.id: len(task.tests) for task in tasks})
-    facts = {
-        "valid": not findings.errors,
-        "set": answered.name,
-        "num_tasks": answered.num_tasks,
-        "num_outputs": answered.num_outputs,
-        "num_no_candidate": findings.counts.get("no_candidate", 0),
-        "num_identical_attempts": findings.counts.get("identical_attempts", 0),
-    }
+    unanswered, identical = (findings.counts.get(kind, 0) for kind in ("no_candidate", "identical_attempts"))
     for kind, count in findings.counts.items():
         errors = [problem for problem in findings.errors if problem.kind == kind]
         for problem in errors[:_MAX_LINES_OF_A_KIND]:
@@ -75,13 +63,16 @@ def check(
         if errors and count > _MAX_LINES_OF_A_KIND:
             typer.echo(f"... and {count - _MAX_LINES_OF_A_KIND} more {KINDS[kind]}", err=True)
     if as_json:
-        problems = {"counts": findings.counts, "errors": findings.errors, "warnings": findings.warnings}
-        _print_json({"submission": str(submission), **facts, **problems})
+        document = {
+            "submission": str(submission), "valid": not findings.errors, "set": answered.name,
+            "num_tasks": answered.num_tasks, "num_outputs": answered.num_outputs,
+            "num_no_candidate": unanswered, "num_identical_attempts": identical, **vars(findings),
+        }  # fmt: skip
+        typer.echo(_json(document))
     elif not findings.errors:
         typer.echo(
-            f"{submission}: valid, {facts['num_tasks']} tasks, {facts['num_outputs']} test outputs, "
-            f"{facts['num_no_candidate']} without a candidate, "
-            f"{facts['num_identical_attempts']} with identical attempts"
+            f"{submission}: valid, {answered.num_tasks} tasks, {answered.num_outputs} test outputs, "
+            f"{unanswered} without a candidate, {identical} with identical attempts"
         )
     if findings.errors:
         raise typer.Exit(2)
@@ -116,44 +107,48 @@ def score(
     """
     start_logging()
     grids = read_solutions(solutions)
-    scores = {}
+    num_tests = {task: len(outputs) for task, outputs in grids.items()}
+    scores: dict[str, Score] = {}
     for path in (submission, *(others or [])):
         if str(path) in scores:
             raise DataError(f"{path}: given twice: name another submission with --with")
-        read = read_submission(path, sum(map(len, grids.values())))
+        read = read_submission(path, sum(num_tests.values()))
         scores[str(path)] = score_submission(read, grids, str(path))
     result = scores[str(submission)]
-    rules = None if challenges is None else {task.id: size_rule(task) for task in read_challenges(challenges)}
-    if rules is not None and (missing := [task for task in grids if task not in rules]):
-        raise DataError(
-            f"{challenges}: task {missing[0]} of the solutions is not in it: give the challenges of the set"
-        )
+    rules = None if challenges is None else _size_rules(challenges, grids)
     compared = compare_scores(scores) if others else None
     best = None
     if candidates:
-        votes = read_arc_votes(candidates, {task: len(outputs) for task, outputs in grids.items()}, solutions)
+        votes = read_arc_votes(candidates, num_tests, solutions)
         best = oracle(votes, rank(votes, by_count), grids)
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
     if as_json:
-        _print_json(
-            {
-                "submission": str(submission), "solutions": str(solutions), **vars(result),
-                "breakdown": parts, "comparison": compared, "oracle": best,
-            }
-        )  # fmt: skip
+        document = {
+            "submission": str(submission), "solutions": str(solutions), **vars(result),
+            "breakdown": parts, "comparison": compared, "oracle": best,
+        }  # fmt: skip
+        typer.echo(_json(document))
     else:
-        texts = [score_text(result, parts)]
-        texts += [comparison_text(compared)] if compared else []
-        texts += [oracle_text(best)] if best else []
+        texts = [score_text(result, parts), *map(str, filter(None, (compared, best)))]
         typer.echo("\n\n".join(texts))
     if not no_ledger:
         with ledgers.only_warning():
             for name, one in scores.items():
-                sha256 = ledgers.enter_file(ledger, Path(name))
-                ledgers.enter_score(ledger, sha256, one, solutions)
+                sha256 = ledgers.enter_score(ledger, Path(name), one, solutions)
                 typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
+
+
+def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
+    """Return the size rule of each task; DataError if the challenges lack one that is solved."""
+    rules = {task.id: size_rule(task) for task in read_challenges(challenges)}
+    for task in solved:
+        if task not in rules:
+            raise DataError(
+                f"{challenges}: task {task} of the solutions is not in it: give the challenges of the set"
+            )
+    return rules
 
 
 def merge(
@@ -222,10 +217,7 @@ def vote(
     refuse_existing(out)
     vote_on = _vote_on_tasks if dataset_family(challenges) == "arc" else _vote_on_boards
     facts, text = vote_on(predictions, challenges, out, rule, compare)
-    if as_json:
-        _print_json({"out": str(out), "rule": rule, **facts})
-    else:
-        typer.echo(f"{out}: {text}")
+    typer.echo(_json({"out": str(out), "rule": rule, **facts}) if as_json else f"{out}: {text}")
 
 
 def _vote_on_tasks(
@@ -237,17 +229,16 @@ def _vote_on_tasks(
     if outputs is not None:
         with_solutions(tasks, outputs, str(solutions))
     votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
-    answered = bool(votes.candidates.any())
-    compared = compare_rules(votes, outputs) if outputs is not None and answered else None
     submission = build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
     sources = [merging.describe_source(path) for path in predictions]
     write_submission(submission, out, {"rule": rule, "challenges": str(challenges), "sources": sources})
     facts, text = votes.summary()
-    if outputs is not None and not answered:
-        text += "\nno score, no test input has a candidate"
-    if compared is None:
+    if outputs is None:
         return facts, text
-    return facts | {"comparison": compared}, f"{text}\n\n{rules_text(compared)}"
+    if not votes.candidates.any():
+        return facts, f"{text}\nno score, no test input has a candidate"
+    compared = compare_rules(votes, outputs)
+    return facts | {"comparison": compared}, f"{text}\n\n{compared}"
 
 
 def _vote_on_boards(
@@ -323,10 +314,7 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     """
     start_logging()
     entries = ledgers.read_ledger(ledger)
-    if as_json:
-        _print_json(entries)
-    else:
-        typer.echo(ledgers.list_text(entries))
+    typer.echo(_json(entries) if as_json else ledgers.list_text(entries))
 
 
 @app.command()
@@ -337,10 +325,7 @@ def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -
     """
     start_logging()
     entry = ledgers.find_entry(ledgers.read_ledger(ledger), submission, ledger)
-    if as_json:
-        _print_json(entry)
-    else:
-        typer.echo(ledgers.entry_text(entry))
+    typer.echo(_json(entry) if as_json else str(entry))
 
 
 @app.command()
@@ -351,9 +336,7 @@ def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _J
     """
     start_logging()
     entries = ledgers.read_ledger(ledger)
-    one, other = (ledgers.find_entry(entries, wanted, ledger) for wanted in (first, second))
-    if as_json:
-        changes = ledgers.differences(one, other)
-        _print_json({"first": one.sha256, "second": other.sha256, "changes": changes})
-    else:
-        typer.echo(ledgers.compare_text(one, other))
+    one, other = (ledgers.find_entry(entries, name, ledger) for name in (first, second))
+    changes = ledgers.differences(one, other)
+    document = {"first": one.sha256, "second": other.sha256, "changes": changes}
+    typer.echo(_json(document) if as_json else ledgers.compare_text(one, other, changes))

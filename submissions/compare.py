@@ -29,7 +29,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which submissions solve which test outputs, at pass@2.
+    """Which submissions solve which test outputs, at pass@2; as text the counts, then the differences.
 
     others: the difference of each submission from the first.
     outputs: the names of the submissions that solve each test output, by `task[test]`.
@@ -51,6 +51,23 @@ class Comparison:
             f"by {'neither' if both else 'none'}": counts[()],
         }
 
+    def __str__(self) -> str:
+        groups = self.groups()
+        width = max(map(len, groups))
+        lines = ["test outputs solved at pass@2"]
+        lines += [f"{title:{width}}{count:>7}" for title, count in groups.items()]
+        for other in self.others:
+            score = other.pass_at_2
+            rows = {
+                "tasks": (score.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
+                "outputs": (score.mean_over_outputs, other.over_outputs, other.interval_over_outputs),
+            }
+            lines += ["", f"{other.name} against {self.names[0]}"]
+            for name, (mean, more, (low, high)) in rows.items():
+                points = f"{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+                lines.append(f"{_MEANS[name]:35}{mean:>9.2%}{points}")
+        return "\n".join(lines)
+
 
 def compare_scores(scores: Mapping[str, Score]) -> Comparison:
     """Compare two or more scores on the same set, by name, with the first of them."""
@@ -58,38 +75,14 @@ def compare_scores(scores: Mapping[str, Score]) -> Comparison:
     solved = np.array([[output.solved for output in score.outputs] for score in scores.values()]).T
     means = resampled_means(solved, [task.tests for task in first.tasks.values()])
     others = []
-    for name, more in zip(names[1:], means[1:] - means[0], strict=True):
-        over_tasks, over_outputs, _ = more
-        others.append(
-            Difference(
-                name, scores[name].pass_at_2, float(over_tasks[0]), float(over_outputs[0]),
-                interval(over_tasks), interval(over_outputs),
-            )
-        )  # fmt: skip
-    outputs = {
+    for name, (tasks, outputs, _) in zip(names[1:], means[1:] - means[0], strict=True):
+        ends = interval(tasks), interval(outputs)
+        others.append(Difference(name, scores[name].pass_at_2, float(tasks[0]), float(outputs[0]), *ends))
+    solvers = {
         f"{output.task}[{output.test_index}]": tuple(np.array(names)[who].tolist())
         for output, who in zip(first.outputs, solved, strict=True)
     }
-    return Comparison(names, tuple(others), outputs)
-
-
-def comparison_text(comparison: Comparison) -> str:
-    """Return the comparison as lines: what is solved by whom, then how far each is from the first."""
-    groups = comparison.groups()
-    width = max(map(len, groups))
-    lines = ["test outputs solved at pass@2"]
-    lines += [f"{title:{width}}{count:>7}" for title, count in groups.items()]
-    for other in comparison.others:
-        lines += ["", f"{other.name} against {comparison.names[0]}"]
-        found = other.pass_at_2
-        rows = {
-            "tasks": (found.mean_over_tasks, other.over_tasks, other.interval_over_tasks),
-            "outputs": (found.mean_over_outputs, other.over_outputs, other.interval_over_outputs),
-        }
-        for name, (mean, more, (low, high)) in rows.items():
-            points = f"{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-            lines.append(f"{_MEANS[name]:35}{mean:>9.2%}{points}")
-    return "\n".join(lines)
+    return Comparison(names, tuple(others), solvers)
 
 
 @dataclass(frozen=True)
@@ -105,6 +98,15 @@ class Oracle:
     num_candidates: int
     at: dict[int, PassAtK]
 
+    def __str__(self) -> str:
+        lines = [f"oracle: the solution is among the best k of {self.num_candidates} distinct candidates"]
+        lines.append(f"{'k':>7}{'over tasks':>13}{'over test outputs':>20}{'solved outputs':>17}")
+        lines += [
+            f"{k:>7}{score.mean_over_tasks:>13.2%}{score.mean_over_outputs:>20.2%}{score.solved_outputs:>17}"
+            for k, score in self.at.items()
+        ]
+        return "\n".join(lines)
+
 
 def oracle(votes: Votes, ranking: Ranking, solutions: Mapping[str, Sequence[Grid]]) -> Oracle:
     """Return the Oracle of ranked candidates; `solutions` has the outputs of each task of the votes."""
@@ -114,17 +116,6 @@ def oracle(votes: Votes, ranking: Ranking, solutions: Mapping[str, Sequence[Grid
     solved = np.stack([solved_tests(votes, ranking, right, k) for k in at], axis=1)
     of_k = passes(solved, [*votes.num_tests.values()])
     return Oracle(len(ranking.entries), dict(zip(at, of_k, strict=True)))
-
-
-def oracle_text(found: Oracle) -> str:
-    """Return the oracle's scores as lines."""
-    lines = [f"oracle: the solution is among the best k of {found.num_candidates} distinct candidates"]
-    lines.append(f"{'k':>7}{'over tasks':>13}{'over test outputs':>20}{'solved outputs':>17}")
-    lines += [
-        f"{k:>7}{score.mean_over_tasks:>13.2%}{score.mean_over_outputs:>20.2%}{score.solved_outputs:>17}"
-        for k, score in found.at.items()
-    ]
-    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -164,6 +155,25 @@ class RuleComparison:
     curve_over_tasks: dict[str, list[float]]
     curve: dict[str, list[float]]
 
+    def __str__(self) -> str:
+        lines = [
+            f"{self.num_tasks} tasks, {self.num_outputs} test outputs; in brackets 95% intervals, "
+            "bootstrapped over the tasks"
+        ]
+        if self.num_without_candidate:
+            lines.append(f"{self.num_without_candidate} of them without a candidate, which counts as wrong")
+        for mean, title in _MEANS.items():
+            lines += ["", title, f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}"]
+            for name, scores in self.rules.items():
+                lines.append(f"{name:8}{' '.join(str(estimates[mean]) for estimates in scores.values())}")
+            lines.append(f"{'oracle':33}{self.oracle[mean]}")
+        curves = self.curve_over_tasks
+        lines += ["", f"pass@2 by candidates of each test input, in their order: {_MEANS['tasks']}"]
+        lines.append(f"{'votes':>8}" + "".join(f"{name:>9}" for name in curves))
+        for index, first in enumerate(self.votes):
+            lines.append(f"{first:>8}" + "".join(f"{curve[index]:9.2%}" for curve in curves.values()))
+        return "\n".join(lines)
+
 
 def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> RuleComparison:
     """Compare all rules of the vote; `solutions` has the outputs of each task of the votes."""
@@ -184,18 +194,19 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
         {name: [float(means[f"{name} by votes", step][mean, 0]) for step in steps] for name in RULES}
         for mean in (0, 1)
     )
+    rules = {
+        name: {
+            "pass_at_1": _estimates(means[name, 1]),
+            "pass_at_2": _estimates(means[name, 2]),
+            "gain": _estimates(means[name, 2] - means["count", 2]),
+        }
+        for name in RULES
+    }
     return RuleComparison(
         num_tasks=len(sizes),
         num_outputs=sum(sizes),
         num_without_candidate=int((votes.candidates == 0).sum()),
-        rules={
-            name: {
-                "pass_at_1": _estimates(means[name, 1]),
-                "pass_at_2": _estimates(means[name, 2]),
-                "gain": _estimates(means[name, 2] - means["count", 2]),
-            }
-            for name in RULES
-        },
+        rules=rules,
         oracle=_estimates(means["oracle", 0]),
         votes=steps,
         curve_over_tasks=over_tasks,
@@ -208,27 +219,3 @@ def _estimates(means: NDArray[np.float64]) -> Estimates:
     return {
         name: Estimate(float(mean[0]), *interval(mean)) for name, mean in zip(_MEANS, means, strict=False)
     }
-
-
-def rules_text(comparison: RuleComparison) -> str:
-    """Return the comparison of the rules as aligned tables."""
-    lines = [
-        f"{comparison.num_tasks} tasks, {comparison.num_outputs} test outputs; in brackets 95% intervals, "
-        "bootstrapped over the tasks"
-    ]
-    if comparison.num_without_candidate:
-        lines.append(f"{comparison.num_without_candidate} of them without a candidate, which counts as wrong")
-    for mean, title in _MEANS.items():
-        lines += ["", title]
-        lines.append(f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}")
-        lines += [
-            f"{name:8}{' '.join(str(estimates[mean]) for estimates in scores.values())}"
-            for name, scores in comparison.rules.items()
-        ]
-        lines.append(f"{'oracle':33}{comparison.oracle[mean]}")
-    curves = comparison.curve_over_tasks
-    lines += ["", f"pass@2 by candidates of each test input, in their order: {_MEANS['tasks']}"]
-    lines.append(f"{'votes':>8}" + "".join(f"{name:>9}" for name in curves))
-    for index, first in enumerate(comparison.votes):
-        lines.append(f"{first:>8}" + "".join(f"{curve[index]:9.2%}" for curve in curves.values()))
-    return "\n".join(lines)

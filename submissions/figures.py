@@ -160,46 +160,44 @@ def charts(metrics: pd.DataFrame) -> list[Chart]:
     }
     if _ANSWERED in metrics and (metrics[_ANSWERED].dropna() == 1).all():
         del evaluated[_ANSWERED]
-    found = []
-    specified: list[tuple[str, str, dict[str, str]]] = [*_CHARTS, ("Evaluation", "share", evaluated)]
-    for title, scale, names in specified:
+    drawable = []
+    for title, scale, names in (*_CHARTS, ("Evaluation", "share", evaluated)):
         curves = {name: metrics[key].dropna() for key, name in names.items() if key in metrics}
+        curves = {name: curve for name, curve in curves.items() if len(curve)}
         size = max(1, -(-max(map(len, curves.values()), default=0) // _MOST_POINTS))
-        lines = {name: _averaged(curve, size) for name, curve in curves.items() if len(curve)}
+        lines: dict[str, Line] = {}
+        for name, curve in curves.items():
+            # The mean of each `size` values after each other, at the last of their steps.
+            means = curve.groupby(np.arange(len(curve)) // size).mean()
+            last = [*range(size - 1, len(curve) - 1, size), len(curve) - 1]
+            lines[name] = curve.index[last].tolist(), [float(f"{mean:.5g}") for mean in means]
         if lines:
-            found.append(Chart(title, scale, lines, size))
-    return found
-
-
-def _averaged(curve: pd.Series, size: int) -> Line:
-    """Return the mean of each `size` values after each other, at the last of their steps."""
-    means = curve.groupby(np.arange(len(curve)) // size).mean()
-    last = [*range(size - 1, len(curve) - 1, size), len(curve) - 1]
-    return curve.index[last].tolist(), [float(f"{mean:.5g}") for mean in means]
+            drawable.append(Chart(title, scale, lines, size))
+    return drawable
 
 
 def chart_svg(chart: Chart) -> bytes:
-    """Return a chart as SVG."""
+    """Draw a chart as SVG."""
     with mpl.rc_context(_STYLE):
         return _rendered(_curves(chart), "svg")
 
 
 def write_figures(
-    folder: Path, title: str, found: Iterable[Chart], results: Sequence[Result], family: Family
+    folder: Path, title: str, curves: Iterable[Chart], results: Sequence[Result], family: Family
 ) -> None:
     """Write a folder of figures: each chart, the outcomes, and tests with their attempts.
 
     Args:    title: what they are of. family: of the tests.
     Raises:  OutputError if the folder exists or cannot be written.
     """
-    with mpl.rc_context(_STYLE), new_folder(folder, make_manifest("figures", title=title)) as made:
-        figures = {chart.title.lower().replace(" ", "-").replace("'", ""): _curves(chart) for chart in found}
+    with mpl.rc_context(_STYLE), new_folder(folder, make_manifest("figures", title=title)) as new:
+        figures = {chart.title.lower().replace(" ", "-").replace("'", ""): _curves(chart) for chart in curves}
         if results:
             figures |= {"outcomes": _outcomes(results), "examples": _examples(results, family)}
         for name, figure in figures.items():
             for suffix in ("png", "svg"):
-                with writing(made / name):
-                    (made / f"{name}.{suffix}").write_bytes(_rendered(figure, suffix))
+                with writing(new / name):
+                    (new / f"{name}.{suffix}").write_bytes(_rendered(figure, suffix))
 
 
 def _rendered(figure: Figure, suffix: str) -> bytes:
@@ -259,40 +257,34 @@ def _examples(results: Sequence[Result], family: Family) -> Figure:
     columns = 2 + max(len(result.attempts) for result in rows)
     figure = Figure(figsize=(1.5 * columns, 1.9 * len(rows)), layout="constrained")
     for result, row in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
-        named = [(f"{result.task}\ninput", result.pair.input), ("right output", result.pair.output)]
-        named += [(f"attempt {number}", grid) for number, grid in enumerate(result.attempts, 1)]
+        named = {f"{result.task}\ninput": result.pair.input, "right output": result.pair.output}
+        attempts = {f"attempt {number}": grid for number, grid in enumerate(result.attempts, 1)}
         for axes in row:
             axes.set_axis_off()
-        for number, (axes, (title, grid)) in enumerate(zip(row, named, strict=False)):
+        for axes, (title, grid) in zip(row, (named | attempts).items(), strict=False):
             if grid is not None:
-                _draw(axes, grid, family)
                 axes.set_title(title, fontsize=7)
-                if number > 1 and result.pair.output is not None:
-                    _cross(axes, grid, result.pair.output)
+                _draw(axes, grid, family, result.pair.output if title in attempts else None)
     return figure
 
 
-def _draw(axes: Axes, grid: Grid, family: Family) -> None:
+def _draw(axes: Axes, grid: Grid, family: Family, truth: Grid | None) -> None:
+    """Draw a grid; if another is the truth and of the same size, cross the wrong cells, white on black."""
     colors = [(255, 255, 255)] * family.num_values if family.palette is None else family.palette
-    columns, rows = (np.arange(side + 1) - 0.5 for side in grid.shape[::-1])
+    edges = [np.arange(side + 1) - 0.5 for side in grid.shape[::-1]]
     colormap = ListedColormap(np.array(colors) / 255)
     axes.pcolormesh(
-        columns, rows, grid, vmin=0, vmax=len(colors) - 1, cmap=colormap, edgecolors="#777777", linewidth=0.4
+        *edges, grid, vmin=0, vmax=len(colors) - 1, cmap=colormap, edgecolors="#777777", linewidth=0.4
     )
     axes.set_aspect("equal")
     axes.invert_yaxis()
     if family.palette is None:
-        for (row, column_), value in np.ndenumerate(grid):
+        for (row, x), value in np.ndenumerate(grid):
             if value:
-                axes.text(column_, row, family.symbols[value], ha="center", va="center", fontsize=6)
-
-
-def _cross(axes: Axes, grid: Grid, truth: Grid) -> None:
-    """Cross the wrong cells, white on black, if the sizes are the same."""
-    if grid.shape != truth.shape:
-        return
-    rows, columns = np.nonzero(grid != truth)
-    # The area of a mark in square points, half as wide as a cell.
-    area = (_SIDE_POINTS / max(grid.shape) / 2) ** 2
-    for color, width in (("#000000", 2.2), ("#ffffff", 1.0)):
-        axes.scatter(columns, rows, marker="x", s=area, color=color, linewidths=width)
+                axes.text(x, row, family.symbols[value], ha="center", va="center", fontsize=6)
+    if truth is not None and truth.shape == grid.shape:
+        rows, columns = np.nonzero(grid != truth)
+        # The area of a mark in square points, half as wide as a cell.
+        area = (_SIDE_POINTS / max(grid.shape) / 2) ** 2
+        for color, width in (("#000000", 2.2), ("#ffffff", 1.0)):
+            axes.scatter(columns, rows, marker="x", s=area, color=color, linewidths=width)

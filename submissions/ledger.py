@@ -8,7 +8,7 @@ hash are one entry.
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -49,6 +49,9 @@ class Entry:
     scores: list[dict[str, Any]] = field(default_factory=list)
     kaggle: list[dict[str, Any]] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in _leaves(asdict(self)).items())
+
 
 def enter_file(ledger: Path, submission: Path) -> str:
     """Enter a submission file with the manifest beside it, if there is one, and return its SHA-256.
@@ -65,14 +68,19 @@ def enter_file(ledger: Path, submission: Path) -> str:
     return sha256
 
 
-def enter_score(ledger: Path, sha256: str, score: Score, solutions: Path) -> None:
-    """Add a score at home to the entry of a file, with the set it is on."""
+def enter_score(ledger: Path, submission: Path, score: Score, solutions: Path) -> str:
+    """Enter a submission file and its score at home, with the set it is on; return its SHA-256.
+
+    Raises:  as `enter_file`.
+    """
+    sha256 = enter_file(ledger, submission)
     one, two = ({name: getattr(k, name) for name in _SCORED} for k in (score.pass_at_1, score.pass_at_2))
     add_fact(
         ledger, sha256, "score", set=str(score.set), fingerprint=score.set.fingerprint,
         num_tasks=score.num_tasks, num_outputs=score.num_outputs, solutions=str(solutions), pass_at_1=one,
         pass_at_2=two,
     )  # fmt: skip
+    return sha256
 
 
 def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
@@ -94,7 +102,7 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
             file.seek(0)
             before = file.read()
             about_it = (_parse(line) for line in before.splitlines() if sha256.encode() in line)
-            if any(fact and {**fact, "time": None} == {**new, "time": None} for fact in about_it):
+            if any(fact and fact | {"time": None} == new | {"time": None} for fact in about_it):
                 return
             now = datetime.now(UTC).isoformat(timespec="seconds")
             line = orjson.dumps(new | {"time": now}, option=orjson.OPT_APPEND_NEWLINE)
@@ -133,7 +141,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def read_ledger(ledger: Path) -> list[Entry]:
     """Read the entries, in the order in which the files were first entered.
 
-    A line that is cut off, because its writer was interrupted, is left out and warned of.
+    Warns of a line that is cut off, because its writer was interrupted, and leaves it out.
 
     Raises:  DataError if there is no ledger, or naming the line that is no fact.
     """
@@ -145,8 +153,7 @@ def read_ledger(ledger: Path) -> list[Entry]:
         raise DataError(f"{ledger}: cannot be read ({error.strerror})") from None
     entries: dict[str, Entry] = {}
     for number, line in enumerate(lines, 1):
-        fact = _parse(line)
-        if fact is None:
+        if (fact := _parse(line)) is None:
             logger.warning("%s: line %d is cut off and left out: a writer was interrupted", ledger, number)
             continue
         try:
@@ -162,48 +169,36 @@ def read_ledger(ledger: Path) -> list[Entry]:
     return list(entries.values())
 
 
-def find_entry(entries: Sequence[Entry], wanted: str, ledger: Path) -> Entry:
-    """Return the entry of a submission file, or the only one whose hash begins with `wanted`.
+def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
+    """Return the entry of a submission file, or the only one whose hash begins with `name`.
 
     Raises:  ArcpipeError if there is none, or there are several.
     """
-    prefix = file_hash(Path(wanted)) if Path(wanted).is_file() else wanted.lower()
-    found = [entry for entry in entries if entry.sha256.startswith(prefix)]
+    prefix = file_hash(Path(name)) if Path(name).is_file() else name.lower()
+    matches = [entry for entry in entries if entry.sha256.startswith(prefix)]
     if len(prefix) < _SHORTEST_PREFIX:
-        raise ArcpipeError(f"{wanted}: give at least {_SHORTEST_PREFIX} characters of a hash, or a file")
-    if not found:
-        raise ArcpipeError(f"{wanted}: not in {ledger}: see arcpipe submissions list")
-    if len(found) > 1:
-        hashes = ", ".join(entry.sha256[: len(prefix) + 4] for entry in found[:3])
-        raise ArcpipeError(f"{wanted}: {len(found)} submissions begin so ({hashes}...): give more of it")
-    return found[0]
+        raise ArcpipeError(f"{name}: give at least {_SHORTEST_PREFIX} characters of a hash, or a file")
+    if not matches:
+        raise ArcpipeError(f"{name}: not in {ledger}: see arcpipe submissions list")
+    if len(matches) > 1:
+        hashes = ", ".join(entry.sha256[: len(prefix) + 4] for entry in matches[:3])
+        raise ArcpipeError(f"{name}: {len(matches)} submissions begin so ({hashes}...): give more of it")
+    return matches[0]
 
 
 def list_text(entries: Sequence[Entry]) -> str:
     """Return a table with a line per entry, the first entered first."""
-    rows = [("hash", "entered", "pass@2 at home", "Kaggle", "checkpoint", "file")]
+    rows: list[tuple[str, ...]] = [("hash", "entered", "pass@2 at home", "Kaggle", "checkpoint", "file")]
     for entry in entries:
         # Counted as Kaggle does.
         home = [f"{one['pass_at_2']['mean_over_tasks']:.2%} of {one['set']}" for one in entry.scores[-1:]]
+        kaggle = [str(fact["score"]) for fact in entry.kaggle]
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
         checkpoints = [manifest["checkpoint"] for manifest in manifests if manifest.get("checkpoint")]
-        rows.append(
-            (
-                entry.sha256[:8],
-                entry.time[:16].replace("T", " "),
-                ", ".join(home) or "-",
-                ", ".join(str(fact["score"]) for fact in entry.kaggle) or "-",
-                ", ".join(checkpoints) or "-",
-                entry.files[-1] if entry.files else "-",
-            )
-        )
+        facts = [", ".join(values) or "-" for values in (home, kaggle, checkpoints, entry.files[-1:])]
+        rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def entry_text(entry: Entry) -> str:
-    """Return all that is known of an entry, a line per fact."""
-    return "\n".join(f"{name}: {value}" for name, value in _leaves(asdict(entry)).items())
 
 
 def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
@@ -211,16 +206,13 @@ def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
 
     Compared is what made them, their scores on Kaggle, and the last score on each set at home.
     """
-    first, second = (
-        _leaves(
-            {
-                "made_by": entry.made_by,
-                "score": {score["set"]: score for score in entry.scores},
-                "kaggle": [fact["score"] for fact in entry.kaggle],
-            }
-        )
-        for entry in (one, other)
-    )
+
+    def compared(entry: Entry) -> dict[str, Any]:
+        scores = {score["set"]: score for score in entry.scores}
+        kaggle = [fact["score"] for fact in entry.kaggle]
+        return _leaves({"made_by": entry.made_by, "score": scores, "kaggle": kaggle})
+
+    first, second = compared(one), compared(other)
     return {
         name: [first.get(name), second.get(name)]
         for name in first | second
@@ -228,11 +220,11 @@ def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
     }
 
 
-def compare_text(one: Entry, other: Entry) -> str:
-    """Return a line per difference: name, then both values."""
+def compare_text(one: Entry, other: Entry, changes: Mapping[str, Sequence[Any]]) -> str:
+    """Return a line for each of their `differences`: name, then both values."""
     if one.sha256 == other.sha256:
         return "the same submission"
-    lines = [f"{name}: {first} -> {second}" for name, (first, second) in differences(one, other).items()]
+    lines = [f"{name}: {first} -> {second}" for name, (first, second) in changes.items()]
     heading = f"{one.sha256[:8]} -> {other.sha256[:8]}"
     return "\n".join([heading, *(lines or ["nothing else is known to differ"])])
 

@@ -111,11 +111,11 @@ def _in_order(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tup
 
     A holder is the grid's place in a list, and the list's number; the best holder comes first.
     """
-    found: dict[tuple[int, bytes], list[tuple[int, int]]] = defaultdict(list)
+    holders_of: dict[tuple[int, bytes], list[tuple[int, int]]] = defaultdict(list)
     for source, grids in enumerate(lists):
         for place, grid in enumerate(grids):
-            found[len(grid), grid.tobytes()].append((place, source))
-    by_order = sorted(sorted(holders) for holders in found.values())
+            holders_of[len(grid), grid.tobytes()].append((place, source))
+    by_order = sorted(sorted(holders) for holders in holders_of.values())
     if rule == "order":
         return by_order
     # What most sources would submit.
@@ -145,8 +145,8 @@ def describe_source(path: Path) -> dict[str, Any]:
     if label := (manifest or {}).get("checkpoint"):
         # PATH@STEP, of a checkpoint or of the run that saved it.
         folder = Path(label.rpartition("@")[0] or label)
-        found = known_manifest(folder, "checkpoint") or known_manifest(folder, "run")
-        checkpoint = found and {key: found.get(key) for key in ("recipe", "dataset", "git_commit")}
+        maker = known_manifest(folder, "checkpoint") or known_manifest(folder, "run")
+        checkpoint = maker and {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")}
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
 
 

@@ -37,7 +37,7 @@ from arcpipe.submissions.results import (
     read_moves,
     sample_boards,
 )
-from arcpipe.submissions.score import Part, PassAtK, Score, breakdown, score_submission, size_rule
+from arcpipe.submissions.score import Part, Score, breakdown, score_submission, size_rule
 from arcpipe.submissions.submission import build_submission, read_made_by, read_submission
 from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, read_challenges, read_solutions, with_solutions
@@ -135,8 +135,8 @@ def find_sources(
 
 def _same_dataset(path: str | None, fingerprint: str | None) -> Path | None:
     """Return the dataset folder that a manifest names, if it is there and still the same."""
-    known = known_manifest(Path(path), "dataset") if path else None
-    return Path(path) if path and known and known.get("fingerprint") == fingerprint else None
+    manifest = known_manifest(Path(path), "dataset") if path else None
+    return Path(path) if path and manifest and manifest.get("fingerprint") == fingerprint else None
 
 
 def _existing(path: Path) -> Path | None:
@@ -210,9 +210,9 @@ def _boards(data: Path, predictions: Path) -> Shown:
         ]
     valid = f"{int(answers.valid.sum()):,} of {total:,} boards"
     tiles.append(("follow the rules", f"{answers.valid.mean():.1%}", valid))
-    name, chosen = puzzles.table.task_ids[0], sample_boards(right).tolist()
-    moves = read_moves(read_candidates([predictions]), [(name, board) for board in chosen])
-    entries = ranked_entries(votes, rank(votes, by_count), chosen)
+    name, numbers = puzzles.table.task_ids[0], sample_boards(right).tolist()
+    moves = read_moves(read_candidates([predictions]), [(name, board) for board in numbers])
+    entries = ranked_entries(votes, rank(votes, by_count), numbers)
     # A maze may have several shortest paths; one of them is recorded.
     others = answers.valid & ~right & (puzzles.family.name == "maze")
     results = [
@@ -225,7 +225,7 @@ def _boards(data: Path, predictions: Path) -> Shown:
             moves=moves.get((name, board), ()),
             note="another shortest path" if others[board] else None,
         )
-        for board, of_board in zip(chosen, entries, strict=True)
+        for board, of_board in zip(numbers, entries, strict=True)
     ]
     sample = f"{len(results)} of {total:,} boards, wrong ones first" if len(results) < total else ""
     return Shown(tiles, results, sample=sample, side=puzzles.canvas)
@@ -271,16 +271,15 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
 
 
 def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ranking: Ranking) -> list[Tile]:
-    def over_tasks(name: str, at_k: PassAtK) -> Tile:
+    tiles, two = [], score.pass_at_2
+    for name, at_k in (("pass@2", two), ("pass@1", score.pass_at_1)):
         low, high = at_k.interval_over_tasks
-        solved = f"{at_k.solved_tasks} of {score.num_tasks} tasks solved wholly"
-        interval = f"95% interval {100 * low:.1f} to {high:.1%}"
-        detail = f"mean over tasks (Kaggle, ARC Prize), {interval}; {solved}"
-        return name, f"{at_k.mean_over_tasks:.1%}", detail
-
-    two = score.pass_at_2
+        detail = (
+            f"mean over tasks (Kaggle, ARC Prize), 95% interval {100 * low:.1f} to {high:.1%}; "
+            f"{at_k.solved_tasks} of {score.num_tasks} tasks solved wholly"
+        )
+        tiles.append((name, f"{at_k.mean_over_tasks:.1%}", detail))
     solved = f"{two.solved_outputs} of {score.num_outputs} test outputs"
-    tiles = [over_tasks("pass@2", two), over_tasks("pass@1", score.pass_at_1)]
     tiles.append(("mean over test outputs, pass@2", f"{two.mean_over_outputs:.1%}", solved))
     if len(ranking.entries):
         best = max(oracle(votes, ranking, outputs).at.items())[1]

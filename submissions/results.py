@@ -1,8 +1,8 @@
 """What came of each test input: its attempts, its votes, and how its answer moved from step to step."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,7 @@ from arcpipe.task import Pair
 NEARLY = 3
 """So many wrong cells are nearly solved."""
 
-Outcome = Literal["solved", "nearly", "cells", "size", "none", "unknown"]
-OUTCOMES: Mapping[Outcome, str] = {
+OUTCOMES = {
     "solved": "solved",
     "nearly": f"within {NEARLY} cells",
     "cells": "wrong cells",
@@ -81,21 +80,20 @@ class Result:
         truth = self.pair.output
         if truth is None:
             return None
-        wrong = [int((grid != truth).sum()) for grid in self.attempts if grid.shape == truth.shape]
-        return min(wrong, default=None)
+        sized = [grid for grid in self.attempts if grid.shape == truth.shape]
+        return min((int((grid != truth).sum()) for grid in sized), default=None)
 
     @property
     def rank(self) -> int | None:
         """The place of the right grid among the entries, from 0; None if it is not there or not known."""
         truth = self.pair.output
-        right = (
-            n for n, one in enumerate(self.entries) if truth is not None and np.array_equal(one.grid, truth)
-        )
-        return next(right, None)
+        if truth is None:
+            return None
+        return next((n for n, one in enumerate(self.entries) if np.array_equal(one.grid, truth)), None)
 
     @property
-    def outcome(self) -> Outcome:
-        """The outcome of the better attempt."""
+    def outcome(self) -> str:
+        """The outcome of the better attempt, one of OUTCOMES."""
         wrong = self.wrong_cells
         if not self.attempts:
             return "none"
@@ -133,10 +131,10 @@ def _spread(items: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 def read_moves(
     tables: Iterable[pa.Table], tests: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], list[Move]]:
-    """Return how the answer to each test input moves, as it was first asked for several steps.
+    """Return up to 16 moves of the answer to each test input, as it was first asked for several steps.
 
-    That is without augmentation or noise, if there are candidates of several steps of it. At most 16 steps
-    are told, the first and the last among them. Inputs without candidates of several steps are left out.
+    That is without augmentation or noise, if there are candidates of several steps of it. Inputs without
+    candidates of several steps are left out.
 
     Args:  tables: as `arcpipe.predictions.read_candidates` gives them.
            tests: the task and index of each input; others may be returned too.
@@ -146,9 +144,8 @@ def read_moves(
     columns = [*_TEST, *_WAY, "steps", "halt_probability", "width", "cells"]
     parts = []
     for table in tables:
-        is_asked = pc.is_in(table["task"].cast(pa.string()), tasks)
-        is_asked = pc.and_(is_asked, pc.is_in(table["test_index"], indices))
-        part = table.select(columns).filter(is_asked)
+        is_task = pc.is_in(table["task"].cast(pa.string()), tasks)
+        part = table.select(columns).filter(pc.and_(is_task, pc.is_in(table["test_index"], indices)))
         # As numbers: a grid's bytes and a permutation's text stand in many rows.
         for name in ("colors", "cells"):
             part = part.set_column(columns.index(name), name, part[name].dictionary_encode())
@@ -162,19 +159,14 @@ def read_moves(
     frame = frame[_by_test(frame, "way")["steps"].transform("nunique") > 1]
     frame = frame[frame["way"] == _by_test(frame)["way"].transform("first")]
     frame = frame.drop_duplicates([*_TEST, "steps"]).sort_values("steps")
-    moves = {}
+    moves: dict[tuple[str, int], list[Move]] = {}
     for test, rows in _by_test(frame):
-        told = rows.iloc[_spread(np.arange(len(rows)), _MOST_STEPS)].itertuples()
-        moves[test] = [
-            Move(row.steps, _grid(row.cells, row.width), float(row.halt_probability), row.agreeing, row.total)
-            for row in told
-        ]
+        moves[test] = []
+        for row in rows.iloc[_spread(np.arange(len(rows)), _MOST_STEPS)].itertuples():
+            grid = np.frombuffer(row.cells, np.uint8).reshape(-1, row.width) if row.width else None
+            moves[test].append(Move(row.steps, grid, float(row.halt_probability), row.agreeing, row.total))
     return moves
 
 
 def _by_test(frame: Any, *keys: str) -> Any:
     return frame.groupby([*_TEST, *keys], observed=True, sort=False)
-
-
-def _grid(cells: bytes, width: int) -> Grid | None:
-    return np.frombuffer(cells, np.uint8).reshape(-1, width) if width else None

@@ -183,18 +183,17 @@ def _refuse_another_set(
     submission: Submission, solutions: Mapping[str, Sequence[Grid]], scored_set: TaskSet, where: str
 ) -> None:
     answered = task_set({task_id: len(pairs) for task_id, pairs in submission.attempts.items()})
-    sets = f"it answers {answered}, the solutions are of {scored_set}"
-    remedy = "score a submission against the solutions of its own set"
-    strangers = [task_id for task_id in submission.attempts if task_id not in solutions]
-    if strangers:
-        more = f" (nor {len(strangers) - 1} more)" if len(strangers) > 1 else ""
-        raise DataError(
-            f"{where}: task {shown(strangers[0])} is not in the solutions{more}; {sets}: {remedy}"
-        )
     for task_id, pairs in submission.attempts.items():
-        if len(pairs) != len(solutions[task_id]):
-            counts = f"has {len(pairs)} entries, the solutions {len(solutions[task_id])}"
-            raise DataError(f"{where}: task {task_id} {counts}; {sets}: {remedy}")
+        if task_id not in solutions:
+            problem = "is not in the solutions"
+        elif len(pairs) != len(solutions[task_id]):
+            problem = f"has {len(pairs)} entries, the solutions {len(solutions[task_id])}"
+        else:
+            continue
+        raise DataError(
+            f"{where}: task {shown(task_id)} {problem}; it answers {answered}, the solutions are of "
+            f"{scored_set}: score a submission against the solutions of its own set"
+        )
 
 
 def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
@@ -202,10 +201,10 @@ def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
 
     Args:  sizes: the number of test outputs of each task, T in all.
     """
-    found = []
+    scores = []
     for of_task, means in zip(_per_task(solved, sizes).T, resampled_means(solved, sizes), strict=True):
         over_tasks, over_outputs, of_solved_tasks = means
-        found.append(
+        scores.append(
             PassAtK(
                 task_sum=fsum(of_task / sizes),
                 solved_tasks=int((of_task == sizes).sum()),
@@ -218,7 +217,7 @@ def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
                 interval_of_solved_tasks=interval(of_solved_tasks),
             )
         )
-    return found
+    return scores
 
 
 def _per_task(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
@@ -292,27 +291,24 @@ def breakdown(score: Score, rules: Mapping[str, str] | None = None) -> dict[str,
 
     Args:  rules: the size rule of each task, by id.
     """
-    sides = {side: f"{first}-{last}" for first, last in _SIDE_RANGES for side in range(first, last + 1)}
-    groups: dict[str, tuple[Iterable[str], Callable[[OutputScore], str]]] = {
-        "longest side": (
-            dict.fromkeys(sides.values()), lambda output: sides[max(output.height, output.width)],
-        ),
-        "colors": (map(str, range(1, 11)), lambda output: str(output.num_colors)),
-    }  # fmt: skip
-    if rules:
-        groups["size_rule"] = SIZE_RULES, lambda output: rules[output.task]
-    parts: dict[str, list[Part]] = {}
-    for title, (names, name_of) in groups.items():
-        parts[title] = []
+
+    def parts(names: Iterable[str], name_of: Callable[[OutputScore], str]) -> list[Part]:
+        counts = []
         for name in names:
-            found = [output for output in score.outputs if name_of(output) == name]
-            at_1, at_2 = (
-                sum(output.attempt_1_correct for output in found),
-                sum(output.solved for output in found),
-            )
-            if found:
-                parts[title].append(Part(name, len(found), at_1, at_2))
-    return parts
+            group = [output for output in score.outputs if name_of(output) == name]
+            at_1, at_2 = sum(one.attempt_1_correct for one in group), sum(one.solved for one in group)
+            if group:
+                counts.append(Part(name, len(group), at_1, at_2))
+        return counts
+
+    sides = {side: f"{first}-{last}" for first, last in _SIDE_RANGES for side in range(first, last + 1)}
+    by_title = {
+        "longest side": parts(dict.fromkeys(sides.values()), lambda one: sides[max(one.height, one.width)]),
+        "colors": parts(map(str, range(1, 11)), lambda one: str(one.num_colors)),
+    }
+    if rules:
+        by_title["size_rule"] = parts(SIZE_RULES, lambda one: rules[one.task])
+    return by_title
 
 
 def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = None) -> None:

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,12 +31,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _MAX_PROBLEMS_OF_A_KIND = 1000
 
 Attempts = tuple[Grid, Grid]
-Kind = Literal[
-    "file", "repeated_key", "missing_task", "extra_task", "entries", "attempt", "extra_key",
-    "no_candidate", "identical_attempts",
-]  # fmt: skip
 
-KINDS: dict[Kind, str] = {
+KINDS = {
     "file": "unreadable files",
     "repeated_key": "keys that stand more than once",
     "missing_task": "missing tasks",
@@ -62,11 +57,12 @@ class Submission:
 class Problem:
     """Something wrong with a submission file: an error makes it invalid, a warning wastes an attempt.
 
+    kind: one of KINDS.
     message: names the file, the task, the test (from 0) and the field.
     """
 
     severity: Literal["error", "warning"]
-    kind: Kind
+    kind: str
     message: str
     task: str | None = None
     test: int | None = None
@@ -82,7 +78,7 @@ class Findings:
     warnings: those that waste an attempt, likewise.
     """
 
-    counts: dict[Kind, int]
+    counts: dict[str, int]
     errors: list[Problem]
     warnings: list[Problem]
 
@@ -141,8 +137,7 @@ def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
             manifest = orjson.loads(manifest_path(path).read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return None
-    is_of_file = isinstance(manifest, dict) and manifest.get("sha256") == sha256
-    return manifest if is_of_file else None
+    return manifest if isinstance(manifest, dict) and manifest.get("sha256") == sha256 else None
 
 
 def read_submission(path: Path, num_outputs: int | None = None) -> Submission:
@@ -177,13 +172,13 @@ def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
         content = _read_content(path, sum(num_tests.values()))
     except DataError as error:
         return Findings({"file": 1}, [Problem("error", "file", str(error))], [])
-    counts: Counter[Kind] = Counter()
-    kept: dict[Kind, list[Problem]] = {kind: [] for kind in KINDS}
+    counts: Counter[str] = Counter()
+    first: list[Problem] = []
     for problem in _problems(content, path, num_tests):
         counts[problem.kind] += 1
         if counts[problem.kind] <= _MAX_PROBLEMS_OF_A_KIND:
-            kept[problem.kind].append(problem)
-    first = list(chain(*kept.values()))
+            first.append(problem)
+    first.sort(key=lambda problem: list(KINDS).index(problem.kind))
     return Findings(
         {kind: counts[kind] for kind in KINDS if counts[kind]},
         [problem for problem in first if problem.severity == "error"],
@@ -192,7 +187,6 @@ def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
 
 
 def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
-    """Read the JSON object of a submission file, its values as they stand there."""
     max_bytes, remedy = MAX_JSON_BYTES, ""
     if num_outputs is not None:
         max_bytes = _SPARE_BYTES + num_outputs * len(ATTEMPTS) * MAX_SIDE**2 * _BYTES_PER_CELL
@@ -239,7 +233,6 @@ def _problems(
 
 
 def _problems_of_entry(entry: Any, where: str, task: str, test: int) -> Iterator[Problem]:
-    """Yield each problem of the entry for a test input."""
     if not isinstance(entry, dict):
         message = f"{where}: expected an object with the fields {' and '.join(ATTEMPTS)}"
         yield Problem("error", "entries", message, task, test)

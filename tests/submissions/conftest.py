@@ -1,25 +1,23 @@
 """A set of two tasks, `one` with one test input and `two` with two, and a submission that solves it all."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from arcpipe.grid import Grid
 from arcpipe.predictions import write_table
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table
-from commands import fail_here
+from reports import make_quickstart
 
 
-def grid(*rows: list[int]) -> Grid:
+def grid(*rows: list[int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.array(rows, dtype=np.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tasks() -> list[Task]:
     demonstration = Pair(grid([1]), grid([2]))
     outputs = {"one": [grid([1, 2])], "two": [grid([3], [4]), grid([5])]}
@@ -62,21 +60,12 @@ def file(tmp_path: Path) -> Path:
 def predictions(tmp_path: Path) -> Path:
     """Candidates for the set: of "one", two for a wrong grid and one for the right one; of "two" one."""
     grids = (("one", [[9]]), ("one", [[1, 2]]), ("one", [[9]]), ("two", [[3], [4]]))
-    write_table(
-        tmp_path / "predictions.parquet", table([candidate(cells, task=task) for task, cells in grids])
-    )
+    rows = [candidate(cells, task=task) for task, cells in grids]
+    write_table(tmp_path / "predictions.parquet", table(rows))
     return tmp_path / "predictions.parquet"
 
 
-@pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Run a command in the folder of the test's files: the line with which it refuses, nothing written."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> str:
-        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        said = fail_here(*words)
-        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-        return said
-
-    return run
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a quickstart on 12 tasks, made up."""
+    return make_quickstart(tmp_path_factory.mktemp("made") / "quickstart-seed7")

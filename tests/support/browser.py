@@ -47,11 +47,11 @@ class Browser:
             offline=True, latency=0, downloadThroughput=0, uploadThroughput=0,
         )  # fmt: skip
 
-    def view(self, width: int, height: int = 900, *, dark: bool = False, scale: float = 1) -> None:
+    def view(self, width: int, height: int = 900, *, dark: bool = False) -> None:
         """Give the window a size in CSS pixels, and the reader a color scheme."""
         self._send(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=scale, mobile=False,
+            width=width, height=height, deviceScaleFactor=1, mobile=False,
         )  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._send("Emulation.setEmulatedMedia", features=[scheme])

@@ -1,41 +1,43 @@
 """A run with everything that a report shows, made up: curves, tasks, predictions with steps, a submission."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import orjson
-import pyarrow as pa
 
+from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
 from arcpipe.grid import Grid
-from arcpipe.predictions import SCHEMA, write_table
+from arcpipe.predictions import write_table
+from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
 from arcpipe.submissions.submission import build_submission, write_submission
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
-from candidates import candidate
+from candidates import candidate, table, write_folder
 
 KINDS = ("solved", "nearly", "cells", "size", "none", "outvoted")
 """What comes of the tasks, in turn: of task 0 the first, of task 6 the first again."""
 STEPS = (1, 2, 4)
 
 
-def make_run(folder: Path, evaluations: bool = True) -> Path:
-    """A run folder with the records of 40 steps, and of an evaluation."""
+def make_run(folder: Path, *, records: bool = True) -> Path:
+    """A run folder, with or without the records of 40 steps and an evaluation."""
     folder.mkdir()
     write_json(folder / "manifest.json", make_manifest("run", recipe={"train": {"lr": 1e-4}}, dataset=None))
-    records = [
-        {
+    if records:
+        (folder / "metrics.jsonl").write_bytes(b"".join(_records()))
+    return folder
+
+
+def _records() -> Iterator[bytes]:
+    for step in range(1, 41):
+        record = {
             "step": step, "seconds": step * 2.0, "train/loss_answer": 2.0 / step, "train/loss_halt": 0.1,
             "train/exact_accuracy": step / 50, "train/cell_accuracy": 0.9, "train/halt_accuracy": 0.8,
             "train/steps_to_halt": 4.0, "train/lr": 1e-4, "samples_per_second": 100.0 + step,
-        }
-        for step in range(1, 41)
-    ]  # fmt: skip
-    if evaluations:
-        records.append({"step": 40, "seconds": 80.0, "eval/pass@1": 0.25, "eval/pass@2": 0.5})
-    lines = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
-    (folder / "metrics.jsonl").write_bytes(lines)
-    return folder
+        }  # fmt: skip
+        yield orjson.dumps(record) + b"\n"
+    yield orjson.dumps({"step": 40, "seconds": 80.0, "eval/pass@1": 0.25, "eval/pass@2": 0.5}) + b"\n"
 
 
 def make_tasks(count: int, most_side: int = 8) -> list[Task]:
@@ -63,13 +65,16 @@ def spoiled(grid: Grid, cells: int) -> Grid:
 
 
 def answers(truth: Grid, kind: str) -> list[Grid | None]:
-    """The grids that candidates hold, one of each way of asking; the first two are the attempts."""
+    """The grids that candidates hold, one of each way of asking; the first two are the attempts.
+
+    Of an answer that is nearly right the second attempt is the better one.
+    """
     if kind == "none":
         return [None, None]
     other = truth[:, :-1] if truth.shape[1] > 1 else np.pad(truth, ((0, 0), (0, 1)))
     best = {
         "solved": [truth, spoiled(truth, 1)],
-        "nearly": [spoiled(truth, 2), spoiled(truth, 9)],
+        "nearly": [spoiled(truth, 9), spoiled(truth, 2)],
         "cells": [spoiled(truth, 6), spoiled(truth, 8)],
         "size": [other, spoiled(other, 1)],
         "outvoted": [spoiled(truth, 5), spoiled(truth, 7), truth],
@@ -99,7 +104,37 @@ def make_set(folder: Path, tasks: Sequence[Task]) -> dict[str, Path]:
                     cells = None if grid is None else grid if not left else spoiled(grid, 2 + left)
                     halt = 0.9 / (1 + left)
                     rows.append(candidate(cells, halt, steps=step, **asked))
-    ordered = [row | {"order": order} for order, row in enumerate(rows)]
-    write_table(files["predictions"], pa.Table.from_pylist(ordered, schema=SCHEMA))
+    write_table(files["predictions"], table(rows))
     write_submission(build_submission(tasks, ranked), files["submission"])
     return files
+
+
+def make_quickstart(folder: Path) -> Path:
+    """The folder of a quickstart on 12 tasks."""
+    data, shards = folder / "data", folder / "predictions" / "shards"
+    for made in (data, shards):
+        made.mkdir(parents=True)
+    files = make_set(data, make_tasks(12))
+    write_json(data / "manifest.json", make_manifest("dataset", family="arc", fingerprint="f"))
+    write_json(folder / "manifest.json", make_manifest("quickstart"))
+    write_json(shards.parent / "manifest.json", make_manifest("predictions"))
+    files["submission"].rename(folder / "submission.json")
+    files["predictions"].rename(shards / "part-0000000000-rank0.parquet")
+    make_run(folder / "run")
+    return folder
+
+
+def make_sudokus(data: Path, predictions: Path) -> None:
+    """A dataset of four Sudokus, and predictions: wrong in two cells, right, none, and right but outvoted."""
+    build_sudoku(SudokuSettings(generate=3, test=4, side=4, num_aug=2, seed=1), data)
+    name, outputs = read_puzzle_set(data).table.task_ids[0], read_test_outputs(data)
+    assert outputs is not None
+    truths, ones = [outputs.grid(number) for number in range(4)], np.ones((4, 4), np.uint8)
+    found = [
+        (0, spoiled(truths[0], 2) % 4 + 1), (1, truths[1]), (2, None), (3, ones), (3, ones), (3, truths[3]),
+    ]  # fmt: skip
+    rows = [
+        candidate(grid, task=name, test_index=test, variant=variant)
+        for variant, (test, grid) in enumerate(found)
+    ]
+    write_folder(predictions, [table(rows)])

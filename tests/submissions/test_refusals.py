@@ -1,0 +1,111 @@
+"""What the commands on submissions refuse: one line says what is wrong, and nothing is written."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from arcpipe.predictions import write_table
+from arcpipe.submissions.ledger import add_fact
+from arcpipe.task import Task, challenges_json, solutions_json
+from candidates import candidate, table
+from commands import fail_here
+from reports import make_run, make_set, make_sudokus, make_tasks
+
+WRONG = {"attempt_1": [[9]], "attempt_2": [[8]]}
+# What a submission file holds in place of the entries of a right one.
+SUBMISSIONS: dict[str, dict[str, Any]] = {
+    "s": {}, "there": {}, "stranger": {"stranger": []}, "more": {"one": [WRONG, WRONG]}, "short": {"one": []},
+    "half": {"one": [{"attempt_1": [[1]]}]},
+}  # fmt: skip
+SCORE, MERGE = "score s.json solutions.json", "merge --challenges challenges.json --out merged.json"
+REPORT = "report QUICKSTART --out new.html"
+TWICE = "the key 'one' stands more than once in an object: remove all but one"
+# The command line, and parts of what it must say.
+REFUSED = {
+    "check s.json --challenges tasks-twice.json": f"tasks-twice.json: {TWICE}",
+    "score s.json solutions-twice.json": f"solutions-twice.json: {TWICE}",
+    "score stranger.json solutions.json": "stranger.json: task stranger is not in the solutions",
+    "score more.json solutions.json": (
+        "task one has 2 entries, the solutions 1|it answers a set of 2 tasks and 4 test outputs|"
+        "the solutions are of a set of 2 tasks and 3 test outputs"
+    ),
+    "score short.json solutions.json": "task one has 0 entries, the solutions 1",
+    f"{SCORE} --per-task t.txt": "--per-task t.txt: the name should end in .csv",
+    f"{SCORE} --challenges few.json": "few.json: task two of the solutions is not in it",
+    f"{SCORE} --with s.json": "s.json: given twice",
+    f"{SCORE} --candidates other.parquet": "no candidate is for a task of solutions.json",
+    f"{MERGE} none.json": "none.json: no such file",
+    f"{MERGE} short.json": "short.json: task one has 0 entries, the challenges 1 test inputs",
+    f"{MERGE} half.json": "half.json: task one, test[0]: attempt_2 is missing",
+    f"{MERGE} s.json ./s.json": "s.json: given twice, it would count twice",
+    f"{MERGE} s.json zero.json": "zero.json: no candidate for a task of the challenges",
+    f"{MERGE} s.json other.parquet": "no candidate is for a task of challenges.json",
+    f"{MERGE} s.json large.parquet": "large.parquet: a candidate has a side of 40",
+    f"{MERGE} s.json --out there.json": "there.json exists already",
+    "submissions list --ledger none.jsonl": "none.jsonl: no ledger here",
+    "submissions list --ledger other.jsonl": "other.jsonl: line 1 is no fact about a submission: remove it",
+    "submissions list --ledger list.jsonl": "list.jsonl: line 1 is no fact about a submission: remove it",
+    "submissions show 1111 --ledger l.jsonl": "1111: 2 submissions begin so (11111111, 11112222...)",
+    "submissions show 111 --ledger l.jsonl": "111: give at least 4 characters of a hash, or a file",
+    "submissions compare beef 1111 --ledger l.jsonl": "beef: not in l.jsonl: see arcpipe submissions list",
+    "report nowhere": "nowhere: no such folder",
+    "report QUICKSTART/data": "expected a run folder, found a dataset folder",
+    "report QUICKSTART --out there.json": "there.json exists already",
+    "report empty --out new.html": "nothing to report yet",
+    f"{REPORT} --figures empty": "choose another --figures folder",
+    f"{REPORT} --predictions none": "no such folder",
+    f"{REPORT} --submission none.json": "no such file",
+    f"{REPORT} --solutions none.json": "no such file",
+    f"{REPORT} --challenges none.json": "no such file",
+    f"{REPORT} --predictions tasks/predictions.parquet": "another set",
+    f"{REPORT} --solutions tasks/solutions.json": "task-0000 has no solution",
+    f"{REPORT} --submission tasks/submission.json": "is not in the solutions",
+    f"{REPORT} --predictions boards --challenges data --submission s.json": "s.json: is for ARC tasks",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
+    """Files of the set, right and wrong ones; of another set; of boards; and a run without records."""
+    folder = tmp_path_factory.mktemp("refused")
+    outputs, inputs = solutions_json(tasks), challenges_json(tasks)
+    right = {
+        task: [{"attempt_1": grid, "attempt_2": [[9]]} for grid in grids] for task, grids in outputs.items()
+    }
+    documents = {
+        "challenges": inputs, "few": {"one": inputs["one"]}, "solutions": outputs, "zero": {},
+        **{name: right | changes for name, changes in SUBMISSIONS.items()},
+    }  # fmt: skip
+    for name, document in documents.items():
+        (folder / f"{name}.json").write_bytes(orjson.dumps(document))
+    for name, document in (("tasks", inputs), ("solutions", outputs)):
+        text = orjson.dumps(document).decode()
+        (folder / f"{name}-twice.json").write_text(f"{text[:-1]}, {text[1:]}")
+    write_table(folder / "other.parquet", table([candidate([[1]], task="elsewhere")]))
+    write_table(folder / "large.parquet", table([candidate(np.ones((40, 2)), task="one")]))
+    for sha256 in ("1" * 64, "1111" + "2" * 60):
+        add_fact(folder / "l.jsonl", sha256, "kaggle", reference="r", score=0.1)
+    (folder / "other.jsonl").write_text('{"sha256": "ab", "fact": "other", "time": "now"}\n')
+    (folder / "list.jsonl").write_text('{"sha256": [1], "fact": "file", "time": "now"}\n')
+    (folder / "tasks").mkdir()
+    make_set(folder / "tasks", [replace(task, id=f"x{task.id}") for task in make_tasks(3)])
+    make_sudokus(folder / "data", folder / "boards")
+    make_run(folder / "empty", records=False)
+    return folder
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_one_line_says_what_is_wrong_and_nothing_is_written(
+    command: str, folder: Path, quickstart: Path
+) -> None:
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before = files()
+    said = fail_here(*command.replace("QUICKSTART", str(quickstart)).split(), cwd=folder)
+    assert [part for part in REFUSED[command].split("|") if part not in said] == [], said
+    assert files() == before
