@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 
 from arcpipe.codec import family_of
-from arcpipe.infer.puzzle_file import Puzzle
 from arcpipe.infer.solve import Attempt, Solved, Step, solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.task import Task
+from arcpipe.task import Pair, Task
 from inference import parrot, random_model
-
-
-def of_task(task: Task) -> Puzzle:
-    return Puzzle(task.id, [pair.input for pair in task.tests], [pair.output for pair in task.tests])
 
 
 def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir: Path) -> None:
@@ -32,14 +27,14 @@ def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir
         (sudokus, sudokus.test_inputs.cells[0], False),
         (mazes, mazes.test_inputs.cells[0], False),
     ):
-        (solved,) = solve_puzzle(parrot(puzzles), Puzzle(puzzles.family.name, [question], [None]))
+        (solved,) = solve_puzzle(parrot(puzzles), Task(puzzles.family.name, (), (Pair(question, None),)))
         np.testing.assert_array_equal(solved.attempts[0].grid, question)
         assert (solved.right, solved.candidates, [step.number for step in solved.steps]) == (right, 1, [4])
 
 
 def test_an_arc_task_is_voted_on_from_all_its_augmentations(arc: PuzzleSet, tasks: list[Task]) -> None:
     for task in tasks:
-        found = solve_puzzle(parrot(arc), of_task(task))
+        found = solve_puzzle(parrot(arc), task)
         assert len(found) == len(task.tests)
         for solved, pair in zip(found, task.tests, strict=True):
             (attempt,) = solved.attempts
@@ -55,7 +50,7 @@ def test_fewer_votes_leave_the_task_as_it_is_among_them(arc: PuzzleSet, tasks: l
         arc.table.colors[last_first],
     )  # fmt: skip
     turned = replace(checkpoint, puzzles=table, rows=checkpoint.rows[last_first.copy()])
-    for puzzle in map(of_task, tasks):
+    for puzzle in tasks:
         for one, other in zip(
             solve_puzzle(checkpoint, puzzle, max_votes=1),
             solve_puzzle(turned, puzzle, max_votes=1),
@@ -67,7 +62,7 @@ def test_fewer_votes_leave_the_task_as_it_is_among_them(arc: PuzzleSet, tasks: l
 
 
 def test_the_trace_holds_each_step_of_the_input_as_it_is(arc: PuzzleSet, tasks: list[Task]) -> None:
-    checkpoint, puzzle = random_model(arc), of_task(tasks[1])
+    checkpoint, puzzle = random_model(arc), tasks[1]
     traced = solve_puzzle(checkpoint, puzzle, max_steps=6, trace=True)
     for number in (1, 3, 6):
         for index, solved in enumerate(solve_puzzle(checkpoint, puzzle, max_steps=number, max_votes=1)):
