@@ -7,47 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.checkpoint import Checkpoint
-from arcpipe.codec import decode
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.grid import Grid
 from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.trm import TRMConfig
-from augmented import restored
-from inference import CONFIG, Rows, answers, assert_same, parrot, random_model, wavering
+from inference import CONFIG, answers, assert_same, parrot, plain_loop, random_model, wavering
 
 RESIDUAL = replace(CONFIG, loop_residual=True)
-
-
-def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> Rows:
-    """What a loop over batches makes of every test input under every puzzle of its task, in rounds."""
-    model, rows = checkpoint.model(), []
-    pairs = [
-        (number, test, puzzle)
-        for test, task in enumerate(puzzles.test_tasks)
-        for number, puzzle in enumerate(puzzles.table.of_task(task))
-    ]
-    for start in range(0, len(pairs), batch_size):
-        _, tests, ids = np.array(sorted(pairs)[start : start + batch_size]).T
-        inputs = torch.from_numpy(puzzles.encode_tests(tests, ids).astype(np.int64))
-        state: list[torch.Tensor] = []
-        vectors = checkpoint.rows_of(puzzles)[ids]
-        with torch.inference_mode():
-            for _ in range(CONFIG.max_steps):
-                answer, latent, logits, halt, *log_sums = model(inputs, vectors, *state)
-                state = [answer, latent, *log_sums]
-        grids = decode(logits.argmax(-1).numpy())
-        for grid, puzzle, test, logit in zip(grids, ids, tests, halt, strict=True):
-            turned = None if grid is None else restored(grid, puzzles.table.augmentation(puzzle))
-            rows.append({
-                "task": puzzles.table.task_ids[puzzles.test_tasks[test]],
-                "test_index": puzzles.test_indices[test],
-                "cells": b"" if turned is None else turned.tobytes(),
-                "height": 0 if turned is None else turned.shape[0],
-                "halt_probability": float(logit.sigmoid()), "steps": CONFIG.max_steps,
-            })  # fmt: skip
-    return rows
 
 
 def grid_of(row: dict[str, Any]) -> Grid:
