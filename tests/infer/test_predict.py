@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from arcpipe.errors import ArcpipeError, CheckpointError
-from arcpipe.grid import Grid
 from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.trm import TRMConfig
@@ -17,12 +16,7 @@ from inference import CONFIG, answers, assert_same, parrot, plain_loop, random_m
 RESIDUAL = replace(CONFIG, loop_residual=True)
 
 
-def grid_of(row: dict[str, Any]) -> Grid:
-    return np.frombuffer(row["cells"], np.uint8).reshape(row["height"], row["width"])
-
-
-@pytest.mark.parametrize("config", [CONFIG, RESIDUAL])
-@pytest.mark.parametrize("batch_size", [1, 16, 48])
+@pytest.mark.parametrize(("batch_size", "config"), [(1, CONFIG), (16, RESIDUAL), (48, CONFIG)])
 def test_the_default_is_a_plain_loop_bit_for_bit(arc: PuzzleSet, batch_size: int, config: TRMConfig) -> None:
     checkpoint = random_model(arc, config)
     expected = plain_loop(checkpoint, arc, batch_size)
@@ -31,16 +25,17 @@ def test_the_default_is_a_plain_loop_bit_for_bit(arc: PuzzleSet, batch_size: int
     assert len({row["cells"] for row in rows}) > 10, "the answers differ"
 
 
-@pytest.mark.parametrize("settings", [
-    {"halt": "never", "candidates_at": [1, 3]},
-    {"halt": "learned", "candidates_at": [2], "max_steps": 9},
-    {"halt": "stable", "max_steps": 12},
-    {"rollouts": 3, "noise": 0.5},
+@pytest.mark.parametrize(("batch_size", "settings"), [
+    (1, {"halt": "never", "candidates_at": [1, 3]}),
+    (5, {"halt": "learned", "candidates_at": [2], "max_steps": 9}),
+    (5, {"halt": "stable", "max_steps": 12}),
+    (5, {"rollouts": 3, "noise": 0.5}),
 ])  # fmt: skip
-def test_no_answer_depends_on_the_rows_beside_it(arc: PuzzleSet, settings: dict[str, Any]) -> None:
+def test_no_answer_depends_on_the_rows_beside_it(
+    arc: PuzzleSet, batch_size: int, settings: dict[str, Any]
+) -> None:
     together = answers(wavering(arc), arc, **settings)
-    for batch_size in (1, 5):
-        assert_same(answers(wavering(arc), arc, batch_size=batch_size, **settings), together)
+    assert_same(answers(wavering(arc), arc, batch_size=batch_size, **settings), together)
 
 
 @pytest.mark.parametrize("rule", ["learned", "stable"])
@@ -71,7 +66,7 @@ def test_variants_of_sudokus_and_mazes_are_turned_back(family: str, request: pyt
     rows = answers(parrot(puzzles), puzzles, variants=7, batch_size=9)
     assert [row["variant"] for row in rows] == np.repeat(range(8), len(puzzles.test_tasks)).tolist()
     for row in rows:
-        np.testing.assert_array_equal(grid_of(row), puzzles.test_inputs.cells[row["test_index"]])
+        assert row["cells"] == puzzles.test_inputs.cells[row["test_index"]].tobytes()
 
 
 def test_candidates_at_earlier_steps_are_those_of_fewer_steps(arc: PuzzleSet) -> None:
