@@ -240,7 +240,7 @@ class Engine:
             raise CheckpointError(
                 "its answers are not finite; choose an earlier one, train again, or compute in float32"
             )
-        items, steps = self.items[rows], self.steps[rows].copy()
+        items, steps = self.items[rows], self.steps[rows]
         marks = np.searchsorted(self.plan.marks, steps)
         number = np.where(final, len(self.plan.marks), marks)
         orders = items.positions * self.plan.answers_each + number

@@ -127,11 +127,17 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     shape = (max(1, total), max(1, len(grids)), _MAX_WIDTH)
     keys = np.ravel_multi_index((tests[with_grid], cells[with_grid], widths[with_grid]), shape)
     entries = pa.array(keys).dictionary_encode()
+    of_tests, of_grids, of_widths = np.unravel_index(entries.dictionary.to_numpy(), shape)
     return Votes(
         num_tests,
         entries.indices.to_numpy().astype(np.intp),
-        *(column[with_grid] for column in (numbers, made_by, halt, log_probability)),
-        *np.unravel_index(entries.dictionary.to_numpy(), shape),
+        numbers[with_grid],
+        made_by[with_grid],
+        halt[with_grid],
+        log_probability[with_grid],
+        of_tests,
+        of_grids,
+        of_widths,
         list(grids),
         np.bincount(tests, minlength=total),
         int((~with_grid).sum()),
