@@ -84,12 +84,12 @@ def solve(
         refuse_existing(out)
     loaded = load_checkpoint(checkpoint)
     family = family_of(loaded.family, loaded.canvas)
-    puzzle = read_puzzle(file, loaded.family, loaded.canvas)
+    task = read_puzzle(file, loaded.family, loaded.canvas)
     steps = trace or out is not None
-    solved = solve_puzzle(loaded, puzzle, max_steps=max_steps, max_votes=max_votes, trace=steps)
+    solved = solve_puzzle(loaded, task, max_steps=max_steps, max_votes=max_votes, trace=steps)
     color = use_color() if color is None else color
     for index, one in enumerate(solved):
-        typer.echo(f"{puzzle.task}, test {index}\n" if family.with_eos else f"{file}: {puzzle.task}\n")
+        typer.echo(f"{task.id}, test {index}\n" if family.with_eos else f"{file}: {task.id}\n")
         if trace:
             typer.echo(f"{trace_text(one.steps, family)}\n")
         typer.echo(solved_text(one, family, color), color=color)

@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRAL_INVERSE
-from arcpipe.codec import GridTable, crop_shapes, dihedral_transform, encode_grids
+from arcpipe.augmentation import TRANSPOSES
+from arcpipe.codec import GridTable, crop_shapes
 from arcpipe.infer.schedule import Items
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.puzzletable import PuzzleTable
 
 _AT_ONCE = 1024
+_TRANSPOSES = np.array(TRANSPOSES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,20 +41,16 @@ class Answers:
     def __len__(self) -> int:
         return len(self.orders)
 
-    def at(self, index: NDArray[np.integer] | slice) -> "Answers":
-        """Return the answers of an index."""
-        columns = {name: getattr(self, name)[index] for name in _COLUMNS}
-        return Answers(items=self.items.at(index), **columns)
-
-
-_COLUMNS = tuple(field.name for field in fields(Answers) if field.name != "items")
+    def __getitem__(self, index: NDArray[Any] | slice) -> "Answers":
+        return Answers(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 def concatenate(parts: Sequence[Answers]) -> Answers:
     """Return the answers of all parts, by order."""
-    items = Items(*(np.concatenate([getattr(p.items, f.name) for p in parts]) for f in fields(Items)))
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
-    return Answers(items=items, **columns).at(np.argsort(columns["orders"], kind="stable"))
+    items = {f.name: np.concatenate([getattr(part.items, f.name) for part in parts]) for f in fields(Items)}
+    names = [field.name for field in fields(Answers) if field.name != "items"]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Answers(items=Items(**items), **columns)[np.argsort(columns["orders"], kind="stable")]
 
 
 def original_grids(
@@ -60,79 +58,68 @@ def original_grids(
 ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
     """Return shapes (N, 2) and cells of answers, turned back to the frame of the original puzzle.
 
-    A shape is 0, 0 where there is no grid; the cells of all grids follow one another, row by row.
+    A shape is 0, 0 where there is no grid; the cells of all grids follow one another, row by row. Of a Sudoku
+    or maze a cell is 0, empty or a wall, where the token is no cell value.
     """
-    if not puzzles.family.with_eos:
-        return _original_puzzles(puzzles, items, tokens)
-    family, canvas = puzzles.family, puzzles.canvas
-    shapes = crop_shapes(tokens)
-    values = (tokens.reshape(-1, canvas, canvas) - family.first).astype(np.uint8)
-    table = GridTable(values, shapes.astype(np.int16)).with_eos(family)
-    dihedrals = np.array(DIHEDRAL_INVERSE)[puzzles.table.dihedrals[items.puzzle_ids]]
-    colors = np.argsort(puzzles.colors(items.puzzle_ids, items.variants), axis=1).astype(np.uint8)
-    every = np.arange(len(tokens))
-    back = dihedral_transform(family, table, every, canvas, dihedrals=dihedrals, colors=colors)
-    turned = encode_grids(table, every, back)
-    shapes = np.where(back.transpose[:, None], shapes[:, ::-1], shapes)
-    rows, columns = (np.arange(canvas) < shapes[:, axis, None] for axis in (0, 1))
-    inside = (rows[:, :, None] & columns[:, None, :]).reshape(len(tokens), -1)
-    return shapes, turned[inside] - np.uint8(family.first)
-
-
-def _original_puzzles(
-    puzzles: PuzzleSet, items: Items, tokens: NDArray[np.uint8]
-) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-    """Return the same of Sudokus and mazes; 0, an empty cell or a wall, where the token is no cell value."""
-    family, canvas, count = puzzles.family, puzzles.canvas, len(tokens)
-    transform = puzzles.transform(puzzles.tables_with_eos[2], items.tests, items.puzzle_ids, items.variants)
-    # The value of each token under the transform; 0 for PAD and other tokens that stand for none.
+    family, count = puzzles.family, len(tokens)
+    if family.with_eos:
+        shapes, numbers = crop_shapes(tokens), np.arange(count)
+        transposed = _TRANSPOSES[puzzles.table.dihedrals[items.puzzle_ids]]
+        shapes = np.where(transposed[:, None], shapes[:, ::-1], shapes)
+        # Only the shapes of a table decide how its grids lie on the canvas.
+        side = puzzles.canvas + 2
+        table = GridTable(np.broadcast_to(np.uint8(0), (count, side, side)), shapes.astype(np.int16))
+    else:
+        table, numbers = puzzles.tables_with_eos[2], items.tests
+        side, shapes = puzzles.canvas, np.full((count, 2), puzzles.canvas)
+    transform = puzzles.transform(table, numbers, items.puzzle_ids, items.variants)
     values = np.zeros((count, 256), np.uint8)
-    number = np.arange(family.num_values, dtype=np.uint8)
-    np.put_along_axis(values, transform.tokens[:, : family.num_values].astype(np.intp), number[None], axis=1)
-    turned = transform.transpose[:, None, None]
+    every = np.arange(family.num_values, dtype=np.uint8)
+    np.put_along_axis(values, transform.tokens[:, : family.num_values].astype(np.intp), every[None], axis=1)
     rows, columns = transform.rows[:, :, None], transform.columns[:, None, :]
-    source = np.where(turned, columns * canvas + rows, rows * canvas + columns).reshape(count, -1)
-    cells = np.empty((count, canvas * canvas), np.uint8)
-    np.put_along_axis(cells, source, np.take_along_axis(values, tokens.astype(np.intp), axis=1), axis=1)
-    return np.full((count, 2), canvas, np.intp), cells.reshape(-1)
+    source = np.where(transform.transpose[:, None, None], columns * side + rows, rows * side + columns)
+    cells = np.empty((count, side, side), np.uint8)
+    np.put_along_axis(
+        cells.reshape(count, -1),
+        source.reshape(count, -1),
+        np.take_along_axis(values, tokens.astype(np.intp), axis=1),
+        axis=1,
+    )
+    in_row, in_column = (np.arange(side) < shapes[:, axis, None] for axis in (0, 1))
+    return shapes, cells[in_row[:, :, None] & in_column[:, None, :]]
 
 
 def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa.Table:
-    """Return the answers as rows of predictions, in their order."""
-    starts = range(0, max(1, len(answers)), _AT_ONCE)
-    parts = [_rows(puzzles, answers.at(slice(start, start + _AT_ONCE)), checkpoint) for start in starts]
-    return pa.concat_tables(parts).combine_chunks()
+    """Return the answers as rows of predictions, in their order.
 
-
-def _rows(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa.Table:
-    items, table = answers.items, puzzles.table
-    shapes, cells = original_grids(puzzles, items, answers.tokens)
-    shown = PuzzleTable(
+    Args:  checkpoint: the value of that column.
+    """
+    items, table, count = answers.items, puzzles.table, len(answers)
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
+    grids = [original_grids(puzzles, items[part], answers.tokens[part]) for part in parts]
+    shapes, cells = (np.concatenate(columns) for columns in zip(*grids, strict=True))
+    offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int32)
+    asked = PuzzleTable(
         table.task_ids,
         puzzles.test_tasks[items.tests],
         table.dihedrals[items.puzzle_ids],
         puzzles.colors(items.puzzle_ids, items.variants),
     ).to_arrow()
-    offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int32)
     columns = {
         "order": answers.orders,
-        "task": shown["task"].combine_chunks(),
+        **{name: asked[name].combine_chunks() for name in asked.column_names},
         "test_index": puzzles.test_indices[items.tests],
-        "dihedral": shown["dihedral"].combine_chunks(),
-        "colors": shown["colors"].combine_chunks(),
         "variant": items.variants,
         "rollout": items.rollouts,
         "height": shapes[:, 0],
         "width": shapes[:, 1],
         "cells": pa.Array.from_buffers(
-            pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(cells.tobytes())]
+            pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(cells.tobytes())]
         ),
         "halt_probability": answers.halt,
         "log_probability": answers.log_probability,
         "steps": answers.steps,
-        "checkpoint": pa.DictionaryArray.from_arrays(
-            pa.array(np.zeros(len(offsets) - 1, np.int32)), pa.array([checkpoint])
-        ),
+        "checkpoint": pa.array([checkpoint] * count).dictionary_encode(),
     }
     arrays = [pa.array(columns[field.name]).cast(field.type) for field in SCHEMA]
     return pa.table(arrays, schema=SCHEMA)

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from arcpipe.buckets import crop, pad_back
+from arcpipe.buckets import bucket_sides, crop, pad_back
+from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.decode import Answers
@@ -19,7 +20,7 @@ from arcpipe.infer.flow import FlowSampler
 from arcpipe.infer.schedule import Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.rng import random_bits
-from arcpipe.trm import TRM, puzzle_vectors
+from arcpipe.trm import puzzle_vectors
 
 STABLE_STEPS = 3
 """Steps in a row with the same answer, after which `stable` halts."""
@@ -38,6 +39,7 @@ class Plan:
     noise: the deviation of the noise that is added to the latent before each step, but for rollout 0;
         the noise is a function of (seed, position, step) alone.
     seed: of the noise.
+    gamma: of a network with flow, how much fresh noise each step takes.
     """
 
     steps: int
@@ -45,6 +47,7 @@ class Plan:
     marks: tuple[int, ...] = ()
     noise: float = 0.0
     seed: int = 0
+    gamma: float = 0.0
 
     @property
     def answers_each(self) -> int:
@@ -53,33 +56,37 @@ class Plan:
 
 
 class Engine:
-    """A batch of rows that answers the items of a schedule.
+    """A batch of rows in which a checkpoint answers the items of a schedule.
 
-    Args:  rows: (P, puzzle_size) the embedding of each puzzle of the set, on the CPU.
-           colors: (T, 2, 10, D) the color vectors of each task, for a network of embedding task.
-           sides: (T,) the canvas side of each task.
-           work: positions in the schedule to answer.
-           sampler: of as many rows, for a network with flow.
-           batch_size: number of rows; it is halved at the end, when half of them have no item.
+    Args:    work: positions in the schedule to answer.
+             batch_size: number of rows; it is halved at the end, when half of them have no item.
+             needed: the sides of `needed_sides`, where some tests of a task are left out.
+    Raises:  CheckpointError if the checkpoint does not know the puzzles.
     """
 
     def __init__(
-        self, model: TRM, puzzles: PuzzleSet, rows: Tensor, colors: Tensor, sides: NDArray[np.intp],
-        schedule: Schedule, work: WorkQueue, plan: Plan, *, batch_size: int, dtype: torch.dtype,
-        sampler: FlowSampler | None = None,
+        self, checkpoint: Checkpoint, puzzles: PuzzleSet, schedule: Schedule, work: WorkQueue, plan: Plan,
+        *, batch_size: int, device: torch.device, dtype: torch.dtype, needed: NDArray[np.intp] | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.puzzles, self.rows, self.colors, self.sides = model, puzzles, rows, colors, sides
-        self.schedule, self.work, self.plan = schedule, work, plan
-        self.sampler = sampler
-        self.device = model.init_answer.device
-        self.generator = torch.Generator(self.device)
-        carry = model.empty_carry(batch_size, dtype)
+        self.puzzles, self.schedule, self.work, self.plan, self.device = puzzles, schedule, work, plan, device
+        # Rows (P, puzzle_size) and color vectors (T, 2, 10, D) stay on the CPU, in the order of the set.
+        self.rows, self.colors = checkpoint.rows_of(puzzles), checkpoint.colors_of(puzzles)
+        self.sides = bucket_sides(puzzles, checkpoint.config.buckets, needed)
+        self.model = checkpoint.model(puzzles.canvas).to(device)
+        self.sampler = None
+        if checkpoint.config.flow:
+            self.sampler = FlowSampler(
+                batch_size, puzzles.num_tokens, checkpoint.vocabulary, device, steps=plan.steps,
+                gamma=plan.gamma, seed=plan.seed, loss=checkpoint.loss, blank=puzzles.family.blank_token,
+            )  # fmt: skip
+        self.generator = torch.Generator(device)
+        carry = self.model.empty_carry(batch_size, dtype)
         # Answer, latent and, with a loop residual, log_sums.
         self.state, self.inputs = [of.clone() for of in carry.state], carry.inputs.clone()
-        width = rows.shape[1] + colors[:1].numel()
-        self.vectors = torch.zeros(batch_size, width, device=self.device)
-        self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=self.device)
-        self.same = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        width = self.rows.shape[1] + self.colors[:1].numel()
+        self.vectors = torch.zeros(batch_size, width, device=device)
+        self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=device)
+        self.same = torch.zeros(batch_size, dtype=torch.int64, device=device)
         self.items = schedule.items(np.zeros(batch_size, np.int64))
         self.items.positions[:] = _IDLE
         self.steps = np.zeros(batch_size, np.int64)
@@ -104,11 +111,9 @@ class Engine:
         return num_busy > 0
 
     def _admit(self, slots: NDArray[np.intp], items: Items) -> None:
-        puzzles, model = self.puzzles, self.model
-        transform = puzzles.transform(
-            puzzles.tables_with_eos[2], items.tests, items.puzzle_ids, items.variants
-        )
-        tokens = encode_grids(puzzles.tables_with_eos[2], items.tests, transform)
+        puzzles, model, table = self.puzzles, self.model, self.puzzles.tables_with_eos[2]
+        transform = puzzles.transform(table, items.tests, items.puzzle_ids, items.variants)
+        tokens = encode_grids(table, items.tests, transform)
         where = torch.from_numpy(slots).to(self.device)
         self.inputs[where] = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         vectors = self.rows[torch.from_numpy(items.puzzle_ids)]
@@ -125,21 +130,21 @@ class Engine:
         self.previous[where] = _NO_TOKEN
         self.same[where] = 0
         self.steps[slots] = 0
-        self.items.put(slots, items)
+        self.items[slots] = items
 
     def _shrink(self, num_busy: int) -> None:
         """Keep the busy rows, in a batch whose size was halved until the next half would be too small."""
         size = len(self.steps)
         while size // 2 >= num_busy:
             size //= 2
-        kept = np.argsort(~self.busy, kind="stable")[:size]
-        where = torch.from_numpy(kept).to(self.device)
+        rows = np.argsort(~self.busy, kind="stable")[:size]
+        where = torch.from_numpy(rows).to(self.device)
         for name in ("inputs", "vectors", "previous", "same"):
             setattr(self, name, getattr(self, name)[where])
         self.state = [of[where] for of in self.state]
         if self.sampler:
             self.sampler.keep(where)
-        self.steps, self.items = self.steps[kept], self.items.at(kept)
+        self.steps, self.items = self.steps[rows], self.items[rows]
 
     @torch.inference_mode()
     def step(self) -> list[Answers]:
@@ -235,7 +240,7 @@ class Engine:
             raise CheckpointError(
                 "its answers are not finite; choose an earlier one, train again, or compute in float32"
             )
-        items, steps = self.items.at(rows), self.steps[rows].copy()
+        items, steps = self.items[rows], self.steps[rows]
         marks = np.searchsorted(self.plan.marks, steps)
         number = np.where(final, len(self.plan.marks), marks)
         orders = items.positions * self.plan.answers_each + number
@@ -243,15 +248,12 @@ class Engine:
 
     def _release(self, done: NDArray[np.bool_]) -> list[Answers]:
         """Free the rows that are done; return their pending answers."""
-        released, waiting = [], []
         finished = self.items.positions[done]
-        for answers in self.pending:
-            ready = np.isin(answers.items.positions, finished)
-            released.append(answers.at(np.flatnonzero(ready)))
-            waiting.append(answers.at(np.flatnonzero(~ready)))
-        self.pending = [answers for answers in waiting if len(answers)]
+        ready = [np.isin(answers.items.positions, finished) for answers in self.pending]
+        parts = list(zip(self.pending, ready, strict=True))
+        self.pending = [answers[~of_done] for answers, of_done in parts if not of_done.all()]
         self.items.positions[done] = _IDLE
-        return [answers for answers in released if len(answers)]
+        return [answers[of_done] for answers, of_done in parts if of_done.any()]
 
 
 def chosen_tokens(logits: Tensor) -> tuple[Tensor, Tensor]:

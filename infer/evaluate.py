@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.infer.predict import InferenceShare, InferResult, InferSettings, predict, schedule_of
 from arcpipe.infer.puzzles import board_scores, choose_boards
-from arcpipe.infer.vote import Votes, by_count, rank, read_votes, right_entries, solved_tests
+from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.task import read_solutions
@@ -46,12 +46,7 @@ class Coverage:
     @property
     def facts(self) -> dict[str, float]:
         """The share of the test inputs that is answered, and the counts, by name."""
-        return {
-            "answered": self.answered / self.test_inputs,
-            "test_inputs": self.test_inputs,
-            "votes": self.votes,
-            "votes_asked": self.votes_asked,
-        }
+        return asdict(self) | {"answered": self.answered / self.test_inputs}
 
     @property
     def text(self) -> str:
@@ -60,10 +55,8 @@ class Coverage:
             return f"no score, none of {self.test_inputs} test inputs answered"
         if self.answered == self.test_inputs:
             return f"all {self.test_inputs} test inputs answered"
-        share = f"{self.answered / self.test_inputs:.1%}"
-        return (
-            f"{self.answered} of {self.test_inputs} test inputs answered ({share}), the others count as wrong"
-        )
+        tests = f"{self.answered} of {self.test_inputs} test inputs"
+        return f"{tests} answered ({self.answered / self.test_inputs:.1%}), the others count as wrong"
 
 
 def known_outputs(data: Path, puzzles: PuzzleSet) -> GridTable | None:
@@ -106,7 +99,14 @@ def evaluate(
         return {}, votes.candidates
     if not puzzles.family.with_eos:
         return board_scores(choose_boards(puzzles, votes, by_count), outputs), votes.candidates
-    return _arc_scores(puzzles, outputs, votes), votes.candidates
+    right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
+    ranking, counts = rank(votes, by_count), np.bincount(puzzles.test_tasks)
+    scores = {}
+    for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
+        solved = solved_tests(votes, ranking, right, most)
+        shares = np.bincount(puzzles.test_tasks, weights=solved)[counts > 0] / counts[counts > 0]
+        scores[name] = float(shares.mean())
+    return scores, votes.candidates
 
 
 def summary(result: InferResult, out: Path, data: Path) -> str:
@@ -128,18 +128,6 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
         return text
     why = "stopped by a signal" if result.interrupted else "not all done"
     return f"{text}{coverage}; {result.done} of {result.total} grids answered, {why}: go on with --resume"
-
-
-def _arc_scores(puzzles: PuzzleSet, outputs: GridTable, votes: Votes) -> dict[str, float]:
-    right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
-    ranking = rank(votes, by_count)
-    counts = np.bincount(puzzles.test_tasks)
-    scores = {}
-    for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
-        solved = solved_tests(votes, ranking, right, most)
-        shares = np.bincount(puzzles.test_tasks, weights=solved)[counts > 0] / counts[counts > 0]
-        scores[name] = float(shares.mean())
-    return scores
 
 
 class Evaluator:
@@ -182,15 +170,14 @@ class Evaluator:
             write_shard(folder, table, rank)
 
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
-        """The scores by name of the candidates in the folder, none if there are no candidates, and how much
-        of what is asked they cover."""
+        """Return the scores by name of the candidates in the folder, if there are any, and their coverage."""
         scores, votes = evaluate(self.puzzles, self.outputs, read_candidates([folder]))
-        asked = len(schedule_of(self.puzzles, self.settings))
-        return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), asked)
+        num_items = len(schedule_of(self.puzzles, self.settings))
+        return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), num_items)
 
 
 def _sample(puzzles: PuzzleSet, outputs: GridTable, count: int) -> tuple[PuzzleSet, GridTable]:
-    """`count` of the test inputs, or all, numbered anew, and their outputs."""
+    """Return `count` of the test inputs, or all, numbered anew, and their outputs."""
     total = len(puzzles.test_tasks)
     if not 0 < count < total:
         return puzzles, outputs

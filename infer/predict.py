@@ -22,13 +22,11 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from pydantic import Field
 
-from arcpipe.buckets import bucket_sides
 from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.decode import Answers, candidate_table, concatenate
 from arcpipe.infer.engine import Engine, Plan
-from arcpipe.infer.flow import FlowSampler
 from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
@@ -124,7 +122,7 @@ class InferSettings:
                 f"{self.rollouts} rollouts with noise {self.noise:g}: the first rollout is without noise, "
                 "so ask for more than one and for noise, or for neither"
             )
-        return Plan(steps, self.halt, marks, self.noise, self.seed)
+        return Plan(steps, self.halt, marks, self.noise, self.seed, self.gamma)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,37 +163,6 @@ class InferResult:
     alone: bool
 
 
-@dataclass(frozen=True)
-class _Request:
-    """An inference run: its parts, read and checked, and its folder.
-
-    label: the value of the column `checkpoint`.
-    """
-
-    checkpoint: Checkpoint
-    label: str
-    data: Path
-    puzzles: PuzzleSet
-    out: Path
-    settings: InferSettings
-
-    def manifest(self) -> dict[str, Any]:
-        """Return the manifest of the folder of predictions."""
-        return make_manifest(
-            "predictions",
-            checkpoint=self.label,
-            checkpoint_manifest=_identity(self.checkpoint),
-            weights=file_hash(self.checkpoint.path / WEIGHTS),
-            step=self.checkpoint.manifest.get("step"),
-            family=self.puzzles.family.name,
-            canvas=self.puzzles.canvas,
-            data=str(self.data),
-            dataset=read_manifest(self.data, "dataset")["fingerprint"],
-            items=len(schedule_of(self.puzzles, self.settings)),
-            recipe={"infer": asdict(self.settings)},
-        )
-
-
 def schedule_of(puzzles: PuzzleSet, settings: InferSettings) -> Schedule:
     """Return the items to answer."""
     return Schedule(puzzles, variants=settings.variants, rollouts=settings.rollouts, votes=settings.votes)
@@ -219,104 +186,114 @@ def infer_to_folder(
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     rank, num_ranks = accelerator.process_index, accelerator.num_processes
     refuse_lone_processes(num_ranks, accelerator.device)
-    request = _read_request(checkpoint_path, data, out, settings)
-    with _open_folder(request, resume, accelerator) as manifest:
-        share = InferenceShare(
-            request.checkpoint,
-            request.puzzles,
-            settings,
-            manifest["checkpoint"],
-            _done(request),
-            rank,
-            num_ranks,
-        )
-        _leave_process_group(accelerator)
-        with stop_on_signals() as is_asked_to_stop, _keep_or_remove(out, resume or num_ranks > 1):
-
-            def stop() -> bool:
-                late = max_minutes is not None and time.monotonic() - began >= 60 * max_minutes
-                return late or is_asked_to_stop()
-
-            for table in predict(share, accelerator.device, stop):
-                write_shard(out, table, rank)
-            interrupted = is_asked_to_stop()
-        candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(out))
-        return InferResult(
-            candidates, len(_done(request)), int(manifest["items"]), interrupted, alone=num_ranks == 1
-        )
-
-
-def _read_request(checkpoint_path: Path, data: Path, out: Path, settings: InferSettings) -> _Request:
-    """Return the checked parts; warn if the checkpoint was trained on another dataset."""
     checkpoint, puzzles = load_checkpoint(checkpoint_path), read_puzzle_set(data)
+    answers_each = settings.plan(checkpoint.config).answers_each
+    request = _request(checkpoint_path, checkpoint, data, puzzles, settings)
+    with _open_folder(out, request, resume, accelerator) as manifest:
+        done = _done(out, answers_each)
+        share = InferenceShare(checkpoint, puzzles, settings, manifest["checkpoint"], done, rank, num_ranks)
+        # From here on a process that dies must not take the others with it.
+        accelerator.wait_for_everyone()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        try:
+            with stop_on_signals() as is_asked_to_stop:
+
+                def stop() -> bool:
+                    late = max_minutes is not None and time.monotonic() - began >= 60 * max_minutes
+                    return late or is_asked_to_stop()
+
+                for table in predict(share, accelerator.device, stop):
+                    write_shard(out, table, rank)
+                interrupted = is_asked_to_stop()
+        except OutputError as error:
+            way_on = f"what is in {out} stays: make room, then go on with --resume"
+            raise OutputError(f"{error}; {way_on}") from None
+        except ArcpipeError:
+            if not resume and num_ranks == 1 and not shard_files(out):
+                shutil.rmtree(out, ignore_errors=True)
+            raise
+        candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(out))
+        num_done = len(_done(out, answers_each))
+        return InferResult(candidates, num_done, manifest["items"], interrupted, alone=num_ranks == 1)
+
+
+def _request(
+    checkpoint_path: Path, checkpoint: Checkpoint, data: Path, puzzles: PuzzleSet, settings: InferSettings
+) -> dict[str, Any]:
+    """Return the manifest of the folder; warn if the checkpoint was trained on another dataset."""
     step = checkpoint.manifest.get("step")
-    label = f"{checkpoint_path}" if step is None else f"{checkpoint_path}@{step}"
-    settings.plan(checkpoint.config)
-    schedule_of(puzzles, settings)
     trained_on = checkpoint.manifest.get("dataset", {}).get("fingerprint")
-    predicted = read_manifest(data, "dataset").get("fingerprint")
+    fingerprint = read_manifest(data, "dataset")["fingerprint"]
     # A part of the training dataset may be meant, so this is no error.
-    if trained_on and predicted and trained_on != predicted:
+    if trained_on and trained_on != fingerprint:
         logger.warning(
             "%s: trained on another dataset than %s: its test outputs may have been trained on",
             checkpoint.path, data,
         )  # fmt: skip
-    return _Request(checkpoint, label, data, puzzles, out, settings)
+    # Its hash without those of its files is the same where it is copied elsewhere or handed on in part.
+    facts = {key: value for key, value in checkpoint.manifest.items() if key != FILES}
+    return make_manifest(
+        "predictions",
+        checkpoint=f"{checkpoint_path}" if step is None else f"{checkpoint_path}@{step}",
+        checkpoint_manifest=hashlib.sha256(json_bytes(facts)).hexdigest(),
+        weights=file_hash(checkpoint.path / WEIGHTS),
+        step=step,
+        family=puzzles.family.name,
+        canvas=puzzles.canvas,
+        data=str(data),
+        dataset=fingerprint,
+        items=len(schedule_of(puzzles, settings)),
+        recipe={"infer": asdict(settings)},
+    )
 
 
 @contextmanager
-def _open_folder(request: _Request, resume: bool, accelerator: Accelerator) -> Iterator[dict[str, Any]]:
+def _open_folder(
+    out: Path, request: dict[str, Any], resume: bool, accelerator: Accelerator
+) -> Iterator[dict[str, Any]]:
     """Make the folder, or check that it is of the same request; yield its manifest.
 
     Each process holds the folder until the block ends.
     """
-    out, failed = request.out, None
+    failure = None
     # Barrier: every process has seen that there is no such folder.
     accelerator.wait_for_everyone()
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if accelerator.is_main_process:
             try:
                 if resume:
-                    _check_same(request)
+                    _check_same(out, request)
                 else:
-                    with new_folder(out, request.manifest()) as folder:
+                    with new_folder(out, request) as folder:
                         (folder / SHARDS).mkdir()
-                held.enter_context(hold_folder(out))
+                stack.enter_context(hold_folder(out))
                 if resume:
                     _set_damaged_aside(out)
             except ArcpipeError as error:
-                failed = error
-        (failed,) = broadcast_object_list([failed])
-        if failed is not None:
-            raise failed
+                failure = error
+        (failure,) = broadcast_object_list([failure])
+        if failure is not None:
+            raise failure
         if not accelerator.is_main_process:
-            held.enter_context(hold_folder(out, accelerator.process_index))
+            stack.enter_context(hold_folder(out, accelerator.process_index))
         yield read_manifest(out, "predictions")
 
 
-def _identity(checkpoint: Checkpoint) -> str:
-    """Return the SHA-256 of a checkpoint's manifest without the hashes of its files.
-
-    It stays the same where the checkpoint is copied elsewhere or handed on in part.
-    """
-    facts = {key: value for key, value in checkpoint.manifest.items() if key != FILES}
-    return hashlib.sha256(json_bytes(facts)).hexdigest()
-
-
-def _check_same(request: _Request) -> None:
+def _check_same(out: Path, request: dict[str, Any]) -> None:
     """Raise ArcpipeError if the folder was made with another checkpoint, dataset or settings."""
-    before, now = read_manifest(request.out, "predictions"), request.manifest()
-    where = f"{request.out}: cannot be resumed with another"
-    same_weights = before.get("weights", now["weights"]) == now["weights"]
-    if before.get("checkpoint_manifest") != now["checkpoint_manifest"] or not same_weights:
-        raise ArcpipeError(f"{where} checkpoint: it was made with {before.get('checkpoint')}")
-    if before.get("dataset") != now["dataset"]:
-        raise DataError(f"{where} dataset: it was made for {before.get('data')}")
-    # Settings that change no prediction may differ.
-    free = {"batch_size": request.settings.batch_size, "compile": request.settings.compile}
-    # Settings that are newer than the folder had their defaults.
-    settings = asdict(InferSettings()) | before["recipe"]["infer"] | free
-    if changes := recipe_changes({"infer": settings}, now["recipe"]):
+    manifest = read_manifest(out, "predictions")
+    where = f"{out}: cannot be resumed with another"
+    # An older folder has no hash of the weights.
+    checkpoint = {"checkpoint_manifest": None, "weights": request["weights"]} | manifest
+    if any(checkpoint[name] != request[name] for name in ("checkpoint_manifest", "weights")):
+        raise ArcpipeError(f"{where} checkpoint: it was made with {manifest.get('checkpoint')}")
+    if manifest.get("dataset") != request["dataset"]:
+        raise DataError(f"{where} dataset: it was made for {manifest.get('data')}")
+    # Settings that are newer than the folder had their defaults; these two change no prediction.
+    settings = asdict(InferSettings()) | manifest["recipe"]["infer"]
+    settings |= {name: request["recipe"]["infer"][name] for name in ("batch_size", "compile")}
+    if changes := recipe_changes({"infer": settings}, request["recipe"]):
         raise ArcpipeError(f"{where} recipe ({'; '.join(changes)})")
 
 
@@ -335,33 +312,12 @@ def _set_damaged_aside(out: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _done(request: _Request) -> NDArray[np.int64]:
+def _done(out: Path, answers_each: int) -> NDArray[np.int64]:
     """Return the positions (M,) of the items whose last answer is in the folder, sorted."""
-    each = request.settings.plan(request.checkpoint.config).answers_each
-    files = shard_files(request.out)
+    files = shard_files(out)
     columns = [parquet.ParquetFile(file).read(["order"])["order"].to_numpy() for file in files]
     orders = np.concatenate([np.zeros(0, np.int64), *columns])
-    return np.unique(orders[orders % each == each - 1] // each)
-
-
-def _leave_process_group(accelerator: Accelerator) -> None:
-    """End the processes' group: one that dies must not take the others with it."""
-    accelerator.wait_for_everyone()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-@contextmanager
-def _keep_or_remove(out: Path, resumable: bool) -> Iterator[None]:
-    """Add the way on to an OutputError of the block; remove a folder in which nothing was written."""
-    try:
-        yield
-    except OutputError as error:
-        raise OutputError(f"{error}; what is in {out} stays: make room, then go on with --resume") from None
-    except ArcpipeError:
-        if not resumable and not shard_files(out):
-            shutil.rmtree(out, ignore_errors=True)
-        raise
+    return np.unique(orders[orders % answers_each == answers_each - 1] // answers_each)
 
 
 def predict(
@@ -373,78 +329,52 @@ def predict(
     Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
              not finite; finished candidates are yielded first.
     """
-    engine = _engine(share, device)
-    total = engine.work.left
+    engine, puzzles = _engine(share, device), share.puzzles
+    total, num_tests = engine.work.left, len(puzzles.test_tasks)
     finished: list[Answers] = []
-    since, failed = time.monotonic(), None
+    since, failure = time.monotonic(), None
     with progress(total=total, initial=0, unit="grid", desc="infer") as bar:
         while engine.refill() and not stop():
             try:
-                answers = engine.step()
+                finished += engine.step()
             except CheckpointError as error:
-                failed = CheckpointError(f"{share.checkpoint.path}: {error}")
+                failure = CheckpointError(f"{share.checkpoint.path}: {error}")
                 break
-            finished += answers
-            _show_progress(bar, engine, total, share)
+            done = total - engine.work.left - int(engine.busy.sum())
+            if done > bar.n:
+                everywhere = len(share.done) + done * share.num_ranks
+                bar.set_postfix_str(f"{everywhere / num_tests:.1f} an input", refresh=False)
+                bar.update(done - bar.n)
             late = time.monotonic() - since > FLUSH_EVERY_S
             if finished and (late or sum(map(len, finished)) >= _FLUSH_ROWS):
-                yield candidate_table(share.puzzles, concatenate(finished), share.label)
+                yield candidate_table(puzzles, concatenate(finished), share.label)
                 finished, since = [], time.monotonic()
     if finished:
-        yield candidate_table(share.puzzles, concatenate(finished), share.label)
-    if failed:
-        raise failed
+        yield candidate_table(puzzles, concatenate(finished), share.label)
+    if failure:
+        raise failure
 
 
 def _engine(share: InferenceShare, device: torch.device) -> Engine:
+    """Return the engine of a share, its network compiled where the settings say so; log what it will do."""
     checkpoint, settings, puzzles = share.checkpoint, share.settings, share.puzzles
-    rows = checkpoint.rows_of(puzzles)
-    sides = bucket_sides(puzzles, checkpoint.config.buckets, share.needed)
     precision = checkpoint.precision if settings.precision == "trained" else settings.precision
     dtype, reason = compute_dtype(precision, device)
-    plan = settings.plan(checkpoint.config)
-    schedule = schedule_of(puzzles, settings)
+    schedule, plan = schedule_of(puzzles, settings), settings.plan(checkpoint.config)
     work = WorkQueue(len(schedule), share.done, share.rank, share.num_ranks)
+    engine = Engine(
+        checkpoint, puzzles, schedule, work, plan,
+        batch_size=settings.batch_size, device=device, dtype=dtype, needed=share.needed,
+    )  # fmt: skip
     logger.info(
         "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s on %s (%s), %d process(es)",
         len(puzzles.test_tasks), len(schedule), len(share.done), plan.steps,
         str(dtype).removeprefix("torch."), device, reason, share.num_ranks,
     )  # fmt: skip
-    model = checkpoint.model(puzzles.canvas).to(device)
     # Fewer rows at the end and on each of several canvases: a program for any number of them.
     for note in ready_blocks(
-        model.blocks, hidden_size=model.config.hidden_size, dtype=dtype, device=device,
+        engine.model.blocks, hidden_size=checkpoint.config.hidden_size, dtype=dtype, device=device,
         threads=checkpoint.cpu_threads, compiled=settings.compile, dynamic=None,
     ):  # fmt: skip
         logger.info(note)
-    return Engine(
-        model,
-        puzzles,
-        rows,
-        checkpoint.colors_of(puzzles),
-        sides,
-        schedule,
-        work,
-        plan,
-        batch_size=settings.batch_size,
-        dtype=dtype,
-        sampler=_sampler(share, plan, device) if checkpoint.config.flow else None,
-    )
-
-
-def _sampler(share: InferenceShare, plan: Plan, device: torch.device) -> FlowSampler:
-    settings, puzzles = share.settings, share.puzzles
-    return FlowSampler(
-        settings.batch_size, puzzles.num_tokens, share.checkpoint.vocabulary, device,
-        steps=plan.steps, gamma=settings.gamma, seed=plan.seed, loss=share.checkpoint.loss,
-        blank=puzzles.family.blank_token,
-    )  # fmt: skip
-
-
-def _show_progress(bar: Any, engine: Engine, total: int, share: InferenceShare) -> None:
-    """Bring the progress bar up to date."""
-    done = total - engine.work.left - int(engine.busy.sum())
-    if done > bar.n:
-        everywhere = len(share.done) + done * share.num_ranks
-        bar.set_postfix_str(f"{everywhere / len(share.puzzles.test_tasks):.1f} an input", refresh=False)
-        bar.update(done - bar.n)
+    return engine

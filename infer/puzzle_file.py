@@ -1,42 +1,24 @@
 """Reading one puzzle from a file: a Sudoku or maze as a person would write it down, or an ARC task."""
 
 import csv
-from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.codec import Family, family_of
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
-from arcpipe.maze_rules import GOAL, START, at, cells_of, distances
+from arcpipe.maze_rules import CHARACTERS, GOAL, PATH, START, at, cells_of, distances
 from arcpipe.sudoku_rules import BOXES, repeats
-from arcpipe.task import Pair, parse_task, read_json
+from arcpipe.task import Pair, Task, parse_task, read_json
 
 _MAX_BYTES = 10**6
 _FRAME = str.maketrans("", "", " \t|+-")
 
 
-@dataclass(frozen=True, eq=False)
-class Puzzle:
-    """A puzzle to solve.
-
-    task: the name of the ARC task; "sudoku" or "maze".
-    inputs: the test inputs.
-    outputs: the output of each, None where the file has none.
-    demonstrations: of an ARC task.
-    """
-
-    task: str
-    inputs: list[Grid]
-    outputs: list[Grid | None]
-    demonstrations: tuple[Pair, ...] = ()
-
-
-def read_puzzle(path: Path, family: str, canvas: int) -> Puzzle:
-    """Read the puzzle of a file.
+def read_puzzle(path: Path, family: str, canvas: int) -> Task:
+    """Read the puzzle of a file, a Sudoku or maze as a task of that name with one test input.
 
     A Sudoku is S x S characters in one line or S lines, `.` or 0 for an empty cell; frames of |, + and - are
     ignored. A maze is S lines of `#`, space, S and G, or one line. Either may be the field `question` of a
@@ -48,34 +30,31 @@ def read_puzzle(path: Path, family: str, canvas: int) -> Puzzle:
     """
     if family == "arc":
         return _read_task(path, canvas)
-    kind = family_of(family, canvas)
     rows = _read_lines(path)
-    board = _maze(rows, kind, path) if family == "maze" else _sudoku(rows, path)
+    board = _maze(rows, path) if family == "maze" else _sudoku(rows, path)
     if len(board) != canvas:
         raise DataError(
             f"{path}: a {family} of {len(board)} x {len(board)}, but the checkpoint solves those of "
             f"{canvas} x {canvas}: choose another checkpoint"
         )
-    return Puzzle(family, [board], [None])
+    return Task(family, (), (Pair(board, None),))
 
 
-def _read_task(path: Path, canvas: int) -> Puzzle:
-    content = read_json(path)
-    name, value, where = path.stem, content, str(path)
-    if isinstance(content, dict) and not {"train", "test"} <= content.keys():
-        if len(content) != 1:
-            raise DataError(f"{path}: holds {len(content)} tasks, solve takes a file of one")
-        ((name, value),) = content.items()
-    task = parse_task(name, value, where)
+def _read_task(path: Path, canvas: int) -> Task:
+    name, value = path.stem, read_json(path)
+    if isinstance(value, dict) and not {"train", "test"} <= value.keys():
+        if len(value) != 1:
+            raise DataError(f"{path}: holds {len(value)} tasks, solve takes a file of one")
+        ((name, value),) = value.items()
+    task = parse_task(name, value, str(path))
     for index, pair in enumerate(task.tests):
-        if max(pair.input.shape) > canvas:
-            height, width = pair.input.shape
+        height, width = pair.input.shape
+        if max(height, width) > canvas:
             raise DataError(
                 f"{path}: task {name}, test[{index}].input: {height} x {width} cells, "
                 f"the checkpoint's canvas is {canvas} x {canvas}"
             )
-    inputs, outputs = [pair.input for pair in task.tests], [pair.output for pair in task.tests]
-    return Puzzle(name, inputs, outputs, task.demonstrations)
+    return task
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -92,12 +71,10 @@ def _read_lines(path: Path) -> list[str]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file in UTF-8") from None
-    lines = text.strip("\r\n").splitlines()
-    if "," in text:
-        return [_question(lines, path)]
     if not text.strip():
         raise DataError(f"{path}: is empty, expected a puzzle")
-    return lines
+    lines = text.strip("\r\n").splitlines()
+    return [_question(lines, path)] if "," in text else lines
 
 
 def _question(lines: list[str], path: Path) -> str:
@@ -120,34 +97,37 @@ def _question(lines: list[str], path: Path) -> str:
 
 def _sudoku(lines: list[str], path: Path) -> Grid:
     rows = [row for row in (line.translate(_FRAME) for line in lines) if row]
-    if len(rows) > 1 and all(isqrt(len(row)) in BOXES and isqrt(len(row)) ** 2 == len(row) for row in rows):
+    sizes = {side * side for side in BOXES}
+    if len(rows) > 1 and all(len(row) in sizes for row in rows):
         raise DataError(f"{path}: {len(rows)} Sudokus, solve takes a file of one")
     cells = "".join(rows)
     side = isqrt(len(cells))
     in_lines = len(rows) == 1 or all(len(row) == side for row in rows)
-    if side not in BOXES or len(cells) != side**2 or not in_lines:
+    if len(cells) not in sizes or not in_lines:
         raise DataError(
             f"{path}: no Sudoku: expected 81, 36 or 16 characters in one line, or 9, 6 or 4 lines of as many "
             f"characters; found {len(rows)} lines and {len(cells)} characters"
         )
-    allowed = "." + "123456789"[:side]
+    allowed = ".123456789"[: side + 1]
     board = _board(cells.replace("0", "."), allowed, path, "a Sudoku of this size is made of")
     if repeats(board[None])[0]:
         raise DataError(f"{path}: a digit stands twice in a row, column or box: it has no solution")
     return board
 
 
-def _maze(lines: list[str], family: Family, path: Path) -> Grid:
-    side = len(lines) if len(lines) > 1 else isqrt(len(lines[0]))
-    # Editors strip the spaces at the end of a line, which are free cells.
-    cells = "".join(line.ljust(side) for line in lines) if len(lines) > 1 else lines[0]
-    for number, line in enumerate(lines if len(lines) > 1 else [], 1):
-        if len(line) > side:
-            raise DataError(f"{path}: line {number} has {len(line)} characters, a square maze of {side}")
+def _maze(lines: list[str], path: Path) -> Grid:
+    cells, side = lines[0], isqrt(len(lines[0]))
+    if len(lines) > 1:
+        side = len(lines)
+        for number, line in enumerate(lines, 1):
+            if len(line) > side:
+                raise DataError(f"{path}: line {number} has {len(line)} characters, a square maze of {side}")
+        # Editors strip the spaces at the end of a line, which are free cells.
+        cells = "".join(line.ljust(side) for line in lines)
     if len(cells) != side * side:
         raise DataError(f"{path}: {len(cells)} characters in one line are no square maze")
     # A path that is marked already is left out: finding it is the task.
-    board = _board(cells.replace("o", " "), family.symbols[:4], path, "a maze is made of")
+    board = _board(cells.replace("o", " "), CHARACTERS[:PATH], path, "a maze is made of")
     for value, name in ((START, "start 'S'"), (GOAL, "goal 'G'")):
         if (count := int((board == value).sum())) != 1:
             raise DataError(f"{path}: {count} cells are the {name}, a maze has one")
@@ -159,10 +139,8 @@ def _maze(lines: list[str], family: Family, path: Path) -> Grid:
 def _board(cells: str, allowed: str, path: Path, what: str) -> NDArray[np.uint8]:
     """Return the values (S, S) of characters, each its place in `allowed`."""
     side = isqrt(len(cells))
-    strange = next((place for place, cell in enumerate(cells) if cell not in allowed), None)
-    if strange is not None:
-        row, column = divmod(strange, side)
-        raise DataError(
-            f"{path}: {cells[strange]!a} in row {row + 1}, column {column + 1}; {what} {allowed!r}"
-        )
+    for place, cell in enumerate(cells):
+        if cell not in allowed:
+            row, column = divmod(place, side)
+            raise DataError(f"{path}: {cell!a} in row {row + 1}, column {column + 1}; {what} {allowed!r}")
     return np.array([allowed.index(cell) for cell in cells], np.uint8).reshape(side, side)

@@ -5,8 +5,8 @@ many; the first is the one without augmentation, variant or noise. Items are com
 the schedule: all together may not fit into memory.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from arcpipe.puzzleset import PuzzleSet
 FRESH_VOTES = 64
 """How often a test input is asked under fresh colorings where no number of votes is given."""
 _MAZE_TURNS = 7
-_BLOCK = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +36,12 @@ class Items:
     variants: NDArray[np.uint64]
     rollouts: NDArray[np.intp]
 
-    def at(self, index: NDArray[np.integer] | slice) -> "Items":
-        """Return the items of an index."""
+    def __getitem__(self, index: NDArray[Any] | slice) -> "Items":
         return Items(*(getattr(self, field.name)[index] for field in fields(self)))
 
-    def put(self, places: NDArray[np.intp], items: "Items") -> None:
-        """Replace the items at places (M,) with M others."""
+    def __setitem__(self, index: NDArray[np.intp], items: "Items") -> None:
         for field in fields(self):
-            getattr(self, field.name)[places] = getattr(items, field.name)
+            getattr(self, field.name)[index] = getattr(items, field.name)
 
 
 class Schedule:
@@ -106,33 +103,21 @@ class Schedule:
 
 
 class WorkQueue:
-    """The positions of a schedule of that length that one rank has still to answer.
+    """The positions of a schedule that one rank has still to answer.
 
     left: how many there are.
 
-    Args:  done: (M,) positions that are answered, sorted.
+    Args:  length: of the schedule.
+           done: (M,) positions that are answered.
     """
 
     def __init__(self, length: int, done: NDArray[np.int64], rank: int = 0, num_ranks: int = 1) -> None:
-        self.left = max(0, -(-(length - len(done) - rank) // num_ranks))
-        self._waiting = np.zeros(0, np.int64)
-        self._blocks = _undone(length, done, rank, num_ranks)
+        self._positions = np.delete(np.arange(length), done)[rank::num_ranks]
+        self.left = len(self._positions)
 
     def take(self, count: int) -> NDArray[np.int64]:
         """Remove and return the next positions, up to `count` of them."""
-        while len(self._waiting) < min(count, self.left):
-            self._waiting = np.concatenate([self._waiting, next(self._blocks)])
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        self.left -= len(taken)
-        return taken
-
-
-def _undone(length: int, done: NDArray[np.int64], rank: int, num_ranks: int) -> Iterator[NDArray[np.int64]]:
-    """Yield in blocks the positions not done whose number among them is `rank` modulo `num_ranks`."""
-    seen = 0
-    for start in range(0, length, _BLOCK):
-        block = np.arange(start, min(length, start + _BLOCK))
-        first, last = np.searchsorted(done, (start, start + _BLOCK))
-        block = np.delete(block, done[first:last] - start)
-        yield block[(rank - seen) % num_ranks :: num_ranks]
-        seen += len(block)
+        first = len(self._positions) - self.left
+        positions = self._positions[first : first + count]
+        self.left -= len(positions)
+        return positions

@@ -14,12 +14,11 @@ from arcpipe.codec import GridTable, family_of
 from arcpipe.errors import CheckpointError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
 from arcpipe.infer.predict import InferenceShare, InferSettings, predict
-from arcpipe.infer.puzzle_file import Puzzle
 from arcpipe.infer.vote import by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet, is_valid
 from arcpipe.puzzletable import PuzzleTable
+from arcpipe.task import Pair, Task
 
-_LABEL = "this"
 _MOST_ROWS = 64
 
 
@@ -70,35 +69,39 @@ class Solved:
 
 
 def solve_puzzle(
-    checkpoint: Checkpoint, puzzle: Puzzle, *, max_steps: int = 0, max_votes: int = 0, trace: bool = False
+    checkpoint: Checkpoint, task: Task, *, max_steps: int = 0, max_votes: int = 0, trace: bool = False
 ) -> list[Solved]:
-    """Solve each test input of a puzzle under the augmentations of its task that the checkpoint knows.
+    """Solve each test input of a task under the augmentations of it that the checkpoint knows.
 
-    Args:    max_steps: supervision steps, 0 for as many as in training.
+    Args:    task: as `read_puzzle` gives it.
+             max_steps: supervision steps, 0 for as many as in training.
              max_votes: the most candidates of each test input, 0 for all.
              trace: keep every step.
     Raises:  CheckpointError if the checkpoint was not trained on the task.
     """
     steps = max_steps or checkpoint.config.max_steps
-    puzzles = _puzzle_set(checkpoint, puzzle, max_votes)
-    items = len(puzzle.inputs) * puzzles.num_puzzles
+    puzzles = _puzzle_set(checkpoint, task, max_votes)
+    items = len(task.tests) * puzzles.num_puzzles
     settings = InferSettings(
         max_steps=steps, batch_size=min(items, _MOST_ROWS), candidates_at=[*range(1, steps)] if trace else []
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    share = InferenceShare(checkpoint, puzzles, settings, _LABEL, np.zeros(0, np.int64))
+    share = InferenceShare(checkpoint, puzzles, settings, "this", np.zeros(0, np.int64))
     table = pa.concat_tables(list(predict(share, device))).sort_by("order")
-    return [_solved(puzzles, puzzle, index, table) for index in range(len(puzzle.inputs))]
+    return [
+        _solved(puzzles, pair, table.filter(pc.equal(table["test_index"], index)))
+        for index, pair in enumerate(task.tests)
+    ]
 
 
-def _puzzle_set(checkpoint: Checkpoint, puzzle: Puzzle, max_votes: int) -> PuzzleSet:
-    """Return the puzzle as a dataset, under the augmentations of the checkpoint."""
+def _puzzle_set(checkpoint: Checkpoint, task: Task, max_votes: int) -> PuzzleSet:
+    """Return the task as a dataset, under the augmentations of the checkpoint."""
     family, canvas = family_of(checkpoint.family, checkpoint.canvas), checkpoint.canvas
     if family.with_eos:
-        table = _augmentations(checkpoint, puzzle.task, max_votes)
+        table = _augmentations(checkpoint, task.id, max_votes)
     else:
-        table = PuzzleTable.of_groups([puzzle.task], [[IDENTITY]])
-    pairs = [(pair.input, pair.output) for pair in puzzle.demonstrations if pair.output is not None]
+        table = PuzzleTable.of_groups([task.id], [[IDENTITY]])
+    pairs = [(pair.input, pair.output) for pair in task.demonstrations if pair.output is not None]
     examples = np.zeros(len(pairs), np.int32)
     return PuzzleSet(
         family=family,
@@ -108,8 +111,8 @@ def _puzzle_set(checkpoint: Checkpoint, puzzle: Puzzle, max_votes: int) -> Puzzl
         outputs=GridTable.pack([grid for _, grid in pairs], MAX_SIDE),
         example_tasks=examples,
         example_groups=examples,
-        test_inputs=GridTable.pack(puzzle.inputs, canvas),
-        test_tasks=np.zeros(len(puzzle.inputs), np.int32),
+        test_inputs=GridTable.pack([pair.input for pair in task.tests], canvas),
+        test_tasks=np.zeros(len(task.tests), np.int32),
     )
 
 
@@ -131,24 +134,28 @@ def _augmentations(checkpoint: Checkpoint, task: str, most: int) -> PuzzleTable:
     return PuzzleTable([task], np.zeros(len(order), np.int32), dihedrals[order], colors[order])
 
 
-def _solved(puzzles: PuzzleSet, puzzle: Puzzle, index: int, table: pa.Table) -> Solved:
-    """Return the result for one test input, from the candidates of all."""
-    candidates = table.filter(pc.equal(table["test_index"], index))
-    steps = candidates["steps"]
+def _solved(puzzles: PuzzleSet, pair: Pair, candidates: pa.Table) -> Solved:
+    """Return the result for one test input, from its candidates."""
+    family, steps = puzzles.family, candidates["steps"]
     final = candidates.filter(pc.equal(steps, pc.max(steps)))
-    votes = read_votes([final], {puzzle.task: len(puzzle.inputs)})
+    votes = read_votes([final], {puzzles.table.task_ids[0]: len(puzzles.test_tasks)})
     ranking, count = rank(votes, by_count), votes.count()
     halt = votes.total(votes.halt) / count.clip(min=1)
-    best = ranking.entries[ranking.places < (2 if puzzles.family.with_eos else 1)]
+    best = ranking.entries[ranking.places < (2 if family.with_eos else 1)]
     attempts = [Attempt(votes.grid(entry), int(count[entry]), float(halt[entry])) for entry in best]
+    right = None
+    if not family.with_eos:
+        right = bool(is_valid(family.name, pair.input[None], attempts[0].grid[None])[0])
+    elif pair.output is not None:
+        right = any(np.array_equal(attempt.grid, pair.output) for attempt in attempts)
     # The first item of a test input is the input as it is.
     first = candidates.slice(0, len(pc.unique(steps))).to_pylist()
     return Solved(
-        question=puzzle.inputs[index],
+        question=pair.input,
         attempts=attempts,
         candidates=len(final),
         steps=[Step(row["steps"], _grid(row), row["halt_probability"]) for row in first],
-        right=_is_right(puzzles.family.name, puzzle, index, attempts),
+        right=right,
     )
 
 
@@ -156,11 +163,3 @@ def _grid(row: dict[str, Any]) -> Grid | None:
     if not row["height"]:
         return None
     return np.frombuffer(row["cells"], np.uint8).reshape(row["height"], row["width"])
-
-
-def _is_right(family: str, puzzle: Puzzle, index: int, attempts: list[Attempt]) -> bool | None:
-    """Return whether an attempt follows the rules, or for ARC is the output in the file."""
-    output = puzzle.outputs[index]
-    if family != "arc":
-        return bool(is_valid(family, puzzle.inputs[index][None], attempts[0].grid[None])[0])
-    return None if output is None else any(np.array_equal(attempt.grid, output) for attempt in attempts)

@@ -16,19 +16,17 @@ _TITLE = 20
 _STEP_S = 0.7
 _HOLD_STEPS = 3
 _OUTSIDE = -1
-_VALID = {
-    "sudoku": "valid: each row, column and box holds each digit once, and the givens stand",
-    "maze": "valid: a shortest path from start to goal",
-}
-_NOT_VALID = {
-    "sudoku": "not valid: a row, column or box lacks a digit, or a given was changed",
-    "maze": "not valid: no shortest path from start to goal, or another maze",
+_VERDICTS = {
+    ("sudoku", True): "valid: each row, column and box holds each digit once, and the givens stand",
+    ("sudoku", False): "not valid: a row, column or box lacks a digit, or a given was changed",
+    ("maze", True): "valid: a shortest path from start to goal",
+    ("maze", False): "not valid: no shortest path from start to goal, or another maze",
 }
 
 
 def solved_text(solved: Solved, family: Family, color: bool) -> str:
     """Return the input and the attempts side by side, then whether they are right."""
-    titles = ["input", *(["answer"] if not family.with_eos else ["attempt 1", "attempt 2"])]
+    titles = ["input", "attempt 1", "attempt 2"] if family.with_eos else ["input", "answer"]
     grids = [solved.question, *(attempt.grid for attempt in solved.attempts)]
     drawing = draw(grids, titles[: len(grids)], color, family.symbols, family.palette)
     return "\n".join([drawing, "", *_verdict(solved, family)])
@@ -37,7 +35,7 @@ def solved_text(solved: Solved, family: Family, color: bool) -> str:
 def _verdict(solved: Solved, family: Family) -> Iterator[str]:
     last = solved.steps[-1]
     if not family.with_eos:
-        yield (_VALID if solved.right else _NOT_VALID)[family.name]
+        yield _VERDICTS[family.name, bool(solved.right)]
         yield f"halt probability {last.halt_probability:.3f} after {last.number} steps"
         return
     if not solved.attempts:
@@ -56,31 +54,19 @@ def _verdict(solved: Solved, family: Family) -> Iterator[str]:
 def trace_text(steps: Sequence[Step], family: Family) -> str:
     """Return each step's answer in characters, a `*` after each cell that differs from the step before."""
     blocks: list[str] = []
-    before: Grid | None = None
-    for step in steps:
-        changed = _changed(before, step.grid)
-        count = f", {int(changed.sum())} cells changed" if blocks else ""
+    layers = _stacked([step.grid for step in steps])
+    for index, (step, layer) in enumerate(zip(steps, layers, strict=True)):
+        changed = (layer != layers[index - 1]) & (layer != _OUTSIDE) & (index > 0)
+        count = f", {int(changed.sum())} cells changed" if index else ""
         lines = [f"step {step.number}: halt probability {step.halt_probability:.3f}{count}"]
-        if step.grid is None:
-            lines.append("(no grid)")
-        else:
-            marks = changed if blocks else np.zeros(step.grid.shape, bool)
-            for row, marked in zip(step.grid.tolist(), marks.astype(int).tolist(), strict=True):
-                cells = (family.symbols[value] + " *"[mark] for value, mark in zip(row, marked, strict=True))
-                lines.append("".join(cells).rstrip())
+        height, width = (0, 0) if step.grid is None else step.grid.shape
+        for row in range(height):
+            marks = zip(layer[row, :width], changed[row, :width], strict=True)
+            line = "".join(family.symbols[value] + ("*" if mark else " ") for value, mark in marks)
+            lines.append(line.rstrip())
+        lines += ["(no grid)"] if step.grid is None else []
         blocks.append("\n".join(lines))
-        before = step.grid
     return "\n\n".join(blocks)
-
-
-def _changed(before: Grid | None, after: Grid | None) -> NDArray[np.bool_]:
-    """Return which cells (H, W) of `after` differ from `before`, or are not in it."""
-    shape = (0, 0) if after is None else after.shape
-    changed = np.ones(shape, bool)
-    if before is not None and after is not None:
-        height, width = np.minimum(before.shape, after.shape)
-        changed[:height, :width] = before[:height, :width] != after[:height, :width]
-    return changed
 
 
 def animation(solved: Sequence[Solved], family: Family) -> str:
@@ -95,7 +81,10 @@ def animation(solved: Sequence[Solved], family: Family) -> str:
         height, width = np.max(sides, axis=0) * _CELL
         left = _GAP + one.question.shape[1] * _CELL + _GAP
         parts.append(_title(_GAP, top, "input"))
-        parts += _board(one.question, family, _GAP, top + _TITLE)
+        parts += [
+            _cell(int(value), family, _GAP + column * _CELL, top + _TITLE + row * _CELL, given=True)
+            for (row, column), value in np.ndenumerate(one.question)
+        ]
         parts += _frames(one, family, left, top)
         top += _TITLE + int(height) + _GAP
         right = max(right, left + max(int(width), 12 * _CELL) + _GAP)
@@ -104,11 +93,6 @@ def animation(solved: Sequence[Solved], family: Family) -> str:
         'font-family="monospace" font-size="12">\n'
         f'<rect width="{right}" height="{top}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
-
-
-def _board(grid: Grid, family: Family, left: int, top: int) -> Iterator[str]:
-    for (row, column), value in np.ndenumerate(grid):
-        yield _cell(int(value), family, left + column * _CELL, top + row * _CELL, given=True)
 
 
 def _frames(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
@@ -172,11 +156,10 @@ def _shown(element: str, start: int, end: int, count: int) -> str:
     if (start, end) == (0, count):
         return element
     total = count + _HOLD_STEPS
-    times = [0.0, start / total, 1.0 if end == count else end / total]
-    visibility = ["hidden", "visible", "hidden"]
-    first = 1 if start == 0 else 0
-    last = 2 if end == count else 3
-    values, keys = ";".join(visibility[first:last]), ";".join(f"{time:.4g}" for time in times[first:last])
+    moments = [("hidden", 0.0)] if start else []
+    moments += [("visible", start / total)]
+    moments += [("hidden", end / total)] if end < count else []
+    values, keys = ";".join(state for state, _ in moments), ";".join(f"{time:.4g}" for _, time in moments)
     animate = (
         f'<animate attributeName="visibility" calcMode="discrete" dur="{total * _STEP_S:.4g}s" '
         f'repeatCount="indefinite" values="{values}" keyTimes="{keys}"/>'

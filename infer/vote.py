@@ -99,7 +99,7 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     Args:  tables: as `arcpipe.predictions.read_candidates` gives them.
            num_tests: how many test inputs each task has; candidates for other tasks have no vote.
     """
-    known = {task: number for number, task in enumerate(num_tests)}
+    task_numbers = {task: number for number, task in enumerate(num_tests)}
     counts = np.array([*num_tests.values()], np.intp)
     first, total = np.cumsum(counts) - counts, int(counts.sum())
     grids: dict[bytes, int] = {}
@@ -107,50 +107,50 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     others: set[tuple[int, int]] = set()
     parts = [[np.zeros(0, np.intp)] * 4 + [np.zeros(0, np.float32)] * 2]
     for batch in (batch for table in tables for batch in table.to_batches()):
-        tasks, index = _codes(batch["task"], known), batch["test_index"].to_numpy()
+        tasks, index = _codes(batch["task"], task_numbers), batch["test_index"].to_numpy()
         mine = (tasks < len(counts)) & (index < np.append(counts, 0)[tasks.clip(max=len(counts))])
         others |= set(zip(tasks[~mine].tolist(), index[~mine].tolist(), strict=True))
-        parts.append([
-            first[tasks[mine]] + index[mine],
-            *(column[mine] for column in (
-                _codes(batch["cells"], grids), batch["width"].to_numpy().astype(np.intp),
-                _codes(batch["checkpoint"], checkpoints),
-                batch["halt_probability"].to_numpy(), batch["log_probability"].to_numpy(),
-            )),
-        ])  # fmt: skip
+        columns = [
+            _codes(batch["cells"], grids),
+            batch["width"].to_numpy().astype(np.intp),
+            _codes(batch["checkpoint"], checkpoints),
+            batch["halt_probability"].to_numpy(),
+            batch["log_probability"].to_numpy(),
+        ]
+        parts.append([first[tasks[mine]] + index[mine], *(column[mine] for column in columns)])
     tests, cells, widths, made_by, halt, log_probability = map(np.concatenate, zip(*parts, strict=True))
-    held = widths > 0
-    entries, firsts = _numbered((tests[held] * _MAX_WIDTH + widths[held]) * len(grids) + cells[held])
-    return Votes(
-        num_tests, entries, _numbers(tests)[held], made_by[held], halt[held], log_probability[held],
-        tests[held][firsts], cells[held][firsts], widths[held][firsts], list(grids),
-        np.bincount(tests, minlength=total), int((~held).sum()), len(others),
-    )  # fmt: skip
-
-
-def _codes(column: pa.Array, known: dict[Any, int]) -> NDArray[np.intp]:
-    """Return the number (N,) of each value in `known`; new values are added to it."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
-    numbers: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
-    return numbers
-
-
-def _numbered(keys: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the keys (N,) as numbers from 0 in the order of their first places, and those places."""
-    _, firsts, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(firsts)
-    number = np.empty(len(order), np.intp)
-    number[order] = np.arange(len(order))
-    return number[inverse], firsts[order]
-
-
-def _numbers(tests: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return which of its test input's candidates each candidate (N,) is, from 0."""
     order = np.argsort(tests, kind="stable")
     numbers = np.empty(len(tests), np.intp)
     numbers[order] = places(tests[order])
-    return numbers
+    with_grid = widths > 0
+    # An entry is a test input and a grid, which a number stands for.
+    shape = (max(1, total), max(1, len(grids)), _MAX_WIDTH)
+    keys = np.ravel_multi_index((tests[with_grid], cells[with_grid], widths[with_grid]), shape)
+    entries = pa.array(keys).dictionary_encode()
+    of_tests, of_grids, of_widths = np.unravel_index(entries.dictionary.to_numpy(), shape)
+    return Votes(
+        num_tests,
+        entries.indices.to_numpy().astype(np.intp),
+        numbers[with_grid],
+        made_by[with_grid],
+        halt[with_grid],
+        log_probability[with_grid],
+        of_tests,
+        of_grids,
+        of_widths,
+        list(grids),
+        np.bincount(tests, minlength=total),
+        int((~with_grid).sum()),
+        len(others),
+    )
+
+
+def _codes(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
+    """Return the number (N,) of each value; new values are numbered on."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    codes = [numbers.setdefault(value, len(numbers)) for value in encoded.dictionary.to_pylist()]
+    coded: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
+    return coded
 
 
 def places(groups: NDArray[np.intp]) -> NDArray[np.intp]:

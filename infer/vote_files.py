@@ -23,14 +23,14 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
              are for other test inputs than those of `where`. No candidate at all is no error: a short
              deadline leaves none.
     """
-    read: set[Path] = set()
+    shards: set[Path] = set()
     for path in paths:
         if path.suffix == ".json" and path.is_file():
             raise DataError(f"{path}: {_PREDICTIONS}, found {_kind(read_json(path))}")
         files = {file.resolve() for file in shard_files(path)}
-        if read & files:
+        if shards & files:
             raise DataError(f"{path}: given twice, its candidates would count twice")
-        read |= files
+        shards |= files
     votes = read_votes(read_candidates(paths), num_tests)
     if votes.others and not votes.candidates.any():
         raise DataError(f"no candidate is for a task of {where}: are these predictions of another set?")
@@ -38,14 +38,14 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
 
 
 def read_arc_votes(paths: Sequence[Path], num_tests: Mapping[str, int], where: Path) -> Votes:
-    """The votes for ARC tasks; errors as in `read_vote_files`, and DataError for a grid that is too large."""
+    """Read the votes for ARC tasks.
+
+    Raises:  DataError as `read_vote_files`, and for a grid that is too large.
+    """
     votes = read_vote_files(paths, num_tests, where)
-    height, width = votes.shapes().max(axis=0, initial=0)
-    if max(height, width) > MAX_SIDE:
+    if (side := votes.shapes().max(initial=0)) > MAX_SIDE:
         names = ", ".join(map(str, paths))
-        raise DataError(
-            f"{names}: a candidate has a side of {max(height, width)}, those of ARC have up to {MAX_SIDE}"
-        )
+        raise DataError(f"{names}: a candidate has a side of {side}, those of ARC have up to {MAX_SIDE}")
     return votes
 
 
@@ -76,15 +76,14 @@ _SUBMISSION, _SOLUTIONS, _TASK = "a submission", "a solutions file", "the file o
 
 def _kind(content: Any) -> str:
     """Return what kind of file a JSON file is, from its content."""
-    if not isinstance(content, dict) or not content:
-        return "another JSON file"
-    if {"train", "test"} <= content.keys():
-        return _TASK
-    first = next(iter(content.values()))
-    if isinstance(first, dict) and {"train", "test"} <= first.keys():
-        return "a challenges file"
-    if not isinstance(first, list) or not first:
-        return "another JSON file"
-    if isinstance(first[0], dict) and "attempt_1" in first[0]:
-        return _SUBMISSION
-    return _SOLUTIONS if isinstance(first[0], list) else "another JSON file"
+    if isinstance(content, dict) and content:
+        first = next(iter(content.values()))
+        if {"train", "test"} <= content.keys():
+            return _TASK
+        if isinstance(first, dict) and {"train", "test"} <= first.keys():
+            return "a challenges file"
+        if isinstance(first, list) and first and isinstance(first[0], list):
+            return _SOLUTIONS
+        if isinstance(first, list) and first and isinstance(first[0], dict) and "attempt_1" in first[0]:
+            return _SUBMISSION
+    return "another JSON file"

@@ -1,4 +1,4 @@
-"""`arcpipe vote` as a user meets it: rules, comparisons, boards, and what it refuses."""
+"""`arcpipe vote` as a user meets it: rules, comparisons, Sudokus, and what it refuses."""
 
 import csv
 import json
@@ -9,31 +9,64 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.infer.vote import RULES
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
-from arcpipe.runs import make_manifest, read_manifest, write_json
+from arcpipe.runs import make_manifest, write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table, write_folder
 from commands import fail_here, succeed_here
 
 ONE = np.array([[1]], np.uint8)
 CHALLENGES = ("--challenges", "challenges.json")
+NONE = [[[0]], [[0]]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with challenges and solutions of the tasks t, of two tests, and u, datasets of three Sudokus
+    and of a maze, and much that cannot be voted on."""
+    folder = tmp_path_factory.mktemp("vote")
+    pair = Pair(ONE, ONE)
+    tasks = [Task("t", (pair,), (pair, pair)), Task("u", (pair,), (pair,))]
+    build_sudoku(SudokuSettings(generate=2, test=3, side=4, num_aug=0), folder / "sudoku")
+    build_maze(MazeSettings(generate=2, test=1, size=7, min_path=6, num_aug=0), folder / "maze")
+    attempts = {"attempt_1": [[1]], "attempt_2": [[2]]}
+    for name, content in {
+        "challenges": challenges_json(tasks), "solutions": solutions_json(tasks), "list": [1],
+        "submission": {"t": [attempts, attempts], "u": [attempts]}, "other": {"t": [[[1]]], "u": [[[1]]]},
+        "task": {"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]},
+    }.items():  # fmt: skip
+        write_json(folder / f"{name}.json", content)
+    for name, row in {
+        "p": candidate([[1]]), "large": candidate(np.ones((40, 2))), "other-task": candidate([[1]], task="w"),
+        "other-test": candidate([[1]], test_index=2), "narrow": candidate([[1, 2]], task="sudoku"),
+        "five": candidate([[5] * 4] * 4, task="sudoku"),
+    }.items():  # fmt: skip
+        write_folder(folder / name, [table([row])])
+    (folder / "link").symlink_to("p")
+    rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
+    write_folder(folder / "damaged", [rows.slice(0, 2), rows.slice(2)])
+    shard = folder / "damaged" / "shards" / "part-0000000002-rank1.parquet"
+    shard.write_bytes(shard.read_bytes()[:-20])
+    for kind in ("dataset", "checkpoint"):
+        write_json(folder / kind / "manifest.json", make_manifest(kind))
+    manifest = make_manifest("predictions", dataset="of others", data="runs/other")
+    write_json(folder / "of-others" / "manifest.json", manifest)
+    return folder
 
 
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with challenges.json and solutions.json of the tasks t, of two tests, and u."""
-    pair = Pair(ONE, ONE)
-    tasks = [Task("t", (pair,), (pair, pair)), Task("u", (pair,), (pair,))]
-    write_json(tmp_path / "challenges.json", challenges_json(tasks))
-    write_json(tmp_path / "solutions.json", solutions_json(tasks))
+def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with links to what is made."""
+    for path in made.iterdir():
+        (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def submitted(file: Path) -> Any:
-    content = json.loads(file.read_bytes())
+def submitted(file: str) -> Any:
+    content = json.loads(Path(file).read_bytes())
     return {task: [[e["attempt_1"], e["attempt_2"]] for e in entries] for task, entries in content.items()}
 
 
@@ -48,36 +81,35 @@ def test_each_rule_submits_its_own_best_two(work: Path) -> None:
         candidate([[4]], 0.3, log_probability=-0.1, checkpoint="d"),
         candidate([[4]], 0.0, task="v"), candidate(None, task="u"),
     ]  # fmt: skip
-    write_folder(work / "p", [table(rows)])
+    write_folder(work / "rows", [table(rows)])
     best = {"count": [2, 3], "halt": [3, 4], "score": [4, 3], "rank": [2, 4]}
     for rule in RULES:
-        printed = vote("p", *CHALLENGES, "--rule", rule, "--out", f"{rule}.json")
-        assert printed == (
+        assert vote("rows", *CHALLENGES, "--rule", rule, "--out", f"{rule}.json") == (
             f"{rule}.json: 3 test inputs, 1 with a grid, 1 without any candidate; 5 candidates, 1 of them "
             "without a grid; ignored those for 1 other test inputs\n"
         )
-        none = [[[0]], [[0]]]
         first, second = best[rule]
-        assert submitted(work / f"{rule}.json") == {"t": [[[[first]], [[second]]], none], "u": [none]}
+        assert submitted(f"{rule}.json") == {"t": [[[[first]], [[second]]], NONE], "u": [NONE]}
 
 
-def test_several_folders_vote_together_in_the_order_given(work: Path) -> None:
-    write_folder(work / "p", [table([candidate([[2]]), candidate([[3]], test_index=1)])])
+def test_folders_and_tables_vote_together_in_the_order_given(work: Path) -> None:
+    rows = table([candidate([[2]]), candidate([[3]], test_index=1)])
+    # A table of others, which has no order.
+    parquet.write_table(rows.drop_columns(["order"]), "theirs.parquet")
     write_folder(work / "q", [table([candidate([[5]]), candidate([[4]], test_index=1)] * 2)])
-    vote("p", "q", *CHALLENGES, "--out", "pq.json")
-    vote("q", "p", *CHALLENGES, "--out", "qp.json")
-    assert submitted(work / "pq.json") == submitted(work / "qp.json")
-    assert submitted(work / "pq.json")["t"] == [[[[5]], [[2]]], [[[4]], [[3]]]]
     write_folder(work / "r", [table([candidate([[7]]), candidate([[7]])])])
-    vote("q", "r", *CHALLENGES, "--out", "qr.json")
-    vote("r", "q", *CHALLENGES, "--out", "rq.json")
-    assert submitted(work / "qr.json")["t"][0] == [[[5]], [[7]]]
-    assert submitted(work / "rq.json")["t"][0] == [[[7]], [[5]]]
+    for files, expected in {
+        "theirs.parquet q": ([5, 2], [4, 3]), "q theirs.parquet": ([5, 2], [4, 3]),
+        "q r": ([5, 7], [4, 4]), "r q": ([7, 5], [4, 4]),
+    }.items():  # fmt: skip
+        out = f"{files.replace(' ', '-')}.json"
+        vote(*files.split(), *CHALLENGES, "--out", out)
+        assert submitted(out)["t"] == [[[[cell]] for cell in pair] for pair in expected]
 
 
 def test_compare_scores_every_rule(work: Path) -> None:
-    write_folder(work / "p", [table([candidate([[2]]), candidate([[1]]), candidate([[1]], task="u")])])
-    arguments = ("p", *CHALLENGES, "--compare", "solutions.json")
+    write_folder(work / "rows", [table([candidate([[2]]), candidate([[1]]), candidate([[1]], task="u")])])
+    arguments = ("rows", *CHALLENGES, "--compare", "solutions.json")
     text = vote(*arguments, "--out", "a.json")
     assert "\n\n2 tasks, 3 test outputs; in brackets 95% intervals" in text
     assert "\n1 of them without a candidate, which counts as wrong\n" in text
@@ -101,55 +133,41 @@ def test_the_dataset_folder_stands_for_its_challenges(mini: Any, work: Path) -> 
     assert (work / "a.json").read_bytes() == (mini.folder / "submission.json").read_bytes()
 
 
-def test_sudokus_get_one_answer_each(work: Path) -> None:
-    build_sudoku(SudokuSettings(generate=2, test=3, side=4, num_aug=0), work / "data")
-    outputs = read_test_outputs(work / "data")
-    assert outputs is not None
-    rows = [candidate(outputs.cells[test], task="sudoku", test_index=test) for test in (0, 2)]
-    write_folder(work / "p", [table(rows)])
-    printed = vote("p", "--challenges", "data", "--out", "answers.csv")
-    assert printed == (
-        "answers.csv: 3 test inputs, 2 with a grid, 1 without any candidate; 2 candidates, 0 of them without "
-        "a grid\nexact accuracy 66.67%, cell accuracy 66.67%, valid 66.67%; "
-        "what is not answered counts as wrong\n"
-    )
-    with Path("answers.csv").open(newline="") as file:
-        written = list(csv.DictReader(file))
-    first = read_puzzle_set(work / "data").test_inputs.cells[0].ravel()
-    assert written[0]["question"] == "".join(".1234"[cell] for cell in first)
-    assert [row["answer"] for row in written] == [
-        "".join(map(str, outputs.cells[0].ravel())), "", "".join(map(str, outputs.cells[2].ravel())),
-    ]  # fmt: skip
-    document = json.loads(vote("p", "--challenges", "data", "--out", "b.csv", "--json"))
-    assert document["exact_accuracy"] == pytest.approx(2 / 3)
+def answers(file: str, data: str, symbols: str) -> list[str]:
+    """The answers of a CSV file, each beside its question."""
+    with Path(file).open(newline="") as content:
+        rows = list(csv.DictReader(content))
+    questions = read_puzzle_set(Path(data)).test_inputs.cells
+    assert [row["question"] for row in rows] == ["".join(symbols[v] for v in of.ravel()) for of in questions]
+    return [row["answer"] for row in rows]
 
-    said = fail_here("vote", "p", "--challenges", "data", "--out", "c.csv", "--compare", "solutions.json")
-    assert said == "--compare solutions.json: is for ARC tasks; data knows its own answers"
-    manifest = read_manifest(work / "p", "predictions") | {"dataset": "of others", "data": "runs/other"}
-    write_json(work / "p" / "manifest.json", manifest)
-    said = fail_here("vote", "p", "--challenges", "data", "--out", "c.csv")
-    assert said == "p: made for another dataset, runs/other; its boards are others"
-    assert not Path("c.csv").exists()
+
+def test_sudokus_and_mazes_get_one_answer_each(work: Path) -> None:
+    outputs = {data: read_test_outputs(work / data) for data in ("sudoku", "maze")}
+    sudokus, mazes = (table.cells for table in outputs.values() if table is not None)
+    rows = [candidate(sudokus[test], task="sudoku", test_index=test) for test in (0, 2)]
+    write_folder(work / "rows", [table([*rows, candidate(mazes[0], task="maze")])])
+    assert vote("rows", "--challenges", "sudoku", "--out", "a.csv") == (
+        "a.csv: 3 test inputs, 2 with a grid, 1 without any candidate; 2 candidates, 0 of them without "
+        "a grid; ignored those for 1 other test inputs\nexact accuracy 66.67%, cell accuracy 66.67%, "
+        "valid 66.67%; what is not answered counts as wrong\n"
+    )
+    first, last = ("".join(map(str, sudokus[test].ravel())) for test in (0, 2))
+    assert answers("a.csv", "sudoku", ".1234") == [first, "", last]
+    document = json.loads(vote("rows", "--challenges", "sudoku", "--out", "b.csv", "--json"))
+    assert document["exact_accuracy"] == pytest.approx(2 / 3)
+    vote("rows", "--challenges", "maze", "--out", "m.csv")
+    assert answers("m.csv", "maze", "# SGo") == ["".join("# SGo"[value] for value in mazes[0].ravel())]
 
 
 def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
-    write_folder(work / "p", [])
-    printed = vote("p", *CHALLENGES, "--out", "a.json", "--compare", "solutions.json")
+    write_folder(work / "none", [])
+    printed = vote("none", *CHALLENGES, "--out", "a.json", "--compare", "solutions.json")
     assert printed.startswith("a.json: 3 test inputs, 0 with a grid, 3 without any candidate; 0 candidates, ")
     assert printed.endswith("\nno score, no test input has a candidate\n")
-    none = [[[0]], [[0]]]
-    assert submitted(work / "a.json") == {"t": [none, none], "u": [none]}
-    build_sudoku(SudokuSettings(generate=2, test=3, side=4, num_aug=0), work / "data")
-    printed = vote("p", "--challenges", "data", "--out", "a.csv")
+    assert submitted("a.json") == {"t": [NONE, NONE], "u": [NONE]}
+    printed = vote("none", "--challenges", "sudoku", "--out", "a.csv")
     assert printed.endswith("without a grid\nno score, no test input has an answer\n")
-
-
-def test_a_bare_table_of_others_can_be_merged(work: Path) -> None:
-    rows = table([candidate([[4]], test_index=1), candidate([[4]], test_index=1)])
-    parquet.write_table(rows.drop_columns(["order"]), work / "theirs.parquet")
-    write_folder(work / "p", [table([candidate([[5]], test_index=1)])])
-    vote("p", "theirs.parquet", *CHALLENGES, "--out", "a.json")
-    assert submitted(work / "a.json")["t"][1] == [[[4]], [[5]]]
 
 
 EXPECTED = "expected a predictions folder or a Parquet file of predictions, found"
@@ -177,30 +195,16 @@ REFUSED = {
     "large": "large: a candidate has a side of 40, those of ARC have up to 30",
     "p --compare other.json": "other.json: task t: 1 outputs for 2 test inputs",
     "damaged": "damaged/shards/part-0000000002-rank1.parquet: not a whole Parquet file",
+    "of-others --challenges sudoku": "of-others: made for another dataset, runs/other; its boards are others",
+    "narrow --challenges sudoku": "narrow: a candidate is 1 x 2, the boards of sudoku are 4 wide",
+    "five --challenges sudoku": "five: a candidate has a cell of 5, which no sudoku has",
+    "p --challenges sudoku --compare solutions.json": "--compare solutions.json: is for ARC tasks; sudoku",
 }
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_cannot_be_voted_on_is_refused_before_anything_is_written(work: Path, words: str) -> None:
-    write_folder(work / "p", [table([candidate([[1]])])])
-    (work / "link").symlink_to(work / "p")
-    write_folder(work / "other-task", [table([candidate([[1]], task="w")])])
-    write_folder(work / "other-test", [table([candidate([[1]], test_index=2)])])
-    write_folder(work / "large", [table([candidate(np.ones((40, 2)))])])
-    rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
-    write_folder(work / "damaged", [rows.slice(0, 2), rows.slice(2)])
-    shard = work / "damaged" / "shards" / "part-0000000002-rank1.parquet"
-    shard.write_bytes(shard.read_bytes()[:-20])
-    for kind in ("dataset", "checkpoint"):
-        write_json(work / kind / "manifest.json", make_manifest(kind))
-    attempts = {"attempt_1": [[1]], "attempt_2": [[2]]}
-    files = {
-        "submission": {"t": [attempts, attempts], "u": [attempts]}, "list": [1],
-        "task": {"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]},
-        "other": {"t": [[[1]]], "u": [[[1]]]},
-    }  # fmt: skip
-    for name, content in files.items():
-        write_json(work / f"{name}.json", content)
+@pytest.mark.usefixtures("work")
+def test_what_cannot_be_voted_on_is_refused_before_anything_is_written(words: str) -> None:
     challenges = () if "--challenges" in words else CHALLENGES
     said = fail_here("vote", *words.split(), *challenges, "--out", "a.json")
     assert said.startswith(REFUSED[words])

@@ -4,10 +4,10 @@ import logging
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -29,7 +29,10 @@ from puzzles import build, write_source
 
 PLAIN = InferSettings()
 SLOW = InferSettings(batch_size=2, max_steps=8, candidates_at=[3], halt="learned", rollouts=2, noise=0.5)
-LONG = InferSettings(batch_size=8, rollouts=40, noise=0.5)
+LONG, LONG_FLAGS = (
+    InferSettings(batch_size=8, rollouts=40, noise=0.5),
+    "--batch-size 8 --rollouts 40 --noise 0.5",
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +44,22 @@ def whole(trained: Path, arc_dir: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
+def alone(trained: Path, arc_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The predictions of LONG by one process."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    infer_to_folder(trained, arc_dir, out, LONG)
+    return out
+
+
+@pytest.fixture(scope="module")
 def part_dir(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of two of the three tasks."""
     folder = tmp_path_factory.mktemp("part")
     return build(folder / "data", write_source(folder, "small", tasks[:2]), canvas=6, num_aug=7)
+
+
+def command(checkpoint: Path, data: Path, out: Path, flags: str = "") -> list[object]:
+    return ["infer", "--checkpoint", checkpoint, "--data", data, "--out", out, *flags.split()]
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -53,11 +68,10 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_the_folder_says_what_it_holds(whole: Path, trained: Path, arc_dir: Path) -> None:
     manifest = read_manifest(whole, "predictions")
-    assert manifest["checkpoint"] == f"{trained}@7"
     assert (manifest["family"], manifest["canvas"], manifest["items"]) == ("arc", 6, 96)
     assert manifest["dataset"] == read_manifest(arc_dir, "dataset")["fingerprint"]
     assert manifest["recipe"]["infer"]["halt"] == "learned"
-    assert {row["checkpoint"] for row in rows_of(whole)} == {f"{trained}@7"}
+    assert {manifest["checkpoint"]} == {row["checkpoint"] for row in rows_of(whole)} == {f"{trained}@7"}
 
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -76,23 +90,24 @@ def test_after_any_deadlines_what_is_there_is_right_and_resuming_completes_it(
     assert_same(rows_of(out), [*expected.values()])
 
 
-def test_a_signal_keeps_what_is_finished(trained: Path, arc_dir: Path, tmp_path: Path) -> None:
-    flags = ("--batch-size", 1, "--rollouts", 9999, "--noise", 1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        out = tmp_path / number.name
-        with running(
-            ["infer", "--checkpoint", trained, "--data", arc_dir, "--out", out, *flags], tmp_path
-        ) as run:
-            run.wait_until(lambda run=run: "grids to answer" in run.said())  # type: ignore[misc]
-            time.sleep(0.3)
-            run.send(number)
-            done = run.finish()
-        assert done.returncode == 0, done.stderr
-        count = len(rows_of(out))
-        assert done.stdout.startswith(f"{out}: {count} candidates, pass@1 ")
-        assert done.stdout.endswith(
-            f"; {count} of {48 * 9999} grids answered, stopped by a signal: go on with --resume\n"
-        )
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_keeps_what_is_finished(trained: Path, arc_dir: Path, tmp_path: Path, number: int) -> None:
+    out = tmp_path / "out"
+    words = command(trained, arc_dir, out, "--batch-size 1 --rollouts 9999 --noise 1")
+    with running(words, tmp_path) as run:
+        run.wait_until(lambda: "grids to answer" in run.said())
+        # By its own clock: on a busy machine it may not have answered one after any other time.
+        process = psutil.Process(run.pid)
+        enough = process.cpu_times().user + 0.5
+        run.wait_until(lambda: process.cpu_times().user > enough)
+        run.send(number)
+        done = run.finish()
+    assert done.returncode == 0, done.stderr
+    count = len(rows_of(out))
+    assert done.stdout.startswith(f"{out}: {count} candidates, pass@1 ")
+    assert done.stdout.endswith(
+        f"; {count} of {48 * 9999} grids answered, stopped by a signal: go on with --resume\n"
+    )
 
 
 def test_a_damaged_shard_is_set_aside_and_its_part_answered_again(
@@ -157,12 +172,10 @@ def test_a_folder_from_before_hashes_is_resumed_and_other_weights_are_not(
 
 def test_a_compiled_network_answers_as_it_is(trained: Path, arc_dir: Path, tmp_path: Path) -> None:
     """Or as without, where it cannot be compiled."""
-    flags = ("--compile", "on", "--batch-size", 20)
-    out, plain = tmp_path / "out", tmp_path / "plain"
     # A process of its own, for what is compiled stays.
-    succeed("infer", "--checkpoint", trained, "--data", arc_dir, "--out", out, *flags, cwd=tmp_path)
-    infer_to_folder(trained, arc_dir, plain, PLAIN)
-    assert_same(rows_of(out), rows_of(plain))
+    succeed(*command(trained, arc_dir, tmp_path / "out", "--compile on --batch-size 20"), cwd=tmp_path)
+    infer_to_folder(trained, arc_dir, tmp_path / "plain", PLAIN)
+    assert_same(rows_of(tmp_path / "out"), rows_of(tmp_path / "plain"))
 
 
 def test_another_dataset_than_that_of_the_training_is_warned_of_and_answered(
@@ -213,21 +226,21 @@ def test_a_full_disk_is_said_with_the_way_on(
 def test_wrong_settings_are_named(
     trained: Path, arc_dir: Path, tmp_path: Path, flag: str, message: str
 ) -> None:
-    done = run_here("infer", "--checkpoint", trained, "--data", arc_dir, "--out", tmp_path / "out", flag)
+    done = run_here(*command(trained, arc_dir, tmp_path / "out", flag))
     assert done.returncode == 2
     assert message in done.stderr
 
 
 @pytest.mark.parametrize("family", ["sudoku", "maze"])
-def test_boards_end_with_their_scores(family: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    data = request.getfixturevalue(f"{family}_dir")
+def test_sudokus_and_mazes_end_with_their_scores(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    data, out = request.getfixturevalue(f"{family}_dir"), tmp_path / "out"
     checkpoint = save(tmp_path / "checkpoint", read_puzzle_set(data))
-    flags = ("--variants", 3, "--halt", "stable", "--max-steps", 6)
-    done = run_here("infer", "--checkpoint", checkpoint, "--data", data, "--out", tmp_path / "out", *flags)
-    assert done.returncode == 0, done.stderr
-    assert " candidates, exact_accuracy 0." in done.stdout
-    assert ", cell_accuracy 0." in done.stdout
-    assert {row["variant"] for row in rows_of(tmp_path / "out")} == {0, 1, 2, 3}
+    printed = succeed_here(*command(checkpoint, data, out, "--variants 3 --halt stable --max-steps 6"))
+    assert " candidates, exact_accuracy 0." in printed
+    assert ", cell_accuracy 0." in printed
+    assert {row["variant"] for row in rows_of(out)} == {0, 1, 2, 3}
 
 
 @pytest.fixture
@@ -244,28 +257,14 @@ def test_a_gpu_of_another_kind_than_cuda_is_not_taken(
     arc_dir: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: True)
+    for name in ("is_available", "is_built"):
+        monkeypatch.setattr(torch.backends.mps, name, lambda: True)
     assert infer_to_folder(trained, arc_dir, tmp_path / "out", PLAIN).candidates > 0
-
-
-@pytest.fixture(scope="module")
-def alone(trained: Path, arc_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The predictions of LONG by one process."""
-    out = tmp_path_factory.mktemp("alone") / "out"
-    infer_to_folder(trained, arc_dir, out, LONG)
-    return out
-
-
-def request(trained: Path, data: Path, out: Path) -> list[object]:
-    """The arguments that answer LONG."""
-    flags = ("--batch-size", 8, "--rollouts", 40, "--noise", 0.5)
-    return ["infer", "--checkpoint", trained, "--data", data, "--out", out, *flags]
 
 
 def test_two_processes_answer_as_one(trained: Path, arc_dir: Path, alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "two"
-    ended = together(request(trained, arc_dir, out), tmp_path)
+    ended = together(command(trained, arc_dir, out, LONG_FLAGS), tmp_path)
     assert [done.returncode for done in ended] == [0, 0], ended
     assert {file.name[-13:] for file in shard_files(out)} == {"rank0.parquet", "rank1.parquet"}
     assert sum("pass@2" in done.stdout for done in ended) >= 1, "whoever is last scores"
@@ -277,7 +276,7 @@ def test_a_killed_process_loses_its_part_only_and_others_go_on_with_it(
     trained: Path, arc_dir: Path, alone: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    with running_together(request(trained, arc_dir, out), tmp_path) as (first, second):
+    with running_together(command(trained, arc_dir, out, LONG_FLAGS), tmp_path) as (first, second):
         # They part before this is said.
         first.wait_until(lambda: "grids to answer" in first.said())
         second.send(signal.SIGKILL)

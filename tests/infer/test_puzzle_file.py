@@ -1,7 +1,6 @@
 """Puzzles as people write them down, and what is said of those that are none."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +10,8 @@ from hypothesis import strategies as st
 from arcpipe.errors import DataError
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.runs import write_json
+from arcpipe.task import Task
+from strategies import plain_task
 from sudokus import EASY, board
 
 QUESTION, ANSWER = EASY
@@ -30,7 +31,7 @@ MAZE = ["#####", "#S  #", "# # #", "#  G", "#####"]
 MAZE_TEXT = "\n".join(MAZE)
 
 
-def read(folder: Path, text: str, family: str, canvas: int, name: str = "puzzle.txt") -> Any:
+def read(folder: Path, text: str, family: str, canvas: int, name: str = "puzzle.txt") -> Task:
     (folder / name).write_bytes(text.encode())
     return read_puzzle(folder / name, family, canvas)
 
@@ -38,16 +39,18 @@ def read(folder: Path, text: str, family: str, canvas: int, name: str = "puzzle.
 @pytest.mark.parametrize("form", FORMS)
 def test_a_sudoku_in_every_form(tmp_path: Path, form: str) -> None:
     puzzle = read(tmp_path, FORMS[form], "sudoku", 9)
-    assert (puzzle.task, puzzle.outputs) == ("sudoku", [None])
-    np.testing.assert_array_equal(puzzle.inputs, [board(QUESTION)])
+    ((question, output),) = ((pair.input, pair.output) for pair in puzzle.tests)
+    assert (puzzle.id, output) == ("sudoku", None)
+    np.testing.assert_array_equal(question, board(QUESTION))
 
 
 def test_a_maze_with_and_without_the_spaces_at_the_ends_of_lines(tmp_path: Path) -> None:
     values = [["# SGo".index(cell) for cell in line.ljust(5)] for line in MAZE]
-    for text in (MAZE_TEXT, "".join(line.ljust(5) for line in MAZE), "\n\n" + MAZE_TEXT + "\n"):
-        np.testing.assert_array_equal(read(tmp_path, text, "maze", 5).inputs, [values])
+    in_a_line = "".join(line.ljust(5) for line in MAZE)
     # A path that is marked already is no part of the question.
-    np.testing.assert_array_equal(read(tmp_path, MAZE_TEXT.replace("S  ", "Soo"), "maze", 5).inputs, [values])
+    marked = MAZE_TEXT.replace("S  ", "Soo")
+    for text in (MAZE_TEXT, in_a_line, "\n\n" + MAZE_TEXT + "\n", marked):
+        np.testing.assert_array_equal(read(tmp_path, text, "maze", 5).tests[0].input, values)
 
 
 def test_an_arc_task_takes_its_name_from_its_file_or_its_key(tmp_path: Path) -> None:
@@ -57,9 +60,8 @@ def test_an_arc_task_takes_its_name_from_its_file_or_its_key(tmp_path: Path) -> 
     write_json(tmp_path / "one.json", {"def": task})
     for name, expected in {"abc.json": "abc", "one.json": "def"}.items():
         puzzle = read_puzzle(tmp_path / name, "arc", 3)
-        assert puzzle.task == expected
-        assert [grid.tolist() for grid in puzzle.inputs] == [[[1, 2]], [[3]]]
-        assert [None if grid is None else grid.tolist() for grid in puzzle.outputs] == [[[2]], None]
+        assert puzzle.id == expected
+        assert plain_task(puzzle)["test"] == [([[1, 2]], [[2]]), ([[3]], None)]
 
 
 BAD = {
@@ -124,4 +126,4 @@ def test_any_text_is_a_puzzle_or_is_refused(
         puzzle = read(folder, text, family, canvas)
     except DataError:
         return
-    assert puzzle.inputs[0].shape == (canvas, canvas)
+    assert puzzle.tests[0].input.shape == (canvas, canvas)

@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 
 from arcpipe.codec import family_of
-from arcpipe.infer.puzzle_file import Puzzle
 from arcpipe.infer.solve import Attempt, Solved, Step, solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.task import Task
+from arcpipe.task import Pair, Task
 from inference import parrot, random_model
-
-
-def of_task(task: Task) -> Puzzle:
-    return Puzzle(task.id, [pair.input for pair in task.tests], [pair.output for pair in task.tests])
 
 
 def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir: Path) -> None:
@@ -32,51 +27,41 @@ def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir
         (sudokus, sudokus.test_inputs.cells[0], False),
         (mazes, mazes.test_inputs.cells[0], False),
     ):
-        (solved,) = solve_puzzle(parrot(puzzles), Puzzle(puzzles.family.name, [question], [None]))
+        task = Task(puzzles.family.name, (), (Pair(question, None),))
+        (solved,) = solve_puzzle(parrot(puzzles), task)
         np.testing.assert_array_equal(solved.attempts[0].grid, question)
         assert (solved.right, solved.candidates, [step.number for step in solved.steps]) == (right, 1, [4])
 
 
 def test_an_arc_task_is_voted_on_from_all_its_augmentations(arc: PuzzleSet, tasks: list[Task]) -> None:
     for task in tasks:
-        found = solve_puzzle(parrot(arc), of_task(task))
-        assert len(found) == len(task.tests)
-        for solved, pair in zip(found, task.tests, strict=True):
+        for solved, pair in zip(solve_puzzle(parrot(arc), task), task.tests, strict=True):
             (attempt,) = solved.attempts
             np.testing.assert_array_equal(attempt.grid, pair.input)
             assert (attempt.votes, solved.candidates, solved.right) == (8, 8, True)
 
 
 def test_fewer_votes_leave_the_task_as_it_is_among_them(arc: PuzzleSet, tasks: list[Task]) -> None:
-    checkpoint = random_model(arc)
-    last_first = np.arange(len(arc.table))[::-1]
-    table = PuzzleTable(
-        arc.table.task_ids, arc.table.tasks[last_first], arc.table.dihedrals[last_first],
-        arc.table.colors[last_first],
-    )  # fmt: skip
-    turned = replace(checkpoint, puzzles=table, rows=checkpoint.rows[last_first.copy()])
-    for puzzle in map(of_task, tasks):
-        for one, other in zip(
-            solve_puzzle(checkpoint, puzzle, max_votes=1),
-            solve_puzzle(turned, puzzle, max_votes=1),
-            strict=True,
-        ):
+    checkpoint, table = random_model(arc), arc.table
+    last = np.arange(len(table))[::-1].copy()
+    puzzles = PuzzleTable(table.task_ids, table.tasks[last], table.dihedrals[last], table.colors[last])
+    turned = replace(checkpoint, puzzles=puzzles, rows=checkpoint.rows[last])
+    for task in tasks:
+        pair = (solve_puzzle(of, task, max_votes=1) for of in (checkpoint, turned))
+        for one, other in zip(*pair, strict=True):
             assert one.candidates == 1
-            for attempt, same in zip(one.attempts, other.attempts, strict=True):
-                np.testing.assert_array_equal(attempt.grid, same.grid)
+            assert [a.grid.tolist() for a in one.attempts] == [a.grid.tolist() for a in other.attempts]
 
 
 def test_the_trace_holds_each_step_of_the_input_as_it_is(arc: PuzzleSet, tasks: list[Task]) -> None:
-    checkpoint, puzzle = random_model(arc), of_task(tasks[1])
-    traced = solve_puzzle(checkpoint, puzzle, max_steps=6, trace=True)
+    checkpoint, task = random_model(arc), tasks[1]
+    traced = solve_puzzle(checkpoint, task, max_steps=6, trace=True)
     for number in (1, 3, 6):
-        for index, solved in enumerate(solve_puzzle(checkpoint, puzzle, max_steps=number, max_votes=1)):
-            (last,), step = solved.steps, traced[index].steps[number - 1]
-            assert (last.number, step.number) == (number, number)
+        for one, solved in zip(traced, solve_puzzle(checkpoint, task, max_steps=number), strict=True):
+            (last,), step = solved.steps, one.steps[number - 1]
+            assert last.number == step.number == number
             assert step.halt_probability == pytest.approx(last.halt_probability, abs=1e-6)
-            assert (step.grid is None) == (last.grid is None)
-            if step.grid is not None and last.grid is not None:
-                np.testing.assert_array_equal(step.grid, last.grid)
+            np.testing.assert_array_equal(step.grid, last.grid)  # type: ignore[arg-type]  # or both None
     # Steps on the way have no vote.
     assert [solved.candidates for solved in traced] == [8, 8]
 
@@ -129,8 +114,5 @@ def test_the_animation_shows_each_step_for_its_time(family: str, steps: list[Ste
         assert times == sorted(set(times))
         assert len(times) == len(values) > 1
         assert all(one != other for one, other in pairwise(values))
-
-
-def test_the_animation_of_one_step_stands_still() -> None:
-    still = Solved(array("12"), [], 1, [Step(4, array("21"), 0.5)], None)
-    assert not re.search("animate|hidden", animation([still], family_of("arc", 5)))
+    still = animation([replace(solved, steps=steps[-1:])], family_of(family, 4))
+    assert not re.search("animate|hidden", still)

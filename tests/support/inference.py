@@ -9,13 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from arcpipe.buckets import bucket_sides, crop
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
+from arcpipe.codec import decode
 from arcpipe.infer.predict import InferenceShare, InferSettings, predict
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM
+from augmented import restored
 
 CONFIG = TRMConfig(
     hidden_size=16, num_heads=2, num_layers=1, outer_cycles=1, inner_cycles=1, max_steps=4,
@@ -89,6 +92,42 @@ def answers(checkpoint: Checkpoint, puzzles: PuzzleSet, **settings: Any) -> Rows
     share = InferenceShare(checkpoint, puzzles, InferSettings(**settings), "label", np.zeros(0, np.int64))
     rows = [row for part in predict(share, torch.device("cpu")) for row in part.to_pylist()]
     return sorted(rows, key=lambda row: int(row["order"]))
+
+
+def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> Rows:
+    """What a loop over batches makes of every test input under every puzzle of its task, in rounds.
+
+    Each is computed on the corner that is its task's canvas, alike in all of a batch.
+    """
+    model, rows = checkpoint.model(), []
+    sides = bucket_sides(puzzles, checkpoint.config.buckets)[puzzles.test_tasks]
+    items = [
+        (number, test, puzzle)
+        for test, task in enumerate(puzzles.test_tasks)
+        for number, puzzle in enumerate(puzzles.table.of_task(task))
+    ]
+    for start in range(0, len(items), batch_size):
+        _, tests, ids = np.array(sorted(items)[start : start + batch_size]).T
+        (side,) = {*sides[tests].tolist()}
+        inputs = torch.from_numpy(puzzles.encode_tests(tests, ids).astype(np.int64))
+        state: list[Tensor] = []
+        with torch.inference_mode():
+            for _ in range(CONFIG.max_steps):
+                answer, latent, logits, halt, *log_sums = model(
+                    crop(inputs, side, puzzles.canvas), checkpoint.rows_of(puzzles)[ids], *state
+                )
+                state = [answer, latent, *log_sums]
+        grids = decode(logits.argmax(-1).numpy())
+        for grid, puzzle, test, logit in zip(grids, ids, tests, halt, strict=True):
+            turned = None if grid is None else restored(grid, puzzles.table.augmentation(puzzle))
+            rows.append({
+                "task": puzzles.table.task_ids[puzzles.test_tasks[test]],
+                "test_index": puzzles.test_indices[test],
+                "cells": b"" if turned is None else turned.tobytes(),
+                "height": 0 if turned is None else turned.shape[0],
+                "halt_probability": float(logit.sigmoid()), "steps": CONFIG.max_steps,
+            })  # fmt: skip
+    return rows
 
 
 def assert_same(rows: Rows, expected: Rows) -> None:
