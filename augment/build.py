@@ -9,17 +9,17 @@ import numpy as np
 import orjson
 from pydantic import Field
 
-from arcpipe.augment.sources import read_source
+from arcpipe.augment.sources import grids_of, read_source
 from arcpipe.augment.split import Overlap, Selection, select
-from arcpipe.augment.unique import Augmentations, grids_of, task_augmentations
+from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.codec import ARC, GridTable
 from arcpipe.errors import DataError
-from arcpipe.grid import MAX_SIDE
+from arcpipe.grid import MAX_SIDE, NUM_COLORS
 from arcpipe.puzzleset import PuzzleSet, Variants, read_puzzle_set, write_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import STRICT, Count
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
-from arcpipe.task import Task, challenges_json, solutions_json
+from arcpipe.task import challenges_json, solutions_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +107,27 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         sources, test_set=settings.test_set, max_side=settings.max_side, canvas=settings.canvas,
         exclude_overlap=settings.exclude_overlap,
     )  # fmt: skip
-    needed = max(int(side) for task in selection.shown for grid in grids_of(task) for side in grid.shape)
-    canvas = settings.canvas or needed
-    _check_fit(selection.shown, canvas)
-    known = _known_augmentations(settings.extend) if settings.extend else {}
-    groups = [
-        known[task.id]
-        if task.id in known and settings.num_aug is not None
-        else task_augmentations(task, settings.num_aug, settings.seed)
+    sides = {
+        task.id: max(max(grid.shape) for grid in grids_of(*task.demonstrations, *task.tests))
         for task in selection.shown
-    ]
+    }
+    needed = max(sides.values())
+    canvas = settings.canvas or needed
+    for task_id, side in sides.items():
+        if side > canvas:
+            raise DataError(
+                f"task {task_id}: a grid of side {side} does not fit canvas {canvas}: "
+                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
+            )
+    known = _known_augmentations(settings.extend) if settings.extend else {}
+    if settings.num_aug is None:
+        turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
+        groups = [turns for _ in selection.shown]
+    else:
+        groups = [
+            known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
+            for task in selection.shown
+        ]
     puzzles = puzzle_set_of(selection, groups, canvas)
     if settings.num_aug is None:
         puzzles = replace(puzzles, variants=Variants(None, settings.seed))
@@ -149,7 +160,7 @@ def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas:
     numbers = {task.id: number for number, task in enumerate(selection.training)}
     pairs = [
         (number, pair.input, pair.output)
-        for task, number in zip(selection.training, numbers.values(), strict=True)
+        for number, task in enumerate(selection.training)
         for pair in (*task.demonstrations, *task.tests)
         if pair.output is not None
     ]
@@ -173,17 +184,6 @@ def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas:
     )
 
 
-def _check_fit(tasks: Sequence[Task], canvas: int) -> None:
-    """Raises DataError naming the first task with a grid that is larger than the canvas."""
-    for task in tasks:
-        side = max(max(grid.shape) for grid in grids_of(task))
-        if side > canvas:
-            raise DataError(
-                f"task {task.id}: a grid of side {side} does not fit canvas {canvas}: "
-                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
-            )
-
-
 def _known_augmentations(extend: str) -> dict[str, Augmentations]:
     """Return the augmentations of each task of a dataset or checkpoint folder, in the order of rows."""
     path = Path(extend)
@@ -194,10 +194,8 @@ def _known_augmentations(extend: str) -> dict[str, Augmentations]:
         from arcpipe.checkpoint import load_checkpoint
 
         table = load_checkpoint(path).puzzles
-    order = np.argsort(table.tasks, kind="stable")
-    ends = np.searchsorted(table.tasks[order], np.arange(len(table.task_ids)), side="right")
-    groups = np.split(order, ends)[:-1]
+    rows = [table.of_task(number) for number in range(len(table.task_ids))]
     return {
-        task_id: (table.dihedrals[rows], table.colors[rows])
-        for task_id, rows in zip(table.task_ids, groups, strict=True)
+        task_id: (table.dihedrals[of_task], table.colors[of_task])
+        for task_id, of_task in zip(table.task_ids, rows, strict=True)
     }

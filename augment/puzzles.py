@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from arcpipe.augment.maze import read_mazes
-from arcpipe.augment.maze_generator import generate_mazes
+from arcpipe.augment.maze import generate_mazes, read_mazes
 from arcpipe.augment.sources import SolvedPuzzles
-from arcpipe.augment.sudoku import read_sudokus
-from arcpipe.augment.sudoku_generator import generate_split
+from arcpipe.augment.sudoku import generate_split, read_sudokus
+from arcpipe.augmentation import IDENTITY
 from arcpipe.codec import GridTable, family_of
 from arcpipe.errors import DataError
 from arcpipe.maze_rules import overlap as turned_overlap
@@ -97,15 +96,14 @@ def build_sudoku(settings: SudokuSettings, out: Path) -> PuzzleSummary:
     Raises:  DataError for a source that cannot be read or a board that is no Sudoku; OutputError if `out`
              exists.
     """
-    refuse_existing(out)
-    _check(settings)
+    _check(settings, out)
     if settings.generate:
         train, test = generate_split(
             settings.generate, settings.test, settings.side, settings.seed, settings.min_rating
         )
     else:
         train, test = _read(settings, read_sudokus)
-    return _build("sudoku", settings, train, test, out, same_boards)
+    return _build("sudoku", settings, train, test, out, _same_boards)
 
 
 def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
@@ -114,8 +112,7 @@ def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
     Raises:  DataError for a source that cannot be read or a board that is no maze; OutputError if `out`
              exists.
     """
-    refuse_existing(out)
-    _check(settings)
+    _check(settings, out)
     if settings.generate:
         total = settings.generate + settings.test
         mazes = generate_mazes(total, settings.size, settings.min_path, settings.seed)
@@ -125,20 +122,15 @@ def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
     return _build("maze", settings, train, test, out, turned_overlap)
 
 
-def same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return which of the questions (N, S, S) are, cell by cell, among the others."""
-    # As texts without a zero, which numpy would drop from their ends.
-    keys, known = (
-        np.ascontiguousarray(boards + np.uint8(1)).reshape(len(boards), -1).view(f"S{boards[0].size}")[:, 0]
-        if len(boards)
-        else np.zeros(0, "S1")
-        for boards in (questions, others)
-    )
-    return np.isin(keys, known)
+    keys = {board.tobytes() for board in others}
+    return np.array([board.tobytes() in keys for board in questions], bool)
 
 
-def _check(settings: PuzzleSettings) -> None:
-    """Raises DataError for settings that contradict each other."""
+def _check(settings: PuzzleSettings, out: Path) -> None:
+    """Raises OutputError if `out` exists, DataError for settings that contradict each other."""
+    refuse_existing(out)
     if bool(settings.source) == bool(settings.generate):
         raise DataError("name a --source, or say with --generate how many to make up: one of the two")
     if settings.generate and settings.test_source:
@@ -154,17 +146,17 @@ def _read(
 
     Args:    reader: `read_sudokus` or `read_mazes`.
     """
-
-    def read(spec: str, split: str, count: int, purpose: int) -> SolvedPuzzles:
-        return reader(
-            spec, split=split, question=settings.question, answer=settings.answer, subsample=count,
-            seed=(settings.seed, purpose),
-        )  # fmt: skip
-
-    train = read(settings.source, "train", settings.subsample, 0)
+    columns = {"question": settings.question, "answer": settings.answer}
+    train = reader(
+        settings.source, split="train", subsample=settings.subsample, seed=(settings.seed, 0), **columns
+    )
     if not settings.test_source:
-        return train, train.take(np.arange(0))
-    return train, read(settings.test_source, "test", settings.test_subsample, 1)
+        return train, SolvedPuzzles(train.questions[:0], train.answers[:0])
+    test = reader(
+        settings.test_source, split="test", subsample=settings.test_subsample, seed=(settings.seed, 1),
+        **columns,
+    )  # fmt: skip
+    return train, test
 
 
 def _build(
@@ -181,29 +173,27 @@ def _build(
             "a dataset has boards of one size"
         )
     shared = overlap(train.questions, test.questions) if len(test) else np.zeros(len(train), bool)
-    kept = train.take(np.flatnonzero(~shared)) if settings.exclude_overlap else train
-    if not len(kept):
+    examples = train.take(np.flatnonzero(~shared)) if settings.exclude_overlap else train
+    if not len(examples):
         raise DataError("no board is left to train on: all of them are tests too")
     puzzles = PuzzleSet(
         family=family_of(domain, train.side),
         canvas=train.side,
-        table=PuzzleTable(
-            [domain], np.zeros(1, np.int32), np.zeros(1, np.uint8), np.arange(10, dtype=np.uint8)[None]
-        ),
-        inputs=_grid_table(kept.questions),
-        outputs=_grid_table(kept.answers),
-        example_tasks=np.zeros(len(kept), np.int32),
-        example_groups=np.arange(len(kept), dtype=np.int32),
+        table=PuzzleTable.of_groups([domain], [[IDENTITY]]),
+        inputs=_grid_table(examples.questions),
+        outputs=_grid_table(examples.answers),
+        example_tasks=np.zeros(len(examples), np.int32),
+        example_groups=np.arange(len(examples), dtype=np.int32),
         test_inputs=_grid_table(test.questions),
         test_tasks=np.zeros(len(test), np.int32),
         variants=Variants(settings.num_aug, settings.seed),
     )
     summary = PuzzleSummary(
-        examples=len(kept),
+        examples=len(examples),
         test_inputs=len(test),
         canvas=train.side,
         overlap=int(shared.sum()),
-        unverified=sum(len(part) - part.verified for part in (train, test)),
+        unverified=train.unverified + test.unverified,
     )
     files = {str(path): file_hash(path) for path in dict.fromkeys((*train.files, *test.files))}
     counts = asdict(summary) | {"tasks": 1, "puzzles": 1}

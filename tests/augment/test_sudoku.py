@@ -1,5 +1,6 @@
 """Sudokus: sources, the rules, the generator, and the batch solver against a plain recursive one."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
-from arcpipe.augment.sudoku import read_sudokus
-from arcpipe.augment.sudoku_generator import canonical, generate_split, generate_sudokus
+from arcpipe.augment.sources import SolvedPuzzles
+from arcpipe.augment.sudoku import canonical, generate_split, generate_sudokus, read_sudokus
 from arcpipe.augment.sudoku_solver import candidates, search, solve_boards
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import is_valid
@@ -19,44 +20,32 @@ from arcpipe.sudoku_rules import BOXES, shuffles
 from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text, units
 
 PUZZLES = [EASY, FEWEST_CLUES, HARD]
-Rows = list[list[str]]
 
 
-def rows_of(puzzles: list[tuple[str, str]] = PUZZLES) -> Rows:
-    return [["book, page 1", *puzzle, str(7 * number)] for number, puzzle in enumerate(puzzles)]
-
-
-def write_csv(path: Path, rows: Rows, header: str = "source,question,answer,rating") -> str:
-    lines = [header, *(",".join(f'"{cell}"' if "," in cell else cell for cell in row) for row in rows)]
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
+def table(puzzles: list[tuple[str, str]]) -> pa.Table:
+    """Puzzles among columns that are nobody's business."""
+    questions, answers = zip(*puzzles, strict=True)
+    notes = ["book, page 1"] * len(puzzles)
+    return pa.table({"source": notes, "question": questions, "answer": answers, "rating": notes})
 
 
 def test_the_same_puzzles_from_all_forms(tmp_path: Path) -> None:
-    columns = dict(zip(("source", "question", "answer", "rating"), zip(*rows_of(), strict=True), strict=True))
-    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
-    zeros = [[question.replace(".", "0"), answer] for question, answer in PUZZLES]
+    csv.write_csv(table(PUZZLES), tmp_path / "a.csv")
+    csv.write_csv(table([(q.replace(".", "0"), a) for q, a in PUZZLES]), tmp_path / "zeros.csv")
+    parquet.write_table(table(PUZZLES), tmp_path / "a.parquet")
     (tmp_path / "a.txt").write_text("\n" + "\n\n".join(question for question, _ in PUZZLES))
-    for spec, ratings in {
-        write_csv(tmp_path / "a.csv", rows_of()): [0, 7, 14],
-        str(tmp_path / "a.parquet"): [0, 7, 14],
-        write_csv(tmp_path / "zeros.csv", zeros, "question,answer"): None,
-        str(tmp_path / "a.txt"): None,
-    }.items():
-        boards = read_sudokus(spec)
+    for name in ("a.csv", "zeros.csv", "a.parquet", "a.txt"):
+        boards = read_sudokus(str(tmp_path / name))
         assert [(text(q), text(a)) for q, a in zip(boards.questions, boards.answers, strict=True)] == PUZZLES
-        assert (None if boards.ratings is None else boards.ratings.tolist()) == ratings
-        assert (boards.files, boards.verified, boards.side, len(boards)) == ((Path(spec),), 3, 9, 3)
+        assert (boards.files, boards.unverified, boards.side, len(boards)) == ((tmp_path / name,), 0, 9, 3)
 
 
 def test_only_so_many_puzzles_are_solved(tmp_path: Path) -> None:
-    rows = rows_of()
-    rows[2][1] = "." * 81
-    spec = write_csv(tmp_path / "a.csv", rows)
+    csv.write_csv(table([*PUZZLES[:2], ("." * 81, HARD[1])]), tmp_path / "a.csv")
     with pytest.raises(DataError, match="row 3"):
-        read_sudokus(spec)
-    assert read_sudokus(spec, verify=2).verified == 2
-    assert read_sudokus(spec, verify=0).verified == 0
+        read_sudokus(str(tmp_path / "a.csv"))
+    assert read_sudokus(str(tmp_path / "a.csv"), verify=2).unverified == 1
+    assert read_sudokus(str(tmp_path / "a.csv"), verify=0).unverified == 3
 
 
 @given(st.sampled_from(list(BOXES)), st.integers(0, 2**32), st.integers(0, 255), st.booleans())
@@ -80,13 +69,19 @@ def distinct(boards: NDArray[np.uint8]) -> int:
     return len(np.unique(boards.reshape(len(boards), -1), axis=0))
 
 
-@pytest.mark.parametrize("side", BOXES)
-def test_each_puzzle_has_one_solution_and_no_clue_to_spare(side: int) -> None:
-    boards = generate_sudokus(40, side, seed=2)
-    found = solve_boards(boards.questions)
-    assert (found.count == 1).all()
-    assert np.array_equal(found.answers, boards.answers)
-    assert np.array_equal(found.rating, boards.ratings)
+@cache
+def generated(side: int, min_rating: int = 0) -> SolvedPuzzles:
+    """Forty puzzles; those of side 9 take seconds."""
+    return generate_sudokus(40, side, seed=2, min_rating=min_rating)
+
+
+@pytest.mark.parametrize(("side", "min_rating"), [(4, 0), (6, 0), (6, 1), (9, 0)])
+def test_each_puzzle_has_one_solution_and_no_clue_to_spare(side: int, min_rating: int) -> None:
+    boards = generated(side, min_rating)
+    solutions = solve_boards(boards.questions)
+    assert (solutions.count == 1).all()
+    assert np.array_equal(solutions.answers, boards.answers)
+    assert solutions.rating.min() >= min_rating
     assert is_valid("sudoku", boards.questions, boards.answers).all()
     assert distinct(boards.questions) == 40
     for question in boards.questions[:10]:
@@ -103,23 +98,14 @@ def test_puzzles_depend_on_the_seed_and_more_begin_with_fewer() -> None:
     assert distinct(many.questions) == len(many) == 1500
 
 
-def test_a_least_rating_is_kept() -> None:
-    boards = generate_sudokus(20, 6, seed=0, min_rating=1)
-    assert boards.ratings is not None
-    assert boards.ratings.min() >= 1
-    assert np.array_equal(solve_boards(boards.questions).rating, boards.ratings)
-
-
 def test_the_canonical_key_forgets_shuffles_alone() -> None:
-    boards = generate_sudokus(300, 4, seed=0).questions
-    numbers = np.arange(len(boards))
-    keys = canonical(boards)
-    assert np.array_equal(canonical(shuffles(4, 9, numbers, numbers + 1).apply(boards)), keys)
+    boards = generate_sudokus(8000, 4, seed=0)
+    keys, numbers = canonical(boards.questions), np.arange(300)
+    shuffled = shuffles(4, 9, numbers, numbers + 1).apply(boards.questions[:300])
+    assert np.array_equal(canonical(shuffled), keys[:300])
     # Up to shuffles there are 36 puzzles without a clue to spare, and 2 full boards.
-    assert len(np.unique(canonical(generate_sudokus(8000, 4, seed=0).questions))) == 36
-    _, full, _ = search(candidates(np.zeros((1, 4, 4), np.uint8)), limit=1)
-    assert canonical(full) in canonical(generate_sudokus(300, 4, seed=0).answers)
-    assert len(np.unique(canonical(generate_sudokus(300, 4, seed=0).answers))) == 2
+    assert len(np.unique(keys)) == 36
+    assert len(np.unique(canonical(boards.answers))) == 2
 
 
 @pytest.mark.parametrize(
@@ -199,40 +185,29 @@ def test_random_boards_are_solved_as_by_the_plain_solver(side: int, seed: int, s
 
 @pytest.mark.parametrize("side", [6, 9])
 def test_generated_puzzles_have_the_ratings_of_the_plain_solver(side: int) -> None:
-    boards = generate_sudokus(12, side, seed=5)
-    found = solve_boards(boards.questions)
+    boards = generated(side).take(np.arange(12))
     plain = [PlainSolver(question) for question in boards.questions]
-    assert found.rating.tolist() == [solver.rating for solver in plain]
-    assert all(
-        np.array_equal(solver.answers, answer[None])
-        for solver, answer in zip(plain, found.answers, strict=True)
-    )
+    ratings = solve_boards(boards.questions).rating
+    assert ratings.tolist() == [solver.rating for solver in plain]
+    assert np.array_equal([solver.answers for solver in plain], boards.answers[:, None])
     if side == 9:
-        assert found.rating.max() > 0
+        assert ratings.max() > 0
 
 
-@pytest.mark.parametrize("puzzle", [EASY, FEWEST_CLUES, HARD])
-def test_published_puzzles_have_their_published_solutions(puzzle: tuple[str, str]) -> None:
-    found = solve_boards(board(puzzle[0])[None])
-    assert found.count.tolist() == [1]
-    assert text(found.answers[0]) == puzzle[1]
-    assert (found.rating[0] == 0) == (puzzle != HARD)
-
-
-def test_what_has_no_single_solution() -> None:
-    clash, stuck = board(EASY[0]), board(EASY[0])
+def test_each_board_is_judged_by_itself() -> None:
+    # A digit twice, a cell without a candidate, and no clue at all.
+    clash, stuck, empty = board(EASY[0]), board(EASY[0]), np.zeros((9, 9), np.uint8)
     clash[0, 8] = 5
     stuck[0, 2] = 2
-    found = solve_boards(np.stack([clash, stuck, np.zeros_like(clash)]))
-    assert found.count.tolist() == [0, 0, 2]
-    assert found.rating.tolist() == [0, 0, -1]
-    assert not found.answers.any()
-
-
-def test_each_puzzle_is_judged_by_itself() -> None:
-    puzzles = np.stack([board(EASY[0]), board(HARD[0]), np.zeros((9, 9), np.uint8), board(FEWEST_CLUES[0])])
-    many = np.random.default_rng(0).integers(0, 4, 600)
-    alone, together = solve_boards(puzzles), solve_boards(puzzles[many])
+    boards = np.stack([*(board(question) for question, _ in PUZZLES), clash, stuck, empty])
+    alone = solve_boards(boards)
+    assert [text(answer) for answer in alone.answers[:3]] == [answer for _, answer in PUZZLES]
+    assert not alone.answers[3:].any()
+    assert alone.count.tolist() == [1, 1, 1, 0, 0, 2]
+    assert (alone.rating > 0).tolist() == [False, False, True, False, False, False]
+    assert alone.rating[-1] == -1
+    many = np.random.default_rng(0).integers(0, len(boards), 600)
+    together = solve_boards(boards[many])
     assert np.array_equal(together.count, alone.count[many])
     assert np.array_equal(together.answers, alone.answers[many])
     assert np.array_equal(together.rating, alone.rating[many])

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from arcpipe.augment.build import DataSettings, build_arc
-from arcpipe.augment.split import canonical
-from arcpipe.augment.unique import Augmentations
+from arcpipe.augment.unique import Augmentations, canonical
 from arcpipe.augmentation import Augmentation
 from arcpipe.codec import GridTable
 from arcpipe.grid import Grid, as_grid
@@ -66,6 +65,10 @@ def grid(*rows: str) -> Grid:
 def task(task_id: str, *pairs: tuple[Grid, Grid], tests: tuple[Pair, ...]) -> Task:
     """A task of these demonstrations."""
     return Task(task_id, tuple(Pair(*pair) for pair in pairs), tests)
+
+
+# A pattern of cells found in no other grid here; longer than any random one could repeat.
+SECRET = grid("714928", "365077", "991384")
 
 
 def unpacked(table: GridTable) -> list[Any]:
