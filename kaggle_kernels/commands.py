@@ -1,7 +1,9 @@
 """`arcpipe kaggle`: from a checkpoint to a bundle, from a bundle to a score on Kaggle, and the run there."""
 
 import signal
+import sys
 import tempfile
+from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -198,7 +200,10 @@ def simulate(
     from arcpipe.kaggle_kernels.at_home.bundle import entry_recipe
     from arcpipe.kaggle_kernels.at_home.simulate import simulate_entry, solved_tasks
 
-    report = simulate_entry(solved_tasks(source, tasks, seed), checkpoint, entry_recipe(recipe), minutes, out)
+    solved = solved_tasks(source, tasks, seed)
+    # What the notebook shows is no result here.
+    with redirect_stdout(sys.stderr):
+        report = simulate_entry(solved, checkpoint, entry_recipe(recipe), minutes, out)
     if as_json:
         typer.echo(orjson.dumps(report).decode())
         return
