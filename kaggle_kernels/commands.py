@@ -1,7 +1,9 @@
 """`arcpipe kaggle`: from a checkpoint to a bundle, from a bundle to a score on Kaggle, and the run there."""
 
 import signal
+import sys
 import tempfile
+from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +21,7 @@ from arcpipe.kaggle_kernels.client.submit import (
     fetch_checked,
     fetch_output,
     is_over,
-    refuse_failure,
-    run_state,
+    output_of_success,
     submit_once,
     wait_for_end,
     wait_for_score,
@@ -88,7 +89,7 @@ def bundle(
 
     Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle
     """
-    from arcpipe.kaggle_kernels.at_home.bundle import KaggleNames, check_bundle, entry_recipe, make_bundle
+    from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, entry_recipe, make_bundle
 
     start_logging()
     if check:
@@ -101,7 +102,7 @@ def bundle(
         return
     if checkpoint is None or out is None or folder is not None:
         raise ArcpipeError("to make a bundle, give --checkpoint and --out (and no folder but that)")
-    manifest = make_bundle(checkpoint, entry_recipe(recipe, overrides or []), KaggleNames(owner, name), out)
+    manifest = make_bundle(checkpoint, entry_recipe(recipe, overrides or []), owner, name, out)
     size = sum((out / file).stat().st_size for file in manifest["files"])
     typer.echo(f"{out}: {len(manifest['files'])} files, {size / 1e6:.1f} MB, for {manifest['competition']}")
 
@@ -140,8 +141,10 @@ def rehearse(
     if out is not None:
         refuse_existing(out)
     with tempfile.TemporaryDirectory(prefix="arcpipe-rehearsal-", ignore_cleanup_errors=True) as temporary:
-        rehearsal = at_home.Rehearsal(bundle, challenges, minutes, out or Path(temporary) / "rehearsal")
-        reports = at_home.rehearse(rehearsal, layout or [_Layout.FLAT, _Layout.NESTED], mode or list(_Mode))
+        reports = at_home.rehearse(
+            bundle, challenges, minutes, out or Path(temporary) / "rehearsal",
+            layout or [_Layout.FLAT, _Layout.NESTED], mode or list(_Mode),
+        )  # fmt: skip
         text = "\n\n".join(map(at_home.report_text, reports))
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
         at_home.refuse_problems(reports, out)
@@ -197,7 +200,10 @@ def simulate(
     from arcpipe.kaggle_kernels.at_home.bundle import entry_recipe
     from arcpipe.kaggle_kernels.at_home.simulate import simulate_entry, solved_tasks
 
-    report = simulate_entry(solved_tasks(source, tasks, seed), checkpoint, entry_recipe(recipe), minutes, out)
+    solved = solved_tasks(source, tasks, seed)
+    # What the notebook shows is no result here.
+    with redirect_stdout(sys.stderr):
+        report = simulate_entry(solved, checkpoint, entry_recipe(recipe), minutes, out)
     if as_json:
         typer.echo(orjson.dumps(report).decode())
         return
@@ -219,12 +225,12 @@ def push(
     Example: arcpipe kaggle push runs/bundle
     """
     start_logging()
-    checked = read_bundle(bundle)
+    contents = read_bundle(bundle)
     with hold_folder(bundle):
         history = read_history(bundle)
         connection = Kaggle(Pace(timeout_s, poll_s))
-        dataset = push_dataset(connection, checked, history, max_minutes)
-        kernel = push_kernel(connection, checked, history)
+        dataset = push_dataset(connection, contents, history, max_minutes)
+        kernel = push_kernel(connection, contents, history)
     typer.echo(f"dataset {dataset.reference} version {dataset.version}")
     typer.echo(f"kernel {kernel.name}: {kernel.url}")
 
@@ -251,13 +257,14 @@ def status(
         refuse_existing(out)
     kernel = _pushed_kernel(read_history(bundle), bundle)
     connection = Kaggle(Pace(timeout_s, poll_s))
-    state, reason = wait_for_end(connection, kernel, max_minutes) if wait else run_state(connection, kernel)
-    if out is not None:
-        if not is_over(state):
-            raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
-        fetch_output(connection, kernel, out)
-    where = f"{out}/{LOG}" if out else "its log (--out DIR fetches it)"
-    refuse_failure(connection, kernel, state, reason, where)
+    state, reason = wait_for_end(connection, kernel, max_minutes) if wait else connection.kernel_state(kernel)
+    if is_over(state):
+        if out is not None:
+            fetch_output(connection, kernel, out)
+        where = f"{out}/{LOG}" if out else "its log (--out DIR fetches it)"
+        output_of_success(connection, kernel, state, reason, where)
+    elif out is not None:
+        raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
     typer.echo(f"{kernel.name}: {state}")
 
 
@@ -285,29 +292,29 @@ def submit(
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
     start_logging()
-    mounted = read_bundle(bundle).competitions
+    competitions = read_bundle(bundle).competitions
     with hold_folder(bundle):
         history = read_history(bundle)
         kernel = _pushed_kernel(history, bundle)
-        if not competition and len(mounted) != 1:
-            names = ", ".join(mounted) or "none"
+        if not competition and len(competitions) != 1:
+            names = ", ".join(competitions) or "none"
             raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")
-        target = competition or mounted[0]
+        target = competition or competitions[0]
         connection = Kaggle(Pace(timeout_s, poll_s))
         path = fetch_checked(connection, kernel, bundle)
         sent = submit_once(connection, bundle, history, kernel, target, file_hash(path), message)
     if not wait:
         typer.echo(f"{target}: submission {sent.reference}")
         return
-    scored = wait_for_score(connection, sent, max_minutes)
-    typer.echo(f"{target}: submission {scored.reference} scored {scored.score}")
+    submission = wait_for_score(connection, sent, max_minutes)
+    typer.echo(f"{target}: submission {submission.reference} scored {submission.score}")
     if no_ledger:
         return
     with only_warning():
         sha256 = enter_file(ledger, path)
         add_fact(
-            ledger, sha256, "kaggle", competition=target, reference=scored.reference,
-            kernel=kernel.reference, kernel_version=kernel.version, score=scored.score,
+            ledger, sha256, "kaggle", competition=target, reference=submission.reference,
+            kernel=kernel.reference, kernel_version=kernel.version, score=submission.score,
         )  # fmt: skip
         typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
 
@@ -331,12 +338,12 @@ def scores(
     Example: arcpipe kaggle scores --competition arc-prize-2026-arc-agi-2
     """
     start_logging()
-    listed = list(Kaggle(Pace(timeout_s, poll_s)).submissions(competition))
+    submissions = list(Kaggle(Pace(timeout_s, poll_s)).submissions(competition))
     if as_json:
-        typer.echo(orjson.dumps(listed).decode())
+        typer.echo(orjson.dumps(submissions).decode())
         return
-    for one in listed:
+    for one in submissions:
         text = " ".join(filter(None, (one.description, one.error)))
         typer.echo(f"{one.reference}  {one.time}  {one.status}  {one.score or '-'}  {text}".rstrip())
-    if not listed:
+    if not submissions:
         typer.echo(f"{competition}: no submissions")

@@ -9,9 +9,13 @@ not whole, or cannot be run, one line says why and what is mounted. A commit run
 see it; a scored rerun ends well, because one that throws scores nothing.
 """
 
+import base64
+import hashlib
+import os
 import re
+import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -19,14 +23,13 @@ from typing import Any
 
 import torch
 
-from arcpipe import __version__
+import arcpipe
 from arcpipe.augmentation import Augmentation
 from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.at_home.wheel import write_wheel
 from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
 from arcpipe.kaggle_kernels.on_kaggle.mounts import BUNDLE_FILE
@@ -40,7 +43,15 @@ from arcpipe.kaggle_kernels.on_kaggle.run import (
 )
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import Recipe, load_recipe, to_toml
-from arcpipe.runs import file_hash, make_manifest, new_folder, read_manifest, refuse_existing, write_json
+from arcpipe.runs import (
+    file_hash,
+    make_manifest,
+    new_folder,
+    read_manifest,
+    refuse_existing,
+    write_json,
+    writing,
+)
 from arcpipe.train.config import AdaptSettings
 
 _TABLES = {"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings}
@@ -52,43 +63,18 @@ _CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _SLUG = re.compile(r"[a-z0-9](-?[a-z0-9])*")
 # Kaggle takes titles and names of 6 to 50 characters; the dataset's has its ending added.
-_SHORTEST, _LONGEST, _DATASET = 6, 50, "-data"
+_DATASET_ENDING = "-data"
+_SHORTEST, _LONGEST = 6, 50 - len(_DATASET_ENDING)
 
-
-@dataclass(frozen=True)
-class KaggleNames:
-    """The owner of dataset and kernel on Kaggle, and the kernel's name there.
-
-    Raises:  ArcpipeError for what Kaggle would refuse or change.
-    """
-
-    owner: str
-    slug: str
-
-    def __post_init__(self) -> None:
-        if not _OWNER.fullmatch(self.owner):
-            raise ArcpipeError(f"--owner {self.owner!r}: expected your name on Kaggle, as in kaggle.com/NAME")
-        longest = _LONGEST - len(_DATASET)
-        if not _SLUG.fullmatch(self.slug) or not _SHORTEST <= len(self.slug) <= longest:
-            raise ArcpipeError(
-                f"--name {self.slug!r}: expected {_SHORTEST} to {longest} characters a-z and 0-9, with "
-                "single hyphens between them"
-            )
-
-    @property
-    def kernel(self) -> str:
-        """Return the kernel as owner/name."""
-        return f"{self.owner}/{self.slug}"
-
-    @property
-    def dataset(self) -> str:
-        """Return the dataset as owner/name."""
-        return f"{self.owner}/{self.slug}{_DATASET}"
-
-    @property
-    def title(self) -> str:
-        """Return the kernel's title, which Kaggle turns into its very name."""
-        return self.slug.replace("-", " ")
+_WHEEL, _TAG = f"arcpipe-{arcpipe.__version__}", "py3-none-any"
+_WHEEL_FACTS = {
+    "METADATA": f"Metadata-Version: 2.1\nName: arcpipe\nVersion: {arcpipe.__version__}\n"
+    "Requires-Python: >=3.11\n",
+    "WHEEL": f"Wheel-Version: 1.0\nGenerator: arcpipe\nRoot-Is-Purelib: true\nTag: {_TAG}\n",
+    "entry_points.txt": "[console_scripts]\narcpipe = arcpipe.commands.cli:main\n",
+}
+# Always the same time, so that the same files make the same wheel.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def entry_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -125,13 +111,25 @@ def write_trunk(path: Path, out: Path) -> None:
     save_checkpoint(replace(whole, path=out, raw=whole.ema, rows=rows, puzzles=puzzles, colors=colors))
 
 
-def make_bundle(checkpoint: Path, recipe: Recipe, names: KaggleNames, out: Path) -> dict[str, Any]:
+def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Path) -> dict[str, Any]:
     """Write a bundle folder; return its manifest.
 
-    Raises:  ArcpipeError and its kinds if the checkpoint will not do, or `out` exists.
+    Args:    owner: of dataset and kernel on Kaggle. name: the kernel's name there.
+    Raises:  ArcpipeError and its kinds for names that Kaggle would refuse or change, if the checkpoint will
+             not do, or `out` exists.
     """
+    if not _OWNER.fullmatch(owner):
+        raise ArcpipeError(f"--owner {owner!r}: expected your name on Kaggle, as in kaggle.com/NAME")
+    if not _SLUG.fullmatch(name) or not _SHORTEST <= len(name) <= _LONGEST:
+        raise ArcpipeError(
+            f"--name {name!r}: expected {_SHORTEST} to {_LONGEST} characters a-z and 0-9, with single "
+            "hyphens between them"
+        )
     refuse_existing(out)
     settings = recipe.settings("kaggle", KaggleSettings)
+    kernel_id, dataset_id = f"{owner}/{name}", f"{owner}/{name}{_DATASET_ENDING}"
+    # Kaggle turns the title into the very name.
+    title = name.replace("-", " ")
     files: dict[str, str] = {}
     facts = {"competition": settings.competition, "recipe": recipe.name, "kaggle": asdict(settings)}
     manifest = make_manifest(_KIND, checkpoint=str(checkpoint), **facts, files=files)
@@ -141,23 +139,24 @@ def make_bundle(checkpoint: Path, recipe: Recipe, names: KaggleNames, out: Path)
         write_recipe(recipe, dataset / RECIPE_FILE)
         write_wheel(dataset)
         hashes = {path.name: file_hash(path) for path in sorted(dataset.iterdir())}
-        write_json(dataset / BUNDLE_FILE, {"arcpipe": __version__, **facts, "files": hashes})
-        title = f"{names.title} data"
-        write_json(folder / DATASET, {"id": names.dataset, "title": title, "licenses": [{"name": "other"}]})
-        write_json(folder / KERNEL, _kernel_metadata(names, settings))
-        write_json(kernel / NOTEBOOK, _notebook(names, settings, file_hash(dataset / BUNDLE_FILE)))
+        write_json(dataset / BUNDLE_FILE, {"arcpipe": arcpipe.__version__, **facts, "files": hashes})
+        of_dataset = {"id": dataset_id, "title": f"{title} data", "licenses": [{"name": "other"}]}
+        write_json(folder / DATASET, of_dataset)
+        write_json(folder / KERNEL, _kernel_metadata(kernel_id, title, dataset_id, settings))
+        digest = file_hash(dataset / BUNDLE_FILE)
+        write_json(kernel / NOTEBOOK, _notebook(title, dataset_id, settings, digest))
         for path in sorted(path for part in (dataset, kernel) for path in part.iterdir()):
             files[path.relative_to(folder).as_posix()] = file_hash(path)
     return manifest
 
 
-def _kernel_metadata(names: KaggleNames, settings: KaggleSettings) -> dict[str, Any]:
+def _kernel_metadata(kernel_id: str, title: str, dataset_id: str, settings: KaggleSettings) -> dict[str, Any]:
     """Return the content of kernel-metadata.json: a private notebook without internet, with the dataset and
     the competition mounted."""
     machine = {"machine_shape": settings.machine_shape} if settings.machine_shape else {}
     return {
-        "id": names.kernel,
-        "title": names.title,
+        "id": kernel_id,
+        "title": title,
         "code_file": NOTEBOOK,
         "language": "python",
         "kernel_type": "notebook",
@@ -166,41 +165,72 @@ def _kernel_metadata(names: KaggleNames, settings: KaggleSettings) -> dict[str, 
         "enable_tpu": False,
         "enable_internet": False,
         **machine,
-        "dataset_sources": [names.dataset],
+        "dataset_sources": [dataset_id],
         "competition_sources": [settings.competition],
         "kernel_sources": [],
         "model_sources": [],
     }
 
 
-def _notebook(names: KaggleNames, settings: KaggleSettings, digest: str) -> dict[str, Any]:
+def _notebook(title: str, dataset_id: str, settings: KaggleSettings, digest: str) -> dict[str, Any]:
     """Return the notebook, as its JSON.
 
     Args:  digest: the SHA-256 of the bundle.json that it goes with.
     """
     room = resources.files("arcpipe.kaggle_kernels")
     text = Template((room / "at_home" / "templates" / "notebook.txt").read_text("utf-8")).substitute(
-        title=names.title, version=__version__, smoke_minutes=f"{settings.smoke_minutes:g}",
+        title=title, version=arcpipe.__version__, smoke_minutes=f"{settings.smoke_minutes:g}",
         mounts=(room / "on_kaggle" / "mounts.py").read_text("utf-8"), competition=settings.competition,
-        digest=digest, dataset=names.dataset, root_variable=ROOT_VARIABLE, rerun_variable=RERUN_VARIABLE,
+        digest=digest, dataset=dataset_id, root_variable=ROOT_VARIABLE, rerun_variable=RERUN_VARIABLE,
         submission=SUBMISSION, smoke=SMOKE, report=REPORT,
     )  # fmt: skip
     _, *parts = _CELL.split(text)
-    cells = [
-        _cell(f"cell-{number}", bool(markdown), source)
-        for number, (markdown, source) in enumerate(zip(parts[::2], parts[1::2], strict=True))
-    ]
+    cells = []
+    for number, (markdown, source) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
+        cell: dict[str, Any] = {"id": f"cell-{number}"}
+        if markdown:
+            plain = re.sub(r"^# ?", "", source.strip(), flags=re.MULTILINE)
+            cell |= {"cell_type": "markdown", "metadata": {}, "source": plain}
+        else:
+            cell |= {"cell_type": "code", "metadata": {}, "source": source.strip()}
+            cell |= {"execution_count": None, "outputs": []}
+        cells.append(cell)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
-def _cell(name: str, is_markdown: bool, source: str) -> dict[str, Any]:
-    if is_markdown:
-        text = re.sub(r"^# ?", "", source.strip(), flags=re.MULTILINE)
-        return {"id": name, "cell_type": "markdown", "metadata": {}, "source": text}
-    code = {"id": name, "cell_type": "code", "metadata": {}, "source": source.strip()}
-    return {**code, "execution_count": None, "outputs": []}
+def write_wheel(folder: Path) -> Path:
+    """Write the wheel of arcpipe as it runs here, from a checkout or an installed package, without a network;
+    always the same bytes.
+
+    It names no requirements: Kaggle's image has them all, and nothing could be fetched there.
+
+    Source:  packaging.python.org, "Binary distribution format".
+    """
+    package = Path(arcpipe.__file__).parent
+    # In a checkout the stages are links.
+    paths = [Path(place, name) for place, _, names in os.walk(package, followlinks=True) for name in names]
+    content = {
+        path.relative_to(package.parent).as_posix(): path.read_bytes()
+        for path in paths
+        if not any(part.startswith((".", "__pycache__")) for part in path.relative_to(package).parts)
+    }
+    info = f"{_WHEEL}.dist-info"
+    content |= {f"{info}/{name}": text.encode() for name, text in _WHEEL_FACTS.items()}
+    record = ""
+    for path in sorted(content):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content[path]).digest()).rstrip(b"=").decode()
+        record += f"{path},sha256={digest},{len(content[path])}\n"
+    content[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    target = folder / f"{_WHEEL}-{_TAG}.whl"
+    with writing(target), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(content):
+            entry = zipfile.ZipInfo(path, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content[path])
+    return target
 
 
 def check_bundle(folder: Path) -> dict[str, Any]:
@@ -210,16 +240,16 @@ def check_bundle(folder: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(folder, _KIND)
     files: dict[str, str] = manifest["files"]
-    found = {
+    hashes = {
         path.relative_to(folder).as_posix(): file_hash(path)
         for part in (DATASET, KERNEL)
         for path in (folder / part.parent).rglob("*")
         if path.is_file()
     }
     problems = [
-        *(f"{name} is missing" for name in files.keys() - found.keys()),
-        *(f"{name} is not of the bundle" for name in found.keys() - files.keys()),
-        *(f"{name} has changed" for name in files.keys() & found.keys() if found[name] != files[name]),
+        *(f"{name} is missing" for name in files.keys() - hashes.keys()),
+        *(f"{name} is not of the bundle" for name in hashes.keys() - files.keys()),
+        *(f"{name} has changed" for name in files.keys() & hashes.keys() if hashes[name] != files[name]),
     ]
     if problems:
         raise DataError(f"{folder}: {'; '.join(sorted(problems))}: make the bundle again")

@@ -4,29 +4,25 @@ python -P execute.py NOTEBOOK EXECUTED: the folder of EXECUTED is where the note
 cell fails; what was printed until then is in EXECUTED either way. SIGTERM ends the kernel with all of it.
 """
 
+import fcntl
 import socket
 import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
 _SIOCSIFFLAGS, _UP_AND_RUNNING = 0x8914, 0x41
-
-
-def raise_loopback() -> None:
-    """Switch the loopback on, which is off in a new network namespace; where that is not ours, it is on."""
-    with suppress(OSError, ImportError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        import fcntl
-
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _UP_AND_RUNNING))
 
 
 def execute(source: Path, target: Path) -> int:
     """Execute a notebook, and write it with its outputs."""
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
-
+    # The loopback is off in a new network namespace; where that is not ours, it is on.
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _UP_AND_RUNNING))
     notebook = nbformat.read(source, as_version=4)
     resources = {"metadata": {"path": str(target.parent)}}
     # At the end, and when the client is told to end, the kernel is killed with its group of processes.
@@ -44,5 +40,4 @@ def execute(source: Path, target: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise_loopback()
     sys.exit(execute(Path(sys.argv[1]), Path(sys.argv[2])))

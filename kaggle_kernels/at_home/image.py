@@ -56,10 +56,10 @@ def _packages() -> Iterator[metadata.Distribution]:
             continue
         yield package
         queue += [
-            needed
-            for needed in map(Requirement, package.requires or [])
-            if needed.marker is None
-            or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras))
+            dependency
+            for dependency in map(Requirement, package.requires or [])
+            if dependency.marker is None
+            or any(dependency.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras))
         ]
 
 
@@ -77,11 +77,7 @@ def without_network() -> tuple[list[str], str]:
     """Return what to put before a command so that it has no network, and why that cannot be, if it cannot."""
     command = ["unshare", "--map-root-user", "--net", "--"]
     try:
-        tried = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=10, check=False)
-    except FileNotFoundError:
-        return [], "there is no command unshare here"
-    except subprocess.TimeoutExpired:
-        return [], "unshare does not answer"
-    if tried.returncode:
-        return [], " ".join(tried.stderr.split())
+        subprocess.run([*command, "true"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return [], " ".join(str(getattr(error, "stderr", "") or error).split())
     return command, ""

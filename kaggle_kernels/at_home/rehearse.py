@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -57,63 +57,55 @@ _SPARE_S = 240.0
 _GRACE_S = 10.0
 
 
-@dataclass(frozen=True)
-class Rehearsal:
-    """What is rehearsed: a bundle, the tasks, the minutes of the clock, and a folder for what it makes."""
+def rehearse(
+    bundle: Path, challenges: Path, minutes: float, out: Path, layouts: Sequence[str], modes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Run a bundle's notebook in the new folder `out`, once for each layout and mode.
 
-    bundle: Path
-    challenges: Path
-    minutes: float
-    out: Path
+    Returns the reports of the runs, with `problems` that Kaggle would have.
 
-
-def rehearse(rehearsal: Rehearsal, layouts: Sequence[str], modes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the reports of the runs, one for each layout and mode, with `problems` that Kaggle would have.
-
+    Args:    challenges: the file of tasks that stand for the hidden ones. minutes: the clock of each run.
     Raises:  DataError if the bundle is not whole; ArcpipeError if this machine cannot rehearse.
     """
-    manifest = check_bundle(rehearsal.bundle)
-    if not rehearsal.challenges.is_file():
-        raise DataError(f"{rehearsal.challenges}: no such file")
+    manifest = check_bundle(bundle)
+    if not challenges.is_file():
+        raise DataError(f"{challenges}: no such file")
     isolated, why_not = without_network()
     if why_not:
         logger.warning("THE NETWORK IS NOT CUT OFF (%s): a download in the notebook would go unseen", why_not)
-    rehearsal.out.mkdir(parents=True)
-    python = make_image(rehearsal.out / "environment")
+    out.mkdir(parents=True)
+    python = make_image(out / "environment")
     on_gpu = torch.cuda.is_available()
     peak = measure_peak(
         torch.device("cuda" if on_gpu else "cpu"), torch.bfloat16 if on_gpu else torch.float32
     )
     reports = []
-    for layout in layouts:
-        for mode in modes:
-            root = rehearsal.out / f"{layout}-{mode}"
-            _lay_out(root, rehearsal, layout, manifest["competition"])
-            logger.info("%s layout, %s mode: the notebook runs in %s", layout, mode, root)
-            report = _run(root, rehearsal, python, isolated, mode)
-            report["problems"] += _problems(report, root, rehearsal, mode)
-            hours = estimate(report, manifest["kaggle"], peak)
-            text = estimate_text(hours, manifest["kaggle"])
-            facts = {"layout": layout, "network": "on" if why_not else "cut off"}
-            reports.append({**facts, **report, "at_240_tasks": hours, "estimate": text})
+    for layout, mode in product(layouts, modes):
+        root = out / f"{layout}-{mode}"
+        _lay_out(root, bundle, challenges, layout, manifest["competition"])
+        logger.info("%s layout, %s mode: the notebook runs in %s", layout, mode, root)
+        report = _run(root, bundle, minutes, python, isolated, mode)
+        report["problems"] += _problems(report, root, challenges, mode)
+        hours = estimate(report, manifest["kaggle"], peak)
+        text = estimate_text(hours, manifest["kaggle"])
+        facts = {"layout": layout, "network": "on" if why_not else "cut off"}
+        reports.append({**facts, **report, "at_240_tasks": hours, "estimate": text})
     return reports
 
 
-def _lay_out(root: Path, rehearsal: Rehearsal, layout: str, competition: str) -> None:
+def _lay_out(root: Path, bundle: Path, challenges: Path, layout: str, competition: str) -> None:
     """Make the /kaggle of a layout: input, working and temp."""
-    owner, slug = read_bundle(rehearsal.bundle).dataset.split("/")
+    owner, slug = read_bundle(bundle).dataset.split("/")
     of_competition, of_dataset = (
         root / "input" / place.format(competition=competition, owner=owner, slug=slug)
         for place in LAYOUTS[layout]
     )
     of_competition.mkdir(parents=True)
-    shutil.copytree(
-        rehearsal.bundle / DATASET.parent, of_dataset, ignore=shutil.ignore_patterns(DATASET.name)
-    )
+    shutil.copytree(bundle / DATASET.parent, of_dataset, ignore=shutil.ignore_patterns(DATASET.name))
     for name in ("test", "evaluation"):
-        shutil.copyfile(rehearsal.challenges, of_competition / f"arc-agi_{name}_challenges.json")
-    stem = rehearsal.challenges.name.removesuffix("challenges.json")
-    solutions = rehearsal.challenges.with_name(f"{stem}solutions.json")
+        shutil.copyfile(challenges, of_competition / f"arc-agi_{name}_challenges.json")
+    stem = challenges.name.removesuffix("challenges.json")
+    solutions = challenges.with_name(f"{stem}solutions.json")
     if solutions.is_file():
         shutil.copyfile(solutions, of_competition / "arc-agi_evaluation_solutions.json")
     for path in (root / "input").rglob("*"):
@@ -123,22 +115,26 @@ def _lay_out(root: Path, rehearsal: Rehearsal, layout: str, competition: str) ->
         (root / name).mkdir()
 
 
-def _run(root: Path, rehearsal: Rehearsal, python: Path, isolated: list[str], mode: str) -> dict[str, Any]:
-    """Execute the notebook; return the report of its run, with what there is to say of the notebook."""
+def _run(
+    root: Path, bundle: Path, minutes: float, python: Path, isolated: Sequence[str], mode: str
+) -> dict[str, Any]:
+    """Execute the notebook; return the report of its run, with what there is to say of the notebook.
+
+    Args:  isolated: what stands before a command without a network.
+    """
     environment = variables(python, root / "home") | {
-        ROOT_VARIABLE: str(root.resolve()), MINUTES_VARIABLE: f"{rehearsal.minutes:g}",
+        ROOT_VARIABLE: str(root.resolve()), MINUTES_VARIABLE: f"{minutes:g}",
         **({RERUN_VARIABLE: "1"} if mode == "rerun" else {}),
     }  # fmt: skip
     working = root / "working"
-    notebook = (rehearsal.bundle / KERNEL.parent / NOTEBOOK).resolve()
+    notebook = (bundle / KERNEL.parent / NOTEBOOK).resolve()
     script, executed = Path(__file__).with_name("execute.py"), (working / EXECUTED).resolve()
     command = [*isolated, *map(str, (python.absolute(), "-P", script, notebook, executed))]
     began = time.monotonic()
     problems = []
-    code, last = _bounded(command, environment, working, 60 * rehearsal.minutes + _SPARE_S)
+    code, last = _bounded(command, environment, working, 60 * minutes + _SPARE_S)
     if code is None:
-        more = f"{rehearsal.minutes:g} minutes and {_SPARE_S / 60:g} more"
-        problems.append(f"the notebook did not end within {more}")
+        problems.append(f"the notebook did not end within {minutes:g} minutes and {_SPARE_S / 60:g} more")
     elif code:
         problems.append(f"the notebook failed: {last}")
     report: dict[str, Any] = {}
@@ -173,12 +169,12 @@ def _bounded(
     return process.returncode, lines[-1] if lines else ""
 
 
-def _problems(report: Mapping[str, Any], root: Path, rehearsal: Rehearsal, mode: str) -> list[str]:
+def _problems(report: Mapping[str, Any], root: Path, challenges: Path, mode: str) -> list[str]:
     """Return what would have gone wrong on Kaggle."""
     submission = root / "working" / SUBMISSION
     if not submission.exists():
         return [f"there is no {SUBMISSION}"]
-    errors = check_submission(submission, read_challenges(rehearsal.challenges)).errors
+    errors = check_submission(submission, read_challenges(challenges)).errors
     problems = [problem.message for problem in errors]
     if "stages" not in report:
         return [*problems, "the run left no report: arcpipe.log says how far it came"]

@@ -9,7 +9,6 @@ import numpy as np
 from arcpipe.augment.sources import read_source
 from arcpipe.errors import DataError
 from arcpipe.kaggle_kernels.at_home.bundle import write_recipe, write_trunk
-from arcpipe.kaggle_kernels.on_kaggle.budget import make_budget
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import KaggleEntry, Pipeline
 from arcpipe.kaggle_kernels.on_kaggle.processes import Journal
 from arcpipe.kaggle_kernels.on_kaggle.run import LOG, RECIPE_FILE, SUBMISSION, write_report
@@ -50,6 +49,7 @@ def simulate_entry(
     journal = Journal(out / LOG)
     entry = KaggleEntry(out / "trunk", out / RECIPE_FILE, out / "work")
     hidden = read_hidden_tasks(out / "challenges.json")
-    report = Pipeline(entry, hidden, make_budget(entry.settings, minutes), journal).run(out / SUBMISSION)
-    scores = scores_of(out / SUBMISSION, out / "solutions.json")
-    return write_report(report, {"mode": "simulation", "tasks": len(tasks), "scores": scores}, out, journal)
+    report = Pipeline(entry, hidden, minutes, journal).run(out / SUBMISSION)
+    report.mode, report.tasks = "simulation", len(tasks)
+    report.scores = scores_of(out / SUBMISSION, out / "solutions.json")
+    return write_report(report, out, journal)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
+import requests
 from tqdm.utils import CallbackIOWrapper
 
 from arcpipe.errors import ArcpipeError, one_line
-from arcpipe.kaggle_kernels.client.retry import KaggleError, Pace, explained, retry, shortened
+from arcpipe.kaggle_kernels.client.history import SentKernel, SentSubmission
+from arcpipe.kaggle_kernels.client.retry import KaggleError, Pace, explain_errors, retry, shorten
 from arcpipe.log import progress
 from arcpipe.runs import writing
 
@@ -47,14 +49,6 @@ class ListedSubmission:
     score: str
     description: str
     error: str
-
-
-@dataclass(frozen=True)
-class RunOutput:
-    """The output of a notebook's run: the address of each file by its name, and the log."""
-
-    files: dict[str, str]
-    log: str
 
 
 class Kaggle:
@@ -96,38 +90,43 @@ class Kaggle:
             f"{folder}: making the dataset", upload, self.pace, lambda error: isinstance(error, _UploadError)
         )
         if answer.error or answer.status not in ("ok", "", None):
-            raise KaggleError(f"{folder}: Kaggle refused the dataset: {shortened(answer.error)}")
+            raise KaggleError(f"{folder}: Kaggle refused the dataset: {shorten(answer.error)}")
 
     def push_kernel(self, folder: Path) -> Any:
         """Push a kernel folder; return Kaggle's ApiSaveKernelResponse, refusal or not."""
         return self._change(f"{folder}: pushing the kernel", lambda: self._api.kernels_push(str(folder)))
 
-    def kernel_state(self, kernel: str, version: int) -> tuple[str, str]:
+    def kernel_state(self, kernel: SentKernel) -> tuple[str, str]:
         """Return the status of this version's run, such as COMPLETE, and why it failed, if it did."""
         from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
-        request = _of_version(ApiGetKernelSessionStatusRequest(), kernel, version)
-        answer = self._ask_kernels(f"{kernel} version {version}", "get_kernel_session_status", request)
-        return answer.status.name, shortened(answer.failure_message)
+        request = ApiGetKernelSessionStatusRequest()
+        answer = self._ask_of_run(kernel.name, kernel, "get_kernel_session_status", request)
+        return answer.status.name, shorten(answer.failure_message)
 
-    def kernel_output(self, kernel: str, version: int) -> RunOutput:
-        """Return the files and the log of this version's run."""
+    def kernel_output(self, kernel: SentKernel) -> tuple[dict[str, str], str]:
+        """Return the files of this version's run, the address of each by its name, and the log."""
         from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
-        request = _of_version(ApiListKernelSessionOutputRequest(), kernel, version)
+        request = ApiListKernelSessionOutputRequest()
         request.page_size = _PAGE_SIZE
         files: dict[str, str] = {}
         log = ""
         while True:
-            doing = f"{kernel} version {version}: its output"
-            answer = self._ask_kernels(doing, "list_kernel_session_output", request)
+            doing = f"{kernel.name}: its output"
+            answer = self._ask_of_run(doing, kernel, "list_kernel_session_output", request)
             files |= {file.file_name: file.url for file in answer.files or []}
             log = log or answer.log or ""
             if not answer.next_page_token:
-                return RunOutput(files, log)
+                return files, log
             request.page_token = answer.next_page_token
 
-    def _ask_kernels(self, doing: str, method: str, request: Any) -> Any:
+    def _ask_of_run(self, doing: str, kernel: SentKernel, method: str, request: Any) -> Any:
+        """Return Kaggle's answer to a request about the run of this version."""
+        request.user_name, request.kernel_slug = kernel.reference.split("/")
+        # The client's own functions of these names forget the version and mean the latest run.
+        request.version_label = f"v{kernel.version}"
+
         def look() -> Any:
             with self._api.build_kaggle_client() as client:
                 return getattr(client.kernels.kernels_api_client, method)(request)
@@ -136,8 +135,6 @@ class Kaggle:
 
     def download(self, url: str, path: Path) -> None:
         """Write what an address of `kernel_output` holds to a file."""
-        import requests
-
         part = path.with_name(f".{path.name}.part")
 
         def load() -> None:
@@ -155,14 +152,16 @@ class Kaggle:
             finally:
                 part.unlink(missing_ok=True)
 
-    def submit(self, competition: str, kernel: str, version: int, file_name: str, message: str) -> int:
+    def submit(self, sent: SentSubmission, file_name: str, description: str) -> int:
         """Submit an output file of a kernel's version; return Kaggle's reference of the submission."""
         answer = self._change(
-            f"submitting {kernel} version {version} to {competition}",
-            lambda: self._api.competition_submit_code(file_name, message, competition, kernel, version, True),
+            f"submitting {sent.kernel} version {sent.version} to {sent.competition}",
+            lambda: self._api.competition_submit_code(
+                file_name, description, sent.competition, sent.kernel, sent.version, True
+            ),
         )
         if not answer.ref:
-            raise KaggleError(f"{competition}: Kaggle did not take it: {shortened(answer.message)}", 200)
+            raise KaggleError(f"{sent.competition}: Kaggle did not take it: {shorten(answer.message)}", 200)
         return int(answer.ref)
 
     def submissions(self, competition: str) -> Iterator[ListedSubmission]:
@@ -184,7 +183,7 @@ class Kaggle:
                     item.status.name,
                     item.public_score or item.private_score or "",
                     item.description,
-                    shortened(item.error_description),
+                    shorten(item.error_description),
                 )
 
     def _read(self, doing: str, function: Callable[[], T]) -> T:
@@ -194,13 +193,6 @@ class Kaggle:
         return retry(doing, function, self.pace, lambda error: error.status == 429)
 
 
-def _of_version(request: Any, kernel: str, version: int) -> Any:
-    request.user_name, request.kernel_slug = kernel.split("/")
-    # The client's own functions of these names forget the version and mean the latest run.
-    request.version_label = f"v{version}"
-    return request
-
-
 def _log_in(pace: Pace) -> Any:
     """Return the client's API object, with the user's credentials."""
     try:
@@ -208,19 +200,17 @@ def _log_in(pace: Pace) -> Any:
             from kaggle.api.kaggle_api_extended import KaggleApi
     except (ImportError, OSError) as error:
         raise ArcpipeError(f"the kaggle package cannot be loaded ({one_line(error)}): mend that") from None
-    api = _tamed(KaggleApi, pace)()
+    api = _tame(KaggleApi, pace)()
     try:
-        with explained("logging in to Kaggle"):
+        with explain_errors("logging in to Kaggle"):
             api.authenticate()
     except SystemExit:
         raise ArcpipeError(_NO_CREDENTIALS) from None
     return api
 
 
-def _tamed(official: Any, pace: Pace) -> Any:
+def _tame(official: Any, pace: Pace) -> Any:
     """Return the official API class with a limit on every wait, our retries, and uploads that fail aloud."""
-    import requests
-
     timeout = (_CONNECT_S, pace.timeout_s)
 
     class Api(official):
@@ -236,19 +226,16 @@ def _tamed(official: Any, pace: Pace) -> Any:
             return client
 
         def with_retry(self, func: Any, *_: Any, **__: Any) -> Any:
-            def retried(request: Any) -> Any:
-                return retry(
-                    "making the dataset", lambda: func(request), pace, lambda error: error.status == 429
-                )
-
-            return retried
+            return lambda request: retry(
+                "making the dataset", lambda: func(request), pace, lambda error: error.status == 429
+            )
 
         def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
             from kaggle.api.kaggle_api_extended import ResumableUploadResult
 
             doing = f"{Path(path).name}: its upload"
             try:
-                with explained(doing), open(path, "rb") as file:
+                with explain_errors(doing), open(path, "rb") as file:
                     content = CallbackIOWrapper(self.bar.update, file, "read")
                     requests.put(url, data=content, timeout=timeout).raise_for_status()
             except KaggleError as error:

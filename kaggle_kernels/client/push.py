@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from arcpipe.errors import DataError
 from arcpipe.kaggle_kernels.client.history import History, SentDataset, SentKernel, write_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle
-from arcpipe.kaggle_kernels.client.retry import KaggleError, poll, shortened
+from arcpipe.kaggle_kernels.client.retry import KaggleError, poll, shorten
 from arcpipe.log import logger
 from arcpipe.runs import file_hash
 from arcpipe.task import read_json
@@ -22,12 +21,9 @@ _READY = "ready"
 _HOPELESS = ("failed", "deleted")
 # Fields of Kaggle's answer that name what it left out of the kernel, although it took the rest.
 _LOST = (
-    "invalid_dataset_sources",
-    "invalid_competition_sources",
-    "invalid_kernel_sources",
-    "invalid_model_sources",
-    "invalid_tags",
-)
+    "invalid_dataset_sources", "invalid_competition_sources", "invalid_kernel_sources",
+    "invalid_model_sources", "invalid_tags",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,28 +41,32 @@ def read_bundle(folder: Path) -> Bundle:
 
     Raises:  DataError naming file and field of what Kaggle would refuse or take for something else.
     """
-    dataset_path, kernel_path = folder / DATASET, folder / KERNEL
     if not folder.is_dir():
         raise DataError(f"{folder}: no bundle folder: see arcpipe kaggle bundle")
-    dataset_fields, kernel_fields = _read_fields(dataset_path), _read_fields(kernel_path)
-    dataset, kernel = _reference(dataset_fields, dataset_path), _reference(kernel_fields, kernel_path)
+    path = folder / KERNEL
+    dataset, kernel = _read_fields(folder / DATASET), _read_fields(path)
+    for file, fields in ((folder / DATASET, dataset), (path, kernel)):
+        if not isinstance(fields.get("id"), str) or not _REFERENCE.fullmatch(fields["id"]):
+            raise DataError(f"{file}: id: expected owner/name")
     for name in ("is_private", "enable_gpu", "enable_tpu", "enable_internet"):
-        if not isinstance(kernel_fields.get(name, False), bool):
-            raise DataError(f"{kernel_path}: {name}: expected true or false")
-    if kernel_fields.get("enable_internet") is not False:
+        if not isinstance(kernel.get(name, False), bool):
+            raise DataError(f"{path}: {name}: expected true or false")
+    if kernel.get("enable_internet") is not False:
         # Where the field is missing, the client switches the internet on.
-        raise DataError(f"{kernel_path}: enable_internet: write false, a submission runs without internet")
-    sources = _names(kernel_fields, "dataset_sources", kernel_path)
-    if dataset not in {"/".join(source.split("/")[:2]) for source in sources}:
-        raise DataError(f"{kernel_path}: dataset_sources: add {dataset}, the dataset of this bundle")
-    competitions = _names(kernel_fields, "competition_sources", kernel_path)
-    code_file = kernel_path.with_name(str(kernel_fields.get("code_file")))
+        raise DataError(f"{path}: enable_internet: write false, a submission runs without internet")
+    for name in ("dataset_sources", "competition_sources"):
+        value = kernel.setdefault(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise DataError(f"{path}: {name}: expected a list of names")
+    if dataset["id"] not in {"/".join(source.split("/")[:2]) for source in kernel["dataset_sources"]}:
+        raise DataError(f"{path}: dataset_sources: add {dataset['id']}, the dataset of this bundle")
+    code_file = path.with_name(str(kernel.get("code_file")))
     if code_file.suffix == ".ipynb":
         _read_fields(code_file)
-    for path in sorted((folder / DATASET.parent).iterdir()):
-        if path.is_file() and not path.stat().st_size:
-            raise DataError(f"{path}: an empty file, which Kaggle does not take: remove it")
-    return Bundle(folder, dataset, kernel, competitions)
+    for file in sorted((folder / DATASET.parent).iterdir()):
+        if file.is_file() and not file.stat().st_size:
+            raise DataError(f"{file}: an empty file, which Kaggle does not take: remove it")
+    return Bundle(folder, dataset["id"], kernel["id"], tuple(kernel["competition_sources"]))
 
 
 def _read_fields(path: Path) -> dict[str, Any]:
@@ -74,20 +74,6 @@ def _read_fields(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of fields")
     return content
-
-
-def _reference(fields: Mapping[str, Any], path: Path) -> str:
-    value = fields.get("id")
-    if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
-        raise DataError(f"{path}: id: expected owner/name")
-    return value
-
-
-def _names(fields: Mapping[str, Any], name: str, path: Path) -> tuple[str, ...]:
-    value = fields.get(name, [])
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise DataError(f"{path}: {name}: expected a list of names")
-    return tuple(value)
 
 
 def push_dataset(kaggle: Kaggle, bundle: Bundle, history: History, max_minutes: float) -> SentDataset:
@@ -149,19 +135,20 @@ def push_kernel(kaggle: Kaggle, bundle: Bundle, history: History) -> SentKernel:
             raise
         raise KaggleError(f"{error}; see {bundle.kernel} on kaggle.com first: it may be there") from None
     if answer.error or not answer.version_number:
-        reason = shortened(answer.error) or "it names no version"
+        reason = shorten(answer.error) or "it names no version"
         raise KaggleError(f"{folder}: Kaggle refused the kernel: {reason}: mend that, and push again")
     page = f"{answer.ref} {answer.url}".strip()
     if page and bundle.kernel.lower() not in page.lower():
         raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
-    lost = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
+    losses = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
             for name in _LOST if getattr(answer, name)]  # fmt: skip
-    if lost:
+    kernel = SentKernel(bundle.kernel, answer.version_number, answer.url)
+    if losses:
         raise KaggleError(
-            f"{bundle.kernel} version {answer.version_number} runs without its {'; '.join(lost)}: Kaggle "
-            f"does not know them, or not for you: mend {bundle.folder / KERNEL}, and push again"
+            f"{kernel.name} runs without its {'; '.join(losses)}: Kaggle does not know them, or not for you: "
+            f"mend {bundle.folder / KERNEL}, and push again"
         )
-    history.kernel = SentKernel(bundle.kernel, answer.version_number, answer.url)
+    history.kernel = kernel
     write_history(bundle.folder, history)
-    logger.info("%s version %d is running", bundle.kernel, answer.version_number)
-    return history.kernel
+    logger.info("%s is running", kernel.name)
+    return kernel

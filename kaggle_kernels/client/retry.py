@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from json import JSONDecodeError
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+from requests.exceptions import HTTPError, RequestException, Timeout
 
 from arcpipe.errors import ArcpipeError
 from arcpipe.log import logger, progress
-
-if TYPE_CHECKING:
-    from requests.exceptions import RequestException
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ def retry(doing: str, function: Callable[[], T], pace: Pace, may_repeat: Callabl
     """Return what the function returns, called again while its error is one that may be repeated."""
     for tries_left in reversed(range(TRIES)):
         try:
-            with explained(doing):
+            with explain_errors(doing):
                 return function()
         except KaggleError as error:
             if not tries_left or not may_repeat(error):
@@ -90,10 +89,8 @@ def poll(look: Callable[[], tuple[str, T | None]], what: str, pace: Pace, max_mi
 
 
 @contextmanager
-def explained(doing: str) -> Iterator[None]:
+def explain_errors(doing: str) -> Iterator[None]:
     """Turn what the client raises into a KaggleError, and what it prints into warnings."""
-    from requests.exceptions import RequestException
-
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
@@ -106,15 +103,13 @@ def explained(doing: str) -> Iterator[None]:
         remedy = "see whether kaggle.com works from here"
         raise KaggleError(f"{doing}: what came is no JSON ({error}): {remedy}", undecided=True) from None
     except (ValueError, TypeError) as error:
-        raise KaggleError(f"{doing}: {shortened(error)}") from None
+        raise KaggleError(f"{doing}: {shorten(error)}") from None
     for line in printed.getvalue().splitlines():
         logger.warning("kaggle: %s", line)
 
 
-def _kaggle_error(doing: str, error: "RequestException") -> KaggleError:
+def _kaggle_error(doing: str, error: RequestException) -> KaggleError:
     """Return one line: what was requested, what came of it, what to do."""
-    from requests.exceptions import HTTPError, Timeout
-
     # A response with an error status is false by itself.
     if not isinstance(error, HTTPError) or error.response is None:
         what = "did not answer in time" if isinstance(error, Timeout) else "cannot be reached"
@@ -123,7 +118,7 @@ def _kaggle_error(doing: str, error: "RequestException") -> KaggleError:
     status = error.response.status_code
     after = error.response.headers.get("Retry-After", "")
     # The address of a file may hold a signature, which is a secret.
-    text = shortened(str(error).partition(" for url: ")[0])
+    text = shorten(str(error).partition(" for url: ")[0])
     remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
     if "daily" in text.lower():
         remedy = "wait for the next day, which begins at 00:00 UTC"
@@ -133,7 +128,7 @@ def _kaggle_error(doing: str, error: "RequestException") -> KaggleError:
     )  # fmt: skip
 
 
-def shortened(text: object) -> str:
+def shorten(text: object) -> str:
     """Return what Kaggle says, in one line and not too long."""
     line = " ".join(str(text or "").split()).rstrip(".")
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."

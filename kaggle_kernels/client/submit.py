@@ -1,6 +1,7 @@
 """The run of a kernel that was pushed: its end, its output, and its submission to a competition, once."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -12,24 +13,19 @@ from arcpipe.kaggle_kernels.client.kaggle import Kaggle, ListedSubmission
 from arcpipe.kaggle_kernels.client.retry import TRIES, KaggleError, poll
 from arcpipe.log import logger
 from arcpipe.runs import file_hash, make_manifest, new_folder
-from arcpipe.submissions.submission import read_submission
+from arcpipe.submissions.submission import manifest_path, read_submission
 
 LOG = "kernel.log"
-_OUTPUT_FILE, _OUTPUT_MANIFEST = "submission.json", "submission.manifest.json"
+_OUTPUT_FILE = "submission.json"
 _COMPLETE, _PENDING = "COMPLETE", "PENDING"
 _FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
-
-
-def run_state(kaggle: Kaggle, kernel: SentKernel) -> tuple[str, str]:
-    """Return the status of the run, such as RUNNING, and why it failed, if it did."""
-    return kaggle.kernel_state(kernel.reference, kernel.version)
 
 
 def wait_for_end(kaggle: Kaggle, kernel: SentKernel, max_minutes: float) -> tuple[str, str]:
     """Wait for the end of the run; return its last status, and why it failed, if it did."""
 
     def look() -> tuple[str, tuple[str, str] | None]:
-        state, reason = run_state(kaggle, kernel)
+        state, reason = kaggle.kernel_state(kernel)
         return state, (state, reason) if is_over(state) else None
 
     return poll(look, kernel.name, kaggle.pace, max_minutes)
@@ -40,22 +36,22 @@ def is_over(state: str) -> bool:
     return state == _COMPLETE or state in _FAILED
 
 
-def refuse_failure(kaggle: Kaggle, kernel: SentKernel, state: str, reason: str, where: str) -> None:
-    """Raise KaggleError for a run that failed, or that ended without a submission file.
+def output_of_success(
+    kaggle: Kaggle, kernel: SentKernel, state: str, reason: str, where: str
+) -> dict[str, str]:
+    """Return the addresses of the files of a run that has ended, by their names.
 
-    Args:  where: where its log is to be found.
+    Args:    where: where its log is to be found.
+    Raises:  KaggleError if it failed, or ended without a submission file.
     """
     if state in _FAILED:
         problem = f"{state} ({reason})" if reason else state
-    elif state == _COMPLETE and _OUTPUT_FILE not in _output_files(kaggle, kernel):
-        problem = f"{_COMPLETE}, but without {_OUTPUT_FILE}"
     else:
-        return
+        files, _ = kaggle.kernel_output(kernel)
+        if _OUTPUT_FILE in files:
+            return files
+        problem = f"{_COMPLETE}, but without {_OUTPUT_FILE}"
     raise KaggleError(f"{kernel.name}: {problem}: read {where}, mend it, and push again")
-
-
-def _output_files(kaggle: Kaggle, kernel: SentKernel) -> dict[str, str]:
-    return kaggle.kernel_output(kernel.reference, kernel.version).files
 
 
 def fetch_output(kaggle: Kaggle, kernel: SentKernel, out: Path) -> None:
@@ -63,28 +59,23 @@ def fetch_output(kaggle: Kaggle, kernel: SentKernel, out: Path) -> None:
 
     Raises:  OutputError if there is something at `out` already, KaggleError if a file does not come.
     """
-    output = kaggle.kernel_output(kernel.reference, kernel.version)
+    files, log = kaggle.kernel_output(kernel)
     hashes: dict[str, str] = {}
     manifest = make_manifest(
         "kaggle-output", kernel=kernel.reference, kernel_version=kernel.version, files=hashes
     )
     with new_folder(out, manifest) as folder:
-        for name, url in output.files.items():
+        for name, url in files.items():
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or not path.parts or {"\0", "\\"} & set(name):
                 raise KaggleError(f"{kernel.name}: it left a file named {name[:80]!a}, which is not fetched")
             kaggle.download(url, folder / name)
             hashes[name] = file_hash(folder / name)
-        (folder / LOG).write_text(_log_text(output.log), encoding="utf-8")
+        with suppress(orjson.JSONDecodeError, KeyError, TypeError):
+            # Kaggle gives the log as a JSON list of its pieces.
+            log = "".join(piece["data"] for piece in orjson.loads(log))
+        (folder / LOG).write_text(log, encoding="utf-8")
     logger.info("%s holds the log and all files of the run", out)
-
-
-def _log_text(log: str) -> str:
-    """Return the log as the notebook wrote it: Kaggle gives it as a JSON list of its pieces."""
-    try:
-        return "".join(piece["data"] for piece in orjson.loads(log))
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return log
 
 
 def fetch_checked(kaggle: Kaggle, kernel: SentKernel, bundle: Path) -> Path:
@@ -92,15 +83,15 @@ def fetch_checked(kaggle: Kaggle, kernel: SentKernel, bundle: Path) -> Path:
 
     Raises:  ArcpipeError if the run goes on, failed, or left something else.
     """
-    state, reason = run_state(kaggle, kernel)
+    state, reason = kaggle.kernel_state(kernel)
     if not is_over(state):
         raise ArcpipeError(f"{kernel.name}: {state}: wait with arcpipe kaggle status {bundle} --wait")
-    refuse_failure(kaggle, kernel, state, reason, f"its log (arcpipe kaggle status {bundle} --out DIR)")
-    files = _output_files(kaggle, kernel)
+    where = f"its log (arcpipe kaggle status {bundle} --out DIR)"
+    files = output_of_success(kaggle, kernel, state, reason, where)
     path = bundle / "outputs" / f"v{kernel.version}" / _OUTPUT_FILE
-    if _OUTPUT_MANIFEST in files:
-        kaggle.download(files[_OUTPUT_MANIFEST], path.with_name(_OUTPUT_MANIFEST))
-    kaggle.download(files[_OUTPUT_FILE], path)
+    for file in (manifest_path(path), path):
+        if file.name in files:
+            kaggle.download(files[file.name], file)
     read_submission(path)
     return path
 
@@ -125,8 +116,10 @@ def submit_once(
     if sent.reference is None:
         sent.reference = _find(kaggle, competition, tag)
         if sent.reference is None:
+            # Before it is sent: a command that ends in between must not send it again.
             write_history(bundle, history)
-            sent.reference = _send(kaggle, bundle, history, sent, tag, f"{sha256[:8]} {message}")
+            description = f"{tag} {sha256[:8]} {message}".strip()
+            sent.reference = _send(kaggle, bundle, history, sent, tag, description)
         else:
             logger.info("%s has it already, as submission %d", competition, sent.reference)
         write_history(bundle, history)
@@ -135,17 +128,16 @@ def submit_once(
 
 def _find(kaggle: Kaggle, competition: str, tag: str) -> int | None:
     """Return the reference of the submission that has the tag in its description."""
-    listed = kaggle.submissions(competition)
-    return next((one.reference for one in listed if tag in one.description), None)
+    submissions = kaggle.submissions(competition)
+    return next((one.reference for one in submissions if tag in one.description), None)
 
 
 def _send(
-    kaggle: Kaggle, bundle: Path, history: History, sent: SentSubmission, tag: str, message: str
+    kaggle: Kaggle, bundle: Path, history: History, sent: SentSubmission, tag: str, description: str
 ) -> int:
-    """Submit now; return Kaggle's reference."""
-    description = f"{tag} {message}".strip()
+    """Submit now; return Kaggle's reference, from its list if its answer was lost."""
     try:
-        return kaggle.submit(sent.competition, sent.kernel, sent.version, _OUTPUT_FILE, description)
+        return kaggle.submit(sent, _OUTPUT_FILE, description)
     except KaggleError as error:
         if error.status is not None and not error.undecided:
             history.submissions.remove(sent)

@@ -32,16 +32,16 @@ def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
             yield Path(folder), sorted(names)
 
 
-def mounted(top: Path) -> str:
+def listing(top: Path) -> str:
     """Return what lies below a folder, in one line: the folders, and the first names in each."""
-    found = [(folder.relative_to(top).as_posix(), names) for folder, names in folders_below(top)]
+    folders = [(folder.relative_to(top).as_posix(), names) for folder, names in folders_below(top)]
     shown = []
-    for folder, names in found[:SHOWN_FOLDERS]:
+    for folder, names in folders[:SHOWN_FOLDERS]:
         more = [f"{len(names) - SHOWN_NAMES} more"] if len(names) > SHOWN_NAMES else []
         shown.append(f"{folder} ({', '.join(names[:SHOWN_NAMES] + more) or 'empty'})")
-    if len(found) > SHOWN_FOLDERS:
-        shown.append(f"{len(found) - SHOWN_FOLDERS} more folders")
-    nothing = not any(names or folder != "." for folder, names in found)
+    if len(folders) > SHOWN_FOLDERS:
+        shown.append(f"{len(folders) - SHOWN_FOLDERS} more folders")
+    nothing = not any(names or folder != "." for folder, names in folders)
     return f"mounted below {top}: " + ("nothing" if nothing else "; ".join(shown))
 
 
@@ -49,17 +49,17 @@ def find_file(top: Path, competition: str, *words: str) -> Path | None:
     """Return the file arc-agi_WORDS.json: that of the competition before others, then the nearest."""
     # Kaggle's own page writes these names with hyphens too.
     name = re.compile(rf"arc-agi[_-]{'[_-]'.join(words)}\.json")
-    found = [folder / file for folder, files in folders_below(top) for file in files if name.fullmatch(file)]
-    found.sort(key=lambda path: (competition not in path.parts, len(path.parts), str(path)))
-    return found[0] if found else None
+    paths = [folder / file for folder, files in folders_below(top) for file in files if name.fullmatch(file)]
+    paths.sort(key=lambda path: (competition not in path.parts, len(path.parts), str(path)))
+    return paths[0] if paths else None
 
 
 def find_test(top: Path, competition: str) -> Path:
     """Return the competition's file of test tasks, or raise an EntryError that says what is mounted."""
     test = find_file(top, competition, "test", "challenges")
     if test is None:
-        wanted = f"attach the competition {competition}".strip()
-        raise EntryError(f"no arc-agi_test_challenges.json below {top}: {wanted}; {mounted(top)}")
+        remedy = f"attach the competition {competition}".strip()
+        raise EntryError(f"no arc-agi_test_challenges.json below {top}: {remedy}; {listing(top)}")
     return test
 
 
@@ -69,7 +69,7 @@ def num_tests(task: Any) -> int:
     return len(tests) if isinstance(tests, list) else 1
 
 
-def unanswered(tests: dict[str, int]) -> dict[str, list[dict[str, Any]]]:
+def fallbacks(tests: dict[str, int]) -> dict[str, list[dict[str, Any]]]:
     """Return a submission with the fallback for each test input, of which each task has so many."""
     return {name: [dict.fromkeys(ATTEMPTS, NO_ANSWER)] * count for name, count in tests.items()}
 
@@ -83,7 +83,7 @@ def write_fallback(test: Path, submission: Path) -> None:
     if not isinstance(tasks, dict) or not tasks:
         raise EntryError(f"{test}: holds no tasks by id, so that nothing can be answered")
     submission.parent.mkdir(parents=True, exist_ok=True)
-    submission.write_text(json.dumps(unanswered({name: num_tests(task) for name, task in tasks.items()})))
+    submission.write_text(json.dumps(fallbacks({name: num_tests(task) for name, task in tasks.items()})))
 
 
 def lacks(bundle: Path) -> str:
@@ -106,9 +106,9 @@ def bundles(top: Path, digest: str = "") -> list[Path]:
     return sorted((folder for folder, names in folders_below(top) if BUNDLE_FILE in names), key=rank)
 
 
-def refuse_partial(top: Path, found: Sequence[Path], dataset: str = "the bundle's dataset") -> None:
+def refuse_partial(top: Path, folders: Sequence[Path], dataset: str = "the bundle's dataset") -> None:
     """Raise an EntryError that says what is mounted, unless the first of the bundles is whole."""
-    if not found:
-        raise EntryError(f"no {BUNDLE_FILE} below {top}: attach {dataset}; {mounted(top)}")
-    if missing := lacks(found[0]):
-        raise EntryError(f"{found[0]} lacks {missing}: push the bundle again; {mounted(top)}")
+    if not folders:
+        raise EntryError(f"no {BUNDLE_FILE} below {top}: attach {dataset}; {listing(top)}")
+    if missing := lacks(folders[0]):
+        raise EntryError(f"{folders[0]} lacks {missing}: push the bundle again; {listing(top)}")

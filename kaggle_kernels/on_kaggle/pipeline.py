@@ -16,10 +16,10 @@ from typing import Any
 import orjson
 
 from arcpipe.errors import ArcpipeError, OutputError
-from arcpipe.kaggle_kernels.on_kaggle.budget import Budget, KaggleSettings, make_window
-from arcpipe.kaggle_kernels.on_kaggle.mounts import unanswered
+from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, make_budget, make_window
+from arcpipe.kaggle_kernels.on_kaggle.mounts import fallbacks
 from arcpipe.kaggle_kernels.on_kaggle.processes import Devices, Journal, find_devices, run_processes
-from arcpipe.kaggle_kernels.on_kaggle.submission import Entries, HiddenTasks, num_answered, voted
+from arcpipe.kaggle_kernels.on_kaggle.submission import Entries, HiddenTasks, num_answered, read_ballot
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, read_manifest, write_json
 from arcpipe.task import challenges_json
@@ -44,10 +44,6 @@ class KaggleEntry:
     recipe: Path
     scratch: Path
 
-    def table(self, name: str) -> dict[str, Any]:
-        """Return a table of the recipe as it is written."""
-        return load_recipe(str(self.recipe)).tables.get(name, {})
-
     @property
     def settings(self) -> KaggleSettings:
         """Return the table [kaggle]."""
@@ -56,8 +52,15 @@ class KaggleEntry:
 
 @dataclass
 class RunReport:
-    """What happened: stages with their time and outcome, and what was lost. Times are in seconds."""
+    """What happened: stages with their time and outcome, and what was lost. Times are in seconds.
 
+    mode: which run it is. tasks: those of the test file, of which tried_tasks were tried. scores: by the
+    names of SCORES, where the solutions are known.
+    """
+
+    mode: str = ""
+    tasks: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
     outputs: int = 0
     answered: int = 0
     processes: int = 0
@@ -77,12 +80,17 @@ class RunReport:
 class Pipeline:
     """The stages of one entry, in folders below its scratch folder."""
 
-    def __init__(self, entry: KaggleEntry, hidden: HiddenTasks, budget: Budget, journal: Journal) -> None:
-        self.entry, self.hidden, self.budget, self.journal = entry, hidden, budget, journal
+    def __init__(
+        self, entry: KaggleEntry, hidden: HiddenTasks, minutes: float | None, journal: Journal
+    ) -> None:
+        """Args:  minutes: the clock; by default the limit of the recipe."""
+        self.entry, self.hidden, self.journal = entry, hidden, journal
         self.began, self.settings = time.monotonic(), entry.settings
+        self.tables = load_recipe(str(entry.recipe)).tables
+        self.budget = make_budget(self.settings, minutes)
         self.devices = find_devices(self.settings.cpu_processes, journal)
         self.report = RunReport(
-            outputs=hidden.num_outputs, plan=budget.text, gpus=self.devices.gpus,
+            outputs=hidden.num_outputs, plan=self.budget.text, gpus=self.devices.gpus,
             processes=self.devices.count, tried_tasks=len(hidden.tasks),
         )  # fmt: skip
         self.challenges, self.ballot = entry.scratch / "challenges.json", entry.scratch / "voted.json"
@@ -93,7 +101,7 @@ class Pipeline:
 
         Raises:  OutputError if not even the fallback can be written.
         """
-        write_json(target, unanswered(self.hidden.num_tests), indent=False)
+        write_json(target, fallbacks(self.hidden.num_tests), indent=False)
         self.journal.say(f"{target.name}: complete with [[0]] for {self.report.outputs} test outputs")
         self.journal.say(
             f"plan for {len(self.hidden.tasks)} tasks with {self.report.outputs} test outputs: "
@@ -103,7 +111,12 @@ class Pipeline:
             self._lose(f"left at [[0]]: {reason}")
         try:
             entries = self._predict()
-            self._put(entries, target)
+            try:
+                write_json(target, entries, indent=False)
+            except OutputError:
+                # There is no room: make some.
+                shutil.rmtree(self.entry.scratch, ignore_errors=True)
+                write_json(target, entries, indent=False)
             self.report.answered = num_answered(entries)
         except (ArcpipeError, OSError) as error:
             self._lose(str(error))
@@ -114,14 +127,6 @@ class Pipeline:
             f"{target.name}: {self.report.answered} of {self.report.outputs} test outputs answered"
         )
         return self.report
-
-    def _put(self, entries: Entries, target: Path) -> None:
-        """Write the submission; if there is no room, make some first."""
-        try:
-            write_json(target, entries, indent=False)
-        except OutputError:
-            shutil.rmtree(self.entry.scratch, ignore_errors=True)
-            write_json(target, entries, indent=False)
 
     def _lose(self, what: str) -> None:
         """Note and say what makes the submission worse."""
@@ -149,7 +154,7 @@ class Pipeline:
         self._stage("vote", self.budget.vote_s, self._vote, Devices(()), together=False)
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
-        return voted(self.hidden, self.ballot)
+        return read_ballot(self.hidden, self.ballot)
 
     def _stage(
         self, name: str, end_s: float, command: Callable[[float, int], list[str]], devices: Devices,
@@ -207,7 +212,7 @@ class Pipeline:
             minutes += (time.monotonic() - self.began) / 60
             arguments += ["--resume", "--force"]
         arguments += ["--max-minutes", f"{minutes:.3f}"]
-        for key, value in adapt_overrides(self.entry.table("adapt"), self.devices.count, halvings).items():
+        for key, value in adapt_overrides(self.tables.get("adapt", {}), self.devices.count, halvings).items():
             arguments += ["--set", f"adapt.{key}={value}"]
         return arguments
 
@@ -218,7 +223,7 @@ class Pipeline:
             "--max-minutes", f"{minutes:.3f}",
         ]  # fmt: skip
         if halvings:
-            batch = self.entry.table("infer").get("batch_size", _INFER_BATCH)
+            batch = self.tables.get("infer", {}).get("batch_size", _INFER_BATCH)
             arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
         return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
 

@@ -148,10 +148,11 @@ def run_processes(
 
 
 def _read(output: IO[str], tail: "deque[str]", journal: Journal) -> None:
-    for line in output:
-        if line.strip():
-            tail.append(line.strip())
-            journal.note(line)
+    with output:
+        for line in output:
+            if line.strip():
+                tail.append(line.strip())
+                journal.note(line)
 
 
 @dataclass(frozen=True)
@@ -196,18 +197,15 @@ def find_devices(cpu_processes: int, journal: Journal) -> Devices:
     """Return the GPUs on which a small product comes out right, or else the CPU."""
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return Devices((), cpu_processes)
-    printed = ""
+    printed = b""
     try:
         command = [sys.executable, "-c", _PROBE]
-        printed = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PROBE_S, check=False
-        ).stdout
+        printed = subprocess.run(command, capture_output=True, timeout=_PROBE_S, check=False).stdout
     except subprocess.TimeoutExpired as error:
-        # What it printed before is in bytes, in spite of text=True.
-        printed = (error.stdout or b"").decode(errors="replace") if isinstance(error.stdout, bytes) else ""
+        printed = error.stdout or b""
     except OSError as error:
         journal.say(f"the GPUs cannot be asked ({error})")
-    lines = [line.split("\t") for line in printed.splitlines()]
+    lines = [line.split("\t") for line in printed.decode(errors="replace").splitlines()]
     for bad in (line for line in lines if line[0] == "bad"):
         journal.say(f"GPU {' '.join(bad[1:])}: is left out")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,14 @@ import orjson
 
 from arcpipe import __version__
 from arcpipe.errors import ArcpipeError, DataError, OutputError
-from arcpipe.kaggle_kernels.on_kaggle.budget import make_budget
 from arcpipe.kaggle_kernels.on_kaggle.mounts import (
     BUNDLE_FILE,
     EntryError,
     bundles,
+    fallbacks,
     find_file,
     find_test,
     refuse_partial,
-    unanswered,
 )
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import KaggleEntry, Pipeline, RunReport
 from arcpipe.kaggle_kernels.on_kaggle.processes import Journal
@@ -38,32 +37,20 @@ RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 ROOT_VARIABLE, MINUTES_VARIABLE = "ARCPIPE_KAGGLE_ROOT", "ARCPIPE_KAGGLE_MINUTES"
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The mounted files below `top`.
+def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None:
+    """Run the entry on Kaggle: in the scored rerun on the test tasks, otherwise a short one on a few
+    evaluation tasks, which shows that all of it works.
 
-    test: the test challenges.
-    evaluation: the evaluation challenges; None if they are not there.
-    evaluation_solutions: their solutions; None if they are not there.
-    bundles: the folders of bundles, that to be used first.
+    The files of the competition and the bundles lie below `root`/input, wherever; of several competitions
+    that of the bundle is taken.
+
+    Args:    minutes: instead of the recipe's limit. bundle: where known.
+    Raises:  ArcpipeError if there are no test tasks or the fallback cannot be written; but for a rerun,
+             which would score nothing, also if the bundle is not whole or cannot be run.
     """
-
-    top: Path
-    test: Path
-    evaluation: Path | None
-    evaluation_solutions: Path | None
-    bundles: Sequence[Path]
-
-
-def find_inputs(root: Path, bundle: Path | None = None) -> Inputs:
-    """Return the files of the competition and the bundles below `root`/input, wherever they are.
-
-    Of several competitions that of the bundle is taken.
-
-    Args:    bundle: the bundle to use, where it is known.
-    Raises:  DataError if there are no test challenges.
-    """
-    top = root / "input"
+    top, out, temp = root / "input", root / "working", root / "temp"
+    out.mkdir(parents=True, exist_ok=True)
+    journal = Journal(out / LOG)
     folders = bundles(top) if bundle is None else [bundle]
     competition = ""
     # A run needs no more of bundle.json than this, and can do without.
@@ -73,91 +60,75 @@ def find_inputs(root: Path, bundle: Path | None = None) -> Inputs:
         test = find_test(top, competition)
     except EntryError as error:
         raise DataError(str(error)) from None
-    evaluation, solutions = (
-        find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
-    )
-    return Inputs(top, test, evaluation, solutions, folders)
-
-
-def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None:
-    """Run the entry on Kaggle: in the scored rerun on the test tasks, otherwise a short one on a few
-    evaluation tasks, which shows that all of it works.
-
-    Args:    minutes: instead of the recipe's limit. bundle: where known.
-    Raises:  ArcpipeError if there are no test tasks or the fallback cannot be written; but for a rerun,
-             which would score nothing, also if the bundle is not whole or cannot be run.
-    """
-    out = root / "working"
-    out.mkdir(parents=True, exist_ok=True)
-    journal = Journal(out / LOG)
-    inputs = find_inputs(root, bundle)
-    hidden = read_hidden_tasks(inputs.test)
-    write_json(out / SUBMISSION, unanswered(hidden.num_tests), indent=False)
+    hidden = read_hidden_tasks(test)
+    write_json(out / SUBMISSION, fallbacks(hidden.num_tests), indent=False)
     rerun = bool(os.environ.get(RERUN_VARIABLE))
     journal.say(
-        f"arcpipe {__version__} from {Path(__file__).parents[2]}; {inputs.test}: "
+        f"arcpipe {__version__} from {Path(__file__).parents[2]}; {test}: "
         f"{len(hidden.num_tests)} tasks; {'scored rerun' if rerun else 'commit run'}"
     )
-    scratch = _scratch_folder(root)
+    # What is large is no output: where there is no /kaggle/temp, it goes to the system's own place.
+    large = temp if temp.is_dir() and os.access(temp, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))
+    scratch = large / f"arcpipe-{os.getpid()}"
+    report = RunReport(outputs=hidden.num_outputs)
     failure = ""
     try:
-        refuse_partial(inputs.top, inputs.bundles)
-        entry = KaggleEntry(inputs.bundles[0], inputs.bundles[0] / RECIPE_FILE, scratch)
+        refuse_partial(top, folders)
+        entry = KaggleEntry(folders[0], folders[0] / RECIPE_FILE, scratch)
         if rerun:
-            budget = make_budget(entry.settings, minutes)
-            report = Pipeline(entry, hidden, budget, journal).run(out / SUBMISSION)
+            report = Pipeline(entry, hidden, minutes, journal).run(out / SUBMISSION)
         else:
-            report = _smoke(entry, hidden, inputs, minutes, out, journal)
+            evaluation = [
+                find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
+            ]
+            report = _smoke(entry, hidden, evaluation, minutes, out, journal)
     except (ArcpipeError, EntryError) as error:
         failure = str(error)
-        report = RunReport(outputs=hidden.num_outputs, losses=[failure])
+        report.losses.append(failure)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    scores: dict[str, float] = {}
-    if (out / SMOKE).exists() and inputs.evaluation_solutions is not None:
-        try:
-            scores = scores_of(out / SMOKE, inputs.evaluation_solutions)
-            journal.say(f"{SMOKE}: " + ", ".join(score_words(scores)))
-        except ArcpipeError as error:
-            journal.say(f"the short run cannot be scored: {error}")
-    facts = {"mode": "rerun" if rerun else "commit", "tasks": len(hidden.num_tests), "scores": scores}
-    write_report(report, facts, out, journal)
+    report.mode, report.tasks = "rerun" if rerun else "commit", len(hidden.num_tests)
+    write_report(report, out, journal)
     if failure and not rerun:
         raise ArcpipeError(failure)
 
 
-def _scratch_folder(root: Path) -> Path:
-    """Return a folder for what is large and no output: in /kaggle/temp, or else the system's own place."""
-    temp = root / "temp"
-    parent = temp if temp.is_dir() and os.access(temp, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))
-    return parent / f"arcpipe-{os.getpid()}"
-
-
 def _smoke(
-    entry: KaggleEntry, hidden: HiddenTasks, inputs: Inputs, minutes: float | None, out: Path,
-    journal: Journal,
+    entry: KaggleEntry, hidden: HiddenTasks, evaluation: Sequence[Path | None], minutes: float | None,
+    out: Path, journal: Journal,
 ) -> RunReport:  # fmt: skip
-    """Run a few tasks for a short time; the submission for the test tasks stays the fallback."""
-    settings = entry.settings
-    limit = min(settings.smoke_minutes, minutes or settings.limit_minutes)
-    if inputs.evaluation is None:
+    """Run a few tasks for a short time; the submission for the test tasks stays the fallback.
+
+    Args:  evaluation: the files of challenges and of solutions to take them from, where they are mounted.
+    """
+    challenges, solutions = evaluation
+    if challenges is None:
         journal.say("no evaluation file beside the test file: trying a few of the test tasks")
     else:
-        hidden = read_hidden_tasks(inputs.evaluation)
+        hidden = read_hidden_tasks(challenges)
+    settings = entry.settings
     few = hidden.sample(settings.smoke_tasks)
     journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in few.tasks)}")
-    return Pipeline(entry, few, make_budget(settings, limit), journal).run(out / SMOKE)
+    limit = min(settings.smoke_minutes, minutes or settings.limit_minutes)
+    report = Pipeline(entry, few, limit, journal).run(out / SMOKE)
+    if solutions is not None:
+        try:
+            report.scores = scores_of(out / SMOKE, solutions)
+            journal.say(f"{SMOKE}: " + ", ".join(score_words(report.scores)))
+        except ArcpipeError as error:
+            journal.say(f"the short run cannot be scored: {error}")
+    return report
 
 
-def write_report(report: RunReport, facts: dict[str, Any], out: Path, journal: Journal) -> dict[str, Any]:
-    """Say what happened to each stage, and write it to the report after other facts; return its content."""
+def write_report(report: RunReport, out: Path, journal: Journal) -> dict[str, Any]:
+    """Say what happened to each stage, and write all of it to the report; return its content."""
     for stage in report.stages:
         journal.say(
             f"{stage['name']:5} took {stage['seconds'] / 60:5.1f} min, was to end by "
             f"{stage['ends_by'] / 60:.1f}: {stage['outcome']}"
         )
     journal.say(f"{len(report.losses)} losses" + "".join(f"\n  {loss}" for loss in report.losses))
-    content = facts | asdict(report)
+    content = asdict(report)
     with suppress(OutputError):
         write_json(out / REPORT, content)
     return content

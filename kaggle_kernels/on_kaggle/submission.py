@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.errors import DataError
-from arcpipe.kaggle_kernels.on_kaggle.mounts import ATTEMPTS, NO_ANSWER, num_tests, unanswered
+from arcpipe.kaggle_kernels.on_kaggle.mounts import ATTEMPTS, NO_ANSWER, fallbacks, num_tests
 from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import read_submission
 from arcpipe.task import Task, parse_task, read_json_objects, read_solutions
@@ -64,12 +64,12 @@ def read_hidden_tasks(path: Path) -> HiddenTasks:
     return HiddenTasks(tuple(tasks), unreadable, {name: num_tests(value) for name, value in content.items()})
 
 
-def voted(hidden: HiddenTasks, path: Path) -> Entries:
+def read_ballot(hidden: HiddenTasks, path: Path) -> Entries:
     """Return the attempts of a voted submission file, and the fallback for tasks that cannot be read.
 
     Raises:  DataError if it is damaged or does not have every other task.
     """
-    attempts, entries = read_submission(path).attempts, unanswered(hidden.num_tests)
+    attempts, entries = read_submission(path).attempts, fallbacks(hidden.num_tests)
     for task in hidden.tasks:
         pairs = attempts.get(task.id, ())
         if len(pairs) != len(task.tests):

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from entries import hidden_tasks, make_bundle, make_checkpoint, make_root
-from kaggle_server import COMPETITION, USER, KaggleServer, kaggle_server
-from kaggle_shell import Shell, write_json
+from kaggle_server import COMPETITION, USER, KaggleServer, Shell, kaggle_server, write_json
 
 DATASET, KERNEL = f"{USER}/arcpipe-bundle", f"{USER}/arcpipe-entry"
 NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}

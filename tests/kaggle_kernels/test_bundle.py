@@ -14,14 +14,12 @@ from packaging.requirements import Requirement
 
 import arcpipe
 from arcpipe.checkpoint import load_checkpoint
+from arcpipe.kaggle_kernels.at_home.bundle import write_wheel
 from arcpipe.kaggle_kernels.at_home.image import image_packages
-from arcpipe.kaggle_kernels.at_home.wheel import write_wheel
-from arcpipe.kaggle_kernels.client.push import read_bundle
 from arcpipe.kaggle_kernels.on_kaggle import mounts
-from commands import fail, run_here
-from entries import make_bundle
-from kaggle_shell import Shell
-from sourcetree import ROOT
+from commands import fail_here
+from kaggle_server import Shell
+from sourcetree import ROOT, package_files
 
 
 def content(path: Path) -> Any:
@@ -39,22 +37,6 @@ def test_a_bundle_is_small_private_offline_and_mounts_its_dataset(entry: Path) -
     assert all(path.is_file() and path.stat().st_size for path in files)
     wheel = f"arcpipe-{arcpipe.__version__}-py3-none-any.whl"
     assert [path.name for path in files if path.suffix == ".whl"] == [wheel]
-    # What `push` would refuse.
-    assert read_bundle(entry).dataset == "someone/arcpipe-entry-data"
-    done = run_here("kaggle", "bundle", entry, "--check")
-    assert "whole, 11 files" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("recipe", "machine"), [("kaggle-l4x4", "NvidiaL4"), ("kaggle-t4x2", "NvidiaTeslaT4")]
-)
-def test_the_recipe_names_the_machine(recipe: str, machine: str, checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "bundle"
-    flags = ("--checkpoint", checkpoint, "--out", out, "--owner", "someone", "--recipe", recipe)
-    done = run_here("kaggle", "bundle", *flags)
-    assert done.returncode == 0, done.stderr
-    kernel = content(out / "kernel" / "kernel-metadata.json")
-    assert (kernel["machine_shape"], kernel["enable_gpu"]) == (machine, True)
 
 
 def test_a_bundle_has_the_trunk_and_the_mean_of_the_rows(entry: Path, checkpoint: Path) -> None:
@@ -80,16 +62,18 @@ def test_the_notebook_is_short_and_python(entry: Path) -> None:
 def test_a_bundle_goes_to_kaggle_and_comes_back_with_a_score(
     checkpoint: Path, shell: Shell, tmp_path: Path
 ) -> None:
-    bundle = make_bundle(checkpoint, tmp_path / "bundle")
-    pushed = shell.succeed("push", bundle)
-    assert "dataset someone/arcpipe-entry-data version 1" in pushed
+    bundle = tmp_path / "bundle"
+    flags = ("--checkpoint", checkpoint, "--out", bundle, "--owner", "someone")
+    assert f"{bundle}: 11 files, " in shell.succeed("bundle", *flags)
+    assert "dataset someone/arcpipe-entry-data version 1" in shell.succeed("push", bundle)
+    assert shell.server.last_request("SaveKernel")["machineShape"] == "NvidiaL4"
     assert shell.server.dataset_files == sorted(
         path.name for path in (bundle / "dataset").iterdir() if path.name != "dataset-metadata.json"
     )
     shell.succeed("status", bundle, "--wait")
     assert "scored 31.39" in shell.succeed("submit", bundle, "--ledger", tmp_path / "ledger.jsonl")
     # What was sent is noted beside it, and changes nothing of it.
-    assert run_here("kaggle", "bundle", bundle, "--check").returncode == 0
+    assert "whole, 11 files" in shell.succeed("bundle", bundle, "--check")
 
 
 @pytest.mark.parametrize(
@@ -100,13 +84,17 @@ def test_a_changed_bundle_is_refused(command: str, flags: list[str], entry: Path
     (bundle / "dataset" / "recipe.toml").write_text("")
     (bundle / "dataset" / "notes.txt").write_text("x")
     (bundle / "kernel" / "notebook.ipynb").unlink()
-    line = fail("kaggle", command, bundle, *flags, cwd=tmp_path)
-    for said in ("recipe.toml has changed", "notes.txt is not of the bundle", "notebook.ipynb is missing"):
-        assert said in line
+    line = fail_here("kaggle", command, bundle, *flags)
+    for expected in (
+        "recipe.toml has changed",
+        "notes.txt is not of the bundle",
+        "notebook.ipynb is missing",
+    ):
+        assert expected in line
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "expected"),
     [
         (["--owner", ""], "expected your name on Kaggle"),
         (["--name", "a"], "expected 6 to 45 characters"),
@@ -121,15 +109,10 @@ def test_a_changed_bundle_is_refused(command: str, flags: list[str], entry: Path
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_line(flags: list[str], said: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(flags: list[str], expected: str, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    done = run_here(
-        "kaggle", "bundle", "--checkpoint", checkpoint, "--out", out, "--owner", "someone", *flags
-    )
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("arcpipe: ")
-    assert said in last
+    given = ("--checkpoint", checkpoint, "--out", out, "--owner", "someone")
+    assert expected in fail_here("kaggle", "bundle", *given, *flags)
     assert not out.exists()
 
 
@@ -138,15 +121,19 @@ def test_the_wheel_is_installed_whole_and_is_always_the_same(tmp_path: Path) -> 
     before = one.read_bytes()
     assert write_wheel(tmp_path).read_bytes() == before
     site = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", site, one]
-    subprocess.run(pip, check=True)
-    code = "import arcpipe.train.trainer, arcpipe.recipe as r; print(arcpipe.__file__, *r.recipe_names())"
-    said = subprocess.run(
-        [sys.executable, "-c", code], cwd=site, env={"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
+    flags = ("--no-index", "--no-deps", "--no-compile", "--target", site)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *flags, one], check=True)
+    installed = {
+        path.relative_to(site).as_posix() for path in (site / "arcpipe").rglob("*") if path.is_file()
+    }
+    assert installed == set(package_files())
+    code = "import arcpipe.recipe as r; print(r.__file__, *r.recipe_names())"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=site, env={"PYTHONPATH": str(site)},
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert said.startswith(str(site))
-    assert "kaggle-l4x4" in said
+    assert printed.startswith(str(site))
+    assert "kaggle-l4x4" in printed
 
 
 def test_the_image_has_all_that_a_run_needs() -> None:

@@ -1,18 +1,20 @@
 """A bundle's notebook, whatever is mounted: a valid submission, and a word on what is missing."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arcpipe.kaggle_kernels import at_home
-from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, mounted
+from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, listing
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_here
@@ -31,15 +33,22 @@ def challenges_of(root: Path) -> Path:
     return next(root.rglob("arc-agi_test_challenges.json"))
 
 
-def run_notebook(bundle: Path, root: Path, mode: dict[str, str]) -> tuple[int, str, str]:
-    """The exit code of the notebook's code, its output, and the last line of its error."""
+def run_notebook(bundle: Path, root: Path, mode: dict[str, str]) -> tuple[str, str]:
+    """What the code of the notebook prints in this process, and the error that it ends with."""
     notebook: dict[str, Any] = json.loads((bundle / "kernel" / "notebook.ipynb").read_bytes())
-    code = "\n\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     env = environment({"ARCPIPE_KAGGLE_ROOT": str(root), "ARCPIPE_KAGGLE_MINUTES": "0.1", **mode})
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], cwd=root, env=env, capture_output=True, text=True, timeout=60
-    )
-    return done.returncode, done.stdout, done.stderr.rstrip("\n").rpartition("\n")[2]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        exec(code[0], names)
+        try:
+            for source in code[1:]:
+                exec(source, names)
+        except names["EntryError"] as error:
+            return out.getvalue(), str(error)
+    return out.getvalue(), ""
 
 
 def assert_complete_fallback(root: Path) -> None:
@@ -82,18 +91,15 @@ def test_without_a_whole_dataset_the_fallback_stays(
     damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], entry: Path, root: Path
 ) -> None:
     damage(dataset_of(root))
-    code, said, last = run_notebook(entry, root, mode)
+    printed, error = run_notebook(entry, root, mode)
     assert_complete_fallback(root)
-    # A rerun that throws scores nothing; a commit run that ends well would hide what is missing.
-    assert code == (0 if mode else 1)
-    (line,) = [line for line in said.splitlines() if line.startswith("ONLY THE FALLBACK IS SURE: ")]
+    (line,) = [line for line in printed.splitlines() if line.startswith("ONLY THE FALLBACK IS SURE: ")]
     assert why in line
     assert shown in line
-    if not mode:
-        assert last.endswith(line.removeprefix("ONLY THE FALLBACK IS SURE: "))
+    # A rerun that throws scores nothing; a commit run that ends well would hide what is missing.
+    assert error == ("" if mode else line.removeprefix("ONLY THE FALLBACK IS SURE: "))
 
 
-@MODES
 @pytest.mark.parametrize(
     ("damage", "why", "shown"),
     [
@@ -111,11 +117,10 @@ def test_without_a_whole_dataset_the_fallback_stays(
     ids=["no input", "nothing", "dataset alone", "half a test file", "no tasks", "no object"],
 )
 def test_without_test_tasks_the_error_says_what_is_mounted(
-    damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], entry: Path, root: Path
+    damage: Callable[[Path], None], why: str, shown: str, entry: Path, root: Path
 ) -> None:
     damage(root)
-    code, _, line = run_notebook(entry, root, mode)
-    assert code == 1
+    _, line = run_notebook(entry, root, RERUN)
     assert why in line
     assert shown in line
     assert not (root / "working" / "submission.json").exists()
@@ -131,9 +136,9 @@ def test_of_two_bundles_the_notebooks_own_is_run(entry: Path, root: Path) -> Non
     (partial / "model.safetensors").unlink()
     # The error names the bundle that was run.
     (own / "recipe.toml").write_text("[kaggle]\ncolour = 1\n")
-    code, said, _ = run_notebook(entry, root, RERUN)
-    assert code == 0
-    assert f"bundle: {own}\nnot used: {other}\nnot used: {partial}\n" in said
+    printed, error = run_notebook(entry, root, RERUN)
+    assert not error
+    assert f"bundle: {own}\nnot used: {other}\nnot used: {partial}\n" in printed
     report = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
     assert f"{own / 'recipe.toml'}: kaggle.colour is unknown" in report["losses"][0]
     assert_complete_fallback(root)
@@ -183,14 +188,14 @@ def test_the_command_does_the_same(
 
 
 def test_what_is_mounted_is_one_short_line(tmp_path: Path) -> None:
-    assert mounted(tmp_path / "none").endswith(": nothing")
+    assert listing(tmp_path / "none").endswith(": nothing")
     folders = [tmp_path / f"set{number:02d}" / "deep" for number in range(2 * SHOWN_FOLDERS)]
     for folder in folders:
         folder.mkdir(parents=True)
         for name in range(20):
             (folder / f"{name:02d}.png").touch()
-    line = mounted(tmp_path)
+    line = listing(tmp_path)
     assert "set00/deep (00.png, 01.png, 02.png, 03.png, 04.png, 15 more); set01/deep (" in line
     assert line.endswith(f"; {SHOWN_FOLDERS} more folders")
     os.symlink(tmp_path, folders[0] / "loop")
-    assert "\n" not in mounted(tmp_path)
+    assert "\n" not in listing(tmp_path)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from arcpipe.kaggle_kernels.at_home.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, make_budget
+from arcpipe.kaggle_kernels.on_kaggle.mounts import bundles, find_file
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import adapt_overrides
 from arcpipe.kaggle_kernels.on_kaggle.processes import Outcome
-from arcpipe.kaggle_kernels.on_kaggle.run import find_inputs
 from arcpipe.kaggle_kernels.on_kaggle.submission import read_hidden_tasks
-from commands import arcpipe_command, environment, run_arcpipe
+from commands import arcpipe_command, environment, run_here
 from disks import largest_file
 from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
 from hashes import forget_hashes
@@ -50,20 +50,30 @@ def report_of(root: Path) -> dict[str, Any]:
 
 
 def run(
-    root: Path, minutes: float = 10, disk: AbstractContextManager[None] | None = None, **env: str
+    root: Path, minutes: float = 10, disk: AbstractContextManager[None] | None = None
 ) -> tuple[dict[str, Any], str]:
     """The report and the output of a run that must exit with 0, and does so before a clock of ten minutes."""
     with disk or nullcontext():
-        flags = ("--root", root, "--minutes", minutes)
-        done = run_arcpipe("kaggle", "run", *flags, cwd=root, env=RERUN | env, timeout_s=900)
+        done = run_here("kaggle", "run", "--root", root, "--minutes", minutes, env=RERUN)
     assert done.returncode == 0, done.stderr
     return report_of(root), done.stdout
 
 
-def test_a_run_answers_every_test_of_every_task_that_can_be_read(root: Path) -> None:
-    tasks = {**TASKS, "broken": {"train": [], "test": [{"input": [[1]]}, {"input": [[2]]}]}, "none": 3}
-    write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
-    report, said = run(root)
+def test_a_run_answers_every_test_of_every_task_that_can_be_read(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    facts = json.loads((checkpoint / "model.json").read_bytes())
+    facts["config"]["buckets"] = [3]
+    (checkpoint / "model.json").write_text(json.dumps(facts))
+    bundle = make_bundle(forget_hashes(checkpoint), tmp_path / "bundle", "adapt.steps=20")
+    pair = {"input": [[1, 2]], "output": [[2, 1]]}
+    tasks = {
+        **TASKS,
+        "small": {"train": [pair, pair], "test": [{"input": [[3, 4]]}]},
+        "broken": {"train": [], "test": [{"input": [[1]]}, {"input": [[2]]}]},
+        "none": 3,
+    }
+    root = make_root(tmp_path / "kaggle", bundle, tasks)
+    report, printed = run(root)
     answers = answers_of(root, tasks)
     nothing = {"attempt_1": [[0]], "attempt_2": [[0]]}
     assert answers["broken"] == [nothing] * 2
@@ -74,28 +84,12 @@ def test_a_run_answers_every_test_of_every_task_that_can_be_read(root: Path) -> 
     assert [stage["failed"] for stage in report["stages"]] == [False] * 3
     assert len(report["losses"]) == 2
     assert "broken" in report["losses"][0]
-    assert "plan for 9 tasks with" in said
-    assert said.index("complete with [[0]]") < said.index("arcpipe adapt")
+    assert "plan for 10 tasks with" in printed
+    assert printed.index("complete with [[0]]") < printed.index("arcpipe adapt")
     log = (root / "working" / "arcpipe.log").read_text()
-    assert all(line in log for line in said.splitlines())
+    assert all(line in log for line in printed.splitlines())
+    assert "canvases: side 3: 1 tasks" in log
     assert list((root / "temp").iterdir()) == []
-
-
-def test_a_checkpoint_with_buckets_of_canvases_runs_too(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint")
-    facts = json.loads((checkpoint / "model.json").read_bytes())
-    facts["config"]["buckets"] = [3]
-    (checkpoint / "model.json").write_text(json.dumps(facts))
-    forget_hashes(checkpoint)
-    bundle = make_bundle(checkpoint, tmp_path / "bundle", "adapt.steps=5")
-    pair = {"input": [[1, 2]], "output": [[2, 1]]}
-    tasks = {**hidden_tasks(3), "small": {"train": [pair, pair], "test": [{"input": [[3, 4]]}]}}
-    root = make_root(tmp_path / "kaggle", bundle, tasks)
-    report, _ = run(root)
-    answers_of(root, tasks)
-    assert report["answered"] == report["outputs"]
-    assert (report["losses"], [stage["failed"] for stage in report["stages"]]) == ([], [False] * 3)
-    assert "canvases: side 3: 1 tasks" in (root / "working" / "arcpipe.log").read_text()
 
 
 def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
@@ -109,11 +103,11 @@ def test_a_worker_that_is_killed_is_replaced(root: Path) -> None:
     command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 10)
     with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 300
-        while len(found := workers(process)) < 2:
+        while len(pair := workers(process)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(float(np.random.default_rng(0).uniform(0, 3)))
-        found[1].kill()
+        pair[1].kill()
         assert process.wait(timeout=900) == 0
     report = report_of(root)
     answers_of(root, TASKS)
@@ -126,10 +120,7 @@ def test_a_worker_that_is_killed_is_replaced(root: Path) -> None:
 def test_a_clock_too_short_is_kept_and_what_is_lost_is_said(root: Path) -> None:
     tasks = hidden_tasks(4000)
     write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)
-    began = time.monotonic()
     report, _ = run(root, 0.1)
-    # On top of the clock there is the start of the command itself.
-    assert time.monotonic() - began < 6 + 120
     assert report["seconds"] < 6 + 1
     answers_of(root, tasks)
     assert report["answered"] < report["outputs"]
@@ -143,30 +134,15 @@ def test_a_full_disk_leaves_the_fallback(root: Path) -> None:
     assert any("cannot be written" in loss for loss in report["losses"])
 
 
-def cut_weights(root: Path) -> None:
+def test_damaged_weights_leave_the_fallback(root: Path) -> None:
     weights = next(root.rglob("model.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
-
-
-def break_recipe(root: Path) -> None:
-    next(root.rglob("recipe.toml")).write_text("[kaggle]\ncolour = 1\n")
-
-
-@pytest.mark.parametrize(
-    ("damage", "loss", "stages"),
-    [(cut_weights, "damaged checkpoint", 1), (break_recipe, "kaggle.colour is unknown", 0)],
-)
-def test_a_damaged_bundle_leaves_the_fallback(
-    damage: Callable[[Path], None], loss: str, stages: int, root: Path
-) -> None:
-    damage(root)
     report, _ = run(root)
     answers_of(root, TASKS)
     assert report["answered"] == 0
-    assert loss in report["losses"][0]
+    assert "damaged checkpoint" in report["losses"][0]
     # Nothing is tried again that would fail again.
-    assert len(report["stages"]) == stages
-    assert len(report["losses"]) == 1 + stages
+    assert (len(report["stages"]), len(report["losses"])) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +175,12 @@ def test_the_inputs_are_found_in_every_layout(layout: tuple[str, str], names: st
         for name in ("test", "evaluation"):
             write_challenges(folder / names.format(name), {})
     (dataset / "bundle.json").write_text(json.dumps({"competition": places["competition"]}))
-    found = find_inputs(tmp_path)
-    assert found.test == competition / names.format("test")
-    assert found.evaluation == competition / names.format("evaluation")
-    assert found.bundles == [dataset]
-    assert found.evaluation_solutions is None
+    line = run_here("kaggle", "run", "--root", tmp_path).stderr
+    assert line.startswith(f"arcpipe: {competition / names.format('test')}: expected an object of tasks")
+    top = tmp_path / "input"
+    evaluation = competition / names.format("evaluation")
+    assert find_file(top, places["competition"], "evaluation", "challenges") == evaluation
+    assert bundles(top) == [dataset]
 
 
 @given(

@@ -1,6 +1,7 @@
 """`arcpipe kaggle status`, `submit` and `scores`: what a run left behind is submitted once, never twice."""
 
 import errno
+import fcntl
 import hashlib
 import json
 from pathlib import Path
@@ -9,49 +10,44 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commands import run_arcpipe, succeed
-from disks import without_locks
-from kaggle_server import ANSWER, COMPETITION, KEY, Failure, Fault, KaggleServer
-from kaggle_shell import Shell, change_json
+from commands import succeed_here
+from kaggle_server import ANSWER, COMPETITION, KEY, Failure, Fault, KaggleServer, Shell, change_json
 
 SCORED = f"{COMPETITION}: submission 1000 scored 31.39\n"
 INCORRECT = "Your notebook generated a submission file with incorrect format."
 
 
-def test_the_whole_path_as_a_user_goes_it(shell: Shell, bundle: Path, tmp_path: Path) -> None:
-    env = shell.env
-    pushed = succeed("kaggle", "push", bundle, cwd=tmp_path, env=env)
+def test_the_whole_path_as_a_user_goes_it(
+    shell: Shell, server: KaggleServer, bundle: Path, tmp_path: Path
+) -> None:
+    out, ledger = tmp_path / "out", tmp_path / "ledger.jsonl"
+    manifest = {"sha256": hashlib.sha256(ANSWER).hexdigest(), "rule": "count"}
+    server.outputs |= {
+        "log/run.txt": b"a", "more.txt": b"b", "submission.manifest.json": json.dumps(manifest).encode()
+    }  # fmt: skip
     url = "https://www.kaggle.com/code/someone/arcpipe-entry"
-    assert f"kernel someone/arcpipe-entry version 1: {url}\n" in pushed
-    ended = succeed("kaggle", "status", bundle, "--wait", "--out", "out", cwd=tmp_path, env=env)
+    assert f"kernel someone/arcpipe-entry version 1: {url}\n" in shell.succeed("push", bundle)
+    ended = shell.succeed("status", bundle, "--wait", "--out", out)
     assert ended == "someone/arcpipe-entry version 1: COMPLETE\n"
-    assert (tmp_path / "out/submission.json").read_bytes() == ANSWER
-    assert (tmp_path / "out/kernel.log").read_text() == "solved 1\ndone\n"
-    assert succeed("kaggle", "submit", bundle, "--message", "first try", cwd=tmp_path, env=env) == SCORED
-    listed = succeed("kaggle", "scores", "--competition", COMPETITION, cwd=tmp_path, env=env)
+    for name, content in server.outputs.items():
+        assert (out / name).read_bytes() == content
+    assert json.loads((out / "manifest.json").read_bytes())["files"].keys() == server.outputs.keys()
+    assert (out / "kernel.log").read_text() == "solved 1\ndone\n"
+    assert "exists already" in shell.fail("status", bundle, "--out", out)
+    assert shell.succeed("submit", bundle, "--message", "first try", "--ledger", ledger) == SCORED
+    listed = shell.succeed("scores", "--competition", COMPETITION)
     assert "1000  2026-10-01T12:00:00" in listed
     assert "COMPLETE  31.39  [someone/arcpipe-entry version 1] " in listed
     assert "first try" in listed
-    (entry,) = json.loads(succeed("submissions", "list", "--json", cwd=tmp_path))
-    assert entry["sha256"] == hashlib.sha256(ANSWER).hexdigest()
+    (entry,) = json.loads(succeed_here("submissions", "list", "--json", "--ledger", ledger))
+    assert entry["sha256"] == manifest["sha256"]
+    assert entry["made_by"] == manifest
     expected = {"score": "31.39", "reference": 1000, "kernel_version": 1, "competition": COMPETITION}
     assert expected.items() <= entry["kaggle"][0].items()
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
-
-
-def test_all_files_of_a_run_come_with_their_hashes(
-    shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path
-) -> None:
-    server.outputs |= {"log/run.txt": b"a", "more.txt": b"b", "predictions.parquet": b"c"}
-    shell.succeed("status", pushed, "--out", tmp_path / "out")
-    for name, content in server.outputs.items():
-        assert (tmp_path / "out" / name).read_bytes() == content
-    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
-    assert manifest["files"].keys() == server.outputs.keys()
-    assert "exists already" in shell.fail("status", pushed, "--out", tmp_path / "out")
-    # Another run has begun since: this one is of the version that was pushed.
+    # Another run has begun since: what was pushed is still the version that is meant.
     server.kernel_version = 2
-    assert "someone/arcpipe-entry version 1: Kaggle says Not found (404)" in shell.fail("status", pushed)
+    assert "someone/arcpipe-entry version 1: Kaggle says Not found (404)" in shell.fail("status", bundle)
 
 
 def test_a_run_that_goes_on_has_nothing_to_fetch_or_submit(
@@ -60,12 +56,12 @@ def test_a_run_that_goes_on_has_nothing_to_fetch_or_submit(
     assert f"its kernel is not on Kaggle: arcpipe kaggle push {bundle}" in shell.fail("status", bundle)
     assert not server.calls
     shell.succeed("push", bundle)
-    server.says["GetKernelSessionStatus"] = {"status": "RUNNING"}
+    server.faults["GetKernelSessionStatus"] = {"status": "RUNNING"}
     assert shell.succeed("status", bundle) == "someone/arcpipe-entry version 1: RUNNING\n"
     assert "it has no output yet: add --wait" in shell.fail("status", bundle, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert "RUNNING: wait with arcpipe kaggle status" in shell.fail("submit", bundle)
-    del server.says["GetKernelSessionStatus"]
+    del server.faults["GetKernelSessionStatus"]
     server.faults["GetKernelSessionStatus"] = Fault(503, "busy", times=3)
     assert "COMPLETE" in shell.succeed("status", bundle, "--wait")
     assert server.count("CreateCodeSubmission") == 0
@@ -76,7 +72,7 @@ def test_an_output_that_does_not_come_leaves_nothing(
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path, status: int
 ) -> None:
     server.faults["GET"] = Fault(status)
-    line = shell.fail("status", pushed, "--out", tmp_path / "out", ARCPIPE_KAGGLE_TIMEOUT_S="0.1")
+    line = shell.fail("status", pushed, "--out", tmp_path / "out", "--timeout-s", 0.1)
     assert line.startswith("submission.json: its download: ")
     assert "localhost" not in line, "an address is signed"
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
@@ -103,7 +99,7 @@ def test_a_failed_run_is_shown_and_not_submitted(
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path,
     state: dict[str, str], outputs: dict[str, bytes], expected: str,
 ) -> None:  # fmt: skip
-    server.says["GetKernelSessionStatus"], server.outputs = state, outputs
+    server.faults["GetKernelSessionStatus"], server.outputs = state, outputs
     assert f"{expected}its log (--out DIR fetches it), mend it" in shell.fail("status", pushed, "--wait")
     assert "out/kernel.log, mend it" in shell.fail("status", pushed, "--out", tmp_path / "out")
     assert (tmp_path / "out/kernel.log").read_text() == "solved 1\ndone\n"
@@ -134,19 +130,9 @@ def test_a_second_time_it_only_waits(
     assert shell.succeed(*submit) == SCORED
     assert shell.succeed(*submit) == SCORED
     assert server.count("CreateCodeSubmission") == 1
-    request = server.asked("CreateCodeSubmission")
+    request = server.last_request("CreateCodeSubmission")
     assert (request["fileName"], request["kernelVersion"]) == ("submission.json", 1)
     assert len(record(pushed)) == 1
-
-
-def test_the_ledger_knows_what_the_file_was_made_by(
-    shell: Shell, server: KaggleServer, submit: list[object], tmp_path: Path
-) -> None:
-    manifest = {"sha256": hashlib.sha256(ANSWER).hexdigest(), "rule": "count"}
-    server.outputs["submission.manifest.json"] = json.dumps(manifest).encode()
-    shell.succeed(*submit)
-    facts = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
-    assert [fact.get("made_by") for fact in facts] == [manifest, None]
 
 
 def test_a_lost_record_is_made_up_for_by_kaggles_list(
@@ -166,18 +152,18 @@ def test_a_submission_with_an_unknown_end_is_looked_for_before_it_is_repeated(
     shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, late: bool
 ) -> None:
     server.faults["CreateCodeSubmission"] = Fault(times=1)
-    line = shell.fail(*submit, ARCPIPE_KAGGLE_TIMEOUT_S="0.2")
+    line = shell.fail(*submit, "--timeout-s", 0.2)
     assert "did not answer in time" in line
     assert "it submits only what is not listed by then" in line
     assert [one["reference"] for one in record(pushed)] == [None]
     if late:
-        server.answer("CreateCodeSubmission", server.asked("CreateCodeSubmission"))
+        server.answer("CreateCodeSubmission", server.last_request("CreateCodeSubmission"))
     assert shell.succeed(*submit) == SCORED
     assert len(server.submissions) == 1
     assert server.count("CreateCodeSubmission") == (1 if late else 2)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     faults=st.lists(
         st.builds(Fault, st.sampled_from([0, 200, 500]), times=st.just(1), done=st.booleans())
@@ -193,7 +179,7 @@ def test_whatever_happens_there_is_one_submission(
     change_json(pushed / "kaggle-record.json", submissions=[])
     for fault in faults:
         server.faults["CreateCodeSubmission"] = fault
-        done = shell.run(*submit, "--no-wait", ARCPIPE_KAGGLE_TIMEOUT_S="0.1", ARCPIPE_KAGGLE_POLL_S="0.01")
+        done = shell.run(*submit, "--no-wait", "--timeout-s", 0.1, "--poll-s", 0.01)
         assert len(server.submissions) <= 1
         # An answer that got lost is found in Kaggle's list.
         assert not fault.done or done.returncode == 0
@@ -222,11 +208,10 @@ def test_a_refused_submission_may_be_repeated(
     shell: Shell, server: KaggleServer, submit: list[object], pushed: Path,
     failure: Failure, expected: str,
 ) -> None:  # fmt: skip
-    server.fail("CreateCodeSubmission", failure)
+    server.faults["CreateCodeSubmission"] = failure
     assert expected in shell.fail(*submit)
     assert record(pushed) == []
     server.faults.clear()
-    server.says.clear()
     server.submissions.clear()
     assert shell.succeed(*submit) == SCORED
 
@@ -239,7 +224,7 @@ def test_nothing_is_submitted_when_a_step_before_it_fails(
 ) -> None:
     for status in (401, 403, 404, 429, 500, 0):
         server.faults[method] = Fault(status, "Kaggle's words")
-        line = shell.fail(*submit, ARCPIPE_KAGGLE_TIMEOUT_S="0.1")
+        line = shell.fail(*submit, "--timeout-s", 0.1)
         assert (f"({status})" if status else "did not answer in time") in line
     assert server.count("CreateCodeSubmission") == 0
 
@@ -274,7 +259,7 @@ def test_what_cannot_be_read_is_not_submitted(
 ) -> None:
     server.outputs["submission.json"] = b'{"00d62c1b": [{"attempt_1": [[1]]}]}'
     assert "task 00d62c1b, test[0]: attempt_2 is missing" in shell.fail(*submit)
-    server.says["GetKernelSessionStatus"] = {"status": "DREAMING"}
+    server.faults["GetKernelSessionStatus"] = {"status": "DREAMING"}
     assert "Kaggle answers 'DREAMING', which its client does not know" in shell.fail(*submit)
     assert server.count("CreateCodeSubmission") == 0
 
@@ -285,24 +270,23 @@ def test_the_competition_is_named_where_the_kernel_mounts_several(
     change_json(pushed / "kernel/kernel-metadata.json", competition_sources=["one", "two"])
     assert "its kernel mounts one, two: name a --competition" in shell.fail(*submit)
     assert "two: submission 1000 scored" in shell.succeed(*submit, "--competition", "two")
-    assert server.asked("CreateCodeSubmission")["competitionName"] == "two"
+    assert server.last_request("CreateCodeSubmission")["competitionName"] == "two"
 
 
-@pytest.mark.parametrize("name", ["ENOLCK", "EBADF"])
 def test_neither_a_lock_nor_a_ledger_is_needed(
-    shell: Shell, server: KaggleServer, bundle: Path, tmp_path: Path, name: str
+    shell: Shell, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env = shell.env | without_locks(tmp_path / "site", getattr(errno, name))
-    pushed = run_arcpipe("kaggle", "push", bundle, cwd=tmp_path, env=env)
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    pushed = shell.run("push", bundle)
     assert pushed.returncode == 0, pushed.stderr
     shell.succeed("status", bundle, "--wait")
-    submitted = run_arcpipe("kaggle", "submit", bundle, "--ledger", tmp_path, cwd=tmp_path, env=env)
+    submitted = shell.run("submit", bundle, "--ledger", tmp_path)
     assert (submitted.returncode, submitted.stdout) == (0, SCORED), submitted.stderr
-    assert len(server.submissions) == 1
     for done in (pushed, submitted):
-        [locked] = [line for line in done.stderr.splitlines() if "no locks here" in line]
-        assert locked.startswith(f"{bundle}: no locks here (")
-        assert locked.endswith("): let no other process write to it")
+        assert f"{bundle}: no locks here (No locks available): let no other process" in done.stderr
     last = submitted.stderr.splitlines()[-1]
     assert last.startswith(f"{tmp_path}: cannot be written (it is no file): not entered; ")
 

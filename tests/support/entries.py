@@ -13,7 +13,7 @@ from arcpipe.augment.sources import Source
 from arcpipe.augment.split import select
 from arcpipe.augment.unique import distinct_augmentations
 from arcpipe.task import parse_task
-from commands import succeed
+from commands import succeed_here
 from inference import save
 
 CANVAS = 4
@@ -57,10 +57,8 @@ def make_checkpoint(folder: Path) -> Path:
 def make_bundle(checkpoint: Path, out: Path, *settings: str) -> Path:
     """A bundle of the checkpoint with the smallest settings, and others."""
     overrides = [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
-    succeed(
-        "kaggle", "bundle", "--checkpoint", checkpoint, "--out", out, "--owner", "someone",
-        "--recipe", RECIPE, *overrides, cwd=out.parent,
-    )  # fmt: skip
+    flags = ("--checkpoint", checkpoint, "--out", out, "--owner", "someone", "--recipe", RECIPE)
+    succeed_here("kaggle", "bundle", *flags, *overrides)
     return out
 
 

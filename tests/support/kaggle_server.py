@@ -1,10 +1,12 @@
-"""A small Kaggle on this machine: what the official client needs of the API, and the ways in which it fails.
+"""A small Kaggle on this machine, and the commands of `arcpipe kaggle` that talk to it.
 
-The client reaches it as it is: it is told that Kaggle is `http://localhost`, and this server is its proxy.
+It has what the official client needs of the API, and the ways in which it fails. The client reaches it as it
+is: it is told that Kaggle is `http://localhost`, and this server is its proxy.
 """
 
 import base64
 import json
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from commands import run_here
 
 USER, KEY, TOKEN = "someone", "s3cret-key", "KGAT_s3cret"
 CREDENTIALS = (f"Basic {base64.b64encode(f'{USER}:{KEY}'.encode()).decode()}", f"Bearer {TOKEN}")
@@ -43,13 +47,12 @@ Failure = Fault | dict[str, Any]
 class KaggleServer:
     """What the server knows. A dataset, a run and a submission are finished at the second look at them.
 
-    says: fields that replace those of a method's answer. faults: by method, or `PUT` and `GET` for files.
+    faults: by method, or `PUT` and `GET` for files.
     """
 
     port: int = 0
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    faults: dict[str, Fault] = field(default_factory=dict)
-    says: dict[str, dict[str, Any]] = field(default_factory=dict)
+    faults: dict[str, Failure] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)
     dataset_version: int = 0
     dataset_files: list[str] = field(default_factory=list)
@@ -70,18 +73,11 @@ class KaggleServer:
             "ARCPIPE_KAGGLE_TIMEOUT_S": "5", "ARCPIPE_KAGGLE_POLL_S": "0.02",
         }  # fmt: skip
 
-    def fail(self, method: str, failure: Failure) -> None:
-        """Let a method go wrong from now on."""
-        if isinstance(failure, Fault):
-            self.faults[method] = failure
-        else:
-            self.says[method] = failure
-
     def count(self, method: str) -> int:
         """How often a method was called."""
         return sum(name == method for name, _ in self.calls)
 
-    def asked(self, method: str) -> dict[str, Any]:
+    def last_request(self, method: str) -> dict[str, Any]:
         """The last request to a method."""
         return [request for name, request in self.calls if name == method][-1]
 
@@ -93,8 +89,8 @@ class KaggleServer:
     def answer(self, method: str, request: dict[str, Any]) -> dict[str, Any] | int:
         """What a method answers, or the status of its refusal."""
         function: Callable[[dict[str, Any]], dict[str, Any] | int] = getattr(self, f"do_{method}")
-        answer = function(request)
-        return answer if isinstance(answer, int) else answer | self.says.get(method, {})
+        answer, failure = function(request), self.faults.get(method)
+        return answer | failure if isinstance(answer, dict) and isinstance(failure, dict) else answer
 
     def do_IntrospectToken(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"active": True, "username": USER}
@@ -165,8 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         method = self.path.rpartition("/")[2]
         request = json.loads(self._body())
         self.state.calls.append((method, request))
-        known = self.headers.get("Authorization") in CREDENTIALS or method == "IntrospectToken"
-        fault = self._fault(method) if known else Fault(401, "Unauthenticated")
+        is_known = self.headers.get("Authorization") in CREDENTIALS or method == "IntrospectToken"
+        fault = self._fault(method) if is_known else Fault(401, "Unauthenticated")
         answer = self.state.answer(method, request) if fault is None or fault.done else {}
         if fault is not None:
             self._fail(fault)
@@ -194,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fault(self, method: str) -> Fault | None:
         fault = self.state.faults.get(method)
-        if fault is None or not fault.times:
+        if not isinstance(fault, Fault) or not fault.times:
             return None
         fault.times -= 1
         return fault
@@ -235,3 +231,40 @@ def kaggle_server() -> Iterator[KaggleServer]:
             state.closing.set()
             server.shutdown()
             thread.join()
+
+
+@dataclass
+class Shell:
+    """The commands of `arcpipe kaggle`, run in this process against the server."""
+
+    server: KaggleServer
+    env: dict[str, str]
+
+    def run(self, *arguments: object, **env: str) -> "subprocess.CompletedProcess[str]":
+        return run_here("kaggle", *arguments, env=self.env | env)
+
+    def succeed(self, *arguments: object, **env: str) -> str:
+        """The stdout of a command that must exit with 0."""
+        done = self.run(*arguments, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def fail(self, *arguments: object, **env: str) -> str:
+        """The one line of a command that must exit with 2, and print nothing else but warnings."""
+        done = self.run(*arguments, **env)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        last = done.stderr.rstrip("\n").rpartition("\n")[2]
+        assert last.startswith("arcpipe: "), done.stderr
+        return last.removeprefix("arcpipe: ")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of JSON, in a folder that need not be there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def change_json(path: Path, **fields: Any) -> None:
+    """Change fields of a file; None removes one."""
+    content = json.loads(path.read_text()) | fields
+    write_json(path, {name: value for name, value in content.items() if value is not None})
