@@ -4,14 +4,14 @@ Source:  test-time training of arXiv 2511.02886 (McGovern) and of NVARC's entry 
          begin at the mean of the trained ones and learn alone at first, then everything does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from arcpipe.augment.build import DataSettings, build_arc
 from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import report_overlaps
-from arcpipe.checkpoint import Checkpoint, load_checkpoint
+from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError
 from arcpipe.log import logger, start_logging
@@ -26,88 +26,62 @@ DATA = "data"
 """The dataset folder inside the run folder of an adaptation."""
 
 
-@dataclass(frozen=True)
-class Adaptation:
-    """Which checkpoint to adapt, how, for how long, and where to.
+def adapt(
+    checkpoint_path: Path, challenges: str, settings: AdaptSettings, out: Path, *, resume: bool = False,
+    from_step: int | None = None, force: bool = False, stop_at: int | None = None,
+    max_minutes: float | None = None,
+) -> TrainResult:  # fmt: skip
+    """Train a checkpoint on the tasks of a source, in a run folder that holds their dataset.
 
-    checkpoint: the checkpoint to begin from.
-    challenges: the source of the tasks to learn.
-    settings: the table [adapt].
-    out: the run folder.
-    resume, from_step, force, stop_at, max_minutes: as of `TrainRun`.
-    """
-
-    checkpoint: Path
-    challenges: str
-    settings: AdaptSettings
-    out: Path
-    resume: bool = False
-    from_step: int | None = None
-    force: bool = False
-    stop_at: int | None = None
-    max_minutes: float | None = None
-
-
-def adapt(adaptation: Adaptation) -> TrainResult:
-    """Train on the tasks of a source, in a run folder that holds their dataset.
-
+    Args:    resume, from_step, force, stop_at, max_minutes: as of `TrainRun`.
     Raises:  CheckpointError if the checkpoint is not of ARC tasks; errors as of `build_arc` and `train`.
     """
     start_logging()
-    checkpoint, settings = load_checkpoint(adaptation.checkpoint), adaptation.settings
+    checkpoint = load_checkpoint(checkpoint_path)
     if checkpoint.family != ARC.name:
         raise CheckpointError(f"{checkpoint.path}: is for {checkpoint.family} puzzles, not for ARC tasks")
     if settings.loss == "trained":
         settings = replace(settings, loss=checkpoint.loss)  # type: ignore[arg-type]
     if checkpoint.config.flow:
         settings = replace(settings, objective="flow")
-    adaptation = replace(adaptation, settings=settings)
     config = replace(
         checkpoint.config,
         max_steps=settings.max_steps or checkpoint.config.max_steps,
         outer_cycles=settings.outer_cycles or checkpoint.config.outer_cycles,
     )
     recipe = as_tables({"model": config, "adapt": settings})
+    data = DataSettings(
+        sources=[challenges],
+        num_aug=None if config.embedding == "task" else settings.num_aug,
+        canvas=checkpoint.canvas,
+        max_side=checkpoint.canvas,
+        extend=str(checkpoint_path),
+        seed=settings.seed,
+    )
     accelerator = make_accelerator(settings)
-    if not adaptation.resume:
+    if not resume:
         with naming_lost_processes():
-            first_does(lambda: _make_folder(adaptation, recipe, checkpoint), accelerator)
+            first_does(lambda: _make_folder(out, data, recipe), accelerator)
     return train(
         TrainRun(
-            puzzles=read_puzzle_set(adaptation.out / DATA),
-            data_dir=adaptation.out / DATA,
-            config=config,
-            settings=settings,
-            recipe=recipe,
-            out=adaptation.out,
-            init=adaptation.checkpoint,
-            folder="resumed" if adaptation.resume else "made",
-            from_step=adaptation.from_step,
-            force=adaptation.force,
-            stop_at=adaptation.stop_at,
-            max_minutes=adaptation.max_minutes,
+            puzzles=read_puzzle_set(out / DATA), data_dir=out / DATA, config=config, settings=settings,
+            recipe=recipe, out=out, init=checkpoint_path, folder="resumed" if resume else "made",
+            from_step=from_step, force=force, stop_at=stop_at, max_minutes=max_minutes,
         )
-    )
-
-
-def _make_folder(adaptation: Adaptation, recipe: dict[str, Any], checkpoint: Checkpoint) -> None:
-    """Make the run folder with the dataset in it: both or none."""
-    canvas = checkpoint.canvas
-    num_aug = None if checkpoint.config.embedding == "task" else adaptation.settings.num_aug
-    out, settings = adaptation.out, adaptation.settings
-    refuse_existing(out, RUN_EXISTS)
-    data = DataSettings(
-        sources=[adaptation.challenges], num_aug=num_aug, canvas=canvas, max_side=canvas,
-        extend=str(adaptation.checkpoint), seed=settings.seed,
     )  # fmt: skip
-    manifest = make_manifest("run", recipe=recipe, seed=settings.seed, init=str(adaptation.checkpoint))
+
+
+def _make_folder(out: Path, settings: DataSettings, recipe: dict[str, Any]) -> None:
+    """Make the run folder with the dataset in it: both or none."""
+    refuse_existing(out, RUN_EXISTS)
+    manifest = make_manifest("run", recipe=recipe, seed=settings.seed, init=settings.extend)
     with new_folder(out, manifest) as folder:
-        built = build_arc(data, folder / DATA)
+        built = build_arc(settings, folder / DATA)
         fingerprint = read_manifest(folder / DATA, "dataset")["fingerprint"]
         manifest["dataset"] = {"path": str(out / DATA), "fingerprint": fingerprint}
     logger.info(
         "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
-        built.tasks, len(read_source(adaptation.challenges).tasks), canvas, built.known, built.puzzles,
+        built.tasks, len(read_source(settings.sources[0]).tasks), settings.canvas, built.known, built.puzzles,
     )  # fmt: skip
     for line in report_overlaps(built.overlaps, built.untrained, test_set="", exclude_overlap=False):
         logger.info("%s", line)

@@ -105,7 +105,14 @@ class Checkpointer:
     def _answer(self, evaluator: Evaluator, state: TrainState) -> bool:
         """Write the candidates of all processes to evaluations/step-N; return whether a signal ended that."""
         folder = self._scores_file(state.step).parent
-        first_does(lambda: _make_predictions(folder, state.step), self.accelerator)
+
+        def make_folder() -> None:
+            # A killed evaluation may have left one.
+            shutil.rmtree(folder, ignore_errors=True)
+            with new_folder(folder, make_manifest("predictions", step=state.step)) as empty:
+                (empty / SHARDS).mkdir()
+
+        first_does(make_folder, self.accelerator)
         manifest = make_manifest("checkpoint", recipe=self.run.recipe)
         checkpoint = checkpoint_of(state, self.run.out, self.run.puzzles, manifest)
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
@@ -124,34 +131,14 @@ class Checkpointer:
         words += [coverage.text, f"{coverage.votes} of {coverage.votes_asked} votes"]
         words += ["ended by a signal, to be done again with --resume"] if cut else []
         logger.info("step %d: %s", step, "; ".join(words))
-        if scores and not cut:
-            self._compare(step, scores[self.run.metric], coverage.facts)
         facts = scores | coverage.facts
+        if scores and not cut:
+            new, best = _as_best(self.run, step, facts), read_best(self.run.out)
+            if _takes_place(new, best):
+                write_json(self.run.out / BEST_FILE, new)
         write_json(file, facts | ({"interrupted": True} if cut else {}))
         self._tidy()
         return facts
-
-    def _compare(self, step: int, value: float, coverage: dict[str, float]) -> None:
-        """Remember the step as the best if no evaluation answered more, and none that answered the same has
-        a better score."""
-        best, metric = read_best(self.run.out), self.run.metric
-        if best is not None and best["metric"] == metric:
-            # Older files have no coverage: the scores alone can be compared.
-            of_best = best.get("coverage", coverage)
-            if coverage == of_best:
-                if value < best["value"]:
-                    return
-            elif _amount(coverage) > _amount(of_best):
-                logger.info(
-                    "step %d: answers more than step %d, whose place it takes as the best", step, best["step"]
-                )
-            else:
-                logger.info(
-                    "step %d: answers less than the best, step %d, so it is not compared", step, best["step"]
-                )
-                return
-        best = {"step": step, "metric": metric, "value": value, "coverage": coverage}
-        write_json(self.run.out / BEST_FILE, best)
 
     def _scores_file(self, step: int) -> Path:
         return self.run.out / EVALUATIONS / checkpoint_name(step) / "scores.json"
@@ -160,12 +147,11 @@ class Checkpointer:
         """Remove all whole checkpoints but the newest and the best, and the evaluations of those removed."""
         folder, evaluations = self.run.out / CHECKPOINTS, self.run.out / EVALUATIONS
         whole, best = whole_checkpoints(self.run.out), read_best(self.run.out)
-        kept = {*list(whole)[-self.run.settings.keep_last :], self.saved_step}
-        kept |= set() if best is None else {best["step"]}
-        for step, path in whole.items():
-            if step not in kept:
-                # In this order none is left without its checkpoint.
-                _remove(evaluations / path.name)
+        to_keep = {*list(whole)[-self.run.settings.keep_last :], self.saved_step}
+        to_keep |= set() if best is None else {best["step"]}
+        for step in sorted(whole.keys() - to_keep):
+            # In this order none is left without its checkpoint.
+            for path in (evaluations / whole[step].name, whole[step]):
                 _remove(path)
         for path in (*folder.glob(".step-*"), *evaluations.glob(".step-*")):
             unfinished = _UNFINISHED.fullmatch(path.name)
@@ -193,22 +179,35 @@ def _is_at_work(process: int) -> bool:
     return process != os.getpid()
 
 
-def _make_predictions(folder: Path, step: int) -> None:
-    """An empty folder of predictions, in place of what a killed evaluation has left."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with new_folder(folder, make_manifest("predictions", step=step)) as made:
-        (made / SHARDS).mkdir()
-
-
-def _amount(coverage: dict[str, float]) -> tuple[float, float]:
-    """Return what ranks evaluations by how much they answer: test inputs first, then votes."""
-    return coverage["answered"], coverage["votes"]
-
-
 def _read_scores(file: Path) -> dict[str, float]:
     """The scores of a step; none if it was not evaluated, or not to the end."""
     scores: dict[str, float] = orjson.loads(file.read_bytes()) if file.exists() else {}
     return {} if scores.get("interrupted") else scores
+
+
+def _as_best(run: TrainRun, step: int, scores: dict[str, float]) -> dict[str, Any]:
+    """What best.json says of an evaluation with these scores; older ones have no coverage."""
+    coverage = {name: scores[name] for name in COVERAGE if name in scores}
+    best = {"step": step, "metric": run.metric, "value": float(scores[run.metric])}
+    return best | ({"coverage": coverage} if coverage else {})
+
+
+def _takes_place(new: dict[str, Any], best: dict[str, Any] | None) -> bool:
+    """Whether an evaluation answers more than the best, or the same with a score that is no worse."""
+    if best is None or best["metric"] != new["metric"]:
+        return True
+    of_new, of_best = new.get("coverage"), best.get("coverage")
+    # Without a coverage the scores alone can be compared.
+    if of_new == of_best or not of_new or not of_best:
+        return bool(new["value"] >= best["value"])
+    answers_more = bool((of_new["answered"], of_new["votes"]) > (of_best["answered"], of_best["votes"]))
+    text = (
+        "answers more than step %d, whose place it takes as the best"
+        if answers_more
+        else "answers less than the best, step %d, so it is not compared"
+    )
+    logger.info(f"step %d: {text}", new["step"], best["step"])
+    return answers_more
 
 
 def check_resumable(run: TrainRun) -> None:
@@ -216,9 +215,9 @@ def check_resumable(run: TrainRun) -> None:
 
     Raises:  CheckpointError, which names the steps to choose from.
     """
-    whole = list(whole_checkpoints(run.out))
+    whole = whole_checkpoints(run.out)
     if run.from_step is not None and run.from_step not in whole:
-        others = f"those of steps {_listed(whole)}" if whole else "none"
+        others = f"those of steps {', '.join(map(str, whole))}" if whole else "none"
         raise CheckpointError(f"{run.out}: has no whole checkpoint of step {run.from_step}, but {others}")
     if not whole and (broken := named_checkpoints(run.out)):
         names = ", ".join(path.name for path in broken.values())
@@ -228,28 +227,22 @@ def check_resumable(run: TrainRun) -> None:
         )
 
 
-def _listed(steps: list[int]) -> str:
-    return ", ".join(map(str, steps))
-
-
 def resumed_state(run: TrainRun, fresh: TrainState, accelerator: Accelerator) -> TrainState:
-    """Return the state of the checkpoint to go on from; `fresh` where the run has none yet.
+    """Return the state of the checkpoint to go on from, in place of a fresh one.
 
     What lies in the way of later checkpoints is put aside, with a warning: renamed, never removed.
 
     Raises:  CheckpointError, which names the other checkpoints to go on from, if it is damaged.
     """
     whole = whole_checkpoints(run.out)
-    if not whole:
-        return fresh
     step = max(whole) if run.from_step is None else run.from_step
     try:
         checkpoint, tensors = load_checkpoint(whole[step]), load_trainer_state(whole[step])
     except CheckpointError as error:
-        others = [other for other in whole if other != step]
-        way_on = f"to do so: --resume --from-step N, with N one of {_listed(others)}"
+        others = ", ".join(str(other) for other in whole if other != step)
+        way_on = f"to do so: --resume --from-step N, with N one of {others}"
         raise CheckpointError(f"{error}; {way_on if others else 'it is the only one'}") from None
-    state = load_state(fresh, checkpoint, tensors, accelerator)
+    state = load_state(fresh, checkpoint, tensors)
     first_does(lambda: _make_way(run, step), accelerator)
     return state
 
@@ -269,11 +262,9 @@ def _make_way(run: TrainRun, step: int) -> None:
         if evaluation.exists():
             _put_aside(evaluation, word)
         logger.warning("%s: %s; it is kept as %s", path, why, _put_aside(path, word).name)
-    best = run.out / BEST_FILE
-    if best.exists() and read_best(run.out) is None:
-        _put_aside(best, "aside")
-        if (left := _best_evaluation(run)) is not None:
-            write_json(best, left)
+    if (run.out / BEST_FILE).exists() and read_best(run.out) is None:
+        _put_aside(run.out / BEST_FILE, "aside")
+        _restore_best(run)
 
 
 def _put_aside(path: Path, word: str) -> Path:
@@ -287,18 +278,13 @@ def _put_aside(path: Path, word: str) -> Path:
     return target
 
 
-def _best_evaluation(run: TrainRun) -> dict[str, Any] | None:
-    """Return what best.json should say: the best score among the evaluations that answered most."""
-    evaluations = []
+def _restore_best(run: TrainRun) -> None:
+    """Write best.json as the evaluations that are left have it, if there are any."""
+    best: dict[str, Any] | None = None
     for step, path in whole_checkpoints(run.out).items():
         with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
-            scores = orjson.loads((run.out / EVALUATIONS / path.name / "scores.json").read_bytes())
-            if not scores.get("interrupted"):
-                coverage = {name: scores[name] for name in COVERAGE if name in scores}
-                amount = (coverage.get("answered", 0.0), coverage.get("votes", 0))
-                evaluations.append((amount, float(scores[run.metric]), step, coverage))
-    if not evaluations:
-        return None
-    _, value, step, coverage = max(evaluations, key=lambda one: one[:3])
-    best = {"step": step, "metric": run.metric, "value": value}
-    return best | ({"coverage": coverage} if coverage else {})
+            scores = _read_scores(run.out / EVALUATIONS / path.name / "scores.json")
+            new = _as_best(run, step, scores)
+            best = new if _takes_place(new, best) else best
+    if best is not None:
+        write_json(run.out / BEST_FILE, best)

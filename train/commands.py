@@ -11,7 +11,7 @@ from arcpipe.log import is_first_rank, logger
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables, load_recipe
-from arcpipe.train.adapt import DATA, Adaptation
+from arcpipe.train.adapt import DATA
 from arcpipe.train.adapt import adapt as adapt_checkpoint
 from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainRun, TrainSettings
 from arcpipe.train.dry_run import dry_run_text
@@ -67,7 +67,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
     ] = None,
-) -> TrainResult | None:
+) -> None:
     """Train on a dataset folder, in one process or under `accelerate launch -m arcpipe train ...`.
 
     Ctrl-C saves a checkpoint; --resume goes on from it as if nothing had happened. With --set eval.every=N
@@ -76,34 +76,21 @@ def train(
     Example: arcpipe train quickstart --data runs/data --out runs/first --set train.lr=1e-3
     """
     _refuse_lone_step(from_step, resume)
-    seeded = [] if seed is None else [f"train.seed={seed}"]
-    chosen = load_recipe(recipe, [*(overrides or []), *seeded], read=("model", "train", "eval"))
-    tables = chosen.resolve({"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings})
+    types = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
+    overrides = [*(overrides or []), *([] if seed is None else [f"train.seed={seed}"])]
+    tables = load_recipe(recipe, overrides, read=tuple(types)).resolve(types)
     run = TrainRun(
-        puzzles=read_puzzle_set(data),
-        data_dir=data,
-        config=tables["model"],
-        settings=tables["train"],
-        recipe=as_tables(tables),
-        out=out,
-        evaluation=tables["eval"],
-        init=init,
-        folder="resumed" if resume else "new",
-        from_step=from_step,
-        force=force,
-        stop_at=steps,
+        puzzles=read_puzzle_set(data), data_dir=data, config=tables["model"], settings=tables["train"],
+        recipe=as_tables(tables), out=out, evaluation=tables["eval"], init=init,
+        folder="resumed" if resume else "new", from_step=from_step, force=force, stop_at=steps,
         max_minutes=max_minutes,
-    )
-    if dry_run:
-        text = dry_run_text(run)
-        if is_first_rank():
-            typer.echo(text)
-        return None
-    result = train_run(run)
-    _log_unfinished(result)
+    )  # fmt: skip
+    if not dry_run:
+        _tell_result(train_run(run))
+        return
+    text = dry_run_text(run)
     if is_first_rank():
-        typer.echo(f"{result.checkpoint}: step {result.step}")
-    return result
+        typer.echo(text)
 
 
 @with_settings("adapt", AdaptSettings, names=("seed",))
@@ -136,11 +123,10 @@ def adapt(
     """
     _refuse_lone_step(from_step, resume)
     result = adapt_checkpoint(
-        Adaptation(checkpoint, challenges, settings, out, resume, from_step, force, steps, max_minutes)
-    )
-    _log_unfinished(result)
-    if is_first_rank():
-        typer.echo(f"{result.checkpoint}: step {result.step}; the dataset: {out / DATA}")
+        checkpoint, challenges, settings, out, resume=resume, from_step=from_step, force=force, stop_at=steps,
+        max_minutes=max_minutes,
+    )  # fmt: skip
+    _tell_result(result, f"; the dataset: {out / DATA}")
 
 
 def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
@@ -148,8 +134,9 @@ def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
         raise ArcpipeError("--from-step goes with --resume")
 
 
-def _log_unfinished(result: TrainResult) -> None:
-    """Say how to go on with a training that has steps left."""
+def _tell_result(result: TrainResult, more: str = "") -> None:
+    """Print the checkpoint, and log how to go on with a training that has steps left."""
     if result.unfinished:
-        more = "" if result.interrupted else " and more --max-minutes"
-        logger.info("go on with --resume%s", more)
+        logger.info("go on with --resume%s", "" if result.interrupted else " and more --max-minutes")
+    if is_first_rank():
+        typer.echo(f"{result.checkpoint}: step {result.step}{more}")

@@ -283,13 +283,11 @@ class TrainRun:
     @cached_property
     def evaluator(self) -> Evaluator | None:
         """What answers the test inputs with the model in training; None to evaluate never."""
-        wanted = self.evaluation
-        if not wanted.every and not wanted.every_minutes:
+        own = self.evaluation
+        if not own.every and not own.every_minutes:
             return None
-        settings = InferSettings(max_steps=wanted.max_steps, batch_size=wanted.batch_size, votes=wanted.votes)
-        return Evaluator(
-            self.puzzles, self.data_dir, settings, tests=wanted.tests, max_minutes=wanted.max_minutes
-        )
+        settings = InferSettings(max_steps=own.max_steps, batch_size=own.batch_size, votes=own.votes)
+        return Evaluator(self.puzzles, self.data_dir, settings, tests=own.tests, max_minutes=own.max_minutes)
 
     @property
     def start(self) -> Path | None:
@@ -304,8 +302,8 @@ class TrainRun:
     @cached_property
     def dataset(self) -> dict[str, str]:
         """Where the dataset is, and its fingerprint, for manifests."""
-        manifest = read_manifest(self.data_dir, "dataset")
-        return {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
+        fingerprint = read_manifest(self.data_dir, "dataset")["fingerprint"]
+        return {"path": str(self.data_dir), "fingerprint": fingerprint}
 
     @cached_property
     def layout(self) -> Layout:
@@ -320,8 +318,7 @@ class TrainRun:
     @property
     def metric(self) -> str:
         """The score that decides which checkpoint is the best."""
-        of_domain = "pass@2" if self.puzzles.family.with_eos else "exact_accuracy"
-        return self.evaluation.metric or of_domain
+        return self.evaluation.metric or ("pass@2" if self.puzzles.family.with_eos else "exact_accuracy")
 
     @property
     def last_step(self) -> int:

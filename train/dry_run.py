@@ -22,6 +22,7 @@ def dry_run_text(run: TrainRun) -> str:
     Raises:  ArcpipeError if it does not fit into memory or contradicts the launcher.
     """
     accelerator = make_accelerator(run.settings)
+    on_gpu = accelerator.device.type == "cuda"
     with naming_lack_of_memory(run.settings):
         state = fresh_state(run, accelerator)
         notes = make_ready(state, run.settings, accelerator.device)
@@ -31,48 +32,50 @@ def dry_run_text(run: TrainRun) -> str:
             began = time.monotonic()
             batch = stream[step].to(accelerator.device)
             train_step(state, batch, run.settings, rate_scale(run.settings, step, 0.0), accelerator)
-            _wait(accelerator.device)
+            if on_gpu:
+                torch.cuda.synchronize(accelerator.device)
             seconds.append(time.monotonic() - began)
+    if on_gpu:
+        peak_memory = torch.cuda.max_memory_allocated(accelerator.device)
+    else:
+        # In KiB, but on macOS in bytes.
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     # The first one warms up: it allocates, and compiles if that is asked for.
-    return _text(run, state, min(seconds[1:]), _peak_memory(accelerator.device), notes)
+    return _text(run, state, min(seconds[1:]), peak_memory, notes)
 
 
-def _text(run: TrainRun, state: TrainState, seconds: float, memory: float, notes: list[str]) -> str:
-    settings, puzzles = run.settings, run.puzzles
+def _text(run: TrainRun, state: TrainState, seconds: float, peak_memory: int, notes: list[str]) -> str:
+    settings, config, puzzles = run.settings, run.config, run.puzzles
+    batch_size, num_examples = settings.batch_size, len(puzzles.example_tasks)
     weights = sum(weight.numel() for weight in state.model.parameters())
-    samples = run.last_step * settings.batch_size
-    flops, num_full_steps = _sample_flops(run)
-    kept = sum(tensor.nbytes for tensor in _kept(state))
-    canvases = f"\ncanvases     {run.layout.text}" if run.layout.buckets else ""
-    how = "; ".join([f"the best of {_TIMED_STEPS} steps", *notes])
-    colors = f" and {state.colors.numel() // run.config.hidden_size:,} color vectors" if state.tables else ""
+    colors = f" and {state.colors.numel() // config.hidden_size:,} color vectors" if state.tables else ""
+    samples = run.last_step * batch_size
+    counts = Counter(cycles_at(settings, config, step / settings.steps) for step in range(run.last_step))
+    flops = run.sample_flops((config.outer_cycles, config.inner_cycles))
+    # So many steps with all cycles have the arithmetic of all steps.
+    full_steps = sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / flops
     fewer = ", those with fewer cycles by their arithmetic" if settings.curriculum else ""
-    return f"""weights      {weights:,}, and {puzzles.num_puzzles:,} puzzle rows{colors} of {
-        run.config.puzzle_size
+    lines = {
+        "weights": f"{weights:,}, and {puzzles.num_puzzles:,} puzzle rows{colors} of {config.puzzle_size}",
+        "tokens": f"{puzzles.num_tokens} and a prefix of {config.prefix}",
+        "canvases": run.layout.text if run.layout.buckets else "",
+        "steps": f"{run.last_step:,} of batch {batch_size}: {samples:,} samples, "
+        f"{samples / num_examples:,.0f} times each of {num_examples:,} examples",
+        "arithmetic": f"{flops:.3g} FLOP a sample, {flops * batch_size:.3g} a step, "
+        f"{flops * full_steps * batch_size:.3g} in all",
+        "memory": f"{_lasting_bytes(state) / 2**30:.2f} GiB of weights, optimizer, rows and state; "
+        f"{peak_memory / 2**30:.2f} GiB at most, measured",
+        "speed": f"{seconds:.3g} s a step, {batch_size / seconds:,.1f} samples/s, "
+        f"{flops * batch_size / seconds:.3g} FLOP/s "
+        f"({'; '.join([f'the best of {_TIMED_STEPS} steps', *notes])})",
+        "time": f"{seconds * full_steps / 3600:,.1f} hours for all steps, without evaluations{fewer}",
     }
-tokens       {puzzles.num_tokens} and a prefix of {run.config.prefix}{canvases}
-steps        {run.last_step:,} of batch {settings.batch_size}: {samples:,} samples, {
-        samples / len(puzzles.example_tasks):,.0f} times each of {len(puzzles.example_tasks):,} examples
-arithmetic   {flops:.3g} FLOP a sample, {flops * settings.batch_size:.3g} a step, {
-        flops * num_full_steps * settings.batch_size:.3g} in all
-memory       {kept / 2**30:.2f} GiB of weights, optimizer, rows and state; {
-        memory / 2**30:.2f} GiB at most, measured
-speed        {seconds:.3g} s a step, {settings.batch_size / seconds:,.1f} samples/s, {
-        flops * settings.batch_size / seconds:.3g} FLOP/s ({how})
-time         {seconds * num_full_steps / 3600:,.1f} hours for all steps, without evaluations{fewer}"""
+    return "\n".join(f"{name:<13}{text}" for name, text in lines.items() if text)
 
 
-def _sample_flops(run: TrainRun) -> tuple[float, float]:
-    """Operations of a sample's step with all cycles, and how many such steps have the arithmetic of all."""
-    num_steps = run.settings.steps
-    counts = Counter(cycles_at(run.settings, run.config, step / num_steps) for step in range(run.last_step))
-    full = run.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
-    return full, sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / full
-
-
-def _kept(state: TrainState) -> list[torch.Tensor]:
-    """The tensors that stay from step to step."""
-    weights = list(state.model.parameters())
+def _lasting_bytes(state: TrainState) -> int:
+    """The size of the tensors that stay from step to step."""
     moments = [
         value
         for optimizer in state.optimizers
@@ -81,17 +84,5 @@ def _kept(state: TrainState) -> list[torch.Tensor]:
         if isinstance(value, torch.Tensor)
     ]
     carry = [*state.carry.state, state.carry.inputs, state.carry.labels]
-    return [*weights, *state.ema.averages, *moments, state.rows, state.colors, *carry]
-
-
-def _peak_memory(device: torch.device) -> float:
-    """The most memory in use so far, in bytes: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    # In KiB, but on macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    weights = [*state.model.parameters(), *state.ema.averages.values(), state.rows, state.colors]
+    return sum(tensor.nbytes for tensor in (*weights, *moments, *carry))

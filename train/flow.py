@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -14,15 +13,14 @@ from arcpipe.train.state import TrainState
 from arcpipe.trm import Carry
 
 
-def sample_seeds(state: TrainState, settings: TrainSettings, accelerator: Accelerator) -> Tensor | None:
+def sample_seeds(state: TrainState, settings: TrainSettings) -> Tensor | None:
     """Return the seed (B,) that each row of this process's share has if it takes a sample at this step.
 
     It is a function of the seed, the step and the row of the global batch; None of no flow.
     """
     if not state.model.config.flow:
         return None
-    own = state.layout.own_rows(accelerator.process_index, accelerator.num_processes)
-    seeds = seeds_of(settings.seed, np.array([state.step], np.uint64), own.astype(np.uint64))
+    seeds = seeds_of(settings.seed, np.array([state.step], np.uint64), state.own_rows.astype(np.uint64))
     return seeds.to(state.carry.steps.device)
 
 

@@ -12,7 +12,7 @@ from arcpipe.train.config import LossPrecision
 
 
 def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of each cell (...,) float64, 0 where the label is IGNORE.
+    """Return the loss of each cell (...,) float64, 0 where the label is IGNORE.
 
     Stablemax replaces the exponential of softmax by s(x) = x + 1 for x >= 0, 1 / (1 - x) below.
 
@@ -22,12 +22,12 @@ def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     x = logits.to(torch.float64)
     scores = torch.where(x < 0, 1 / (1 - x + 1e-30), x + 1)
     valid = labels != IGNORE
-    chosen = scores.gather(-1, torch.where(valid, labels, 0)[..., None]).squeeze(-1)
-    return torch.where(valid, scores.sum(-1).log() - chosen.log(), 0)
+    of_label = scores.gather(-1, torch.where(valid, labels, 0)[..., None]).squeeze(-1)
+    return torch.where(valid, scores.sum(-1).log() - of_label.log(), 0)
 
 
 def stablemax_cross_entropy_float32(logits: Tensor, labels: Tensor) -> Tensor:
-    """The same loss (...,) in float32, for devices that are slow at float64.
+    """Return the same loss (...,) in float32, for devices that are slow at float64.
 
     It is log1p(the other tokens' scores / the label's score): no two near numbers are subtracted, so
     that small losses keep their digits. Relative to the float64 form, each loss and each number of its
@@ -41,18 +41,19 @@ def stablemax_cross_entropy_float32(logits: Tensor, labels: Tensor) -> Tensor:
     scores = torch.where(below, 1 / (1 - torch.where(below, x, 0)), x + 1)
     valid = labels != IGNORE
     label = torch.where(valid, labels, 0)[..., None]
-    chosen = scores.gather(-1, label).squeeze(-1)
-    others = scores.scatter(-1, label, 0).sum(-1)
-    return torch.where(valid, torch.log1p(others / chosen), 0)
+    of_label = scores.gather(-1, label).squeeze(-1)
+    of_others = scores.scatter(-1, label, 0).sum(-1)
+    return torch.where(valid, torch.log1p(of_others / of_label), 0)
 
 
 @dataclass(frozen=True)
 class StepLoss:
     """Sums over the batch of one supervision step.
 
-    answer: stablemax cross-entropy, averaged over the labelled cells of each sample. halt: binary
-    cross-entropy of the halt logit against whether the sample is right. correct: (B,) bool.
-    cell_accuracy: (B,) the fraction of labelled cells that are right; 0 for a sample without labels.
+    answer: cross-entropy, averaged over the labelled cells of each sample.
+    halt: binary cross-entropy of the halt logit against whether the sample is right.
+    correct: (B,) bool.
+    cell_accuracy: (B,) the share of labelled cells that are right; 0 for a sample without labels.
     labelled: (B,) bool, the sample has a label.
     """
 
@@ -68,12 +69,12 @@ class StepLoss:
         return self.answer + 0.5 * self.halt
 
     def detach(self) -> "StepLoss":
-        """The same without a graph."""
+        """Return the same without a graph."""
         return replace(self, answer=self.answer.detach(), halt=self.halt.detach())
 
 
 def join_losses(parts: Sequence[StepLoss]) -> StepLoss:
-    """The losses of a batch from those of its parts."""
+    """Return the losses of a batch from those of its parts."""
     return StepLoss(
         answer=torch.stack([part.answer for part in parts]).sum(),
         halt=torch.stack([part.halt for part in parts]).sum(),
@@ -84,7 +85,7 @@ def join_losses(parts: Sequence[StepLoss]) -> StepLoss:
 
 
 def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The usual loss of each cell (...,) float32, 0 where the label is IGNORE.
+    """Return the usual loss of each cell (...,) float32, 0 where the label is IGNORE.
 
     Args:    logits: (..., V) of any float dtype. labels: (...,) int64.
     """
@@ -98,7 +99,7 @@ def step_loss(
     logits: Tensor, halt_logit: Tensor, labels: Tensor, precision: LossPrecision = "float64",
     kind: str = "stablemax",
 ) -> StepLoss:  # fmt: skip
-    """The losses of logits (B, L, V) and halt_logit (B,) against labels (B, L)."""
+    """Return the losses of logits (B, L, V) and halt_logit (B,) against labels (B, L)."""
     valid = labels != IGNORE
     num_cells = valid.sum(-1)
     right_cells = (valid & (logits.argmax(-1) == labels)).sum(-1)

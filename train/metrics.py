@@ -16,6 +16,16 @@ from arcpipe.train.config import METRICS_FILE, TrainRun
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS
 
+# What the progress bar has room for.
+_SHOWN = {
+    "loss": ("train/loss_answer", ".3f"),
+    "exact": ("train/exact_accuracy", ".3f"),
+    "steps": ("train/steps_to_halt", ".1f"),
+    "samples/s": ("samples_per_second", ".0f"),
+    "FLOP/s": ("flops_per_second", ".1e"),
+    "peak": ("share_of_peak", ".0%"),
+}
+
 
 class MetricsLogger:
     """Sums metrics over steps and processes; writes metrics.jsonl, the trackers and the progress bar.
@@ -27,9 +37,7 @@ class MetricsLogger:
 
     def __init__(self, run: TrainRun, state: TrainState, accelerator: Accelerator) -> None:
         """Records in the run's metrics.jsonl of what comes after `state` are dropped."""
-        self.log_every = run.settings.log_every
-        self.accelerator = accelerator
-        self.run = run
+        self.run, self.accelerator = run, accelerator
         self.peak = 0.0
         if accelerator.device.type == "cuda":
             self.peak = accelerator.num_processes * measure_peak(accelerator.device, state.carry.answer.dtype)
@@ -50,7 +58,7 @@ class MetricsLogger:
         self.took += took
         self.flops += self.run.settings.batch_size * self.run.sample_flops(state.model.cycles)
         self.bar.update()
-        if state.step % self.log_every == 0:
+        if state.step % self.run.settings.log_every == 0:
             self.report(state)
 
     def report(self, state: TrainState) -> None:
@@ -58,36 +66,45 @@ class MetricsLogger:
         if self.sums is None:
             return
         total = dict(zip(METRICS, self.accelerator.reduce(self.sums, "sum").tolist(), strict=True))
-        speed = total["samples"] / self.took
+        samples, finished = total["samples"], total["finished"]
         record = {
-            "step": state.step,
-            "seconds": round(state.seconds, 3),
-            "train/loss_answer": total["loss_answer"] / total["samples"],
-            "train/loss_halt": total["loss_halt"] / total["samples"],
-            **_of_finished(total),
-            "train/finished": total["finished"],
+            "train/loss_answer": total["loss_answer"] / samples,
+            "train/loss_halt": total["loss_halt"] / samples,
+        }
+        if finished:
+            record |= {
+                "train/exact_accuracy": total["exact"] / finished,
+                "train/cell_accuracy": total["cell"] / finished,
+                "train/halt_accuracy": total["halt_right"] / finished,
+                # That of a head which never says "right": above it begins what was learned.
+                "train/halt_baseline": 1 - total["exact"] / finished,
+                "train/steps_to_halt": total["steps"] / finished,
+            }
+        record |= {
+            "train/finished": finished,
             "train/lr": self.lr,
-            "samples_per_second": speed,
+            "samples_per_second": samples / self.took,
             "flops_per_second": self.flops / self.took,
         }
         if self.peak:
             record["share_of_peak"] = record["flops_per_second"] / self.peak
         self.sums, self.took, self.flops = None, 0.0, 0.0
         # What this record lacks stays as it was.
-        self.shown |= _shown(record)
+        self.shown |= {name: f"{record[key]:{form}}" for name, (key, form) in _SHOWN.items() if key in record}
         self.bar.set_postfix(self.shown, refresh=False)
-        self._write(record)
+        self._write(state, record)
 
     def scores(self, state: TrainState, scores: dict[str, float]) -> None:
         """Write a record of an evaluation's scores, if there are any."""
         if scores:
-            self._write({"step": state.step, "seconds": round(state.seconds, 3), **scores})
+            self._write(state, scores)
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _write(self, state: TrainState, values: dict[str, float]) -> None:
+        record = {"step": state.step, "seconds": round(state.seconds, 3), **values}
         if self.file is not None:
             self.file.write(record)
         if self.accelerator.trackers:
-            self.accelerator.log(record, step=record["step"])
+            self.accelerator.log(record, step=state.step)
 
     def close(self) -> None:
         """Close the bar and the file."""
@@ -96,55 +113,25 @@ class MetricsLogger:
             self.file.close()
 
 
-def _of_finished(total: dict[str, float]) -> dict[str, float]:
-    """The means over the samples that finished, of the sums of a window; none if none did.
-
-    halt_baseline is the halt accuracy of a head that never says "right": above it begins what was learned.
-    """
-    finished = total["finished"]
-    if not finished:
-        return {}
-    return {
-        "train/exact_accuracy": total["exact"] / finished,
-        "train/cell_accuracy": total["cell"] / finished,
-        "train/halt_accuracy": total["halt_right"] / finished,
-        "train/halt_baseline": 1 - total["exact"] / finished,
-        "train/steps_to_halt": total["steps"] / finished,
-    }
-
-
-def _shown(record: dict[str, Any]) -> dict[str, str]:
-    """What the progress bar has room for, of what the record has."""
-    shown = {
-        "loss": ("train/loss_answer", ".3f"),
-        "exact": ("train/exact_accuracy", ".3f"),
-        "steps": ("train/steps_to_halt", ".1f"),
-        "samples/s": ("samples_per_second", ".0f"),
-        "FLOP/s": ("flops_per_second", ".1e"),
-        "peak": ("share_of_peak", ".0%"),
-    }
-    return {name: f"{record[key]:{form}}" for name, (key, form) in shown.items() if key in record}
-
-
 def _forget_after(path: Path, step: int) -> None:
     """Drop the records of steps after the checkpoint that is resumed from, and of evaluations since.
 
     Raises:  DataError if the file cannot be read or holds something else.
     """
+
+    def is_before(line: bytes) -> bool:
+        record = orjson.loads(line)
+        # The evaluation at a checkpoint's step comes after it.
+        is_evaluation = any(name.startswith("eval/") for name in record)
+        return bool(record["step"] < step or (record["step"] == step and not is_evaluation))
+
     if not path.exists():
         return
     try:
         lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        kept = [line for line in lines if _comes_before(orjson.loads(line), step)]
+        earlier = [line for line in lines if is_before(line)]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise DataError(f"{path}: a line is no record of a training; mend the file or remove it") from None
-    write_bytes(path, b"".join(kept))
-
-
-def _comes_before(record: dict[str, Any], step: int) -> bool:
-    """Whether a record was written before the checkpoint of a step was: an evaluation comes after it."""
-    if any(name.startswith("eval/") for name in record):
-        return bool(record["step"] < step)
-    return bool(record["step"] <= step)
+    write_bytes(path, b"".join(earlier))

@@ -15,23 +15,22 @@ from arcpipe.trm import TRM
 
 
 def make_optimizers(model: TRM, settings: TrainSettings, tables: Sequence[Tensor] = ()) -> list[Optimizer]:
-    """The optimizers of the network's weights, each of its own part of them, then that of the puzzle tables.
+    """Make the optimizers of the network's weights, each of some of them, then that of the puzzle tables.
 
     Each group keeps its full rate as `initial_lr`, which `set_rates` scales.
 
     Args:    tables: rows and color vectors of embedding task; none with rows that learn by sign-SGD.
     Raises:  ArcpipeError if this torch lacks the optimizer.
     """
+    betas = (settings.beta1, settings.beta2)
     if settings.optimizer == "muon":
         others = [weight for name, weight in model.named_parameters() if not name.startswith("blocks.")]
         optimizers = [_muon(list(model.blocks.parameters()), settings), _adamw(others, settings)]
     elif settings.optimizer == "adamw":
         optimizers = [_adamw(list(model.parameters()), settings)]
     else:
-        betas = (settings.beta1, settings.beta2)
         optimizers = [AdamATan2(model.parameters(), settings.lr, betas, settings.weight_decay)]
     if tables:
-        betas = (settings.beta1, settings.beta2)
         optimizers.append(
             torch.optim.AdamW([*tables], settings.puzzle_lr, betas, weight_decay=settings.puzzle_weight_decay)
         )

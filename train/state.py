@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -35,29 +36,19 @@ class EMA:
     """Float32 averages of a module's parameters: average += (1 - decay) * (weight - average).
 
     They are float32 whatever the compute dtype: in bfloat16, 1 - 0.999 would vanish.
+
+    averages: by parameter name.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.names = [name for name, _ in module.named_parameters()]
-        self._weights: list[Tensor] = list(module.parameters())
-        self.averages = [weight.detach().float().clone() for weight in self._weights]
+        self.decay, self._weights = decay, list(module.parameters())
+        self.averages = {name: weight.detach().float().clone() for name, weight in module.named_parameters()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the averages toward the module's weights."""
         weights = [weight.float() for weight in self._weights]
-        torch._foreach_lerp_(self.averages, weights, 1 - self.decay)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The averages by parameter name."""
-        return dict(zip(self.names, self.averages, strict=True))
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take averages over from `state_dict`."""
-        for name, average in self.state_dict().items():
-            average.copy_(state[name])
+        torch._foreach_lerp_(list(self.averages.values()), weights, 1 - self.decay)
 
 
 @dataclass
@@ -72,6 +63,7 @@ class TrainState:
         buffers DDP would overwrite.
     carry: this process's share of the samples in flight.
     layout: the canvases of the samples of all processes together.
+    own_rows: which of these samples are this process's.
     scaler: the loss scale of float16; disabled for other dtypes.
     step: optimizer steps done.
     seconds: the time they took, earlier parts of the run included.
@@ -88,13 +80,13 @@ class TrainState:
     rows: Tensor
     carry: Carry
     layout: Layout
+    own_rows: NDArray[np.intp]
     scaler: GradScaler
-    step: int
-    seconds: float
+    step: int = 0
+    seconds: float = 0.0
     evaluated_at: float = 0.0
     colors: Tensor = field(default_factory=no_colors)
     tasks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
-
     blank_token: int | None = None
 
     @property
@@ -102,35 +94,31 @@ class TrainState:
         """The tables that an optimizer of the state trains, by name: those of embedding task."""
         return {"puzzles.rows": self.rows, "puzzles.colors": self.colors} if len(self.colors) else {}
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """All that the optimizers train, by name."""
+        return dict(self.model.named_parameters()) | self.tables
+
 
 def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
     """Return the state before the first step: random weights and rows of zeros, or those of a checkpoint.
 
     Raises:  ArcpipeError if the recipe contradicts itself, the processes or the checkpoint.
     """
-    settings, device = run.settings, accelerator.device
-    if settings.rows_only and not run.config.puzzle_size:
-        raise ArcpipeError(
-            f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
-        )
-    run.puzzles.refuse_embedding(run.config.embedding, run.data_dir)
-    if (settings.objective == "flow") != run.config.flow:
-        raise ArcpipeError(
-            f"{settings.table}.objective = {settings.objective} is for a model "
-            f"{'without' if run.config.flow else 'with'} flow: set it or model.flow otherwise"
-        )
-    _refuse_uneven_canvases(run, accelerator.num_processes)
+    settings, device, table = run.settings, accelerator.device, run.puzzles.table
+    rank, num_ranks = accelerator.process_index, accelerator.num_processes
+    _check_recipe(run, num_ranks)
     # A checkpoint names the canvases that were trained on, which inference takes too.
     config = replace(run.config, buckets=run.layout.buckets)
     dtype, _ = compute_dtype(settings.precision, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TRM(config, run.puzzles.num_tokens, run.puzzles.family.vocabulary)
-    rows, colors = torch.zeros(run.puzzles.num_puzzles, run.config.puzzle_size), no_colors()
-    if run.config.embedding == "task":
-        colors = torch.zeros(len(run.puzzles.table.task_ids), 2, NUM_COLORS, run.config.hidden_size)
+    rows, colors = torch.zeros(len(table), config.puzzle_size), no_colors()
+    if config.embedding == "task":
+        colors = torch.zeros(len(table.task_ids), 2, NUM_COLORS, config.hidden_size)
     if (init := run.start) is not None:
-        rows, colors = _begin_from(init, model, run)
+        _begin_from(init, run, model, rows, colors)
     model = model.to(device)
     model.recompute = settings.recompute
     rows, colors = rows.to(device), colors.to(device)
@@ -141,18 +129,29 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
         optimizers=make_optimizers(model, settings, tables),
         ema=EMA(model, settings.ema),
         rows=rows,
-        carry=model.empty_carry(settings.batch_size // accelerator.num_processes, dtype),
+        carry=model.empty_carry(settings.batch_size // num_ranks, dtype),
         layout=run.layout,
+        own_rows=run.layout.own_rows(rank, num_ranks),
         scaler=GradScaler(device.type, enabled=dtype == torch.float16),
-        step=0,
-        seconds=0.0,
         colors=colors,
-        tasks=torch.from_numpy(run.puzzles.table.tasks.astype(np.int64)).to(device),
+        tasks=torch.from_numpy(table.tasks.astype(np.int64)).to(device),
         blank_token=run.puzzles.family.blank_token,
     )
 
 
-def _refuse_uneven_canvases(run: TrainRun, num_processes: int) -> None:
+def _check_recipe(run: TrainRun, num_processes: int) -> None:
+    """Raise ArcpipeError if the recipe contradicts itself, the dataset or the number of processes."""
+    settings, config = run.settings, run.config
+    if settings.rows_only and not config.puzzle_size:
+        raise ArcpipeError(
+            f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
+        )
+    run.puzzles.refuse_embedding(config.embedding, run.data_dir)
+    if (settings.objective == "flow") != config.flow:
+        raise ArcpipeError(
+            f"{settings.table}.objective = {settings.objective} is for a model "
+            f"{'without' if config.flow else 'with'} flow: set it or model.flow otherwise"
+        )
     uneven = [
         f"{rows} of side {side}"
         for side, rows in zip(run.layout.sides, run.layout.rows, strict=True)
@@ -161,19 +160,20 @@ def _refuse_uneven_canvases(run: TrainRun, num_processes: int) -> None:
     if uneven:
         raise ArcpipeError(
             f"model.buckets: the samples of a batch, {', '.join(uneven)}, do not divide by {num_processes} "
-            f"processes: choose another {run.settings.table}.batch_size (for 2, 4, 8... processes a multiple "
+            f"processes: choose another {settings.table}.batch_size (for 2, 4, 8... processes a multiple "
             f"of {32 * num_processes} does) or other buckets"
         )
 
 
-def _begin_from(path: Path, model: TRM, run: TrainRun) -> tuple[Tensor, Tensor]:
-    """Give the model the averaged weights of a checkpoint; return rows and color vectors to begin with.
+def _begin_from(path: Path, run: TrainRun, model: TRM, rows: Tensor, colors: Tensor) -> None:
+    """Fill in the averaged weights of a checkpoint, and the rows and color vectors to begin with.
 
-    Puzzles and tasks of the checkpoint keep theirs; others get the mean of all, rows by dihedral.
+    Puzzles and tasks of the checkpoint keep theirs; others get the mean of all, rows by dihedral. Of a trunk
+    they stay 0.
 
     Source:  the mean, and not random rows: arXiv 2511.02886, section on ablations.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint, table = load_checkpoint(path), run.puzzles.table
     _check_model(checkpoint, run)
     try:
         model.load_state_dict(checkpoint.ema)
@@ -182,33 +182,29 @@ def _begin_from(path: Path, model: TRM, run: TrainRun) -> tuple[Tensor, Tensor]:
             f"{checkpoint.path}: its weights are for canvas {checkpoint.canvas}, the dataset has canvas "
             f"{run.puzzles.canvas}"
         ) from None
-    places = torch.from_numpy(checkpoint.puzzles.find(run.puzzles.table))
-    known = places >= 0
-    rows = torch.zeros(len(places), run.config.puzzle_size)
-    if len(checkpoint.puzzles):
-        rows = checkpoint.mean_rows()[run.puzzles.table.dihedrals.astype(np.int64)]
-        rows[known] = checkpoint.rows[places[known]].float()
-    colors = no_colors()
-    if run.config.embedding == "task" and not len(checkpoint.puzzles):
-        colors = torch.zeros(len(run.puzzles.table.task_ids), 2, NUM_COLORS, run.config.hidden_size)
-    elif run.config.embedding == "task":
-        known_tasks = {task_id: place for place, task_id in enumerate(checkpoint.puzzles.task_ids)}
-        tasks = [known_tasks.get(task_id, -1) for task_id in run.puzzles.table.task_ids]
+    places = torch.from_numpy(checkpoint.puzzles.find(table))
+    is_known = places >= 0
+    logger.info("%s: rows for %d of %d puzzles known", checkpoint.path, int(is_known.sum()), len(places))
+    if not len(checkpoint.puzzles):
+        return
+    rows.copy_(checkpoint.mean_rows()[table.dihedrals.astype(np.int64)])
+    rows[is_known] = checkpoint.rows[places[is_known]].float()
+    if len(colors):
+        place_of = {task_id: place for place, task_id in enumerate(checkpoint.puzzles.task_ids)}
         own = checkpoint.colors.float()
-        colors = torch.cat((own, own.mean(dim=0, keepdim=True)))[tasks]
-    logger.info("%s: rows for %d of %d puzzles known", checkpoint.path, int(known.sum()), len(places))
-    return rows, colors
+        with_mean = torch.cat((own, own.mean(dim=0, keepdim=True)))
+        colors.copy_(with_mean[[place_of.get(task_id, -1) for task_id in table.task_ids]])
 
 
 def _check_model(checkpoint: Checkpoint, run: TrainRun) -> None:
-    """Raises CheckpointError if the weights of a checkpoint mean something else in the model to train."""
-    family, tables = run.puzzles.family, (as_tables({"model": of}) for of in (checkpoint.config, run.config))
+    """Raise CheckpointError if the weights of a checkpoint mean something else in the model to train."""
+    family = run.puzzles.family
     if (checkpoint.family, checkpoint.vocabulary) != (family.name, family.vocabulary):
         raise CheckpointError(
             f"{checkpoint.path}: is for {checkpoint.family} puzzles with {checkpoint.vocabulary} tokens, the "
             f"dataset has {family.name} puzzles with {family.vocabulary}"
         )
-    changes = recipe_changes(*tables)
+    changes = recipe_changes(*(as_tables({"model": config}) for config in (checkpoint.config, run.config)))
     fixed = [change for change in changes if not change.startswith(tuple(f"model.{name}:" for name in _FREE))]
     if fixed:
         raise CheckpointError(
@@ -225,30 +221,46 @@ def make_ready(state: TrainState, settings: TrainSettings, device: torch.device)
     )  # fmt: skip
 
 
-def save_state(
-    state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any], accelerator: Accelerator
-) -> None:
-    """Write a checkpoint of all processes' state; every process must call this.
+def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any]) -> Checkpoint:
+    """Return the state as a checkpoint in memory that shares its tensors.
 
     Args:    manifest: of the checkpoint; step and times are added.
     """
-    carry = {
+    raw = state.model.state_dict()
+    times = {"step": state.step, "seconds": state.seconds, "evaluated_at": state.evaluated_at}
+    return Checkpoint(
+        path=path, config=state.model.config, family=puzzles.family.name, canvas=puzzles.canvas,
+        vocabulary=state.model.vocabulary, raw=raw, ema=raw | state.ema.averages,
+        rows=state.rows.detach(), puzzles=puzzles.table, colors=state.colors.detach(),
+        manifest=manifest | times,
+    )  # fmt: skip
+
+
+def save_state(
+    state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any], accelerator: Accelerator
+) -> None:
+    """Write a checkpoint of all processes' state, with a manifest; every process must call this."""
+    trainer = {
         f"carry.{name}": _gathered(value, state.layout, accelerator)
-        for name, value in _carried(state.carry).items()
+        for name, value in _tensors(state.carry).items()
     }
+    for optimizer in state.optimizers:
+        for name, weight in state.weights.items():
+            moments = optimizer.state.get(weight, {})
+            trainer |= {f"optimizer.{name}.{key}": value for key, value in moments.items()}
+    trainer |= {f"scaler.{key}": torch.tensor(value) for key, value in state.scaler.state_dict().items()}
     checkpoint = checkpoint_of(state, path, puzzles, manifest)
-    trainer = carry | _optimizer_tensors(state) | _scaler_tensors(state)
     first_does(lambda: save_checkpoint(checkpoint, trainer), accelerator)
 
 
-def _carried(carry: Carry) -> dict[str, Tensor]:
+def _tensors(carry: Carry) -> dict[str, Tensor]:
     """The tensors of a carry by name."""
     values = {field.name: getattr(carry, field.name) for field in fields(Carry)}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _gathered(value: Tensor, layout: Layout, accelerator: Accelerator) -> Tensor:
-    """Gather a value of the carry of all processes, in the order of the global batch."""
+    """A value of the carry of all processes, in the order of the global batch."""
     gathered: Tensor = accelerator.gather(value)
     count = accelerator.num_processes
     places = np.concatenate([layout.own_rows(rank, count) for rank in range(count)])
@@ -256,34 +268,7 @@ def _gathered(value: Tensor, layout: Layout, accelerator: Accelerator) -> Tensor
     return gathered if (np.diff(places) > 0).all() else gathered[torch.from_numpy(np.argsort(places))]
 
 
-def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any]) -> Checkpoint:
-    """Return the state as a checkpoint in memory that shares its tensors."""
-    raw = state.model.state_dict()
-    return Checkpoint(
-        path=path, config=state.model.config, family=puzzles.family.name, canvas=puzzles.canvas,
-        vocabulary=state.model.vocabulary, raw=raw, ema=raw | state.ema.state_dict(),
-        rows=state.rows.detach(), puzzles=puzzles.table, colors=state.colors.detach(),
-        manifest=manifest
-        | {"step": state.step, "seconds": state.seconds, "evaluated_at": state.evaluated_at},
-    )  # fmt: skip
-
-
-def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
-    return {
-        f"optimizer.{name}.{key}": value
-        for optimizer in state.optimizers
-        for name, weight in (*state.model.named_parameters(), *state.tables.items())
-        for key, value in optimizer.state.get(weight, {}).items()
-    }
-
-
-def _scaler_tensors(state: TrainState) -> dict[str, Tensor]:
-    return {f"scaler.{key}": torch.tensor(value) for key, value in state.scaler.state_dict().items()}
-
-
-def load_state(
-    state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Tensor], accelerator: Accelerator
-) -> TrainState:
+def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> TrainState:
     """Return the state as it was when a checkpoint was written, by whatever number of processes.
 
     Args:    tensors: the checkpoint's trainer state.
@@ -291,52 +276,42 @@ def load_state(
     """
     try:
         state.model.load_state_dict(checkpoint.raw)
-        state.ema.load_state_dict(checkpoint.ema)
         with torch.no_grad():
+            for name, average in state.ema.averages.items():
+                average.copy_(checkpoint.ema[name])
             state.rows.copy_(checkpoint.rows)
             state.colors.copy_(checkpoint.colors)
         _load_optimizers(state, tensors)
-        _load_scaler(state, tensors)
-        carry = _local_carry(state, tensors, accelerator)
+        # Without one in the checkpoint the run has begun where it needed none.
+        scale = state.scaler.state_dict()
+        scale |= {key: tensors[f"scaler.{key}"].item() for key in scale if f"scaler.{key}" in tensors}
+        state.scaler.load_state_dict(scale)
+        if len(tensors["carry.steps"]) != sum(state.layout.rows):
+            raise RuntimeError("its batch has another size")
         if checkpoint.config.buckets != state.layout.buckets:
             raise RuntimeError("its samples are on other canvases: repeat model.buckets, or use --init")
-        facts = checkpoint.manifest
-        step, seconds, evaluated_at = (facts[name] for name in ("step", "seconds", "evaluated_at"))
+        own_rows = torch.from_numpy(state.own_rows)
+        carry = {
+            name: tensors[f"carry.{name}"][own_rows].to(value)
+            for name, value in _tensors(state.carry).items()
+            # Older checkpoints have none.
+            if name != "colors" or "carry.colors" in tensors
+        }
+        times = {name: checkpoint.manifest[name] for name in ("step", "seconds", "evaluated_at")}
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{checkpoint.path}: does not fit this run ({one_line(error)})") from None
-    return replace(state, carry=carry, step=step, seconds=seconds, evaluated_at=evaluated_at)
+    return replace(state, carry=replace(state.carry, **carry), **times)
 
 
 def _load_optimizers(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    names = {weight: name for name, weight in (*state.model.named_parameters(), *state.tables.items())}
+    name_of = {weight: name for name, weight in state.weights.items()}
     for optimizer in state.optimizers:
+        groups = optimizer.state_dict()["param_groups"]
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        entries: dict[int, dict[str, Tensor]] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
         for number, weight in enumerate(weights):
-            prefix = f"optimizer.{names[weight]}."
-            entries[number] = {
+            prefix = f"optimizer.{name_of[weight]}."
+            moments[number] = {
                 key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
             }
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": entries, "param_groups": groups})
-
-
-def _load_scaler(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    """Take the loss scale over, if there is one: a run may have begun where it needed none."""
-    own = state.scaler.state_dict()
-    saved = {key: tensors[f"scaler.{key}"].item() for key in own if f"scaler.{key}" in tensors}
-    if saved:
-        state.scaler.load_state_dict(own | saved)
-
-
-def _local_carry(state: TrainState, tensors: dict[str, Tensor], accelerator: Accelerator) -> Carry:
-    if len(tensors["carry.steps"]) != sum(state.layout.rows):
-        raise RuntimeError("its batch has another size")
-    rows = torch.from_numpy(state.layout.own_rows(accelerator.process_index, accelerator.num_processes))
-    saved = {
-        name: tensors[f"carry.{name}"][rows].to(value)
-        for name, value in _carried(state.carry).items()
-        # Older checkpoints have none.
-        if name != "colors" or "carry.colors" in tensors
-    }
-    return replace(state.carry, **saved)
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})

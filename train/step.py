@@ -25,7 +25,6 @@ from arcpipe.trm import Carry, puzzle_vectors
 METRICS = ("samples", "loss_answer", "loss_halt", "finished", "exact", "cell", "halt_right", "steps")
 """The order of the sums that `train_step` returns."""
 
-
 MIN_LOSS_SCALE = 1.0
 """Where float16 gradients overflow even at this loss scale, the training diverges."""
 
@@ -61,6 +60,18 @@ def cycles_at(settings: TrainSettings, config: TRMConfig, progress: float) -> tu
     return cycles
 
 
+@dataclass(frozen=True)
+class _Outputs:
+    """Of a supervision step: `Carry.state` after it, halt_logit (B,), the loss, which rows (B,) have finite
+    logits, and of a flow the probabilities (B, L, V)."""
+
+    state: tuple[Tensor, ...]
+    halt_logit: Tensor
+    loss: StepLoss
+    finite: Tensor
+    predicted: Tensor | None
+
+
 def train_step(
     state: TrainState, batch: PuzzleBatch, settings: TrainSettings, scale: float, accelerator: Accelerator,
     *, rows_only: bool = False,
@@ -78,11 +89,9 @@ def train_step(
              process; if float16 gradients alone are not, only once the loss scale cannot be lowered.
     Source:  the reference's `pretrain.py` `train_batch`: the loss is divided by the global batch.
     """
-    carry = state.model.admit(
-        state.carry, batch.inputs, batch.labels, batch.puzzle_ids, batch.colors,
-        sample_seeds(state, settings, accelerator),
-    )  # fmt: skip
-    vectors = _look_up(state, carry, settings, accelerator)
+    seeds = sample_seeds(state, settings)
+    carry = state.model.admit(state.carry, batch.inputs, batch.labels, batch.puzzle_ids, batch.colors, seeds)
+    vectors = _look_up(state, carry, settings)
     # A leaf of its own: its gradient is gathered from all parts of the batch, then goes on to the tables.
     puzzles = vectors.detach().requires_grad_()
     state.model.requires_grad_(not rows_only)
@@ -90,23 +99,32 @@ def train_step(
     loss_is_finite, all_is_finite = _finite(out.loss.total, [*state.model.parameters(), puzzles], accelerator)
     if all_is_finite:
         if state.tables:
-            _differentiate_tables(state, vectors, puzzles, accelerator)
+            vectors.backward(puzzles.grad)
+            for table in state.tables.values():
+                # As DDP averages those of the weights.
+                table.grad = accelerator.reduce(table.grad, "mean")
         _update_weights(state, settings, scale, rows_only=rows_only)
-        _update_rows(state, carry.puzzle_ids, puzzles, settings, scale, accelerator)
+        if state.rows.shape[1] and not state.tables:
+            # No unscale: sign-SGD ignores the loss scale.
+            sign_sgd_rows(
+                state.rows, accelerator.gather(carry.puzzle_ids), accelerator.gather(puzzles.grad),
+                lr=settings.puzzle_lr * scale, weight_decay=settings.puzzle_weight_decay,
+            )  # fmt: skip
     elif loss_is_finite and _halve_loss_scale(state.scaler):
         logger.info("step %d: float16 gradients overflow, nothing learned; loss scale halved", state.step + 1)
     else:
-        raise NotFiniteError(state.step + 1, _suspects(carry, out.finite), settings.table)
+        suspects = carry.puzzle_ids if out.finite.all() else carry.puzzle_ids[~out.finite]
+        raise NotFiniteError(state.step + 1, suspects.tolist(), settings.table)
     state.model.zero_grad(set_to_none=True)
 
-    halted = _halted(carry.steps + 1, out.halt_logit, state, settings, accelerator)
+    halted = _halted(carry.steps + 1, out.halt_logit, state, settings)
     answer, latent, *log_sums = out.state
     state.carry = replace(carry.advance(answer, latent, halted, *log_sums), predicted=out.predicted)
     state.step += 1
     return _metrics(out.loss, out.halt_logit, state)
 
 
-def _look_up(state: TrainState, carry: Carry, settings: TrainSettings, accelerator: Accelerator) -> Tensor:
+def _look_up(state: TrainState, carry: Carry, settings: TrainSettings) -> Tensor:
     """What the network is told of each sample: its row, and with embedding task the vectors of its colors.
 
     Their noise is that of the global batch at this step, of which each process takes its share.
@@ -119,40 +137,20 @@ def _look_up(state: TrainState, carry: Carry, settings: TrainSettings, accelerat
         generator = torch.Generator(rows.device).manual_seed(settings.seed * 1_000_003 + state.step)
         shape = (settings.batch_size, *colors.shape[2:])
         noise = torch.randn(shape, generator=generator, device=rows.device)
-        own = state.layout.own_rows(accelerator.process_index, accelerator.num_processes)
         # Of the vectors that are added to cells, not of those that are read from answers.
-        noise = settings.color_noise * noise[torch.from_numpy(own).to(rows.device)]
+        noise = settings.color_noise * noise[torch.from_numpy(state.own_rows).to(rows.device)]
         colors = colors + torch.stack((noise, torch.zeros_like(noise)), dim=1)
     return puzzle_vectors(rows, colors, carry.colors)
-
-
-def _differentiate_tables(
-    state: TrainState, vectors: Tensor, puzzles: Tensor, accelerator: Accelerator
-) -> None:
-    """Carry the gradients of all processes' samples on to the tables."""
-    vectors.backward(puzzles.grad)
-    for table in state.tables.values():
-        # As DDP averages those of the weights.
-        table.grad = accelerator.reduce(table.grad, "mean")
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """Of a supervision step: `Carry.state` after it, halt_logit (B,), the loss, which rows (B,) have finite
-    logits, and of a flow the probabilities (B, L, V)."""
-
-    state: tuple[Tensor, ...]
-    halt_logit: Tensor
-    loss: StepLoss
-    finite: Tensor
-    predicted: Tensor | None
 
 
 def _recurse_and_differentiate(
     state: TrainState, carry: Carry, puzzles: Tensor, settings: TrainSettings, accelerator: Accelerator,
     rows_only: bool,
 ) -> _Outputs:  # fmt: skip
-    """A supervision step of the carry and the gradient of its loss; each canvas in `accumulation` parts."""
+    """A supervision step of the carry and the gradient of its loss; each canvas in `accumulation` parts.
+
+    What the parts give is joined on whole canvases.
+    """
     # DistributedDataParallel waits for gradients of weights; those of rows are gathered without it.
     network = state.model if rows_only else state.wrapped
     canvas, prefix = state.layout.canvas, state.model.config.prefix
@@ -164,41 +162,32 @@ def _recurse_and_differentiate(
         # Gradients of processes are averaged once, with the last part.
         with nullcontext() if is_last else accelerator.no_sync(network):
             inputs, labels = (crop(of[rows], side, canvas) for of in (carry.inputs, carry.labels))
-            begun = (crop(of[rows], side, canvas, prefix) for of in carry.state)
+            before = (crop(of[rows], side, canvas, prefix) for of in carry.state)
             seen = {"noisy_BLV": crop(flow[0][rows], side, canvas), "times_B": flow[1][rows]} if flow else {}
-            answer, latent, logits, halt_logit, *log_sums = network(inputs, puzzles[rows], *begun, **seen)
+            answer, latent, logits, halt_logit, *log_sums = network(inputs, puzzles[rows], *before, **seen)
             loss = step_loss(logits, halt_logit, labels, settings.loss_precision, settings.loss)
             # DDP averages over processes; times their number, the gradient is that of the global sum.
             shared = loss.total * (accelerator.num_processes / settings.batch_size)
             # Not accelerator.backward, which divides by a number that the environment can set.
             state.scaler.scale(shared).backward()
-        finite = logits.isfinite().flatten(1).all(1)
-        ended = tuple(of.detach() for of in (answer, latent, *log_sums))
-        predicted = probabilities(logits.detach(), settings.loss) if flow else None
-        parts.append(_Outputs(ended, halt_logit.detach(), loss.detach(), finite, predicted))
-    return _joined(parts, [side for _, side in cuts], state)
-
-
-def _joined(parts: list[_Outputs], sides: list[int], state: TrainState) -> _Outputs:
-    """The outputs of the whole share of the batch, on whole canvases."""
-    canvas, prefix = state.layout.canvas, state.model.config.prefix
-    if sides == [canvas]:
+        parts.append(
+            _Outputs(
+                tuple(pad_back(of.detach(), side, canvas, prefix) for of in (answer, latent, *log_sums)),
+                halt_logit.detach(),
+                loss.detach(),
+                logits.isfinite().flatten(1).all(1),
+                pad_back(probabilities(logits.detach(), settings.loss), side, canvas) if flow else None,
+            )
+        )
+    if len(parts) == 1:
         return parts[0]
-    whole = [
-        [pad_back(of, side, canvas, prefix) for of in part.state]
-        for part, side in zip(parts, sides, strict=True)
-    ]
-    predicted = [
-        pad_back(part.predicted, side, canvas)
-        for part, side in zip(parts, sides, strict=True)
-        if part.predicted is not None
-    ]
+    predicted = [part.predicted for part in parts if part.predicted is not None]
     return _Outputs(
-        state=tuple(torch.cat(of) for of in zip(*whole, strict=True)),
-        halt_logit=torch.cat([part.halt_logit for part in parts]),
-        loss=join_losses([part.loss for part in parts]),
-        finite=torch.cat([part.finite for part in parts]),
-        predicted=torch.cat(predicted) if predicted else None,
+        tuple(torch.cat(of) for of in zip(*(part.state for part in parts), strict=True)),
+        torch.cat([part.halt_logit for part in parts]),
+        join_losses([part.loss for part in parts]),
+        torch.cat([part.finite for part in parts]),
+        torch.cat(predicted) if predicted else None,
     )
 
 
@@ -208,7 +197,7 @@ def _finite(loss: Tensor, leaves: list[Tensor], accelerator: Accelerator) -> tup
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
     # A term that is not finite leaves no sum finite, of the norms or of the processes.
-    sums = accelerator.reduce(torch.stack([loss.detach(), loss.detach() + norms.sum()]), "sum")
+    sums = accelerator.reduce(torch.stack([loss, loss + norms.sum()]), "sum")
     of_loss, of_all = sums.isfinite().tolist()
     return of_loss, of_all
 
@@ -223,16 +212,11 @@ def _halve_loss_scale(scaler: GradScaler) -> bool:
     return True
 
 
-def _suspects(carry: Carry, finite: Tensor) -> list[int]:
-    """The puzzle ids of the rows whose logits are not finite; of all rows if those are."""
-    ids: list[int] = (carry.puzzle_ids if finite.all() else carry.puzzle_ids[~finite]).tolist()
-    return ids
-
-
 def _update_weights(state: TrainState, settings: TrainSettings, scale: float, *, rows_only: bool) -> None:
     """Take a step of the optimizers; with `rows_only` of that of the puzzle tables alone, if there is one."""
-    num_tables = 1 if state.tables else 0
-    optimizers = state.optimizers[len(state.optimizers) - num_tables :] if rows_only else state.optimizers
+    optimizers = state.optimizers
+    if rows_only:
+        optimizers = optimizers[-1:] if state.tables else []
     set_rates(optimizers, scale)
     for optimizer in optimizers:
         state.scaler.unscale_(optimizer)
@@ -247,24 +231,7 @@ def _update_weights(state: TrainState, settings: TrainSettings, scale: float, *,
         state.ema.update()
 
 
-def _update_rows(
-    state: TrainState, ids: Tensor, puzzles: Tensor, settings: TrainSettings, scale: float,
-    accelerator: Accelerator,
-) -> None:  # fmt: skip
-    """Sign-SGD with the rows and gradients of all processes, applied alike on each."""
-    if state.rows.shape[1] == 0 or state.tables:
-        return
-    assert puzzles.grad is not None
-    # Their signs do not tell that the loss was scaled.
-    sign_sgd_rows(
-        state.rows, accelerator.gather(ids), accelerator.gather(puzzles.grad),
-        lr=settings.puzzle_lr * scale, weight_decay=settings.puzzle_weight_decay,
-    )  # fmt: skip
-
-
-def _halted(
-    steps: Tensor, halt_logit: Tensor, state: TrainState, settings: TrainSettings, accelerator: Accelerator
-) -> Tensor:
+def _halted(steps: Tensor, halt_logit: Tensor, state: TrainState, settings: TrainSettings) -> Tensor:
     """Which samples (B,) end: at the limit, or when the halt logit says so and exploration allows it.
 
     The draws are those of the global batch at this step, of which each process takes its share.
@@ -276,9 +243,8 @@ def _halted(
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
     explores = torch.rand(settings.batch_size, generator=generator) < settings.halt_exploration
     at_least = torch.randint(2, max_steps + 1, (settings.batch_size,), generator=generator)
-    own = state.layout.own_rows(accelerator.process_index, accelerator.num_processes)
-    may_halt = steps >= torch.where(explores, at_least, 0)[own].to(steps.device)
-    return at_limit | ((halt_logit.detach() > 0) & may_halt)
+    may_halt = steps >= torch.where(explores, at_least, 0)[state.own_rows].to(steps.device)
+    return at_limit | ((halt_logit > 0) & may_halt)
 
 
 def _metrics(loss: StepLoss, halt_logit: Tensor, state: TrainState) -> Tensor:
@@ -294,4 +260,4 @@ def _metrics(loss: StepLoss, halt_logit: Tensor, state: TrainState) -> Tensor:
         (finished & halt_right).sum(),
         torch.where(finished, state.carry.steps, 0).sum(),
     ]
-    return torch.stack([value.detach().to(torch.float64).to(loss.answer.device) for value in sums])
+    return torch.stack([value.to(torch.float64).to(loss.answer.device) for value in sums])

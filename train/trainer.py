@@ -53,14 +53,14 @@ def train(run: TrainRun) -> TrainResult:
         with (
             _open_folder(run, accelerator),
             stop_on_signals() as is_asked_to_stop,
-            _naming_what_is_saved(run),
-            _naming_tasks(run),
+            _naming_remedies(run),
         ):
             resumed = bool(whole_checkpoints(run.out))
             if resumed:
                 state = resumed_state(run, state, accelerator)
             if changes:
-                _note_changes(run, changes, accelerator)
+                logger.warning("going on with another recipe: %s", "; ".join(changes))
+                first_does(lambda: _freeze_recipe(run, changes), accelerator)
             _log_start(run, state, accelerator)
 
             with closing(MetricsLogger(run, state, accelerator)) as metrics:
@@ -178,6 +178,13 @@ def _check_folder(run: TrainRun) -> list[str]:
     return changes
 
 
+def _freeze_recipe(run: TrainRun, changes: list[str]) -> None:
+    """Freeze the changed recipe into the manifest, beside a list of all changes."""
+    manifest = read_manifest(run.out, "run")
+    manifest |= {"recipe": run.recipe, "changes": [*manifest.get("changes", []), *changes]}
+    write_json(run.out / MANIFEST, manifest)
+
+
 @contextmanager
 def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
     """Make the run folder if it is new; hold it and log to it until the block ends.
@@ -212,21 +219,10 @@ def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
         yield
 
 
-def _note_changes(run: TrainRun, changes: list[str], accelerator: Accelerator) -> None:
-    """Freeze the changed recipe into the manifest, beside a list of the changes."""
-
-    def write() -> None:
-        manifest = read_manifest(run.out, "run")
-        noted = {"recipe": run.recipe, "changes": [*manifest.get("changes", []), *changes]}
-        write_json(run.out / MANIFEST, manifest | noted)
-
-    logger.warning("going on with another recipe: %s", "; ".join(changes))
-    first_does(write, accelerator)
-
-
 @contextmanager
-def _naming_what_is_saved(run: TrainRun) -> Iterator[None]:
-    """Add to an OutputError of the block, such as a full disk, what the run can be resumed from."""
+def _naming_remedies(run: TrainRun) -> Iterator[None]:
+    """Add to an error of the block what the run can be resumed from, such as after a full disk, or the tasks
+    of the puzzles whose loss is not finite."""
     try:
         yield
     except OutputError as error:
@@ -235,13 +231,6 @@ def _naming_what_is_saved(run: TrainRun) -> Iterator[None]:
         except CheckpointError:
             saved = "there is no checkpoint yet"
         raise OutputError(f"{error}; {saved}: make room, then go on with --resume") from None
-
-
-@contextmanager
-def _naming_tasks(run: TrainRun) -> Iterator[None]:
-    """Add to a NotFiniteError of the block the tasks that its puzzle ids stand for."""
-    try:
-        yield
     except NotFiniteError as error:
         table = run.puzzles.table
         tasks = [table.task_ids[number] for number in dict.fromkeys(table.tasks[error.puzzle_ids].tolist())]

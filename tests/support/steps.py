@@ -5,6 +5,7 @@ from math import isqrt
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.amp import GradScaler
 
@@ -14,6 +15,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.optim import make_optimizers
 from arcpipe.train.state import EMA, TrainState
+from arcpipe.train.step import METRICS, train_step
 from arcpipe.trm import TRM
 
 CONFIG = TRMConfig(
@@ -41,9 +43,8 @@ def state_of(
         rows=rows,
         carry=model.empty_carry(batch_size, dtype),
         layout=Layout(canvas, (canvas,), (batch_size,), np.zeros(0, np.intp)),
+        own_rows=np.arange(batch_size),
         scaler=GradScaler("cpu", enabled=dtype == torch.float16),
-        step=0,
-        seconds=0.0,
     )
 
 
@@ -64,9 +65,32 @@ def random_batch(batch_size: int, seed: int = 0) -> PuzzleBatch:
     return PuzzleBatch(inputs, labels, torch.randint(5, (batch_size,), generator=generator))
 
 
+def advance(
+    state: TrainState, batch: PuzzleBatch, settings: TrainSettings, scale: float = 1.0
+) -> dict[str, float]:
+    """Take a step; return its sums by name."""
+    sums = train_step(state, batch, settings, scale, Accelerator())
+    return dict(zip(METRICS, sums.tolist(), strict=True))
+
+
+def overflow_gradients(state: TrainState, part: str) -> None:
+    """Make the gradients of the puzzle rows, or of a weight, infinite from now on; the loss stays finite."""
+
+    def overflow(gradient: Tensor) -> Tensor:
+        return gradient * 1e30 * 1e30
+
+    def spoil_rows(_module: TRM, inputs: tuple[Tensor, ...]) -> None:
+        inputs[1].register_hook(overflow)
+
+    if part == "rows":
+        state.model.register_forward_pre_hook(spoil_rows)
+    else:
+        state.model.output_head.weight.register_hook(overflow)
+
+
 def learned(state: TrainState) -> list[Tensor]:
     """All that is learned, copied: weights, averages, the optimizers' states, rows."""
-    tensors = [*state.model.state_dict().values(), *state.ema.averages, state.rows]
+    tensors = [*state.model.state_dict().values(), *state.ema.averages.values(), state.rows]
     for optimizer in state.optimizers:
         tensors += [value for entry in optimizer.state.values() for value in entry.values()]
     return copy.deepcopy([tensor.detach() for tensor in tensors])

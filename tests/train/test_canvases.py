@@ -1,23 +1,17 @@
-"""Trainings with buckets: exact resume, any number of processes, and what cannot be."""
+"""Trainings with buckets: their canvases from one command to the next, and what cannot be."""
 
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from arcpipe.checkpoint import load_checkpoint, newest_checkpoint
-from arcpipe.flops import train_step_flops
+from arcpipe.checkpoint import load_checkpoint
 from arcpipe.predictions import read_predictions
 from commands import run_here
-from processes import together
-from sized import BUCKETS, CANVAS, sized_data, sized_tasks
-from training import assert_close, assert_same_run, refused, settings, train, train_arguments
+from sized import BUCKETS, sized_data, sized_tasks
+from training import assert_same_run, refused, settings, train
 
 BUCKETED = settings("model", buckets=BUCKETS)
-STEPS = ("--steps", 6)
-
-
+STEPS = ("--steps", 2)
 MIXED = "sized/data"
 """The dataset of tasks of many sizes in the folder of the fixture `work`."""
 
@@ -36,26 +30,6 @@ def test_one_canvas_for_all_trains_as_without_buckets(work: Path, tmp_path: Path
     assert_same_run(tmp_path / "bucketed", tmp_path / "plain")
     assert load_checkpoint(tmp_path / "bucketed").config.buckets == []
     assert "canvases" not in (tmp_path / "bucketed" / "train.log").read_text()
-
-
-def test_a_checkpoint_has_its_rows_in_the_order_of_the_batch(
-    work: Path, bucketed: Path, tmp_path: Path
-) -> None:
-    """Whatever number of processes wrote it."""
-    run = tmp_path / "run"
-    for done in together(train_arguments(work, run, *BUCKETED, *STEPS, data=MIXED), work):
-        assert done.returncode == 0, done.stderr
-    two, one = (load_file(newest_checkpoint(path) / "trainer.safetensors") for path in (run, bucketed))
-    for name in ("inputs", "labels", "puzzle_ids", "steps", "halted"):
-        assert torch.equal(two[f"carry.{name}"], one[f"carry.{name}"]), name
-    assert_close(run, bucketed)
-
-
-def test_a_batch_in_parts_is_the_batch(work: Path, bucketed: Path, tmp_path: Path) -> None:
-    """Also in more parts than a canvas has rows."""
-    flags = settings("train", accumulation=8, recompute="true")
-    train(work, tmp_path / "run", *BUCKETED, *STEPS, *flags, data=MIXED)
-    assert_close(tmp_path / "run", bucketed)
 
 
 def test_adaptation_keeps_the_canvases(work: Path, bucketed: Path, tmp_path: Path) -> None:
@@ -79,33 +53,6 @@ def test_a_training_begins_from_weights_of_other_canvases(work: Path, bucketed: 
     train(work, tmp_path / "back", *BUCKETED, "--steps", 1, "--init", tmp_path / "run", data=MIXED)
     assert load_checkpoint(tmp_path / "run").config.buckets == []
     assert load_checkpoint(tmp_path / "back").config.buckets == BUCKETS
-
-
-def test_a_dry_run_says_what_the_smaller_canvases_save(work: Path, bucketed: Path, tmp_path: Path) -> None:
-    done = train(work, tmp_path / "run", "--dry-run", *BUCKETED, data=MIXED)
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert list(lines)[1:3] == ["tokens", "canvases"]
-    assert lines["canvases"].startswith("side 4: 4 tasks, 8 of 16 rows; ")
-    assert lines["canvases"].endswith("; 33 tokens a sample on average, 52% of the tokens")
-    config = load_checkpoint(bucketed).config
-    of_side = {side: train_step_flops(config, side**2) for side in (4, 6, CANVAS)}
-    mean = (8 * of_side[4] + 4 * of_side[6] + 4 * of_side[CANVAS]) / 16
-    assert lines["arithmetic"].startswith(f"{mean:.3g} FLOP a sample, {16 * mean:.3g} a step")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_rows_of_a_canvas_that_do_not_divide_are_refused(work: Path, tmp_path: Path) -> None:
-    arguments = train_arguments(
-        work, tmp_path / "run", *BUCKETED, *settings("train", batch_size=12), data=MIXED
-    )
-    for done in together(arguments, work):
-        assert done.returncode == 2, done.stderr
-        assert done.stderr == (
-            "arcpipe: model.buckets: the samples of a batch, 3 of side 6, 3 of side 8, do not divide by 2 "
-            "processes: choose another train.batch_size (for 2, 4, 8... processes a multiple of 64 does) or "
-            "other buckets\n"
-        )
-    assert not (tmp_path / "run").exists()
 
 
 def test_samples_in_flight_do_not_change_their_canvases(work: Path, tmp_path: Path) -> None:

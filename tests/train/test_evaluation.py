@@ -1,4 +1,4 @@
-"""Evaluation during training: when, on what, what it leaves behind, and that it changes nothing."""
+"""Evaluation during training: when, on what, what it leaves behind, and which is the best."""
 
 import json
 import os
@@ -15,17 +15,28 @@ from arcpipe.infer.evaluate import Coverage
 from arcpipe.predictions import read_predictions
 from commands import run_here
 from disks import largest_file
-from puzzles import build, made_up_tasks, write_source
 from scripted import ALL, Scripted, run_scripted
 from training import metrics, newest, refused, settings, steps_of, train
 
 EVERY_FOUR = settings("eval", every=4, votes=2)
 COVERAGE = ("answered", "test_inputs", "votes", "votes_asked")
+NONE, SOME, MORE = Coverage(0, 7, 0, 14), Coverage(3, 7, 3, 14), Coverage(3, 7, 4, 14)
 
 
 def scores(run: Path) -> list[dict[str, Any]]:
     """The records of evaluations."""
     return [record for record in metrics(run) if any(name.startswith("eval/") for name in record)]
+
+
+def scores_file(run: Path, step: int) -> Path:
+    return run / "evaluations" / f"step-{step:08d}" / "scores.json"
+
+
+def best(run: Path, *names: str) -> tuple[Any, ...]:
+    """Of best.json the values with these names."""
+    content = read_best(run)
+    assert content is not None
+    return tuple(content[name] for name in names)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +46,7 @@ def evaluated(work: Path) -> Path:
     return work / "evaluated"
 
 
-def test_evaluations_are_recorded_with_their_scores(evaluated: Path) -> None:
+def test_evaluations_are_recorded_and_change_nothing_of_the_training(evaluated: Path, whole: Path) -> None:
     assert [record["step"] for record in scores(evaluated)] == [4, 8, 12]
     for record in scores(evaluated):
         names = {"pass@1", "pass@2", "oracle", *COVERAGE}
@@ -43,16 +54,11 @@ def test_evaluations_are_recorded_with_their_scores(evaluated: Path) -> None:
         # Seven test inputs, each asked under two augmentations.
         assert [record[f"eval/{name}"] for name in COVERAGE] == [1, 7, 14, 14]
         assert 0 <= record["eval/pass@1"] <= record["eval/pass@2"] <= record["eval/oracle"] <= 1
-        file = evaluated / "evaluations" / f"step-{record['step']:08d}" / "scores.json"
-        assert {f"eval/{name}": value for name, value in json.loads(file.read_bytes()).items()} == {
-            name: value for name, value in record.items() if name != "step"
-        }
+        content = json.loads(scores_file(evaluated, record["step"]).read_bytes())
+        assert {f"eval/{name}": value for name, value in content.items()} | {"step": record["step"]} == record
     log = (evaluated / "train.log").read_text()
     assert log.count("INFO step 8: pass@1 0.") == 1
     assert log.count("; all 7 test inputs answered; 14 of 14 votes\n") == 3
-
-
-def test_evaluations_change_nothing_of_the_training(evaluated: Path, whole: Path) -> None:
     assert newest(evaluated) == newest(whole)
     assert [record for record in metrics(evaluated) if "train/lr" in record] == metrics(whole)
 
@@ -76,40 +82,27 @@ def test_averaged_weights_are_evaluated(work: Path, evaluated: Path, tmp_path: P
 
 def test_a_sample_is_the_same_each_time(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(work, run, *settings("eval", every=6, tests=3, votes=1), *settings("train", keep_last=3))
-    asked = [
+    train(work, run, *settings("eval", every=3, tests=3, votes=1), "--steps", 6)
+    first, second = (
         [(one.task, one.test_index) for one in read_predictions(path)]
         for path in (run / "evaluations").iterdir()
-    ]
-    assert len(asked) == 2
-    assert len(set(asked[0])) == 3
-    assert sorted(asked[0]) == sorted(asked[1])
+    )
+    assert len(set(first)) == 3
+    assert sorted(first) == sorted(second)
 
 
 @pytest.mark.parametrize("family", ["sudoku", "maze"])
 def test_boards_have_scores_of_their_own(work: Path, tmp_path: Path, family: str) -> None:
     run = tmp_path / "run"
-    train(work, run, *settings("eval", every=2, metric="cell_accuracy"), data=family)
-    found = scores(run)
-    assert [record["step"] for record in found] == [2, 4, 6, 8, 10, 12]
-    for record in found:
+    train(work, run, *settings("eval", every=2, metric="cell_accuracy"), "--steps", 6, data=family)
+    assert [record["step"] for record in scores(run)] == [2, 4, 6]
+    for record in scores(run):
         exact = record["eval/exact_accuracy"]
         assert 0 <= exact <= min(record["eval/cell_accuracy"], record["eval/valid"])
         assert max(record["eval/cell_accuracy"], record["eval/valid"]) <= 1
     # Of equally good ones the newest.
-    value, step = max((record["eval/cell_accuracy"], record["step"]) for record in found)
-    best = read_best(run)
-    assert best is not None
-    assert (best["metric"], best["value"], best["step"]) == ("cell_accuracy", value, step)
-
-
-def test_a_dataset_without_solutions_cannot_be_evaluated(work: Path, tmp_path: Path) -> None:
-    source = write_source(tmp_path, "tasks", made_up_tasks(2, max_side=3), solved=False)
-    data = build(tmp_path / "data", source)
-    said = refused(work, tmp_path / "run", *EVERY_FOUR, data=str(data))
-    assert f"{data}: the outputs of its test inputs are not known" in said
-    assert not (tmp_path / "run").exists()
-    train(work, tmp_path / "run", "--steps", 1, data=str(data))
+    value, step = max((record["eval/cell_accuracy"], record["step"]) for record in scores(run))
+    assert best(run, "metric", "value", "step") == ("cell_accuracy", value, step)
 
 
 def test_the_best_checkpoint_is_kept_and_used(work: Path, tmp_path: Path) -> None:
@@ -132,10 +125,47 @@ def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: 
     assert steps_of(run) == [3, 7]
     run_scripted(work, run, Scripted({9: 0.5}), resume=True)
     assert [record["step"] for record in metrics(run) if "train/lr" in record] == list(range(1, 13))
-    best = read_best(run)
-    assert best is not None
-    assert best["step"] == 3
+    assert best(run, "step") == (3,)
     assert steps_of(run) == [3, 12]
+
+
+@pytest.mark.parametrize(
+    ("values", "covering", "expected"),
+    [
+        ([0.2, 0.1], [SOME, ALL], 2),
+        ([0.1, 0.2], [ALL, SOME], 1),
+        ([0.1, 0.2], [SOME, SOME], 2),
+        ([0.2, 0.1], [SOME, MORE], 2),
+        ([0.1, 0.2], [MORE, SOME], 1),
+        ([0.0, 0.5], [SOME, NONE], 1),
+    ],
+)
+def test_the_best_is_chosen_among_those_that_answered_the_same(
+    work: Path, tmp_path: Path, values: list[float], covering: list[Coverage], expected: int
+) -> None:
+    run, steps = tmp_path / "run", (1, 2)
+    of_step = dict(zip(steps, covering, strict=True))
+    evaluator = Scripted(dict(zip(steps, values, strict=True)), covering=of_step)
+    run_scripted(work, run, evaluator, every=1, steps=2, keep=2)
+    assert best(run, "step", "value") == (expected, values[steps.index(expected)])
+    assert best(run, "coverage") == (of_step[expected].facts,)
+    log = (run / "train.log").read_text()
+    first, second = (one.votes for one in covering)
+    assert ("answers more than step 1, whose place" in log) == (second > first)
+    assert ("answers less than the best, step 1, so" in log) == (0 < second < first)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.25, 2), (0.75, 1)])
+def test_older_runs_are_compared_by_score(work: Path, tmp_path: Path, value: float, expected: int) -> None:
+    run, later = tmp_path / "run", Scripted({2: 0.5})
+    run_scripted(work, run, Scripted({1: value}), every=1, steps=1)
+    (run / "best.json").write_text(json.dumps({"step": 1, "metric": "pass@2", "value": value}))
+    old = {name: value for name in Scripted.metrics}
+    scores_file(run, 1).write_text(json.dumps(old))
+    run_scripted(work, run, later, every=1, steps=2, resume=True)
+    assert later.asked == [2]
+    assert scores(run)[0] == {"step": 1} | {f"eval/{name}": value for name in old}
+    assert best(run, "step") == (expected,)
 
 
 def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, tmp_path: Path) -> None:
@@ -179,16 +209,11 @@ def test_a_signal_leaves_an_evaluation_to_the_resumed_run(work: Path, tmp_path: 
         if step == at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    cut = Scripted({6: 0.5, at: 0.75}, stop, covering={at: Coverage(3, 7, 3, 14)})
+    cut = Scripted({6: 0.5, at: 0.75}, stop, covering={at: SOME})
     result = run_scripted(work, run, cut)
     assert (result.step, result.interrupted, result.unfinished) == (at, True, True)
     assert [record["step"] for record in scores(run)] == list(range(3, at + 1, 3))
-    partial = scores(run)[-1]
-    assert (partial["eval/pass@2"], partial["eval/answered"], partial["eval/votes"]) == (0.75, 3 / 7, 3)
-    assert "; ended by a signal, to be done again with --resume\n" in (run / "train.log").read_text()
-    best = read_best(run)
-    assert best is not None
-    assert best["step"] < at
+    assert best(run, "step") < (at,)
     again = Scripted({6: 0.5})
     result = run_scripted(work, run, again, resume=True)
     assert again.asked == list(range(at, 13, 3))
@@ -206,19 +231,51 @@ def test_evaluations_every_few_minutes(work: Path, tmp_path: Path) -> None:
     assert never.asked == [3], "there is one at the end"
 
 
-@pytest.mark.parametrize(("minutes", "asked"), [(50, [8]), (70, [3, 8])])
+@pytest.mark.parametrize(("minutes", "asked"), [(50, [4]), (70, [3, 4])])
 def test_the_minutes_between_evaluations_go_on(
     work: Path, tmp_path: Path, minutes: int, asked: list[int]
 ) -> None:
     """Parts of a run that are shorter than the time between evaluations add up."""
     run, later = tmp_path / "run", Scripted({})
     hourly = {"every": 0, "every_minutes": 60.0}
-    cut = Scripted({}, lambda _: os.kill(os.getpid(), signal.SIGTERM), covering={3: Coverage(3, 7, 3, 14)})
+    cut = Scripted({}, lambda _: os.kill(os.getpid(), signal.SIGTERM), covering={3: SOME})
     run_scripted(work, run, cut, steps=3, **hourly)
     path = newest_checkpoint(run) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"seconds": 60 * minutes}))
-    run_scripted(work, run, later, steps=8, resume=True, **hourly)
+    run_scripted(work, run, later, steps=4, resume=True, **hourly)
     assert later.asked == asked
+
+
+def test_less_time_says_how_much_was_answered(work: Path, tmp_path: Path) -> None:
+    slow = settings("eval", every=1, batch_size=1, max_steps=50)
+    for number, minutes in enumerate((10, 0.001, 0)):
+        run = tmp_path / f"run{number}"
+        train(work, run, *slow, *settings("eval", max_minutes=minutes), "--steps", 1)
+        content = json.loads(scores_file(run, 1).read_bytes())
+        candidates = list(read_predictions(run / "evaluations" / "step-00000001"))
+        coverage = Coverage(len({(one.task, one.test_index) for one in candidates}), 7, len(candidates), 28)
+        assert content.items() >= coverage.facts.items()
+        assert ("pass@2" in content) == bool(candidates)
+        assert f"; {len(candidates)} of 28 votes\n" in (run / "train.log").read_text()
+        assert scores(run)[-1] == {"step": 1} | {f"eval/{name}": value for name, value in content.items()}
+        if minutes == 10:
+            assert len(candidates) == 28
+            assert best(run, "coverage") == (coverage.facts,)
+    assert not candidates, "no time answers none"
+    assert read_best(run) is None
+    assert "step 1: no score, none of 7 test inputs answered; " in (run / "train.log").read_text()
+
+
+def test_answers_end_with_the_share_that_the_scores_are_of(work: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers"
+    flags = ("--data", work / "data", "--batch-size", 1, "--max-steps", 50, "--max-minutes", 0.004)
+    done = run_here("infer", "--checkpoint", newest_checkpoint(whole), "--out", out, *flags)
+    assert done.returncode == 0, done.stderr
+    candidates = list(read_predictions(out))
+    count, answered = len(candidates), len({(one.task, one.test_index) for one in candidates})
+    text = done.stdout.removeprefix(f"{out}: {count} candidates")
+    assert (", pass@2 0." in text) == (count > 0)
+    assert (f"; {Coverage(answered, 7, count, 28).text}; {count} of 28 grids" in text) == (count < 28)
 
 
 def test_a_full_disk_in_an_evaluation_leaves_the_checkpoint(

@@ -1,4 +1,4 @@
-"""Trainings of a flow: exact resume, any number of processes, Sudokus from end to end."""
+"""Trainings of a flow: what the network is shown, and how it is asked."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,11 @@ from arcpipe.train.distributed import make_accelerator
 from arcpipe.train.flow import noisy_answers
 from arcpipe.train.step import train_step
 from commands import run_here
-from processes import together
-from sized import BUCKETS, sized_data
+from sized import BUCKETS
 from steps import CONFIG, random_batch
 from steps import fresh_state as state_with
-from training import assert_close, assert_same_run, metrics, refused, settings, train, train_arguments
+from training import FLOW, settings, train
 
-FLOW = [*settings("model", flow="true"), *settings("train", objective="flow", flow_pseudotargets=8)]
 ARC = [
     *settings("model", buckets=BUCKETS, loop_residual="true"),
     *settings("train", flow_times="random_start"),
@@ -33,33 +31,10 @@ ARC = [
 @pytest.fixture(scope="module", params=["sudoku", "arc"])
 def flow(request: pytest.FixtureRequest, work: Path) -> dict[str, Any]:
     """A run of each family: its folder, its flags and its dataset."""
-    name = f"flow-{request.param}"
-    if request.param == "arc":
-        sized_data(work / name)
-        flags, data = [*FLOW, *ARC], f"{name}/data"
-    else:
-        flags, data = FLOW, name
-        words = ("--generate", 8, "--side", 4, "--test", 4, "--num-aug", "inf", "--out", work / name)
-        assert run_here("augment", "sudoku", *words).returncode == 0
-    train(work, work / f"{name}-run", *flags, data=data)
-    return {"run": work / f"{name}-run", "flags": flags, "data": data}
-
-
-def test_two_parts_are_one_training(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
-    train(work, tmp_path / "run", *flow["flags"], "--steps", 5, data=flow["data"])
-    train(work, tmp_path / "run", *flow["flags"], "--resume", data=flow["data"])
-    assert_same_run(tmp_path / "run", flow["run"])
-    losses = [record["train/loss_answer"] for record in metrics(flow["run"])]
-    assert losses[-1] < losses[0]
-
-
-def test_parts_of_a_batch_and_two_processes(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
-    parts, two = tmp_path / "parts", tmp_path / "two"
-    train(work, parts, *flow["flags"], *settings("train", accumulation=2), data=flow["data"])
-    assert_close(parts, flow["run"])
-    for done in together(train_arguments(work, two, *flow["flags"], data=flow["data"]), work):
-        assert done.returncode == 0, done.stderr
-    assert_close(two, flow["run"])
+    flags, data = (FLOW, "sudoku") if request.param == "sudoku" else ([*FLOW, *ARC], "sized/data")
+    run = work / f"flow-{request.param}"
+    train(work, run, *flags, data=data)
+    return {"run": run, "flags": flags, "data": data}
 
 
 def ask(flow: dict[str, Any], work: Path, out: Path, *flags: object) -> CompletedProcess[str]:
@@ -85,20 +60,6 @@ def test_trajectories_are_asked_and_voted(work: Path, flow: dict[str, Any], tmp_
     words = ["vote", tmp_path / "one", "--challenges", work / flow["data"], "--out", tmp_path / "voted"]
     if "sudoku" in flow["data"]:
         assert run_here(*words).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (settings("train", objective="flow"), "train.objective = flow is for a model with flow"),
-        (settings("model", flow="true"), "train.objective = recursion is for a model without flow"),
-    ],
-)
-def test_objective_and_model_go_together(
-    work: Path, changes: list[str], message: str, tmp_path: Path
-) -> None:
-    assert message in refused(work, tmp_path / "run", *changes)
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_flow_does_not_stop_early(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:

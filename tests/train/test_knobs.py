@@ -1,6 +1,5 @@
-"""Settings that save memory or time, or show more, and change no result."""
+"""Settings that save memory or time, or show more, and change no result; fewer cycles first."""
 
-import json
 import re
 import signal
 from importlib import util
@@ -13,7 +12,13 @@ from safetensors.torch import load_file
 
 from arcpipe.checkpoint import newest_checkpoint
 from arcpipe.devices import compile_blocks
+from arcpipe.flops import train_step_flops
+from arcpipe.model_config import TRMConfig
+from arcpipe.recipe import load_recipe
+from arcpipe.train.config import TrainSettings
+from arcpipe.train.step import cycles_at
 from processes import running
+from sized import BUCKETS, CANVAS
 from training import (
     assert_close,
     assert_same_run,
@@ -24,6 +29,9 @@ from training import (
     train,
     train_arguments,
 )
+
+# Of the twelve steps of the runs here the first six have one cycle of each kind.
+CURRICULUM = settings("train", curriculum="[[0.0, 1, 1], [0.5, 2, 2]]")
 
 
 def test_recomputed_activations_are_the_same(work: Path, tmp_path: Path) -> None:
@@ -100,28 +108,53 @@ def test_a_tracker_gets_what_the_metrics_get(work: Path, tmp_path: Path) -> None
     assert recorded(run) == 6
 
 
+def test_cycles_by_the_share_of_the_training() -> None:
+    config = TRMConfig(outer_cycles=3, inner_cycles=6)
+    later = TrainSettings(curriculum=[(0.3, 1, 2), (0.6, 2, 4)])
+    assert [cycles_at(later, config, share) for share in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)] == [
+        (3, 6), (3, 6), (1, 2), (1, 2), (2, 4), (2, 4),
+    ]  # fmt: skip
+    assert cycles_at(TrainSettings(), config, 0.5) == (3, 6)
+
+
+def test_the_cycles_of_each_step_are_those_of_its_share(work: Path, whole: Path, tmp_path: Path) -> None:
+    few, grown = tmp_path / "few", tmp_path / "grown"
+    train(work, few, *settings("model", outer_cycles=1, inner_cycles=1), "--steps", 7)
+    train(work, grown, *CURRICULUM)
+    losses = {run: [record["train/loss_answer"] for record in metrics(run)] for run in (few, whole, grown)}
+    assert losses[grown][:6] == losses[few][:6]
+    assert losses[grown][0] != losses[whole][0]
+    assert losses[grown][6] != losses[few][6]
+
+
+def dry_run(work: Path, folder: Path, *flags: object, data: str = "data") -> dict[str, str]:
+    """What a dry run says, by the first word of its lines."""
+    text = train(work, folder / "run", "--dry-run", *flags, data=data).stdout
+    assert list(folder.iterdir()) == []
+    return dict(line.split(maxsplit=1) for line in text.splitlines())
+
+
 def test_a_dry_run_says_how_large_it_is_and_writes_nothing(work: Path, tmp_path: Path) -> None:
-    done = train(work, tmp_path / "run", "--dry-run", *settings("eval", every=4))
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    lines = dry_run(work, tmp_path, *settings("eval", every=4))
     assert list(lines) == ["weights", "tokens", "steps", "arithmetic", "memory", "speed", "time"]
     # Of four tasks under four augmentations each.
     assert lines["weights"] == "58,178, and 16 puzzle rows of 32"
     assert lines["tokens"] == "9 and a prefix of 1"
     assert lines["steps"].startswith("12 of batch 16: 192 samples, 10 times each of 19 examples")
-    assert list(tmp_path.iterdir()) == []
+    # Half of the steps have (1 + 2)(1 + 1) = 6 forward parts, the others (2 + 2)(2 + 1) = 12.
+    fewer = dry_run(work, tmp_path, *CURRICULUM)
+    one, other = (found["arithmetic"].split(", ") for found in (lines, fewer))
+    assert other[:2] == one[:2]
+    assert float(other[2].split()[0]) == pytest.approx(0.75 * float(one[2].split()[0]), rel=0.01)
+    assert fewer["time"].endswith("those with fewer cycles by their arithmetic")
 
 
-def test_a_small_run_says_little(work: Path, tmp_path: Path) -> None:
-    """What it trains and where; no word of choices that were not made."""
-    train(work, tmp_path / "run", "--steps", 2)
-    lines = (tmp_path / "run" / "train.log").read_text().splitlines()
-    assert len(lines) == 1
-    assert "58,178 weights, 16 puzzles x 32, 9 tokens; float32 on cpu" in lines[0]
-
-
-def test_times_are_those_of_the_steps(whole: Path) -> None:
-    records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    seconds = [record["seconds"] for record in records]
-    assert seconds == sorted(seconds)
-    assert all(record["samples_per_second"] > 0 for record in records)
-    assert all(record["flops_per_second"] > record["samples_per_second"] for record in records)
+def test_a_dry_run_says_what_smaller_canvases_save(work: Path, tmp_path: Path) -> None:
+    lines = dry_run(work, tmp_path, *settings("model", buckets=BUCKETS), data="sized/data")
+    assert list(lines)[1:3] == ["tokens", "canvases"]
+    assert lines["canvases"].startswith("side 4: 4 tasks, 8 of 16 rows; ")
+    assert lines["canvases"].endswith("; 33 tokens a sample on average, 52% of the tokens")
+    config = load_recipe(str(work / "tiny.toml")).settings("model", TRMConfig)
+    of_side = {side: train_step_flops(config, side**2) for side in (4, 6, CANVAS)}
+    mean = (8 * of_side[4] + 4 * of_side[6] + 4 * of_side[CANVAS]) / 16
+    assert lines["arithmetic"].startswith(f"{mean:.3g} FLOP a sample, {16 * mean:.3g} a step")

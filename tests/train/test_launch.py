@@ -15,7 +15,7 @@ import pytest
 
 from commands import environment
 from sourcetree import ROOT
-from training import metrics, steps_of, train
+from training import metrics, recorded, steps_of, train
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch"))
@@ -52,15 +52,11 @@ def launch(script: str, *arguments: object, cwd: Path, **env: str) -> subprocess
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_is_sound(script: Path) -> None:
+def test_a_script_is_sound_and_says_without_arguments_how_it_is_used(script: Path, tmp_path: Path) -> None:
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", script], check=True)
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", script], check=True)
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_without_arguments_says_how_it_is_used(script: Path, tmp_path: Path) -> None:
     done = launch(script.name, cwd=tmp_path)
     assert done.returncode != 0
     assert "usage: " in done.stderr
@@ -77,22 +73,17 @@ def test_one_process_goes_on_with_what_is_there(work: Path, tmp_path: Path) -> N
 
 def test_one_node_starts_a_process_for_each_gpu(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    done = launch(
-        "one-node.sh", work / "tiny.toml", work / "data", run, "--steps", 2, cwd=work, GPUS="2",
-        TMPDIR=str(tmp_path),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "2 process(es)" in done.stderr
-    assert "warn" not in done.stderr.lower()
-    assert steps_of(run) == [2]
-
-
-def test_one_node_wants_two_gpus(work: Path, tmp_path: Path) -> None:
-    done = launch("one-node.sh", work / "tiny.toml", work / "data", tmp_path / "run", cwd=work, GPUS="1")
+    arguments = (work / "tiny.toml", work / "data", run, "--steps", 2)
+    done = launch("one-node.sh", *arguments, cwd=work, GPUS="1")
     assert done.returncode == 2
     assert done.stderr == (
         "launch/one-node.sh: found 1 GPUs, needs two or more: take launch/single-gpu.sh or set GPUS\n"
     )
+    done = launch("one-node.sh", *arguments, cwd=work, GPUS="2", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in done.stderr
+    assert "warn" not in done.stderr.lower()
+    assert steps_of(run) == [2]
 
 
 @contextmanager
@@ -128,15 +119,6 @@ def test_each_of_several_nodes_starts_its_share(work: Path, tmp_path: Path) -> N
     assert steps_of(run) == [2]
 
 
-def wait_for_a_record(run: Path, job: subprocess.Popen[str]) -> None:
-    """Until the training in `run` has written a line of metrics."""
-    deadline = time.monotonic() + 60
-    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
-        assert job.poll() is None, job.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_a_slurm_job_saves_when_warned_is_requeued_and_goes_on(work: Path, tmp_path: Path) -> None:
     commands = tmp_path / "commands"
     commands.mkdir()
@@ -151,7 +133,9 @@ def test_a_slurm_job_saves_when_warned_is_requeued_and_goes_on(work: Path, tmp_p
     }  # fmt: skip
 
     with started("slurm.sbatch", *arguments, cwd=work, **slurm) as job:
-        wait_for_a_record(run, job)
+        while not recorded(run):
+            assert job.poll() is None, job.communicate()
+            time.sleep(0.1)
         job.send_signal(signal.SIGUSR1)
         out, err = job.communicate(timeout=60)
     assert job.returncode == 0, err

@@ -1,6 +1,5 @@
-"""The optimizers against recorded numbers and their formulas, and AdamATan2 across a restart."""
+"""The optimizers against recorded numbers and their formulas, and the averages of the weights."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.optim import AdamATan2, make_optimizers, set_rates, sign_sgd_rows
+from arcpipe.train.state import EMA
 from arcpipe.trm import TRM
 
 
@@ -51,19 +51,6 @@ def advance(weights: list[nn.Parameter], optimizer: AdamATan2, steps: range) -> 
         for weight, gradient in zip(weights, gradients(step), strict=True):
             weight.grad = gradient
         optimizer.step()
-
-
-def test_adam_atan2_goes_on_from_its_state_dict() -> None:
-    weights, resumed = two_weights(), two_weights()
-    whole = AdamATan2(weights, lr=1e-2, weight_decay=0.1)
-    advance(weights, whole, range(3))
-    for weight, copied in zip(weights, resumed, strict=True):
-        copied.data.copy_(weight.data)
-    later = AdamATan2(resumed, lr=1.0)
-    later.load_state_dict(copy.deepcopy(whole.state_dict()))
-    advance(weights, whole, range(3, 6))
-    advance(resumed, later, range(3, 6))
-    assert all(torch.equal(weight, copied) for weight, copied in zip(weights, resumed, strict=True))
 
 
 def test_a_weight_that_gets_its_first_gradient_later_starts_at_step_one() -> None:
@@ -211,3 +198,31 @@ def test_gradients_that_cancel_move_a_row_by_decay_alone() -> None:
     grads = torch.tensor([[3e7, 5.0], [1.0, -2.0], [-3e7, -3.0]])
     sign_sgd_rows(table, torch.zeros(3).long(), grads, lr=0.5, weight_decay=0.2)
     torch.testing.assert_close(table, torch.tensor([[0.4, 0.9]]))
+
+
+def test_an_average_follows_its_formula() -> None:
+    layer = nn.Linear(3, 2)
+    ema = EMA(layer, decay=0.9)
+    expected = {name: weight.detach().double() for name, weight in layer.named_parameters()}
+    for step in range(5):
+        with torch.no_grad():
+            for weight in layer.parameters():
+                weight.add_(step + 1.0)
+        ema.update()
+        for name, weight in layer.named_parameters():
+            expected[name] = 0.9 * expected[name] + 0.1 * weight.detach().double()
+    for name, average in ema.averages.items():
+        torch.testing.assert_close(average.double(), expected[name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_averages_are_float32_and_move_by_little_steps(dtype: torch.dtype) -> None:
+    layer = nn.Linear(4, 4, bias=False).to(dtype)
+    nn.init.ones_(layer.weight)
+    ema = EMA(layer, decay=0.999)
+    nn.init.zeros_(layer.weight)
+    for _ in range(10):
+        ema.update()
+    average = ema.averages["weight"]
+    assert average.dtype == torch.float32
+    torch.testing.assert_close(average, torch.full((4, 4), 0.999**10))

@@ -16,13 +16,11 @@ from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
-from arcpipe.train.step import METRICS, MIN_LOSS_SCALE, NotFiniteError, train_step
-from arcpipe.trm import TRM
+from arcpipe.train.step import MIN_LOSS_SCALE, NotFiniteError, train_step
 from commands import run_here
-from steps import fresh_state, learned, random_batch, same, snapshot
-from training import train, train_arguments
+from steps import advance, fresh_state, learned, overflow_gradients, random_batch, same, snapshot
+from training import refused, settings, train, train_arguments
 
-HALF = ("--set", "train.precision=float16")
 SETTINGS = TrainSettings(batch_size=6, puzzle_lr=1e-2, halt_exploration=0.0)
 
 
@@ -63,19 +61,13 @@ def half_state(scale: float | None = None) -> TrainState:
     return state
 
 
-def advance(state: TrainState, num_steps: int = 1) -> list[dict[str, float]]:
-    return [
-        dict(
-            zip(METRICS, train_step(state, random_batch(6, step), SETTINGS, 1.0, Accelerator()).tolist(),
-                strict=True)
-        )
-        for step in range(num_steps)
-    ]  # fmt: skip
+def advance_by(state: TrainState, num_steps: int = 1) -> list[dict[str, float]]:
+    return [advance(state, random_batch(6, step), SETTINGS) for step in range(num_steps)]
 
 
 def test_float16_trains_as_float32_does() -> None:
     exact, rough = fresh_state(6), half_state()
-    for one, other in zip(advance(exact, 12), advance(rough, 12), strict=True):
+    for one, other in zip(advance_by(exact, 12), advance_by(rough, 12), strict=True):
         assert other["loss_answer"] == pytest.approx(one["loss_answer"], rel=0.01)
         assert other["loss_halt"] == pytest.approx(one["loss_halt"], rel=0.01)
     assert rough.carry.answer.dtype == torch.float16
@@ -90,19 +82,18 @@ def test_gradients_that_would_vanish_move_the_rows_with_a_loss_scale() -> None:
     for scale in (2.0**-20, 2.0**14):
         state = half_state(scale)
         before = state.rows.clone()
-        settings = replace(SETTINGS, puzzle_weight_decay=0.0)
-        train_step(state, random_batch(6), settings, 1.0, Accelerator())
+        advance(state, random_batch(6), replace(SETTINGS, puzzle_weight_decay=0.0))
         moved.append(float((state.rows != before).float().mean()))
     assert moved[0] < 0.2 < 0.7 < moved[1]
 
 
 def test_a_step_whose_gradients_overflow_learns_nothing_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     state = half_state()
-    advance(state, 2)
+    advance_by(state, 2)
     state.scaler.load_state_dict(state.scaler.state_dict() | {"scale": 2.0**40, "_growth_tracker": 3})
     before, steps = learned(state), state.carry.steps.clone()
     with caplog.at_level(logging.INFO, logger="arcpipe"):
-        (sums,) = advance(state)
+        (sums,) = advance_by(state)
     assert same(before, learned(state))
     assert sums["loss_answer"] > 0
     assert state.step == 3
@@ -112,24 +103,9 @@ def test_a_step_whose_gradients_overflow_learns_nothing_and_goes_on(caplog: pyte
     assert "step 3: float16 gradients overflow" in caplog.text
     # Nothing of the gradients is left over, and once the scale fits the training goes on.
     assert all(weight.grad is None for weight in state.model.parameters())
-    advance(state, 30)
+    advance_by(state, 30)
     assert not same(before, learned(state))
     assert all(tensor.isfinite().all() for tensor in learned(state))
-
-
-def test_gradients_of_rows_alone_count_too() -> None:
-    """The weights' gradients are finite, those of the rows are not."""
-
-    def spoil_rows(_module: TRM, inputs: tuple[Tensor, ...]) -> None:
-        inputs[1].register_hook(lambda gradient: gradient * 1e30 * 1e30)
-
-    state = half_state()
-    advance(state)
-    state.model.register_forward_pre_hook(spoil_rows)
-    before = learned(state)
-    advance(state)
-    assert same(before, learned(state))
-    assert state.scaler.get_scale() == 2.0**15
 
 
 class OneOfMany(Accelerator):  # type: ignore[misc]
@@ -139,34 +115,39 @@ class OneOfMany(Accelerator):  # type: ignore[misc]
         return tensor + torch.tensor([0.0, float("inf")])
 
 
-def test_gradients_that_overflow_on_another_process_count_too() -> None:
+@pytest.mark.parametrize("where", ["rows", "another process"])
+def test_gradients_that_overflow_elsewhere_count_too(where: str) -> None:
+    """The gradients of the weights of this process are finite."""
     state = half_state()
+    if where == "rows":
+        overflow_gradients(state, "rows")
     before = learned(state)
-    train_step(state, random_batch(6), SETTINGS, 1.0, OneOfMany())
+    accelerator = Accelerator() if where == "rows" else OneOfMany()
+    train_step(state, random_batch(6), SETTINGS, 1.0, accelerator)
     assert same(before, learned(state))
     assert state.scaler.get_scale() == 2.0**15
 
 
 def test_gradients_that_overflow_at_every_scale_stop_the_training() -> None:
     state = half_state(4 * MIN_LOSS_SCALE)
-    state.model.output_head.weight.register_hook(lambda gradient: gradient * 1e30 * 1e30)
+    overflow_gradients(state, "weights")
     before = learned(state)
-    advance(state, 2)
+    advance_by(state, 2)
     assert state.scaler.get_scale() == MIN_LOSS_SCALE
     whole = snapshot(state)
     with pytest.raises(NotFiniteError, match="step 3: the loss or its gradient is not finite"):
-        advance(state)
+        advance_by(state)
     assert same(before, learned(state))
     assert same(whole, snapshot(state))
 
 
 def test_a_loss_that_is_not_finite_stops_float16_at_once() -> None:
     state = half_state()
-    advance(state)
+    advance_by(state)
     state.rows[:] = 1e6
     before, scale = snapshot(state), state.scaler.get_scale()
     with pytest.raises(NotFiniteError, match="step 2: the loss or its gradient is not finite"):
-        advance(state)
+        advance_by(state)
     assert same(before, snapshot(state))
     assert state.scaler.get_scale() == scale
 
@@ -178,30 +159,21 @@ def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, 
     manifest = json.loads((run / "manifest.json").read_bytes())
     manifest["recipe"]["train"]["precision"] = "float16"
     (run / "manifest.json").write_text(json.dumps(manifest))
-    train(work, run, *HALF, "--resume", "--steps", 5)
+    train(work, run, *settings("train", precision="float16"), "--resume", "--steps", 5)
     assert load_file(find_checkpoint(run) / "trainer.safetensors")["scaler._growth_tracker"].item() == 2
 
 
-@pytest.mark.parametrize(
-    ("asked", "precision", "may"),
-    [
-        ("fp16", "float16", True), ("bf16", "bfloat16", True), ("no", "float16", True),
-        ("fp16", "float32", False), ("bf16", "float16", False), ("fp8", "float16", False),
-    ],
-)  # fmt: skip
-def test_accelerate_may_ask_for_what_the_recipe_says_and_nothing_else(
-    work: Path, tmp_path: Path, asked: str, precision: str, may: bool
-) -> None:
-    flags, env = (
-        ("--steps", 1, "--set", f"train.precision={precision}"),
-        {"ACCELERATE_MIXED_PRECISION": asked},
-    )
-    done = run_here(*train_arguments(work, tmp_path / "run", *flags), env=env)
-    assert done.returncode == (0 if may else 2), done.stderr
-    said = (
-        f"; {precision} on cpu (as the recipe says)"
-        if may
-        else (f"asks for mixed precision {asked}, but train.precision={precision} is {precision} here")
-    )
-    assert said in done.stderr
-    assert (tmp_path / "run").exists() == may
+def test_accelerate_may_ask_for_what_the_recipe_says_and_nothing_else(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for mixed, precision in (("fp16", "float32"), ("bf16", "float16"), ("fp8", "float16")):
+        flags, env = settings("train", precision=precision), {"ACCELERATE_MIXED_PRECISION": mixed}
+        said = refused(work, run, *flags, **env)
+        assert (
+            f"asks for mixed precision {mixed}, but train.precision={precision} is {precision} here" in said
+        )
+        assert not run.exists()
+    for mixed in ("fp16", "no"):
+        flags, env = settings("train", precision="float16"), {"ACCELERATE_MIXED_PRECISION": mixed}
+        done = run_here(*train_arguments(work, tmp_path / mixed, *flags, "--steps", 1), env=env)
+        assert done.returncode == 0, done.stderr
+        assert "; float16 on cpu (as the recipe says)" in done.stderr

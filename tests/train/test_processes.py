@@ -1,12 +1,9 @@
 """Several processes train what one trains, and say once and plainly what stops them."""
 
-import os
 import resource
 import shutil
 import signal
 import subprocess
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,17 +41,16 @@ def test_two_processes_do_as_one_and_say_things_once(launched: tuple[Path, str],
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_so_many_processes_do_what_one_does(work: Path, tmp_path: Path, count: int) -> None:
+def test_four_processes_do_what_one_does(work: Path, tmp_path: Path) -> None:
     """Rows that learn alone at first, a batch in parts, evaluations, recomputed activations."""
     one, many = tmp_path / "one", tmp_path / "many"
     flags = [*settings("train", rows_only=0.5, accumulation=2, recompute="true"), *settings("eval", every=6)]
     train(work, one, *flags)
-    for done in together(train_arguments(work, many, *flags), work, count):
+    for done in together(train_arguments(work, many, *flags), work, 4):
         assert done.returncode == 0, done.stderr
     assert_close(many, one)
     shards = sorted((many / "evaluations" / "step-00000012" / "shards").iterdir())
-    assert [shard.name[-13:] for shard in shards] == [f"rank{rank}.parquet" for rank in range(count)]
+    assert [shard.name[-13:] for shard in shards] == [f"rank{rank}.parquet" for rank in range(4)]
 
 
 def test_a_killed_process_ends_the_other(work: Path, tmp_path: Path) -> None:
@@ -83,43 +79,10 @@ def test_a_full_disk_is_told_by_both_processes(work: Path, tmp_path: Path) -> No
         assert "Traceback" not in one.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_launcher_that_is_told_to_stop_saves_and_goes_on(work: Path, tmp_path: Path, number: int) -> None:
-    """Ctrl-C reaches the launcher and its processes; another signal the launcher alone."""
-    run, flags = tmp_path / "run", settings("train", steps=2000, checkpoint_every=1000)
-    with subprocess.Popen(
-        [*LAUNCH, *map(str, train_arguments(work, run, *flags))], cwd=work, text=True,
-        env=environment({**loopback(), "TMPDIR": str(tmp_path)}), start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as launcher:  # fmt: skip
-        try:
-            while not recorded(run):
-                assert launcher.poll() is None, launcher.communicate()
-                time.sleep(0.05)
-            if number == signal.SIGINT:
-                os.killpg(launcher.pid, number)
-            else:
-                launcher.send_signal(number)
-            _, said = launcher.communicate(timeout=60)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(launcher.pid, signal.SIGKILL)
-    (saved,) = steps_of(run)
-    assert f"stopped at step {saved} on a signal" in said
-    assert "go on with --resume" in said
-    train(work, run, *flags, "--resume", "--steps", saved + 2)
-    assert recorded(run) == saved + 2
-
-
-@pytest.mark.parametrize(
-    ("data", "flags"), [("data", []), ("sized/data", settings("model", buckets=BUCKETS))]
-)
-def test_who_halts_does_not_depend_on_the_number_of_processes(
-    work: Path, tmp_path: Path, data: str, flags: list[str]
-) -> None:
+def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_path: Path) -> None:
     """With weights that want to halt at once, exploration decides, by draws for the global batch."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    flags = [*flags, *settings("train", halt_exploration=0.5), "--steps", "5"]
+    one, two, data = tmp_path / "one", tmp_path / "two", "sized/data"
+    flags = [*settings("model", buckets=BUCKETS), *settings("train", halt_exploration=0.5), "--steps", "5"]
     train(work, one, "--max-minutes", 0, *flags, data=data)
     weights = one / "checkpoints" / "step-00000000" / "model.safetensors"
     eager = load_file(weights)
@@ -156,11 +119,25 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_
         assert "(its tasks: " in done.stderr
 
 
-def test_a_batch_that_does_not_divide_by_the_processes_is_refused(work: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "data", "flags", "said"),
+    [
+        (15, "data", [], "train.batch_size 15 does not divide by 2 processes"),
+        (
+            12, "sized/data", settings("model", buckets=BUCKETS),
+            "model.buckets: the samples of a batch, 3 of side 6, 3 of side 8, do not divide by 2 processes: "
+            "choose another train.batch_size (for 2, 4, 8... processes a multiple of 64 does) or other "
+            "buckets",
+        ),
+    ],
+)  # fmt: skip
+def test_a_batch_that_does_not_divide_by_the_processes_is_refused(
+    work: Path, tmp_path: Path, batch_size: int, data: str, flags: list[str], said: str
+) -> None:
     """Also that two processes find each other on a machine without a GPU, though nobody says so."""
-    arguments = train_arguments(work, tmp_path / "run", "--set", "train.batch_size=15")
+    flags = [*flags, *settings("train", batch_size=batch_size)]
     alone = {"ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
-    for done in together(arguments, work, **alone):
+    for done in together(train_arguments(work, tmp_path / "run", *flags, data=data), work, **alone):
         assert done.returncode == 2, done.stderr
-        assert done.stderr == "arcpipe: train.batch_size 15 does not divide by 2 processes\n"
+        assert done.stderr == f"arcpipe: {said}\n"
     assert not (tmp_path / "run").exists()

@@ -84,34 +84,23 @@ def test_a_recipe_says_how_to_make_its_dataset(name: str) -> None:
     assert found
 
 
-@pytest.mark.parametrize("base", ["sudoku-extreme", "maze-hard"])
-def test_the_steps_are_the_epochs_of_the_reference(base: str) -> None:
-    """50,000 epochs of 1000 examples."""
-    for name in {base, f"{base}-attention", f"{base}-small-gpu"} & set(TRAINING):
-        train = load_recipe(name).tables["train"]
-        assert train["steps"] == 50_000 * 1000 // train["batch_size"]
-
-
-@pytest.mark.parametrize("name", ["arc-agi-1", "arc-agi-2"])
-def test_a_larger_batch_takes_as_many_samples(name: str) -> None:
-    one, large = (load_recipe(recipe).tables["train"] for recipe in (name, f"{name}-large-batch"))
-    samples = one["steps"] * one["batch_size"]
-    assert 0 <= large["steps"] * large["batch_size"] - samples < large["batch_size"]
-
-
-@pytest.mark.parametrize(
-    ("name", "base_batch", "base_lr"),
-    [
-        ("arc-agi-1-small-gpu", 768, 1e-4),
-        ("sudoku-extreme-small-gpu", 768, 1e-4),
-        ("maze-hard-small-gpu", 128, 1e-4),
-    ],
-)
-def test_the_rates_follow_the_square_root_of_the_batch(name: str, base_batch: int, base_lr: float) -> None:
-    recipe = load_recipe(name)
-    train, base = recipe.tables["train"], load_recipe(recipe.bases[0]).tables["train"]
-    assert train["lr"] == pytest.approx(base_lr * (train["batch_size"] / base_batch) ** 0.5, rel=0.03)
-    assert train["puzzle_lr"] / train["lr"] == pytest.approx(base["puzzle_lr"] / base["lr"])
+def test_the_numbers_of_a_recipe_follow_from_those_of_the_official_one() -> None:
+    tables = {name: load_recipe(name).tables["train"] for name in TRAINING}
+    samples = {name: table["steps"] * table["batch_size"] for name, table in tables.items()}
+    # 50,000 epochs of 1000 examples.
+    for base in ("sudoku-extreme", "maze-hard"):
+        for name in {base, f"{base}-attention", f"{base}-small-gpu"} & set(TRAINING):
+            assert 0 <= 50_000 * 1000 - samples[name] < tables[name]["batch_size"]
+    for name in ("arc-agi-1", "arc-agi-2"):
+        large = f"{name}-large-batch"
+        assert 0 <= samples[large] - samples[name] < tables[large]["batch_size"]
+    # The rates go with the square root of the batch.
+    for name, base_batch in (
+        ("arc-agi-1-small-gpu", 768), ("sudoku-extreme-small-gpu", 768), ("maze-hard-small-gpu", 128),
+    ):  # fmt: skip
+        own, base = tables[name], tables[load_recipe(name).bases[0]]
+        assert own["lr"] == pytest.approx(1e-4 * (own["batch_size"] / base_batch) ** 0.5, rel=0.03)
+        assert own["puzzle_lr"] / own["lr"] == pytest.approx(base["puzzle_lr"] / base["lr"])
 
 
 def test_a_recipe_is_no_copy_of_another() -> None:

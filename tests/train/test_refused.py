@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from puzzles import build, made_up_tasks, write_source
 from sized import BUCKETS
-from training import refused, settings
+from training import TASK, refused, settings, train
 
 # The flags, and what is said.
 CASES = {
@@ -34,6 +35,20 @@ CASES = {
         settings("eval", every=4, metric="exact_accuracy"),
         "'exact_accuracy' is none of these puzzles' scores: pass@1, pass@2, oracle",
     ),
+    "a flow without the model of one": (
+        settings("train", objective="flow"), "train.objective = flow is for a model with flow"
+    ),
+    "the model of a flow without one": (
+        settings("model", flow="true"), "train.objective = recursion is for a model without flow"
+    ),
+    "tasks without colors drawn afresh": (TASK, "build it with --num-aug inf"),
+    "no tracker of Accelerate": (
+        settings("train", trackers='["tensorbored"]'),
+        "train.trackers: 'tensorbored' is none of Accelerate's: ",
+    ),
+    "a tracker that is not installed": (
+        settings("train", trackers='["aim"]'), "train.trackers: aim is not installed (pip install aim)"
+    ),
     "buckets that fall": (settings("model", buckets=[6, 4]), "[model]: buckets [6, 4] must ascend"),
     "buckets of an MLP": (
         settings("model", buckets=BUCKETS, mixer="mlp"), "[model]: buckets are for mixer attention"
@@ -41,6 +56,7 @@ CASES = {
 }  # fmt: skip
 OF_DATA = {
     "no dataset": ("nowhere", [], "no such folder"),
+    "colors drawn afresh without tasks": ("fresh", [], "build it with --num-aug N"),
     "no score of boards": (
         "maze", settings("eval", every=2, metric="pass@2"),
         "is none of these puzzles' scores: exact_accuracy, cell_accuracy, valid",
@@ -61,22 +77,19 @@ ALL = {name: ("data", *case) for name, case in CASES.items()} | OF_DATA
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_no_run_is_made(work: Path, tmp_path: Path, name: str, more: tuple[str, ...]) -> None:
     data, flags, said = ALL[name]
+    if "not installed" in name and util.find_spec("aim"):
+        pytest.skip("aim is installed")
     assert said in refused(work, tmp_path / "run", *flags, *more, data=data)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("tensorbored", "train.trackers: 'tensorbored' is none of Accelerate's: "),
-        ("aim", "train.trackers: aim is not installed (pip install aim)"),
-    ],
-)
-def test_a_tracker_that_is_not_there_is_one_line(work: Path, tmp_path: Path, name: str, said: str) -> None:
-    if util.find_spec(name):
-        pytest.skip(f"{name} is installed")
-    assert said in refused(work, tmp_path / "run", *settings("train", trackers=f'["{name}"]'))
+def test_a_dataset_without_solutions_cannot_be_evaluated(work: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path, "tasks", made_up_tasks(2, max_side=3), solved=False)
+    data = build(tmp_path / "data", source)
+    said = refused(work, tmp_path / "run", *settings("eval", every=4), data=str(data))
+    assert f"{data}: the outputs of its test inputs are not known" in said
     assert not (tmp_path / "run").exists()
+    train(work, tmp_path / "run", "--steps", 1, data=str(data))
 
 
 def test_a_name_that_is_too_long(work: Path, tmp_path: Path) -> None:

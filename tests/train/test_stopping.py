@@ -5,8 +5,8 @@ import pty
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,7 +14,7 @@ import pytest
 
 from commands import arcpipe_command, environment
 from processes import LAUNCH, loopback, running, running_together
-from training import metrics, recorded, settings, steps_of, train_arguments
+from training import assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
 
 LONG = settings("train", steps=10**6, checkpoint_every=10**6, checkpoint_minutes=1000.0)
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -29,9 +29,11 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, count: int) -> None:
+def test_signals_that_come_again_leave_a_checkpoint_to_go_on_from(
+    work: Path, tmp_path: Path, count: int
+) -> None:
     """The second one at any moment of the step, of the save or of the end; the third at once."""
-    run = tmp_path / "run"
+    run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     for number in range(TIMES):
         resume = ["--resume"] if number else []
         first, second = SIGNALS[number % 3], SIGNALS[(number + 1) // 2 % 3]
@@ -51,11 +53,25 @@ def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, 
         # A signal after the handlers are gone may kill what has nothing left to do.
         assert all(done.returncode in (0, -second) for done in ended), [done.stderr for done in ended]
         assert f"stopped at step {saved} on a signal" in ended[0].stderr
+    if count == 1:
+        assert f"stopped at step {saved} on a signal\ngo on with --resume" in ended[0].stderr
+        train(work, run, *LONG, "--resume", "--steps", saved + 1)
+        train(work, uninterrupted, *LONG, "--steps", saved + 1)
+        assert_same_run(run, uninterrupted)
 
 
-@contextmanager
-def launched(work: Path, run: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A launcher of two processes in a session of its own, which train."""
+@pytest.mark.parametrize(
+    ("number", "to"),
+    [
+        (signal.SIGTERM, "launcher"), (signal.SIGINT, "all"), (signal.SIGUSR1, "all"),
+        (signal.SIGKILL, "launcher"),
+    ],
+)  # fmt: skip
+def test_a_launcher_that_is_told_to_stop_or_dies_leaves_a_checkpoint(
+    work: Path, tmp_path: Path, number: int, to: str
+) -> None:
+    """Ctrl-C reaches its processes too; USR1 ends it at once, so that its processes are nobody's."""
+    run = tmp_path / "run"
     with (
         (tmp_path / "said").open("w") as said,
         subprocess.Popen(
@@ -66,33 +82,20 @@ def launched(work: Path, run: Path, tmp_path: Path) -> Iterator[subprocess.Popen
     ):  # fmt: skip
         try:
             wait_until(lambda: recorded(run) > 0)
-            yield launcher
+            ranks = psutil.Process(launcher.pid).children()
+            for pid in (launcher.pid, *(rank.pid for rank in ranks if to == "all")):
+                os.kill(pid, number)
+            launcher.wait(60)
+            wait_until(lambda: not any(rank.is_running() for rank in ranks))
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(launcher.pid, signal.SIGKILL)
-
-
-def test_a_signal_to_a_launcher_and_its_processes_leaves_a_checkpoint(work: Path, tmp_path: Path) -> None:
-    """USR1 ends the launcher at once, so that its processes are nobody's."""
-    run = tmp_path / "run"
-    with launched(work, run, tmp_path) as launcher:
-        ranks = psutil.Process(launcher.pid).children()
-        for pid in (launcher.pid, *(rank.pid for rank in ranks)):
-            os.kill(pid, signal.SIGUSR1)
-        launcher.wait(60)
-        wait_until(lambda: not any(rank.is_running() for rank in ranks))
-    assert steps_of(run)[-1] >= recorded(run) > 0
-
-
-def test_processes_without_their_launcher_save_and_end(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with launched(work, run, tmp_path) as launcher:
-        ranks = psutil.Process(launcher.pid).children()
-        launcher.kill()
-        launcher.wait(60)
-        wait_until(lambda: not any(rank.is_running() for rank in ranks))
-    assert steps_of(run)[-1] >= recorded(run) > 0
-    assert "the launcher of this process has ended" in (tmp_path / "said").read_text()
+    (saved,) = steps_of(run)
+    assert saved >= recorded(run) > 0
+    text = (tmp_path / "said").read_text()
+    assert f"stopped at step {saved} on a signal" in text
+    assert "go on with --resume" in text
+    assert ("the launcher of this process has ended" in text) == (number == signal.SIGKILL)
 
 
 def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, tmp_path: Path) -> None:
