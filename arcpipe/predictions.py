@@ -16,7 +16,6 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRALS, IDENTITY, Augmentation
+from arcpipe.augmentation import DIHEDRALS
 from arcpipe.errors import DataError, one_line
-from arcpipe.grid import NUM_COLORS, Grid
+from arcpipe.grid import NUM_COLORS
 from arcpipe.runs import read_manifest, reading, write_bytes
 
 SHARDS = "shards"
@@ -57,27 +56,6 @@ SCHEMA = pa.schema(
         ("checkpoint", _NAMES),
     ]
 )
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Prediction:
-    """One candidate for a test input; the columns of a shard, in Python's types.
-
-    augmentation, variant: under which it was predicted.
-    grid: already turned back; None where the answer held no grid.
-    halt_probability: 0..1, the model's own word on whether the grid is right.
-    """
-
-    task: str
-    test_index: int
-    augmentation: Augmentation = IDENTITY
-    variant: int = 0
-    rollout: int = 0
-    grid: Grid | None
-    halt_probability: float
-    log_probability: float = 0.0
-    steps: int
-    checkpoint: str = ""
 
 
 def write_shard(folder: Path, table: pa.Table, rank: int) -> Path:
@@ -141,17 +119,6 @@ def _in_order(path: Path, files: list[Path]) -> Iterator[pa.Table]:
         if len(ready):
             last = orders[-1]
             yield ready.combine_chunks()
-
-
-def read_predictions(path: Path) -> Iterator[Prediction]:
-    """Yield the candidates of a folder or file one by one, in order; errors as in `read_candidates`."""
-    for table in read_candidates([path]):
-        for row in table.drop_columns("order").to_pylist():
-            shape, cells = (row.pop("height"), row.pop("width")), np.frombuffer(row.pop("cells"), np.uint8)
-            augmentation = Augmentation(row.pop("dihedral"), tuple(map(int, row.pop("colors"))))
-            yield Prediction(
-                augmentation=augmentation, grid=cells.reshape(shape) if shape[0] else None, **row
-            )
 
 
 def read_shard(file: Path) -> pa.Table:

@@ -12,8 +12,7 @@ from pyarrow import csv
 
 from arcpipe.codec import Family, GridTable
 from arcpipe.errors import DataError
-from arcpipe.infer.vote import Rule, Votes, rank
-from arcpipe.infer.vote_files import read_vote_files
+from arcpipe.infer.vote import Rule, Votes, rank, read_vote_files
 from arcpipe.puzzleset import PuzzleSet, is_valid
 from arcpipe.runs import read_manifest, write_bytes
 

@@ -8,8 +8,7 @@ import orjson
 import typer
 
 from arcpipe.errors import DataError
-from arcpipe.infer.vote import RULES, by_count, rank, ranked_grids
-from arcpipe.infer.vote_files import dataset_family, read_arc_votes, read_tasks
+from arcpipe.infer.vote import RULES, by_count, dataset_family, rank, ranked_grids, read_arc_votes, read_tasks
 from arcpipe.log import start_logging
 from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers

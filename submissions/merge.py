@@ -10,8 +10,7 @@ import numpy as np
 
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import by_count, rank, ranked_grids
-from arcpipe.infer.vote_files import read_arc_votes
+from arcpipe.infer.vote import by_count, rank, ranked_grids, read_arc_votes
 from arcpipe.runs import file_hash, read_manifest
 from arcpipe.submissions.submission import (
     ATTEMPTS,

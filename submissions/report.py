@@ -14,8 +14,7 @@ from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
 from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes
-from arcpipe.infer.vote import RULES, Ranking, Votes, by_count, rank, ranked_grids
-from arcpipe.infer.vote_files import read_arc_votes
+from arcpipe.infer.vote import RULES, Ranking, Votes, by_count, rank, ranked_grids, read_arc_votes
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import file_hash, read_manifest, refuse_existing, write_bytes

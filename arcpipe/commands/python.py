@@ -15,9 +15,8 @@ from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import Solved, solve_puzzle
-from arcpipe.infer.vote import RULES, rank, ranked_grids
-from arcpipe.infer.vote_files import read_arc_votes
-from arcpipe.infer.vote_files import read_tasks as _read_challenges
+from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes
+from arcpipe.infer.vote import read_tasks as _read_challenges
 from arcpipe.submissions.score import Score, score_submission
 from arcpipe.submissions.submission import Submission, build_submission, read_submission
 from arcpipe.task import Task, read_solutions

@@ -12,9 +12,9 @@ import torch
 
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.official import identifiers_of
-from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import BLANK_TASK
+from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
 from hashes import forget_hashes
 from puzzles import made_up_tasks, write_source

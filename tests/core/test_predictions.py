@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.predictions import SCHEMA, read_candidates, read_predictions, write_shard, write_table
-from candidates import candidate, table, write_folder
+from arcpipe.predictions import SCHEMA, read_candidates, write_shard, write_table
+from candidates import candidate, read_predictions, table, write_folder
 from strategies import augmentations, grids
 
 COLUMNS = tuple(SCHEMA.names)

@@ -1,16 +1,51 @@
-"""Tables of candidates for the tests of the vote, made by hand."""
+"""Candidates for tests: tables of them made by hand, and those of a folder one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from arcpipe.predictions import SCHEMA, write_shard
+from arcpipe.augmentation import IDENTITY, Augmentation
+from arcpipe.grid import Grid
+from arcpipe.predictions import SCHEMA, read_candidates, write_shard
 from arcpipe.runs import make_manifest, write_json
 
 COLORS = "0123456789"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prediction:
+    """One candidate for a test input; the columns of a shard, in Python's types.
+
+    augmentation, variant: under which it was predicted.
+    grid: already turned back; None where the answer held no grid.
+    halt_probability: 0..1, the model's own word on whether the grid is right.
+    """
+
+    task: str
+    test_index: int
+    augmentation: Augmentation = IDENTITY
+    variant: int = 0
+    rollout: int = 0
+    grid: Grid | None
+    halt_probability: float
+    log_probability: float = 0.0
+    steps: int
+    checkpoint: str = ""
+
+
+def read_predictions(path: Path) -> Iterator[Prediction]:
+    """Yield the candidates of a folder or file one by one, in order; errors as in `read_candidates`."""
+    for table in read_candidates([path]):
+        for row in table.drop_columns("order").to_pylist():
+            shape, cells = (row.pop("height"), row.pop("width")), np.frombuffer(row.pop("cells"), np.uint8)
+            augmentation = Augmentation(row.pop("dihedral"), tuple(map(int, row.pop("colors"))))
+            yield Prediction(
+                augmentation=augmentation, grid=cells.reshape(shape) if shape[0] else None, **row
+            )
 
 
 def candidate(cells: Any, halt: float = 0.5, **columns: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import torch
 from arcpipe.augment.sources import fitting, read_source
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
-from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair
+from candidates import read_predictions
 from commands import run_here
 from processes import running, together
 from puzzles import made_up_tasks, write_source

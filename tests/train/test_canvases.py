@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from arcpipe.checkpoint import load_checkpoint
-from arcpipe.predictions import read_predictions
+from candidates import read_predictions
 from commands import run_here
 from sized import BUCKETS, sized_data, sized_tasks
 from training import assert_same_run, refused, settings, train

@@ -12,7 +12,7 @@ import pytest
 from arcpipe.checkpoint import find_checkpoint, newest_checkpoint, read_best
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer.evaluate import Coverage
-from arcpipe.predictions import read_predictions
+from candidates import read_predictions
 from commands import run_here
 from disks import largest_file
 from scripted import ALL, Scripted, run_scripted

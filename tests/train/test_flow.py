@@ -11,11 +11,11 @@ import torch
 
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.flow import interpolant, noise, seeds_of, times
-from arcpipe.predictions import read_predictions
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import make_accelerator
 from arcpipe.train.flow import noisy_answers
 from arcpipe.train.step import train_step
+from candidates import read_predictions
 from commands import run_here
 from sized import BUCKETS
 from steps import CONFIG, random_batch

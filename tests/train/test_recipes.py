@@ -80,7 +80,7 @@ def test_a_recipe_says_how_to_make_its_dataset(name: str) -> None:
     for subcommand, *words in found:
         context = group.commands[subcommand].make_context(subcommand, words)
         assert subcommand == family(name)
-        assert any(context.params.get(name) for name in ("sources", "source", "generate"))
+        assert any(context.params.get(name) for name in ("sources", "source", "generate", "recipe"))
     assert found
 
 

@@ -8,8 +8,8 @@ import torch
 
 from arcpipe.augment.sources import fitting, read_source
 from arcpipe.checkpoint import load_checkpoint
-from arcpipe.predictions import read_predictions
 from arcpipe.puzzleset import read_puzzle_set
+from candidates import read_predictions
 from commands import run_here
 from puzzles import build, write_source
 from training import TASK, settings, train
