@@ -11,14 +11,13 @@ are never stored: they are computed while batching.
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -27,7 +26,7 @@ from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_trans
 from arcpipe.errors import DataError, one_line
 from arcpipe.maze_rules import is_shortest_path
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.runs import new_folder, read_manifest, reading
+from arcpipe.runs import read_manifest, reading
 from arcpipe.sudoku_rules import is_solution, shuffles
 
 TRAIN, TEST = "train", "test"
@@ -186,65 +185,6 @@ def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint
     return (is_shortest_path if family == "maze" else is_solution)(questions, answers)
 
 
-def write_puzzle_set(
-    path: Path,
-    puzzles: PuzzleSet,
-    manifest: dict[str, Any],
-    *,
-    solutions: GridTable | None = None,
-    extra_files: dict[str, bytes] | None = None,
-) -> None:
-    """Write a dataset folder, whole or not at all.
-
-    Args:    manifest: from `make_manifest("dataset", ...)`; family, canvas and task ids are added.
-             solutions: the outputs of the test inputs, in their order.
-             extra_files: name -> content, such as challenges.json.
-    Raises:  OutputError if the folder exists or cannot be written.
-    """
-    facts = {
-        "family": puzzles.family.name,
-        "canvas": puzzles.canvas,
-        "variants": puzzles.variants,
-        "task_ids": puzzles.table.task_ids,
-        "fingerprint": puzzles.fingerprint(),
-    }
-    training = {
-        "task": puzzles.example_tasks, "group": puzzles.example_groups,
-        **_grid_columns("input", puzzles.inputs), **_grid_columns("output", puzzles.outputs),
-    }  # fmt: skip
-    tests = {"task": puzzles.test_tasks, **_grid_columns("input", puzzles.test_inputs)}
-    table = puzzles.table
-    rows: dict[str, NDArray[Any]] = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
-    with new_folder(path, manifest | facts) as folder:
-        datasets.disable_progress_bars()
-        # An empty split cannot be saved: a dataset without tests has no test split.
-        splits = {TRAIN: _dataset(training)} | ({TEST: _dataset(tests)} if len(puzzles.test_tasks) else {})
-        datasets.DatasetDict(splits).save_to_disk(folder / "examples")
-        _dataset(rows).save_to_disk(folder / "puzzles")
-        if solutions is not None:
-            _dataset(_grid_columns("output", solutions)).save_to_disk(folder / "solutions")
-        for name, content in (extra_files or {}).items():
-            (folder / name).write_bytes(content)
-
-
-def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
-    count, height, width = table.cells.shape
-    return {name: table.cells.reshape(count, height * width), f"{name}_shape": table.shapes}
-
-
-def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
-    """Return a dataset of columns (N,), and of rows (N, W) as lists of one length, without copying."""
-    arrays = {
-        name: pa.array(values)
-        if values.ndim == 1
-        else pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
-        )
-        for name, values in columns.items()
-    }
-    return datasets.Dataset(datasets.table.InMemoryTable(pa.table(arrays)))
-
-
 def read_puzzle_set(folder: Path) -> PuzzleSet:
     """Return the PuzzleSet of a dataset folder, its grids mapped from the disk.
 
@@ -268,18 +208,14 @@ def read_test_outputs(folder: Path) -> GridTable | None:
         return None
     try:
         with reading(folder):
-            return _grids(datasets.load_from_disk(folder / "solutions"), "output")
+            return _grids(_table(folder / "solutions"), "output")
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise DataError(f"{folder}: damaged solutions ({one_line(error)}); build it again") from None
 
 
 def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
-    for name in ("examples", "puzzles"):
-        # A folder that may not be read, `datasets` calls no dataset.
-        os.scandir(folder / name).close()
-    examples = datasets.load_from_disk(folder / "examples")
-    rows = datasets.load_from_disk(folder / "puzzles")
-    train, tests = examples[TRAIN], examples.get(TEST, examples[TRAIN].select([]))
+    train, rows = _table(folder / "examples" / TRAIN), _table(folder / "puzzles")
+    tests = _table(folder / "examples" / TEST) if (folder / "examples" / TEST).exists() else train.slice(0, 0)
     if manifest["family"] not in FAMILIES:
         raise ValueError(f"family {manifest['family']!r}, expected one of {', '.join(FAMILIES)}")
     variants = manifest["variants"]
@@ -299,15 +235,22 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
     )
 
 
-def _grids(split: datasets.Dataset, name: str) -> GridTable:
-    cells = _column(split, name)
+def _table(folder: Path) -> pa.Table:
+    """Return a table that `datasets` saved, mapped from the disk; importing `datasets` takes a second."""
+    state = orjson.loads((folder / "state.json").read_bytes())
+    files = [folder / entry["filename"] for entry in state["_data_files"]]
+    return pa.concat_tables(pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in files)
+
+
+def _grids(table: pa.Table, name: str) -> GridTable:
+    cells = _column(table, name)
     side = round(cells.shape[1] ** 0.5)
-    return GridTable(cells.reshape(-1, side, side), _column(split, f"{name}_shape"))
+    return GridTable(cells.reshape(-1, side, side), _column(table, f"{name}_shape"))
 
 
-def _column(split: datasets.Dataset, name: str) -> NDArray[Any]:
+def _column(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a column as an array (N,), or (N, W) of lists, mapped from the disk."""
-    column = split.data.column(name).combine_chunks()
+    column = table.column(name).combine_chunks()
     is_list = pa.types.is_fixed_size_list(column.type)
     values: NDArray[Any] = (column.flatten() if is_list else column).to_numpy()
     return values.reshape(-1, column.type.list_size) if is_list else values

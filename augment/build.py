@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import datasets
 import numpy as np
 import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field
 
 from arcpipe.augment.sources import grids_of, read_source
@@ -15,10 +18,10 @@ from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.codec import ARC, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS
-from arcpipe.puzzleset import PuzzleSet, Variants, read_puzzle_set, write_puzzle_set
+from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import STRICT, Count
-from arcpipe.runs import file_hash, make_manifest, refuse_existing
+from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
 from arcpipe.task import challenges_json, solutions_json
 
 
@@ -199,3 +202,62 @@ def _known_augmentations(extend: str) -> dict[str, Augmentations]:
         task_id: (table.dihedrals[of_task], table.colors[of_task])
         for task_id, of_task in zip(table.task_ids, rows, strict=True)
     }
+
+
+def write_puzzle_set(
+    path: Path,
+    puzzles: PuzzleSet,
+    manifest: dict[str, Any],
+    *,
+    solutions: GridTable | None = None,
+    extra_files: dict[str, bytes] | None = None,
+) -> None:
+    """Write a dataset folder, whole or not at all.
+
+    Args:    manifest: from `make_manifest("dataset", ...)`; family, canvas and task ids are added.
+             solutions: the outputs of the test inputs, in their order.
+             extra_files: name -> content, such as challenges.json.
+    Raises:  OutputError if the folder exists or cannot be written.
+    """
+    facts = {
+        "family": puzzles.family.name,
+        "canvas": puzzles.canvas,
+        "variants": puzzles.variants,
+        "task_ids": puzzles.table.task_ids,
+        "fingerprint": puzzles.fingerprint(),
+    }
+    training = {
+        "task": puzzles.example_tasks, "group": puzzles.example_groups,
+        **_grid_columns("input", puzzles.inputs), **_grid_columns("output", puzzles.outputs),
+    }  # fmt: skip
+    tests = {"task": puzzles.test_tasks, **_grid_columns("input", puzzles.test_inputs)}
+    table = puzzles.table
+    rows: dict[str, NDArray[Any]] = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
+    with new_folder(path, manifest | facts) as folder:
+        datasets.disable_progress_bars()
+        # An empty split cannot be saved: a dataset without tests has no test split.
+        splits = {TRAIN: _dataset(training)} | ({TEST: _dataset(tests)} if len(puzzles.test_tasks) else {})
+        datasets.DatasetDict(splits).save_to_disk(folder / "examples")
+        _dataset(rows).save_to_disk(folder / "puzzles")
+        if solutions is not None:
+            _dataset(_grid_columns("output", solutions)).save_to_disk(folder / "solutions")
+        for name, content in (extra_files or {}).items():
+            (folder / name).write_bytes(content)
+
+
+def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
+    count, height, width = table.cells.shape
+    return {name: table.cells.reshape(count, height * width), f"{name}_shape": table.shapes}
+
+
+def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
+    """Return a dataset of columns (N,), and of rows (N, W) as lists of one length, without copying."""
+    arrays = {
+        name: pa.array(values)
+        if values.ndim == 1
+        else pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
+        )
+        for name, values in columns.items()
+    }
+    return datasets.Dataset(datasets.table.InMemoryTable(pa.table(arrays)))

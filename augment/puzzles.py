@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from arcpipe.augment.build import write_puzzle_set
 from arcpipe.augment.maze import generate_mazes, read_mazes
 from arcpipe.augment.sources import SolvedPuzzles
 from arcpipe.augment.sudoku import generate_split, read_sudokus
@@ -16,7 +17,7 @@ from arcpipe.augmentation import IDENTITY
 from arcpipe.codec import GridTable, family_of
 from arcpipe.errors import DataError
 from arcpipe.maze_rules import overlap as turned_overlap
-from arcpipe.puzzleset import PuzzleSet, Variants, write_puzzle_set
+from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import STRICT, Count
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
