@@ -12,7 +12,7 @@ A trunk has P = 0 and neither of the two files of puzzles; one to hand on has no
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ from arcpipe.grid import NUM_COLORS
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
-from arcpipe.trm import TRM
+from arcpipe.trm import TRM, puzzle_vectors
 
 if TYPE_CHECKING:
     from arcpipe.puzzleset import PuzzleSet
@@ -149,6 +149,14 @@ class Checkpoint:
                 f"or for some of their augmentations, such as {names[0]}; train on this dataset"
             )
         return self.rows[torch.from_numpy(rows)].float()
+
+    def vectors(self, rows: Sequence[int]) -> Tensor:
+        """Return what the network is told of the puzzles of these rows, float32: its argument `puzzles`."""
+        of_puzzles = self.rows[rows].float()
+        if self.config.embedding == "augmentation":
+            return of_puzzles
+        permutations = torch.from_numpy(self.puzzles.colors[rows].astype(np.int64))
+        return puzzle_vectors(of_puzzles, self.colors[self.puzzles.tasks[rows]].float(), permutations)
 
     def mean_rows(self) -> Tensor:
         """Return rows (8, puzzle_size), float32, with which a new puzzle of each dihedral can begin.

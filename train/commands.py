@@ -67,7 +67,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
     ] = None,
-) -> None:
+) -> TrainResult | None:
     """Train on a dataset folder, in one process or under `accelerate launch -m arcpipe train ...`.
 
     Ctrl-C saves a checkpoint; --resume goes on from it as if nothing had happened. With --set eval.every=N
@@ -85,12 +85,15 @@ def train(
         folder="resumed" if resume else "new", from_step=from_step, force=force, stop_at=steps,
         max_minutes=max_minutes,
     )  # fmt: skip
-    if not dry_run:
-        _tell_result(train_run(run))
-        return
-    text = dry_run_text(run)
-    if is_first_rank():
-        typer.echo(text)
+    if dry_run:
+        text = dry_run_text(run)
+        if is_first_rank():
+            typer.echo(text)
+        return None
+    result = train_run(run)
+    _tell_result(result)
+    # The quickstart asks whether it was interrupted.
+    return result
 
 
 @with_settings("adapt", AdaptSettings, names=("seed",))

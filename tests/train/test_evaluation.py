@@ -82,7 +82,7 @@ def test_averaged_weights_are_evaluated(work: Path, evaluated: Path, tmp_path: P
 
 def test_a_sample_is_the_same_each_time(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(work, run, *settings("eval", every=3, tests=3, votes=1), "--steps", 6)
+    train(work, run, *settings("eval", every=3, tests=3, votes=1), *settings("train", keep_last=3, steps=6))
     first, second = (
         [(one.task, one.test_index) for one in read_predictions(path)]
         for path in (run / "evaluations").iterdir()
