@@ -1,5 +1,6 @@
 """What holds for every source file."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,3 +41,14 @@ def test_files_stay_small() -> None:
     """A file is read in one sitting."""
     lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in modules().items()}
     assert [name for name, count in lines.items() if count > 500] == []
+
+
+def test_functions_stay_small() -> None:
+    """A function is read at a glance."""
+    long = [
+        f"{name}.{node.name}"
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 60
+    ]
+    assert long == []
