@@ -11,8 +11,6 @@ from arcpipe.log import is_first_rank, logger
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables, load_recipe
-from arcpipe.train.adapt import DATA
-from arcpipe.train.adapt import adapt as adapt_checkpoint
 from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainRun, TrainSettings
 from arcpipe.train.dry_run import dry_run_text
 from arcpipe.train.trainer import train as train_run
@@ -124,6 +122,10 @@ def adapt(
     Example: arcpipe adapt --checkpoint runs/trm --challenges arc-agi_test_challenges.json --out runs/adapted
     --max-minutes 60
     """
+    # Not at the top: it builds a dataset, by a library that takes a second to load and training does without.
+    from arcpipe.train.adapt import DATA
+    from arcpipe.train.adapt import adapt as adapt_checkpoint
+
     _refuse_lone_step(from_step, resume)
     result = adapt_checkpoint(
         checkpoint, challenges, settings, out, resume=resume, from_step=from_step, force=force, stop_at=steps,

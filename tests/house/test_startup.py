@@ -41,6 +41,12 @@ def test_a_score_loads_no_network(tmp_path: Path) -> None:
     assert not loaded & {"torch", "accelerate", "datasets", "pandas", "matplotlib"}
 
 
+def test_training_and_inference_load_no_builder_of_datasets() -> None:
+    packages = packages_after("import arcpipe.train.commands, arcpipe.infer.commands")
+    assert "torch" in packages
+    assert not packages & {"datasets", "pandas"}
+
+
 def test_a_checkout_finds_its_stages_through_links() -> None:
     code = "import arcpipe, arcpipe.train, arcpipe.augment\nprint(arcpipe.__file__, arcpipe.train.__file__)"
     assert run_python(code, PYTHONSAFEPATH="").split() == [
