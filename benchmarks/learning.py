@@ -25,11 +25,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pandas as pd
+import torch
 
 from arcpipe.augment.sources import read_source
+from arcpipe.checkpoint import load_checkpoint
+from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import ArcpipeError
+from arcpipe.flow import probabilities
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates
@@ -37,6 +42,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import write_json
 from arcpipe.task import challenges_json, solutions_json
+from arcpipe.trm import puzzle_vectors
 
 SMALL = ("augment", "arc", "--canvas", "0")
 PUZZLES = ("--generate", "1000", "--test", "500")
@@ -110,7 +116,7 @@ def one_run(asked: argparse.Namespace, name: str, recipe: str, seed: int) -> dic
     words = ["infer", "--recipe", recipe, "--checkpoint", run, "--data", data, "--out", predictions]
     figures["infer_s"] = arcpipe([*words, *inference, *resumed])
     last = orjson.loads((run / "metrics.jsonl").read_bytes().splitlines()[-1])
-    figures |= {"steps": last["step"]} | scores(data, predictions)
+    figures |= {"steps": last["step"]} | scores(data, predictions) | log_likelihood(data, run)
     write_json(file, figures)
     return figures
 
@@ -192,6 +198,43 @@ def scores(data: Path, predictions: Path) -> dict[str, float]:
     solved = solved_tests(votes, rank(votes, by_count), right, 2)
     share = votes.count()[right].sum() / votes.candidates.sum()
     return found | {"pass@2 of outputs": float(solved.mean()), "exact": float(share)}
+
+
+@torch.inference_mode()
+def log_likelihood(data: Path, run: Path) -> dict[str, float]:
+    """Return the mean log probability of a cell of the true outputs, after as many steps as in training.
+
+    Each test input is asked under up to eight puzzles of its task, in float32. Empty for a flow, whose answer
+    depends on its noise, and for smaller canvases.
+    """
+    checkpoint, puzzles = load_checkpoint(run), read_puzzle_set(data)
+    if checkpoint.config.flow or checkpoint.config.buckets:
+        return {}
+    grids = known_outputs(data, puzzles)
+    assert grids is not None
+    outputs = grids.with_eos(puzzles.family)
+    model, rows, colors = checkpoint.model(), checkpoint.rows_of(puzzles), checkpoint.colors_of(puzzles)
+    sums = []
+    for task in np.unique(puzzles.test_tasks):
+        tests, ids = (
+            part.ravel()
+            for part in np.meshgrid(
+                np.flatnonzero(puzzles.test_tasks == task), np.flatnonzero(puzzles.table.tasks == task)[:8]
+            )
+        )
+        labels = torch.from_numpy(encode_grids(outputs, tests, puzzles.transform(outputs, tests, ids))).long()
+        vectors = rows[torch.from_numpy(ids)]
+        if len(colors):
+            permutations = torch.from_numpy(puzzles.colors(ids).astype(np.int64))
+            vectors = puzzle_vectors(vectors, colors[task].expand(len(ids), -1, -1, -1), permutations)
+        inputs = torch.from_numpy(puzzles.encode_tests(tests, ids)).long()
+        answer, latent, logits, _, *log_sums = model(inputs, vectors)
+        for _ in range(checkpoint.config.max_steps - 1):
+            answer, latent, logits, _, *log_sums = model(inputs, vectors, answer, latent, *log_sums)
+        log = probabilities(logits, checkpoint.loss).gather(-1, labels[..., None])[..., 0].log()
+        cells = labels != PAD
+        sums += ((log * cells).sum(1) / cells.sum(1)).tolist()
+    return {"log_likelihood": float(np.mean(sums))}
 
 
 def print_row(row: dict[str, Any]) -> None:
