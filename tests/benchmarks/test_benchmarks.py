@@ -131,6 +131,8 @@ def test_recipes_are_compared_by_what_they_learn(tmp_path: Path) -> None:
     assert (figures["seed"], figures["steps"]) == (0, 2)
     assert figures["train_s"] > 0
     assert {"pass@1", "pass@2", "oracle", "pass@2 of outputs", "exact"} <= figures.keys()
+    # Of twelve tokens, after two steps of training.
+    assert -5 < figures["log_likelihood"] < 0
     (file,) = tmp_path.rglob("figures.json")
     before = file.stat().st_mtime_ns
     assert run("learning", *flags, cwd=tmp_path) == printed
