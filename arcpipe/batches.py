@@ -3,7 +3,9 @@
 An epoch draws every group once, in a shuffled order, under one of its task's puzzles, with all its
 examples: the sampling of the official code (`puzzle_dataset.py`), laid out as one endless stream of examples
 that batches cut at fixed places. So a batch is found without replaying the ones before it, and is the
-same for any number of processes and workers.
+same for any number of processes and workers. A dataset can ask for some examples of a group at each draw,
+and for some groups more often than others (`Sampling`): then an epoch has as many examples as its draws have
+on average.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from arcpipe.buckets import Layout, fitting_side, layout_of
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.puzzleset import PuzzleSet
+from arcpipe.rng import random_bits
 from arcpipe.signals import ignore_signals
 
+_FEWEST_DRAWS = 1 << 10
 IGNORE = -100
 """The label of a cell that no loss and no accuracy counts."""
 
@@ -86,6 +90,15 @@ class _CanvasStream:
             puzzles.example_groups[self.examples], return_index=True, return_inverse=True
         )
         self.task_of_group = puzzles.example_tasks[self.examples[first_example]]
+        # The examples of group g are by_group[start[g] : start[g] + size[g]]; a draw takes taken[g] of them.
+        self.by_group = np.argsort(self.groups, kind="stable")
+        self.size = np.bincount(self.groups)
+        self.start = np.cumsum(self.size) - self.size
+        self.taken = np.minimum(self.size, puzzles.sampling.pairs or self.size)
+        self.weights = puzzles.draw_weights[self.task_of_group] if puzzles.sampling.shares else None
+        # Weighted draws are cut where the epoch is full, which of few would favor large groups.
+        self.num_draws = len(self.taken) if self.weights is None else max(len(self.taken), _FEWEST_DRAWS)
+        self.epoch_size = round(float(np.average(self.taken, weights=self.weights)) * self.num_draws)
         # The puzzles of task t are by_task[first[t] : first[t] + count[t]].
         self.by_task = np.argsort(puzzles.table.tasks, kind="stable")
         self.count = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
@@ -95,7 +108,7 @@ class _CanvasStream:
 
     def draws(self, start: int, count: int) -> _Draws:
         """Return the entries start .. start + count - 1."""
-        epochs, positions = np.divmod(np.arange(start, start + count), len(self.examples))
+        epochs, positions = np.divmod(np.arange(start, start + count), self.epoch_size)
         return _Draws.joined(
             _Draws(*(column[positions[epochs == epoch]] for column in self._epoch(int(epoch))))
             for epoch in np.unique(epochs)
@@ -109,24 +122,69 @@ class _CanvasStream:
 
     def _draw_epoch(self, epoch: int) -> _Draws:
         rng = np.random.default_rng([self.seed, epoch, *self.stream])
-        num_groups, size = len(self.task_of_group), len(self.examples)
-        own_place = rng.permutation(num_groups)[self.groups]
-        # By group, and in a random order within each.
-        order = np.lexsort((rng.random(size), own_place))
-        count = self.count[self.task_of_group]
-        ids = self.first[self.task_of_group] + (rng.random(num_groups) * count).astype(np.intp)
-        placements = np.zeros((size, 2))
-        if self.placement:
-            placements = rng.random((size, 2))
-            placements[np.flatnonzero(np.diff(own_place[order], prepend=-1))] = 0.0
-        numbers, variants = np.zeros(size, np.uint64), self.puzzles.variants
+        sampling, variants = self.puzzles.sampling, self.puzzles.variants
+        # Groups by draws, and all their examples with the number of the draw of each.
+        groups = np.arange(len(self.size)) if self.weights is None else self._weighted_groups(rng)
+        draws = np.repeat(np.arange(len(groups)), self.size[groups])
+        items = self.by_group[self.start[groups][draws] + _ranks(draws)]
+        places = rng.permutation(len(groups))[draws]
+        # By draw, and in a random order within each.
+        order = np.lexsort((rng.random(len(draws)), places))
+        ranks, choices = _ranks(places[order]), rng.random(len(groups))
+        drawn = np.flatnonzero(ranks < self.taken[groups[draws[order]]])[: self.epoch_size]
+        order, ranks = order[drawn], ranks[drawn]
+        draws, examples = draws[order], self.examples[items[order]]
+        tasks = self.task_of_group[groups][draws]
+        puzzle_ids = self.by_task[self.first[tasks] + (choices[draws] * self.count[tasks]).astype(np.intp)]
+        placements = np.zeros((len(order), 2))
+        if self.placement and sampling.places is not None:
+            placements = self._fixed_places(sampling.places, items[order], puzzle_ids)
+        elif self.placement:
+            placements = rng.random((len(order), 2))
+            # One example of all stays in its corner, whether or not it is among those that are taken.
+            stays = rng.random(len(groups)) if sampling.pairs else np.zeros(len(groups))
+            placements[ranks == (stays * self.size[groups]).astype(np.intp)[draws]] = 0.0
+        numbers = np.zeros(len(order), np.uint64)
         if variants is not None:
             most = 2**64 - 1 if variants.count is None else variants.count
-            numbers = rng.integers(0, most, size, dtype=np.uint64, endpoint=True)
-        limits = np.full(size, self.limit, np.intp)
-        return _Draws(
-            self.examples[order], self.by_task[ids][self.groups[order]], numbers, placements, limits
-        )
+            numbers = rng.integers(0, most, len(order), dtype=np.uint64, endpoint=True)
+        return _Draws(examples, puzzle_ids, numbers, placements, np.full(len(order), self.limit, np.intp))
+
+    def _weighted_groups(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Return the groups of so many draws that they fill an epoch, in any order.
+
+        In rounds, in each of which every group has its share but for rounding, and so have all groups of one
+        weight together.
+        """
+        assert self.weights is not None
+        rounds: list[NDArray[np.intp]] = []
+        filled = 0
+        while filled < self.epoch_size:
+            order = np.lexsort((rng.random(len(self.weights)), self.weights))
+            ends = np.cumsum(self.weights[order])
+            places = (np.arange(self.num_draws) + rng.random()) * ends[-1] / self.num_draws
+            rounds.append(order[np.searchsorted(ends[:-1], places, side="right")])
+            filled += int(self.taken[rounds[-1]].sum())
+        return np.concatenate(rounds)
+
+    def _fixed_places(
+        self, seed: int, items: NDArray[np.intp], puzzle_ids: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return the place (N, 2) of each example under its puzzle, 0, 0 of one example of each puzzle."""
+        ids, groups = puzzle_ids.astype(np.uint64), self.groups[items]
+        bits = random_bits(seed, ids, self.examples[items].astype(np.uint64))
+        places = np.stack([bits >> np.uint64(32), bits & np.uint64(2**32 - 1)], axis=1) / 2.0**32
+        numbers = np.empty_like(self.groups)
+        numbers[self.by_group] = _ranks(self.groups[self.by_group])
+        stays = random_bits(seed, ids) % self.size[groups].astype(np.uint64)
+        places[numbers[items] == stays] = 0.0
+        return places
+
+
+def _ranks(values: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the number of each entry among its equals, from 0, where equals stand together."""
+    starts = np.flatnonzero(np.diff(values, prepend=-1))
+    return np.arange(len(values)) - np.repeat(starts, np.diff(starts, append=len(values)))
 
 
 class TrainingStream(Dataset[PuzzleBatch]):

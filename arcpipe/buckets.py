@@ -166,20 +166,22 @@ class Layout:
 
 
 def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> Layout:
-    """Return the layout of a batch: rows in proportion to the training examples on each canvas.
+    """Return the layout of a batch: rows in proportion to the training examples on each canvas, as often as
+    they are drawn.
 
     They are a multiple of a power of two that depends on the batch alone, so that several processes can
     have equal shares. A bucket too small for one goes up in the next canvas that has examples.
 
     Raises:  DataError if the puzzles cannot lie on these canvases.
     """
-    of_examples = bucket_sides(puzzles, buckets)[puzzles.example_tasks]
+    of_examples, weights = bucket_sides(puzzles, buckets)[puzzles.example_tasks], puzzles.example_weights
     unit = 1
     while batch_size % (2 * unit) == 0 and 2 * unit * _UNITS <= batch_size:
         unit *= 2
     sides = np.unique(of_examples)
     while True:
-        counts = np.bincount(np.searchsorted(sides, of_examples), minlength=len(sides))
+        counts = np.zeros(len(sides), np.intp)
+        np.add.at(counts, np.searchsorted(sides, of_examples), weights)
         units = _divided(batch_size // unit, counts)
         if units.all():
             break

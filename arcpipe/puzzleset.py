@@ -4,14 +4,14 @@
     puzzles/         Arrow: task, dihedral, colors; the row number is the puzzle id
     solutions/       Arrow: the outputs of split test, where known; only scoring reads it
     challenges.json, solutions.json  the same tests of ARC tasks, in Kaggle's form
-    manifest.json    family, canvas, task ids, provenance
+    manifest.json    family, canvas, task ids, sampling, provenance
 
 Grids are padded to one side and stored flat, so that they are read by mapping the file. Augmented grids
 are never stored: they are computed while batching.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,22 @@ class Variants:
     seed: int
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How training draws tasks and their pairs; by default as the official code: each task once an epoch.
+
+    pairs: how many pairs of a task a draw takes, others each time; 0 for all.
+    shares: (source, tasks, share): so many tasks, in the order of their numbers, are of this source and
+        have this share of all draws; none where every task has the same.
+    places: the seed of a fixed place of each example on the canvas, under each puzzle; None for a fresh one
+        at every draw.
+    """
+
+    pairs: int = 0
+    shares: list[tuple[str, int, float]] = field(default_factory=list)
+    places: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class PuzzleSet:
     """A dataset folder in memory: the base examples once, and the table of puzzles.
@@ -55,6 +71,7 @@ class PuzzleSet:
     example_tasks, example_groups: (E,) their tasks, and their groups: an epoch draws each group once.
     test_inputs, test_tasks: the test inputs to predict, and their tasks.
     variants: None where every augmentation is a puzzle of its own.
+    sampling: how training draws them.
     """
 
     family: Family
@@ -67,6 +84,7 @@ class PuzzleSet:
     test_inputs: GridTable
     test_tasks: NDArray[np.int32]
     variants: Variants | None = None
+    sampling: Sampling = Sampling()
 
     @property
     def num_puzzles(self) -> int:
@@ -104,6 +122,28 @@ class PuzzleSet:
             return recolorings(self.variants.seed, numbers)
         permutations: NDArray[np.uint8] = self.table.colors[puzzle_ids]
         return permutations
+
+    @property
+    def draw_weights(self) -> NDArray[np.float64]:
+        """Return in proportion to what each task (T,) is drawn: 0 for one without examples."""
+        trains = np.bincount(self.example_tasks, minlength=len(self.table.task_ids)) > 0
+        if not self.sampling.shares:
+            return trains.astype(np.float64)
+        names, sizes, shares = zip(*self.sampling.shares, strict=True)
+        _, sources = np.unique(names, return_inverse=True)
+        counts = np.bincount(np.repeat(sources, sizes), weights=trains)[sources]
+        weights = np.repeat(np.array(shares) / counts.clip(min=1), sizes)
+        return np.where(trains, weights, 0.0)
+
+    @property
+    def example_weights(self) -> NDArray[np.intp]:
+        """Return in proportion to what each example (E,) is drawn: 1 where all are alike."""
+        sampling, sizes = self.sampling, np.bincount(self.example_tasks, minlength=len(self.table.task_ids))
+        if not sampling.pairs and not sampling.shares:
+            return np.ones(len(self.example_tasks), np.intp)
+        of_tasks = self.draw_weights * np.minimum(1, (sampling.pairs or np.inf) / sizes.clip(min=1))
+        weights = of_tasks[self.example_tasks]
+        return (weights * (2**32 / weights.sum())).round().astype(np.intp)
 
     @cached_property
     def test_indices(self) -> NDArray[np.int32]:
@@ -174,6 +214,8 @@ class PuzzleSet:
         columns += [self.table.tasks, self.table.dihedrals, self.table.colors]
         for column in columns:
             digest.update(np.ascontiguousarray(column).data)
+        if self.sampling != Sampling():
+            digest.update(orjson.dumps(self.sampling))
         return digest.hexdigest()
 
 
@@ -232,6 +274,8 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
         test_inputs=_grids(tests, "input"),
         test_tasks=_column(tests, "task"),
         variants=None if variants is None else Variants(**variants),
+        # Older datasets have none.
+        sampling=Sampling(**manifest.get("sampling", {})),
     )
 
 

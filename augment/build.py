@@ -1,9 +1,11 @@
 """Sources of ARC tasks -> a dataset folder."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import datasets
 import numpy as np
@@ -18,7 +20,7 @@ from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.codec import ARC, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS
-from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
+from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Sampling, Variants, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import STRICT, Count
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
@@ -70,7 +72,26 @@ class DataSettings:
             "train."
         ),
     ] = False
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of the augmentations.")] = 0
+    weights: Annotated[
+        list[str],
+        Field(
+            description="SOURCE=SHARE, such as concept=0.2: the source's share of all draws of a task; the "
+            "others have the rest, each task alike. Default: every task alike."
+        ),
+    ] = field(default_factory=list)
+    pairs_per_draw: Annotated[
+        Count, Field(description="Pairs of a task that train when it is drawn, others each time; 0 for all.")
+    ] = 0
+    placement: Annotated[
+        Literal["fresh", "fixed"],
+        Field(
+            description="Where train.placement moves an example. fresh: anywhere, at every draw; fixed: to "
+            "one place under each puzzle, as in the official datasets."
+        ),
+    ] = "fresh"
+    seed: Annotated[
+        int, Field(ge=0, le=2**32 - 1, description="Seed of the augmentations and of fixed places.")
+    ] = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +104,7 @@ class BuildSummary:
     repeated: tasks that were in two sources and taken once.
     known: tasks with the augmentations of `extend`.
     overlaps, untrained: as of `Selection`.
+    shares: of each source in the draws, where `weights` asks for any.
     """
 
     tasks: int
@@ -95,6 +117,7 @@ class BuildSummary:
     known: int
     overlaps: list[Overlap]
     untrained: list[str]
+    shares: dict[str, float] = field(default_factory=dict)
 
 
 def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
@@ -122,6 +145,9 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
                 f"task {task_id}: a grid of side {side} does not fit canvas {canvas}: "
                 "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
             )
+    shares = _shares(selection, settings.weights)
+    places = settings.seed if settings.placement == "fixed" else None
+    sampling = Sampling(settings.pairs_per_draw, _runs(selection, shares), places)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     if settings.num_aug is None:
         turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
@@ -131,7 +157,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
             known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
             for task in selection.shown
         ]
-    puzzles = puzzle_set_of(selection, groups, canvas)
+    puzzles = replace(puzzle_set_of(selection, groups, canvas), sampling=sampling)
     if settings.num_aug is None:
         puzzles = replace(puzzles, variants=Variants(None, settings.seed))
     summary = BuildSummary(
@@ -145,6 +171,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         known=sum(task.id in known for task in selection.training),
         overlaps=selection.overlaps,
         untrained=selection.untrained,
+        shares=shares,
     )
     files = {str(path): file_hash(path) for source in sources for path in source.files}
     manifest = make_manifest(
@@ -156,6 +183,43 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         extra["solutions.json"] = orjson.dumps(solutions_json(targets), option=orjson.OPT_APPEND_NEWLINE)
     write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
+
+
+def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
+    """Return the share of each source in the draws; none without weights.
+
+    Raises:  DataError for a weight that is none, or shares that do not add up to 1.
+    """
+    counts = Counter(
+        name
+        for name, task in zip(selection.sources, selection.training, strict=True)
+        if task.demonstrations or any(pair.output is not None for pair in task.tests)
+    )
+    shares: dict[str, float] = {}
+    for text in weights:
+        name, _, number = text.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = 0.0
+        if not name or not 0 < share <= 1:
+            raise DataError(f"weight {text!r}: expected SOURCE=SHARE, a share of all draws such as 0.2")
+        if name not in counts or name in shares:
+            why = "has a weight already" if name in shares else "no task of such a source trains"
+            raise DataError(f"weight {text!r}: {why}; the sources: {', '.join(counts)}")
+        shares[name] = share
+    others, rest = {name: counts[name] for name in counts if name not in shares}, 1 - sum(shares.values())
+    if shares and (rest <= 0 if others else abs(rest) > 1e-6):
+        of_others = f"leave nothing to {', '.join(others)}" if others else "should be 1"
+        raise DataError(f"the weights are {1 - rest:g} together, which {of_others}: change them")
+    total = sum(others.values())
+    return shares | {name: rest * count / total for name, count in others.items() if shares}
+
+
+def _runs(selection: Selection, shares: dict[str, float]) -> list[tuple[str, int, float]]:
+    """Return shares as `Sampling` has them."""
+    runs = [(name, len(list(tasks))) for name, tasks in groupby(selection.sources)]
+    return [(name, count, shares.get(name, 0.0)) for name, count in runs] if shares else []
 
 
 def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> PuzzleSet:
@@ -223,6 +287,7 @@ def write_puzzle_set(
         "family": puzzles.family.name,
         "canvas": puzzles.canvas,
         "variants": puzzles.variants,
+        "sampling": puzzles.sampling,
         "task_ids": puzzles.table.task_ids,
         "fingerprint": puzzles.fingerprint(),
     }

@@ -24,7 +24,7 @@ def augment(context: typer.Context) -> None:
 
 
 @app.command()
-@with_settings("data", DataSettings, sources="--source")
+@with_settings("data", DataSettings, sources="--source", weights="--weight")
 def arc(settings: DataSettings, out: _Out) -> None:
     """ARC tasks -> a dataset folder.
 
@@ -39,6 +39,9 @@ def arc(settings: DataSettings, out: _Out) -> None:
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
         + (f"; {summary.known} with the augmentations of {settings.extend}" if settings.extend else "")
     )
+    if summary.shares:
+        shares = ", ".join(f"{share:.1%} of {name}" for name, share in summary.shares.items())
+        typer.echo(f"draws of a task: {shares}")
     lines = report_overlaps(
         summary.overlaps, summary.untrained, test_set=settings.test_set,
         exclude_overlap=settings.exclude_overlap,

@@ -59,6 +59,7 @@ class Selection:
     shown: the tasks of `training` with the pairs that are answers, which decide augmentations and canvas.
     untrained: the tasks of which every demonstration is an answer. Those to predict stay in `training`,
                without a pair; the others are not there.
+    sources: the name of the source of each task of `training`.
     """
 
     training: list[Task]
@@ -67,6 +68,7 @@ class Selection:
     overlaps: list[Overlap]
     shown: list[Task] = field(default_factory=list)
     untrained: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
 
 
 def select(
@@ -114,6 +116,7 @@ def select(
             "with --test-set"
         )
     present = [(whole, task) for whole, task in both if task.demonstrations or task.id in targets]
+    by_id = others | targets
     return Selection(
         training=[task for _, task in present],
         targets=[task for _, task in targets.values()],
@@ -122,6 +125,7 @@ def select(
         overlaps=overlaps,
         shown=[whole for whole, _ in present],
         untrained=[task.id for _, task in both if not task.demonstrations],
+        sources=[by_id[task.id][0] for _, task in present],
     )
 
 

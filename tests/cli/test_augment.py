@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from arcpipe.puzzleset import Variants, read_puzzle_set
+from arcpipe.puzzleset import Sampling, Variants, read_puzzle_set
 from arcpipe.runs import read_manifest
 from commands import arcpipe_command, environment, fail, run_here
 from disks import largest_file
@@ -140,6 +140,19 @@ def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
     assert printed.rstrip().endswith("; 2 with the augmentations of old")
 
 
+def test_weights_and_pairs_of_a_draw_are_part_of_the_dataset() -> None:
+    tasks = made_up_tasks(4)
+    old, new = write_source(Path(), "old", tasks[:3]), write_source(Path(), "new", tasks[3:])
+    sources = ("arc", "--source", old, "--source", new, "--num-aug", 1)
+    augment(*sources, "--out", "plain")
+    flags = ("--weight", "new=0.4", "--pairs-per-draw", 2, "--placement", "fixed", "--seed", 0)
+    assert "draws of a task: 40.0% of new, 60.0% of old\n" in augment(*sources, *flags, "--out", "weighted")
+    plain, weighted = (read_puzzle_set(Path(name)) for name in ("plain", "weighted"))
+    assert plain.sampling == Sampling()
+    assert weighted.sampling == Sampling(2, [["old", 3, 0.6], ["new", 1, 0.4]], 0)  # type: ignore[list-item]
+    assert plain.fingerprint() != weighted.fingerprint()
+
+
 def pair(*cells: int) -> dict[str, Any]:
     """A pair in ARC's form, of one row of cells."""
     return {"input": [[*cells]], "output": [[*cells]]}
@@ -148,6 +161,7 @@ def pair(*cells: int) -> dict[str, Any]:
 TASK = {"train": [pair(1, 2), pair(3, 4)], "test": [pair(5, 6)]}
 CHALLENGES = {"my_challenges.json": json.dumps({"a": TASK})}
 TWO = CHALLENGES | {"other/my_challenges.json": json.dumps({"b": TASK})}
+MORE = CHALLENGES | {"b.json": json.dumps({"train": [pair(1, 1)], "test": [pair(2, 2)]})}
 BROKEN = json.dumps({"whole": TASK, "broken": {**TASK, "train": [pair(1, 2), pair(1, 10)]}})
 Files = dict[str, str]
 
@@ -178,6 +192,19 @@ BAD: list[tuple[str, Files, str]] = [
     (f"{ARC} --extend no", CHALLENGES, "no: "),
     (f"{ARC} --set data.num_augs=2", CHALLENGES, "data.num_augs is unknown, did you mean"),
     (f"{ARC} --seed -1", CHALLENGES, "'--seed'"),
+    (f"{ARC} --pairs-per-draw -1", CHALLENGES, "'--pairs-per-draw'"),
+    (f"{ARC} --placement once", CHALLENGES, "'--placement'"),
+    (f"{ARC} --weight my", CHALLENGES, "weight 'my': expected SOURCE=SHARE, a share of all draws"),
+    (f"{ARC} --weight my=nan", CHALLENGES, "weight 'my=nan': expected SOURCE=SHARE"),
+    (f"{ARC} --weight my=0", CHALLENGES, "weight 'my=0': expected SOURCE=SHARE"),
+    (
+        f"{ARC} --weight mine=1",
+        CHALLENGES,
+        "no task of such a source trains; the sources: my",
+    ),
+    (f"{ARC} --weight my=0.5", CHALLENGES, "the weights are 0.5 together, which should be 1: change them"),
+    (f"{ARC} --weight my=0.5 --weight my=0.5", CHALLENGES, "'my=0.5': has a weight already"),
+    (f"{ARC} --source b.json --weight my=1", MORE, "the weights are 1 together, which leave nothing to b"),
     ("sudoku", {}, "name a --source, or say with --generate"),
     ("sudoku --source a.csv --generate 2", {}, "name a --source, or say with --generate"),
     ("sudoku --generate 3 --test-source a.csv", {}, "--test-source goes with"),

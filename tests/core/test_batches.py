@@ -1,6 +1,8 @@
 """The training stream: what an epoch holds, and what a batch does not depend on."""
 
-from collections import Counter
+import hashlib
+from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
+from arcpipe.buckets import layout_of
 from arcpipe.codec import ARC, PAD
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
@@ -159,3 +162,84 @@ def test_workers_make_the_same_batches_in_order(puzzles: PuzzleSet, workers: int
     made = list(stream(puzzles).batches(4, 9, workers, pin=False))
     assert len(made) == 5
     assert same(joined(made), joined([stream(puzzles)[step] for step in range(4, 9)]))
+
+
+def test_a_dataset_and_its_batches_are_those_of_earlier_versions(puzzles: PuzzleSet) -> None:
+    digest = hashlib.sha256()
+    for step in (0, 1, 40):
+        batch = stream(puzzles, seed=3)[step]
+        for name in NAMES:
+            digest.update(getattr(batch, name).numpy().tobytes())
+    assert (puzzles.fingerprint()[:16], digest.hexdigest()[:16]) == ("2b2dd8718e442656", "b49e92a9e69b2a40")
+
+
+def sampled(folder: Path, **settings: Any) -> PuzzleSet:
+    """Six tasks of two sources of different sizes, 1 to 4 examples each: four of `many`, two of `few`."""
+    tasks = made_up_tasks(6, seed=1)
+    sources = (write_source(folder, "many", tasks[:4]), write_source(folder, "few", tasks[4:]))
+    return read_puzzle_set(build(folder / "data", *sources, num_aug=2, canvas=CANVAS, **settings))
+
+
+def draws_of(puzzles: PuzzleSet, size: int, **more: Any) -> list[tuple[int, list[int]]]:
+    """The draws of 40 batches: the task, and the numbers of its examples among those of the dataset."""
+    numbers = {held: number for number, held in enumerate(examples_of(puzzles))}
+    made = stream(puzzles, size, **more)
+    draws: list[tuple[int, list[int]]] = []
+    for batch in (made[step] for step in range(40)):
+        last = -1
+        for held, puzzle_id in zip(undone(puzzles, batch), batch.puzzle_ids.tolist(), strict=True):
+            if puzzle_id != last or numbers[held] in draws[-1][1]:
+                draws.append((held[0], []))
+            draws[-1][1].append(numbers[held])
+            last = puzzle_id
+    return draws
+
+
+@pytest.mark.parametrize("pairs", [0, 2])
+@pytest.mark.parametrize("buckets", [[], [5]])
+def test_each_source_has_its_share_of_the_draws(tmp_path: Path, pairs: int, buckets: list[int]) -> None:
+    """Also where its tasks are on several canvases; within a source all tasks are drawn alike."""
+    puzzles = sampled(tmp_path, weights=["few=0.6"], pairs_per_draw=pairs)
+    layout = layout_of(puzzles, buckets, 96)
+    assert layout.buckets == buckets
+    counts = Counter[int](task for task, _ in draws_of(puzzles, 96, layout=layout))
+    total = counts.total()
+    for task in range(6):
+        assert counts[task] / total == pytest.approx(0.1 if task < 4 else 0.3, rel=0.3)
+    assert (counts[4] + counts[5]) / total == pytest.approx(0.6, abs=0.03)
+
+
+def test_a_draw_has_so_many_pairs_and_others_each_time(tmp_path: Path) -> None:
+    puzzles = sampled(tmp_path, pairs_per_draw=2)
+    sizes = np.bincount(puzzles.example_tasks)
+    assert {1, 4} <= set(sizes.tolist())
+    draws = draws_of(puzzles, int(np.minimum(sizes, 2).sum()))
+    assert Counter((task, len(numbers)) for task, numbers in draws) == {
+        (task, min(2, size)): 40 for task, size in enumerate(sizes.tolist())
+    }
+    drawn = Counter[int](number for _, numbers in draws for number in numbers)
+    for number, task in enumerate(puzzles.example_tasks.tolist()):
+        assert drawn[number] == pytest.approx(40 * min(1, 2 / sizes[task]), abs=11)
+
+
+def places_of(puzzles: PuzzleSet) -> dict[tuple[int, tuple[int, bytes]], set[tuple[int, int]]]:
+    """Where on the canvas each example lies under each puzzle, over many epochs."""
+    places = defaultdict(set)
+    for step in range(20):
+        batch = stream(puzzles, 48)[step]
+        for tokens, puzzle_id, example in zip(
+            batch.inputs, batch.puzzle_ids.tolist(), undone(puzzles, batch), strict=True
+        ):
+            places[puzzle_id, example].add(find_grid(tokens.numpy())[1])
+    return places
+
+
+def test_fixed_places_are_drawn_once_for_each_example_under_each_puzzle(tmp_path: Path) -> None:
+    fixed = places_of(sampled(tmp_path / "fixed", placement="fixed"))
+    assert {len(places) for places in fixed.values()} == {1}
+    assert len({place for places in fixed.values() for place in places}) > 10
+    in_corner = {puzzle_id for (puzzle_id, _), places in fixed.items() if places == {(0, 0)}}
+    assert in_corner == {puzzle_id for puzzle_id, _ in fixed}
+    fresh = places_of(sampled(tmp_path / "fresh", pairs_per_draw=1))
+    sizes = Counter(puzzle_id for puzzle_id, _ in fresh)
+    assert all(len(places) > 1 for (puzzle_id, _), places in fresh.items() if sizes[puzzle_id] > 1)
