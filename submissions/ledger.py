@@ -174,7 +174,7 @@ def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
 
     Raises:  ArcpipeError if there is none, or there are several.
     """
-    prefix = file_hash(Path(name)) if Path(name).is_file() else name.lower()
+    prefix = file_hash(Path(name)) if Path(name).exists() else name.lower()
     matches = [entry for entry in entries if entry.sha256.startswith(prefix)]
     if len(prefix) < _SHORTEST_PREFIX:
         raise ArcpipeError(f"{name}: give at least {_SHORTEST_PREFIX} characters of a hash, or a file")

@@ -28,6 +28,7 @@ from arcpipe.submissions.figures import (
     write_figures,
 )
 from arcpipe.submissions.merge import distinct_attempts, known_manifest
+from arcpipe.submissions.published import read_results
 from arcpipe.submissions.results import (
     NEARLY,
     OUTCOMES,
@@ -37,7 +38,7 @@ from arcpipe.submissions.results import (
     sample_boards,
 )
 from arcpipe.submissions.score import Part, Score, breakdown, score_submission, size_rule
-from arcpipe.submissions.submission import build_submission, read_made_by, read_submission
+from arcpipe.submissions.submission import build_submission, read_made_by
 from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, read_challenges, read_solutions, with_solutions
 
@@ -238,7 +239,7 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
     predictions = [sources.predictions] if sources.predictions else []
     rule, submission = "count", None
     if sources.submission:
-        submission = read_submission(sources.submission, len(tests))
+        submission = read_results(sources.submission, len(tests))
         made_by = read_made_by(sources.submission, file_hash(sources.submission)) or {}
         rule = str(made_by.get("rule", rule))
     votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)

@@ -1,6 +1,5 @@
 """A bundle folder on its way to Kaggle: its dataset first, then the kernel that mounts it."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +81,7 @@ def push_dataset(kaggle: Kaggle, bundle: Bundle, history: History, max_minutes: 
     What was sent already, with these very files, is not sent again.
     """
     folder = bundle.folder / DATASET.parent
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
-    sha256, sent = digest.hexdigest(), history.dataset
+    sha256, sent = file_hash(folder), history.dataset
     state = kaggle.dataset_state(bundle.dataset)
     status, version = state or ("", 0)
     is_current = (
