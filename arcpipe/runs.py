@@ -176,6 +176,14 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     return manifest
 
 
+def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
+    """Return the manifest of a folder; None if there is no such folder, or it is of another kind."""
+    try:
+        return read_manifest(folder, kind)
+    except DataError:
+        return None
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal; of a folder that of the names and hashes in it."""
     if path.is_dir():

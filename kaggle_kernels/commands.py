@@ -14,7 +14,7 @@ import typer
 from arcpipe.errors import ArcpipeError
 from arcpipe.kaggle_kernels.client.history import History, SentKernel, read_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle
-from arcpipe.kaggle_kernels.client.push import push_dataset, push_kernel, read_bundle
+from arcpipe.kaggle_kernels.client.push import KIND, push_dataset, push_kernel, read_bundle
 from arcpipe.kaggle_kernels.client.retry import Pace
 from arcpipe.kaggle_kernels.client.submit import (
     LOG,
@@ -30,7 +30,7 @@ from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.locks import hold_folder
 from arcpipe.log import start_logging
-from arcpipe.runs import file_hash, refuse_existing
+from arcpipe.runs import file_hash, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
 
 # What is in at_home imports torch, which has no place in the process of `run`: only its commands load it.
@@ -312,9 +312,10 @@ def submit(
         return
     with only_warning():
         sha256 = enter_file(ledger, path)
+        made_by = {"bundle": kernel.bundle, "made_by": known_manifest(bundle, KIND)} if kernel.bundle else {}
         add_fact(
             ledger, sha256, "kaggle", competition=target, reference=submission.reference,
-            kernel=kernel.reference, kernel_version=kernel.version, score=submission.score,
+            kernel=kernel.reference, kernel_version=kernel.version, score=submission.score, **made_by,
         )  # fmt: skip
         typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
 

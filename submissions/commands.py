@@ -13,7 +13,7 @@ from arcpipe.log import start_logging
 from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
-from arcpipe.submissions.compare import compare_rules, compare_scores, oracle
+from arcpipe.submissions.compare import compare_files, compare_rules, compare_scores, oracle
 from arcpipe.submissions.published import read_results
 from arcpipe.submissions.score import (
     Score,
@@ -300,7 +300,9 @@ def report(
 app = typer.Typer(rich_markup_mode=None)
 
 _Ledger = Annotated[Path, typer.Option(help="The ledger to read.")]
-_Entry = Annotated[str, typer.Argument(help="A submission file, or the beginning of its hash.")]
+_Entry = Annotated[
+    str, typer.Argument(help="A submission file, or the beginning of its hash or of its bundle's.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -313,6 +315,7 @@ def submissions(context: typer.Context) -> None:
 @app.command(name="list")
 def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     """One line per submission: hash, date, pass@2 at home (over tasks) and on Kaggle, checkpoint, file.
+    Then one per bundle that was scored on Kaggle: its submissions, their mean and how far they spread.
 
     Example: arcpipe submissions list
     """
@@ -334,13 +337,25 @@ def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -
 
 @app.command()
 def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """What differs between two submissions: recipe, checkpoint, data, versions, scores.
+    """What differs between two submissions: recipe, checkpoint, data, versions, scores; and whether that is
+    real: outside the paired interval over tasks at home, outside the spread of repeats on Kaggle.
 
     Example: arcpipe submissions compare 3f2a91c4 b07d11e2
     """
     start_logging()
     entries = ledgers.read_ledger(ledger)
     one, other = (ledgers.find_entry(entries, name, ledger) for name in (first, second))
-    changes = ledgers.differences(one, other)
-    document = {"first": one.sha256, "second": other.sha256, "changes": changes}
-    typer.echo(_json(document) if as_json else ledgers.compare_text(one, other, changes))
+    changes, on_kaggle = ledgers.differences(one, other), ledgers.kaggle_difference(one, other)
+    comparison, why_not = None, ""
+    try:
+        comparison = compare_files(one, other) if one.sha256 != other.sha256 else None
+    except DataError as error:
+        why_not = f"not compared task by task: {error}"
+    if as_json:
+        document = {"first": one.sha256, "second": other.sha256, "changes": changes}
+        typer.echo(_json(document | {"comparison": comparison, "why_not": why_not, "kaggle": on_kaggle}))
+        return
+    texts = [ledgers.compare_text(one, other, changes)]
+    if one.sha256 != other.sha256:
+        texts += map(str, filter(None, (comparison, why_not, on_kaggle)))
+    typer.echo("\n\n".join(texts))

@@ -11,7 +11,7 @@ import numpy as np
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import by_count, rank, ranked_grids, read_arc_votes
-from arcpipe.runs import MANIFEST, file_hash, read_manifest
+from arcpipe.runs import MANIFEST, file_hash, known_manifest
 from arcpipe.submissions.published import read_results
 from arcpipe.submissions.submission import (
     ATTEMPTS,
@@ -149,11 +149,3 @@ def describe_source(path: Path) -> dict[str, Any]:
         maker = known_manifest(folder, "checkpoint") or known_manifest(folder, "run")
         checkpoint = maker and {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")}
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
-
-
-def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
-    """Return the manifest of a folder; None if there is no such folder, or it is of another kind."""
-    try:
-        return read_manifest(folder, kind)
-    except DataError:
-        return None

@@ -17,7 +17,7 @@ from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes
 from arcpipe.infer.vote import RULES, Ranking, Votes, by_count, rank, ranked_grids, read_arc_votes
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
-from arcpipe.runs import file_hash, read_manifest, refuse_existing, write_bytes
+from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.compare import oracle
 from arcpipe.submissions.figures import (
     METRICS_FILE,
@@ -27,7 +27,7 @@ from arcpipe.submissions.figures import (
     training_facts,
     write_figures,
 )
-from arcpipe.submissions.merge import distinct_attempts, known_manifest
+from arcpipe.submissions.merge import distinct_attempts
 from arcpipe.submissions.published import read_results
 from arcpipe.submissions.results import (
     NEARLY,

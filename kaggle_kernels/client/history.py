@@ -25,11 +25,12 @@ class SentDataset:
 
 @dataclass
 class SentKernel:
-    """A version of a kernel that was sent, and its page."""
+    """A version of a kernel that was sent, its page, and the hash of the bundle; empty of older versions."""
 
     reference: str
     version: _Version
     url: str
+    bundle: str = ""
 
     @property
     def name(self) -> str:

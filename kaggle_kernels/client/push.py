@@ -1,5 +1,6 @@
 """A bundle folder on its way to Kaggle: its dataset first, then the kernel that mounts it."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from arcpipe.log import logger
 from arcpipe.runs import file_hash
 from arcpipe.task import read_json
 
+KIND = "kaggle-bundle"
 DATASET = Path("dataset/dataset-metadata.json")
 KERNEL = Path("kernel/kernel-metadata.json")
 _REFERENCE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
@@ -138,7 +140,8 @@ def push_kernel(kaggle: Kaggle, bundle: Bundle, history: History) -> SentKernel:
         raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
     losses = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
             for name in _LOST if getattr(answer, name)]  # fmt: skip
-    kernel = SentKernel(bundle.kernel, answer.version_number, answer.url)
+    sha256 = hashlib.sha256(f"{file_hash(bundle.folder / DATASET.parent)}{file_hash(folder)}".encode())
+    kernel = SentKernel(bundle.kernel, answer.version_number, answer.url, sha256.hexdigest())
     if losses:
         raise KaggleError(
             f"{kernel.name} runs without its {'; '.join(losses)}: Kaggle does not know them, or not for you: "
