@@ -30,6 +30,7 @@ from arcpipe.submissions.figures import (
 from arcpipe.submissions.merge import distinct_attempts
 from arcpipe.submissions.published import read_results
 from arcpipe.submissions.results import (
+    NEAR_TIE,
     NEARLY,
     OUTCOMES,
     Result,
@@ -298,7 +299,7 @@ def _document(sources: Sources, shown: Shown) -> dict[str, Any]:
         "recipe": sources.manifest.get("recipe"), "tiles": shown.tiles, "parts": shown.parts,
         "family": family.name, "symbols": family.symbols, "box": BOXES.get(shown.side),
         "palette": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in family.palette or PALETTE],
-        "outcomes": OUTCOMES, "nearly": NEARLY, "sample": shown.sample,
+        "outcomes": OUTCOMES, "nearly": NEARLY, "tie": NEAR_TIE, "sample": shown.sample,
     }  # fmt: skip
 
 
@@ -323,6 +324,7 @@ def _test_document(result: Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "wrong": result.wrong_cells,
         "rank": result.rank,
+        "margin": result.margin,
         "candidates": result.candidates,
         "gridless": result.candidates - sum(entry.candidates for entry in result.entries),
         "distinct": len(result.entries),

@@ -77,6 +77,10 @@ def test_each_task_has_its_outcome_its_votes_and_its_moves(page: dict[str, Any])
             assert test["candidates"] - test["gridless"] - counted >= hidden
             if kind in ("nearly", "cells"):
                 assert test["wrong"] == {"nearly": 2, "cells": 6}[kind]
+    assert page["tie"] == 2
+    for test in (test for task in page["tasks"] for test in task["tests"]):
+        counts = [count for _, _, count, _ in test["ranked"]]
+        assert test["margin"] == (counts[1] - counts[2] if len(counts) > 2 else None)
     test = page["tasks"][0]["tests"][0]
     assert [(step, agreeing, total) for step, _, _, agreeing, total in test["moves"]] == [
         (step, 4, 7) for step in STEPS
