@@ -25,6 +25,7 @@ from arcpipe.kaggle_kernels.client.submit import (
     submit_once,
     wait_for_end,
     wait_for_score,
+    warn_if_short,
 )
 from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
@@ -148,6 +149,7 @@ def rehearse(
         text = "\n\n".join(map(at_home.report_text, reports))
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
         at_home.refuse_problems(reports, out)
+        at_home.note_share(reports, bundle)
 
 
 @app.command()
@@ -242,7 +244,12 @@ def status(
     out: Annotated[
         Path | None, typer.Option(help="A folder to make of the files and the log of the ended run.")
     ] = None,
-    max_minutes: Annotated[float, typer.Option(min=0, help="How long to wait for its end.")] = 780,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="How long to wait for its end, from when it began to run.")
+    ] = 780,
+    max_queue_minutes: Annotated[
+        float, typer.Option(min=0, help="How long to wait for its beginning, while it is QUEUED.")
+    ] = 1440,
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
 ) -> None:
@@ -255,14 +262,19 @@ def status(
     start_logging()
     if out is not None:
         refuse_existing(out)
-    kernel = _pushed_kernel(read_history(bundle), bundle)
+    history = read_history(bundle)
+    kernel = _pushed_kernel(history, bundle)
     connection = Kaggle(Pace(timeout_s, poll_s))
-    state, reason = wait_for_end(connection, kernel, max_minutes) if wait else connection.kernel_state(kernel)
+    if wait:
+        state, reason = wait_for_end(connection, kernel, max_minutes, max_queue_minutes)
+    else:
+        state, reason = connection.kernel_state(kernel)
     if is_over(state):
         if out is not None:
             fetch_output(connection, kernel, out)
         where = f"{out}/{LOG}" if out else "its log (--out DIR fetches it)"
-        output_of_success(connection, kernel, state, reason, where)
+        files = output_of_success(connection, kernel, state, reason, where)
+        warn_if_short(connection, kernel, history, bundle, files)
     elif out is not None:
         raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
     typer.echo(f"{kernel.name}: {state}")
@@ -275,8 +287,14 @@ def submit(
         str, typer.Option(help="Its name on Kaggle; by default the one that the kernel mounts.")
     ] = "",
     message: Annotated[str, typer.Option(help="A description for the list of submissions.")] = "",
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Submit the same version once more: after an error, or for the spread."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the score.")] = True,
-    max_minutes: Annotated[float, typer.Option(min=0, help="How long to wait for it.")] = 900,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="How long to wait for it, with the time in Kaggle's queue.")
+    ] = 2160,
     ledger: Annotated[Path, typer.Option(help="The ledger that the score is entered in.")] = Path(
         "runs/ledger.jsonl"
     ),
@@ -286,8 +304,8 @@ def submit(
 ) -> None:
     """Submit the ended run of the kernel that was pushed last, and wait for its score.
 
-    No run is submitted twice: a second time, the command goes on waiting. The run's submission.json
-    comes to outputs/ in the bundle, and is entered in the ledger with its score.
+    No run is submitted twice, but with --again: a second time, the command goes on waiting. The run's
+    submission.json comes to outputs/ in the bundle, and is entered in the ledger with its score.
 
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
@@ -301,8 +319,8 @@ def submit(
             raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")
         target = competition or competitions[0]
         connection = Kaggle(Pace(timeout_s, poll_s))
-        path = fetch_checked(connection, kernel, bundle)
-        sent = submit_once(connection, bundle, history, kernel, target, file_hash(path), message)
+        path = fetch_checked(connection, kernel, history, bundle)
+        sent = submit_once(connection, bundle, history, kernel, target, file_hash(path), message, again=again)
     if not wait:
         typer.echo(f"{target}: submission {sent.reference}")
         return

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import orjson
 import torch
 
-from arcpipe.errors import ArcpipeError, DataError
+from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.flops import measure_peak
 from arcpipe.kaggle_kernels.at_home.bundle import NOTEBOOK, check_bundle
 from arcpipe.kaggle_kernels.at_home.image import make_image, variables, without_network
+from arcpipe.kaggle_kernels.client.history import read_history, write_history
 from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
 from arcpipe.kaggle_kernels.on_kaggle.run import (
@@ -28,6 +30,7 @@ from arcpipe.kaggle_kernels.on_kaggle.run import (
     SUBMISSION,
 )
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
+from arcpipe.locks import hold_folder
 from arcpipe.log import logger
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
@@ -254,3 +257,12 @@ def refuse_problems(reports: Sequence[Mapping[str, Any]], out: Path | None) -> N
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         where = f"see {out}" if out else "--out DIR keeps its logs"
         raise ArcpipeError(f"the rehearsal failed: {problems[0]}{more}; {where}")
+
+
+def note_share(reports: Sequence[Mapping[str, Any]], bundle: Path) -> None:
+    """Note in the bundle what share of its clock the commit run took, by which that on Kaggle is judged."""
+    shares = [report["seconds"] / report["clock"] for report in reports if report["mode"] == "commit"]
+    # Somebody else's bundle can be rehearsed too.
+    with suppress(OutputError), hold_folder(bundle):
+        if shares:
+            write_history(bundle, replace(read_history(bundle), rehearsed=min(shares)))
