@@ -3,10 +3,12 @@
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import redirect_stdout
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -30,7 +32,7 @@ from arcpipe.kaggle_kernels.client.submit import (
 from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.locks import hold_folder
-from arcpipe.log import start_logging
+from arcpipe.log import logger, start_logging
 from arcpipe.runs import file_hash, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
 
@@ -104,6 +106,7 @@ def bundle(
     if checkpoint is None or out is None or folder is not None:
         raise ArcpipeError("to make a bundle, give --checkpoint and --out (and no folder but that)")
     manifest = make_bundle(checkpoint, entry_recipe(recipe, overrides or []), owner, name, out)
+    _warn_if_closed(manifest)
     size = sum((out / file).stat().st_size for file in manifest["files"])
     typer.echo(f"{out}: {len(manifest['files'])} files, {size / 1e6:.1f} MB, for {manifest['competition']}")
 
@@ -310,7 +313,8 @@ def submit(
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
     start_logging()
-    competitions = read_bundle(bundle).competitions
+    competitions, manifest = read_bundle(bundle).competitions, known_manifest(bundle, KIND)
+    _warn_if_closed(manifest or {})
     with hold_folder(bundle):
         history = read_history(bundle)
         kernel = _pushed_kernel(history, bundle)
@@ -330,12 +334,23 @@ def submit(
         return
     with only_warning():
         sha256 = enter_file(ledger, path)
-        made_by = {"bundle": kernel.bundle, "made_by": known_manifest(bundle, KIND)} if kernel.bundle else {}
+        made_by = {"bundle": kernel.bundle, "made_by": manifest} if kernel.bundle else {}
         add_fact(
             ledger, sha256, "kaggle", competition=target, reference=submission.reference,
             kernel=kernel.reference, kernel_version=kernel.version, score=submission.score, **made_by,
         )  # fmt: skip
         typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
+
+
+def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
+    """Warn that the competition of a bundle, as its manifest has it, is over."""
+    settings = manifest.get("kaggle", {})
+    if "" < settings.get("closes", "") < datetime.now(UTC).date().isoformat():
+        logger.warning(
+            "%s closed on %s: a submission may still be scored, but has no rank; for another one see "
+            "kaggle.competition and the settings after it (arcpipe recipe show kaggle-l4x4)",
+            settings["competition"], settings["closes"],
+        )  # fmt: skip
 
 
 def _pushed_kernel(history: History, bundle: Path) -> SentKernel:
