@@ -11,6 +11,7 @@ import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from datetime import date
 from importlib import resources
 from itertools import takewhile
 from pathlib import Path
@@ -223,9 +224,11 @@ def to_toml(tables: dict[str, dict[str, Any]]) -> str:
 
 
 def to_toml_value(value: Any) -> str:
-    """A number, text, boolean or list as TOML."""
+    """A number, text, boolean, date or list as TOML."""
     if value is None:
         return "inf"
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(to_toml_value, value))}]"
     # JSON's escapes are TOML's, but for the one control character that JSON lets stand.

@@ -176,7 +176,19 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     return manifest
 
 
+def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
+    """Return the manifest of a folder; None if there is no such folder, or it is of another kind."""
+    try:
+        return read_manifest(folder, kind)
+    except DataError:
+        return None
+
+
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal; of a folder that of the names and hashes in it."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = "".join(f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\n" for file in files)
+        return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

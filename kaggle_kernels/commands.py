@@ -3,10 +3,12 @@
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import redirect_stdout
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -14,7 +16,7 @@ import typer
 from arcpipe.errors import ArcpipeError
 from arcpipe.kaggle_kernels.client.history import History, SentKernel, read_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle
-from arcpipe.kaggle_kernels.client.push import push_dataset, push_kernel, read_bundle
+from arcpipe.kaggle_kernels.client.push import KIND, push_dataset, push_kernel, read_bundle
 from arcpipe.kaggle_kernels.client.retry import Pace
 from arcpipe.kaggle_kernels.client.submit import (
     LOG,
@@ -25,12 +27,13 @@ from arcpipe.kaggle_kernels.client.submit import (
     submit_once,
     wait_for_end,
     wait_for_score,
+    warn_if_short,
 )
 from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.locks import hold_folder
-from arcpipe.log import start_logging
-from arcpipe.runs import file_hash, refuse_existing
+from arcpipe.log import logger, start_logging
+from arcpipe.runs import file_hash, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
 
 # What is in at_home imports torch, which has no place in the process of `run`: only its commands load it.
@@ -103,6 +106,7 @@ def bundle(
     if checkpoint is None or out is None or folder is not None:
         raise ArcpipeError("to make a bundle, give --checkpoint and --out (and no folder but that)")
     manifest = make_bundle(checkpoint, entry_recipe(recipe, overrides or []), owner, name, out)
+    _warn_if_closed(manifest)
     size = sum((out / file).stat().st_size for file in manifest["files"])
     typer.echo(f"{out}: {len(manifest['files'])} files, {size / 1e6:.1f} MB, for {manifest['competition']}")
 
@@ -148,6 +152,7 @@ def rehearse(
         text = "\n\n".join(map(at_home.report_text, reports))
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
         at_home.refuse_problems(reports, out)
+        at_home.note_share(reports, bundle)
 
 
 @app.command()
@@ -242,7 +247,12 @@ def status(
     out: Annotated[
         Path | None, typer.Option(help="A folder to make of the files and the log of the ended run.")
     ] = None,
-    max_minutes: Annotated[float, typer.Option(min=0, help="How long to wait for its end.")] = 780,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="How long to wait for its end, from when it began to run.")
+    ] = 780,
+    max_queue_minutes: Annotated[
+        float, typer.Option(min=0, help="How long to wait for its beginning, while it is QUEUED.")
+    ] = 1440,
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
 ) -> None:
@@ -255,14 +265,19 @@ def status(
     start_logging()
     if out is not None:
         refuse_existing(out)
-    kernel = _pushed_kernel(read_history(bundle), bundle)
+    history = read_history(bundle)
+    kernel = _pushed_kernel(history, bundle)
     connection = Kaggle(Pace(timeout_s, poll_s))
-    state, reason = wait_for_end(connection, kernel, max_minutes) if wait else connection.kernel_state(kernel)
+    if wait:
+        state, reason = wait_for_end(connection, kernel, max_minutes, max_queue_minutes)
+    else:
+        state, reason = connection.kernel_state(kernel)
     if is_over(state):
         if out is not None:
             fetch_output(connection, kernel, out)
         where = f"{out}/{LOG}" if out else "its log (--out DIR fetches it)"
-        output_of_success(connection, kernel, state, reason, where)
+        files = output_of_success(connection, kernel, state, reason, where)
+        warn_if_short(connection, kernel, history, bundle, files)
     elif out is not None:
         raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
     typer.echo(f"{kernel.name}: {state}")
@@ -275,8 +290,14 @@ def submit(
         str, typer.Option(help="Its name on Kaggle; by default the one that the kernel mounts.")
     ] = "",
     message: Annotated[str, typer.Option(help="A description for the list of submissions.")] = "",
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Submit the same version once more: after an error, or for the spread."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the score.")] = True,
-    max_minutes: Annotated[float, typer.Option(min=0, help="How long to wait for it.")] = 900,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="How long to wait for it, with the time in Kaggle's queue.")
+    ] = 2160,
     ledger: Annotated[Path, typer.Option(help="The ledger that the score is entered in.")] = Path(
         "runs/ledger.jsonl"
     ),
@@ -286,13 +307,14 @@ def submit(
 ) -> None:
     """Submit the ended run of the kernel that was pushed last, and wait for its score.
 
-    No run is submitted twice: a second time, the command goes on waiting. The run's submission.json
-    comes to outputs/ in the bundle, and is entered in the ledger with its score.
+    No run is submitted twice, but with --again: a second time, the command goes on waiting. The run's
+    submission.json comes to outputs/ in the bundle, and is entered in the ledger with its score.
 
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
     start_logging()
-    competitions = read_bundle(bundle).competitions
+    competitions, manifest = read_bundle(bundle).competitions, known_manifest(bundle, KIND)
+    _warn_if_closed(manifest or {})
     with hold_folder(bundle):
         history = read_history(bundle)
         kernel = _pushed_kernel(history, bundle)
@@ -301,8 +323,8 @@ def submit(
             raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")
         target = competition or competitions[0]
         connection = Kaggle(Pace(timeout_s, poll_s))
-        path = fetch_checked(connection, kernel, bundle)
-        sent = submit_once(connection, bundle, history, kernel, target, file_hash(path), message)
+        path = fetch_checked(connection, kernel, history, bundle)
+        sent = submit_once(connection, bundle, history, kernel, target, file_hash(path), message, again=again)
     if not wait:
         typer.echo(f"{target}: submission {sent.reference}")
         return
@@ -312,11 +334,23 @@ def submit(
         return
     with only_warning():
         sha256 = enter_file(ledger, path)
+        made_by = {"bundle": kernel.bundle, "made_by": manifest} if kernel.bundle else {}
         add_fact(
             ledger, sha256, "kaggle", competition=target, reference=submission.reference,
-            kernel=kernel.reference, kernel_version=kernel.version, score=submission.score,
+            kernel=kernel.reference, kernel_version=kernel.version, score=submission.score, **made_by,
         )  # fmt: skip
         typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
+
+
+def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
+    """Warn that the competition of a bundle, as its manifest has it, is over."""
+    settings = manifest.get("kaggle", {})
+    if "" < settings.get("closes", "") < datetime.now(UTC).date().isoformat():
+        logger.warning(
+            "%s closed on %s: a submission may still be scored, but has no rank; for another one see "
+            "kaggle.competition and the settings after it (arcpipe recipe show kaggle-l4x4)",
+            settings["competition"], settings["closes"],
+        )  # fmt: skip
 
 
 def _pushed_kernel(history: History, bundle: Path) -> SentKernel:

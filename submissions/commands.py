@@ -13,7 +13,8 @@ from arcpipe.log import start_logging
 from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
-from arcpipe.submissions.compare import compare_rules, compare_scores, oracle
+from arcpipe.submissions.compare import compare_files, compare_rules, compare_scores, oracle
+from arcpipe.submissions.published import read_results
 from arcpipe.submissions.score import (
     Score,
     breakdown,
@@ -27,7 +28,6 @@ from arcpipe.submissions.submission import (
     KINDS,
     build_submission,
     check_submission,
-    read_submission,
     write_submission,
 )
 from arcpipe.task import read_challenges, read_solutions, with_solutions
@@ -35,6 +35,10 @@ from arcpipe.task import read_challenges, read_solutions, with_solutions
 LEDGER = Path("runs/ledger.jsonl")
 _MAX_LINES_OF_A_KIND = 20
 
+_RESULTS = (
+    "A submission.json, or results that others publish: a folder of TASK.json with attempt_1 and attempt_2 "
+    "of each test output, or a CSV of output_id,output."
+)
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
@@ -78,11 +82,11 @@ def check(
 
 
 def score(
-    submission: Annotated[Path, typer.Argument(help="The submission.json to score.")],
+    submission: Annotated[Path, typer.Argument(help=_RESULTS)],
     solutions: Annotated[Path, typer.Argument(help="The solutions file of its set.")],
     others: Annotated[
         list[Path] | None,
-        typer.Option("--with", metavar="OTHER", help="A submission to compare it with; may be repeated."),
+        typer.Option("--with", metavar="OTHER", help="Another one to compare it with; may be repeated."),
     ] = None,
     candidates: Annotated[
         list[Path] | None,
@@ -111,8 +115,8 @@ def score(
     for path in (submission, *(others or [])):
         if str(path) in scores:
             raise DataError(f"{path}: given twice: name another submission with --with")
-        read = read_submission(path, sum(num_tests.values()))
-        scores[str(path)] = score_submission(read, grids, str(path))
+        results = read_results(path, sum(num_tests.values()))
+        scores[str(path)] = score_submission(results, grids, str(path))
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
     compared = compare_scores(scores) if others else None
@@ -152,7 +156,8 @@ def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
 
 def merge(
     sources: Annotated[
-        list[Path], typer.Argument(help="Submission files, folders or Parquet files of predictions.")
+        list[Path],
+        typer.Argument(help=f"Folders or Parquet files of predictions. {_RESULTS}"),
     ],
     challenges: Annotated[Path, typer.Option(help="The challenges file to answer.")],
     out: Annotated[Path, typer.Option(help="The submission file to make.")],
@@ -269,7 +274,7 @@ def report(
         Path | None, typer.Option(help="Predictions to show the votes of, a folder or a Parquet file.")
     ] = None,
     submission: Annotated[
-        Path | None, typer.Option(help="The submission.json whose attempts to show, of ARC tasks.")
+        Path | None, typer.Option(help=f"Whose attempts to show, of ARC tasks. {_RESULTS}")
     ] = None,
     challenges: Annotated[
         Path | None, typer.Option(help="What was answered: a challenges file, or a dataset folder.")
@@ -295,7 +300,9 @@ def report(
 app = typer.Typer(rich_markup_mode=None)
 
 _Ledger = Annotated[Path, typer.Option(help="The ledger to read.")]
-_Entry = Annotated[str, typer.Argument(help="A submission file, or the beginning of its hash.")]
+_Entry = Annotated[
+    str, typer.Argument(help="A submission file, or the beginning of its hash or of its bundle's.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -308,6 +315,7 @@ def submissions(context: typer.Context) -> None:
 @app.command(name="list")
 def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     """One line per submission: hash, date, pass@2 at home (over tasks) and on Kaggle, checkpoint, file.
+    Then one per bundle that was scored on Kaggle: its submissions, their mean and how far they spread.
 
     Example: arcpipe submissions list
     """
@@ -329,13 +337,25 @@ def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -
 
 @app.command()
 def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """What differs between two submissions: recipe, checkpoint, data, versions, scores.
+    """What differs between two submissions: recipe, checkpoint, data, versions, scores; and whether that is
+    real: outside the paired interval over tasks at home, outside the spread of repeats on Kaggle.
 
     Example: arcpipe submissions compare 3f2a91c4 b07d11e2
     """
     start_logging()
     entries = ledgers.read_ledger(ledger)
     one, other = (ledgers.find_entry(entries, name, ledger) for name in (first, second))
-    changes = ledgers.differences(one, other)
-    document = {"first": one.sha256, "second": other.sha256, "changes": changes}
-    typer.echo(_json(document) if as_json else ledgers.compare_text(one, other, changes))
+    changes, on_kaggle = ledgers.differences(one, other), ledgers.kaggle_difference(one, other)
+    comparison, why_not = None, ""
+    try:
+        comparison = compare_files(one, other) if one.sha256 != other.sha256 else None
+    except DataError as error:
+        why_not = f"not compared task by task: {error}"
+    if as_json:
+        document = {"first": one.sha256, "second": other.sha256, "changes": changes}
+        typer.echo(_json(document | {"comparison": comparison, "why_not": why_not, "kaggle": on_kaggle}))
+        return
+    texts = [ledgers.compare_text(one, other, changes)]
+    if one.sha256 != other.sha256:
+        texts += map(str, filter(None, (comparison, why_not, on_kaggle)))
+    typer.echo("\n\n".join(texts))

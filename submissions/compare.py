@@ -2,14 +2,29 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, Ranking, Votes, rank, right_entries, solved_tests
-from arcpipe.submissions.score import Interval, PassAtK, Score, interval, passes, resampled_means
+from arcpipe.runs import file_hash
+from arcpipe.submissions.ledger import Entry
+from arcpipe.submissions.published import read_results
+from arcpipe.submissions.score import (
+    Interval,
+    PassAtK,
+    Score,
+    interval,
+    passes,
+    resampled_means,
+    score_submission,
+)
+from arcpipe.task import read_solutions
 
 _MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}
 _ORACLE_RANKS = (1, 2, 10, 100, 1000)
@@ -17,7 +32,10 @@ _ORACLE_RANKS = (1, 2, 10, 100, 1000)
 
 @dataclass(frozen=True)
 class Difference:
-    """A submission's pass@2 and how much higher it is than the first's, with 95% paired intervals."""
+    """A submission's pass@2 and how much higher it is than the first's, with 95% paired intervals.
+
+    is_real: the interval over tasks leaves out 0; otherwise other tasks could have turned it round.
+    """
 
     name: str
     pass_at_2: PassAtK
@@ -25,6 +43,7 @@ class Difference:
     over_outputs: float
     interval_over_tasks: Interval
     interval_over_outputs: Interval
+    is_real: bool
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,8 @@ class Comparison:
             for name, (mean, more, (low, high)) in rows.items():
                 points = f"{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
                 lines.append(f"{_MEANS[name]:35}{mean:>9.2%}{points}")
+            said, side = ("a real", "outside") if other.is_real else ("no real", "inside")
+            lines.append(f"{said} difference: 0 is {side} the 95% interval over tasks")
         return "\n".join(lines)
 
 
@@ -76,13 +97,48 @@ def compare_scores(scores: Mapping[str, Score]) -> Comparison:
     means = resampled_means(solved, [task.tests for task in first.tasks.values()])
     others = []
     for name, (tasks, outputs, _) in zip(names[1:], means[1:] - means[0], strict=True):
-        ends = interval(tasks), interval(outputs)
-        others.append(Difference(name, scores[name].pass_at_2, float(tasks[0]), float(outputs[0]), *ends))
+        low, high = interval(tasks)
+        others.append(
+            Difference(
+                name=name,
+                pass_at_2=scores[name].pass_at_2,
+                over_tasks=float(tasks[0]),
+                over_outputs=float(outputs[0]),
+                interval_over_tasks=(low, high),
+                interval_over_outputs=interval(outputs),
+                is_real=low > 0 or high < 0,
+            )
+        )
     solvers = {
         f"{output.task}[{output.test_index}]": tuple(np.array(names)[who].tolist())
         for output, who in zip(first.outputs, solved, strict=True)
     }
     return Comparison(names, tuple(others), solvers)
+
+
+def compare_files(one: Entry, other: Entry) -> Comparison:
+    """Compare two entries task by task, as their files score now on the set that both were scored on last.
+
+    Raises:  DataError if there is no such set, or a file is gone or has changed.
+    """
+    sets = {score["fingerprint"] for score in other.scores}
+    solutions = [score["solutions"] for score in one.scores if score["fingerprint"] in sets]
+    if not solutions:
+        raise DataError("they were not scored on one set")
+    outputs = read_solutions(Path(solutions[-1]))
+    scores = {}
+    for entry in (one, other):
+        path = next((Path(file) for file in entry.files if _is_still(Path(file), entry.sha256)), None)
+        if path is None:
+            raise DataError(f"{', '.join(entry.files)}: gone, or changed since it was entered")
+        scores[entry.sha256[:8]] = score_submission(read_results(path), outputs, str(path))
+    return compare_scores(scores)
+
+
+def _is_still(path: Path, sha256: str) -> bool:
+    with suppress(OSError):
+        return file_hash(path) == sha256
+    return False
 
 
 @dataclass(frozen=True)

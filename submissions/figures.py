@@ -29,10 +29,7 @@ _EVALUATION = "eval/"
 _ANSWERED = "eval/answered"
 # Of an evaluation, what is no share.
 _COUNTS = ("eval/test_inputs", "eval/votes", "eval/votes_asked")
-_OF_FINISHED = [
-    "train/exact_accuracy", "train/cell_accuracy", "train/halt_accuracy", "train/halt_baseline",
-    "train/steps_to_halt",
-]  # fmt: skip
+_OF_FINISHED = ["train/exact_accuracy", "train/cell_accuracy", "train/steps_to_halt"]
 # Title, scale, and the name of each metric there.
 _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Loss", "log", {"train/loss_answer": "answer", "train/loss_halt": "halt"}),
@@ -42,8 +39,8 @@ _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
         {
             "train/exact_accuracy": "whole grids",
             "train/cell_accuracy": "cells",
-            "train/halt_accuracy": "halt decisions",
-            "train/halt_baseline": "never to halt",
+            "train/halt_recall": "halt recall",
+            "train/halt_precision": "halt precision",
         },
     ),
     ("Steps to halt", "linear", {"train/steps_to_halt": "steps"}),
@@ -90,7 +87,7 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
     """Read the metrics of a run, a row for each record by its step; NaN where it has no number.
 
     A last line that is still being written is left out; so are the zeros that older runs wrote where no
-    sample finished. The halt accuracy of never halting is added, which older runs lack.
+    sample finished.
 
     Raises:  DataError naming the line if the file cannot be read or holds something else.
     """
@@ -115,8 +112,6 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
     frame = pd.DataFrame(numbers, frame.index, dtype=float).sort_index(kind="stable")
     if "train/finished" in frame:
         frame.loc[frame["train/finished"] == 0, frame.columns.intersection(_OF_FINISHED)] = np.nan
-    if "train/exact_accuracy" in frame:
-        frame["train/halt_baseline"] = 1 - frame["train/exact_accuracy"]
     return frame
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import orjson
@@ -39,7 +40,7 @@ class Entry:
     files: where it was seen.
     made_by: the manifest that was beside it when it was last entered with one; empty if never.
     scores: at home, each with its set.
-    kaggle: references and scores.
+    kaggle: references and scores, each with the hash of its bundle where that is known.
     """
 
     sha256: str
@@ -164,18 +165,35 @@ def read_ledger(ledger: Path) -> list[Entry]:
                 entry.made_by = fact.get("made_by") or entry.made_by
             else:
                 {"score": entry.scores, "kaggle": entry.kaggle}[kind].append(fact)
-        except (KeyError, TypeError):
+            if kind == "kaggle":
+                float(fact["score"]), fact["reference"]
+        except (KeyError, TypeError, ValueError):
             raise DataError(f"{ledger}: line {number} is no fact about a submission: remove it") from None
     return list(entries.values())
 
 
+def bundle_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """Return an entry for each bundle that was scored on Kaggle, by its hash, with all of its scores there.
+
+    Bundles may leave the same file: what is scored is made of hidden tasks later.
+    """
+    bundles: dict[str, Entry] = {}
+    for entry in entries:
+        for fact in entry.kaggle:
+            if sha256 := fact.get("bundle"):
+                bundle = bundles.setdefault(sha256, Entry(sha256, fact["time"], entry.files))
+                bundle.made_by = fact.get("made_by") or bundle.made_by
+                bundle.kaggle.append(fact)
+    return list(bundles.values())
+
+
 def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
-    """Return the entry of a submission file, or the only one whose hash begins with `name`.
+    """Return the entry of a submission file, or the only one, or bundle, whose hash begins with `name`.
 
     Raises:  ArcpipeError if there is none, or there are several.
     """
-    prefix = file_hash(Path(name)) if Path(name).is_file() else name.lower()
-    matches = [entry for entry in entries if entry.sha256.startswith(prefix)]
+    prefix = file_hash(Path(name)) if Path(name).exists() else name.lower()
+    matches = [one for one in (*entries, *bundle_entries(entries)) if one.sha256.startswith(prefix)]
     if len(prefix) < _SHORTEST_PREFIX:
         raise ArcpipeError(f"{name}: give at least {_SHORTEST_PREFIX} characters of a hash, or a file")
     if not matches:
@@ -187,7 +205,7 @@ def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
 
 
 def list_text(entries: Sequence[Entry]) -> str:
-    """Return a table with a line per entry, the first entered first."""
+    """Return a table with a line per entry, the first entered first; then one of the bundles on Kaggle."""
     rows: list[tuple[str, ...]] = [("hash", "entered", "pass@2 at home", "Kaggle", "checkpoint", "file")]
     for entry in entries:
         # Counted as Kaggle does.
@@ -197,8 +215,67 @@ def list_text(entries: Sequence[Entry]) -> str:
         checkpoints = [manifest["checkpoint"] for manifest in manifests if manifest.get("checkpoint")]
         facts = [", ".join(values) or "-" for values in (home, kaggle, checkpoints, entry.files[-1:])]
         rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
+    bundles: list[tuple[str, ...]] = [("bundle", "scored", "runs", "mean", "lowest", "highest", "kernel")]
+    for entry in bundle_entries(entries):
+        runs, last = kaggle_scores(entry), entry.kaggle[-1]
+        spread = (f"{value:.2f}" for value in (fmean(runs), min(runs), max(runs)))
+        facts = (last["time"][:16].replace("T", " "), f"{len(runs)}", *spread, last["kernel"])
+        bundles.append((entry.sha256[:8], *facts))
+    return _table(rows) + (f"\n\n{_table(bundles)}" if bundles[1:] else "")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def kaggle_scores(entry: Entry) -> list[float]:
+    """Return the scores on Kaggle of the bundle that was scored last, one for each of its submissions."""
+
+    def bundle(fact: Mapping[str, Any]) -> list[Any]:
+        # Of older facts the version of the kernel.
+        names = ("bundle",) if "bundle" in fact else ("kernel", "kernel_version")
+        return [fact.get(name) for name in ("competition", *names)]
+
+    facts = [fact for fact in entry.kaggle if bundle(fact) == bundle(entry.kaggle[-1])]
+    return [float(score) for score in {fact["reference"]: fact["score"] for fact in facts}.values()]
+
+
+@dataclass(frozen=True)
+class KaggleDifference:
+    """The scores on Kaggle of two entries, one for each submission, and how much higher the second's mean is.
+
+    is_real: no score of the one is inside the spread of the other; None where each was submitted once, which
+        says nothing of the spread.
+    """
+
+    first: list[float]
+    second: list[float]
+    points: float
+    is_real: bool | None
+
+    def __str__(self) -> str:
+        first, second = (
+            f"{fmean(runs):.2f} ({len(runs)} runs, {min(runs):.2f} to {max(runs):.2f})"
+            if len(runs) > 1
+            else f"{runs[0]:.2f}"
+            for runs in (self.first, self.second)
+        )
+        side = "outside" if self.is_real else "inside"
+        said = f"{side} the spread of repeats"
+        if self.is_real is None:
+            said = "one run each does not tell whether that is real, arcpipe kaggle submit --again does"
+        return f"on Kaggle {first} -> {second}, {self.points:+.2f}: {said}"
+
+
+def kaggle_difference(one: Entry, other: Entry) -> KaggleDifference | None:
+    """Compare the scores of two entries on Kaggle; None where one has none."""
+    first, second = kaggle_scores(one), kaggle_scores(other)
+    if not first or not second:
+        return None
+    apart = min(first) > max(second) or min(second) > max(first)
+    repeated = len(first) + len(second) > 2
+    return KaggleDifference(first, second, fmean(second) - fmean(first), apart if repeated else None)
 
 
 def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
@@ -234,7 +311,8 @@ def _leaves(value: Any, name: str = "") -> dict[str, Any]:
     if isinstance(value, list) and not all(isinstance(item, (int, float, str)) for item in value):
         value = {str(number): item for number, item in enumerate(value)}
     if not isinstance(value, dict) or not value:
-        return {name: value}
+        # What is empty is not known, as what is not there.
+        return {name: None if value in ({}, []) else value}
     leaves: dict[str, Any] = {}
     for key, item in value.items():
         leaves |= _leaves(item, f"{name}.{key}" if name else str(key))

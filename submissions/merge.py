@@ -11,14 +11,15 @@ import numpy as np
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import by_count, rank, ranked_grids, read_arc_votes
-from arcpipe.runs import file_hash, read_manifest
+from arcpipe.runs import MANIFEST, file_hash, known_manifest
+from arcpipe.submissions.published import read_results
 from arcpipe.submissions.submission import (
     ATTEMPTS,
+    NO_GRID,
     Submission,
     build_submission,
     is_fallback,
     read_made_by,
-    read_submission,
 )
 from arcpipe.task import Task
 
@@ -28,24 +29,24 @@ Ranked = Mapping[tuple[str, int], Sequence[Grid]]
 
 
 def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
-    """Return the attempts of a submission file, or the candidates of predictions, ranked by count.
+    """Return the attempts of a submission or of published results, or candidates of predictions by count.
 
     Args:    challenges: the file of the tasks.
-    Raises:  DataError if it is neither, or of another set.
+    Raises:  DataError if it is none of these, or of another set.
     """
     num_tests = {task.id: len(task.tests) for task in tasks}
-    if path.is_dir() or path.suffix == ".parquet":
+    if (path / MANIFEST).exists() or path.suffix == ".parquet":
         votes = read_arc_votes([path], num_tests, challenges)
         return ranked_grids(votes, rank(votes, by_count))
-    return distinct_attempts(read_submission(path, sum(num_tests.values())), tasks, path)
+    return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
 
 
 def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path) -> Ranked:
-    """Return the distinct attempts at each test input; none where both are `[[0]]`.
+    """Return the distinct attempts at each test input, but failed ones; none where both are `[[0]]`.
 
     Raises:  DataError if a task has another number of entries than test inputs.
     """
-    ranked = {}
+    ranked: dict[tuple[str, int], list[Grid]] = {}
     for task in tasks:
         pairs = submission.attempts.get(task.id)
         if pairs is not None and len(pairs) != len(task.tests):
@@ -55,7 +56,8 @@ def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path
             )
         for index, attempts in enumerate(pairs or ()):
             if not is_fallback(attempts):
-                ranked[task.id, index] = attempts[:1] if np.array_equal(*attempts) else attempts
+                distinct = attempts[:1] if np.array_equal(*attempts) else attempts
+                ranked[task.id, index] = [grid for grid in distinct if grid is not NO_GRID]
     return ranked
 
 
@@ -147,11 +149,3 @@ def describe_source(path: Path) -> dict[str, Any]:
         maker = known_manifest(folder, "checkpoint") or known_manifest(folder, "run")
         checkpoint = maker and {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")}
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
-
-
-def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
-    """Return the manifest of a folder; None if there is no such folder, or it is of another kind."""
-    try:
-        return read_manifest(folder, kind)
-    except DataError:
-        return None

@@ -17,7 +17,7 @@ from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes
 from arcpipe.infer.vote import RULES, Ranking, Votes, by_count, rank, ranked_grids, read_arc_votes
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
-from arcpipe.runs import file_hash, read_manifest, refuse_existing, write_bytes
+from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.compare import oracle
 from arcpipe.submissions.figures import (
     METRICS_FILE,
@@ -27,8 +27,10 @@ from arcpipe.submissions.figures import (
     training_facts,
     write_figures,
 )
-from arcpipe.submissions.merge import distinct_attempts, known_manifest
+from arcpipe.submissions.merge import distinct_attempts
+from arcpipe.submissions.published import read_results
 from arcpipe.submissions.results import (
+    NEAR_TIE,
     NEARLY,
     OUTCOMES,
     Result,
@@ -37,7 +39,7 @@ from arcpipe.submissions.results import (
     sample_boards,
 )
 from arcpipe.submissions.score import Part, Score, breakdown, score_submission, size_rule
-from arcpipe.submissions.submission import build_submission, read_made_by, read_submission
+from arcpipe.submissions.submission import build_submission, read_made_by
 from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, read_challenges, read_solutions, with_solutions
 
@@ -238,7 +240,7 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
     predictions = [sources.predictions] if sources.predictions else []
     rule, submission = "count", None
     if sources.submission:
-        submission = read_submission(sources.submission, len(tests))
+        submission = read_results(sources.submission, len(tests))
         made_by = read_made_by(sources.submission, file_hash(sources.submission)) or {}
         rule = str(made_by.get("rule", rule))
     votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
@@ -297,7 +299,7 @@ def _document(sources: Sources, shown: Shown) -> dict[str, Any]:
         "recipe": sources.manifest.get("recipe"), "tiles": shown.tiles, "parts": shown.parts,
         "family": family.name, "symbols": family.symbols, "box": BOXES.get(shown.side),
         "palette": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in family.palette or PALETTE],
-        "outcomes": OUTCOMES, "nearly": NEARLY, "sample": shown.sample,
+        "outcomes": OUTCOMES, "nearly": NEARLY, "tie": NEAR_TIE, "sample": shown.sample,
     }  # fmt: skip
 
 
@@ -322,6 +324,7 @@ def _test_document(result: Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "wrong": result.wrong_cells,
         "rank": result.rank,
+        "margin": result.margin,
         "candidates": result.candidates,
         "gridless": result.candidates - sum(entry.candidates for entry in result.entries),
         "distinct": len(result.entries),

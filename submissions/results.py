@@ -16,6 +16,9 @@ from arcpipe.task import Pair
 NEARLY = 3
 """So many wrong cells are nearly solved."""
 
+NEAR_TIE = 2
+"""So few votes between the second grid and the third are nearly none."""
+
 OUTCOMES = {
     "solved": "solved",
     "nearly": f"within {NEARLY} cells",
@@ -90,6 +93,15 @@ class Result:
         if truth is None:
             return None
         return next((n for n, one in enumerate(self.entries) if np.array_equal(one.grid, truth)), None)
+
+    @property
+    def margin(self) -> int | None:
+        """By how many votes the second grid, an attempt, is before the third; None if there are not so many.
+
+        It is negative where the rule of the vote is not the count.
+        """
+        second, third = self.entries[1:2], self.entries[2:3]
+        return second[0].candidates - third[0].candidates if third else None
 
     @property
     def outcome(self) -> str:

@@ -22,6 +22,8 @@ from arcpipe.grid import MAX_SIDE, Grid, as_grid
 from arcpipe.task import MAX_JSON_BYTES, Task, read_json_objects
 
 ATTEMPTS = ("attempt_1", "attempt_2")
+NO_GRID: Grid = np.zeros((0, 0), np.uint8)
+"""An attempt that failed, which is like no grid; files that others publish have some."""
 _FALLBACK: Grid = np.zeros((1, 1), np.uint8)
 
 # Two bytes a cell are enough, the rest is for spaces and line breaks; so much again for tasks too many.
@@ -102,8 +104,8 @@ def build_submission(tasks: Sequence[Task], ranked: Mapping[tuple[str, int], Seq
 
 
 def is_fallback(attempts: Attempts) -> bool:
-    """Return whether both attempts are `[[0]]`, as they are where there was no candidate."""
-    return all(np.array_equal(grid, _FALLBACK) for grid in attempts)
+    """Return whether both attempts are `[[0]]`, as they are where there was no candidate, or have failed."""
+    return all(grid is NO_GRID or np.array_equal(grid, _FALLBACK) for grid in attempts)
 
 
 def write_submission(submission: Submission, path: Path, made_by: Mapping[str, Any] | None = None) -> None:
@@ -140,22 +142,24 @@ def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and manifest.get("sha256") == sha256 else None
 
 
-def read_submission(path: Path, num_outputs: int | None = None) -> Submission:
+def read_submission(path: Path, num_outputs: int | None = None, *, may_fail: bool = False) -> Submission:
     """Read a submission file. Whether it answers every task, only `check_submission` can say.
 
     Args:    num_outputs: how many test outputs it may be for, which bounds its size.
+             may_fail: null stands for an attempt that failed, which Kaggle does not take.
     Raises:  DataError with its first error.
     """
     content = _read_content(path, num_outputs)
-    for problem in _problems(content, path):
+    for problem in _problems(content, path, may_fail=may_fail):
         if problem.severity == "error":
             raise DataError(problem.message)
+
+    def attempt(cells: Any) -> Grid:
+        return NO_GRID if cells is None else np.array(cells, np.uint8)
+
     return Submission(
         {
-            task: tuple(
-                (np.array(entry["attempt_1"], np.uint8), np.array(entry["attempt_2"], np.uint8))
-                for entry in entries
-            )
+            task: tuple((attempt(entry["attempt_1"]), attempt(entry["attempt_2"])) for entry in entries)
             for task, entries in content.items()
         }
     )
@@ -186,15 +190,20 @@ def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
     )
 
 
+def max_bytes(num_outputs: int) -> int:
+    """Return the most bytes that an answer to so many test outputs needs."""
+    return _SPARE_BYTES + num_outputs * len(ATTEMPTS) * MAX_SIDE**2 * _BYTES_PER_CELL
+
+
 def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
-    max_bytes, remedy = MAX_JSON_BYTES, ""
+    limit, remedy = MAX_JSON_BYTES, ""
     if num_outputs is not None:
-        max_bytes = _SPARE_BYTES + num_outputs * len(ATTEMPTS) * MAX_SIDE**2 * _BYTES_PER_CELL
+        limit = max_bytes(num_outputs)
         remedy = (
             f", more than any answer to {num_outputs} test outputs needs: "
             "is it a submission to this set, and written without indentation?"
         )
-    content, _ = read_json_objects(path, max_bytes, remedy)
+    content, _ = read_json_objects(path, limit, remedy)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of attempts by task id")
     return content
@@ -206,11 +215,12 @@ def shown(key: str) -> str:
 
 
 def _problems(
-    content: dict[str, Any], path: Path, num_tests: Mapping[str, int] | None = None
+    content: dict[str, Any], path: Path, num_tests: Mapping[str, int] | None = None, *, may_fail: bool = False
 ) -> Iterator[Problem]:
     """Walk over the content of a submission file and yield each problem.
 
     Args:  num_tests: the number of test inputs of each task to answer; None if the tasks are not known.
+           may_fail: null may stand in place of an attempt.
     """
     for task in map(shown, getattr(content, "repeated", ())):
         yield Problem("error", "repeated_key", f"{path}: task {task} stands more than once", task)
@@ -229,10 +239,10 @@ def _problems(
                 counts = f"one entry for each of {expected} test inputs, found {len(entries)}"
                 yield Problem("error", "entries", f"{where}: expected {counts}", task)
             for test, entry in enumerate(entries[:expected]):
-                yield from _problems_of_entry(entry, f"{where}, test[{test}]", task, test)
+                yield from _problems_of_entry(entry, f"{where}, test[{test}]", task, test, may_fail)
 
 
-def _problems_of_entry(entry: Any, where: str, task: str, test: int) -> Iterator[Problem]:
+def _problems_of_entry(entry: Any, where: str, task: str, test: int, may_fail: bool) -> Iterator[Problem]:
     if not isinstance(entry, dict):
         message = f"{where}: expected an object with the fields {' and '.join(ATTEMPTS)}"
         yield Problem("error", "entries", message, task, test)
@@ -247,7 +257,8 @@ def _problems_of_entry(entry: Any, where: str, task: str, test: int) -> Iterator
         try:
             if name not in entry:
                 raise DataError(f"{where}: {name} is missing")
-            grids.append(as_grid(entry[name], f"{where}.{name}"))
+            if not may_fail or entry[name] is not None:
+                grids.append(as_grid(entry[name], f"{where}.{name}"))
         except DataError as error:
             yield Problem("error", "attempt", str(error), task, test, name)
     if len(grids) == len(ATTEMPTS) and np.array_equal(grids[0], grids[1]):

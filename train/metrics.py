@@ -10,12 +10,13 @@ from tqdm import tqdm
 
 from arcpipe.errors import DataError
 from arcpipe.flops import measure_peak
-from arcpipe.log import MetricsFile, progress
+from arcpipe.log import MetricsFile, logger, progress
 from arcpipe.runs import write_bytes
 from arcpipe.train.config import METRICS_FILE, TrainRun
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS
 
+_LONG_WITHOUT_EXACT = 1000
 # What the progress bar has room for.
 _SHOWN = {
     "loss": ("train/loss_answer", ".3f"),
@@ -32,7 +33,8 @@ class MetricsLogger:
 
     There is a record at each multiple of `log_every` steps, and one at the end. It covers the steps since
     the last record, or since the training was resumed. Where no sample finished in these steps, it lacks the
-    means over finished samples. Scores of evaluations are records too.
+    means over finished samples; of the halting head it lacks the recall where none was right, and the
+    precision where the head called none right. Scores of evaluations are records too.
     """
 
     def __init__(self, run: TrainRun, state: TrainState, accelerator: Accelerator) -> None:
@@ -44,6 +46,8 @@ class MetricsLogger:
         self.sums: Tensor | None = None
         self.lr, self.took, self.flops = 0.0, 0.0, 0.0
         self.shown: dict[str, str] = {}
+        # None once it was said that this is long ago.
+        self.exact_at: int | None = state.step
         self.file = None
         if accelerator.is_main_process:
             path = run.out / METRICS_FILE
@@ -75,11 +79,12 @@ class MetricsLogger:
             record |= {
                 "train/exact_accuracy": total["exact"] / finished,
                 "train/cell_accuracy": total["cell"] / finished,
-                "train/halt_accuracy": total["halt_right"] / finished,
-                # That of a head which never says "right": above it begins what was learned.
-                "train/halt_baseline": 1 - total["exact"] / finished,
                 "train/steps_to_halt": total["steps"] / finished,
             }
+        for name, whole in (("recall", total["exact"]), ("precision", total["halt_calls"])):
+            if whole:
+                record[f"train/halt_{name}"] = total["halt_hits"] / whole
+        self._say_if_never_exact(state, total["exact"])
         record |= {
             "train/finished": finished,
             "train/lr": self.lr,
@@ -93,6 +98,19 @@ class MetricsLogger:
         self.shown |= {name: f"{record[key]:{form}}" for name, (key, form) in _SHOWN.items() if key in record}
         self.bar.set_postfix(self.shown, refresh=False)
         self._write(state, record)
+
+    def _say_if_never_exact(self, state: TrainState, exact: float) -> None:
+        """Log once that the halting head has seen no right answer for a long time."""
+        if self.exact_at is None:
+            return
+        if exact:
+            self.exact_at = state.step
+        elif state.step - self.exact_at >= _LONG_WITHOUT_EXACT:
+            self.exact_at = None
+            logger.info(
+                "no sample was exact in the last %d steps: the halting head has nothing to learn from yet",
+                _LONG_WITHOUT_EXACT,
+            )
 
     def scores(self, state: TrainState, scores: dict[str, float]) -> None:
         """Write a record of an evaluation's scores, if there are any."""

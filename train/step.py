@@ -22,8 +22,13 @@ from arcpipe.train.optim import set_rates, sign_sgd_rows
 from arcpipe.train.state import TrainState
 from arcpipe.trm import Carry, puzzle_vectors
 
-METRICS = ("samples", "loss_answer", "loss_halt", "finished", "exact", "cell", "halt_right", "steps")
-"""The order of the sums that `train_step` returns."""
+METRICS = (
+    "samples", "loss_answer", "loss_halt", "finished", "exact", "cell", "halt_calls", "halt_hits", "steps",
+)  # fmt: skip
+"""The order of the sums that `train_step` returns.
+
+halt_calls: the halting head says that the answer is right. halt_hits: and it is.
+"""
 
 MIN_LOSS_SCALE = 1.0
 """Where float16 gradients overflow even at this loss scale, the training diverges."""
@@ -249,7 +254,7 @@ def _halted(steps: Tensor, halt_logit: Tensor, state: TrainState, settings: Trai
 
 def _metrics(loss: StepLoss, halt_logit: Tensor, state: TrainState) -> Tensor:
     finished = state.carry.halted & loss.labelled
-    halt_right = (halt_logit >= 0) == loss.correct
+    calls = finished & (halt_logit >= 0)
     sums = [
         torch.tensor(len(finished)),
         loss.answer,
@@ -257,7 +262,8 @@ def _metrics(loss: StepLoss, halt_logit: Tensor, state: TrainState) -> Tensor:
         finished.sum(),
         (finished & loss.correct).sum(),
         torch.where(finished, loss.cell_accuracy, 0).sum(),
-        (finished & halt_right).sum(),
+        calls.sum(),
+        (calls & loss.correct).sum(),
         torch.where(finished, state.carry.steps, 0).sum(),
     ]
     return torch.stack([value.to(torch.float64).to(loss.answer.device) for value in sums])

@@ -30,7 +30,7 @@ from arcpipe.codec import ARC
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
+from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, KIND, read_bundle
 from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
 from arcpipe.kaggle_kernels.on_kaggle.mounts import BUNDLE_FILE
 from arcpipe.kaggle_kernels.on_kaggle.run import (
@@ -56,7 +56,6 @@ from arcpipe.train.config import AdaptSettings
 
 _TABLES = {"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings}
 NOTEBOOK = "notebook.ipynb"
-_KIND = "kaggle-bundle"
 _MEAN = "<mean of the trained rows>"
 _IDENTITY = Augmentation(0, tuple(range(NUM_COLORS)))
 _CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
@@ -132,7 +131,7 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
     title = name.replace("-", " ")
     files: dict[str, str] = {}
     facts = {"competition": settings.competition, "recipe": recipe.name, "kaggle": asdict(settings)}
-    manifest = make_manifest(_KIND, checkpoint=str(checkpoint), **facts, files=files)
+    manifest = make_manifest(KIND, checkpoint=str(checkpoint), **facts, files=files)
     with new_folder(out, manifest) as folder:
         dataset, kernel = (folder / path.parent for path in (DATASET, KERNEL))
         write_trunk(checkpoint, dataset)
@@ -238,7 +237,7 @@ def check_bundle(folder: Path) -> dict[str, Any]:
 
     Raises:  DataError with every file that is missing, changed or too many; CheckpointError.
     """
-    manifest = read_manifest(folder, _KIND)
+    manifest = read_manifest(folder, KIND)
     files: dict[str, str] = manifest["files"]
     hashes = {
         path.relative_to(folder).as_posix(): file_hash(path)

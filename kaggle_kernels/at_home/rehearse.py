@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import orjson
 import torch
 
-from arcpipe.errors import ArcpipeError, DataError
+from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.flops import measure_peak
 from arcpipe.kaggle_kernels.at_home.bundle import NOTEBOOK, check_bundle
 from arcpipe.kaggle_kernels.at_home.image import make_image, variables, without_network
+from arcpipe.kaggle_kernels.client.history import read_history, write_history
 from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
+from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
 from arcpipe.kaggle_kernels.on_kaggle.run import (
     MINUTES_VARIABLE,
@@ -28,6 +31,7 @@ from arcpipe.kaggle_kernels.on_kaggle.run import (
     SUBMISSION,
 )
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
+from arcpipe.locks import hold_folder
 from arcpipe.log import logger
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
@@ -43,15 +47,6 @@ flat: 2024 and 2025. nested: 2026. model: the bundle's files attached as a model
 """
 
 EXECUTED = "executed.ipynb"
-NUM_TASKS = 240
-"""Tasks of the scored rerun of ARC Prize 2025 and 2026."""
-
-PEAKS = {"NvidiaL4": (4, 121e12), "NvidiaTeslaT4": (2, 65e12)}
-"""By Kaggle's name of a machine: its GPUs, and the dense products of each in operations a second.
-
-Source:  NVIDIA's data sheets: L4 in bfloat16 (242e12 with sparsity), T4 in float16.
-"""
-
 # What the notebook does beside the run: it starts, installs, and shows.
 _SPARE_S = 240.0
 _GRACE_S = 10.0
@@ -185,8 +180,8 @@ def _problems(report: Mapping[str, Any], root: Path, challenges: Path, mode: str
 
 
 def estimate(report: Mapping[str, Any], settings: Mapping[str, Any], peak_here: float) -> dict[str, float]:
-    """Return what inference and adaptation would take for 240 tasks, here and on the machine of the bundle;
-    nothing if the run predicted no grid.
+    """Return what inference and adaptation would take for all hidden tasks, here and on the machine of the
+    bundle; nothing if the run predicted no grid.
 
     That machine is taken to be as much faster as its products are: a guess, within a factor of a few.
 
@@ -196,9 +191,10 @@ def estimate(report: Mapping[str, Any], settings: Mapping[str, Any], peak_here: 
     infer_s = sum(stage["seconds"] for stage in report.get("stages", ()) if stage["name"] == "infer")
     if not infer_s or not report["grids"]:
         return {}
-    gpus, peak = PEAKS.get(settings["machine_shape"], (1, peak_here))
-    faster = gpus * peak / peak_here
-    hours = infer_s / 3600 * report["grids_wanted"] / report["grids"] * NUM_TASKS / report["tried_tasks"]
+    # Older bundles do not say, and some machines have no GPU.
+    faster = (settings.get("gpus", 0) * settings.get("gpu_tflops", 0.0) * 1e12 or peak_here) / peak_here
+    tasks = _tasks(settings) / report["tried_tasks"]
+    hours = infer_s / 3600 * report["grids_wanted"] / report["grids"] * tasks
     speed = report["trained"].get("samples_per_second") or 0.0
     return {
         "infer_hours_here": hours,
@@ -212,14 +208,18 @@ def estimate(report: Mapping[str, Any], settings: Mapping[str, Any], peak_here: 
 def estimate_text(hours: Mapping[str, float], settings: Mapping[str, Any]) -> str:
     """Return the estimate in two lines."""
     if not hours:
-        return "no grid was answered, so nothing can be said of 240 tasks"
+        return f"no grid was answered, so nothing can be said of {_tasks(settings)} tasks"
     machine = settings["machine_shape"] or "this machine"
     return (
-        f"{NUM_TASKS} tasks: inference {hours['infer_hours_here']:.2f} h here, about "
+        f"{_tasks(settings)} tasks: inference {hours['infer_hours_here']:.2f} h here, about "
         f"{hours['infer_hours_there']:.2f} h on {machine}, planned {hours['infer_hours_planned']:.2f} h\n"
         f"adaptation: {hours['samples_per_second_here']:.0f} samples/s here, about "
         f"{hours['samples_per_second_there']:.0f} on {machine} (by the products it computes: a guess)"
     )
+
+
+def _tasks(settings: Mapping[str, Any]) -> int:
+    return int(settings.get("hidden_tasks", KaggleSettings().hidden_tasks))
 
 
 def report_text(report: Mapping[str, Any]) -> str:
@@ -254,3 +254,12 @@ def refuse_problems(reports: Sequence[Mapping[str, Any]], out: Path | None) -> N
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         where = f"see {out}" if out else "--out DIR keeps its logs"
         raise ArcpipeError(f"the rehearsal failed: {problems[0]}{more}; {where}")
+
+
+def note_share(reports: Sequence[Mapping[str, Any]], bundle: Path) -> None:
+    """Note in the bundle what share of its clock the commit run took, by which that on Kaggle is judged."""
+    shares = [report["seconds"] / report["clock"] for report in reports if report["mode"] == "commit"]
+    # Somebody else's bundle can be rehearsed too.
+    with suppress(OutputError), hold_folder(bundle):
+        if shares:
+            write_history(bundle, replace(read_history(bundle), rehearsed=min(shares)))

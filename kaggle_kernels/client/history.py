@@ -25,11 +25,12 @@ class SentDataset:
 
 @dataclass
 class SentKernel:
-    """A version of a kernel that was sent, and its page."""
+    """A version of a kernel that was sent, its page, and the hash of the bundle; empty of older versions."""
 
     reference: str
     version: _Version
     url: str
+    bundle: str = ""
 
     @property
     def name(self) -> str:
@@ -39,7 +40,10 @@ class SentKernel:
 
 @dataclass
 class SentSubmission:
-    """A submission that was about to be sent; its reference is known once Kaggle has taken it."""
+    """A submission that was about to be sent; its reference is known once Kaggle has taken it.
+
+    run: 1, or which one it is of several submissions of one version.
+    """
 
     competition: str
     kernel: str
@@ -47,15 +51,26 @@ class SentSubmission:
     sha256: str
     time: str
     reference: int | None = None
+    run: int = 1
+
+    @property
+    def tag(self) -> str:
+        """Return what its description on Kaggle begins with."""
+        repeat = f", run {self.run}" if self.run > 1 else ""
+        return f"[{self.kernel} version {self.version}{repeat}]"
 
 
 @dataclass
 class History:
-    """The dataset and the kernel that were sent last, and all submissions, the oldest first."""
+    """The dataset and the kernel that were sent last, and all submissions, the oldest first.
+
+    rehearsed: the share of its clock that the commit run took when it was rehearsed last; None if never.
+    """
 
     dataset: SentDataset | None = None
     kernel: SentKernel | None = None
     submissions: list[SentSubmission] = Field(default_factory=list)
+    rehearsed: float | None = None
 
 
 def read_history(bundle: Path) -> History:

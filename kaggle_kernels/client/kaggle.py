@@ -33,6 +33,11 @@ _NO_CREDENTIALS = (
     "Kaggle knows no credentials of yours, or refuses them: make a token at kaggle.com/settings and set "
     "KAGGLE_API_TOKEN, or save it as .kaggle/access_token in your home folder, or run: kaggle auth login"
 )
+_TOKEN = "KGAT_"
+_TOKEN_AS_KEY = (
+    f"the key in kaggle.json or KAGGLE_KEY is an access token ({_TOKEN}...), which is no key: set it as "
+    "KAGGLE_API_TOKEN, or save it as .kaggle/access_token in your home folder"
+)
 
 
 class _UploadError(KaggleError):
@@ -62,6 +67,15 @@ class Kaggle:
         self.pace = pace
         self._api = _log_in(pace)
 
+    def refuse_other_case(self, reference: str) -> None:
+        """Raise KaggleError if the owner of owner/name is the user, but in another case."""
+        owner, user = reference.split("/")[0], str(self._api.config_values.get("username", ""))
+        if owner != user and owner.lower() == user.lower():
+            raise KaggleError(
+                f"{reference}: its owner is {user} in your credentials: write both as in the address of your "
+                "page on Kaggle"
+            )
+
     def dataset_state(self, dataset: str) -> tuple[str, int] | None:
         """Return status, such as `ready`, and version of a dataset; None if it is not there for the user."""
         try:
@@ -86,9 +100,15 @@ class Kaggle:
                 return self._api.dataset_create_version(str(folder), notes, quiet=True, dir_mode="zip")
 
         # Once all files are there, making the dataset is not to be repeated.
-        answer = retry(
-            f"{folder}: making the dataset", upload, self.pace, lambda error: isinstance(error, _UploadError)
-        )
+        doing = f"{folder}: making the dataset"
+        try:
+            answer = retry(doing, upload, self.pace, lambda error: isinstance(error, _UploadError))
+        except KaggleError as error:
+            if not is_new or error.status != 400:
+                raise
+            # Of a name that is in use Kaggle says no more than this.
+            in_use = "id or title may be in use, if only by a deleted dataset: bundle with another --name"
+            raise KaggleError(f"{error}; {in_use}", 400) from None
         if answer.error or answer.status not in ("ok", "", None):
             raise KaggleError(f"{folder}: Kaggle refused the dataset: {shorten(answer.error)}")
 
@@ -206,6 +226,9 @@ def _log_in(pace: Pace) -> Any:
             api.authenticate()
     except SystemExit:
         raise ArcpipeError(_NO_CREDENTIALS) from None
+    values = api.config_values
+    if not values.get("token") and str(values.get("key", "")).startswith(_TOKEN):
+        raise ArcpipeError(_TOKEN_AS_KEY)
     return api
 
 

@@ -14,8 +14,14 @@ from arcpipe.log import logger
 from arcpipe.runs import file_hash
 from arcpipe.task import read_json
 
+KIND = "kaggle-bundle"
 DATASET = Path("dataset/dataset-metadata.json")
 KERNEL = Path("kernel/kernel-metadata.json")
+# As references stand in the addresses of Kaggle's pages.
+_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:kaggle\.com/)?(?:(?:datasets|code|kernels|models|competitions|c)/)?"
+)
+_SOURCES = ("dataset_sources", "competition_sources", "kernel_sources", "model_sources")
 _REFERENCE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 _READY = "ready"
 _HOPELESS = ("failed", "deleted")
@@ -46,18 +52,27 @@ def read_bundle(folder: Path) -> Bundle:
     path = folder / KERNEL
     dataset, kernel = _read_fields(folder / DATASET), _read_fields(path)
     for file, fields in ((folder / DATASET, dataset), (path, kernel)):
-        if not isinstance(fields.get("id"), str) or not _REFERENCE.fullmatch(fields["id"]):
+        reference = fields.get("id")
+        if not isinstance(reference, str):
             raise DataError(f"{file}: id: expected owner/name")
+        _refuse_page(file, "id", reference)
+        if not _REFERENCE.fullmatch(reference):
+            raise DataError(f"{file}: id: expected owner/name")
+    if "id_no" in kernel:
+        # As the client writes it when it pulls a notebook.
+        raise DataError(f"{path}: id_no: remove it, it would be pushed there and not to {kernel['id']}")
     for name in ("is_private", "enable_gpu", "enable_tpu", "enable_internet"):
         if not isinstance(kernel.get(name, False), bool):
             raise DataError(f"{path}: {name}: expected true or false")
     if kernel.get("enable_internet") is not False:
         # Where the field is missing, the client switches the internet on.
         raise DataError(f"{path}: enable_internet: write false, a submission runs without internet")
-    for name in ("dataset_sources", "competition_sources"):
+    for name in _SOURCES:
         value = kernel.setdefault(name, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise DataError(f"{path}: {name}: expected a list of names")
+        for item in value:
+            _refuse_page(path, name, item)
     if dataset["id"] not in {"/".join(source.split("/")[:2]) for source in kernel["dataset_sources"]}:
         raise DataError(f"{path}: dataset_sources: add {dataset['id']}, the dataset of this bundle")
     code_file = path.with_name(str(kernel.get("code_file")))
@@ -67,6 +82,13 @@ def read_bundle(folder: Path) -> Bundle:
         if file.is_file() and not file.stat().st_size:
             raise DataError(f"{file}: an empty file, which Kaggle does not take: remove it")
     return Bundle(folder, dataset["id"], kernel["id"], tuple(kernel["competition_sources"]))
+
+
+def _refuse_page(path: Path, field: str, reference: str) -> None:
+    """Raise DataError if a reference begins as the address of its page does."""
+    match = _PAGE.match(reference)
+    if match and match[0]:
+        raise DataError(f"{path}: {field}: {reference!r}: write {reference[match.end() :]!r} only")
 
 
 def _read_fields(path: Path) -> dict[str, Any]:
@@ -82,10 +104,9 @@ def push_dataset(kaggle: Kaggle, bundle: Bundle, history: History, max_minutes: 
     What was sent already, with these very files, is not sent again.
     """
     folder = bundle.folder / DATASET.parent
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_hash(path)}\n".encode())
-    sha256, sent = digest.hexdigest(), history.dataset
+    sha256, sent = file_hash(folder), history.dataset
+    for reference in (bundle.dataset, bundle.kernel):
+        kaggle.refuse_other_case(reference)
     state = kaggle.dataset_state(bundle.dataset)
     status, version = state or ("", 0)
     is_current = (
@@ -142,7 +163,8 @@ def push_kernel(kaggle: Kaggle, bundle: Bundle, history: History) -> SentKernel:
         raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
     losses = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
             for name in _LOST if getattr(answer, name)]  # fmt: skip
-    kernel = SentKernel(bundle.kernel, answer.version_number, answer.url)
+    sha256 = hashlib.sha256(f"{file_hash(bundle.folder / DATASET.parent)}{file_hash(folder)}".encode())
+    kernel = SentKernel(bundle.kernel, answer.version_number, answer.url, sha256.hexdigest())
     if losses:
         raise KaggleError(
             f"{kernel.name} runs without its {'; '.join(losses)}: Kaggle does not know them, or not for you: "

@@ -24,6 +24,14 @@ _REMEDIES = {
     404: "check owner and spelling",
     429: "too many requests: run it again in some minutes",
 }
+# What to do where Kaggle's words say more than its status.
+_REMEDIES_BY_WORD = {
+    "daily": "wait for the next day, which begins at 00:00 UTC",
+    "could not find provided notebook": (
+        "a version can be submitted some 20 minutes after its run has ended: wait; if that is long ago, "
+        "see that owner and name are those of the notebook's page, in lower case"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -66,25 +74,34 @@ def retry(doing: str, function: Callable[[], T], pace: Pace, may_repeat: Callabl
     raise AssertionError("the last try returns or raises")
 
 
-def poll(look: Callable[[], tuple[str, T | None]], what: str, pace: Pace, max_minutes: float) -> T:
+def poll(
+    look: Callable[[], tuple[str, T | None]], what: str, pace: Pace, max_minutes: float,
+    queue: str = "", max_queue_minutes: float = 0,
+) -> T:  # fmt: skip
     """Look at Kaggle until what is waited for is there; return it.
 
     Args:    look: the state in words, and what is waited for, None as long as it is not there.
+             queue: the state whose time does not count, but against `max_queue_minutes`.
     Raises:  ArcpipeError when the time is over.
     """
-    began = time.monotonic()
+    limits = {False: max_minutes, True: max_queue_minutes}
+    waited_s, was_queued, last = {False: 0.0, True: 0.0}, False, time.monotonic()
     with progress(total=round(max_minutes * 60), initial=0, unit="s", desc=what) as bar:
         while True:
             state, result = look()
             if result is not None:
                 return result
-            waited_s = time.monotonic() - began
-            if waited_s >= max_minutes * 60:
+            is_queued, now = state == queue, time.monotonic()
+            waited_s[is_queued] += now - last
+            if waited_s[is_queued] >= 60 * (limit := limits[is_queued]):
                 raise ArcpipeError(
-                    f"{what}: {state} after {max_minutes:g} minutes: run the same command to go on waiting"
+                    f"{what}: {state} after {limit:g} minutes: run the same command to go on waiting"
                 )
+            if is_queued and not was_queued:
+                logger.info("%s: %s: it waits for a machine, which does not count as running", what, state)
+            was_queued, last = is_queued, now
             bar.set_postfix_str(state, refresh=False)
-            bar.update(int(waited_s) - bar.n)
+            bar.update(int(waited_s[False]) - bar.n)
             time.sleep(pace.poll_s)
 
 
@@ -120,8 +137,8 @@ def _kaggle_error(doing: str, error: RequestException) -> KaggleError:
     # The address of a file may hold a signature, which is a secret.
     text = shorten(str(error).partition(" for url: ")[0])
     remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
-    if "daily" in text.lower():
-        remedy = "wait for the next day, which begins at 00:00 UTC"
+    for word, better in _REMEDIES_BY_WORD.items():
+        remedy = better if word in text.lower() else remedy
     return KaggleError(
         f"{doing}: Kaggle says {text} ({status}): {remedy}", status,
         undecided=status >= 500, retry_after_s=float(after) if after.isdecimal() else 0.0,

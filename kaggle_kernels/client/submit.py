@@ -1,7 +1,10 @@
 """The run of a kernel that was pushed: its end, its output, and its submission to a competition, once."""
 
+import re
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -11,24 +14,32 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.kaggle_kernels.client.history import History, SentKernel, SentSubmission, write_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle, ListedSubmission
 from arcpipe.kaggle_kernels.client.retry import TRIES, KaggleError, poll
+from arcpipe.kaggle_kernels.on_kaggle.run import REPORT
 from arcpipe.log import logger
 from arcpipe.runs import file_hash, make_manifest, new_folder
 from arcpipe.submissions.submission import manifest_path, read_submission
 
 LOG = "kernel.log"
 _OUTPUT_FILE = "submission.json"
-_COMPLETE, _PENDING = "COMPLETE", "PENDING"
+_COMPLETE, _PENDING, _QUEUED = "COMPLETE", "PENDING", "QUEUED"
+# So small a share of what was rehearsed is far shorter.
+_FAR_SHORTER = 0.25
 _FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
 
 
-def wait_for_end(kaggle: Kaggle, kernel: SentKernel, max_minutes: float) -> tuple[str, str]:
-    """Wait for the end of the run; return its last status, and why it failed, if it did."""
+def wait_for_end(
+    kaggle: Kaggle, kernel: SentKernel, max_minutes: float, max_queue_minutes: float
+) -> tuple[str, str]:
+    """Wait for the end of the run; return its last status, and why it failed, if it did.
+
+    Args:  max_minutes: since it began to run. max_queue_minutes: before that.
+    """
 
     def look() -> tuple[str, tuple[str, str] | None]:
         state, reason = kaggle.kernel_state(kernel)
         return state, (state, reason) if is_over(state) else None
 
-    return poll(look, kernel.name, kaggle.pace, max_minutes)
+    return poll(look, kernel.name, kaggle.pace, max_minutes, _QUEUED, max_queue_minutes)
 
 
 def is_over(state: str) -> bool:
@@ -78,8 +89,39 @@ def fetch_output(kaggle: Kaggle, kernel: SentKernel, out: Path) -> None:
     logger.info("%s holds the log and all files of the run", out)
 
 
-def fetch_checked(kaggle: Kaggle, kernel: SentKernel, bundle: Path) -> Path:
+def warn_if_short(
+    kaggle: Kaggle, kernel: SentKernel, history: History, bundle: Path, files: Mapping[str, str]
+) -> None:
+    """Fetch the report of the ended run, and warn if it took far less of its clock than it did at home.
+
+    Args:  files: the addresses of its files, by their names.
+    """
+    path = _output_path(kernel, bundle, REPORT)
+    if REPORT not in files:
+        return
+    kaggle.download(files[REPORT], path)
+    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, ZeroDivisionError):
+        report = orjson.loads(path.read_bytes())
+        share = report["seconds"] / report["clock"]
+        # A run that was not rehearsed is taken to use its time.
+        expected = 1.0 if history.rehearsed is None else history.rehearsed
+        if share < _FAR_SHORTER * expected:
+            logger.warning(
+                "%s took %.1f of its %.1f minutes, %.0f%% where %.0f%% %s: read its log before you submit it "
+                "(arcpipe kaggle status %s --out DIR)",
+                kernel.name, report["seconds"] / 60, report["clock"] / 60, 100 * share, 100 * expected,
+                "was to be expected" if history.rehearsed is None else "were rehearsed", bundle,
+            )  # fmt: skip
+
+
+def _output_path(kernel: SentKernel, bundle: Path, name: str) -> Path:
+    return bundle / "outputs" / f"v{kernel.version}" / name
+
+
+def fetch_checked(kaggle: Kaggle, kernel: SentKernel, history: History, bundle: Path) -> Path:
     """Fetch the submission file of the ended run, in Kaggle's form as far as can be told without the tasks.
+
+    A run that was far too short is warned about.
 
     Raises:  ArcpipeError if the run goes on, failed, or left something else.
     """
@@ -88,53 +130,78 @@ def fetch_checked(kaggle: Kaggle, kernel: SentKernel, bundle: Path) -> Path:
         raise ArcpipeError(f"{kernel.name}: {state}: wait with arcpipe kaggle status {bundle} --wait")
     where = f"its log (arcpipe kaggle status {bundle} --out DIR)"
     files = output_of_success(kaggle, kernel, state, reason, where)
-    path = bundle / "outputs" / f"v{kernel.version}" / _OUTPUT_FILE
+    path = _output_path(kernel, bundle, _OUTPUT_FILE)
     for file in (manifest_path(path), path):
         if file.name in files:
             kaggle.download(files[file.name], file)
     read_submission(path)
+    warn_if_short(kaggle, kernel, history, bundle, files)
     return path
 
 
 def submit_once(
     kaggle: Kaggle, bundle: Path, history: History, kernel: SentKernel, competition: str, sha256: str,
-    message: str,
+    message: str, *, again: bool,
 ) -> SentSubmission:  # fmt: skip
     """Submit this version's file, unless Kaggle has it already; return what was written down of it.
 
     Args:    sha256: of the submission file that the version's run left behind.
-    Raises:  KaggleError if Kaggle refused it, or if there is no telling whether it took it.
+             again: submit it once more, although Kaggle has it; one whose end is unknown is looked for first.
+    Raises:  KaggleError if Kaggle refused it, or if there is no telling whether it took it; ArcpipeError if
+             it is to be submitted again before it was submitted, or before that has ended.
     """
-    tag = f"[{kernel.name}]"
     key = (competition, kernel.reference, kernel.version)
-    sent = next(
-        (one for one in history.submissions if (one.competition, one.kernel, one.version) == key), None
-    )
-    if sent is None:
-        sent = SentSubmission(*key, sha256, datetime.now(UTC).isoformat(timespec="seconds"))
-        history.submissions.append(sent)
+    sent = SentSubmission(*key, sha256, datetime.now(UTC).isoformat(timespec="seconds"))
+    before = [one for one in history.submissions if (one.competition, one.kernel, one.version) == key]
+    if before and not (again and before[-1].reference):
+        sent = before[-1]
     if sent.reference is None:
-        sent.reference = _find(kaggle, competition, tag)
-        if sent.reference is None:
+        listed = _runs(kaggle, sent)
+        if again and (not before or sent is not before[-1]):
+            _refuse_again(kernel, before, listed)
+            sent.run = 1 + max([*listed, *(one.run for one in before)])
+        elif not before and listed:
+            # Of a history that was lost.
+            sent.run = max(listed)
+        if sent not in history.submissions:
+            history.submissions.append(sent)
+        if sent.run in listed:
+            sent.reference = listed[sent.run].reference
+            logger.info("%s has it already, as submission %d", competition, sent.reference)
+        else:
             # Before it is sent: a command that ends in between must not send it again.
             write_history(bundle, history)
-            description = f"{tag} {sha256[:8]} {message}".strip()
-            sent.reference = _send(kaggle, bundle, history, sent, tag, description)
-        else:
-            logger.info("%s has it already, as submission %d", competition, sent.reference)
+            description = f"{sent.tag} {sha256[:8]} {message}".strip()
+            sent.reference = _send(kaggle, bundle, history, sent, description)
         write_history(bundle, history)
     return sent
 
 
-def _find(kaggle: Kaggle, competition: str, tag: str) -> int | None:
-    """Return the reference of the submission that has the tag in its description."""
-    submissions = kaggle.submissions(competition)
-    return next((one.reference for one in submissions if tag in one.description), None)
+def _runs(kaggle: Kaggle, sent: SentSubmission) -> dict[int, ListedSubmission]:
+    """Return what Kaggle lists of this version's submissions, by their `run`, as their tags say."""
+    tag = re.compile(re.escape(replace(sent, run=1).tag[:-1]) + r"(?:, run ([0-9]{1,6}))?\]")
+    runs: dict[int, ListedSubmission] = {}
+    for one in kaggle.submissions(sent.competition):
+        if match := tag.search(one.description):
+            runs.setdefault(int(match[1] or 1), one)
+    return runs
 
 
-def _send(
-    kaggle: Kaggle, bundle: Path, history: History, sent: SentSubmission, tag: str, description: str
-) -> int:
+def _refuse_again(
+    kernel: SentKernel, before: Sequence[SentSubmission], listed: Mapping[int, ListedSubmission]
+) -> None:
+    """Raise ArcpipeError where `--again` would be the first submission, or one more while one is running."""
+    if not before and not listed:
+        raise ArcpipeError(f"--again: {kernel.name} was not submitted yet: leave --again out")
+    for one in listed.values():
+        if one.status == _PENDING:
+            raise ArcpipeError(
+                f"--again: submission {one.reference} of {kernel.name} is {_PENDING}: leave --again out to "
+                "wait for its score"
+            )
+
+
+def _send(kaggle: Kaggle, bundle: Path, history: History, sent: SentSubmission, description: str) -> int:
     """Submit now; return Kaggle's reference, from its list if its answer was lost."""
     try:
         return kaggle.submit(sent, _OUTPUT_FILE, description)
@@ -146,9 +213,8 @@ def _send(
         reason = error
     for _ in range(TRIES):
         time.sleep(kaggle.pace.poll_s)
-        reference = _find(kaggle, sent.competition, tag)
-        if reference is not None:
-            return reference
+        if one := _runs(kaggle, sent).get(sent.run):
+            return one.reference
     raise KaggleError(
         f"{reason}; it is not in the list of submissions now: run the same command again after some minutes, "
         "it submits only what is not listed by then"
@@ -173,6 +239,7 @@ def wait_for_score(kaggle: Kaggle, sent: SentSubmission, max_minutes: float) -> 
         reason = submission.error or "Kaggle gives no reason"
         raise KaggleError(
             f"{what}: {submission.status} without a score ({reason}): check what the notebook writes, also "
-            "for tasks it has never seen, then push and submit a new version"
+            "for tasks it has never seen, then push and submit a new version; if it was Kaggle's fault, "
+            "arcpipe kaggle submit --again sends this one once more"
         )
     return submission

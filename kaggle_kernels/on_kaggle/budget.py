@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from arcpipe.recipe import STRICT
 
@@ -15,9 +15,9 @@ _SHARE_OF_START = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class KaggleSettings:
-    """The machine that runs the notebook, and how its time is split: the table [kaggle] of a recipe.
+    """The competition, the machine that runs the notebook, and how its time is split: [kaggle] of a recipe.
 
-    Defaults: ARC Prize 2026.
+    Defaults: ARC Prize 2026. Names, limits and machines of a competition end with its year.
     """
 
     __pydantic_config__ = STRICT
@@ -25,9 +25,26 @@ class KaggleSettings:
     competition: Annotated[str, Field(description="The competition's name on Kaggle.")] = (
         "arc-prize-2026-arc-agi-2"
     )
+    closes: Annotated[
+        str,
+        # TOML has dates of its own.
+        BeforeValidator(str),
+        Field(
+            pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$",
+            description="Its last day, as 2026-11-02; of a later submission it is said. Empty: none.",
+        ),
+    ] = "2026-11-02"
+    hidden_tasks: Annotated[
+        int, Field(ge=1, description="Tasks of the scored rerun, for which a rehearsal estimates the time.")
+    ] = 240
     machine_shape: Annotated[
         str, Field(description="Kaggle's name of the machine; empty for one without a GPU.")
     ] = "NvidiaL4"
+    gpus: Annotated[int, Field(ge=0, description="GPUs of that machine.")] = 4
+    gpu_tflops: Annotated[
+        float,
+        Field(ge=0, description="1e12 operations a second of each of them, for estimates."),
+    ] = 121.0
     limit_minutes: Annotated[
         float, Field(gt=0, description="The time limit; the competition ends a notebook after 12 hours.")
     ] = 720.0

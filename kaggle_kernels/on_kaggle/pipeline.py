@@ -54,8 +54,8 @@ class KaggleEntry:
 class RunReport:
     """What happened: stages with their time and outcome, and what was lost. Times are in seconds.
 
-    mode: which run it is. tasks: those of the test file, of which tried_tasks were tried. scores: by the
-    names of SCORES, where the solutions are known.
+    clock: the time that there was. mode: which run it is. tasks: those of the test file, of which
+    tried_tasks were tried. scores: by the names of SCORES, where the solutions are known.
     """
 
     mode: str = ""
@@ -66,6 +66,7 @@ class RunReport:
     processes: int = 0
     gpus: tuple[str, ...] = ()
     plan: str = ""
+    clock: float = 0.0
     stages: list[dict[str, Any]] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     tried_tasks: int = 0
@@ -90,8 +91,8 @@ class Pipeline:
         self.budget = make_budget(self.settings, minutes)
         self.devices = find_devices(self.settings.cpu_processes, journal)
         self.report = RunReport(
-            outputs=hidden.num_outputs, plan=self.budget.text, gpus=self.devices.gpus,
-            processes=self.devices.count, tried_tasks=len(hidden.tasks),
+            outputs=hidden.num_outputs, plan=self.budget.text, clock=self.budget.total_s,
+            gpus=self.devices.gpus, processes=self.devices.count, tried_tasks=len(hidden.tasks),
         )  # fmt: skip
         self.challenges, self.ballot = entry.scratch / "challenges.json", entry.scratch / "voted.json"
         self.adapted, self.predictions = entry.scratch / "adapted", entry.scratch / "predictions"

@@ -25,6 +25,14 @@ function showDemonstrations(task) {
   return [element("h3", {}, "Demonstrations"), element("div", { class: "row" }, ...pairs)];
 }
 
+// Whether a vote or two decided which grid became the second attempt.
+const isTied = (test) => isArc && test.margin !== null && Math.abs(test.margin) <= page.tie;
+
+function tieOf(test) {
+  const [second, third] = [1, 2].map((place) => plural(test.ranked[place][2], "vote"));
+  return element("p", { class: "why" }, mark("tie"), `Attempt 2 was a near tie: ${second} for it, ${third} for the next grid.`);
+}
+
 // Why a test is solved or not, in a sentence or two.
 function explanation(test) {
   const votes = ([, , count]) => `${count.toLocaleString("en")} of ${plural(test.candidates, "candidate")}`;
@@ -123,7 +131,7 @@ function showTest(task, test, index) {
   return element(
     "section", { class: "test" },
     element("header", {}, mark(test.outcome), element("h2", {}, `${name}: ${page.outcomes[test.outcome]}`)),
-    element("p", { class: "why" }, explanation(test)),
+    element("p", { class: "why" }, explanation(test)), isTied(test) ? tieOf(test) : null,
     showGrids(test), ...showVotes(test), ...showSteps(test),
   );
 }

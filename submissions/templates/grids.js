@@ -21,6 +21,7 @@ const SHAPES = {
   size: "M3 3H12V12H3ZM8 17H17V8",
   none: "M10 3a7 7 0 1 0 .01 0M5 15 15 5",
   unknown: "M6 7.5a4 4 0 1 1 5.5 3.7c-1 .4-1.5 1-1.5 2.3M10 16.5v.6",
+  tie: "M3 7H17M3 13H17",
   outvoted: "M5 17V11M10 17V3M15 17V8M3 17H17",
 };
 

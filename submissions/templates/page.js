@@ -10,6 +10,12 @@ const has = (outcome) => (task) => task.tests.some((test) => test.outcome === ou
 const sum = (tests, valueOf) => tests.reduce((total, test) => total + valueOf(test), 0);
 const leading = ({ tests }) => sum(tests, (test) => (test.ranked.length ? test.ranked[0][2] / test.candidates : 0)) / tests.length;
 const wrongCells = ({ tests }) => sum(tests, (test) => (test.wrong === null ? 1000 : test.wrong));
+const isOutvoted = (test) => test.rank !== null && test.outcome !== "solved";
+const narrowest = ({ tests }) => Math.min(...tests.map((test) => (isTied(test) ? Math.abs(test.margin) : 1e9)));
+// By how many votes the right grid missed the second attempt.
+const missing = ({ tests }) => Math.min(...tests.map((test) => (
+  isOutvoted(test) ? test.ranked[isArc ? 1 : 0][2] - test.ranked.find(([place]) => place === test.rank)[2] : 1e9
+)));
 const area = ({ tests }) => Math.max(...tests.map((test) => test.input.length));
 const hashOf = (task) => `#${encodeURIComponent(task.id)}`;
 
@@ -20,7 +26,8 @@ const FILTERS = {
   cells: ["More cells wrong", has("cells")],
   size: ["Wrong size", has("size")],
   none: ["No votes", has("none")],
-  outvoted: ["Right but outvoted", (task) => task.tests.some((test) => test.rank !== null && test.outcome !== "solved")],
+  outvoted: ["Right but outvoted", (task) => task.tests.some(isOutvoted)],
+  tie: ["Attempt 2 nearly tied", (task) => task.tests.some(isTied)],
 };
 const SORTS = {
   file: [isArc ? "as in the file" : "wrong ones first", () => 0],
@@ -28,6 +35,8 @@ const SORTS = {
   close: ["fewest wrong cells", (one, other) => wrongCells(one) - wrongCells(other)],
   sure: ["surest first", (one, other) => leading(other) - leading(one)],
   unsure: ["least sure first", (one, other) => leading(one) - leading(other)],
+  outvoted: ["outvoted by fewest first", (one, other) => missing(one) - missing(other)],
+  ...(isArc ? { tie: ["near ties first", (one, other) => narrowest(one) - narrowest(other)] } : {}),
   small: ["smallest first", (one, other) => area(one) - area(other)],
 };
 
@@ -104,6 +113,7 @@ const items = new Map();
 function itemOf(task) {
   if (items.has(task)) return items.get(task);
   const marks = task.tests.slice(0, 3).map((test) => mark(test.outcome, page.outcomes[test.outcome]));
+  if (task.tests.some(isTied)) marks.push(mark("tie", "attempt 2 nearly tied"));
   const thumbs = element("span", { class: "thumbs" });
   thumbs.task = task;
   const link = element(

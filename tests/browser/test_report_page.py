@@ -26,6 +26,10 @@ DIGITS = "document.querySelectorAll('#detail .grid text').length"
 PRESSED = "document.querySelector('#filters [aria-pressed=true]').dataset.filter"
 IS_OPEN = "getComputedStyle(document.getElementById('detail')).display !== 'none'"
 WIDTH = "document.documentElement.scrollWidth"
+SORT = (
+    "(() => {{ const sort = document.getElementById('sort'); sort.value = '{}';"
+    "sort.dispatchEvent(new Event('change')); }})()"
+)
 SOON = "new Promise((done) => setTimeout(done, 50))"
 
 
@@ -92,13 +96,31 @@ def test_a_filter_keeps_its_kind_and_says_how_many(browser: Browser) -> None:
     assert browser.run(NAMES) == WHOLE
 
 
+def test_a_near_tie_is_marked_kept_and_sorted_first(browser: Browser) -> None:
+    document = "JSON.parse(document.getElementById('data').textContent).tasks"
+    margins = browser.run(f"{document}.map((task) => task.tests.map((test) => test.margin))")
+    tied = [
+        task
+        for task, tests in zip(WHOLE, margins, strict=True)
+        if any(margin is not None and abs(margin) <= 2 for margin in tests)
+    ]
+    assert 0 < len(tied) < TASKS
+    browser.click("[data-filter=tie]")
+    assert browser.run(NAMES) == tied
+    assert "Attempt 2 was a near tie: " in browser.run("document.getElementById('detail').textContent")
+    assert browser.run(
+        "document.querySelectorAll('#list [aria-label=\"attempt 2 nearly tied\"]').length"
+    ) == len(tied)
+    browser.click("[data-filter=all]")
+    for name, first in (("tie", tied), ("outvoted", names("outvoted"))):
+        browser.run(SORT.format(name))
+        assert set(browser.run(NAMES)[: len(first)]) == set(first)
+
+
 def test_the_list_is_sorted(browser: Browser) -> None:
     found = {}
     for name in ("close", "unsure", "id", "file"):
-        browser.run(
-            f"(() => {{ const sort = document.getElementById('sort'); sort.value = '{name}';"
-            "sort.dispatchEvent(new Event('change')); })()"
-        )
+        browser.run(SORT.format(name))
         found[name] = browser.run(NAMES)
     assert sorted(found["close"]) == found["id"] == found["file"] == WHOLE
     for name, kind in (("close", "solved"), ("unsure", "none")):

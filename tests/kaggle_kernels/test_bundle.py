@@ -64,14 +64,21 @@ def test_a_bundle_goes_to_kaggle_and_comes_back_with_a_score(
 ) -> None:
     bundle = tmp_path / "bundle"
     flags = ("--checkpoint", checkpoint, "--out", bundle, "--owner", "someone")
-    assert f"{bundle}: 11 files, " in shell.succeed("bundle", *flags)
+    made = shell.run("bundle", *flags, "--set", "kaggle.closes=2020-01-01")
+    assert f"{bundle}: 11 files, " in made.stdout
+    closed = (
+        "arc-prize-2026-arc-agi-2 closed on 2020-01-01: a submission may still be scored, but has no rank"
+    )
+    assert closed in made.stderr
     assert "dataset someone/arcpipe-entry-data version 1" in shell.succeed("push", bundle)
     assert shell.server.last_request("SaveKernel")["machineShape"] == "NvidiaL4"
     assert shell.server.dataset_files == sorted(
         path.name for path in (bundle / "dataset").iterdir() if path.name != "dataset-metadata.json"
     )
     shell.succeed("status", bundle, "--wait")
-    assert "scored 31.39" in shell.succeed("submit", bundle, "--ledger", tmp_path / "ledger.jsonl")
+    submitted = shell.run("submit", bundle, "--ledger", tmp_path / "ledger.jsonl")
+    assert "scored 31.39" in submitted.stdout
+    assert closed in submitted.stderr
     # What was sent is noted beside it, and changes nothing of it.
     assert "whole, 11 files" in shell.succeed("bundle", bundle, "--check")
 
@@ -100,6 +107,7 @@ def test_a_changed_bundle_is_refused(command: str, flags: list[str], entry: Path
         (["--name", "a"], "expected 6 to 45 characters"),
         (["--name", "Two  words"], "expected 6 to 45 characters"),
         (["--set", "kaggle.machine=1"], "kaggle.machine is unknown"),
+        (["--set", "kaggle.closes=soon"], "kaggle.closes"),
         (["--set", "train.lr=1"], "reads [adapt], [infer], [kaggle] only"),
         (["--recipe", "kaggle"], "did you mean"),
         (["--checkpoint", "."], "neither a checkpoint folder"),

@@ -8,12 +8,24 @@ import pytest
 
 from arcpipe.locks import hold_folder
 from commands import fail, succeed
-from kaggle_server import COMPETITION, KEY, TOKEN, USER, Failure, Fault, KaggleServer, Shell, change_json
+from kaggle_server import (
+    COMPETITION,
+    KEY,
+    TOKEN,
+    USER,
+    Failure,
+    Fault,
+    KaggleServer,
+    Shell,
+    change_json,
+    write_json,
+)
 
 FILES = ["arcpipe.whl", "trunk.safetensors", "wheels.zip"]
 BY_TOKEN = {"KAGGLE_API_TOKEN": TOKEN}
 WRONG_KEY = {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": "wr0ng"}
 PROXY = "http://127.0.0.1:9"
+TOKEN_KEY = {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": TOKEN}
 NO_WAY = {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY, "HTTP_PROXY": PROXY, "http_proxy": PROXY}
 
 
@@ -33,8 +45,9 @@ def nobody(shell: Shell) -> Shell:
         (BY_TOKEN, Fault(404), "Kaggle knows no credentials of yours, or refuses them"),
         (WRONG_KEY, None, "Kaggle says Unauthenticated (401): the credentials are refused: make"),
         (NO_WAY, None, "its submissions: Kaggle cannot be reached: see whether kaggle.com works"),
+        (TOKEN_KEY, None, "is an access token (KGAT_...), which is no key: set it as KAGGLE_API_TOKEN"),
     ],
-    ids=["none", "silence", "401", "404", "wrong key", "no way"],
+    ids=["none", "silence", "401", "404", "wrong key", "no way", "token as key"],
 )
 def test_bad_credentials_are_one_line_without_them(
     nobody: Shell, server: KaggleServer, credentials: dict[str, str], fault: Fault | None, expected: str
@@ -53,6 +66,10 @@ def test_a_token_is_enough_and_is_sent_when_it_is_needed(
     scores = ("kaggle", "scores", "--competition", COMPETITION)
     assert "no submissions" in succeed(*scores, cwd=tmp_path, env=nobody.env | BY_TOKEN)
     assert server.count("IntrospectToken") == 1
+    write_json(tmp_path / "home/.kaggle/kaggle.json", {"username": USER, "key": TOKEN})
+    line = fail(*scores, cwd=tmp_path, env=nobody.env)
+    assert line.startswith("the key in kaggle.json or KAGGLE_KEY is an access token (KGAT_...)")
+    assert TOKEN not in line
     (tmp_path / "file").touch()
     env = nobody.env | {"KAGGLE_CONFIG_DIR": str(tmp_path / "file" / "config")}
     assert "the kaggle package cannot be loaded (" in fail(*scores, cwd=tmp_path, env=env)
@@ -118,6 +135,7 @@ def test_a_dataset_that_kaggle_gave_up_is_sent_anew(
         ("PUT", Fault(), "its upload: Kaggle did not answer in time"),
         ("PUT", Fault(500), "Internal Server Error (500): run it again later; nothing was made"),
         ("CreateDataset", Fault(403, "Denied"), "Kaggle says Denied (403): check owner and spelling"),
+        ("CreateDataset", Fault(400), "(400): mend it, and run it again; id or title may be in use, if only"),
         ("CreateDataset", Fault(), "making the dataset: Kaggle did not answer in time"),
         ("CreateDataset", {"status": "error", "error": "Title in use."}, "refused the dataset: Title in use"),
         ("SaveKernel", Fault(403, "Denied"), "Kaggle says Denied (403): check owner and spelling"),
@@ -174,6 +192,16 @@ KERNEL, DATASET = "kernel/kernel-metadata.json", "dataset/dataset-metadata.json"
         (KERNEL, {"enable_internet": True}, "enable_internet: write false"),
         (KERNEL, {"is_private": 1}, "is_private: expected true or false"),
         (KERNEL, {"id": "entry"}, "id: expected owner/name"),
+        (KERNEL, {"id": "code/someone/arcpipe-entry"}, "write 'someone/arcpipe-entry' only"),
+        (KERNEL, {"id": "https://www.kaggle.com/code/someone/x"}, "write 'someone/x' only"),
+        (KERNEL, {"id_no": 7}, "id_no: remove it, it would be pushed there and not to someone/arcpipe-entry"),
+        (KERNEL, {"dataset_sources": ["datasets/a/b"]}, "dataset_sources: 'datasets/a/b': write 'a/b' only"),
+        (KERNEL, {"kernel_sources": ["code/a/b"]}, "kernel_sources: 'code/a/b': write 'a/b' only"),
+        (KERNEL, {"kernel_sources": "a/b"}, "kernel_sources: expected a list"),
+        (KERNEL, {"model_sources": ["models/a/b/c/d/1"]}, "model_sources: 'models/a/b/c/d/1': write 'a/b/c"),
+        (KERNEL, {"competition_sources": ["competitions/c-2026"]}, "competition_sources: 'competitions/c-2"),
+        (KERNEL, {"id": "Someone/arcpipe-entry"}, "Someone/arcpipe-entry: its owner is someone in your cred"),
+        (DATASET, {"id": "datasets/someone/arcpipe-bundle"}, "id: 'datasets/someone/arcpipe-bundle': write"),
         (KERNEL, {"dataset_sources": []}, "add someone/arcpipe-bundle"),
         (KERNEL, {"dataset_sources": "x/y"}, "dataset_sources: expected a list"),
         (KERNEL, {"code_file": "lost.ipynb"}, "lost.ipynb: no such file"),

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 from arcpipe.kaggle_kernels.at_home.image import without_network
 from arcpipe.kaggle_kernels.at_home.rehearse import estimate
+from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
+from arcpipe.recipe import load_recipe
 from commands import arcpipe_command, environment, run_here
 from entries import SMALL, hidden_task, hidden_tasks, make_bundle, write_challenges
 
@@ -61,6 +64,9 @@ def test_the_notebook_runs_offline_on_tasks_it_has_never_seen(
     assert report["at_240_tasks"]["infer_hours_here"] > 0
     if mode == "commit":
         assert list(report["scores"]) == ["pass@2 over tasks", "pass@2", "pass@1"]
+        # By this the run on Kaggle is judged.
+        share = json.loads((entry / "kaggle-record.json").read_bytes())["rehearsed"]
+        assert share == report["seconds"] / report["clock"] < 1
     root = out / f"{layout}-{mode}"
     # The wheel of the bundle ran, and not what is installed here.
     log = (root / "working" / "arcpipe.log").read_text()
@@ -118,11 +124,17 @@ def test_240_tasks_are_estimated_from_what_was_answered() -> None:
         "stages": stages, "grids": 100, "grids_wanted": 200, "tried_tasks": 24,
         "trained": {"samples_per_second": 10.0},
     }  # fmt: skip
-    hours = estimate(report, {"machine_shape": "NvidiaL4", "infer_minutes": 75}, peak_here=4.84e12)
+    settings = asdict(load_recipe("kaggle-l4x4").settings("kaggle", KaggleSettings))
+    hours = estimate(report, settings, peak_here=4.84e12)
     assert hours["infer_hours_here"] == pytest.approx(0.2)
     assert hours["infer_hours_there"] == pytest.approx(0.002)
     assert hours["samples_per_second_there"] == pytest.approx(1000)
-    assert estimate({}, {"machine_shape": ""}, 1.0) == {}
+    assert estimate({}, settings, 1.0) == {}
+    # A bundle of an older version does not name its machine.
+    older = {"machine_shape": "NvidiaL4", "infer_minutes": 75}
+    assert estimate(report, older, peak_here=4.84e12)["infer_hours_there"] == pytest.approx(0.2)
+    more = estimate(report, settings | {"hidden_tasks": 480}, peak_here=4.84e12)
+    assert more["infer_hours_here"] == pytest.approx(0.4)
 
 
 def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> None:

@@ -67,6 +67,47 @@ def test_a_run_that_goes_on_has_nothing_to_fetch_or_submit(
     assert server.count("CreateCodeSubmission") == 0
 
 
+def test_the_time_in_the_queue_does_not_count_as_running(
+    shell: Shell, server: KaggleServer, bundle: Path
+) -> None:
+    shell.succeed("push", bundle)
+    wait = ("status", bundle, "--wait", "--max-minutes", 0)
+    server.faults["GetKernelSessionStatus"] = {"status": "QUEUED"}
+    line = shell.fail(*wait, "--max-queue-minutes", 0.003)
+    assert "version 1: QUEUED after 0.003 minutes: run the same command to go on waiting" in line
+    del server.faults["GetKernelSessionStatus"]
+    server.states = ["QUEUED", "QUEUED", "COMPLETE"]
+    done = shell.run(*wait)
+    assert (done.returncode, done.stdout) == (0, "someone/arcpipe-entry version 1: COMPLETE\n"), done.stderr
+    assert done.stderr.count("QUEUED: it waits for a machine, which does not count as running") == 1
+    server.states = ["QUEUED", "RUNNING"]
+    assert "version 1: RUNNING after 0 minutes" in shell.fail(*wait)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rehearsed", "expected"),
+    [
+        (900, 0.9, "took 15.0 of its 600.0 minutes, 2% where 90% were rehearsed: read its log before you"),
+        (900, None, "took 15.0 of its 600.0 minutes, 2% where 100% was to be expected: read its log before"),
+        (900, 0.03, ""),
+        (30000, 0.9, ""),
+        (None, 0.9, ""),
+    ],
+)
+def test_a_run_far_shorter_than_rehearsed_is_warned_about_before_it_is_submitted(
+    shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path,
+    seconds: int | None, rehearsed: float | None, expected: str,
+) -> None:  # fmt: skip
+    change_json(pushed / "kaggle-record.json", rehearsed=rehearsed)
+    report = {"seconds": seconds, "clock": 36000}
+    server.outputs["arcpipe-report.json"] = json.dumps(report if seconds else []).encode()
+    for words in (["status"], ["submit", "--no-wait", "--ledger", tmp_path / "ledger.jsonl"]):
+        done = shell.run(words[0], pushed, *words[1:])
+        assert done.returncode == 0
+        assert expected in done.stderr
+        assert bool(expected) == ("read its log" in done.stderr)
+
+
 @pytest.mark.parametrize("status", [404, 500, 0])
 def test_an_output_that_does_not_come_leaves_nothing(
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path, status: int
@@ -135,6 +176,43 @@ def test_a_second_time_it_only_waits(
     assert len(record(pushed)) == 1
 
 
+def test_a_version_is_submitted_again_only_on_purpose(
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, tmp_path: Path
+) -> None:
+    line = shell.fail(*submit, "--again")
+    assert line == "--again: someone/arcpipe-entry version 1 was not submitted yet: leave --again out"
+    scored, server.scored = server.scored, {"status": "ERROR", "errorDescription": "Timeout"}
+    assert "arcpipe kaggle submit --again sends this one once more" in shell.fail(*submit)
+    server.scored = scored
+    assert shell.succeed(*submit, "--again") == SCORED.replace("1000", "1001")
+    assert [(one["reference"], one["run"]) for one in record(pushed)] == [(1000, 1), (1001, 2)]
+    assert server.submissions[0]["description"].startswith("[someone/arcpipe-entry version 1, run 2] ")
+    # Without the flag it is the newest that is waited for, also where the record is lost.
+    assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
+    change_json(pushed / "kaggle-record.json", submissions=[])
+    assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
+    server.scored = {"status": "PENDING"}
+    assert shell.succeed(*submit, "--again", "--no-wait") == f"{COMPETITION}: submission 1002\n"
+    assert "submission 1002 of someone/arcpipe-entry version 1 is PENDING" in shell.fail(*submit, "--again")
+    assert server.count("CreateCodeSubmission") == 3
+    server.scored = {"status": "COMPLETE", "publicScore": "23.3"}
+    shell.succeed(*submit)
+    listed = succeed_here("submissions", "list", "--ledger", tmp_path / "ledger.jsonl").splitlines()
+    assert listed[-1].split()[3:] == ["2", "27.34", "23.30", "31.39", "someone/arcpipe-entry"]
+
+
+def test_again_with_an_unknown_end_is_not_sent_twice(
+    shell: Shell, server: KaggleServer, submit: list[object]
+) -> None:
+    shell.succeed(*submit)
+    server.faults["CreateCodeSubmission"] = Fault(times=1)
+    assert "it submits only what is not listed by then" in shell.fail(*submit, "--again", "--timeout-s", 0.2)
+    server.answer("CreateCodeSubmission", server.last_request("CreateCodeSubmission"))
+    for _ in range(2):
+        assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
+    assert len(server.submissions) == 2
+
+
 def test_a_lost_record_is_made_up_for_by_kaggles_list(
     shell: Shell, server: KaggleServer, submit: list[object], pushed: Path
 ) -> None:
@@ -196,6 +274,8 @@ def test_whatever_happens_there_is_one_submission(
         ({"ref": 0, "message": "Not allowed"}, "did not take it: Not allowed; nothing was submitted"),
         (Fault(400, "Your team has used its daily Submission allowance (1) today."),
          "(1) today (400): wait for the next day, which begins at 00:00 UTC; nothing was submitted"),
+        (Fault(400, "Could not find provided notebook"),
+         "(400): a version can be submitted some 20 minutes after its run has ended: wait; if that is long"),
         (Fault(400, "No such file"), "says No such file (400): mend it, and run it again; nothing was"),
         (Fault(401, "Unauthenticated"), "(401): the credentials are refused: make a new token"),
         (Fault(403, "Denied"), "accept the competition's rules on its page; nothing was submitted"),

@@ -46,6 +46,7 @@ def test_the_difference_is_paired() -> None:
     assert more.over_tasks == pytest.approx(0.1)
     spread = 1.96 * (0.1 * 0.9 / 100) ** 0.5
     assert more.interval_over_tasks == pytest.approx((0.1 - spread, 0.1 + spread), abs=0.012)
+    assert (same.is_real, more.is_real) == (False, True)
 
 
 def test_the_command_compares_and_keeps_the_oracle_apart(
@@ -61,6 +62,7 @@ def test_the_command_compares_and_keeps_the_oracle_apart(
     assert "by both" in text
     assert f"{other} against {file}\n" in text
     assert "  100.00%   +50.00 points [+0.0, +100.0]" in text
+    assert "no real difference: 0 is inside the 95% interval over tasks" in text
 
     document = orjson.loads(succeed_here(*words, "--json"))
     assert document["comparison"]["outputs"] == {

@@ -166,13 +166,85 @@ def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Pa
     place = "score.a set of 2 tasks and 3 test outputs"
     assert f"{place}.pass_at_2.solved_outputs: 3 -> 1" in lines
     assert "made_by.rule: order -> None" in lines
+    assert not [line for line in lines if line.startswith("made_by: ")]
+    # Of both tasks of `one`, and of one of `two`: other tasks could have told another story.
+    assert lines[-4:] == [
+        f"{two} against {one}",
+        "mean over tasks (Kaggle, ARC Prize)   50.00%   -50.00 points [-100.0, +0.0]",
+        "mean over test outputs                33.33%   -66.67 points [-100.0, +0.0]",
+        "no real difference: 0 is inside the 95% interval over tasks",
+    ]
     assert not [line for line in lines if ".num_tasks" in line or ".host" in line or "created" in line]
     swapped = run("compare", other, merged).splitlines()
     assert "made_by.rule: None -> order" in swapped
     assert len(swapped) == len(lines)
     document = orjson.loads(run("compare", merged, other, "--json"))
     assert document["changes"]["made_by.rule"] == ["order", None]
+    assert document["comparison"]["others"][0]["is_real"] is False
+    assert (document["why_not"], document["kaggle"]) == ("", None)
     assert run("compare", merged, merged) == "the same submission\n"
+    other.write_text("{}")
+    gone = run("compare", one, two).splitlines()[-1]
+    assert gone == f"not compared task by task: {other}: gone, or changed since it was entered"
+
+
+BEFORE = b"""\
+{"sha256":"%(one)s","fact":"file","file":"a.json","made_by":null,"time":"2026-10-01T12:00:00+00:00"}
+{"sha256":"%(one)s","fact":"score","set":"a set of 2 tasks and 4 test outputs","fingerprint":"f",\
+"num_tasks":2,"num_outputs":4,"solutions":"s.json","pass_at_1":{"solved_outputs":1,\
+"mean_over_outputs":0.25,"mean_over_tasks":0.5,"solved_tasks":1},"pass_at_2":{"solved_outputs":2,"mean_over_outputs":0.5,"mean_over_tasks":0.6666666666666666,\
+"solved_tasks":1},"time":"2026-10-01T12:00:01+00:00"}
+{"sha256":"%(one)s","fact":"kaggle","competition":"c","reference":7,"kernel":"n/k","kernel_version":1,\
+"score":"27.64","time":"2026-10-02T12:00:00+00:00"}
+""" % {b"one": ONE.encode()}
+
+
+def test_the_ledger_of_an_older_version_keeps_its_numbers_under_their_names(ledger: Path) -> None:
+    ledger.parent.mkdir()
+    ledger.write_bytes(BEFORE)
+    # With Kaggle's score goes the mean over tasks.
+    listed = succeed_here("submissions", "list", "--ledger", ledger).splitlines()
+    assert len(listed) == 2
+    assert "  66.67% of a set of 2 tasks and 4 test outputs  27.64  -  " in listed[1].replace("   ", "  ")
+    shown = succeed_here("submissions", "show", ONE, "--ledger", ledger)
+    for line in ("mean_over_tasks: 0.6666666666666666", "mean_over_outputs: 0.5", "solved_outputs: 2"):
+        assert f"scores.0.pass_at_2.{line}\n" in shown
+
+
+def add_run(ledger: Path, bundle: str, reference: int, score: str, *, recipe: str = "r") -> None:
+    add_fact(
+        ledger, ONE, "kaggle", competition="c", reference=reference, kernel="n/k", kernel_version=reference,
+        score=score, bundle=bundle, made_by={"recipe": recipe},
+    )  # fmt: skip
+
+
+def test_repeats_of_a_bundle_are_grouped_and_tell_what_is_real(ledger: Path) -> None:
+    """The files of both bundles are one, for they leave it before they see what is scored."""
+    ledger.parent.mkdir()
+    ledger.write_bytes(BEFORE)
+    a, b = "a" * 64, "b" * 64
+
+    def compare() -> str:
+        return succeed_here("submissions", "compare", "aaaa", "bbbb", "--ledger", ledger)
+
+    add_run(ledger, a, 1, "27.64")
+    add_run(ledger, b, 2, "31.39", recipe="s")
+    assert "on Kaggle 27.64 -> 31.39, +3.75: one run each" in compare()
+    assert "made_by.recipe: r -> s\n" in compare()
+    add_run(ledger, a, 3, "33.9")
+    assert ", +0.62: inside the spread of repeats\n" in compare()
+    add_run(ledger, b, 4, "40")
+    assert "30.77 (2 runs, 27.64 to 33.90) -> 35.70 (2 runs, 31.39 to 40.00), +4.93: inside" in compare()
+    add_run(ledger, "c" * 64, 5, "12.5")
+    far = succeed_here("submissions", "compare", "bbbb", "cccc", "--ledger", ledger)
+    assert "-> 12.50, -23.20: outside the spread of repeats\n" in far
+    rows = [line.split() for line in succeed_here("submissions", "list", "--ledger", ledger).splitlines()]
+    assert rows[-4][:6] == ["bundle", "scored", "runs", "mean", "lowest", "highest"]
+    assert [[row[0], *row[3:]] for row in rows[-3:]] == [
+        ["aaaaaaaa", "2", "30.77", "27.64", "33.90", "n/k"],
+        ["bbbbbbbb", "2", "35.70", "31.39", "40.00", "n/k"],
+        ["cccccccc", "1", "12.50", "12.50", "12.50", "n/k"],
+    ]
 
 
 def test_a_file_system_without_locks_has_a_ledger_too(

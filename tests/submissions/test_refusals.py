@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from arcpipe.predictions import write_table
+from arcpipe.runs import write_json
 from arcpipe.submissions.ledger import add_fact
 from arcpipe.task import Task, challenges_json, solutions_json
 from candidates import candidate, table
@@ -19,7 +20,17 @@ WRONG = {"attempt_1": [[9]], "attempt_2": [[8]]}
 # What a submission file holds in place of the entries of a right one.
 SUBMISSIONS: dict[str, dict[str, Any]] = {
     "s": {}, "there": {}, "stranger": {"stranger": []}, "more": {"one": [WRONG, WRONG]}, "short": {"one": []},
-    "half": {"one": [{"attempt_1": [[1]]}]},
+    "half": {"one": [{"attempt_1": [[1]]}]}, "nulls": {"one": [{"attempt_1": None, "attempt_2": [[1, 2]]}]},
+}  # fmt: skip
+# Results as others publish them, of the task `one`.
+FOLDERS: dict[str, Any] = {
+    "broken": {"train": [], "test": []}, "more": [WRONG, WRONG],
+    "twice": [{"attempt_1": {"answer": [[1]], "metadata": {"pair_index": 0}}}] * 2,
+}  # fmt: skip
+TABLES = {
+    "empty": b"output_id,output\n", "torn": b"output_id,output\none_0,|1|\none_1,|1|2\n",
+    "again": b"output_id,output\none_0,|1|\none_0,|2|\n", "gap": b"output_id,output\ntwo_1,|1|\n",
+    "bytes": b"output_id,output\none_0,\xff\n",
 }  # fmt: skip
 SCORE, MERGE = "score s.json solutions.json", "merge --challenges challenges.json --out merged.json"
 REPORT = "report QUICKSTART --out new.html"
@@ -38,6 +49,19 @@ REFUSED = {
     f"{SCORE} --challenges few.json": "few.json: task two of the solutions is not in it",
     f"{SCORE} --with s.json": "s.json: given twice",
     f"{SCORE} --candidates other.parquet": "no candidate is for a task of solutions.json",
+    "score nulls.json solutions.json --with list": "list: holds neither predictions nor results",
+    "score lm-broken solutions.json": "lm-broken/one.json: expected a list over test outputs of",
+    "score lm-twice solutions.json": "lm-twice/one.json: entry [1]: 0 as its pair_index, which others have",
+    "score lm-more solutions.json": "lm-more: task one has 2 entries, the solutions 1",
+    "score boards solutions.json": "boards: a folder that arcpipe made: arcpipe vote makes a submission of",
+    "score none.csv solutions.json": "none.csv: no such file",
+    "score empty.csv solutions.json": "empty.csv: no row of output_id,output",
+    "score torn.csv solutions.json": "torn.csv: line 3: expected output_id,output, such as 00576224_0,",
+    "score again.csv solutions.json": "again.csv: line 3: one_0 stands there a second time",
+    "score gap.csv solutions.json": "gap.csv: two_0 is missing",
+    "score bytes.csv solutions.json": "bytes.csv: not a CSV file (",
+    f"{MERGE} s.json list": "list: holds neither predictions nor results",
+    f"{REPORT} --submission list": "list: holds neither predictions nor results",
     f"{MERGE} none.json": "none.json: no such file",
     f"{MERGE} short.json": "short.json: task one has 0 entries, the challenges 1 test inputs",
     f"{MERGE} half.json": "half.json: task one, test[0]: attempt_2 is missing",
@@ -85,6 +109,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
     for name, document in (("tasks", inputs), ("solutions", outputs)):
         text = orjson.dumps(document).decode()
         (folder / f"{name}-twice.json").write_text(f"{text[:-1]}, {text[1:]}")
+    for name, entries in FOLDERS.items():
+        write_json(folder / f"lm-{name}" / "one.json", entries)
+    for name, rows in TABLES.items():
+        (folder / f"{name}.csv").write_bytes(rows)
+    (folder / "list").mkdir()
     write_table(folder / "other.parquet", table([candidate([[1]], task="elsewhere")]))
     write_table(folder / "large.parquet", table([candidate(np.ones((40, 2)), task="one")]))
     for sha256 in ("1" * 64, "1111" + "2" * 60):

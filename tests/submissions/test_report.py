@@ -77,6 +77,10 @@ def test_each_task_has_its_outcome_its_votes_and_its_moves(page: dict[str, Any])
             assert test["candidates"] - test["gridless"] - counted >= hidden
             if kind in ("nearly", "cells"):
                 assert test["wrong"] == {"nearly": 2, "cells": 6}[kind]
+    assert page["tie"] == 2
+    for test in (test for task in page["tasks"] for test in task["tests"]):
+        counts = [count for _, _, count, _ in test["ranked"]]
+        assert test["margin"] == (counts[1] - counts[2] if len(counts) > 2 else None)
     test = page["tasks"][0]["tests"][0]
     assert [(step, agreeing, total) for step, _, _, agreeing, total in test["moves"]] == [
         (step, 4, 7) for step in STEPS
@@ -239,8 +243,10 @@ def metrics_of(folder: Path, *records: object) -> pd.DataFrame:
     return read_metrics(folder)
 
 
+# An older run has another number of its halting head, which is not drawn.
 FINISHED = {"step": 1, "train/finished": 4, "train/exact_accuracy": 0.25, "train/halt_accuracy": 1.0}
-ACCURACY = {"whole grids": ([1], [0.25]), "halt decisions": ([1], [1.0]), "never to halt": ([1], [0.75])}
+ACCURACY = {"whole grids": ([1], [0.25])}
+HALT = {"step": 1, "train/halt_recall": 0.25, "train/halt_precision": 0.5}
 COUNTS = {"eval/test_inputs": 5, "eval/votes": 4, "eval/votes_asked": 10}
 EVALUATED = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **COUNTS} for step in (1, 2)]
 
@@ -258,6 +264,7 @@ EVALUATED = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **COUNTS} f
             [*EVALUATED, {"step": 3, "eval/answered": 0.0, **COUNTS}],
             {"valid": ([1, 2], [0.5, 0.5]), "answered": ([1, 2, 3], [1.0, 1.0, 0.0])},
         ),
+        ([HALT], {"halt recall": ([1], [0.25]), "halt precision": ([1], [0.5])}),
         # Where no sample finished older runs wrote zeros.
         ([FINISHED, {"step": 2, "train/finished": 0}], ACCURACY),
         ([FINISHED, {**FINISHED, "step": 2, "train/finished": 0, "train/exact_accuracy": 0}], ACCURACY),

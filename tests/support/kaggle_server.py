@@ -48,6 +48,7 @@ class KaggleServer:
     """What the server knows. A dataset, a run and a submission are finished at the second look at them.
 
     faults: by method, or `PUT` and `GET` for files.
+    states: of a run at the next looks at it.
     """
 
     port: int = 0
@@ -57,6 +58,7 @@ class KaggleServer:
     dataset_version: int = 0
     dataset_files: list[str] = field(default_factory=list)
     kernel_version: int = 0
+    states: list[str] = field(default_factory=list)
     outputs: dict[str, bytes] = field(default_factory=lambda: {"submission.json": ANSWER})
     submissions: list[dict[str, Any]] = field(default_factory=list)
     scored: dict[str, str] = field(default_factory=lambda: {"status": "COMPLETE", "publicScore": "31.39"})
@@ -122,6 +124,8 @@ class KaggleServer:
     def do_GetKernelSessionStatus(self, request: dict[str, Any]) -> dict[str, Any] | int:
         if request.get("versionLabel") != f"v{self.kernel_version}":
             return 404
+        if self.states:
+            return {"status": self.states.pop(0)}
         done = self.finished(f"kernel {self.kernel_version}")
         return {"status": "COMPLETE" if done else "RUNNING"}
 
@@ -135,7 +139,7 @@ class KaggleServer:
         return {"files": files, "log": json.dumps(log), **more}
 
     def do_CreateCodeSubmission(self, request: dict[str, Any]) -> dict[str, Any]:
-        reference = 1000 + len(self.submissions)
+        reference = max([999, *(one["ref"] for one in self.submissions)]) + 1
         self.submissions.insert(
             0,
             {

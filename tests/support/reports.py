@@ -33,7 +33,7 @@ def _records() -> Iterator[bytes]:
     for step in range(1, 41):
         record = {
             "step": step, "seconds": step * 2.0, "train/loss_answer": 2.0 / step, "train/loss_halt": 0.1,
-            "train/exact_accuracy": step / 50, "train/cell_accuracy": 0.9, "train/halt_accuracy": 0.8,
+            "train/exact_accuracy": step / 50, "train/cell_accuracy": 0.9, "train/halt_recall": 0.8,
             "train/steps_to_halt": 4.0, "train/lr": 1e-4, "samples_per_second": 100.0 + step,
         }  # fmt: skip
         yield orjson.dumps(record) + b"\n"

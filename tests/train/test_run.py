@@ -76,10 +76,19 @@ def test_all_samples_end_after_max_steps_of_a_model_that_never_halts(whole: Path
         ends = record["step"] % 3 == 0
         assert record["train/finished"] == (16 if ends else 0)
         assert record.get("train/steps_to_halt") == (3 if ends else None)
-        means = {"train/exact_accuracy", "train/cell_accuracy", "train/halt_accuracy", "train/halt_baseline"}
+        means = {"train/exact_accuracy", "train/cell_accuracy"}
         assert means & record.keys() == (means if ends else set())
-        if ends:
-            assert record["train/halt_baseline"] == 1 - record["train/exact_accuracy"]
+
+
+def test_it_is_said_once_that_no_sample_was_exact_for_long(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arcpipe.train.metrics._LONG_WITHOUT_EXACT", 4)
+    run = tmp_path / "run"
+    said = train(work, run, "--set", "train.lr=0.0", "--set", "train.puzzle_lr=0.0").stderr
+    line = "no sample was exact in the last 4 steps: the halting head has nothing to learn from yet"
+    assert said.count(line) == (run / "train.log").read_text().count(line) == 1
+    assert not [record for record in metrics(run) if "train/halt_recall" in record]
 
 
 def test_rates_rise_over_the_warm_up_and_fall_to_their_floor(whole: Path) -> None:

@@ -30,8 +30,7 @@ from training import refused, train
 
 STILL = 0.0
 OFFICIAL_METRICS = {
-    "finished": "count", "cell": "accuracy", "exact": "exact_accuracy", "halt_right": "q_halt_accuracy",
-    "steps": "steps",
+    "finished": "count", "cell": "accuracy", "exact": "exact_accuracy", "steps": "steps",
 }  # fmt: skip
 
 
@@ -55,6 +54,9 @@ def test_sums_and_carry_are_the_reference_s(fixtures_dir: Path, name: str) -> No
             assert sums[own] == pytest.approx(float(recorded[official]), rel=0, abs=LOSS_TOLERANCE), own
         for own, official in OFFICIAL_METRICS.items():
             assert sums[own] == pytest.approx(float(recorded[f"metric_{official}"]), rel=0, abs=1e-5), own
+        # Right is the head where it calls a right answer right, and where it does not call a wrong one so.
+        silent = sums["finished"] - sums["exact"] - (sums["halt_calls"] - sums["halt_hits"])
+        assert sums["halt_hits"] + silent == float(recorded["metric_q_halt_accuracy"])
         assert_close(state.carry.answer, recorded["z_H"], STATE_TOLERANCE[number], "answer")
         assert_close(state.carry.latent, recorded["z_L"], STATE_TOLERANCE[number], "latent")
         for own, official in (("steps", "steps"), ("halted", "halted"), ("inputs", "current_inputs")):
