@@ -29,11 +29,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arcpipe.codec import FAMILIES, family_of
+from arcpipe.documents import load_json
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.grid import NUM_COLORS
+from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
+from arcpipe.tables import read_table
 from arcpipe.trm import TRM, puzzle_vectors
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ _ROWS, _PUZZLES, _FACTS = "puzzles.safetensors", "puzzles.parquet", "model.json"
 _STEP_NAME = re.compile(r"step-([0-9]{8,18})")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _ROWS_AT_ONCE = 1 << 16
+_COLUMNS = ("task", "dihedral", "colors")
+_MOST_ROWS, _MOST_BYTES = 2**31, 2**36
 
 
 def no_colors() -> Tensor:
@@ -111,8 +116,14 @@ class Checkpoint:
 
         Args:  canvas: side of the canvas, for a network that knows any; None for its own.
         """
-        model = TRM(self.config, (canvas or self.canvas) ** 2, self.vocabulary)
+        num_tokens = (canvas or self.canvas) ** 2
         try:
+            if self.config.num_layers > len(self.ema):
+                raise RuntimeError(f"{self.config.num_layers} layers of {len(self.ema)} tensors")
+            # On no device first: one that does not fit its weights may not fit the memory either.
+            with torch.device("meta"):
+                TRM(self.config, num_tokens, self.vocabulary).load_state_dict(self.ema, assign=True)
+            model = TRM(self.config, num_tokens, self.vocabulary)
             model.load_state_dict(self.ema)
         except RuntimeError as error:
             raise CheckpointError(f"{self.path}: weights do not fit {_FACTS}: {one_line(error)}") from None
@@ -281,10 +292,10 @@ def read_best(run: Path) -> dict[str, Any] | None:
     """Return step, metric and value of a run's best evaluation; None if it or its checkpoint is not there."""
     try:
         with reading(run / BEST_FILE):
-            best: dict[str, Any] = orjson.loads((run / BEST_FILE).read_bytes())
+            best: dict[str, Any] = load_json(run / BEST_FILE)
         sound = type(best["step"]) is int and type(best["value"]) is float
         return best if sound and best["step"] in whole_checkpoints(run) else None
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -296,11 +307,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     folder = find_checkpoint(path)
     manifest = read_manifest(folder, "checkpoint")
     with _part(folder / _FACTS, manifest) as file:
-        facts = orjson.loads(file.read_bytes())
+        facts = load_json(file)
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
         family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
         num_puzzles = int(facts["puzzles"])
-        if family not in FAMILIES or vocabulary < family_of(family, canvas).vocabulary:
+        if family not in FAMILIES or not 0 < canvas <= MAX_SIDE:
+            raise ValueError(f"family {family} on canvas {canvas}")
+        if vocabulary < family_of(family, canvas).vocabulary:
             raise ValueError(f"{vocabulary} tokens for family {family} on canvas {canvas}")
     with _part(folder / WEIGHTS, manifest) as file:
         weights = load_file(file)
@@ -321,7 +334,8 @@ def _load_puzzles(
     if not num_puzzles:
         return PuzzleTable.of_groups([], []), torch.zeros(0, puzzle_size), no_colors()
     with _part(folder / _PUZZLES, manifest) as file:
-        puzzles = PuzzleTable.from_arrow(pq.read_table(file))
+        columns = read_table(file, _COLUMNS, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES)
+        puzzles = PuzzleTable.from_arrow(columns)
         if len(puzzles) != num_puzzles:
             raise ValueError(f"it has {len(puzzles)} rows, expected {num_puzzles}")
     # What Arrow keeps for later would add to the rows that are read next.

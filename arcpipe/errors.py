@@ -4,6 +4,13 @@ The command line prints their message as one line on stderr and exits with code 
 bug, keeps its traceback and exits with code 1.
 """
 
+import re
+
+# Controls of a terminal, and what turns text around in it; but line breaks, tabs and colored cells.
+_ACTING = re.compile(
+    "(\x1b\\[[0-9;]*m[ \u2580]+\x1b\\[0m)|"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
 # What torch, numpy, Python and the libraries of a GPU say, in lower case.
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -43,6 +50,11 @@ class CheckpointError(ArcpipeError):
 def one_line(error: BaseException) -> str:
     """Return the message of an error from elsewhere, without its line breaks."""
     return " ".join(str(error).split())
+
+
+def printable(text: str) -> str:
+    """Return text in which nothing acts on a terminal that shows it, whatever a file put into it."""
+    return _ACTING.sub(lambda match: match[1] or f"\\u{ord(match[0]):04x}", text)
 
 
 def says_out_of_memory(text: str) -> bool:

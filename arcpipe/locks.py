@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 from filelock import FileLock, Timeout
 
+from arcpipe.documents import load_json
 from arcpipe.errors import OutputError, one_line
 from arcpipe.log import logger
 
@@ -69,7 +70,7 @@ def _lock(path: Path) -> FileLock:
 def _holder(path: Path) -> str:
     """Who wrote itself into this file and has not ended well; empty if nobody."""
     try:
-        holder = orjson.loads(path.read_bytes())
+        holder = load_json(path)
         return f"process {holder['process']} on {holder['host']} ({holder['command']})"
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -10,6 +10,7 @@ from typing import IO, Any
 import orjson
 from tqdm import tqdm
 
+from arcpipe.errors import printable
 from arcpipe.runs import writing
 
 logger = logging.getLogger("arcpipe")
@@ -23,6 +24,13 @@ def is_first_rank() -> bool:
 def use_color() -> bool:
     """Return whether to color what goes to stdout: a terminal, and NO_COLOR is not set."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+class _Formatter(logging.Formatter):
+    """Leaves nothing in a line that acts on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _TqdmHandler(logging.Handler):
@@ -51,7 +59,9 @@ def start_logging(log_file: Path | None = None) -> None:
     """
     logger.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
     if not logger.handlers:
-        logger.addHandler(_TqdmHandler())
+        terminal = _TqdmHandler()
+        terminal.setFormatter(_Formatter())
+        logger.addHandler(terminal)
     for earlier in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
         logger.removeHandler(earlier)
         # On a full disk its last line is still unwritten, which was said when it was logged.
@@ -60,7 +70,7 @@ def start_logging(log_file: Path | None = None) -> None:
     if log_file is not None and is_first_rank():
         with writing(log_file):
             handler = _FileHandler(log_file, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
 
 

@@ -33,12 +33,12 @@ class TRMConfig:
         ),
     ] = "augmentation"
     hidden_size: Annotated[Positive, Field(description="D, numbers in a token's state.")] = 512
-    num_layers: Annotated[Positive, Field(description="Blocks of the network.")] = 2
+    num_layers: Annotated[Positive, Field(le=1000, description="Blocks of the network.")] = 2
     num_heads: Annotated[Positive, Field(description="Heads of attention.")] = 8
     expansion: Annotated[float, Field(gt=0, description="Width of the MLP over hidden_size.")] = 4.0
-    outer_cycles: Annotated[Positive, Field(description="T, updates of the answer in a step.")] = 3
-    inner_cycles: Annotated[Positive, Field(description="n, updates of the latent before each.")] = 4
-    max_steps: Annotated[Positive, Field(description="N_sup, supervision steps at most.")] = 16
+    outer_cycles: Annotated[Positive, Field(le=1000, description="T, updates of the answer in a step.")] = 3
+    inner_cycles: Annotated[Positive, Field(le=1000, description="n, updates of the latent before each.")] = 4
+    max_steps: Annotated[Positive, Field(le=10000, description="N_sup, supervision steps at most.")] = 16
     puzzle_size: Annotated[
         Count,
         Field(
@@ -49,8 +49,9 @@ class TRMConfig:
     puzzle_tokens: Annotated[
         Count,
         Field(
+            le=4096,
             description="Prefix tokens that hold it, zero-padded; 0 for as many as it fills, with embedding "
-            "task for none."
+            "task for none.",
         ),
     ] = 16
     tied_head: Annotated[

@@ -28,6 +28,7 @@ from torch import Tensor
 from arcpipe.augmentation import IDENTITY, IDENTITY_COLORS
 from arcpipe.checkpoint import Checkpoint, refuse_bad_values
 from arcpipe.codec import family_of
+from arcpipe.documents import read_within, refuse_extremes
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
 from arcpipe.model_config import TRMConfig
@@ -89,9 +90,14 @@ _TRAINING = {
 _FAMILIES = {12: "arc", 11: "sudoku", 6: "maze"}
 _SIDES = {"arc": 30, "sudoku": 9, "maze": 30}
 # What torch.load raises for instructions that it does not follow, or that make no sense.
-_UNPICKLING = (pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, AssertionError)
+_UNPICKLING = (
+    pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, AssertionError, RecursionError,
+    MemoryError,
+)  # fmt: skip
 # A task, or a task under an augmentation.
 _SEPARATOR = "|||"
+# The parser takes seconds for a hundred kilobytes.
+_MOST_YAML = 2**15
 _NAME = r"(?s)^(?P<task>.+?)(?:\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colors>[0-9]{10}))?$"
 
 
@@ -169,9 +175,13 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         # By its name, zipfile calls no archive what it may not open.
         with reading(file), file.open("rb") as opened:
-            is_zip = zipfile.is_zipfile(opened)
-        if not is_zip:
-            raise ValueError("it is cut short, something else, or of torch before 1.6: load and save it anew")
+            if not zipfile.is_zipfile(opened):
+                raise ValueError(
+                    "it is cut short, something else, or of torch before 1.6: load and save it anew"
+                )
+            # As torch.save writes them: so no part is larger than the file.
+            if any(part.compress_type != zipfile.ZIP_STORED for part in zipfile.ZipFile(opened).infolist()):
+                raise ValueError("its parts are compressed")
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         reason = one_line(error).partition(". ")[0]
@@ -185,17 +195,32 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     ):
         some = ", ".join(map(str, list(state)[:3])) if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{file}: holds something else than tensors by name (found {some})")
+    # A few numbers can be the view of a tensor of any size.
+    if sum(value.nbytes for value in state.values()) > file.stat().st_size:
+        raise CheckpointError(f"{file}: its tensors are larger than the file")
     weights = {own_name(name): value for name, value in state.items()}
     if len(weights) < len(state):
         raise CheckpointError(f"{file}: holds tensors twice, with {_COMPILED} in their names and without")
     return weights
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads YAML without aliases, by which ten lines can stand for a billion values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it has an alias (*), which no such file needs")
+        return super().compose_node(parent, index)
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     """Return the content of an all_config.yaml."""
     try:
         with reading(path):
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+            config = yaml.load(read_within(path, _MOST_YAML).decode(), _Loader)
+        refuse_extremes(config)
+    except RecursionError:
+        raise CheckpointError(f"{path}: cannot be read as YAML (nested too deeply)") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: cannot be read as YAML ({one_line(error)})") from None
     if not isinstance(config, dict) or not isinstance(config.get("arch"), dict):

@@ -27,16 +27,14 @@ from numpy.typing import NDArray
 from arcpipe.augmentation import DIHEDRALS
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
+from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.runs import read_manifest, reading, write_bytes
+from arcpipe.tables import read_table
 
 SHARDS = "shards"
-MAX_SIDE = 64
-"""The largest side of a candidate, that of the largest maze."""
 _REMEDY = "run infer again"
 _MOST_ROWS = 2**22
 _MOST_BYTES = 2**29
-"""Of the columns of one file, as it says and with each repeated value written out."""
-_TEXTS = ("task", "colors", "cells", "checkpoint")
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
@@ -99,15 +97,25 @@ def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
              cannot be; rows count from 1.
     """
     for path in paths:
-        yield from _in_order(path, shard_files(path))
+        files = shard_files(path)
+        label = read_manifest(path, "predictions").get("checkpoint") if path.is_dir() else None
+        yield from _in_order(path, files, label)
 
 
-def _in_order(path: Path, files: list[Path]) -> Iterator[pa.Table]:
-    """Yield the tables of files, merged: what comes before the next file's first order can go out."""
+def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.Table]:
+    """Yield the tables of files, merged: what comes before the next file's first order can go out.
+
+    Args:  label: the checkpoint of all candidates, if that is known.
+    """
     waiting = SCHEMA.empty_table()
     last = -1
     for number, file in enumerate(files):
-        waiting = pa.concat_tables([waiting, read_shard(file)]).unify_dictionaries().sort_by("order")
+        table = read_shard(file)
+        others = set() if label is None else {*pc.unique(table["checkpoint"]).to_pylist()} - {label}
+        if others:
+            reason = f"its candidates are of {min(others)}, those of the folder of {label}"
+            raise DataError(f"{file}: is of another run, {reason}: move it away")
+        waiting = pa.concat_tables([waiting, table]).unify_dictionaries().sort_by("order")
         count = len(waiting)
         if number + 1 < len(files):
             following = int(files[number + 1].name.split("-")[1])
@@ -115,7 +123,8 @@ def _in_order(path: Path, files: list[Path]) -> Iterator[pa.Table]:
         ready, waiting = waiting.slice(0, count), waiting.slice(count)
         orders = ready["order"].to_numpy()
         if np.any(np.diff(orders, prepend=last) <= 0):
-            raise DataError(f"{path}: holds a candidate twice, or {file.name} is not named after its first")
+            reason = f"holds a candidate twice, or {file.name} is not named after its first"
+            raise DataError(f"{path}: {reason}: infer --resume puts such files aside")
         if len(ready):
             last = orders[-1]
             yield ready.combine_chunks()
@@ -124,70 +133,20 @@ def _in_order(path: Path, files: list[Path]) -> Iterator[pa.Table]:
 def read_shard(file: Path) -> pa.Table:
     """Return the candidates of a file in the types of SCHEMA, all checked.
 
-    Compression makes a small file of a huge table: how large it is, is checked before it is in memory.
-
     Raises:  DataError if it is no whole Parquet file, too large, or not of predictions.
     """
-    try:
-        # Not by its path: pyarrow would take names such as `variant=1` in it for columns.
-        with reading(file):
-            stored = pq.ParquetFile(file)
-            _check_stored(stored, file)
-            names = [name for name in stored.schema_arrow.names if name in SCHEMA.names]
-            texts = [name for name in _TEXTS if _is_text(stored.schema_arrow.field(name).type)]
-            # As dictionaries, which hold a repeated value once.
-            table = pq.ParquetFile(file, metadata=stored.metadata, read_dictionary=texts).read(names)
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file}: not a whole Parquet file ({one_line(error)})") from None
-    _check_bytes(sum(_expanded_bytes(table[name]) for name in ("task", "colors", "cells")), file)
+    table = read_table(
+        file, SCHEMA.names, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES, as_dictionaries=["checkpoint"],
+        remedy=_REMEDY,
+    )  # fmt: skip
+    if missing := {*SCHEMA.names} - {"order", *table.column_names}:
+        raise DataError(f"{file}: no file of predictions, it lacks the column {min(missing)}")
     if "order" not in table.column_names:
         table = table.append_column("order", pa.array(np.arange(len(table))))
     columns = [_column(table[field.name], field, file) for field in SCHEMA]
     table = pa.table(columns, schema=SCHEMA)
     _check_rows(table, file)
     return table
-
-
-def _check_stored(stored: pq.ParquetFile, file: Path) -> None:
-    """Raises DataError if a column is missing, there twice or nested, or if there is too much in the file."""
-    schema, footer = stored.schema_arrow, stored.metadata
-    if missing := {*SCHEMA.names} - {"order", *schema.names}:
-        raise DataError(f"{file}: no file of predictions, it lacks the column {min(missing)}")
-    for field in SCHEMA:
-        if schema.names.count(field.name) > 1:
-            raise DataError(f"{file}: holds the column {field.name} twice; {_REMEDY}")
-        kind = schema.field(field.name).type if field.name in schema.names else field.type
-        # A list or a fixed-size value may be of any size in a row.
-        if not (pa.types.is_primitive(kind) or pa.types.is_null(kind) or _is_text(kind)):
-            raise DataError(f"{file}: column {field.name} is not {_kind(field)} ({kind}); {_REMEDY}")
-    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    if (rows := sum(group.num_rows for group in groups)) > _MOST_ROWS:
-        raise DataError(f"{file}: holds {rows:,} candidates, a file may hold up to {_MOST_ROWS:,}: split it")
-    columns = (group.column(number) for group in groups for number in range(group.num_columns))
-    sizes = [one.total_uncompressed_size for one in columns if one.path_in_schema in SCHEMA.names]
-    _check_bytes(sum(sizes), file)
-
-
-def _check_bytes(size: int, file: Path) -> None:
-    if size > _MOST_BYTES:
-        own, most = (round(count / 2**20) for count in (size, _MOST_BYTES))
-        raise DataError(f"{file}: {own:,} MiB when unpacked, a file may have up to {most}: split it")
-
-
-def _expanded_bytes(column: pa.ChunkedArray) -> int:
-    """The bytes (of texts read as dictionaries) if each value were written out; 0 of other columns."""
-    if not pa.types.is_dictionary(column.type):
-        return 0
-    lengths = (pc.binary_length(one.dictionary).take(one.indices) for one in column.chunks)
-    return sum(pc.sum(one.cast(pa.int64())).as_py() or 0 for one in lengths)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    """Whether a type is text or bytes, as they are or in a dictionary."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
 
 
 def _kind(field: pa.Field) -> str:

@@ -11,20 +11,22 @@ are never stored: they are computed while batching.
 """
 
 import hashlib
+import struct
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import TRANSPOSES, recolorings
+from arcpipe.augmentation import DIHEDRALS, TRANSPOSES, recolorings
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
+from arcpipe.documents import load_json
 from arcpipe.errors import DataError, one_line
-from arcpipe.maze_rules import is_shortest_path
+from arcpipe.grid import NUM_COLORS
+from arcpipe.maze_rules import MAX_SIDE, is_shortest_path
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import read_manifest, reading
 from arcpipe.sudoku_rules import is_solution, shuffles
@@ -236,6 +238,7 @@ def read_puzzle_set(folder: Path) -> PuzzleSet:
     try:
         with reading(folder):
             puzzles = _load(folder, manifest)
+        _refuse_impossible(puzzles)
         sound = puzzles.fingerprint() == manifest["fingerprint"]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise DataError(f"{folder}: damaged dataset folder ({one_line(error)}); build it again") from None
@@ -259,7 +262,11 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
     train, rows = _table(folder / "examples" / TRAIN), _table(folder / "puzzles")
     tests = _table(folder / "examples" / TEST) if (folder / "examples" / TEST).exists() else train.slice(0, 0)
     if manifest["family"] not in FAMILIES:
-        raise ValueError(f"family {manifest['family']!r}, expected one of {', '.join(FAMILIES)}")
+        raise ValueError(f"family {manifest['family']!r:.40}, expected one of {', '.join(FAMILIES)}")
+    if type(manifest["canvas"]) is not int or not 0 < manifest["canvas"] <= MAX_SIDE:
+        raise ValueError(f"canvas {manifest['canvas']!r:.40}, expected 1..{MAX_SIDE}")
+    if not all(isinstance(name, str) for name in manifest["task_ids"]):
+        raise ValueError("the id of a task is no text")
     variants = manifest["variants"]
     return PuzzleSet(
         family=family_of(manifest["family"], manifest["canvas"]),
@@ -281,9 +288,63 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
 
 def _table(folder: Path) -> pa.Table:
     """Return a table that `datasets` saved, mapped from the disk; importing `datasets` takes a second."""
-    state = orjson.loads((folder / "state.json").read_bytes())
-    files = [folder / entry["filename"] for entry in state["_data_files"]]
-    return pa.concat_tables(pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in files)
+    state = load_json(folder / "state.json")
+    names = [entry["filename"] for entry in state["_data_files"]]
+    if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
+        raise ValueError("state.json names a file twice or one elsewhere")
+    table = pa.concat_tables(_mapped(folder / name) for name in names)
+    # Of what is mapped, lengths may be others than those of the file.
+    table.validate()
+    return table
+
+
+def _mapped(file: Path) -> pa.Table:
+    """Return the table of a file of Arrow, none of which is unpacked: what is mapped takes no memory."""
+    source = pa.memory_map(str(file))
+    if any(_is_packed(message.metadata) for message in pa.ipc.MessageReader.open_stream(source)):
+        raise ValueError(f"{file.name} is compressed")
+    source.seek(0)
+    return pa.ipc.open_stream(source).read_all()
+
+
+def _is_packed(metadata: pa.Buffer) -> bool:
+    """Whether the header of a message names a compression.
+
+    Source:  the flatbuffers of Arrow's `Message.fbs`: field 2 of Message is a header, field 3 of which is
+             the compression, if it is that of a batch.
+    """
+
+    def field(table: int, number: int) -> int:
+        fields = table - struct.unpack_from("<i", metadata, table)[0]
+        place = 4 + 2 * number
+        if place >= struct.unpack_from("<H", metadata, fields)[0]:
+            return 0
+        offset: int = struct.unpack_from("<H", metadata, fields + place)[0]
+        return offset and table + offset
+
+    try:
+        header = field(struct.unpack_from("<I", metadata)[0], 2)
+        return bool(header and field(header + struct.unpack_from("<I", metadata, header)[0], 3))
+    except struct.error:
+        raise ValueError("a message has no header") from None
+
+
+def _refuse_impossible(puzzles: PuzzleSet) -> None:
+    """Raise ValueError for a number of a task, an augmentation, a side or a cell that cannot be."""
+    table, canvas = puzzles.table, puzzles.canvas
+    for tasks in (table.tasks, puzzles.example_tasks, puzzles.test_tasks):
+        _refuse_outside(tasks, 0, len(table.task_ids) - 1, "the number of a task")
+    _refuse_outside(table.dihedrals, 0, len(DIHEDRALS) - 1, "a dihedral")
+    if (np.sort(table.colors, axis=1) != np.arange(NUM_COLORS)).any():
+        raise ValueError("colors are no permutation of 0123456789")
+    for grids in (puzzles.inputs, puzzles.outputs, puzzles.test_inputs):
+        _refuse_outside(grids.shapes, 1, min(canvas, grids.cells.shape[1]), "a side")
+        _refuse_outside(grids.cells, 0, puzzles.family.num_values - 1, "a cell")
+
+
+def _refuse_outside(values: NDArray[Any], least: int, most: int, what: str) -> None:
+    if values.size and not least <= values.min() <= values.max() <= most:
+        raise ValueError(f"{what} is not {least}..{most}")
 
 
 def _grids(table: pa.Table, name: str) -> GridTable:

@@ -8,7 +8,6 @@ A recipe that says `extends = "NAME"` above its tables changes another one, key 
 import difflib
 import json
 import os
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date
@@ -20,6 +19,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from arcpipe.documents import load_json, parse_toml, read_within
 from arcpipe.errors import RecipeError
 from arcpipe.runs import MANIFEST, reading
 
@@ -151,8 +151,8 @@ def read_overrides(overrides: Sequence[str], read: Sequence[str]) -> dict[str, d
         if table not in read:
             raise RecipeError(f"--set {override!r}: this command reads [{'], ['.join(read)}] only")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = parse_toml(f"value = {text}")["value"]
+        except ValueError:
             value = text.strip()
         tables.setdefault(table, {})[key] = value
     return tables
@@ -175,8 +175,8 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
     if source not in recipe_names() and Path(source).is_dir():
         return _frozen_tables(Path(source)), ()
     try:
-        document = tomllib.loads(_read_text(source, heirs))
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(_read_text(source, heirs))
+    except ValueError as error:
         raise RecipeError(f"{source}: not a TOML file ({error})") from None
     base = document.pop(EXTENDS, None)
     stray = [key for key, value in document.items() if not isinstance(value, dict)]
@@ -203,8 +203,8 @@ def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
         raise RecipeError(f"{where}no recipe {source!r}{near}; a recipe of your own is a .toml file")
     try:
         with reading(Path(source)):
-            return Path(source).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+            return read_within(Path(source)).decode()
+    except (OSError, ValueError) as error:
         raise RecipeError(f"{where}{source}: cannot be read as a recipe ({error})") from None
 
 
@@ -238,10 +238,10 @@ def to_toml_value(value: Any) -> str:
 def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         with reading(folder / MANIFEST):
-            manifest = orjson.loads((folder / MANIFEST).read_bytes())
+            manifest = load_json(folder / MANIFEST)
         of_training = manifest["kind"] in ("run", "checkpoint")
         tables: dict[str, dict[str, Any]] = dict(manifest["recipe"])
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError):
         of_training = False
     if not of_training:
         raise RecipeError(f"{folder}: no run folder with a recipe in its {MANIFEST}")

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from arcpipe import __version__
+from arcpipe.documents import load_json
 from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 
 MANIFEST = "manifest.json"
@@ -167,12 +168,14 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         raise DataError(f"{folder}: no such folder")
     try:
         with reading(folder / MANIFEST):
-            manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
+            manifest: dict[str, Any] = load_json(folder / MANIFEST)
         actual = manifest["kind"]
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+    except (FileNotFoundError, KeyError, TypeError):
         raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is missing or broken)") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is broken: {one_line(error)})") from None
     if actual != kind:
-        raise DataError(f"{folder}: expected a {kind} folder, found a {actual} folder")
+        raise DataError(f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder")
     return manifest
 
 

@@ -1,12 +1,11 @@
 """Task and Pair, and the two JSON forms they come in: ARC task files and Kaggle's challenge files."""
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arcpipe.documents import RepeatedKeys, parse_json, read_within
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid, as_grid
 
@@ -30,17 +29,6 @@ class Task:
     tests: tuple[Pair, ...]
 
 
-class RepeatedKeys(dict[str, Any]):
-    """A JSON object in which keys stand more than once; it holds the last value of each.
-
-    `repeated` names those keys, in the order of the file.
-    """
-
-    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-
-
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file.
 
@@ -62,36 +50,17 @@ def read_json_objects(
     Raises:  DataError if it is missing, unreadable, too large or no JSON.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
+        content = read_within(path, max_bytes)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > max_bytes:
-        raise DataError(f"{path}: larger than {max_bytes / 1e6:.1f} MB{remedy}")
-    repeated: list[RepeatedKeys] = []
-
-    def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) == len(pairs):
-            return value
-        repeated.append(RepeatedKeys(pairs))
-        return repeated[-1]
-
+    except ValueError as error:
+        raise DataError(f"{path}: {error}{remedy}") from None
     try:
-        text = content.decode()
-        value = json.loads(text, object_pairs_hook=make_object, parse_constant=_refuse_constant)
-        if "\\u" in text:
-            # Half a pair of surrogates is no character, and could not be written again.
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
+        return parse_json(content)
+    except ValueError as error:
         raise DataError(f"{path}: not a JSON file ({one_line(error)})") from None
-    return value, repeated
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def parse_task(task_id: str, value: Any, where: str) -> Task:

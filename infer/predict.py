@@ -189,7 +189,7 @@ def infer_to_folder(
     checkpoint, puzzles = load_checkpoint(checkpoint_path), read_puzzle_set(data)
     answers_each = settings.plan(checkpoint.config).answers_each
     request = _request(checkpoint_path, checkpoint, data, puzzles, settings)
-    with _open_folder(out, request, resume, accelerator) as manifest:
+    with _open_folder(out, request, resume, answers_each, accelerator) as manifest:
         done = _done(out, answers_each)
         share = InferenceShare(checkpoint, puzzles, settings, manifest["checkpoint"], done, rank, num_ranks)
         # From here on a process that dies must not take the others with it.
@@ -250,7 +250,7 @@ def _request(
 
 @contextmanager
 def _open_folder(
-    out: Path, request: dict[str, Any], resume: bool, accelerator: Accelerator
+    out: Path, request: dict[str, Any], resume: bool, answers_each: int, accelerator: Accelerator
 ) -> Iterator[dict[str, Any]]:
     """Make the folder, or check that it is of the same request; yield its manifest.
 
@@ -269,7 +269,7 @@ def _open_folder(
                         (folder / SHARDS).mkdir()
                 stack.enter_context(hold_folder(out))
                 if resume:
-                    _set_damaged_aside(out)
+                    _set_damaged_aside(out, request["items"] * answers_each)
             except ArcpipeError as error:
                 failure = error
         (failure,) = broadcast_object_list([failure])
@@ -297,11 +297,23 @@ def _check_same(out: Path, request: dict[str, Any]) -> None:
         raise ArcpipeError(f"{where} recipe ({'; '.join(changes)})")
 
 
-def _set_damaged_aside(out: Path) -> None:
-    """Rename shards that cannot be read, so that their items are answered again; remove unfinished ones."""
+def _set_damaged_aside(out: Path, total: int) -> None:
+    """Rename shards that cannot be read, so that their items are answered again; remove unfinished ones.
+
+    So it is with shards whose candidates another one holds too, as two processes on a disk without locks
+    leave them, or that are of no item.
+
+    Args:  total: candidates of all items.
+    """
+    taken = np.zeros(total, bool)
     for file in shard_files(out):
         try:
-            read_shard(file)
+            orders, first = read_shard(file)["order"].to_numpy(), int(file.name.split("-")[1])
+            if orders.min(initial=first) < first or orders.max(initial=0) >= total:
+                raise DataError(f"{file}: holds candidates that are not its own")
+            if taken[orders].any() or len(np.unique(orders)) < len(orders):
+                raise DataError(f"{file}: holds candidates twice, or those of another file")
+            taken[orders] = True
         except UnreadableError:
             raise
         except DataError as error:

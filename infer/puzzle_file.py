@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from arcpipe.documents import read_within
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
 from arcpipe.maze_rules import CHARACTERS, GOAL, PATH, START, at, cells_of, distances
@@ -60,17 +61,15 @@ def _read_task(path: Path, canvas: int) -> Task:
 def _read_lines(path: Path) -> list[str]:
     """Return the lines of a text file without empty ones at its ends; of a CSV file the question."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(
-                f"{path}: larger than {_MAX_BYTES / 1e6:.0f} MB: solve takes a file of one puzzle"
-            )
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_within(path, _MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file in UTF-8") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}: solve takes a file of one puzzle") from None
     if not text.strip():
         raise DataError(f"{path}: is empty, expected a puzzle")
     lines = text.strip("\r\n").splitlines()

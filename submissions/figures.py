@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from arcpipe.codec import Family
+from arcpipe.documents import read_within
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
@@ -25,6 +26,7 @@ from arcpipe.submissions.results import OUTCOMES, Result
 METRICS_FILE = "metrics.jsonl"
 _LOSS = "train/loss_answer"
 _MOST_POINTS = 400
+_MOST_NAMES = 1000
 _EVALUATION = "eval/"
 _ANSWERED = "eval/answered"
 # Of an evaluation, what is no share.
@@ -59,6 +61,7 @@ _FILLS = {
 _STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#e2e2e2", "axes.axisbelow": True, "svg.hashsalt": "arcpipe", "svg.fonttype": "none",
+    "text.parse_math": False,
 }  # fmt: skip
 _DPI = 200
 _SHOWN_TESTS = 8
@@ -94,11 +97,14 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
     records = []
     path = (run or Path()) / METRICS_FILE
     try:
-        lines = path.read_bytes().split(b"\n")[:-1] if run else []
+        lines = read_within(path).split(b"\n")[:-1] if run else []
     except FileNotFoundError:
         lines = []
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    names: set[str] = set()
     for number, line in enumerate(lines, 1):
         try:
             record = orjson.loads(line)
@@ -106,6 +112,11 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
             record = None
         if not isinstance(record, dict) or type(record.get("step")) is not int:
             raise DataError(f"{path}: line {number} is no record of a training; mend the file or remove it")
+        # A table of records that have no name in common would be the square of the file.
+        if len(names := names | record.keys()) > _MOST_NAMES:
+            raise DataError(
+                f"{path}: line {number}: more than {_MOST_NAMES} metrics; mend the file or remove it"
+            )
         records.append(record)
     frame = pd.DataFrame(records, columns=None if records else ["step"]).set_index("step")
     numbers = {str(name): pd.to_numeric(column, errors="coerce") for name, column in frame.items()}

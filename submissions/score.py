@@ -9,6 +9,7 @@ Source:  The mean over tasks is Kaggle's: every public score of ARC Prize 2025 a
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -43,6 +44,7 @@ _PERCENTILES = (2.5, 97.5)
 SIZE_RULES = ("same as input", "constant", "multiple of input", "other")
 _SIDE_RANGES = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30))
 _TASKS_A_LINE = 6
+_FORMULA = re.compile(r"^[=+\-@\t\r]")
 
 Interval = tuple[float, float]
 """The lower and upper bound of a 95% interval."""
@@ -325,6 +327,8 @@ def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = N
     if rules is not None:
         frame["size_rule"] = frame["task"].map(dict(rules))
     if path.suffix == ".csv":
+        # What a spreadsheet would take for a formula is marked as text.
+        frame["task"] = frame["task"].str.replace(_FORMULA, r"'\g<0>", regex=True)
         frame.to_csv(content, index=False)
     else:
         frame.to_parquet(content, index=False)

@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from arcpipe import runs
+from arcpipe.documents import load_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid, as_grid
 from arcpipe.task import MAX_JSON_BYTES, Task, read_json_objects
@@ -136,8 +137,8 @@ def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     """Return the manifest beside a submission file; None if there is none, or it is of another content."""
     try:
         with runs.reading(manifest_path(path)):
-            manifest = orjson.loads(manifest_path(path).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+            manifest = load_json(manifest_path(path))
+    except (OSError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) and manifest.get("sha256") == sha256 else None
 

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
 from accelerate import Accelerator
 
 from arcpipe.checkpoint import (
@@ -21,11 +20,12 @@ from arcpipe.checkpoint import (
     read_best,
     whole_checkpoints,
 )
+from arcpipe.documents import load_json
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.evaluate import COVERAGE, Evaluator
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS
-from arcpipe.runs import make_manifest, new_folder, write_json, writing
+from arcpipe.runs import make_manifest, new_folder, reading, write_json, writing
 from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import all_work, first_does
 from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_state
@@ -180,9 +180,13 @@ def _is_at_work(process: int) -> bool:
 
 
 def _read_scores(file: Path) -> dict[str, float]:
-    """The scores of a step; none if it was not evaluated, or not to the end."""
-    scores: dict[str, float] = orjson.loads(file.read_bytes()) if file.exists() else {}
-    return {} if scores.get("interrupted") else scores
+    """The scores of a step; none if it was not evaluated, or not to the end, or if they are damaged."""
+    try:
+        with reading(file):
+            scores: dict[str, float] = load_json(file)
+        return {} if scores.get("interrupted") else scores
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _as_best(run: TrainRun, step: int, scores: dict[str, float]) -> dict[str, Any]:
@@ -282,7 +286,7 @@ def _restore_best(run: TrainRun) -> None:
     """Write best.json as the evaluations that are left have it, if there are any."""
     best: dict[str, Any] | None = None
     for step, path in whole_checkpoints(run.out).items():
-        with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError):
             scores = _read_scores(run.out / EVALUATIONS / path.name / "scores.json")
             new = _as_best(run, step, scores)
             best = new if _takes_place(new, best) else best

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
+from arcpipe.documents import read_within
 from arcpipe.errors import DataError
 from arcpipe.flops import measure_peak
 from arcpipe.log import MetricsFile, logger, progress
@@ -146,10 +147,10 @@ def _forget_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     try:
-        lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        lines = [line for line in read_within(path).splitlines(keepends=True) if line.endswith(b"\n")]
         earlier = [line for line in lines if is_before(line)]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: a line is no record of a training; mend the file or remove it") from None
     write_bytes(path, b"".join(earlier))

@@ -1,15 +1,16 @@
 """The `arcpipe` command: finds the command that is named, loads its module alone, and renders errors."""
 
 import sys
+from contextlib import redirect_stdout
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import typer
 import typer.core
 import typer.main
 
 from arcpipe import __version__
-from arcpipe.errors import ArcpipeError
+from arcpipe.errors import ArcpipeError, printable
 
 COMMANDS = {
     "quickstart": ("commands.quickstart:quickstart", "The whole pipe on 25 small ARC tasks, on a laptop."),
@@ -95,10 +96,26 @@ def arcpipe(
         typer.echo(context.get_help())
 
 
+class _Printable:
+    """A stream on which nothing that is written acts on a terminal."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write the text."""
+        self._stream.write(printable(text))
+        return len(text)
+
+
 def main() -> None:
     """Run the command line: exit code 0 done, 2 the user's input, 1 a bug (with its traceback)."""
     try:
-        code = app(standalone_mode=False)
+        with redirect_stdout(cast(Any, _Printable(sys.stdout))):
+            code = app(standalone_mode=False)
     except _ClickException as error:
         _fail(error.format_message())  # type: ignore[attr-defined]
     except ArcpipeError as error:
@@ -116,5 +133,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    sys.stderr.write(f"arcpipe: {' '.join(message.split())}\n")
+    sys.stderr.write(f"arcpipe: {printable(' '.join(message.split()))}\n")
     sys.exit(2)

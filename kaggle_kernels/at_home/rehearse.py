@@ -12,9 +12,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
+from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.flops import measure_peak
 from arcpipe.kaggle_kernels.at_home.bundle import NOTEBOOK, check_bundle
@@ -133,8 +133,8 @@ def _run(
     elif code:
         problems.append(f"the notebook failed: {last}")
     report: dict[str, Any] = {}
-    with suppress(OSError, orjson.JSONDecodeError):
-        report = orjson.loads((working / REPORT).read_bytes())
+    with suppress(OSError, ValueError):
+        report = load_json(working / REPORT)
     return {
         **report, "mode": mode, "notebook_seconds": time.monotonic() - began,
         "output_bytes": folder_size(working), "problems": problems,

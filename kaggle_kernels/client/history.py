@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from arcpipe.documents import read_within
 from arcpipe.errors import DataError
 from arcpipe.runs import write_json
 
@@ -77,7 +78,7 @@ def read_history(bundle: Path) -> History:
     """Return the history of a bundle; an empty one if nothing has been sent."""
     path = bundle / HISTORY_FILE
     try:
-        return TypeAdapter(History).validate_json(path.read_bytes())
+        return TypeAdapter(History).validate_json(read_within(path))
     except FileNotFoundError:
         return History()
     except OSError as error:

@@ -75,7 +75,10 @@ def read_bundle(folder: Path) -> Bundle:
             _refuse_page(path, name, item)
     if dataset["id"] not in {"/".join(source.split("/")[:2]) for source in kernel["dataset_sources"]}:
         raise DataError(f"{path}: dataset_sources: add {dataset['id']}, the dataset of this bundle")
-    code_file = path.with_name(str(kernel.get("code_file")))
+    name = str(kernel.get("code_file"))
+    if name != Path(name).name:
+        raise DataError(f"{path}: code_file: expected the name of a file beside it")
+    code_file = path.with_name(name)
     if code_file.suffix == ".ipynb":
         _read_fields(code_file)
     for file in sorted((folder / DATASET.parent).iterdir()):

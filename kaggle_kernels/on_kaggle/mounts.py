@@ -78,7 +78,7 @@ def write_fallback(test: Path, submission: Path) -> None:
     """Write a submission of fallbacks for a challenges file, or raise an EntryError if that is damaged."""
     try:
         tasks = json.loads(test.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EntryError(f"{test}: damaged, so that nothing can be answered ({error})") from None
     if not isinstance(tasks, dict) or not tasks:
         raise EntryError(f"{test}: holds no tasks by id, so that nothing can be answered")
@@ -91,7 +91,7 @@ def lacks(bundle: Path) -> str:
     try:
         names = json.loads((bundle / BUNDLE_FILE).read_bytes()).get("files", {})
         return ", ".join(name for name in names if not (bundle / name).is_file())
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return f"a {BUNDLE_FILE} that can be read"
 
 

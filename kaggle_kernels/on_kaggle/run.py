@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from arcpipe import __version__
+from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.kaggle_kernels.on_kaggle.mounts import (
     BUNDLE_FILE,
@@ -54,8 +53,8 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
     folders = bundles(top) if bundle is None else [bundle]
     competition = ""
     # A run needs no more of bundle.json than this, and can do without.
-    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-        competition = str(orjson.loads((folders[0] / BUNDLE_FILE).read_bytes())["competition"])
+    with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+        competition = str(load_json(folders[0] / BUNDLE_FILE)["competition"])
     try:
         test = find_test(top, competition)
     except EntryError as error:

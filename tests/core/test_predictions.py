@@ -97,10 +97,10 @@ def repeated(rows: int, **changes: Any) -> pa.Table:
 @pytest.mark.parametrize(
     ("rows", "changes", "says"),
     [
-        (2**22 + 1, {}, "holds 4,194,305 candidates, a file may hold up to 4,194,304"),
-        (2000, {"cells": bytes(2**20)}, "2,000 MiB when unpacked, a file may have up to 512"),
-        (2000, {"colors": "0" * 2**20}, "2,000 MiB when unpacked, a file may have up to 512"),
-        (2000, {"task": "t" * 2**20}, "2,000 MiB when unpacked, a file may have up to 512"),
+        (2**22 + 1, {}, "holds 4,194,305 rows, a file of its size may hold up to "),
+        (2000, {"cells": bytes(2**20)}, "2,000 MiB when unpacked, a file of its size may have up to "),
+        (2000, {"colors": "0" * 2**20}, "2,000 MiB when unpacked, a file of its size may have up to "),
+        (2000, {"task": "t" * 2**20}, "2,000 MiB when unpacked, a file of its size may have up to "),
     ],
 )
 def test_a_huge_table_is_refused(tmp_path: Path, rows: int, changes: dict[str, Any], says: str) -> None:
@@ -109,7 +109,8 @@ def test_a_huge_table_is_refused(tmp_path: Path, rows: int, changes: dict[str, A
     assert file.stat().st_size < 10**6
     with pytest.raises(DataError) as caught:
         rows_of(file)
-    assert str(caught.value) == f"{file}: {says}: split it"
+    assert str(caught.value).startswith(f"{file}: {says}")
+    assert str(caught.value).endswith(": split it")
     assert pa.default_memory_pool().max_memory() - before < 2**30
 
 

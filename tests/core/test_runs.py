@@ -105,11 +105,14 @@ def test_a_folder_is_flushed_before_it_has_its_name(tmp_path: Path, monkeypatch:
     assert {item.stat().st_ino for item in (path, *path.rglob("*"))} <= flushed
 
 
+TWICE = "the key 'kind' stands more than once in an object"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, "no run folder (its manifest.json is missing or broken)"),
-        ("{", "no run folder (its manifest.json is missing or broken)"),
+        ('{"kind": 1, "kind": "run"}', f"no run folder (its manifest.json is broken: {TWICE})"),
         ("[]", "no run folder (its manifest.json is missing or broken)"),
         ("{}", "no run folder (its manifest.json is missing or broken)"),
         ('{"kind": "dataset"}', "expected a run folder, found a dataset folder"),

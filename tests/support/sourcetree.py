@@ -10,7 +10,9 @@ STAGES = ("augment", "infer", "train", "submissions", "kaggle_kernels")
 # A core module imports only those before it.
 CORE = (
     "errors",
+    "documents",
     "runs",
+    "tables",
     "recipe",
     "flags",
     "log",

@@ -1,0 +1,144 @@
+"""Files of others, JSON and TOML among them, read within bounds: a small one must not take a machine down.
+
+The bounds are above what any file of this project holds; ARCPIPE_LIMITS, a factor, moves those of size.
+"""
+
+import json
+import os
+import re
+import stat
+import tomllib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from arcpipe.errors import ArcpipeError
+
+LIMITS = "ARCPIPE_LIMITS"
+_MOST_BYTES = 2**30
+_MOST_FACTS = 2**26
+_MOST_DEPTH = 64
+_MOST_TOML = 2**17
+# A key of thousands of parts takes the parser gigabytes.
+_MOST_DOTS = 200
+_MOST_BITS = 63
+
+
+def limit(number: int) -> int:
+    """Return a bound of size as this user has it.
+
+    Raises:  ArcpipeError if ARCPIPE_LIMITS is no factor.
+    """
+    factor = os.environ.get(LIMITS, "1")
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", factor):
+        raise ArcpipeError(f"{LIMITS}={factor!r}: expected a factor, such as 4")
+    return int(number * float(factor))
+
+
+def read_within(path: Path, most: int = _MOST_BYTES) -> bytes:
+    """Return the content of a file or pipe of at most so many bytes.
+
+    Raises:  OSError if it cannot be read, ValueError if it is larger, or a device that has no end.
+    """
+    most = limit(most)
+    with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise ValueError("it is a device, no file")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"larger than {most / 1e6:.1f} MB")
+    return content
+
+
+class RepeatedKeys(dict[str, Any]):
+    """A JSON object in which keys stand more than once; it holds the last value of each.
+
+    `repeated` names those keys, in the order of the file.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+
+
+def parse_json(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
+    """Return what JSON says, and the objects in it that hold a key more than once.
+
+    Raises:  ValueError if it is no JSON, or nested as deeply as Python cannot follow.
+    """
+    repeated: list[RepeatedKeys] = []
+
+    def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) == len(pairs):
+            return value
+        repeated.append(RepeatedKeys(pairs))
+        return repeated[-1]
+
+    try:
+        text = content.decode()
+        value = json.loads(
+            text, object_pairs_hook=make_object, parse_constant=_refuse_constant, parse_float=_finite
+        )
+        if "\\u" in text:
+            # Half a pair of surrogates is no character, and could not be written again.
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value, repeated
+
+
+def load_json(path: Path) -> Any:
+    """Return the content of a JSON file of facts, such as a manifest, which can be written again.
+
+    Raises:  OSError if it cannot be read; ValueError if it is no JSON, too large, too deep, or an object
+             holds a key twice.
+    """
+    value, repeated = parse_json(read_within(path, _MOST_FACTS))
+    if repeated:
+        raise ValueError(f"the key {repeated[0].repeated[0]!a:.40} stands more than once in an object")
+    refuse_extremes(value)
+    return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what TOML says.
+
+    Raises:  ValueError if it is no TOML, too large or too deep.
+    """
+    if len(text) > limit(_MOST_TOML):
+        raise ValueError(f"larger than {limit(_MOST_TOML) / 1e3:.0f} kB")
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > _MOST_DOTS:
+            raise ValueError(f"line {number} has more than {_MOST_DOTS} dots")
+    try:
+        value = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    refuse_extremes(value)
+    return value
+
+
+def refuse_extremes(value: Any) -> None:
+    """Raise ValueError for values that are nested too deeply, or an integer too large, to be JSON again."""
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        if any(type(one) is int and one.bit_length() > _MOST_BITS for one in level):
+            raise ValueError("it has an integer of more than 64 bits")
+        containers = [one for one in level if isinstance(one, dict | list)]
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    if level:
+        raise ValueError(f"nested more than {_MOST_DEPTH} deep")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if abs(value) == float("inf"):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return value

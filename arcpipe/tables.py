@@ -1,0 +1,199 @@
+"""Parquet files that others may have made, read within bounds.
+
+Compression makes a small file of a huge table. How large the table is, is told by the file's footer, by the
+header of each page, and by how often each value of a dictionary is used: all are looked at before the values
+are in memory, the footer first.
+
+Source:  parquet-format, `parquet.thrift` (PageHeader), in Thrift's compact protocol.
+"""
+
+import mmap
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from arcpipe.documents import limit
+from arcpipe.errors import DataError, one_line
+from arcpipe.runs import reading
+
+_MOST_PAGES = 2**17
+_MOST_DEPTH = 4
+# Kinds of values of the compact protocol.
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
+# Fields of a page's header: its size unpacked and in the file, and the headers of pages that hold values.
+_UNPACKED, _PACKED, _PAGE, _PAGE_2, _NUM_VALUES = 2, 3, 5, 8, 1
+# So much is no harm from any file, and so many times its bytes no honest one needs.
+_SPARE_ROWS, _ROWS_A_BYTE = 2**18, 0.5
+_SPARE_BYTES, _TIMES_BYTES = 2**25, 96
+
+
+def read_table(
+    file: Path, names: Sequence[str], *, most_rows: int, most_bytes: int,
+    as_dictionaries: Sequence[str] = (), remedy: str = "write it again",
+) -> pa.Table:  # fmt: skip
+    """Return those of the columns that a Parquet file has, texts as dictionaries, of no more than a size.
+
+    A small file may hold less: some times its own size.
+
+    Args:    most_bytes: of the columns, each repeated value counted as if it were written out.
+             as_dictionaries: columns in which it is not, as the caller leaves them as they are.
+             remedy: what to do about a column that is not right.
+    Raises:  DataError if it is no whole Parquet file, too large, or a column is there twice or of lists.
+    """
+    try:
+        # Not by its path: pyarrow would take names such as `variant=1` in it for columns.
+        with reading(file):
+            size = file.stat().st_size
+            most_rows = limit(min(most_rows, int(_SPARE_ROWS + _ROWS_A_BYTE * size)))
+            most_bytes = limit(min(most_bytes, _SPARE_BYTES + _TIMES_BYTES * size))
+            stored = pq.ParquetFile(file)
+            schema, footer = stored.schema_arrow, stored.metadata
+            names = [name for name in schema.names if name in names]
+            for name in names:
+                if names.count(name) > 1:
+                    raise DataError(f"{file}: holds the column {name} twice; {remedy}")
+                # A list or a fixed-size value may be of any size in a row.
+                if not _is_flat(kind := schema.field(name).type):
+                    raise DataError(f"{file}: column {name} is not of single values ({kind}); {remedy}")
+            columns = _columns(footer, names)
+            _refuse_rows(max(footer.num_rows, _most_values(columns)), file, most_rows)
+            _refuse_bytes(sum(column.total_uncompressed_size for column in columns), file, most_bytes)
+            _refuse_bytes(_page_bytes(file, columns), file, most_bytes)
+            texts = [name for name in names if _is_text(schema.field(name).type)]
+            # As dictionaries, which hold a repeated value once.
+            table = pq.ParquetFile(file, metadata=footer, read_dictionary=texts).read(names)
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file") from None
+    except pa.ArrowNotImplementedError as error:
+        reason = f"cannot be read ({one_line(error)}): write it with pyarrow or pandas"
+        raise DataError(f"{file}: {reason}") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{file}: not a whole Parquet file ({one_line(error)})") from None
+    expanded = [table[name] for name in names if name not in as_dictionaries]
+    _refuse_bytes(sum(map(_expanded_bytes, expanded)), file, most_bytes)
+    return table
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    return pa.types.is_primitive(kind) or pa.types.is_null(kind) or _is_text(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text or bytes, as they are or in a dictionary."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
+
+
+def _columns(footer: pq.FileMetaData, names: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
+    """The parts of columns of all row groups."""
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    columns = (group.column(place) for group in groups for place in range(group.num_columns))
+    return [column for column in columns if column.path_in_schema in names]
+
+
+def _most_values(columns: Sequence[pq.ColumnChunkMetaData]) -> int:
+    """The most values of a column, which are as many as the rows, whatever a group says of them."""
+    values = Counter[str]()
+    for column in columns:
+        values[column.path_in_schema] += column.num_values
+    return max(values.values(), default=0)
+
+
+def _refuse_rows(rows: int, file: Path, most: int) -> None:
+    if rows > most:
+        raise DataError(f"{file}: holds {rows:,} rows, a file of its size may hold up to {most:,}: split it")
+
+
+def _refuse_bytes(size: int, file: Path, most: int) -> None:
+    if size > most:
+        own, allowed = (f"{round(count / 2**20):,}" for count in (size, most))
+        bound = f"a file of its size may have up to {allowed}"
+        raise DataError(f"{file}: {own} MiB when unpacked, {bound}: split it")
+
+
+def _expanded_bytes(column: pa.ChunkedArray) -> int:
+    """The bytes (of texts read as dictionaries) if each value were written out; 0 of other columns."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    lengths = (pc.binary_length(one.dictionary).take(one.indices) for one in column.chunks)
+    return sum(pc.sum(one.cast(pa.int64())).as_py() or 0 for one in lengths)
+
+
+def _page_bytes(file: Path, columns: Sequence[pq.ColumnChunkMetaData]) -> int:
+    """Return the sum of what the headers of all pages say of their size unpacked, which no footer can hide.
+
+    Raises:  ValueError if a page is not where it should be.
+    """
+    total = pages = 0
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for column in columns:
+            at = column.data_page_offset
+            if column.has_dictionary_page:
+                at = min(at, column.dictionary_page_offset)
+            values = 0
+            while values < column.num_values:
+                try:
+                    header, at = _struct(data, at)
+                except IndexError:
+                    raise ValueError("a page is cut short") from None
+                unpacked, packed = header.get(_UNPACKED), header.get(_PACKED)
+                if not isinstance(unpacked, int) or not isinstance(packed, int) or min(unpacked, packed) < 0:
+                    raise ValueError("a page has no size")
+                pages += 1
+                if pages > _MOST_PAGES:
+                    raise ValueError(f"more than {_MOST_PAGES:,} pages")
+                total, at = total + unpacked, at + packed
+                page = header.get(_PAGE) or header.get(_PAGE_2) or {}
+                values += page.get(_NUM_VALUES, 0)
+    return total
+
+
+def _struct(data: mmap.mmap, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+    """Return the fields of a struct by number, and where it ends.
+
+    Raises:  ValueError if it is no header of a page, IndexError if it is cut short.
+    """
+    fields: dict[int, Any] = {}
+    number = 0
+    while (head := data[at]) != 0:
+        at += 1
+        kind = head & 15
+        if head >> 4:
+            number += head >> 4
+        else:
+            number, at = _integer(data, at)
+        if kind in (_TRUE, _FALSE):
+            fields[number] = kind == _TRUE
+        elif kind in (_I16, _I32, _I64):
+            fields[number], at = _integer(data, at)
+        elif kind == _BINARY:
+            length, at = _varint(data, at)
+            at += length
+        elif kind in (_BYTE, _DOUBLE):
+            at += 1 if kind == _BYTE else 8
+        elif kind == _STRUCT and depth < _MOST_DEPTH:
+            fields[number], at = _struct(data, at, depth + 1)
+        else:
+            raise ValueError("a page has no header")
+    return fields, at + 1
+
+
+def _integer(data: mmap.mmap, at: int) -> tuple[int, int]:
+    value, at = _varint(data, at)
+    return (value >> 1) ^ -(value & 1), at
+
+
+def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while shift < 64:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+    raise ValueError("a page has no header")
