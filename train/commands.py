@@ -12,7 +12,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables, load_recipe
 from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainRun, TrainSettings
-from arcpipe.train.dry_run import dry_run_text
+from arcpipe.train.dry_run import dry_run as run_dry
 from arcpipe.train.trainer import train as train_run
 
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")]
@@ -58,7 +58,7 @@ def train(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Write nothing; say how large and how long it would be, from a few steps."
+            "--dry-run", help="Write nothing; say how large and how long it would be, from a small batch."
         ),
     ] = False,
     overrides: Annotated[
@@ -84,9 +84,7 @@ def train(
         max_minutes=max_minutes,
     )  # fmt: skip
     if dry_run:
-        text = dry_run_text(run)
-        if is_first_rank():
-            typer.echo(text)
+        run_dry(run, typer.echo if is_first_rank() else lambda _: None)
         return None
     result = train_run(run)
     _tell_result(result)
