@@ -61,7 +61,7 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
         one.settings.batch_size * one.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
         for one in (run, small)
     )
-    size, small_size, last = run.settings.batch_size, small.settings.batch_size, run.last_step
+    size, small_size = run.settings.batch_size, small.settings.batch_size
     if small_size < size:
         notes.insert(0, f"from a batch of {small_size} by its arithmetic")
     seconds *= flops / small_flops
@@ -72,8 +72,8 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
     )
     fewer = ", those with fewer cycles by their arithmetic" if run.settings.curriculum else ""
     text = f"{seconds * _full_steps(run) / 3600:,.1f} hours for all steps, without evaluations{fewer}"
-    if run.max_minutes is not None and 60 * run.max_minutes < seconds * last:
-        text += f"; {60 * run.max_minutes / seconds:,.0f} steps with all cycles in --max-minutes"
+    if run.clock.minutes is not None and 60 * run.clock.minutes < seconds * run.last_step:
+        text += f"; {60 * run.clock.minutes / seconds:,.0f} steps with all cycles in --max-minutes"
     line("time", text)
     return size / seconds
 

@@ -10,6 +10,7 @@ import typer
 
 from arcpipe.augment.build import DataSettings
 from arcpipe.augment.show import task_text
+from arcpipe.checkpoint import whole_checkpoints
 from arcpipe.commands.cli import app
 from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.grid import draw
@@ -106,7 +107,7 @@ def _stages(
 ) -> Iterator[tuple[list[str], Path]]:
     """Yield the command of each stage and its output; a stage goes on with what an interrupted call left."""
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
-    limit = [] if minutes is None else ["--max-minutes", minutes]
+    limit = [] if minutes is None else ["--max-minutes", round(max(0.0, minutes - _minutes_trained(run)), 3)]
     stages: list[tuple[list[Any], Path, tuple[str, ...]]] = [
         (["augment", "arc", "--recipe", RECIPE, "--seed", seed], data, ("data",)),
         (["train", RECIPE, "--data", data, "--seed", seed, *limit], run, ("model", "train", "eval")),
@@ -121,6 +122,12 @@ def _stages(
         if words[0] in ("train", "infer") and output.exists():
             words.append("--resume")
         yield list(map(str, words)), output
+
+
+def _minutes_trained(run: Path) -> float:
+    """The minutes of the parts of the training that were interrupted."""
+    saved = list(whole_checkpoints(run).values())
+    return float(read_manifest(saved[-1], "checkpoint")["seconds"]) / 60 if saved else 0.0
 
 
 def _conclude(folder: Path, seconds: str) -> None:
