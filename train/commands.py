@@ -10,6 +10,7 @@ from arcpipe.flags import with_settings
 from arcpipe.log import is_first_rank, logger
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.ranks import with_processes
 from arcpipe.recipe import as_tables, load_recipe
 from arcpipe.signals import Clock
 from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainRun, TrainSettings
@@ -41,6 +42,7 @@ _MaxMinutes = Annotated[
 ]
 
 
+@with_processes(together=True)
 def train(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, a .toml file, or a run folder whose recipe to take.")
@@ -70,8 +72,8 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
     ] = None,
-) -> TrainResult | None:
-    """Train on a dataset folder, in one process or under `accelerate launch -m arcpipe train ...`.
+) -> TrainResult | float:
+    """Train on a dataset folder, in one process or with --processes N; returns samples/s of a dry run.
 
     Ctrl-C saves a checkpoint; --resume goes on from it as if nothing had happened. With --set eval.every=N
     the model is evaluated every N steps, and the best checkpoint is kept.
@@ -90,14 +92,14 @@ def train(
         clock=clock,
     )  # fmt: skip
     if dry_run:
-        run_dry(run, typer.echo if is_first_rank() else lambda _: None)
-        return None
+        return run_dry(run, typer.echo if is_first_rank() else lambda _: None)
     result = train_run(run)
     _tell_result(result)
     # The quickstart asks whether it was interrupted.
     return result
 
 
+@with_processes(together=True)
 @with_settings("adapt", AdaptSettings, names=("seed",))
 def adapt(
     settings: AdaptSettings,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+import torch
 from accelerate import Accelerator
 
 from arcpipe.batches import TrainingStream
@@ -147,6 +148,8 @@ def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> No
         f"{weights:,}", run.puzzles.num_puzzles, run.config.puzzle_size, run.puzzles.num_tokens,
         str(dtype).removeprefix("torch."), accelerator.device, reason, accelerator.num_processes, state.step,
     )  # fmt: skip
+    if accelerator.num_processes == 1 and torch.cuda.device_count() > 1:
+        logger.info("one of %d GPUs is used: --processes auto takes all", torch.cuda.device_count())
     if run.layout.buckets:
         logger.info("canvases: %s", run.layout.text)
     for note in make_ready(state, run.settings, accelerator.device):

@@ -26,6 +26,7 @@ CORE = (
     "puzzleset",
     "predictions",
     "signals",
+    "ranks",
     "devices",
     "buckets",
     "batches",
