@@ -122,7 +122,13 @@ def compile_blocks(
     torch._dynamo.config.recompile_limit = _MAX_PROGRAMS
     for block in blocks:
         block.compile(dynamic=dynamic)
-    return f"compiled with torch.compile: {'auto, a GPU' if compiled == 'auto' else 'as the recipe says'}"
+    why = "auto, a GPU" if compiled == "auto" else "as the recipe says"
+    return f"torch.compile: {why}; the first step compiles, which takes a minute or more"
+
+
+def is_compiled(block: nn.Module) -> bool:
+    """Return whether a block is, or will at its first call be, compiled."""
+    return block._compiled_call_impl is not None
 
 
 def _missing_compiler(device: torch.device) -> str:

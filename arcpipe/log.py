@@ -1,8 +1,12 @@
 """The logger, on stderr and in the run's log file, silent on all ranks but the first; metrics.jsonl."""
 
+import io
 import logging
+import math
 import os
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +18,15 @@ from arcpipe.errors import printable
 from arcpipe.runs import writing
 
 logger = logging.getLogger("arcpipe")
+
+PROGRESS = 15
+"""The level of lines about progress: they are in every log file, and on stderr where no bar is seen."""
+LINE_EVERY_S = 60.0
+# The figures that come first stay where a narrow terminal cuts the bar.
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
+_WATCHED = {"mininterval": 0.2, "dynamic_ncols": True, "bar_format": _BAR}
+_UNWATCHED = {"mininterval": 1.0, "miniters": 1}
 
 
 def is_first_rank() -> bool:
@@ -57,11 +70,13 @@ def start_logging(log_file: Path | None = None) -> None:
 
     Raises:  OutputError if the file cannot be written, then or at a later line.
     """
-    logger.setLevel(logging.INFO if is_first_rank() else logging.ERROR)
+    logger.setLevel(PROGRESS if is_first_rank() else logging.ERROR)
+    logging.addLevelName(PROGRESS, "PROGRESS")
     if not logger.handlers:
         terminal = _TqdmHandler()
         terminal.setFormatter(_Formatter())
         logger.addHandler(terminal)
+    logger.handlers[0].setLevel(logging.INFO if sys.stderr.isatty() else PROGRESS)
     for earlier in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
         logger.removeHandler(earlier)
         # On a full disk its last line is still unwritten, which was said when it was logged.
@@ -74,13 +89,44 @@ def start_logging(log_file: Path | None = None) -> None:
         logger.addHandler(handler)
 
 
-def progress(*, total: int, initial: int, unit: str, desc: str) -> "tqdm[Any]":
-    """Return a progress bar on stderr, on rank 0 only; it is sparse where no one watches."""
-    watched = sys.stderr.isatty()
-    return tqdm(
-        total=total, initial=initial, unit=unit, desc=desc, file=sys.stderr,
-        disable=not is_first_rank(), mininterval=0.2 if watched else 20.0, dynamic_ncols=watched,
-    )  # fmt: skip
+class _Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
+    """A bar on a terminal; elsewhere a line of the log each minute. Both know of a limit of time."""
+
+    def __init__(self, left_s: Callable[[], float], **arguments: Any) -> None:
+        self._left_s, self._watched = left_s, sys.stderr.isatty()
+        how = dict(_WATCHED if self._watched else _UNWATCHED)
+        super().__init__(
+            **arguments, **how, file=sys.stderr if self._watched else io.StringIO(), leave=self._watched,
+            disable=not is_first_rank(),
+        )  # fmt: skip
+        self._noted_at = time.monotonic()
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """Return what is shown; of the total, as much as the time that is left allows."""
+        facts: dict[str, Any] = super().format_dict
+        since = facts["n"] - facts["initial"]
+        rate = facts["rate"] or (since / facts["elapsed"] if facts["elapsed"] else 0)
+        if rate and facts["total"] and (left := self._left_s()) < math.inf:
+            facts["total"] = min(facts["total"], facts["n"] + math.ceil(rate * max(0.0, left)))
+        return facts
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Draw the bar on a terminal; each minute, log it as a line."""
+        if self.n > self.initial and time.monotonic() - self._noted_at >= LINE_EVERY_S:
+            self._noted_at = time.monotonic()
+            logger.log(PROGRESS, self.format_meter(**self.format_dict | {"bar_format": _LINE, "ncols": None}))
+        return bool(super().display(msg, pos)) if self._watched else True
+
+
+def progress(
+    *, total: int, initial: int, unit: str, desc: str, left_s: Callable[[], float] = lambda: math.inf
+) -> "tqdm[Any]":
+    """Return the progress of a long piece of work, shown on rank 0 only.
+
+    Args:  left_s: the seconds that are left, where there is a limit.
+    """
+    return _Progress(left_s, total=total, initial=initial, unit=unit, desc=desc)
 
 
 class MetricsFile:

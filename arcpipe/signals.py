@@ -1,10 +1,13 @@
-"""Signals that ask a long command to end, and the end of the launcher that would have sent them."""
+"""What asks a long command to end: its time limit, signals, the end of the launcher that would send them."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
 
 from arcpipe.log import logger
@@ -12,6 +15,23 @@ from arcpipe.log import logger
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # One of these is in the environment of a process that a launcher started.
 _LAUNCHED = ("RANK", "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time that a command may take, all that it does: --max-minutes, which earlier parts do not count in.
+
+    minutes: None for any time.
+    began: when it started, on the monotonic clock.
+    """
+
+    minutes: float | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left_s(self) -> float:
+        """Return the seconds that are left, less than 0 when they are over."""
+        return math.inf if self.minutes is None else self.began + 60 * self.minutes - time.monotonic()
 
 
 @contextmanager

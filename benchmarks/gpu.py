@@ -39,7 +39,7 @@ class Step:
 
     words: of `python`.
     makes: the file or folder that it makes.
-    minutes: how long a benchmark or inference may take, over all calls; None for what ends by itself.
+    minutes: how long it may take, over all calls; None for what ends by itself.
     resumes: whether it takes --resume, and otherwise begins again.
     """
 
@@ -111,9 +111,10 @@ def arcpipe(name: str, words: str, out: Path, minutes: float | None = None, **pa
 
 def training(asked: argparse.Namespace, recipe: str, data: Path, run: Path, share: float, flags: str) -> Step:
     """Return a training, which also saves every few minutes in case that it has to be killed."""
-    minutes = f"--max-minutes {share * asked.total_minutes:.2f} --set train.checkpoint_minutes=3"
+    save = "--set train.checkpoint_minutes=3"
+    minutes = share * asked.total_minutes
     tiny = " ".join(["--steps 6", *(f"--set {setting}" for setting in TINY)]) if asked.quick else ""
-    return arcpipe(f"{recipe}-training", f"train {recipe} {minutes} {flags} {tiny}", run, data=data)
+    return arcpipe(f"{recipe}-training", f"train {recipe} {save} {flags} {tiny}", run, minutes, data=data)
 
 
 def answers(asked: argparse.Namespace, name: str, data: Path, run: Path, flags: str) -> Step:

@@ -15,9 +15,11 @@ from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
 from arcpipe.log import start_logging, use_color
+from arcpipe.ranks import with_processes
 from arcpipe.runs import refuse_existing, write_bytes
 
 
+@with_processes(together=False)
 @with_settings("infer", InferSettings)
 def infer(
     settings: InferSettings,
@@ -35,8 +37,7 @@ def infer(
 ) -> InferResult:
     """Answer every test input under every augmentation of its task.
 
-    In rounds: each test input has its first answer before any has its second. One process, or several under
-    `accelerate launch -m arcpipe infer ...`. Ctrl-C keeps what is finished.
+    In rounds: each test input has its first answer before any has its second. Ctrl-C keeps what is finished.
 
     Example: arcpipe infer --checkpoint runs/first --data runs/data --out runs/predictions --max-minutes 60
     """

@@ -136,13 +136,10 @@ class Evaluator:
     metrics: the names of its scores.
 
     Args:    tests: how many to sample, the same ones each time; 0 for all.
-             max_minutes: what is answered in this time counts.
     Raises:  DataError if the outputs of the test inputs are not known.
     """
 
-    def __init__(
-        self, puzzles: PuzzleSet, data: Path, settings: InferSettings, *, tests: int, max_minutes: float
-    ) -> None:
+    def __init__(self, puzzles: PuzzleSet, data: Path, settings: InferSettings, *, tests: int) -> None:
         outputs = known_outputs(data, puzzles)
         if outputs is None or not len(outputs):
             raise DataError(
@@ -151,22 +148,24 @@ class Evaluator:
         # A task stays on its canvas though only some of its tests are asked.
         self.needed = needed_sides(puzzles)
         self.puzzles, self.outputs = _sample(puzzles, outputs, tests)
-        self.settings, self.max_minutes = settings, max_minutes
+        self.settings = settings
         self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.with_eos else BOARD_SCORES
 
     def answer(
-        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]
-    ) -> None:
+        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool],
+        limit_s: float,
+    ) -> None:  # fmt: skip
         """Write this process's share of the candidates to a folder of predictions, until `stop` says so.
 
-        `stop` may be collective: it is asked once before each supervision step, first of all.
+        Args:  stop: may be collective: it is asked once before each supervision step, first of all.
+               limit_s: what is answered in this time counts.
         """
         label, done = f"{checkpoint.path}@{checkpoint.manifest['step']}", np.zeros(0, np.int64)
         share = InferenceShare(
             checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed
         )
-        end = time.monotonic() + 60 * self.max_minutes
-        for table in predict(share, checkpoint.rows.device, lambda: stop() or time.monotonic() > end):
+        end = time.monotonic() + limit_s
+        for table in predict(share, checkpoint.rows.device, stop, lambda: end - time.monotonic()):
             write_shard(folder, table, rank)
 
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:

@@ -5,6 +5,7 @@ writes its own shards. `predict` answers one share.
 """
 
 import hashlib
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ from arcpipe.runs import (
     refuse_existing,
     writing,
 )
-from arcpipe.signals import stop_on_signals
+from arcpipe.signals import Clock, stop_on_signals
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
@@ -174,11 +175,11 @@ def infer_to_folder(
 ) -> InferResult:  # fmt: skip
     """Write the predictions for a dataset's test inputs to a new folder, or go on with one.
 
-    Args:    max_minutes: end after this time; finished items are kept.
+    Args:    max_minutes: end this call after this time; finished items are kept.
     Raises:  OutputError if `out` exists or cannot be written, before anything is computed;
              CheckpointError or DataError if checkpoint, dataset and folder do not fit.
     """
-    began = time.monotonic()
+    clock = Clock(max_minutes)
     if not resume:
         refuse_existing(out, "go on with --resume, choose another --out or remove it")
     # Not Apple's GPU, which Accelerate would take: it has no float64, and nothing here is tested on it.
@@ -198,12 +199,7 @@ def infer_to_folder(
             torch.distributed.destroy_process_group()
         try:
             with stop_on_signals() as is_asked_to_stop:
-
-                def stop() -> bool:
-                    late = max_minutes is not None and time.monotonic() - began >= 60 * max_minutes
-                    return late or is_asked_to_stop()
-
-                for table in predict(share, accelerator.device, stop):
+                for table in predict(share, accelerator.device, is_asked_to_stop, lambda: clock.left_s):
                     write_shard(out, table, rank)
                 interrupted = is_asked_to_stop()
         except OutputError as error:
@@ -333,25 +329,30 @@ def _done(out: Path, answers_each: int) -> NDArray[np.int64]:
 
 
 def predict(
-    share: InferenceShare, device: torch.device, stop: Callable[[], bool] = lambda: False
-) -> Iterator[pa.Table]:
+    share: InferenceShare, device: torch.device, stop: Callable[[], bool] = lambda: False,
+    left_s: Callable[[], float] = lambda: math.inf,
+) -> Iterator[pa.Table]:  # fmt: skip
     """Yield the candidates of a share in tables, one each FLUSH_EVERY_S seconds if any row has finished.
 
     Args:    stop: asked between supervision steps; unfinished rows are dropped.
+             left_s: the seconds that are left, which the next step has to fit into.
     Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
              not finite; finished candidates are yielded first.
     """
     engine, puzzles = _engine(share, device), share.puzzles
     total, num_tests = engine.work.left, len(puzzles.test_tasks)
     finished: list[Answers] = []
-    since, failure = time.monotonic(), None
-    with progress(total=total, initial=0, unit="grid", desc="infer") as bar:
-        while engine.refill() and not stop():
+    since, failure, step_s = time.monotonic(), None, 0.0
+    with progress(total=total, initial=0, unit="grid", desc="infer", left_s=left_s) as bar:
+        while engine.refill() and not stop() and left_s() > step_s:
+            began = time.monotonic()
             try:
                 finished += engine.step()
             except CheckpointError as error:
                 failure = CheckpointError(f"{share.checkpoint.path}: {error}")
                 break
+            # The first one may compile.
+            step_s = min(step_s or math.inf, time.monotonic() - began)
             done = total - engine.work.left - int(engine.busy.sum())
             if done > bar.n:
                 everywhere = len(share.done) + done * share.num_ranks

@@ -18,6 +18,7 @@ from arcpipe.log import logger, start_logging
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
+from arcpipe.signals import Clock
 from arcpipe.train.config import AdaptSettings, TrainResult, TrainRun
 from arcpipe.train.distributed import first_does, make_accelerator, naming_lost_processes
 from arcpipe.train.trainer import RUN_EXISTS, train
@@ -29,11 +30,11 @@ DATA = "data"
 def adapt(
     checkpoint_path: Path, challenges: str, settings: AdaptSettings, out: Path, *, resume: bool = False,
     from_step: int | None = None, force: bool = False, stop_at: int | None = None,
-    max_minutes: float | None = None,
+    clock: Clock | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train a checkpoint on the tasks of a source, in a run folder that holds their dataset.
 
-    Args:    resume, from_step, force, stop_at, max_minutes: as of `TrainRun`.
+    Args:    resume, from_step, force, stop_at, clock: as of `TrainRun`.
     Raises:  CheckpointError if the checkpoint is not of ARC tasks; errors as of `build_arc` and `train`.
     """
     start_logging()
@@ -66,7 +67,7 @@ def adapt(
         TrainRun(
             puzzles=read_puzzle_set(out / DATA), data_dir=out / DATA, config=config, settings=settings,
             recipe=recipe, out=out, init=checkpoint_path, folder="resumed" if resume else "made",
-            from_step=from_step, force=force, stop_at=stop_at, max_minutes=max_minutes,
+            from_step=from_step, force=force, stop_at=stop_at, clock=clock or Clock(),
         )
     )  # fmt: skip
 

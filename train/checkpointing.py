@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,10 +28,12 @@ from arcpipe.log import logger
 from arcpipe.predictions import SHARDS
 from arcpipe.runs import make_manifest, new_folder, reading, write_json, writing
 from arcpipe.train.config import TrainRun
-from arcpipe.train.distributed import all_work, first_does
+from arcpipe.train.distributed import all_work, first_does, largest
 from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_state
 
 EVALUATIONS = "evaluations"
+# Of a time limit, for the last evaluation where none was timed.
+_LAST_SHARE = 0.1
 # What `new_folder` leaves of a checkpoint or an evaluation where its process is killed.
 _UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.([0-9]{1,7})\.tmp")
 
@@ -52,11 +55,20 @@ class Checkpointer:
         """
         self.run, self.accelerator, self.stopping = run, accelerator, stopping
         self.interrupted = False
+        # Seconds of the last save and the last evaluation, by which the end is reckoned.
+        self.save_s, self.evaluation_s = 0.0, 0.0
+        if run.evaluator and run.clock.minutes is not None:
+            self.evaluation_s = 60 * min(run.evaluation.max_minutes, _LAST_SHARE * run.clock.minutes)
         self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
         self.evaluated_step = -1
         # A resumed run may have been killed between an evaluation at this step and its record.
         has_scores = first_does(lambda: _read_scores(self._scores_file(state.step)), accelerator)
         self.scored_step = state.step if has_scores else -1
+
+    @property
+    def end_s(self) -> float:
+        """The seconds that saving and evaluating after the last step will take."""
+        return self.save_s + self.evaluation_s
 
     def due(self, state: TrainState) -> dict[str, float]:
         """Write and evaluate what is due before the next step; return the scores of an evaluation, if any.
@@ -80,7 +92,9 @@ class Checkpointer:
             return
         manifest = make_manifest("checkpoint", recipe=self.run.recipe, dataset=self.run.dataset)
         path = self.run.out / CHECKPOINTS / checkpoint_name(state.step)
+        began = time.monotonic()
         save_state(state, path, self.run.puzzles, manifest, self.accelerator)
+        self.save_s = time.monotonic() - began
         self.saved_step, self.saved_at = state.step, state.seconds
         first_does(self._tidy, self.accelerator)
 
@@ -97,13 +111,22 @@ class Checkpointer:
         if step == self.scored_step:
             scores = first_does(lambda: _read_scores(self._scores_file(step)), accelerator)
         else:
-            self.interrupted = self._answer(evaluator, state)
-            scores = first_does(lambda: self._score(evaluator, step), accelerator)
+            whole_s = 60 * self.run.evaluation.max_minutes
+            limit_s = -largest([-min(whole_s, self.run.clock.left_s)], accelerator)[0]
+            if limit_s <= 0:
+                logger.info("step %d: not evaluated, the time is up", step)
+                return {}
+            began = time.monotonic()
+            self.interrupted = self._answer(evaluator, state, limit_s)
+            cut_by = "ended by --max-minutes" if limit_s < whole_s else ""
+            scores = first_does(lambda: self._score(evaluator, step, cut_by), accelerator)
+            self.evaluation_s = time.monotonic() - began
         self.evaluated_step, state.evaluated_at = step, state.seconds
         return {f"eval/{name}": value for name, value in scores.items()}
 
-    def _answer(self, evaluator: Evaluator, state: TrainState) -> bool:
-        """Write the candidates of all processes to evaluations/step-N; return whether a signal ended that."""
+    def _answer(self, evaluator: Evaluator, state: TrainState, limit_s: float) -> bool:
+        """Write the candidates of all processes to evaluations/step-N, as far as these seconds reach; return
+        whether a signal ended that."""
         folder = self._scores_file(state.step).parent
 
         def make_folder() -> None:
@@ -117,18 +140,19 @@ class Checkpointer:
         checkpoint = checkpoint_of(state, self.run.out, self.run.puzzles, manifest)
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         return all_work(
-            lambda stop: evaluator.answer(checkpoint, folder, rank, num_ranks, stop),
+            lambda stop: evaluator.answer(checkpoint, folder, rank, num_ranks, stop, limit_s),
             self.stopping,
             self.accelerator,
         )
 
-    def _score(self, evaluator: Evaluator, step: int) -> dict[str, float]:
+    def _score(self, evaluator: Evaluator, step: int, cut_by: str) -> dict[str, float]:
         """Score the candidates in evaluations/step-N; write scores and coverage there, last of all."""
         file = self._scores_file(step)
         scores, coverage = evaluator.score(file.parent)
         cut = self.interrupted and not coverage.whole
         words = [", ".join(f"{name} {value:.4f}" for name, value in scores.items())] if scores else []
         words += [coverage.text, f"{coverage.votes} of {coverage.votes_asked} votes"]
+        words += [cut_by] if cut_by and not cut and not coverage.whole else []
         words += ["ended by a signal, to be done again with --resume"] if cut else []
         logger.info("step %d: %s", step, "; ".join(words))
         facts = scores | coverage.facts

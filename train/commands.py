@@ -10,9 +10,11 @@ from arcpipe.flags import with_settings
 from arcpipe.log import is_first_rank, logger
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.ranks import with_processes
 from arcpipe.recipe import as_tables, load_recipe
+from arcpipe.signals import Clock
 from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainRun, TrainSettings
-from arcpipe.train.dry_run import dry_run_text
+from arcpipe.train.dry_run import dry_run as run_dry
 from arcpipe.train.trainer import train as train_run
 
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")]
@@ -32,10 +34,15 @@ _Steps = Annotated[
 ]
 _MaxMinutes = Annotated[
     float | None,
-    typer.Option(min=0, help="End after this time, resumed parts included, the schedule hastened to fit it."),
+    typer.Option(
+        min=0,
+        help="End this command after this time, with all that it does: compiling, the last evaluation and "
+        "saving too. The schedule is hastened to fit it.",
+    ),
 ]
 
 
+@with_processes(together=True)
 def train(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, a .toml file, or a run folder whose recipe to take.")
@@ -58,21 +65,22 @@ def train(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Write nothing; say how large and how long it would be, from a few steps."
+            "--dry-run", help="Write nothing; say how large and how long it would be, from a small batch."
         ),
     ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
     ] = None,
-) -> TrainResult | None:
-    """Train on a dataset folder, in one process or under `accelerate launch -m arcpipe train ...`.
+) -> TrainResult | float:
+    """Train on a dataset folder, in one process or with --processes N; returns samples/s of a dry run.
 
     Ctrl-C saves a checkpoint; --resume goes on from it as if nothing had happened. With --set eval.every=N
     the model is evaluated every N steps, and the best checkpoint is kept.
 
     Example: arcpipe train quickstart --data runs/data --out runs/first --set train.lr=1e-3
     """
+    clock = Clock(max_minutes)
     _refuse_lone_step(from_step, resume)
     types = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
     overrides = [*(overrides or []), *([] if seed is None else [f"train.seed={seed}"])]
@@ -81,19 +89,17 @@ def train(
         puzzles=read_puzzle_set(data), data_dir=data, config=tables["model"], settings=tables["train"],
         recipe=as_tables(tables), out=out, evaluation=tables["eval"], init=init,
         folder="resumed" if resume else "new", from_step=from_step, force=force, stop_at=steps,
-        max_minutes=max_minutes,
+        clock=clock,
     )  # fmt: skip
     if dry_run:
-        text = dry_run_text(run)
-        if is_first_rank():
-            typer.echo(text)
-        return None
+        return run_dry(run, typer.echo if is_first_rank() else lambda _: None)
     result = train_run(run)
     _tell_result(result)
     # The quickstart asks whether it was interrupted.
     return result
 
 
+@with_processes(together=True)
 @with_settings("adapt", AdaptSettings, names=("seed",))
 def adapt(
     settings: AdaptSettings,
@@ -122,6 +128,7 @@ def adapt(
     Example: arcpipe adapt --checkpoint runs/trm --challenges arc-agi_test_challenges.json --out runs/adapted
     --max-minutes 60
     """
+    clock = Clock(max_minutes)
     # Not at the top: it builds a dataset, by a library that takes a second to load and training does without.
     from arcpipe.train.adapt import DATA
     from arcpipe.train.adapt import adapt as adapt_checkpoint
@@ -129,7 +136,7 @@ def adapt(
     _refuse_lone_step(from_step, resume)
     result = adapt_checkpoint(
         checkpoint, challenges, settings, out, resume=resume, from_step=from_step, force=force, stop_at=steps,
-        max_minutes=max_minutes,
+        clock=clock,
     )  # fmt: skip
     _tell_result(result, f"; the dataset: {out / DATA}")
 
@@ -142,6 +149,6 @@ def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
 def _tell_result(result: TrainResult, more: str = "") -> None:
     """Print the checkpoint, and log how to go on with a training that has steps left."""
     if result.unfinished:
-        logger.info("go on with --resume%s", "" if result.interrupted else " and more --max-minutes")
+        logger.info("go on with --resume")
     if is_first_rank():
         typer.echo(f"{result.checkpoint}: step {result.step}{more}")

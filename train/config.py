@@ -17,6 +17,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import STRICT, Count, Positive
 from arcpipe.runs import read_manifest
+from arcpipe.signals import Clock
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "train.log"
@@ -256,7 +257,7 @@ class TrainRun:
     from_step: resume from the checkpoint of this step; None for the newest.
     force: resume although the recipe has changed.
     stop_at: end after this optimizer step; the schedule stays that of settings.steps.
-    max_minutes: end after this time, resumed parts included; the schedule is hastened to fit it.
+    clock: when to have ended, all included; the schedule is hastened to fit it.
 
     Raises:  DataError or ArcpipeError if the recipe asks for an evaluation that the dataset does not allow.
     """
@@ -273,7 +274,7 @@ class TrainRun:
     from_step: int | None = None
     force: bool = False
     stop_at: int | None = None
-    max_minutes: float | None = None
+    clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         if self.evaluator is not None and self.metric not in self.evaluator.metrics:
@@ -287,7 +288,7 @@ class TrainRun:
         if not own.every and not own.every_minutes:
             return None
         settings = InferSettings(max_steps=own.max_steps, batch_size=own.batch_size, votes=own.votes)
-        return Evaluator(self.puzzles, self.data_dir, settings, tests=own.tests, max_minutes=own.max_minutes)
+        return Evaluator(self.puzzles, self.data_dir, settings, tests=own.tests)
 
     @property
     def start(self) -> Path | None:

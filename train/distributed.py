@@ -17,6 +17,7 @@ from accelerate.utils import gather_object
 
 from arcpipe.devices import compute_dtype, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, one_line, says_out_of_memory
+from arcpipe.ranks import LOST
 from arcpipe.train.config import TrainSettings
 
 Result = TypeVar("Result")
@@ -151,8 +152,7 @@ def naming_lost_processes() -> Iterator[None]:
         if not is_lost and not any(part in str(error) for part in _OF_GLOO):
             raise
         raise ArcpipeError(
-            "another process of this training has ended; what it said tells why: mend that, then go on "
-            "with --resume"
+            f"{LOST} training has ended; what it said tells why: mend that, then go on with --resume"
         ) from None
 
 

@@ -1,61 +1,91 @@
-"""`arcpipe train --dry-run`: how large a training is and how long it would take, from a few steps."""
+"""`arcpipe train --dry-run`: how large a training is, from its description, and how long it would take."""
 
-import resource
-import sys
+import copy
+import os
 import time
+import weakref
 from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from arcpipe.batches import PuzzleBatch
+from arcpipe.devices import compute_dtype
+from arcpipe.flops import measure_peak
 from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import make_accelerator, naming_lack_of_memory
-from arcpipe.train.state import TrainState, fresh_state, make_ready
+from arcpipe.train.optim import make_optimizers
+from arcpipe.train.state import EMA, TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
 from arcpipe.train.trainer import training_stream
 
+# One step warms up: it allocates, and compiles if that is asked for. Others are timed while there is time.
 _TIMED_STEPS = 3
+_TIMED_S = 2.0
+_ROWS_OF_CANVASES = 32
+_GPUS = {"T4": 15.0, "L4": 22.5, "H200": 139.0}
+"""GiB that a program finds on a GPU; the first of them are its own."""
+_GPU_CONTEXT = 1.0
 
 
-def dry_run_text(run: TrainRun) -> str:
-    """Return sizes, samples, memory and time of a training as lines of text; nothing is written.
+def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
+    """Say sizes, memory and arithmetic of a training, then its speed and time; return samples a second.
 
-    Raises:  ArcpipeError if it does not fit into memory or contradicts the launcher.
+    Nothing is written, and only a small batch is computed.
+
+    Raises:  ArcpipeError if it contradicts itself or the launcher.
     """
+
+    def line(name: str, text: str) -> None:
+        say(f"{name:<13}{text}")
+
     accelerator = make_accelerator(run.settings)
-    on_gpu = accelerator.device.type == "cuda"
     with naming_lack_of_memory(run.settings):
-        state = fresh_state(run, accelerator)
+        batch = training_stream(run, accelerator)[0]
+        small = _small_run(run, accelerator.num_processes, accelerator.device)
+        state = fresh_state(small, accelerator)
+        for name, text in _sizes(run, state).items():
+            line(name, text)
+        line("memory", _memory(run, state, batch, accelerator))
         notes = make_ready(state, run.settings, accelerator.device)
-        stream = training_stream(run, accelerator)
-        seconds = []
-        for step in range(1 + _TIMED_STEPS):
-            began = time.monotonic()
-            batch = stream[step].to(accelerator.device)
-            train_step(state, batch, run.settings, rate_scale(run.settings, step, 0.0), accelerator)
-            if on_gpu:
-                torch.cuda.synchronize(accelerator.device)
-            seconds.append(time.monotonic() - began)
-    if on_gpu:
-        peak_memory = torch.cuda.max_memory_allocated(accelerator.device)
-    else:
-        # In KiB, but on macOS in bytes.
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    # The first one warms up: it allocates, and compiles if that is asked for.
-    return _text(run, state, min(seconds[1:]), peak_memory, notes)
+        seconds = _seconds_a_step(small, state, accelerator)
+    flops, small_flops = (
+        one.settings.batch_size * one.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
+        for one in (run, small)
+    )
+    size, small_size = run.settings.batch_size, small.settings.batch_size
+    if small_size < size:
+        notes.insert(0, f"from a batch of {small_size} by its arithmetic")
+    seconds *= flops / small_flops
+    line(
+        "speed",
+        f"{seconds:.3g} s a step, {size / seconds:,.1f} samples/s, {flops / seconds / 1e12:.2g} TFLOP/s"
+        + (f" ({'; '.join(notes)})" if notes else ""),
+    )
+    fewer = ", those with fewer cycles by their arithmetic" if run.settings.curriculum else ""
+    text = f"{seconds * _full_steps(run) / 3600:,.1f} hours for all steps, without evaluations{fewer}"
+    if run.clock.minutes is not None and 60 * run.clock.minutes < seconds * run.last_step:
+        text += f"; {60 * run.clock.minutes / seconds:,.0f} steps with all cycles in --max-minutes"
+    line("time", text)
+    return size / seconds
 
 
-def _text(run: TrainRun, state: TrainState, seconds: float, peak_memory: int, notes: list[str]) -> str:
+def _sizes(run: TrainRun, state: TrainState) -> dict[str, str]:
+    """What the description of a training alone tells, by name."""
     settings, config, puzzles = run.settings, run.config, run.puzzles
     batch_size, num_examples = settings.batch_size, len(puzzles.example_tasks)
     weights = sum(weight.numel() for weight in state.model.parameters())
     colors = f" and {state.colors.numel() // config.hidden_size:,} color vectors" if state.tables else ""
     samples = run.last_step * batch_size
-    counts = Counter(cycles_at(settings, config, step / settings.steps) for step in range(run.last_step))
     flops = run.sample_flops((config.outer_cycles, config.inner_cycles))
-    # So many steps with all cycles have the arithmetic of all steps.
-    full_steps = sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / flops
-    fewer = ", those with fewer cycles by their arithmetic" if settings.curriculum else ""
     lines = {
         "weights": f"{weights:,}, and {puzzles.num_puzzles:,} puzzle rows{colors} of {config.puzzle_size}",
         "tokens": f"{puzzles.num_tokens} and a prefix of {config.prefix}",
@@ -63,26 +93,141 @@ def _text(run: TrainRun, state: TrainState, seconds: float, peak_memory: int, no
         "steps": f"{run.last_step:,} of batch {batch_size}: {samples:,} samples, "
         f"{samples / num_examples:,.0f} times each of {num_examples:,} examples",
         "arithmetic": f"{flops:.3g} FLOP a sample, {flops * batch_size:.3g} a step, "
-        f"{flops * full_steps * batch_size:.3g} in all",
-        "memory": f"{_lasting_bytes(state) / 2**30:.2f} GiB of weights, optimizer, rows and state; "
-        f"{peak_memory / 2**30:.2f} GiB at most, measured",
-        "speed": f"{seconds:.3g} s a step, {batch_size / seconds:,.1f} samples/s, "
-        f"{flops * batch_size / seconds:.3g} FLOP/s "
-        f"({'; '.join([f'the best of {_TIMED_STEPS} steps', *notes])})",
-        "time": f"{seconds * full_steps / 3600:,.1f} hours for all steps, without evaluations{fewer}",
+        f"{flops * _full_steps(run) * batch_size:.3g} in all",
     }
-    return "\n".join(f"{name:<13}{text}" for name, text in lines.items() if text)
+    return {name: text for name, text in lines.items() if text}
 
 
-def _lasting_bytes(state: TrainState) -> int:
-    """The size of the tensors that stay from step to step."""
-    moments = [
-        value
-        for optimizer in state.optimizers
-        for entry in optimizer.state.values()
-        for value in entry.values()
-        if isinstance(value, torch.Tensor)
-    ]
-    carry = [*state.carry.state, state.carry.inputs, state.carry.labels]
-    weights = [*state.model.parameters(), *state.ema.averages.values(), state.rows, state.colors]
-    return sum(tensor.nbytes for tensor in (*weights, *moments, *carry))
+def _full_steps(run: TrainRun) -> float:
+    """How many steps with all cycles have the arithmetic of all steps."""
+    counts = Counter(
+        cycles_at(run.settings, run.config, step / run.settings.steps) for step in range(run.last_step)
+    )
+    full = run.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
+    return sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / full
+
+
+def _small_run(run: TrainRun, num_processes: int, device: torch.device) -> TrainRun:
+    """The run with a batch whose step takes about a second, shared out as the whole one is."""
+    unit = num_processes * run.settings.accumulation
+    if num_processes > 1 and run.layout.buckets:
+        unit *= _ROWS_OF_CANVASES
+    flops = run.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
+    rows = int(num_processes * measure_peak(device, torch.float32) / flops)
+    size = min(run.settings.batch_size, max(unit, rows // unit * unit))
+    return replace(run, settings=replace(run.settings, batch_size=size))
+
+
+def _seconds_a_step(run: TrainRun, state: TrainState, accelerator: Any) -> float:
+    """The best time of a few steps after a first one."""
+    stream = training_stream(run, accelerator)
+    began, seconds = time.monotonic(), []
+    for step in range(1 + _TIMED_STEPS):
+        step_began = time.monotonic()
+        batch = stream[step].to(accelerator.device)
+        train_step(state, batch, run.settings, rate_scale(run.settings, step, 0.0), accelerator)
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize(accelerator.device)
+        seconds.append(time.monotonic() - step_began)
+        # Alike on all processes, which take their steps together.
+        spent = accelerator.gather(torch.tensor([time.monotonic() - began], device=accelerator.device))
+        if step and spent.max().item() > _TIMED_S:
+            break
+    return min(seconds[1:])
+
+
+def _memory(run: TrainRun, state: TrainState, batch: PuzzleBatch, accelerator: Any) -> str:
+    """What a process needs here, and of which GPUs it is more than they have."""
+    device, gib = accelerator.device, 2**30
+    dtype, _ = compute_dtype(run.settings.precision, device)
+    lasting, peak = peak_bytes(run, state, batch, dtype, accelerator.num_processes)
+    if device.type == "cuda":
+        here = torch.cuda.get_device_properties(device).total_memory
+    else:
+        here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    text = f"{lasting / gib:.2f} GiB of weights, optimizer, rows and state; {peak / gib:.2f} GiB at most"
+    text += f" for each of {accelerator.num_processes} processes" * (accelerator.num_processes > 1)
+    text += f", of {here / gib:.1f} here" + (": too much" * (peak > here))
+    if device.type == "cuda":
+        return text
+    if run.settings.precision == "auto" and dtype == torch.float32:
+        _, peak = peak_bytes(run, state, batch, torch.bfloat16, accelerator.num_processes)
+    fits = {name: peak <= (size - _GPU_CONTEXT) * gib for name, size in _GPUS.items()}
+    words = ", ".join(f"{name} {'yes' if is_so else 'no'}" for name, is_so in fits.items())
+    return f"{text}; on a GPU {peak / gib:.2f} at most, so it fits: {words}"
+
+
+def peak_bytes(
+    run: TrainRun, state: TrainState, batch: PuzzleBatch, dtype: torch.dtype, num_processes: int = 1
+) -> tuple[int, int]:
+    """Return the bytes that last from step to step in a process, and the most that there are within one.
+
+    A step with one outer cycle is taken by tensors without memory, as those before the last one keep
+    nothing. The operations are those of the CPU; fused ones of a GPU keep less.
+
+    Args:  state: of the run, its carry of any size. batch: a process's share of one.
+    """
+    own = replace(run, settings=replace(run.settings, batch_size=len(batch.inputs)))
+    alone: Any = SimpleNamespace(
+        num_processes=1, reduce=lambda value, _: value, gather=lambda value: value,
+        no_sync=lambda _: nullcontext(),
+    )  # fmt: skip
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with FakeCopyMode(fake):
+        model = copy.deepcopy(state.model)
+    model.cycles = (1, run.config.inner_cycles)
+    with fake, _Tally() as tally:
+        rows, colors = torch.zeros(state.rows.shape), torch.zeros(state.colors.shape)
+        tables = [rows.requires_grad_(), colors.requires_grad_()] if state.tables else []
+        tally.hold([*model.parameters(), *model.buffers()])
+        shadow = replace(
+            state, model=model, wrapped=model, optimizers=make_optimizers(model, own.settings, tables),
+            ema=EMA(model, run.settings.ema), rows=rows, colors=colors,
+            carry=model.empty_carry(len(batch.inputs), dtype), layout=own.layout,
+            own_rows=own.layout.own_rows(0, 1), tasks=torch.zeros(state.tasks.shape, dtype=torch.int64),
+        )  # fmt: skip
+        train_step(shadow, batch, own.settings, 1.0, alone)
+        moments = [
+            value
+            for optimizer in shadow.optimizers
+            for entry in optimizer.state.values()
+            for value in entry.values()
+        ]
+        weights = [*model.parameters(), *shadow.ema.averages.values(), rows, colors]
+        carry = [*shadow.carry.state, shadow.carry.inputs, shadow.carry.labels]
+        # From the second step on the moments are there at its peak; several processes exchange a copy of
+        # the gradients.
+        later = sum(value.nbytes for value in moments)
+        later += sum(weight.nbytes for weight in model.parameters()) * (num_processes > 1)
+        return sum(value.nbytes for value in (*weights, *moments, *carry)), tally.peak + later
+
+
+class _Tally(TorchDispatchMode):
+    """Counts the bytes of the tensors that there are; peak: the most at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def hold(self, values: Any) -> None:
+        """Count the storages of tensors, as long as they live."""
+        for value in tree_leaves(values):
+            if isinstance(value, Tensor) and (storage := value.untyped_storage()) not in self._known:
+                self._known.add(storage)
+                weakref.finalize(storage, self._release, storage.nbytes())
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+
+    def _release(self, count: int) -> None:
+        self.now -= count
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            # The step asks whether all is finite.
+            return True
+        result = func(*args, **(kwargs or {}))
+        self.hold(result)
+        return result

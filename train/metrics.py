@@ -18,14 +18,14 @@ from arcpipe.train.state import TrainState
 from arcpipe.train.step import METRICS
 
 _LONG_WITHOUT_EXACT = 1000
-# What the progress bar has room for.
+# What progress shows, the most important first, each with its unit.
 _SHOWN = {
-    "loss": ("train/loss_answer", ".3f"),
-    "exact": ("train/exact_accuracy", ".3f"),
-    "steps": ("train/steps_to_halt", ".1f"),
-    "samples/s": ("samples_per_second", ".0f"),
-    "FLOP/s": ("flops_per_second", ".1e"),
-    "peak": ("share_of_peak", ".0%"),
+    "train/loss_answer": ("loss {:.3f}", 1),
+    "train/exact_accuracy": ("exact {:.3f}", 1),
+    "train/steps_to_halt": ("halted after {:.1f} steps", 1),
+    "samples_per_second": ("{:,.0f} samples/s", 1),
+    "flops_per_second": ("{:.2g} TFLOP/s", 1e12),
+    "share_of_peak": ("{:.0%} of peak", 1),
 }
 
 
@@ -45,7 +45,7 @@ class MetricsLogger:
         if accelerator.device.type == "cuda":
             self.peak = accelerator.num_processes * measure_peak(accelerator.device, state.carry.answer.dtype)
         self.sums: Tensor | None = None
-        self.lr, self.took, self.flops = 0.0, 0.0, 0.0
+        self.lr, self.took, self.timed, self.flops = 0.0, 0.0, 0, 0.0
         self.shown: dict[str, str] = {}
         # None once it was said that this is long ago.
         self.exact_at: int | None = state.step
@@ -54,14 +54,22 @@ class MetricsLogger:
             path = run.out / METRICS_FILE
             _forget_after(path, state.step)
             self.file = MetricsFile(path)
-        self.bar: tqdm[Any] = progress(total=run.last_step, initial=state.step, unit="step", desc="train")
+        self.bar: tqdm[Any] = progress(
+            total=run.last_step, initial=state.step, unit="step", desc="train",
+            left_s=lambda: run.clock.left_s,
+        )  # fmt: skip
 
     def step(self, sums: Tensor, state: TrainState, lr: float, took: float) -> None:
-        """Add the sums of the step that led to `state` in `took` seconds; every `log_every` steps, report."""
+        """Add the sums of the step that led to `state`; every `log_every` steps, report.
+
+        Args:  took: its seconds; 0 for a step whose time is not that of others.
+        """
         self.sums = sums if self.sums is None else self.sums + sums
         self.lr = lr
-        self.took += took
-        self.flops += self.run.settings.batch_size * self.run.sample_flops(state.model.cycles)
+        if took:
+            self.took += took
+            self.timed += self.run.settings.batch_size
+            self.flops += self.run.settings.batch_size * self.run.sample_flops(state.model.cycles)
         self.bar.update()
         if state.step % self.run.settings.log_every == 0:
             self.report(state)
@@ -78,6 +86,7 @@ class MetricsLogger:
         }
         if finished:
             record |= {
+                "train/finished": finished,
                 "train/exact_accuracy": total["exact"] / finished,
                 "train/cell_accuracy": total["cell"] / finished,
                 "train/steps_to_halt": total["steps"] / finished,
@@ -86,18 +95,17 @@ class MetricsLogger:
             if whole:
                 record[f"train/halt_{name}"] = total["halt_hits"] / whole
         self._say_if_never_exact(state, total["exact"])
-        record |= {
-            "train/finished": finished,
-            "train/lr": self.lr,
-            "samples_per_second": samples / self.took,
-            "flops_per_second": self.flops / self.took,
-        }
-        if self.peak:
-            record["share_of_peak"] = record["flops_per_second"] / self.peak
-        self.sums, self.took, self.flops = None, 0.0, 0.0
+        record["train/lr"] = self.lr
+        if self.took:
+            record["samples_per_second"] = self.timed / self.took
+            record["flops_per_second"] = self.flops / self.took
+            record |= {"share_of_peak": record["flops_per_second"] / self.peak} if self.peak else {}
+        self.sums, self.took, self.timed, self.flops = None, 0.0, 0, 0.0
         # What this record lacks stays as it was.
-        self.shown |= {name: f"{record[key]:{form}}" for name, (key, form) in _SHOWN.items() if key in record}
-        self.bar.set_postfix(self.shown, refresh=False)
+        self.shown |= {
+            name: form.format(record[name] / unit) for name, (form, unit) in _SHOWN.items() if name in record
+        }
+        self.bar.set_postfix_str(", ".join(self.shown[name] for name in _SHOWN if name in self.shown), False)
         self._write(state, record)
 
     def _say_if_never_exact(self, state: TrainState, exact: float) -> None:

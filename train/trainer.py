@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+import torch
 from accelerate import Accelerator
 
 from arcpipe.batches import TrainingStream
 from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name, newest_checkpoint, whole_checkpoints
-from arcpipe.devices import compute_dtype
+from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
@@ -76,7 +77,7 @@ def train(run: TrainRun) -> TrainResult:
             if interrupted:
                 logger.info("stopped at step %d on a signal", step)
             elif step < run.last_step:
-                logger.info("stopped at step %d: the time is up", step)
+                logger.info("stopped at step %d of %d: the time is up", step, run.last_step)
             # Before end_training(): NCCL may hang if its last user is collected later.
             del state
             accelerator.free_memory()
@@ -95,20 +96,23 @@ def _take_steps(
     if workers == "auto":
         workers = 1 if on_gpu else 0
     batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
-    began = time.monotonic() - state.seconds
+    began, took = time.monotonic() - state.seconds, 0.0
+    compiles = any(map(is_compiled, state.model.blocks))
     while state.step < run.last_step:
-        elapsed = time.monotonic() - began
-        state.seconds, stopping = largest([elapsed, checkpointer.stopping()], accelerator)
+        left = run.clock.left_s - checkpointer.end_s - took
+        state.seconds, late, stopping = largest(
+            [time.monotonic() - began, -left, checkpointer.stopping()], accelerator
+        )
         if stopping:
             return True
-        if run.max_minutes is not None and state.seconds >= 60 * run.max_minutes:
+        if late >= 0:
             return False
         metrics.scores(state, checkpointer.due(state))
         if checkpointer.interrupted:
             return True
         step_began = time.monotonic()
         # How far the run is, 0..1, by its steps or by its time limit, whichever is further.
-        by_time = state.seconds / (60 * run.max_minutes) if run.max_minutes else 0.0
+        by_time = state.seconds / (state.seconds - late)
         progress = min(1.0, max(state.step / settings.steps, by_time))
         scale = rate_scale(settings, state.step, progress)
         state.model.cycles = cycles_at(settings, run.config, progress)
@@ -116,8 +120,13 @@ def _take_steps(
             state, next(batches).to(accelerator.device), settings, scale, accelerator,
             rows_only=progress < settings.rows_only,
         )  # fmt: skip
+        took = time.monotonic() - step_began
+        if compiles:
+            # Not of the training: neither its schedule nor its speed counts it.
+            logger.info("compiled: the first step took %.0f s", took)
+            began, took, compiles = began + took, 0.0, False
         state.seconds = time.monotonic() - began
-        metrics.step(sums, state, settings.lr * scale, time.monotonic() - step_began)
+        metrics.step(sums, state, settings.lr * scale, took)
     return False
 
 
@@ -139,6 +148,8 @@ def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> No
         f"{weights:,}", run.puzzles.num_puzzles, run.config.puzzle_size, run.puzzles.num_tokens,
         str(dtype).removeprefix("torch."), accelerator.device, reason, accelerator.num_processes, state.step,
     )  # fmt: skip
+    if accelerator.num_processes == 1 and torch.cuda.device_count() > 1:
+        logger.info("one of %d GPUs is used: --processes auto takes all", torch.cuda.device_count())
     if run.layout.buckets:
         logger.info("canvases: %s", run.layout.text)
     for note in make_ready(state, run.settings, accelerator.device):

@@ -10,6 +10,7 @@ import typer
 
 from arcpipe.augment.build import DataSettings
 from arcpipe.augment.show import task_text
+from arcpipe.checkpoint import whole_checkpoints
 from arcpipe.commands.cli import app
 from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.grid import draw
@@ -17,6 +18,7 @@ from arcpipe.infer.predict import InferSettings
 from arcpipe.locks import hold_folder
 from arcpipe.log import start_logging, use_color
 from arcpipe.model_config import TRMConfig
+from arcpipe.ranks import Processes
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
@@ -45,6 +47,7 @@ def quickstart(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Train for at most this long, the schedule hastened to fit.")
     ] = None,
+    processes: Processes = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
@@ -63,7 +66,7 @@ def quickstart(
     _open(folder, seed, minutes, overrides or [])
     with hold_folder(folder):
         seconds = read_json(folder / _DONE) if (folder / _DONE).exists() else {}
-        for command, output in _stages(folder, seed, minutes, overrides or []):
+        for command, output in _stages(folder, seed, minutes, processes, overrides or []):
             # Datasets and submissions appear whole.
             if command[0] in seconds or (output.exists() and "--resume" not in command):
                 typer.echo(f"# {output} is there already, {command[0]} is not run again", err=True)
@@ -102,11 +105,11 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
 
 
 def _stages(
-    folder: Path, seed: int, minutes: float | None, overrides: list[str]
+    folder: Path, seed: int, minutes: float | None, processes: str | None, overrides: list[str]
 ) -> Iterator[tuple[list[str], Path]]:
     """Yield the command of each stage and its output; a stage goes on with what an interrupted call left."""
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
-    limit = [] if minutes is None else ["--max-minutes", minutes]
+    limit = [] if minutes is None else ["--max-minutes", round(max(0.0, minutes - _minutes_trained(run)), 3)]
     stages: list[tuple[list[Any], Path, tuple[str, ...]]] = [
         (["augment", "arc", "--recipe", RECIPE, "--seed", seed], data, ("data",)),
         (["train", RECIPE, "--data", data, "--seed", seed, *limit], run, ("model", "train", "eval")),
@@ -120,7 +123,15 @@ def _stages(
                 words += ["--set", override]
         if words[0] in ("train", "infer") and output.exists():
             words.append("--resume")
+        if processes and words[0] in ("train", "infer"):
+            words += ["--processes", processes]
         yield list(map(str, words)), output
+
+
+def _minutes_trained(run: Path) -> float:
+    """The minutes of the parts of the training that were interrupted."""
+    saved = list(whole_checkpoints(run).values())
+    return float(read_manifest(saved[-1], "checkpoint")["seconds"]) / 60 if saved else 0.0
 
 
 def _conclude(folder: Path, seconds: str) -> None:

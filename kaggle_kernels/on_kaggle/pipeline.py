@@ -209,8 +209,6 @@ class Pipeline:
             "--out", str(self.adapted), "--recipe", str(self.entry.recipe),
         ]  # fmt: skip
         if (self.adapted / MANIFEST).exists():
-            # The limit of a resumed run counts the time before.
-            minutes += (time.monotonic() - self.began) / 60
             arguments += ["--resume", "--force"]
         arguments += ["--max-minutes", f"{minutes:.3f}"]
         for key, value in adapt_overrides(self.tables.get("adapt", {}), self.devices.count, halvings).items():

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +15,8 @@ from typing import IO
 
 from arcpipe.errors import says_out_of_memory
 from arcpipe.kaggle_kernels.on_kaggle.budget import Window
+from arcpipe.ranks import rank_variables
 
-_LAUNCHERS = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
 _POLL_S = 0.1
 _TAIL_LINES = 30
 _HEARTBEAT_S = 600.0
@@ -174,23 +173,8 @@ class Devices:
 
     def environments(self) -> list[dict[str, str]]:
         """Return the variables of each process, which makes them find each other."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
-        threads = max(1, (os.cpu_count() or 1) // self.count)
-        base = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"} | own
-        if self.gpus:
-            base["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
-        else:
-            base["ACCELERATE_USE_CPU"] = "true"
-        if self.count == 1:
-            return [base]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        base |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(self.count)}
-        # Without a network the name of the host leads nowhere: the processes talk on the loopback.
-        for name in [name for _, name in socket.if_nameindex() if name.startswith("lo")][:1]:
-            base |= {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
-        return [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(self.count)]
+        where = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {"ACCELERATE_USE_CPU": "true"}
+        return rank_variables(self.count, PYTHONUNBUFFERED="1", **where)
 
 
 def find_devices(cpu_processes: int, journal: Journal) -> Devices:

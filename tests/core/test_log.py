@@ -1,11 +1,14 @@
+import io
 import json
 import logging
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from arcpipe.errors import OutputError
-from arcpipe.log import MetricsFile, logger, start_logging
+from arcpipe.log import MetricsFile, logger, progress, start_logging
 
 # Takes nothing: every write fails as on a full disk.
 FULL = Path("/dev/full")
@@ -43,3 +46,27 @@ def test_a_log_file_on_a_full_disk_is_refused_in_one_line(capsys: pytest.Capture
         with pytest.raises(OSError, match="No space left"):
             handler.close()
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_bar_of_80_columns_keeps_the_first_figures_and_ends_with_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(terminal, "fileno", lambda: 0, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((80, 24)))
+    with progress(total=518_071, initial=1000, unit="step", desc="train", left_s=lambda: 0.0) as bar:
+        bar.set_postfix_str(
+            "loss 0.412, exact 0.512, halted after 2.0 steps, 221 samples/s, 0.052 TFLOP/s", False
+        )
+        bar.update(5000)
+        bar.refresh()
+    drawn = terminal.getvalue().split("\r")[-1].rstrip("\n")
+    assert len(drawn) <= 80
+    assert "loss 0.412, exact 0.512" in drawn
+    assert drawn.startswith("train: 100%|"), "as many steps as there is time for"
+    assert "6000/6000" in drawn

@@ -68,12 +68,12 @@ def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Pa
     puzzles = read_puzzle_set(data)
     assert set(bucket_sides(puzzles, BUCKETS).tolist()) == {6}
     checkpoint = bucketed(random_model(puzzles))
-    evaluator = Evaluator(puzzles, data, InferSettings(), tests=4, max_minutes=1)
+    evaluator = Evaluator(puzzles, data, InferSettings(), tests=4)
     assert 4 in bucket_sides(evaluator.puzzles, BUCKETS), "the sample alone would not tell"
     evaluated = tmp_path / "evaluated"
     (evaluated / SHARDS).mkdir(parents=True)
     write_json(evaluated / "manifest.json", {"kind": "predictions"})
-    evaluator.answer(checkpoint, evaluated, 0, 1, lambda: False)
+    evaluator.answer(checkpoint, evaluated, 0, 1, lambda: False, 60.0)
     every = [row["cells"] for row in answers(checkpoint, puzzles)]
     sampled = [row["cells"] for row in rows_of(evaluated)]
     assert len(sampled) == 4 * 4

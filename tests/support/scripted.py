@@ -31,8 +31,9 @@ class Scripted(Evaluator):
         self.asked: list[int] = []
 
     def answer(
-        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool]
-    ) -> None:
+        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool],
+        limit_s: float,
+    ) -> None:  # fmt: skip
         self.step = checkpoint.manifest["step"]
         self.asked.append(self.step)
         self.doing(self.step)

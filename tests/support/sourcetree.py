@@ -28,6 +28,7 @@ CORE = (
     "puzzleset",
     "predictions",
     "signals",
+    "ranks",
     "devices",
     "buckets",
     "batches",

@@ -17,6 +17,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.step import cycles_at
+from commands import run_here
 from processes import running
 from sized import BUCKETS, CANVAS
 from training import (
@@ -83,7 +84,7 @@ def test_a_compiled_network_trains_as_it_is(work: Path, tmp_path: Path) -> None:
     with running(train_arguments(work, compiled, *flags, *settings("train", compile="on")), work) as process:
         done = process.finish(timeout_s=150)
     assert done.returncode == 0, done.stderr
-    assert "compiled with torch.compile: as the recipe says" in done.stderr
+    assert "torch.compile: as the recipe says; the first step compiles" in done.stderr
     assert_close(compiled, eager)
     names = [load_file(newest_checkpoint(run) / "model.safetensors").keys() for run in (eager, compiled)]
     assert names[0] == names[1]
@@ -158,3 +159,14 @@ def test_a_dry_run_says_what_smaller_canvases_save(work: Path, tmp_path: Path) -
     of_side = {side: train_step_flops(config, side**2) for side in (4, 6, CANVAS)}
     mean = (8 * of_side[4] + 4 * of_side[6] + 4 * of_side[CANVAS]) / 16
     assert lines["arithmetic"].startswith(f"{mean:.3g} FLOP a sample, {16 * mean:.3g} a step")
+
+
+def test_a_dry_run_of_the_largest_recipe_answers_from_a_sample(work: Path, tmp_path: Path) -> None:
+    flags = ["--dry-run", "--data", work / "data", "--out", tmp_path / "run", "--max-minutes", 1]
+    flags += settings("model", hidden_size=128, outer_cycles=2, inner_cycles=1)
+    done = run_here("train", "arc-agi-1", *flags, *settings("train", precision="float32", batch_size=2048))
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert "by its arithmetic" in lines["speed"]
+    assert "steps with all cycles in --max-minutes" in lines["time"]
+    assert lines["memory"].endswith("so it fits: T4 yes, L4 yes, H200 yes")

@@ -13,9 +13,9 @@ from arcpipe.batches import TrainingStream
 from arcpipe.puzzleset import read_puzzle_set
 from commands import environment
 from hashes import forget_hashes
-from processes import LAUNCH, loopback, running_together, together
+from processes import LAUNCH, loopback, running, running_together, together
 from sized import BUCKETS
-from training import assert_close, metrics, recorded, settings, steps_of, train, train_arguments
+from training import assert_close, metrics, recorded, refused, settings, steps_of, train, train_arguments
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,32 @@ def test_two_processes_do_as_one_and_say_things_once(launched: tuple[Path, str],
     assert said.count("step-00000012: step 12") == 1
     assert "warn" not in said.lower()
     assert "Traceback" not in said
+
+
+def test_processes_of_the_command_itself_do_as_one_and_pass_on_a_signal(
+    work: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with running(train_arguments(work, run, "--processes", 2, "--steps", 10**6), work) as command:
+        command.wait_until(lambda: recorded(run) > 12)
+        command.send(signal.SIGTERM)
+        done = command.finish()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("2 process(es)") == done.stderr.count("go on with --resume") == 1
+    last = steps_of(run)[-1]
+    assert f"stopped at step {last} on a signal" in done.stderr
+    for record, other in zip(metrics(run), metrics(whole), strict=False):
+        assert record == pytest.approx(other, rel=1e-4, abs=1e-6)
+
+
+def test_an_error_of_processes_is_told_once(work: Path, tmp_path: Path) -> None:
+    flags = ["--processes", 2, *settings("train", batch_size=15)]
+    with running(train_arguments(work, tmp_path / "run", *flags), work) as command:
+        done = command.finish()
+    assert done.returncode == 2
+    assert done.stderr == "arcpipe: train.batch_size 15 does not divide by 2 processes\n"
+    said = refused(work, tmp_path / "run", "--processes", 2, RANK="0", WORLD_SIZE="2")
+    assert said.endswith("a launcher has started this process: leave one of them out")
 
 
 def test_four_processes_do_what_one_does(work: Path, tmp_path: Path) -> None:
