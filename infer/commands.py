@@ -14,7 +14,7 @@ from arcpipe.infer.predict import InferResult, InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
-from arcpipe.log import start_logging, use_color
+from arcpipe.log import color_bits, start_logging
 from arcpipe.ranks import with_processes
 from arcpipe.runs import refuse_existing, write_bytes
 
@@ -88,12 +88,11 @@ def solve(
     task = read_puzzle(file, loaded.family, loaded.canvas)
     steps = trace or out is not None
     solved = solve_puzzle(loaded, task, max_steps=max_steps, max_votes=max_votes, trace=steps)
-    color = use_color() if color is None else color
     for index, one in enumerate(solved):
         typer.echo(f"{task.id}, test {index}\n" if family.with_eos else f"{file}: {task.id}\n")
         if trace:
             typer.echo(f"{trace_text(one.steps, family)}\n")
-        typer.echo(solved_text(one, family, color), color=color)
+        typer.echo(solved_text(one, family, color_bits(color)), color=True)
     if out is not None:
         write_bytes(out, animation(solved, family).encode())
         typer.echo(f"{out}: {len(solved[0].steps)} steps")

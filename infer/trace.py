@@ -24,7 +24,7 @@ _VERDICTS = {
 }
 
 
-def solved_text(solved: Solved, family: Family, color: bool) -> str:
+def solved_text(solved: Solved, family: Family, color: int) -> str:
     """Return the input and the attempts side by side, then whether they are right."""
     titles = ["input", "attempt 1", "attempt 2"] if family.with_eos else ["input", "answer"]
     grids = [solved.question, *(attempt.grid for attempt in solved.attempts)]

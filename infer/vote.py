@@ -22,7 +22,7 @@ from arcpipe.task import Task, read_challenges, read_json
 _MAX_WIDTH = 256
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
 _CHALLENGES = "expected a challenges file or a dataset folder"
-_SUBMISSION, _SOLUTIONS, _TASK = "a submission", "a solutions file", "the file of one task"
+SUBMISSION, SOLUTIONS, TASK = "a submission", "a solutions file", "the file of one task"
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,7 +284,7 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
     shards: set[Path] = set()
     for path in paths:
         if path.suffix == ".json" and path.is_file():
-            raise DataError(f"{path}: {_PREDICTIONS}, found {_kind(read_json(path))}")
+            raise DataError(f"{path}: {_PREDICTIONS}, found {kind_of(read_json(path))}")
         files = {file.resolve() for file in shard_files(path)}
         if shards & files:
             raise DataError(f"{path}: given twice, its candidates would count twice")
@@ -323,22 +323,22 @@ def read_tasks(path: Path) -> list[Task]:
     file = path / "challenges.json" if path.is_dir() else path
     if file.suffix == ".parquet":
         raise DataError(f"{path}: {_CHALLENGES}, found a Parquet file")
-    kind = _kind(read_json(file))
-    if kind in (_SUBMISSION, _SOLUTIONS, _TASK):
+    kind = kind_of(read_json(file))
+    if kind in (SUBMISSION, SOLUTIONS, TASK):
         raise DataError(f"{path}: {_CHALLENGES}, found {kind}")
     return read_challenges(file)
 
 
-def _kind(content: Any) -> str:
+def kind_of(content: Any) -> str:
     """Return what kind of file a JSON file is, from its content."""
     if isinstance(content, dict) and content:
         first = next(iter(content.values()))
         if {"train", "test"} <= content.keys():
-            return _TASK
+            return TASK
         if isinstance(first, dict) and {"train", "test"} <= first.keys():
             return "a challenges file"
         if isinstance(first, list) and first and isinstance(first[0], list):
-            return _SOLUTIONS
+            return SOLUTIONS
         if isinstance(first, list) and first and isinstance(first[0], dict) and "attempt_1" in first[0]:
-            return _SUBMISSION
+            return SUBMISSION
     return "another JSON file"

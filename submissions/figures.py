@@ -16,12 +16,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from arcpipe.codec import Family
+from arcpipe.codec import ARC, Family
 from arcpipe.documents import read_within
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
 from arcpipe.submissions.results import OUTCOMES, Result
+from arcpipe.task import Task
 
 METRICS_FILE = "metrics.jsonl"
 _LOSS = "train/loss_answer"
@@ -204,6 +205,24 @@ def write_figures(
             for suffix in ("png", "svg"):
                 with writing(new / name):
                     (new / f"{name}.{suffix}").write_bytes(_rendered(figure, suffix))
+
+
+def task_image(task: Task, suffix: str) -> bytes:
+    """Draw a task as svg or png: a column for each pair, its output below its input."""
+    pairs = [*task.demonstrations, *task.tests]
+    figure = Figure(figsize=(1.6 * len(pairs), 3.8), layout="constrained")
+    figure.suptitle(task.id, fontsize=9)
+    for number, (pair, column) in enumerate(
+        zip(pairs, figure.subplots(2, len(pairs), squeeze=False).T, strict=True), 1
+    ):
+        of_tests = number - len(task.demonstrations)
+        title = f"test {of_tests}" if of_tests > 0 else f"demonstration {number}"
+        for axes, grid, name in zip(column, (pair.input, pair.output), (title, "output"), strict=True):
+            axes.set_axis_off()
+            axes.set_title(name if grid is not None else "output hidden", fontsize=7)
+            if grid is not None:
+                _draw(axes, grid, ARC, None)
+    return _rendered(figure, suffix)
 
 
 def _rendered(figure: Figure, suffix: str) -> bytes:

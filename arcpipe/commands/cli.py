@@ -27,7 +27,7 @@ COMMANDS = {
     "report": ("submissions.commands:report", "Make one HTML page of a run."),
     "submissions": ("submissions.commands:app", "List and compare what was scored and sent."),
     "kaggle": ("kaggle_kernels.commands:app", "Bundle, rehearse, push and submit a notebook."),
-    "show": ("augment.commands:show", "Draw a task, or describe a dataset folder."),
+    "show": ("commands.show:show", "Draw a task, list tasks, or say what a folder or file is."),
     "recipe": ("commands.recipe:app", "List, show, check and compare recipes."),
     "doctor": ("commands.doctor:doctor", "Say what this machine can run, and why."),
 }

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from arcpipe.augment.build import DataSettings
-from arcpipe.augment.show import task_text
 from arcpipe.checkpoint import whole_checkpoints
 from arcpipe.commands.cli import app
+from arcpipe.commands.show import task_text
 from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings
 from arcpipe.locks import hold_folder
-from arcpipe.log import start_logging, use_color
+from arcpipe.log import color_bits, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.ranks import Processes
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
@@ -172,6 +172,6 @@ def _drawing(score: Score, tasks: dict[str, Task], submission: Submission) -> st
         return ""
     task, attempt = tasks[solved.task], 0 if solved.attempt_1_correct else 1
     grids = [task.tests[solved.test_index].input, submission.attempts[task.id][solved.test_index][attempt]]
-    shown = draw(grids, ["test input", f"attempt {attempt + 1}: right"], use_color())
-    _, _, demonstrations = task_text(Task(task.id, task.demonstrations, ()), use_color()).partition("\n\n")
+    shown = draw(grids, ["test input", f"attempt {attempt + 1}: right"], color_bits())
+    _, _, demonstrations = task_text(Task(task.id, task.demonstrations, ()), color_bits()).partition("\n\n")
     return f"\nOne of the solved tasks, {task.id}:\n\n{demonstrations}\n\n{shown}\n"

