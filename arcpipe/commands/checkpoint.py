@@ -23,13 +23,14 @@ from arcpipe.checkpoint import (
     named_checkpoints,
     save_checkpoint,
 )
+from arcpipe.commands.hub import HUB, fetch, known_text
 from arcpipe.errors import ArcpipeError, CheckpointError
+from arcpipe.flags import read_recipe
 from arcpipe.infer.probe import probe
 from arcpipe.log import logger, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.recipe import read_overrides
 from arcpipe.runs import refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 
@@ -37,6 +38,29 @@ app = typer.Typer(rich_markup_mode=None)
 
 _Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its newest one.")
+]
+
+
+def _print_known(asked: bool) -> None:
+    if asked:
+        typer.echo(known_text())
+        raise typer.Exit
+
+
+_File = Annotated[
+    Path,
+    typer.Argument(
+        help="A file of its trainer, such as step_518071, or hf:OWNER/NAME/PATH on the Hugging Face hub, "
+        "which is asked for what lies beside it too; hf:OWNER/NAME@REVISION/PATH for a revision."
+    ),
+]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="model.KEY=VALUE", help="A setting that neither file says."),
+]
+_ListKnown = Annotated[
+    bool,
+    typer.Option("--list", is_eager=True, callback=_print_known, help="List checkpoints that are published."),
 ]
 _Identifiers = Annotated[
     Path | None,
@@ -76,10 +100,13 @@ def checkpoint(context: typer.Context) -> None:
 
 @app.command("import")
 def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="A file of its trainer, such as step_518071.")],
+    file: _File,
     out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
     config: Annotated[
         Path | None, typer.Option(help="The all_config.yaml of its training. Default: the one beside FILE.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe whose table [model] says what the files do not.")
     ] = None,
     identifiers: _Identifiers = None,
     rebuild: Annotated[
@@ -98,29 +125,29 @@ def import_checkpoint(
     canvas: Annotated[
         int, typer.Option(min=0, max=64, help="Side of the canvas; 0 for what the tensors or the family say.")
     ] = 0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="model.KEY=VALUE", help="A setting that neither file says."),
-    ] = None,
+    overrides: _Overrides = None,
+    list_known: _ListKnown = False,
 ) -> None:
     """A checkpoint of the TRM paper's own code -> a checkpoint folder.
 
-    No code in the file is run. A wrong number of cycles answers wrongly without a word, so it must be
-    said by all_config.yaml or by --set. Where the tasks are known, by --rebuild-identifiers or --source, the
-    network is asked for 64 demonstrations, which it knows by heart under the right rows alone.
+    No code in the file is run. A wrong number of cycles answers wrongly without a word, so it must be said
+    by all_config.yaml, --recipe or --set. Where the tasks are known, by --rebuild-identifiers or --source,
+    the network is asked for 64 demonstrations, which it knows by heart under the right rows alone.
 
     Example: arcpipe checkpoint import trm/step_518071 --rebuild-identifiers arc-agi-1
     --source kaggle/combined/arc-agi_concept_challenges.json --out runs/published
     """
     start_logging()
     refuse_existing(out)
-    settings = read_overrides(overrides or [], ("model",)).get("model", {})
+    settings = read_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
     sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
+    file, published = fetch(str(file)) if str(file).startswith(HUB) else (file, {})
     imported = read_official(
         file, out, config=config, identifiers=named, settings=settings, family=family, canvas=canvas
     )
     if sources and len(imported.puzzles):
         facts |= _proof(imported, sources, unproven)
+    facts["source"] = imported.manifest["source"] | published
     save_checkpoint(replace(imported, manifest=imported.manifest | facts))
     typer.echo(f"{out}: {_summary(imported)}")
 
