@@ -117,7 +117,7 @@ def official_name(own: str, *, compiled: bool = False) -> str:
 
 
 def read_official(
-    file: Path, path: Path, *, config: Path | None = None, identifiers: Path | None = None,
+    file: Path, path: Path, *, config: Path | None = None, identifiers: Path | PuzzleTable | None = None,
     settings: Mapping[str, Any] | None = None, family: str | None = None, canvas: int = 0,
 ) -> Checkpoint:  # fmt: skip
     """Return an official checkpoint as one to be saved at `path`, its puzzle table mapped from the disk.
@@ -127,7 +127,8 @@ def read_official(
 
     Args:    file: of torch.save.
              config: the all_config.yaml; None for the one beside the file.
-             identifiers: the identifiers.json, or the dataset's folder; None for the one beside the file.
+             identifiers: the identifiers.json, or the dataset's folder; None for the one beside the file; or
+             what one would name.
              settings: of [model]; they go before those of `config`.
              family: None for the one whose number of tokens it has.
              canvas: its side; 0 for what the tensors tell, or else that of the family.
@@ -313,8 +314,15 @@ def _refuse_misfits(file: Path, weights: Mapping[str, Tensor], config: TRMConfig
         raise CheckpointError(f"{file}: {where}: {'; '.join(sorted(problems)[:3])}{more}")
 
 
-def _find_puzzles(file: Path, identifiers: Path | None, num_rows: int) -> PuzzleTable:
+def _find_puzzles(file: Path, identifiers: Path | PuzzleTable | None, num_rows: int) -> PuzzleTable:
     """Return the puzzle of each row; an empty table, with a warning, where that is not known."""
+    if isinstance(identifiers, PuzzleTable):
+        if len(identifiers) != num_rows:
+            raise DataError(
+                f"the identifiers rebuilt name {len(identifiers)} puzzles, {file} has {num_rows} rows: it is "
+                "of other sources, or of another number of augmentations"
+            )
+        return identifiers
     path = identifiers or file.parent / IDENTIFIERS_FILE
     if path.is_dir():
         path = path / IDENTIFIERS_FILE
@@ -330,7 +338,8 @@ def _find_puzzles(file: Path, identifiers: Path | None, num_rows: int) -> Puzzle
             raise DataError(f"{reason}: it is of another dataset; without it, the trunk alone is imported")
     logger.warning(
         "the %d puzzle rows are left out: %s, and rows that go to the wrong puzzles score 0; give the "
-        "%s of the dataset with --identifiers", num_rows, reason, IDENTIFIERS_FILE,
+        "%s of the dataset with --identifiers, or make it again with --rebuild-identifiers", num_rows,
+        reason, IDENTIFIERS_FILE,
     )  # fmt: skip
     return PuzzleTable.of_groups([], [])
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from arcpipe.augment.sources import grids_of, read_source
+from arcpipe.augment.sources import Source, fitting, grids_of, read_source
 from arcpipe.augment.split import Overlap, Selection, select
 from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.codec import ARC, GridTable
@@ -249,6 +249,22 @@ def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas:
         test_inputs=GridTable.pack([grid for _, grid in tests], canvas),
         test_tasks=np.array([number for number, _ in tests], np.int32),
     )
+
+
+def demonstrations_of(sources: Sequence[Source], canvas: int) -> PuzzleSet:
+    """Return the demonstrations of the tasks that fit a canvas, of each id the first, as they are.
+
+    Raises:  DataError if no task fits.
+    """
+    tasks = {
+        task.id: replace(task, tests=())
+        for source in reversed(sources)
+        for task in fitting(source.tasks, canvas)
+    }
+    if not tasks:
+        raise DataError(f"no task of {', '.join(source.name for source in sources)} fits {canvas} x {canvas}")
+    identity = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
+    return puzzle_set_of(Selection([*tasks.values()], [], 0, []), [identity] * len(tasks), canvas)
 
 
 def _known_augmentations(extend: str) -> dict[str, Augmentations]:

@@ -269,7 +269,7 @@ def _vote_on_boards(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of a quickstart.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of a quickstart or evaluation.")],
     predictions: Annotated[
         Path | None, typer.Option(help="Predictions to show the votes of, a folder or a Parquet file.")
     ] = None,

@@ -97,17 +97,17 @@ def find_sources(
     challenges: Path | None = None,
     solutions: Path | None = None,
 ) -> Sources:
-    """Find the parts of the report on a run or a quickstart; what is given goes before what is found.
+    """Find the parts of the report on a run, a quickstart or an evaluation; what is given goes first.
 
     Args:    challenges: a challenges file or a dataset folder.
     Raises:  DataError if `folder` is neither, or `predictions` or `challenges` is a folder of another kind.
     """
-    is_quickstart = known_manifest(folder, "quickstart") is not None
-    run = _existing(folder / "run") if is_quickstart else folder
+    is_whole = any(known_manifest(folder, kind) for kind in ("quickstart", "evaluation"))
+    run = _existing(folder / "run") if is_whole else folder
     manifest = read_manifest(run, "run") if run else {}
     trained_on = manifest.get("dataset") or {}
     data = _same_dataset(trained_on.get("path"), trained_on.get("fingerprint"))
-    if is_quickstart:
+    if is_whole:
         data = _existing(folder / "data")
     if challenges is not None:
         data = challenges if challenges.is_dir() else None
@@ -124,7 +124,7 @@ def find_sources(
     elif challenges is not None:
         sibling = challenges.with_name(challenges.name.replace("challenges", "solutions"))
         solutions = solutions or _existing(sibling)
-    if is_quickstart:
+    if is_whole:
         predictions = predictions or _existing(folder / "predictions")
         submission = submission or _existing(folder / "submission.json")
     return Sources(

@@ -1,5 +1,7 @@
 """`arcpipe checkpoint ...`: what is in a checkpoint, where it comes from and goes to."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +11,9 @@ import orjson
 import torch
 import typer
 
+from arcpipe.augment.build import demonstrations_of
+from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
+from arcpipe.augment.sources import Source, read_source
 from arcpipe.checkpoint import (
     FILES,
     TRAINER,
@@ -18,18 +23,63 @@ from arcpipe.checkpoint import (
     named_checkpoints,
     save_checkpoint,
 )
-from arcpipe.errors import ArcpipeError
-from arcpipe.log import start_logging
-from arcpipe.official import read_official, write_official
+from arcpipe.commands.hub import HUB, fetch, known_text
+from arcpipe.errors import ArcpipeError, CheckpointError
+from arcpipe.flags import read_recipe
+from arcpipe.infer.probe import probe
+from arcpipe.log import logger, start_logging
+from arcpipe.official import identifiers_of, read_official, write_official
+from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.recipe import read_overrides
-from arcpipe.runs import refuse_existing
+from arcpipe.runs import refuse_existing, write_bytes
+from arcpipe.submissions.score import task_set
 
 app = typer.Typer(rich_markup_mode=None)
 
 _Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its newest one.")
 ]
+
+
+def _print_known(asked: bool) -> None:
+    if asked:
+        typer.echo(known_text())
+        raise typer.Exit
+
+
+_File = Annotated[
+    Path,
+    typer.Argument(
+        help="A file of its trainer, such as step_518071, or hf:OWNER/NAME/PATH on the Hugging Face hub, "
+        "which is asked for what lies beside it too; hf:OWNER/NAME@REVISION/PATH for a revision."
+    ),
+]
+_Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="model.KEY=VALUE", help="A setting that neither file says."),
+]
+_ListKnown = Annotated[
+    bool,
+    typer.Option("--list", is_eager=True, callback=_print_known, help="List checkpoints that are published."),
+]
+_Identifiers = Annotated[
+    Path | None,
+    typer.Option(
+        help="The identifiers.json of the dataset it was trained on, or that dataset's folder: what each "
+        "puzzle row is for. Default: the one beside FILE; without any, the rows are left out."
+    ),
+]
+_DataSet = Literal["arc-agi-1", "arc-agi-2", "sources"]
+_Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="<str>",
+        help="Tasks it was trained on, as for `augment arc`; of a data set the subset of that name, which "
+        "concept needs. Several times for several, in the order of its builder.",
+    ),
+]
+_Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of its builder.")]
+_NumAug = Annotated[int, typer.Option(min=0, help="Augmentations of each task, of its builder.")]
 # The paper's symbols, beside the names here.
 _SYMBOLS = {
     "hidden_size": "hidden_size (D)",
@@ -50,45 +100,119 @@ def checkpoint(context: typer.Context) -> None:
 
 @app.command("import")
 def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="A file of its trainer, such as step_518071.")],
+    file: _File,
     out: Annotated[Path, typer.Option(help="The checkpoint folder to make.")],
     config: Annotated[
         Path | None, typer.Option(help="The all_config.yaml of its training. Default: the one beside FILE.")
     ] = None,
-    identifiers: Annotated[
-        Path | None,
-        typer.Option(
-            help="The identifiers.json of the dataset it was trained on, or that dataset's folder: what each "
-            "puzzle row is for. Default: the one beside FILE; without any, the rows are left out."
-        ),
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe whose table [model] says what the files do not.")
     ] = None,
+    identifiers: _Identifiers = None,
+    rebuild: Annotated[
+        _DataSet | None,
+        typer.Option("--rebuild-identifiers", help="Make the identifiers again, of this data set."),
+    ] = None,
+    source: _Sources = None,
+    seed: _Seed = 42,
+    num_aug: _NumAug = 1000,
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Import rows that the network does not know to be right.")
+    ] = False,
     family: Annotated[
         Literal["arc", "sudoku", "maze"] | None, typer.Option(help="Default: by the number of tokens.")
     ] = None,
     canvas: Annotated[
         int, typer.Option(min=0, max=64, help="Side of the canvas; 0 for what the tensors or the family say.")
     ] = 0,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="model.KEY=VALUE", help="A setting that neither file says."),
-    ] = None,
+    overrides: _Overrides = None,
+    list_known: _ListKnown = False,
 ) -> None:
     """A checkpoint of the TRM paper's own code -> a checkpoint folder.
 
-    No code in the file is run. A wrong number of cycles answers wrongly without a word, so it must be
-    said by all_config.yaml or by --set.
+    No code in the file is run. A wrong number of cycles answers wrongly without a word, so it must be said
+    by all_config.yaml, --recipe or --set. Where the tasks are known, by --rebuild-identifiers or --source,
+    the network is asked for 64 demonstrations, which it knows by heart under the right rows alone.
 
-    Example: arcpipe checkpoint import trm/step_518071 --identifiers arc1concept-aug-1000/identifiers.json
-    --out runs/published
+    Example: arcpipe checkpoint import trm/step_518071 --rebuild-identifiers arc-agi-1
+    --source kaggle/combined/arc-agi_concept_challenges.json --out runs/published
     """
     start_logging()
     refuse_existing(out)
-    settings = read_overrides(overrides or [], ("model",)).get("model", {})
+    settings = read_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
+    sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
+    file, published = fetch(str(file)) if str(file).startswith(HUB) else (file, {})
     imported = read_official(
-        file, out, config=config, identifiers=identifiers, settings=settings, family=family, canvas=canvas
+        file, out, config=config, identifiers=named, settings=settings, family=family, canvas=canvas
     )
-    save_checkpoint(imported)
+    if sources and len(imported.puzzles):
+        facts |= _proof(imported, sources, unproven)
+    facts["source"] = imported.manifest["source"] | published
+    save_checkpoint(replace(imported, manifest=imported.manifest | facts))
     typer.echo(f"{out}: {_summary(imported)}")
+
+
+@app.command("identifiers")
+def write_identifiers(
+    data_set: Annotated[_DataSet, typer.Argument(metavar="SET", help="arc-agi-1, arc-agi-2 or sources.")],
+    out: Annotated[Path, typer.Option(help="The identifiers.json to make.")],
+    source: _Sources = None,
+    seed: _Seed = 42,
+    num_aug: _NumAug = 1000,
+) -> None:
+    """Make the identifiers.json of a data set of the TRM paper's own code again: what each puzzle row is for.
+
+    Byte by byte what its builder writes. The grids decide, so the versions of the sources are logged.
+
+    Example: arcpipe checkpoint identifiers arc-agi-1 --source kaggle/combined/arc-agi_concept_challenges.json
+    --out runs/identifiers.json
+    """
+    start_logging()
+    refuse_existing(out)
+    puzzles, _ = _rebuild(read_official_sources(data_set, source or ()), data_set, seed, num_aug)
+    write_bytes(out, json.dumps(identifiers_of(puzzles)).encode())
+    typer.echo(f"{out}: {len(puzzles)} rows, the first for no puzzle")
+
+
+def _named_rows(
+    identifiers: Path | None, data_set: str | None, specs: Sequence[str], seed: int, num_aug: int
+) -> tuple[list[Source], Path | PuzzleTable | None, dict[str, Any]]:
+    """Return the sources, what names the rows, and what a manifest says of that."""
+    if data_set is None:
+        return [read_source(spec) for spec in specs], identifiers, {}
+    if identifiers:
+        raise ArcpipeError("--rebuild-identifiers makes what --identifiers names: give one of them")
+    sources = read_official_sources(data_set, specs)
+    return sources, *_rebuild(sources, data_set, seed, num_aug)
+
+
+def _rebuild(
+    sources: Sequence[Source], data_set: str, seed: int, num_aug: int
+) -> tuple[PuzzleTable, dict[str, Any]]:
+    """Return the puzzles of a data set's rows and what a manifest says of them; log the sources' versions."""
+    versions = {
+        source.name: str(task_set({task.id: len(task.tests) for task in source.tasks})) for source in sources
+    }
+    for name, version in versions.items():
+        logger.info("%s: %s", name, version)
+    facts = {"set": data_set, "seed": seed, "num_aug": num_aug, "sources": versions}
+    return rebuild_identifiers(sources, seed, num_aug), {"identifiers": facts}
+
+
+def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> dict[str, Any]:
+    """Return what a manifest says of the probe.
+
+    Raises:  CheckpointError if the rows fail it, unless they need not be proven.
+    """
+    proof = probe(imported, demonstrations_of(sources, imported.canvas))
+    logger.info(proof.text)
+    if not proof.holds and not unproven:
+        raise CheckpointError(
+            f"{imported.manifest['source']['file']}: its rows are not those of these puzzles ({proof.text}): "
+            "the identifiers are of another seed, order, number or version of the tasks; --unproven imports "
+            "them all the same"
+        )
+    return {"proof": asdict(proof)}
 
 
 @app.command("export")
@@ -163,13 +287,21 @@ def verify_checkpoints(
         list[Path],
         typer.Argument(metavar="PATH...", help="Checkpoint folders; run folders for all of theirs."),
     ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A dataset of its tasks: ask the network for 64 demonstrations too, with the rows of their "
+            "puzzles and with the next ones."
+        ),
+    ] = None,
 ) -> None:
     """Read every file of checkpoints and compare its SHA-256 with the one that was written down.
 
-    One line for each checkpoint; exit code 2 if one is damaged.
+    One line for each checkpoint; exit code 2 if one is damaged, or its rows are those of other puzzles.
 
-    Example: arcpipe checkpoint verify runs/first
+    Example: arcpipe checkpoint verify runs/first --data runs/data
     """
+    puzzles = read_puzzle_set(data) if data else None
     damaged = False
     for path in paths:
         for folder in list(named_checkpoints(path).values()) or [path]:
@@ -180,6 +312,10 @@ def verify_checkpoints(
                 if TRAINER in hashes or (folder / TRAINER).exists():
                     load_trainer_state(folder)
                 verdict = "sound" if hashes else "can be read, but has no hashes to compare with"
+                if puzzles:
+                    proof = probe(checkpoint, puzzles)
+                    damaged |= not proof.holds
+                    verdict += f"; {proof.text}" + ("" if proof.holds else ": not the rows of these puzzles")
                 typer.echo(f"{folder}: {verdict}")
             except ArcpipeError as error:
                 damaged = True

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,19 +65,29 @@ def quickstart(
         refuse_existing(out)
     _open(folder, seed, minutes, overrides or [])
     with hold_folder(folder):
-        seconds = read_json(folder / _DONE) if (folder / _DONE).exists() else {}
-        for command, output in _stages(folder, seed, minutes, processes, overrides or []):
-            # Datasets and submissions appear whole.
-            if command[0] in seconds or (output.exists() and "--resume" not in command):
-                typer.echo(f"# {output} is there already, {command[0]} is not run again", err=True)
-                continue
-            typer.echo(f"$ arcpipe {shlex.join(command)}", err=True)
-            began = time.monotonic()
-            if getattr(app(command, standalone_mode=False), "interrupted", False):
-                raise ArcpipeError("interrupted; the same command goes on from there")
-            seconds[command[0]] = time.monotonic() - began
-            write_json(folder / _DONE, seconds)
-        _conclude(folder, "  ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
+        conclude(folder, run_stages(folder, _stages(folder, seed, minutes, processes, overrides or [])))
+
+
+def run_stages(folder: Path, stages: Iterable[tuple[list[str], Path]]) -> dict[str, float]:
+    """Run the command of each stage that is not done, and return the seconds of each.
+
+    Args:    stages: each command with its output, in the folder; computed one by one, so that a stage can
+             go on with what an interrupted call left.
+    Raises:  ArcpipeError where a signal ended one.
+    """
+    seconds: dict[str, float] = read_json(folder / _DONE) if (folder / _DONE).exists() else {}
+    for command, output in stages:
+        # Datasets and submissions appear whole.
+        if command[0] in seconds or (output.exists() and "--resume" not in command):
+            typer.echo(f"# {output} is there already, {command[0]} is not run again", err=True)
+            continue
+        typer.echo(f"$ arcpipe {shlex.join(command)}", err=True)
+        began = time.monotonic()
+        if getattr(app(command, standalone_mode=False), "interrupted", False):
+            raise ArcpipeError("interrupted; the same command goes on from there")
+        seconds[command[0]] = time.monotonic() - began
+        write_json(folder / _DONE, seconds)
+    return seconds
 
 
 def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> None:
@@ -97,6 +107,11 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
     changes = recipe_changes(before, tables)
     if manifest["minutes"] != minutes:
         changes.append(f"--minutes: {manifest['minutes']} -> {minutes}")
+    refuse_changes(folder, changes)
+
+
+def refuse_changes(folder: Path, changes: Sequence[str]) -> None:
+    """Raise OutputError if the settings of a folder to go on with have changed."""
     if changes:
         raise OutputError(
             f"{folder} was made with other settings ({'; '.join(changes)}): repeat those to go on, "
@@ -134,15 +149,19 @@ def _minutes_trained(run: Path) -> float:
     return float(read_manifest(saved[-1], "checkpoint")["seconds"]) / 60 if saved else 0.0
 
 
-def _conclude(folder: Path, seconds: str) -> None:
-    """Report, score if the solutions are known, draw a solved task, and name the files to open."""
+def conclude(folder: Path, seconds: Mapping[str, float]) -> None:
+    """Report, score if the solutions are known, draw a solved task, and name the files to open.
+
+    Args:    seconds: of each stage.
+    """
+    times = "  ".join(f"{name} {value:.0f}" for name, value in seconds.items())
     data, file, page, per_task = (
         folder / name for name in ("data", "submission.json", "report.html", "tasks.csv")
     )
     if not page.exists():
         report(folder)
     if not (data / "solutions.json").exists():
-        typer.echo(f"\nseconds  {seconds}\nno solutions in the source, so no score: {file}")
+        typer.echo(f"\nseconds  {times}\nno solutions in the source, so no score: {file}")
         return
     submission, solutions = read_submission(file), read_solutions(data / "solutions.json")
     score = score_submission(submission, solutions)
@@ -157,7 +176,7 @@ def _conclude(folder: Path, seconds: str) -> None:
         f"{two.solved_tasks} of {score.num_tasks} solved wholly"
         f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   "
         f"{two.solved_outputs} of {score.num_outputs} solved"
-        f"\nseconds         {seconds}"
+        f"\nseconds         {times}"
         f"\n\n{file}  the submission, in Kaggle's form"
         f"\n{per_task}  what was solved"
         f"\n{page}  all of it, and why tasks fail: open it in a browser"

@@ -8,10 +8,11 @@ import arcpipe
 from commands import succeed_here
 
 COMMANDS = (
-    "quickstart", "augment arc", "augment sudoku", "augment maze", "train", "adapt", "infer", "vote", "solve",
-    "check", "score", "merge", "report", "show",
+    "quickstart", "augment arc", "augment sudoku", "augment maze", "train", "adapt", "infer", "vote",
+    "evaluate", "solve", "check", "score", "merge", "report", "show",
     "submissions list", "submissions show", "submissions compare",
-    "checkpoint import", "checkpoint export", "checkpoint show", "checkpoint verify",
+    "checkpoint import", "checkpoint identifiers", "checkpoint export", "checkpoint show",
+    "checkpoint verify",
     "recipe list", "recipe show", "recipe check", "recipe diff", "recipe settings", "doctor",
     "kaggle bundle", "kaggle rehearse", "kaggle run", "kaggle simulate",
     "kaggle push", "kaggle status", "kaggle submit", "kaggle scores",

@@ -1,0 +1,121 @@
+"""Published checkpoints on the Hugging Face hub: those that are known, and how their files get here."""
+
+import re
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from arcpipe.errors import CheckpointError, one_line
+from arcpipe.log import logger
+from arcpipe.official import CONFIG_FILE, IDENTIFIERS_FILE
+from arcpipe.runs import file_hash
+
+HUB = "hf:"
+_NAME = re.compile(HUB + r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.+)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# What an import of each needs: the identifiers of its rows; a recipe where there is no all_config.yaml.
+_ARC_1, _ARC_2 = "--rebuild-identifiers arc-agi-1", "--rebuild-identifiers arc-agi-2"
+_KNOWN = (
+    ("arcprize/trm_arc_prize_verification/arc_v1_public/step_518071", "ARC-AGI-1", "1.82 GB", "mit", _ARC_1),
+    ("arcprize/trm_arc_prize_verification/arc_v2_public/step_723914", "ARC-AGI-2", "2.47 GB", "mit", _ARC_2),
+    ("Sanjin2024/TinyRecursiveModels-ARC-AGI-1/step_155718", "ARC-AGI-1", "1.82 GB", "apache-2.0", _ARC_1),
+    ("Sanjin2024/TinyRecursiveModels-ARC-AGI-2/step_217602", "ARC-AGI-2", "2.47 GB", "apache-2.0", _ARC_2),
+    ("Trelis/TRM-ARC-AGI-II/step_723914", "ARC-AGI-2", "2.47 GB", "apache-2.0", _ARC_2),
+    (
+        "alphaXiv/trm-model-arc-agi-1/step_259320_arc_ag1_attn_type_h3l4", "ARC-AGI-1", "1.82 GB", "mit",
+        f"{_ARC_1} --recipe arc-agi-1",
+    ),
+    (
+        "alphaXiv/trm-model-sudoku/step_32550_sudoku_epoch50k", "Sudoku-Extreme", "20 MB", "mit",
+        "--recipe sudoku-extreme",
+    ),
+    ("alphaXiv/trm-model-maze/maze_hard_step_32550", "Maze-Hard", "27 MB", "mit", "--recipe maze-hard"),
+    (
+        "Sanjin2024/TinyRecursiveModels-Sudoku-Extreme-mlp/step_16275", "Sudoku-Extreme", "20 MB",
+        "apache-2.0", "",
+    ),
+    (
+        "Sanjin2024/TinyRecursiveModels-Sudoku-Extreme-att/step_21700", "Sudoku-Extreme", "27 MB",
+        "apache-2.0", "",
+    ),
+    ("Sanjin2024/TinyRecursiveModel-Maze-Hard/step_9765", "Maze-Hard", "27 MB", "apache-2.0", ""),
+)  # fmt: skip
+
+
+def known_text() -> str:
+    """Return the known checkpoints, each with what is in it, its size, its license and what it needs."""
+    lines = [
+        f"{HUB}{name}\n    {content}, {size}, {license}" + (f"; {needs}" if needs else "")
+        for name, content, size, license, needs in _KNOWN
+    ]
+    return "\n".join(lines)
+
+
+def fetch(name: str) -> tuple[Path, dict[str, str]]:
+    """Download a file and, if there are such, the configuration and identifiers beside it.
+
+    They stay in the cache of the hub; what is there already is not downloaded again. A connection that breaks
+    is taken up where it broke.
+
+    Args:    name: hf:OWNER/NAME/PATH, or hf:OWNER/NAME@REVISION/PATH for another revision than main.
+    Returns: the file here, the others being beside it; and its repository, revision and path.
+    Raises:  CheckpointError if it cannot be had, or is not the file that the hub says.
+    """
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise CheckpointError(f"{name}: expected {HUB}OWNER/NAME/PATH or {HUB}OWNER/NAME@REVISION/PATH")
+    repo, revision, path = match["repo"], match["revision"] or "main", match["path"]
+    file = _file(name, repo, path, revision)
+    blob = file.resolve()
+    if _SHA256.fullmatch(blob.name) and file_hash(blob) != blob.name:
+        file.unlink()
+        blob.unlink()
+        raise CheckpointError(f"{name}: its SHA-256 is not the one that the hub says; download it again")
+    commit = file.parents[len(PurePosixPath(path).parts) - 1].name
+    for beside in (CONFIG_FILE, IDENTIFIERS_FILE):
+        with suppress(EntryNotFoundError):
+            hf_hub_download(repo, str(PurePosixPath(path).with_name(beside)), revision=commit)
+    return file, {"repository": repo, "revision": commit, "path": path}
+
+
+def _file(name: str, repo: str, path: str, revision: str) -> Path:
+    """Return the file in the cache of the hub, downloaded if it is not there."""
+    try:
+        # Asked first, because a download asks six times, for half a minute, where nobody answers.
+        get_hf_file_metadata(hf_hub_url(repo, path, revision=revision))
+        return Path(hf_hub_download(repo, path, revision=revision))
+    except HFValidationError as error:
+        raise CheckpointError(f"{name}: {one_line(error)}") from None
+    # The first of the bases is that of all errors of the network, whichever library is used for it.
+    except HfHubHTTPError.__bases__ as error:
+        cached = try_to_load_from_cache(repo, path, revision=revision)
+        if not isinstance(cached, str):
+            raise CheckpointError(f"{name}: {_reason(error, repo, path, revision)}") from None
+        logger.warning("%s: taken as it was downloaded before (%s)", name, one_line(error))
+        return Path(cached)
+
+
+def _reason(error: Exception, repo: str, path: str, revision: str) -> str:
+    """Return why a file cannot be had, and what to do."""
+    page = f"https://huggingface.co/{repo}"
+    if isinstance(error, GatedRepoError):
+        return f"is gated: accept its terms on {page}, then log in with `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"there is no repository {repo}, or it is private: then log in with `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo} has no revision {revision}"
+    if isinstance(error, EntryNotFoundError):
+        return f"{repo} has no file {path}: see {page}/tree/{revision}"
+    return (
+        f"cannot be downloaded ({one_line(error)}): get the file and its {CONFIG_FILE} where there is a "
+        "network, and import the file by its path"
+    )
