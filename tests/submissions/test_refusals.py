@@ -73,6 +73,8 @@ REFUSED = {
     "submissions list --ledger none.jsonl": "none.jsonl: no ledger here",
     "submissions list --ledger other.jsonl": "other.jsonl: line 1 is no fact about a submission: remove it",
     "submissions list --ledger list.jsonl": "list.jsonl: line 1 is no fact about a submission: remove it",
+    "submissions list --ledger half.jsonl": "half.jsonl: line 2 is no fact about a submission: remove it",
+    "submissions list --ledger word.jsonl": "word.jsonl: line 1 is no fact about a submission: remove it",
     "submissions show 1111 --ledger l.jsonl": "1111: 2 submissions begin so (11111111, 11112222...)",
     "submissions show 111 --ledger l.jsonl": "111: give at least 4 characters of a hash, or a file",
     "submissions compare beef 1111 --ledger l.jsonl": "beef: not in l.jsonl: see arcpipe submissions list",
@@ -119,6 +121,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
     for sha256 in ("1" * 64, "1111" + "2" * 60):
         add_fact(folder / "l.jsonl", sha256, "kaggle", reference="r", score=0.1)
     (folder / "other.jsonl").write_text('{"sha256": "ab", "fact": "other", "time": "now"}\n')
+    half = ('"fact": "file", "file": "a"', '"fact": "score", "pass_at_2": {"mean_over_tasks": 1}')
+    (folder / "half.jsonl").write_text("".join(f'{{"sha256": "ab", {one}, "time": "now"}}\n' for one in half))
+    word = '"fact": "kaggle", "reference": 1, "score": "much"'
+    (folder / "word.jsonl").write_text(f'{{"sha256": "ab", {word}, "time": "now"}}\n')
     (folder / "list.jsonl").write_text('{"sha256": [1], "fact": "file", "time": "now"}\n')
     (folder / "tasks").mkdir()
     make_set(folder / "tasks", [replace(task, id=f"x{task.id}") for task in make_tasks(3)])
