@@ -25,7 +25,6 @@ SUBMISSIONS: dict[str, dict[str, Any]] = {
 # Results as others publish them, of the task `one`.
 FOLDERS: dict[str, Any] = {
     "broken": {"train": [], "test": []}, "more": [WRONG, WRONG],
-    "twice": [{"attempt_1": {"answer": [[1]], "metadata": {"pair_index": 0}}}] * 2,
 }  # fmt: skip
 TABLES = {
     "empty": b"output_id,output\n", "torn": b"output_id,output\none_0,|1|\none_1,|1|2\n",
@@ -51,7 +50,6 @@ REFUSED = {
     f"{SCORE} --candidates other.parquet": "no candidate is for a task of solutions.json",
     "score nulls.json solutions.json --with list": "list: holds neither predictions nor results",
     "score lm-broken solutions.json": "lm-broken/one.json: expected a list over test outputs of",
-    "score lm-twice solutions.json": "lm-twice/one.json: entry [1]: 0 as its pair_index, which others have",
     "score lm-more solutions.json": "lm-more: task one has 2 entries, the solutions 1",
     "score boards solutions.json": "boards: a folder that arcpipe made: arcpipe vote makes a submission of",
     "score none.csv solutions.json": "none.csv: no such file",
