@@ -29,6 +29,10 @@ from arcpipe.submissions.submission import read_made_by
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
+# What each fact has at least, but for its hash and time.
+_FIELDS = {
+    "file": {"file"}, "score": {"set", "fingerprint", "solutions"}, "kaggle": {"reference", "score"},
+}  # fmt: skip
 # What says when and where a submission was made, not what made it.
 _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
@@ -168,8 +172,9 @@ def read_ledger(ledger: Path) -> list[Entry]:
                 entry.made_by = fact.get("made_by") or entry.made_by
             else:
                 {"score": entry.scores, "kaggle": entry.kaggle}[kind].append(fact)
-            if kind == "kaggle":
-                float(fact["score"]), fact["reference"]
+            float(fact["pass_at_2"]["mean_over_tasks"] if kind == "score" else fact.get("score", 0))
+            if missing := _FIELDS[kind] - fact.keys():
+                raise KeyError(missing)
         except (KeyError, TypeError, ValueError):
             raise DataError(f"{ledger}: line {number} is no fact about a submission: remove it") from None
     return list(entries.values())
@@ -222,8 +227,8 @@ def list_text(entries: Sequence[Entry]) -> str:
     for entry in bundle_entries(entries):
         runs, last = kaggle_scores(entry), entry.kaggle[-1]
         spread = (f"{value:.2f}" for value in (fmean(runs), min(runs), max(runs)))
-        facts = (last["time"][:16].replace("T", " "), f"{len(runs)}", *spread, last["kernel"])
-        bundles.append((entry.sha256[:8], *facts))
+        scored = last["time"][:16].replace("T", " ")
+        bundles.append((entry.sha256[:8], scored, f"{len(runs)}", *spread, last.get("kernel", "-")))
     return _table(rows) + (f"\n\n{_table(bundles)}" if bundles[1:] else "")
 
 

@@ -138,9 +138,9 @@ def describe_source(path: Path) -> dict[str, Any]:
     """Describe a submission or predictions by path, hash, manifest and the checkpoint's recipe.
 
     What is not known, because there is no manifest or the checkpoint is gone, is None; so is the hash of
-    a folder.
+    a folder of predictions.
     """
-    sha256 = file_hash(path) if path.is_file() else None
+    sha256 = None if (path / MANIFEST).exists() else file_hash(path)
     manifest = read_made_by(path, sha256) if sha256 else known_manifest(path, "predictions")
     checkpoint = None
     if label := (manifest or {}).get("checkpoint"):

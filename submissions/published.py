@@ -76,20 +76,25 @@ def _read_task(file: Path) -> tuple[Attempts, ...]:
     entries = read_json(file)
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
         raise DataError(f"{file}: expected a list over test outputs of {' and '.join(ATTEMPTS)}")
-    pairs: dict[int, Attempts] = {}
-    for number, entry in enumerate(entries):
-        attempts = [entry.get(name) for name in ATTEMPTS]
-        facts = [attempt.get("metadata") for attempt in attempts if isinstance(attempt, dict)]
-        index = next(
-            (one["pair_index"] for one in facts if isinstance(one, dict) and "pair_index" in one), None
-        )
-        index = number if type(index) is not int else index
-        if index in pairs or not 0 <= index < _MOST_TESTS:
-            raise DataError(
-                f"{file}: entry [{number}]: {index} as its pair_index, which others have or none can"
-            )
-        pairs[index] = _grid(attempts[0]), _grid(attempts[1])
-    return tuple(pairs.get(index, (NO_GRID, NO_GRID)) for index in range(max(pairs, default=-1) + 1))
+    numbers = [_pair_index(entry) for entry in entries]
+    if len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(_MOST_TESTS)):
+        # Where the numbers say nothing, the order does.
+        numbers = list(range(len(entries)))
+    pairs = {
+        number: (_grid(entry.get(ATTEMPTS[0])), _grid(entry.get(ATTEMPTS[1])))
+        for number, entry in zip(numbers, entries, strict=True)
+    }
+    return tuple(pairs.get(number, (NO_GRID, NO_GRID)) for number in range(max(numbers, default=-1) + 1))
+
+
+def _pair_index(entry: dict[str, Any]) -> int:
+    """Return the number of the test output that the metadata of an attempt name; -1 where none does."""
+    for attempt in entry.values():
+        metadata = attempt.get("metadata") if isinstance(attempt, dict) else None
+        number = metadata.get("pair_index") if isinstance(metadata, dict) else None
+        if type(number) is int:
+            return number
+    return -1
 
 
 def _is_entry(entry: Any) -> bool:
@@ -112,6 +117,8 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
     try:
         with path.open("rb") as file:
             content = file.read(limit + 1)
+        if len(content) > limit:
+            raise DataError(f"{path}: larger than {limit / 1e6:.1f} MB, more than any answer needs")
         rows = list(csv.DictReader(StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -119,8 +126,6 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({one_line(error)})") from None
-    if len(content) > limit:
-        raise DataError(f"{path}: larger than {limit / 1e6:.1f} MB, more than any answer needs")
     tasks: dict[str, dict[int, Attempts]] = defaultdict(dict)
     ignored = 0
     for line, row in enumerate(rows, 2):

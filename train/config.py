@@ -236,8 +236,8 @@ class EvalSettings:
     metric: Annotated[
         str,
         Field(
-            description="The score of which the best checkpoint has most. Empty: pass@2 of ARC, "
-            "exact_accuracy of others."
+            description="The score of which the best checkpoint has most. Empty: pass@2 of ARC, the mean "
+            "over tasks; exact_accuracy of others."
         ),
     ] = ""
 

@@ -258,7 +258,9 @@ def refuse_problems(reports: Sequence[Mapping[str, Any]], out: Path | None) -> N
 
 def note_share(reports: Sequence[Mapping[str, Any]], bundle: Path) -> None:
     """Note in the bundle what share of its clock the commit run took, by which that on Kaggle is judged."""
-    shares = [report["seconds"] / report["clock"] for report in reports if report["mode"] == "commit"]
+    # A bundle of an older version does not say what its clock was.
+    commits = [report for report in reports if report["mode"] == "commit" and report.get("clock")]
+    shares = [report["seconds"] / report["clock"] for report in commits]
     # Somebody else's bundle can be rehearsed too.
     with suppress(OutputError), hold_folder(bundle):
         if shares:

@@ -99,7 +99,11 @@ def warn_if_short(
     path = _output_path(kernel, bundle, REPORT)
     if REPORT not in files:
         return
-    kaggle.download(files[REPORT], path)
+    try:
+        kaggle.download(files[REPORT], path)
+    except ArcpipeError as error:
+        logger.warning("%s: nothing is known of how long it ran (%s)", kernel.name, error)
+        return
     with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, ZeroDivisionError):
         report = orjson.loads(path.read_bytes())
         share = report["seconds"] / report["clock"]
@@ -151,19 +155,21 @@ def submit_once(
              it is to be submitted again before it was submitted, or before that has ended.
     """
     key = (competition, kernel.reference, kernel.version)
-    sent = SentSubmission(*key, sha256, datetime.now(UTC).isoformat(timespec="seconds"))
     before = [one for one in history.submissions if (one.competition, one.kernel, one.version) == key]
-    if before and not (again and before[-1].reference):
+    is_more = again and not (before and before[-1].reference is None)
+    if before and not is_more:
         sent = before[-1]
+    else:
+        sent = SentSubmission(*key, sha256, datetime.now(UTC).isoformat(timespec="seconds"))
     if sent.reference is None:
         listed = _runs(kaggle, sent)
-        if again and (not before or sent is not before[-1]):
-            _refuse_again(kernel, before, listed)
+        if is_more:
+            _refuse_more(kernel, before, listed)
             sent.run = 1 + max([*listed, *(one.run for one in before)])
-        elif not before and listed:
+        elif not before:
             # Of a history that was lost.
-            sent.run = max(listed)
-        if sent not in history.submissions:
+            sent.run = max(listed, default=1)
+        if sent not in before:
             history.submissions.append(sent)
         if sent.run in listed:
             sent.reference = listed[sent.run].reference
@@ -187,17 +193,19 @@ def _runs(kaggle: Kaggle, sent: SentSubmission) -> dict[int, ListedSubmission]:
     return runs
 
 
-def _refuse_again(
+def _refuse_more(
     kernel: SentKernel, before: Sequence[SentSubmission], listed: Mapping[int, ListedSubmission]
 ) -> None:
-    """Raise ArcpipeError where `--again` would be the first submission, or one more while one is running."""
+    """Raise ArcpipeError where `--again` would be the first submission, or another one has not ended."""
     if not before and not listed:
         raise ArcpipeError(f"--again: {kernel.name} was not submitted yet: leave --again out")
-    for one in listed.values():
-        if one.status == _PENDING:
+    states: dict[int | None, str] = {one.reference: "not listed yet" for one in before}
+    states |= {one.reference: one.status for one in listed.values()}
+    for reference, state in states.items():
+        if state in (_PENDING, "not listed yet"):
             raise ArcpipeError(
-                f"--again: submission {one.reference} of {kernel.name} is {_PENDING}: leave --again out to "
-                "wait for its score"
+                f"--again: submission {reference} of {kernel.name} is {state}: leave --again out to wait for "
+                "its score"
             )
 
 

@@ -106,6 +106,10 @@ def test_a_run_far_shorter_than_rehearsed_is_warned_about_before_it_is_submitted
         assert done.returncode == 0
         assert expected in done.stderr
         assert bool(expected) == ("read its log" in done.stderr)
+    server.faults["GET"] = Fault(404)
+    assert (
+        "nothing is known of how long it ran (arcpipe-report.json: its" in shell.run("status", pushed).stderr
+    )
 
 
 @pytest.mark.parametrize("status", [404, 500, 0])
@@ -195,6 +199,11 @@ def test_a_version_is_submitted_again_only_on_purpose(
     assert shell.succeed(*submit, "--again", "--no-wait") == f"{COMPETITION}: submission 1002\n"
     assert "submission 1002 of someone/arcpipe-entry version 1 is PENDING" in shell.fail(*submit, "--again")
     assert server.count("CreateCodeSubmission") == 3
+    newest = server.submissions.pop(0)
+    assert "submission 1002 of someone/arcpipe-entry version 1 is not listed" in shell.fail(
+        *submit, "--again"
+    )
+    server.submissions.insert(0, newest)
     server.scored = {"status": "COMPLETE", "publicScore": "23.3"}
     shell.succeed(*submit)
     listed = succeed_here("submissions", "list", "--ledger", tmp_path / "ledger.jsonl").splitlines()

@@ -59,6 +59,21 @@ def test_a_folder_of_the_foundation_is_scored_and_entered_in_the_ledger(
     assert entry["sha256"][:8] in succeed_here("submissions", "show", folder, "--ledger", ledger)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "solved"), [((0, 1), 2), ((1, 0), 0), ((0, 0), 2), ((None, None), 2), ((7000, 1), 2)]
+)
+def test_pair_index_says_which_test_output_it_is_where_it_says_anything(
+    solutions: Path, tmp_path: Path, numbers: tuple[int | None, int | None], solved: int
+) -> None:
+    answers = zip(([[3], [4]], [[5]]), numbers, strict=True)
+    entries = [
+        {"attempt_1": {"answer": grid, "metadata": {"pair_index": number}}} for grid, number in answers
+    ]
+    write_json(tmp_path / "model" / "two.json", entries)
+    score = succeed_here("score", tmp_path / "model", solutions, "--json", "--no-ledger")
+    assert orjson.loads(score)["pass_at_2"]["solved_outputs"] == solved
+
+
 def test_an_old_table_and_null_attempts_are_scored(solutions: Path, challenges: Path, tmp_path: Path) -> None:
     table = table_of(tmp_path / "old.csv")
     done = run_here("score", table, solutions, "--json", "--no-ledger")

@@ -25,7 +25,6 @@ SUBMISSIONS: dict[str, dict[str, Any]] = {
 # Results as others publish them, of the task `one`.
 FOLDERS: dict[str, Any] = {
     "broken": {"train": [], "test": []}, "more": [WRONG, WRONG],
-    "twice": [{"attempt_1": {"answer": [[1]], "metadata": {"pair_index": 0}}}] * 2,
 }  # fmt: skip
 TABLES = {
     "empty": b"output_id,output\n", "torn": b"output_id,output\none_0,|1|\none_1,|1|2\n",
@@ -51,7 +50,6 @@ REFUSED = {
     f"{SCORE} --candidates other.parquet": "no candidate is for a task of solutions.json",
     "score nulls.json solutions.json --with list": "list: holds neither predictions nor results",
     "score lm-broken solutions.json": "lm-broken/one.json: expected a list over test outputs of",
-    "score lm-twice solutions.json": "lm-twice/one.json: entry [1]: 0 as its pair_index, which others have",
     "score lm-more solutions.json": "lm-more: task one has 2 entries, the solutions 1",
     "score boards solutions.json": "boards: a folder that arcpipe made: arcpipe vote makes a submission of",
     "score none.csv solutions.json": "none.csv: no such file",
@@ -73,6 +71,8 @@ REFUSED = {
     "submissions list --ledger none.jsonl": "none.jsonl: no ledger here",
     "submissions list --ledger other.jsonl": "other.jsonl: line 1 is no fact about a submission: remove it",
     "submissions list --ledger list.jsonl": "list.jsonl: line 1 is no fact about a submission: remove it",
+    "submissions list --ledger half.jsonl": "half.jsonl: line 2 is no fact about a submission: remove it",
+    "submissions list --ledger word.jsonl": "word.jsonl: line 1 is no fact about a submission: remove it",
     "submissions show 1111 --ledger l.jsonl": "1111: 2 submissions begin so (11111111, 11112222...)",
     "submissions show 111 --ledger l.jsonl": "111: give at least 4 characters of a hash, or a file",
     "submissions compare beef 1111 --ledger l.jsonl": "beef: not in l.jsonl: see arcpipe submissions list",
@@ -119,6 +119,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
     for sha256 in ("1" * 64, "1111" + "2" * 60):
         add_fact(folder / "l.jsonl", sha256, "kaggle", reference="r", score=0.1)
     (folder / "other.jsonl").write_text('{"sha256": "ab", "fact": "other", "time": "now"}\n')
+    half = ('"fact": "file", "file": "a"', '"fact": "score", "pass_at_2": {"mean_over_tasks": 1}')
+    (folder / "half.jsonl").write_text("".join(f'{{"sha256": "ab", {one}, "time": "now"}}\n' for one in half))
+    word = '"fact": "kaggle", "reference": 1, "score": "much"'
+    (folder / "word.jsonl").write_text(f'{{"sha256": "ab", {word}, "time": "now"}}\n')
     (folder / "list.jsonl").write_text('{"sha256": [1], "fact": "file", "time": "now"}\n')
     (folder / "tasks").mkdir()
     make_set(folder / "tasks", [replace(task, id=f"x{task.id}") for task in make_tasks(3)])

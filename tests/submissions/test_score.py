@@ -57,6 +57,21 @@ def test_what_is_left_out_or_wrong_counts_against_the_whole_set(
     assert score.pass_at_2.mean_over_tasks == over_tasks
 
 
+def test_a_task_counts_the_share_of_its_outputs_that_is_solved(tmp_path: Path) -> None:
+    """As on Kaggle: of two tasks one is solved, and one of the other's three outputs: 66.7%, not 50%."""
+    for name, content in (
+        ("solutions", {"a": [[[1]]], "b": [[[2]], [[3]], [[4]]]}),
+        ("submission", {
+            task: [{"attempt_1": [[1]], "attempt_2": [[2]]}] * tests for task, tests in (("a", 1), ("b", 3))
+        }),
+    ):  # fmt: skip
+        (tmp_path / f"{name}.json").write_bytes(orjson.dumps(content))
+    text = succeed_here("score", "submission.json", "solutions.json", "--no-ledger", cwd=tmp_path)
+    [tasks, outputs] = [line.split()[-3] for line in text.splitlines() if line.startswith("mean over")]
+    assert [tasks, outputs] == ["1.33/2", "2/4"]
+    assert "66.67%    1.33/2" in text
+
+
 colors = st.integers(0, 2).map(lambda color: np.full((1, 1), color, np.uint8))
 solved_sets = st.dictionaries(st.sampled_from("abcd"), st.lists(colors, min_size=1, max_size=3), min_size=1)
 
