@@ -166,7 +166,9 @@ class Evaluator:
             checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed
         )
         end = time.monotonic() + 60 * self.max_minutes
-        for table in predict(share, checkpoint.rows.device, lambda: stop() or time.monotonic() > end):
+        # Not that of the rows, which may be on the host.
+        device = next(iter(checkpoint.raw.values())).device
+        for table in predict(share, device, lambda: stop() or time.monotonic() > end):
             write_shard(folder, table, rank)
 
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:

@@ -15,7 +15,16 @@ from commands import environment
 from hashes import forget_hashes
 from processes import LAUNCH, loopback, running_together, together
 from sized import BUCKETS
-from training import assert_close, metrics, recorded, settings, steps_of, train, train_arguments
+from training import (
+    assert_close,
+    assert_same_numbers,
+    metrics,
+    recorded,
+    settings,
+    steps_of,
+    train,
+    train_arguments,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,18 @@ def test_two_processes_do_as_one_and_say_things_once(launched: tuple[Path, str],
     assert said.count("step-00000012: step 12") == 1
     assert "warn" not in said.lower()
     assert "Traceback" not in said
+
+
+def test_two_processes_share_the_rows_of_their_machine(
+    launched: tuple[Path, str], work: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for flags in (["--steps", 6], ["--resume"]):
+        arguments = train_arguments(work, run, *settings("train", puzzle_memory="host"), *flags)
+        for done in together(arguments, work, TMPDIR=str(tmp_path)):
+            assert done.returncode == 0, done.stderr
+    assert_same_numbers(launched[0], run)
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_four_processes_do_what_one_does(work: Path, tmp_path: Path) -> None:
