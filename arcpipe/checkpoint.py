@@ -1,7 +1,9 @@
 """A checkpoint: one folder that holds a trained model and the puzzles it knows.
 
 model.safetensors    the network's weights: raw.<name> as trained, ema.<name> averaged
-puzzles.safetensors  rows (P, puzzle_size), the puzzle-embedding table, float32 or bfloat16
+puzzles.safetensors  rows (P, puzzle_size), the puzzle-embedding table, float32 or bfloat16; in its place
+    puzzles-changed.safetensors, ids (K,) and rows (K, puzzle_size), for those of rows that have changed since
+    puzzles-base.safetensors, a hard link to the table of an earlier checkpoint, or else since all were 0
 puzzles.parquet      row -> task, dihedral, colors
 model.json           architecture; family, canvas and vocabulary, which say what a token means; P
 trainer.safetensors  what only exact resume needs: optimizer and carry
@@ -11,8 +13,9 @@ A trunk has P = 0 and neither of the two files of puzzles; one to hand on has no
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +26,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -49,6 +53,7 @@ TRAINER = "trainer.safetensors"
 FILES = "files"
 """Where the manifest of a checkpoint has the SHA-256 of its files, by name; older ones have none."""
 _ROWS, _PUZZLES, _FACTS = "puzzles.safetensors", "puzzles.parquet", "model.json"
+_BASE, _CHANGED = "puzzles-base.safetensors", "puzzles-changed.safetensors"
 _STEP_NAME = re.compile(r"step-([0-9]{8,18})")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _ROWS_AT_ONCE = 1 << 16
@@ -132,6 +137,13 @@ class Checkpoint:
     def rows_of(self, puzzles: "PuzzleSet") -> Tensor:
         """Return the table's rows (P, puzzle_size), float32, in the order of a dataset's puzzle ids.
 
+        Raises:  as `rows_by_id`.
+        """
+        return self.rows_by_id(puzzles)(np.arange(len(puzzles.table)))
+
+    def rows_by_id(self, puzzles: "PuzzleSet") -> Callable[[NDArray[np.intp]], Tensor]:
+        """Return what gives the rows (N, puzzle_size), float32, of puzzles (N,) of a dataset.
+
         Raises:  CheckpointError if family or canvas differ or a puzzle was never trained; DataError if the
                  dataset is made for the other kind of embedding.
         """
@@ -146,20 +158,20 @@ class Checkpoint:
             )
         puzzles.refuse_embedding(self.config.embedding, self.path)
         if self.config.puzzle_size == 0:
-            return torch.zeros(len(puzzles.table), 0)
+            return lambda puzzle_ids: torch.zeros(len(puzzle_ids), 0)
         if not len(self.puzzles):
             raise CheckpointError(
                 f"{self.path}: has no puzzle rows, only the trunk: adapt it to the dataset's tasks or train"
             )
-        rows = self.puzzles.find(puzzles.table)
-        unknown = np.unique(puzzles.table.tasks[rows < 0])
+        places = self.puzzles.find(puzzles.table)
+        unknown = np.unique(puzzles.table.tasks[places < 0])
         if len(unknown):
             names = sorted(puzzles.table.task_ids[task] for task in unknown)
             raise CheckpointError(
                 f"{self.path}: knows no embedding for {len(names)} tasks of the dataset "
                 f"or for some of their augmentations, such as {names[0]}; train on this dataset"
             )
-        return self.rows[torch.from_numpy(rows)].float()
+        return lambda puzzle_ids: self.rows[torch.from_numpy(places[puzzle_ids])].float()
 
     def vectors(self, rows: Sequence[int]) -> Tensor:
         """Return what the network is told of the puzzles of these rows, float32: its argument `puzzles`."""
@@ -191,10 +203,25 @@ class Checkpoint:
         return self.colors[[places[task_id] for task_id in puzzles.table.task_ids]].float()
 
 
-def save_checkpoint(checkpoint: Checkpoint, trainer: Mapping[str, Tensor] | None = None) -> None:
+@dataclass(frozen=True, eq=False)
+class RowChanges:
+    """The rows of a puzzle table that have changed, so that a checkpoint need not write the others.
+
+    ids: (K,) int64.
+    since: the checkpoint with the others; None if they are 0.
+    """
+
+    ids: Tensor
+    since: Path | None
+
+
+def save_checkpoint(
+    checkpoint: Checkpoint, trainer: Mapping[str, Tensor] | None = None, changes: RowChanges | None = None
+) -> None:
     """Write a checkpoint to its path, whole or not at all.
 
     Args:    trainer: what exact resume needs; None for a checkpoint that is not resumed.
+             changes: write these rows only; None for all.
     Raises:  OutputError if the folder exists or cannot be written.
     """
     # Clones: safetensors refuses tensors that share memory, such as weights that are their own averages, and
@@ -209,16 +236,55 @@ def save_checkpoint(checkpoint: Checkpoint, trainer: Mapping[str, Tensor] | None
         "puzzles": len(checkpoint.puzzles),
     }
     manifest: dict[str, Any] = {**checkpoint.manifest, FILES: {}}
+    linked: dict[str, str] = {}
     with new_folder(checkpoint.path, manifest) as folder:
         _save_tensors(folder / WEIGHTS, weights)
         if len(checkpoint.puzzles):
-            colors = {"colors": checkpoint.colors} if checkpoint.colors.numel() else {}
-            _save_tensors(folder / _ROWS, {"rows": checkpoint.rows, **colors})
+            linked, base = _save_rows(folder, checkpoint, changes)
+            facts |= base
             pq.write_table(checkpoint.puzzles.to_arrow(), folder / _PUZZLES)
         if trainer is not None:
             _save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
         write_json(folder / _FACTS, facts)
-        manifest[FILES] |= {file.name: file_hash(file) for file in sorted(folder.iterdir())}
+        names = sorted(file.name for file in folder.iterdir())
+        manifest[FILES] |= {name: linked.get(name) or file_hash(folder / name) for name in names}
+
+
+def _save_rows(
+    folder: Path, checkpoint: Checkpoint, changes: RowChanges | None
+) -> tuple[dict[str, str], dict[str, bool]]:
+    """Write the puzzle table; return the SHA-256 of a file that is linked, by name, and what model.json says
+    of it."""
+    linked: dict[str, str] = {}
+    if changes is not None and changes.since is not None:
+        files = read_manifest(changes.since, "checkpoint").get(FILES, {})
+        try:
+            (name,) = {_ROWS, _BASE} & files.keys()
+            os.link(changes.since / name, folder / _BASE)
+            linked = {_BASE: files[name]}
+        except (OSError, ValueError):
+            # Not every disk has links, nor every checkpoint hashes.
+            changes = None
+    if changes is None:
+        colors = {"colors": checkpoint.colors} if checkpoint.colors.numel() else {}
+        _save_tensors(folder / _ROWS, {"rows": checkpoint.rows, **colors})
+        return {}, {}
+    _save_tensors(folder / _CHANGED, {"ids": changes.ids, "rows": checkpoint.rows[changes.ids]})
+    return linked, {"base": bool(linked)}
+
+
+def changes_since(folder: Path) -> RowChanges:
+    """Return which rows of a checkpoint are not those of a table that later ones can link to.
+
+    Raises:  CheckpointError if it is damaged.
+    """
+    manifest = read_manifest(folder, "checkpoint")
+    with _part(folder / _FACTS, manifest) as file:
+        base = orjson.loads(file.read_bytes()).get("base")
+    if base is None:
+        return RowChanges(torch.zeros(0, dtype=torch.int64), folder)
+    with _part(folder / _CHANGED, manifest) as file:
+        return RowChanges(load_file(file)["ids"], folder if base else None)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -310,7 +376,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         facts = load_json(file)
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
         family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
-        num_puzzles = int(facts["puzzles"])
+        num_puzzles, base = int(facts["puzzles"]), facts.get("base")
         if family not in FAMILIES or not 0 < canvas <= MAX_SIDE:
             raise ValueError(f"family {family} on canvas {canvas}")
         if vocabulary < family_of(family, canvas).vocabulary:
@@ -322,15 +388,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         {name.removeprefix(kind): value for name, value in weights.items() if name.startswith(kind)}
         for kind in ("raw.", "ema.")
     )
-    puzzles, rows, colors = _load_puzzles(folder, manifest, num_puzzles, config)
+    puzzles, rows, colors = _load_puzzles(folder, manifest, num_puzzles, config, base)
     return Checkpoint(folder, config, family, canvas, vocabulary, raw, ema, rows, puzzles, manifest, colors)
 
 
 def _load_puzzles(
-    folder: Path, manifest: Mapping[str, Any], num_puzzles: int, config: TRMConfig
+    folder: Path, manifest: Mapping[str, Any], num_puzzles: int, config: TRMConfig, base: bool | None
 ) -> tuple[PuzzleTable, Tensor, Tensor]:
-    """Return the puzzles of a checkpoint folder, the row of each and the color vectors; mapped, not read."""
+    """Return the puzzles of a checkpoint folder, the row of each and the color vectors; mapped, not read.
+
+    Args:  base: as `changes_since` finds it in model.json.
+    """
     puzzle_size = config.puzzle_size
+    shape = (num_puzzles, puzzle_size)
     if not num_puzzles:
         return PuzzleTable.of_groups([], []), torch.zeros(0, puzzle_size), no_colors()
     with _part(folder / _PUZZLES, manifest) as file:
@@ -340,7 +410,10 @@ def _load_puzzles(
             raise ValueError(f"it has {len(puzzles)} rows, expected {num_puzzles}")
     # What Arrow keeps for later would add to the rows that are read next.
     pa.default_memory_pool().release_unused()
-    with _part(folder / _ROWS, manifest) as file:
+    if base is False:
+        return puzzles, _with_changes(None, shape, folder, manifest), no_colors()
+    table = folder / (_ROWS if base is None else _BASE)
+    with _part(table, manifest) as file:
         tensors = load_file(file)
         rows = tensors["rows"]
         colors = tensors["colors"] if config.embedding == "task" else no_colors()
@@ -348,11 +421,32 @@ def _load_puzzles(
         if config.embedding == "task" and colors.shape != (num_tasks, 2, NUM_COLORS, puzzle_size):
             raise ValueError(f"its color vectors have shape {tuple(colors.shape)}, for {num_tasks} tasks")
         refuse_bad_values({"the color vectors": colors}, folder)
-        if rows.shape != (num_puzzles, puzzle_size):
-            raise ValueError(f"rows of shape {tuple(rows.shape)}, expected {(num_puzzles, puzzle_size)}")
+        if rows.shape != shape:
+            raise ValueError(f"rows of shape {tuple(rows.shape)}, expected {shape}")
     if rows.numel():
-        _refuse_bad_rows(folder / _ROWS)
-    return puzzles, rows, colors
+        _refuse_bad_rows(table)
+    return puzzles, rows if base is None else _with_changes(rows, shape, folder, manifest), colors
+
+
+def _with_changes(
+    rows: Tensor | None, shape: tuple[int, int], folder: Path, manifest: Mapping[str, Any]
+) -> Tensor:
+    """Return the rows (P, puzzle_size) of `shape`, zeros without any, with those that have changed."""
+    with _part(folder / _CHANGED, manifest) as file:
+        tensors = load_file(file)
+        ids, changed = tensors["ids"], tensors["rows"]
+        if ids.dtype != torch.int64 or ids.ndim != 1 or changed.shape != (len(ids), shape[1]):
+            raise ValueError(f"rows of shape {tuple(changed.shape)} for {len(ids)} puzzles")
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < shape[0]:
+            raise ValueError(f"a puzzle is none of {shape[0]}")
+    refuse_bad_values({"the puzzle table": changed}, folder)
+    if rows is None:
+        # numpy's zeros take memory only where they are written to.
+        zeros = np.zeros((shape[0], shape[1] * changed.dtype.itemsize), np.uint8)
+        rows = torch.from_numpy(zeros).view(changed.dtype)
+    # Of a mapped file a page that is written to is this process's own.
+    rows[ids] = changed
+    return rows
 
 
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:

@@ -69,8 +69,8 @@ class Engine:
         *, batch_size: int, device: torch.device, dtype: torch.dtype, needed: NDArray[np.intp] | None = None,
     ) -> None:  # fmt: skip
         self.puzzles, self.schedule, self.work, self.plan, self.device = puzzles, schedule, work, plan, device
-        # Rows (P, puzzle_size) and color vectors (T, 2, 10, D) stay on the CPU, in the order of the set.
-        self.rows, self.colors = checkpoint.rows_of(puzzles), checkpoint.colors_of(puzzles)
+        # Color vectors (T, 2, 10, D), as the rows, stay where they are.
+        self.rows_of, self.colors = checkpoint.rows_by_id(puzzles), checkpoint.colors_of(puzzles)
         self.sides = bucket_sides(puzzles, checkpoint.config.buckets, needed)
         self.model = checkpoint.model(puzzles.canvas).to(device)
         self.sampler = None
@@ -83,7 +83,7 @@ class Engine:
         carry = self.model.empty_carry(batch_size, dtype)
         # Answer, latent and, with a loop residual, log_sums.
         self.state, self.inputs = [of.clone() for of in carry.state], carry.inputs.clone()
-        width = self.rows.shape[1] + self.colors[:1].numel()
+        width = checkpoint.config.puzzle_size + self.colors[:1].numel()
         self.vectors = torch.zeros(batch_size, width, device=device)
         self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=device)
         self.same = torch.zeros(batch_size, dtype=torch.int64, device=device)
@@ -116,7 +116,7 @@ class Engine:
         tokens = encode_grids(table, items.tests, transform)
         where = torch.from_numpy(slots).to(self.device)
         self.inputs[where] = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
-        vectors = self.rows[torch.from_numpy(items.puzzle_ids)]
+        vectors = self.rows_of(items.puzzle_ids)
         if len(self.colors):
             permutations = puzzles.colors(items.puzzle_ids, items.variants).astype(np.int64)
             of_tasks = self.colors[torch.from_numpy(puzzles.test_tasks[items.tests])]

@@ -165,7 +165,9 @@ class Evaluator:
             checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed
         )
         end = time.monotonic() + limit_s
-        for table in predict(share, checkpoint.rows.device, stop, lambda: end - time.monotonic()):
+        # Not that of the rows, which may be on the host.
+        device = next(iter(checkpoint.raw.values())).device
+        for table in predict(share, device, stop, lambda: end - time.monotonic()):
             write_shard(folder, table, rank)
 
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:

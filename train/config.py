@@ -64,6 +64,17 @@ class TrainSettings:
         ),
     ] = 1e-2
     puzzle_weight_decay: Annotated[Rate, Field(description="Weight decay of the puzzle embedding.")] = 0.1
+    puzzle_memory: Annotated[
+        Literal["device", "host"],
+        Field(
+            description="Where the puzzle rows are. host: in the memory of each machine, once for all of its "
+            "processes; a batch takes its rows to the device. The numbers are the same."
+        ),
+    ] = "device"
+    puzzle_precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Field(description="Type of the puzzle rows. bfloat16: half as large, rounded up or down at random."),
+    ] = "float32"
     color_noise: Annotated[
         Rate,
         Field(description="Embedding task: deviation of the noise on the color vectors of each sample."),

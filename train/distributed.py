@@ -3,7 +3,10 @@
 No process goes on alone, and none waits for one that has ended.
 """
 
+import math
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +17,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from arcpipe.devices import compute_dtype, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, one_line, says_out_of_memory
@@ -140,6 +144,47 @@ def first_does(action: Callable[[], Result], accelerator: Accelerator) -> Result
     """Run an action on the first process alone and return its result there; errors as in `all_do`."""
     (result, *_) = all_do(lambda: action() if accelerator.is_main_process else None, accelerator)
     return result  # type: ignore[return-value]  # None is of the other processes
+
+
+def shared_zeros(shape: tuple[int, int], dtype: torch.dtype, accelerator: Accelerator) -> Tensor:
+    """Return zeros on the CPU that the processes of a machine share; every process must call this.
+
+    They are a file in TMPDIR that all of them map. It has no name once they do, so that nothing stays of it
+    however they end.
+
+    Raises:  ArcpipeError, on every process, if there is no room for it.
+    """
+    folder, size = tempfile.gettempdir(), math.prod(shape) * dtype.itemsize
+    path: str | None = None
+
+    def make() -> str | None:
+        nonlocal path
+        if not accelerator.is_local_main_process:
+            return None
+        try:
+            descriptor, path = tempfile.mkstemp(prefix="arcpipe-rows-")
+            with os.fdopen(descriptor, "wb") as file:
+                if sys.platform == "linux":
+                    # Without room for its content, who writes to its map is killed.
+                    os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise ArcpipeError(
+                f"{folder}: no room for puzzle rows of {size / 1e9:.2f} GB ({error.strerror}): set TMPDIR to "
+                "a folder that has it"
+            ) from None
+        return path
+
+    try:
+        paths = all_do(make, accelerator)
+        # The processes of a machine have successive numbers.
+        own = paths[accelerator.process_index - accelerator.local_process_index]
+        assert own is not None
+        zeros = torch.from_file(own, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+        accelerator.wait_for_everyone()
+    finally:
+        if path is not None:
+            os.unlink(path)
+    return zeros
 
 
 @contextmanager

@@ -122,14 +122,18 @@ class AdamATan2(Optimizer):
 
 
 @torch.no_grad()
-def sign_sgd_rows(table: Tensor, ids: Tensor, gradients: Tensor, *, lr: float, weight_decay: float) -> None:
+def sign_sgd_rows(
+    table: Tensor, ids: Tensor, gradients: Tensor, *, lr: float, weight_decay: float, seed: int = 0
+) -> None:
     """Update in place the rows of a puzzle table that a batch touched.
 
     Gradients of equal ids are summed; each distinct row then does
     w = w * (1 - lr * wd) - lr * sign(gradient), where sign(0) = 0. A gradient's scale does not matter.
-    Nothing here makes the host wait for the device.
+    Nothing here makes the host wait for the device, unless the table is on the host.
 
-    Args:    table: (P, puzzle_size). ids: (B,) int64. gradients: (B, puzzle_size), one per sample.
+    Args:    table: (P, puzzle_size), float32 or bfloat16. ids: (B,) int64. gradients: (B, puzzle_size), one
+             per sample.
+             seed: of how bfloat16 is rounded.
     Source:  the reference's `models/sparse_embedding.py`.
     """
     # Where each id is first found among the sorted ones: a slot of its own.
@@ -137,6 +141,21 @@ def sign_sgd_rows(table: Tensor, ids: Tensor, gradients: Tensor, *, lr: float, w
     # In float64, because a GPU adds in any order: rounding must not decide a sign, which would part
     # the tables of the processes.
     summed = torch.zeros_like(gradients, dtype=torch.float64).index_add_(0, slots, gradients.double())
-    signs = summed[slots].sign().to(table.dtype)
+    signs, ids = summed[slots].sign().to(table.device, torch.float32), ids.to(table.device)
+    rows = table[ids].float() * (1 - lr * weight_decay) - lr * signs
+    if table.dtype == torch.bfloat16:
+        rows = _rounded_at_random(rows, slots.to(table.device), seed)
     # Samples of one id write the same row.
-    table[ids] = table[ids] * (1 - lr * weight_decay) - lr * signs
+    table[ids] = rows
+
+
+def _rounded_at_random(values: Tensor, slots: Tensor, seed: int) -> Tensor:
+    """Return float32 values (B, N) as bfloat16, each rounded up or down so that its mean is the value.
+
+    Small steps add up so, which rounding to the nearest would lose. Rows of equal slots are rounded alike.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randint(1 << 16, values.shape, generator=generator, dtype=torch.int32)
+    # The 16 bits that bfloat16 lacks carry into the others with the probability that they stand for.
+    bits = values.view(torch.int32) + noise.to(values.device)[slots]
+    return (bits & ~0xFFFF).view(torch.float32).bfloat16()

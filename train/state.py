@@ -16,7 +16,14 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from arcpipe.buckets import Layout
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, no_colors, save_checkpoint
+from arcpipe.checkpoint import (
+    Checkpoint,
+    RowChanges,
+    changes_since,
+    load_checkpoint,
+    no_colors,
+    save_checkpoint,
+)
 from arcpipe.devices import compute_dtype, ready_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, one_line
 from arcpipe.grid import NUM_COLORS
@@ -24,12 +31,13 @@ from arcpipe.log import logger
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.train.config import TrainRun, TrainSettings
-from arcpipe.train.distributed import first_does
+from arcpipe.train.distributed import first_does, shared_zeros
 from arcpipe.train.optim import make_optimizers
 from arcpipe.trm import TRM, Carry
 
 # They change no weight, so that a training can go on with others than the checkpoint's.
 _FREE = ("max_steps", "outer_cycles", "inner_cycles", "one_step_gradient", "buckets")
+_ROWS_AT_ONCE = 1 << 16
 
 
 class EMA:
@@ -59,8 +67,8 @@ class TrainState:
     wrapped: the same, inside DistributedDataParallel when there are several processes.
     optimizers: those of the network's weights.
     ema: the moving average of these weights.
-    rows: the puzzle table (P, puzzle_size), alike on every process. It is kept out of the module, whose
-        buffers DDP would overwrite.
+    rows: the puzzle table (P, puzzle_size), alike on every process, or one for all of a machine. It is kept
+        out of the module, whose buffers DDP would overwrite.
     carry: this process's share of the samples in flight.
     layout: the canvases of the samples of all processes together.
     own_rows: which of these samples are this process's.
@@ -71,6 +79,9 @@ class TrainState:
     colors: the color vectors (T, 2, 10, D) of embedding task, alike on every process; else for no task.
     tasks: (P,) the task of each row.
     blank_token: that of a cell which is not given; None where none is.
+    owns_rows: this process writes `rows`: only the first of a machine if they are one for all of it.
+    changed: (P,) which rows have changed since those of the checkpoint `since`, or since all were 0 if there
+        is none; without entries where checkpoints have all rows.
     """
 
     model: TRM
@@ -88,6 +99,9 @@ class TrainState:
     colors: Tensor = field(default_factory=no_colors)
     tasks: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     blank_token: int | None = None
+    owns_rows: bool = True
+    changed: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
+    since: Path | None = None
 
     @property
     def tables(self) -> dict[str, Tensor]:
@@ -114,14 +128,18 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = TRM(config, run.puzzles.num_tokens, run.puzzles.family.vocabulary)
-    rows, colors = torch.zeros(len(table), config.puzzle_size), no_colors()
+    shape, rows_dtype = (len(table), config.puzzle_size), getattr(torch, settings.puzzle_precision)
+    on_host = settings.puzzle_memory == "host"
+    rows = shared_zeros(shape, rows_dtype, accelerator) if on_host else torch.zeros(shape, dtype=rows_dtype)
+    owns_rows, colors = accelerator.is_local_main_process or not on_host, no_colors()
     if config.embedding == "task":
         colors = torch.zeros(len(table.task_ids), 2, NUM_COLORS, config.hidden_size)
     if (init := run.start) is not None:
-        _begin_from(init, run, model, rows, colors)
+        _begin_from(init, run, model, rows if owns_rows else rows[:0], colors)
+        accelerator.wait_for_everyone()
     model = model.to(device)
     model.recompute = settings.recompute
-    rows, colors = rows.to(device), colors.to(device)
+    rows, colors = rows if on_host else rows.to(device), colors.to(device)
     tables = [rows.requires_grad_(), colors.requires_grad_()] if len(colors) else []
     return TrainState(
         model=model,
@@ -136,6 +154,8 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
         colors=colors,
         tasks=torch.from_numpy(table.tasks.astype(np.int64)).to(device),
         blank_token=run.puzzles.family.blank_token,
+        owns_rows=owns_rows,
+        changed=torch.full((len(table) if on_host else 0,), init is not None),
     )
 
 
@@ -146,6 +166,13 @@ def _check_recipe(run: TrainRun, num_processes: int) -> None:
         raise ArcpipeError(
             f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
         )
+    for name, usual in (("puzzle_memory", "device"), ("puzzle_precision", "float32")):
+        by_sign_sgd = config.embedding == "augmentation" and config.puzzle_size > 0
+        if getattr(settings, name) != usual and not by_sign_sgd:
+            raise ArcpipeError(
+                f"{settings.table}.{name} = {getattr(settings, name)} is for rows that learn by sign-SGD: of "
+                "model.embedding = augmentation, with model.puzzle_size above 0"
+            )
     run.puzzles.refuse_embedding(config.embedding, run.data_dir)
     if (settings.objective == "flow") != config.flow:
         raise ArcpipeError(
@@ -187,8 +214,12 @@ def _begin_from(path: Path, run: TrainRun, model: TRM, rows: Tensor, colors: Ten
     logger.info("%s: rows for %d of %d puzzles known", checkpoint.path, int(is_known.sum()), len(places))
     if not len(checkpoint.puzzles):
         return
-    rows.copy_(checkpoint.mean_rows()[table.dihedrals.astype(np.int64)])
-    rows[is_known] = checkpoint.rows[places[is_known]].float()
+    of_dihedrals = checkpoint.mean_rows()
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        values = of_dihedrals[table.dihedrals[part].astype(np.int64)]
+        values[is_known[part]] = checkpoint.rows[places[part][is_known[part]]].float()
+        rows[part] = values
     if len(colors):
         place_of = {task_id: place for place, task_id in enumerate(checkpoint.puzzles.task_ids)}
         own = checkpoint.colors.float()
@@ -249,8 +280,14 @@ def save_state(
             moments = optimizer.state.get(weight, {})
             trainer |= {f"optimizer.{name}.{key}": value for key, value in moments.items()}
     trainer |= {f"scaler.{key}": torch.tensor(value) for key, value in state.scaler.state_dict().items()}
-    checkpoint = checkpoint_of(state, path, puzzles, manifest)
-    first_does(lambda: save_checkpoint(checkpoint, trainer), accelerator)
+    checkpoint, changes = checkpoint_of(state, path, puzzles, manifest), None
+    if 0 < len(state.changed) > 2 * int(state.changed.sum()):
+        changes = RowChanges(state.changed.nonzero()[:, 0], state.since)
+    first_does(lambda: save_checkpoint(checkpoint, trainer, changes), accelerator)
+    if changes is None:
+        state.changed.zero_()
+    if changes is None or changes.since:
+        state.since = path
 
 
 def _tensors(carry: Carry) -> dict[str, Tensor]:
@@ -279,7 +316,7 @@ def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Ten
         with torch.no_grad():
             for name, average in state.ema.averages.items():
                 average.copy_(checkpoint.ema[name])
-            state.rows.copy_(checkpoint.rows)
+            since = _load_rows(state, checkpoint)
             state.colors.copy_(checkpoint.colors)
         _load_optimizers(state, tensors)
         # Without one in the checkpoint the run has begun where it needed none.
@@ -300,7 +337,26 @@ def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Ten
         times = {name: checkpoint.manifest[name] for name in ("step", "seconds", "evaluated_at")}
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{checkpoint.path}: does not fit this run ({one_line(error)})") from None
-    return replace(state, carry=replace(state.carry, **carry), **times)
+    return replace(state, carry=replace(state.carry, **carry), since=since, **times)
+
+
+def _load_rows(state: TrainState, checkpoint: Checkpoint) -> Path | None:
+    """Fill in the puzzle table and what has changed in it; return the checkpoint since which it has."""
+    if state.rows.shape != checkpoint.rows.shape:
+        raise RuntimeError("its puzzle table has another size")
+    state.changed.fill_(True)
+    changes = None
+    if len(state.changed) and checkpoint.rows.dtype == state.rows.dtype:
+        changes = changes_since(checkpoint.path)
+        state.changed.zero_()[changes.ids] = True
+    if changes is not None and changes.since is None:
+        # All others are 0 there as here.
+        if state.owns_rows:
+            state.rows[changes.ids] = checkpoint.rows[changes.ids]
+        return None
+    if state.owns_rows:
+        state.rows.copy_(checkpoint.rows)
+    return changes and changes.since
 
 
 def _load_optimizers(state: TrainState, tensors: dict[str, Tensor]) -> None:

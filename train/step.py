@@ -110,11 +110,7 @@ def train_step(
                 table.grad = accelerator.reduce(table.grad, "mean")
         _update_weights(state, settings, scale, rows_only=rows_only)
         if state.rows.shape[1] and not state.tables:
-            # No unscale: sign-SGD ignores the loss scale.
-            sign_sgd_rows(
-                state.rows, accelerator.gather(carry.puzzle_ids), accelerator.gather(puzzles.grad),
-                lr=settings.puzzle_lr * scale, weight_decay=settings.puzzle_weight_decay,
-            )  # fmt: skip
+            _update_rows(state, carry.puzzle_ids, puzzles, settings, scale, accelerator)
     elif loss_is_finite and _halve_loss_scale(state.scaler):
         logger.info("step %d: float16 gradients overflow, nothing learned; loss scale halved", state.step + 1)
     else:
@@ -134,7 +130,8 @@ def _look_up(state: TrainState, carry: Carry, settings: TrainSettings) -> Tensor
 
     Their noise is that of the global batch at this step, of which each process takes its share.
     """
-    rows = state.rows[carry.puzzle_ids]
+    ids = carry.puzzle_ids
+    rows = state.rows[ids.to(state.rows.device)].to(ids.device, torch.float32)
     if not state.tables:
         return rows
     colors = state.colors[state.tasks[carry.puzzle_ids]]
@@ -234,6 +231,24 @@ def _update_weights(state: TrainState, settings: TrainSettings, scale: float, *,
         state.scaler.update()
     if not rows_only:
         state.ema.update()
+
+
+def _update_rows(
+    state: TrainState, ids: Tensor, puzzles: Tensor, settings: TrainSettings, scale: float,
+    accelerator: Accelerator,
+) -> None:  # fmt: skip
+    """Take a step of sign-SGD on the rows of the samples of all processes; `puzzles` has their gradient."""
+    ids, gradients = accelerator.gather(ids), accelerator.gather(puzzles.grad)
+    if state.owns_rows:
+        # No unscale: sign-SGD ignores the loss scale.
+        sign_sgd_rows(
+            state.rows, ids, gradients, lr=settings.puzzle_lr * scale,
+            weight_decay=settings.puzzle_weight_decay, seed=settings.seed * 1_000_003 + state.step,
+        )  # fmt: skip
+    if settings.puzzle_memory == "host":
+        state.changed[ids.cpu()] = True
+        # Before it no other process may look rows up.
+        accelerator.wait_for_everyone()
 
 
 def _halted(steps: Tensor, halt_logit: Tensor, state: TrainState, settings: TrainSettings) -> Tensor:

@@ -19,6 +19,8 @@ from arcpipe.augmentation import IDENTITY
 from arcpipe.checkpoint import (
     CHECKPOINTS,
     Checkpoint,
+    RowChanges,
+    changes_since,
     find_checkpoint,
     load_checkpoint,
     load_trainer_state,
@@ -197,6 +199,60 @@ def test_a_damaged_file_is_named(hashed: Path, hashes: bool, damage: Callable[[P
         assert "\n" not in str(caught.value)
         if hashes and part != "manifest.json":
             assert str(caught.value).startswith(f"{folder / part}: damaged checkpoint (")
+
+
+def changed(path: Path, before: Checkpoint, ids: list[int], since: Path | None) -> Checkpoint:
+    """A checkpoint with other rows of these puzzles, and the rows of another one or zeros for the rest."""
+    rows = before.rows.clone() if since else torch.zeros_like(before.rows)
+    rows[ids] = torch.randn(len(ids), rows.shape[1])
+    checkpoint = replace(before, path=path, rows=rows)
+    save_checkpoint(checkpoint, TRAINER, RowChanges(torch.tensor(ids), since))
+    return checkpoint
+
+
+TABLE, BASE, CHANGED = (f"puzzles{part}.safetensors" for part in ("", "-base", "-changed"))
+
+
+def test_only_rows_that_changed_are_written_and_the_others_linked_to(hashed: Path, tmp_path: Path) -> None:
+    first = changed(tmp_path / "first", load_checkpoint(hashed), [1, 5], hashed)
+    second = changed(tmp_path / "second", first, [1, 5, 7], first.path)
+    third = changed(tmp_path / "third", first, [2], None)
+    assert (second.path / BASE).samefile(hashed / TABLE)
+    assert changes_since(second.path).ids.tolist() == [1, 5, 7]
+    # Nothing of a checkpoint depends on others, which come and go.
+    shutil.rmtree(hashed)
+    shutil.rmtree(first.path)
+    for checkpoint in (second, third):
+        loaded = load_checkpoint(checkpoint.path)
+        assert torch.equal(loaded.rows, checkpoint.rows)
+        assert not (checkpoint.path / TABLE).exists()
+        copied = replace(loaded, path=tmp_path / "copy")
+        save_checkpoint(copied)
+        assert torch.equal(load_checkpoint(copied.path).rows, checkpoint.rows)
+        shutil.rmtree(copied.path)
+    for part, damage in ((BASE, remove), (BASE, zero_block), (CHANGED, cut), (CHANGED, zero_block)):
+        folder = shutil.copytree(second.path, tmp_path / "damaged")
+        damage(folder / part)
+        with pytest.raises(CheckpointError, match=rf"{part}: damaged checkpoint \("):
+            load_checkpoint(folder)
+        shutil.rmtree(folder)
+
+
+def test_where_there_is_nothing_to_link_to_all_rows_are_written(hashed: Path, tmp_path: Path) -> None:
+    older = changed(tmp_path / "older", load_checkpoint(hashed), [1], forget_hashes(hashed))
+    assert (older.path / TABLE).exists()
+    assert torch.equal(load_checkpoint(older.path).rows, older.rows)
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [([0, 12], "a puzzle is none of 12"), ([[0], [1]], "rows of shape"), ([0.0, 1.0], "rows of shape")],
+)
+def test_changes_that_cannot_be_are_named(hashed: Path, tmp_path: Path, ids: list[object], says: str) -> None:
+    folder = forget_hashes(changed(tmp_path / "changed", load_checkpoint(hashed), [1], None).path)
+    save_file({"ids": torch.tensor(ids), "rows": torch.zeros(2, CONFIG.puzzle_size)}, folder / CHANGED)
+    with pytest.raises(CheckpointError, match=rf"{CHANGED}: damaged checkpoint \({says}"):
+        load_checkpoint(folder)
 
 
 @pytest.mark.parametrize("damage", [remove, cut, zero_block])

@@ -200,6 +200,20 @@ def test_gradients_that_cancel_move_a_row_by_decay_alone() -> None:
     torch.testing.assert_close(table, torch.tensor([[0.4, 0.9]]))
 
 
+def test_rows_in_bfloat16_move_by_little_steps_on_average() -> None:
+    """Steps of a hundredth of what bfloat16 tells apart near 1; samples of one row move it alike."""
+    table, ids = torch.ones(64, 64, dtype=torch.bfloat16), torch.arange(64).repeat(2)
+    other, order = table.clone(), torch.randperm(128)
+    grads = torch.ones(128, 64)
+    for step in range(200):
+        sign_sgd_rows(table, ids, grads, lr=1e-4, weight_decay=0.0, seed=step)
+        sign_sgd_rows(other, ids[order], grads, lr=1e-4, weight_decay=0.0, seed=step)
+    assert torch.equal(table, other)
+    assert table.float().mean().item() == pytest.approx(1 - 200 * 1e-4, abs=3e-4)
+    sign_sgd_rows(other, ids, grads, lr=1e-4, weight_decay=0.0, seed=1)
+    assert not torch.equal(table, other)
+
+
 def test_an_average_follows_its_formula() -> None:
     layer = nn.Linear(3, 2)
     ema = EMA(layer, decay=0.9)

@@ -15,7 +15,17 @@ from commands import environment
 from hashes import forget_hashes
 from processes import LAUNCH, loopback, running, running_together, together
 from sized import BUCKETS
-from training import assert_close, metrics, recorded, refused, settings, steps_of, train, train_arguments
+from training import (
+    assert_close,
+    assert_same_numbers,
+    metrics,
+    recorded,
+    refused,
+    settings,
+    steps_of,
+    train,
+    train_arguments,
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +75,18 @@ def test_an_error_of_processes_is_told_once(work: Path, tmp_path: Path) -> None:
     assert done.stderr == "arcpipe: train.batch_size 15 does not divide by 2 processes\n"
     said = refused(work, tmp_path / "run", "--processes", 2, RANK="0", WORLD_SIZE="2")
     assert said.endswith("a launcher has started this process: leave one of them out")
+
+
+def test_two_processes_share_the_rows_of_their_machine(
+    launched: tuple[Path, str], work: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for flags in (["--steps", 6], ["--resume"]):
+        arguments = train_arguments(work, run, *settings("train", puzzle_memory="host"), *flags)
+        for done in together(arguments, work, TMPDIR=str(tmp_path)):
+            assert done.returncode == 0, done.stderr
+    assert_same_numbers(launched[0], run)
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_four_processes_do_what_one_does(work: Path, tmp_path: Path) -> None:

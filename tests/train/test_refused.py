@@ -25,6 +25,14 @@ CASES = {
         [*settings("train", rows_only=0.5), *settings("model", puzzle_size=0, puzzle_tokens=0)],
         "train.rows_only: the model has no puzzle rows",
     ),
+    "rows on the host without rows": (
+        [*settings("train", puzzle_memory="host"), *settings("model", puzzle_size=0, puzzle_tokens=0)],
+        "train.puzzle_memory = host is for rows that learn by sign-SGD",
+    ),
+    "rows of tasks in bfloat16": (
+        [*TASK, *settings("train", puzzle_precision="bfloat16")],
+        "train.puzzle_precision = bfloat16 is for rows that learn by sign-SGD",
+    ),
     "a curriculum that falls": (
         settings("train", curriculum="[[0.6, 1, 2], [0.5, 2, 2]]"), "of the training, [0.6, 0.5], should rise"
     ),
