@@ -23,7 +23,7 @@ from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.log import logger
 from arcpipe.runs import file_hash, writing
 from arcpipe.submissions.score import Score
-from arcpipe.submissions.submission import read_made_by
+from arcpipe.submissions.submission import is_made_by, read_made_by
 
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
@@ -161,15 +161,25 @@ def read_ledger(ledger: Path) -> list[Entry]:
             continue
         try:
             sha256, kind = fact.pop("sha256"), fact.pop("fact")
+            _refuse_unshowable(kind, fact)
             entry = entries.setdefault(sha256, Entry(sha256, fact["time"]))
             if kind == "file":
                 entry.files += [fact["file"]] if fact["file"] not in entry.files else []
                 entry.made_by = fact.get("made_by") or entry.made_by
             else:
                 {"score": entry.scores, "kaggle": entry.kaggle}[kind].append(fact)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise DataError(f"{ledger}: line {number} is no fact about a submission: remove it") from None
     return list(entries.values())
+
+
+def _refuse_unshowable(kind: str, fact: Mapping[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError for a fact that lacks what is shown of it."""
+    texts = {"file": ("time", "file"), "score": ("time", "set"), "kaggle": ("time",)}[kind]
+    if not all(isinstance(fact[name], str) for name in texts) or not is_made_by(fact.get("made_by") or {}):
+        raise TypeError
+    if kind != "file":
+        float(fact["score"] if kind == "kaggle" else fact["pass_at_2"]["mean_over_tasks"])
 
 
 def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
@@ -197,7 +207,7 @@ def list_text(entries: Sequence[Entry]) -> str:
         home = [f"{one['pass_at_2']['mean_over_tasks']:.2%} of {one['set']}" for one in entry.scores[-1:]]
         kaggle = [str(fact["score"]) for fact in entry.kaggle]
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
-        checkpoints = [manifest["checkpoint"] for manifest in manifests if manifest.get("checkpoint")]
+        checkpoints = [str(manifest["checkpoint"]) for manifest in manifests if manifest.get("checkpoint")]
         facts = [", ".join(values) or "-" for values in (home, kaggle, checkpoints, entry.files[-1:])]
         rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
