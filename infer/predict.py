@@ -223,7 +223,7 @@ def _request(
 ) -> dict[str, Any]:
     """Return the manifest of the folder; warn if the checkpoint was trained on another dataset."""
     step = checkpoint.manifest.get("step")
-    trained_on = checkpoint.manifest.get("dataset", {}).get("fingerprint")
+    trained_on = (checkpoint.manifest.get("dataset") or {}).get("fingerprint")
     fingerprint = read_manifest(data, "dataset")["fingerprint"]
     # A part of the training dataset may be meant, so this is no error.
     if trained_on and trained_on != fingerprint:

@@ -155,7 +155,7 @@ def _check_folder(run: TrainRun) -> list[str]:
     if run.folder != "resumed":
         return []
     manifest = read_manifest(run.out, "run")
-    if manifest.get("dataset", {}).get("fingerprint") != run.dataset["fingerprint"]:
+    if (manifest.get("dataset") or {}).get("fingerprint") != run.dataset["fingerprint"]:
         raise DataError(f"{run.out}: was trained on another dataset than {run.data_dir}")
     # Settings that are newer than the run had their defaults.
     tables = {"model": TRMConfig(), run.settings.table: type(run.settings)(), "eval": EvalSettings()}

@@ -23,6 +23,7 @@ import torch
 from arcpipe.augment.build import write_puzzle_set
 from arcpipe.puzzleset import read_puzzle_set
 from candidates import candidate, table, write_folder
+from commands import run_here
 from measured import Outcome, measured
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
@@ -339,3 +340,35 @@ def test_a_hostile_file_is_refused_in_one_line_and_little_memory(
     assert len(line) < 600
     assert done.growth < MOST_GROWTH
     assert done.seconds < MOST_SECONDS
+
+
+ACTING = ("=1+1", "+1", "../../escaped", "</script><img src=x>", "\x1b]0;t\x07", "$x^$")
+
+
+def test_an_id_acts_nowhere(tmp_path: Path) -> None:
+    """Not on a terminal, in a spreadsheet, on the page, as a path or as a formula of a figure."""
+    here = tmp_path / "a" / "b"
+    here.mkdir(parents=True)
+    pair = {"input": [[1]], "output": [[1]]}
+    tasks = {name: {"train": [pair], "test": [{"input": [[1]]}]} for name in ACTING}
+    (here / "c_challenges.json").write_text(json.dumps(tasks))
+    (here / "c_solutions.json").write_text(json.dumps({name: [[[1]]] for name in tasks}))
+    pq.write_table(table([candidate([[1]], task=name) for name in tasks]), here / "p.parquet")
+    run_of(names(2).replace("m1", "train/loss_answer"))(here, here)
+    challenges, solutions = "--challenges c_challenges.json", "c_solutions.json"
+    report = f"report run --predictions p.parquet --submission s.json --solutions {solutions} {challenges}"
+    for command in (
+        f"vote p.parquet {challenges} --out s.json", f"check s.json {challenges}",
+        f"score s.json {solutions} --per-task t.csv", f"{report} --out r.html --figures figures",
+        "submissions list",
+    ):  # fmt: skip
+        done = run_here(*command.split(), cwd=here)
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+    rows = (here / "t.csv").read_text()
+    assert "\n'=1+1,0," in rows
+    assert "\n'+1,0," in rows
+    page = (here / "r.html").read_text()
+    assert "<img src=x>" not in page
+    assert "\\u003cimg src=x>" in page
+    assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name]
