@@ -18,6 +18,7 @@ from arcpipe.errors import ArcpipeError
 LIMITS = "ARCPIPE_LIMITS"
 _MOST_BYTES = 2**30
 _MOST_FACTS = 2**26
+_PART = 2**20
 _MOST_DEPTH = 64
 _MOST_TOML = 2**17
 # A key of thousands of parts takes the parser gigabytes.
@@ -43,10 +44,13 @@ def read_within(path: Path, most: int = _MOST_BYTES) -> bytes:
     """
     most = limit(most)
     with path.open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        status = os.fstat(file.fileno())
+        if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
             raise ValueError("it is a device, no file")
-        content = file.read(most + 1)
+        # To ask for more than there is takes the memory of as much.
+        content = file.read(min(most, status.st_size) + 1)
+        while len(content) <= most and (part := file.read(_PART)):
+            content += part
     if len(content) > most:
         raise ValueError(f"larger than {most / 1e6:.1f} MB")
     return content

@@ -23,6 +23,11 @@ from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
+# Facts of manifests, where they are there.
+_TYPES: dict[str, Any] = {
+    "created": str, "recipe": dict, "counts": dict, "files": dict, "checkpoint": str, "items": int,
+    "data": str, "family": str,
+}  # fmt: skip
 # pyarrow names the file in its message only.
 _OF_ARROW = re.compile(r"local file '(.*)'\. Detail")
 
@@ -176,6 +181,11 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is broken: {one_line(error)})") from None
     if actual != kind:
         raise DataError(f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder")
+    types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
+    wrong = [name for name, of in types.items() if name in manifest and not isinstance(manifest[name], of)]
+    if wrong or not all(isinstance(table, dict) for table in manifest.get("recipe", {}).values()):
+        name = (wrong or ["recipe"])[0]
+        raise DataError(f"{folder}: the {name} in its {MANIFEST} is not one of a {kind} folder")
     return manifest
 
 

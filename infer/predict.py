@@ -219,7 +219,7 @@ def _request(
 ) -> dict[str, Any]:
     """Return the manifest of the folder; warn if the checkpoint was trained on another dataset."""
     step = checkpoint.manifest.get("step")
-    trained_on = checkpoint.manifest.get("dataset", {}).get("fingerprint")
+    trained_on = (checkpoint.manifest.get("dataset") or {}).get("fingerprint")
     fingerprint = read_manifest(data, "dataset")["fingerprint"]
     # A part of the training dataset may be meant, so this is no error.
     if trained_on and trained_on != fingerprint:
@@ -279,6 +279,8 @@ def _open_folder(
 def _check_same(out: Path, request: dict[str, Any]) -> None:
     """Raise ArcpipeError if the folder was made with another checkpoint, dataset or settings."""
     manifest = read_manifest(out, "predictions")
+    if missing := [name for name in ("checkpoint", "items", "recipe") if name not in manifest]:
+        raise DataError(f"{out}: cannot be resumed: its manifest.json lacks {', '.join(missing)}")
     where = f"{out}: cannot be resumed with another"
     # An older folder has no hash of the weights.
     checkpoint = {"checkpoint_manifest": None, "weights": request["weights"]} | manifest
@@ -287,7 +289,7 @@ def _check_same(out: Path, request: dict[str, Any]) -> None:
     if manifest.get("dataset") != request["dataset"]:
         raise DataError(f"{where} dataset: it was made for {manifest.get('data')}")
     # Settings that are newer than the folder had their defaults; these two change no prediction.
-    settings = asdict(InferSettings()) | manifest["recipe"]["infer"]
+    settings = asdict(InferSettings()) | manifest["recipe"].get("infer", {})
     settings |= {name: request["recipe"]["infer"][name] for name in ("batch_size", "compile")}
     if changes := recipe_changes({"infer": settings}, request["recipe"]):
         raise ArcpipeError(f"{where} recipe ({'; '.join(changes)})")

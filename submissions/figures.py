@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 
 from arcpipe.codec import ARC, Family
 from arcpipe.documents import read_within
-from arcpipe.errors import DataError
+from arcpipe.errors import DataError, printable
 from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
 from arcpipe.submissions.results import OUTCOMES, Result
@@ -282,7 +282,7 @@ def _examples(results: Sequence[Result], family: Family) -> Figure:
     columns = 2 + max(len(result.attempts) for result in rows)
     figure = Figure(figsize=(1.5 * columns, 1.9 * len(rows)), layout="constrained")
     for result, row in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
-        named = {f"{result.task}\ninput": result.pair.input, "right output": result.pair.output}
+        named = {f"{printable(result.task)}\ninput": result.pair.input, "right output": result.pair.output}
         attempts = {f"attempt {number}": grid for number, grid in enumerate(result.attempts, 1)}
         for axes in row:
             axes.set_axis_off()

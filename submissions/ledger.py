@@ -24,15 +24,12 @@ from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.log import logger
 from arcpipe.runs import file_hash, writing
 from arcpipe.submissions.score import Score
-from arcpipe.submissions.submission import read_made_by
+from arcpipe.submissions.submission import is_made_by, read_made_by
 
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
 # What each fact has at least, but for its hash and time.
-_FIELDS = {
-    "file": {"file"}, "score": {"set", "fingerprint", "solutions"}, "kaggle": {"reference", "score"},
-}  # fmt: skip
 # What says when and where a submission was made, not what made it.
 _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
@@ -166,15 +163,13 @@ def read_ledger(ledger: Path) -> list[Entry]:
             continue
         try:
             sha256, kind = fact.pop("sha256"), fact.pop("fact")
+            _refuse_unshowable(kind, fact)
             entry = entries.setdefault(sha256, Entry(sha256, fact["time"]))
             if kind == "file":
                 entry.files += [fact["file"]] if fact["file"] not in entry.files else []
                 entry.made_by = fact.get("made_by") or entry.made_by
             else:
                 {"score": entry.scores, "kaggle": entry.kaggle}[kind].append(fact)
-            float(fact["pass_at_2"]["mean_over_tasks"] if kind == "score" else fact.get("score", 0))
-            if missing := _FIELDS[kind] - fact.keys():
-                raise KeyError(missing)
         except (KeyError, TypeError, ValueError):
             raise DataError(f"{ledger}: line {number} is no fact about a submission: remove it") from None
     return list(entries.values())
@@ -193,6 +188,19 @@ def bundle_entries(entries: Sequence[Entry]) -> list[Entry]:
                 bundle.made_by = fact.get("made_by") or bundle.made_by
                 bundle.kaggle.append(fact)
     return list(bundles.values())
+
+
+def _refuse_unshowable(kind: str, fact: Mapping[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError for a fact that lacks what is shown of it."""
+    texts = {"file": ("file",), "score": ("set", "fingerprint", "solutions"), "kaggle": ()}[kind]
+    if not all(isinstance(fact[name], str) for name in ("time", *texts)):
+        raise TypeError
+    if not is_made_by(fact.get("made_by") or {}):
+        raise TypeError
+    if kind == "kaggle":
+        int(fact["reference"])
+    if kind != "file":
+        float(fact["score"] if kind == "kaggle" else fact["pass_at_2"]["mean_over_tasks"])
 
 
 def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
@@ -220,7 +228,7 @@ def list_text(entries: Sequence[Entry]) -> str:
         home = [f"{one['pass_at_2']['mean_over_tasks']:.2%} of {one['set']}" for one in entry.scores[-1:]]
         kaggle = [str(fact["score"]) for fact in entry.kaggle]
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
-        checkpoints = [manifest["checkpoint"] for manifest in manifests if manifest.get("checkpoint")]
+        checkpoints = [str(manifest["checkpoint"]) for manifest in manifests if manifest.get("checkpoint")]
         facts = [", ".join(values) or "-" for values in (home, kaggle, checkpoints, entry.files[-1:])]
         rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
     bundles: list[tuple[str, ...]] = [("bundle", "scored", "runs", "mean", "lowest", "highest", "kernel")]

@@ -140,7 +140,15 @@ def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
             manifest = load_json(manifest_path(path))
     except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) and manifest.get("sha256") == sha256 else None
+    return manifest if is_made_by(manifest) and manifest.get("sha256") == sha256 else None
+
+
+def is_made_by(manifest: Any) -> bool:
+    """Return whether a manifest names its sources, if any, as that of a submission does."""
+    sources = manifest.get("sources", []) if isinstance(manifest, dict) else None
+    return isinstance(sources, list) and all(
+        isinstance(one, dict) and isinstance(one.get("manifest") or {}, dict) for one in sources
+    )
 
 
 def read_submission(path: Path, num_outputs: int | None = None, *, may_fail: bool = False) -> Submission:

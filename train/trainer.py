@@ -166,14 +166,15 @@ def _check_folder(run: TrainRun) -> list[str]:
     if run.folder != "resumed":
         return []
     manifest = read_manifest(run.out, "run")
-    if manifest["dataset"]["fingerprint"] != run.dataset["fingerprint"]:
+    if (manifest.get("dataset") or {}).get("fingerprint") != run.dataset["fingerprint"]:
         raise DataError(f"{run.out}: was trained on another dataset than {run.data_dir}")
     # Settings that are newer than the run had their defaults.
     tables = {"model": TRMConfig(), run.settings.table: type(run.settings)(), "eval": EvalSettings()}
-    before = {name: table | manifest["recipe"].get(name, {}) for name, table in as_tables(tables).items()}
+    recipe = manifest.get("recipe", {})
+    before = {name: table | recipe.get(name, {}) for name, table in as_tables(tables).items()}
     changes = recipe_changes(before, run.recipe)
-    if run.init is not None and str(run.init) != manifest["init"]:
-        changes.append(f"--init: {manifest['init']} -> {run.init}")
+    if run.init is not None and str(run.init) != manifest.get("init"):
+        changes.append(f"--init: {manifest.get('init')} -> {run.init}")
     of_optimizer = [change for change in changes if change.startswith(f"{run.settings.table}.optimizer:")]
     if of_optimizer:
         raise ArcpipeError(

@@ -238,7 +238,7 @@ def check_bundle(folder: Path) -> dict[str, Any]:
     Raises:  DataError with every file that is missing, changed or too many; CheckpointError.
     """
     manifest = read_manifest(folder, KIND)
-    files: dict[str, str] = manifest["files"]
+    files: dict[str, str] = manifest.get("files", {})
     hashes = {
         path.relative_to(folder).as_posix(): file_hash(path)
         for part in (DATASET, KERNEL)

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import predict
 from arcpipe.infer.predict import InferSettings, infer_to_folder
-from arcpipe.predictions import shard_files
+from arcpipe.locks import hold_folder
+from arcpipe.predictions import read_candidates, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import file_hash, read_manifest, write_json
 from arcpipe.task import Task
@@ -29,6 +30,7 @@ from puzzles import build, write_source
 
 PLAIN = InferSettings()
 SLOW = InferSettings(batch_size=2, max_steps=8, candidates_at=[3], halt="learned", rollouts=2, noise=0.5)
+SLOW_FLAGS = "--batch-size 2 --max-steps 8 --candidates-at 3 --halt learned --rollouts 2 --noise 0.5"
 LONG, LONG_FLAGS = (
     InferSettings(batch_size=8, rollouts=40, noise=0.5),
     "--batch-size 8 --rollouts 40 --noise 0.5",
@@ -127,6 +129,28 @@ def test_a_damaged_shard_is_set_aside_and_its_part_answered_again(
     infer_to_folder(trained, arc_dir, out, SLOW, resume=True)
     assert f"{file.name}.damaged" in warnings(caplog)[0]
     assert file.with_name(f"{file.name}.damaged").exists()
+    assert_same(rows_of(out), rows_of(whole))
+
+
+def test_what_two_processes_wrote_without_locks_counts_once(
+    trained: Path, arc_dir: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of two shards that hold a candidate is set aside, and what it alone held is answered again."""
+    (expected,) = read_candidates([whole])
+    out = tmp_path / "out"
+    shutil.copytree(whole, out, ignore=shutil.ignore_patterns("*.parquet"))
+    for rank, (first, end) in enumerate(((0, 80), (60, 160), (160, 192))):
+        orders = expected["order"].to_numpy()
+        write_shard(out, expected.filter((orders >= first) & (orders < end)), rank)
+    with pytest.raises(DataError, match=r"holds a candidate twice, .* infer --resume puts such files aside"):
+        rows_of(out)
+    with hold_folder(out):
+        said = run_here(*command(trained, arc_dir, out, f"{SLOW_FLAGS} --resume"))
+    assert (said.returncode, "is writing to it" in said.stderr) == (2, True), said.stderr
+    infer_to_folder(trained, arc_dir, out, SLOW, resume=True)
+    (aside,) = (out / "shards").glob("*.damaged")
+    assert "-rank1.parquet" in aside.name
+    assert aside.name in warnings(caplog)[-1]
     assert_same(rows_of(out), rows_of(whole))
 
 

@@ -1,0 +1,374 @@
+"""Files that are made to harm: every reader refuses them in one line, in little memory and time.
+
+Each row is run under a limit of memory. The readers of predictions, tasks, submissions and checkpoints have
+tables of what is merely wrong in files of their names.
+"""
+
+import json
+import shutil
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from arcpipe.augment.build import write_puzzle_set
+from arcpipe.puzzleset import read_puzzle_set
+from candidates import candidate, table, write_folder
+from commands import run_here
+from measured import Outcome, measured
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
+
+MOST_GROWTH, MOST_SECONDS = 400 * 2**20, 15
+CHECK = "check MINI/submission.json --challenges c.json"
+DATA = "vote MINI/predictions --challenges data --out out"
+TRAIN = "train quickstart --data data --out out"
+INFER, IMPORT = "infer --checkpoint c --data MINI/data --out out", "checkpoint import step_9 --out out"
+CELLS = [[1, 2], [3, 4]]
+Case = tuple[str, str, Callable[[Path, Path], Any]]
+
+
+def text(name: str, content: str) -> Callable[[Path, Path], Any]:
+    return lambda here, _: (here / name).write_text(content)
+
+
+def data(name: str, content: bytes) -> Callable[[Path, Path], Any]:
+    return lambda here, _: (here / name).write_bytes(content)
+
+
+def link(name: str, target: str) -> Callable[[Path, Path], Any]:
+    return lambda here, _: (here / name).symlink_to(target)
+
+
+def holding(name: str, content: str | bytes) -> Callable[[Path], Any]:
+    """Another content of a file of a folder."""
+    content = content.encode() if isinstance(content, str) else content
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def dataset(change: Callable[[Path], Any]) -> Callable[[Path, Path], Any]:
+    """A copy of the dataset folder, changed."""
+    return lambda here, mini: change(shutil.copytree(mini / "data", here / "data"))
+
+
+def facts(file: str, **changes: Any) -> Callable[[Path], Any]:
+    """Changes of a JSON file of a folder."""
+
+    def change(folder: Path) -> None:
+        content = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(content | changes))
+
+    return change
+
+
+def rebuilt(**changes: Callable[[Any], Any]) -> Callable[[Path], Any]:
+    """A dataset folder that says of itself that it is sound, with other tables."""
+
+    def change(folder: Path) -> None:
+        puzzles = read_puzzle_set(folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        shutil.rmtree(folder)
+        others = {name: other(getattr(puzzles, name)) for name, other in changes.items()}
+        write_puzzle_set(folder, replace(puzzles, **others), manifest)
+
+    return change
+
+
+def arrow(change: Callable[[Path, bytes], Any]) -> Callable[[Path], Any]:
+    """Another content of the file of the table of puzzles."""
+
+    def make(folder: Path) -> None:
+        (file,) = (folder / "puzzles").glob("*.arrow")
+        change(file, file.read_bytes())
+
+    return make
+
+
+def packed(file: Path, content: bytes) -> None:
+    """Write a table many times, compressed."""
+    stored = pa.ipc.open_stream(content).read_all()
+    rows = pa.concat_tables([stored] * 100_000).combine_chunks()
+    with pa.ipc.new_stream(file, stored.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as sink:
+        sink.write_table(rows)
+
+
+def checkpoint(change: Callable[[Path], Any]) -> Callable[[Path, Path], Any]:
+    """A copy of the checkpoint, without the hashes that would tell, changed."""
+
+    def make(here: Path, mini: Path) -> None:
+        (folder,) = (mini / "run" / "checkpoints").iterdir()
+        shutil.copytree(folder, here / "c")
+        content = json.loads((here / "c" / "manifest.json").read_text())
+        del content["files"]
+        (here / "c" / "manifest.json").write_text(json.dumps(content))
+        change(here / "c")
+
+    return make
+
+
+def config(**changes: Any) -> Callable[[Path], Any]:
+    """Other settings of the network of a checkpoint."""
+
+    def make(folder: Path) -> None:
+        before = json.loads((folder / "model.json").read_text())["config"]
+        facts("model.json", config=before | changes)(folder)
+
+    return make
+
+
+def official(state: Any = None, settings: str = "arch: {}") -> Callable[[Path, Path], Any]:
+    """A file of torch.save, and the settings of its training."""
+
+    def make(here: Path, _: Path) -> None:
+        torch.save({"a": torch.zeros(2)} if state is None else state, here / "step_9")
+        (here / "all_config.yaml").write_text(settings)
+
+    return make
+
+
+def zipped(here: Path, mini: Path) -> None:
+    """A file of torch.save whose parts are compressed."""
+    official()(here, mini)
+    with zipfile.ZipFile(here / "step_9") as stored:
+        parts = {name: stored.read(name) for name in stored.namelist()}
+    with zipfile.ZipFile(here / "step_9", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content + (bytes(2**28) if name.endswith("data.pkl") else b""))
+
+
+def predictions(**changes: Any) -> Callable[[Path, Path], Any]:
+    """A file of one candidate, in which columns have other values."""
+
+    def make(here: Path, _: Path) -> None:
+        stored = table([candidate(CELLS)])
+        for name, values in changes.items():
+            column = pa.array(values) if isinstance(values, list) else values
+            stored = stored.set_column(stored.column_names.index(name), name, column)
+        pq.write_table(stored, here / "p.parquet", compression="zstd", use_dictionary=False)
+
+    return make
+
+
+def repeated(rows: int, **changes: Any) -> Callable[[Path, Path], Path]:
+    """A file of one candidate many times."""
+
+    def make(here: Path, _: Path) -> Path:
+        values = table([candidate(CELLS)]).to_pylist()[0] | changes
+        zeros = pa.array(np.zeros(rows, np.int32))
+        columns = {name: pa.DictionaryArray.from_arrays(zeros, [value]) for name, value in values.items()}
+        pq.write_table(pa.table(columns), here / "p.parquet", compression="zstd")
+        return here / "p.parquet"
+
+    return make
+
+
+def lying(here: Path, mini: Path) -> None:
+    """A file with a text of 200 MB, whose footer says that it has a hundred bytes."""
+    predictions(colors=["0" * 2 * 10**8])(here, mini)
+    file = here / "p.parquet"
+    column = pq.ParquetFile(file).metadata.row_group(0)
+    sizes = [column.column(place).total_uncompressed_size for place in range(column.num_columns)]
+    content = file.read_bytes()
+    for size in (max(sizes), sum(sizes)):
+        true = varint(2 * size)
+        assert true in content
+        # The same number of bytes, so that nothing else moves.
+        content = content.replace(true, varint(200, len(true)))
+    file.write_bytes(content)
+
+
+def varint(number: int, length: int = 0) -> bytes:
+    """A number as Thrift writes it, in so many bytes."""
+    parts = []
+    while number or len(parts) < max(1, length):
+        parts.append(number & 127)
+        number >>= 7
+    return bytes(part | 128 for part in parts[:-1]) + bytes(parts[-1:])
+
+
+def of_two_runs(here: Path, _: Path) -> None:
+    other = table([candidate(CELLS)] * 2 + [candidate(CELLS, checkpoint="other")]).slice(2)
+    write_folder(here / "p", [table([candidate(CELLS)]), other])
+    facts("manifest.json", checkpoint="c")(here / "p")
+
+
+def names(count: int) -> str:
+    """Records of a training that have no metric in common."""
+    return "".join(f'{{"step": {number}, "m{number}": 1}}\n' for number in range(count))
+
+
+def run_of(metrics: str) -> Callable[[Path, Path], Any]:
+    def make(here: Path, _: Path) -> None:
+        (here / "run").mkdir()
+        (here / "run" / "manifest.json").write_text('{"kind": "run"}')
+        (here / "run" / "metrics.jsonl").write_text(metrics)
+
+    return make
+
+
+LAUGHS = "a0: &a0 {b: 1}\n" + "".join(
+    f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" for level in range(1, 10)
+)
+VOTE = "vote p.parquet --challenges MINI/data/challenges.json --out out"
+SPLIT = ": split it"
+# A command (MINI is a finished quickstart), parts of what it must say, and what makes the files it meets.
+LIGHT: dict[str, Case] = {
+    "JSON, deep": (CHECK, "c.json: not a JSON file (nested too deeply)", text("c.json", "[" * 10**6)),
+    "JSON, infinite": (CHECK, "c.json: not a JSON file (1e400 is too large a", text("c.json", "[1e400]")),
+    "JSON, NaN": (CHECK, "c.json: not a JSON file (NaN is no number", text("c.json", "[NaN]")),
+    "JSON, a key twice": (CHECK, "the key 'a' stands more than once", text("c.json", '{"a": 1, "a": 2}')),
+    "JSON, a device": (CHECK, "c.json: it is a device, no file", link("c.json", "/dev/zero")),
+    "manifest, deep": (
+        DATA, "nested more than 64 deep", dataset(holding("manifest.json", "[" * 900 + "]" * 900))
+    ),
+    "manifest, a key twice": (
+        DATA, "the key 'a' stands more than once", dataset(holding("manifest.json", '{"a": 1, "a": 2}'))
+    ),
+    "manifest, a large integer": (
+        DATA, "an integer of more than 64 bits", dataset(facts("manifest.json", counts=10**30))
+    ),
+    "manifest, another type": (
+        DATA, "data: the recipe in its manifest.json is not one", dataset(facts("manifest.json", recipe=5))
+    ),
+    "TOML, a key of many parts": (
+        "recipe show r.toml", "r.toml: not a TOML file (line 1 has more than 200 dots",
+        text("r.toml", "a." * 60_000 + "a = 1"),
+    ),
+    "TOML, deep": ("recipe show r.toml", "(nested too deeply)", text("r.toml", "a = " + "[" * 60_000)),
+    "TOML, nested": ("recipe show r.toml", "nested more than 64", text("r.toml", "a." * 100 + "a = 1")),
+    "TOML, large": ("recipe show r.toml", "larger than 131 kB", text("r.toml", "# \n" * 60_000)),
+    "TOML, a device": ("recipe show r.toml", "it is a device", link("r.toml", "/dev/zero")),
+    "Parquet, rows": (VOTE, f"4,194,000 rows, a file of its size may|{SPLIT}", repeated(4_194_000)),
+    "Parquet, a dictionary": (VOTE, f"2,000 MiB when unpacked|{SPLIT}", repeated(2000, cells=bytes(2**20))),
+    "Parquet, pages": (VOTE, f"MiB when unpacked|{SPLIT}", predictions(colors=["0" * 10**8])),
+    "Parquet, a footer that lies": (VOTE, f"191 MiB when unpacked|{SPLIT}", lying),
+    "Parquet, another type": (VOTE, "column steps is not of type int32", predictions(steps=["many"])),
+    "Parquet, lists": (VOTE, "column steps is not of single values", predictions(steps=[[1] * 10**6])),
+    "Parquet, cut": (VOTE, "p.parquet: not a whole Parquet file", data("p.parquet", b"PAR1" + bytes(10**6))),
+    "Parquet, no height": (
+        VOTE, "row 1: 0 x 5 cells, sides may be 1..64", predictions(height=[0], width=[5], cells=[b""])
+    ),
+    "Parquet, of a source": (
+        "augment sudoku --source p.parquet --question colors --answer colors --out out",
+        f"p.parquet: |MiB when unpacked|{SPLIT}", predictions(colors=["0" * 10**8]),
+    ),
+    "shards of two runs": (VOTE.replace(".parquet", ""), "its candidates are of other, those", of_two_runs),
+    "text, a device": ("augment maze --source m.txt --out out", "it is a device", link("m.txt", "/dev/zero")),
+    "metrics, many names": ("report run --out out", "line 1000: more than 1000", run_of(names(20_000))),
+    "ledger, no scores": (
+        "submissions list --ledger l", "l: line 1 is no fact about a submission",
+        text("l", '{"sha256": "a", "fact": "score", "time": "now", "set": "s", "pass_at_2": 1}\n'),
+    ),
+}  # fmt: skip
+ARROW = "data: damaged dataset folder"
+HEAVY: dict[str, Case] = {
+    "Arrow, compressed": (TRAIN, f"{ARROW}|is compressed", dataset(arrow(packed))),
+    "Arrow, cut": (
+        TRAIN, ARROW, dataset(arrow(lambda file, content: file.write_bytes(content[: len(content) * 2 // 3])))
+    ),
+    "Arrow, elsewhere": (
+        TRAIN, "names a file twice or one elsewhere",
+        dataset(facts("puzzles/state.json", _data_files=[{"filename": "../../x.arrow"}])),
+    ),
+    "dataset, a large canvas": (TRAIN, "canvas 1000000", dataset(facts("manifest.json", canvas=10**6))),
+    "dataset, no color": (
+        TRAIN, "a cell is not 0..9",
+        dataset(rebuilt(inputs=lambda grids: replace(grids, cells=grids.cells + np.uint8(10)))),
+    ),
+    "dataset, no task": (
+        TRAIN, "the number of a task is not 0..",
+        dataset(rebuilt(test_tasks=lambda tasks: tasks + np.int32(10**6))),
+    ),
+    "dataset, no augmentation": (
+        TRAIN, "a dihedral is not 0..7",
+        dataset(rebuilt(table=lambda rows: replace(rows, dihedrals=rows.dihedrals + np.uint8(8)))),
+    ),
+    "safetensors, a header of gigabytes": (
+        INFER, "damaged checkpoint",
+        checkpoint(holding("model.safetensors", struct.pack("<Q", 2**33) + b"{}")),
+    ),
+    "checkpoint, a large network": (INFER, "weights do not fit", checkpoint(config(expansion=1e6))),
+    "checkpoint, many layers": (INFER, "weights do not fit", checkpoint(config(num_layers=1000))),
+    "checkpoint, without end": (INFER, "less than or equal to 1000", checkpoint(config(outer_cycles=10**9))),
+    "checkpoint, a large canvas": (INFER, "on canvas 100000", checkpoint(facts("model.json", canvas=100000))),
+    "checkpoint, many puzzles": (
+        INFER, f"puzzles.parquet|rows, a file of its size may hold|{SPLIT}",
+        checkpoint(lambda folder: repeated(10**6)(folder, folder).rename(folder / "puzzles.parquet")),
+    ),
+    "torch.save, compressed": (IMPORT, "its parts are compressed", zipped),
+    "torch.save, a small storage": (
+        IMPORT, "its tensors are larger than the file", official({"a": torch.zeros(1).expand(10**6, 10**6)})
+    ),
+    "YAML, aliases": (IMPORT, "all_config.yaml: |it has an alias (*)", official(settings=LAUGHS)),
+    "YAML, deep": (IMPORT, "(nested too deeply)", official(settings="arch: " + "[" * 30_000)),
+    "YAML, large": (IMPORT, "larger than 0.0 MB", official(settings="- 1\n" * 30_000)),
+}  # fmt: skip
+ROWS = LIGHT | HEAVY
+
+
+@pytest.fixture(scope="module")
+def outcomes(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """What each command did; those that need torch have it before."""
+    said: dict[str, Outcome] = {}
+    for rows, modules in ((LIGHT, ()), (HEAVY, ("arcpipe.train.trainer", "arcpipe.commands.checkpoint"))):
+        folders = [tmp_path_factory.mktemp("row") for _ in rows]
+        for folder, (_, _, make) in zip(folders, rows.values(), strict=True):
+            make(folder, mini.folder)
+        commands = [command.replace("MINI", str(mini.folder)).split() for command, _, _ in rows.values()]
+        said |= zip(rows, measured(list(zip(folders, commands, strict=True)), modules), strict=True)
+    return said
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_hostile_file_is_refused_in_one_line_and_little_memory(
+    outcomes: dict[str, Outcome], name: str
+) -> None:
+    says, done = ROWS[name][1], outcomes[name]
+    assert (done.code, done.out) == (2, ""), done.err
+    line = done.err.splitlines()[-1]
+    assert [part for part in says.split("|") if part not in line] == [], line
+    assert line.startswith("arcpipe: ")
+    assert len(line) < 600
+    assert done.growth < MOST_GROWTH
+    assert done.seconds < MOST_SECONDS
+
+
+ACTING = ("=1+1", "+1", "../../escaped", "</script><img src=x>", "\x1b]0;t\x07", "$x^$")
+
+
+def test_an_id_acts_nowhere(tmp_path: Path) -> None:
+    """Not on a terminal, in a spreadsheet, on the page, as a path or as a formula of a figure."""
+    here = tmp_path / "a" / "b"
+    here.mkdir(parents=True)
+    pair = {"input": [[1]], "output": [[1]]}
+    tasks = {name: {"train": [pair], "test": [{"input": [[1]]}]} for name in ACTING}
+    (here / "c_challenges.json").write_text(json.dumps(tasks))
+    (here / "c_solutions.json").write_text(json.dumps({name: [[[1]]] for name in tasks}))
+    pq.write_table(table([candidate([[1]], task=name) for name in tasks]), here / "p.parquet")
+    run_of(names(2).replace("m1", "train/loss_answer"))(here, here)
+    challenges, solutions = "--challenges c_challenges.json", "c_solutions.json"
+    report = f"report run --predictions p.parquet --submission s.json --solutions {solutions} {challenges}"
+    for command in (
+        f"vote p.parquet {challenges} --out s.json", f"check s.json {challenges}",
+        f"score s.json {solutions} --per-task t.csv", f"{report} --out r.html --figures figures",
+        "submissions list",
+    ):  # fmt: skip
+        done = run_here(*command.split(), cwd=here)
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+    rows = (here / "t.csv").read_text()
+    assert "\n'=1+1,0," in rows
+    assert "\n'+1,0," in rows
+    page = (here / "r.html").read_text()
+    assert "<img src=x>" not in page
+    assert "\\u003cimg src=x>" in page
+    assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name]
