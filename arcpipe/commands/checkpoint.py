@@ -78,8 +78,8 @@ _Sources = Annotated[
         "concept needs. Several times for several, in the order of its builder.",
     ),
 ]
-_Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of its builder.")]
-_NumAug = Annotated[int, typer.Option(min=0, help="Augmentations of each task, of its builder.")]
+_Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of its builder.")]
+_NumAug = Annotated[int, typer.Option(min=0, help="The builder's augmentations of each task.")]
 # The paper's symbols, beside the names here.
 _SYMBOLS = {
     "hidden_size": "hidden_size (D)",
@@ -209,8 +209,8 @@ def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> d
     if not proof.holds and not unproven:
         raise CheckpointError(
             f"{imported.manifest['source']['file']}: its rows are not those of these puzzles ({proof.text}): "
-            "the identifiers are of another seed, order, number or version of the tasks; --unproven imports "
-            "them all the same"
+            "the identifiers are of another seed, order, number or version of the tasks, or the network did not "
+            "learn them; --unproven imports them all the same"
         )
     return {"proof": asdict(proof)}
 
@@ -297,7 +297,7 @@ def verify_checkpoints(
 ) -> None:
     """Read every file of checkpoints and compare its SHA-256 with the one that was written down.
 
-    One line for each checkpoint; exit code 2 if one is damaged, or its rows are those of other puzzles.
+    One line for each checkpoint; exit code 2 if one is damaged, or does not know its demonstrations.
 
     Example: arcpipe checkpoint verify runs/first --data runs/data
     """
@@ -315,7 +315,8 @@ def verify_checkpoints(
                 if puzzles:
                     proof = probe(checkpoint, puzzles)
                     damaged |= not proof.holds
-                    verdict += f"; {proof.text}" + ("" if proof.holds else ": not the rows of these puzzles")
+                    why = "" if proof.holds else ": its rows are of other puzzles, or not learned"
+                    verdict += f"; {proof.text}{why}"
                 typer.echo(f"{folder}: {verdict}")
             except ArcpipeError as error:
                 damaged = True
