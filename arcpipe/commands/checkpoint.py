@@ -209,8 +209,8 @@ def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> d
     if not proof.holds and not unproven:
         raise CheckpointError(
             f"{imported.manifest['source']['file']}: its rows are not those of these puzzles ({proof.text}): "
-            "the identifiers are of another seed, order, number or version of the tasks, or the network did not "
-            "learn them; --unproven imports them all the same"
+            "the identifiers are of another seed, order, number or version of the tasks, or it did not learn "
+            "them; --unproven imports them all the same"
         )
     return {"proof": asdict(proof)}
 
