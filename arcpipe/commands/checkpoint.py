@@ -1,8 +1,9 @@
 """`arcpipe checkpoint ...`: what is in a checkpoint, where it comes from and goes to."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -169,34 +170,34 @@ def write_identifiers(
     """
     start_logging()
     refuse_existing(out)
-    puzzles, _ = _rebuild(read_official_sources(data_set, source or ()), data_set, seed, num_aug)
+    sources = read_official_sources(data_set, source or ())
+    _versions(sources)
+    puzzles = rebuild_identifiers(sources, seed, num_aug)
     write_bytes(out, json.dumps(identifiers_of(puzzles)).encode())
     typer.echo(f"{out}: {len(puzzles)} rows, the first for no puzzle")
 
 
 def _named_rows(
     identifiers: Path | None, data_set: str | None, specs: Sequence[str], seed: int, num_aug: int
-) -> tuple[list[Source], Path | PuzzleTable | None, dict[str, Any]]:
-    """Return the sources, what names the rows, and what a manifest says of that."""
+) -> tuple[list[Source], Path | Callable[[], PuzzleTable] | None, dict[str, Any]]:
+    """Return the sources, what names the rows or makes their names, and what a manifest says of that."""
     if data_set is None:
         return [read_source(spec) for spec in specs], identifiers, {}
     if identifiers:
         raise ArcpipeError("--rebuild-identifiers makes what --identifiers names: give one of them")
     sources = read_official_sources(data_set, specs)
-    return sources, *_rebuild(sources, data_set, seed, num_aug)
+    facts = {"set": data_set, "seed": seed, "num_aug": num_aug, "sources": _versions(sources)}
+    return sources, partial(rebuild_identifiers, sources, seed, num_aug), {"identifiers": facts}
 
 
-def _rebuild(
-    sources: Sequence[Source], data_set: str, seed: int, num_aug: int
-) -> tuple[PuzzleTable, dict[str, Any]]:
-    """Return the puzzles of a data set's rows and what a manifest says of them; log the sources' versions."""
+def _versions(sources: Sequence[Source]) -> dict[str, str]:
+    """Return which version of its set each source is, by name, and log them."""
     versions = {
         source.name: str(task_set({task.id: len(task.tests) for task in source.tasks})) for source in sources
     }
     for name, version in versions.items():
         logger.info("%s: %s", name, version)
-    facts = {"set": data_set, "seed": seed, "num_aug": num_aug, "sources": versions}
-    return rebuild_identifiers(sources, seed, num_aug), {"identifiers": facts}
+    return versions
 
 
 def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> dict[str, Any]:
