@@ -5,12 +5,15 @@ Dihedral ids are the official ones (`dataset/common.py`): 0 identity, 1..3 rot90
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.grid import NUM_COLORS, Grid
+from arcpipe.grid import NUM_COLORS
 from arcpipe.rng import random_bits
+
+Cell = TypeVar("Cell", bound=np.generic)
 
 # Each dihedral as (transpose, flip rows, flip columns); the flips come first.
 DIHEDRALS = (
@@ -28,7 +31,7 @@ DIHEDRAL_INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
 IDENTITY_COLORS = tuple(range(NUM_COLORS))
 
 
-def apply_dihedral(grids: Grid, dihedral: int) -> Grid:
+def apply_dihedral(grids: NDArray[Cell], dihedral: int) -> NDArray[Cell]:
     """Return grids (..., H, W) turned or flipped; (..., W, H) for the ids that transpose."""
     transpose, flip_rows, flip_columns = DIHEDRALS[dihedral]
     turned = grids[..., :: -1 if flip_rows else 1, :: -1 if flip_columns else 1]

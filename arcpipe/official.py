@@ -12,7 +12,7 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,8 @@ def official_name(own: str, *, compiled: bool = False) -> str:
 
 
 def read_official(
-    file: Path, path: Path, *, config: Path | None = None, identifiers: Path | PuzzleTable | None = None,
+    file: Path, path: Path, *, config: Path | None = None,
+    identifiers: Path | Callable[[], PuzzleTable] | None = None,
     settings: Mapping[str, Any] | None = None, family: str | None = None, canvas: int = 0,
 ) -> Checkpoint:  # fmt: skip
     """Return an official checkpoint as one to be saved at `path`, its puzzle table mapped from the disk.
@@ -128,7 +129,7 @@ def read_official(
     Args:    file: of torch.save.
              config: the all_config.yaml; None for the one beside the file.
              identifiers: the identifiers.json, or the dataset's folder; None for the one beside the file; or
-             what one would name.
+             what makes the puzzles that one would name.
              settings: of [model]; they go before those of `config`.
              family: None for the one whose number of tokens it has.
              canvas: its side; 0 for what the tensors tell, or else that of the family.
@@ -314,15 +315,18 @@ def _refuse_misfits(file: Path, weights: Mapping[str, Tensor], config: TRMConfig
         raise CheckpointError(f"{file}: {where}: {'; '.join(sorted(problems)[:3])}{more}")
 
 
-def _find_puzzles(file: Path, identifiers: Path | PuzzleTable | None, num_rows: int) -> PuzzleTable:
+def _find_puzzles(
+    file: Path, identifiers: Path | Callable[[], PuzzleTable] | None, num_rows: int
+) -> PuzzleTable:
     """Return the puzzle of each row; an empty table, with a warning, where that is not known."""
-    if isinstance(identifiers, PuzzleTable):
-        if len(identifiers) != num_rows:
+    if callable(identifiers):
+        puzzles = identifiers()
+        if len(puzzles) != num_rows:
             raise DataError(
-                f"the identifiers rebuilt name {len(identifiers)} puzzles, {file} has {num_rows} rows: it is "
-                "of other sources, or of another number of augmentations"
+                f"the identifiers rebuilt name {len(puzzles)} puzzles, {file} has {num_rows} rows: it is of "
+                "other sources, or of another number of augmentations"
             )
-        return identifiers
+        return puzzles
     path = identifiers or file.parent / IDENTIFIERS_FILE
     if path.is_dir():
         path = path / IDENTIFIERS_FILE

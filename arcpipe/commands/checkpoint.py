@@ -1,8 +1,9 @@
 """`arcpipe checkpoint ...`: what is in a checkpoint, where it comes from and goes to."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,8 +79,8 @@ _Sources = Annotated[
         "concept needs. Several times for several, in the order of its builder.",
     ),
 ]
-_Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of its builder.")]
-_NumAug = Annotated[int, typer.Option(min=0, help="Augmentations of each task, of its builder.")]
+_Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of its builder.")]
+_NumAug = Annotated[int, typer.Option(min=0, help="The builder's augmentations of each task.")]
 # The paper's symbols, beside the names here.
 _SYMBOLS = {
     "hidden_size": "hidden_size (D)",
@@ -169,34 +170,34 @@ def write_identifiers(
     """
     start_logging()
     refuse_existing(out)
-    puzzles, _ = _rebuild(read_official_sources(data_set, source or ()), data_set, seed, num_aug)
+    sources = read_official_sources(data_set, source or ())
+    _versions(sources)
+    puzzles = rebuild_identifiers(sources, seed, num_aug)
     write_bytes(out, json.dumps(identifiers_of(puzzles)).encode())
     typer.echo(f"{out}: {len(puzzles)} rows, the first for no puzzle")
 
 
 def _named_rows(
     identifiers: Path | None, data_set: str | None, specs: Sequence[str], seed: int, num_aug: int
-) -> tuple[list[Source], Path | PuzzleTable | None, dict[str, Any]]:
-    """Return the sources, what names the rows, and what a manifest says of that."""
+) -> tuple[list[Source], Path | Callable[[], PuzzleTable] | None, dict[str, Any]]:
+    """Return the sources, what names the rows or makes their names, and what a manifest says of that."""
     if data_set is None:
         return [read_source(spec) for spec in specs], identifiers, {}
     if identifiers:
         raise ArcpipeError("--rebuild-identifiers makes what --identifiers names: give one of them")
     sources = read_official_sources(data_set, specs)
-    return sources, *_rebuild(sources, data_set, seed, num_aug)
+    facts = {"set": data_set, "seed": seed, "num_aug": num_aug, "sources": _versions(sources)}
+    return sources, partial(rebuild_identifiers, sources, seed, num_aug), {"identifiers": facts}
 
 
-def _rebuild(
-    sources: Sequence[Source], data_set: str, seed: int, num_aug: int
-) -> tuple[PuzzleTable, dict[str, Any]]:
-    """Return the puzzles of a data set's rows and what a manifest says of them; log the sources' versions."""
+def _versions(sources: Sequence[Source]) -> dict[str, str]:
+    """Return which version of its set each source is, by name, and log them."""
     versions = {
         source.name: str(task_set({task.id: len(task.tests) for task in source.tasks})) for source in sources
     }
     for name, version in versions.items():
         logger.info("%s: %s", name, version)
-    facts = {"set": data_set, "seed": seed, "num_aug": num_aug, "sources": versions}
-    return rebuild_identifiers(sources, seed, num_aug), {"identifiers": facts}
+    return versions
 
 
 def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> dict[str, Any]:
@@ -209,8 +210,8 @@ def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> d
     if not proof.holds and not unproven:
         raise CheckpointError(
             f"{imported.manifest['source']['file']}: its rows are not those of these puzzles ({proof.text}): "
-            "the identifiers are of another seed, order, number or version of the tasks; --unproven imports "
-            "them all the same"
+            "the identifiers are of another seed, order, number or version of the tasks, or it did not learn "
+            "them; --unproven imports them all the same"
         )
     return {"proof": asdict(proof)}
 
@@ -297,7 +298,7 @@ def verify_checkpoints(
 ) -> None:
     """Read every file of checkpoints and compare its SHA-256 with the one that was written down.
 
-    One line for each checkpoint; exit code 2 if one is damaged, or its rows are those of other puzzles.
+    One line for each checkpoint; exit code 2 if one is damaged, or does not know its demonstrations.
 
     Example: arcpipe checkpoint verify runs/first --data runs/data
     """
@@ -315,7 +316,8 @@ def verify_checkpoints(
                 if puzzles:
                     proof = probe(checkpoint, puzzles)
                     damaged |= not proof.holds
-                    verdict += f"; {proof.text}" + ("" if proof.holds else ": not the rows of these puzzles")
+                    why = "" if proof.holds else ": its rows are of other puzzles, or not learned"
+                    verdict += f"; {proof.text}{why}"
                 typer.echo(f"{folder}: {verdict}")
             except ArcpipeError as error:
                 damaged = True

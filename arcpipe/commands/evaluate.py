@@ -145,8 +145,8 @@ def _write_part(folder: Path, tasks: list[Task]) -> str:
 
 def _stages(
     folder: Path, asked: _Asked, source: str, checkpoint: Checkpoint
-) -> Iterator[tuple[list[str], Path]]:
-    """Yield the command of each stage and its output, the folder for one that leaves none."""
+) -> Iterator[tuple[list[str], Path | None]]:
+    """Yield the command of each stage and its output, if it leaves any."""
     data, predictions, submission = (folder / name for name in ("data", "predictions", "submission.json"))
     challenges, solutions = data / "challenges.json", data / "solutions.json"
 
@@ -170,9 +170,9 @@ def _stages(
         write_json(folder / _SPEED, speed)
     compare = ("--compare", solutions) if solutions.exists() else ()
     yield words("vote", predictions, "--challenges", challenges, *compare, "--out", submission), submission
-    yield words("check", submission, "--challenges", challenges), folder / "checked"
+    yield words("check", submission, "--challenges", challenges), None
     if solutions.exists():
-        yield words("score", submission, solutions, "--challenges", challenges), folder / "scored"
+        yield words("score", submission, solutions, "--challenges", challenges), None
 
 
 def _count(predictions: Path) -> int:
@@ -190,4 +190,4 @@ def _whole(folder: Path, settings: InferSettings, checkpoint: Checkpoint) -> str
     text = f"{done} of {total} candidates under all augmentations"
     if done == total or not speed["candidates"]:
         return text
-    return f"{text}: the whole would take {total * speed['seconds'] / speed['candidates'] / 60:,.0f} minutes"
+    return f"{text}: the whole would take {total * speed['seconds'] / speed['candidates'] / 60:,.1f} minutes"

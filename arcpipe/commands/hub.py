@@ -4,7 +4,15 @@ import re
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from filelock import FileLock
+from huggingface_hub import (
+    HfFileMetadata,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -13,6 +21,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from arcpipe.errors import CheckpointError, one_line
 from arcpipe.log import logger
@@ -22,6 +32,8 @@ from arcpipe.runs import file_hash
 HUB = "hf:"
 _NAME = re.compile(HUB + r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# OSError, and the base of all errors of the library that the client uses for the network, which changes.
+_FAILURES: tuple[type[Exception], ...] = HfHubHTTPError.__bases__
 # What an import of each needs: the identifiers of its rows; a recipe where there is no all_config.yaml.
 _ARC_1, _ARC_2 = "--rebuild-identifiers arc-agi-1", "--rebuild-identifiers arc-agi-2"
 _KNOWN = (
@@ -63,8 +75,7 @@ def known_text() -> str:
 def fetch(name: str) -> tuple[Path, dict[str, str]]:
     """Download a file and, if there are such, the configuration and identifiers beside it.
 
-    They stay in the cache of the hub; what is there already is not downloaded again. A connection that breaks
-    is taken up where it broke.
+    They stay in the cache of the hub; what is there already is not downloaded again.
 
     Args:    name: hf:OWNER/NAME/PATH, or hf:OWNER/NAME@REVISION/PATH for another revision than main.
     Returns: the file here, the others being beside it; and its repository, revision and path.
@@ -75,11 +86,6 @@ def fetch(name: str) -> tuple[Path, dict[str, str]]:
         raise CheckpointError(f"{name}: expected {HUB}OWNER/NAME/PATH or {HUB}OWNER/NAME@REVISION/PATH")
     repo, revision, path = match["repo"], match["revision"] or "main", match["path"]
     file = _file(name, repo, path, revision)
-    blob = file.resolve()
-    if _SHA256.fullmatch(blob.name) and file_hash(blob) != blob.name:
-        file.unlink()
-        blob.unlink()
-        raise CheckpointError(f"{name}: its SHA-256 is not the one that the hub says; download it again")
     commit = file.parents[len(PurePosixPath(path).parts) - 1].name
     for beside in (CONFIG_FILE, IDENTIFIERS_FILE):
         with suppress(EntryNotFoundError):
@@ -91,17 +97,43 @@ def _file(name: str, repo: str, path: str, revision: str) -> Path:
     """Return the file in the cache of the hub, downloaded if it is not there."""
     try:
         # Asked first, because a download asks six times, for half a minute, where nobody answers.
-        get_hf_file_metadata(hf_hub_url(repo, path, revision=revision))
+        _fill_cache(name, repo, get_hf_file_metadata(hf_hub_url(repo, path, revision=revision)))
         return Path(hf_hub_download(repo, path, revision=revision))
     except HFValidationError as error:
         raise CheckpointError(f"{name}: {one_line(error)}") from None
-    # The first of the bases is that of all errors of the network, whichever library is used for it.
-    except HfHubHTTPError.__bases__ as error:
+    except _FAILURES as error:
         cached = try_to_load_from_cache(repo, path, revision=revision)
         if not isinstance(cached, str):
             raise CheckpointError(f"{name}: {_reason(error, repo, path, revision)}") from None
         logger.warning("%s: taken as it was downloaded before (%s)", name, one_line(error))
         return Path(cached)
+
+
+def _fill_cache(name: str, repo: str, facts: HfFileMetadata) -> None:
+    """Download a large file to where the cache of the hub has it, or go on with what an earlier call left.
+
+    The client alone begins anew in each process, and does not compare the SHA-256.
+    """
+    sha256 = facts.etag or ""
+    blob = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "blobs", sha256)
+    if not _SHA256.fullmatch(sha256) or blob.exists():
+        return
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    part = blob.with_name(f"{sha256}.arcpipe")
+    # A key is for the hub alone, not for where it sends us.
+    headers = build_hf_headers() if facts.location.startswith(constants.ENDPOINT) else {}
+    with FileLock(part.with_suffix(".lock")):
+        if blob.exists():
+            return
+        with part.open("ab") as file:
+            http_get(
+                facts.location, file, resume_size=file.tell(), headers=headers, expected_size=facts.size,
+                displayed_filename=name,
+            )  # fmt: skip
+        if file_hash(part) != sha256:
+            part.unlink()
+            raise CheckpointError(f"{name}: its SHA-256 is not the one that the hub says: download it again")
+        part.rename(blob)
 
 
 def _reason(error: Exception, repo: str, path: str, revision: str) -> str:

@@ -68,18 +68,18 @@ def quickstart(
         conclude(folder, run_stages(folder, _stages(folder, seed, minutes, processes, overrides or [])))
 
 
-def run_stages(folder: Path, stages: Iterable[tuple[list[str], Path]]) -> dict[str, float]:
+def run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) -> dict[str, float]:
     """Run the command of each stage that is not done, and return the seconds of each.
 
-    Args:    stages: each command with its output, in the folder; computed one by one, so that a stage can
-             go on with what an interrupted call left.
+    Args:    stages: each command with its output, if it leaves any; computed one by one, so that a stage
+             can go on with what an interrupted call left.
     Raises:  ArcpipeError where a signal ended one.
     """
     seconds: dict[str, float] = read_json(folder / _DONE) if (folder / _DONE).exists() else {}
     for command, output in stages:
         # Datasets and submissions appear whole.
-        if command[0] in seconds or (output.exists() and "--resume" not in command):
-            typer.echo(f"# {output} is there already, {command[0]} is not run again", err=True)
+        if command[0] in seconds or (output and output.exists() and "--resume" not in command):
+            typer.echo(f"# {output or folder} is there already, {command[0]} is not run again", err=True)
             continue
         typer.echo(f"$ arcpipe {shlex.join(command)}", err=True)
         began = time.monotonic()

@@ -62,12 +62,14 @@ def test_a_file_is_imported_with_what_lies_beside_it(
     assert refused(tmp_path, f"hf:{REPO}/step_1").endswith("and import the file by its path")
 
 
-def test_a_download_that_breaks_goes_on_where_it_broke(
+def test_a_download_that_broke_goes_on_where_it_ended(
     hub: Hub, files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the client writes at once.
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
     hub.cut = 10_000
+    assert "cannot be downloaded (" in refused(tmp_path)
+    hub.refusals.clear()
     succeed_here("checkpoint", "import", NAME, "--canvas", 6, "--out", tmp_path / "own")
     assert read_manifest(tmp_path / "own", "checkpoint")["source"]["sha256"] == file_hash(files.file)
     assert hub.ranges[0] == ""

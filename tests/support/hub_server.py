@@ -18,7 +18,7 @@ class Hub:
 
     files: by OWNER/NAME/PATH.
     refusals: the status and the code of the error, by OWNER/NAME.
-    cut: break the connection once after so many bytes of an answer.
+    cut: after so many bytes of an answer break the connection, and be out of order from then on.
     lie: claim another SHA-256.
     ranges: what was asked for, of each download.
     """
@@ -81,6 +81,7 @@ def hub_server() -> Iterator[Hub]:
             if hub.cut:
                 self.wfile.write(content[start : start + hub.cut])
                 hub.cut, self.close_connection = 0, True
+                hub.refusals[match["repo"]] = 503, ""
                 return
             self.wfile.write(content[start:])
 
