@@ -1,7 +1,6 @@
 """A training that was interrupted goes on as if nothing had happened."""
 
 import json
-import shutil
 import signal
 import time
 from pathlib import Path
