@@ -97,8 +97,10 @@ class Checkpoint:
 
     @property
     def precision(self) -> str:
-        """Return the precision of its training or adaptation, as the recipe has it; auto if it has none."""
-        return str(self._training.get("precision", "auto"))
+        """Return the precision of its training or adaptation, as the recipe has it; else auto, which computes
+        an imported checkpoint of 16 bits where the device has that, and one of float32 in float32."""
+        imported = (self.manifest.get("official_config") or {}).get("arch", {}).get("forward_dtype")
+        return str(self._training.get("precision", imported if imported == "float32" else "auto"))
 
     @property
     def loss(self) -> str:

@@ -66,8 +66,11 @@ class LoopResidual(nn.Module):
 
 
 def rope_tables(num_tokens: int, head_size: int, theta: float) -> Rope:
-    """Return cosines and sines (S, K) of rotary positions 0..S-1, the two halves of K alike."""
-    frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
+    """Return cosines and sines (S, K) of rotary positions 0..S-1, the two halves of K alike.
+
+    Source:  the official `models/layers.py`, rounding included: a power of -k / K is another number.
+    """
+    frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
     angles = torch.outer(torch.arange(num_tokens, dtype=torch.float32), frequencies).repeat(1, 2)
     return angles.cos(), angles.sin()
 

@@ -416,6 +416,10 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
             f"{checkpoint.path}: has {', '.join(own)}, which the official program does not know"
         )
     state = {official_name(name, compiled=compiled): value.clone() for name, value in checkpoint.ema.items()}
+    if "official_config" not in checkpoint.manifest:
+        # The official program has its initial states in the dtype that it computes in.
+        for name in (official_name(own, compiled=compiled) for own in ("init_answer", "init_latent")):
+            state[name] = state[name].to(getattr(torch, _forward_dtype(checkpoint)))
     names = [BLANK_TASK]
     if config.puzzle_size:
         if not len(checkpoint.puzzles):
@@ -439,6 +443,12 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     return file
 
 
+def _forward_dtype(checkpoint: Checkpoint) -> str:
+    """The dtype that a checkpoint was trained to compute in; where nothing says so, that of its states."""
+    trained = checkpoint.manifest.get("dtype") or checkpoint.precision
+    return trained if hasattr(torch, trained) else str(checkpoint.ema["init_answer"].dtype)[6:]
+
+
 def _official_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the all_config.yaml of a checkpoint: the one it was imported with, or what its settings say."""
     imported: dict[str, Any] = checkpoint.manifest.get("official_config") or {}
@@ -449,7 +459,7 @@ def _official_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "loss": {"name": "losses@ACTLossHead", "loss_type": "stablemax_cross_entropy"},
         "halt_exploration_prob": trained.get("halt_exploration", 0.1),
         "H_layers": 0,
-        "forward_dtype": str(checkpoint.ema["init_answer"].dtype).removeprefix("torch."),
+        "forward_dtype": _forward_dtype(checkpoint),
         "no_ACT_continue": True,
         **imported.get("arch", {}),
         **{key: settings[own] for key, own in _ARCH.items()},

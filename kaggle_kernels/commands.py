@@ -212,6 +212,8 @@ def simulate(
     if as_json:
         typer.echo(orjson.dumps(report).decode())
         return
+    if not report["answered"]:
+        raise ArcpipeError(f"{out}: no test input was answered: {'; '.join(report['losses'])}")
     words = ", ".join(score_words(report["scores"]))
     typer.echo(f"{out}: {report['answered']} of {report['outputs']} test outputs answered; {words}")
 

@@ -32,8 +32,8 @@ from arcpipe.train.distributed import all_work, first_does, largest
 from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_state
 
 EVALUATIONS = "evaluations"
-# Of a time limit, for the last evaluation where none was timed.
-_LAST_SHARE = 0.1
+# Of the time, for evaluations where nothing else is said; how far apart they are of themselves.
+_SHARE = 0.1
 # What `new_folder` leaves of a checkpoint or an evaluation where its process is killed.
 _UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.([0-9]{1,7})\.tmp")
 
@@ -58,9 +58,9 @@ class Checkpointer:
         # Seconds of the last save and the last evaluation, by which the end is reckoned.
         self.save_s, self.evaluation_s = 0.0, 0.0
         if run.evaluator and run.clock.minutes is not None:
-            self.evaluation_s = 60 * min(run.evaluation.max_minutes, _LAST_SHARE * run.clock.minutes)
+            self.evaluation_s = 60 * min(run.evaluation.max_minutes, _SHARE * run.clock.minutes)
         self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
-        self.evaluated_step = -1
+        self.evaluated_step, self.tenth = -1, 10
         # A resumed run may have been killed between an evaluation at this step and its record.
         has_scores = first_does(lambda: _read_scores(self._scores_file(state.step)), accelerator)
         self.scored_step = state.step if has_scores else -1
@@ -70,11 +70,14 @@ class Checkpointer:
         """The seconds that saving and evaluating after the last step will take."""
         return self.save_s + self.evaluation_s
 
-    def due(self, state: TrainState) -> dict[str, float]:
+    def due(self, state: TrainState, progress: float) -> dict[str, float]:
         """Write and evaluate what is due before the next step; return the scores of an evaluation, if any.
 
         Args:  state: its seconds are alike on all processes, so that they agree on what is due.
+               progress: how far the training is, 0..1, alike on all processes.
         """
+        tenth, before = int(progress / _SHARE), self.tenth
+        self.tenth = tenth
         settings, evaluation = self.run.settings, self.run.evaluation
         if state.step == 0:
             return {}
@@ -82,7 +85,10 @@ class Checkpointer:
         if state.step % settings.checkpoint_every == 0 or 0 < settings.checkpoint_minutes <= minutes:
             self.save(state)
         minutes = (state.seconds - state.evaluated_at) / 60
-        by_step = evaluation.every > 0 and state.step % evaluation.every == 0
+        if evaluation.every == "auto":
+            by_step = tenth > before
+        else:
+            by_step = evaluation.every > 0 and state.step % evaluation.every == 0
         by_time = 0 < evaluation.every_minutes <= minutes
         return self.evaluate(state) if by_step or by_time or state.step == self.scored_step else {}
 
@@ -112,8 +118,10 @@ class Checkpointer:
             scores = first_does(lambda: _read_scores(self._scores_file(step)), accelerator)
         else:
             whole_s = 60 * self.run.evaluation.max_minutes
+            if self.run.evaluation.every == "auto":
+                whole_s = min(whole_s, _SHARE * (state.seconds - state.evaluated_at))
             limit_s = -largest([-min(whole_s, self.run.clock.left_s)], accelerator)[0]
-            if limit_s <= 0:
+            if limit_s < 0:
                 logger.info("step %d: not evaluated, the time is up", step)
                 return {}
             began = time.monotonic()

@@ -11,7 +11,7 @@ from arcpipe.buckets import Layout, layout_of
 from arcpipe.checkpoint import whole_checkpoints
 from arcpipe.errors import ArcpipeError
 from arcpipe.flops import train_step_flops
-from arcpipe.infer.evaluate import Evaluator
+from arcpipe.infer.evaluate import Evaluator, known_outputs
 from arcpipe.infer.predict import InferSettings
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet
@@ -90,7 +90,11 @@ class TrainSettings:
         Count, Field(description="Steps in which all rates rise linearly; then they fall along a cosine.")
     ] = 2000
     min_lr_ratio: Annotated[
-        Fraction, Field(description="Where the cosine ends, as a share of the full rates.")
+        Fraction,
+        Field(
+            description="Where the cosine ends, as a share of the full rates. It runs over the whole "
+            "training; the reference's begins after the warm-up."
+        ),
     ] = 1.0
     ema: Annotated[Fraction, Field(description="Decay of the moving average of the weights.")] = 0.999
     curriculum: Annotated[
@@ -226,7 +230,12 @@ class EvalSettings:
     __pydantic_config__ = STRICT
 
     every: Annotated[
-        Count, Field(description="Steps between evaluations; 0 for none. With any there is one at the end.")
+        Count | Literal["auto"],
+        Field(
+            description="Steps between evaluations; 0 for none. auto: at every tenth of the training, in a "
+            "tenth of its time at most, where the outputs of the test inputs are known. With any there is "
+            "one at the end."
+        ),
     ] = 0
     every_minutes: Annotated[Rate, Field(description="The same in minutes; 0 for none.")] = 0.0
     max_minutes: Annotated[
@@ -297,6 +306,8 @@ class TrainRun:
         """What answers the test inputs with the model in training; None to evaluate never."""
         own = self.evaluation
         if not own.every and not own.every_minutes:
+            return None
+        if own.every == "auto" and known_outputs(self.data_dir, self.puzzles) is None:
             return None
         settings = InferSettings(max_steps=own.max_steps, batch_size=own.batch_size, votes=own.votes)
         return Evaluator(self.puzzles, self.data_dir, settings, tests=own.tests)

@@ -259,11 +259,12 @@ def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: d
     """
     raw = state.model.state_dict()
     times = {"step": state.step, "seconds": state.seconds, "evaluated_at": state.evaluated_at}
+    dtype = {"dtype": str(state.carry.answer.dtype).removeprefix("torch.")}
     return Checkpoint(
         path=path, config=state.model.config, family=puzzles.family.name, canvas=puzzles.canvas,
         vocabulary=state.model.vocabulary, raw=raw, ema=raw | state.ema.averages,
         rows=state.rows.detach(), puzzles=puzzles.table, colors=state.colors.detach(),
-        manifest=manifest | times,
+        manifest=manifest | times | dtype,
     )  # fmt: skip
 
 

@@ -31,6 +31,10 @@ from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 
 RUN_EXISTS = "go on with --resume, choose another --out or remove it"
+FREE = (
+    "trackers", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "workers", "recompute",
+)  # fmt: skip
+"""Settings of a training that change no weight, so that it can go on with others."""
 NAMED_TASKS = 5
 """How many tasks an error names."""
 
@@ -107,13 +111,13 @@ def _take_steps(
             return True
         if late >= 0:
             return False
-        metrics.scores(state, checkpointer.due(state))
-        if checkpointer.interrupted:
-            return True
-        step_began = time.monotonic()
         # How far the run is, 0..1, by its steps or by its time limit, whichever is further.
         by_time = state.seconds / (state.seconds - late)
         progress = min(1.0, max(state.step / settings.steps, by_time))
+        metrics.scores(state, checkpointer.due(state, progress))
+        if checkpointer.interrupted:
+            return True
+        step_began = time.monotonic()
         scale = rate_scale(settings, state.step, progress)
         state.model.cycles = cycles_at(settings, run.config, progress)
         sums = train_step(
@@ -181,13 +185,18 @@ def _check_folder(run: TrainRun) -> list[str]:
             f"{run.out}: an optimizer cannot go on with the state of another ({of_optimizer[0]}): repeat it, "
             "or begin a new run from this one with --init"
         )
-    if changes and not run.force:
+    if not run.force and any(not change.startswith(_free_changes(run.settings.table)) for change in changes):
         raise ArcpipeError(
             f"{run.out}: was trained with another recipe ({'; '.join(changes)}); repeat its settings, "
             "or go on with these by --force"
         )
     check_resumable(run)
     return changes
+
+
+def _free_changes(table: str) -> tuple[str, ...]:
+    """How changes of a recipe begin that change no weight."""
+    return ("eval.", *(f"{table}.{name}:" for name in FREE))
 
 
 def _freeze_recipe(run: TrainRun, changes: list[str]) -> None:

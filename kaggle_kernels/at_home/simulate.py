@@ -9,6 +9,7 @@ import numpy as np
 from arcpipe.augment.sources import read_source
 from arcpipe.errors import DataError
 from arcpipe.kaggle_kernels.at_home.bundle import write_recipe, write_trunk
+from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, refuse_short_clock
 from arcpipe.kaggle_kernels.on_kaggle.pipeline import KaggleEntry, Pipeline
 from arcpipe.kaggle_kernels.on_kaggle.processes import Journal
 from arcpipe.kaggle_kernels.on_kaggle.run import LOG, RECIPE_FILE, SUBMISSION, write_report
@@ -37,8 +38,10 @@ def simulate_entry(
 ) -> dict[str, Any]:
     """Make an entry to these tasks in the folder `out`; return its report, with its scores.
 
-    Raises:  OutputError if `out` exists; errors of a checkpoint that cannot be adapted.
+    Raises:  OutputError if `out` exists; ArcpipeError if the clock is too short; errors of a checkpoint that
+             cannot be adapted.
     """
+    refuse_short_clock(recipe.settings("kaggle", KaggleSettings), minutes)
     manifest = make_manifest("simulation", checkpoint=str(checkpoint), minutes=minutes, recipe=recipe.name)
     with new_folder(out, manifest) as folder:
         # The notebook has no more of the checkpoint than its trunk either.

@@ -1,16 +1,20 @@
 """The settings of a Kaggle entry, and how its run splits the time: ends of stages on one monotonic clock."""
 
+import itertools
 import time
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
+from arcpipe.errors import ArcpipeError
 from arcpipe.recipe import STRICT
 
 # What a process takes before it does anything; on a short clock a quarter of it.
 _LEAST_S = 20.0
-_SHARE_OF_START = 0.25
+_SHARE = 0.25
+# Of a longer clock, the most that its start and its end take each.
+_LONG_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,10 @@ class KaggleSettings:
     smoke_minutes: Annotated[float, Field(gt=0, description="The clock of the commit run.")] = 10.0
     start_s: Annotated[
         float,
-        Field(ge=0, description="Time of a stage before its own clock: imports, augmentations, compilation."),
+        Field(
+            ge=0,
+            description="Time in which the process of a stage starts; then its clock runs, compilation and all.",
+        ),
     ] = 180.0
     grace_s: Annotated[
         float, Field(ge=0, description="Time between asking a process to save what it has and killing it.")
@@ -122,6 +129,20 @@ class Window:
 def make_window(settings: KaggleSettings, end: float) -> Window:
     """Return the window from now to `end`."""
     left = end - time.monotonic()
-    grace = min(settings.grace_s, left * _SHARE_OF_START)
-    start = min(settings.start_s, left * _SHARE_OF_START)
+    most = max(_LONG_SHARE * left, min(_SHARE * left, _LEAST_S / 2))
+    grace, start = min(settings.grace_s, most), min(settings.start_s, most)
     return Window(end, end - grace, left - grace - start)
+
+
+def refuse_short_clock(settings: KaggleSettings, minutes: float) -> None:
+    """Raise ArcpipeError, with the minutes needed, if adaptation could do no more than start."""
+
+    def is_long(minutes: float) -> bool:
+        return make_budget(settings, minutes).adapt_s >= 2 * _LEAST_S
+
+    if not is_long(minutes):
+        enough = next(number for number in itertools.count(1) if is_long(number))
+        raise ArcpipeError(
+            f"--minutes {minutes:g}: leaves {make_budget(settings, minutes).adapt_s:.0f} s for adaptation, "
+            f"which takes about {_LEAST_S:.0f} s to start: give it {enough} or more"
+        )

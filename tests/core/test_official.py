@@ -232,6 +232,20 @@ def test_a_checkpoint_is_written_with_its_averages_and_a_blank_row(
     assert torch.equal(again.rows, torch.cat((torch.zeros(1, 8), trained.rows)))
     config = yaml.safe_load((file.parent / "all_config.yaml").read_text())
     assert (config["lr"], config["arch"]["halt_exploration_prob"]) == (3e-4, 0.2)
+    assert (config["arch"]["forward_dtype"], again.precision) == ("float32", "float32")
+
+
+def test_a_checkpoint_is_written_in_the_arithmetic_that_it_was_trained_in(
+    trained: Checkpoint, tmp_path: Path
+) -> None:
+    in_bfloat16 = replace(trained, manifest=trained.manifest | {"dtype": "bfloat16"})
+    file = write_official(in_bfloat16, tmp_path / "official")
+    config = yaml.safe_load((file.parent / "all_config.yaml").read_text())
+    assert config["arch"]["forward_dtype"] == "bfloat16"
+    state = torch.load(file, weights_only=True)
+    dtypes = {name: value.dtype for name, value in state.items() if name.endswith(("H_init", "L_init"))}
+    assert list(dtypes.values()) == [torch.bfloat16] * 2
+    assert read_official(file, tmp_path / "again", canvas=5).precision == "auto"
 
 
 def test_what_the_reference_cannot_hold_is_refused(trained: Checkpoint, tmp_path: Path) -> None:

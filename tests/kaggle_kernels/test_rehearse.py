@@ -165,3 +165,7 @@ def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> N
     words = "pass@2 over tasks (Kaggle) 0.6667, pass@2 over test outputs 0.5000, pass@1 over test outputs"
     assert done.stdout == f"simulated: 4 of 4 test outputs answered; {words} 0.5000\n"
     assert "exists already" in run_here("kaggle", "simulate", *flags, cwd=tmp_path).stderr
+    short = run_here("kaggle", "simulate", *flags, "--minutes", 0.5, "--out", "short", cwd=tmp_path)
+    assert short.returncode == 2
+    assert short.stderr.endswith("which takes about 20 s to start: give it 2 or more\n")
+    assert not (tmp_path / "short").exists()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from arcpipe.errors import RecipeError
-from arcpipe.layers import truncated_normal
+from arcpipe.layers import rope_tables, truncated_normal
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
 from arcpipe.train.losses import step_loss
@@ -254,3 +254,12 @@ def test_the_gradient_of_a_token_of_thousands_of_cells_is_not_lost_in_bfloat16()
         gradients.append(model.embed_tokens.grad.clone())
     exact, rounded = gradients
     assert (exact - rounded).abs().max() < 0.03 * exact.abs().max()
+
+
+def test_rotary_tables_have_the_bits_of_the_reference() -> None:
+    inv_freq = 1.0 / (10000.0 ** (torch.arange(0, 64, 2, dtype=torch.float32) / 64))
+    angles = torch.outer(torch.arange(916, dtype=torch.float32), inv_freq)
+    embedding = torch.cat((angles, angles), dim=-1)
+    cos, sin = rope_tables(916, 64, 10000.0)
+    assert torch.equal(cos, embedding.cos())
+    assert torch.equal(sin, embedding.sin())

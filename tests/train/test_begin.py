@@ -77,6 +77,18 @@ def test_other_models_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_changes_no_weight_may_change_when_it_is_gone_on_with(
+    work: Path, whole: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    train(work, run, "--steps", 5)
+    free = [*settings("train", keep_last=1, checkpoint_every=100, trackers="[]"), *settings("eval", every=6)]
+    done = train(work, run, "--resume", *free)
+    assert "going on with another recipe: train.checkpoint_every: 4 -> 100; " in done.stderr
+    assert newest(run)["model.safetensors"] == newest(whole)["model.safetensors"]
+    assert any("eval/pass@2" in record for record in metrics(run))
+
+
 def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, tmp_path: Path) -> None:
     run, slower = tmp_path / "run", settings("train", lr=1e-4)
     train(work, run, "--steps", 4)

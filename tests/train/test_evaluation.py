@@ -15,6 +15,7 @@ from arcpipe.infer.evaluate import Coverage
 from candidates import read_predictions
 from commands import run_here
 from disks import largest_file
+from puzzles import build, made_up_tasks, write_source
 from scripted import ALL, Scripted, run_scripted
 from training import metrics, newest, refused, settings, steps_of, train
 
@@ -302,3 +303,14 @@ def test_an_error_of_the_evaluator_ends_the_training_with_its_line(work: Path, t
     with pytest.raises(ArcpipeError, match="no answer"):
         run_scripted(work, tmp_path / "run", Scripted({}, fail))
     assert steps_of(tmp_path / "run") == [3]
+
+
+def test_auto_evaluates_at_every_tenth_where_the_outputs_are_known(work: Path, tmp_path: Path) -> None:
+    run, flags = tmp_path / "run", settings("eval", every="auto", votes=1)
+    train(work, run, *flags, "--set", "train.keep_last=20")
+    steps = [record["step"] for record in metrics(run) if "eval/votes" in record]
+    assert steps == [2, 3, 4, 5, 6, 8, 9, 10, 11, 12]
+    source = write_source(tmp_path, "tasks", made_up_tasks(2, max_side=3), solved=False)
+    data = build(tmp_path / "data", source)
+    train(work, tmp_path / "other", *flags, "--steps", 2, data=str(data))
+    assert not (tmp_path / "other" / "evaluations").exists()
