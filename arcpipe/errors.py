@@ -45,6 +45,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def why_unreadable(error: OSError) -> str:
+    """Return why a file cannot be read, for the brackets of a message."""
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder: name a file in it"
+    return error.strerror or one_line(error)
+
+
 def says_out_of_memory(text: str) -> bool:
     """Return whether the message of an error or the last lines of a process say that memory ran out."""
     return any(part in text.casefold() for part in _OUT_OF_MEMORY)

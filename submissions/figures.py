@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from arcpipe.codec import ARC, Family
-from arcpipe.errors import DataError
+from arcpipe.errors import DataError, why_unreadable
 from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
 from arcpipe.submissions.results import OUTCOMES, Result
@@ -102,7 +102,7 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
     except FileNotFoundError:
         lines = []
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     for number, line in enumerate(lines, 1):
         try:
             record = orjson.loads(line)
