@@ -19,7 +19,7 @@ from arcpipe.checkpoint import (
     save_checkpoint,
 )
 from arcpipe.errors import ArcpipeError
-from arcpipe.log import start_logging
+from arcpipe.log import say_next, start_logging
 from arcpipe.official import read_official, write_official
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import read_overrides
@@ -89,6 +89,7 @@ def import_checkpoint(
     )
     save_checkpoint(imported)
     typer.echo(f"{out}: {_summary(imported)}")
+    say_next("infer", "--checkpoint", out, "--data", "DATA", "--out", f"{out}-predictions")
 
 
 @app.command("export")
@@ -96,9 +97,12 @@ def export_checkpoint(
     checkpoint: _Folder,
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     format: Annotated[
-        Literal["trm", "arcpipe"],
-        typer.Option(help="trm: that code's files. arcpipe: a folder without what only resuming needs."),
-    ] = "trm",
+        Literal["trm", "arcpipe"] | None,
+        typer.Option(
+            help="trm: that code's files. arcpipe: a folder without what only resuming needs. Default: "
+            "arcpipe with --trunk-only or --rows, else trm."
+        ),
+    ] = None,
     compiled_names: Annotated[
         bool, typer.Option(help="trm: name the tensors as its loader expects them.")
     ] = True,
@@ -117,9 +121,10 @@ def export_checkpoint(
     Example: arcpipe checkpoint export runs/first --format arcpipe --rows bfloat16 --out runs/to-share
     """
     refuse_existing(out)
-    if format == "trm":
-        if trunk_only or rows:
-            raise ArcpipeError("--trunk-only and --rows go with --format arcpipe")
+    smaller_still = trunk_only or rows is not None
+    if format == "trm" and smaller_still:
+        raise ArcpipeError("--trunk-only and --rows go with --format arcpipe")
+    if format == "trm" or (format is None and not smaller_still):
         file = write_official(load_checkpoint(checkpoint), out, compiled=compiled_names)
         typer.echo(f"{file}: the averaged weights")
         return
@@ -164,7 +169,7 @@ def verify_checkpoints(
         typer.Argument(metavar="PATH...", help="Checkpoint folders; run folders for all of theirs."),
     ],
 ) -> None:
-    """Read every file of checkpoints and compare its SHA-256 with the one that was written down.
+    """Read every file of checkpoints, and compare its SHA-256 with the one that was written down.
 
     One line for each checkpoint; exit code 2 if one is damaged.
 
