@@ -153,6 +153,7 @@ class InferResult:
     done: items that are answered, by all processes so far.
     total: items of the schedule.
     interrupted: whether a signal ended the inference.
+    late: whether the time limit did.
     alone: whether no other process was answering.
     """
 
@@ -160,6 +161,7 @@ class InferResult:
     done: int
     total: int
     interrupted: bool
+    late: bool
     alone: bool
 
 
@@ -199,13 +201,15 @@ def infer_to_folder(
         try:
             with stop_on_signals() as is_asked_to_stop:
 
+                def late() -> bool:
+                    return max_minutes is not None and time.monotonic() - began >= 60 * max_minutes
+
                 def stop() -> bool:
-                    late = max_minutes is not None and time.monotonic() - began >= 60 * max_minutes
-                    return late or is_asked_to_stop()
+                    return late() or is_asked_to_stop()
 
                 for table in predict(share, accelerator.device, stop):
                     write_shard(out, table, rank)
-                interrupted = is_asked_to_stop()
+                interrupted, was_late = is_asked_to_stop(), late()
         except OutputError as error:
             way_on = f"what is in {out} stays: make room, then go on with --resume"
             raise OutputError(f"{error}; {way_on}") from None
@@ -215,7 +219,9 @@ def infer_to_folder(
             raise
         candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(out))
         num_done = len(_done(out, answers_each))
-        return InferResult(candidates, num_done, manifest["items"], interrupted, alone=num_ranks == 1)
+        return InferResult(
+            candidates, num_done, manifest["items"], interrupted, was_late, alone=num_ranks == 1
+        )
 
 
 def _request(
