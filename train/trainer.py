@@ -11,7 +11,7 @@ from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name, newest_checkpoint, 
 from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.locks import hold_folder
-from arcpipe.log import logger, start_logging
+from arcpipe.log import logger, program, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
@@ -30,6 +30,8 @@ from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 
 RUN_EXISTS = "go on with --resume, choose another --out or remove it"
+# What a core of a CPU does in a second, and for how long it may be meant to.
+_CPU_FLOPS, _MOST_DAYS = 5e10, 2
 NAMED_TASKS = 5
 """How many tasks an error names."""
 
@@ -139,10 +141,22 @@ def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> No
         f"{weights:,}", run.puzzles.num_puzzles, run.config.puzzle_size, run.puzzles.num_tokens,
         str(dtype).removeprefix("torch."), accelerator.device, reason, accelerator.num_processes, state.step,
     )  # fmt: skip
+    _warn_without_gpu(run, accelerator)
     if run.layout.buckets:
         logger.info("canvases: %s", run.layout.text)
     for note in make_ready(state, run.settings, accelerator.device):
         logger.info(note)
+
+
+def _warn_without_gpu(run: TrainRun, accelerator: Accelerator) -> None:
+    """Warn if a training on the CPU would take days: of a recipe for a GPU, where torch has found none."""
+    each = run.sample_flops(cycles_at(run.settings, run.config, 1.0))
+    days = run.settings.steps * run.settings.batch_size * each / _CPU_FLOPS / 86400
+    if accelerator.device.type == "cpu" and days > _MOST_DAYS * accelerator.num_processes:
+        logger.warning(
+            "NO GPU FOUND, for which this recipe is made: all its steps take a core of a CPU about %s days; "
+            "`%s doctor` says why there is none", f"{days:,.0f}", program(),
+        )  # fmt: skip
 
 
 def _check_folder(run: TrainRun) -> list[str]:
