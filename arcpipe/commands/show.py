@@ -61,6 +61,7 @@ def show(
         # Not at the top: it loads matplotlib.
         from arcpipe.submissions.figures import task_image
 
+        assert task is not None
         write_bytes(path, task_image(task, suffix))
         typer.echo(f"{path}: the task as {suffix.upper()}")
 
