@@ -120,8 +120,14 @@ def _refuse_missing_folders(words: list[str]) -> None:
     """Raise DataError for a folder that is not there, before a command takes seconds to load torch."""
     parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     for option, value in pairwise(parts):
-        if option in _FOLDERS and "--help" not in words and not Path(value).exists():
-            raise DataError(f"{value}: no such folder")
+        if option in _FOLDERS and "--help" not in words:
+            try:
+                Path(value).stat()
+            except FileNotFoundError:
+                raise DataError(f"{value}: no such folder") from None
+            except OSError:
+                # The command says why it cannot be read.
+                pass
 
 
 def _print_version(wanted: bool) -> None:
