@@ -57,6 +57,13 @@ def printable(text: str) -> str:
     return _ACTING.sub(lambda match: match[1] or f"\\u{ord(match[0]):04x}", text)
 
 
+def why_unreadable(error: OSError) -> str:
+    """Return why a file cannot be read, for the brackets of a message."""
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder: name a file in it"
+    return error.strerror or one_line(error)
+
+
 def says_out_of_memory(text: str) -> bool:
     """Return whether the message of an error or the last lines of a process say that memory ran out."""
     return any(part in text.casefold() for part in _OUT_OF_MEMORY)

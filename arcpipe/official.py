@@ -31,6 +31,7 @@ from arcpipe.codec import family_of
 from arcpipe.documents import read_within, refuse_extremes
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
+from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.recipe import Recipe
@@ -132,13 +133,16 @@ def read_official(
              what makes the puzzles that one would name.
              settings: of [model]; they go before those of `config`.
              family: None for the one whose number of tokens it has.
-             canvas: its side; 0 for what the tensors tell, or else that of the family.
+             canvas: its side; 0 for what `config` or the tensors tell, or else that of the family, with a
+             warning.
     Raises:  CheckpointError, DataError or RecipeError if a file is damaged, or they contradict each other.
     """
     weights = _read_tensors(file)
     config_path = config or file.parent / CONFIG_FILE
     official = _read_config(config_path) if config or config_path.exists() else {}
     own_config = _own_config(file, weights, official.get("arch", {}), settings or {})
+    said = official.get("canvas")
+    canvas = canvas or (said if isinstance(said, int) and 0 < said <= MAX_SIDE else 0)
     family, canvas = _family_and_canvas(file, weights, own_config, family, canvas)
     _refuse_misfits(file, weights, own_config, canvas)
     rows = weights.pop(_ROWS, torch.zeros(0, 0))
@@ -286,7 +290,12 @@ def _family_and_canvas(
     by_token = weights.get(_TOKEN_MLP, weights.get("embed_positions"))
     if not canvas and by_token is not None:
         canvas = math.isqrt(max(1, by_token.shape[:1].numel() - config.prefix))
-    canvas = canvas or _SIDES[family]
+    if not canvas:
+        canvas = _SIDES[family]
+        logger.warning(
+            "%s: nothing says how large its canvas is, so it is taken for %d, that of the official data; "
+            "another one would answer noise: --canvas names it", file, canvas,
+        )  # fmt: skip
     if family_of(family, canvas).vocabulary > vocabulary:
         raise CheckpointError(
             f"{file}: {vocabulary} tokens are too few for {family} on a canvas of side {canvas}: "
@@ -466,4 +475,5 @@ def _official_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "mlp_t": checkpoint.config.mixer == "mlp",
     }
     training = {key: trained[own] for key, own in _TRAINING.items() if own in trained}
-    return {"ema": True, **training, **imported, "arch": arch}
+    # Of the canvas the official program learns from its dataset, and whoever imports this from here.
+    return {"ema": True, **training, **imported, "arch": arch, "canvas": checkpoint.canvas}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.documents import RepeatedKeys, parse_json, read_within
-from arcpipe.errors import DataError, one_line
+from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.grid import Grid, as_grid
 
 MAX_JSON_BYTES = 2**30
@@ -54,7 +54,7 @@ def read_json_objects(
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     except ValueError as error:
         raise DataError(f"{path}: {error}{remedy}") from None
     try:
@@ -120,6 +120,11 @@ def read_solutions(path: Path) -> dict[str, list[Grid]]:
             as_grid(grid, f"{path}: task {task_id}, output[{index}]") for index, grid in enumerate(grids)
         ]
     return solutions
+
+
+def solutions_beside(challenges: Path) -> Path:
+    """Return where the solutions file of a challenges file lies, if there is one."""
+    return challenges.with_name(f"{challenges.stem.removesuffix('challenges')}solutions.json")
 
 
 def with_solutions(tasks: Iterable[Task], solutions: dict[str, list[Grid]], where: str) -> list[Task]:

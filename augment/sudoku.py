@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from arcpipe.augment.sources import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
@@ -49,27 +50,31 @@ def read_sudokus(
     """
     is_text = spec.endswith(".txt")
     table = _read_text(Path(spec), question) if is_text else read_columns(spec, split, (question, answer))
+    for column, strings in table.columns.items():
+        # Some write a space between the digits.
+        table.columns[column] = pc.replace_substring(strings, " ", "")
     side = table.side(question, BOXES, "4, 6 or 9")
     digits = "123456789"[:side]
-    questions = table.boards(question, side, ("0.", *digits))
-    boards = {question: questions}
-    if not is_text:
-        boards[answer] = table.boards(answer, side, ("", *digits))
+    symbols = {question: ("0.", *digits)} | ({} if is_text else {answer: ("", *digits)})
+    boards = dict(zip(symbols, table.boards(side, symbols), strict=True))
+    questions = boards[question]
     for column, cells in boards.items():
         twice = _in_parts(repeats, cells)
-        table.refuse(twice, f"{column} holds a digit twice in a row, column or box")
+        table.refuse((twice, f"{column} holds a digit twice in a row, column or box"))
     if not is_text:
         changed = _in_parts(differs, questions, boards[answer])
-        table.refuse(changed, f"{answer} changes a digit that {question} gives")
+        table.refuse((changed, f"{answer} changes a digit that {question} gives"))
 
     rows = draw_rows(len(questions), subsample, seed)
     checked = rows if is_text else rows[:verify]
     counts = np.ones(len(questions), np.uint8)
     counts[checked], solutions = _solve(questions[checked])
-    table.refuse(counts == 0, f"{question} has no solution")
-    table.refuse(counts > 1, f"{question} has more than one solution")
+    table.refuse(
+        (counts == 0, f"{question} has no solution"), (counts > 1, f"{question} has more than one solution")
+    )
     answers = solutions if is_text else boards[answer][rows]
-    return SolvedPuzzles(questions[rows], answers, table.files, unverified=len(rows) - len(checked))
+    total = len(questions) if subsample else 0
+    return SolvedPuzzles(questions[rows], answers, table.files, total, len(rows) - len(checked))
 
 
 def _read_text(path: Path, column: str) -> Table:

@@ -14,7 +14,8 @@ from arcpipe.infer.predict import InferResult, InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
-from arcpipe.log import color_bits, start_logging
+from arcpipe.infer.vote import dataset_family
+from arcpipe.log import color_bits, say_next, start_logging
 from arcpipe.ranks import with_processes
 from arcpipe.runs import refuse_existing, write_bytes
 
@@ -44,6 +45,8 @@ def infer(
     start_logging()
     result = infer_to_folder(checkpoint, data, out, settings, resume=resume, max_minutes=max_minutes)
     typer.echo(f"{out}: {summary(result, out, data)}")
+    answers = "submission.json" if dataset_family(data) == "arc" else "answers.csv"
+    say_next("vote", out, "--challenges", data, "--out", f"{out}-{answers}")
     return result
 
 
@@ -51,8 +54,8 @@ def solve(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A Sudoku (81, 36 or 16 characters, or so many lines), a maze as text, a CSV row of one of "
-            "them, or an ARC task as JSON."
+            help="A file: a Sudoku (81, 36 or 16 characters, or so many lines), a maze as text, a CSV row of "
+            "one of them, or an ARC task as JSON; - for stdin; or the characters of a Sudoku themselves."
         ),
     ],
     checkpoint: Annotated[
@@ -94,5 +97,5 @@ def solve(
             typer.echo(f"{trace_text(one.steps, family)}\n")
         typer.echo(solved_text(one, family, color_bits(color)), color=True)
     if out is not None:
-        write_bytes(out, animation(solved, family).encode())
+        write_bytes(out, animation(solved, family, task.demonstrations).encode())
         typer.echo(f"{out}: {len(solved[0].steps)} steps")

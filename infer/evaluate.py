@@ -126,8 +126,11 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
     text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
     if result.done == result.total:
         return text
-    why = "stopped by a signal" if result.interrupted else "not all done"
-    return f"{text}{coverage}; {result.done} of {result.total} grids answered, {why}: go on with --resume"
+    text += f"{coverage}; {result.done} of {result.total} grids answered"
+    if result.interrupted or result.late:
+        why = "stopped by a signal" if result.interrupted else "the time is up"
+        return f"{text}, {why}: go on with --resume"
+    return f"{text} so far; this process has answered its share (--resume goes on where another has died)"
 
 
 class Evaluator:
@@ -142,8 +145,10 @@ class Evaluator:
     def __init__(self, puzzles: PuzzleSet, data: Path, settings: InferSettings, *, tests: int) -> None:
         outputs = known_outputs(data, puzzles)
         if outputs is None or not len(outputs):
+            unknown, asked = "the outputs of its test inputs are not known", len(puzzles.test_tasks)
             raise DataError(
-                f"{data}: the outputs of its test inputs are not known, so there is no evaluation"
+                f"{data}: {unknown if asked else 'it has no tests'}, so there is no evaluation: "
+                "build it with tests whose outputs are known, or train without by --set eval.every=0"
             )
         # A task stays on its canvas though only some of its tests are asked.
         self.needed = needed_sides(puzzles)

@@ -154,6 +154,7 @@ class InferResult:
     done: items that are answered, by all processes so far.
     total: items of the schedule.
     interrupted: whether a signal ended the inference.
+    late: whether the time limit did.
     alone: whether no other process was answering.
     """
 
@@ -161,6 +162,7 @@ class InferResult:
     done: int
     total: int
     interrupted: bool
+    late: bool
     alone: bool
 
 
@@ -210,8 +212,11 @@ def infer_to_folder(
                 shutil.rmtree(out, ignore_errors=True)
             raise
         candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(out))
-        num_done = len(_done(out, answers_each))
-        return InferResult(candidates, num_done, manifest["items"], interrupted, alone=num_ranks == 1)
+        answered, own = _done(out, answers_each), WorkQueue(manifest["items"], done, rank, num_ranks)
+        late = not interrupted and not np.isin(own.take(own.left), answered).all()
+        return InferResult(
+            candidates, len(answered), manifest["items"], interrupted, late, alone=num_ranks == 1
+        )
 
 
 def _request(

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcpipe.documents import read_within
-from arcpipe.errors import DataError, one_line
+from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.grid import Grid
 from arcpipe.maze_rules import CHARACTERS, GOAL, PATH, START, at, cells_of, distances
 from arcpipe.sudoku_rules import BOXES, repeats
 from arcpipe.task import Pair, Task, parse_task, read_json
 
 _MAX_BYTES = 10**6
+_BOARDS = {side * side for side in BOXES}
 _FRAME = str.maketrans("", "", " \t|+-")
 
 
@@ -25,13 +26,16 @@ def read_puzzle(path: Path, family: str, canvas: int) -> Task:
     ignored. A maze is S lines of `#`, space, S and G, or one line. Either may be the field `question` of a
     CSV file with one row. An ARC task is a task file, or a challenges file that holds one task.
 
-    Args:    family: the kind of puzzle to read.
+    Args:    path: a file, `-` for stdin, or a Sudoku itself in place of its file.
+             family: the kind of puzzle to read.
              canvas: the side of a Sudoku or maze, the largest side of an ARC test input.
     Raises:  DataError naming the place in the file.
     """
+    path = Path("/dev/stdin") if str(path) == "-" else path
     if family == "arc":
         return _read_task(path, canvas)
-    rows = _read_lines(path)
+    is_board = len(str(path)) in _BOARDS and not {*str(path)} - {*".0123456789"}
+    rows = [str(path)] if is_board and not path.exists() else _read_lines(path)
     board = _maze(rows, path) if family == "maze" else _sudoku(rows, path)
     if len(board) != canvas:
         raise DataError(
@@ -65,7 +69,7 @@ def _read_lines(path: Path) -> list[str]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file in UTF-8") from None
     except ValueError as error:
@@ -96,13 +100,12 @@ def _question(lines: list[str], path: Path) -> str:
 
 def _sudoku(lines: list[str], path: Path) -> Grid:
     rows = [row for row in (line.translate(_FRAME) for line in lines) if row]
-    sizes = {side * side for side in BOXES}
-    if len(rows) > 1 and all(len(row) in sizes for row in rows):
+    if len(rows) > 1 and all(len(row) in _BOARDS for row in rows):
         raise DataError(f"{path}: {len(rows)} Sudokus, solve takes a file of one")
     cells = "".join(rows)
     side = isqrt(len(cells))
     in_lines = len(rows) == 1 or all(len(row) == side for row in rows)
-    if len(cells) not in sizes or not in_lines:
+    if len(cells) not in _BOARDS or not in_lines:
         raise DataError(
             f"{path}: no Sudoku: expected 81, 36 or 16 characters in one line, or 9, 6 or 4 lines of as many "
             f"characters; found {len(rows)} lines and {len(cells)} characters"

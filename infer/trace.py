@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from arcpipe.codec import Family
 from arcpipe.grid import Grid, draw
 from arcpipe.infer.solve import Solved, Step
+from arcpipe.sudoku_rules import BOXES
+from arcpipe.task import Pair
 
-_CELL = 16
+_CELL, _SMALL = 16, 8
 _GAP = 24
 _TITLE = 20
 _STEP_S = 0.7
@@ -69,30 +71,61 @@ def trace_text(steps: Sequence[Step], family: Family) -> str:
     return "\n\n".join(blocks)
 
 
-def animation(solved: Sequence[Solved], family: Family) -> str:
+def animation(solved: Sequence[Solved], family: Family, demonstrations: Sequence[Pair] = ()) -> str:
     """Return an SVG document: each test input, and beside it its answer, animated step by step in a loop.
 
-    A cell is framed during the step in which it changed.
+    Above are the demonstrations, at the right the attempts of ARC tasks with their votes. A cell is framed
+    during the step in which it changed; thick lines are around the boxes of a Sudoku.
     """
     parts: list[str] = []
-    top, right = _GAP, 0
+    top, right = _GAP, _GAP
+    bottom = top
+    for number, pair in enumerate(demonstrations, 1):
+        grids = {f"demonstration {number}": pair.input, "output": pair.output}
+        place, widest = top, right
+        for title, grid in grids.items():
+            if grid is not None:
+                parts += [_title(right, place, title), *_still(grid, family, right, place + _TITLE, _SMALL)]
+                place += _TITLE + len(grid) * _SMALL + _SMALL
+                widest = max(widest, right + max(grid.shape[1] * _SMALL, 7 * _CELL))
+        bottom, right = max(bottom, place + _GAP), widest + _GAP
+    top = bottom
     for one in solved:
         sides = [one.question.shape, *(step.grid.shape for step in one.steps if step.grid is not None)]
         height, width = np.max(sides, axis=0) * _CELL
         left = _GAP + one.question.shape[1] * _CELL + _GAP
         parts.append(_title(_GAP, top, "input"))
-        parts += [
-            _cell(int(value), family, _GAP + column * _CELL, top + _TITLE + row * _CELL, given=True)
-            for (row, column), value in np.ndenumerate(one.question)
-        ]
+        parts += _still(one.question, family, _GAP, top + _TITLE, _CELL)
         parts += _frames(one, family, left, top)
+        if family.name == "sudoku":
+            parts += [_boxes(len(one.question), x, top + _TITLE) for x in (_GAP, left)]
+        end = left + max(int(width), 12 * _CELL) + _GAP
+        for number, attempt in enumerate(one.attempts if family.with_eos else (), 1):
+            title = f"attempt {number}: {attempt.votes} of {one.candidates} votes"
+            parts += [_title(end, top, title), *_still(attempt.grid, family, end, top + _TITLE, _CELL)]
+            height = np.maximum(height, len(attempt.grid) * _CELL)
+            end += max(attempt.grid.shape[1] * _CELL, 14 * _CELL) + _GAP
         top += _TITLE + int(height) + _GAP
-        right = max(right, left + max(int(width), 12 * _CELL) + _GAP)
+        right = max(right, end)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right} {top}" width="{right}" height="{top}" '
         'font-family="monospace" font-size="12">\n'
         f'<rect width="{right}" height="{top}" fill="#ffffff"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
+
+
+def _still(grid: Grid, family: Family, left: int, top: int, side: int) -> Iterator[str]:
+    """Yield the cells of a grid that does not change."""
+    for (row, column), value in np.ndenumerate(grid):
+        yield _cell(int(value), family, left + column * side, top + row * side, given=True, side=side)
+
+
+def _boxes(side: int, left: int, top: int) -> str:
+    """Return thick lines around the boxes of a Sudoku."""
+    height, width = (_CELL * lines for lines in BOXES[side])
+    corners = [(x, y) for x in range(0, side * _CELL, width) for y in range(0, side * _CELL, height)]
+    path = "".join(f"M{left + x} {top + y}h{width}v{height}h{-width}z" for x, y in corners)
+    return f'<path d="{path}" fill="none" stroke="#000000" stroke-width="2"/>'
 
 
 def _frames(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
@@ -129,13 +162,13 @@ def _title(x: int, y: int, text: str) -> str:
     return f'<text x="{x}" y="{y + 12}">{escape(text)}</text>'
 
 
-def _cell(value: int, family: Family, x: int, y: int, *, given: bool) -> str:
+def _cell(value: int, family: Family, x: int, y: int, *, given: bool, side: int = _CELL) -> str:
     """Return a colored square, or one with the value's character; givens are black."""
     fill = "#ffffff"
     if family.palette is not None:
         red, green, blue = family.palette[value]
         fill = f"#{red:02x}{green:02x}{blue:02x}"
-    square = f'<rect x="{x}" y="{y}" width="{_CELL}" height="{_CELL}" fill="{fill}" stroke="#999999"/>'
+    square = f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill="{fill}" stroke="#999999"/>'
     if family.palette is not None:
         return square
     color = "#000000" if given else "#0060c0"

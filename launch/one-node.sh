@@ -11,6 +11,9 @@ set -eu
 recipe=$1 data=$2 out=$3
 shift 3
 
+# Where no environment is active, the one that make has left in the checkout.
+command -v arcpipe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH
+
 gpus=${GPUS:-$(python3 -c 'import torch; print(torch.cuda.device_count())')}
 if [ "$gpus" -lt 2 ]; then
     echo "launch/one-node.sh: found $gpus GPUs, needs two or more: take launch/single-gpu.sh or set GPUS" >&2

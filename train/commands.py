@@ -7,7 +7,7 @@ import typer
 
 from arcpipe.errors import ArcpipeError
 from arcpipe.flags import with_settings
-from arcpipe.log import is_first_rank, logger
+from arcpipe.log import is_first_rank, logger, say_next
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.ranks import with_processes
@@ -94,7 +94,7 @@ def train(
     if dry_run:
         return run_dry(run, typer.echo if is_first_rank() else lambda _: None)
     result = train_run(run)
-    _tell_result(result)
+    _tell_result(result, out, data)
     # The quickstart asks whether it was interrupted.
     return result
 
@@ -123,7 +123,6 @@ def adapt(
     New rows begin at the mean of the trained ones and learn alone for the first quarter; tasks that the
     checkpoint knows keep their rows. A demonstration whose input is a test input of another of the tasks,
     turned, flipped or recolored too, does not train: the log names it.
-    Then: arcpipe infer --checkpoint RUN --data RUN/data --out DIR
 
     Example: arcpipe adapt --checkpoint runs/trm --challenges arc-agi_test_challenges.json --out runs/adapted
     --max-minutes 60
@@ -138,7 +137,7 @@ def adapt(
         checkpoint, challenges, settings, out, resume=resume, from_step=from_step, force=force, stop_at=steps,
         clock=clock,
     )  # fmt: skip
-    _tell_result(result, f"; the dataset: {out / DATA}")
+    _tell_result(result, out, out / DATA, f"; the dataset: {out / DATA}")
 
 
 def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
@@ -146,9 +145,10 @@ def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
         raise ArcpipeError("--from-step goes with --resume")
 
 
-def _tell_result(result: TrainResult, more: str = "") -> None:
-    """Print the checkpoint, and log how to go on with a training that has steps left."""
+def _tell_result(result: TrainResult, out: Path, data: Path, more: str = "") -> None:
+    """Print the checkpoint, and log how to go on with a training that has steps left, or with its answers."""
     if result.unfinished:
         logger.info("go on with --resume")
     if is_first_rank():
         typer.echo(f"{result.checkpoint}: step {result.step}{more}")
+    say_next("infer", "--checkpoint", out, "--data", data, "--out", f"{out}-predictions")

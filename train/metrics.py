@@ -1,5 +1,8 @@
 """The metrics of a training: metrics.jsonl, trackers and the progress bar."""
 
+import math
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arcpipe.documents import read_within
-from arcpipe.errors import DataError
+from arcpipe.errors import DataError, why_unreadable
 from arcpipe.flops import measure_peak
-from arcpipe.log import MetricsFile, logger, progress
+from arcpipe.grid import draw
+from arcpipe.infer.solve import answer_first_test
+from arcpipe.log import MetricsFile, color_bits, logger, progress
 from arcpipe.runs import write_bytes
 from arcpipe.train.config import METRICS_FILE, TrainRun
-from arcpipe.train.state import TrainState
+from arcpipe.train.state import TrainState, checkpoint_of
 from arcpipe.train.step import METRICS
 
 _LONG_WITHOUT_EXACT = 1000
@@ -27,6 +32,11 @@ _SHOWN = {
     "flops_per_second": ("{:.2g} TFLOP/s", 1e12),
     "share_of_peak": ("{:.0%} of peak", 1),
 }
+
+
+DRAW_EVERY_S = 60.0
+# Of larger datasets, to draw an answer takes longer than it is worth.
+_MOST_DRAWN = 100_000
 
 
 class MetricsLogger:
@@ -58,6 +68,10 @@ class MetricsLogger:
             total=run.last_step, initial=state.step, unit="step", desc="train",
             left_s=lambda: run.clock.left_s,
         )  # fmt: skip
+        self.drawn_at = math.inf
+        is_small = run.puzzles.num_puzzles <= _MOST_DRAWN
+        if accelerator.is_main_process and is_small and len(run.puzzles.test_tasks) and sys.stderr.isatty():
+            self.drawn_at = time.monotonic()
 
     def step(self, sums: Tensor, state: TrainState, lr: float, took: float) -> None:
         """Add the sums of the step that led to `state`; every `log_every` steps, report.
@@ -73,6 +87,22 @@ class MetricsLogger:
         self.bar.update()
         if state.step % self.run.settings.log_every == 0:
             self.report(state)
+        if time.monotonic() - self.drawn_at >= DRAW_EVERY_S:
+            self._draw(state)
+            self.drawn_at = time.monotonic()
+
+    def _draw(self, state: TrainState) -> None:
+        """Draw the first test input and the answer to it that the averaged weights have now."""
+        puzzles = self.run.puzzles
+        manifest = {"recipe": self.run.recipe, "step": state.step}
+        checkpoint = checkpoint_of(state, self.run.out, puzzles, manifest)
+        answer = answer_first_test(checkpoint, puzzles, self.accelerator.device)
+        grids = {"test input": puzzles.test_inputs.grid(0), f"answer at step {state.step}": answer}
+        shown = {title: grid for title, grid in grids.items() if grid is not None}
+        family = puzzles.family
+        drawing = draw([*shown.values()], [*shown], color_bits(), family.symbols, family.palette)
+        name = puzzles.table.task_ids[puzzles.test_tasks[0]]
+        self.bar.write(f"{name}\n{drawing}" + ("\n(no grid)" if answer is None else ""), file=sys.stderr)
 
     def report(self, state: TrainState) -> None:
         """Write a record of the steps that have none yet; every process must call this."""
@@ -158,7 +188,7 @@ def _forget_after(path: Path, step: int) -> None:
         lines = [line for line in read_within(path).splitlines(keepends=True) if line.endswith(b"\n")]
         earlier = [line for line in lines if is_before(line)]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: a line is no record of a training; mend the file or remove it") from None
     write_bytes(path, b"".join(earlier))

@@ -12,7 +12,7 @@ from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name, newest_checkpoint, 
 from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.locks import hold_folder
-from arcpipe.log import logger, start_logging
+from arcpipe.log import logger, program, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
@@ -35,6 +35,8 @@ FREE = (
     "trackers", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "workers", "recompute",
 )  # fmt: skip
 """Settings of a training that change no weight, so that it can go on with others."""
+# What a core of a CPU does in a second, and for how long it may be meant to.
+_CPU_FLOPS, _MOST_DAYS = 5e10, 2
 NAMED_TASKS = 5
 """How many tasks an error names."""
 
@@ -154,10 +156,22 @@ def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> No
     )  # fmt: skip
     if accelerator.num_processes == 1 and torch.cuda.device_count() > 1:
         logger.info("one of %d GPUs is used: --processes auto takes all", torch.cuda.device_count())
+    _warn_without_gpu(run, accelerator)
     if run.layout.buckets:
         logger.info("canvases: %s", run.layout.text)
     for note in make_ready(state, run.settings, accelerator.device):
         logger.info(note)
+
+
+def _warn_without_gpu(run: TrainRun, accelerator: Accelerator) -> None:
+    """Warn if a training on the CPU would take days: of a recipe for a GPU, where torch has found none."""
+    each = run.sample_flops(cycles_at(run.settings, run.config, 1.0))
+    days = run.settings.steps * run.settings.batch_size * each / _CPU_FLOPS / 86400
+    if accelerator.device.type == "cpu" and days > _MOST_DAYS * accelerator.num_processes:
+        logger.warning(
+            "NO GPU FOUND, for which this recipe is made: all its steps take a core of a CPU about %s days; "
+            "`%s doctor` says why there is none", f"{days:,.0f}", program(),
+        )  # fmt: skip
 
 
 def _check_folder(run: TrainRun) -> list[str]:

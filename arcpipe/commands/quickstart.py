@@ -6,17 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from arcpipe.augment.build import DataSettings
 from arcpipe.checkpoint import whole_checkpoints
-from arcpipe.commands.cli import app
+from arcpipe.commands.cli import INTERRUPTED, app
 from arcpipe.commands.show import task_text
 from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings
 from arcpipe.locks import hold_folder
-from arcpipe.log import color_bits, start_logging
+from arcpipe.log import color_bits, hints, program, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.ranks import Processes
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
@@ -34,6 +35,8 @@ _TABLES = {
 }  # fmt: skip
 # The seconds of each stage that is done, by its name.
 _DONE = "seconds.json"
+# The name there of the seconds of a stage that was interrupted.
+_UNFINISHED = "unfinished"
 
 
 def quickstart(
@@ -81,13 +84,28 @@ def run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) ->
         if command[0] in seconds or (output and output.exists() and "--resume" not in command):
             typer.echo(f"# {output or folder} is there already, {command[0]} is not run again", err=True)
             continue
-        typer.echo(f"$ arcpipe {shlex.join(command)}", err=True)
-        began = time.monotonic()
-        if getattr(app(command, standalone_mode=False), "interrupted", False):
-            raise ArcpipeError("interrupted; the same command goes on from there")
-        seconds[command[0]] = time.monotonic() - began
-        write_json(folder / _DONE, seconds)
+        typer.echo(f"$ {program()} {shlex.join(command)}", err=True)
+        _run(command, seconds, folder / _DONE)
     return seconds
+
+
+def _run(command: list[str], seconds: dict[str, float], file: Path) -> None:
+    """Run a command and add its seconds to those of the file, with those of its interrupted calls.
+
+    Raises:  ArcpipeError if it was interrupted.
+    """
+    began = time.monotonic() - seconds.pop(_UNFINISHED, 0.0)
+    name, hints.disabled = _UNFINISHED, True
+    try:
+        result = app(command, standalone_mode=False)
+        if result != INTERRUPTED and not getattr(result, "interrupted", False):
+            name = command[0]
+    finally:
+        hints.disabled = False
+        seconds[name] = time.monotonic() - began
+        write_json(file, seconds)
+    if name == _UNFINISHED:
+        raise ArcpipeError("interrupted; the same command goes on from there")
 
 
 def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> None:
@@ -176,12 +194,29 @@ def conclude(folder: Path, seconds: Mapping[str, float]) -> None:
         f"{two.solved_tasks} of {score.num_tasks} solved wholly"
         f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   "
         f"{two.solved_outputs} of {score.num_outputs} solved"
+        f"\n{_baselines(tasks)}"
         f"\nseconds         {times}"
         f"\n\n{file}  the submission, in Kaggle's form"
         f"\n{per_task}  what was solved"
-        f"\n{page}  all of it, and why tasks fail: open it in a browser"
-        f"\nDraw any of the tasks with: arcpipe show {next(iter(score.tasks))}"
+        f"\n{page}  all of it, and why tasks fail: {page.resolve().as_uri()}"
+        f"\nDraw any of the tasks with: {program()} show {next(iter(score.tasks))}"
+        f"\nGo on with larger tasks: {program()} augment arc --recipe arc-laptop --out runs/arc-laptop"
     )
+
+
+def _baselines(tasks: Sequence[Task]) -> str:
+    """Return what answers without any learning would score, as two lines of the table.
+
+    By chance: two distinct grids of the right size, each cell any of the ten colors.
+    """
+    by_chance, copied = [], []
+    for task in tasks:
+        outputs = [pair.output for pair in task.tests if pair.output is not None]
+        by_chance.append(float(np.mean([10.0**-output.size for output in outputs])))
+        same = [np.array_equal(pair.input, pair.output) for pair in task.tests if pair.output is not None]
+        copied.append(float(np.mean(same)))
+    chance, copy = np.mean(by_chance), np.mean(copied)
+    return f"{'by chance':14}{chance:8.3f}{2 * chance:8.3f}\n{'input copied':14}{copy:8.3f}{copy:8.3f}"
 
 
 def _drawing(score: Score, tasks: dict[str, Task], submission: Submission) -> str:

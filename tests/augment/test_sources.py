@@ -149,7 +149,7 @@ def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     table = read_columns("hub:owner/puzzles", "test", ["question"])
-    assert table.boards("question", 2, (" #S", "G")).tolist() == [[[0, 0], [1, 0]], [[0, 1], [0, 0]]]
+    assert table.boards(2, {"question": (" #S", "G")})[0].tolist() == [[[0, 0], [1, 0]], [[0, 1], [0, 0]]]
     assert table.row_name(1) == "owner/puzzles, test: row 2"
     assert [path.suffix for path in table.files] == [".arrow"]
     assert all(path.exists() for path in table.files)

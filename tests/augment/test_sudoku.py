@@ -1,5 +1,6 @@
 """Sudokus: sources, the rules, the generator, and the batch solver against a plain recursive one."""
 
+import gzip
 from functools import cache
 from pathlib import Path
 
@@ -34,10 +35,23 @@ def test_the_same_puzzles_from_all_forms(tmp_path: Path) -> None:
     csv.write_csv(table([(q.replace(".", "0"), a) for q, a in PUZZLES]), tmp_path / "zeros.csv")
     parquet.write_table(table(PUZZLES), tmp_path / "a.parquet")
     (tmp_path / "a.txt").write_text("\n" + "\n\n".join(question for question, _ in PUZZLES))
-    for name in ("a.csv", "zeros.csv", "a.parquet", "a.txt"):
+    rows = "\n".join(f"x; {' '.join(question)};{answer}" for question, answer in PUZZLES)
+    (tmp_path / "others.csv").write_text(f"source;Quizzes ; solutions\n{rows}\n")
+    with gzip.open(tmp_path / "packed.csv.gz", "wt") as packed:
+        packed.write("puzzle,solution\n" + "\n".join(map(",".join, PUZZLES)))
+    for name in ("a.csv", "zeros.csv", "a.parquet", "a.txt", "others.csv", "packed.csv.gz"):
         boards = read_sudokus(str(tmp_path / name))
         assert [(text(q), text(a)) for q, a in zip(boards.questions, boards.answers, strict=True)] == PUZZLES
         assert (boards.files, boards.unverified, boards.side, len(boards)) == ((tmp_path / name,), 0, 9, 3)
+
+
+@pytest.mark.parametrize("number", [1034000000000012, 1034000000000000.0])
+def test_numbers_in_place_of_digits_are_refused(tmp_path: Path, number: float) -> None:
+    parquet.write_table(
+        pa.table({"question": [number], "answer": ["1234341221434321"]}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(DataError, match=r"column 'question' holds numbers .*: write it as text"):
+        read_sudokus(str(tmp_path / "a.parquet"))
 
 
 def test_only_so_many_puzzles_are_solved(tmp_path: Path) -> None:

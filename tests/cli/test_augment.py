@@ -15,7 +15,7 @@ import pytest
 
 from arcpipe.puzzleset import Sampling, Variants, read_puzzle_set
 from arcpipe.runs import read_manifest
-from commands import arcpipe_command, environment, fail, run_here
+from commands import arcpipe_command, environment, fail, run_here, succeed_here
 from disks import largest_file
 from puzzles import made_up_tasks, write_source
 from sudokus import EASY, FEWEST_CLUES, HARD
@@ -77,7 +77,10 @@ def test_other_columns_are_named_and_a_subsample_is_drawn() -> None:
     Path("mine.csv").write_text(csv_text(*KNOWN, header="given,wanted"))
     columns = ("--question", "given", "--answer", "wanted")
     printed = augment("sudoku", "--source", "mine.csv", *columns, "--subsample", 2, "--out", "data")
-    assert printed == "data: 2 training examples, 0 test inputs, 1000 shuffles of each, canvas 9\n"
+    assert printed == (
+        "data: 2 training examples, 0 test inputs, 1000 shuffles of each, canvas 9\n"
+        "2 of 3 training puzzles drawn, seed 0\n"
+    )
     recipe = recipe_of("data")
     assert (recipe["question"], recipe["subsample"], recipe["source"]) == ("given", 2, "mine.csv")
 
@@ -243,9 +246,20 @@ BAD_SUDOKUS = {
     "q,answer\n1,2\n": "no column 'question'; its columns are: q, answer",
     "question,answer,answer\n1,2,3\n": "two columns 'answer'",
     "question,answer\n1,2\n1,2,3\n": "Row #3: Expected 2 columns, got 3",
-    csv_text(EASY, *[("99" + HARD[0][2:], HARD[1])] * 3): "in a row, column or box (and 2 more like it)",
+    csv_text(EASY, *[("99" + HARD[0][2:], HARD[1])] * 3): (
+        "row 2: question holds a digit twice in a row, column or box (so have 2 others: row 3, row 4)"
+    ),
+    csv_text(EASY, (QUESTION[1:], ANSWER), (QUESTION, ANSWER[1:]), *[("x" * 81, ANSWER)] * 8): (
+        "row 2: question has 80 characters, expected 81; a.csv: row 4: question holds 'x' in line 1, "
+        "column 1 of the board; it is made of '0.123456789' (so have 7 others: row 5, row 6, row 7, row 8, "
+        "row 9, 2 more); a.csv: row 3: answer has 80 characters, expected 81"
+    ),
+    csv_text((QUESTION.replace(".", "0").lstrip("0"), ANSWER), EASY): "row 1: question has 65 characters, "
+    "expected 81: a spreadsheet may have dropped the zeros at its front: import that column as text",
+    csv_text(("1.03E+15", "1.23434E+15")): "a spreadsheet took it for a number and cut its digits",
+    csv_text(("1" * 256, "1" * 256)): "those of 16 x 16, where a board has a side of 4, 6 or 9",
     csv_text((EITHER, EASY[1])): "row 1: question has more than one solution",
-    csv_text(("123", "123")): "3 characters, not those of a square with a side of 4, 6 or 9",
+    csv_text(("123", "123")): "3 characters, not those of a square, where a board has a side of 4, 6 or 9",
 } | {
     csv_text(EASY, row, HARD): f"a.csv: row 2: {says}"
     for row, says in (
@@ -267,10 +281,10 @@ BAD_SUDOKU_LINES = {
 }
 # A row of a table of mazes, and what is said of it.
 BAD_MAZES = {
-    csv_text(row): f"row 1: {says}"
+    csv_text(row): f"row 1: |{says}"
     for row, says in (
-        (("S G     ", "S G     "), "question has 8 characters, not those of a square with a side of 2 to 64"),
-        (("S" * 65**2, "S" * 65**2), "question has 4225 characters, not those of a square"),
+        (("S G     ", "S G     "), "question has 8 characters, not those of a square, where a board"),
+        (("S" * 65**2, "S" * 65**2), "those of 65 x 65, where a board has a side of 2 to 64"),
         (("S x  G   ", "SoooG    "), "question holds 'x' in line 1, column 3 of the board; it is made of"),
         (("S G      ", "SoG     ."), "answer holds '.' in line 3, column 3"),
         (("S G      ", "SoG"), "answer has 3 characters, expected 9"),
@@ -287,9 +301,10 @@ BAD_MAZES = {
 }  # fmt: skip
 BAD_MAZE_LINES = {
     "\n\n": "no mazes",
-    "S": "maze 1: question has 1 characters, not those of a square with a side of 2 to 64",
+    "S": "maze 1: question has 1 characters, those of 1 x 1, where a board has a side of 2 to 64",
     "SG\n  \n\nSG\n  \n  \n": "maze 2: 3 lines of 2, 2, 2 characters, it should have 2, as maze 1 has",
     "SG\n  \n\nSG\n \n": "maze 2: 2 lines of 2, 1 characters, it should have 2",
+    "SG\n": "maze 1: 1 lines of 2 characters, |one that is no square can be filled up with walls, #",
     "SG\n \u00b7\n": "maze 1: question holds '\\xb7' in line 2, column 2",
     "SG\n  \n\nS#\n#G\n": "maze 2: no way from the start to the goal",
     "S \nG \n\nSo\nGo\n": "maze 2: the answer marks another path",
@@ -310,7 +325,7 @@ def test_what_is_wrong_in_a_file_of_puzzles_is_said_with_its_row(
         Path(name).write_text(content)
         line = refused(family, "--source", name, "--out", "out")
         assert line.startswith(f"{name}: ")
-        assert says in line
+        assert [part for part in says.split("|") if part not in line] == [], line
 
 
 def test_training_puzzles_and_tests_that_do_not_go_together_are_refused() -> None:
@@ -321,6 +336,16 @@ def test_training_puzzles_and_tests_that_do_not_go_together_are_refused() -> Non
     assert refused(*nine, "--exclude-overlap").startswith("no board is left to train on")
     four = ("sudoku", "--source", "a.txt", "--test-source", "a.csv", "--out", "out")
     assert refused(*four).startswith("the tests are 9 wide, the training boards 4")
+
+
+def test_what_was_drawn_and_what_stands_twice_is_counted() -> None:
+    Path("a.csv").write_text(csv_text(EASY, HARD, FEWEST_CLUES, EASY))
+    command = ("augment", "sudoku", "--source", "a.csv")
+    said = succeed_here(*command, "--subsample", 3, "--seed", 1, "--out", "some")
+    assert "\n3 of 4 training puzzles drawn, seed 1\n" in said
+    said = succeed_here(*command, "--num-aug", 0, "--out", "all")
+    assert "\n1 training boards are the same as one before them: each copy trains\n" in said
+    assert "drawn" not in said
 
 
 def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(tmp_path: Path) -> None:

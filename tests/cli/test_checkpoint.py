@@ -91,7 +91,7 @@ def test_import_and_export_are_inverse(files: OfficialFiles, own: Path, tmp_path
 def test_a_checkpoint_to_hand_on_is_smaller(own: Path, tmp_path: Path) -> None:
     (own / "trainer.safetensors").write_bytes(b"not handed on")
     checkpoint("export", own, "--format", "arcpipe", "--out", tmp_path / "half", "--rows", "bfloat16")
-    checkpoint("export", own, "--format", "arcpipe", "--out", tmp_path / "trunk", "--trunk-only")
+    checkpoint("export", own, "--out", tmp_path / "trunk", "--trunk-only")
     whole, half, trunk = map(load_checkpoint, (own, tmp_path / "half", tmp_path / "trunk"))
     assert torch.equal(half.rows, whole.rows.bfloat16())
     assert (len(trunk.rows), len(trunk.puzzles)) == (0, 0)
@@ -105,8 +105,8 @@ def test_a_checkpoint_to_hand_on_is_smaller(own: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_exported_or_is_there_is_refused(files: OfficialFiles, own: Path) -> None:
     before = sorted(own.parent.iterdir())
     for words, says in (
-        (("export", own, "--out", "back", "--trunk-only"), "--format"),
-        (("export", own, "--out", "back", "--rows", "float32"), "--format"),
+        (("export", own, "--out", "back", "--trunk-only", "--format", "trm"), "--format"),
+        (("export", own, "--out", "back", "--rows", "float32", "--format", "trm"), "--format"),
         (("export", own, "--out", "back", "--format", "arcpipe", "--no-compiled-names"), "--format"),
         (("export", own, "--out", files.folder), "exists already"),
         (("import", files.file, "--out", own), "exists already"),

@@ -5,7 +5,7 @@ import re
 import pytest
 
 import arcpipe
-from commands import succeed_here
+from commands import run_here, succeed_here
 
 COMMANDS = (
     "quickstart", "augment arc", "augment sudoku", "augment maze", "train", "adapt", "infer", "vote",
@@ -36,9 +36,35 @@ def test_every_command_is_listed_also_without_a_word() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_has_an_example_of_it(command: str) -> None:
     text = succeed_here(*command.split(), "--help")
-    example = " ".join(text.split()).partition("Example: ")[2]
-    assert example.startswith(f"arcpipe {command} ")
+    example = text.partition("Example: ")[2].partition("\n\n")[0]
+    assert f"{example} ".startswith(f"arcpipe {command} ")
+    # It can be pasted, and there is nothing in it that a shell would make something else of.
+    *lines, last = example.splitlines()
+    assert all(line.endswith(" \\") for line in lines)
+    assert not set("\\<|&;$`") & set(last + "".join(line[:-1] for line in lines))
     assert "--help" in text.partition("Options:")[2]
+
+
+def test_summaries_and_examples_fit_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ("", *sorted({name.split()[0] for name in COMMANDS if " " in name})):
+        text = succeed_here(*group.split(), "--help")
+        assert "..." not in text.partition("Commands:")[2]
+        assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, succeed_here("augment", "arc", "--help").splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("arcpipe qu", "quickstart"), ("arcpipe show --so", "--source")]
+)
+def test_names_are_completed_without_loading_any_command(words: str, expected: str) -> None:
+    assert "--install-completion" in succeed_here("--help")
+    completion = {
+        "_ARCPIPE_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    assert run_here(env=completion).stdout.split() == [expected]
 
 
 def test_version() -> None:

@@ -2,16 +2,21 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from arcpipe.runs import MANIFEST, read_manifest, write_json
 from commands import fail_here, run_here, succeed_here
 from processes import running
+from puzzles import made_up_tasks, write_source
 from training import metrics, recorded
 
+DATA = re.compile('<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 STAGES = ["augment", "train", "infer", "vote"]
 
 
@@ -23,6 +28,7 @@ def test_it_leaves_every_file_and_names_the_ones_to_open(mini: Any) -> None:
         read_manifest(mini.folder / kind.replace("dataset", "data"), kind)
     named = re.findall(r"^(runs/\S+)  ", mini.stdout, re.MULTILINE)
     assert len(named) == 3
+    assert f": {(mini.folder / 'report.html').as_uri()}\n" in mini.stdout
     assert all((mini.cwd / path).is_file() for path in named)
     assert [command[0] for command in mini.commands] == STAGES
 
@@ -37,6 +43,9 @@ def test_its_table_holds_the_score_and_the_seconds_of_each_stage(mini: Any) -> N
         f"{two['solved_tasks']} of {score['num_tasks']} solved wholly",
         f"test outputs +{one['mean_over_outputs']:.3f} +{two['mean_over_outputs']:.3f} +"
         f"{two['solved_outputs']} of {score['num_outputs']} solved",
+        # One of its 18 outputs is a single cell, another two of them.
+        r"by chance +0\.\d{3} +0\.\d{3}",
+        r"input copied +0\.000 +0\.000",
         "seconds +" + "  ".join(rf"{name} \d+" for name in STAGES),
     ]
     assert re.search("^" + "\n".join(rows) + "$", mini.stdout, re.MULTILINE)
@@ -54,7 +63,8 @@ def test_a_second_call_prints_the_same_and_runs_nothing_again(
     write_json(folder / MANIFEST, manifest)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     done = run_here("quickstart", *tiny, cwd=cwd)
-    assert (done.returncode, done.stdout.strip()) == (0, mini.stdout.partition("\n\n")[2].strip())
+    before_that = mini.stdout.partition("\n\n")[2].replace(mini.cwd.as_uri(), cwd.as_uri())
+    assert (done.returncode, done.stdout.strip()) == (0, before_that.strip())
     assert "$ arcpipe" not in done.stderr
     assert [line.split()[-5] for line in done.stderr.splitlines()] == STAGES
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
@@ -87,9 +97,56 @@ def test_an_interrupted_one_goes_on_to_the_same_end(mini: Any, tiny: list[str], 
     assert 1 <= stopped_at < last_step
     assert not (out / "submission.json").exists()
 
-    succeed_here(*arguments, cwd=tmp_path)
+    before = json.loads((out / "seconds.json").read_text())
+    assert before.keys() == {"augment", "unfinished"}
+    # A day that the first part lasted is in what the second one reports.
+    write_json(out / "seconds.json", before | {"unfinished": 86400})
+    assert re.search(r"\bseconds .* train 864\d\d ", succeed_here(*arguments, cwd=tmp_path))
     assert [record["step"] for record in metrics(out / "run")] == list(range(1, last_step + 1))
     assert (out / "submission.json").read_bytes() == (mini.folder / "submission.json").read_bytes()
+
+
+def test_each_command_names_the_next_one_which_runs(tiny_train: list[str], tmp_path: Path) -> None:
+    """As it is typed: from the commands' own names for what they made."""
+    write_source(tmp_path, "few", made_up_tasks(2))
+    command, walk = (
+        ["augment", "arc", "--source", "few_challenges.json", "--num-aug", "1", "--out", "few"],
+        [],
+    )
+    while command:
+        walk.append(command[0])
+        done = run_here(*command, *(tiny_train if command[0] == "train" else ()), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        said = re.findall(r"^next: arcpipe (.*)$", done.stderr, re.MULTILINE)
+        command = shlex.split(said[0]) if said else []
+    assert walk == ["augment", "train", "infer", "vote", "check", "score", "submissions"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_report_of_the_run_finds_by_manifests_what_was_made_from_it(
+    mini: Any, tmp_path: Path, moved: bool
+) -> None:
+    """Also where all of it was moved, so that no path in a manifest leads anywhere."""
+    cwd = shutil.copytree(mini.folder, tmp_path / "moved") if moved else mini.folder
+    page = tmp_path / "page.html"
+    said = succeed_here("report", cwd / "run", "--out", page)
+    assert said.startswith(f"{page}: 15 tasks, ")
+    assert said.count("\n") == 1, "nothing is missing"
+    files = dict(json.loads(DATA.search(page.read_text())[1])["files"])  # type: ignore[index]
+    assert {name: Path(path).name for name, path in files.items()} == {
+        "run": "run", "data": "data", "predictions": "predictions", "submission": "submission.json",
+        "challenges": "challenges.json", "solutions": "solutions.json",
+    }  # fmt: skip
+    assert fail_here("report", cwd / "run", "--out", page).startswith(f"{page} exists already: --overwrite")
+    page.write_text("outdated")
+    assert succeed_here("report", cwd / "run", "--out", page, "--overwrite") == said
+
+
+def test_a_report_of_a_lone_run_says_what_it_lacks(mini: Any, tmp_path: Path) -> None:
+    run = shutil.copytree(mini.folder / "run", tmp_path / "alone")
+    said = succeed_here("report", run, cwd=tmp_path)
+    assert "\nThere are no predictions, so no votes: give --predictions.\n" in said
+    assert "\nNothing says what the test inputs are" in said
 
 
 def test_a_finished_one_is_neither_mixed_nor_overwritten(mini: Any, tiny: list[str]) -> None:

@@ -142,8 +142,8 @@ def test_what_arcpipe_made_is_named(mini: Any) -> None:
         "run": (
             ": run, made ",
             "\ntrained on   runs/quickstart-seed0/data\n",
-            "100 of 100",
-            "\nat the end   loss ",
+            "\ncheckpoints  100 of 100 steps, in ",
+            ", loss at the end ",
         ),
         "predictions": (
             ": predictions, made ",

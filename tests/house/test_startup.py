@@ -41,6 +41,13 @@ def test_a_score_loads_no_network(tmp_path: Path) -> None:
     assert not loaded & {"torch", "accelerate", "datasets", "pandas", "matplotlib"}
 
 
+def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
+    for words in (["train", "quickstart", "--data", "none", "--out", "x"], ["infer", "--checkpoint=none"]):
+        run = f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {['arcpipe', *words]!r}\n"
+        loaded = packages_after(f"{run}try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2")
+        assert not loaded & HEAVY
+
+
 def test_training_and_inference_load_no_builder_of_datasets() -> None:
     packages = packages_after("import arcpipe.train.commands, arcpipe.infer.commands")
     assert "torch" in packages

@@ -306,7 +306,7 @@ def test_a_killed_process_loses_its_part_only_and_others_go_on_with_it(
         second.send(signal.SIGKILL)
         done = first.finish()
     assert done.returncode == 0, done.stderr
-    assert "960 of 1920 grids answered, not all done: go on with --resume" in done.stdout
+    assert "960 of 1920 grids answered so far; this process has answered its share" in done.stdout
     assert len(rows_of(out)) == 960
     assert infer_to_folder(trained, arc_dir, out, LONG, resume=True).done == 1920
     assert_same(rows_of(out), rows_of(alone))

@@ -1,5 +1,7 @@
 """Puzzles as people write them down, and what is said of those that are none."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from arcpipe.errors import DataError
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.runs import write_json
 from arcpipe.task import Task
+from commands import environment
 from strategies import plain_task
 from sudokus import EASY, board
 
@@ -42,6 +45,28 @@ def test_a_sudoku_in_every_form(tmp_path: Path, form: str) -> None:
     ((question, output),) = ((pair.input, pair.output) for pair in puzzle.tests)
     assert (puzzle.id, output) == ("sudoku", None)
     np.testing.assert_array_equal(question, board(QUESTION))
+
+
+def test_a_sudoku_in_place_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.testing.assert_array_equal(read_puzzle(Path(QUESTION), "sudoku", 9).tests[0].input, board(QUESTION))
+    with pytest.raises(DataError, match="a sudoku of 9 x 9, but the checkpoint solves those of 4 x 4"):
+        read_puzzle(Path(QUESTION), "sudoku", 4)
+    with pytest.raises(DataError, match="no such file"):
+        read_puzzle(Path(QUESTION[1:]), "sudoku", 9)
+    # A file of that name goes before what its name spells.
+    monkeypatch.chdir(tmp_path)
+    Path("." * 16).write_text("1" + "." * 15)
+    assert read_puzzle(Path("." * 16), "sudoku", 4).tests[0].input[0, 0] == 1
+
+
+def test_a_sudoku_from_stdin(tmp_path: Path) -> None:
+    code = "from pathlib import Path\nfrom arcpipe.infer.puzzle_file import read_puzzle\n"
+    code += "print(read_puzzle(Path('-'), 'sudoku', 9).tests[0].input.ravel().tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="\n".join(LINES), env=environment(), cwd=tmp_path, text=True,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(board(QUESTION).ravel().tolist())
 
 
 def test_a_maze_with_and_without_the_spaces_at_the_ends_of_lines(tmp_path: Path) -> None:

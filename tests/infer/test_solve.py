@@ -94,11 +94,29 @@ def test_the_attempts_stand_beside_their_question() -> None:
     assert "no answer: none of 9 candidates held a grid\nno attempt is the output" in text
 
 
+def test_the_animation_of_a_task_has_its_demonstrations_and_votes() -> None:
+    pairs = [Pair(array("12 34"), array("1")), Pair(array("56"), array("7"))]
+    attempts = [Attempt(array("12"), 5, 0.5), Attempt(array("0"), 2, 0.25)]
+    drawn = animation([Solved(array("7"), attempts, 9, ARC_STEPS, None)], family_of("arc", 5), pairs)
+    titles = re.findall("<text [^>]*>([^<]*)</text>", drawn)
+    assert titles[:5] == ["demonstration 1", "output", "demonstration 2", "output", "input"]
+    assert titles[-2:] == ["attempt 1: 5 of 9 votes", "attempt 2: 2 of 9 votes"]
+    document = minidom.parseString(drawn).documentElement
+    for square in document.getElementsByTagName("rect"):
+        for place, size in (("x", "width"), ("y", "height")):
+            end = float(square.getAttribute(place) or 0) + float(square.getAttribute(size))
+            assert end <= float(document.getAttribute(size))
+
+
+BOARD_STEPS = [Step(2, np.tile(array("12 30"), (2, 2)), 0.5), Step(3, np.tile(array("12 34"), (2, 2)), 0.75)]
+
+
 @pytest.mark.parametrize(
-    ("family", "steps"), [("sudoku", STEPS[1:]), ("maze", STEPS[1:]), ("arc", ARC_STEPS)]
+    ("family", "steps"), [("sudoku", BOARD_STEPS), ("maze", STEPS[1:]), ("arc", ARC_STEPS)]
 )
 def test_the_animation_shows_each_step_for_its_time(family: str, steps: list[Step]) -> None:
-    solved = Solved(array("10 00"), [], 1, steps, None)
+    question = array("10 00") if family != "sudoku" else np.tile(array("10 00"), (2, 2))
+    solved = Solved(question, [], 1, steps, None)
     document = minidom.parseString(animation([solved, solved], family_of(family, 4)))
     width = float(document.documentElement.getAttribute("width"))
     for square in document.getElementsByTagName("rect"):
@@ -107,6 +125,8 @@ def test_the_animation_shows_each_step_for_its_time(family: str, steps: list[Ste
     assert [text for text in texts if text.startswith("step ")] == 2 * [
         f"step {step.number}, halt {step.halt_probability:.2f}" for step in steps
     ]
+    boxes = [path.getAttribute("d").count("M") for path in document.getElementsByTagName("path")]
+    assert boxes == ([4] * 4 if family == "sudoku" else [])
     for animate in document.getElementsByTagName("animate"):
         times = [float(time) for time in animate.getAttribute("keyTimes").split(";")]
         values = animate.getAttribute("values").split(";")

@@ -19,7 +19,7 @@ from arcpipe.submissions.figures import charts, duration, read_metrics, training
 from arcpipe.submissions.report import find_sources
 from arcpipe.submissions.results import read_moves, sample_boards
 from candidates import candidate, table, write_folder
-from commands import succeed_here
+from commands import fail_here, succeed_here
 from reports import KINDS, STEPS, make_run, make_sudokus
 
 
@@ -126,8 +126,18 @@ def test_the_dataset_is_found_by_what_the_predictions_say(quickstart: Path, tmp_
 
 
 def test_figures_for_a_paper_are_the_same_each_time(made: Path, quickstart: Path, tmp_path: Path) -> None:
-    succeed_here("report", quickstart, "--out", tmp_path / "r.html", "--figures", tmp_path / "figures")
+    words = ("report", quickstart, "--out", tmp_path / "r.html", "--figures", tmp_path / "figures")
+    # Outdated ones are replaced on request; what is none of ours never.
+    (tmp_path / "figures").mkdir()
+    assert fail_here(*words, "--overwrite").startswith(
+        f"{tmp_path / 'figures'} exists already: choose another"
+    )
+    write_json(tmp_path / "figures" / "manifest.json", make_manifest("figures"))
+    (tmp_path / "figures" / "old.png").touch()
+    assert fail_here(*words).endswith("choose another --figures folder or --overwrite it")
+    succeed_here(*words, "--overwrite")
     names = {path.name for path in (made / "figures").iterdir()}
+    assert names == {path.name for path in (tmp_path / "figures").iterdir()}
     stems = {
         "loss", "accuracy-in-training", "steps-to-halt", "learning-rate", "throughput", "evaluation",
         "outcomes", "examples",

@@ -63,6 +63,32 @@ def test_a_script_is_sound_and_says_without_arguments_how_it_is_used(script: Pat
     assert f"launch/{script.name} " in done.stderr
 
 
+def test_what_is_in_the_way_of_a_script_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        nodes = {"NODES": "2", "GPUS": "1", "HEAD": "127.0.0.1", "PORT": port}
+        done = launch("several-nodes.sh", 0, "recipe", "data", "run", cwd=tmp_path, **nodes)
+    assert (done.returncode, done.stderr) == (
+        2, f"launch/several-nodes.sh: port {port} is in use here: set PORT to a free one, on all machines\n"
+    )  # fmt: skip
+    done = launch("slurm.sbatch", "recipe", "data", "run", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "start this script with sbatch, or take launch/one-node.sh" in done.stderr
+
+
+def test_a_script_finds_the_environment_that_make_has_left(tmp_path: Path) -> None:
+    for folder, name in (("launch", "single-gpu.sh"), (".venv/bin", "arcpipe")):
+        (tmp_path / folder).mkdir(parents=True)
+        script = (LAUNCH / name).read_text() if folder == "launch" else '#!/bin/sh\necho "$@"\n'
+        (tmp_path / folder / name).write_text(script)
+        (tmp_path / folder / name).chmod(0o755)
+    done = subprocess.run(
+        [tmp_path / "launch" / "single-gpu.sh", "recipe", "data", "run", "--steps", "3"], cwd="/",
+        env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "train recipe --data data --out run --steps 3\n"
+
+
 def test_one_process_goes_on_with_what_is_there(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run with a space"
     train(work, run, "--steps", 3)

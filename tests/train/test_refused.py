@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
 from puzzles import build, made_up_tasks, write_source
 from sized import BUCKETS
 from training import TASK, refused, settings, train
@@ -91,7 +92,11 @@ def test_no_run_is_made(work: Path, tmp_path: Path, name: str, more: tuple[str, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dataset_without_solutions_cannot_be_evaluated(work: Path, tmp_path: Path) -> None:
+def test_a_dataset_without_solutions_or_tests_cannot_be_evaluated(work: Path, tmp_path: Path) -> None:
+    build_sudoku(SudokuSettings(generate=2, side=4), tmp_path / "untested")
+    said = refused(work, tmp_path / "run", *settings("eval", every=4), data=str(tmp_path / "untested"))
+    assert "untested: it has no tests, so there is no evaluation: " in said
+    assert said.endswith("or train without by --set eval.every=0")
     source = write_source(tmp_path, "tasks", made_up_tasks(2, max_side=3), solved=False)
     data = build(tmp_path / "data", source)
     said = refused(work, tmp_path / "run", *settings("eval", every=4), data=str(data))

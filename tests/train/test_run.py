@@ -1,8 +1,11 @@
 """What a training leaves behind, when it ends early, when its loss breaks, and that it learns."""
 
+import io
 import json
 import re
+import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 import torch
 
 from arcpipe.checkpoint import load_checkpoint
+from arcpipe.commands.cli import main
+from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.train.distributed import is_out_of_memory
 from commands import run_here
 from training import (
@@ -29,6 +34,41 @@ from training import (
 def manifest(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
     return content
+
+
+def test_a_recipe_for_a_gpu_says_at_once_that_there_is_none(work: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    said = train(work, tmp_path / "run", *settings("train", steps=10**13), "--steps", 1).stderr
+    days = re.search(
+        r"^NO GPU FOUND, for which this recipe is made: .* about ([0-9,]+) days", said, re.MULTILINE
+    )
+    assert days is not None
+    assert int(days[1].replace(",", "")) > 1000
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_what_becomes_of_a_test_input(
+    work: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arcpipe.train.metrics.DRAW_EVERY_S", 0.0)
+    puzzles, seen = read_puzzle_set(work / "data"), Terminal()
+    words = ["arcpipe", *map(str, train_arguments(work, tmp_path / "run"))]
+    monkeypatch.setattr(sys, "argv", words)
+    with redirect_stderr(seen), redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    drawn = re.findall(r"^test input +answer at step (\d+)$", seen.getvalue(), re.MULTILINE)
+    assert drawn
+    assert seen.getvalue().count(f"{puzzles.table.task_ids[puzzles.test_tasks[0]]}\n") == NUM_STEPS
+    # It only looks: what is trained is the same.
+    assert_same_run(tmp_path / "run", whole)
 
 
 def test_a_run_folder_holds_what_it_should_and_nothing_half_done(whole: Path) -> None:
