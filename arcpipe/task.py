@@ -13,7 +13,7 @@ from arcpipe.grid import Grid, as_grid
 MAX_JSON_BYTES = 2**30
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Pair:
     """An input grid and its output; `output` is None while it is hidden."""
 
@@ -21,13 +21,17 @@ class Pair:
     output: Grid | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Task:
-    """An ARC task: demonstrations, whose outputs are known, and tests, whose outputs may be hidden."""
+    """An ARC task: demonstrations, whose outputs are known, and tests, whose outputs may be hidden.
+
+    generated: more pairs of the task, from a generator; they may train, and are never shown with it.
+    """
 
     id: str
     demonstrations: tuple[Pair, ...]
     tests: tuple[Pair, ...]
+    generated: tuple[Pair, ...] = ()
 
 
 class RepeatedKeys(dict[str, Any]):
@@ -46,10 +50,19 @@ def read_json(path: Path) -> Any:
 
     Raises:  DataError if it is missing, unreadable, no JSON, or an object holds a key twice.
     """
-    content, repeated = read_json_objects(path)
+    return _without_repeated(read_json_objects(path), path)
+
+
+def parse_json(content: bytes, where: object) -> Any:
+    """Return the content of a JSON document; errors as of `read_json`, naming `where`."""
+    return _without_repeated(_parse_objects(content, where), where)
+
+
+def _without_repeated(document: tuple[Any, list["RepeatedKeys"]], where: object) -> Any:
+    content, repeated = document
     if repeated:
         key = ascii(repeated[0].repeated[0])[:40]
-        raise DataError(f"{path}: the key {key} stands more than once in an object: remove all but one")
+        raise DataError(f"{where}: the key {key} stands more than once in an object: remove all but one")
     return content
 
 
@@ -70,6 +83,10 @@ def read_json_objects(
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     if len(content) > max_bytes:
         raise DataError(f"{path}: larger than {max_bytes / 1e6:.1f} MB{remedy}")
+    return _parse_objects(content, path)
+
+
+def _parse_objects(content: bytes, where: object) -> tuple[Any, list[RepeatedKeys]]:
     repeated: list[RepeatedKeys] = []
 
     def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -86,7 +103,7 @@ def read_json_objects(
             # Half a pair of surrogates is no character, and could not be written again.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file ({one_line(error)})") from None
+        raise DataError(f"{where}: not a JSON file ({one_line(error)})") from None
     return value, repeated
 
 
@@ -102,15 +119,24 @@ def parse_task(task_id: str, value: Any, where: str) -> Task:
     place = f"{where}: task {task_id}"
     if not isinstance(value, dict) or not {"train", "test"} <= value.keys():
         raise DataError(f"{place}: expected an object with the fields 'train' and 'test'")
-    pairs = {}
-    for part in ("train", "test"):
-        if not isinstance(value[part], list) or not value[part]:
-            raise DataError(f"{place}, {part}: expected a non-empty list of pairs")
-        pairs[part] = tuple(
-            _parse_pair(pair, f"{place}, {part}[{index}]", output_required=part == "train")
-            for index, pair in enumerate(value[part])
-        )
-    return Task(task_id, demonstrations=pairs["train"], tests=pairs["test"])
+    return Task(
+        task_id,
+        demonstrations=parse_pairs(value["train"], f"{place}, train"),
+        tests=parse_pairs(value["test"], f"{place}, test", output_required=False),
+    )
+
+
+def parse_pairs(value: Any, where: str, *, output_required: bool = True) -> tuple[Pair, ...]:
+    """Return the pairs of a list of `{"input", "output"}`.
+
+    Raises:  DataError naming `where`, the pair and the field.
+    """
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{where}: expected a non-empty list of pairs")
+    return tuple(
+        _parse_pair(pair, f"{where}[{index}]", output_required=output_required)
+        for index, pair in enumerate(value)
+    )
 
 
 def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:

@@ -13,6 +13,7 @@ from arcpipe.flags import with_settings
 from arcpipe.log import use_color
 
 app = typer.Typer(rich_markup_mode=None)
+_MOST_CONFLICTS = 5
 _Out = Annotated[Path, typer.Option(help="The dataset folder to make.")]
 
 
@@ -24,7 +25,7 @@ def augment(context: typer.Context) -> None:
 
 
 @app.command()
-@with_settings("data", DataSettings, sources="--source")
+@with_settings("data", DataSettings, sources="--source", extra_keys="--extra-key", columns="--column")
 def arc(settings: DataSettings, out: _Out) -> None:
     """ARC tasks -> a dataset folder.
 
@@ -38,10 +39,22 @@ def arc(settings: DataSettings, out: _Out) -> None:
         + (f" (its grids need {summary.needed}: --canvas 0)" if summary.needed < summary.canvas else "")
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
         + (f"; {summary.known} with the augmentations of {settings.extend}" if settings.extend else "")
+        + (f"; left out: {len(summary.left_out)}" if summary.left_out else "")
+        + (f"; corrected: {len(summary.corrected)}" if summary.corrected else "")
     )
-    lines = report_overlaps(
+    typer.echo("\n".join(f"  {source.line}" for source in summary.sources))
+    lines = []
+    if summary.generated_of_test:
+        lines.append(f"generated pairs of tasks to predict that train: {summary.generated_of_test}")
+    if summary.conflicts:
+        lines.append(f"ids with two contents, of which the first is taken: {len(summary.conflicts)}")
+        lines += [
+            f"  {conflict.task}: that of {conflict.source}, not of {conflict.other}"
+            for conflict in summary.conflicts[:_MOST_CONFLICTS]
+        ]
+    lines += report_overlaps(
         summary.overlaps, summary.untrained, test_set=settings.test_set,
-        exclude_overlap=settings.exclude_overlap,
+        exclude_overlap=settings.exclude_overlap, keep_overlap=settings.keep_overlap,
     )  # fmt: skip
     if lines:
         typer.echo("\n".join([*lines, f"all of these are in {out / 'manifest.json'}"]))

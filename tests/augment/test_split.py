@@ -1,6 +1,7 @@
 """Which pairs train and which test inputs are predicted, and what is said of tasks that sources share."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.sources import Source
-from arcpipe.augment.split import Overlap, Selection, select
+from arcpipe.augment.forms import Source
+from arcpipe.augment.split import Selection, select
 from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set
@@ -91,7 +92,13 @@ def test_tasks_that_show_a_pair_of_one_to_predict_are_named_and_left_out_if_excl
 ) -> None:
     shows = Task("shows", (changed(FIRST, CHANGES[change]), SECOND), (THIRD,))
     selection = select_from([TARGET], [shows, Task("free", (SECOND,), (THIRD,))], exclude_overlap=exclude)
-    assert selection.overlaps == [Overlap("target", "train[0]", "b", "shows", "train[0]", change)]
+    whole, pair = selection.overlaps
+    assert whole == replace(pair, part="train", other_part="train")
+    assert (pair.task, pair.part, pair.source, pair.other) == ("target", "train[0]", "b", "shows")
+    assert (pair.change, pair.output, pair.dihedral) == (change, True, CHANGES[change].dihedral)
+    shown = dict(color.split(">") for color in pair.colors.split())
+    assert all(CHANGES[change].colors[int(color)] == int(other) for color, other in shown.items())
+    assert bool(shown) == ("recolored" in change)
     assert {task.id for task in selection.training} == {"target", "free", *(() if exclude else ("shows",))}
 
 
@@ -137,5 +144,5 @@ def test_without_a_demonstration_left_a_task_of_another_set_does_not_train_and_a
     turned = changed(TEST, CHANGES["turned"])
     selection = select_from([TARGET], [Task("other", (turned,), (SECOND,))])
     assert ([task.id for task in selection.training], selection.untrained) == (["target"], ["other"])
-    with pytest.raises(DataError, match=r"one test\[0\] = two train\[0\] of a, turned; .*--test-set"):
+    with pytest.raises(DataError, match=r"one test\[0\] = two train\[0\] of a, turned, the .*--test-set"):
         select_from([Task("one", (THIRD,), (TEST,)), Task("two", (turned,), (THIRD,))], test_set="")
