@@ -10,8 +10,9 @@ Every augmentation is one gather: which source row and column each canvas row an
 are cells like any other.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from arcpipe.grid import NUM_COLORS, PALETTE, Grid, Palette
 
 PAD = 0
 EOS = 1
+_GRIDS_AT_ONCE = 10_000
 
 _TRANSPOSE, _FLIP_ROWS, _FLIP_COLUMNS = np.array(DIHEDRALS).T
 
@@ -95,7 +97,13 @@ class GridTable:
         return cls(cells, np.array([grid.shape for grid in grids], np.int16).reshape(-1, 2))
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.shapes)
+
+    def parts(self) -> Iterator["GridTable"]:
+        """Yield the grids in order in tables of some; one, though empty, at least."""
+        for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
+            rows = slice(start, start + _GRIDS_AT_ONCE)
+            yield GridTable(self.cells[rows], self.shapes[rows])
 
     def grid(self, index: int) -> Grid:
         """Return one of the grids (H, W)."""
@@ -115,6 +123,31 @@ class GridTable:
         cells[:, side, :side] = np.where(columns, eos, pad)
         cells[:, :side, side] = np.where(rows, eos, pad)
         return GridTable(cells, self.shapes)
+
+
+@dataclass(frozen=True, eq=False)
+class GridList(GridTable):
+    """Grids that are packed when they are read, part by part: packed ones take several times the memory."""
+
+    cells: NDArray[np.uint8] = field(init=False)
+    shapes: NDArray[np.int16] = field(init=False)
+    grids: Sequence[Grid]
+    side: int
+
+    def __post_init__(self) -> None:
+        shapes = np.array([grid.shape for grid in self.grids], np.int16).reshape(-1, 2)
+        object.__setattr__(self, "shapes", shapes)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return all cells, packed anew."""
+        if name != "cells":
+            raise AttributeError(name)
+        return GridTable.pack(self.grids, self.side).cells
+
+    def parts(self) -> Iterator[GridTable]:
+        """Yield the grids in order in packed tables of some."""
+        for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
+            yield GridTable.pack(self.grids[start : start + _GRIDS_AT_ONCE], self.side)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from arcpipe.augment.forms import ReadOptions, Source
 from arcpipe.augment.sources import grids_of, mended, read_source
 from arcpipe.augment.split import Conflict, Overlap, Selection, select
 from arcpipe.augment.unique import Augmentations, distinct_augmentations
-from arcpipe.codec import ARC, GridTable
+from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
@@ -28,6 +29,9 @@ from arcpipe.task import Task, challenges_json, solutions_json
 
 CONCEPT = "conceptarc"
 """The source of a recipe that trains on ConceptARC, whose place `DataSettings.concept` says."""
+
+CONCEPT_EXAMPLES = 907
+"""The pairs of its 160 tasks."""
 
 _CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
 
@@ -345,11 +349,11 @@ def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas:
             np.concatenate([dihedrals for dihedrals, _ in groups]),
             np.concatenate([colors for _, colors in groups]),
         ),
-        inputs=GridTable.pack([grid for _, grid, _ in pairs], canvas),
-        outputs=GridTable.pack([grid for _, _, grid in pairs], canvas),
+        inputs=GridList([grid for _, grid, _ in pairs], canvas),
+        outputs=GridList([grid for _, _, grid in pairs], canvas),
         example_tasks=example_tasks,
         example_groups=example_tasks,
-        test_inputs=GridTable.pack([grid for _, grid in tests], canvas),
+        test_inputs=GridList([grid for _, grid in tests], canvas),
         test_tasks=np.array([number for number, _ in tests], np.int32),
     )
 
@@ -393,18 +397,18 @@ def write_puzzle_set(
         "task_ids": puzzles.table.task_ids,
         "fingerprint": puzzles.fingerprint(),
     }
-    training = {
-        "task": puzzles.example_tasks, "group": puzzles.example_groups,
-        **_grid_columns("input", puzzles.inputs), **_grid_columns("output", puzzles.outputs),
-    }  # fmt: skip
     tests = {"task": puzzles.test_tasks, **_grid_columns("input", puzzles.test_inputs)}
     table = puzzles.table
     rows: dict[str, NDArray[Any]] = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
     with new_folder(path, manifest | facts) as folder:
         datasets.disable_progress_bars()
         # An empty split cannot be saved: a dataset without tests has no test split.
-        splits = {TRAIN: _dataset(training)} | ({TEST: _dataset(tests)} if len(puzzles.test_tasks) else {})
+        training = _training_parts(puzzles)
+        splits = {TRAIN: _dataset(next(training))} | (
+            {TEST: _dataset(tests)} if len(puzzles.test_tasks) else {}
+        )
         datasets.DatasetDict(splits).save_to_disk(folder / "examples")
+        _append(folder / "examples" / TRAIN, training)
         _dataset(rows).save_to_disk(folder / "puzzles")
         if solutions is not None:
             _dataset(_grid_columns("output", solutions)).save_to_disk(folder / "solutions")
@@ -418,14 +422,50 @@ def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
     return {name: table.cells.reshape(count, height * width), f"{name}_shape": table.shapes}
 
 
+def _training_parts(puzzles: PuzzleSet) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the columns of the training examples, some examples at a time."""
+    start = 0
+    for inputs, outputs in zip(puzzles.inputs.parts(), puzzles.outputs.parts(), strict=True):
+        rows = slice(start, start + len(inputs))
+        start = rows.stop
+        yield {
+            "task": puzzles.example_tasks[rows], "group": puzzles.example_groups[rows],
+            **_grid_columns("input", inputs), **_grid_columns("output", outputs),
+        }  # fmt: skip
+
+
+def _append(folder: Path, parts: Iterator[dict[str, NDArray[Any]]]) -> None:
+    """Append rows to a split, of which `datasets` saved the first ones in one file."""
+    first = next(parts, None)
+    if first is None:
+        return
+    (path,), whole = folder.glob("data-*.arrow"), folder / "whole"
+    with (
+        pa.ipc.open_stream(pa.memory_map(str(path))) as saved,
+        pa.OSFile(str(whole), "wb") as sink,
+        pa.ipc.new_stream(sink, saved.schema) as writer,
+    ):
+        for batch in saved:
+            writer.write_batch(batch)
+        for columns in chain([first], parts):
+            # As many rows as `datasets` writes at once.
+            writer.write_table(_arrow(columns).cast(saved.schema), datasets.config.DEFAULT_MAX_BATCH_SIZE)
+    whole.rename(path)
+
+
 def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
-    """Return a dataset of columns (N,), and of rows (N, W) as lists of one length, without copying."""
-    arrays = {
-        name: pa.array(values)
-        if values.ndim == 1
-        else pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
-        )
-        for name, values in columns.items()
-    }
-    return datasets.Dataset(datasets.table.InMemoryTable(pa.table(arrays)))
+    return datasets.Dataset(datasets.table.InMemoryTable(_arrow(columns)))
+
+
+def _arrow(columns: dict[str, NDArray[Any]]) -> pa.Table:
+    """Return a table of columns (N,), and of rows (N, W) as lists of one length, without copying."""
+    return pa.table(
+        {
+            name: pa.array(values)
+            if values.ndim == 1
+            else pa.FixedSizeListArray.from_arrays(
+                pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
+            )
+            for name, values in columns.items()
+        }
+    )

