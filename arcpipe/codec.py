@@ -11,8 +11,7 @@ are cells like any other.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,29 +124,30 @@ class GridTable:
         return GridTable(cells, self.shapes)
 
 
-@dataclass(frozen=True, eq=False)
 class GridList(GridTable):
     """Grids that are packed when they are read, part by part: packed ones take several times the memory."""
 
-    cells: NDArray[np.uint8] = field(init=False)
-    shapes: NDArray[np.int16] = field(init=False)
     grids: Sequence[Grid]
     side: int
 
-    def __post_init__(self) -> None:
-        shapes = np.array([grid.shape for grid in self.grids], np.int16).reshape(-1, 2)
-        object.__setattr__(self, "shapes", shapes)
+    def __init__(self, grids: Sequence[Grid], side: int) -> None:
+        shapes = np.array([grid.shape for grid in grids], np.int16).reshape(-1, 2)
+        for name, value in (("grids", grids), ("side", side), ("shapes", shapes)):
+            object.__setattr__(self, name, value)
 
-    def __getattr__(self, name: str) -> Any:
+    @property
+    def cells(self) -> NDArray[np.uint8]:
         """Return all cells, packed anew."""
-        if name != "cells":
-            raise AttributeError(name)
         return GridTable.pack(self.grids, self.side).cells
 
     def parts(self) -> Iterator[GridTable]:
         """Yield the grids in order in packed tables of some."""
         for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
             yield GridTable.pack(self.grids[start : start + _GRIDS_AT_ONCE], self.side)
+
+    def grid(self, index: int) -> Grid:
+        """Return one of the grids (H, W)."""
+        return self.grids[index]
 
 
 @dataclass(frozen=True, eq=False)

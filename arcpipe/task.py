@@ -151,11 +151,6 @@ def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
     )
 
 
-def read_task_file(path: Path) -> Task:
-    """Return the task of an ARC-AGI task file; its id is the file's name without `.json`."""
-    return parse_task(path.stem, read_json(path), str(path))
-
-
 def read_challenges(path: Path) -> list[Task]:
     """Return the tasks of a Kaggle challenges file `{task id: task}`, in the file's order."""
     content = read_json(path)

@@ -1,6 +1,6 @@
 """Sources of ARC tasks -> a dataset folder."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -381,7 +381,7 @@ def write_puzzle_set(
     manifest: dict[str, Any],
     *,
     solutions: GridTable | None = None,
-    extra_files: dict[str, Iterable[bytes]] | None = None,
+    extra_files: Mapping[str, Iterable[bytes]] | None = None,
 ) -> None:
     """Write a dataset folder, whole or not at all.
 

@@ -54,7 +54,7 @@ def arc(settings: DataSettings, recipe: Recipe, out: _Out) -> None:
     if summary.generated_of_test:
         lines.append(f"generated pairs of tasks to predict that train: {summary.generated_of_test}")
     if summary.conflicts:
-        lines.append(f"ids with two contents, of which the first is taken: {len(summary.conflicts)}")
+        lines.append(f"ids with two contents, of which one is taken: {len(summary.conflicts)}")
         lines += [
             f"  {conflict.task}: that of {conflict.source}, not of {conflict.other}"
             for conflict in summary.conflicts[:_MOST_CONFLICTS]

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
 import datasets
@@ -80,9 +80,9 @@ def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
     else:
         with tarfile.open(path) as tar:
             for member in tar:
-                content = tar.extractfile(member) if below(member.name) and member.isfile() else None
-                if content is not None:
-                    yield member.name, content
+                file = tar.extractfile(member) if below(member.name) and member.isfile() else None
+                if file is not None:
+                    yield member.name, file
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def _is_data_file(path: PurePosixPath) -> bool:
     return path.name.endswith((".json", *TABLES)) and not hidden
 
 
-def is_challenges(path: PurePosixPath) -> bool:
+def is_challenges(path: PurePath) -> bool:
     """Return whether a file is named as Kaggle's challenges are."""
     return path.stem == "challenges" or path.stem.endswith("_challenges")
 

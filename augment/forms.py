@@ -107,21 +107,29 @@ class TaskReader:
 
         Args:  path: within it. where: what messages call the file.
         """
-        self._file = PurePosixPath(path)
-        prefix = f"{self.name}/{self._file.with_suffix('')}"
         if path.endswith(TABLES):
-            self.add_table(content, where, prefix)
+            self._file = PurePosixPath(path)
+            self.add_table(content, where, self._prefix)
             return
         document = content.read(MAX_JSON_BYTES + 1)
         if len(document) > MAX_JSON_BYTES:
             raise DataError(f"{where}: larger than {MAX_JSON_BYTES / 1e6:.1f} MB")
-        value = parse_json(document, where)
+        self.add_document(path, parse_json(document, where), where)
+
+    def add_document(self, path: str, value: Any, where: str) -> None:
+        """Add what a JSON file holds: a task, a list of pairs, or a list of rows; note any other object."""
+        self._file = PurePosixPath(path)
         if isinstance(value, dict) and not is_task(value):
             self.note("files that are no tasks", where)
         elif isinstance(value, list) and value and isinstance(value[0], dict) and "input" not in value[0]:
-            self.add_rows(enumerate(value, 1), where, prefix)
+            self.add_rows(enumerate(value, 1), where, self._prefix)
         else:
             self.add(self._file.stem, value, where, key=path)
+
+    @property
+    def _prefix(self) -> str:
+        """Return what the ids of rows of the file begin with."""
+        return f"{self.name}/{self._file.with_suffix('')}"
 
     def add(self, task_id: str, value: Any, where: str, key: str = "") -> None:
         """Add a task: an object with train and test, or a bare list of pairs, which all are generated.
@@ -180,8 +188,8 @@ class TaskReader:
             with parquet.ParquetFile(content) as file:
                 roles = self._roles(file.schema_arrow.names, where)
                 batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(roles.values()))
-                rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-                self.add_rows(enumerate(rows, 1), where, prefix, roles)
+                values = chain.from_iterable(batch.to_pylist() for batch in batches)
+                self.add_rows(enumerate(values, 1), where, prefix, roles)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{where}: not a table that can be read ({one_line(error)})") from None
 

@@ -185,16 +185,20 @@ def mended(
 ) -> tuple[list[Source], list[str], list[str]]:
     """Return sources without some tasks and with others replaced, and the ids of both kinds.
 
+    Generated pairs stay with their task.
+
     Args:    leave_out, corrections: as of `read_ids` and `read_corrections`.
     Raises:  DataError if they cannot be read, or none of their ids is in the sources.
     """
     ids = {task.id for source in sources for task in source.tasks}
     unwanted, replacements = read_ids(leave_out, ids), read_corrections(corrections, ids)
+
+    def corrected(task: Task) -> Task:
+        right = replacements.get(task.id) if task.demonstrations or task.tests else None
+        return task if right is None else replace(right, generated=task.generated)
+
     changed = [
-        replace(
-            source,
-            tasks=tuple(replacements.get(task.id, task) for task in source.tasks if task.id not in unwanted),
-        )
+        replace(source, tasks=tuple(corrected(task) for task in source.tasks if task.id not in unwanted))
         for source in sources
     ]
     return changed, sorted(unwanted), sorted(replacements)
@@ -340,8 +344,7 @@ def _read_file(path: Path, options: ReadOptions) -> Source:
     content = read_json(path)
     reader, files = TaskReader(path.stem, options), (path,)
     if isinstance(content, list) or (isinstance(content, dict) and is_task(content)):
-        with path.open("rb") as file:
-            reader.add_file(path.name, file, str(path))
+        reader.add_document(path.name, content, str(path))
         return reader.source(path, files)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: expected an object of tasks by id")

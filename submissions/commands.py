@@ -14,7 +14,7 @@ from arcpipe.log import start_logging
 from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
-from arcpipe.submissions.compare import compare_rules, compare_scores, oracle
+from arcpipe.submissions.compare import Oracle, compare_rules, compare_scores, oracle
 from arcpipe.submissions.score import (
     Score,
     breakdown,
@@ -116,20 +116,11 @@ def score(
     start_logging()
     whole = read_solutions(solutions)
     grids = _mended(whole, leave_out, corrections) if leave_out or corrections else whole
-    num_tests = {task: len(outputs) for task, outputs in grids.items()}
-    scores: dict[str, Score] = {}
-    for path in (submission, *(others or [])):
-        if str(path) in scores:
-            raise DataError(f"{path}: given twice: name another submission with --with")
-        read = read_submission(path, sum(map(len, whole.values())))
-        scores[str(path)] = score_submission(read, grids, str(path), whole)
+    scores = _scores((submission, *(others or [])), grids, whole)
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
     compared = compare_scores(scores) if others else None
-    best = None
-    if candidates:
-        votes = read_arc_votes(candidates, num_tests, solutions)
-        best = oracle(votes, rank(votes, by_count), grids)
+    best = _oracle(candidates, grids, solutions) if candidates else None
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
@@ -145,10 +136,33 @@ def score(
         texts += [f"trained on generated pairs of tasks to predict too: {generated}"] if generated else []
         typer.echo("\n\n".join(texts))
     if not no_ledger:
-        with ledgers.only_warning():
-            for name, one in scores.items():
-                sha256 = ledgers.enter_score(ledger, Path(name), one, solutions)
-                typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
+        _enter(scores, ledger, solutions)
+
+
+def _enter(scores: dict[str, Score], ledger: Path, solutions: Path) -> None:
+    with ledgers.only_warning():
+        for name, one in scores.items():
+            sha256 = ledgers.enter_score(ledger, Path(name), one, solutions)
+            typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
+
+
+def _scores(
+    paths: Iterable[Path], solutions: dict[str, list[Grid]], whole: dict[str, list[Grid]]
+) -> dict[str, Score]:
+    """Return the score of each submission; `whole` is that of the file, before anything was left out."""
+    scores: dict[str, Score] = {}
+    for path in paths:
+        if str(path) in scores:
+            raise DataError(f"{path}: given twice: name another submission with --with")
+        read = read_submission(path, sum(map(len, whole.values())))
+        scores[str(path)] = score_submission(read, solutions, str(path), whole)
+    return scores
+
+
+def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Path) -> Oracle:
+    """Return the best possible score of predictions."""
+    votes = read_arc_votes(candidates, {task: len(grids) for task, grids in solutions.items()}, where)
+    return oracle(votes, rank(votes, by_count), solutions)
 
 
 def _mended(

@@ -251,7 +251,7 @@ def test_overlapping_pairs_are_kept_if_asked_and_said() -> None:
 def test_one_id_with_two_contents_is_said_and_both_are_listed() -> None:
     lay_out({"A/t.json": TASK, "B/t.json": TASK | {"train": [TWO, ONE]}, "C/t.json": TASK | {"train": [ONE]}})
     lines = built("--source", "A", "--source", "B", "--source", "C")
-    says = "ids with two contents, of which the first is taken: 1"
+    says = "ids with two contents, of which one is taken: 1"
     assert lines[lines.index(says) + 1] == "  t: that of A, not of C"
     (conflict,) = read_manifest(Path("out"), "dataset")["counts"]["conflicts"]
     assert (conflict["source"], conflict["other"]) == ("A", "C")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augment.sources import read_source
+from arcpipe.submissions.ledger import read_ledger
 from arcpipe.submissions.score import (
     PassAtK,
     breakdown,
@@ -21,8 +22,13 @@ from arcpipe.submissions.score import (
     size_rule,
     task_set,
 )
-from arcpipe.submissions.submission import Submission, build_submission, read_submission
-from arcpipe.task import Pair, Task, read_solutions
+from arcpipe.submissions.submission import (
+    Submission,
+    build_submission,
+    read_submission,
+    write_submission,
+)
+from arcpipe.task import Pair, Task, challenges_json, read_solutions
 from commands import run_here, succeed_here
 
 Content = dict[str, Any]
@@ -176,6 +182,39 @@ def test_the_command_prints_tables_and_the_tasks(
     assert document["set"]["num_outputs"] == document["num_outputs"] == 3
     assert document["breakdown"].keys() == {"longest side", "colors"}
     assert (document["comparison"], document["oracle"]) == (None, None)
+
+
+def test_tasks_are_left_out_and_corrected_and_it_is_said(
+    content: Content, file: Path, solutions: Path, challenges: Path, predictions: Path, tmp_path: Path
+) -> None:
+    file.write_bytes(orjson.dumps(content))
+    right = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[7]], "output": [[8]]}]}
+    (tmp_path / "one.json").write_bytes(orjson.dumps(right))
+    left, ledger = ("--leave-out", "two", "--ledger", tmp_path / "ledger.jsonl"), tmp_path / "ledger.jsonl"
+    text = succeed_here("score", file, solutions, *left, "--candidates", predictions)
+    assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, not a known set\n")
+    text = succeed_here("score", file, solutions, *left, "--corrections", tmp_path / "one.json")
+    assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, 1 corrected, not a known set\n")
+    assert "0/1" in text
+    assert [(one["set"], one["left_out"], one.get("corrected")) for one in read_ledger(ledger)[0].scores] == [
+        ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks", ["two"], None),
+        ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks, 1 corrected", ["two"], ["one"]),
+    ]
+
+
+def test_a_score_says_that_generated_pairs_of_its_tasks_trained(
+    content: Content, solutions: Path, tasks: list[Task], tmp_path: Path
+) -> None:
+    made = {"checkpoint": {"dataset": {"fingerprint": "f", "generated_of_test": 12}}, "manifest": None}
+    ranked = {("one", 0): [np.array([[1, 2]], np.uint8)]}
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    write_submission(build_submission(tasks, ranked), first, {"rule": "count", "sources": [made]})
+    merged = ("merge", first, "--challenges", tmp_path / "challenges.json", "--out", second)
+    (tmp_path / "challenges.json").write_bytes(orjson.dumps(challenges_json(tasks)))
+    succeed_here(*merged)
+    for path in (first, second):
+        text = succeed_here("score", path, solutions, "--no-ledger")
+        assert text.endswith("trained on generated pairs of tasks to predict too: 12\n")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
