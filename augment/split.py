@@ -285,15 +285,14 @@ def find_overlaps(
     A pair is an answer if its input is a test input of another task that is to be predicted, under any of
     the eight turns and flips and any permutation of the ten colors, black too. A task's own demonstrations
     are no answers to it: whoever solves the task is shown them. A demonstration is shared if one such
-    change takes input to input and output to output; tasks to predict are not compared by single ones.
+    change takes input to input and output to output.
 
     Small inputs are often alike by chance, those of one color always. Their pairs are answers all the
     same: only the hidden output could tell. Of the 3,081 pairs of ARC-AGI-1 that could train for its
     evaluation set 25 are answers, of which two have the output too and one is of one color; of the 4,666
     for the evaluation set of ARC-AGI-2 none is.
 
-    A task whose demonstrations all are another task's too, under one change, is said as a whole; so are
-    tasks to predict.
+    A task whose demonstrations all are another task's too, under one change, is said as a whole.
 
     Returns: the overlaps: answers first, those with the output too, tasks of another name, large inputs; then
              whole tasks, then demonstrations. The pairs that are answers.
@@ -314,6 +313,10 @@ def find_overlaps(
         if signature(place.pair.input) in signatures:
             same_input = alike.get(canonical([place.pair.input]), ())
             shared += [(own, place) for own in same_input if own.is_test or _same_pair(own, place)]
+    whole = _whole_tasks(own_places, [*among, *(both for both in shared if not both[0].is_test)])
+    answers = frozenset(place.pair for own, place in shared if own.is_test)
+    # Each pair of tasks to predict once.
+    shared += [(own, place) for own, place in among if own.task < place.task]
     overlaps = [(own, _overlap(own, place)) for own, place in shared]
 
     def order(both: tuple[_Place, Overlap]) -> tuple[bool, bool, bool, int, str, str]:
@@ -321,10 +324,8 @@ def find_overlaps(
         same = overlap.task == overlap.other
         return not own.is_test, not overlap.output, same, -own.pair.input.size, own.task, own.part
 
-    whole = _whole_tasks(own_places, [*among, *(both for both in shared if not both[0].is_test)])
     ordered = [overlap for _, overlap in sorted(overlaps, key=order)]
     num_answers = sum(overlap.is_answer for overlap in ordered)
-    answers = frozenset(place.pair for own, place in shared if own.is_test)
     return [*ordered[:num_answers], *whole, *ordered[num_answers:]], answers
 
 
@@ -363,6 +364,9 @@ def report_overlaps(
             f"tasks without a demonstration left: {len(untrained)}, such as {untrained[0]}; they do not "
             "train, those to predict are predicted all the same"
         )
+    among = [one for one in overlaps if one.part.startswith("train[") and test_set in ("", one.source)]
+    if among:
+        lines.append(f"demonstrations that two tasks to predict share: {len(among)}, such as {among[0].line}")
     outside = {overlap.other for overlap in overlaps if test_set not in ("", overlap.source)}
     if outside:
         advice = "left out" if exclude_overlap else "leave them out with --exclude-overlap"

