@@ -148,8 +148,8 @@ def _items(module_name: str, function: str, options: ReadOptions) -> Iterator[An
         sys.path.remove(os.getcwd())
 
 
-def read_hub(name: str, options: ReadOptions) -> Source:
-    """Read the rows of split train of a set of the Hugging Face hub as they arrive.
+def read_hub(name: str, split: str, options: ReadOptions) -> Source:
+    """Read the rows of a split of a set of the Hugging Face hub as they arrive.
 
     Raises:  DataError if it cannot be reached or read.
     """
@@ -160,11 +160,11 @@ def read_hub(name: str, options: ReadOptions) -> Source:
     check_hub(name, remedy)
     reader = TaskReader(name.partition("/")[2], options)
     try:
-        rows = datasets.load_dataset(name, split="train", streaming=True)
+        rows = datasets.load_dataset(name, split=split, streaming=True)
         reader.add_rows(enumerate(rows, 1), name, reader.name)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{name}: cannot be read from the Hugging Face hub ({one_line(error)}): {remedy}"
+            f"{name}: {split} cannot be read from the Hugging Face hub ({one_line(error)}): {remedy}"
         ) from None
     return reader.source(name, [])
 

