@@ -10,7 +10,7 @@ Every augmentation is one gather: which source row and column each canvas row an
 are cells like any other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from arcpipe.grid import NUM_COLORS, PALETTE, Grid, Palette
 
 PAD = 0
 EOS = 1
+_GRIDS_AT_ONCE = 10_000
 
 _TRANSPOSE, _FLIP_ROWS, _FLIP_COLUMNS = np.array(DIHEDRALS).T
 
@@ -95,7 +96,13 @@ class GridTable:
         return cls(cells, np.array([grid.shape for grid in grids], np.int16).reshape(-1, 2))
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.shapes)
+
+    def parts(self) -> Iterator["GridTable"]:
+        """Yield the grids in order in tables of some; one, though empty, at least."""
+        for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
+            rows = slice(start, start + _GRIDS_AT_ONCE)
+            yield GridTable(self.cells[rows], self.shapes[rows])
 
     def grid(self, index: int) -> Grid:
         """Return one of the grids (H, W)."""
@@ -115,6 +122,32 @@ class GridTable:
         cells[:, side, :side] = np.where(columns, eos, pad)
         cells[:, :side, side] = np.where(rows, eos, pad)
         return GridTable(cells, self.shapes)
+
+
+class GridList(GridTable):
+    """Grids that are packed when they are read, part by part: packed ones take several times the memory."""
+
+    grids: Sequence[Grid]
+    side: int
+
+    def __init__(self, grids: Sequence[Grid], side: int) -> None:
+        shapes = np.array([grid.shape for grid in grids], np.int16).reshape(-1, 2)
+        for name, value in (("grids", grids), ("side", side), ("shapes", shapes)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def cells(self) -> NDArray[np.uint8]:
+        """Return all cells, packed anew."""
+        return GridTable.pack(self.grids, self.side).cells
+
+    def parts(self) -> Iterator[GridTable]:
+        """Yield the grids in order in packed tables of some."""
+        for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
+            yield GridTable.pack(self.grids[start : start + _GRIDS_AT_ONCE], self.side)
+
+    def grid(self, index: int) -> Grid:
+        """Return one of the grids (H, W)."""
+        return self.grids[index]
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,8 @@ def with_settings(
     """Give a command the flags `--recipe`, `--set` and one for each setting of a table, or for some.
 
     The command has a parameter `settings`: the dataclass, made from its defaults, the recipe, the overrides
-    and the flags, each before the next. A flag's help is the description of the field.
+    and the flags, each before the next. A flag's help is the description of the field. A parameter `recipe`
+    is the recipe itself.
 
     Args:    names: the fields that have a flag of their own; all by default.
              spelled: the flags of fields whose flag is not their name, such as sources="--source".
@@ -49,10 +50,12 @@ def with_settings(
                     values[name] = [int(part) if part.strip().isdecimal() else part for part in parts]
                 elif value is not None:
                     values[name] = value
+            if "recipe" in signature.parameters:
+                arguments["recipe"] = of_recipe
             return command(settings=of_recipe.settings(table, settings_type), **arguments)
 
         signature = inspect.signature(command, eval_str=True)
-        parameters = [one for one in signature.parameters.values() if one.name != "settings"]
+        parameters = [one for one in signature.parameters.values() if one.name not in ("settings", "recipe")]
         parameters += [_parameter(own[name], hints[name], spelled.get(name)) for name in own]
         parameters += [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)

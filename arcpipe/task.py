@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arcpipe.documents import RepeatedKeys, parse_json, read_within
+from arcpipe.documents import RepeatedKeys, read_within
+from arcpipe.documents import parse_json as parse_objects
 from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.grid import Grid, as_grid
 
 MAX_JSON_BYTES = 2**30
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Pair:
     """An input grid and its output; `output` is None while it is hidden."""
 
@@ -20,13 +21,17 @@ class Pair:
     output: Grid | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Task:
-    """An ARC task: demonstrations, whose outputs are known, and tests, whose outputs may be hidden."""
+    """An ARC task: demonstrations, whose outputs are known, and tests, whose outputs may be hidden.
+
+    generated: more pairs of the task, from a generator; they may train, and are never shown with it.
+    """
 
     id: str
     demonstrations: tuple[Pair, ...]
     tests: tuple[Pair, ...]
+    generated: tuple[Pair, ...] = ()
 
 
 def read_json(path: Path) -> Any:
@@ -34,10 +39,19 @@ def read_json(path: Path) -> Any:
 
     Raises:  DataError if it is missing, unreadable, no JSON, or an object holds a key twice.
     """
-    content, repeated = read_json_objects(path)
+    return _without_repeated(read_json_objects(path), path)
+
+
+def parse_json(content: bytes, where: object) -> Any:
+    """Return the content of a JSON document; errors as of `read_json`, naming `where`."""
+    return _without_repeated(_parse_objects(content, where), where)
+
+
+def _without_repeated(document: tuple[Any, list[RepeatedKeys]], where: object) -> Any:
+    content, repeated = document
     if repeated:
         key = ascii(repeated[0].repeated[0])[:40]
-        raise DataError(f"{path}: the key {key} stands more than once in an object: remove all but one")
+        raise DataError(f"{where}: the key {key} stands more than once in an object: remove all but one")
     return content
 
 
@@ -57,10 +71,14 @@ def read_json_objects(
         raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     except ValueError as error:
         raise DataError(f"{path}: {error}{remedy}") from None
+    return _parse_objects(content, path)
+
+
+def _parse_objects(content: bytes, where: object) -> tuple[Any, list[RepeatedKeys]]:
     try:
-        return parse_json(content)
+        return parse_objects(content)
     except ValueError as error:
-        raise DataError(f"{path}: not a JSON file ({one_line(error)})") from None
+        raise DataError(f"{where}: not a JSON file ({one_line(error)})") from None
 
 
 def parse_task(task_id: str, value: Any, where: str) -> Task:
@@ -71,15 +89,24 @@ def parse_task(task_id: str, value: Any, where: str) -> Task:
     place = f"{where}: task {task_id}"
     if not isinstance(value, dict) or not {"train", "test"} <= value.keys():
         raise DataError(f"{place}: expected an object with the fields 'train' and 'test'")
-    pairs = {}
-    for part in ("train", "test"):
-        if not isinstance(value[part], list) or not value[part]:
-            raise DataError(f"{place}, {part}: expected a non-empty list of pairs")
-        pairs[part] = tuple(
-            _parse_pair(pair, f"{place}, {part}[{index}]", output_required=part == "train")
-            for index, pair in enumerate(value[part])
-        )
-    return Task(task_id, demonstrations=pairs["train"], tests=pairs["test"])
+    return Task(
+        task_id,
+        demonstrations=parse_pairs(value["train"], f"{place}, train"),
+        tests=parse_pairs(value["test"], f"{place}, test", output_required=False),
+    )
+
+
+def parse_pairs(value: Any, where: str, *, output_required: bool = True) -> tuple[Pair, ...]:
+    """Return the pairs of a list of `{"input", "output"}`.
+
+    Raises:  DataError naming `where`, the pair and the field.
+    """
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{where}: expected a non-empty list of pairs")
+    return tuple(
+        _parse_pair(pair, f"{where}[{index}]", output_required=output_required)
+        for index, pair in enumerate(value)
+    )
 
 
 def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
@@ -92,11 +119,6 @@ def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
         as_grid(value["input"], f"{where}.input"),
         None if output is None else as_grid(output, f"{where}.output"),
     )
-
-
-def read_task_file(path: Path) -> Task:
-    """Return the task of an ARC-AGI task file; its id is the file's name without `.json`."""
-    return parse_task(path.stem, read_json(path), str(path))
 
 
 def read_challenges(path: Path) -> list[Task]:

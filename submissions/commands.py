@@ -8,6 +8,7 @@ import orjson
 import typer
 
 from arcpipe.errors import DataError, OutputError
+from arcpipe.grid import Grid
 from arcpipe.infer.vote import (
     RULES,
     by_count,
@@ -22,15 +23,15 @@ from arcpipe.log import say_next, start_logging
 from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
-from arcpipe.submissions.compare import compare_files, compare_rules, compare_scores, oracle
+from arcpipe.submissions.compare import Oracle, compare_files, compare_rules, compare_scores, oracle
 from arcpipe.submissions.published import read_results
 from arcpipe.submissions.score import (
     Score,
     breakdown,
     score_submission,
     score_text,
+    set_of_challenges,
     size_rule,
-    task_set,
     write_per_task,
 )
 from arcpipe.submissions.submission import (
@@ -69,7 +70,7 @@ def check(
     start_logging()
     tasks = read_tasks(challenges)
     findings = check_submission(submission, tasks)
-    answered = task_set({task.id: len(task.tests) for task in tasks})
+    answered = set_of_challenges(tasks)
     unanswered, identical = (findings.counts.get(kind, 0) for kind in ("no_candidate", "identical_attempts"))
     for kind, count in findings.counts.items():
         errors = [problem for problem in findings.errors if problem.kind == kind]
@@ -112,6 +113,14 @@ def score(
     per_task: Annotated[
         Path | None, typer.Option(help="Write a row per test output to this .csv or .parquet file.")
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="A task id, or a text file of one a line, not to score; may be repeated."),
+    ] = None,
+    corrections: Annotated[
+        list[str] | None,
+        typer.Option(help="A source whose test outputs replace those of the same task; may be repeated."),
+    ] = None,
     as_json: _Json = False,
     ledger: Annotated[Path, typer.Option(help="The ledger to enter the file and its score in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
@@ -123,38 +132,75 @@ def score(
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
     start_logging()
-    grids = read_outputs(solutions)
-    num_tests = {task: len(outputs) for task, outputs in grids.items()}
-    scores: dict[str, Score] = {}
-    for path in (submission, *(others or [])):
-        if str(path) in scores:
-            raise DataError(f"{path}: given twice: name another submission with --with")
-        results = read_results(path, sum(num_tests.values()))
-        scores[str(path)] = score_submission(results, grids, str(path))
+    whole = read_outputs(solutions)
+    grids = _mended(whole, leave_out, corrections) if leave_out or corrections else whole
+    scores = _scores((submission, *(others or [])), grids, whole)
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
     compared = compare_scores(scores) if others else None
-    best = None
-    if candidates:
-        votes = read_arc_votes(candidates, num_tests, solutions)
-        best = oracle(votes, rank(votes, by_count), grids)
+    best = _oracle(candidates, grids, solutions) if candidates else None
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
+    generated = merging.generated_pairs(merging.describe_source(submission)["manifest"])
     if as_json:
         document = {
             "submission": str(submission), "solutions": str(solutions), **vars(result),
-            "breakdown": parts, "comparison": compared, "oracle": best,
+            "breakdown": parts, "comparison": compared, "oracle": best, "generated_of_test": generated,
         }  # fmt: skip
         typer.echo(_json(document))
     else:
-        typer.echo("\n\n".join([score_text(result, parts), *map(str, filter(None, (compared, best)))]))
+        texts = [score_text(result, parts), *map(str, filter(None, (compared, best)))]
+        texts += [f"trained on generated pairs of tasks to predict too: {generated}"] if generated else []
+        typer.echo("\n\n".join(texts))
     if not no_ledger:
-        with ledgers.only_warning():
-            for name, one in scores.items():
-                sha256 = ledgers.enter_score(ledger, Path(name), one, solutions)
-                typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
-            say_next("submissions", "list", *(["--ledger", ledger] if ledger != LEDGER else []))
+        _enter(scores, ledger, solutions)
+
+
+def _enter(scores: dict[str, Score], ledger: Path, solutions: Path) -> None:
+    with ledgers.only_warning():
+        for name, one in scores.items():
+            sha256 = ledgers.enter_score(ledger, Path(name), one, solutions)
+            typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
+        say_next("submissions", "list", *(["--ledger", ledger] if ledger != LEDGER else []))
+
+
+def _scores(
+    paths: Iterable[Path], solutions: dict[str, list[Grid]], whole: dict[str, list[Grid]]
+) -> dict[str, Score]:
+    """Return the score of each submission; `whole` is that of the file, before anything was left out."""
+    scores: dict[str, Score] = {}
+    for path in paths:
+        if str(path) in scores:
+            raise DataError(f"{path}: given twice: name another submission with --with")
+        results = read_results(path, sum(map(len, whole.values())))
+        scores[str(path)] = score_submission(results, solutions, str(path), whole)
+    return scores
+
+
+def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Path) -> Oracle:
+    """Return the best possible score of predictions."""
+    votes = read_arc_votes(candidates, {task: len(grids) for task, grids in solutions.items()}, where)
+    return oracle(votes, rank(votes, by_count), solutions)
+
+
+def _mended(
+    solutions: dict[str, list[Grid]], leave_out: list[str] | None, corrections: list[str] | None
+) -> dict[str, list[Grid]]:
+    """Return solutions without some tasks and with the outputs of others corrected."""
+    # Not at the top: it loads `datasets`, which takes seconds.
+    from arcpipe.augment.sources import read_corrections, read_ids
+
+    unwanted = read_ids(leave_out or [], solutions)
+    mended = {task: grids for task, grids in solutions.items() if task not in unwanted}
+    for task_id, task in read_corrections(corrections or [], mended).items():
+        outputs = [pair.output for pair in task.tests if pair.output is not None]
+        if len(outputs) < len(task.tests) or not outputs:
+            raise DataError(f"--corrections: task {task_id} has no outputs of its tests")
+        mended[task_id] = outputs
+    if not mended:
+        raise DataError("--leave-out: no task is left to score")
+    return mended
 
 
 def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:

@@ -78,10 +78,11 @@ def enter_score(ledger: Path, submission: Path, score: Score, solutions: Path) -
     """
     sha256 = enter_file(ledger, submission)
     one, two = ({name: getattr(k, name) for name in _SCORED} for k in (score.pass_at_1, score.pass_at_2))
+    changes = {"left_out": score.left_out, "corrected": score.corrected}
     add_fact(
-        ledger, sha256, "score", set=str(score.set), fingerprint=score.set.fingerprint,
+        ledger, sha256, "score", set=score.set_name, fingerprint=score.set.fingerprint,
         num_tasks=score.num_tasks, num_outputs=score.num_outputs, solutions=str(solutions), pass_at_1=one,
-        pass_at_2=two,
+        pass_at_2=two, **{name: list(tasks) for name, tasks in changes.items() if tasks},
     )  # fmt: skip
     return sha256
 

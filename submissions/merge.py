@@ -149,3 +149,14 @@ def describe_source(path: Path) -> dict[str, Any]:
         maker = known_manifest(folder, "checkpoint") or known_manifest(folder, "run")
         checkpoint = maker and {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")}
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
+
+
+def generated_pairs(manifest: dict[str, Any] | None) -> int:
+    """Return how many generated pairs of tasks to predict trained what a submission was made with.
+
+    Args:  manifest: of the submission; None if there is none.
+    """
+    sources = (manifest or {}).get("sources") or []
+    trained = [((source.get("checkpoint") or {}).get("dataset") or {}) for source in sources]
+    own = max((dataset.get("generated_of_test", 0) for dataset in trained), default=0)
+    return max(own, *(generated_pairs(source.get("manifest")) for source in sources), 0)

@@ -25,16 +25,21 @@ from arcpipe.grid import Grid
 from arcpipe.submissions.submission import Submission, is_fallback, shown
 from arcpipe.task import Task
 
-# Public sets by `TaskSet.fingerprint`. ARC-AGI-2's evaluation set is in use in two versions that differ in
-# five tasks' numbers of tests; a score on one is not a score on the other.
+# Public sets by the hash of their test outputs, and by that of all that their challenges files show (see
+# `grids_hash`); both versions of ARC-AGI-1's demonstrations have the same test outputs. ARC-AGI-2's
+# evaluation set is in use in two versions that differ in five tasks' numbers of tests; a score on one is not
+# a score on the other.
 _BENCHMARKS = {
-    "fae74bfede03095c": "ARC-AGI-1 training",
-    "c07c3fd04d08c1aa": "ARC-AGI-1 evaluation",
-    "f67ca7be5e3fe597": "ARC-AGI-2 training",
-    "2fb2325ea351932a": "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)",
-    "87fe2175dc818daa": "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)",
-    "501038b7fb785663": "ConceptARC",
+    "ARC-AGI-1 training": ("8011c3db8ebc29a7", "b808b3da2ed01957"),
+    "ARC-AGI-1 training (Kaggle 2019)": ("53033105f9731acc", "d3bf016c2f84ea86"),
+    "ARC-AGI-1 evaluation": ("13d69ac211a9f472", "1890423847fbdc94", "a5d4777f441b444c"),
+    "ARC-AGI-1 evaluation (Kaggle 2019)": ("2b782b684bc6cdf1", "13cebca57e77f190"),
+    "ARC-AGI-2 training": ("c59a72cf227cc885", "dc7fbb7857669195"),
+    "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)": ("9b20b29764ecda58", "dba065f46f5acebb"),
+    "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)": ("8d6831538a7e2e51", "eb90a971841faf70"),
+    "ConceptARC": ("bbfc9b372fd64d1f", "d72a94a05a27f52d"),
 }
+_NAMES = {content: name for name, contents in _BENCHMARKS.items() for content in contents}
 
 NUM_RESAMPLES = 10_000
 _SEED, _PURPOSE = 0, 8
@@ -54,7 +59,7 @@ Interval = tuple[float, float]
 class TaskSet:
     """A set of tasks, as far as scores depend on it.
 
-    name: of a public set; None for any other.
+    name: of a public set, known by its grids; None for any other.
     fingerprint: the same for the same task ids with the same numbers of tests.
     """
 
@@ -67,11 +72,38 @@ class TaskSet:
         return self.name or f"a set of {self.num_tasks} tasks and {self.num_outputs} test outputs"
 
 
-def task_set(num_tests: Mapping[str, int]) -> TaskSet:
-    """Return the TaskSet of these tasks; `num_tests` is the number of tests by task id."""
+def task_set(num_tests: Mapping[str, int], content: str | None = None) -> TaskSet:
+    """Return the TaskSet of these tasks.
+
+    Args:  num_tests: the number of tests by task id.
+           content: the `grids_hash` of its test outputs, or of its challenges; a set without has no name.
+    """
     lines = "".join(f"{task_id} {count}\n" for task_id, count in sorted(num_tests.items()))
     fingerprint = hashlib.sha256(lines.encode()).hexdigest()[:16]
-    return TaskSet(_BENCHMARKS.get(fingerprint), fingerprint, len(num_tests), sum(num_tests.values()))
+    name = None if content is None else _NAMES.get(content)
+    return TaskSet(name, fingerprint, len(num_tests), sum(num_tests.values()))
+
+
+def set_of_challenges(tasks: Sequence[Task]) -> TaskSet:
+    """Return the TaskSet of tasks, known by all that is shown of them."""
+    shown = {
+        task.id: [
+            *(grid for pair in task.demonstrations for grid in (pair.input, pair.output) if grid is not None),
+            *(pair.input for pair in task.tests),
+        ]
+        for task in tasks
+    }
+    return task_set({task.id: len(task.tests) for task in tasks}, grids_hash(shown))
+
+
+def grids_hash(grids: Mapping[str, Sequence[Grid]]) -> str:
+    """Return a hash of grids by task id, whatever the order of the tasks."""
+    digest = hashlib.sha256()
+    for task_id in sorted(grids):
+        digest.update(f"{task_id} {len(grids[task_id])}\n".encode())
+        for grid in grids[task_id]:
+            digest.update(bytes(grid.shape) + grid.tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -120,7 +152,10 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Score:
-    """The score against a solutions file: its set, totals, and every task in the file's order."""
+    """The score against a solutions file: its set, totals, and every task in the file's order.
+
+    left_out, corrected: tasks of the set that were not scored, or against other outputs than the file's.
+    """
 
     set: TaskSet
     num_tasks: int
@@ -129,6 +164,14 @@ class Score:
     pass_at_1: PassAtK
     pass_at_2: PassAtK
     tasks: dict[str, TaskScore]
+    left_out: tuple[str, ...] = ()
+    corrected: tuple[str, ...] = ()
+
+    @property
+    def set_name(self) -> str:
+        """Return what was scored, in words."""
+        part = f", {self.num_tasks} of its {self.set.num_tasks} tasks" if self.left_out else ""
+        return f"{self.set}{part}{f', {len(self.corrected)} corrected' if self.corrected else ''}"
 
     @property
     def outputs(self) -> list[OutputScore]:
@@ -137,16 +180,21 @@ class Score:
 
 
 def score_submission(
-    submission: Submission, solutions: Mapping[str, Sequence[Grid]], where: str = "submission"
+    submission: Submission,
+    solutions: Mapping[str, Sequence[Grid]],
+    where: str = "submission",
+    whole: Mapping[str, Sequence[Grid]] | None = None,
 ) -> Score:
     """Score a submission over all tasks of `solutions`; what it leaves out counts as wrong.
 
     Args:    where: what the submission is called in the message.
+             whole: the solutions of the set before tasks were left out or corrected, if any were.
     Raises:  DataError if it holds a task that the solutions do not have, or another number of entries for
              a task: it was made for another set, or another version of this one.
     """
-    scored_set = task_set({task_id: len(grids) for task_id, grids in solutions.items()})
-    _refuse_another_set(submission, solutions, scored_set, where)
+    whole = solutions if whole is None else whole
+    scored_set = task_set({task_id: len(grids) for task_id, grids in whole.items()}, grids_hash(whole))
+    _refuse_another_set(submission, {**whole, **solutions}, scored_set, where)
     tasks = {}
     for task_id, grids in solutions.items():
         pairs = submission.attempts.get(task_id, (None,) * len(grids))
@@ -172,12 +220,14 @@ def score_submission(
     pass_at_1, pass_at_2 = passes(right, [len(grids) for grids in solutions.values()])
     return Score(
         set=scored_set,
-        num_tasks=scored_set.num_tasks,
-        num_outputs=scored_set.num_outputs,
+        num_tasks=len(tasks),
+        num_outputs=len(scored),
         num_answered=sum(output.answered for output in scored),
         pass_at_1=pass_at_1,
         pass_at_2=pass_at_2,
         tasks=tasks,
+        left_out=tuple(task_id for task_id in whole if task_id not in solutions),
+        corrected=tuple(task_id for task_id, grids in solutions.items() if grids is not whole[task_id]),
     )
 
 
@@ -338,8 +388,13 @@ def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = N
 def score_text(score: Score, parts: Mapping[str, Sequence[Part]]) -> str:
     """Return the score as aligned tables, then the tasks with their solved tests at pass@2."""
     tasks, outputs, both = score.num_tasks, score.num_outputs, (score.pass_at_1, score.pass_at_2)
-    name = f", {score.set.name}" if score.set.name else ""
-    lines = [f"{tasks} tasks, {outputs} test outputs, {score.num_answered} answered{name}", ""]
+    of_all = f" of {score.set.num_tasks}" if score.left_out else ""
+    corrected = f", {len(score.corrected)} corrected" if score.corrected else ""
+    lines = [
+        f"{tasks}{of_all} tasks, {outputs} test outputs, {score.num_answered} answered{corrected}, "
+        f"{score.set.name or 'not a known set'}",
+        "",
+    ]
     lines.append(f"{'':35}{'pass@1':>34}{'pass@2':>34}")
     rows = {
         "mean over tasks (Kaggle, ARC Prize)": [

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.augment.build import DataSettings, build_arc
-from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import report_overlaps
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
@@ -82,7 +81,7 @@ def _make_folder(out: Path, settings: DataSettings, recipe: dict[str, Any]) -> N
         manifest["dataset"] = {"path": str(out / DATA), "fingerprint": fingerprint}
     logger.info(
         "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
-        built.tasks, len(read_source(settings.sources[0]).tasks), settings.canvas, built.known, built.puzzles,
+        built.tasks, built.sources[0].tasks, settings.canvas, built.known, built.puzzles,
     )  # fmt: skip
     for line in report_overlaps(built.overlaps, built.untrained, test_set="", exclude_overlap=False):
         logger.info("%s", line)

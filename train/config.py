@@ -323,10 +323,12 @@ class TrainRun:
         return self.init or (Path(recorded) if recorded else None)
 
     @cached_property
-    def dataset(self) -> dict[str, str]:
-        """Where the dataset is, and its fingerprint, for manifests."""
-        fingerprint = read_manifest(self.data_dir, "dataset")["fingerprint"]
-        return {"path": str(self.data_dir), "fingerprint": fingerprint}
+    def dataset(self) -> dict[str, Any]:
+        """Where the dataset is, and its fingerprint, for manifests; generated pairs of tasks to predict."""
+        manifest = read_manifest(self.data_dir, "dataset")
+        facts = {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
+        generated = manifest.get("counts", {}).get("generated_of_test", 0)
+        return facts | ({"generated_of_test": generated} if generated else {})
 
     @cached_property
     def layout(self) -> Layout:

