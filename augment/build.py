@@ -16,7 +16,7 @@ from pydantic import Field
 
 from arcpipe.augment.foreign import archive_names, reading_archive, split_archive
 from arcpipe.augment.forms import ReadOptions, Source
-from arcpipe.augment.sources import fitting, grids_of, mended, read_source
+from arcpipe.augment.sources import fitting, grids_of, mend, read_source
 from arcpipe.augment.split import Conflict, Overlap, Selection, select
 from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.codec import ARC, GridList, GridTable
@@ -215,7 +215,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     specs = source_specs(settings)
     options = ReadOptions(settings.extra_keys, settings.columns, settings.seed, settings.count)
     whole = [read_source(spec, options) for spec in specs]
-    sources, left_out, corrected = mended(whole, settings.leave_out, settings.corrections)
+    sources, left_out, corrected = mend(whole, settings.leave_out, settings.corrections)
     selection = select(
         sources, test_set=settings.test_set, max_side=settings.max_side, canvas=settings.canvas,
         exclude_overlap=settings.exclude_overlap, keep_overlap=settings.keep_overlap,

@@ -214,8 +214,8 @@ class TaskReader:
             values = {role: _plain(row.get(column), place) for role, column in roles.items()}
             task_id = str(f"{prefix}/{number}" if values.get("id") is None else values["id"])
             if "train" in roles:
-                filled = (part for part in ("train", "test") if values.get(part))
-                task = {part: self._pairs(values[part], place) for part in filled}
+                parts = (part for part in ("train", "test") if values.get(part))
+                task = {part: self._pairs(values[part], place) for part in parts}
                 if all(task.values()):
                     self.add(task_id, task, place, key=f"{prefix}/{number}")
             else:
@@ -223,18 +223,18 @@ class TaskReader:
                 self._add_pairs(task_id, pairs, place)
 
     def _roles(self, columns: Iterable[str], where: str) -> dict[str, str]:
-        """Return the columns by what they are for: those that are given, else those that are detected."""
+        """Return the columns by what they are for: those that are explicit, else those that are detected."""
         names = list(columns)
-        given = dict(column.partition("=")[::2] for column in self.options.columns)
-        for role, name in given.items():
+        explicit = dict(column.partition("=")[::2] for column in self.options.columns)
+        for role, name in explicit.items():
             if role not in _ROLES:
                 raise DataError(f"--column {role}={name}: expected ROLE=NAME, a role of {', '.join(_ROLES)}")
             if name not in names:
                 raise DataError(f"{where}: no column {name!r}; its columns are: {', '.join(names)}")
-        detected = {role: name for role, known in _ROLES.items() for name in reversed(known) if name in names}
-        both = detected | given
-        # What is given decides between tasks, pairs and grids.
-        decisive = given.keys() - {"id"} or both.keys()
+        defaults = {role: name for role, known in _ROLES.items() for name in reversed(known) if name in names}
+        both = defaults | explicit
+        # What is explicit decides between tasks, pairs and grids.
+        decisive = explicit.keys() - {"id"} or both.keys()
         usable = (form for form in _FORMS if both.keys() >= set(form) - set(_OPTIONAL))
         form = next((form for form in usable if form[0] in decisive), None)
         if form is None:

@@ -221,7 +221,7 @@ def read_source(spec: str, options: ReadOptions | None = None) -> Source:
     return _read_file(Path(spec), options)
 
 
-def mended(
+def mend(
     sources: Sequence[Source], leave_out: Sequence[str], corrections: Sequence[str]
 ) -> tuple[list[Source], list[str], list[str]]:
     """Return sources without some tasks and with others replaced, and the ids of both kinds.
@@ -234,15 +234,15 @@ def mended(
     ids = {task.id for source in sources for task in source.tasks}
     unwanted, replacements = read_ids(leave_out, ids), read_corrections(corrections, ids)
 
-    def corrected(task: Task) -> Task:
+    def mend_task(task: Task) -> Task:
         right = replacements.get(task.id) if task.demonstrations or task.tests else None
         return task if right is None else replace(right, generated=task.generated)
 
-    changed = [
-        replace(source, tasks=tuple(corrected(task) for task in source.tasks if task.id not in unwanted))
+    sources = [
+        replace(source, tasks=tuple(mend_task(task) for task in source.tasks if task.id not in unwanted))
         for source in sources
     ]
-    return changed, sorted(unwanted), sorted(replacements)
+    return sources, sorted(unwanted), sorted(replacements)
 
 
 def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
@@ -251,7 +251,7 @@ def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
     Args:    ids: those that there are; others of a file do not matter.
     Raises:  DataError if an id that is given is none of them, or no id of a file is.
     """
-    chosen: set[str] = set()
+    task_ids: set[str] = set()
     for value in values:
         is_file = value not in ids and Path(value).is_file()
         lines = read_lines(Path(value)) if is_file else [value]
@@ -260,8 +260,8 @@ def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
             near = "".join(difflib.get_close_matches(value, sorted(ids), n=1, cutoff=0))
             what = "none of its ids is a task here" if is_file else f"no task here, nor a file; near: {near}"
             raise DataError(f"--leave-out {value}: {what}")
-        chosen |= words & set(ids)
-    return chosen
+        task_ids |= words & set(ids)
+    return task_ids
 
 
 def read_corrections(specs: Sequence[str], ids: Collection[str]) -> dict[str, Task]:

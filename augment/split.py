@@ -274,7 +274,7 @@ def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
     return Task(task.id, *parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Place:
     """A pair and where it stands: the source, the task, and the part of it, `test[N]` or `train[N]`."""
 

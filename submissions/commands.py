@@ -133,7 +133,7 @@ def score(
     """
     start_logging()
     whole = read_outputs(solutions)
-    grids = _mended(whole, leave_out, corrections) if leave_out or corrections else whole
+    grids = _mend(whole, leave_out, corrections) if leave_out or corrections else whole
     scores = _scores((submission, *(others or [])), grids, whole)
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
@@ -184,7 +184,7 @@ def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Pat
     return oracle(votes, rank(votes, by_count), solutions)
 
 
-def _mended(
+def _mend(
     solutions: dict[str, list[Grid]], leave_out: list[str] | None, corrections: list[str] | None
 ) -> dict[str, list[Grid]]:
     """Return solutions without some tasks and with the outputs of others corrected."""
@@ -192,15 +192,15 @@ def _mended(
     from arcpipe.augment.sources import read_corrections, read_ids
 
     unwanted = read_ids(leave_out or [], solutions)
-    mended = {task: grids for task, grids in solutions.items() if task not in unwanted}
-    for task_id, task in read_corrections(corrections or [], mended).items():
+    outputs_by_task = {task: grids for task, grids in solutions.items() if task not in unwanted}
+    for task_id, task in read_corrections(corrections or [], outputs_by_task).items():
         outputs = [pair.output for pair in task.tests if pair.output is not None]
         if len(outputs) < len(task.tests) or not outputs:
             raise DataError(f"--corrections: task {task_id} has no outputs of its tests")
-        mended[task_id] = outputs
-    if not mended:
+        outputs_by_task[task_id] = outputs
+    if not outputs_by_task:
         raise DataError("--leave-out: no task is left to score")
-    return mended
+    return outputs_by_task
 
 
 def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
