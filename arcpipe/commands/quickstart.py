@@ -1,6 +1,5 @@
 """`arcpipe quickstart`: the whole pipe on a few real ARC tasks; a loop over the commands that it prints."""
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings
 from arcpipe.locks import hold_folder
-from arcpipe.log import color_bits, hints, program, start_logging
+from arcpipe.log import color_bits, command_line, hints, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
@@ -33,6 +32,7 @@ _TABLES = {
 }  # fmt: skip
 # The seconds of each stage that is done, by its name.
 _DONE = "seconds.json"
+_LARGER = ("augment", "arc", "--recipe", "arc-laptop", "--out", "runs/arc-laptop")
 # The name there of the seconds of a stage that was interrupted.
 _UNFINISHED = "unfinished"
 
@@ -71,7 +71,7 @@ def quickstart(
             if command[0] in seconds or (output.exists() and "--resume" not in command):
                 typer.echo(f"# {output} is there already, {command[0]} is not run again", err=True)
                 continue
-            typer.echo(f"$ {program()} {shlex.join(command)}", err=True)
+            typer.echo(f"$ {command_line(*command)}", err=True)
             _run(command, seconds, folder / _DONE)
         _conclude(folder, "  ".join(f"{name} {value:.0f}" for name, value in seconds.items()))
 
@@ -169,8 +169,8 @@ def _conclude(folder: Path, seconds: str) -> None:
         f"\n\n{file}  the submission, in Kaggle's form"
         f"\n{per_task}  what was solved"
         f"\n{page}  all of it, and why tasks fail: {page.resolve().as_uri()}"
-        f"\nDraw any of the tasks with: {program()} show {next(iter(score.tasks))}"
-        f"\nGo on with larger tasks: {program()} augment arc --recipe arc-laptop --out runs/arc-laptop"
+        f"\nDraw any of the tasks with: {command_line('show', next(iter(score.tasks)))}"
+        f"\nGo on with larger tasks: {command_line(*_LARGER)}"
     )
 
 

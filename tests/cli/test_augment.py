@@ -198,6 +198,8 @@ BAD: list[tuple[str, Files, str]] = [
     ("maze --generate 2 --size 65", {}, "mazes of 65 x 65: the side should be 5 to 64"),
     ("maze --generate 2 --size 6 --min-path 30", {}, "0 of 2 mazes of 6 x 6 with a short"),
     ("maze --generate 2 --num-aug 8", {}, "'--num-aug'"),
+    ("sudoku --source d.csv", {"d.csv/x": ""}, "d.csv: not a table that can be read (it is a folder: name"),
+    ("maze --source d.txt", {"d.txt/x": ""}, "d.txt: cannot be read (it is a folder: name a file in it)"),
 ]
 
 

@@ -151,11 +151,17 @@ def test_what_arcpipe_made_is_named(mini: Any) -> None:
         ),
         "submission.json": (": a submission to a set of 15 tasks and ", f"\nfrom {folder}/predictions\n"),
         "data/solutions.json": (": a solutions file: ", " of 15 tasks\n"),
-        "run/checkpoints/step-00000100": (": checkpoint, made ", "arcpipe checkpoint show "),
+        "run/checkpoints/step-00000100": (": checkpoint, made ", "\nnext         arcpipe checkpoint show "),
         ".": (": quickstart, made ", "\nmade by      arcpipe quickstart "),
     }.items():
         shown = succeed_here("show", folder / name, cwd=mini.cwd)
         assert [part for part in (str(folder / name), *says) if part not in shown] == [], shown
+
+
+def test_a_folder_of_what_arcpipe_made_is_listed(mini: Any) -> None:
+    shown = succeed_here("show", "runs/quickstart-seed0/run/checkpoints", cwd=mini.cwd)
+    assert "step-00000100: checkpoint\n" in shown
+    assert succeed_here("show", "runs", cwd=mini.cwd) == "runs/quickstart-seed0: quickstart\n"
 
 
 def facts(shown: str) -> dict[str, str]:
@@ -169,7 +175,7 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() 
     assert found.pop("puzzles").startswith("5 ")
     assert found == {
         "sources": "few_challenges.json",
-        "trains": "1 pairs of 1 tasks: 1 demonstrations of the tasks asked, 0 pairs of 0 other tasks",
+        "trains": "1 pairs of 1 tasks: 1 demonstrations of the tasks asked",
         "asked": "2 test inputs of 1 tasks",
         "never trains": "the outputs of these, which are not known", "overlap": "none found",
         "canvas": "3 x 3",
