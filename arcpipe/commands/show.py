@@ -234,7 +234,12 @@ def dataset_text(folder: Path, color: int) -> str:
     manifest = read_manifest(folder, "dataset")
     puzzles = read_puzzle_set(folder)
     counts, data = manifest["counts"], manifest["recipe"]["data"]
-    sources = data["sources"] if "sources" in data else [data["source"] or f"{data['generate']} made up"]
+    sources = [
+        f"{one['name']} ({one['tasks']} tasks, {one['pairs']} pairs, of which {one['trained']} train)"
+        for one in counts.get("sources", [])
+    ]
+    # An older dataset does not know what each of its sources gave, and of boards there is one.
+    sources = sources or data.get("sources") or [data["source"] or f"{data['generate']} made up"]
     sources += [f"asked: {name}" for name in (data.get("test_set"), data.get("test_source")) if name]
     if puzzles.variants is None:
         augmented = (

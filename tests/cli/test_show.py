@@ -13,7 +13,7 @@ from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, bu
 from arcpipe.augmentation import Augmentation
 from arcpipe.grid import PALETTE
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.runs import write_json
+from arcpipe.runs import read_manifest, write_json
 from arcpipe.task import Pair, Task, challenges_json
 from augmented import augmented
 from commands import fail_here, succeed_here
@@ -180,6 +180,10 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() 
         "never trains": "the outputs of these, which are not known", "overlap": "none found",
         "canvas": "3 x 3",
     }  # fmt: skip
+    manifest = read_manifest(data, "dataset")
+    manifest["counts"]["sources"] = [{"name": "few", "tasks": 1, "pairs": 3, "trained": 1}]
+    write_json(data / "manifest.json", manifest)
+    assert facts(show(data))["sources"] == "few (1 tasks, 3 pairs, of which 1 train)"
     title = r"^puzzle (\d): task small, dihedral (\d), colors (\d{10}), fingerprint (\w{16})$"
     titles = re.findall(title, shown, re.MULTILINE)
     assert titles[0][:3] == ("0", "0", "0123456789")
