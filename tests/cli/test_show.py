@@ -13,7 +13,7 @@ from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, bu
 from arcpipe.augmentation import Augmentation
 from arcpipe.grid import PALETTE
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.runs import write_json
+from arcpipe.runs import read_manifest, write_json
 from arcpipe.task import Pair, Task, challenges_json
 from augmented import augmented
 from commands import fail_here, succeed_here
@@ -151,11 +151,17 @@ def test_what_arcpipe_made_is_named(mini: Any) -> None:
         ),
         "submission.json": (": a submission to a set of 15 tasks and ", f"\nfrom {folder}/predictions\n"),
         "data/solutions.json": (": a solutions file: ", " of 15 tasks\n"),
-        "run/checkpoints/step-00000100": (": checkpoint, made ", "arcpipe checkpoint show "),
+        "run/checkpoints/step-00000100": (": checkpoint, made ", "\nnext         arcpipe checkpoint show "),
         ".": (": quickstart, made ", "\nmade by      arcpipe quickstart "),
     }.items():
         shown = succeed_here("show", folder / name, cwd=mini.cwd)
         assert [part for part in (str(folder / name), *says) if part not in shown] == [], shown
+
+
+def test_a_folder_of_what_arcpipe_made_is_listed(mini: Any) -> None:
+    shown = succeed_here("show", "runs/quickstart-seed0/run/checkpoints", cwd=mini.cwd)
+    assert "step-00000100: checkpoint\n" in shown
+    assert succeed_here("show", "runs", cwd=mini.cwd) == "runs/quickstart-seed0: quickstart\n"
 
 
 def facts(shown: str) -> dict[str, str]:
@@ -169,11 +175,15 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() 
     assert found.pop("puzzles").startswith("5 ")
     assert found == {
         "sources": "few_challenges.json",
-        "trains": "1 pairs of 1 tasks: 1 demonstrations of the tasks asked, 0 pairs of 0 other tasks",
+        "trains": "1 pairs of 1 tasks: 1 demonstrations of the tasks asked",
         "asked": "2 test inputs of 1 tasks",
         "never trains": "the outputs of these, which are not known", "overlap": "none found",
         "canvas": "3 x 3",
     }  # fmt: skip
+    manifest = read_manifest(data, "dataset")
+    manifest["counts"]["sources"] = [{"name": "few", "tasks": 1, "pairs": 3, "trained": 1}]
+    write_json(data / "manifest.json", manifest)
+    assert facts(show(data))["sources"] == "few (1 tasks, 3 pairs, of which 1 train)"
     title = r"^puzzle (\d): task small, dihedral (\d), colors (\d{10}), fingerprint (\w{16})$"
     titles = re.findall(title, shown, re.MULTILINE)
     assert titles[0][:3] == ("0", "0", "0123456789")
