@@ -145,9 +145,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
                 f"task {task_id}: a grid of side {side} does not fit canvas {canvas}: "
                 "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
             )
-    shares = _shares(selection, settings.weights)
-    places = settings.seed if settings.placement == "fixed" else None
-    sampling = Sampling(settings.pairs_per_draw, _runs(selection, shares), places)
+    sampling = _sampling(selection, settings)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     if settings.num_aug is None:
         turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
@@ -157,9 +155,8 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
             known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
             for task in selection.shown
         ]
-    puzzles = replace(puzzle_set_of(selection, groups, canvas), sampling=sampling)
-    if settings.num_aug is None:
-        puzzles = replace(puzzles, variants=Variants(None, settings.seed))
+    variants = Variants(None, settings.seed) if settings.num_aug is None else None
+    puzzles = replace(puzzle_set_of(selection, groups, canvas), variants=variants, sampling=sampling)
     summary = BuildSummary(
         tasks=len(selection.training),
         examples=len(puzzles.example_tasks),
@@ -171,7 +168,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         known=sum(task.id in known for task in selection.training),
         overlaps=selection.overlaps,
         untrained=selection.untrained,
-        shares=shares,
+        shares={name: share for name, _, share in puzzles.sampling.shares},
     )
     files = {str(path): file_hash(path) for source in sources for path in source.files}
     manifest = make_manifest(
@@ -183,6 +180,17 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         extra["solutions.json"] = orjson.dumps(solutions_json(targets), option=orjson.OPT_APPEND_NEWLINE)
     write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
+
+
+def _sampling(selection: Selection, settings: DataSettings) -> Sampling:
+    """Return how training is to draw the tasks of a selection."""
+    shares = _shares(selection, settings.weights)
+    runs = [(name, len(list(tasks))) for name, tasks in groupby(selection.sources)] if shares else []
+    return Sampling(
+        settings.pairs_per_draw,
+        [(name, count, shares.get(name, 0.0)) for name, count in runs],
+        settings.seed if settings.placement == "fixed" else None,
+    )
 
 
 def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
@@ -209,17 +217,11 @@ def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
             raise DataError(f"weight {text!r}: {why}; the sources: {', '.join(counts)}")
         shares[name] = share
     others, rest = {name: counts[name] for name in counts if name not in shares}, 1 - sum(shares.values())
-    if shares and (rest <= 0 if others else abs(rest) > 1e-6):
+    if shares and (rest < 1e-6 if others else abs(rest) > 1e-6):
         of_others = f"leave nothing to {', '.join(others)}" if others else "should be 1"
         raise DataError(f"the weights are {1 - rest:g} together, which {of_others}: change them")
     total = sum(others.values())
     return shares | {name: rest * count / total for name, count in others.items() if shares}
-
-
-def _runs(selection: Selection, shares: dict[str, float]) -> list[tuple[str, int, float]]:
-    """Return shares as `Sampling` has them."""
-    runs = [(name, len(list(tasks))) for name, tasks in groupby(selection.sources)]
-    return [(name, count, shares.get(name, 0.0)) for name, count in runs] if shares else []
 
 
 def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> PuzzleSet:
