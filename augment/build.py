@@ -1,9 +1,7 @@
 """Sources of ARC tasks -> a dataset folder."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,13 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from arcpipe.augment.sampling import sampling_of
 from arcpipe.augment.sources import grids_of, read_source
 from arcpipe.augment.split import Overlap, Selection, select
 from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.codec import ARC, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS
-from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Sampling, Variants, read_puzzle_set
+from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import STRICT, Count
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
@@ -93,6 +92,11 @@ class DataSettings:
         int, Field(ge=0, le=2**32 - 1, description="Seed of the augmentations and of fixed places.")
     ] = 0
 
+    @property
+    def places(self) -> int | None:
+        """Return the seed of fixed places; None for fresh ones."""
+        return self.seed if self.placement == "fixed" else None
+
 
 @dataclass(frozen=True)
 class BuildSummary:
@@ -145,7 +149,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
                 f"task {task_id}: a grid of side {side} does not fit canvas {canvas}: "
                 "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
             )
-    sampling = _sampling(selection, settings)
+    sampling = sampling_of(selection, settings.weights, settings.pairs_per_draw, settings.places)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     if settings.num_aug is None:
         turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
@@ -180,48 +184,6 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         extra["solutions.json"] = orjson.dumps(solutions_json(targets), option=orjson.OPT_APPEND_NEWLINE)
     write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
-
-
-def _sampling(selection: Selection, settings: DataSettings) -> Sampling:
-    """Return how training is to draw the tasks of a selection."""
-    shares = _shares(selection, settings.weights)
-    runs = [(name, len(list(tasks))) for name, tasks in groupby(selection.sources)] if shares else []
-    return Sampling(
-        settings.pairs_per_draw,
-        [(name, count, shares.get(name, 0.0)) for name, count in runs],
-        settings.seed if settings.placement == "fixed" else None,
-    )
-
-
-def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
-    """Return the share of each source in the draws; none without weights.
-
-    Raises:  DataError for a weight that is none, or shares that do not add up to 1.
-    """
-    counts = Counter(
-        name
-        for name, task in zip(selection.sources, selection.training, strict=True)
-        if task.demonstrations or any(pair.output is not None for pair in task.tests)
-    )
-    shares: dict[str, float] = {}
-    for text in weights:
-        name, _, number = text.rpartition("=")
-        try:
-            share = float(number)
-        except ValueError:
-            share = 0.0
-        if not name or not 0 < share <= 1:
-            raise DataError(f"weight {text!r}: expected SOURCE=SHARE, a share of all draws such as 0.2")
-        if name not in counts or name in shares:
-            why = "has a weight already" if name in shares else "no task of such a source trains"
-            raise DataError(f"weight {text!r}: {why}; the sources: {', '.join(counts)}")
-        shares[name] = share
-    others, rest = {name: counts[name] for name in counts if name not in shares}, 1 - sum(shares.values())
-    if shares and (rest < 1e-6 if others else abs(rest) > 1e-6):
-        of_others = f"leave nothing to {', '.join(others)}" if others else "should be 1"
-        raise DataError(f"the weights are {1 - rest:g} together, which {of_others}: change them")
-    total = sum(others.values())
-    return shares | {name: rest * count / total for name, count in others.items() if shares}
 
 
 def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> PuzzleSet:
