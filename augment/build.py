@@ -92,11 +92,6 @@ class DataSettings:
         int, Field(ge=0, le=2**32 - 1, description="Seed of the augmentations and of fixed places.")
     ] = 0
 
-    @property
-    def places(self) -> int | None:
-        """Return the seed of fixed places; None for fresh ones."""
-        return self.seed if self.placement == "fixed" else None
-
 
 @dataclass(frozen=True)
 class BuildSummary:
@@ -149,7 +144,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
                 f"task {task_id}: a grid of side {side} does not fit canvas {canvas}: "
                 "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
             )
-    sampling = sampling_of(selection, settings.weights, settings.pairs_per_draw, settings.places)
+    sampling = sampling_of(selection, settings)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     if settings.num_aug is None:
         turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))

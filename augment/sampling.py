@@ -3,23 +3,28 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from arcpipe.augment.split import Selection
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import Sampling
 
+if TYPE_CHECKING:
+    from arcpipe.augment.build import DataSettings
 
-def sampling_of(selection: Selection, weights: Sequence[str], pairs: int, places: int | None) -> Sampling:
+
+def sampling_of(selection: Selection, settings: "DataSettings") -> Sampling:
     """Return how training is to draw the tasks of a selection.
 
-    Args:    weights: SOURCE=SHARE, the share of a source in all draws; the others have the rest by their
-             numbers of tasks.
-             pairs, places: as of `Sampling`.
     Raises:  DataError for a weight that is none, or shares that do not add up to 1.
     """
-    shares = _shares(selection, weights)
+    shares = _shares(selection, settings.weights)
     runs = [(name, len(list(tasks))) for name, tasks in groupby(selection.sources)] if shares else []
-    return Sampling(pairs, [(name, count, shares.get(name, 0.0)) for name, count in runs], places)
+    return Sampling(
+        settings.pairs_per_draw,
+        [(name, count, shares.get(name, 0.0)) for name, count in runs],
+        settings.seed if settings.placement == "fixed" else None,
+    )
 
 
 def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
