@@ -423,7 +423,7 @@ def _load_puzzles(
         if config.embedding == "task" and colors.shape != (num_tasks, 2, NUM_COLORS, puzzle_size):
             raise ValueError(f"its color vectors have shape {tuple(colors.shape)}, for {num_tasks} tasks")
         refuse_bad_values({"the color vectors": colors}, folder)
-        if rows.shape != shape:
+        if tuple(rows.shape) != shape:
             raise ValueError(f"rows of shape {tuple(rows.shape)}, expected {shape}")
     if rows.numel():
         _refuse_bad_rows(table)

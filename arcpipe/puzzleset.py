@@ -146,7 +146,8 @@ class PuzzleSet:
             return np.ones(len(self.example_tasks), np.intp)
         of_tasks = self.draw_weights * np.minimum(1, (sampling.pairs or np.inf) / sizes.clip(min=1))
         weights = of_tasks[self.example_tasks]
-        return (weights * (2**32 / weights.sum())).round().astype(np.intp)
+        whole: NDArray[np.intp] = (weights * (2**32 / weights.sum())).round().astype(np.intp)
+        return whole
 
     @cached_property
     def test_indices(self) -> NDArray[np.int32]:

@@ -1,9 +1,8 @@
 """Sources of ARC tasks -> a dataset folder."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -16,13 +15,14 @@ from pydantic import Field
 
 from arcpipe.augment.foreign import archive_names, reading_archive, split_archive
 from arcpipe.augment.forms import ReadOptions, Source
+from arcpipe.augment.sampling import sampling_of
 from arcpipe.augment.sources import fitting, grids_of, mend, read_source
 from arcpipe.augment.split import Conflict, Overlap, Selection, select
 from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS
-from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Sampling, Variants, read_puzzle_set
+from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import STRICT, Count, Positive
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
@@ -222,14 +222,11 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         generated_of_test=settings.generated_of_test,
     )  # fmt: skip
     canvas, needed = _canvas(selection, settings.canvas)
-    shares = _shares(selection, settings.weights)
-    places = settings.seed if settings.placement == "fixed" else None
-    sampling = Sampling(settings.pairs_per_draw, _runs(selection, shares), places)
+    sampling = sampling_of(selection, settings)
     known = _known_augmentations(settings.extend) if settings.extend else {}
-    puzzles = puzzle_set_of(selection, _augmentations(selection, settings, known), canvas)
-    puzzles = replace(puzzles, sampling=sampling)
-    if settings.num_aug is None:
-        puzzles = replace(puzzles, variants=Variants(None, settings.seed))
+    groups = _augmentations(selection, settings, known)
+    variants = Variants(None, settings.seed) if settings.num_aug is None else None
+    puzzles = replace(puzzle_set_of(selection, groups, canvas), variants=variants, sampling=sampling)
     asked = {task.id for task in selection.targets}
     summary = BuildSummary(
         tasks=len(selection.training),
@@ -247,7 +244,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         left_out=left_out,
         corrected=corrected,
         generated_of_test=sum(len(task.generated) for task in selection.training if task.id in asked),
-        shares=shares,
+        shares={name: share for name, _, share in puzzles.sampling.shares},
     )
     files = {str(path): file_hash(path) for source in sources for path in source.files}
     manifest = make_manifest(
@@ -260,43 +257,6 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         extra["solutions.json"] = _json_lines(targets, solutions_json)
     write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
-
-
-def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
-    """Return the share of each source in the draws; none without weights.
-
-    Raises:  DataError for a weight that is none, or shares that do not add up to 1.
-    """
-    counts = Counter(
-        name
-        for name, task in zip(selection.sources, selection.training, strict=True)
-        if task.demonstrations or task.generated or any(pair.output is not None for pair in task.tests)
-    )
-    shares: dict[str, float] = {}
-    for text in weights:
-        name, _, number = text.rpartition("=")
-        try:
-            share = float(number)
-        except ValueError:
-            share = 0.0
-        if not name or not 0 < share <= 1:
-            raise DataError(f"weight {text!r}: expected SOURCE=SHARE, a share of all draws such as 0.2")
-        if name not in counts or name in shares:
-            why = "has a weight already" if name in shares else "no task of such a source trains"
-            raise DataError(f"weight {text!r}: {why}; the sources: {', '.join(counts)}")
-        shares[name] = share
-    others, rest = {name: counts[name] for name in counts if name not in shares}, 1 - sum(shares.values())
-    if shares and (rest <= 0 if others else abs(rest) > 1e-6):
-        of_others = f"leave nothing to {', '.join(others)}" if others else "should be 1"
-        raise DataError(f"the weights are {1 - rest:g} together, which {of_others}: change them")
-    total = sum(others.values())
-    return shares | {name: rest * count / total for name, count in others.items() if shares}
-
-
-def _runs(selection: Selection, shares: dict[str, float]) -> list[tuple[str, int, float]]:
-    """Return shares as `Sampling` has them."""
-    runs = [(name, len(list(tasks))) for name, tasks in groupby(selection.sources)]
-    return [(name, count, shares.get(name, 0.0)) for name, count in runs] if shares else []
 
 
 def source_specs(settings: DataSettings) -> list[str]:

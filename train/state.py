@@ -357,7 +357,7 @@ def _load_rows(state: TrainState, checkpoint: Checkpoint) -> Path | None:
         return None
     if state.owns_rows:
         state.rows.copy_(checkpoint.rows)
-    return changes and changes.since
+    return changes.since if changes else None
 
 
 def _load_optimizers(state: TrainState, tensors: dict[str, Tensor]) -> None:

@@ -154,7 +154,7 @@ def test_weights_and_pairs_of_a_draw_are_part_of_the_dataset() -> None:
     sources = ("arc", "--source", old, "--source", new, "--num-aug", 1)
     augment(*sources, "--out", "plain")
     flags = ("--weight", "new=0.4", "--pairs-per-draw", 2, "--placement", "fixed", "--seed", 0)
-    assert "draws of a task: 40.0% of new, 60.0% of old\n" in augment(*sources, *flags, "--out", "weighted")
+    assert "draws of a task: 60.0% of old, 40.0% of new\n" in augment(*sources, *flags, "--out", "weighted")
     plain, weighted = (read_puzzle_set(Path(name)) for name in ("plain", "weighted"))
     assert plain.sampling == Sampling()
     assert weighted.sampling == Sampling(2, [["old", 3, 0.6], ["new", 1, 0.4]], 0)  # type: ignore[list-item]
