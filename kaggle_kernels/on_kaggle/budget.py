@@ -51,7 +51,7 @@ class KaggleSettings:
         float,
         Field(
             ge=0,
-            description="Time in which the process of a stage starts; then its clock runs, compilation and all.",
+            description="Time in which the process of a stage starts; its clock runs from then on.",
         ),
     ] = 180.0
     grace_s: Annotated[
