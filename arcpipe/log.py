@@ -29,8 +29,8 @@ LINE_EVERY_S = 60.0
 # The figures that come first stay where a narrow terminal cuts the bar.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
-_WATCHED = {"mininterval": 0.2, "dynamic_ncols": True, "bar_format": _BAR}
-_UNWATCHED = {"mininterval": 1.0, "miniters": 1}
+_WATCHED: dict[str, Any] = {"mininterval": 0.2, "dynamic_ncols": True, "bar_format": _BAR}
+_UNWATCHED: dict[str, Any] = {"mininterval": 1.0, "miniters": 1}
 
 
 def is_first_rank() -> bool:
@@ -135,9 +135,9 @@ class _Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
 
     def __init__(self, left_s: Callable[[], float], **arguments: Any) -> None:
         self._left_s, self._watched = left_s, sys.stderr.isatty()
-        how = dict(_WATCHED if self._watched else _UNWATCHED)
+        how = _WATCHED if self._watched else _UNWATCHED
         super().__init__(
-            **arguments, **how, file=sys.stderr if self._watched else io.StringIO(), leave=self._watched,
+            **arguments | how, file=sys.stderr if self._watched else io.StringIO(), leave=self._watched,
             disable=not is_first_rank(),
         )  # fmt: skip
         self._noted_at = time.monotonic()
@@ -145,19 +145,20 @@ class _Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
     @property
     def format_dict(self) -> dict[str, Any]:
         """Return what is shown; of the total, as much as the time that is left allows."""
-        facts: dict[str, Any] = super().format_dict
+        facts = dict(super().format_dict)
         since = facts["n"] - facts["initial"]
         rate = facts["rate"] or (since / facts["elapsed"] if facts["elapsed"] else 0)
         if rate and facts["total"] and (left := self._left_s()) < math.inf:
             facts["total"] = min(facts["total"], facts["n"] + math.ceil(rate * max(0.0, left)))
         return facts
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw the bar on a terminal; each minute, log it as a line."""
         if self.n > self.initial and time.monotonic() - self._noted_at >= LINE_EVERY_S:
             self._noted_at = time.monotonic()
             logger.log(PROGRESS, self.format_meter(**self.format_dict | {"bar_format": _LINE, "ncols": None}))
-        return bool(super().display(msg, pos)) if self._watched else True
+        if self._watched:
+            super().display(msg, pos)
 
 
 def progress(

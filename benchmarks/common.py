@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ code = subprocess.call(sys.argv[1:])
 print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
+UNCLEAR = 1.3
+"""Where the turns of a form differ by more than this, its ratio tells nothing."""
 ROWS = str(Path(__file__).parent / "recipes" / "rows.toml")
 """The recipe of a small model with a row for each augmentation."""
 _PUZZLES = {
@@ -51,11 +54,13 @@ class Report:
         self.out: Path = arguments.out
         self.rows: dict[str, dict[str, Any]] = {}
         self._measured: dict[str, list[Measurement]] = {}
+        self._turns: dict[str, list[float]] = {}
 
     def add(self, name: str, **figures: Any) -> None:
         """Add a row or replace it; `ratio` says how many times better than the baseline it is."""
         self.rows[name] = figures
-        sys.stderr.write(f"{name}: {figures.get('failure') or '{:.2f} x'.format(figures['ratio'])}\n")
+        verdict = figures.get("failure") or figures.get("unclear") or f"{figures['ratio']:.2f} x"
+        sys.stderr.write(f"{name}: {verdict}\n")
         self.write(complete=False)
 
     def time(
@@ -68,19 +73,31 @@ class Report:
     ) -> None:
         """Time a call and add its row, which counts what was timed under this name before too.
 
+        Forms are timed in turns: the ratio is the median over the turns of the form against the baseline of
+        the same turn, with the lowest and the highest; where these are far apart the row says that it is
+        unclear, because something else took the machine.
+
         Args:  amounts: what a call does, by the name that this has per second; the ratio is of the first of
                these, against the row that was timed first.
         """
-        self._measured.setdefault(name, []).append(timed(call, min_seconds))
+        unit = next(iter(amounts))
+        measured = timed(call, min_seconds)
+        self._measured.setdefault(name, []).append(measured)
+        self._turns.setdefault(name, []).append(amounts[unit] / measured.median)
         merged = Measurement.merge(self._measured[name])[0]
         rates = {unit: amount / merged.median for unit, amount in amounts.items()}
         self.rows[name] = {
             "seconds": merged.median, "spread": merged.iqr / merged.median, **rates, "ratio": 1.0, **figures,
         }  # fmt: skip
-        unit = next(iter(amounts))
-        of_unit = [row for row in self.rows.values() if unit in row]
-        for row in of_unit:
-            row["ratio"] = row[unit] / of_unit[0][unit]
+        of_unit = [one for one, row in self.rows.items() if unit in row]
+        for one in of_unit:
+            pairs = zip(self._turns[one], self._turns[of_unit[0]], strict=False)
+            ratios = [rate / of_baseline for rate, of_baseline in pairs]
+            low, high = min(ratios), max(ratios)
+            self.rows[one] |= {"ratio": statistics.median(ratios), "low": low, "high": high}
+            self.rows[one].pop("unclear", None)
+            if high > UNCLEAR * low:
+                self.rows[one]["unclear"] = f"unclear, {low:.2f} to {high:.2f} x: run it on an idle machine"
         self.add(name, **self.rows[name])
 
     def write(self, *, complete: bool) -> None:

@@ -29,7 +29,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from common import ROWS, Report, arcpipe, build_puzzles, options, run, small_precision
 
 LABEL, PLAIN = "measured", "plain loop"
-TURNS = 2
+TURNS = 3
 
 
 def dtype_of(share: InferenceShare, device: torch.device) -> torch.dtype:

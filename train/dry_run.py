@@ -138,20 +138,21 @@ def _seconds_a_step(run: TrainRun, state: TrainState, accelerator: Any) -> float
 
 def _memory(run: TrainRun, state: TrainState, batch: PuzzleBatch, accelerator: Any) -> str:
     """What a process needs here, and of which GPUs it is more than they have."""
-    device, gib = accelerator.device, 2**30
+    device: torch.device = accelerator.device
+    gib, count = 2**30, int(accelerator.num_processes)
     dtype, _ = compute_dtype(run.settings.precision, device)
-    lasting, peak = peak_bytes(run, state, batch, dtype, accelerator.num_processes)
+    lasting, peak = peak_bytes(run, state, batch, dtype, count)
     if device.type == "cuda":
         here = torch.cuda.get_device_properties(device).total_memory
     else:
         here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     text = f"{lasting / gib:.2f} GiB of weights, optimizer, rows and state; {peak / gib:.2f} GiB at most"
-    text += f" for each of {accelerator.num_processes} processes" * (accelerator.num_processes > 1)
+    text += f" for each of {count} processes" * (count > 1)
     text += f", of {here / gib:.1f} here" + (": too much" * (peak > here))
     if device.type == "cuda":
         return text
     if run.settings.precision == "auto" and dtype == torch.float32:
-        _, peak = peak_bytes(run, state, batch, torch.bfloat16, accelerator.num_processes)
+        _, peak = peak_bytes(run, state, batch, torch.bfloat16, count)
     fits = {name: peak <= (size - _GPU_CONTEXT) * gib for name, size in _GPUS.items()}
     words = ", ".join(f"{name} {'yes' if is_so else 'no'}" for name, is_so in fits.items())
     return f"{text}; on a GPU {peak / gib:.2f} at most, so it fits: {words}"

@@ -263,7 +263,7 @@ def _halted(steps: Tensor, halt_logit: Tensor, state: TrainState, settings: Trai
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
     explores = torch.rand(settings.batch_size, generator=generator) < settings.halt_exploration
     at_least = torch.randint(2, max_steps + 1, (settings.batch_size,), generator=generator)
-    may_halt = steps >= torch.where(explores, at_least, 0)[state.own_rows].to(steps.device)
+    may_halt = steps >= torch.where(explores, at_least, 0)[state.own_rows].to(steps.device, non_blocking=True)
     return at_limit | ((halt_logit > 0) & may_halt)
 
 
@@ -281,4 +281,4 @@ def _metrics(loss: StepLoss, halt_logit: Tensor, state: TrainState) -> Tensor:
         (calls & loss.correct).sum(),
         torch.where(finished, state.carry.steps, 0).sum(),
     ]
-    return torch.stack([value.to(torch.float64).to(loss.answer.device) for value in sums])
+    return torch.stack([value.to(loss.answer.device, torch.float64, non_blocking=True) for value in sums])

@@ -68,7 +68,7 @@ class KaggleSettings:
         float,
         Field(
             ge=0,
-            description="Time for the process of a stage to start; then its clock runs, compiling too.",
+            description="Time in which the process of a stage starts; its clock runs from then on.",
         ),
     ] = 180.0
     grace_s: Annotated[

@@ -1,7 +1,10 @@
 """The scripts of benchmarks/: what they measure, print and write; not how fast this machine is."""
 
 import json
+import runpy
 import signal
+import time
+from argparse import Namespace
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,19 @@ def test_a_quick_run_prints_and_writes_ratios_to_a_baseline(script: str, tmp_pat
     assert all(name in printed for name in rows)
     if script != "data":
         assert written["rows"][0]["ratio"] == 1
+
+
+def test_a_ratio_that_differs_from_turn_to_turn_is_called_unclear(tmp_path: Path) -> None:
+    common = runpy.run_path(str(ROOT / "benchmarks" / "common.py"))
+    report = common["Report"]("made up", Namespace(out=tmp_path / "out.json"))
+    for pause in (0.001, 0.005):
+        report.time("plain", lambda: time.sleep(0.001), {"calls/s": 1}, 0.0)
+        report.time("other", lambda pause=pause: time.sleep(pause), {"calls/s": 1}, 0.0)
+    plain, other = report.rows["plain"], report.rows["other"]
+    assert plain["low"] == plain["ratio"] == plain["high"] == 1
+    assert other["low"] < other["ratio"] < other["high"]
+    assert other["unclear"].startswith("unclear, ")
+    assert "unclear" not in plain
 
 
 def test_an_adapted_checkpoint_is_measured_in_its_own_precision(tmp_path: Path) -> None:
