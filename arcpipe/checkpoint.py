@@ -57,6 +57,7 @@ _BASE, _CHANGED = "puzzles-base.safetensors", "puzzles-changed.safetensors"
 _STEP_NAME = re.compile(r"step-([0-9]{8,18})")
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _ROWS_AT_ONCE = 1 << 16
+_SPARE_WEIGHTS = 1 << 24
 _COLUMNS = ("task", "dihedral", "colors")
 _MOST_ROWS, _MOST_BYTES = 2**31, 2**36
 
@@ -127,14 +128,22 @@ class Checkpoint:
         try:
             if self.config.num_layers > len(self.ema):
                 raise RuntimeError(f"{self.config.num_layers} layers of {len(self.ema)} tensors")
-            # On no device first: one that does not fit its weights may not fit the memory either.
-            with torch.device("meta"):
-                TRM(self.config, num_tokens, self.vocabulary).load_state_dict(self.ema, assign=True)
+            if self._seems_larger(num_tokens):
+                # On no device first, which takes torch seconds: it may not fit the memory.
+                with torch.device("meta"):
+                    TRM(self.config, num_tokens, self.vocabulary).load_state_dict(self.ema, assign=True)
             model = TRM(self.config, num_tokens, self.vocabulary)
             model.load_state_dict(self.ema)
         except RuntimeError as error:
             raise CheckpointError(f"{self.path}: weights do not fit {_FACTS}: {one_line(error)}") from None
         return model.eval()
+
+    def _seems_larger(self, num_tokens: int) -> bool:
+        """Whether the settings may be those of a far larger network than the weights are of."""
+        config, total = self.config, self.config.prefix + num_tokens
+        of_layer = (4 + 4 * config.expansion) * max(config.hidden_size, total) ** 2
+        most = config.num_layers * of_layer + config.hidden_size * (self.vocabulary + total)
+        return most > _SPARE_WEIGHTS + 8 * sum(value.numel() for value in self.ema.values())
 
     def rows_of(self, puzzles: "PuzzleSet") -> Tensor:
         """Return the table's rows (P, puzzle_size), float32, in the order of a dataset's puzzle ids.

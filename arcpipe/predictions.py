@@ -35,6 +35,7 @@ SHARDS = "shards"
 _REMEDY = "run infer again"
 _MOST_ROWS = 2**22
 _MOST_BYTES = 2**29
+_ROWS_AT_ONCE = 2**14
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
@@ -115,7 +116,9 @@ def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.T
         if others:
             reason = f"its candidates are of {min(others)}, those of the folder of {label}"
             raise DataError(f"{file}: is of another run, {reason}: move it away")
-        waiting = pa.concat_tables([waiting, table]).unify_dictionaries().sort_by("order")
+        waiting = pa.concat_tables([waiting, table]).unify_dictionaries()
+        if np.any(np.diff(waiting["order"].to_numpy()) < 0):
+            waiting = waiting.sort_by("order")
         count = len(waiting)
         if number + 1 < len(files):
             following = int(files[number + 1].name.split("-")[1])
@@ -212,9 +215,11 @@ def _are_permutations(colors: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 def _with_large_cells(cells: pa.ChunkedArray, num_cells: NDArray[np.integer]) -> NDArray[np.bool_]:
     """Return which rows hold a value that no grid has."""
-    together = pa.ListArray.from_arrays([0, len(cells)], cells.combine_chunks())
-    values = np.frombuffer(pc.binary_join(together, b"")[0].as_buffer(), np.uint8)
-    large = np.flatnonzero(values >= NUM_COLORS)
     rows = np.zeros(len(num_cells), bool)
-    rows[np.searchsorted(np.cumsum(num_cells), large, side="right")] = True
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = cells.slice(start, _ROWS_AT_ONCE).combine_chunks()
+        joined = pc.binary_join(pa.ListArray.from_arrays([0, len(part)], part), b"")[0].as_buffer()
+        large = np.flatnonzero(np.frombuffer(joined, np.uint8) >= NUM_COLORS)
+        ends = np.cumsum(num_cells[start : start + _ROWS_AT_ONCE])
+        rows[start + np.searchsorted(ends, large, side="right")] = True
     return rows

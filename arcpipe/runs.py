@@ -23,7 +23,8 @@ from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
-# Facts of manifests, where they are there.
+# Facts of the manifests of some kinds, where they are there.
+_TYPED = ("dataset", "run", "checkpoint", "predictions")
 _TYPES: dict[str, Any] = {
     "created": str, "recipe": dict, "counts": dict, "files": dict, "checkpoint": str, "items": int,
     "data": str, "family": str,
@@ -181,12 +182,18 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is broken: {one_line(error)})") from None
     if actual != kind:
         raise DataError(f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder")
+    if kind in _TYPED:
+        _refuse_other_types(manifest, folder, kind)
+    return manifest
+
+
+def _refuse_other_types(manifest: dict[str, Any], folder: Path, kind: str) -> None:
+    """Raise DataError for a fact of another type than this kind of folder has."""
     types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
     wrong = [name for name, of in types.items() if name in manifest and not isinstance(manifest[name], of)]
     if wrong or not all(isinstance(table, dict) for table in manifest.get("recipe", {}).values()):
         name = (wrong or ["recipe"])[0]
         raise DataError(f"{folder}: the {name} in its {MANIFEST} is not one of a {kind} folder")
-    return manifest
 
 
 def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 
 # Fields of a page's header: its size unpacked and in the file, and the headers of pages that hold values.
 _UNPACKED, _PACKED, _PAGE, _PAGE_2, _NUM_VALUES = 2, 3, 5, 8, 1
 # So much is no harm from any file, and so many times its bytes no honest one needs.
-_SPARE_ROWS, _ROWS_A_BYTE = 2**18, 0.5
+_SPARE_ROWS, _ROWS_A_BYTE = 2**18, 0.25
 _SPARE_BYTES, _TIMES_BYTES = 2**25, 96
 
 

@@ -238,7 +238,9 @@ def check_bundle(folder: Path) -> dict[str, Any]:
     Raises:  DataError with every file that is missing, changed or too many; CheckpointError.
     """
     manifest = read_manifest(folder, KIND)
-    files: dict[str, str] = manifest.get("files", {})
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise DataError(f"{folder}: its manifest names no files: make the bundle again")
     hashes = {
         path.relative_to(folder).as_posix(): file_hash(path)
         for part in (DATASET, KERNEL)

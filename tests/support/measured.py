@@ -1,6 +1,6 @@
 """Commands in one process under a limit of memory: what they say, and what they take.
 
-On stdin: [modules to import before, [folder, [argument, ...]], ...]; on stdout what each command did.
+On stdin: [modules of arcpipe to import, [folder, [argument, ...]], ...]; on stdout what each command did.
 """
 
 import json
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def measured(commands: Sequence[tuple[Path, list[str]]], modules: Sequence[str] = ()) -> list[Outcome]:
+def measured(commands: Sequence[tuple[Path, list[str]]], modules: Sequence[str]) -> list[Outcome]:
     """What each command did in its folder, in a process that may take 2 GiB more than its modules do."""
     # Else every thread reserves memory of its own, which the limit counts.
     env = environment({"MALLOC_ARENA_MAX": "1", "PYTHONWARNINGS": "ignore"})
@@ -62,8 +62,8 @@ def _one(folder: str, words: list[str]) -> Outcome:
 
 def _answer() -> None:
     modules, *commands = json.load(sys.stdin)
-    for module in ("arcpipe.commands.cli", *modules):
-        import_module(module)
+    for module in ("commands.cli", *modules):
+        import_module(f"arcpipe.{module}")
     resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + _SPARE,) * 2)
     json.dump([_one(folder, words) for folder, words in commands], sys.stdout)
 
