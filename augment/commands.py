@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcpipe.augment.build import CONCEPT_EXAMPLES, DataSettings, build_arc
+from arcpipe.augment.build import build_arc
 from arcpipe.augment.puzzles import (
     MazeSettings,
     PuzzleSettings,
@@ -15,6 +15,7 @@ from arcpipe.augment.puzzles import (
     build_maze,
     build_sudoku,
 )
+from arcpipe.augment.settings import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.sources import short_name
 from arcpipe.augment.split import report_overlaps
 from arcpipe.flags import with_settings

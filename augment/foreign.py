@@ -23,6 +23,9 @@ from arcpipe.errors import DataError, one_line
 from arcpipe.runs import reading
 
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
+FILE_ENDINGS = (".csv", ".parquet", ".txt", ".json", ".gz", ".zip")
+"""Data of these endings is never looked for on the hub, however its path reads."""
+
 HUB = "hub:"
 HUB_NAME = re.compile(rf"(?:{HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _GENERATOR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)

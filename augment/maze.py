@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augment.sources import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
+from arcpipe.augment.puzzle_tables import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
 from arcpipe.errors import DataError
 from arcpipe.log import progress
 from arcpipe.maze_rules import (

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from arcpipe.augment.build import write_puzzle_set
 from arcpipe.augment.maze import generate_mazes, read_mazes
-from arcpipe.augment.sources import SolvedPuzzles
+from arcpipe.augment.puzzle_tables import SolvedPuzzles
 from arcpipe.augment.sudoku import generate_split, read_sudokus
 from arcpipe.augmentation import IDENTITY
 from arcpipe.codec import GridTable, family_of

@@ -3,17 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
+from arcpipe.augment.settings import DataSettings
 from arcpipe.augment.split import Selection
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import Sampling
 
-if TYPE_CHECKING:
-    from arcpipe.augment.build import DataSettings
 
-
-def sampling_of(selection: Selection, settings: "DataSettings") -> Sampling:
+def sampling_of(selection: Selection, settings: DataSettings) -> Sampling:
     """Return how training is to draw the tasks of a selection.
 
     Raises:  DataError for a weight that is none, or shares that do not add up to 1.

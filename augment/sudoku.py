@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from arcpipe.augment.sources import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
+from arcpipe.augment.puzzle_tables import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
 from arcpipe.augment.sudoku_solver import candidates, digits_of, propagate, search, solve_boards
 from arcpipe.errors import DataError
 from arcpipe.log import progress

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from arcpipe.augment.build import DataSettings, build_arc
+from arcpipe.augment.build import build_arc
+from arcpipe.augment.settings import DataSettings
 from arcpipe.augment.split import report_overlaps
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arcpipe.augment.build import DataSettings, build_arc
+from arcpipe.augment.build import build_arc
+from arcpipe.augment.settings import DataSettings
 from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.checkpoint import load_checkpoint as _load_checkpoint

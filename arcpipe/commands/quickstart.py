@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from arcpipe.augment.build import DataSettings
+from arcpipe.augment.settings import DataSettings
 from arcpipe.checkpoint import whole_checkpoints
 from arcpipe.commands.cli import INTERRUPTED, app
 from arcpipe.commands.show import task_text

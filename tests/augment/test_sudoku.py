@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.sources import SolvedPuzzles
+from arcpipe.augment.puzzle_tables import SolvedPuzzles
 from arcpipe.augment.sudoku import canonical, generate_split, generate_sudokus, read_sudokus
 from arcpipe.augment.sudoku_solver import candidates, search, solve_boards
 from arcpipe.errors import DataError

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from arcpipe.augment.build import DataSettings, build_arc
+from arcpipe.augment.build import build_arc
+from arcpipe.augment.settings import DataSettings
 from arcpipe.augment.unique import Augmentations, canonical
 from arcpipe.augmentation import Augmentation
 from arcpipe.codec import GridTable
