@@ -35,7 +35,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # OSError, and the base of all errors of the library that the client uses for the network, which changes.
 _FAILURES: tuple[type[Exception], ...] = HfHubHTTPError.__bases__
 # What an import of each needs: the identifiers of its rows; a recipe where there is no all_config.yaml.
-_ARC_1, _ARC_2 = "--rebuild-identifiers arc-agi-1", "--rebuild-identifiers arc-agi-2"
+_ARC_1, _ARC_2 = (f"--rebuild-identifiers {name} --source CONCEPT" for name in ("arc-agi-1", "arc-agi-2"))
+_ONE_ROW = "no identifiers"
 _KNOWN = (
     ("arcprize/trm_arc_prize_verification/arc_v1_public/step_518071", "ARC-AGI-1", "1.82 GB", "mit", _ARC_1),
     ("arcprize/trm_arc_prize_verification/arc_v2_public/step_723914", "ARC-AGI-2", "2.47 GB", "mit", _ARC_2),
@@ -48,28 +49,32 @@ _KNOWN = (
     ),
     (
         "alphaXiv/trm-model-sudoku/step_32550_sudoku_epoch50k", "Sudoku-Extreme", "20 MB", "mit",
-        "--recipe sudoku-extreme",
+        f"{_ONE_ROW}, --recipe sudoku-extreme",
     ),
-    ("alphaXiv/trm-model-maze/maze_hard_step_32550", "Maze-Hard", "27 MB", "mit", "--recipe maze-hard"),
+    (
+        "alphaXiv/trm-model-maze/maze_hard_step_32550", "Maze-Hard", "27 MB", "mit",
+        f"{_ONE_ROW}, --recipe maze-hard",
+    ),
     (
         "Sanjin2024/TinyRecursiveModels-Sudoku-Extreme-mlp/step_16275", "Sudoku-Extreme", "20 MB",
-        "apache-2.0", "",
+        "apache-2.0", _ONE_ROW,
     ),
     (
         "Sanjin2024/TinyRecursiveModels-Sudoku-Extreme-att/step_21700", "Sudoku-Extreme", "27 MB",
-        "apache-2.0", "",
+        "apache-2.0", _ONE_ROW,
     ),
-    ("Sanjin2024/TinyRecursiveModel-Maze-Hard/step_9765", "Maze-Hard", "27 MB", "apache-2.0", ""),
+    ("Sanjin2024/TinyRecursiveModel-Maze-Hard/step_9765", "Maze-Hard", "27 MB", "apache-2.0", _ONE_ROW),
 )  # fmt: skip
 
 
 def known_text() -> str:
     """Return the known checkpoints, each with what is in it, its size, its license and what it needs."""
     lines = [
-        f"{HUB}{name}\n    {content}, {size}, {license}" + (f"; {needs}" if needs else "")
+        f"{HUB}{name}\n    {content}, {size}, {license}; {needs}"
         for name, content, size, license, needs in _KNOWN
     ]
-    return "\n".join(lines)
+    concept = "CONCEPT: kaggle/combined/arc-agi_concept_challenges.json of the official repository"
+    return "\n".join([*lines, concept])
 
 
 def fetch(name: str) -> tuple[Path, dict[str, str]]:
