@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.augment.sources import Source, read_source
+from arcpipe.augment.forms import Source
+from arcpipe.augment.sources import read_source
 from arcpipe.augmentation import DIHEDRAL_INVERSE, IDENTITY_COLORS, apply_dihedral
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS

@@ -13,8 +13,9 @@ import torch
 import typer
 
 from arcpipe.augment.build import demonstrations_of
+from arcpipe.augment.forms import Source
 from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
-from arcpipe.augment.sources import Source, read_source
+from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import (
     FILES,
     TRAINER,

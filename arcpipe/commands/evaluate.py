@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from pyarrow import parquet
 
-from arcpipe.augment.sources import Source, read_source
+from arcpipe.augment.forms import Source
+from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.commands.quickstart import conclude, refuse_changes, run_stages
 from arcpipe.errors import CheckpointError, DataError

