@@ -12,11 +12,9 @@ manifest.json        step, recipe, provenance; files: the SHA-256 of each file a
 A trunk has P = 0 and neither of the two files of puzzles; one to hand on has no trainer's state.
 """
 
-import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +26,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from arcpipe.codec import FAMILIES, family_of
@@ -41,6 +38,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
 from arcpipe.tables import read_table
+from arcpipe.tensor_files import FILES, checkpoint_part, refuse_bad_rows, refuse_bad_values, save_tensors
 from arcpipe.trm import TRM, puzzle_vectors
 
 if TYPE_CHECKING:
@@ -50,13 +48,9 @@ CHECKPOINTS = "checkpoints"
 WEIGHTS = "model.safetensors"
 BEST_FILE = "best.json"
 TRAINER = "trainer.safetensors"
-FILES = "files"
-"""Where the manifest of a checkpoint has the SHA-256 of its files, by name; older ones have none."""
 _ROWS, _PUZZLES, _FACTS = "puzzles.safetensors", "puzzles.parquet", "model.json"
 _BASE, _CHANGED = "puzzles-base.safetensors", "puzzles-changed.safetensors"
 _STEP_NAME = re.compile(r"step-([0-9]{8,18})")
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_ROWS_AT_ONCE = 1 << 16
 _SPARE_WEIGHTS = 1 << 24
 _COLUMNS = ("task", "dihedral", "colors")
 _MOST_ROWS, _MOST_BYTES = 2**31, 2**36
@@ -249,13 +243,13 @@ def save_checkpoint(
     manifest: dict[str, Any] = {**checkpoint.manifest, FILES: {}}
     linked: dict[str, str] = {}
     with new_folder(checkpoint.path, manifest) as folder:
-        _save_tensors(folder / WEIGHTS, weights)
+        save_tensors(folder / WEIGHTS, weights)
         if len(checkpoint.puzzles):
             linked, base = _save_rows(folder, checkpoint, changes)
             facts |= base
             pq.write_table(checkpoint.puzzles.to_arrow(), folder / _PUZZLES)
         if trainer is not None:
-            _save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
+            save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
         write_json(folder / _FACTS, facts)
         names = sorted(file.name for file in folder.iterdir())
         manifest[FILES] |= {name: linked.get(name) or file_hash(folder / name) for name in names}
@@ -278,9 +272,9 @@ def _save_rows(
             changes = None
     if changes is None:
         colors = {"colors": checkpoint.colors} if checkpoint.colors.numel() else {}
-        _save_tensors(folder / _ROWS, {"rows": checkpoint.rows, **colors})
+        save_tensors(folder / _ROWS, {"rows": checkpoint.rows, **colors})
         return {}, {}
-    _save_tensors(folder / _CHANGED, {"ids": changes.ids, "rows": checkpoint.rows[changes.ids]})
+    save_tensors(folder / _CHANGED, {"ids": changes.ids, "rows": checkpoint.rows[changes.ids]})
     return linked, {"base": bool(linked)}
 
 
@@ -290,11 +284,11 @@ def changes_since(folder: Path) -> RowChanges:
     Raises:  CheckpointError if it is damaged.
     """
     manifest = read_manifest(folder, "checkpoint")
-    with _part(folder / _FACTS, manifest) as file:
+    with checkpoint_part(folder / _FACTS, manifest) as file:
         base = orjson.loads(file.read_bytes()).get("base")
     if base is None:
         return RowChanges(torch.zeros(0, dtype=torch.int64), folder)
-    with _part(folder / _CHANGED, manifest) as file:
+    with checkpoint_part(folder / _CHANGED, manifest) as file:
         return RowChanges(load_file(file)["ids"], folder if base else None)
 
 
@@ -383,7 +377,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     folder = find_checkpoint(path)
     manifest = read_manifest(folder, "checkpoint")
-    with _part(folder / _FACTS, manifest) as file:
+    with checkpoint_part(folder / _FACTS, manifest) as file:
         facts = load_json(file)
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
         family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
@@ -392,7 +386,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ValueError(f"family {family} on canvas {canvas}")
         if vocabulary < family_of(family, canvas).vocabulary:
             raise ValueError(f"{vocabulary} tokens for family {family} on canvas {canvas}")
-    with _part(folder / WEIGHTS, manifest) as file:
+    with checkpoint_part(folder / WEIGHTS, manifest) as file:
         weights = load_file(file)
     refuse_bad_values(weights, folder)
     raw, ema = (
@@ -414,7 +408,7 @@ def _load_puzzles(
     shape = (num_puzzles, puzzle_size)
     if not num_puzzles:
         return PuzzleTable.of_groups([], []), torch.zeros(0, puzzle_size), no_colors()
-    with _part(folder / _PUZZLES, manifest) as file:
+    with checkpoint_part(folder / _PUZZLES, manifest) as file:
         columns = read_table(file, _COLUMNS, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES)
         puzzles = PuzzleTable.from_arrow(columns)
         if len(puzzles) != num_puzzles:
@@ -424,7 +418,7 @@ def _load_puzzles(
     if base is False:
         return puzzles, _with_changes(None, shape, folder, manifest), no_colors()
     table = folder / (_ROWS if base is None else _BASE)
-    with _part(table, manifest) as file:
+    with checkpoint_part(table, manifest) as file:
         tensors = load_file(file)
         rows = tensors["rows"]
         colors = tensors["colors"] if config.embedding == "task" else no_colors()
@@ -435,7 +429,7 @@ def _load_puzzles(
         if tuple(rows.shape) != shape:
             raise ValueError(f"rows of shape {tuple(rows.shape)}, expected {shape}")
     if rows.numel():
-        _refuse_bad_rows(table)
+        refuse_bad_rows(table)
     return puzzles, rows if base is None else _with_changes(rows, shape, folder, manifest), colors
 
 
@@ -443,7 +437,7 @@ def _with_changes(
     rows: Tensor | None, shape: tuple[int, int], folder: Path, manifest: Mapping[str, Any]
 ) -> Tensor:
     """Return the rows (P, puzzle_size) of `shape`, zeros without any, with those that have changed."""
-    with _part(folder / _CHANGED, manifest) as file:
+    with checkpoint_part(folder / _CHANGED, manifest) as file:
         tensors = load_file(file)
         ids, changed = tensors["ids"], tensors["rows"]
         if ids.dtype != torch.int64 or ids.ndim != 1 or changed.shape != (len(ids), shape[1]):
@@ -466,57 +460,5 @@ def load_trainer_state(folder: Path) -> dict[str, Tensor]:
     Raises:  CheckpointError if it was given none, or the file is damaged.
     """
     manifest = read_manifest(folder, "checkpoint")
-    with _part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
+    with checkpoint_part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
         return load_file(file)
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
-    except SafetensorError as error:
-        raise OSError(None, one_line(error)) from None
-
-
-@contextmanager
-def _part(
-    file: Path, manifest: Mapping[str, Any], remedy: str = "choose another one of its run or train again"
-) -> Iterator[Path]:
-    """Yield a file of a checkpoint to read, whose SHA-256 is the one in the manifest, if that has any.
-
-    Raises:  CheckpointError, which names the file, if it is not, or for what the block finds wrong with it;
-             UnreadableError if it may not be read.
-    """
-    try:
-        # Read here in any case: safetensors calls a file missing that it may not open.
-        with reading(file), file.open("rb") as content:
-            hashes = manifest.get(FILES)
-            if isinstance(hashes, dict):
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-                if digest != hashes.get(file.name):
-                    raise ValueError("it is not what was written: its SHA-256 is another")
-        yield file
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError, pa.ArrowException) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        raise CheckpointError(f"{file}: damaged checkpoint ({reason}); {remedy}") from None
-
-
-def refuse_bad_values(tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Raise CheckpointError for the first tensor of another type, or with a value that is not finite."""
-    for name, value in tensors.items():
-        if value.dtype not in _DTYPES:
-            dtype = str(value.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{where}: {name} is of type {dtype}, expected float32 or bfloat16")
-        # The extremes are NaN if any value is, and finding them takes no memory.
-        if value.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(value)):
-            raise CheckpointError(f"{where}: {name} holds values that are not finite")
-
-
-def _refuse_bad_rows(file: Path) -> None:
-    """Do the same for a puzzle table, some rows at a time: mapped at once, all would stay in memory."""
-    start, count = 0, 1
-    while start < count:
-        with safe_open(file, "pt") as opened:
-            rows = opened.get_slice("rows")
-            count = rows.get_shape()[0]
-            refuse_bad_values({"the puzzle table": rows[start : start + _ROWS_AT_ONCE]}, file.parent)
-        start += _ROWS_AT_ONCE

@@ -26,7 +26,7 @@ import yaml
 from torch import Tensor
 
 from arcpipe.augmentation import IDENTITY, IDENTITY_COLORS
-from arcpipe.checkpoint import Checkpoint, refuse_bad_values
+from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import family_of
 from arcpipe.documents import read_within, refuse_extremes
 from arcpipe.errors import CheckpointError, DataError, one_line
@@ -37,6 +37,7 @@ from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.recipe import Recipe
 from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
 from arcpipe.task import read_json
+from arcpipe.tensor_files import refuse_bad_values
 from arcpipe.trm import TRM
 
 CONFIG_FILE = "all_config.yaml"

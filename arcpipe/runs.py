@@ -24,7 +24,7 @@ from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 MANIFEST = "manifest.json"
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
 # Facts of the manifests of some kinds, where they are there.
-_TYPED = ("dataset", "run", "checkpoint", "predictions")
+_TYPED = ("dataset", "run", "checkpoint", "predictions", "quickstart")
 _TYPES: dict[str, Any] = {
     "created": str, "recipe": dict, "counts": dict, "files": dict, "checkpoint": str, "items": int,
     "data": str, "family": str,
@@ -191,6 +191,7 @@ def _refuse_other_types(manifest: dict[str, Any], folder: Path, kind: str) -> No
     """Raise DataError for a fact of another type than this kind of folder has."""
     types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
     wrong = [name for name, of in types.items() if name in manifest and not isinstance(manifest[name], of)]
+    wrong += ["family"] if kind == "dataset" and "family" not in manifest else []
     if wrong or not all(isinstance(table, dict) for table in manifest.get("recipe", {}).values()):
         name = (wrong or ["recipe"])[0]
         raise DataError(f"{folder}: the {name} in its {MANIFEST} is not one of a {kind} folder")

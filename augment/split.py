@@ -137,30 +137,31 @@ def select(
     both = [
         (whole, whole if keep_overlap else _filtered(whole, lambda pair: pair not in answers))
         for whole in pool.shown(left_out, canvas or max_side)
-        if whole.demonstrations or whole.generated
+        if _trains(whole)
     ]
-    if answers and not any(task.demonstrations or task.generated for _, task in both):
+    if answers and not any(_trains(task) for _, task in both):
         raise DataError(
             "nothing is left to train: each demonstration is, turned, flipped or recolored, a test input of "
             f"another task to predict, such as {overlaps[0].line}; add a source, or name the set to predict "
             "with --test-set"
         )
-    present = [
-        (whole, task)
-        for whole, task in both
-        if task.demonstrations or task.generated or task.id in pool.targets
-    ]
+    present = [(whole, task) for whole, task in both if _trains(task) or task.id in pool.targets]
     return Selection(
         training=[task for _, task in present],
         targets=[task for _, task in pool.targets.values()],
         repeated=pool.repeated,
         overlaps=overlaps,
         shown=[whole for whole, _ in present],
-        untrained=[task.id for _, task in both if not (task.demonstrations or task.generated)],
+        untrained=[task.id for _, task in both if not _trains(task)],
         conflicts=pool.conflicts,
         skipped=pool.skipped,
         sources=[pool.source_of(task) for _, task in present],
     )
+
+
+def _trains(task: Task) -> bool:
+    """Return whether a task has a pair to train on."""
+    return bool(task.demonstrations or task.generated)
 
 
 class _Pool:

@@ -17,7 +17,6 @@ from arcpipe.augment.forms import Source
 from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import (
-    FILES,
     TRAINER,
     Checkpoint,
     load_checkpoint,
@@ -35,6 +34,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
+from arcpipe.tensor_files import FILES
 
 app = typer.Typer(rich_markup_mode=None)
 

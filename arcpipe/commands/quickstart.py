@@ -121,10 +121,10 @@ def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) 
     manifest = read_manifest(folder, "quickstart")
     # Settings that are newer than the folder had their defaults.
     defaults = as_tables({name: kind() for name, kind in _TABLES.items()})
-    before = {name: table | manifest["recipe"].get(name, {}) for name, table in defaults.items()}
+    before = {name: table | manifest.get("recipe", {}).get(name, {}) for name, table in defaults.items()}
     changes = recipe_changes(before, tables)
-    if manifest["minutes"] != minutes:
-        changes.append(f"--minutes: {manifest['minutes']} -> {minutes}")
+    if manifest.get("minutes") != minutes:
+        changes.append(f"--minutes: {manifest.get('minutes')} -> {minutes}")
     refuse_changes(folder, changes)
 
 

@@ -136,7 +136,7 @@ def test_columns_of_files(tmp_path: Path, form: str) -> None:
         parquet.write_table(pa.table(columns), path, row_group_size=10_000)
     table = read_columns(str(path), "train", ["question"])
     assert (table.row_name(0), table.files) == (f"{path}: row 1", (path,))
-    boards = table.boards("question", 5, "01")
+    (boards,) = table.boards(5, {"question": "01"})
     assert boards.dtype == np.uint8
     assert "".join(map(str, boards.ravel().tolist())) == "".join(questions)
 

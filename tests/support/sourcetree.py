@@ -37,6 +37,7 @@ CORE = (
     "layers",
     "trm",
     "flops",
+    "tensor_files",
     "checkpoint",
     "official",
 )
