@@ -116,7 +116,7 @@ def test_the_difference_of_two_recipes_is_what_differs() -> None:
         "tables_of_one": [],
     }
     assert succeed_here("recipe", "diff", "quickstart", "arc-agi-1").endswith(
-        "\n[data]: only in quickstart\n"
+        "\n[data]: only in quickstart\n[eval]: only in arc-agi-1\n"
     )
 
 
