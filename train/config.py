@@ -307,7 +307,7 @@ class TrainRun:
         own = self.evaluation
         if not own.every and not own.every_minutes:
             return None
-        if own.every == "auto" and known_outputs(self.data_dir, self.puzzles) is None:
+        if own.every == "auto" and not known_outputs(self.data_dir, self.puzzles):
             return None
         settings = InferSettings(max_steps=own.max_steps, batch_size=own.batch_size, votes=own.votes)
         return Evaluator(self.puzzles, self.data_dir, settings, tests=own.tests)

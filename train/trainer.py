@@ -116,9 +116,12 @@ def _take_steps(
         # How far the run is, 0..1, by its steps or by its time limit, whichever is further.
         by_time = state.seconds / (state.seconds - late)
         progress = min(1.0, max(state.step / settings.steps, by_time))
-        metrics.scores(state, checkpointer.due(state, progress))
-        if checkpointer.interrupted:
-            return True
+        if scores := checkpointer.due(state, progress):
+            metrics.scores(state, scores)
+            if checkpointer.interrupted:
+                return True
+            # There may be no time for a step any more.
+            continue
         step_began = time.monotonic()
         scale = rate_scale(settings, state.step, progress)
         state.model.cycles = cycles_at(settings, run.config, progress)

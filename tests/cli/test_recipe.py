@@ -119,7 +119,7 @@ def test_the_difference_of_two_recipes_is_what_differs() -> None:
         "tables_of_one": [],
     }
     assert succeed_here("recipe", "diff", "quickstart", "sudoku-extreme").endswith(
-        "\n[data]: only in quickstart\n"
+        "\n[data]: only in quickstart\n[eval]: only in sudoku-extreme\n"
     )
 
 
