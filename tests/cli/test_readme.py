@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import typer
 import typer.main
 
 from arcpipe.commands.cli import app
@@ -44,7 +45,11 @@ def parse(command: list[str]) -> dict[str, Any]:
     while hasattr(entry, "commands") and words and not words[0].startswith("-"):
         assert words[0] in entry.commands, words[0]
         entry = entry.get_command(None, words.pop(0))
-    parameters: dict[str, Any] = entry.make_context("arcpipe", words).params
+    try:
+        parameters: dict[str, Any] = entry.make_context("arcpipe", words).params
+    except typer.Exit:
+        # A flag such as --list prints and ends.
+        return {}
     return parameters
 
 

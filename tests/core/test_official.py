@@ -77,7 +77,10 @@ def test_round_trips_are_exact(recording: Recording, tmp_path: Path, published: 
     before, after = (
         yaml.safe_load((folder / "all_config.yaml").read_text()) for folder in (files.folder, back.parent)
     )
-    assert after | {"arch": before["arch"], "ema": True} == before | {"ema": True}
+    assert after | {"arch": before["arch"], "ema": True} == before | {
+        "canvas": side_of(recording),
+        "ema": True,
+    }
     assert before["arch"].items() <= after["arch"].items()
     if recording.model.config.puzzle_size:
         assert json.loads((back.parent / "identifiers.json").read_bytes()) == json.loads(
