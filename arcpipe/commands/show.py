@@ -102,13 +102,14 @@ def _source_text(source: Source) -> str:
 
 
 def _counts(task: Task) -> str:
-    parts = (("demonstration", task.demonstrations), ("test", task.tests))
+    parts = [("demonstration", task.demonstrations), ("test", task.tests)]
+    parts += [("generated pair", task.generated)] if task.generated else []
     return ", ".join(f"{len(pairs)} {name}{'' if len(pairs) == 1 else 's'}" for name, pairs in parts)
 
 
 def _sides(task: Task) -> str:
     """Return the largest shapes of a task's inputs and known outputs, height x width."""
-    pairs = (*task.demonstrations, *task.tests)
+    pairs = (*task.demonstrations, *task.tests, *task.generated)
     shapes = [[pair.input.shape for pair in pairs], [p.output.shape for p in pairs if p.output is not None]]
     return " -> ".join("up to {}x{}".format(*np.max(sides, axis=0)) if sides else "?" for sides in shapes)
 
@@ -195,7 +196,12 @@ def task_text(task: Task, color: int) -> str:
 
 
 def _pair_texts(task: Task, color: int) -> Iterator[str]:
-    for name, pairs in (("demonstration", task.demonstrations), ("test", task.tests)):
+    parts = (
+        ("demonstration", task.demonstrations),
+        ("test", task.tests),
+        ("generated", task.generated[:_SHOWN]),
+    )
+    for name, pairs in parts:
         for number, pair in enumerate(pairs, 1):
             yield _pair_text(f"{name} {number}", pair, color)
 
@@ -234,7 +240,10 @@ def dataset_text(folder: Path, color: int) -> str:
     """
     manifest = read_manifest(folder, "dataset")
     puzzles = read_puzzle_set(folder)
-    counts, data = manifest["counts"], manifest["recipe"]["data"]
+    try:
+        counts, data = manifest["counts"], manifest["recipe"]["data"]
+    except (KeyError, TypeError):
+        raise DataError(f"{folder}: its manifest does not say how it was built; build it again") from None
     sources = [
         f"{one['name']} ({one['tasks']} tasks, {one['pairs']} pairs, of which {one['trained']} train)"
         for one in counts.get("sources", [])
@@ -257,7 +266,7 @@ def dataset_text(folder: Path, color: int) -> str:
         "puzzles": augmented,
         "canvas": f"{puzzles.canvas} x {puzzles.canvas}",
     }
-    title = f"{folder}: {puzzles.family.name} dataset, made {manifest['created']}"
+    title = f"{folder}: {puzzles.family.name} dataset, made {manifest.get('created', 'at an unknown time')}"
     return "\n".join([title, *(f"{name:13}{text}" for name, text in lines.items())]) + (
         f"\n\n{_augmented_text(puzzles, color)}"
     )
