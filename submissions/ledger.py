@@ -29,7 +29,6 @@ from arcpipe.submissions.submission import is_made_by, read_made_by
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
-# What each fact has at least, but for its hash and time.
 # What says when and where a submission was made, not what made it.
 _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
@@ -198,8 +197,8 @@ def _refuse_unshowable(kind: str, fact: Mapping[str, Any]) -> None:
         raise TypeError
     if not is_made_by(fact.get("made_by") or {}):
         raise TypeError
-    if kind == "kaggle":
-        int(fact["reference"])
+    if kind == "kaggle" and not isinstance(fact["reference"], str | int):
+        raise TypeError
     if kind != "file":
         float(fact["score"] if kind == "kaggle" else fact["pass_at_2"]["mean_over_tasks"])
 

@@ -174,7 +174,7 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() 
     shown, table, found = show(data), read_puzzle_set(data).table, facts(show(data))
     assert found.pop("puzzles").startswith("5 ")
     assert found == {
-        "sources": "few_challenges.json",
+        "sources": "few (1 tasks, 3 pairs, of which 1 train)",
         "trains": "1 pairs of 1 tasks: 1 demonstrations of the tasks asked",
         "asked": "2 test inputs of 1 tasks",
         "never trains": "the outputs of these, which are not known", "overlap": "none found",

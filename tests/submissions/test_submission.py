@@ -85,11 +85,11 @@ def test_the_attempts_are_the_two_best_distinct_candidates(
 
 def test_the_manifest_beside_it_says_what_made_it(file: Path) -> None:
     submission = build_submission(make_tasks([1]), {})
-    write_submission(submission, file, {"sources": ["runs/predictions"]})
+    write_submission(submission, file, {"sources": [{"path": "runs/predictions"}]})
     assert {path.name for path in file.parent.iterdir()} == {"submission.json", "submission.manifest.json"}
     manifest = read_made_by(file, file_hash(file))
     assert manifest is not None
-    assert (manifest["kind"], manifest["sources"]) == ("submission", ["runs/predictions"])
+    assert (manifest["kind"], manifest["sources"]) == ("submission", [{"path": "runs/predictions"}])
     assert manifest["versions"].keys() >= {"arcpipe", "torch"}
 
     bare = file.with_name("bare.json")
