@@ -135,7 +135,7 @@ def result(step: Step, printed: str) -> dict[str, Any]:
             if values := [record[name] for record in records if name in record]:
                 found[name] = statistics.median(values)
         found["evaluations"] = [one for one in records if any(name.startswith("eval/") for name in one)]
-        found["last_record"] = records[-1]
+        found["last_record"] = records[-1] if records else {}
     return found
 
 

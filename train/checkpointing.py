@@ -34,6 +34,8 @@ from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_stat
 EVALUATIONS = "evaluations"
 # Of the time, for evaluations where nothing else is said; how far apart they are of themselves.
 _SHARE = 0.1
+# The last one of a short training may take longer, in seconds.
+_LAST_S = 60.0
 # What `new_folder` leaves of a checkpoint or an evaluation where its process is killed.
 _UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.([0-9]{1,7})\.tmp")
 
@@ -119,7 +121,8 @@ class Checkpointer:
         else:
             whole_s = 60 * self.run.evaluation.max_minutes
             if self.run.evaluation.every == "auto":
-                whole_s = min(whole_s, _SHARE * (state.seconds - state.evaluated_at))
+                least_s = _LAST_S if step >= self.run.last_step else 0.0
+                whole_s = min(whole_s, max(least_s, _SHARE * (state.seconds - state.evaluated_at)))
             limit_s = -largest([-min(whole_s, self.run.clock.left_s)], accelerator)[0]
             if limit_s < 0:
                 logger.info("step %d: not evaluated, the time is up", step)

@@ -233,8 +233,8 @@ class EvalSettings:
         Count | Literal["auto"],
         Field(
             description="Steps between evaluations; 0 for none. auto: at every tenth of the training, in a "
-            "tenth of its time at most, where the outputs of the test inputs are known. With any there is "
-            "one at the end."
+            "tenth of its time at most (a minute for the last), where the outputs of the test inputs are "
+            "known. With any there is one at the end."
         ),
     ] = 0
     every_minutes: Annotated[Rate, Field(description="The same in minutes; 0 for none.")] = 0.0

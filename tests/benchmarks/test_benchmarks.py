@@ -98,7 +98,7 @@ def test_what_was_measured_before_an_interruption_is_kept(tmp_path: Path) -> Non
 
 
 def test_the_measurement_on_a_gpu_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
-    flags = ("--out", "measured", "--miniature", "--only", "sudoku", "--total-minutes", 1)
+    flags = ("--out", "measured", "--miniature", "--only", "sudoku", "--total-minutes", 20)
     file = tmp_path / "measured" / "measured.json"
 
     def known() -> dict[str, Any]:
