@@ -9,7 +9,9 @@ import pytest
 from sourcetree import CORE, ROOT, STAGES, broken_rule, imported_names, modules
 
 # Packages that are declared under another name than they are imported by.
-DISTRIBUTIONS = {"yaml": "pyyaml", "annotated_types": "annotated-types"}
+DISTRIBUTIONS = {
+    "yaml": "pyyaml", "annotated_types": "annotated-types", "huggingface_hub": "huggingface-hub",
+}  # fmt: skip
 
 
 def test_every_module_keeps_the_import_rules() -> None:
