@@ -19,6 +19,7 @@ from typing import IO, Any
 import datasets
 
 from arcpipe.augment.forms import TABLES, ReadOptions, Source, TaskReader
+from arcpipe.documents import limit
 from arcpipe.errors import DataError, one_line
 from arcpipe.runs import reading
 
@@ -30,6 +31,8 @@ HUB = "hub:"
 HUB_NAME = re.compile(rf"(?:{HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _GENERATOR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _HUB_TIMEOUT_S = 10
+# So much is no harm from any archive, and to so many times its bytes no honest one unpacks.
+_SPARE_BYTES, _TIMES_BYTES = 2**25, 256
 
 
 def read_archive(path: Path, inside: str, options: ReadOptions) -> Source:
@@ -64,7 +67,7 @@ def archive_names(path: Path) -> list[str]:
 def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield the paths and contents of the files of an archive below a folder in it, one after another.
 
-    Raises:  DataError for a member whose path leads out of the archive.
+    Raises:  DataError for a member whose path leads out of the archive, or for far more than its own size.
     """
 
     def below(name: str) -> bool:
@@ -74,18 +77,30 @@ def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
         return parts[: len(folder)] == folder
 
     folder = PurePosixPath(inside).parts
+    most, total = limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size), 0
     if path.name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
+                total = _within(total + info.file_size, most, path)
                 if below(info.filename) and not info.is_dir():
                     with archive.open(info) as content:
                         yield info.filename, content
     else:
         with tarfile.open(path) as tar:
             for member in tar:
+                total = _within(total + member.size, most, path)
                 file = tar.extractfile(member) if below(member.name) and member.isfile() else None
                 if file is not None:
                     yield member.name, file
+
+
+def _within(size: int, most: int, path: Path) -> int:
+    if size > most:
+        raise DataError(
+            f"{path}: {size / 1e6:,.0f} MB or more when unpacked, a file of its size may have "
+            f"{most / 1e6:,.0f}: unpack it and name the folder"
+        )
+    return size
 
 
 @contextmanager
@@ -142,7 +157,7 @@ def _items(module_name: str, function: str, options: ReadOptions) -> Iterator[An
     try:
         maker: Callable[..., Iterable[Any]] = getattr(importlib.import_module(module_name), function)
         yield from islice(maker(seed=options.seed, count=options.count), options.count)
-    except Exception as error:
+    except Exception as error:  # What runs is the user's own, and may raise anything.
         raise DataError(
             f"{module_name}:{function}: cannot be run with seed={options.seed}, count={options.count} "
             f"({type(error).__name__}: {one_line(error)})"

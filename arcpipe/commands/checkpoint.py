@@ -12,10 +12,7 @@ import orjson
 import torch
 import typer
 
-from arcpipe.augment.build import demonstrations_of
 from arcpipe.augment.forms import Source
-from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
-from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import (
     TRAINER,
     Checkpoint,
@@ -24,10 +21,8 @@ from arcpipe.checkpoint import (
     named_checkpoints,
     save_checkpoint,
 )
-from arcpipe.commands.hub import HUB, fetch, known_text
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.flags import read_recipe
-from arcpipe.infer.probe import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
@@ -45,6 +40,9 @@ _Folder = Annotated[
 
 def _print_known(asked: bool) -> None:
     if asked:
+        # Here and below not at the top: `datasets` and the hub take a second, and other commands do without.
+        from arcpipe.commands.hub import known_text
+
         typer.echo(known_text())
         raise typer.Exit
 
@@ -143,7 +141,7 @@ def import_checkpoint(
     refuse_existing(out)
     settings = read_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
     sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
-    file, published = fetch(str(file)) if str(file).startswith(HUB) else (file, {})
+    file, published = _fetched(file)
     imported = read_official(
         file, out, config=config, identifiers=named, settings=settings, family=family, canvas=canvas
     )
@@ -172,6 +170,8 @@ def write_identifiers(
     """
     start_logging()
     refuse_existing(out)
+    from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
+
     sources = read_official_sources(data_set, source or ())
     _versions(sources)
     puzzles = rebuild_identifiers(sources, seed, num_aug)
@@ -179,10 +179,20 @@ def write_identifiers(
     typer.echo(f"{out}: {len(puzzles)} rows, the first for no puzzle")
 
 
+def _fetched(file: Path) -> tuple[Path, dict[str, str]]:
+    """Return a file here, downloaded if it is one of the hub, and what a manifest says of that."""
+    from arcpipe.commands.hub import HUB, fetch
+
+    return fetch(str(file)) if str(file).startswith(HUB) else (file, {})
+
+
 def _named_rows(
     identifiers: Path | None, data_set: str | None, specs: Sequence[str], seed: int, num_aug: int
 ) -> tuple[list[Source], Path | Callable[[], PuzzleTable] | None, dict[str, Any]]:
     """Return the sources, what names the rows or makes their names, and what a manifest says of that."""
+    from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
+    from arcpipe.augment.sources import read_source
+
     if data_set is None:
         return [read_source(spec) for spec in specs], identifiers, {}
     if identifiers:
@@ -207,6 +217,9 @@ def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> d
 
     Raises:  CheckpointError if the rows fail it, unless they need not be proven.
     """
+    from arcpipe.augment.build import demonstrations_of
+    from arcpipe.infer.probe import probe
+
     proof = probe(imported, demonstrations_of(sources, imported.canvas))
     logger.info(proof.text)
     if not proof.holds and not unproven:
@@ -320,6 +333,8 @@ def verify_checkpoints(
                     load_trainer_state(folder)
                 verdict = "sound" if hashes else "can be read, but has no hashes to compare with"
                 if puzzles:
+                    from arcpipe.infer.probe import probe
+
                     proof = probe(checkpoint, puzzles)
                     damaged |= not proof.holds
                     why = "" if proof.holds else ": its rows are of other puzzles, or not learned"

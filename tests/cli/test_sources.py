@@ -72,7 +72,7 @@ def pack(path: Path, members: Files) -> None:
     lay_out({f"{folder}/{name}": content for name, content in members.items()})
     names = {name: (folder / name).resolve() for name in members}
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w") as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, file in names.items():
                 archive.write(file, name)
     else:
@@ -85,6 +85,8 @@ def built(*arguments: object, out: str = "out") -> list[str]:
     """The lines that a small build prints."""
     return succeed_here("augment", "arc", "--num-aug", 1, *arguments, "--out", out).splitlines()
 
+
+BLANKS = " " * 10**8
 
 READ: dict[str, tuple[str, Files, str]] = {
     "RE-ARC": (
@@ -182,6 +184,8 @@ BAD: dict[str, tuple[str, Files, str]] = {
     "no zip": ("a.zip", {"a.zip": "no"}, "a.zip: not an archive that can be read"),
     "no tar": ("a.tar.gz", {"a.tar.gz": "no"}, "a.tar.gz: not an archive that can be read"),
     "a path outside": ("a.zip", {"a.zip": {"../a.json": TASK}}, "a.zip: holds '../a.json', a path that lead"),
+    "a zip bomb": ("a.zip", {"a.zip": {"t.json": f"[{BLANKS}]"}}, "a.zip: 100 MB or more when unpacked"),
+    "a tar bomb": ("a.tar.gz", {"a.tar.gz": {"t.json": f"[{BLANKS}]"}}, "a.tar.gz: 100 MB or more when unp"),
     "a zip of nothing": ("a.zip/x", {"a.zip": {"b.json": TASK}}, "a.zip/x: no task files"),
     "no module": ("nowhere:function", {}, "nowhere:function: cannot be run with seed=0, count=1000 (ModuleN"),
     "a generator that raises": ("made:fails", {"made.py": GENERATOR}, "made:fails: cannot be run with seed="),
