@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
+from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError
 from arcpipe.kaggle_kernels.client.history import History, SentKernel, SentSubmission, write_history
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle, ListedSubmission
@@ -104,8 +105,8 @@ def warn_if_short(
     except ArcpipeError as error:
         logger.warning("%s: nothing is known of how long it ran (%s)", kernel.name, error)
         return
-    with suppress(OSError, orjson.JSONDecodeError, KeyError, TypeError, ZeroDivisionError):
-        report = orjson.loads(path.read_bytes())
+    with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        report = load_json(path)
         share = report["seconds"] / report["clock"]
         # A run that was not rehearsed is taken to use its time.
         expected = 1.0 if history.rehearsed is None else history.rehearsed
