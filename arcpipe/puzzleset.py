@@ -29,7 +29,7 @@ from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.maze_rules import MAX_SIDE, is_shortest_path
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.runs import read_manifest, reading
+from arcpipe.runs import MANIFEST, read_manifest, reading
 from arcpipe.sudoku_rules import is_solution, shuffles
 
 TRAIN, TEST = "train", "test"
@@ -259,6 +259,11 @@ def read_test_outputs(folder: Path) -> GridTable | None:
         raise DataError(f"{folder}: damaged solutions ({one_line(error)}); build it again") from None
 
 
+def dataset_family(path: Path) -> str:
+    """Return the family of the dataset folder `path`; arc where it is something else."""
+    return str(read_manifest(path, "dataset")["family"]) if (path / MANIFEST).is_file() else "arc"
+
+
 def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
     train, rows = _table(folder / "examples" / TRAIN), _table(folder / "puzzles")
     tests = _table(folder / "examples" / TEST) if (folder / "examples" / TEST).exists() else train.slice(0, 0)
@@ -288,7 +293,7 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
 
 
 def _table(folder: Path) -> pa.Table:
-    """Return a table that `datasets` saved, mapped from the disk; importing `datasets` takes a second."""
+    """Return a table that `datasets` saved, mapped from the disk: `datasets` takes a second to import."""
     state = load_json(folder / "state.json")
     names = [entry["filename"] for entry in state["_data_files"]]
     if len(set(names)) < len(names) or any(Path(name).name != name for name in names):

@@ -11,6 +11,7 @@ from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.grid import Grid, as_grid
 
 MAX_JSON_BYTES = 2**30
+SUBMISSION, SOLUTIONS, TASK = "a submission", "a solutions file", "the file of one task"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,6 +80,21 @@ def _parse_objects(content: bytes, where: object) -> tuple[Any, list[RepeatedKey
         return parse_objects(content)
     except ValueError as error:
         raise DataError(f"{where}: not a JSON file ({one_line(error)})") from None
+
+
+def kind_of(content: Any) -> str:
+    """Return what kind of file a JSON file is, from its content."""
+    if isinstance(content, dict) and content:
+        first = next(iter(content.values()))
+        if {"train", "test"} <= content.keys():
+            return TASK
+        if isinstance(first, dict) and {"train", "test"} <= first.keys():
+            return "a challenges file"
+        if isinstance(first, list) and first and isinstance(first[0], list):
+            return SOLUTIONS
+        if isinstance(first, list) and first and isinstance(first[0], dict) and "attempt_1" in first[0]:
+            return SUBMISSION
+    return "another JSON file"
 
 
 def parse_task(task_id: str, value: Any, where: str) -> Task:

@@ -16,8 +16,6 @@ from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
-import datasets
-
 from arcpipe.augment.forms import TABLES, ReadOptions, Source, TaskReader
 from arcpipe.documents import limit
 from arcpipe.errors import DataError, one_line
@@ -175,24 +173,35 @@ def read_hub(name: str, split: str, options: ReadOptions) -> Source:
         f"fetch it where there is a network, `hf download --repo-type dataset {name} --local-dir FOLDER`, "
         "and name the folder"
     )
-    check_hub(name, remedy)
     reader = TaskReader(name.partition("/")[2], options)
-    try:
-        rows = datasets.load_dataset(name, split=split, streaming=True)
+    with hub_split(name, split, remedy, streaming=True) as rows:
         reader.add_rows(enumerate(rows, 1), name, reader.name)
+    return reader.source(name, [])
+
+
+@contextmanager
+def hub_split(name: str, split: str, remedy: str, *, streaming: bool) -> Iterator[Any]:
+    """Open a split of a set of the Hugging Face hub, as `datasets` gives it.
+
+    Args:    remedy: what to do where it cannot be had.
+    Raises:  DataError if it cannot be reached or, inside the block, read.
+    """
+    # Not at the top: it takes more than a second, and the hub alone needs it.
+    import datasets
+
+    if not datasets.config.HF_HUB_OFFLINE:
+        _check_hub(f"{datasets.config.HF_ENDPOINT}/api/datasets/{name}", name, remedy)
+    try:
+        yield datasets.load_dataset(name, split=split, streaming=streaming)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{name}: {split} cannot be read from the Hugging Face hub ({one_line(error)}): {remedy}"
         ) from None
-    return reader.source(name, [])
 
 
-def check_hub(name: str, remedy: str) -> None:
+def _check_hub(url: str, name: str, remedy: str) -> None:
     """Raise DataError where there is no way to the hub, which `datasets` takes half a minute to say."""
-    if datasets.config.HF_HUB_OFFLINE:
-        return
     try:
-        url = f"{datasets.config.HF_ENDPOINT}/api/datasets/{name}"
         urllib.request.urlopen(url, timeout=_HUB_TIMEOUT_S).close()
     except urllib.error.HTTPError:
         pass  # It answers; what is wrong with the name, `datasets` says better.

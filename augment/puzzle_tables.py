@@ -9,14 +9,13 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.foreign import FILE_ENDINGS, HUB, HUB_NAME, check_hub
+from arcpipe.augment.foreign import FILE_ENDINGS, HUB, HUB_NAME, hub_split
 from arcpipe.documents import read_within
 from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.runs import reading
@@ -234,21 +233,14 @@ def _read_parquet(path: Path, names: list[str]) -> Any:
 
 
 def _read_hub(name: str, split: str, names: list[str]) -> Table:
-    check_hub(
-        name,
+    remedy = (
         "name a .csv or .parquet file, generate puzzles, or set HF_HUB_OFFLINE=1 if the set was downloaded "
-        "before",
+        "before"
     )
-    try:
-        loaded = datasets.load_dataset(name, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"{name}: {split} cannot be read from the Hugging Face hub ({one_line(error)}); "
-            "a .csv or .parquet file of it can be named instead"
-        ) from None
+    with hub_split(name, split, remedy, streaming=False) as loaded:
+        files = tuple(Path(file["filename"]) for file in loaded.cache_files)
     where = f"{name}, {split}"
     columns = _find_columns(loaded.column_names, where, names)
-    files = tuple(Path(file["filename"]) for file in loaded.cache_files)
     rows = loaded.with_format("arrow").select_columns(columns)[:].select(columns).rename_columns(names)
     return _table(rows, where, names, files)
 

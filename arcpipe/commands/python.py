@@ -9,15 +9,15 @@ from typing import Any
 
 from arcpipe.augment.build import build_arc
 from arcpipe.augment.settings import DataSettings
-from arcpipe.augment.sources import read_source
+from arcpipe.augment.sources import read_outputs, read_source
+from arcpipe.augment.sources import read_tasks as _read_challenges
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.checkpoint import load_checkpoint as _load_checkpoint
 from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import Solved, solve_puzzle
-from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_outputs
-from arcpipe.infer.vote import read_tasks as _read_challenges
+from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes
 from arcpipe.submissions.score import Score, score_submission
 from arcpipe.submissions.submission import Submission, build_submission, read_submission
 from arcpipe.task import Task

@@ -48,8 +48,9 @@ def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
         assert not loaded & HEAVY
 
 
-def test_training_and_inference_load_no_builder_of_datasets() -> None:
-    packages = packages_after("import arcpipe.train.commands, arcpipe.infer.commands")
+def test_training_inference_and_sources_load_no_builder_of_datasets() -> None:
+    rooms = ("train.commands", "infer.commands", "augment.sources")
+    packages = packages_after(f"import {', '.join(f'arcpipe.{room}' for room in rooms)}")
     assert "torch" in packages
     assert not packages & {"datasets", "pandas"}
 
