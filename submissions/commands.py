@@ -24,7 +24,6 @@ from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
 from arcpipe.submissions.compare import Oracle, compare_files, compare_rules, compare_scores, oracle
-from arcpipe.submissions.published import read_results
 from arcpipe.submissions.score import (
     Score,
     breakdown,
@@ -38,6 +37,7 @@ from arcpipe.submissions.submission import (
     KINDS,
     build_submission,
     check_submission,
+    read_results,
     write_submission,
 )
 from arcpipe.task import solutions_beside, with_solutions
@@ -224,7 +224,7 @@ def merge(
     ],
     out: Annotated[Path, typer.Option(help="The submission file to make.")],
     rule: Annotated[
-        Literal["order", "count"],
+        merging.MergeRule,
         typer.Option(
             help="order: first attempts in the order of the sources, then second ones; "
             "count: what most sources would submit, then as by order."

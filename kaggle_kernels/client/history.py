@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from arcpipe.documents import read_within
-from arcpipe.errors import DataError, why_unreadable
+from arcpipe.documents import read_file
+from arcpipe.errors import DataError
 from arcpipe.runs import write_json
 
 HISTORY_FILE = "kaggle-record.json"
@@ -77,12 +77,10 @@ class History:
 def read_history(bundle: Path) -> History:
     """Return the history of a bundle; an empty one if nothing has been sent."""
     path = bundle / HISTORY_FILE
-    try:
-        return TypeAdapter(History).validate_json(read_within(path))
-    except FileNotFoundError:
+    if not path.exists():
         return History()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
+    try:
+        return TypeAdapter(History).validate_json(read_file(path))
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "its JSON"
         raise DataError(
