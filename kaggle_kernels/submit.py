@@ -1,5 +1,6 @@
-"""The run of a kernel that was pushed: its end, its output, and its submission to a competition, once."""
+"""A bundle on Kaggle: its dataset is sent, then the kernel that mounts it; the run is submitted, once."""
 
+import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -12,20 +13,112 @@ import orjson
 
 from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.client.history import History, SentKernel, SentSubmission, write_history
-from arcpipe.kaggle_kernels.client.kaggle import Kaggle, ListedSubmission
-from arcpipe.kaggle_kernels.client.retry import TRIES, KaggleError, poll
-from arcpipe.kaggle_kernels.on_kaggle.run import REPORT
+from arcpipe.kaggle_kernels.folder import (
+    DATASET,
+    KERNEL,
+    Bundle,
+    History,
+    SentDataset,
+    SentKernel,
+    SentSubmission,
+    write_history,
+)
+from arcpipe.kaggle_kernels.kaggle import TRIES, Kaggle, KaggleError, ListedSubmission, poll, shorten
+from arcpipe.kaggle_kernels.run import REPORT, SUBMISSION
 from arcpipe.log import logger
 from arcpipe.runs import file_hash, make_manifest, new_folder
 from arcpipe.submissions.submission import manifest_path, read_submission
 
 LOG = "kernel.log"
-_OUTPUT_FILE = "submission.json"
 _COMPLETE, _PENDING, _QUEUED = "COMPLETE", "PENDING", "QUEUED"
 # So small a share of what was rehearsed is far shorter.
 _FAR_SHORTER = 0.25
 _FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
+_READY = "ready"
+_HOPELESS = ("failed", "deleted")
+# Fields of Kaggle's answer that name what it left out of the kernel, although it took the rest.
+_LOST = (
+    "invalid_dataset_sources", "invalid_competition_sources", "invalid_kernel_sources",
+    "invalid_model_sources", "invalid_tags",
+)  # fmt: skip
+
+
+def push_dataset(kaggle: Kaggle, bundle: Bundle, history: History, max_minutes: float) -> SentDataset:
+    """Push the bundle's dataset; return its version on Kaggle, once it is ready to be mounted.
+
+    What was sent already, with these very files, is not sent again.
+    """
+    folder = bundle.folder / DATASET.parent
+    sha256, sent = file_hash(folder), history.dataset
+    for reference in (bundle.dataset, bundle.kernel):
+        kaggle.refuse_other_case(reference)
+    state = kaggle.dataset_state(bundle.dataset)
+    status, version = state or ("", 0)
+    is_current = (
+        sent is not None
+        and (sent.reference, sent.sha256) == (bundle.dataset, sha256)
+        # It is what Kaggle has, or will have.
+        and state is not None and version <= sent.version and status not in _HOPELESS
+    )  # fmt: skip
+    if sent is None or not is_current:
+        sent = SentDataset(bundle.dataset, version + 1, sha256)
+        kaggle.send_dataset(folder, f"arcpipe {sha256[:8]}", is_new=state is None)
+        history.dataset = sent
+        write_history(bundle.folder, history)
+    _wait_until_ready(kaggle, sent, max_minutes)
+    return sent
+
+
+def _wait_until_ready(kaggle: Kaggle, sent: SentDataset, max_minutes: float) -> None:
+    def look() -> tuple[str, bool | None]:
+        state = kaggle.dataset_state(sent.reference)
+        if state is None:
+            return "not there yet", None
+        status, version = state
+        if status in _HOPELESS:
+            raise KaggleError(
+                f"{sent.reference} version {sent.version}: Kaggle says {status}: look at its page on "
+                "kaggle.com, then push again"
+            )
+        return f"{status} at version {version}", (status == _READY and version >= sent.version) or None
+
+    poll(look, f"{sent.reference} version {sent.version}", kaggle.pace, max_minutes)
+
+
+def push_kernel(kaggle: Kaggle, bundle: Bundle, history: History) -> SentKernel:
+    """Push the bundle's kernel; return its new version, which Kaggle begins to run.
+
+    Raises:  KaggleError if Kaggle refused it, or took it without some of its sources.
+    """
+    folder = bundle.folder / KERNEL.parent
+    # A failed push must not leave an earlier version to be submitted in its place.
+    history.kernel = None
+    write_history(bundle.folder, history)
+    try:
+        answer = kaggle.push_kernel(folder)
+    except KaggleError as error:
+        if not error.undecided:
+            raise
+        raise KaggleError(f"{error}; see {bundle.kernel} on kaggle.com first: it may be there") from None
+    if answer.error or not answer.version_number:
+        reason = shorten(answer.error) or "it names no version"
+        raise KaggleError(f"{folder}: Kaggle refused the kernel: {reason}: mend that, and push again")
+    page = f"{answer.ref} {answer.url}".strip()
+    if page and bundle.kernel.lower() not in page.lower():
+        raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
+    losses = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
+            for name in _LOST if getattr(answer, name)]  # fmt: skip
+    sha256 = hashlib.sha256(f"{file_hash(bundle.folder / DATASET.parent)}{file_hash(folder)}".encode())
+    kernel = SentKernel(bundle.kernel, answer.version_number, answer.url, sha256.hexdigest())
+    if losses:
+        raise KaggleError(
+            f"{kernel.name} runs without its {'; '.join(losses)}: Kaggle does not know them, or not for you: "
+            f"mend {bundle.folder / KERNEL}, and push again"
+        )
+    history.kernel = kernel
+    write_history(bundle.folder, history)
+    logger.info("%s is running", kernel.name)
+    return kernel
 
 
 def wait_for_end(
@@ -60,9 +153,9 @@ def output_of_success(
         problem = f"{state} ({reason})" if reason else state
     else:
         files, _ = kaggle.kernel_output(kernel)
-        if _OUTPUT_FILE in files:
+        if SUBMISSION in files:
             return files
-        problem = f"{_COMPLETE}, but without {_OUTPUT_FILE}"
+        problem = f"{_COMPLETE}, but without {SUBMISSION}"
     raise KaggleError(f"{kernel.name}: {problem}: read {where}, mend it, and push again")
 
 
@@ -135,7 +228,7 @@ def fetch_checked(kaggle: Kaggle, kernel: SentKernel, history: History, bundle: 
         raise ArcpipeError(f"{kernel.name}: {state}: wait with arcpipe kaggle status {bundle} --wait")
     where = f"its log (arcpipe kaggle status {bundle} --out DIR)"
     files = output_of_success(kaggle, kernel, state, reason, where)
-    path = _output_path(kernel, bundle, _OUTPUT_FILE)
+    path = _output_path(kernel, bundle, SUBMISSION)
     for file in (manifest_path(path), path):
         if file.name in files:
             kaggle.download(files[file.name], file)
@@ -213,7 +306,7 @@ def _refuse_more(
 def _send(kaggle: Kaggle, bundle: Path, history: History, sent: SentSubmission, description: str) -> int:
     """Submit now; return Kaggle's reference, from its list if its answer was lost."""
     try:
-        return kaggle.submit(sent, _OUTPUT_FILE, description)
+        return kaggle.submit(sent, SUBMISSION, description)
     except KaggleError as error:
         if error.status is not None and not error.undecided:
             history.submissions.remove(sent)
