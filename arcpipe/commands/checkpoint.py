@@ -141,7 +141,11 @@ def import_checkpoint(
     refuse_existing(out)
     settings = read_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
     sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
-    file, published = _fetched(file)
+    published: dict[str, str] = {}
+    if str(file).startswith("hf:"):
+        from arcpipe.commands.hub import fetch
+
+        file, published = fetch(str(file))
     imported = read_official(
         file, out, config=config, identifiers=named, settings=settings, family=family, canvas=canvas
     )
@@ -177,13 +181,6 @@ def write_identifiers(
     puzzles = rebuild_identifiers(sources, seed, num_aug)
     write_bytes(out, json.dumps(identifiers_of(puzzles)).encode())
     typer.echo(f"{out}: {len(puzzles)} rows, the first for no puzzle")
-
-
-def _fetched(file: Path) -> tuple[Path, dict[str, str]]:
-    """Return a file here, downloaded if it is one of the hub, and what a manifest says of that."""
-    from arcpipe.commands.hub import HUB, fetch
-
-    return fetch(str(file)) if str(file).startswith(HUB) else (file, {})
 
 
 def _named_rows(
