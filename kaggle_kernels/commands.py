@@ -15,23 +15,11 @@ import typer
 
 from arcpipe.errors import ArcpipeError
 from arcpipe.flags import Overrides
-from arcpipe.kaggle_kernels.folder import KIND, History, SentKernel, read_bundle, read_history
+from arcpipe.kaggle_kernels.folder import KIND, read_bundle
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
 from arcpipe.kaggle_kernels.pipeline import score_words
 from arcpipe.kaggle_kernels.run import run_notebook
-from arcpipe.kaggle_kernels.submit import (
-    LOG,
-    fetch_checked,
-    fetch_output,
-    is_over,
-    output_of_success,
-    push_dataset,
-    push_kernel,
-    submit_once,
-    wait_for_end,
-    wait_for_score,
-    warn_if_short,
-)
+from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
 from arcpipe.runs import file_hash, known_manifest, refuse_existing
@@ -232,10 +220,9 @@ def push(
     start_logging()
     contents = read_bundle(bundle)
     with hold_folder(bundle):
-        history = read_history(bundle)
-        connection = Kaggle(Pace(timeout_s, poll_s))
-        dataset = push_dataset(connection, contents, history, max_minutes)
-        kernel = push_kernel(connection, contents, history)
+        sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
+        dataset = sent.push_dataset(contents, max_minutes)
+        kernel = sent.push_kernel(contents)
     typer.echo(f"dataset {dataset.reference} version {dataset.version}")
     typer.echo(f"kernel {kernel.name}: {kernel.url}")
 
@@ -265,19 +252,17 @@ def status(
     start_logging()
     if out is not None:
         refuse_existing(out)
-    history = read_history(bundle)
-    kernel = _pushed_kernel(history, bundle)
-    connection = Kaggle(Pace(timeout_s, poll_s))
+    sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
+    kernel = sent.kernel
     if wait:
-        state, reason = wait_for_end(connection, kernel, max_minutes, max_queue_minutes)
+        state, reason = sent.wait_for_end(max_minutes, max_queue_minutes)
     else:
-        state, reason = connection.kernel_state(kernel)
+        state, reason = sent.kaggle.kernel_state(kernel)
     if is_over(state):
         if out is not None:
-            fetch_output(connection, kernel, out)
+            sent.fetch_output(out)
         where = f"{out}/{LOG}" if out else "its log (--out DIR fetches it)"
-        files = output_of_success(connection, kernel, state, reason, where)
-        warn_if_short(connection, kernel, history, bundle, files)
+        sent.warn_if_short(sent.output_of_success(state, reason, where))
     elif out is not None:
         raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
     typer.echo(f"{kernel.name}: {state}")
@@ -316,19 +301,18 @@ def submit(
     competitions, manifest = read_bundle(bundle).competitions, known_manifest(bundle, KIND)
     _warn_if_closed(manifest or {})
     with hold_folder(bundle):
-        history = read_history(bundle)
-        kernel = _pushed_kernel(history, bundle)
+        sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
+        kernel = sent.kernel
         if not competition and len(competitions) != 1:
             names = ", ".join(competitions) or "none"
             raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")
         target = competition or competitions[0]
-        connection = Kaggle(Pace(timeout_s, poll_s))
-        path = fetch_checked(connection, kernel, history, bundle)
-        sent = submit_once(connection, bundle, history, kernel, target, file_hash(path), message, again=again)
+        path = sent.fetch_checked()
+        submitted = sent.submit_once(target, file_hash(path), message, again=again)
     if not wait:
-        typer.echo(f"{target}: submission {sent.reference}")
+        typer.echo(f"{target}: submission {submitted.reference}")
         return
-    submission = wait_for_score(connection, sent, max_minutes)
+    submission = sent.wait_for_score(submitted, max_minutes)
     typer.echo(f"{target}: submission {submission.reference} scored {submission.score}")
     if no_ledger:
         return
@@ -351,13 +335,6 @@ def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
             "kaggle.competition and the settings after it (arcpipe recipe show kaggle-l4x4)",
             settings["competition"], settings["closes"],
         )  # fmt: skip
-
-
-def _pushed_kernel(history: History, bundle: Path) -> SentKernel:
-    """Return the kernel that was pushed last."""
-    if history.kernel is None:
-        raise ArcpipeError(f"{bundle}: its kernel is not on Kaggle: arcpipe kaggle push {bundle}")
-    return history.kernel
 
 
 @app.command()

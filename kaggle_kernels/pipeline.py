@@ -1,6 +1,7 @@
 """The stages of an entry: adapt, infer, vote; each ends in time, and what one loses ends nothing else.
 
-Each stage is a command of arcpipe in processes of its own, all with the recipe of the bundle.
+Each stage is a command of arcpipe in processes of its own, all with the recipe of the bundle. The submission
+is complete from the start, whatever the tasks are like.
 """
 
 import resource
