@@ -37,8 +37,7 @@ _Bundle = Annotated[Path, typer.Argument(help="A bundle folder, with dataset/ an
 _CHECKPOINT_HELP = "The checkpoint to adapt, or a run folder for its newest one; only its trunk goes."
 _Recipe = Annotated[str, typer.Option(help="A recipe with the tables [adapt], [infer] and [kaggle].")]
 _Timeout = Annotated[
-    float,
-    typer.Option(min=0.01, envvar="ARCPIPE_KAGGLE_TIMEOUT_S", help="Seconds to wait for an answer."),
+    float, typer.Option(min=0.01, envvar="ARCPIPE_KAGGLE_TIMEOUT_S", help="Seconds to wait for an answer.")
 ]
 _Poll = Annotated[
     float,

@@ -216,8 +216,7 @@ def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
 
 def merge(
     sources: Annotated[
-        list[Path],
-        typer.Argument(help=f"Folders or Parquet files of predictions. {_RESULTS}"),
+        list[Path], typer.Argument(help=f"Folders or Parquet files of predictions. {_RESULTS}")
     ],
     challenges: Annotated[
         Path, typer.Option(help="What to answer: a challenges file, or a source as of augment arc.")

@@ -65,11 +65,7 @@ def list_recipes(as_json: _Json = False) -> None:
 
 
 @app.command()
-def show(
-    source: _Recipe,
-    overrides: Overrides = None,
-    as_json: _Json = False,
-) -> None:
+def show(source: _Recipe, overrides: Overrides = None, as_json: _Json = False) -> None:
     """Print a recipe with all its settings.
 
     Defaults and what it extends included; the output is a recipe again.
