@@ -141,11 +141,7 @@ def import_checkpoint(
     refuse_existing(out)
     settings = read_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
     sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
-    published: dict[str, str] = {}
-    if str(file).startswith("hf:"):
-        from arcpipe.commands.hub import fetch
-
-        file, published = fetch(str(file))
+    file, published = _fetched(file)
     imported = read_official(
         file, out, config=config, identifiers=named, settings=settings, family=family, canvas=canvas
     )
@@ -181,6 +177,15 @@ def write_identifiers(
     puzzles = rebuild_identifiers(sources, seed, num_aug)
     write_bytes(out, json.dumps(identifiers_of(puzzles)).encode())
     typer.echo(f"{out}: {len(puzzles)} rows, the first for no puzzle")
+
+
+def _fetched(file: Path) -> tuple[Path, dict[str, str]]:
+    """Return a file here, downloaded if it is one of the hub, and what a manifest says of that."""
+    if not str(file).startswith("hf:"):
+        return file, {}
+    from arcpipe.commands.hub import fetch
+
+    return fetch(str(file))
 
 
 def _named_rows(
