@@ -23,7 +23,7 @@ from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
 from arcpipe.runs import file_hash, known_manifest, refuse_existing
-from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
+from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning
 
 # bundle.py and rehearse.py import torch, which has no place in the process of `run`: their commands load it.
 
@@ -282,9 +282,7 @@ def submit(
     max_minutes: Annotated[
         float, typer.Option(min=0, help="How long to wait for it, with the time in Kaggle's queue.")
     ] = 2160,
-    ledger: Annotated[Path, typer.Option(help="The ledger that the score is entered in.")] = Path(
-        "runs/ledger.jsonl"
-    ),
+    ledger: Annotated[Path, typer.Option(help="The ledger that the score is entered in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,

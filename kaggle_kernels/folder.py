@@ -28,9 +28,8 @@ _Version = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle folder: its dataset and its kernel as owner/name, and the competitions that it mounts."""
+    """A bundle: its dataset and its kernel as owner/name, and the competitions that it mounts."""
 
-    folder: Path
     dataset: str
     kernel: str
     competitions: tuple[str, ...]
@@ -76,7 +75,7 @@ def read_bundle(folder: Path) -> Bundle:
     for file in sorted((folder / DATASET.parent).iterdir()):
         if file.is_file() and not file.stat().st_size:
             raise DataError(f"{file}: an empty file, which Kaggle does not take: remove it")
-    return Bundle(folder, dataset["id"], kernel["id"], tuple(kernel["competition_sources"]))
+    return Bundle(dataset["id"], kernel["id"], tuple(kernel["competition_sources"]))
 
 
 def _refuse_page(path: Path, field: str, reference: str) -> None:

@@ -77,7 +77,7 @@ class BundleOnKaggle:
 
         What was sent already, with these very files, is not sent again.
         """
-        folder = bundle.folder / DATASET.parent
+        folder = self.folder / DATASET.parent
         sha256, sent = file_hash(folder), self.history.dataset
         for reference in (bundle.dataset, bundle.kernel):
             self.kaggle.refuse_other_case(reference)
@@ -117,7 +117,7 @@ class BundleOnKaggle:
 
         Raises:  KaggleError if Kaggle refused it, or took it without some of its sources.
         """
-        folder = bundle.folder / KERNEL.parent
+        folder = self.folder / KERNEL.parent
         # A failed push must not leave an earlier version to be submitted in its place.
         self.history.kernel = None
         self._write_history()
@@ -135,12 +135,12 @@ class BundleOnKaggle:
             raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
         losses = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
                 for name in _LOST if getattr(answer, name)]  # fmt: skip
-        sha256 = hashlib.sha256(f"{file_hash(bundle.folder / DATASET.parent)}{file_hash(folder)}".encode())
+        sha256 = hashlib.sha256(f"{file_hash(self.folder / DATASET.parent)}{file_hash(folder)}".encode())
         kernel = SentKernel(bundle.kernel, answer.version_number, answer.url, sha256.hexdigest())
         if losses:
             raise KaggleError(
                 f"{kernel.name} runs without its {'; '.join(losses)}: Kaggle does not know them, or not for "
-                f"you: mend {bundle.folder / KERNEL}, and push again"
+                f"you: mend {self.folder / KERNEL}, and push again"
             )
         self.history.kernel = kernel
         self._write_history()

@@ -24,6 +24,7 @@ from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
 from arcpipe.submissions.compare import Oracle, compare_files, compare_rules, compare_scores, oracle
+from arcpipe.submissions.ledger import LEDGER
 from arcpipe.submissions.score import (
     Score,
     breakdown,
@@ -42,7 +43,6 @@ from arcpipe.submissions.submission import (
 )
 from arcpipe.task import solutions_beside, with_solutions
 
-LEDGER = Path("runs/ledger.jsonl")
 _MAX_LINES_OF_A_KIND = 20
 
 _RESULTS = (

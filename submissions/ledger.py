@@ -26,6 +26,9 @@ from arcpipe.runs import file_hash, writing
 from arcpipe.submissions.score import Score
 from arcpipe.submissions.submission import is_made_by, read_made_by
 
+LEDGER = Path("runs/ledger.jsonl")
+"""Where the ledger is, below the folder in which a command runs."""
+
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
