@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arcpipe.errors import ArcpipeError
+from arcpipe.errors import ArcpipeError, DataError, why_unreadable
 
 LIMITS = "ARCPIPE_LIMITS"
 _MOST_BYTES = 2**30
@@ -54,6 +54,22 @@ def read_within(path: Path, most: int = _MOST_BYTES) -> bytes:
     if len(content) > most:
         raise ValueError(f"larger than {most / 1e6:.1f} MB")
     return content
+
+
+def read_file(path: Path, most: int = _MOST_BYTES, remedy: str = "", missing: str = "no such file") -> bytes:
+    """Return the content of a file as `read_within` does.
+
+    Args:    remedy: what to say of a larger one. missing: what to say of one that is not there.
+    Raises:  DataError if it is missing, unreadable or larger.
+    """
+    try:
+        return read_within(path, most)
+    except FileNotFoundError:
+        raise DataError(f"{path}: {missing}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}{remedy}") from None
 
 
 class RepeatedKeys(dict[str, Any]):

@@ -16,10 +16,11 @@ _RECIPE = Annotated[
     str | None,
     typer.Option("--recipe", help="A recipe's name, a .toml file, or a run folder: its table is taken."),
 ]
-_OVERRIDES = Annotated[
+Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
 ]
+"""The flag of a command that reads a recipe."""
 
 
 def with_settings(
@@ -59,7 +60,7 @@ def with_settings(
         parameters += [_parameter(own[name], hints[name], spelled.get(name)) for name in own]
         parameters += [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
-            for name, annotation in (("recipe", _RECIPE), ("overrides", _OVERRIDES))
+            for name, annotation in (("recipe", _RECIPE), ("overrides", Overrides))
         ]
         keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
         run.__signature__ = signature.replace(parameters=keyword)  # type: ignore[attr-defined]

@@ -15,8 +15,8 @@ from arcpipe.buckets import bucket_sides, crop, pad_back
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
+from arcpipe.flow import FlowSampler
 from arcpipe.infer.decode import Answers
-from arcpipe.infer.flow import FlowSampler
 from arcpipe.infer.schedule import Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.rng import random_bits

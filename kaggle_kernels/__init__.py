@@ -1,1 +1,5 @@
-"""Kaggle in three programs: `at_home` makes a bundle, `client` sends it, `on_kaggle` runs there."""
+"""Kaggle, in three programs.
+
+At home `bundle` makes a bundle, and `rehearse` tries it; `folder`, `kaggle` and `submit` send and follow it.
+In its notebook `run` works with `mounts`, `budget`, `processes` and `pipeline`, without network or torch.
+"""

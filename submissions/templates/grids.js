@@ -5,11 +5,18 @@ const settings = { digits: false };
 const isArc = page.family === "arc";
 const isSudoku = page.family === "sudoku";
 
-function element(name, attributes = {}, ...children) {
-  const isDrawn = ["svg", "path", "text"].includes(name);
-  const made = isDrawn ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children.filter((child) => child !== null));
+// An element: its name and class as in "div.row", its attributes and listeners if there are any, what it holds.
+function element(name, ...content) {
+  const [tag, kind] = name.split(".");
+  const isDrawn = ["svg", "path", "text"].includes(tag);
+  const made = isDrawn ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  if (kind) made.setAttribute("class", kind);
+  const attributes = content[0]?.constructor === Object ? content.shift() : {};
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(key, value);
+    else made.setAttribute(key, value);
+  }
+  made.append(...content.flat().filter(Boolean));
   return made;
 }
 
@@ -27,26 +34,22 @@ const SHAPES = {
 
 function mark(outcome, label = "") {
   const about = label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" };
-  return element("svg", { viewBox: "0 0 20 20", class: `mark ${outcome}`, ...about }, element("path", { d: SHAPES[outcome] }));
+  return element(`svg.mark ${outcome}`, { viewBox: "0 0 20 20", ...about }, element("path", { d: SHAPES[outcome] }));
 }
 
 const rowsOf = (text) => text.split("/").map((row) => Array.from(row, Number));
 const cellsOf = (text) => rowsOf(text).flatMap((row, y) => row.map((value, x) => [y, x, value]));
+const sizeOf = (text) => `${text.split("/").length} x ${text.split("/")[0].length}`;
 
-function sizeOf(text) {
-  const rows = text.split("/");
-  return `${rows.length} x ${rows[0].length}`;
-}
-
-// The cells of a grid that are not the same in another; null if their sizes differ.
+// The cells of a grid that are not the same in another; null if their sizes differ or there is no other.
 function differences(text, other) {
-  if (sizeOf(text) !== sizeOf(other)) return null;
+  if (other === null || sizeOf(text) !== sizeOf(other)) return null;
   const others = rowsOf(other);
   return cellsOf(text).filter(([y, x, value]) => value !== others[y][x]);
 }
 
 function isLight(value) {
-  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(page.palette[value].slice(at, at + 2), 16));
+  const [red, green, blue] = [1, 3, 5].map((start) => parseInt(page.palette[value].slice(start, start + 2), 16));
   return 0.3 * red + 0.6 * green + 0.1 * blue > 120;
 }
 
@@ -68,7 +71,7 @@ function gridDrawing(text, options) {
   const cells = cellsOf(text);
   const withText = isSudoku || (settings.digits && cell >= 9);
   const parts = [];
-  const add = (name, d, style = "") => { if (d) parts.push(element("path", { class: name, d, style })); };
+  const add = (name, d, style = "") => d && parts.push(element(`path.${name}`, { d, style }));
   if (!isSudoku) {
     page.palette.forEach((color, value) => {
       add("fill", inCells(cells.filter((one) => one[2] === value), "h1v1h-1z"), `fill: ${color}`);
@@ -79,7 +82,7 @@ function gridDrawing(text, options) {
     if (isSudoku && !value) continue;
     const ofSudoku = isSudoku && (given[y][x] === value ? "given" : "filled");
     const name = ofSudoku || (isLight(value) ? "dark" : "light");
-    parts.push(element("text", { class: name, x: x + 0.5, y: y + 0.74 }, page.symbols[value]));
+    parts.push(element(`text.${name}`, { x: x + 0.5, y: y + 0.74 }, page.symbols[value]));
   }
   if (cell >= 6) add("line", linesAcross(height, width, [1, 1]));
   if (isSudoku) add("box", linesAcross(height, width, page.box));
@@ -88,8 +91,8 @@ function gridDrawing(text, options) {
   if (!isSudoku) add("wrong under", wrong, `stroke-width: ${Math.max(0.26, 2.6 / cell)}`);
   add(isSudoku ? "wrong sudoku" : "wrong", wrong, `stroke-width: ${Math.max(0.12, 1.2 / cell)}`);
   add("changed", inCells(options.changed || [], "h.45l-.45.45z"));
-  return element("svg", {
-    class: "grid", role: "img", "aria-label": `${options.label}, ${sizeOf(text)}`,
+  return element("svg.grid", {
+    role: "img", "aria-label": `${options.label}, ${sizeOf(text)}`,
     viewBox: `-.02 -.02 ${width + 0.04} ${height + 0.04}`, width: width * cell, height: height * cell,
-  }, ...parts);
+  }, parts);
 }

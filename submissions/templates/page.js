@@ -6,17 +6,17 @@ const state = { filter: "all", sort: "file", query: "", shown: [], current: null
 const phone = window.matchMedia("(max-width: 859px)");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-const has = (outcome) => (task) => task.tests.some((test) => test.outcome === outcome);
-const sum = (tests, valueOf) => tests.reduce((total, test) => total + valueOf(test), 0);
-const leading = ({ tests }) => sum(tests, (test) => (test.ranked.length ? test.ranked[0][2] / test.candidates : 0)) / tests.length;
-const wrongCells = ({ tests }) => sum(tests, (test) => (test.wrong === null ? 1000 : test.wrong));
+const some = (keeps) => (task) => task.tests.some(keeps);
+const has = (outcome) => some((test) => test.outcome === outcome);
+const by = (valueOf) => (one, other) => valueOf(one) - valueOf(other);
+const sum = (valueOf) => ({ tests }) => tests.reduce((total, test) => total + valueOf(test), 0);
+const least = (valueOf) => ({ tests }) => Math.min(...tests.map(valueOf));
 const isOutvoted = (test) => test.rank !== null && test.outcome !== "solved";
-const narrowest = ({ tests }) => Math.min(...tests.map((test) => (isTied(test) ? Math.abs(test.margin) : 1e9)));
 // By how many votes the right grid missed the second attempt.
-const missing = ({ tests }) => Math.min(...tests.map((test) => (
-  isOutvoted(test) ? test.ranked[isArc ? 1 : 0][2] - test.ranked.find(([place]) => place === test.rank)[2] : 1e9
-)));
-const area = ({ tests }) => Math.max(...tests.map((test) => test.input.length));
+const missing = (test) => test.ranked[isArc ? 1 : 0][2] - test.ranked.find(([place]) => place === test.rank)[2];
+const votes = sum((test) => (test.ranked.length ? test.ranked[0][2] / test.candidates : 0));
+// The share of the votes that the first grids of a task have.
+const leading = (task) => votes(task) / task.tests.length;
 const hashOf = (task) => `#${encodeURIComponent(task.id)}`;
 
 const FILTERS = {
@@ -26,70 +26,68 @@ const FILTERS = {
   cells: ["More cells wrong", has("cells")],
   size: ["Wrong size", has("size")],
   none: ["No votes", has("none")],
-  outvoted: ["Right but outvoted", (task) => task.tests.some(isOutvoted)],
-  tie: ["Attempt 2 nearly tied", (task) => task.tests.some(isTied)],
+  outvoted: ["Right but outvoted", some(isOutvoted)],
+  tie: ["Attempt 2 nearly tied", some(isTied)],
 };
 const SORTS = {
   file: [isArc ? "as in the file" : "wrong ones first", () => 0],
   id: [`${noun} id`, (one, other) => one.id.localeCompare(other.id, "en", { numeric: true })],
-  close: ["fewest wrong cells", (one, other) => wrongCells(one) - wrongCells(other)],
-  sure: ["surest first", (one, other) => leading(other) - leading(one)],
-  unsure: ["least sure first", (one, other) => leading(one) - leading(other)],
-  outvoted: ["outvoted by fewest first", (one, other) => missing(one) - missing(other)],
-  ...(isArc ? { tie: ["near ties first", (one, other) => narrowest(one) - narrowest(other)] } : {}),
-  small: ["smallest first", (one, other) => area(one) - area(other)],
+  close: ["fewest wrong cells", by(sum((test) => test.wrong ?? 1000))],
+  sure: ["surest first", by((task) => -leading(task))],
+  unsure: ["least sure first", by(leading)],
+  outvoted: ["outvoted by fewest first", by(least((test) => (isOutvoted(test) ? missing(test) : 1e9)))],
+  ...(isArc && { tie: ["near ties first", by(least((test) => (isTied(test) ? Math.abs(test.margin) : 1e9)))] }),
+  small: ["smallest first", by(({ tests }) => Math.max(...tests.map((test) => test.input.length)))],
 };
 
 function definitions(facts) {
-  return facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
+  return element("dl", facts.map(([name, value]) => element("div", element("dt", name), element("dd", value))));
 }
 
-function details(summary, content) {
-  at("more").append(element("details", {}, element("summary", {}, summary), content));
+function showParts(title, parts) {
+  const row = (name, cells) => element("tr", cells.map((cell) => element(name, `${cell}`)));
+  return element("table", row("th", [title, "outputs", "pass@1", "pass@2"]), parts.map((part) => row(
+    "td", [part.name, part.outputs, percent(part.solved_at_1 / part.outputs), percent(part.solved_at_2 / part.outputs)],
+  )));
 }
 
 function showOverview() {
   document.title = `${page.title} - arcpipe report`;
   at("title").textContent = page.title;
-  const tests = plural(sum(page.tasks, (task) => task.tests.length), "test input");
+  const tests = plural(page.tasks.flatMap((task) => task.tests).length, "test input");
   const counted = isArc ? `${plural(page.tasks.length, noun)}, ${tests}` : page.sample;
   at("subtitle").textContent = [counted, `arcpipe ${page.version}`].filter(Boolean).join(", ");
-  at("notes").append(...page.notes.map((note) => element("li", {}, note)));
+  at("notes").append(...page.notes.map((note) => element("li", note)));
   at("tiles").append(...page.tiles.map(([name, value, detail]) => element(
-    "div", { class: "tile" }, element("span", { class: "muted" }, name), element("b", {}, value), element("small", {}, detail),
+    "div.tile", element("span.muted", name), element("b", value), element("small", detail),
   )));
-  at("facts").append(...definitions(page.facts));
+  at("facts").append(definitions(page.facts));
   at("charts").append(...page.charts.map(([title, svg]) => element(
-    "div", { class: "chart" }, element("img", { src: `data:image/svg+xml;base64,${svg}`, alt: title }),
+    "div.chart", element("img", { src: `data:image/svg+xml;base64,${svg}`, alt: title }),
   )));
   const tables = Object.entries(page.parts).map(([title, parts]) => showParts(title.replace("_", " "), parts));
-  if (tables.length) details("Scores by kind of task", element("div", { class: "parts" }, ...tables));
-  if (page.files.length) details("Files", element("dl", { class: "facts" }, ...definitions(page.files)));
-  if (page.recipe) details("Settings of the run", element("pre", {}, JSON.stringify(page.recipe, null, 2)));
-}
-
-function showParts(title, parts) {
-  const row = (name, cells) => element("tr", {}, ...cells.map((cell) => element(name, {}, `${cell}`)));
-  const rows = parts.map(({ name, outputs, solved_at_1, solved_at_2 }) => row(
-    "td", [name, outputs, percent(solved_at_1 / outputs), percent(solved_at_2 / outputs)],
-  ));
-  return element("table", {}, row("th", [title, "outputs", "pass@1", "pass@2"]), ...rows);
+  const more = {
+    "Scores by kind of task": tables.length && element("div.parts", tables),
+    Files: page.files.length && definitions(page.files),
+    "Settings of the run": page.recipe && element("pre", JSON.stringify(page.recipe, null, 2)),
+  };
+  for (const [title, content] of Object.entries(more)) {
+    if (content) at("more").append(element("details", element("summary", title), content));
+  }
 }
 
 function showToolbar() {
   for (const [name, [title, keeps]] of Object.entries(FILTERS)) {
     const count = page.tasks.filter(keeps).length;
-    if (!count && name !== "all") continue;
-    const symbol = name === "all" ? null : mark(name);
-    const button = element("button", { type: "button", "data-filter": name }, symbol, title, element("span", {}, `${count}`));
-    button.addEventListener("click", () => choose({ filter: name }));
-    at("filters").append(button);
+    const about = { type: "button", "data-filter": name, click: () => choose({ filter: name }) };
+    const button = element("button", about, name !== "all" && mark(name), title, element("span", `${count}`));
+    if (count) at("filters").append(button);
   }
   at("sort").append(...Object.entries(SORTS).map(([name, [title]]) => element("option", { value: name }, title)));
-  at("sort").addEventListener("change", () => choose({ sort: at("sort").value }));
+  at("sort").onchange = () => choose({ sort: at("sort").value });
   at("search").placeholder = isArc ? "Task id  ( / )" : "Board  ( / )";
   at("search").setAttribute("aria-label", `Search by ${noun} id`);
-  at("search").addEventListener("input", () => choose({ query: at("search").value }));
+  at("search").oninput = () => choose({ query: at("search").value });
 }
 
 // The list and the detail stay below the toolbar, which has one row or more.
@@ -101,33 +99,31 @@ function measureToolbar() {
 const thumbnails = new IntersectionObserver((entries) => {
   for (const { target } of entries.filter((one) => one.isIntersecting)) {
     thumbnails.unobserve(target);
-    const [test] = target.task.tests;
-    const right = gridDrawing(test.truth ?? test.input, { most: 40, label: "right output", given: test.input });
-    const attempts = test.attempts.slice(0, 1).map((text) => gridDrawing(text, { most: 40, label: "attempt", given: test.input }));
-    target.replaceChildren(right, ...attempts);
+    const [{ input, truth, attempts }] = target.task.tests;
+    const thumbnail = (text, label) => gridDrawing(text, { most: 40, label, given: input });
+    target.replaceChildren(thumbnail(truth ?? input, "right output"));
+    if (attempts.length) target.append(thumbnail(attempts[0], "attempt"));
   }
 }, { rootMargin: "300px" });
 
-const items = new Map();
+// The task in the list; what is hidden of it is not made anew.
+const itemOf = (task) => (task.item ??= makeItem(task));
 
-function itemOf(task) {
-  if (items.has(task)) return items.get(task);
+function makeItem(task) {
   const marks = task.tests.slice(0, 3).map((test) => mark(test.outcome, page.outcomes[test.outcome]));
   if (task.tests.some(isTied)) marks.push(mark("tie", "attempt 2 nearly tied"));
-  const thumbs = element("span", { class: "thumbs" });
+  const thumbs = element("span.thumbs");
   thumbs.task = task;
-  const link = element(
-    "a", { href: hashOf(task) }, element("span", { class: "marks" }, ...marks),
-    element("span", {}, element("span", { class: "name" }, task.id), element("small", {}, summaryOf(task))), thumbs,
-  );
-  link.addEventListener("click", (event) => {
+  thumbnails.observe(thumbs);
+  const click = (event) => {
     if (event.metaKey || event.ctrlKey || phone.matches) return;
     event.preventDefault();
     select(task);
-  });
-  thumbnails.observe(thumbs);
-  items.set(task, element("li", {}, link));
-  return items.get(task);
+  };
+  return element("li", element(
+    "a", { href: hashOf(task), click }, element("span.marks", marks),
+    element("span", element("span.name", task.id), element("small", summaryOf(task))), thumbs,
+  ));
 }
 
 function summaryOf(task) {
@@ -145,7 +141,7 @@ function choose(change) {
   const keeps = FILTERS[state.filter][1];
   state.shown = page.tasks.filter((task) => keeps(task) && task.id.toLowerCase().includes(query));
   state.shown.sort(SORTS[state.sort][1]);
-  const nothing = element("li", { class: "empty" }, `No ${noun} is like this.`);
+  const nothing = element("li.empty", `No ${noun} is like this.`);
   at("list").replaceChildren(...(state.shown.length ? state.shown.map(itemOf) : [nothing]));
   at("list").scrollTop = 0;
   const all = plural(page.tasks.length, noun);
@@ -162,20 +158,16 @@ function show(task) {
   state.current = task;
   itemOf(task).firstChild.setAttribute("aria-current", "true");
   const place = state.shown.indexOf(task);
-  const button = (id, text, title, action, disabled) => {
-    const made = element("button", { type: "button", id, title, "aria-label": title }, text);
-    made.addEventListener("click", action);
-    made.disabled = disabled;
-    return made;
-  };
-  const link = element("a", { href: hashOf(task), title: `Link to this ${noun}` }, task.id);
-  const rule = task.rule ? element("span", { class: "muted" }, isArc ? `output size: ${task.rule}` : task.rule) : null;
+  const button = (id, text, title, click, isLast) => element(
+    "button", { type: "button", id, title, "aria-label": title, click, ...(isLast && { disabled: "" }) }, text,
+  );
   at("detail").replaceChildren(
     element(
-      "div", { class: "head" }, button("back", "\u2039 All", "Back to the list (Esc)", leave, false),
-      element("h2", {}, link), rule, element(
-        "div", { class: "buttons" },
-        element("span", { class: "muted" }, place < 0 ? "" : `${place + 1} of ${state.shown.length}`),
+      "div.head", button("back", "\u2039 All", "Back to the list (Esc)", leave),
+      element("h2", element("a", { href: hashOf(task), title: `Link to this ${noun}` }, task.id)),
+      task.rule && element("span.muted", isArc ? `output size: ${task.rule}` : task.rule),
+      element(
+        "div.buttons", element("span.muted", place < 0 ? "" : `${place + 1} of ${state.shown.length}`),
         button("previous", "\u2190", `Previous ${noun} (k)`, () => move(-1), place <= 0),
         button("next", "\u2192", `Next ${noun} (j)`, () => move(1), place === state.shown.length - 1),
       ),
@@ -225,7 +217,9 @@ function followLink() {
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  at("theme").textContent = theme === "dark" ? "Light" : "Dark";
+  const other = theme === "dark" ? "light" : "dark";
+  at("theme").textContent = other === "dark" ? "Dark" : "Light";
+  at("theme").onclick = () => setTheme(other);
 }
 
 function switchDigits() {
@@ -249,12 +243,6 @@ const KEYS = [
 ];
 const SIGNS = { ArrowDown: "\u2193", ArrowUp: "\u2191", Escape: "Esc" };
 
-function showKeys() {
-  at("keys-help").append(...KEYS.map(([keys, said]) => element(
-    "div", {}, element("dt", {}, ...keys.map((key) => element("kbd", {}, SIGNS[key] || key))), element("dd", {}, said),
-  )));
-}
-
 function pressed(event) {
   const found = KEYS.find(([keys]) => keys.includes(event.key));
   if (!found || event.metaKey || event.ctrlKey || event.altKey) return;
@@ -266,20 +254,19 @@ function pressed(event) {
   found[2]();
 }
 
-setTheme(dark.matches ? "dark" : "light");
-dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
-at("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
-at("digits").addEventListener("click", switchDigits);
-at("keys").addEventListener("click", switchKeys);
+dark.onchange = () => setTheme(dark.matches ? "dark" : "light");
+dark.onchange();
+at("digits").onclick = switchDigits;
+at("keys").onclick = switchKeys;
+at("keys-help").append(definitions(KEYS.map(([keys, said]) => [keys.map((key) => element("kbd", SIGNS[key] || key)), said])));
 showOverview();
-showKeys();
 if (page.tasks.length) {
   at("work").hidden = false;
   showToolbar();
   new ResizeObserver(measureToolbar).observe(at("toolbar"));
   choose({});
   followLink();
-  window.addEventListener("hashchange", followLink);
-  document.addEventListener("keydown", pressed);
-  phone.addEventListener("change", () => { if (state.current) show(state.current); });
+  window.onhashchange = followLink;
+  document.onkeydown = pressed;
+  phone.onchange = () => { if (state.current) show(state.current); };
 } else at("digits").hidden = true;

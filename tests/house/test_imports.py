@@ -38,8 +38,8 @@ def test_every_module_keeps_the_import_rules() -> None:
         ("arcpipe.train.trainer", ".", "arcpipe.train.step"),
         ("arcpipe.commands.cli", "train.loop.train", "arcpipe.train.trainer.train"),
         ("arcpipe.commands.cli", "kaggle", "arcpipe.kaggle_kernels.commands"),
-        ("arcpipe.kaggle_kernels.at_home.bundle", "kaggle.api", "arcpipe.checkpoint"),
-        ("arcpipe.kaggle_kernels.client.kaggle", "arcpipe.commands.cli", "kaggle.api"),
+        ("arcpipe.kaggle_kernels.bundle", "kaggle.api", "arcpipe.checkpoint"),
+        ("arcpipe.kaggle_kernels.kaggle", "arcpipe.commands.cli", "kaggle.api"),
     ],
 )
 def test_a_forbidden_import_is_noticed_and_others_allowed(

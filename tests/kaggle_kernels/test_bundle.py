@@ -14,9 +14,9 @@ from packaging.requirements import Requirement
 
 import arcpipe
 from arcpipe.checkpoint import load_checkpoint
-from arcpipe.kaggle_kernels.at_home.bundle import write_wheel
-from arcpipe.kaggle_kernels.at_home.image import image_packages
-from arcpipe.kaggle_kernels.on_kaggle import mounts
+from arcpipe.kaggle_kernels import mounts
+from arcpipe.kaggle_kernels.bundle import write_wheel
+from arcpipe.kaggle_kernels.rehearse import image_packages
 from commands import fail_here
 from kaggle_server import Shell
 from sourcetree import ROOT, package_files

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from arcpipe.kaggle_kernels import at_home
-from arcpipe.kaggle_kernels.on_kaggle.mounts import SHOWN_FOLDERS, bundles, listing
+from arcpipe import kaggle_kernels
+from arcpipe.kaggle_kernels.mounts import SHOWN_FOLDERS, bundles, listing
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_here
@@ -149,7 +149,7 @@ def test_of_two_bundles_the_notebooks_own_is_run(entry: Path, root: Path) -> Non
 @MODES
 def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], entry: Path, root: Path) -> None:
     shutil.rmtree(dataset_of(root))
-    script = Path(at_home.__path__[0]) / "execute.py"
+    script = Path(kaggle_kernels.__path__[0]) / "execute.py"
     notebook, executed = entry / "kernel" / "notebook.ipynb", root / "working" / "executed.ipynb"
     done = subprocess.run(
         [sys.executable, "-P", str(script), str(notebook), str(executed)], cwd=root, timeout=60,

@@ -12,9 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from arcpipe.kaggle_kernels.at_home.image import without_network
-from arcpipe.kaggle_kernels.at_home.rehearse import estimate
-from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
+from arcpipe.kaggle_kernels.budget import KaggleSettings
+from arcpipe.kaggle_kernels.rehearse import estimate, without_network
 from arcpipe.recipe import load_recipe
 from commands import arcpipe_command, environment, run_here
 from entries import SMALL, hidden_task, hidden_tasks, make_bundle, write_challenges

@@ -14,12 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.kaggle_kernels.at_home.rehearse import LAYOUTS
-from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, make_budget
-from arcpipe.kaggle_kernels.on_kaggle.mounts import bundles, find_file
-from arcpipe.kaggle_kernels.on_kaggle.pipeline import adapt_overrides
-from arcpipe.kaggle_kernels.on_kaggle.processes import Outcome
-from arcpipe.kaggle_kernels.on_kaggle.submission import read_hidden_tasks
+from arcpipe.kaggle_kernels.budget import KaggleSettings, make_budget
+from arcpipe.kaggle_kernels.mounts import bundles, find_file
+from arcpipe.kaggle_kernels.pipeline import adapt_overrides, read_hidden_tasks
+from arcpipe.kaggle_kernels.processes import Outcome
+from arcpipe.kaggle_kernels.rehearse import LAYOUTS
 from commands import arcpipe_command, environment, run_here
 from disks import largest_file
 from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges

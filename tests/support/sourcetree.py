@@ -47,8 +47,8 @@ ROOMS = ("core", *STAGES, "commands")
 # Packages that only some rooms may know.
 RESERVED = {
     "accelerate": ("arcpipe.train", "arcpipe.infer"),
-    "kaggle": ("arcpipe.kaggle_kernels.client.kaggle",),
-    "kagglesdk": ("arcpipe.kaggle_kernels.client.kaggle",),
+    "kaggle": ("arcpipe.kaggle_kernels.kaggle",),
+    "kagglesdk": ("arcpipe.kaggle_kernels.kaggle",),
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from arcpipe.errors import says_out_of_memory
-from arcpipe.kaggle_kernels.on_kaggle.budget import Window
+from arcpipe.kaggle_kernels.budget import Window
 from arcpipe.ranks import rank_variables
 
 _POLL_S = 0.1

@@ -11,7 +11,7 @@ from typing import Any
 from arcpipe import __version__
 from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
-from arcpipe.kaggle_kernels.on_kaggle.mounts import (
+from arcpipe.kaggle_kernels.mounts import (
     BUNDLE_FILE,
     EntryError,
     bundles,
@@ -20,14 +20,16 @@ from arcpipe.kaggle_kernels.on_kaggle.mounts import (
     find_test,
     refuse_partial,
 )
-from arcpipe.kaggle_kernels.on_kaggle.pipeline import KaggleEntry, Pipeline, RunReport
-from arcpipe.kaggle_kernels.on_kaggle.processes import Journal
-from arcpipe.kaggle_kernels.on_kaggle.submission import (
+from arcpipe.kaggle_kernels.pipeline import (
     HiddenTasks,
+    KaggleEntry,
+    Pipeline,
+    RunReport,
     read_hidden_tasks,
     score_words,
     scores_of,
 )
+from arcpipe.kaggle_kernels.processes import Journal
 from arcpipe.runs import write_json
 
 SUBMISSION, SMOKE, REPORT, LOG = "submission.json", "smoke.json", "arcpipe-report.json", "arcpipe.log"
@@ -63,7 +65,7 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
     write_json(out / SUBMISSION, fallbacks(hidden.num_tests), indent=False)
     rerun = bool(os.environ.get(RERUN_VARIABLE))
     journal.say(
-        f"arcpipe {__version__} from {Path(__file__).parents[2]}; {test}: "
+        f"arcpipe {__version__} from {Path(__file__).parents[1]}; {test}: "
         f"{len(hidden.num_tests)} tasks; {'scored rerun' if rerun else 'commit run'}"
     )
     # What is large is no output: where there is no /kaggle/temp, it goes to the system's own place.

@@ -1,6 +1,7 @@
 """The stages of an entry: adapt, infer, vote; each ends in time, and what one loses ends nothing else.
 
-Each stage is a command of arcpipe in processes of its own, all with the recipe of the bundle.
+Each stage is a command of arcpipe in processes of its own, all with the recipe of the bundle. The submission
+is complete from the start, whatever the tasks are like.
 """
 
 import resource
@@ -15,20 +16,121 @@ from typing import Any
 
 import orjson
 
-from arcpipe.errors import ArcpipeError, OutputError
-from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings, make_budget, make_window
-from arcpipe.kaggle_kernels.on_kaggle.mounts import fallbacks
-from arcpipe.kaggle_kernels.on_kaggle.processes import Devices, Journal, find_devices, run_processes
-from arcpipe.kaggle_kernels.on_kaggle.submission import Entries, HiddenTasks, num_answered, read_ballot
+from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.kaggle_kernels.budget import KaggleSettings, make_budget, make_window
+from arcpipe.kaggle_kernels.mounts import ATTEMPTS, NO_ANSWER, fallbacks, num_tests
+from arcpipe.kaggle_kernels.processes import Devices, Journal, find_devices, run_processes
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, read_manifest, write_json
-from arcpipe.task import challenges_json
+from arcpipe.submissions.score import score_submission
+from arcpipe.submissions.submission import read_submission
+from arcpipe.task import Task, challenges_json, parse_task, read_json_objects, read_solutions
 
 _TRIES = 4
 # The core's own search is in checkpoint.py, which would bring torch, and whatever ails it, into this process.
 _CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
 # Those of the tables [adapt] and [infer], where a recipe does not say.
 _ADAPT_BATCH, _INFER_BATCH = 128, 256
+
+
+Entries = dict[str, list[dict[str, Any]]]
+"""The content of submission.json: task id -> an entry with both attempts for each test input."""
+
+SCORES = {
+    "pass@2 over tasks": "pass@2 over tasks (Kaggle)",
+    "pass@2": "pass@2 over test outputs",
+    "pass@1": "pass@1 over test outputs",
+}
+"""The scores in a report, and what each is called where it is shown."""
+
+
+@dataclass(frozen=True)
+class HiddenTasks:
+    """The tasks of a challenges file.
+
+    tasks: those that can be read.
+    unreadable: task id -> why it cannot be read.
+    num_tests: task id -> its number of test inputs, of all tasks in the file's order.
+    """
+
+    tasks: tuple[Task, ...]
+    unreadable: Mapping[str, str]
+    num_tests: dict[str, int]
+
+    @property
+    def num_outputs(self) -> int:
+        """Return the number of test outputs to predict."""
+        return sum(self.num_tests.values())
+
+    def sample(self, count: int) -> "HiddenTasks":
+        """Return only so many of the tasks that can be read, those of several tests first."""
+        tasks = tuple(sorted(self.tasks, key=lambda task: -len(task.tests))[:count])
+        return HiddenTasks(tasks, {}, {task.id: len(task.tests) for task in tasks})
+
+
+def read_hidden_tasks(path: Path) -> HiddenTasks:
+    """Read a challenges file; a task that is broken leaves the others as they are.
+
+    Raises:  DataError if the file itself is no JSON object of tasks.
+    """
+    content, _ = read_json_objects(path)
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: expected an object of tasks by id")
+    tasks: list[Task] = []
+    unreadable: dict[str, str] = {}
+    for task_id, value in content.items():
+        try:
+            tasks.append(parse_task(task_id, value, path.name))
+        except DataError as error:
+            unreadable[task_id] = str(error)
+    return HiddenTasks(tuple(tasks), unreadable, {name: num_tests(value) for name, value in content.items()})
+
+
+def read_ballot(hidden: HiddenTasks, path: Path) -> Entries:
+    """Return the attempts of a voted submission file, and the fallback for tasks that cannot be read.
+
+    Raises:  DataError if it is damaged or does not have every other task.
+    """
+    attempts, entries = read_submission(path).attempts, fallbacks(hidden.num_tests)
+    for task in hidden.tasks:
+        pairs = attempts.get(task.id, ())
+        if len(pairs) != len(task.tests):
+            raise DataError(f"{path}: task {task.id}: {len(pairs)} entries for {len(task.tests)} test inputs")
+        entries[task.id] = [
+            {name: grid.tolist() for name, grid in zip(ATTEMPTS, pair, strict=True)} for pair in pairs
+        ]
+    return entries
+
+
+def num_answered(entries: Entries) -> int:
+    """Return the number of test outputs with another attempt than the fallback."""
+    return sum(
+        any(entry[name] != NO_ANSWER for name in ATTEMPTS) for task in entries.values() for entry in task
+    )
+
+
+def scores_of(submission: Path, solutions: Path) -> dict[str, float]:
+    """Return the scores of the tasks that a submission has, by the names of SCORES; none without a task.
+
+    Raises:  DataError if one of the files is damaged.
+    """
+    predictions = read_submission(submission)
+    outputs = {
+        name: grids for name, grids in read_solutions(solutions).items() if name in predictions.attempts
+    }
+    if not outputs:
+        return {}
+    score = score_submission(predictions, outputs, str(submission))
+    return {
+        "pass@2 over tasks": score.pass_at_2.mean_over_tasks,
+        "pass@2": score.pass_at_2.mean_over_outputs,
+        "pass@1": score.pass_at_1.mean_over_outputs,
+    }
+
+
+def score_words(scores: Mapping[str, float]) -> list[str]:
+    """Return scores in words, Kaggle's first."""
+    return [f"{words} {scores[name]:.4f}" for name, words in SCORES.items() if name in scores]
 
 
 @dataclass(frozen=True)
@@ -152,7 +254,8 @@ class Pipeline:
         if not self.report.grids:
             raise ArcpipeError("inference left no candidates")
         # The vote is of one process, and takes no GPU.
-        self._stage("vote", self.budget.vote_s, self._vote, Devices(()), together=False)
+        words = ["vote", self.predictions, "--challenges", self.challenges, "--out", self.ballot]
+        self._stage("vote", self.budget.vote_s, lambda *_: [*map(str, words)], Devices(()), together=False)
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
         return read_ballot(self.hidden, self.ballot)
@@ -225,11 +328,6 @@ class Pipeline:
             batch = self.tables.get("infer", {}).get("batch_size", _INFER_BATCH)
             arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
         return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
-
-    def _vote(self, _minutes: float, _halvings: int) -> list[str]:
-        return [
-            "vote", str(self.predictions), "--challenges", str(self.challenges), "--out", str(self.ballot),
-        ]  # fmt: skip
 
     def _count_grids(self) -> None:
         """Note how many grids were predicted, and how many were to be."""

@@ -1,40 +1,60 @@
-"""A rehearsal: the bundle's own notebook, run as Kaggle would run it, on tasks that it has never seen."""
+"""An entry tried at home: a rehearsal of the bundle's own notebook, or a simulation on solved tasks.
+
+A rehearsal runs the notebook as Kaggle would, on tasks that it has never seen, with a Python that stands for
+Kaggle's image: what the image has, in the versions of this machine, no more.
+"""
 
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+import venv
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata, resources
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from arcpipe.augment.sources import read_source
 from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.flops import measure_peak
-from arcpipe.kaggle_kernels.at_home.bundle import NOTEBOOK, check_bundle
-from arcpipe.kaggle_kernels.at_home.image import make_image, variables, without_network
-from arcpipe.kaggle_kernels.client.history import read_history, write_history
-from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, read_bundle
-from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
-from arcpipe.kaggle_kernels.on_kaggle.pipeline import folder_size
-from arcpipe.kaggle_kernels.on_kaggle.run import (
+from arcpipe.kaggle_kernels.budget import KaggleSettings, refuse_short_clock
+from arcpipe.kaggle_kernels.bundle import NOTEBOOK, check_bundle, write_recipe, write_trunk
+from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, read_bundle, read_history, write_history
+from arcpipe.kaggle_kernels.pipeline import (
+    KaggleEntry,
+    Pipeline,
+    folder_size,
+    read_hidden_tasks,
+    score_words,
+    scores_of,
+)
+from arcpipe.kaggle_kernels.processes import Journal
+from arcpipe.kaggle_kernels.run import (
+    LOG,
     MINUTES_VARIABLE,
+    RECIPE_FILE,
     REPORT,
     RERUN_VARIABLE,
     ROOT_VARIABLE,
     SUBMISSION,
+    write_report,
 )
-from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger
+from arcpipe.recipe import Recipe
+from arcpipe.runs import make_manifest, new_folder, write_json
 from arcpipe.submissions.submission import check_submission
-from arcpipe.task import read_challenges
+from arcpipe.task import Task, challenges_json, read_challenges, solutions_beside, solutions_json
 
 LAYOUTS = {
     "flat": ("{competition}", "{slug}"),
@@ -50,6 +70,7 @@ EXECUTED = "executed.ipynb"
 # What the notebook does beside the run: it starts, installs, and shows.
 _SPARE_S = 240.0
 _GRACE_S = 10.0
+_PASSED_ON = ("LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 
 
 def rehearse(
@@ -88,6 +109,64 @@ def rehearse(
     return reports
 
 
+def image_packages() -> dict[str, str]:
+    """Return the packages of Kaggle's image, by canonical name, with their versions."""
+    file = resources.files("arcpipe.kaggle_kernels") / "templates" / "image-packages.txt"
+    lines = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+def make_image(folder: Path) -> Path:
+    """Make a new environment in `folder`, without arcpipe; return its Python.
+
+    Packages are links to those installed here. What the image lacks is not there, unless a package that is
+    there needs it on this machine.
+
+    Raises:  ArcpipeError if this machine has no pip, which the notebook calls.
+    """
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
+    site = next((folder / "lib").glob("python*/site-packages"))
+    for package in _packages():
+        for top in {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(Path(str(package.locate_file(top))).resolve())
+    if not (site / "pip").exists():
+        raise ArcpipeError("pip: a rehearsal needs it: python -m ensurepip")
+    return folder / "bin" / "python"
+
+
+def _packages() -> Iterator[metadata.Distribution]:
+    """Yield the packages of the image that are installed here, and all that they require here."""
+    queue, seen = [Requirement(name) for name in image_packages()], set()
+    while queue:
+        requirement = queue.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            package = metadata.distribution(requirement.name)
+        except metadata.PackageNotFoundError:
+            continue
+        yield package
+        queue += [
+            dependency
+            for dependency in map(Requirement, package.requires or [])
+            if dependency.marker is None
+            or any(dependency.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras))
+        ]
+
+
+def without_network() -> tuple[list[str], str]:
+    """Return what to put before a command so that it has no network, and why that cannot be, if it cannot."""
+    command = ["unshare", "--map-root-user", "--net", "--"]
+    try:
+        subprocess.run([*command, "true"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return [], " ".join(str(getattr(error, "stderr", "") or error).split())
+    return command, ""
+
+
 def _lay_out(root: Path, bundle: Path, challenges: Path, layout: str, competition: str) -> None:
     """Make the /kaggle of a layout: input, working and temp."""
     owner, slug = read_bundle(bundle).dataset.split("/")
@@ -99,9 +178,7 @@ def _lay_out(root: Path, bundle: Path, challenges: Path, layout: str, competitio
     shutil.copytree(bundle / DATASET.parent, of_dataset, ignore=shutil.ignore_patterns(DATASET.name))
     for name in ("test", "evaluation"):
         shutil.copyfile(challenges, of_competition / f"arc-agi_{name}_challenges.json")
-    stem = challenges.name.removesuffix("challenges.json")
-    solutions = challenges.with_name(f"{stem}solutions.json")
-    if solutions.is_file():
+    if (solutions := solutions_beside(challenges)).is_file():
         shutil.copyfile(solutions, of_competition / "arc-agi_evaluation_solutions.json")
     for path in (root / "input").rglob("*"):
         if path.is_file():
@@ -117,9 +194,13 @@ def _run(
 
     Args:  isolated: what stands before a command without a network.
     """
-    environment = variables(python, root / "home") | {
-        ROOT_VARIABLE: str(root.resolve()), MINUTES_VARIABLE: f"{minutes:g}",
-        **({RERUN_VARIABLE: "1"} if mode == "rerun" else {}),
+    # Nothing of this machine's own that could help or disturb it.
+    environment = {
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        "PATH": os.pathsep.join((str(python.parent), os.defpath)), "HOME": str(root / "home"),
+        "JUPYTER_PLATFORM_DIRS": "1", "HF_HUB_OFFLINE": "1", "PYTHONNOUSERSITE": "1",
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch", ROOT_VARIABLE: str(root.resolve()),
+        MINUTES_VARIABLE: f"{minutes:g}", **({RERUN_VARIABLE: "1"} if mode == "rerun" else {}),
     }  # fmt: skip
     working = root / "working"
     notebook = (bundle / KERNEL.parent / NOTEBOOK).resolve()
@@ -265,3 +346,42 @@ def note_share(reports: Sequence[Mapping[str, Any]], bundle: Path) -> None:
     with suppress(OutputError), hold_folder(bundle):
         if shares:
             write_history(bundle, replace(read_history(bundle), rehearsed=min(shares)))
+
+
+def solved_tasks(source: str, count: int, seed: int) -> list[Task]:
+    """Return so many tasks of a source, by the seed; all of them for 0.
+
+    Raises:  DataError if their solutions are not known.
+    """
+    tasks = list(read_source(source).tasks)
+    if any(pair.output is None for task in tasks for pair in task.tests):
+        raise DataError(f"{source}: its solutions are not known, so there would be no score")
+    if not count or count >= len(tasks):
+        return tasks
+    numbers = np.random.default_rng([seed, count]).choice(len(tasks), count, replace=False)
+    return [tasks[number] for number in sorted(numbers)]
+
+
+def simulate_entry(
+    tasks: Sequence[Task], checkpoint: Path, recipe: Recipe, minutes: float, out: Path
+) -> dict[str, Any]:
+    """Make an entry to these tasks in the folder `out`; return its report, with its scores.
+
+    Raises:  OutputError if `out` exists; ArcpipeError if the clock is too short; errors of a checkpoint that
+             cannot be adapted.
+    """
+    refuse_short_clock(recipe.settings("kaggle", KaggleSettings), minutes)
+    manifest = make_manifest("simulation", checkpoint=str(checkpoint), minutes=minutes, recipe=recipe.name)
+    with new_folder(out, manifest) as folder:
+        # The notebook has no more of the checkpoint than its trunk either.
+        write_trunk(checkpoint, folder / "trunk")
+        write_recipe(recipe, folder / RECIPE_FILE)
+        write_json(folder / "challenges.json", challenges_json(tasks), indent=False)
+        write_json(folder / "solutions.json", solutions_json(tasks), indent=False)
+    journal = Journal(out / LOG)
+    entry = KaggleEntry(out / "trunk", out / RECIPE_FILE, out / "work")
+    hidden = read_hidden_tasks(out / "challenges.json")
+    report = Pipeline(entry, hidden, minutes, journal).run(out / SUBMISSION)
+    report.mode, report.tasks = "simulation", len(tasks)
+    report.scores = scores_of(out / SUBMISSION, out / "solutions.json")
+    return write_report(report, out, journal)

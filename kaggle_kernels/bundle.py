@@ -30,17 +30,10 @@ from arcpipe.codec import ARC
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.client.push import DATASET, KERNEL, KIND, read_bundle
-from arcpipe.kaggle_kernels.on_kaggle.budget import KaggleSettings
-from arcpipe.kaggle_kernels.on_kaggle.mounts import BUNDLE_FILE
-from arcpipe.kaggle_kernels.on_kaggle.run import (
-    RECIPE_FILE,
-    REPORT,
-    RERUN_VARIABLE,
-    ROOT_VARIABLE,
-    SMOKE,
-    SUBMISSION,
-)
+from arcpipe.kaggle_kernels.budget import KaggleSettings
+from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, KIND, read_bundle
+from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
+from arcpipe.kaggle_kernels.run import RECIPE_FILE, REPORT, RERUN_VARIABLE, ROOT_VARIABLE, SMOKE, SUBMISSION
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import Recipe, load_recipe, to_toml
 from arcpipe.runs import (
@@ -177,9 +170,9 @@ def _notebook(title: str, dataset_id: str, settings: KaggleSettings, digest: str
     Args:  digest: the SHA-256 of the bundle.json that it goes with.
     """
     room = resources.files("arcpipe.kaggle_kernels")
-    text = Template((room / "at_home" / "templates" / "notebook.txt").read_text("utf-8")).substitute(
+    text = Template((room / "templates" / "notebook.txt").read_text("utf-8")).substitute(
         title=title, version=arcpipe.__version__, smoke_minutes=f"{settings.smoke_minutes:g}",
-        mounts=(room / "on_kaggle" / "mounts.py").read_text("utf-8"), competition=settings.competition,
+        mounts=(room / "mounts.py").read_text("utf-8"), competition=settings.competition,
         digest=digest, dataset=dataset_id, root_variable=ROOT_VARIABLE, rerun_variable=RERUN_VARIABLE,
         submission=SUBMISSION, smoke=SMOKE, report=REPORT,
     )  # fmt: skip

@@ -46,16 +46,14 @@ class KaggleSettings:
     ] = "NvidiaL4"
     gpus: Annotated[int, Field(ge=0, description="GPUs of that machine.")] = 4
     gpu_tflops: Annotated[
-        float,
-        Field(ge=0, description="1e12 operations a second of each of them, for estimates."),
+        float, Field(ge=0, description="1e12 operations a second of each of them, for estimates.")
     ] = 121.0
     limit_minutes: Annotated[
         float, Field(gt=0, description="The time limit; the competition ends a notebook after 12 hours.")
     ] = 720.0
     # About an hour of the 12 in arXiv 2511.02886.
     infer_minutes: Annotated[
-        float,
-        Field(ge=0, description="Time of inference; adaptation has what this, vote and reserve leave."),
+        float, Field(ge=0, description="Time of inference; adaptation has what this, vote and reserve leave.")
     ] = 75.0
     vote_minutes: Annotated[float, Field(ge=0, description="Time of the vote.")] = 5.0
     # NVARC kept 10 minutes of the 12 hours; Kaggle says that its times are off by up to 10 minutes.
@@ -66,10 +64,7 @@ class KaggleSettings:
     smoke_minutes: Annotated[float, Field(gt=0, description="The clock of the commit run.")] = 10.0
     start_s: Annotated[
         float,
-        Field(
-            ge=0,
-            description="Time in which the process of a stage starts; its clock runs from then on.",
-        ),
+        Field(ge=0, description="Time in which the process of a stage starts; its clock runs from then on."),
     ] = 180.0
     grace_s: Annotated[
         float, Field(ge=0, description="Time between asking a process to save what it has and killing it.")

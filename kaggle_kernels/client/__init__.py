@@ -1,1 +1,0 @@
-"""What talks to Kaggle: pushing a bundle, following its run, submitting it once."""

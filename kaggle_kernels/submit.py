@@ -1,0 +1,354 @@
+"""A bundle on Kaggle: its dataset is sent, then the kernel that mounts it; the run is submitted, once."""
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import orjson
+
+from arcpipe.documents import load_json
+from arcpipe.errors import ArcpipeError
+from arcpipe.kaggle_kernels.folder import (
+    DATASET,
+    KERNEL,
+    Bundle,
+    SentDataset,
+    SentKernel,
+    SentSubmission,
+    read_history,
+    write_history,
+)
+from arcpipe.kaggle_kernels.kaggle import TRIES, Kaggle, KaggleError, ListedSubmission, Pace, poll, shorten
+from arcpipe.kaggle_kernels.run import REPORT, SUBMISSION
+from arcpipe.log import logger
+from arcpipe.runs import file_hash, make_manifest, new_folder
+from arcpipe.submissions.submission import manifest_path, read_submission
+
+LOG = "kernel.log"
+_COMPLETE, _PENDING, _QUEUED = "COMPLETE", "PENDING", "QUEUED"
+# So small a share of what was rehearsed is far shorter.
+_FAR_SHORTER = 0.25
+_FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
+_READY = "ready"
+_HOPELESS = ("failed", "deleted")
+# Fields of Kaggle's answer that name what it left out of the kernel, although it took the rest.
+_LOST = (
+    "invalid_dataset_sources", "invalid_competition_sources", "invalid_kernel_sources",
+    "invalid_model_sources", "invalid_tags",
+)  # fmt: skip
+
+
+def is_over(state: str) -> bool:
+    """Return whether a run with this status has ended."""
+    return state == _COMPLETE or state in _FAILED
+
+
+class BundleOnKaggle:
+    """A bundle folder, its history on Kaggle, and the user's connection, which the first request makes."""
+
+    def __init__(self, folder: Path, pace: Pace) -> None:
+        self.folder, self.pace, self.history = folder, pace, read_history(folder)
+
+    @cached_property
+    def kaggle(self) -> Kaggle:
+        """Return the connection."""
+        return Kaggle(self.pace)
+
+    @property
+    def kernel(self) -> SentKernel:
+        """Return the kernel that was pushed last."""
+        if self.history.kernel is None:
+            raise ArcpipeError(
+                f"{self.folder}: its kernel is not on Kaggle: arcpipe kaggle push {self.folder}"
+            )
+        return self.history.kernel
+
+    def _write_history(self) -> None:
+        write_history(self.folder, self.history)
+
+    def push_dataset(self, bundle: Bundle, max_minutes: float) -> SentDataset:
+        """Push the bundle's dataset; return its version on Kaggle, once it is ready to be mounted.
+
+        What was sent already, with these very files, is not sent again.
+        """
+        folder = self.folder / DATASET.parent
+        sha256, sent = file_hash(folder), self.history.dataset
+        for reference in (bundle.dataset, bundle.kernel):
+            self.kaggle.refuse_other_case(reference)
+        state = self.kaggle.dataset_state(bundle.dataset)
+        status, version = state or ("", 0)
+        is_current = (
+            sent is not None
+            and (sent.reference, sent.sha256) == (bundle.dataset, sha256)
+            # It is what Kaggle has, or will have.
+            and state is not None and version <= sent.version and status not in _HOPELESS
+        )  # fmt: skip
+        if sent is None or not is_current:
+            sent = SentDataset(bundle.dataset, version + 1, sha256)
+            self.kaggle.send_dataset(folder, f"arcpipe {sha256[:8]}", is_new=state is None)
+            self.history.dataset = sent
+            self._write_history()
+        self._wait_until_ready(sent, max_minutes)
+        return sent
+
+    def _wait_until_ready(self, sent: SentDataset, max_minutes: float) -> None:
+        def look() -> tuple[str, bool | None]:
+            state = self.kaggle.dataset_state(sent.reference)
+            if state is None:
+                return "not there yet", None
+            status, version = state
+            if status in _HOPELESS:
+                raise KaggleError(
+                    f"{sent.reference} version {sent.version}: Kaggle says {status}: look at its page on "
+                    "kaggle.com, then push again"
+                )
+            return f"{status} at version {version}", (status == _READY and version >= sent.version) or None
+
+        poll(look, f"{sent.reference} version {sent.version}", self.pace, max_minutes)
+
+    def push_kernel(self, bundle: Bundle) -> SentKernel:
+        """Push the bundle's kernel; return its new version, which Kaggle begins to run.
+
+        Raises:  KaggleError if Kaggle refused it, or took it without some of its sources.
+        """
+        folder = self.folder / KERNEL.parent
+        # A failed push must not leave an earlier version to be submitted in its place.
+        self.history.kernel = None
+        self._write_history()
+        try:
+            answer = self.kaggle.push_kernel(folder)
+        except KaggleError as error:
+            if not error.undecided:
+                raise
+            raise KaggleError(f"{error}; see {bundle.kernel} on kaggle.com first: it may be there") from None
+        if answer.error or not answer.version_number:
+            reason = shorten(answer.error) or "it names no version"
+            raise KaggleError(f"{folder}: Kaggle refused the kernel: {reason}: mend that, and push again")
+        page = f"{answer.ref} {answer.url}".strip()
+        if page and bundle.kernel.lower() not in page.lower():
+            raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
+        losses = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
+                for name in _LOST if getattr(answer, name)]  # fmt: skip
+        sha256 = hashlib.sha256(f"{file_hash(self.folder / DATASET.parent)}{file_hash(folder)}".encode())
+        kernel = SentKernel(bundle.kernel, answer.version_number, answer.url, sha256.hexdigest())
+        if losses:
+            raise KaggleError(
+                f"{kernel.name} runs without its {'; '.join(losses)}: Kaggle does not know them, or not for "
+                f"you: mend {self.folder / KERNEL}, and push again"
+            )
+        self.history.kernel = kernel
+        self._write_history()
+        logger.info("%s is running", kernel.name)
+        return kernel
+
+    def wait_for_end(self, max_minutes: float, max_queue_minutes: float) -> tuple[str, str]:
+        """Wait for the end of the run; return its last status, and why it failed, if it did.
+
+        Args:  max_minutes: since it began to run. max_queue_minutes: before that.
+        """
+
+        def look() -> tuple[str, tuple[str, str] | None]:
+            state, reason = self.kaggle.kernel_state(self.kernel)
+            return state, (state, reason) if is_over(state) else None
+
+        return poll(look, self.kernel.name, self.pace, max_minutes, _QUEUED, max_queue_minutes)
+
+    def output_of_success(self, state: str, reason: str, where: str) -> dict[str, str]:
+        """Return the addresses of the files of a run that has ended, by their names.
+
+        Args:    where: where its log is to be found.
+        Raises:  KaggleError if it failed, or ended without a submission file.
+        """
+        if state in _FAILED:
+            problem = f"{state} ({reason})" if reason else state
+        else:
+            files, _ = self.kaggle.kernel_output(self.kernel)
+            if SUBMISSION in files:
+                return files
+            problem = f"{_COMPLETE}, but without {SUBMISSION}"
+        raise KaggleError(f"{self.kernel.name}: {problem}: read {where}, mend it, and push again")
+
+    def fetch_output(self, out: Path) -> None:
+        """Make the folder `out` of all files of the run, its log as kernel.log, and a manifest with hashes.
+
+        Raises:  OutputError if there is something at `out` already, KaggleError if a file does not come.
+        """
+        kernel = self.kernel
+        files, log = self.kaggle.kernel_output(kernel)
+        hashes: dict[str, str] = {}
+        manifest = make_manifest(
+            "kaggle-output", kernel=kernel.reference, kernel_version=kernel.version, files=hashes
+        )
+        with new_folder(out, manifest) as folder:
+            for name, url in files.items():
+                path = PurePosixPath(name)
+                if path.is_absolute() or ".." in path.parts or not path.parts or {"\0", "\\"} & set(name):
+                    raise KaggleError(
+                        f"{kernel.name}: it left a file named {name[:80]!a}, which is not fetched"
+                    )
+                self.kaggle.download(url, folder / name)
+                hashes[name] = file_hash(folder / name)
+            with suppress(orjson.JSONDecodeError, KeyError, TypeError):
+                # Kaggle gives the log as a JSON list of its pieces.
+                log = "".join(piece["data"] for piece in orjson.loads(log))
+            (folder / LOG).write_text(log, encoding="utf-8")
+        logger.info("%s holds the log and all files of the run", out)
+
+    def warn_if_short(self, files: Mapping[str, str]) -> None:
+        """Fetch the report of the ended run, and warn if it took far less of its clock than it did at home.
+
+        Args:  files: the addresses of its files, by their names.
+        """
+        path, name, rehearsed = self._output_path(REPORT), self.kernel.name, self.history.rehearsed
+        if REPORT not in files:
+            return
+        try:
+            self.kaggle.download(files[REPORT], path)
+        except ArcpipeError as error:
+            logger.warning("%s: nothing is known of how long it ran (%s)", name, error)
+            return
+        with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            report = load_json(path)
+            share = report["seconds"] / report["clock"]
+            # A run that was not rehearsed is taken to use its time.
+            expected = 1.0 if rehearsed is None else rehearsed
+            if share < _FAR_SHORTER * expected:
+                logger.warning(
+                    "%s took %.1f of its %.1f minutes, %.0f%% where %.0f%% %s: read its log before you "
+                    "submit it (arcpipe kaggle status %s --out DIR)",
+                    name, report["seconds"] / 60, report["clock"] / 60, 100 * share, 100 * expected,
+                    "was to be expected" if rehearsed is None else "were rehearsed", self.folder,
+                )  # fmt: skip
+
+    def _output_path(self, name: str) -> Path:
+        return self.folder / "outputs" / f"v{self.kernel.version}" / name
+
+    def fetch_checked(self) -> Path:
+        """Fetch the submission file of the ended run, in Kaggle's form as far as the file alone can tell.
+
+        A run that was far too short is warned about.
+
+        Raises:  ArcpipeError if the run goes on, failed, or left something else.
+        """
+        state, reason = self.kaggle.kernel_state(self.kernel)
+        if not is_over(state):
+            raise ArcpipeError(
+                f"{self.kernel.name}: {state}: wait with arcpipe kaggle status {self.folder} --wait"
+            )
+        where = f"its log (arcpipe kaggle status {self.folder} --out DIR)"
+        files = self.output_of_success(state, reason, where)
+        path = self._output_path(SUBMISSION)
+        for file in (manifest_path(path), path):
+            if file.name in files:
+                self.kaggle.download(files[file.name], file)
+        read_submission(path)
+        self.warn_if_short(files)
+        return path
+
+    def submit_once(self, competition: str, sha256: str, message: str, *, again: bool) -> SentSubmission:
+        """Submit this version's file, unless Kaggle has it already; return what was written down of it.
+
+        Args:    sha256: of the submission file that the version's run left behind.
+                 again: submit it once more, although Kaggle has it; one whose end is unknown is looked for
+                 first.
+        Raises:  KaggleError if Kaggle refused it, or if there is no telling whether it took it; ArcpipeError
+                 if it is to be submitted again before it was submitted, or before that has ended.
+        """
+        key = (competition, self.kernel.reference, self.kernel.version)
+        before = [
+            one for one in self.history.submissions if (one.competition, one.kernel, one.version) == key
+        ]
+        is_more = again and not (before and before[-1].reference is None)
+        if before and not is_more:
+            sent = before[-1]
+        else:
+            sent = SentSubmission(*key, sha256, datetime.now(UTC).isoformat(timespec="seconds"))
+        if sent.reference is None:
+            listed = self._runs(sent)
+            if is_more:
+                self._refuse_more(before, listed)
+                sent.run = 1 + max([*listed, *(one.run for one in before)])
+            elif not before:
+                # Of a history that was lost.
+                sent.run = max(listed, default=1)
+            if sent not in before:
+                self.history.submissions.append(sent)
+            if sent.run in listed:
+                sent.reference = listed[sent.run].reference
+                logger.info("%s has it already, as submission %d", competition, sent.reference)
+            else:
+                # Before it is sent: a command that ends in between must not send it again.
+                self._write_history()
+                sent.reference = self._send(sent, f"{sent.tag} {sha256[:8]} {message}".strip())
+            self._write_history()
+        return sent
+
+    def _runs(self, sent: SentSubmission) -> dict[int, ListedSubmission]:
+        """Return what Kaggle lists of this version's submissions, by their `run`, as their tags say."""
+        tag = re.compile(re.escape(replace(sent, run=1).tag[:-1]) + r"(?:, run ([0-9]{1,6}))?\]")
+        runs: dict[int, ListedSubmission] = {}
+        for one in self.kaggle.submissions(sent.competition):
+            if match := tag.search(one.description):
+                runs.setdefault(int(match[1] or 1), one)
+        return runs
+
+    def _refuse_more(self, before: Sequence[SentSubmission], listed: Mapping[int, ListedSubmission]) -> None:
+        """Raise ArcpipeError where `--again` would be the first submission, or another one has not ended."""
+        if not before and not listed:
+            raise ArcpipeError(f"--again: {self.kernel.name} was not submitted yet: leave --again out")
+        states: dict[int | None, str] = {one.reference: "not listed yet" for one in before}
+        states |= {one.reference: one.status for one in listed.values()}
+        for reference, state in states.items():
+            if state in (_PENDING, "not listed yet"):
+                raise ArcpipeError(
+                    f"--again: submission {reference} of {self.kernel.name} is {state}: leave --again out to "
+                    "wait for its score"
+                )
+
+    def _send(self, sent: SentSubmission, description: str) -> int:
+        """Submit now; return Kaggle's reference, from its list if its answer was lost."""
+        try:
+            return self.kaggle.submit(sent, SUBMISSION, description)
+        except KaggleError as error:
+            if error.status is not None and not error.undecided:
+                self.history.submissions.remove(sent)
+                self._write_history()
+                raise KaggleError(f"{error}; nothing was submitted", error.status) from None
+            reason = error
+        for _ in range(TRIES):
+            time.sleep(self.pace.poll_s)
+            if one := self._runs(sent).get(sent.run):
+                return one.reference
+        raise KaggleError(
+            f"{reason}; it is not in the list of submissions now: run the same command again after some "
+            "minutes, it submits only what is not listed by then"
+        )
+
+    def wait_for_score(self, sent: SentSubmission, max_minutes: float) -> ListedSubmission:
+        """Wait for the score of a submission; return it with its score.
+
+        Raises:  KaggleError if Kaggle could not score it, which it also calls COMPLETE.
+        """
+        what = f"submission {sent.reference} to {sent.competition}"
+
+        def look() -> tuple[str, ListedSubmission | None]:
+            for one in self.kaggle.submissions(sent.competition):
+                if one.reference == sent.reference:
+                    return one.status, None if one.status == _PENDING else one
+            return "not listed", None
+
+        submission = poll(look, what, self.pace, max_minutes)
+        if submission.status != _COMPLETE or not submission.score:
+            reason = submission.error or "Kaggle gives no reason"
+            raise KaggleError(
+                f"{what}: {submission.status} without a score ({reason}): check what the notebook writes, "
+                "also for tasks it has never seen, then push and submit a new version; if it was Kaggle's "
+                "fault, arcpipe kaggle submit --again sends this one once more"
+            )
+        return submission
