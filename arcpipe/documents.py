@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from arcpipe.errors import ArcpipeError
+from arcpipe.errors import ArcpipeError, DataError, why_unreadable
 
 LIMITS = "ARCPIPE_LIMITS"
 _MOST_BYTES = 2**30
@@ -56,6 +56,30 @@ def read_within(path: Path, most: int = _MOST_BYTES) -> bytes:
     if len(content) > most:
         raise ValueError(f"larger than {most / 1e6:.1f} MB")
     return content
+
+
+def read_file(path: Path, most: int = _MOST_BYTES, remedy: str = "") -> bytes:
+    """Return the content of a file or pipe, as `read_within`.
+
+    Args:    remedy: what to say of one that is too large.
+    Raises:  DataError if it is missing, cannot be read, or is too large.
+    """
+    try:
+        return read_within(path, most)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}{remedy}") from None
+
+
+def read_text(path: Path, most: int = _MOST_BYTES, remedy: str = "") -> str:
+    """Return the content of a text file, as `read_file`; DataError if it is no text in UTF-8."""
+    try:
+        return read_file(path, most, remedy).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text file in UTF-8") from None
 
 
 class RepeatedKeys(dict[str, Any]):

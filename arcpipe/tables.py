@@ -124,7 +124,7 @@ def _is_nested(kind: pa.DataType) -> bool:
 
 def _is_list(kind: pa.DataType) -> bool:
     """Whether a type is of lists; of those of a fixed size, one that is null would take as much."""
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _is_flat(kind: pa.DataType) -> bool:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arcpipe.documents import RepeatedKeys, read_within
+from arcpipe.documents import RepeatedKeys, read_file
 from arcpipe.documents import parse_json as parse_objects
-from arcpipe.errors import DataError, one_line, why_unreadable
+from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid, as_grid
 
 MAX_JSON_BYTES = 2**30
@@ -63,15 +63,7 @@ def read_json_objects(
     Args:    max_bytes: a larger file is refused unread. remedy: what to say then.
     Raises:  DataError if it is missing, unreadable, too large or no JSON.
     """
-    try:
-        content = read_within(path, max_bytes)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
-    except ValueError as error:
-        raise DataError(f"{path}: {error}{remedy}") from None
-    return _parse_objects(content, path)
+    return _parse_objects(read_file(path, max_bytes, remedy), path)
 
 
 def _parse_objects(content: bytes, where: object) -> tuple[Any, list[RepeatedKeys]]:
