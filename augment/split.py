@@ -153,7 +153,8 @@ def select(
     pool = _Pool(sources, test_set, max_side, min(max_side, canvas or max_side), generated_of_test)
     if not pool.targets and (test_set or not (pool.others or pool.generated)):
         raise DataError(f"no task of {test_set or ', '.join(names)} fits {max_side} x {max_side}")
-    overlaps = find_overlaps(list(pool.targets.values()), list(pool.not_predicted()))
+    others = list(pool.not_predicted()) if pool.targets else []
+    overlaps = find_overlaps(list(pool.targets.values()), others)
     left_out = (overlaps.sharing if exclude_overlap else set()) | pool.targets.keys()
     both = [
         (whole, whole if keep_overlap else _filtered(whole, lambda pair: pair not in overlaps.answers))
