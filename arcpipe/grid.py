@@ -34,7 +34,7 @@ PALETTE: Palette = (
 
 
 def as_grid(cells: Any, where: str) -> Grid:
-    """Return a Grid, which is not to be written to, made from a list of rows or an integer array.
+    """Return a Grid made from a list of rows or an integer array.
 
     Args:    cells: rows of integers 0..9; `true` and `1.0` are not integers.
              where: what the grid is and where it stands, for the message: file, task, field.
@@ -51,7 +51,7 @@ def as_grid(cells: Any, where: str) -> Grid:
     height = len(text) // (2 * width + 2)
     if max(height, width) > MAX_SIDE or text.translate(_BLACK) != _black_json(height, width):
         raise DataError(f"{where}: {_fault(rows)}")
-    return np.ndarray((height, width), np.uint8, text.translate(_VALUES, b"[],"))
+    return np.ndarray((height, width), np.uint8, text.translate(_VALUES, b"[],")).copy()
 
 
 @cache
