@@ -9,7 +9,7 @@ Source:  parquet-format, `parquet.thrift` (PageHeader), in Thrift's compact prot
 
 import mmap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ _UNPACKED, _PACKED, _PAGE, _PAGE_2, _NUM_VALUES = 2, 3, 5, 8, 1
 # So much is no harm from any file, and so many times its bytes no honest one needs.
 _SPARE_ROWS, _ROWS_A_BYTE = 2**18, 0.25
 _SPARE_BYTES, _TIMES_BYTES = 2**25, 96
+# Of tasks: what a cell counts, and how many are in memory at once.
+_BYTES_A_CELL, _ROWS_AT_ONCE = 4, 256
 
 
 def read_table(
@@ -79,6 +81,52 @@ def read_table(
     return table
 
 
+def read_rows(
+    file: Path, where: str, choose: Callable[[Sequence[str]], Sequence[str]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file, also those of lists and objects, some at a time.
+
+    Args:    where: what messages call the file. choose: which of its columns to read.
+    Raises:  DataError if it is no whole Parquet file, a column is of another kind, or as it is written out it
+             is larger than any of its size.
+    """
+    try:
+        most_bytes = limit(_SPARE_BYTES + _TIMES_BYTES * file.stat().st_size)
+        stored = pq.ParquetFile(file)
+        schema, footer = stored.schema_arrow, stored.metadata
+        names = choose(schema.names)
+        for name in names:
+            if schema.names.count(name) > 1:
+                raise DataError(f"{where}: holds the column {name} twice")
+            if not _is_nested(kind := schema.field(name).type):
+                raise DataError(f"{where}: column {name} is not of texts, numbers or lists of them ({kind})")
+        paths = [stored.schema.column(number).path for number in range(footer.num_columns)]
+        inner = tuple(f"{name}." for name in names)
+        paths = [path for path in paths if path in names or path.startswith(inner)]
+        columns = _columns(footer, paths)
+        cells = sum(column.num_values for column in columns)
+        _refuse_bytes(max(_BYTES_A_CELL * cells, _page_bytes(file, columns)), Path(where), most_bytes)
+        size, stored = 0, pq.ParquetFile(file, metadata=footer, read_dictionary=paths)
+        for batch in stored.iter_batches(_ROWS_AT_ONCE, columns=names):
+            size += sum(map(_expanded_bytes, pa.Table.from_batches([batch]).columns))
+            _refuse_bytes(size, Path(where), most_bytes)
+            yield from batch.to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{where}: not a table that can be read ({one_line(error)})") from None
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Whether a type is of single values, or of lists or objects of such."""
+    if pa.types.is_struct(kind):
+        return all(_is_nested(part.type) for part in kind)
+    return _is_nested(kind.value_type) if _is_list(kind) else _is_flat(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Whether a type is of lists; of those of a fixed size, one that is null would take as much."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
 def _is_flat(kind: pa.DataType) -> bool:
     return pa.types.is_primitive(kind) or pa.types.is_null(kind) or _is_text(kind)
 
@@ -117,7 +165,11 @@ def _refuse_bytes(size: int, file: Path, most: int) -> None:
 
 
 def _expanded_bytes(column: pa.ChunkedArray) -> int:
-    """The bytes (of texts read as dictionaries) if each value were written out; 0 of other columns."""
+    """The bytes of texts read as dictionaries, also in lists and objects, if each were written out."""
+    if pa.types.is_struct(column.type):
+        return sum(map(_expanded_bytes, column.flatten()))
+    if _is_list(column.type):
+        return _expanded_bytes(pc.list_flatten(column))
     if not pa.types.is_dictionary(column.type):
         return 0
     lengths = (pc.binary_length(one.dictionary).take(one.indices) for one in column.chunks)
@@ -150,6 +202,8 @@ def _page_bytes(file: Path, columns: Sequence[pq.ColumnChunkMetaData]) -> int:
                 total, at = total + unpacked, at + packed
                 page = header.get(_PAGE) or header.get(_PAGE_2) or {}
                 values += page.get(_NUM_VALUES, 0)
+            if values > column.num_values:
+                raise ValueError("a page has more values than are said")
     return total
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from arcpipe.augment.foreign import FILE_ENDINGS, HUB, HUB_NAME, hub_split
-from arcpipe.documents import read_within
+from arcpipe.documents import read_text
 from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.runs import reading
 from arcpipe.tables import read_table
@@ -183,14 +183,7 @@ def read_lines(path: Path) -> list[str]:
 
     Raises:  DataError if it is missing, cannot be read or is no text.
     """
-    try:
-        return read_within(path).decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file in UTF-8") from None
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
+    return read_text(path).splitlines()
 
 
 def draw_rows(total: int, count: int, seed: Sequence[int]) -> NDArray[np.intp]:

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from arcpipe.documents import read_within
-from arcpipe.errors import DataError, why_unreadable
+from arcpipe.documents import read_file
+from arcpipe.errors import DataError
 from arcpipe.flops import measure_peak
 from arcpipe.grid import draw
 from arcpipe.infer.solve import answer_first_test
@@ -184,11 +184,9 @@ def _forget_after(path: Path, step: int) -> None:
 
     if not path.exists():
         return
+    lines = [line for line in read_file(path).splitlines(keepends=True) if line.endswith(b"\n")]
     try:
-        lines = [line for line in read_within(path).splitlines(keepends=True) if line.endswith(b"\n")]
         earlier = [line for line in lines if is_before(line)]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: a line is no record of a training; mend the file or remove it") from None
     write_bytes(path, b"".join(earlier))

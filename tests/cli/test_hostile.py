@@ -178,6 +178,19 @@ def repeated(rows: int, **changes: Any) -> Callable[[Path, Path], Path]:
     return make
 
 
+def of_tasks(**columns: Callable[[], pa.Array]) -> Callable[[Path, Path], Any]:
+    """A table of tasks of a few kilobytes."""
+    return lambda here, _: pq.write_table(
+        pa.table({name: values() for name, values in columns.items()}), here / "p.parquet", compression="zstd"
+    )
+
+
+def cells(number: int) -> pa.Array:
+    """One grid of one row."""
+    row = pa.ListArray.from_arrays([0, number], pa.array(np.zeros(number, np.int8)))
+    return pa.ListArray.from_arrays([0, 1], row)
+
+
 def lying(here: Path, mini: Path) -> None:
     """A file with a text of 200 MB, whose footer says that it has a hundred bytes."""
     predictions(colors=["0" * 2 * 10**8])(here, mini)
@@ -225,6 +238,7 @@ def run_of(metrics: str) -> Callable[[Path, Path], Any]:
 LAUGHS = "a0: &a0 {b: 1}\n" + "".join(
     f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" for level in range(1, 10)
 )
+TASKS = "augment arc --source p.parquet --out out"
 VOTE = "vote p.parquet --challenges MINI/data/challenges.json --out out"
 SPLIT, ARROW = ": split it", "data: damaged dataset folder"
 # A command (MINI is a finished quickstart), parts of what it must say, and what makes the files it meets.
@@ -267,6 +281,18 @@ ROWS: dict[str, Case] = {
     "Parquet, of a source": (
         "augment sudoku --source p.parquet --question colors --answer colors --out out",
         f"p.parquet: |MiB when unpacked|{SPLIT}", predictions(colors=["0" * 10**8]),
+    ),
+    "Parquet, cells of a task": (
+        TASKS, f"p.parquet: |MiB when unpacked|{SPLIT}",
+        of_tasks(input=lambda: cells(6 * 10**7), output=lambda: cells(1)),
+    ),
+    "Parquet, texts of tasks": (
+        TASKS, f"p.parquet: |MiB when unpacked|{SPLIT}",
+        of_tasks(pairs=lambda: pa.DictionaryArray.from_arrays(np.zeros(2000, np.int32), ["[" + " " * 2**20])),
+    ),
+    "Parquet, lists of one size": (
+        TASKS, "column pairs is not of texts, numbers or lists",
+        of_tasks(pairs=lambda: pa.array([[1, 2]], pa.list_(pa.int8(), 2))),
     ),
     "shards of two runs": (VOTE.replace(".parquet", ""), "its candidates are of other, those", of_two_runs),
     "text, a device": ("augment maze --source m.txt --out out", "it is a device", link("m.txt", "/dev/zero")),
