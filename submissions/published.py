@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from arcpipe.documents import read_within
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid, as_grid
 from arcpipe.log import logger
@@ -113,24 +114,25 @@ def _grid(attempt: Any) -> Grid:
 
 
 def _read_csv(path: Path, num_outputs: int | None) -> Submission:
-    limit = MAX_JSON_BYTES if num_outputs is None else max_bytes(num_outputs)
     try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-        if len(content) > limit:
-            raise DataError(f"{path}: larger than {limit / 1e6:.1f} MB, more than any answer needs")
-        rows = list(csv.DictReader(StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        content = read_within(path, MAX_JSON_BYTES if num_outputs is None else max_bytes(num_outputs))
+        text = StringIO(content.decode("utf-8-sig"), newline="")
+        header, *rows = [row for row in csv.reader(text, strict=True) if row] or [[]]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({one_line(error)})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     tasks: dict[str, dict[int, Attempts]] = defaultdict(dict)
     ignored = 0
     for line, row in enumerate(rows, 2):
-        output = _OUTPUT_ID.fullmatch(row.get("output_id") or "")
-        predictions = (row.get("output") or "").split()
+        # No longer than the row: a file could have a header of a million names and a million rows.
+        fields = dict(zip(header, row, strict=False))
+        output = _OUTPUT_ID.fullmatch(fields.get("output_id", ""))
+        predictions = fields.get("output", "").split()
         if output is None or not all(map(_PREDICTION.fullmatch, predictions)):
             raise DataError(
                 f"{path}: line {line}: expected output_id,output, such as 00576224_0,|32|79| |12|34|"
