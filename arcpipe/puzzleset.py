@@ -353,14 +353,13 @@ def _refuse_impossible_draws(puzzles: PuzzleSet) -> None:
         raise ValueError("a number of its variants or of its sampling is none")
     if variants and puzzles.family.name == "maze" and variants.count not in range(len(DIHEDRALS)):
         raise ValueError(f"{variants.count} turns of a maze")
-    sound = all(
-        type(name) is str and type(size) is int and size >= 0 and type(share) in (int, float) and share > 0
-        for name, size, share in sampling.shares
-    )
-    if sampling.shares and (
-        not sound or sum(size for _, size, _ in sampling.shares) != len(puzzles.table.task_ids)
-    ):
+    sizes = [
+        size for _, size, share in sampling.shares if type(size) is int and size >= 0 and 0 <= share <= 1
+    ]
+    if sampling.shares and (len(sizes), sum(sizes)) != (len(sampling.shares), len(puzzles.table.task_ids)):
         raise ValueError("its shares are not of its tasks")
+    if len(puzzles.example_tasks) and not puzzles.draw_weights.any():
+        raise ValueError("its shares leave no task to draw")
 
 
 def _refuse_outside(values: NDArray[Any], least: int, most: int, what: str) -> None:
