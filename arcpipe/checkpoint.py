@@ -129,7 +129,9 @@ class Checkpoint:
             model = TRM(self.config, num_tokens, self.vocabulary)
             model.load_state_dict(self.ema)
         except RuntimeError as error:
-            raise CheckpointError(f"{self.path}: weights do not fit {_FACTS}: {one_line(error)}") from None
+            raise CheckpointError(
+                f"{self.path}: weights do not fit {_FACTS}: {one_line(error):.1000}"
+            ) from None
         return model.eval()
 
     def _seems_larger(self, num_tokens: int) -> bool:

@@ -60,7 +60,9 @@ class InferSettings:
     max_steps: Annotated[
         int, Field(ge=0, le=10000, description="Supervision steps; 0 for as many as in training.")
     ] = 0
-    batch_size: Annotated[int, Field(gt=0, description="Grids computed at a time, by each process.")] = 256
+    batch_size: Annotated[
+        int, Field(gt=0, le=2**20, description="Grids computed at a time, by each process.")
+    ] = 256
     halt: Annotated[
         Literal["never", "stable", "learned"],
         Field(
@@ -68,9 +70,9 @@ class InferSettings:
             "steps; learned: the model says that it is right, and it is that of the step before."
         ),
     ] = "never"
-    candidates_at: Annotated[list[Positive], Field(description="Steps whose answers are candidates too.")] = (
-        field(default_factory=list)
-    )
+    candidates_at: Annotated[
+        list[Positive], Field(max_length=1000, description="Steps whose answers are candidates too.")
+    ] = field(default_factory=list)
     rollouts: Annotated[
         int, Field(gt=0, description="How often to ask each item, all but the first time with noise.")
     ] = 1

@@ -72,7 +72,9 @@ def read_bundle(folder: Path) -> Bundle:
     code_file = path.with_name(name)
     if code_file.suffix == ".ipynb":
         _read_fields(code_file)
-    for file in sorted((folder / DATASET.parent).iterdir()):
+    for file in sorted(one for part in (DATASET, KERNEL) for one in (folder / part.parent).rglob("*")):
+        if file.is_symlink():
+            raise DataError(f"{file}: is a link, which is not sent: put in its place what it leads to")
         if file.is_file() and not file.stat().st_size:
             raise DataError(f"{file}: an empty file, which Kaggle does not take: remove it")
     return Bundle(dataset["id"], kernel["id"], tuple(kernel["competition_sources"]))

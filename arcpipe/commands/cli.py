@@ -49,6 +49,8 @@ INTERRUPTED = 130
 
 # Of a screen of 80 columns, what a summary and a line of an example have.
 _SUMMARY, _LINE = 62, 72
+# Of a message: what names all that is wrong at once ends somewhere.
+_LONGEST = 20_000
 # Options that name a folder which must be there, whatever the command.
 _FOLDERS = ("--data", "--checkpoint", "--init")
 
@@ -188,5 +190,6 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    sys.stderr.write(f"arcpipe: {printable(' '.join(message.split()))}\n")
+    text = printable(" ".join(message.split()))
+    sys.stderr.write(f"arcpipe: {text[:_LONGEST]}{' ...' if len(text) > _LONGEST else ''}\n")
     sys.exit(2)

@@ -45,6 +45,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():  # fmt: skip
         write_folder(folder / name, [table([row])])
     (folder / "link").symlink_to("p")
+    for name in ("same", "copied"):
+        write_folder(folder / name, [table([candidate([[1]])])])
+        write_json(folder / name / "manifest.json", make_manifest("predictions", weights="w", recipe={}))
     rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
     write_folder(folder / "damaged", [rows.slice(0, 2), rows.slice(2)])
     shard = folder / "damaged" / "shards" / "part-0000000002-rank1.parquet"
@@ -202,6 +205,7 @@ TWICE = "given twice, its candidates would count twice"
 ANOTHER_SET = "no candidate is for a task of challenges.json: are these predictions of another set?"
 REFUSED = {
     "p p": f"p: {TWICE}",
+    "same copied": "copied: is of the same checkpoint, dataset and settings as another of these folders",
     "p link": f"link: {TWICE}",
     "p p/../p": f"p/../p: {TWICE}",
     "p p/shards/part-0000000000-rank0.parquet": f"p/shards/part-0000000000-rank0.parquet: {TWICE}",
