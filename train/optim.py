@@ -132,7 +132,7 @@ class Muon(Optimizer):
                 continue
             grads, means = [param.grad for param in params], [self._momentum(param) for param in params]
             torch._foreach_lerp_(means, grads, 1 - _MOMENTUM)
-            updates = orthogonal(torch._foreach_lerp(grads, means, _MOMENTUM))
+            updates = orthogonal(list(torch._foreach_lerp(grads, means, _MOMENTUM)))
             torch._foreach_mul_(updates, [max(1, len(param) / param.shape[1]) ** 0.5 for param in params])
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(params, updates, alpha=-group["lr"])
@@ -144,7 +144,7 @@ class Muon(Optimizer):
         return buffer
 
 
-def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
     """Return float32 matrices with their singular values brought near 1, by five steps of Newton-Schulz.
 
     A step is X <- (aI + bA + cA^2) X with A = XX'. Here A alone is iterated, which is small, for all of a
