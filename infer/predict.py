@@ -49,6 +49,8 @@ from arcpipe.tensor_files import FILES
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
+# The least share of the steps that a halting rule saves.
+_WORTH_SAYING = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,6 +378,9 @@ def predict(
         yield candidate_table(puzzles, concatenate(finished), share.label)
     if failure:
         raise failure
+    steps = engine.plan.steps * (total - engine.work.left)
+    if (spared := int(engine.spared)) > _WORTH_SAYING * steps:
+        logger.info("--halt learned would have saved %.0f%% of the steps", 100 * spared / steps)
 
 
 def _engine(share: InferenceShare, device: torch.device) -> Engine:
