@@ -11,7 +11,8 @@ from commands import run_here
 # Half a second of training: short, but long enough to be interrupted.
 _TRAIN = (
     "train.steps=50 train.batch_size=8 train.log_every=1 "
-    "model.hidden_size=16 model.num_heads=2 model.num_layers=1 model.puzzle_size=16 model.max_steps=2"
+    "model.hidden_size=16 model.num_heads=2 model.num_layers=1 model.puzzle_size=16 model.max_steps=2 "
+    "model.outer_cycles=1 model.inner_cycles=1"
 )
 _DATA = "data.max_side=3 infer.votes=3"
 

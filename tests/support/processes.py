@@ -59,15 +59,13 @@ class Running:
     """An `arcpipe` command, or a script, in a process of its own."""
 
     def __init__(
-        self, arguments: Sequence[object], cwd: Path, variables: Mapping[str, str],
-        script: Path | None = None, terminal: str | None = None,
-    ) -> None:  # fmt: skip
-        """Args:  terminal: the path of one that becomes its own."""
+        self, arguments: Sequence[object], cwd: Path, variables: Mapping[str, str], script: Path | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="running-"))
         self.argv = [str(script or "arcpipe"), *map(str, arguments)]
         context = multiprocessing.get_context("forkserver")
         self.process = context.Process(
-            target=_run, args=(self.argv, cwd, environment(variables), self.folder, terminal), daemon=False
+            target=_run, args=(self.argv, cwd, environment(variables), self.folder), daemon=False
         )
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment().items():
@@ -106,17 +104,11 @@ class Running:
             time.sleep(0.002)
 
 
-def _run(
-    argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path, terminal: str | None
-) -> None:
+def _run(argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path) -> None:
     """In the process: be the command."""
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         with (folder / name).open("w") as file:
             os.dup2(file.fileno(), stream.fileno())
-    if terminal is not None:
-        os.login_tty(os.open(terminal, os.O_RDWR))
-        # Under nohup it would be ignored.
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(cwd)
@@ -140,11 +132,10 @@ def _run(
 
 @contextmanager
 def running(
-    arguments: Sequence[object], cwd: Path, *, script: Path | None = None, terminal: str | None = None,
-    **variables: str,
-) -> Iterator[Running]:  # fmt: skip
-    """A command, or a script, that runs, on a terminal if one is given; it ends with the block."""
-    command = Running(arguments, cwd, variables, script, terminal)
+    arguments: Sequence[object], cwd: Path, *, script: Path | None = None, **variables: str
+) -> Iterator[Running]:
+    """A command, or a script, that runs; it ends with the block."""
+    command = Running(arguments, cwd, variables, script)
     try:
         yield command
     finally:
