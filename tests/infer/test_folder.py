@@ -202,6 +202,7 @@ def test_a_compiled_network_answers_as_it_is(trained: Path, arc_dir: Path, tmp_p
     reason = compile_blocks([], "on", torch.device("cpu"))
     if reason.startswith("not compiled"):
         pytest.skip(reason)
+    counters.clear()
     with torch.compiler.set_stance("default", force_backend="eager"):
         succeed_here(*command(trained, arc_dir, tmp_path / "out", "--compile on --batch-size 20"))
     assert counters["stats"]["unique_graphs"] > 0

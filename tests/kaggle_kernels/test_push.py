@@ -185,7 +185,7 @@ KERNEL, DATASET = "kernel/kernel-metadata.json", "dataset/dataset-metadata.json"
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        (KERNEL, {"enable_internet": None}, "enable_internet: write false"),
+        (KERNEL, {"enable_internet": True}, "enable_internet: write false"),
         (KERNEL, {"is_private": 1}, "is_private: expected true or false"),
         (KERNEL, {"id": "entry"}, "id: expected owner/name"),
         (KERNEL, {"id": "https://www.kaggle.com/code/someone/x"}, "write 'someone/x' only"),

@@ -126,9 +126,9 @@ def test_the_dataset_is_found_by_what_the_predictions_say(quickstart: Path, tmp_
 
 
 def test_figures_for_a_paper_are_the_same_each_time(made: Path, quickstart: Path, tmp_path: Path) -> None:
-    run, files = make_run(tmp_path / "run", records=False), quickstart / "data"
+    run = make_run(tmp_path / "run", records=False)
     words = (
-        "report", run, "--predictions", quickstart / "predictions", "--challenges", files,
+        "report", run, "--predictions", quickstart / "predictions", "--challenges", quickstart / "data",
         "--submission", quickstart / "submission.json", "--figures", tmp_path / "figures",
     )  # fmt: skip
     # Outdated ones are replaced on request; what is none of ours never.
