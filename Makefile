@@ -12,7 +12,7 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 # setuptools builds in the source tree: what it leaves there would bring deleted modules back.
 BUILD_LEFTOVERS := build *.egg-info
 
-.PHONY: help quickstart test browser format clean FORCE
+.PHONY: help quickstart test types tests browser format clean FORCE
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,13 @@ quickstart: $(VENV)/.package  ## install into .venv and run the whole pipe on a 
 test: browser $(VENV)/.dev $(VENV)/.package  ## install into .venv; lint, types, tests of what is installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory -j 2 types tests
+
+# Both of what is installed, at the same time: alone the one would leave a core idle for a minute.
+types:
 	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p arcpipe
+
+tests:
 	cd $(VENV) && PYTHONSAFEPATH=1 ARCPIPE_TEST_INSTALLED=1 \
 		bin/python -m pytest --config-file=../pyproject.toml --rootdir=.. \
 		-n 2 --dist loadfile --no-loadscope-reorder ../tests $(ARGS)

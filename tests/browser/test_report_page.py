@@ -195,8 +195,7 @@ def test_on_a_phone_a_task_covers_the_list_and_gives_it_back(browser: Browser, p
     assert browser.run(WIDTH) <= 360
 
 
-@pytest.mark.parametrize("width", [360, 900, 1600])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (900, False), (1600, True)])
 def test_the_page_is_not_blank_nor_wider_than_the_window(
     browser: Browser, page: str, width: int, dark: bool
 ) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from commands import run_here
 
-# A second of training: short, but long enough to be interrupted.
+# Half a second of training: short, but long enough to be interrupted.
 _TRAIN = (
-    "train.steps=100 train.batch_size=8 train.log_every=1 "
-    "model.hidden_size=16 model.num_heads=2 model.num_layers=1 model.puzzle_size=16 model.max_steps=2"
+    "train.steps=50 train.batch_size=8 train.log_every=1 "
+    "model.hidden_size=16 model.num_heads=2 model.num_layers=1 model.puzzle_size=16 model.max_steps=2 "
+    "model.outer_cycles=1 model.inner_cycles=1"
 )
 _DATA = "data.max_side=3 infer.votes=3"
 
@@ -39,13 +40,13 @@ def _flags(settings: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def tiny_train() -> list[str]:
-    """Overrides that make any training last a second."""
+    """Overrides that make any training short."""
     return _flags(_TRAIN)
 
 
 @pytest.fixture(scope="session")
 def tiny(tiny_train: list[str]) -> list[str]:
-    """Overrides that make a quickstart last a second: all 15 tasks of side 3, two augmentations each."""
+    """Overrides that make a quickstart short: all 15 tasks of side 3, two augmentations each."""
     return [*tiny_train, *_flags(_DATA)]
 
 

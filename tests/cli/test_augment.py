@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from arcpipe.puzzleset import Sampling, Variants, read_puzzle_set
 from arcpipe.runs import read_manifest
-from commands import arcpipe_command, environment, fail, run_here, succeed_here
+from commands import arcpipe_command, environment, run_here, succeed_here
 from disks import largest_file
 from puzzles import made_up_tasks, write_source
 from sudokus import EASY, FEWEST_CLUES, HARD
@@ -356,10 +357,14 @@ def test_what_was_drawn_and_what_stands_twice_is_counted() -> None:
     assert "drawn" not in said
 
 
-def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(tmp_path: Path) -> None:
-    # Nothing listens there. A process of its own: `datasets` reads these variables once.
-    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "no_proxy": "127.0.0.1"}
-    said = fail("augment", "sudoku", "--source", "owner/puzzles", "--out", "out", cwd=tmp_path, env=nowhere)
+def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nothing listens there.
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    said = refused("sudoku", "--source", "owner/puzzles", "--out", "out")
     assert said.startswith("owner/puzzles: no such file, and the Hugging Face hub cannot be reached (")
     assert "name a .csv or .parquet file, generate puzzles" in said
     assert os.listdir() == []

@@ -109,13 +109,13 @@ def test_an_interrupted_one_goes_on_to_the_same_end(mini: Any, tiny: list[str], 
 def test_each_command_names_the_next_one_which_runs(tiny_train: list[str], tmp_path: Path) -> None:
     """As it is typed: from the commands' own names for what they made."""
     write_source(tmp_path, "few", made_up_tasks(2))
-    command, walk = (
-        ["augment", "arc", "--source", "few_challenges.json", "--num-aug", "1", "--out", "few"],
-        [],
-    )
+    # On the canvas of its recipe, of 30, a training takes minutes.
+    small = ("--num-aug", "1", "--canvas", "0", "--out", "few")
+    command, walk = ["augment", "arc", "--source", "few_challenges.json", *small], []
     while command:
         walk.append(command[0])
-        done = run_here(*command, *(tiny_train if command[0] == "train" else ()), cwd=tmp_path)
+        short = (*tiny_train, "--steps", 1) if command[0] == "train" else ()
+        done = run_here(*command, *short, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         said = re.findall(r"^next: arcpipe (.*)$", done.stderr, re.MULTILINE)
         command = shlex.split(said[0]) if said else []

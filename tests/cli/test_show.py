@@ -142,7 +142,7 @@ def test_what_arcpipe_made_is_named(mini: Any) -> None:
         "run": (
             ": run, made ",
             "\ntrained on   runs/quickstart-seed0/data\n",
-            "\ncheckpoints  100 of 100 steps, in ",
+            "\ncheckpoints  50 of 50 steps, in ",
             ", loss at the end ",
         ),
         "predictions": (
@@ -151,7 +151,7 @@ def test_what_arcpipe_made_is_named(mini: Any) -> None:
         ),
         "submission.json": (": a submission to a set of 15 tasks and ", f"\nfrom {folder}/predictions\n"),
         "data/solutions.json": (": a solutions file: ", " of 15 tasks\n"),
-        "run/checkpoints/step-00000100": (": checkpoint, made ", "\nnext         arcpipe checkpoint show "),
+        "run/checkpoints/step-00000050": (": checkpoint, made ", "\nnext         arcpipe checkpoint show "),
         ".": (": quickstart, made ", "\nmade by      arcpipe quickstart "),
     }.items():
         shown = succeed_here("show", folder / name, cwd=mini.cwd)
@@ -160,7 +160,7 @@ def test_what_arcpipe_made_is_named(mini: Any) -> None:
 
 def test_a_folder_of_what_arcpipe_made_is_listed(mini: Any) -> None:
     shown = succeed_here("show", "runs/quickstart-seed0/run/checkpoints", cwd=mini.cwd)
-    assert "step-00000100: checkpoint\n" in shown
+    assert "step-00000050: checkpoint\n" in shown
     assert succeed_here("show", "runs", cwd=mini.cwd) == "runs/quickstart-seed0: quickstart\n"
 
 

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from arcpipe import codec
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
-from commands import fail, fail_here, succeed_here
+from commands import fail_here, succeed_here
 from puzzles import made_up_tasks, training_pairs, write_source
 
 Files = dict[str, Any]
@@ -206,10 +206,12 @@ def test_what_is_wrong_with_a_source_is_one_line(case: str, monkeypatch: pytest.
     assert not Path("out").exists()
 
 
-def test_without_a_network_a_name_of_the_hub_says_how_to_fetch_it(tmp_path: Path) -> None:
-    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "no_proxy": "127.0.0.1"}
-    # A process of its own: `datasets` reads these variables once.
-    said = fail("augment", "arc", "--source", "owner/none", "--out", "out", cwd=tmp_path, env=nowhere)
+def test_without_a_network_a_name_of_the_hub_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing listens there.
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    said = fail_here("augment", "arc", "--source", "owner/none", "--out", "out")
     assert said.startswith("owner/none: no such file, and the Hugging Face hub cannot be reached (")
     assert said.endswith(
         "hf download --repo-type dataset owner/none --local-dir FOLDER`, and name the folder"

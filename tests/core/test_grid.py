@@ -21,7 +21,6 @@ def test_a_grid_survives_the_way_through_json(grid: Grid) -> None:
     [
         ([[1, 2], [3]], "ragged grid, row 2 has 1 cells and row 1 has 2"),
         ([[0, 10]], "row 1, column 2 holds 10"),
-        ([[256]], "row 1, column 1 holds 256"),
         ([[True]], "row 1, column 1 holds true"),
         ([[1.0]], "row 1, column 1 holds 1.0"),
         ([["1"]], "row 1, column 1 holds '1'"),
@@ -31,9 +30,7 @@ def test_a_grid_survives_the_way_through_json(grid: Grid) -> None:
         (["12"], "row 1 should be a list of cells, found '12'"),
         (None, "expected a list of rows, found null"),
         ("12", "expected a list of rows, found '12'"),
-        ({"0": [1]}, "expected a list of rows, found an object"),
         ([[0] * 31], "1 x 31 cells, sides may be 1..30"),
-        ([[0]] * 31, "31 x 1 cells, sides may be 1..30"),
         (np.zeros((1, 1, 1), np.uint8), "row 1, column 1 holds a list"),
     ],
 )

@@ -26,20 +26,6 @@ class Learning:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Settings with a rule across fields."""
-
-    __pydantic_config__ = STRICT
-
-    width: int = 8
-    heads: int = 2
-
-    def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
-
-
 def recipe_file(folder: Path, text: str) -> str:
     path = folder / "mine.toml"
     path.write_text(text)
@@ -95,15 +81,6 @@ def test_a_wrong_value_is_named_with_what_was_found(key: str, value: Any) -> Non
     message = complaint(Recipe("mine", {"train": {key: value}}), train=Learning)
     assert message.startswith(f"recipe mine: train.{key}: ")
     assert message.endswith(f", found {value!r}")
-
-
-def test_all_problems_of_all_tables_are_told_at_once() -> None:
-    tables = {"train": {"stepz": 1, "lr": -1.0}, "model": {"width": 8.5}, "trian": {}}
-    message = complaint(Recipe("mine", tables), train=Learning, model=Shape)
-    assert "\n" not in message
-    parts = ("[trian] is no table of a recipe, did you mean 'train'?", "train.stepz is unknown", "train.lr: ")
-    for part in (*parts, "model.width: "):
-        assert part in message
 
 
 def test_a_command_reads_only_its_own_tables(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from arcpipe.kaggle_kernels.budget import KaggleSettings, make_budget
 from arcpipe.kaggle_kernels.mounts import bundles, find_file
-from arcpipe.kaggle_kernels.pipeline import adapt_overrides, read_hidden_tasks
-from arcpipe.kaggle_kernels.processes import Outcome
+from arcpipe.kaggle_kernels.pipeline import KaggleEntry, Pipeline, adapt_overrides, read_hidden_tasks
+from arcpipe.kaggle_kernels.processes import Journal, Outcome
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
 from commands import arcpipe_command, environment, run_here
 from disks import largest_file
@@ -58,12 +58,21 @@ def run(
     return report_of(root), done.stdout
 
 
-def test_a_run_answers_every_test_of_every_task_that_can_be_read(tmp_path: Path) -> None:
+def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The processes of a stage that it has started."""
+    return [child for child in psutil.Process(process.pid).children() if "adapt" in child.cmdline()]
+
+
+def test_every_test_of_every_task_that_can_be_read_is_answered_though_a_worker_is_killed(
+    tmp_path: Path,
+) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     facts = json.loads((checkpoint / "model.json").read_bytes())
     facts["config"]["buckets"] = [3]
     (checkpoint / "model.json").write_text(json.dumps(facts))
-    bundle = make_bundle(forget_hashes(checkpoint), tmp_path / "bundle", "adapt.steps=20")
+    # As many as divide by two processes on each of two canvases.
+    small = ("adapt.steps=5", "adapt.batch_size=64", "kaggle.cpu_processes=2")
+    bundle = make_bundle(forget_hashes(checkpoint), tmp_path / "bundle", *small)
     pair = {"input": [[1, 2]], "output": [[2, 1]]}
     tasks = {
         **TASKS,
@@ -72,48 +81,33 @@ def test_a_run_answers_every_test_of_every_task_that_can_be_read(tmp_path: Path)
         "none": 3,
     }
     root = make_root(tmp_path / "kaggle", bundle, tasks)
-    report, printed = run(root)
-    answers = answers_of(root, tasks)
+    command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 10)
+    with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
+        while len(pair_of := workers(process)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(float(np.random.default_rng(0).uniform(0, 3)))
+        pair_of[1].kill()
+        printed, _ = process.communicate(timeout=900)
+    assert process.returncode == 0
+    report, answers = report_of(root), answers_of(root, tasks)
     nothing = {"attempt_1": [[0]], "attempt_2": [[0]]}
     assert answers["broken"] == [nothing] * 2
     assert answers["none"] == [nothing]
     assert len(answers["hidden-last"]) == 4
-    assert report["answered"] == report["outputs"] - 3
+    assert (report["processes"], report["answered"]) == (2, report["outputs"] - 3)
     assert [stage["name"] for stage in report["stages"]] == ["adapt", "infer", "vote"]
     assert [stage["failed"] for stage in report["stages"]] == [False] * 3
-    assert len(report["losses"]) == 2
+    assert len(report["losses"]) == 3
     assert "broken" in report["losses"][0]
+    assert "killed by signal 9" in report["losses"][2]
     assert "plan for 10 tasks with" in printed
     assert printed.index("complete with [[0]]") < printed.index("arcpipe adapt")
     log = (root / "working" / "arcpipe.log").read_text()
     assert all(line in log for line in printed.splitlines())
     assert "canvases: side 3: 1 tasks" in log
     assert list((root / "temp").iterdir()) == []
-
-
-def workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    """The processes of a stage that it has started."""
-    return [child for child in psutil.Process(process.pid).children() if "adapt" in child.cmdline()]
-
-
-def test_a_worker_that_is_killed_is_replaced(root: Path) -> None:
-    recipe = next(root.rglob("recipe.toml"))
-    recipe.write_text(recipe.read_text() + "cpu_processes = 2\n")
-    command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 10)
-    with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 300
-        while len(pair := workers(process)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(float(np.random.default_rng(0).uniform(0, 3)))
-        pair[1].kill()
-        assert process.wait(timeout=900) == 0
-    report = report_of(root)
-    answers_of(root, TASKS)
-    assert report["processes"] == 2
-    assert report["answered"] == report["outputs"]
-    assert "killed by signal 9" in report["losses"][0]
-    assert not report["stages"][0]["failed"]
 
 
 def test_a_clock_too_short_is_kept_and_what_is_lost_is_said(root: Path) -> None:
@@ -235,6 +229,23 @@ def test_what_ended_a_stage_decides_what_is_tried(
 ) -> None:
     ended = Outcome(codes, late=False, tail=(line,))
     assert (ended.out_of_memory, ended.refused) == expected
+
+
+def test_a_stage_without_memory_is_tried_again_with_less(entry: Path, root: Path, tmp_path: Path) -> None:
+    """By commands that say so, or that end well."""
+    hidden = read_hidden_tasks(next(root.rglob("arc-agi_test_challenges.json")))
+    dataset = entry / "dataset"
+    kaggle = KaggleEntry(dataset, dataset / "recipe.toml", tmp_path / "scratch")
+    pipeline, asked = Pipeline(kaggle, hidden, 10, Journal(tmp_path / "log")), list[int]()
+
+    def command(_minutes: float, halvings: int) -> list[str]:
+        asked.append(halvings)
+        return ["score", "none", "out of memory"] if halvings < 2 else ["--version"]
+
+    pipeline._stage("adapt", 600, command, pipeline.devices, together=True)
+    assert asked == [0, 1, 2]
+    assert [loss.partition(":")[0] for loss in pipeline.report.losses] == ["adapt, try 1", "adapt, try 2"]
+    assert not pipeline.report.stages[0]["failed"]
 
 
 def test_the_tasks_of_the_short_run_have_several_tests(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_dry_run_says_how_large_it_is_and_writes_nothing(work: Path, tmp_path:
     lines = dry_run(work, tmp_path, *settings("eval", every=4))
     assert list(lines) == ["weights", "tokens", "steps", "arithmetic", "memory", "speed", "time"]
     # Of four tasks under four augmentations each.
-    assert lines["weights"] == "58,178, and 16 puzzle rows of 32"
+    assert lines["weights"] == "29,506, and 16 puzzle rows of 32"
     assert lines["tokens"] == "9 and a prefix of 1"
     assert lines["steps"].startswith("12 of batch 16: 192 samples, 10 times each of 19 examples")
     # Half of the steps have (1 + 2)(1 + 1) = 6 forward parts, the others (2 + 2)(2 + 1) = 12.

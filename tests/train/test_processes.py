@@ -3,7 +3,6 @@
 import resource
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from arcpipe.batches import TrainingStream
 from arcpipe.puzzleset import read_puzzle_set
-from commands import environment
 from hashes import forget_hashes
-from processes import LAUNCH, loopback, running, running_together, together
+from processes import running, running_together, together
 from sized import BUCKETS
 from training import (
     assert_close,
@@ -29,20 +27,15 @@ from training import (
 
 
 @pytest.fixture(scope="module")
-def launched(work: Path) -> tuple[Path, str]:
+def two(work: Path) -> tuple[Path, str]:
     """The run of two processes, otherwise as the fixture `whole`, and what was said."""
-    run = work / "launched"
-    done = subprocess.run(
-        [*LAUNCH, *map(str, train_arguments(work, run))], cwd=work,
-        env=environment({**loopback(), "TMPDIR": str(work)}),  # the launcher leaves a folder of logs there
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return run, done.stdout + done.stderr
+    ended = together(train_arguments(work, work / "two"), work)
+    assert [done.returncode for done in ended] == [0, 0], ended
+    return work / "two", "".join(done.stdout + done.stderr for done in ended)
 
 
-def test_two_processes_do_as_one_and_say_things_once(launched: tuple[Path, str], whole: Path) -> None:
-    run, said = launched
+def test_two_processes_do_as_one_and_say_things_once(two: tuple[Path, str], whole: Path) -> None:
+    run, said = two
     assert_close(run, whole)
     assert steps_of(run) == steps_of(whole)
     assert said.count("2 process(es)") == said.count("process(es)") == 1
@@ -78,26 +71,31 @@ def test_an_error_of_processes_is_told_once(work: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_share_the_rows_of_their_machine(
-    launched: tuple[Path, str], work: Path, tmp_path: Path
+    two: tuple[Path, str], work: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     for flags in (["--steps", 6], ["--resume"]):
         arguments = train_arguments(work, run, *settings("train", puzzle_memory="host"), *flags)
         for done in together(arguments, work, TMPDIR=str(tmp_path)):
             assert done.returncode == 0, done.stderr
-    assert_same_numbers(launched[0], run)
+    assert_same_numbers(two[0], run)
     assert list(tmp_path.iterdir()) == [run]
 
 
 def test_four_processes_do_what_one_does(work: Path, tmp_path: Path) -> None:
     """Rows that learn alone at first, a batch in parts, evaluations, recomputed activations."""
     one, many = tmp_path / "one", tmp_path / "many"
-    flags = [*settings("train", rows_only=0.5, accumulation=2, recompute="true"), *settings("eval", every=6)]
+    flags = [
+        *settings("train", rows_only=0.5, accumulation=2, recompute="true"),
+        *settings("eval", every=6),
+        "--steps",
+        6,
+    ]
     train(work, one, *flags)
     for done in together(train_arguments(work, many, *flags), work, 4):
         assert done.returncode == 0, done.stderr
     assert_close(many, one)
-    shards = sorted((many / "evaluations" / "step-00000012" / "shards").iterdir())
+    shards = sorted((many / "evaluations" / "step-00000006" / "shards").iterdir())
     assert [shard.name[-13:] for shard in shards] == [f"rank{rank}.parquet" for rank in range(4)]
 
 

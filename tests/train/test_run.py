@@ -81,7 +81,7 @@ def test_a_run_folder_holds_what_it_should_and_nothing_half_done(whole: Path) ->
         assert manifest(folder)["step"] == int(folder.name.removeprefix("step-"))
     # What it trains and where; no word of choices that were not made.
     (line,) = (whole / "train.log").read_text().splitlines()
-    assert "58,178 weights, 16 puzzles x 32, 9 tokens; float32 on cpu" in line
+    assert "29,506 weights, 16 puzzles x 32, 9 tokens; float32 on cpu" in line
 
 
 def test_a_manifest_says_what_made_it(work: Path, tmp_path: Path) -> None:
@@ -215,6 +215,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(work: Path
 
 def test_it_learns_one_task(work: Path, tmp_path: Path) -> None:
     flags = settings("train", lr=3e-3, steps=58, puzzle_lr=0.1, checkpoint_every=1000)
+    flags += settings("model", num_layers=2)
     train(work, tmp_path / "run", *flags, data="other")
     records = metrics(tmp_path / "run")
     losses = [record["train/loss_answer"] for record in records]
