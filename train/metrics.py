@@ -4,12 +4,10 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import orjson
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm import tqdm
 
 from arcpipe.documents import read_within
 from arcpipe.errors import DataError, why_unreadable
@@ -64,7 +62,7 @@ class MetricsLogger:
             path = run.out / METRICS_FILE
             _forget_after(path, state.step)
             self.file = MetricsFile(path)
-        self.bar: tqdm[Any] = progress(
+        self.bar = progress(
             total=run.last_step, initial=state.step, unit="step", desc="train",
             left_s=lambda: run.clock.left_s,
         )  # fmt: skip
@@ -100,9 +98,12 @@ class MetricsLogger:
         grids = {"test input": puzzles.test_inputs.grid(0), f"answer at step {state.step}": answer}
         shown = {title: grid for title, grid in grids.items() if grid is not None}
         family = puzzles.family
-        drawing = draw([*shown.values()], [*shown], color_bits(), family.symbols, family.palette)
+        drawing = draw(
+            [*shown.values()], [*shown], color_bits(), family.symbols, family.palette, self.bar.ncols
+        )
         name = puzzles.table.task_ids[puzzles.test_tasks[0]]
-        self.bar.write(f"{name}\n{drawing}" + ("\n(no grid)" if answer is None else ""), file=sys.stderr)
+        lacks = f", step {state.step}: the answer is no grid" if answer is None else ""
+        self.bar.draw(f"{name}{lacks}\n{drawing}")
 
     def report(self, state: TrainState) -> None:
         """Write a record of the steps that have none yet; every process must call this."""
