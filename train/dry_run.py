@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype
-from arcpipe.flops import measure_peak
+from arcpipe.flops import measure_peak, speed_text
 from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import make_accelerator, naming_lack_of_memory
 from arcpipe.train.optim import make_optimizers
@@ -67,7 +67,7 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
     seconds *= flops / small_flops
     line(
         "speed",
-        f"{seconds:.3g} s a step, {size / seconds:,.1f} samples/s, {flops / seconds / 1e12:.2g} TFLOP/s"
+        f"{seconds:.3g} s a step, {size / seconds:,.1f} samples/s, {speed_text(flops / seconds)}"
         + (f" ({'; '.join(notes)})" if notes else ""),
     )
     fewer = ", those with fewer cycles by their arithmetic" if run.settings.curriculum else ""

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from arcpipe.documents import read_within
 from arcpipe.errors import DataError, why_unreadable
-from arcpipe.flops import measure_peak
+from arcpipe.flops import measure_peak, speed_text
 from arcpipe.grid import draw
 from arcpipe.infer.solve import answer_first_test
 from arcpipe.log import MetricsFile, color_bits, logger, progress
@@ -21,14 +22,14 @@ from arcpipe.train.state import TrainState, checkpoint_of
 from arcpipe.train.step import METRICS
 
 _LONG_WITHOUT_EXACT = 1000
-# What progress shows, the most important first, each with its unit.
-_SHOWN = {
-    "train/loss_answer": ("loss {:.3f}", 1),
-    "train/exact_accuracy": ("exact {:.3f}", 1),
-    "train/steps_to_halt": ("halted after {:.1f} steps", 1),
-    "samples_per_second": ("{:,.0f} samples/s", 1),
-    "flops_per_second": ("{:.2g} TFLOP/s", 1e12),
-    "share_of_peak": ("{:.0%} of peak", 1),
+# What progress shows, the most important first.
+_SHOWN: dict[str, Callable[[float], str]] = {
+    "train/loss_answer": "loss {:.3f}".format,
+    "train/exact_accuracy": "exact {:.3f}".format,
+    "train/steps_to_halt": "halted after {:.1f} steps".format,
+    "samples_per_second": "{:,.0f} samples/s".format,
+    "flops_per_second": speed_text,
+    "share_of_peak": "{:.0%} of peak".format,
 }
 
 
@@ -133,9 +134,7 @@ class MetricsLogger:
             record |= {"share_of_peak": record["flops_per_second"] / self.peak} if self.peak else {}
         self.sums, self.took, self.timed, self.flops = None, 0.0, 0, 0.0
         # What this record lacks stays as it was.
-        self.shown |= {
-            name: form.format(record[name] / unit) for name, (form, unit) in _SHOWN.items() if name in record
-        }
+        self.shown |= {name: text(record[name]) for name, text in _SHOWN.items() if name in record}
         self.bar.set_postfix_str(", ".join(self.shown[name] for name in _SHOWN if name in self.shown), False)
         self._write(state, record)
 

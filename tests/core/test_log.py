@@ -55,7 +55,7 @@ def test_a_bar_of_80_columns_keeps_the_first_figures_and_ends_with_the_time(
     terminal = Terminal(24, 80, monkeypatch)
     with progress(total=518_071, initial=1000, unit="step", desc="train", left_s=lambda: 0.0) as bar:
         bar.set_postfix_str(
-            "loss 0.412, exact 0.512, halted after 2.0 steps, 221 samples/s, 0.052 TFLOP/s", False
+            "loss 0.412, exact 0.512, halted after 2.0 steps, 221 samples/s, 52 GFLOP/s", False
         )
         bar.update(5000)
         bar.refresh()
