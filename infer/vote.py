@@ -17,12 +17,10 @@ from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.predictions import read_candidates, shard_files
 from arcpipe.runs import MANIFEST, read_manifest
-from arcpipe.task import Task, read_challenges, read_json, read_solutions
+from arcpipe.task import Task, kind_of, read_challenges, read_json, read_solutions
 
 _MAX_WIDTH = 256
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
-_CHALLENGES = "expected a challenges file or a dataset folder"
-SUBMISSION, SOLUTIONS, TASK = "a submission", "a solutions file", "the file of one task"
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,23 +345,5 @@ def read_tasks(path: Path) -> list[Task]:
         return tasks
     file = path / "challenges.json" if path.is_dir() else path
     if file.suffix == ".parquet":
-        raise DataError(f"{path}: {_CHALLENGES}, found a Parquet file")
-    kind = kind_of(read_json(file))
-    if kind in (SUBMISSION, SOLUTIONS, TASK):
-        raise DataError(f"{path}: {_CHALLENGES}, found {kind}")
+        raise DataError(f"{path}: expected a challenges file or a dataset folder, found a Parquet file")
     return read_challenges(file)
-
-
-def kind_of(content: Any) -> str:
-    """Return what kind of file a JSON file is, from its content."""
-    if isinstance(content, dict) and content:
-        first = next(iter(content.values()))
-        if {"train", "test"} <= content.keys():
-            return TASK
-        if isinstance(first, dict) and {"train", "test"} <= first.keys():
-            return "a challenges file"
-        if isinstance(first, list) and first and isinstance(first[0], list):
-            return SOLUTIONS
-        if isinstance(first, list) and first and isinstance(first[0], dict) and "attempt_1" in first[0]:
-            return SUBMISSION
-    return "another JSON file"

@@ -144,6 +144,7 @@ def rehearse(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if out is not None:
         refuse_existing(out)
+    challenges = challenges / "challenges.json" if challenges.is_dir() else challenges
     with tempfile.TemporaryDirectory(prefix="arcpipe-rehearsal-", ignore_cleanup_errors=True) as temporary:
         reports = at_home.rehearse(
             bundle, challenges, minutes, out or Path(temporary) / "rehearsal",
@@ -358,6 +359,7 @@ def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
 def _pushed_kernel(history: History, bundle: Path) -> SentKernel:
     """Return the kernel that was pushed last."""
     if history.kernel is None:
+        read_bundle(bundle)
         raise ArcpipeError(f"{bundle}: its kernel is not on Kaggle: arcpipe kaggle push {bundle}")
     return history.kernel
 

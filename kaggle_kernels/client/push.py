@@ -11,7 +11,7 @@ from arcpipe.kaggle_kernels.client.history import History, SentDataset, SentKern
 from arcpipe.kaggle_kernels.client.kaggle import Kaggle
 from arcpipe.kaggle_kernels.client.retry import KaggleError, poll, shorten
 from arcpipe.log import logger
-from arcpipe.runs import file_hash
+from arcpipe.runs import MANIFEST, file_hash, read_manifest
 from arcpipe.task import read_json
 
 KIND = "kaggle-bundle"
@@ -49,6 +49,8 @@ def read_bundle(folder: Path) -> Bundle:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no bundle folder: see arcpipe kaggle bundle")
+    if (folder / MANIFEST).exists():
+        read_manifest(folder, KIND)
     path = folder / KERNEL
     dataset, kernel = _read_fields(folder / DATASET), _read_fields(path)
     for file, fields in ((folder / DATASET, dataset), (path, kernel)):

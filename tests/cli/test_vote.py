@@ -197,7 +197,7 @@ def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
 
 
 EXPECTED = "expected a predictions folder or a Parquet file of predictions, found"
-EXPECTED_CHALLENGES = "expected a challenges file or a dataset folder, found"
+EXPECTED_CHALLENGES = "expected a challenges file, found"
 TWICE = "given twice, its candidates would count twice"
 ANOTHER_SET = "no candidate is for a task of challenges.json: are these predictions of another set?"
 REFUSED = {
