@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from textwrap import fill
 from typing import IO, Any
 
 import orjson
@@ -55,6 +56,15 @@ def color_bits(choice: bool | None = None) -> int:
     if os.environ.get("COLORTERM") in ("truecolor", "24bit") or is_dumb():
         return 24
     return 8 if "256color" in os.environ["TERM"] else 4
+
+
+def fact_line(label: str, text: str, width: int) -> str:
+    """Return a text behind its label of this width; on a terminal broken between words, all of it below."""
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    return fill(
+        text, limit, initial_indent=label.ljust(width), subsequent_indent=" " * width,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def program() -> str:
@@ -163,8 +173,17 @@ class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
             facts["total"] = min(facts["total"], facts["n"] + math.ceil(rate * max(0.0, left)))
         return facts
 
+    def __str__(self) -> str:
+        """Return the bar with the figures that there is room for, whole ones."""
+        facts = self.format_dict
+        text = self.format_meter(**facts)
+        while facts["postfix"] and not text.endswith("]"):
+            facts["postfix"] = facts["postfix"].rpartition(", ")[0]
+            text = self.format_meter(**facts)
+        return text
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Draw the bar on a terminal; each minute, log it as a line."""
+        """Draw the bar of a terminal, and what is not yet there below it; each minute, log it as a line."""
         if self.n > self.initial and time.monotonic() - self._noted_at >= LINE_EVERY_S:
             self._noted_at = time.monotonic()
             logger.log(PROGRESS, self.format_meter(**self.format_dict | {"bar_format": _LINE, "ncols": None}))
@@ -173,7 +192,7 @@ class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
         super().display(msg, pos)
         if not self._last_row:
             for row, line in enumerate(self._drawing[: max(0, (self.nrows or 0) - 3)], 2):
-                super().display(disp_trim(line, self.ncols), row)
+                super().display(disp_trim(line, self.ncols or 0), row)
                 self._last_row = row
 
     def clear(self, nolock: bool = False) -> None:

@@ -183,7 +183,7 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:7.2%} [{self.low:6.2%},{self.high:7.2%}]"
+        return f"{self.value:7.2%} [{self.low:6.1%},{self.high:7.1%}]"
 
 
 Estimates = dict[str, Estimate]
@@ -219,12 +219,12 @@ class RuleComparison:
         if self.num_without_candidate:
             lines.append(f"{self.num_without_candidate} of them without a candidate, which counts as wrong")
         for mean, title in _MEANS.items():
-            lines += ["", title, f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}"]
+            lines += ["", title, f"{'rule':6}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}"]
             for name, scores in self.rules.items():
-                lines.append(f"{name:8}{' '.join(str(estimates[mean]) for estimates in scores.values())}")
-            lines.append(f"{'oracle':33}{self.oracle[mean]}")
+                lines.append(f"{name:6}{' '.join(str(estimates[mean]) for estimates in scores.values())}")
+            lines.append(f"{'oracle':31}{self.oracle[mean]}")
         curves = self.curve_over_tasks
-        lines += ["", f"pass@2 by candidates of each test input, in their order: {_MEANS['tasks']}"]
+        lines += ["", "pass@2 by candidates of each test input, in their order, mean over tasks"]
         lines.append(f"{'votes':>8}" + "".join(f"{name:>9}" for name in curves))
         for index, first in enumerate(self.votes):
             lines.append(f"{first:>8}" + "".join(f"{curve[index]:9.2%}" for curve in curves.values()))

@@ -48,7 +48,7 @@ _PERCENTILES = (2.5, 97.5)
 
 SIZE_RULES = ("same as input", "constant", "multiple of input", "other")
 _SIDE_RANGES = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30))
-_TASKS_A_LINE = 6
+_TASKS_A_LINE = 5
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
 
 Interval = tuple[float, float]
@@ -395,7 +395,7 @@ def score_text(score: Score, parts: Mapping[str, Sequence[Part]]) -> str:
         f"{score.set.name or 'not a known set'}",
         "",
     ]
-    lines.append(f"{'':35}{'pass@1':>34}{'pass@2':>34}")
+    lines.append(f"{'score':>51}{'solved':>10}{'95% interval':>15}")
     rows = {
         "mean over tasks (Kaggle, ARC Prize)": [
             (k.mean_over_tasks, f"{round(k.task_sum, 2):g}/{tasks}", k.interval_over_tasks) for k in both

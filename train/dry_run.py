@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype
 from arcpipe.flops import measure_peak, speed_text
+from arcpipe.log import fact_line
 from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import make_accelerator, naming_lack_of_memory
 from arcpipe.train.optim import make_optimizers
@@ -45,7 +46,7 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
     """
 
     def line(name: str, text: str) -> None:
-        say(f"{name:<13}{text}")
+        say(fact_line(name, text, 13))
 
     accelerator = make_accelerator(run.settings)
     with naming_lack_of_memory(run.settings):

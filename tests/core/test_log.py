@@ -8,7 +8,7 @@ import pytest
 from tqdm import tqdm
 
 from arcpipe.errors import OutputError
-from arcpipe.log import MetricsFile, logger, program, progress, start_logging
+from arcpipe.log import MetricsFile, fact_line, logger, program, progress, start_logging
 from screens import Terminal
 
 # Takes nothing: every write fails as on a full disk.
@@ -60,7 +60,7 @@ def test_a_bar_of_80_columns_keeps_the_first_figures_and_ends_with_the_time(
         bar.update(5000)
         bar.refresh()
     (drawn,) = terminal.lines()
-    assert "loss 0.412, exact 0.512" in drawn
+    assert drawn.endswith("loss 0.412, exact 0.512]"), "whole figures only"
     assert drawn.startswith("train: 100%|"), "as many steps as there is time for"
     assert "6000/6000" in drawn
 
@@ -91,6 +91,16 @@ def test_a_drawing_is_redrawn_in_place_below_the_bar_and_stays(
     assert lines[last_bar + 1 : -1 - height] == [""] * bool(height)
     expected = [start for number in range(3) for start in (f"log {number}", "b:", "end")]
     assert [line if "b:" not in line else "b:" for line in lines[:last_bar]] == expected
+
+
+def test_facts_are_lines_of_their_own_but_for_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fact = ("gpu", "none: this torch is built without CUDA", 6)
+    assert fact_line(*fact) == "gpu   none: this torch is built without CUDA"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    assert fact_line(*fact) == "gpu   none: this torch is\n      built without CUDA"
 
 
 @pytest.mark.parametrize(
