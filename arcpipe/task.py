@@ -198,6 +198,15 @@ def with_solutions(tasks: Iterable[Task], solutions: dict[str, list[Grid]], wher
     return solved
 
 
+def coverage_text(answered: int, total: int) -> str:
+    """Return how many test inputs have a candidate, of which alone all scores of predictions are."""
+    if not answered:
+        return f"no score, none of {total} test inputs answered"
+    if answered == total:
+        return f"all {total} test inputs answered"
+    return f"{answered} of {total} test inputs answered ({answered / total:.1%}), the scores are of these"
+
+
 def challenges_json(tasks: Iterable[Task]) -> dict[str, Any]:
     """Return the tasks as Kaggle's challenges file holds them: without any test output."""
     return {

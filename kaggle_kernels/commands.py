@@ -35,6 +35,7 @@ from arcpipe.locks import hold_folder
 from arcpipe.log import logger, start_logging
 from arcpipe.runs import file_hash, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
+from arcpipe.task import coverage_text
 
 # What is in at_home imports torch, which has no place in the process of `run`: only its commands load it.
 
@@ -216,7 +217,7 @@ def simulate(
     if not report["answered"]:
         raise ArcpipeError(f"{out}: no test input was answered: {'; '.join(report['losses'])}")
     words = ", ".join(score_words(report["scores"]))
-    typer.echo(f"{out}: {report['answered']} of {report['outputs']} test outputs answered; {words}")
+    typer.echo(f"{out}: {coverage_text(report['scored'], report['outputs'])}; {words}")
 
 
 @app.command()

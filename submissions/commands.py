@@ -40,7 +40,7 @@ from arcpipe.submissions.submission import (
     check_submission,
     write_submission,
 )
-from arcpipe.task import solutions_beside, with_solutions
+from arcpipe.task import coverage_text, solutions_beside, with_solutions
 
 LEDGER = Path("runs/ledger.jsonl")
 _MAX_LINES_OF_A_KIND = 20
@@ -320,7 +320,7 @@ def _vote_on_tasks(
     if outputs is None:
         return facts, text
     if not votes.candidates.any():
-        return facts, f"{text}\nno score, no test input has a candidate"
+        return facts, f"{text}\n{coverage_text(0, len(votes.candidates))}"
     compared = compare_rules(votes, outputs)
     return facts | {"comparison": compared}, f"{text}\n\n{compared}"
 
@@ -341,12 +341,14 @@ def _vote_on_boards(
     assert out is not None, "boards have no --compare"
     write_answers(out, puzzles, answers)
     facts, text = votes.summary()
-    if not answers.answered.any():
-        return facts, f"{text}\nno score, no test input has an answer"
-    scores = {"valid": float(answers.valid.mean())} if outputs is None else board_scores(answers, outputs)
+    answered = answers.answered
+    coverage = coverage_text(int(answered.sum()), len(answered))
+    if not answered.any():
+        return facts, f"{text}\n{coverage}"
+    valid = {"valid": float(answers.valid[answered].mean())}
+    scores = valid if outputs is None else board_scores(answers, outputs)
     shares = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
-    wrong = "" if answers.answered.all() else "; what is not answered counts as wrong"
-    return facts | scores, f"{text}\n{shares}{wrong}"
+    return facts | scores, f"{text}\n{shares}; {coverage}"
 
 
 def report(

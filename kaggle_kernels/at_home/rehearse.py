@@ -34,7 +34,7 @@ from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger
 from arcpipe.submissions.submission import check_submission
-from arcpipe.task import read_challenges
+from arcpipe.task import coverage_text, read_challenges
 
 LAYOUTS = {
     "flat": ("{competition}", "{slug}"),
@@ -224,6 +224,8 @@ def _tasks(settings: Mapping[str, Any]) -> int:
 
 def report_text(report: Mapping[str, Any]) -> str:
     """Return what there is to say of a run: times, memory, disk, answers, and 240 tasks."""
+    # A bundle of an older version does not say.
+    scored = report.get("scored", 0)
     state = "FAILED" if report["problems"] else "passed"
     return "\n".join(
         [
@@ -236,6 +238,7 @@ def report_text(report: Mapping[str, Any]) -> str:
             f"  largest process {report.get('peak_memory_bytes', 0) / 1e9:.2f} GB, scratch "
             f"{report.get('scratch_bytes', 0) / 1e6:.1f} MB, output {report['output_bytes'] / 1e6:.1f} MB",
             f"  {report.get('answered', 0)} of {report.get('outputs', 0)} test outputs answered",
+            *([f"  {coverage_text(scored, report['outputs'])}"] if 0 < scored < report["outputs"] else []),
             *(f"  {words}" for words in score_words(report.get("scores", {}))),
             *(f"  {line}" for line in report["estimate"].splitlines()),
             *(f"  PROBLEM: {problem}" for problem in report["problems"]),

@@ -55,12 +55,14 @@ class RunReport:
     """What happened: stages with their time and outcome, and what was lost. Times are in seconds.
 
     clock: the time that there was. mode: which run it is. tasks: those of the test file, of which
-    tried_tasks were tried. scores: by the names of SCORES, where the solutions are known.
+    tried_tasks were tried. answered: test outputs with another attempt than [[0]]. scores: by the names of
+    SCORES, where the solutions are known, of the `scored` test outputs that have a candidate.
     """
 
     mode: str = ""
     tasks: int = 0
     scores: dict[str, float] = field(default_factory=dict)
+    scored: int = 0
     outputs: int = 0
     answered: int = 0
     processes: int = 0
@@ -95,6 +97,8 @@ class Pipeline:
             gpus=self.devices.gpus, processes=self.devices.count, tried_tasks=len(hidden.tasks),
         )  # fmt: skip
         self.challenges, self.ballot = entry.scratch / "challenges.json", entry.scratch / "voted.json"
+        # The test inputs that have a candidate.
+        self.answered: set[tuple[str, int]] = set()
         self.adapted, self.predictions = entry.scratch / "adapted", entry.scratch / "predictions"
 
     def run(self, target: Path) -> RunReport:
@@ -236,7 +240,7 @@ class Pipeline:
         # Not at the top: a run must come to its fallback even where these do not load.
         from pyarrow import ArrowException, parquet
 
-        from arcpipe.predictions import shard_files
+        from arcpipe.predictions import answered_tests, shard_files
 
         if not (self.predictions / MANIFEST).exists():
             return
@@ -244,6 +248,7 @@ class Pipeline:
         for file in shard_files(self.predictions):
             with suppress(OSError, ArrowException):
                 self.report.grids += parquet.ParquetFile(file).metadata.num_rows
+                self.answered |= answered_tests(file)
 
 
 def adapt_overrides(table: Mapping[str, int], processes: int, halvings: int) -> dict[str, int]:

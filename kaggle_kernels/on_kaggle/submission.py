@@ -1,13 +1,13 @@
 """The submission of a Kaggle run: complete from the start, whatever the tasks are like; and its scores."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arcpipe.errors import DataError
 from arcpipe.kaggle_kernels.on_kaggle.mounts import ATTEMPTS, NO_ANSWER, fallbacks, num_tests
-from arcpipe.submissions.score import score_submission
+from arcpipe.submissions.score import answered_part, score_submission
 from arcpipe.submissions.submission import read_submission
 from arcpipe.task import Task, parse_task, read_json_objects, read_solutions
 
@@ -87,18 +87,16 @@ def num_answered(entries: Entries) -> int:
     )
 
 
-def scores_of(submission: Path, solutions: Path) -> dict[str, float]:
-    """Return the scores of the tasks that a submission has, by the names of SCORES; none without a task.
+def scores_of(submission: Path, solutions: Path, answered: Container[tuple[str, int]]) -> dict[str, float]:
+    """Return the scores of the answered test inputs, by the names of SCORES; none where there is none.
 
+    Args:    answered: their task ids and test indices.
     Raises:  DataError if one of the files is damaged.
     """
-    predictions = read_submission(submission)
-    outputs = {
-        name: grids for name, grids in read_solutions(solutions).items() if name in predictions.attempts
-    }
+    attempts, outputs = answered_part(read_submission(submission), read_solutions(solutions), answered)
     if not outputs:
         return {}
-    score = score_submission(predictions, outputs, str(submission))
+    score = score_submission(attempts, outputs, str(submission))
     return {
         "pass@2 over tasks": score.pass_at_2.mean_over_tasks,
         "pass@2": score.pass_at_2.mean_over_outputs,
