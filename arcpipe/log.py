@@ -92,6 +92,8 @@ def command_line(*command: object) -> str:
 
 def say_next(*command: object) -> None:
     """Log the command that comes after this one."""
+    if not logger.handlers:
+        start_logging()
     hints.info("next: %s", command_line(*command))
 
 

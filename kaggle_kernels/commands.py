@@ -29,10 +29,10 @@ from arcpipe.kaggle_kernels.client.submit import (
     wait_for_score,
     warn_if_short,
 )
-from arcpipe.kaggle_kernels.on_kaggle.run import run_notebook
+from arcpipe.kaggle_kernels.on_kaggle.run import SUBMISSION, run_notebook
 from arcpipe.kaggle_kernels.on_kaggle.submission import score_words
 from arcpipe.locks import hold_folder
-from arcpipe.log import logger, start_logging
+from arcpipe.log import logger, say_next, start_logging
 from arcpipe.runs import file_hash, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import add_fact, enter_file, only_warning
 from arcpipe.task import coverage_text
@@ -103,6 +103,7 @@ def bundle(
             )
         manifest = check_bundle(folder)
         typer.echo(f"{folder}: whole, {len(manifest['files'])} files, for {manifest['competition']}")
+        say_next("kaggle", "push", folder)
         return
     if checkpoint is None or out is None or folder is not None:
         raise ArcpipeError("to make a bundle, give --checkpoint and --out (and no folder but that)")
@@ -110,6 +111,7 @@ def bundle(
     _warn_if_closed(manifest)
     size = sum((out / file).stat().st_size for file in manifest["files"])
     typer.echo(f"{out}: {len(manifest['files'])} files, {size / 1e6:.1f} MB, for {manifest['competition']}")
+    say_next("kaggle", "bundle", out, "--check")
 
 
 @app.command()
@@ -155,6 +157,7 @@ def rehearse(
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
         at_home.refuse_problems(reports, out)
         at_home.note_share(reports, bundle)
+    say_next("kaggle", "push", bundle)
 
 
 @app.command()
@@ -218,6 +221,7 @@ def simulate(
         raise ArcpipeError(f"{out}: no test input was answered: {'; '.join(report['losses'])}")
     words = ", ".join(score_words(report["scores"]))
     typer.echo(f"{out}: {coverage_text(report['scored'], report['outputs'])}; {words}")
+    say_next("score", out / SUBMISSION, out / "solutions.json")
 
 
 @app.command()
@@ -242,6 +246,7 @@ def push(
         kernel = push_kernel(connection, contents, history)
     typer.echo(f"dataset {dataset.reference} version {dataset.version}")
     typer.echo(f"kernel {kernel.name}: {kernel.url}")
+    say_next("kaggle", "status", bundle, "--wait", "--out", f"{bundle}-output")
 
 
 @app.command()
@@ -285,6 +290,7 @@ def status(
     elif out is not None:
         raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
     typer.echo(f"{kernel.name}: {state}")
+    say_next("kaggle", *(("submit", bundle) if is_over(state) else ("status", bundle, "--wait")))
 
 
 @app.command()
@@ -344,6 +350,7 @@ def submit(
             kernel=kernel.reference, kernel_version=kernel.version, score=submission.score, **made_by,
         )  # fmt: skip
         typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
+        say_next("submissions", "show", sha256[:8], "--ledger", ledger)
 
 
 def _warn_if_closed(manifest: Mapping[str, Any]) -> None:

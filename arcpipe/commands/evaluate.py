@@ -17,7 +17,7 @@ from arcpipe.errors import CheckpointError, DataError
 from arcpipe.flags import read_recipe
 from arcpipe.infer.predict import InferSettings, schedule_of
 from arcpipe.locks import hold_folder
-from arcpipe.log import start_logging
+from arcpipe.log import say_next, start_logging
 from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import recipe_changes
@@ -95,6 +95,8 @@ def evaluate(
         if len(tasks) < len(source.tasks):
             typer.echo(f"{len(tasks)} of {len(source.tasks)} tasks of {source.name}, the others have no rows")
         typer.echo(_whole(folder, settings, loaded))
+    if (folder / "data" / "solutions.json").exists():
+        say_next("submissions", "list")
 
 
 def _known_tasks(checkpoint: Checkpoint, source: Source, known_only: bool) -> list[Task]:
