@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from arcpipe.errors import ArcpipeError, DataError, why_unreadable
 
 LIMITS = "ARCPIPE_LIMITS"
@@ -72,6 +74,14 @@ def read_file(path: Path, most: int = _MOST_BYTES, remedy: str = "", missing: st
         raise DataError(f"{path}: {error}{remedy}") from None
 
 
+def read_text(path: Path, most: int = _MOST_BYTES, remedy: str = "") -> str:
+    """Return the content of a text file, as `read_file`; DataError if it is no text in UTF-8."""
+    try:
+        return read_file(path, most, remedy).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text file in UTF-8") from None
+
+
 class RepeatedKeys(dict[str, Any]):
     """A JSON object in which keys stand more than once; it holds the last value of each.
 
@@ -88,6 +98,42 @@ def parse_json(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
 
     Raises:  ValueError if it is no JSON, or nested as deeply as Python cannot follow.
     """
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return _parse_with_pairs(content)
+    # Each key stands once if there are no more texts, keys among them, than the value holds.
+    is_whole = b"\\" not in content and content.count(b'"') == 2 * _count_texts(value)
+    return (value, []) if is_whole else _parse_with_pairs(content)
+
+
+def _count_texts(value: Any) -> int:
+    """Return how many texts and keys stand outside grids, a negative number if a float does.
+
+    Of an integer of more than 64 bits `orjson` makes a float.
+    """
+    count, level = 0, [value]
+    while level:
+        inner: list[Any] = []
+        for one in level:
+            kind = type(one)
+            if kind is dict:
+                count += len(one)
+                inner += one.values()
+            elif kind is list:
+                first = one[0] if one else 0
+                first = first[0] if type(first) is list and first else first
+                inner += () if type(first) is int else one
+            elif kind is str:
+                count += 1
+            elif kind is float:
+                return -1
+        level = inner
+    return count
+
+
+def _parse_with_pairs(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
+    """Do what `parse_json` says in several times the time, but for any JSON."""
     repeated: list[RepeatedKeys] = []
 
     def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -116,7 +162,7 @@ def load_json(path: Path) -> Any:
     Raises:  OSError if it cannot be read; ValueError if it is no JSON, too large, too deep, or an object
              holds a key twice.
     """
-    value, repeated = parse_json(read_within(path, _MOST_FACTS))
+    value, repeated = _parse_with_pairs(read_within(path, _MOST_FACTS))
     if repeated:
         raise ValueError(f"the key {repeated[0].repeated[0]!a:.40} stands more than once in an object")
     refuse_extremes(value)

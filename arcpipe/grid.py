@@ -5,10 +5,11 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from arcpipe.errors import DataError
@@ -18,6 +19,9 @@ Grid = NDArray[np.uint8]
 
 MAX_SIDE = 30
 NUM_COLORS = 10
+
+_DIGITS = b"0123456789"
+_BLACK, _VALUES = (bytes.maketrans(_DIGITS, to) for to in (b"0" * NUM_COLORS, bytes(range(NUM_COLORS))))
 
 Palette = tuple[tuple[int, int, int], ...]
 """A color for each cell value, as RGB."""
@@ -38,24 +42,38 @@ def as_grid(cells: Any, where: str) -> Grid:
              anything but the integers 0..9.
     """
     rows = cells.tolist() if isinstance(cells, np.ndarray) else cells
+    try:
+        text = orjson.dumps(rows)
+    except TypeError:
+        text = b""
+    # The JSON of a grid is, but for its digits, that of a black one: no cell is looked at on its own.
+    width = max(0, text.find(b"]") // 2)
+    height = len(text) // (2 * width + 2)
+    if max(height, width) > MAX_SIDE or text.translate(_BLACK) != _black_json(height, width):
+        raise DataError(f"{where}: {_fault(rows)}")
+    return np.ndarray((height, width), np.uint8, text.translate(_VALUES, b"[],")).copy()
+
+
+@cache
+def _black_json(height: int, width: int) -> bytes:
+    return orjson.dumps([[0] * width] * height)
+
+
+def _fault(rows: Any) -> str:
+    """Return why what should be the rows of a grid is none."""
     if not isinstance(rows, list) or not rows:
-        raise DataError(f"{where}: expected a list of rows, found {_describe(rows)}")
+        return f"expected a list of rows, found {_describe(rows)}"
     width = 0
     for number, row in enumerate(rows, 1):
         if not isinstance(row, list) or not row:
-            raise DataError(f"{where}: row {number} should be a list of cells, found {_describe(row)}")
+            return f"row {number} should be a list of cells, found {_describe(row)}"
         width = width or len(row)
         if len(row) != width:
-            raise DataError(f"{where}: ragged grid, row {number} has {len(row)} cells and row 1 has {width}")
+            return f"ragged grid, row {number} has {len(row)} cells and row 1 has {width}"
         for column, cell in enumerate(row, 1):
             if type(cell) is not int or not 0 <= cell < NUM_COLORS:
-                raise DataError(
-                    f"{where}: row {number}, column {column} holds {_describe(cell)}, "
-                    "expected an integer 0..9"
-                )
-    if len(rows) > MAX_SIDE or width > MAX_SIDE:
-        raise DataError(f"{where}: {len(rows)} x {width} cells, sides may be 1..{MAX_SIDE}")
-    return np.array(rows, dtype=np.uint8)
+                return f"row {number}, column {column} holds {_describe(cell)}, expected an integer 0..9"
+    return f"{len(rows)} x {width} cells, sides may be 1..{MAX_SIDE}"
 
 
 def _describe(value: Any) -> str:

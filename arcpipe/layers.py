@@ -88,10 +88,12 @@ def rope2d_tables(side: int, prefix: int, head_size: int, theta: float) -> Rope:
     return angles.cos(), angles.sin()
 
 
-def _rotate(x_BHSK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
+def _rotate(x_BSHK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
     """Apply RoPE to pairs (k, k + K / 2), in the float32 of the tables."""
-    first, second = x_BHSK.chunk(2, dim=-1)
-    return (x_BHSK * cos_SK + torch.cat((-second, first), dim=-1) * sin_SK).to(x_BHSK.dtype)
+    half = x_BSHK.shape[-1] // 2
+    cos, sin = cos_SK[:, None, :half], sin_SK[:, None, :half]
+    first, second = x_BSHK.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_BSHK.dtype)
 
 
 class Attention(nn.Module):
@@ -105,10 +107,13 @@ class Attention(nn.Module):
 
     def forward(self, x_BSD: Tensor, rope: Rope | None) -> Tensor:
         """x (B, S, D) -> (B, S, D)."""
-        heads = self.qkv(x_BSD).unflatten(-1, (3, self.num_heads, -1))
-        q_BHSK, k_BHSK, v_BHSK = heads.permute(2, 0, 3, 1, 4)
+        # Queries and keys as heads of one tensor, which are rotated at once.
+        qk_BSD, v_BSD = self.qkv(x_BSD).split((2 * x_BSD.shape[-1], x_BSD.shape[-1]), dim=-1)
+        qk_BSHK = qk_BSD.unflatten(-1, (2 * self.num_heads, -1))
         if rope is not None:
-            q_BHSK, k_BHSK = _rotate(q_BHSK, *rope), _rotate(k_BHSK, *rope)
+            qk_BSHK = _rotate(qk_BSHK, *rope)
+        q_BHSK, k_BHSK = qk_BSHK.transpose(1, 2).chunk(2, dim=1)
+        v_BHSK = v_BSD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK)
         mixed_BSD: Tensor = self.out(mixed_BHSK.transpose(1, 2).flatten(-2))
         return mixed_BSD

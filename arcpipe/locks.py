@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from arcpipe.documents import load_json
 from arcpipe.errors import OutputError, one_line
 from arcpipe.log import logger
+from arcpipe.runs import writing
 
 
 @contextmanager
@@ -25,8 +26,10 @@ def hold_folder(folder: Path, rank: int = 0) -> Iterator[None]:
 
     Args:    rank: of several processes that share the folder, each with a lock of its own. Rank 0 takes its
              lock first and finds the locks of another job.
-    Raises:  OutputError if another process holds it, naming its host and number.
+    Raises:  OutputError if another process holds it, naming its host and number, or if something in it is a
+             link that leads out of it.
     """
+    _refuse_links(folder)
     own = folder / f".writer-{rank}.lock"
     holder = own.with_suffix(".json")
     with ExitStack() as held:
@@ -49,6 +52,19 @@ def hold_folder(folder: Path, rank: int = 0) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 holder.unlink()
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise OutputError for a link that leads out of a folder, where what is written to it would land."""
+    top = os.path.realpath(folder)
+    with writing(folder):
+        links = sorted(path for path in folder.iterdir() if path.is_symlink())
+    for path in links:
+        if os.path.commonpath([top, os.path.realpath(path)]) != top:
+            raise OutputError(
+                f"{path}: is a link that leads out of its folder, and is not written to: put in its place "
+                "what it leads to; the folder as a whole may be a link"
+            )
 
 
 def _lock(path: Path) -> FileLock:

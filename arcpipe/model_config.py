@@ -32,18 +32,19 @@ class TRMConfig:
             "dihedral, and two vectors for each color of a task; needs a dataset of data.num_aug = inf."
         ),
     ] = "augmentation"
-    hidden_size: Annotated[Positive, Field(description="D, numbers in a token's state.")] = 512
+    hidden_size: Annotated[Positive, Field(le=2**16, description="D, numbers in a token's state.")] = 512
     num_layers: Annotated[Positive, Field(le=1000, description="Blocks of the network.")] = 2
-    num_heads: Annotated[Positive, Field(description="Heads of attention.")] = 8
-    expansion: Annotated[float, Field(gt=0, description="Width of the MLP over hidden_size.")] = 4.0
+    num_heads: Annotated[Positive, Field(le=2**10, description="Heads of attention.")] = 8
+    expansion: Annotated[float, Field(gt=0, le=1000, description="Width of the MLP over hidden_size.")] = 4.0
     outer_cycles: Annotated[Positive, Field(le=1000, description="T, updates of the answer in a step.")] = 3
     inner_cycles: Annotated[Positive, Field(le=1000, description="n, updates of the latent before each.")] = 4
     max_steps: Annotated[Positive, Field(le=10000, description="N_sup, supervision steps at most.")] = 16
     puzzle_size: Annotated[
         Count,
         Field(
+            le=2**20,
             description="Numbers in a puzzle embedding; 0 for a model without them. Of embedding task: "
-            "hidden_size."
+            "hidden_size.",
         ),
     ] = 512
     puzzle_tokens: Annotated[
@@ -80,10 +81,11 @@ class TRMConfig:
         ),
     ] = False
     buckets: Annotated[
-        list[Annotated[int, Field(gt=1)]],
+        list[Annotated[int, Field(gt=1, lt=64)]],
         Field(
+            max_length=62,
             description="Sides of smaller canvases for ARC tasks that fit them, ascending, such as "
-            "[10, 15, 20, 25]: faster, and another function than on the whole canvas."
+            "[10, 15, 20, 25]: faster, and another function than on the whole canvas.",
         ),
     ] = field(default_factory=list)
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from arcpipe.augmentation import IDENTITY, IDENTITY_COLORS
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import family_of
-from arcpipe.documents import read_within, refuse_extremes
+from arcpipe.documents import limit, read_within, refuse_extremes
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
 from arcpipe.maze_rules import MAX_SIDE
@@ -100,6 +100,7 @@ _UNPICKLING = (
 _SEPARATOR = "|||"
 # The parser takes seconds for a hundred kilobytes.
 _MOST_YAML = 2**15
+_PICKLE, _MOST_PICKLE = "data.pkl", 2**18
 _NAME = r"(?s)^(?P<task>.+?)(?:\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colors>[0-9]{10}))?$"
 
 
@@ -186,9 +187,15 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
                 raise ValueError(
                     "it is cut short, something else, or of torch before 1.6: load and save it anew"
                 )
+            parts = zipfile.ZipFile(opened).infolist()
             # As torch.save writes them: so no part is larger than the file.
-            if any(part.compress_type != zipfile.ZIP_STORED for part in zipfile.ZipFile(opened).infolist()):
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
                 raise ValueError("its parts are compressed")
+            # It says what the tensors are called; each of its bytes could be a set in memory.
+            if any(
+                part.filename.endswith(_PICKLE) and part.file_size > limit(_MOST_PICKLE) for part in parts
+            ):
+                raise ValueError(f"its {_PICKLE} has more than {limit(_MOST_PICKLE) / 1e3:.0f} kB")
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         reason = one_line(error).partition(". ")[0]

@@ -14,9 +14,10 @@ A file of these columns, with or without `order`, is read too.
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +30,12 @@ from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.runs import read_manifest, reading, write_bytes
-from arcpipe.tables import read_table
+from arcpipe.tables import read_table, refuse_rows
 
 SHARDS = "shards"
 _REMEDY = "run infer again"
 _MOST_ROWS = 2**22
 _MOST_BYTES = 2**29
-_ROWS_AT_ONCE = 2**14
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
@@ -54,6 +54,10 @@ SCHEMA = pa.schema(
         ("steps", pa.int32()),
         ("checkpoint", _NAMES),
     ]
+)
+# As they are read: a value that stands in many rows is in memory once.
+_READ = SCHEMA.set(4, pa.field("colors", _NAMES)).set(
+    9, pa.field("cells", pa.dictionary(pa.int32(), pa.binary()))
 )
 
 
@@ -88,8 +92,15 @@ def shard_files(path: Path) -> list[Path]:
     return sorted((path / SHARDS).glob(f"part-{'[0-9]' * 10}-*.parquet"))
 
 
+def answered_tests(path: Path) -> set[tuple[str, int]]:
+    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index."""
+    columns = [pq.ParquetFile(file).read(["task", "test_index"]).to_pydict() for file in shard_files(path)]
+    return {test for one in columns for test in zip(one["task"], one["test_index"], strict=True)}
+
+
 def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    """Yield the candidates of folders and files as tables of SCHEMA, one path after the other.
+    """Yield the candidates of folders and files, one path after the other, as tables of SCHEMA with all
+    texts and bytes in dictionaries.
 
     Within each path they come by `order`, which counts anew in the next; without that column a file's
     order is that of its rows. Few shards are in memory at a time.
@@ -108,15 +119,18 @@ def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.T
 
     Args:  label: the checkpoint of all candidates, if that is known.
     """
-    waiting = SCHEMA.empty_table()
-    last = -1
+    waiting = _READ.empty_table()
+    last, rows, size = -1, 0, 0
     for number, file in enumerate(files):
         table = read_shard(file)
+        # What is little of one small file is too much of a thousand.
+        rows, size = rows + len(table), size + file.stat().st_size
+        refuse_rows(rows, path, size)
         others = set() if label is None else {*pc.unique(table["checkpoint"]).to_pylist()} - {label}
         if others:
             reason = f"its candidates are of {min(others)}, those of the folder of {label}"
             raise DataError(f"{file}: is of another run, {reason}: move it away")
-        waiting = pa.concat_tables([waiting, table]).unify_dictionaries()
+        waiting = pa.concat_tables([waiting, table] if len(waiting) else [table]).unify_dictionaries()
         if np.any(np.diff(waiting["order"].to_numpy()) < 0):
             waiting = waiting.sort_by("order")
         count = len(waiting)
@@ -134,33 +148,33 @@ def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.T
 
 
 def read_shard(file: Path) -> pa.Table:
-    """Return the candidates of a file in the types of SCHEMA, all checked.
+    """Return the candidates of a file in the types of `read_candidates`, all checked.
 
     Raises:  DataError if it is no whole Parquet file, too large, or not of predictions.
     """
     table = read_table(
-        file, SCHEMA.names, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES, as_dictionaries=["checkpoint"],
+        file, SCHEMA.names, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES, as_dictionaries=True,
         remedy=_REMEDY,
     )  # fmt: skip
     if missing := {*SCHEMA.names} - {"order", *table.column_names}:
         raise DataError(f"{file}: no file of predictions, it lacks the column {min(missing)}")
     if "order" not in table.column_names:
         table = table.append_column("order", pa.array(np.arange(len(table))))
-    columns = [_column(table[field.name], field, file) for field in SCHEMA]
-    table = pa.table(columns, schema=SCHEMA)
+    table = pa.table([_column(table[field.name], field, file) for field in _READ], schema=_READ)
     _check_rows(table, file)
     return table
 
 
 def _kind(field: pa.Field) -> str:
-    return "text" if pa.types.is_dictionary(field.type) else f"of type {field.type}"
+    kind = getattr(field.type, "value_type", field.type)
+    return "text" if kind == pa.string() else f"of type {kind}"
 
 
 def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedArray:
     """Return a column in the type of the schema, without nulls."""
     try:
         if pa.types.is_dictionary(field.type) and not pa.types.is_dictionary(column.type):
-            column = column.cast(pa.string()).dictionary_encode()
+            column = column.cast(field.type.value_type).dictionary_encode()
         column = column.cast(field.type)
         column.validate(full=True)
     except pa.ArrowException as error:
@@ -180,18 +194,20 @@ def _check_rows(table: pa.Table, file: Path) -> None:
     halt, log = (table[name].to_numpy() for name in ("halt_probability", "log_probability"))
     height, width = (table[name].to_numpy().astype(np.int64) for name in ("height", "width"))
     sides_fit = (height >= 1) & (height <= MAX_SIDE) & (width >= 1) & (width <= MAX_SIDE)
-    num_cells = pc.binary_length(table["cells"]).to_numpy()
+    num_cells = _of_values(table["cells"], pc.binary_length)
     problems = {
         "order {order} is negative": order < 0,
-        "the task is empty": pc.equal(table["task"].cast(pa.string()), "").to_numpy(),
+        "the task is empty": _of_values(table["task"], lambda tasks: pc.equal(tasks, "")),
         "test_index {test_index} is negative": test_index < 0,
         "dihedral {dihedral} is not 0..7": dihedral >= len(DIHEDRALS),
-        "colors {colors!r:.40} are no permutation of 0123456789": ~_are_permutations(table["colors"]),
+        "colors {colors!r:.40} are no permutation of 0123456789": ~_of_values(
+            table["colors"], _are_permutations
+        ),
         "rollout {rollout} is negative": rollout < 0,
         f"{{height}} x {{width}} cells, sides may be 1..{MAX_SIDE}": ((height > 0) | (width > 0))
         & ~sides_fit,
         "{num_cells} cells, expected {height} x {width}": num_cells != height * width,
-        "a cell is above 9": _with_large_cells(table["cells"], num_cells),
+        "a cell is above 9": _of_values(table["cells"], _have_large_cells),
         # Put this way, NaN is wrong too.
         "halt_probability {halt_probability} is not 0..1": ~((halt >= 0) & (halt <= 1)),
         "log_probability {log_probability} is not a number up to 0": ~((log <= 0) & np.isfinite(log)),
@@ -205,21 +221,20 @@ def _check_rows(table: pa.Table, file: Path) -> None:
             raise DataError(f"{file}: row {index + 1}: {reason}; {_REMEDY}")
 
 
-def _are_permutations(colors: pa.ChunkedArray) -> NDArray[np.bool_]:
+def _of_values(column: pa.ChunkedArray, check: Callable[[pa.Array], Any]) -> NDArray[Any]:
+    """Return what a function of distinct values (V,) says of the value of each row."""
+    parts = (np.asarray(check(chunk.dictionary))[chunk.indices] for chunk in column.chunks)
+    return np.concatenate([np.zeros(0, bool), *parts])
+
+
+def _are_permutations(colors: pa.Array) -> NDArray[np.bool_]:
     """Return which texts are the ten digits in some order: ten bytes that hold each of them."""
-    permutations: NDArray[np.bool_] = pc.binary_length(colors).to_numpy() == NUM_COLORS
+    permutations: NDArray[np.bool_] = np.asarray(pc.equal(pc.binary_length(colors), NUM_COLORS))
     for digit in range(NUM_COLORS):
-        permutations &= pc.match_substring(colors, str(digit)).to_numpy()
+        permutations &= np.asarray(pc.match_substring(colors, str(digit)))
     return permutations
 
 
-def _with_large_cells(cells: pa.ChunkedArray, num_cells: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return which rows hold a value that no grid has."""
-    rows = np.zeros(len(num_cells), bool)
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = cells.slice(start, _ROWS_AT_ONCE).combine_chunks()
-        joined = pc.binary_join(pa.ListArray.from_arrays([0, len(part)], part), b"")[0].as_buffer()
-        large = np.flatnonzero(np.frombuffer(joined, np.uint8) >= NUM_COLORS)
-        ends = np.cumsum(num_cells[start : start + _ROWS_AT_ONCE])
-        rows[start + np.searchsorted(ends, large, side="right")] = True
-    return rows
+def _have_large_cells(cells: pa.Array) -> pa.Array:
+    """Return which bytes hold a value that no grid has."""
+    return pc.match_substring_regex(cells, f"[^\\x00-\\x{NUM_COLORS - 1:02x}]")

@@ -341,6 +341,25 @@ def _refuse_impossible(puzzles: PuzzleSet) -> None:
     for grids in (puzzles.inputs, puzzles.outputs, puzzles.test_inputs):
         _refuse_outside(grids.shapes, 1, min(canvas, grids.cells.shape[1]), "a side")
         _refuse_outside(grids.cells, 0, puzzles.family.num_values - 1, "a cell")
+    _refuse_impossible_draws(puzzles)
+
+
+def _refuse_impossible_draws(puzzles: PuzzleSet) -> None:
+    """Raise ValueError for variants, or shares of the draws, that cannot be."""
+    variants, sampling = puzzles.variants, puzzles.sampling
+    optional = [sampling.places, variants and variants.count, variants and variants.seed]
+    numbers = [sampling.pairs, *(number for number in optional if number is not None)]
+    if any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError("a number of its variants or of its sampling is none")
+    if variants and puzzles.family.name == "maze" and variants.count not in range(len(DIHEDRALS)):
+        raise ValueError(f"{variants.count} turns of a maze")
+    sizes = [
+        size for _, size, share in sampling.shares if type(size) is int and size >= 0 and 0 <= share <= 1
+    ]
+    if sampling.shares and (len(sizes), sum(sizes)) != (len(sampling.shares), len(puzzles.table.task_ids)):
+        raise ValueError("its shares are not of its tasks")
+    if len(puzzles.example_tasks) and not puzzles.draw_weights.any():
+        raise ValueError("its shares leave no task to draw")
 
 
 def _refuse_outside(values: NDArray[Any], least: int, most: int, what: str) -> None:
@@ -358,5 +377,7 @@ def _column(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a column as an array (N,), or (N, W) of lists, mapped from the disk."""
     column = table.column(name).combine_chunks()
     is_list = pa.types.is_fixed_size_list(column.type)
+    if not pa.types.is_integer(column.type.value_type if is_list else column.type):
+        raise ValueError(f"column {name} is of type {column.type}")
     values: NDArray[Any] = (column.flatten() if is_list else column).to_numpy()
     return values.reshape(-1, column.type.list_size) if is_list else values

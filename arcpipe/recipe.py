@@ -33,6 +33,7 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 
 EXTENDS = "extends"
+_MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ class Recipe:
 
     def examine(self, types: dict[str, type]) -> tuple[dict[str, Any], list[str]]:
         """Return the tables that are right as their dataclasses, and every problem of the others."""
+        unknown = [table for table in self.tables if table not in TABLES]
         problems = [
             f"[{table}] is no table of a recipe{_nearest(table, TABLES)}"
-            for table in self.tables
-            if table not in TABLES
+            for table in unknown[:_MOST_PROBLEMS]
         ]
         resolved: dict[str, Any] = {}
         for table, settings_type in types.items():
@@ -80,7 +81,10 @@ class Recipe:
             except orjson.JSONEncodeError as error:
                 problems.append(f"[{table}]: {error}")
             except ValidationError as error:
-                problems += [_problem(table, settings_type, detail) for detail in error.errors()]
+                details = error.errors()
+                problems += [_problem(table, settings_type, detail) for detail in details[:_MOST_PROBLEMS]]
+                if len(details) > _MOST_PROBLEMS:
+                    problems.append(f"[{table}]: {len(details) - _MOST_PROBLEMS} problems more")
         return resolved, problems
 
 
@@ -93,7 +97,7 @@ def _problem(table: str, settings_type: type, detail: Any) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     if not key:
         return f"[{table}]: {message}"
-    return f"{table}.{key}: {message[0].lower()}{message[1:]}, found {detail['input']!r}"
+    return f"{table}.{key}: {message[0].lower()}{message[1:]}, found {detail['input']!r:.100}"
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:
@@ -204,6 +208,10 @@ def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
     try:
         with reading(Path(source)):
             return read_within(Path(source)).decode()
+    except FileNotFoundError:
+        name = Path(source).stem
+        ours = f"; the recipe of arcpipe is named {name}" if name in recipe_names() else ""
+        raise RecipeError(f"{where}{source}: no such file{ours}") from None
     except (OSError, ValueError) as error:
         raise RecipeError(f"{where}{source}: cannot be read as a recipe ({error})") from None
 

@@ -9,7 +9,7 @@ Source:  parquet-format, `parquet.thrift` (PageHeader), in Thrift's compact prot
 
 import mmap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,29 @@ _MOST_DEPTH = 4
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
 # Fields of a page's header: its size unpacked and in the file, and the headers of pages that hold values.
 _UNPACKED, _PACKED, _PAGE, _PAGE_2, _NUM_VALUES = 2, 3, 5, 8, 1
-# So much is no harm from any file, and so many times its bytes no honest one needs.
+# Of the headers of pages that hold values: the field of their encoding, and those that are differences of
+# texts, a few bytes of which unpack to gigabytes.
+_ENCODINGS, _TEXT_DIFFERENCES = {_PAGE: 2, _PAGE_2: 4}, (6, 7)
+# So much is no harm from any file, and so many times its bytes no honest one needs: of rows, of what its
+# pages hold, of its columns with each repeated value written out, and of the footer.
 _SPARE_ROWS, _ROWS_A_BYTE = 2**18, 0.25
+_SPARE_PAGES, _TIMES_PAGES = 2**24, 48
 _SPARE_BYTES, _TIMES_BYTES = 2**25, 96
+# Of tasks: what a cell counts, and how many are in memory at once.
+_BYTES_A_CELL, _ROWS_AT_ONCE = 4, 256
+_SPARE_FOOTER, _FOOTER_A_BYTE = 2**16, 0.25
 
 
 def read_table(
     file: Path, names: Sequence[str], *, most_rows: int, most_bytes: int,
-    as_dictionaries: Sequence[str] = (), remedy: str = "write it again",
+    as_dictionaries: bool = False, remedy: str = "write it again",
 ) -> pa.Table:  # fmt: skip
     """Return those of the columns that a Parquet file has, texts as dictionaries, of no more than a size.
 
     A small file may hold less: some times its own size.
 
     Args:    most_bytes: of the columns, each repeated value counted as if it were written out.
-             as_dictionaries: columns in which it is not, as the caller leaves them as they are.
+             as_dictionaries: it is counted once, as the caller leaves them as they are.
              remedy: what to do about a column that is not right.
     Raises:  DataError if it is no whole Parquet file, too large, or a column is there twice or of lists.
     """
@@ -49,8 +57,9 @@ def read_table(
         # Not by its path: pyarrow would take names such as `variant=1` in it for columns.
         with reading(file):
             size = file.stat().st_size
-            most_rows = limit(min(most_rows, int(_SPARE_ROWS + _ROWS_A_BYTE * size)))
+            most_pages = limit(min(most_bytes, _SPARE_PAGES + _TIMES_PAGES * size))
             most_bytes = limit(min(most_bytes, _SPARE_BYTES + _TIMES_BYTES * size))
+            _refuse_footer(file, size)
             stored = pq.ParquetFile(file)
             schema, footer = stored.schema_arrow, stored.metadata
             names = [name for name in schema.names if name in names]
@@ -61,9 +70,10 @@ def read_table(
                 if not _is_flat(kind := schema.field(name).type):
                     raise DataError(f"{file}: column {name} is not of single values ({kind}); {remedy}")
             columns = _columns(footer, names)
-            _refuse_rows(max(footer.num_rows, _most_values(columns)), file, most_rows)
-            _refuse_bytes(sum(column.total_uncompressed_size for column in columns), file, most_bytes)
-            _refuse_bytes(_page_bytes(file, columns), file, most_bytes)
+            rows = max(footer.num_rows, _most_values(columns))
+            refuse_rows(rows, file, size, most_rows)
+            _refuse_bytes(sum(column.total_uncompressed_size for column in columns), file, most_pages)
+            _refuse_bytes(_page_bytes(file, columns), file, most_pages)
             texts = [name for name in names if _is_text(schema.field(name).type)]
             # As dictionaries, which hold a repeated value once.
             table = pq.ParquetFile(file, metadata=footer, read_dictionary=texts).read(names)
@@ -74,9 +84,55 @@ def read_table(
         raise DataError(f"{file}: {reason}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{file}: not a whole Parquet file ({one_line(error)})") from None
-    expanded = [table[name] for name in names if name not in as_dictionaries]
-    _refuse_bytes(sum(map(_expanded_bytes, expanded)), file, most_bytes)
+    if not as_dictionaries:
+        _refuse_bytes(sum(map(_expanded_bytes, table.columns)), file, most_bytes)
     return table
+
+
+def read_rows(
+    file: Path, where: str, choose: Callable[[Sequence[str]], Sequence[str]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file, also those of lists and objects, some at a time.
+
+    Args:    where: what messages call the file. choose: which of its columns to read.
+    Raises:  DataError if it is no whole Parquet file, a column is of another kind, or as it is written out it
+             is larger than any of its size.
+    """
+    try:
+        most_bytes = limit(_SPARE_BYTES + _TIMES_BYTES * file.stat().st_size)
+        stored = pq.ParquetFile(file)
+        schema, footer = stored.schema_arrow, stored.metadata
+        names = choose(schema.names)
+        for name in names:
+            if schema.names.count(name) > 1:
+                raise DataError(f"{where}: holds the column {name} twice")
+            if not _is_nested(kind := schema.field(name).type):
+                raise DataError(f"{where}: column {name} is not of texts, numbers or lists of them ({kind})")
+        paths = [stored.schema.column(number).path for number in range(footer.num_columns)]
+        inner = tuple(f"{name}." for name in names)
+        paths = [path for path in paths if path in names or path.startswith(inner)]
+        columns = _columns(footer, paths)
+        cells = sum(column.num_values for column in columns)
+        _refuse_bytes(max(_BYTES_A_CELL * cells, _page_bytes(file, columns)), Path(where), most_bytes)
+        size, stored = 0, pq.ParquetFile(file, metadata=footer, read_dictionary=paths)
+        for batch in stored.iter_batches(_ROWS_AT_ONCE, columns=names):
+            size += sum(map(_expanded_bytes, pa.Table.from_batches([batch]).columns))
+            _refuse_bytes(size, Path(where), most_bytes)
+            yield from batch.to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{where}: not a table that can be read ({one_line(error)})") from None
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Whether a type is of single values, or of lists or objects of such."""
+    if pa.types.is_struct(kind):
+        return all(_is_nested(part.type) for part in kind)
+    return _is_nested(kind.value_type) if _is_list(kind) else _is_flat(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Whether a type is of lists; of those of a fixed size, one that is null would take as much."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _is_flat(kind: pa.DataType) -> bool:
@@ -89,9 +145,22 @@ def _is_text(kind: pa.DataType) -> bool:
     return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
 
 
+def _refuse_footer(file: Path, size: int) -> None:
+    """Raise DataError for a footer too large for its file: each of its bytes takes a hundred in memory."""
+    with file.open("rb") as opened:
+        opened.seek(max(0, size - 8))
+        footer = int.from_bytes(opened.read(4), "little")
+    if limit(int(_SPARE_FOOTER + _FOOTER_A_BYTE * size)) < footer <= size:
+        raise DataError(
+            f"{file}: its footer has {footer / 1e6:.1f} MB, too much for its size: write it again"
+        )
+
+
 def _columns(footer: pq.FileMetaData, names: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
     """The parts of columns of all row groups."""
     groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    if any(group.num_columns != footer.num_columns for group in groups):
+        raise ValueError("a row group has another number of columns")
     columns = (group.column(place) for group in groups for place in range(group.num_columns))
     return [column for column in columns if column.path_in_schema in names]
 
@@ -104,7 +173,9 @@ def _most_values(columns: Sequence[pq.ColumnChunkMetaData]) -> int:
     return max(values.values(), default=0)
 
 
-def _refuse_rows(rows: int, file: Path, most: int) -> None:
+def refuse_rows(rows: int, file: Path, size: int, most: int = 2**62) -> None:
+    """Raise DataError for more rows than a file, or files together, of a size in bytes may have."""
+    most = limit(min(most, int(_SPARE_ROWS + _ROWS_A_BYTE * size)))
     if rows > most:
         raise DataError(f"{file}: holds {rows:,} rows, a file of its size may hold up to {most:,}: split it")
 
@@ -117,7 +188,11 @@ def _refuse_bytes(size: int, file: Path, most: int) -> None:
 
 
 def _expanded_bytes(column: pa.ChunkedArray) -> int:
-    """The bytes (of texts read as dictionaries) if each value were written out; 0 of other columns."""
+    """The bytes of texts read as dictionaries, also in lists and objects, if each were written out."""
+    if pa.types.is_struct(column.type):
+        return sum(map(_expanded_bytes, column.flatten()))
+    if _is_list(column.type):
+        return _expanded_bytes(pc.list_flatten(column))
     if not pa.types.is_dictionary(column.type):
         return 0
     lengths = (pc.binary_length(one.dictionary).take(one.indices) for one in column.chunks)
@@ -142,14 +217,20 @@ def _page_bytes(file: Path, columns: Sequence[pq.ColumnChunkMetaData]) -> int:
                 except IndexError:
                     raise ValueError("a page is cut short") from None
                 unpacked, packed = header.get(_UNPACKED), header.get(_PACKED)
-                if not isinstance(unpacked, int) or not isinstance(packed, int) or min(unpacked, packed) < 0:
+                if type(unpacked) is not int or type(packed) is not int or min(unpacked, packed) < 0:
                     raise ValueError("a page has no size")
                 pages += 1
                 if pages > _MOST_PAGES:
                     raise ValueError(f"more than {_MOST_PAGES:,} pages")
                 total, at = total + unpacked, at + packed
-                page = header.get(_PAGE) or header.get(_PAGE_2) or {}
+                kind = _PAGE if _PAGE in header else _PAGE_2
+                page = header.get(kind)
+                page = page if isinstance(page, dict) else {}
                 values += page.get(_NUM_VALUES, 0)
+                if page.get(_ENCODINGS[kind]) in _TEXT_DIFFERENCES:
+                    raise pa.ArrowNotImplementedError("texts as differences")
+            if values > column.num_values:
+                raise ValueError("a page has more values than are said")
     return total
 
 

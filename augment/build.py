@@ -1,6 +1,8 @@
 """Sources of ARC tasks -> a dataset folder."""
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -25,6 +27,8 @@ from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
 from arcpipe.task import Task, challenges_json, solutions_json
+
+_MOST_LINES = 10
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class BuildSummary:
     repeated: tasks that were in two sources and taken once.
     known: tasks with the augmentations of `extend`.
     shares: of each source in the draws, where `weights` asks for any.
-    overlaps, untrained, conflicts: as of `Selection`.
+    overlaps, untrained, conflicts, unlisted: as of `Selection`.
     sources: what was read of each, and what of it trains.
     left_out, corrected: the ids of tasks that were left out, and replaced.
     generated_of_test: how many generated pairs of tasks to predict train.
@@ -83,8 +87,22 @@ class BuildSummary:
     corrected: list[str]
     generated_of_test: int
     shares: dict[str, float] = field(default_factory=dict)
+    unlisted: int = 0
 
 
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep Python from looking for cycles, which takes most of the time: millions of grids have none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_collector()
 def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     """Build a dataset folder from ARC sources.
 
@@ -126,11 +144,12 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         corrected=corrected,
         generated_of_test=sum(len(task.generated) for task in selection.training if task.id in asked),
         shares={name: share for name, _, share in puzzles.sampling.shares},
+        unlisted=selection.unlisted,
     )
     files = {str(path): file_hash(path) for source in sources for path in source.files}
-    manifest = make_manifest(
-        "dataset", recipe={"data": asdict(settings)}, files=files, counts=asdict(summary)
-    )
+    # Not `asdict`, which copies what there may be much of.
+    counts = {name: value for name, value in vars(summary).items() if name != "unlisted" or value}
+    manifest = make_manifest("dataset", recipe={"data": asdict(settings)}, files=files, counts=counts)
     targets, extra = selection.targets, {}
     if targets:
         extra["challenges.json"] = _json_lines(targets, challenges_json)
@@ -138,6 +157,48 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         extra["solutions.json"] = _json_lines(targets, solutions_json)
     write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
+
+
+def report_overlaps(
+    summary: BuildSummary, *, test_set: str, exclude_overlap: bool, keep_overlap: bool = False
+) -> list[str]:
+    """Return what to tell the user of overlaps, in a few lines; none where there are none.
+
+    Args:    test_set, exclude_overlap, keep_overlap: as of `select`.
+    """
+    lines, overlaps, untrained = [], summary.overlaps, summary.untrained
+    answers = [overlap for overlap in overlaps if overlap.is_answer]
+    whole = [overlap for overlap in overlaps if overlap.part == "train"]
+    if answers or summary.unlisted:
+        pairs = {(answer.source, answer.other, answer.other_part) for answer in answers}
+        what = "pairs that train all the same (--keep-overlap)" if keep_overlap else "pairs that do not train"
+        because = "though" if keep_overlap else "because"
+        lines += [
+            f"{what}: {len(pairs) + summary.unlisted}, {because} a test input to predict is their input, "
+            "as it is or turned, flipped, recolored",
+            *(f"  {answer.line}" for answer in answers[:_MOST_LINES]),
+        ]
+    if len(answers) > _MOST_LINES:
+        least = "at least " if summary.unlisted else ""
+        lines.append(f"  and {least}{len(answers) - _MOST_LINES} more matches")
+    if whole:
+        lines.append(f"tasks to predict all of whose demonstrations another task has: {len(whole)}")
+        lines += [f"  {overlap.line}" for overlap in whole[:_MOST_LINES]]
+    if untrained:
+        lines.append(
+            f"tasks without a demonstration left: {len(untrained)}, such as {untrained[0]}; they do not "
+            "train, those to predict are predicted all the same"
+        )
+    among = [one for one in overlaps if one.part.startswith("train[") and test_set in ("", one.source)]
+    if among:
+        lines.append(f"demonstrations that two tasks to predict share: {len(among)}, such as {among[0].line}")
+    outside = {overlap.other for overlap in overlaps if test_set not in ("", overlap.source)}
+    if outside:
+        advice = "left out" if exclude_overlap else "leave them out with --exclude-overlap"
+        lines.append(
+            f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
+        )
+    return lines
 
 
 def _canvas(selection: Selection, side: int) -> tuple[int, int]:
@@ -286,18 +347,18 @@ def write_puzzle_set(
         "task_ids": puzzles.table.task_ids,
         "fingerprint": puzzles.fingerprint(),
     }
-    tests = {"task": puzzles.test_tasks, **_grid_columns("input", puzzles.test_inputs)}
-    table = puzzles.table
+    table, tasks = puzzles.table, {"task": puzzles.example_tasks, "group": puzzles.example_groups}
+    splits = {TRAIN: _parts(tasks, input=puzzles.inputs, output=puzzles.outputs)}
+    # An empty split cannot be saved: a dataset without tests has no test split.
+    if len(puzzles.test_tasks):
+        splits[TEST] = _parts({"task": puzzles.test_tasks}, input=puzzles.test_inputs)
     rows: dict[str, NDArray[Any]] = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
     with new_folder(path, manifest | facts) as folder:
         datasets.disable_progress_bars()
-        # An empty split cannot be saved: a dataset without tests has no test split.
-        training = _training_parts(puzzles)
-        splits = {TRAIN: _dataset(next(training))} | (
-            {TEST: _dataset(tests)} if len(puzzles.test_tasks) else {}
-        )
-        datasets.DatasetDict(splits).save_to_disk(folder / "examples")
-        _append(folder / "examples" / TRAIN, training)
+        first = {name: _dataset(next(parts)) for name, parts in splits.items()}
+        datasets.DatasetDict(first).save_to_disk(folder / "examples")
+        for name, parts in splits.items():
+            _append(folder / "examples" / name, parts)
         _dataset(rows).save_to_disk(folder / "puzzles")
         if solutions is not None:
             _dataset(_grid_columns("output", solutions)).save_to_disk(folder / "solutions")
@@ -311,16 +372,16 @@ def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
     return {name: table.cells.reshape(count, height * width), f"{name}_shape": table.shapes}
 
 
-def _training_parts(puzzles: PuzzleSet) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the columns of the training examples, some examples at a time."""
+def _parts(columns: Mapping[str, NDArray[Any]], **grids: GridTable) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield columns and those of grids, some rows at a time."""
     start = 0
-    for inputs, outputs in zip(puzzles.inputs.parts(), puzzles.outputs.parts(), strict=True):
-        rows = slice(start, start + len(inputs))
+    for parts in zip(*(table.parts() for table in grids.values()), strict=True):
+        rows = slice(start, start + len(parts[0]))
         start = rows.stop
-        yield {
-            "task": puzzles.example_tasks[rows], "group": puzzles.example_groups[rows],
-            **_grid_columns("input", inputs), **_grid_columns("output", outputs),
-        }  # fmt: skip
+        part = {name: column[rows] for name, column in columns.items()}
+        for name, table in zip(grids, parts, strict=True):
+            part |= _grid_columns(name, table)
+        yield part
 
 
 def _append(folder: Path, parts: Iterator[dict[str, NDArray[Any]]]) -> None:

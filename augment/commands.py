@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcpipe.augment.build import build_arc
+from arcpipe.augment.build import build_arc, report_overlaps
 from arcpipe.augment.puzzles import (
     MazeSettings,
     PuzzleSettings,
@@ -17,9 +17,8 @@ from arcpipe.augment.puzzles import (
 )
 from arcpipe.augment.settings import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.sources import short_name
-from arcpipe.augment.split import report_overlaps
 from arcpipe.flags import with_settings
-from arcpipe.log import say_next, start_logging
+from arcpipe.log import say_next
 from arcpipe.recipe import Recipe
 
 app = typer.Typer(rich_markup_mode=None)
@@ -75,8 +74,8 @@ def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Ou
             for conflict in summary.conflicts[:_MOST_CONFLICTS]
         ]
     lines += report_overlaps(
-        summary.overlaps, summary.untrained, test_set=settings.test_set,
-        exclude_overlap=settings.exclude_overlap, keep_overlap=settings.keep_overlap,
+        summary, test_set=settings.test_set, exclude_overlap=settings.exclude_overlap,
+        keep_overlap=settings.keep_overlap,
     )  # fmt: skip
     if lines:
         typer.echo("\n".join([*lines, f"all of these are in {out / 'manifest.json'}"]))
@@ -136,5 +135,4 @@ def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: P
 
 def _say_train(context: typer.Context, out: Path, recipe: str) -> None:
     """Log the command that trains on the dataset, with the recipe that it was built for if one was named."""
-    start_logging()
     say_next("train", context.params["recipe"] or recipe, "--data", out, "--out", f"{out}-run")

@@ -2,6 +2,7 @@
 
 import http.client
 import importlib
+import io
 import os
 import re
 import sys
@@ -31,8 +32,15 @@ HUB = "hub:"
 HUB_NAME = re.compile(rf"(?:{HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _GENERATOR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _HUB_TIMEOUT_S = 10
-# So much is no harm from any archive, and to so many times its bytes no honest one unpacks.
-_SPARE_BYTES, _TIMES_BYTES = 2**25, 256
+# So much is no harm from any archive, and so many times its bytes no honest one needs: of what it unpacks to,
+# and of the memory that one JSON document in it takes.
+_SPARE_BYTES, _TIMES_BYTES = 2**25, 64
+_LIST_BYTES, _ITEM_BYTES = 64, 8
+_MOST_LINE, _MOST_HEADER = 2**24, 2**20
+_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
 def read_archive(path: Path, inside: str, options: ReadOptions) -> Source:
@@ -43,7 +51,7 @@ def read_archive(path: Path, inside: str, options: ReadOptions) -> Source:
     with reading_archive(path), reading(path):
         for member, content in _archive_files(path, inside):
             if data_files([member], path):
-                reader.add_file(member, content, f"{path}/{member}")
+                reader.add_file(member, _documents(member, content, path), f"{path}/{member}")
     return reader.source(f"{path}/{inside}", [path])
 
 
@@ -60,8 +68,36 @@ def archive_names(path: Path) -> list[str]:
     if path.name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    with tarfile.open(path) as tar:
+    with tarfile.open(path, tarinfo=_Member) as tar:
         return tar.getnames()
+
+
+def _documents(member: str, content: IO[bytes], path: Path) -> Any:
+    """Return a file of an archive, of JSON one that has been read; of its lines those that are.
+
+    Raises:  DataError for a document that takes far more memory than the archive has bytes.
+    """
+
+    def bounded(text: bytes) -> bytes:
+        memory = len(text) + _LIST_BYTES * (text.count(b"[") + text.count(b"{"))
+        _within(memory + _ITEM_BYTES * text.count(b","), _most(path), path)
+        return text
+
+    if member.endswith(".jsonl"):
+        return map(bounded, iter(lambda: content.readline(_MOST_LINE), b""))
+    return io.BytesIO(bounded(content.read())) if member.endswith(".json") else content
+
+
+class _Member(tarfile.TarInfo):
+    """A member of a tar file, the headers of which are not larger than any honest one."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """Return the member that a header is of."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and member.size > _MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size / 1e6:,.0f} MB")
+        return member
 
 
 def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
@@ -77,7 +113,7 @@ def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
         return parts[: len(folder)] == folder
 
     folder = PurePosixPath(inside).parts
-    most, total = limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size), 0
+    most, total = _most(path), 0
     if path.name.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -86,12 +122,16 @@ def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
                     with archive.open(info) as content:
                         yield info.filename, content
     else:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, tarinfo=_Member) as tar:
             for member in tar:
                 total = _within(total + member.size, most, path)
                 file = tar.extractfile(member) if below(member.name) and member.isfile() else None
                 if file is not None:
                     yield member.name, file
+
+
+def _most(path: Path) -> int:
+    return limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size)
 
 
 def _within(size: int, most: int, path: Path) -> int:

@@ -1,23 +1,23 @@
 """The forms that ARC tasks are published in: task files, lists of pairs, tables of tasks or of pairs."""
 
 import difflib
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import parquet
 
-from arcpipe.errors import DataError, one_line
+from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
+from arcpipe.tables import read_rows
 from arcpipe.task import MAX_JSON_BYTES, Pair, Task, parse_json, parse_pairs
 
 TABLES = (".jsonl", ".parquet")
-_ROWS_AT_ONCE = 256
 _NO_FILE = PurePosixPath()
 
 # What a column of a table is for, and the names by which it is detected.
@@ -184,14 +184,20 @@ class TaskReader:
             rows = ((number, parse_json(line, f"{where}: line {number}")) for number, line in lines)
             self.add_rows(rows, where, prefix)
             return
-        try:
-            with parquet.ParquetFile(content) as file:
-                roles = self._roles(file.schema_arrow.names, where)
-                batches = file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(roles.values()))
-                values = chain.from_iterable(batch.to_pylist() for batch in batches)
-                self.add_rows(enumerate(values, 1), where, prefix, roles)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{where}: not a table that can be read ({one_line(error)})") from None
+        roles: dict[str, str] = {}
+
+        def choose(names: Sequence[str]) -> list[str]:
+            roles.update(self._roles(names, where))
+            return list(roles.values())
+
+        with NamedTemporaryFile() as copy:
+            path = Path(where)
+            if not path.is_file():
+                # It is in an archive, and what is of interest stands at its end.
+                shutil.copyfileobj(content, copy)
+                copy.flush()
+                path = Path(copy.name)
+            self.add_rows(enumerate(read_rows(path, where, choose), 1), where, prefix, roles)
 
     def add_rows(
         self, rows: Iterable[tuple[int, Any]], where: str, prefix: str, roles: dict[str, str] | None = None
@@ -326,17 +332,18 @@ def _rows(grid: Any) -> Any:
 
 def _plain(value: Any, place: str) -> Any:
     """Return lists and objects in place of arrays, tuples, pairs, and text that is JSON."""
-    if isinstance(value, Pair):
-        value = {"input": value.input, "output": value.output}
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        return parse_json(value.encode(), place)
+    # What there are most of comes first: grids, pairs, and lists of them.
+    if isinstance(value, list) and _is_grid(value):
+        return value
     if isinstance(value, dict):
         return {key: _plain(one, place) for key, one in value.items()}
-    if isinstance(value, tuple) or (isinstance(value, list) and not _is_grid(value)):
+    if isinstance(value, (list, tuple)):
         return [_plain(one, place) for one in value]
-    return value
+    if isinstance(value, str):
+        return parse_json(value.encode(), place) if value.lstrip()[:1] in ("[", "{") else value
+    if isinstance(value, Pair):
+        return _plain({"input": value.input, "output": value.output}, place)
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _is_grid(value: list[Any]) -> bool:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
-from arcpipe.augmentation import DIHEDRAL_INVERSE, IDENTITY_COLORS, apply_dihedral
+from arcpipe.augment.unique import cell_numbers
+from arcpipe.augmentation import IDENTITY_COLORS
 from arcpipe.errors import DataError
-from arcpipe.grid import MAX_SIDE, NUM_COLORS
+from arcpipe.grid import NUM_COLORS
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.rng import random_bits
 from arcpipe.task import Task
@@ -34,8 +35,6 @@ OTHER_SET = "sources"
 _TRIES_PER_AUGMENTATION = 5
 # What a hidden output stands for in the official builder.
 _DUMMY = np.zeros((1, 1), np.uint8)
-# A number for each cell of an input and of an output, by which pairs of grids are told apart.
-_CELLS = random_bits(0, np.arange(2 * MAX_SIDE * MAX_SIDE, dtype=np.uint64)).reshape(2, MAX_SIDE, MAX_SIDE)
 
 
 def read_official_sources(name: str, specs: Sequence[str]) -> list[Source]:
@@ -125,11 +124,7 @@ def _color_sums(task: Task) -> NDArray[np.uint64]:
     ]
     sums = np.zeros((8, len(pairs), NUM_COLORS), np.uint64)
     for number, pair in enumerate(pairs):
-        for grid, numbers in zip(pair, _CELLS, strict=True):
+        for place, grid in enumerate(pair):
             of_color = (grid.reshape(-1) == np.arange(NUM_COLORS)[:, None]).astype(np.uint64)
-            for dihedral, inverse in enumerate(DIHEDRAL_INVERSE):
-                # The number that each cell has where the dihedral takes it.
-                height, width = apply_dihedral(grid, dihedral).shape
-                places = apply_dihedral(numbers[:height, :width], inverse)
-                sums[dihedral, number] += of_color @ places.reshape(-1)
+            sums[:, number] += (of_color @ cell_numbers(grid.shape, place)).T
     return sums

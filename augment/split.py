@@ -4,20 +4,23 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from functools import lru_cache
+from itertools import compress, islice
+
+import numpy as np
+from numpy.typing import NDArray
 
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import fitting, grids_of, hide
-from arcpipe.augment.unique import canonical, pattern, signature
-from arcpipe.augmentation import DIHEDRALS
+from arcpipe.augment.unique import Pattern, change_between, likeness, pattern, patterns
 from arcpipe.errors import DataError
-from arcpipe.grid import Grid
 from arcpipe.task import Pair, Task
 
 NamedTask = tuple[str, Task]
 """The name of a source, and a task of it."""
 
-_MOST_LINES = 10
+# So many are listed: many small inputs are alike by chance, and a manifest must not grow with their square.
+_MOST_MATCHES = 150_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,22 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class Overlaps:
+    """What tasks to predict and other tasks share.
+
+    listed: answers first, those with the output too, tasks of another name, large inputs; then whole tasks,
+            then demonstrations. There is a limit to them.
+    answers: all pairs that are answers, of which so many are `unlisted`.
+    sharing: the ids of all tasks that are not to be predicted and share a pair.
+    """
+
+    listed: list[Overlap]
+    answers: frozenset[Pair]
+    sharing: set[str]
+    unlisted: int
+
+
+@dataclass(frozen=True)
 class Conflict:
     """A task id that two sources have with different grids.
 
@@ -81,6 +100,7 @@ class Selection:
     targets: the tasks to predict.
     repeated: how many tasks came up again in a later source.
     overlaps: what tasks to predict and other tasks share.
+    unlisted: how many pairs do not train for overlaps that are too many to list.
     shown: the tasks of `training` with the pairs that are answers, which decide augmentations and canvas.
     untrained: the tasks of which every demonstration is an answer. Those to predict stay in `training`,
                without a pair; the others are not there.
@@ -93,6 +113,7 @@ class Selection:
     targets: list[Task]
     repeated: int
     overlaps: list[Overlap]
+    unlisted: int = 0
     shown: list[Task] = field(default_factory=list)
     untrained: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
@@ -132,25 +153,27 @@ def select(
     pool = _Pool(sources, test_set, max_side, min(max_side, canvas or max_side), generated_of_test)
     if not pool.targets and (test_set or not (pool.others or pool.generated)):
         raise DataError(f"no task of {test_set or ', '.join(names)} fits {max_side} x {max_side}")
-    overlaps, answers = find_overlaps(pool.targets.values(), pool.not_predicted())
-    left_out = {overlap.other for overlap in overlaps if exclude_overlap} | pool.targets.keys()
+    others = list(pool.not_predicted()) if pool.targets else []
+    overlaps = find_overlaps(list(pool.targets.values()), others)
+    left_out = (overlaps.sharing if exclude_overlap else set()) | pool.targets.keys()
     both = [
-        (whole, whole if keep_overlap else _filtered(whole, lambda pair: pair not in answers))
+        (whole, whole if keep_overlap else _filtered(whole, lambda pair: pair not in overlaps.answers))
         for whole in pool.shown(left_out, canvas or max_side)
         if _trains(whole)
     ]
-    if answers and not any(_trains(task) for _, task in both):
+    if overlaps.answers and not any(_trains(task) for _, task in both):
         raise DataError(
             "nothing is left to train: each demonstration is, turned, flipped or recolored, a test input of "
-            f"another task to predict, such as {overlaps[0].line}; add a source, or name the set to predict "
-            "with --test-set"
+            f"another task to predict, such as {overlaps.listed[0].line}; add a source, or name the set to "
+            "predict with --test-set"
         )
     present = [(whole, task) for whole, task in both if _trains(task) or task.id in pool.targets]
     return Selection(
         training=[task for _, task in present],
         targets=[task for _, task in pool.targets.values()],
         repeated=pool.repeated,
-        overlaps=overlaps,
+        overlaps=overlaps.listed,
+        unlisted=overlaps.unlisted,
         shown=[whole for whole, _ in present],
         untrained=[task.id for _, task in both if not _trains(task)],
         conflicts=pool.conflicts,
@@ -277,21 +300,24 @@ def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A pair and where it stands: the source, the task, and the part of it, `test[N]` or `train[N]`."""
+    """A pair and where it stands: the source, the task, and the part of it, `test[N]` or `train[N]`.
+
+    like, pair_like: the numbers of `likeness` of its input, and of both grids.
+    """
 
     source: str
     task: str
     part: str
     pair: Pair
+    like: int
+    pair_like: int
 
     @property
     def is_test(self) -> bool:
         return self.part.startswith("test")
 
 
-def find_overlaps(
-    targets: Iterable[NamedTask], others: Iterable[NamedTask]
-) -> tuple[list[Overlap], frozenset[Pair]]:
+def find_overlaps(targets: Sequence[NamedTask], others: Sequence[NamedTask]) -> Overlaps:
     """Find what the tasks to predict share with each other and with other tasks.
 
     A pair is an answer if its input is a test input of another task that is to be predicted, under any of
@@ -305,106 +331,90 @@ def find_overlaps(
     for the evaluation set of ARC-AGI-2 none is.
 
     A task whose demonstrations all are another task's too, under one change, is said as a whole.
-
-    Returns: the overlaps: answers first, those with the output too, tasks of another name, large inputs; then
-             whole tasks, then demonstrations. The pairs that are answers.
     """
-    own_places = list(_places(targets))
-    alike: dict[bytes, list[_Place]] = defaultdict(list)
+    own_likes, other_likes = (
+        likeness([pair.input for *_, pair in _pairs(tasks)]) for tasks in (targets, others)
+    )
+    values, counts = np.unique(own_likes, return_counts=True)
+    values = values[(counts > 1) | np.isin(values, other_likes)]
+    own_places = _places(targets, own_likes, values)
+    test_likes = {place.like for place in own_places if place.is_test}
+    pair_likes = {place.pair_like for place in own_places if not place.is_test}
+    other_places = [
+        place
+        for place in _places(others, other_likes, values)
+        if place.like in test_likes or place.pair_like in pair_likes
+    ]
+    alike: dict[int, list[_Place]] = defaultdict(list)
     for place in own_places:
-        alike[canonical([place.pair.input])].append(place)
-    signatures = {signature(place.pair.input) for place in own_places}
-    shared: list[tuple[_Place, _Place]] = []
-    among: list[tuple[_Place, _Place]] = []
-    for own, place in (both for places in alike.values() for both in permutations(places, 2)):
-        if own.task != place.task and own.is_test and not place.is_test:
-            shared.append((own, place))
-        elif own.task != place.task and not own.is_test and _same_pair(own, place):
-            among.append((own, place))
-    for place in _places(others):
-        if signature(place.pair.input) in signatures:
-            same_input = alike.get(canonical([place.pair.input]), ())
-            shared += [(own, place) for own in same_input if own.is_test or _same_pair(own, place)]
-    whole = _whole_tasks(own_places, [*among, *(both for both in shared if not both[0].is_test)])
-    answers = frozenset(place.pair for own, place in shared if own.is_test)
+        alike[place.like].append(place)
+    answers = {place.pair for place in other_places if place.like in test_likes}
+    for places in alike.values():
+        asking = {place.task for place in places if place.is_test}
+        told = (place for place in places if not place.is_test and len(asking) > (place.task in asking))
+        answers.update(place.pair for place in told)
+
+    matches_among = list(islice(_matches_among(alike.values()), _MOST_MATCHES))
+    with_others = (
+        (own, place)
+        for place in other_places
+        for own in alike[place.like]
+        if own.is_test or own.pair_like == place.pair_like
+    )
+    listed = [both for both in matches_among if both[0].is_test]
+    listed += islice(with_others, _MOST_MATCHES - len(matches_among))
+    among = [both for both in matches_among if not both[0].is_test]
+    whole = _whole_tasks(targets, [*among, *(both for both in listed if not both[0].is_test)])
     # Each pair of tasks to predict once.
-    shared += [(own, place) for own, place in among if own.task < place.task]
-    overlaps = [(own, _overlap(own, place)) for own, place in shared]
-
-    def order(both: tuple[_Place, Overlap]) -> tuple[bool, bool, bool, int, str, str]:
-        own, overlap = both
-        same = overlap.task == overlap.other
-        return not own.is_test, not overlap.output, same, -own.pair.input.size, own.task, own.part
-
-    ordered = [overlap for _, overlap in sorted(overlaps, key=order)]
-    num_answers = sum(overlap.is_answer for overlap in ordered)
-    return [*ordered[:num_answers], *whole, *ordered[num_answers:]], answers
+    listed += [(own, place) for own, place in among if own.task < place.task]
+    unlisted = len(answers) - len({place.pair for own, place in listed if own.is_test})
+    sharing = {place.task for place in other_places}
+    return Overlaps(_overlaps(listed, whole), frozenset(answers), sharing, unlisted)
 
 
-def report_overlaps(
-    overlaps: Sequence[Overlap],
-    untrained: Sequence[str],
-    *,
-    test_set: str,
-    exclude_overlap: bool,
-    keep_overlap: bool = False,
-) -> list[str]:
-    """Return what to tell the user of overlaps, in a few lines; none where there are none.
-
-    Args:    untrained: the tasks that have no demonstration left.
-             test_set, exclude_overlap, keep_overlap: as of `select`.
-    """
-    lines = []
-    answers = [overlap for overlap in overlaps if overlap.is_answer]
-    whole = [overlap for overlap in overlaps if overlap.part == "train"]
-    if answers:
-        num_pairs = len({(answer.source, answer.other, answer.other_part) for answer in answers})
-        what = "pairs that train all the same (--keep-overlap)" if keep_overlap else "pairs that do not train"
-        because = "though" if keep_overlap else "because"
-        lines += [
-            f"{what}: {num_pairs}, {because} a test input to predict is their input, as it is or turned, "
-            "flipped, recolored",
-            *(f"  {answer.line}" for answer in answers[:_MOST_LINES]),
-        ]
-    if len(answers) > _MOST_LINES:
-        lines.append(f"  and {len(answers) - _MOST_LINES} more matches")
-    if whole:
-        lines.append(f"tasks to predict all of whose demonstrations another task has: {len(whole)}")
-        lines += [f"  {overlap.line}" for overlap in whole[:_MOST_LINES]]
-    if untrained:
-        lines.append(
-            f"tasks without a demonstration left: {len(untrained)}, such as {untrained[0]}; they do not "
-            "train, those to predict are predicted all the same"
-        )
-    among = [one for one in overlaps if one.part.startswith("train[") and test_set in ("", one.source)]
-    if among:
-        lines.append(f"demonstrations that two tasks to predict share: {len(among)}, such as {among[0].line}")
-    outside = {overlap.other for overlap in overlaps if test_set not in ("", overlap.source)}
-    if outside:
-        advice = "left out" if exclude_overlap else "leave them out with --exclude-overlap"
-        lines.append(
-            f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
-        )
-    return lines
-
-
-def _places(tasks: Iterable[NamedTask]) -> Iterator[_Place]:
-    """Yield the demonstrations, the tests and the generated pairs of each task."""
+def _pairs(tasks: Iterable[NamedTask]) -> Iterator[tuple[str, str, str, int, Pair]]:
+    """Yield the demonstrations, the tests and the generated pairs of each task, and where they stand."""
     for source, task in tasks:
         parts = ("train", task.demonstrations), ("test", task.tests), ("generated", task.generated)
         for part, pairs in parts:
             for number, pair in enumerate(pairs):
-                yield _Place(source, task.id, f"{part}[{number}]", pair)
+                yield source, task.id, part, number, pair
 
 
-def _same_pair(own: _Place, place: _Place) -> bool:
-    """Return whether one change takes input to input and output to output."""
-    return canonical(grids_of(own.pair)) == canonical(grids_of(place.pair))
+def _places(
+    tasks: Iterable[NamedTask], likes: NDArray[np.uint64], values: NDArray[np.uint64]
+) -> list[_Place]:
+    """Return the places of pairs, of inputs that are like so, whose likeness is one of these values."""
+    alike = np.isin(likes, values)
+    rows = list(compress(_pairs(tasks), alike.tolist()))
+    pair_likes = likeness([pair.input for *_, pair in rows], [pair.output for *_, pair in rows])
+    return [
+        _Place(source, task, f"{part}[{number}]", pair, like, pair_like)
+        for (source, task, part, number, pair), like, pair_like in zip(
+            rows, likes[alike].tolist(), pair_likes.tolist(), strict=True
+        )
+    ]
 
 
-def _whole_tasks(own_places: Iterable[_Place], matches: Iterable[tuple[_Place, _Place]]) -> list[Overlap]:
+def _matches_among(groups: Iterable[Sequence[_Place]]) -> Iterator[tuple[_Place, _Place]]:
+    """Yield what two tasks to predict share, given the places of each input, however it is changed.
+
+    A test input and a pair with that input, or two pairs with the same output too.
+    """
+    for places in groups:
+        pairs = [place for place in places if not place.is_test]
+        by_output: dict[int, list[_Place]] = defaultdict(list)
+        for place in pairs:
+            by_output[place.pair_like].append(place)
+        for own in places:
+            for place in pairs if own.is_test else by_output[own.pair_like]:
+                if own.task != place.task:
+                    yield own, place
+
+
+def _whole_tasks(targets: Iterable[NamedTask], matches: Iterable[tuple[_Place, _Place]]) -> list[Overlap]:
     """Return the tasks to predict that are another task: one change makes demonstrations of all of theirs."""
-    counts = Counter(place.task for place in own_places if not place.is_test)
+    counts = {task.id: len(task.demonstrations) + len(task.generated) for _, task in targets}
     by_tasks: dict[tuple[str, str, str], dict[str, tuple[_Place, _Place]]] = defaultdict(dict)
     for own, place in matches:
         if own.task != place.task:
@@ -414,35 +424,40 @@ def _whole_tasks(own_places: Iterable[_Place], matches: Iterable[tuple[_Place, _
         owns, others = (
             grids_of(*(place.pair for place in side)) for side in zip(*pairs.values(), strict=True)
         )
-        change = _change(owns, others) if len(pairs) == counts[task] else None
+        is_whole = len(pairs) == counts[task]
+        change = change_between(patterns(owns), pattern(others, 0)) if is_whole else None
         if change:
             whole.append(Overlap(task, "train", source, other, "train", change[0], True, *change[1:]))
     return whole
+
+
+def _overlaps(matches: Iterable[tuple[_Place, _Place]], whole: Iterable[Overlap]) -> list[Overlap]:
+    """Return all overlaps in the order of `Overlaps.listed`."""
+
+    def order(both: tuple[_Place, Overlap]) -> tuple[bool, bool, bool, int, str, str]:
+        own, overlap = both
+        same = overlap.task == overlap.other
+        return not own.is_test, not overlap.output, same, -own.pair.input.size, own.task, own.part
+
+    overlaps = [(own, _overlap(own, place)) for own, place in matches]
+    ordered = [overlap for _, overlap in sorted(overlaps, key=order)]
+    num_answers = sum(overlap.is_answer for overlap in ordered)
+    return [*ordered[:num_answers], *whole, *ordered[num_answers:]]
 
 
 def _overlap(own: _Place, place: _Place) -> Overlap:
     """Return the overlap of a pair of a task to predict with a pair of another task."""
     both = (own.pair, place.pair)
     known = all(pair.output is not None for pair in both)
-    same = known and _same_pair(own, place)
-    change = _change(*(grids_of(pair) if same else [pair.input] for pair in both))
+    same = known and own.pair_like == place.pair_like
+    others = grids_of(place.pair) if same else [place.pair.input]
+    change = change_between(_patterns(own.pair, same), pattern(others, 0))
     assert change is not None, "they are alike"
     output = same if known else None
     return Overlap(own.task, own.part, place.source, place.task, place.part, change[0], output, *change[1:])
 
 
-def _change(grids: list[Grid], others: list[Grid]) -> tuple[str, int, str] | None:
-    """Return the change that makes one list of grids the other, in words, and its dihedral and colors."""
-    cells, colors = pattern(others, 0)
-    changes = [
-        (own_colors != colors, dihedral > 0, dihedral, own_colors)
-        for dihedral in range(len(DIHEDRALS))
-        for own_cells, own_colors in (pattern(grids, dihedral),)
-        if own_cells == cells
-    ]
-    if not changes:
-        return None
-    recolored, turned, dihedral, own_colors = min(changes)
-    words = " and ".join(["turned"] * turned + ["recolored"] * recolored) or "the same"
-    pairs = sorted(zip(own_colors, colors, strict=True))
-    return words, dihedral, " ".join(f"{own}>{other}" for own, other in pairs if own != other)
+@lru_cache(maxsize=64)
+def _patterns(pair: Pair, with_output: bool) -> list[Pattern]:
+    """Return the patterns of a pair to predict, or of its input alone, which many others may match."""
+    return patterns(grids_of(pair) if with_output else [pair.input])

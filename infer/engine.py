@@ -59,7 +59,7 @@ class Engine:
     """A batch of rows in which a checkpoint answers the items of a schedule.
 
     Args:    work: positions in the schedule to answer.
-             batch_size: number of rows; it is halved at the end, when half of them have no item.
+             batch_size: number of rows; at the end those without an item are left out.
              needed: the sides of `needed_sides`, where some tests of a task are left out.
     Raises:  CheckpointError if the checkpoint does not know the puzzles.
     """
@@ -87,6 +87,8 @@ class Engine:
         self.vectors = torch.zeros(batch_size, width, device=device)
         self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=device)
         self.same = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        # Rows that `learned` would have ended, and the steps that it would have spared.
+        self.over, self.spared = torch.zeros_like(carry.halted), torch.zeros_like(self.same[0])
         self.items = schedule.items(np.zeros(batch_size, np.int64))
         self.items.positions[:] = _IDLE
         self.steps = np.zeros(batch_size, np.int64)
@@ -105,10 +107,10 @@ class Engine:
         positions = self.work.take(len(free))
         if len(positions):
             self._admit(free[: len(positions)], self.schedule.items(positions))
-        num_busy = int(self.busy.sum())
-        if not self.work.left and 0 < num_busy <= len(self.steps) // 2:
-            self._shrink(num_busy)
-        return num_busy > 0
+        rows = np.flatnonzero(self.busy)
+        if 0 < len(rows) < len(self.steps):
+            self._keep(rows)
+        return len(rows) > 0
 
     def _admit(self, slots: NDArray[np.intp], items: Items) -> None:
         puzzles, model, table = self.puzzles, self.model, self.puzzles.tables_with_eos[2]
@@ -128,18 +130,14 @@ class Engine:
         if self.sampler:
             self.sampler.admit(where, items.positions, self.inputs)
         self.previous[where] = _NO_TOKEN
-        self.same[where] = 0
+        self.same[where], self.over[where] = 0, False
         self.steps[slots] = 0
         self.items[slots] = items
 
-    def _shrink(self, num_busy: int) -> None:
-        """Keep the busy rows, in a batch whose size was halved until the next half would be too small."""
-        size = len(self.steps)
-        while size // 2 >= num_busy:
-            size //= 2
-        rows = np.argsort(~self.busy, kind="stable")[:size]
+    def _keep(self, rows: NDArray[np.intp]) -> None:
+        """Go on with these rows alone."""
         where = torch.from_numpy(rows).to(self.device)
-        for name in ("inputs", "vectors", "previous", "same"):
+        for name in ("inputs", "vectors", "previous", "same", "over"):
             setattr(self, name, getattr(self, name)[where])
         self.state = [of[where] for of in self.state]
         if self.sampler:
@@ -217,12 +215,17 @@ class Engine:
 
     def _halted(self, logits: Tensor, halt_logit: Tensor) -> NDArray[np.bool_]:
         """Return which rows (B,) the halting rule ends."""
-        if self.plan.halt == "never":
+        if self.plan.halt == "never" and (self.sampler or self.plan.steps <= 2):
             return np.zeros(len(self.steps), bool)
         tokens = logits.argmax(-1).to(torch.uint8)
         same = (tokens == self.previous).all(dim=1)
         self.previous, self.same = tokens, torch.where(same, self.same + 1, 0)
         halted = self.same >= STABLE_STEPS - 1 if self.plan.halt == "stable" else same & (halt_logit > 0)
+        if self.plan.halt == "never":
+            # Without being read back, so that nothing waits for it.
+            self.spared += self.over.sum()
+            self.over |= halted
+            return np.zeros(len(self.steps), bool)
         on_cpu: NDArray[np.bool_] = halted.cpu().numpy()
         return on_cpu
 

@@ -49,6 +49,8 @@ from arcpipe.tensor_files import FILES
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
+# The least share of the steps that a halting rule saves.
+_WORTH_SAYING = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,9 @@ class InferSettings:
     max_steps: Annotated[
         int, Field(ge=0, le=10000, description="Supervision steps; 0 for as many as in training.")
     ] = 0
-    batch_size: Annotated[int, Field(gt=0, description="Grids computed at a time, by each process.")] = 256
+    batch_size: Annotated[
+        int, Field(gt=0, le=2**20, description="Grids computed at a time, by each process.")
+    ] = 256
     halt: Annotated[
         Literal["never", "stable", "learned"],
         Field(
@@ -68,9 +72,9 @@ class InferSettings:
             "steps; learned: the model says that it is right, and it is that of the step before."
         ),
     ] = "never"
-    candidates_at: Annotated[list[Positive], Field(description="Steps whose answers are candidates too.")] = (
-        field(default_factory=list)
-    )
+    candidates_at: Annotated[
+        list[Positive], Field(max_length=1000, description="Steps whose answers are candidates too.")
+    ] = field(default_factory=list)
     rollouts: Annotated[
         int, Field(gt=0, description="How often to ask each item, all but the first time with noise.")
     ] = 1
@@ -374,6 +378,9 @@ def predict(
         yield candidate_table(puzzles, concatenate(finished), share.label)
     if failure:
         raise failure
+    steps = engine.plan.steps * (total - engine.work.left)
+    if (spared := int(engine.spared)) > _WORTH_SAYING * steps:
+        logger.info("--halt learned would have saved %.0f%% of the steps", 100 * spared / steps)
 
 
 def _engine(share: InferenceShare, device: torch.device) -> Engine:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.documents import read_within
-from arcpipe.errors import DataError, one_line, why_unreadable
+from arcpipe.documents import read_text
+from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
 from arcpipe.maze_rules import CHARACTERS, GOAL, PATH, START, at, cells_of, distances
 from arcpipe.sudoku_rules import BOXES, repeats
@@ -46,7 +46,10 @@ def read_puzzle(path: Path, family: str, canvas: int) -> Task:
 
 
 def _read_task(path: Path, canvas: int) -> Task:
-    name, value = path.stem, read_json(path)
+    try:
+        name, value = path.stem, read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; the checkpoint answers ARC tasks, each in a JSON file") from None
     if isinstance(value, dict) and not {"train", "test"} <= value.keys():
         if len(value) != 1:
             raise DataError(f"{path}: holds {len(value)} tasks, solve takes a file of one")
@@ -64,16 +67,7 @@ def _read_task(path: Path, canvas: int) -> Task:
 
 def _read_lines(path: Path) -> list[str]:
     """Return the lines of a text file without empty ones at its ends; of a CSV file the question."""
-    try:
-        text = read_within(path, _MAX_BYTES).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({why_unreadable(error)})") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file in UTF-8") from None
-    except ValueError as error:
-        raise DataError(f"{path}: {error}: solve takes a file of one puzzle") from None
+    text = read_text(path, _MAX_BYTES, ": solve takes a file of one puzzle")
     if not text.strip():
         raise DataError(f"{path}: is empty, expected a puzzle")
     lines = text.strip("\r\n").splitlines()

@@ -17,12 +17,12 @@ from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.predictions import read_candidates, shard_files
 from arcpipe.runs import MANIFEST, read_manifest
-from arcpipe.task import Task, read_challenges, read_json, read_solutions
+from arcpipe.task import Task, kind_of, read_challenges, read_json, read_solutions
 
 _MAX_WIDTH = 256
+# What the manifests of two folders have in common that answer the same.
+_REQUEST = ("weights", "checkpoint_manifest", "dataset", "recipe")
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
-_CHALLENGES = "expected a challenges file or a dataset folder"
-SUBMISSION, SOLUTIONS, TASK = "a submission", "a solutions file", "the file of one task"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +113,11 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     grids: dict[bytes, int] = {}
     checkpoints: dict[str, int] = {}
     others: set[tuple[int, int]] = set()
-    parts = [[np.zeros(0, np.intp)] * 4 + [np.zeros(0, np.float32)] * 2]
-    for batch in (batch for table in tables for batch in table.to_batches()):
+
+    def part_of(batch: pa.RecordBatch) -> list[NDArray[Any]]:
         tasks, index = _codes(batch["task"], task_numbers), batch["test_index"].to_numpy()
         mine = (tasks < len(counts)) & (index < np.append(counts, 0)[tasks.clip(max=len(counts))])
-        others |= set(zip(tasks[~mine].tolist(), index[~mine].tolist(), strict=True))
+        others.update(zip(tasks[~mine].tolist(), index[~mine].tolist(), strict=True))
         columns = [
             _codes(batch["cells"], grids),
             batch["width"].to_numpy().astype(np.intp),
@@ -125,7 +125,11 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
             batch["halt_probability"].to_numpy(),
             batch["log_probability"].to_numpy(),
         ]
-        parts.append([first[tasks[mine]] + index[mine], *(column[mine] for column in columns)])
+        return [first[tasks[mine]] + index[mine], *(column[mine] for column in columns)]
+
+    parts = [[np.zeros(0, np.intp)] * 4 + [np.zeros(0, np.float32)] * 2]
+    # Nothing of a table stays, once it is counted.
+    parts += [part_of(batch) for table in tables for batch in table.to_batches()]
     tests, cells, widths, made_by, halt, log_probability = map(np.concatenate, zip(*parts, strict=True))
     order = np.argsort(tests, kind="stable")
     numbers = np.empty(len(tests), np.intp)
@@ -282,6 +286,7 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
              deadline leaves none.
     """
     shards: set[Path] = set()
+    requests: list[dict[str, Any]] = []
     for path in paths:
         if path.suffix == ".json" and path.is_file():
             raise DataError(f"{path}: {_PREDICTIONS}, found {kind_of(read_json(path))}")
@@ -289,6 +294,14 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
         if shards & files:
             raise DataError(f"{path}: given twice, its candidates would count twice")
         shards |= files
+        made = read_manifest(path, "predictions") if path.is_dir() else {}
+        request = {name: made.get(name) for name in _REQUEST}
+        if made.get("weights") and request in requests:
+            raise DataError(
+                f"{path}: is of the same checkpoint, dataset and settings as another of these folders: its "
+                "candidates would count twice"
+            )
+        requests.append(request)
     votes = read_votes(read_candidates(paths), num_tests)
     if votes.others and not votes.candidates.any():
         raise DataError(f"no candidate is for a task of {where}: are these predictions of another set?")
@@ -347,23 +360,5 @@ def read_tasks(path: Path) -> list[Task]:
         return tasks
     file = path / "challenges.json" if path.is_dir() else path
     if file.suffix == ".parquet":
-        raise DataError(f"{path}: {_CHALLENGES}, found a Parquet file")
-    kind = kind_of(read_json(file))
-    if kind in (SUBMISSION, SOLUTIONS, TASK):
-        raise DataError(f"{path}: {_CHALLENGES}, found {kind}")
+        raise DataError(f"{path}: expected a challenges file or a dataset folder, found a Parquet file")
     return read_challenges(file)
-
-
-def kind_of(content: Any) -> str:
-    """Return what kind of file a JSON file is, from its content."""
-    if isinstance(content, dict) and content:
-        first = next(iter(content.values()))
-        if {"train", "test"} <= content.keys():
-            return TASK
-        if isinstance(first, dict) and {"train", "test"} <= first.keys():
-            return "a challenges file"
-        if isinstance(first, list) and first and isinstance(first[0], list):
-            return SOLUTIONS
-        if isinstance(first, list) and first and isinstance(first[0], dict) and "attempt_1" in first[0]:
-            return SUBMISSION
-    return "another JSON file"

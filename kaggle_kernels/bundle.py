@@ -200,13 +200,14 @@ def write_wheel(folder: Path) -> Path:
 
     Source:  packaging.python.org, "Binary distribution format".
     """
-    package = Path(arcpipe.__file__).parent
-    # In a checkout the stages are links.
+    package = Path(arcpipe.__file__).resolve().parent
+    # In a checkout the stages are links, which stay within it; what others lead to is not to be sent.
     paths = [Path(place, name) for place, _, names in os.walk(package, followlinks=True) for name in names]
     content = {
         path.relative_to(package.parent).as_posix(): path.read_bytes()
         for path in paths
-        if not any(part.startswith((".", "__pycache__")) for part in path.relative_to(package).parts)
+        if path.resolve().is_relative_to(package.parent)
+        and not any(part.startswith((".", "__pycache__")) for part in path.relative_to(package).parts)
     }
     info = f"{_WHEEL}.dist-info"
     content |= {f"{info}/{name}": text.encode() for name, text in _WHEEL_FACTS.items()}

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from arcpipe.documents import read_file
 from arcpipe.errors import DataError
-from arcpipe.runs import write_json
+from arcpipe.runs import MANIFEST, read_manifest, write_json
 from arcpipe.task import read_json
 
 KIND = "kaggle-bundle"
@@ -42,6 +42,8 @@ def read_bundle(folder: Path) -> Bundle:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no bundle folder: see arcpipe kaggle bundle")
+    if (folder / MANIFEST).exists():
+        read_manifest(folder, KIND)
     path = folder / KERNEL
     dataset, kernel = _read_fields(folder / DATASET), _read_fields(path)
     for file, fields in ((folder / DATASET, dataset), (path, kernel)):
@@ -72,7 +74,9 @@ def read_bundle(folder: Path) -> Bundle:
     code_file = path.with_name(name)
     if code_file.suffix == ".ipynb":
         _read_fields(code_file)
-    for file in sorted((folder / DATASET.parent).iterdir()):
+    for file in sorted(one for part in (DATASET, KERNEL) for one in (folder / part.parent).rglob("*")):
+        if file.is_symlink():
+            raise DataError(f"{file}: is a link, which is not sent: put in its place what it leads to")
         if file.is_file() and not file.stat().st_size:
             raise DataError(f"{file}: an empty file, which Kaggle does not take: remove it")
     return Bundle(dataset["id"], kernel["id"], tuple(kernel["competition_sources"]))

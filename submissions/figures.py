@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from arcpipe.codec import ARC, Family
-from arcpipe.documents import read_file
+from arcpipe.documents import limit, read_file
 from arcpipe.errors import DataError, printable
 from arcpipe.grid import Grid
 from arcpipe.runs import make_manifest, new_folder, writing
@@ -27,7 +27,7 @@ from arcpipe.task import Task
 METRICS_FILE = "metrics.jsonl"
 _LOSS = "train/loss_answer"
 _MOST_POINTS = 400
-_MOST_NAMES = 1000
+_SPARE_VALUES = 2**20
 _EVALUATION = "eval/"
 _ANSWERED = "eval/answered"
 # Of an evaluation, what is no share.
@@ -97,19 +97,21 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
     """
     records = []
     path = (run or Path()) / METRICS_FILE
-    lines = read_file(path).split(b"\n")[:-1] if run and path.exists() else []
+    content = read_file(path) if run and path.exists() else b""
     names: set[str] = set()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
             record = None
         if not isinstance(record, dict) or type(record.get("step")) is not int:
             raise DataError(f"{path}: line {number} is no record of a training; mend the file or remove it")
+        names.update(record)
         # A table of records that have no name in common would be the square of the file.
-        if len(names := names | record.keys()) > _MOST_NAMES:
+        if len(names) * number > limit(_SPARE_VALUES + len(content)):
             raise DataError(
-                f"{path}: line {number}: more than {_MOST_NAMES} metrics; mend the file or remove it"
+                f"{path}: line {number}: {len(names)} metrics by then, too many for its size; mend the file "
+                "or remove it"
             )
         records.append(record)
     frame = pd.DataFrame(records, columns=None if records else ["step"]).set_index("step")

@@ -23,13 +23,15 @@ from arcpipe.submissions.submission import (
 )
 from arcpipe.task import Task
 
+_MOST_RANKED = 1000
 MergeRule = Literal["order", "count"]
 Ranked = Mapping[tuple[str, int], Sequence[Grid]]
 """Distinct candidates by task id and test index, the best first."""
 
 
 def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
-    """Return the attempts of a submission or of published results, or candidates of predictions by count.
+    """Return the attempts of a submission or of published results, or the thousand best candidates of
+    predictions by count.
 
     Args:    challenges: the file of the tasks.
     Raises:  DataError if it is none of these, or of another set.
@@ -37,7 +39,7 @@ def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
     num_tests = {task.id: len(task.tests) for task in tasks}
     if (path / MANIFEST).exists() or path.suffix == ".parquet":
         votes = read_arc_votes([path], num_tests, challenges)
-        return ranked_grids(votes, rank(votes, by_count))
+        return ranked_grids(votes, rank(votes, by_count), _MOST_RANKED)
     return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ class Result:
         sized = [grid for grid in self.attempts if grid.shape == truth.shape]
         return min((int((grid != truth).sum()) for grid in sized), default=None)
 
-    @property
+    @cached_property
     def rank(self) -> int | None:
         """The place of the right grid among the entries, from 0; None if it is not there or not known."""
         truth = self.pair.output
@@ -164,7 +165,10 @@ def read_moves(
         parts.append(part)
     if not parts:
         return {}
-    frame = pa.concat_tables(parts).unify_dictionaries().to_pandas()
+    table = pa.concat_tables(parts).unify_dictionaries()
+    # Their numbers do, which are those of equal grids; as values all would be in memory once more.
+    cells = table["cells"].combine_chunks()
+    frame = table.drop_columns("cells").to_pandas().assign(cells=cells.indices.to_numpy())
     frame["total"] = _by_test(frame, "steps")["width"].transform("size")
     frame["agreeing"] = _by_test(frame, "steps", "cells", "width")["width"].transform("size")
     frame["way"] = _by_test(frame, *_WAY).ngroup()
@@ -175,7 +179,8 @@ def read_moves(
     for test, rows in _by_test(frame):
         moves[test] = []
         for row in rows.iloc[_spread(np.arange(len(rows)), _MOST_STEPS)].itertuples():
-            grid = np.frombuffer(row.cells, np.uint8).reshape(-1, row.width) if row.width else None
+            content = cells.dictionary[row.cells].as_py()
+            grid = np.frombuffer(content, np.uint8).reshape(-1, row.width) if row.width else None
             moves[test].append(Move(row.steps, grid, float(row.halt_probability), row.agreeing, row.total))
     return moves
 

@@ -367,14 +367,17 @@ def _grid(attempt: Any) -> Grid:
 def _read_csv(path: Path, num_outputs: int | None) -> Submission:
     content = read_file(path, _max_bytes(num_outputs), ", more than any answer needs")
     try:
-        rows = list(csv.DictReader(StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        text = StringIO(content.decode("utf-8-sig"), newline="")
+        header, *rows = [row for row in csv.reader(text, strict=True) if row] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({one_line(error)})") from None
     tasks: dict[str, dict[int, Attempts]] = defaultdict(dict)
     ignored = 0
     for line, row in enumerate(rows, 2):
-        output = _OUTPUT_ID.fullmatch(row.get("output_id") or "")
-        predictions = (row.get("output") or "").split()
+        # No longer than the row: a file could have a header of a million names and a million rows.
+        fields = dict(zip(header, row, strict=False))
+        output = _OUTPUT_ID.fullmatch(fields.get("output_id", ""))
+        predictions = fields.get("output", "").split()
         if output is None or not all(map(_PREDICTION.fullmatch, predictions)):
             raise DataError(
                 f"{path}: line {line}: expected output_id,output, such as 00576224_0,|32|79| |12|34|"

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from arcpipe.augment.build import build_arc
+from arcpipe.augment.build import build_arc, report_overlaps
 from arcpipe.augment.settings import DataSettings
-from arcpipe.augment.split import report_overlaps
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError
@@ -84,5 +83,5 @@ def _make_folder(out: Path, settings: DataSettings, recipe: dict[str, Any]) -> N
         "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
         built.tasks, built.sources[0].tasks, settings.canvas, built.known, built.puzzles,
     )  # fmt: skip
-    for line in report_overlaps(built.overlaps, built.untrained, test_set="", exclude_overlap=False):
+    for line in report_overlaps(built, test_set="", exclude_overlap=False):
         logger.info("%s", line)

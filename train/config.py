@@ -41,7 +41,9 @@ class TrainSettings:
     steps: Annotated[
         Positive, Field(description="Optimizer steps: one supervision step of every sample in flight.")
     ] = 500_000
-    batch_size: Annotated[Positive, Field(description="Samples in flight over all processes together.")] = 768
+    batch_size: Annotated[
+        Positive, Field(le=2**20, description="Samples in flight over all processes together.")
+    ] = 768
     seed: Annotated[
         int, Field(ge=0, le=2**32 - 1, description="Seed of the weights, the batches and the exploration.")
     ] = 0

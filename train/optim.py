@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from arcpipe.errors import ArcpipeError
 from arcpipe.train.config import TrainSettings
 from arcpipe.trm import TRM
+
+# Source: torch.optim.Muon's defaults.
+_MOMENTUM, _NEWTON_SCHULZ = 0.95, (3.4445, -4.7750, 2.0315)
 
 
 def make_optimizers(model: TRM, settings: TrainSettings, tables: Sequence[Tensor] = ()) -> list[Optimizer]:
@@ -19,13 +21,14 @@ def make_optimizers(model: TRM, settings: TrainSettings, tables: Sequence[Tensor
 
     Each group keeps its full rate as `initial_lr`, which `set_rates` scales.
 
-    Args:    tables: rows and color vectors of embedding task; none with rows that learn by sign-SGD.
-    Raises:  ArcpipeError if this torch lacks the optimizer.
+    Args:  tables: rows and color vectors of embedding task; none with rows that learn by sign-SGD.
     """
     betas = (settings.beta1, settings.beta2)
+    optimizers: list[Optimizer]
     if settings.optimizer == "muon":
         others = [weight for name, weight in model.named_parameters() if not name.startswith("blocks.")]
-        optimizers = [_muon(list(model.blocks.parameters()), settings), _adamw(others, settings)]
+        muon = Muon(list(model.blocks.parameters()), settings.muon_lr, settings.muon_weight_decay)
+        optimizers = [muon, _adamw(others, settings)]
     elif settings.optimizer == "adamw":
         optimizers = [_adamw(list(model.parameters()), settings)]
     else:
@@ -46,17 +49,6 @@ def _adamw(weights: list[nn.Parameter], settings: TrainSettings) -> Optimizer:
         weights, settings.lr, (settings.beta1, settings.beta2), weight_decay=settings.weight_decay,
         fused=on_gpu, foreach=not on_gpu,
     )  # fmt: skip
-
-
-def _muon(weights: list[nn.Parameter], settings: TrainSettings) -> Optimizer:
-    kind = getattr(torch.optim, "Muon", None)
-    if kind is None:
-        raise ArcpipeError(
-            f"{settings.table}.optimizer=muon needs torch>=2.9, this is torch {torch.__version__}: "
-            "upgrade torch, or choose adamw or adam_atan2"
-        )
-    optimizer: Optimizer = kind(weights, lr=settings.muon_lr, weight_decay=settings.muon_weight_decay)
-    return optimizer
 
 
 def set_rates(optimizers: list[Optimizer], scale: float) -> None:
@@ -119,6 +111,59 @@ class AdamATan2(Optimizer):
         torch._foreach_div_(scales, math.sqrt(1 - beta2**step))
         updates = [torch.atan2(mean, scale) for mean, scale in zip(means, scales, strict=True)]
         torch._foreach_add_(params, updates, alpha=-group["lr"] / (1 - beta1**step))
+
+
+class Muon(Optimizer):
+    """Muon of matrices: each moves by its momentum with all singular values brought near 1.
+
+    Source:  torch.optim.Muon, whose numbers these are but for rounding: it iterates in bfloat16, which
+             takes a CPU without such products twenty times as long.
+    """
+
+    def __init__(self, params: Any, lr: float, weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every matrix that has a gradient."""
+        for group in self.param_groups:
+            params = [param for param in group["params"] if param.grad is not None]
+            if not params:
+                continue
+            grads, means = [param.grad for param in params], [self._momentum(param) for param in params]
+            torch._foreach_lerp_(means, grads, 1 - _MOMENTUM)
+            updates = orthogonal(torch._foreach_lerp(grads, means, _MOMENTUM))
+            torch._foreach_mul_(updates, [max(1, len(param) / param.shape[1]) ** 0.5 for param in params])
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(params, updates, alpha=-group["lr"])
+
+    def _momentum(self, param: Tensor) -> Tensor:
+        if not self.state[param]:
+            self.state[param]["momentum_buffer"] = torch.zeros_like(param)
+        buffer: Tensor = self.state[param]["momentum_buffer"]
+        return buffer
+
+
+def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return float32 matrices with their singular values brought near 1, by five steps of Newton-Schulz.
+
+    A step is X <- (aI + bA + cA^2) X with A = XX'. Here A alone is iterated, which is small, for all of a
+    size at once; the factors are polynomials of it, so that they commute, and are multiplied.
+    """
+    units = torch._foreach_div(matrices, [norm.clamp(min=1e-7) for norm in torch._foreach_norm(matrices)])
+    wide = [unit.mT if len(unit) > unit.shape[1] else unit for unit in units]
+    a, b, c = _NEWTON_SCHULZ
+    for size in {len(one) for one in wide}:
+        places = [place for place, one in enumerate(wide) if len(one) == size]
+        squares = torch.stack([wide[place] @ wide[place].mT for place in places])
+        factors = torch.eye(size, device=squares.device)
+        for _ in range(5):
+            factor = torch.baddbmm(squares, squares, squares, beta=b, alpha=c)
+            factor.diagonal(dim1=1, dim2=2).add_(a)
+            factors, squares = factor @ factors, factor @ squares @ factor
+        for place, product in zip(places, factors, strict=True):
+            wide[place] = product @ wide[place]
+    return [one.mT if len(one) != len(of) else one for one, of in zip(wide, matrices, strict=True)]
 
 
 @torch.no_grad()

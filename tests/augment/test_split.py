@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arcpipe.augment import split
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import Selection, select
@@ -158,6 +159,25 @@ def test_a_demonstration_that_two_tasks_to_predict_share_is_said_once() -> None:
         "other train[1] = target train[0] of a, turned and recolored",
     )
     assert len(trained(selection, "other")) == 2
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_of_too_many_overlaps_some_are_listed_and_all_count(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = [changed(TEST, change) for change in CHANGES.values()]
+    sets = [
+        [TARGET, Task("more", (THIRD, alike[0]), (TEST,))],
+        [Task("other", (SECOND, *alike[1:]), (THIRD,))],
+    ]
+    whole = select_from(*sets, exclude_overlap=True)
+    monkeypatch.setattr(split, "_MOST_MATCHES", most)
+    some = select_from(*sets, exclude_overlap=True)
+    assert (len(whole.overlaps), len(some.overlaps)) == (11, most)
+    pairs = {(overlap.other, overlap.other_part) for overlap in some.overlaps}
+    assert (whole.unlisted, some.unlisted) == (0, 4 - len(pairs))
+    assert [trained(some, task.id) for task in some.training] == [[FIRST], [THIRD]]
+    assert trained(whole, "more") == [THIRD]
 
 
 def test_what_arc_agi_shares_is_known() -> None:

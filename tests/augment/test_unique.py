@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcpipe.augment.sources import grids_of, hide
-from arcpipe.augment.unique import distinct_augmentations
+from arcpipe.augment.unique import distinct_augmentations, likeness
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.grid import Grid
 from arcpipe.task import Pair, Task
-from augmented import augmented
+from augmented import augmented, turned
 from puzzles import as_list, made_up_tasks
-from strategies import solved_tasks
+from strategies import augmentations, grids, solved_tasks
 
 
 def puzzle(task: Task, augmentation: Augmentation) -> tuple[tuple[tuple[int, ...], bytes], ...]:
@@ -47,6 +47,31 @@ def test_a_task_of_few_colors_has_every_puzzle_that_exists(row: list[int], outpu
     every = {puzzle(few, Augmentation(*both)) for both in product(range(8), colors)}
     # 5 tries for each of 2000 leave hardly a chance to miss one of at most 576.
     assert {puzzle(few, one) for one in as_list(distinct_augmentations(few, 2000, 0))} == every
+
+
+def is_one_change(grids: list[Grid], others: list[Grid]) -> bool:
+    """Whether one turn makes others of grids, cell by cell with one color for each."""
+    for dihedral in range(8):
+        turns = [turned(grid, dihedral) for grid in grids]
+        if [turn.shape for turn in turns] == [other.shape for other in others]:
+            cells = (np.concatenate([grid.reshape(-1) for grid in side]).tolist() for side in (turns, others))
+            colors = set(zip(*cells, strict=True))
+            if all(len(colors) == len(set(side)) for side in zip(*colors, strict=True)):
+                return True
+    return False
+
+
+@given(grids(3), grids(3), augmentations(), st.integers(0, 7), st.integers(2, 4))
+def test_pairs_of_grids_are_alike_if_one_change_makes_them_one_another(
+    first: Grid, second: Grid, change: Augmentation, dihedral: int, num_colors: int
+) -> None:
+    first, second = first % num_colors, second % num_colors
+    other = augmented(second, Augmentation(dihedral, change.colors))
+    pairs = [[first, second], [augmented(first, change), augmented(second, change)]]
+    pairs += [[augmented(first, change), other], [first, other], [second, first]]
+    for rows in (pairs, [[grid] for pair in pairs for grid in pair]):
+        numbers = likeness(*zip(*rows, strict=True))
+        assert (numbers == numbers[0]).tolist() == [is_one_change(rows[0], one) for one in rows]
 
 
 def test_hidden_outputs_decide_nothing_and_the_seed_and_the_name_do() -> None:

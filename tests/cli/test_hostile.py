@@ -1,13 +1,17 @@
 """Files that are made to harm: every reader refuses them in one line, in little memory and time.
 
 Each row is run under a limit of memory. The readers of predictions, tasks, submissions and checkpoints have
-tables of what is merely wrong in files of their names.
+tables of what is merely wrong in files of their names. Paths and links that lead out of an archive stand in
+tests/augment/test_sources.py, links in a bundle in tests/kaggle_kernels/test_push.py, those in any folder
+that is written to in tests/core/test_locks.py.
 """
 
+import gzip
 import json
 import shutil
 import struct
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -178,6 +182,19 @@ def repeated(rows: int, **changes: Any) -> Callable[[Path, Path], Path]:
     return make
 
 
+def of_tasks(**columns: Callable[[], pa.Array]) -> Callable[[Path, Path], Any]:
+    """A table of tasks of a few kilobytes."""
+    return lambda here, _: pq.write_table(
+        pa.table({name: values() for name, values in columns.items()}), here / "p.parquet", compression="zstd"
+    )
+
+
+def cells(number: int) -> pa.Array:
+    """One grid of one row."""
+    row = pa.ListArray.from_arrays([0, number], pa.array(np.zeros(number, np.int8)))
+    return pa.ListArray.from_arrays([0, 1], row)
+
+
 def lying(here: Path, mini: Path) -> None:
     """A file with a text of 200 MB, whose footer says that it has a hundred bytes."""
     predictions(colors=["0" * 2 * 10**8])(here, mini)
@@ -200,6 +217,85 @@ def varint(number: int, length: int = 0) -> bytes:
         parts.append(number & 127)
         number >>= 7
     return bytes(part | 128 for part in parts[:-1]) + bytes(parts[-1:])
+
+
+def footer(groups: bytes = b"\x19\x0c") -> Callable[[Path, Path], Any]:
+    """A Parquet file of no columns, with row groups as Thrift writes them."""
+    content = b"\x15\x02\x19\x1c\x48\x04root\x15\x00\x00\x16\x00" + groups + b"\x00"
+    return data("p.parquet", b"PAR1" + content + struct.pack("<I", len(content)) + b"PAR1")
+
+
+def encoded(here: Path, _: Path) -> None:
+    """A file whose texts are written as differences to those before."""
+    stored = table([candidate(CELLS)]).set_column(4, "colors", [["0123456789"]])
+    kinds = {"colors": "DELTA_BYTE_ARRAY"}
+    pq.write_table(stored, here / "p.parquet", use_dictionary=False, column_encoding=kinds)
+
+
+def many_shards(here: Path, mini: Path) -> None:
+    """Small files of many rows, none of which has too many alone."""
+    write_folder(here / "p", [])
+    (here / "p" / "shards").mkdir()
+    for first in (0, 200_000):
+        rows = pq.read_table(repeated(200_000)(here, mini)).drop_columns("order")
+        rows = rows.append_column("order", pa.array(np.arange(first, first + 200_000)))
+        file = here / "p" / "shards" / f"part-{first:010d}-rank0.parquet"
+        pq.write_table(
+            rows,
+            file,
+            compression="zstd",
+            column_encoding={"order": "DELTA_BINARY_PACKED"},
+            use_dictionary=["cells", "colors"],
+        )
+
+
+def squeezed(name: str, content: bytes) -> Callable[[Path, Path], Any]:
+    return lambda here, _: (here / name).write_bytes(gzip.compress(content, 1))
+
+
+def zip_of(content: bytes) -> Callable[[Path, Path], Any]:
+    """An archive of one file of JSON."""
+
+    def make(here: Path, _: Path) -> None:
+        with zipfile.ZipFile(here / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("a.json", content)
+
+    return make
+
+
+def long_header(here: Path, mini: Path) -> None:
+    """An archive with a member whose facts are of 50 MB."""
+    member = tarfile.TarInfo("a")
+    member.type, member.size = tarfile.XHDTYPE, 5 * 10**7
+    squeezed("a.tar.gz", member.tobuf() + bytes(member.size + 2048))(here, mini)
+
+
+def pickled(here: Path, _: Path) -> None:
+    """A file of torch.save that stands for a million empty sets."""
+    with zipfile.ZipFile(here / "step_9", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + b"\x8f" * 10**6 + b".")
+
+
+def puzzles(column: pa.Array) -> Callable[[Path], Any]:
+    """A table of puzzles all of whose columns are one."""
+
+    def change(file: Path, _: bytes) -> None:
+        rows = pa.table({name: column for name in ("task", "dihedral", "colors")})
+        with pa.ipc.new_stream(file, rows.schema) as sink:
+            sink.write_table(rows)
+
+    return arrow(change)
+
+
+def linked(folder: str, part: str) -> Callable[[Path, Path], Any]:
+    """A copy of a folder, a part of which lies elsewhere, with a link to it."""
+
+    def make(here: Path, mini: Path) -> None:
+        copy = shutil.copytree(mini / folder, here / folder)
+        (copy / part).rename(here / "elsewhere")
+        (copy / part).symlink_to(here / "elsewhere")
+
+    return make
 
 
 def of_two_runs(here: Path, _: Path) -> None:
@@ -225,7 +321,11 @@ def run_of(metrics: str) -> Callable[[Path, Path], Any]:
 LAUGHS = "a0: &a0 {b: 1}\n" + "".join(
     f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" for level in range(1, 10)
 )
+TASKS = "augment arc --source p.parquet --out out"
 VOTE = "vote p.parquet --challenges MINI/data/challenges.json --out out"
+ZEROS = "\n" + '{"step": 0}\n' * 50_000
+SUDOKU = "augment sudoku --source p.parquet --question colors --answer colors --out out"
+MERGE = "merge s.csv --challenges MINI/data/challenges.json --out out"
 SPLIT, ARROW = ": split it", "data: damaged dataset folder"
 # A command (MINI is a finished quickstart), parts of what it must say, and what makes the files it meets.
 ROWS: dict[str, Case] = {
@@ -255,7 +355,22 @@ ROWS: dict[str, Case] = {
     "TOML, large": ("recipe show r.toml", "larger than 131 kB", text("r.toml", "# \n" * 60_000)),
     "TOML, a device": ("recipe show r.toml", "it is a device", link("r.toml", "/dev/zero")),
     "Parquet, rows": (VOTE, f"4,194,000 rows, a file of its size may|{SPLIT}", repeated(4_194_000)),
-    "Parquet, a dictionary": (VOTE, f"2,000 MiB when unpacked|{SPLIT}", repeated(2000, cells=bytes(2**20))),
+    "Parquet, a dictionary": (
+        SUDOKU, f"2,000 MiB when unpacked|{SPLIT}", repeated(2000, colors="0" * 2**20),
+    ),
+    "Parquet, a large grid": (VOTE, "row 1: 1048576 cells, expected 2", repeated(2000, cells=bytes(2**20))),
+    "Parquet, texts as differences": (VOTE, "cannot be read (texts as differences)", encoded),
+    "Parquet, a large footer": (
+        VOTE, "its footer has 1.0 MB, too much", footer(b"\x19\xfc" + varint(250_000) + bytes(10**6))
+    ),
+    "Parquet, columns of nothing": (
+        VOTE, "a row group has another number of columns",
+        footer(b"\x19\x1c\x19\x1c\x26\x00\x00\x16\x00\x16\x00\x00"),
+    ),
+    "Parquet, no column": (VOTE, "no file of predictions, it lacks the column cells", footer()),
+    "Parquet, many small files": (
+        VOTE.replace(".parquet", ""), "p: holds 400,000 rows, a file of its size may hold", many_shards
+    ),
     "Parquet, pages": (VOTE, f"MiB when unpacked|{SPLIT}", predictions(colors=["0" * 10**8])),
     "Parquet, a footer that lies": (VOTE, f"191 MiB when unpacked|{SPLIT}", lying),
     "Parquet, another type": (VOTE, "column steps is not of type int32", predictions(steps=["many"])),
@@ -265,12 +380,59 @@ ROWS: dict[str, Case] = {
         VOTE, "row 1: 0 x 5 cells, sides may be 1..64", predictions(height=[0], width=[5], cells=[b""])
     ),
     "Parquet, of a source": (
-        "augment sudoku --source p.parquet --question colors --answer colors --out out",
-        f"p.parquet: |MiB when unpacked|{SPLIT}", predictions(colors=["0" * 10**8]),
+        SUDOKU, f"p.parquet: |MiB when unpacked|{SPLIT}", predictions(colors=["0" * 10**8]),
+    ),
+    "Parquet, cells of a task": (
+        TASKS, f"p.parquet: |MiB when unpacked|{SPLIT}",
+        of_tasks(input=lambda: cells(6 * 10**7), output=lambda: cells(1)),
+    ),
+    "Parquet, texts of tasks": (
+        TASKS, f"p.parquet: |MiB when unpacked|{SPLIT}",
+        of_tasks(pairs=lambda: pa.DictionaryArray.from_arrays(np.zeros(2000, np.int32), ["[" + " " * 2**20])),
+    ),
+    "Parquet, lists of one size": (
+        TASKS, "column pairs is not of texts, numbers or lists",
+        of_tasks(pairs=lambda: pa.array([[1, 2]], pa.list_(pa.int8(), 2))),
     ),
     "shards of two runs": (VOTE.replace(".parquet", ""), "its candidates are of other, those", of_two_runs),
     "text, a device": ("augment maze --source m.txt --out out", "it is a device", link("m.txt", "/dev/zero")),
-    "metrics, many names": ("report run --out out", "line 1000: more than 1000", run_of(names(20_000))),
+    "CSV, a device": (MERGE, "s.csv: it is a device", link("s.csv", "/dev/zero")),
+    "CSV, a square": (
+        MERGE, "line 2: expected output_id,output",
+        text("s.csv", ",".join(map(str, range(20_000))) + "\n" + "a\n" * 50_000),
+    ),
+    "CSV, many columns": (
+        SUDOKU.replace("parquet", "csv"), "more than 1000 columns", text("p.csv", "a," * 200_000 + "\n")
+    ),
+    "CSV, compressed": (
+        SUDOKU.replace("parquet", "csv.gz"), "MB when unpacked, too much", squeezed("p.csv.gz", bytes(10**8))
+    ),
+    "zip, a large document": (
+        "augment arc --source a.zip --out out", "MB or more when unpacked",
+        zip_of(b"[" + b"[]," * 10**6 + b"1]"),
+    ),
+    "tar, a large header": ("augment arc --source a.tar.gz --out out", "a header of 50 MB", long_header),
+    "metrics, many names": ("report run --out out", "metrics by then, too many", run_of(names(20_000))),
+    "metrics, a square": (
+        "report run --out out", "metrics by then, too many",
+        run_of(json.dumps({"step": 0} | dict.fromkeys(map(str, range(900)), 1)) + ZEROS),
+    ),
+    "recipe, many buckets": (
+        "recipe show r.toml", "model.buckets: list should have at most 62 items",
+        text("r.toml", "[model]\nbuckets = [" + "9, 8, " * 20_000 + "]"),
+    ),
+    "recipe, a large network": (
+        "train r.toml --data MINI/data --out out", "model.hidden_size: input should be less than or equal",
+        text("r.toml", "[model]\nhidden_size = 1_000_000_000"),
+    ),
+    "recipe, a large batch": (
+        "train r.toml --data MINI/data --out out", "train.batch_size: input should be less than or equal",
+        text("r.toml", "[train]\nbatch_size = 1_000_000_000"),
+    ),
+    "recipe, many keys": (
+        "recipe show r.toml", "[infer]: 9980 problems more",
+        text("r.toml", "[infer]\n" + "".join(f"k{number} = 1\n" for number in range(10_000))),
+    ),
     "ledger, no scores": (
         "submissions list --ledger l", "l: line 1 is no fact about a submission",
         text("l", '{"sha256": "a", "fact": "score", "time": "now", "set": "s", "pass_at_2": 1}\n'),
@@ -282,6 +444,15 @@ ROWS: dict[str, Case] = {
     "Arrow, elsewhere": (
         TRAIN, "names a file twice or one elsewhere",
         dataset(facts("puzzles/state.json", _data_files=[{"filename": "../../x.arrow"}])),
+    ),
+    "Arrow, nothing": (TRAIN, f"{ARROW}|of type null", dataset(puzzles(pa.nulls(10**9)))),
+    "dataset, large shares": (
+        TRAIN, "its shares are not of its tasks",
+        dataset(facts("manifest.json", sampling={"shares": [["s", 2 * 10**9, 1.0]]})),
+    ),
+    "dataset, no variants": (
+        TRAIN, "a number of its variants or of its sampling is none",
+        dataset(facts("manifest.json", variants={"count": "many", "seed": 0})),
     ),
     "dataset, a large canvas": (TRAIN, "canvas 1000000", dataset(facts("manifest.json", canvas=10**6))),
     "dataset, no color": (
@@ -300,7 +471,7 @@ ROWS: dict[str, Case] = {
         INFER, "damaged checkpoint",
         checkpoint(holding("model.safetensors", struct.pack("<Q", 2**33) + b"{}")),
     ),
-    "checkpoint, a large network": (INFER, "weights do not fit", checkpoint(config(expansion=1e6))),
+    "checkpoint, a large network": (INFER, "weights do not fit", checkpoint(config(expansion=1000))),
     "checkpoint, many layers": (INFER, "weights do not fit", checkpoint(config(num_layers=1000))),
     "checkpoint, without end": (INFER, "less than or equal to 1000", checkpoint(config(outer_cycles=10**9))),
     "checkpoint, a large canvas": (INFER, "on canvas 100000", checkpoint(facts("model.json", canvas=100000))),
@@ -312,9 +483,14 @@ ROWS: dict[str, Case] = {
     "torch.save, a small storage": (
         IMPORT, "its tensors are larger than the file", official({"a": torch.zeros(1).expand(10**6, 10**6)})
     ),
+    "torch.save, many sets": (IMPORT, "its data.pkl has more than 262 kB", pickled),
     "YAML, aliases": (IMPORT, "all_config.yaml: |it has an alias (*)", official(settings=LAUGHS)),
     "YAML, deep": (IMPORT, "(nested too deeply)", official(settings="arch: " + "[" * 30_000)),
     "YAML, large": (IMPORT, "larger than 0.0 MB", official(settings="- 1\n" * 30_000)),
+    "link, of shards": (
+        "infer --checkpoint MINI/run --data MINI/data --votes 3 --out predictions --resume",
+        "predictions/shards: is a link that leads out of its folder", linked("predictions", "shards"),
+    ),
 }  # fmt: skip
 
 
@@ -337,12 +513,12 @@ def test_a_hostile_file_is_refused_in_one_line_and_little_memory(
     line = done.err.splitlines()[-1]
     assert [part for part in says.split("|") if part not in line] == [], line
     assert line.startswith("arcpipe: ")
-    assert len(line) < 600
+    assert len(line) < 5000
     assert done.growth < MOST_GROWTH
     assert done.seconds < MOST_SECONDS
 
 
-ACTING = ("=1+1", "+1", "../../escaped", "</script><img src=x>", "\x1b]0;t\x07", "$x^$")
+ACTING = ("=1+1", "+1", "@x", "-1", "../../escaped", "</script><img src=x>", "\x1b]0;t\x07", "$x^$")
 
 
 def test_an_id_acts_nowhere(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What two models predict: one that repeats its input, and one with random weights."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -58,6 +59,14 @@ def test_a_row_halts_as_soon_as_it_may(arc: PuzzleSet) -> None:
     for row in answers(parrot(arc), arc, halt="learned"):
         assert row["steps"] == (2 if row["halt_probability"] > 0.5 else CONFIG.max_steps)
     assert {row["steps"] for row in answers(parrot(arc), arc, halt="stable")} == {STABLE_STEPS}
+
+
+def test_what_the_learned_rule_would_save_is_said(arc: PuzzleSet, caplog: pytest.LogCaptureFixture) -> None:
+    ended = answers(wavering(arc), arc, max_steps=12, halt="learned", batch_size=16)
+    with caplog.at_level(logging.INFO, "arcpipe"):
+        answers(wavering(arc), arc, max_steps=12, batch_size=16)
+    saved = 1 - np.mean([row["steps"] for row in ended]) / 12
+    assert f"--halt learned would have saved {saved:.0%} of the steps" in caplog.messages
 
 
 @pytest.mark.parametrize("family", ["sudoku", "maze"])

@@ -226,6 +226,14 @@ def test_bad_input_is_one_line(
     assert expected in shell.fail("push", bundle)
 
 
+def test_a_link_is_not_sent(shell: Shell, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("key")
+    for part in ("dataset", "kernel"):
+        (bundle / part / "link").symlink_to(tmp_path / "secret")
+        assert f"{part}/link: is a link, which is not sent" in shell.fail("push", bundle)
+        (bundle / part / "link").unlink()
+
+
 def test_what_is_no_bundle_is_one_line(shell: Shell, tmp_path: Path) -> None:
     assert "none: no bundle folder: see arcpipe kaggle bundle" in shell.fail("push", tmp_path / "none")
     assert "dataset-metadata.json: no such file" in shell.fail("push", tmp_path)

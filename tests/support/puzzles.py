@@ -8,7 +8,7 @@ import numpy as np
 
 from arcpipe.augment.build import build_arc
 from arcpipe.augment.settings import DataSettings
-from arcpipe.augment.unique import Augmentations, canonical
+from arcpipe.augment.unique import Augmentations, likeness
 from arcpipe.augmentation import Augmentation
 from arcpipe.codec import GridTable
 from arcpipe.grid import Grid, as_grid
@@ -23,7 +23,7 @@ def made_up_tasks(count: int, *, seed: int = 0, max_side: int = 5) -> list[Task]
 
     No augmentation makes one input of another: all demonstrations train.
     """
-    rng, seen = np.random.default_rng(seed), set[bytes]()
+    rng, seen = np.random.default_rng(seed), set[int]()
 
     def random_grid() -> Grid:
         height, width = rng.integers(1, max_side + 1, 2)
@@ -31,7 +31,7 @@ def made_up_tasks(count: int, *, seed: int = 0, max_side: int = 5) -> list[Task]
 
     def random_input() -> Grid:
         made = random_grid()
-        while (form := canonical([made])) in seen:
+        while (form := likeness([made]).item()) in seen:
             made = random_grid()
         seen.add(form)
         return made
