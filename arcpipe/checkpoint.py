@@ -36,7 +36,7 @@ from arcpipe.grid import NUM_COLORS
 from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.runs import file_hash, new_folder, read_manifest, reading, write_json
+from arcpipe.runs import file_hash, nearby, new_folder, read_manifest, reading, write_json
 from arcpipe.tables import read_table
 from arcpipe.tensor_files import FILES, checkpoint_part, refuse_bad_rows, refuse_bad_values, save_tensors
 from arcpipe.trm import TRM, puzzle_vectors
@@ -318,7 +318,8 @@ def newest_checkpoint(run: Path) -> Path:
             raise CheckpointError(f"{run}: no such folder")
     whole = whole_checkpoints(run)
     if not whole:
-        raise CheckpointError(f"{run}: neither a checkpoint folder nor a run folder with a checkpoint")
+        near = nearby(run, "run", "checkpoint")
+        raise CheckpointError(f"{run}: neither a checkpoint folder nor a run folder with a checkpoint{near}")
     return whole[max(whole)]
 
 

@@ -29,6 +29,12 @@ def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
     return (config.outer_cycles + 2) * (config.inner_cycles + 1) * network
 
 
+def speed_text(flops_per_second: float) -> str:
+    """Return a speed to two digits, in the larger of TFLOP/s and GFLOP/s that is not less than one."""
+    unit, name = (1e12, "TFLOP/s") if flops_per_second >= 1e12 else (1e9, "GFLOP/s")
+    return f"{float(f'{flops_per_second / unit:.2g}'):g} {name}"
+
+
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Measure the operations a second of large square matrix products on this device: the best of a few runs.
 

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from textwrap import fill
 from typing import IO, Any
 
 import orjson
 from tqdm import tqdm
+from tqdm.utils import disp_trim
 
 from arcpipe.errors import printable
 from arcpipe.runs import writing
@@ -38,18 +40,31 @@ def is_first_rank() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def is_dumb() -> bool:
+    """Return whether the terminal only appends, by its name in TERM, or has none."""
+    return os.environ.get("TERM", "") in ("", "dumb")
+
+
 def color_bits(choice: bool | None = None) -> int:
     """Return how many bits of color to write to stdout: 24, 8, 4, or 0 for none.
 
     Args:  choice: None for color on a terminal that has it, where NO_COLOR is not set.
     """
-    term, colorterm = os.environ.get("TERM", ""), os.environ.get("COLORTERM", "")
-    plain = term in ("", "dumb") or os.environ.get("NO_COLOR") or not sys.stdout.isatty()
+    plain = is_dumb() or os.environ.get("NO_COLOR") or not sys.stdout.isatty()
     if choice is False or (choice is None and plain):
         return 0
-    if colorterm in ("truecolor", "24bit") or term in ("", "dumb"):
+    if os.environ.get("COLORTERM") in ("truecolor", "24bit") or is_dumb():
         return 24
-    return 8 if "256color" in term else 4
+    return 8 if "256color" in os.environ["TERM"] else 4
+
+
+def fact_line(label: str, text: str, width: int) -> str:
+    """Return a text behind its label of this width; on a terminal broken between words, all of it below."""
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    return fill(
+        text, limit, initial_indent=label.ljust(width), subsequent_indent=" " * width,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def program() -> str:
@@ -77,6 +92,8 @@ def command_line(*command: object) -> str:
 
 def say_next(*command: object) -> None:
     """Log the command that comes after this one."""
+    if not logger.handlers:
+        start_logging()
     hints.info("next: %s", command_line(*command))
 
 
@@ -130,11 +147,17 @@ def start_logging(log_file: Path | None = None) -> None:
         logger.addHandler(handler)
 
 
-class _Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
-    """A bar on a terminal; elsewhere a line of the log each minute. Both know of a limit of time."""
+class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
+    """A bar on a terminal; elsewhere a line of the log each minute. Both know of a limit of time.
+
+    Below a bar there may be a drawing, one line apart: a part of the work has its own bar between them.
+    """
 
     def __init__(self, left_s: Callable[[], float], **arguments: Any) -> None:
         self._left_s, self._watched = left_s, sys.stderr.isatty()
+        # The lines below the bar, and the row of the last one that is on the screen, counted from the bar.
+        self._drawing: list[str] = []
+        self._last_row = 0
         how = _WATCHED if self._watched else _UNWATCHED
         super().__init__(
             **arguments | how, file=sys.stderr if self._watched else io.StringIO(), leave=self._watched,
@@ -152,23 +175,59 @@ class _Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
             facts["total"] = min(facts["total"], facts["n"] + math.ceil(rate * max(0.0, left)))
         return facts
 
+    def __str__(self) -> str:
+        """Return the bar with the figures that there is room for, whole ones."""
+        facts = self.format_dict
+        text = self.format_meter(**facts)
+        while facts["postfix"] and not text.endswith("]"):
+            facts["postfix"] = facts["postfix"].rpartition(", ")[0]
+            text = self.format_meter(**facts)
+        return text
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Draw the bar on a terminal; each minute, log it as a line."""
+        """Draw the bar of a terminal, and what is not yet there below it; each minute, log it as a line."""
         if self.n > self.initial and time.monotonic() - self._noted_at >= LINE_EVERY_S:
             self._noted_at = time.monotonic()
             logger.log(PROGRESS, self.format_meter(**self.format_dict | {"bar_format": _LINE, "ncols": None}))
-        if self._watched:
-            super().display(msg, pos)
+        if not self._watched:
+            return
+        super().display(msg, pos)
+        if not self._last_row:
+            for row, line in enumerate(self._drawing[: max(0, (self.nrows or 0) - 3)], 2):
+                super().display(disp_trim(line, self.ncols or 0), row)
+                self._last_row = row
+
+    def clear(self, nolock: bool = False) -> None:
+        """Clear the bar, and with its drawing all that is below it."""
+        super().clear(nolock)
+        if self._last_row:
+            self._last_row = 0
+            self.fp.write("\x1b[J")
+
+    def draw(self, text: str) -> None:
+        """Draw lines below the bar, as far as they fit, in place of earlier ones; none on a dumb terminal."""
+        if self._watched and not is_dumb():
+            with self.get_lock():
+                self.clear()
+                self._drawing = text.splitlines()
+                self.refresh()
+
+    def close(self) -> None:
+        """Leave a bar and its drawing on the terminal, and what comes next below them."""
+        if not self.disable:
+            self._last_row = 0
+            super().close()
+            self.fp.write("\n" * self._last_row)
 
 
 def progress(
     *, total: int, initial: int, unit: str, desc: str, left_s: Callable[[], float] = lambda: math.inf
-) -> "tqdm[Any]":
+) -> Progress:
     """Return the progress of a long piece of work, shown on rank 0 only.
 
     Args:  left_s: the seconds that are left, where there is a limit.
     """
-    return _Progress(left_s, total=total, initial=initial, unit=unit, desc=desc)
+    return Progress(left_s, total=total, initial=initial, unit=unit, desc=desc)
 
 
 class MetricsFile:

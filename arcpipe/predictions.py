@@ -92,6 +92,12 @@ def shard_files(path: Path) -> list[Path]:
     return sorted((path / SHARDS).glob(f"part-{'[0-9]' * 10}-*.parquet"))
 
 
+def answered_tests(path: Path) -> set[tuple[str, int]]:
+    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index."""
+    columns = [pq.ParquetFile(file).read(["task", "test_index"]).to_pydict() for file in shard_files(path)]
+    return {test for one in columns for test in zip(one["task"], one["test_index"], strict=True)}
+
+
 def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
     """Yield the candidates of folders and files, one path after the other, as tables of SCHEMA with all
     texts and bytes in dictionaries.

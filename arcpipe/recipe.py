@@ -208,6 +208,10 @@ def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
     try:
         with reading(Path(source)):
             return read_within(Path(source)).decode()
+    except FileNotFoundError:
+        name = Path(source).stem
+        ours = f"; the recipe of arcpipe is named {name}" if name in recipe_names() else ""
+        raise RecipeError(f"{where}{source}: no such file{ours}") from None
     except (OSError, ValueError) as error:
         raise RecipeError(f"{where}{source}: cannot be read as a recipe ({error})") from None
 

@@ -22,6 +22,8 @@ from arcpipe.documents import load_json
 from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 
 MANIFEST = "manifest.json"
+# Of folders that are looked at to name the one that was meant.
+_MOST_NEARBY = 100
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
 # Facts of the manifests of some kinds, where they are there.
 _TYPED = ("dataset", "run", "checkpoint", "predictions", "quickstart")
@@ -171,20 +173,34 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
     if not exists:
-        raise DataError(f"{folder}: no such folder")
+        what = f"is a file, expected a {kind} folder" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {what}")
     try:
         with reading(folder / MANIFEST):
             manifest: dict[str, Any] = load_json(folder / MANIFEST)
         actual = manifest["kind"]
     except (FileNotFoundError, KeyError, TypeError):
-        raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is missing or broken)") from None
+        raise DataError(
+            f"{folder}: no {kind} folder (its {MANIFEST} is missing or broken){nearby(folder, kind)}"
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is broken: {one_line(error)})") from None
     if actual != kind:
-        raise DataError(f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder")
+        raise DataError(
+            f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder{nearby(folder, kind)}"
+        )
     if kind in _TYPED:
         _refuse_other_types(manifest, folder, kind)
     return manifest
+
+
+def nearby(folder: Path, *kinds: str) -> str:
+    """Return, as the end of a message, the first folder of these kinds in this one, or that it is in."""
+    for file in (*sorted(folder.glob(f"*/{MANIFEST}"))[:_MOST_NEARBY], folder.parent / MANIFEST):
+        with suppress(OSError, ValueError, AttributeError):
+            if load_json(file).get("kind") in kinds:
+                return f"; {file.parent} is one"
+    return ""
 
 
 def _refuse_other_types(manifest: dict[str, Any], folder: Path, kind: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from arcpipe.log import logger
+from arcpipe.log import is_dumb, logger
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # One of these is in the environment of a process that a launcher started.
@@ -73,13 +73,14 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 
 def _tell_of_interrupt(*, again: bool) -> None:
     """Say what a Ctrl-C does; the second one kills this process."""
-    # Not through a buffered stream, which may be in the middle of a write.
+    # Not through a buffered stream, which may be in the middle of a write; in place of what is below a bar.
+    os.write(2, b"\n" if is_dumb() else b"\n\x1b[J")
     if again:
-        os.write(2, b"\narcpipe: interrupted twice: ended at once, what was not saved is lost\n")
+        os.write(2, b"arcpipe: interrupted twice: ended at once, what was not saved is lost\n")
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     else:
-        os.write(2, b"\narcpipe: interrupted: saves, then ends; Ctrl-C again ends at once and loses that\n")
+        os.write(2, b"arcpipe: interrupted: saves, then ends; Ctrl-C again ends at once and loses that\n")
 
 
 def _leave_terminal() -> None:

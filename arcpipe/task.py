@@ -11,7 +11,9 @@ from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid, as_grid
 
 MAX_JSON_BYTES = 2**30
-SUBMISSION, SOLUTIONS, TASK = "a submission", "a solutions file", "the file of one task"
+KINDS = TASK, CHALLENGES, SOLUTIONS, SUBMISSION = (
+    "the file of one task", "a challenges file", "a solutions file", "a submission",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -74,21 +76,6 @@ def _parse_objects(content: bytes, where: object) -> tuple[Any, list[RepeatedKey
         raise DataError(f"{where}: not a JSON file ({one_line(error)})") from None
 
 
-def kind_of(content: Any) -> str:
-    """Return what kind of file a JSON file is, from its content."""
-    if isinstance(content, dict) and content:
-        first = next(iter(content.values()))
-        if {"train", "test"} <= content.keys():
-            return TASK
-        if isinstance(first, dict) and {"train", "test"} <= first.keys():
-            return "a challenges file"
-        if isinstance(first, list) and first and isinstance(first[0], list):
-            return SOLUTIONS
-        if isinstance(first, list) and first and isinstance(first[0], dict) and "attempt_1" in first[0]:
-            return SUBMISSION
-    return "another JSON file"
-
-
 def parse_task(task_id: str, value: Any, where: str) -> Task:
     """Return the Task of `{"train": [{"input", "output"}], "test": [{"input"[, "output"]}]}`.
 
@@ -129,9 +116,35 @@ def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
     )
 
 
+def kind_of(content: Any) -> str:
+    """Return what kind of file a JSON file is, from its content."""
+    if isinstance(content, dict) and content:
+        first = next(iter(content.values()))
+        if {"train", "test"} <= content.keys():
+            return TASK
+        if isinstance(first, dict) and {"train", "test"} <= first.keys():
+            return CHALLENGES
+        inner = first[0] if isinstance(first, list) and first else None
+        if isinstance(inner, dict) and "attempt_1" in inner:
+            return SUBMISSION
+        # Not a list of pairs, which are lists of two grids.
+        row = inner[0] if isinstance(inner, list) and inner else None
+        if isinstance(row, list) and row and isinstance(row[0], int):
+            return SOLUTIONS
+    return "another JSON file"
+
+
+def refuse_other_kinds(path: Path | str, content: Any, expected: str) -> None:
+    """Raise DataError for a JSON file of another of the known kinds."""
+    kind = kind_of(content)
+    if kind in KINDS and kind != expected:
+        raise DataError(f"{path}: expected {expected}, found {kind}")
+
+
 def read_challenges(path: Path) -> list[Task]:
     """Return the tasks of a Kaggle challenges file `{task id: task}`, in the file's order."""
     content = read_json(path)
+    refuse_other_kinds(path, content, CHALLENGES)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: expected an object of tasks by id")
     return [parse_task(task_id, value, str(path)) for task_id, value in content.items()]
@@ -140,6 +153,7 @@ def read_challenges(path: Path) -> list[Task]:
 def read_solutions(path: Path) -> dict[str, list[Grid]]:
     """Return the test outputs of a Kaggle solutions file `{task id: [grid, ...]}`, in the file's order."""
     content = read_json(path)
+    refuse_other_kinds(path, content, SOLUTIONS)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: expected an object of test outputs by task id")
     solutions = {}
@@ -174,6 +188,15 @@ def with_solutions(tasks: Iterable[Task], solutions: dict[str, list[Grid]], wher
         tests = tuple(Pair(pair.input, output) for pair, output in zip(task.tests, outputs, strict=True))
         solved.append(Task(task.id, task.demonstrations, tests))
     return solved
+
+
+def coverage_text(answered: int, total: int) -> str:
+    """Return how many test inputs have a candidate, of which alone all scores of predictions are."""
+    if not answered:
+        return f"no score, none of {total} test inputs answered"
+    if answered == total:
+        return f"all {total} test inputs answered"
+    return f"{answered} of {total} test inputs answered ({answered / total:.1%}), the scores are of these"
 
 
 def challenges_json(tasks: Iterable[Task]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from arcpipe.augment.puzzles import (
 from arcpipe.augment.settings import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.sources import short_name
 from arcpipe.flags import with_settings
-from arcpipe.log import say_next, start_logging
+from arcpipe.log import say_next
 from arcpipe.recipe import Recipe
 
 app = typer.Typer(rich_markup_mode=None)
@@ -135,5 +135,4 @@ def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: P
 
 def _say_train(context: typer.Context, out: Path, recipe: str) -> None:
     """Log the command that trains on the dataset, with the recipe that it was built for if one was named."""
-    start_logging()
     say_next("train", context.params["recipe"] or recipe, "--data", out, "--out", f"{out}-run")

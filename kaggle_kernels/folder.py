@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from arcpipe.documents import read_file
 from arcpipe.errors import DataError
-from arcpipe.runs import write_json
+from arcpipe.runs import MANIFEST, read_manifest, write_json
 from arcpipe.task import read_json
 
 KIND = "kaggle-bundle"
@@ -42,6 +42,8 @@ def read_bundle(folder: Path) -> Bundle:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no bundle folder: see arcpipe kaggle bundle")
+    if (folder / MANIFEST).exists():
+        read_manifest(folder, KIND)
     path = folder / KERNEL
     dataset, kernel = _read_fields(folder / DATASET), _read_fields(path)
     for file, fields in ((folder / DATASET, dataset), (path, kernel)):

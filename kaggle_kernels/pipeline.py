@@ -8,7 +8,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from arcpipe.kaggle_kernels.mounts import ATTEMPTS, NO_ANSWER, fallbacks, num_te
 from arcpipe.kaggle_kernels.processes import Devices, Journal, find_devices, run_processes
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, read_manifest, write_json
-from arcpipe.submissions.score import score_submission
+from arcpipe.submissions.score import answered_part, score_submission
 from arcpipe.submissions.submission import read_submission
 from arcpipe.task import Task, challenges_json, parse_task, read_json_objects, read_solutions
 
@@ -109,18 +109,16 @@ def num_answered(entries: Entries) -> int:
     )
 
 
-def scores_of(submission: Path, solutions: Path) -> dict[str, float]:
-    """Return the scores of the tasks that a submission has, by the names of SCORES; none without a task.
+def scores_of(submission: Path, solutions: Path, answered: Container[tuple[str, int]]) -> dict[str, float]:
+    """Return the scores of the answered test inputs, by the names of SCORES; none where there is none.
 
+    Args:    answered: their task ids and test indices.
     Raises:  DataError if one of the files is damaged.
     """
-    predictions = read_submission(submission)
-    outputs = {
-        name: grids for name, grids in read_solutions(solutions).items() if name in predictions.attempts
-    }
+    attempts, outputs = answered_part(read_submission(submission), read_solutions(solutions), answered)
     if not outputs:
         return {}
-    score = score_submission(predictions, outputs, str(submission))
+    score = score_submission(attempts, outputs, str(submission))
     return {
         "pass@2 over tasks": score.pass_at_2.mean_over_tasks,
         "pass@2": score.pass_at_2.mean_over_outputs,
@@ -157,12 +155,14 @@ class RunReport:
     """What happened: stages with their time and outcome, and what was lost. Times are in seconds.
 
     clock: the time that there was. mode: which run it is. tasks: those of the test file, of which
-    tried_tasks were tried. scores: by the names of SCORES, where the solutions are known.
+    tried_tasks were tried. answered: test outputs with another attempt than [[0]]. scores: by the names of
+    SCORES, where the solutions are known, of the `scored` test outputs that have a candidate.
     """
 
     mode: str = ""
     tasks: int = 0
     scores: dict[str, float] = field(default_factory=dict)
+    scored: int = 0
     outputs: int = 0
     answered: int = 0
     processes: int = 0
@@ -197,6 +197,8 @@ class Pipeline:
             gpus=self.devices.gpus, processes=self.devices.count, tried_tasks=len(hidden.tasks),
         )  # fmt: skip
         self.challenges, self.ballot = entry.scratch / "challenges.json", entry.scratch / "voted.json"
+        # The test inputs that have a candidate.
+        self.answered: set[tuple[str, int]] = set()
         self.adapted, self.predictions = entry.scratch / "adapted", entry.scratch / "predictions"
 
     def run(self, target: Path) -> RunReport:
@@ -334,7 +336,7 @@ class Pipeline:
         # Not at the top: a run must come to its fallback even where these do not load.
         from pyarrow import ArrowException, parquet
 
-        from arcpipe.predictions import shard_files
+        from arcpipe.predictions import answered_tests, shard_files
 
         if not (self.predictions / MANIFEST).exists():
             return
@@ -342,6 +344,7 @@ class Pipeline:
         for file in shard_files(self.predictions):
             with suppress(OSError, ArrowException):
                 self.report.grids += parquet.ParquetFile(file).metadata.num_rows
+                self.answered |= answered_tests(file)
 
 
 def adapt_overrides(table: Mapping[str, int], processes: int, halvings: int) -> dict[str, int]:

@@ -54,7 +54,14 @@ from arcpipe.log import logger
 from arcpipe.recipe import Recipe
 from arcpipe.runs import make_manifest, new_folder, write_json
 from arcpipe.submissions.submission import check_submission
-from arcpipe.task import Task, challenges_json, read_challenges, solutions_beside, solutions_json
+from arcpipe.task import (
+    Task,
+    challenges_json,
+    coverage_text,
+    read_challenges,
+    solutions_beside,
+    solutions_json,
+)
 
 LAYOUTS = {
     "flat": ("{competition}", "{slug}"),
@@ -305,6 +312,8 @@ def _tasks(settings: Mapping[str, Any]) -> int:
 
 def report_text(report: Mapping[str, Any]) -> str:
     """Return what there is to say of a run: times, memory, disk, answers, and 240 tasks."""
+    # A bundle of an older version does not say.
+    scored = report.get("scored", 0)
     state = "FAILED" if report["problems"] else "passed"
     return "\n".join(
         [
@@ -317,6 +326,7 @@ def report_text(report: Mapping[str, Any]) -> str:
             f"  largest process {report.get('peak_memory_bytes', 0) / 1e9:.2f} GB, scratch "
             f"{report.get('scratch_bytes', 0) / 1e6:.1f} MB, output {report['output_bytes'] / 1e6:.1f} MB",
             f"  {report.get('answered', 0)} of {report.get('outputs', 0)} test outputs answered",
+            *([f"  {coverage_text(scored, report['outputs'])}"] if 0 < scored < report["outputs"] else []),
             *(f"  {words}" for words in score_words(report.get("scores", {}))),
             *(f"  {line}" for line in report["estimate"].splitlines()),
             *(f"  PROBLEM: {problem}" for problem in report["problems"]),
@@ -381,7 +391,9 @@ def simulate_entry(
     journal = Journal(out / LOG)
     entry = KaggleEntry(out / "trunk", out / RECIPE_FILE, out / "work")
     hidden = read_hidden_tasks(out / "challenges.json")
-    report = Pipeline(entry, hidden, minutes, journal).run(out / SUBMISSION)
+    pipeline = Pipeline(entry, hidden, minutes, journal)
+    report = pipeline.run(out / SUBMISSION)
     report.mode, report.tasks = "simulation", len(tasks)
-    report.scores = scores_of(out / SUBMISSION, out / "solutions.json")
+    report.scored = len(pipeline.answered)
+    report.scores = scores_of(out / SUBMISSION, out / "solutions.json", pipeline.answered)
     return write_report(report, out, journal)

@@ -31,6 +31,7 @@ from arcpipe.kaggle_kernels.pipeline import (
 )
 from arcpipe.kaggle_kernels.processes import Journal
 from arcpipe.runs import write_json
+from arcpipe.task import coverage_text
 
 SUBMISSION, SMOKE, REPORT, LOG = "submission.json", "smoke.json", "arcpipe-report.json", "arcpipe.log"
 RECIPE_FILE = "recipe.toml"
@@ -111,11 +112,14 @@ def _smoke(
     few = hidden.sample(settings.smoke_tasks)
     journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in few.tasks)}")
     limit = min(settings.smoke_minutes, minutes or settings.limit_minutes)
-    report = Pipeline(entry, few, limit, journal).run(out / SMOKE)
+    pipeline = Pipeline(entry, few, limit, journal)
+    report = pipeline.run(out / SMOKE)
     if solutions is not None:
         try:
-            report.scores = scores_of(out / SMOKE, solutions)
-            journal.say(f"{SMOKE}: " + ", ".join(score_words(report.scores)))
+            report.scored = len(pipeline.answered)
+            report.scores = scores_of(out / SMOKE, solutions, pipeline.answered)
+            words = [coverage_text(report.scored, report.outputs), *score_words(report.scores)]
+            journal.say(f"{SMOKE}: {', '.join(words)}")
         except ArcpipeError as error:
             journal.say(f"the short run cannot be scored: {error}")
     return report

@@ -21,6 +21,7 @@ from arcpipe.kaggle_kernels.folder import (
     SentDataset,
     SentKernel,
     SentSubmission,
+    read_bundle,
     read_history,
     write_history,
 )
@@ -64,6 +65,7 @@ class BundleOnKaggle:
     def kernel(self) -> SentKernel:
         """Return the kernel that was pushed last."""
         if self.history.kernel is None:
+            read_bundle(self.folder)
             raise ArcpipeError(
                 f"{self.folder}: its kernel is not on Kaggle: arcpipe kaggle push {self.folder}"
             )

@@ -13,7 +13,7 @@ from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, by_count, rank, ranked_grids, read_arc_votes
 from arcpipe.log import say_next, start_logging
 from arcpipe.puzzleset import dataset_family
-from arcpipe.runs import refuse_existing
+from arcpipe.runs import known_manifest, refuse_existing
 from arcpipe.submissions import ledger as ledgers
 from arcpipe.submissions import merge as merging
 from arcpipe.submissions.compare import Oracle, compare_files, compare_rules, compare_scores, oracle
@@ -34,7 +34,7 @@ from arcpipe.submissions.submission import (
     read_results,
     write_submission,
 )
-from arcpipe.task import solutions_beside, with_solutions
+from arcpipe.task import coverage_text, solutions_beside, with_solutions
 
 _MAX_LINES_OF_A_KIND = 20
 
@@ -85,8 +85,13 @@ def check(
         )
     if findings.errors:
         raise typer.Exit(2)
-    if (solutions := solutions_beside(challenges)).exists():
-        say_next("score", submission, solutions)
+    solutions = challenges / "solutions.json" if challenges.is_dir() else solutions_beside(challenges)
+    # A source may have them itself.
+    solved = all(pair.output is not None for task in tasks for pair in task.tests)
+    if solved or solutions.exists():
+        say_next("score", submission, challenges if solved else solutions)
+    else:
+        say_next("show", submission)
 
 
 def score(
@@ -290,9 +295,17 @@ def vote(
     facts, text = vote_on(predictions, challenges, out, rule, compare)
     document = {"out": None if out is None else str(out), "rule": rule, **facts}
     typer.echo(_json(document) if as_json else text if out is None else f"{out}: {text}")
-    if out is not None and vote_on is _vote_on_tasks:
+    if out is None:
+        say_next(
+            "vote", *predictions, "--challenges", challenges, "--out", f"{predictions[0]}-submission.json"
+        )
+    elif vote_on is _vote_on_tasks:
         challenges = challenges / "challenges.json" if challenges.is_dir() else challenges
         say_next("check", out, "--challenges", challenges)
+    elif manifest := known_manifest(predictions[0], "predictions"):
+        run = Path(manifest.get("checkpoint", "").rpartition("@")[0])
+        if known_manifest(run, "run"):
+            say_next("report", run, "--predictions", predictions[0], "--challenges", challenges)
 
 
 def _vote_on_tasks(
@@ -312,7 +325,7 @@ def _vote_on_tasks(
     if outputs is None:
         return facts, text
     if not votes.candidates.any():
-        return facts, f"{text}\nno score, no test input has a candidate"
+        return facts, f"{text}\n{coverage_text(0, len(votes.candidates))}"
     compared = compare_rules(votes, outputs)
     return facts | {"comparison": compared}, f"{text}\n\n{compared}"
 
@@ -333,12 +346,14 @@ def _vote_on_boards(
     assert out is not None, "boards have no --compare"
     write_answers(out, puzzles, answers)
     facts, text = votes.summary()
-    if not answers.answered.any():
-        return facts, f"{text}\nno score, no test input has an answer"
-    scores = {"valid": float(answers.valid.mean())} if outputs is None else board_scores(answers, outputs)
+    answered = answers.answered
+    coverage = coverage_text(int(answered.sum()), len(answered))
+    if not answered.any():
+        return facts, f"{text}\n{coverage}"
+    valid = {"valid": float(answers.valid[answered].mean())}
+    scores = valid if outputs is None else board_scores(answers, outputs)
     shares = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
-    wrong = "" if answers.answered.all() else "; what is not answered counts as wrong"
-    return facts | scores, f"{text}\n{shares}{wrong}"
+    return facts | scores, f"{text}\n{shares}; {coverage}"
 
 
 def report(
@@ -399,6 +414,9 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     start_logging()
     entries = ledgers.read_ledger(ledger)
     typer.echo(_json(entries) if as_json else ledgers.list_text(entries))
+    if names := [entry.sha256[:8] for entry in entries[-2:]]:
+        of_ledger = ["--ledger", ledger] if ledger != LEDGER else []
+        say_next("submissions", "compare" if len(names) > 1 else "show", *names, *of_ledger)
 
 
 @app.command()

@@ -24,7 +24,7 @@ from arcpipe.submissions.score import (
     score_submission,
 )
 from arcpipe.submissions.submission import read_results
-from arcpipe.task import read_solutions
+from arcpipe.task import coverage_text, read_solutions
 
 _MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}
 _ORACLE_RANKS = (1, 2, 10, 100, 1000)
@@ -183,7 +183,7 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:7.2%} [{self.low:6.2%},{self.high:7.2%}]"
+        return f"{self.value:7.2%} [{self.low:6.1%},{self.high:7.1%}]"
 
 
 Estimates = dict[str, Estimate]
@@ -192,8 +192,9 @@ Estimates = dict[str, Estimate]
 
 @dataclass(frozen=True)
 class RuleComparison:
-    """All rules of the vote on one set of candidates.
+    """All rules of the vote on one set of candidates, over the test outputs that have a candidate.
 
+    num_without_candidate: how many have none.
     rules: `pass_at_1` and `pass_at_2` of each, and its `gain`: how much higher its pass@2 is than that of
         the rule `count`, in the same resamples.
     oracle: the share of tasks, and of test outputs, that some candidate solves.
@@ -217,14 +218,14 @@ class RuleComparison:
             "bootstrapped over the tasks"
         ]
         if self.num_without_candidate:
-            lines.append(f"{self.num_without_candidate} of them without a candidate, which counts as wrong")
+            lines.append(coverage_text(self.num_outputs, self.num_outputs + self.num_without_candidate))
         for mean, title in _MEANS.items():
-            lines += ["", title, f"{'rule':8}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}"]
+            lines += ["", title, f"{'rule':6}{'pass@1':>7}{'pass@2':>25}{'pass@2 above count':>37}"]
             for name, scores in self.rules.items():
-                lines.append(f"{name:8}{' '.join(str(estimates[mean]) for estimates in scores.values())}")
-            lines.append(f"{'oracle':33}{self.oracle[mean]}")
+                lines.append(f"{name:6}{' '.join(str(estimates[mean]) for estimates in scores.values())}")
+            lines.append(f"{'oracle':31}{self.oracle[mean]}")
         curves = self.curve_over_tasks
-        lines += ["", f"pass@2 by candidates of each test input, in their order: {_MEANS['tasks']}"]
+        lines += ["", "pass@2 by candidates of each test input, in their order, mean over tasks"]
         lines.append(f"{'votes':>8}" + "".join(f"{name:>9}" for name in curves))
         for index, first in enumerate(self.votes):
             lines.append(f"{first:>8}" + "".join(f"{curve[index]:9.2%}" for curve in curves.values()))
@@ -232,7 +233,10 @@ class RuleComparison:
 
 
 def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> RuleComparison:
-    """Compare all rules of the vote; `solutions` has the outputs of each task of the votes."""
+    """Compare all rules of the vote where there is a candidate, which must be so of one test output.
+
+    Args:  solutions: the outputs of each task of the votes.
+    """
     right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
     most = int(votes.candidates.max(initial=0))
     # 1, 2, 4, ... candidates, then all.
@@ -244,8 +248,11 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
         first = votes.where(votes.numbers < step)
         for name, rule in RULES.items():
             solved[f"{name} by votes", step] = solved_tests(first, rank(first, rule), right, 2)
-    sizes = [*votes.num_tests.values()]
-    means = dict(zip(solved, resampled_means(np.stack([*solved.values()], axis=1), sizes), strict=True))
+    answered, num_tests = votes.candidates > 0, [*votes.num_tests.values()]
+    counts = np.bincount(np.repeat(np.arange(len(num_tests)), num_tests)[answered])
+    sizes = counts[counts > 0].tolist()
+    columns = np.stack([*solved.values()], axis=1)[answered]
+    means = dict(zip(solved, resampled_means(columns, sizes), strict=True))
     over_tasks, over_outputs = (
         {name: [float(means[f"{name} by votes", step][mean, 0]) for step in steps] for name in RULES}
         for mean in (0, 1)
@@ -261,7 +268,7 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
     return RuleComparison(
         num_tasks=len(sizes),
         num_outputs=sum(sizes),
-        num_without_candidate=int((votes.candidates == 0).sum()),
+        num_without_candidate=int((~answered).sum()),
         rules=rules,
         oracle=_estimates(means["oracle", 0]),
         votes=steps,

@@ -218,23 +218,28 @@ def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
 
 
 def list_text(entries: Sequence[Entry]) -> str:
-    """Return a table with a line per entry, the first entered first; then one of the bundles on Kaggle."""
-    rows: list[tuple[str, ...]] = [("hash", "entered", "pass@2 at home", "Kaggle", "checkpoint", "file")]
+    """Return a table with two lines per entry, the first entered first; then one of the bundles on Kaggle."""
+    rows: list[tuple[str, ...]] = [("hash", "entered", "pass@2 at home", "Kaggle", "file")]
+    made_of = []
     for entry in entries:
         # Counted as Kaggle does.
-        home = [f"{one['pass_at_2']['mean_over_tasks']:.2%} of {one['set']}" for one in entry.scores[-1:]]
+        home = [f"{one['pass_at_2']['mean_over_tasks']:.2%}" for one in entry.scores[-1:]]
+        sets = [f"of {one['set']}" for one in entry.scores[-1:]]
         kaggle = [str(fact["score"]) for fact in entry.kaggle]
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
         checkpoints = [str(manifest["checkpoint"]) for manifest in manifests if manifest.get("checkpoint")]
-        facts = [", ".join(values) or "-" for values in (home, kaggle, checkpoints, entry.files[-1:])]
+        facts = [", ".join(values) or "-" for values in (home, kaggle, entry.files[-1:])]
         rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
+        made_of.append("; ".join([*sets, *(["from " + ", ".join(checkpoints)] if checkpoints else [])]))
     bundles: list[tuple[str, ...]] = [("bundle", "scored", "runs", "mean", "lowest", "highest", "kernel")]
     for entry in bundle_entries(entries):
         runs, last = kaggle_scores(entry), entry.kaggle[-1]
         spread = (f"{value:.2f}" for value in (fmean(runs), min(runs), max(runs)))
         scored = last["time"][:16].replace("T", " ")
         bundles.append((entry.sha256[:8], scored, f"{len(runs)}", *spread, last.get("kernel", "-")))
-    return _table(rows) + (f"\n\n{_table(bundles)}" if bundles[1:] else "")
+    heading, *lines = _table(rows).splitlines()
+    pairs = [f"{line}\n    {more}".rstrip() for line, more in zip(lines, made_of, strict=True)]
+    return "\n".join([heading, *pairs]) + (f"\n\n{_table(bundles)}" if bundles[1:] else "")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -244,16 +244,19 @@ def _boards(data: Path, predictions: Path) -> Shown:
     puzzles, outputs = read_puzzle_set(data), read_test_outputs(data)
     votes = read_board_votes([predictions], puzzles, data)
     answers = choose_boards(puzzles, votes, by_count)
-    total, right, tiles = len(answers.valid), answers.valid, []
+    total, answered, right, tiles = len(answers.valid), int(answers.answered.sum()), answers.valid, []
+    boards = f"{answered:,} {'boards' if answered == total else f'answered boards, of {total:,}'}"
     if outputs is not None:
         right = (answers.boards == outputs.cells).all(axis=(1, 2)) & answers.answered
+    if outputs is not None and answered:
         cells = board_scores(answers, outputs)["cell_accuracy"]
         tiles = [
-            ("solved exactly", f"{right.mean():.1%}", f"{int(right.sum()):,} of {total:,} boards"),
-            ("cells right", f"{cells:.1%}", "of all boards"),
+            ("solved exactly", f"{right.sum() / answered:.1%}", f"{int(right.sum()):,} of {boards}"),
+            ("cells right", f"{cells:.1%}", f"of {boards}"),
         ]
-    valid = f"{int(answers.valid.sum()):,} of {total:,} boards"
-    tiles.append(("follow the rules", f"{answers.valid.mean():.1%}", valid))
+    if answered:
+        valid = int(answers.valid.sum())
+        tiles.append(("follow the rules", f"{valid / answered:.1%}", f"{valid:,} of {boards}"))
     name, numbers = puzzles.table.task_ids[0], sample_boards(right).tolist()
     moves = read_moves(read_candidates([predictions]), [(name, board) for board in numbers])
     entries = ranked_entries(votes, rank(votes, by_count), numbers)
@@ -324,6 +327,8 @@ def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ra
         )
         tiles.append((name, f"{at_k.mean_over_tasks:.1%}", detail))
     solved = f"{two.solved_outputs} of {score.num_outputs} test outputs"
+    if score.num_answered < score.num_outputs:
+        solved += f"; {score.num_answered} are answered, the others count as wrong"
     tiles.append(("mean over test outputs, pass@2", f"{two.mean_over_outputs:.1%}", solved))
     if len(ranking.entries):
         best = max(oracle(votes, ranking, outputs).at.items())[1]

@@ -10,7 +10,7 @@ Source:  The mean over tasks is Kaggle's: every public score of ARC Prize 2025 a
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import fsum
@@ -48,7 +48,7 @@ _PERCENTILES = (2.5, 97.5)
 
 SIZE_RULES = ("same as input", "constant", "multiple of input", "other")
 _SIDE_RANGES = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30))
-_TASKS_A_LINE = 6
+_TASKS_A_LINE = 5
 _FORMULA = re.compile(r"^[=+\-@\t\r]")
 
 Interval = tuple[float, float]
@@ -231,6 +231,21 @@ def score_submission(
     )
 
 
+def answered_part(
+    submission: Submission, solutions: Mapping[str, Sequence[Grid]], answered: Container[tuple[str, int]]
+) -> tuple[Submission, dict[str, list[Grid]]]:
+    """Return those of a submission's attempts and of the solutions whose test inputs are answered.
+
+    Args:  answered: their task ids and test indices, such as those of `answered_tests`.
+    """
+    attempts, outputs = {}, {}
+    for task_id, grids in solutions.items():
+        if indices := [index for index in range(len(grids)) if (task_id, index) in answered]:
+            attempts[task_id] = tuple(submission.attempts[task_id][index] for index in indices)
+            outputs[task_id] = [grids[index] for index in indices]
+    return Submission(attempts), outputs
+
+
 def _refuse_another_set(
     submission: Submission, solutions: Mapping[str, Sequence[Grid]], scored_set: TaskSet, where: str
 ) -> None:
@@ -390,12 +405,13 @@ def score_text(score: Score, parts: Mapping[str, Sequence[Part]]) -> str:
     tasks, outputs, both = score.num_tasks, score.num_outputs, (score.pass_at_1, score.pass_at_2)
     of_all = f" of {score.set.num_tasks}" if score.left_out else ""
     corrected = f", {len(score.corrected)} corrected" if score.corrected else ""
+    others = ", the others count as wrong" if score.num_answered < outputs else ""
     lines = [
         f"{tasks}{of_all} tasks, {outputs} test outputs, {score.num_answered} answered{corrected}, "
-        f"{score.set.name or 'not a known set'}",
+        f"{score.set.name or 'not a known set'}{others}",
         "",
     ]
-    lines.append(f"{'':35}{'pass@1':>34}{'pass@2':>34}")
+    lines.append(f"{'score':>51}{'solved':>10}{'95% interval':>15}")
     rows = {
         "mean over tasks (Kaggle, ARC Prize)": [
             (k.mean_over_tasks, f"{round(k.task_sum, 2):g}/{tasks}", k.interval_over_tasks) for k in both
@@ -408,9 +424,9 @@ def score_text(score: Score, parts: Mapping[str, Sequence[Part]]) -> str:
         ],
     }
     for title, row in rows.items():
-        lines.append(f"{title:35}")
-        for mean, solved, (low, high) in row:
-            lines[-1] += f"{mean:>9.2%}{solved:>10}{f'[{100 * low:.1f}, {100 * high:.1f}]':>15}"
+        for k, (mean, solved, (low, high)) in enumerate(row, 1):
+            name = f"{title if k == 1 else '':36}pass@{k}"
+            lines.append(f"{name}{mean:>9.2%}{solved:>10}{f'[{100 * low:.1f}, {100 * high:.1f}]':>15}")
     lines.append(f"(95% intervals: tasks resampled {NUM_RESAMPLES} times)")
     for title, group in parts.items():
         lines += ["", f"{title.replace('_', ' '):20}{'outputs':>8}{'pass@1':>16}{'pass@2':>16}"]

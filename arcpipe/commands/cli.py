@@ -49,6 +49,8 @@ INTERRUPTED = 130
 
 # Of a screen of 80 columns, what a summary and a line of an example have.
 _SUMMARY, _LINE = 62, 72
+# A path below the home folder, alone or behind its option.
+_HOME = re.compile(r"^(|--[a-z-]+=)~(?=/|$)")
 # Of a message: what names all that is wrong at once ends somewhere.
 _LONGEST = 20_000
 # Options that name a folder which must be there, whatever the command.
@@ -169,6 +171,8 @@ class _Printable:
 
 def main() -> None:
     """Run the command line: exit code 0 done, 2 the user's input, 1 a bug (with its traceback)."""
+    # A shell leaves the ~ of --out=~/runs alone.
+    sys.argv[1:] = [_HOME.sub(lambda match: f"{match[1]}{Path.home()}", word) for word in sys.argv[1:]]
     try:
         _refuse_missing_folders(sys.argv[1:])
         with redirect_stdout(cast(Any, _Printable(sys.stdout))):

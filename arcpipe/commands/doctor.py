@@ -15,6 +15,7 @@ import typer
 
 from arcpipe.augment.sources import read_source
 from arcpipe.devices import compute_dtype
+from arcpipe.log import fact_line, say_next
 from arcpipe.runs import make_manifest
 
 Facts = dict[str, Any]
@@ -34,7 +35,8 @@ def doctor(
         typer.echo(orjson.dumps(facts).decode())
         return
     for label, line in _lines(facts).items():
-        typer.echo(f"{label:11}{line}")
+        typer.echo(fact_line(label, line, 11))
+    say_next("quickstart")
 
 
 def examine() -> Facts:

@@ -21,19 +21,20 @@ from arcpipe.flags import Overrides, read_recipe
 from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings, schedule_of
 from arcpipe.locks import hold_folder
-from arcpipe.log import color_bits, command_line, hints, start_logging
+from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.model_config import TRMConfig
-from arcpipe.predictions import shard_files
+from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.ranks import Processes
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
-from arcpipe.submissions.score import Score, score_submission, write_per_task
+from arcpipe.submissions.score import Score, answered_part, score_submission, write_per_task
 from arcpipe.submissions.submission import Submission, read_submission
 from arcpipe.task import (
     Task,
     challenges_json,
+    coverage_text,
     read_challenges,
     read_json,
     read_solutions,
@@ -93,6 +94,12 @@ def quickstart(
     with hold_folder(folder):
         stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
         _conclude(folder, _run_stages(folder, stages))
+    step = max(whole_checkpoints(folder / "run"))
+    steps = read_manifest(folder / "run", "run")["recipe"]["train"]["steps"]
+    if step < steps:
+        _, (train, _), *_ = _quickstart_stages(folder, seed, None, processes, overrides or [])
+        typer.echo(f"The time ended the training at step {step} of {steps}; train on: {command_line(*train)}")
+    typer.echo(f"Go on with larger tasks: {command_line(*_LARGER)}")
 
 
 def _run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) -> dict[str, float]:
@@ -192,25 +199,37 @@ def _conclude(folder: Path, seconds: Mapping[str, float]) -> None:
         typer.echo(f"\nseconds  {times}\nno solutions in the source, so no score: {file}")
         return
     submission, solutions = read_submission(file), read_solutions(data / "solutions.json")
-    score = score_submission(submission, solutions)
+    whole = score_submission(submission, solutions)
     if not per_task.exists():
-        write_per_task(score, per_task)
+        write_per_task(whole, per_task)
+    answered = answered_tests(folder / "predictions")
     tasks = with_solutions(read_challenges(data / "challenges.json"), solutions, str(data / "solutions.json"))
-    one, two = score.pass_at_1, score.pass_at_2
+    table = coverage_text(len(answered), whole.num_outputs)
+    if len(answered) == whole.num_outputs:
+        table = _table(whole, tasks)
+    elif answered:
+        table += f"\n{_table(score_submission(*answered_part(submission, solutions, answered)), tasks)}"
     typer.echo(
-        f"{_drawing(score, {task.id: task for task in tasks}, submission)}"
-        f"\n{'':14}{'pass@1':>8}{'pass@2':>8}"
+        f"{_drawing(whole, {task.id: task for task in tasks}, submission)}"
+        f"\n{table}"
+        f"\nseconds         {times}"
+        f"\n\n{file}  the submission, in Kaggle's form"
+        f"\n{per_task}  what was solved"
+        f"\n{page}  all of it, and why tasks fail: {page.resolve().as_uri()}"
+        f"\nDraw any of the tasks with: {command_line('show', next(iter(whole.tasks)))}"
+    )
+
+
+def _table(score: Score, tasks: Sequence[Task]) -> str:
+    """Return pass@1 and pass@2, and what answers without any learning would score."""
+    one, two = score.pass_at_1, score.pass_at_2
+    return (
+        f"{'':14}{'pass@1':>8}{'pass@2':>8}"
         f"\ntasks (Kaggle){one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   "
         f"{two.solved_tasks} of {score.num_tasks} solved wholly"
         f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   "
         f"{two.solved_outputs} of {score.num_outputs} solved"
         f"\n{_baselines(tasks)}"
-        f"\nseconds         {times}"
-        f"\n\n{file}  the submission, in Kaggle's form"
-        f"\n{per_task}  what was solved"
-        f"\n{page}  all of it, and why tasks fail: {page.resolve().as_uri()}"
-        f"\nDraw any of the tasks with: {command_line('show', next(iter(score.tasks)))}"
-        f"\nGo on with larger tasks: {command_line(*_LARGER)}"
     )
 
 
@@ -298,6 +317,8 @@ def evaluate(
         if len(tasks) < len(source.tasks):
             typer.echo(f"{len(tasks)} of {len(source.tasks)} tasks of {source.name}, the others have no rows")
         typer.echo(_whole(folder, settings, loaded))
+    if (folder / "data" / "solutions.json").exists():
+        say_next("submissions", "list")
 
 
 def _known_tasks(checkpoint: Checkpoint, source: Source, known_only: bool) -> list[Task]:

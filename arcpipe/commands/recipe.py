@@ -12,6 +12,7 @@ from arcpipe.errors import RecipeError
 from arcpipe.flags import Overrides, description
 from arcpipe.infer.predict import InferSettings
 from arcpipe.kaggle_kernels.budget import KaggleSettings
+from arcpipe.log import fact_line, say_next
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import (
     TABLES,
@@ -59,9 +60,9 @@ def list_recipes(as_json: _Json = False) -> None:
     if as_json:
         _print_json(summaries)
         return
-    width = max(map(len, summaries))
+    width = max(map(len, summaries)) + 2
     for name, summary in summaries.items():
-        typer.echo(f"{name:{width}}  {summary}")
+        typer.echo(fact_line(name, summary, width))
 
 
 @app.command()
@@ -102,6 +103,7 @@ def check(source: _Recipe, as_json: _Json = False) -> None:
         _print_json({"recipe": source, "valid": not problems, "problems": problems})
     elif not problems:
         typer.echo(f"{source}: valid")
+        say_next("recipe", "show", source)
     for problem in problems:
         typer.echo(problem, err=True)
     if problems:

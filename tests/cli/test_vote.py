@@ -114,19 +114,20 @@ def test_compare_scores_every_rule(work: Path) -> None:
     write_folder(work / "rows", [table([candidate([[2]]), candidate([[1]]), candidate([[1]], task="u")])])
     arguments = ("rows", *CHALLENGES, "--compare", "solutions.json")
     text = vote(*arguments, "--out", "a.json")
-    assert "\n\n2 tasks, 3 test outputs; in brackets 95% intervals" in text
-    assert "\n1 of them without a candidate, which counts as wrong\n" in text
+    assert "\n\n2 tasks, 2 test outputs; in brackets 95% intervals" in text
+    assert "\n2 of 3 test inputs answered (66.7%), the scores are of these\n" in text
     document = json.loads(vote(*arguments, "--rule", "halt", "--out", "b.json", "--json"))
     assert (document["out"], document["rule"], document["candidates"]) == ("b.json", "halt", 3)
     compared = document["comparison"]
     assert set(compared["rules"]) == set(RULES)
     count = compared["rules"]["count"]
-    assert count["pass_at_1"]["tasks"]["value"] == 0.5
-    assert count["pass_at_2"]["tasks"] == {"value": 0.75, "low": 0.5, "high": 1.0}
+    assert count["pass_at_1"]["tasks"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+    assert count["pass_at_2"]["tasks"]["value"] == 1
     assert list(count["pass_at_2"]) == ["tasks", "outputs"]
-    assert compared["curve"]["count"] == pytest.approx([1 / 3, 2 / 3])
-    assert compared["curve_over_tasks"]["count"] == pytest.approx([1 / 2, 3 / 4])
+    assert compared["curve"]["count"] == pytest.approx([1 / 2, 1])
+    assert compared["curve_over_tasks"]["count"] == pytest.approx([1 / 2, 1])
     assert json.loads(vote(*arguments, "--out", "c.json", "--json"))["comparison"] == compared
+    # As Kaggle counts.
     score = json.loads(succeed_here("score", "a.json", "solutions.json", "--json", "--no-ledger"))
     assert score["pass_at_2"]["mean_over_tasks"] == 0.75
 
@@ -152,13 +153,13 @@ def test_sudokus_and_mazes_get_one_answer_each(work: Path) -> None:
     write_folder(work / "rows", [table([*rows, candidate(mazes[0], task="maze")])])
     assert vote("rows", "--challenges", "sudoku", "--out", "a.csv") == (
         "a.csv: 3 test inputs, 2 with a grid, 1 without any candidate; 2 candidates, 0 of them without "
-        "a grid; ignored those for 1 other test inputs\nexact accuracy 66.67%, cell accuracy 66.67%, "
-        "valid 66.67%; what is not answered counts as wrong\n"
+        "a grid; ignored those for 1 other test inputs\nexact accuracy 100.00%, cell accuracy 100.00%, "
+        "valid 100.00%; 2 of 3 test inputs answered (66.7%), the scores are of these\n"
     )
     first, last = ("".join(map(str, sudokus[test].ravel())) for test in (0, 2))
     assert answers("a.csv", "sudoku", ".1234") == [first, "", last]
     document = json.loads(vote("rows", "--challenges", "sudoku", "--out", "b.csv", "--json"))
-    assert document["exact_accuracy"] == pytest.approx(2 / 3)
+    assert document["exact_accuracy"] == 1
     vote("rows", "--challenges", "maze", "--out", "m.csv")
     assert answers("m.csv", "maze", "# SGo") == ["".join("# SGo"[value] for value in mazes[0].ravel())]
 
@@ -193,14 +194,14 @@ def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
     write_folder(work / "none", [])
     printed = vote("none", *CHALLENGES, "--out", "a.json", "--compare", "solutions.json")
     assert printed.startswith("a.json: 3 test inputs, 0 with a grid, 3 without any candidate; 0 candidates, ")
-    assert printed.endswith("\nno score, no test input has a candidate\n")
+    assert printed.endswith("\nno score, none of 3 test inputs answered\n")
     assert submitted("a.json") == {"t": [NONE, NONE], "u": [NONE]}
     printed = vote("none", "--challenges", "sudoku", "--out", "a.csv")
-    assert printed.endswith("without a grid\nno score, no test input has an answer\n")
+    assert printed.endswith("without a grid\nno score, none of 3 test inputs answered\n")
 
 
 EXPECTED = "expected a predictions folder or a Parquet file of predictions, found"
-EXPECTED_CHALLENGES = "expected a challenges file or a dataset folder, found"
+EXPECTED_CHALLENGES = "expected a challenges file, found"
 TWICE = "given twice, its candidates would count twice"
 ANOTHER_SET = "no candidate is for a task of challenges.json: are these predictions of another set?"
 REFUSED = {

@@ -1,15 +1,15 @@
-import io
 import json
 import logging
-import os
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from arcpipe.errors import OutputError
-from arcpipe.log import MetricsFile, logger, program, progress, start_logging
+from arcpipe.log import MetricsFile, fact_line, logger, program, progress, start_logging
+from screens import Terminal
 
 # Takes nothing: every write fails as on a full disk.
 FULL = Path("/dev/full")
@@ -52,25 +52,55 @@ def test_a_log_file_on_a_full_disk_is_refused_in_one_line(capsys: pytest.Capture
 def test_a_bar_of_80_columns_keeps_the_first_figures_and_ends_with_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(terminal, "fileno", lambda: 0, raising=False)
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((80, 24)))
+    terminal = Terminal(24, 80, monkeypatch)
     with progress(total=518_071, initial=1000, unit="step", desc="train", left_s=lambda: 0.0) as bar:
         bar.set_postfix_str(
-            "loss 0.412, exact 0.512, halted after 2.0 steps, 221 samples/s, 0.052 TFLOP/s", False
+            "loss 0.412, exact 0.512, halted after 2.0 steps, 221 samples/s, 52 GFLOP/s", False
         )
         bar.update(5000)
         bar.refresh()
-    drawn = terminal.getvalue().split("\r")[-1].rstrip("\n")
-    assert len(drawn) <= 80
-    assert "loss 0.412, exact 0.512" in drawn
+    (drawn,) = terminal.lines()
+    assert drawn.endswith("loss 0.412, exact 0.512]"), "whole figures only"
     assert drawn.startswith("train: 100%|"), "as many steps as there is time for"
     assert "6000/6000" in drawn
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "height"), [(24, 80, 6), (10, 80, 6), (9, 12, 5), (5, 80, 1), (4, 80, 0)]
+)
+def test_a_drawing_is_redrawn_in_place_below_the_bar_and_stays(
+    rows: int, columns: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among log lines and bars of parts of the work; of a drawing that is too large, what fits."""
+    terminal = Terminal(rows, columns, monkeypatch)
+    with progress(total=9, initial=0, unit="step", desc="a") as bar:
+        for number in range(3):
+            bar.draw("\n".join(f"{line} of {number}, \x1b[31mlong\x1b[0m" for line in range(6)))
+            tqdm.write(f"log {number}", file=sys.stderr)
+            with progress(total=1, initial=0, unit="grid", desc="b") as part:
+                bar.refresh()
+                part.update()
+            tqdm.write("end", file=sys.stderr)
+            bar.update()
+            bar.refresh()
+    tqdm.write("after", file=sys.stderr)
+    drawing = [f"{line} of 2, long"[: columns - 1] for line in range(height)]
+    lines = terminal.lines()
+    assert lines[-1 - height :] == [*drawing, "after"]
+    (last_bar,) = (row for row, line in enumerate(lines) if line.startswith("a:"))
+    assert lines[last_bar + 1 : -1 - height] == [""] * bool(height)
+    expected = [start for number in range(3) for start in (f"log {number}", "b:", "end")]
+    assert [line if "b:" not in line else "b:" for line in lines[:last_bar]] == expected
+
+
+def test_facts_are_lines_of_their_own_but_for_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fact = ("gpu", "none: this torch is built without CUDA", 6)
+    assert fact_line(*fact) == "gpu   none: this torch is built without CUDA"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    assert fact_line(*fact) == "gpu   none: this torch is\n      built without CUDA"
 
 
 @pytest.mark.parametrize(

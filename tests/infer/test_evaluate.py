@@ -44,9 +44,13 @@ def rows_for(family: str, *answers: tuple[Any, float], tests: int = 9) -> list[d
 
 
 def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task]) -> None:
-    """task1 is solved by the best grid, a half of task2 by the second, a third of task3 by the third."""
+    """task1 is solved by the best grid, a half of task2 by the second, a third of task3 by the third; the
+    others are answered wrongly."""
     right = {(task.id, index): pair.output for task in tasks for index, pair in enumerate(task.tests)}
     rows = [candidate(right["task1", 0], task="task1")]
+    rows += [
+        candidate(WRONG, task=task, test_index=i) for task, i in (("task2", 1), ("task3", 0), ("task3", 1))
+    ]
     rows += [candidate(WRONG, task="task2"), candidate(right["task2", 0], 0.4, task="task2")]
     rows += [
         candidate(cells, halt, task="task3", test_index=2)
@@ -57,7 +61,7 @@ def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task
 
 
 @given(votes=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), max_size=20))
-def test_what_is_not_answered_counts_as_wrong_and_is_told(
+def test_what_is_not_answered_is_left_out_and_is_told(
     votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]
 ) -> None:
     """Each vote is for one of the six test inputs, with a grid or none, which is right or wrong."""
@@ -70,8 +74,13 @@ def test_what_is_not_answered_counts_as_wrong_and_is_told(
     found, counts = evaluate(*outputs_of(arc_dir), [table(rows)] if rows else [])
     assert counts.tolist() == [sum(test == vote[0] for vote in votes) for test in range(6)]
     solved = [any(vote == (test, True, True) for vote in votes) for test in range(6)]
-    by_task = (float(solved[0]), sum(solved[1:3]) / 2, sum(solved[3:]) / 3)
-    assert found == (pytest.approx({**found, "pass@2": sum(by_task) / 3}) if votes else {})
+    by_task = [solved[:1], solved[1:3], solved[3:]]
+    of_answered = [
+        np.mean([one for one, count in zip(of_task, counts_of_task, strict=True) if count])
+        for of_task, counts_of_task in zip(by_task, np.split(counts, [1, 3]), strict=True)
+        if counts_of_task.any()
+    ]
+    assert found == (pytest.approx({**found, "pass@2": np.mean(of_answered)}) if votes else {})
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
@@ -83,7 +92,7 @@ def test_a_sudoku_that_breaks_a_rule_never_wins_over_one_that_does_not(sudoku_di
     np.testing.assert_array_equal(answers.boards, [right[0], wrong[1], *np.zeros((3, 4, 4))])
     assert answers.answered.tolist() == [True, True, False, False, False]
     assert answers.valid.tolist() == [True, False, False, False, False]
-    expected = {"exact_accuracy": 1 / 5, "cell_accuracy": (16 + 12) / 80, "valid": 1 / 5}
+    expected = {"exact_accuracy": 1 / 2, "cell_accuracy": (16 + 12) / 32, "valid": 1 / 2}
     assert board_scores(answers, outputs) == pytest.approx(expected)
     assert scores(sudoku_dir, rows) == pytest.approx(expected)
 

@@ -155,12 +155,12 @@ def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> N
     done = run_here("kaggle", "simulate", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "simulated/arcpipe-report.json").read_bytes())
-    assert report["outputs"] == report["answered"] == 4
+    assert report["outputs"] == report["answered"] == report["scored"] == 4
     assert report["losses"] == []
     # A model that repeats its input is right where the output is the input: one of one test, one of three.
     assert report["scores"] == pytest.approx({"pass@2 over tasks": 2 / 3, "pass@2": 1 / 2, "pass@1": 1 / 2})
     words = "pass@2 over tasks (Kaggle) 0.6667, pass@2 over test outputs 0.5000, pass@1 over test outputs"
-    assert done.stdout == f"simulated: 4 of 4 test outputs answered; {words} 0.5000\n"
+    assert done.stdout == f"simulated: all 4 test inputs answered; {words} 0.5000\n"
     assert "exists already" in run_here("kaggle", "simulate", *flags, cwd=tmp_path).stderr
     short = run_here("kaggle", "simulate", *flags, "--minutes", 0.5, "--out", "short", cwd=tmp_path)
     assert short.returncode == 2

@@ -112,6 +112,7 @@ def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
 
 def test_the_gain_of_a_rule_is_over_count_on_the_same_tasks() -> None:
     rows = [*[candidate([[7]], 0.1)] * 2, *[candidate([[8]], 0.1)] * 2, candidate([[1]], 0.9)]
+    rows += [candidate([[9]], test_index=1), candidate([[9]], task="u")]
     found = compare_rules(votes_of(*rows), SOLUTIONS)
     gain = {name: score["gain"]["outputs"] for name, score in found.rules.items()}
     assert gain["halt"].value == pytest.approx(1 / 3)
@@ -124,6 +125,7 @@ def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
     # Right is first, then outvoted; one without a grid is a vote spent.
     wrong = [candidate([[cell]]) for cell in (6, 7, 6, 7)]
     rows = [candidate([[1]]), *wrong, candidate(None, task="u"), candidate([[3, 3]], task="u")]
+    rows += [candidate([[9]], test_index=1)]
     found = compare_rules(votes_of(*rows), SOLUTIONS)
     assert found.votes == [1, 2, 4, 5]
     for name in RULES:
@@ -141,6 +143,7 @@ def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
 @given(st.lists(st.tuples(st.sampled_from("tu"), st.integers(0, 1), st.integers(1, 3)), max_size=12))
 def test_an_attempt_more_never_scores_less_and_the_oracle_most(rows: list[tuple[str, int, int]]) -> None:
     made = [candidate([[cell]], task=task, test_index=index) for task, index, cell in rows]
+    made += [candidate([[4]])]
     found = compare_rules(votes_of(*made), SOLUTIONS)
     for mean in ("outputs", "tasks"):
         for score in found.rules.values():

@@ -58,7 +58,7 @@ def test_everything_of_a_quickstart_is_found(page: dict[str, Any]) -> None:
         ["oracle, no score", "33.3%"],
     ]  # fmt: skip
     assert page["tiles"][0][2].startswith("mean over tasks (Kaggle, ARC Prize), 95% interval ")
-    assert page["tiles"][2][2] == "2 of 14 test outputs"
+    assert page["tiles"][2][2] == ("2 of 14 test outputs; 11 are answered, the others count as wrong")
     assert page["tiles"][3][2] == "mean over tasks; 4 of 14 right outputs are among the candidates"
     assert [task["id"] for task in page["tasks"]] == [f"task-{number:04}" for number in range(12)]
     assert sum(part["outputs"] for part in page["parts"]["longest side"]) == 14
@@ -162,7 +162,9 @@ def test_sudokus_are_boards_and_wrong_ones_come_first(tmp_path: Path) -> None:
     page = data_of(tmp_path / "run" / "report.html")
     assert (page["family"], page["box"]) == ("sudoku", [2, 2])
     shares = [tile[:2] for tile in page["tiles"]][::2]
-    assert shares == [["solved exactly", "50.0%"], ["follow the rules", "50.0%"]]
+    # One of the four has no answer.
+    assert shares == [["solved exactly", "66.7%"], ["follow the rules", "66.7%"]]
+    assert page["tiles"][0][2] == "2 of 3 answered boards, of 4"
     outcomes = {task["id"]: task["tests"][0]["outcome"] for task in page["tasks"]}
     assert list(outcomes) == ["board-0", "board-2", "board-1", "board-3"]
     assert [outcomes[f"board-{number}"] for number in (1, 2, 3)] == ["solved", "none", "solved"]

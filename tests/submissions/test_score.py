@@ -75,7 +75,7 @@ def test_a_task_counts_the_share_of_its_outputs_that_is_solved(tmp_path: Path) -
     ):  # fmt: skip
         (tmp_path / f"{name}.json").write_bytes(orjson.dumps(content))
     text = succeed_here("score", "submission.json", "solutions.json", "--no-ledger", cwd=tmp_path)
-    [tasks, outputs] = [line.split()[-3] for line in text.splitlines() if line.startswith("mean over")]
+    [_, tasks, _, outputs, *_] = [line.split()[-3] for line in text.splitlines() if " pass@" in line][:4]
     assert [tasks, outputs] == ["1.33/2", "2/4"]
     assert "66.67%    1.33/2" in text
 
@@ -161,10 +161,13 @@ def test_the_public_sets_are_named(name: str, outputs: int, called: str) -> None
 TABLES = """\
 2 tasks, 3 test outputs, 3 answered, not a known set
 
-                                                               pass@1                            pass@2
-mean over tasks (Kaggle, ARC Prize)   50.00%       1/2   [0.0, 100.0]   75.00%     1.5/2  [50.0, 100.0]
-mean over test outputs                33.33%       1/3   [0.0, 100.0]   66.67%       2/3  [50.0, 100.0]
-tasks with all tests correct          50.00%       1/2   [0.0, 100.0]   50.00%       1/2   [0.0, 100.0]
+                                              score    solved   95% interval
+mean over tasks (Kaggle, ARC Prize) pass@1   50.00%       1/2   [0.0, 100.0]
+                                    pass@2   75.00%     1.5/2  [50.0, 100.0]
+mean over test outputs              pass@1   33.33%       1/3   [0.0, 100.0]
+                                    pass@2   66.67%       2/3  [50.0, 100.0]
+tasks with all tests correct        pass@1   50.00%       1/2   [0.0, 100.0]
+                                    pass@2   50.00%       1/2   [0.0, 100.0]
 (95% intervals: tasks resampled 10000 times)
 
 longest side         outputs          pass@1          pass@2

@@ -217,7 +217,8 @@ def test_the_command_sums_a_file_up(challenges: Path, content: Content, file: Pa
     file.write_bytes(orjson.dumps(content))
     done = run_here("check", file, "--challenges", challenges)
     summary = f"{file}: valid, 2 tasks, 3 test outputs, 1 without a candidate, 1 with identical attempts\n"
-    assert (done.returncode, done.stdout, done.stderr) == (0, summary, "")
+    assert (done.returncode, done.stdout) == (0, summary)
+    assert done.stderr == f"next: arcpipe show {file}\n"
     document = orjson.loads(run_here("check", file, "--challenges", challenges, "--json").stdout)
     assert (document["valid"], document["errors"]) == (True, [])
     assert [warning["kind"] for warning in document["warnings"]] == ["no_candidate", "identical_attempts"]

@@ -77,39 +77,27 @@ def test_what_is_in_the_way_of_a_script_is_said_with_what_to_do(tmp_path: Path) 
 
 
 def test_a_script_finds_the_environment_that_make_has_left(tmp_path: Path) -> None:
-    for folder, name in (("launch", "single-gpu.sh"), (".venv/bin", "arcpipe")):
+    for folder, name in (("launch", "one-node.sh"), (".venv/bin", "arcpipe")):
         (tmp_path / folder).mkdir(parents=True)
         script = (LAUNCH / name).read_text() if folder == "launch" else '#!/bin/sh\necho "$@"\n'
         (tmp_path / folder / name).write_text(script)
         (tmp_path / folder / name).chmod(0o755)
     done = subprocess.run(
-        [tmp_path / "launch" / "single-gpu.sh", "recipe", "data", "run", "--steps", "3"], cwd="/",
+        [tmp_path / "launch" / "one-node.sh", "recipe", "data", "run", "--steps", "3"], cwd="/",
         env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout == "train recipe --data data --out run --steps 3\n"
+    assert done.stdout == "train recipe --data data --out run --processes auto --steps 3\n"
 
 
-def test_one_process_goes_on_with_what_is_there(work: Path, tmp_path: Path) -> None:
+def test_one_node_goes_on_with_what_is_there_in_so_many_processes(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run with a space"
     train(work, run, "--steps", 3)
-    done = launch("single-gpu.sh", work / "tiny.toml", work / "data", run, "--steps", 5, cwd=work)
-    assert done.returncode == 0, done.stderr
-    assert [record["step"] for record in metrics(run)] == [1, 2, 3, 4, 5]
-
-
-def test_one_node_starts_a_process_for_each_gpu(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    arguments = (work / "tiny.toml", work / "data", run, "--steps", 2)
-    done = launch("one-node.sh", *arguments, cwd=work, GPUS="1")
-    assert done.returncode == 2
-    assert done.stderr == (
-        "launch/one-node.sh: found 1 GPUs, needs two or more: take launch/single-gpu.sh or set GPUS\n"
-    )
+    arguments = (work / "tiny.toml", work / "data", run, "--steps", 5)
     done = launch("one-node.sh", *arguments, cwd=work, GPUS="2", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "2 process(es)" in done.stderr
+    assert "2 process(es), step 3" in done.stderr
     assert "warn" not in done.stderr.lower()
-    assert steps_of(run) == [2]
+    assert [record["step"] for record in metrics(run)] == [1, 2, 3, 4, 5]
 
 
 @contextmanager

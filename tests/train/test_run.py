@@ -5,7 +5,7 @@ import json
 import re
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from arcpipe.commands.cli import main
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.train.distributed import is_out_of_memory
 from commands import run_here
+from screens import Terminal
 from training import (
     NUM_STEPS,
     PARTS,
@@ -47,27 +48,26 @@ def test_a_recipe_for_a_gpu_says_at_once_that_there_is_none(work: Path, tmp_path
     assert int(days[1].replace(",", "")) > 1000
 
 
-class Terminal(io.StringIO):
-    """What is written to a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def test_a_terminal_sees_what_becomes_of_a_test_input(
     work: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In place: the last drawing of each command stays, and what it only looks at is the same."""
     monkeypatch.setattr("arcpipe.train.metrics.DRAW_EVERY_S", 0.0)
-    puzzles, seen = read_puzzle_set(work / "data"), Terminal()
-    words = ["arcpipe", *map(str, train_arguments(work, tmp_path / "run"))]
-    monkeypatch.setattr(sys, "argv", words)
-    with redirect_stderr(seen), redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    drawn = re.findall(r"^test input +answer at step (\d+)$", seen.getvalue(), re.MULTILINE)
-    assert drawn
-    assert seen.getvalue().count(f"{puzzles.table.task_ids[puzzles.test_tasks[0]]}\n") == NUM_STEPS
-    # It only looks: what is trained is the same.
+    puzzles, terminal = read_puzzle_set(work / "data"), Terminal(24, 80, monkeypatch)
+    for flags in (["--steps", 5], ["--resume"]):
+        monkeypatch.setattr(
+            sys, "argv", ["arcpipe", *map(str, train_arguments(work, tmp_path / "run", *flags))]
+        )
+        with redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+    lines = terminal.lines()
+    name = puzzles.table.task_ids[puzzles.test_tasks[0]]
+    drawn = [number for number, line in enumerate(lines) if line.startswith(name)]
+    assert [re.findall(r"step (\d+)$", lines[number + 1]) for number in drawn] == [["5"], [f"{NUM_STEPS}"]]
+    for number in drawn:
+        assert re.match(r"train: .*\[.*, loss ", lines[number - 2])
+    assert sum(line.startswith("train: ") for line in lines) == 2
     assert_same_run(tmp_path / "run", whole)
 
 

@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,10 +15,19 @@ import pytest
 
 from commands import arcpipe_command, environment
 from processes import LAUNCH, loopback, running, running_together
+from screens import shown
 from training import assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
 
 LONG = settings("train", steps=10**6, checkpoint_every=10**6, checkpoint_minutes=1000.0)
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+DRAWS_OFTEN = """
+from arcpipe.commands.cli import main
+from arcpipe.train import metrics
+metrics.DRAW_EVERY_S = 0.2
+main()
+"""
+# Of a terminal, in rows and columns.
+SIZE = (24, 80)
 TIMES = int(os.environ.get("REPETITIONS", "3"))
 
 
@@ -110,48 +120,53 @@ def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, tmp_path:
     assert steps_of(run) == [2]
 
 
-def on_terminal(work: Path, run: Path) -> tuple[int, int]:
-    """The number and the terminal of a training that has one, once it trains."""
+def on_terminal(work: Path, run: Path) -> tuple[int, int, list[bytes]]:
+    """The number and the terminal of a training that has one, and what it has written, once it has drawn."""
     pid, terminal = pty.fork()
     if not pid:
         command = arcpipe_command(*train_arguments(work, run, *LONG))
+        command[1:3] = ["-c", DRAWS_OFTEN]
         os.chdir(work)
         # Under nohup it would be ignored.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        os.execve(command[0], command, environment())
+        os.execve(command[0], command, environment({"TERM": "xterm"}))
+    termios.tcsetwinsize(terminal, SIZE)
     # What nobody reads would stop it.
     os.set_blocking(terminal, False)
+    said = [b""]
 
-    def trains() -> bool:
+    def has_drawn() -> bool:
         with suppress(BlockingIOError):
-            os.read(terminal, 100_000)
-        return recorded(run) > 0
+            said.append(os.read(terminal, 100_000))
+        return b"answer at step" in b"".join(said)
 
-    wait_until(trains)
-    return pid, terminal
+    wait_until(has_drawn)
+    return pid, terminal, said
 
 
 def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    pid, terminal = on_terminal(work, run)
+    pid, terminal, said = on_terminal(work, run)
     os.write(terminal, b"\x03")
-    said = b""
 
     def ended() -> bool:
-        nonlocal said
         with suppress(OSError):
-            said += os.read(terminal, 100_000)
+            said.append(os.read(terminal, 100_000))
         return os.waitpid(pid, os.WNOHANG) != (0, 0)
 
     wait_until(ended)
-    assert b"Ctrl-C again ends at once and loses that" in said
-    assert steps_of(run)[-1] >= recorded(run) > 0
+    lines = shown(b"".join(said).decode(), *SIZE)
     os.close(terminal)
+    assert steps_of(run)[-1] >= recorded(run) > 0
+    told = next(row for row, line in enumerate(lines) if "Ctrl-C again ends at once and loses that" in line)
+    (drawn,) = (row for row, line in enumerate(lines) if "answer at step" in line)
+    (last_bar,) = (row for row, line in enumerate(lines) if line.startswith("train: ") and row > told)
+    assert told < last_bar == drawn - 3, "it was erased below what is said, and stays below the last bar"
 
 
 def test_a_terminal_that_is_closed_leaves_a_checkpoint(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    pid, terminal = on_terminal(work, run)
+    pid, terminal, _ = on_terminal(work, run)
     os.close(terminal)
     wait_until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
     assert steps_of(run)[-1] >= recorded(run) > 0
