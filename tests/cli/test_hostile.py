@@ -1,8 +1,8 @@
 """Files that are made to harm: every reader refuses them in one line, in little memory and time.
 
 Each row is run under a limit of memory. The readers of predictions, tasks, submissions and checkpoints have
-tables of what is merely wrong in files of their names. Paths and links that lead out of an archive stand in
-tests/augment/test_sources.py, links in a bundle in tests/kaggle_kernels/test_push.py, those in any folder
+tables of what is merely wrong in files of their names. Paths that lead out of an archive stand in
+tests/cli/test_sources.py, links in a bundle in tests/kaggle_kernels/test_push.py, those in any folder
 that is written to in tests/core/test_locks.py.
 """
 
