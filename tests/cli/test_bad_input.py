@@ -49,7 +49,7 @@ FOLDERS: dict[str, Case] = {
         INFER.replace("MINI/data", "MINI"), "expected a dataset folder, found a quickstart |/data is one", {}
     ),
     "infer from the folder of a quickstart": (INFER.replace("MINI/run", "MINI"), "; |/run is one", {}),
-    "infer from the checkpoints": (INFER.replace("run", "run/checkpoints"), "/step-00000100 is one", {}),
+    "infer from the checkpoints": (INFER.replace("run", "run/checkpoints"), "/step-00000050 is one", {}),
     "train on a file": (TRAIN.replace("MINI/data", "MINI/tasks.csv"), "is a file, expected a dataset", {}),
     "vote on shards": (
         "vote MINI/predictions/shards --challenges MINI/data --out out",
