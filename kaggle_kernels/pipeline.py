@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.kaggle_kernels.budget import KaggleSettings, make_budget, make_window
 from arcpipe.kaggle_kernels.mounts import ATTEMPTS, NO_ANSWER, fallbacks, num_tests
@@ -29,8 +30,11 @@ from arcpipe.task import Task, challenges_json, parse_task, read_json_objects, r
 _TRIES = 4
 # The core's own search is in checkpoint.py, which would bring torch, and whatever ails it, into this process.
 _CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
+_NETWORK = "model.json"
 # Those of the tables [adapt] and [infer], where a recipe does not say.
 _ADAPT_BATCH, _INFER_BATCH = 128, 256
+# Of a network with buckets a batch has as many units for each process, as arcpipe/buckets.py divides it.
+_UNITS = 32
 
 
 Entries = dict[str, list[dict[str, Any]]]
@@ -149,6 +153,13 @@ class KaggleEntry:
         """Return the table [kaggle]."""
         return load_recipe(str(self.recipe)).settings("kaggle", KaggleSettings)
 
+    @property
+    def has_buckets(self) -> bool:
+        """Whether the network takes small tasks on smaller canvases."""
+        with suppress(OSError, ValueError, AttributeError):
+            return bool(load_json(self.checkpoint / _NETWORK)["config"].get("buckets"))
+        return False
+
 
 @dataclass
 class RunReport:
@@ -244,31 +255,34 @@ class Pipeline:
             raise ArcpipeError("no task can be read")
         self.entry.scratch.mkdir(parents=True, exist_ok=True)
         write_json(self.challenges, challenges_json(self.hidden.tasks), indent=False)
-        self._stage("adapt", self.budget.adapt_s, self._adapt, self.devices, together=True)
+        self._stage("adapt", self.budget.adapt_s, self._adapt, self._trainers, together=True)
         if not any(self.adapted.glob(_CHECKPOINTS)):
             raise ArcpipeError("adaptation left no checkpoint, without which nothing can be answered")
         with suppress(OSError, orjson.JSONDecodeError, IndexError):
             last = orjson.loads((self.adapted / "metrics.jsonl").read_bytes().splitlines()[-1])
             self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
-        self._stage("infer", self.budget.infer_s, self._infer, self.devices, together=False)
+        self._stage("infer", self.budget.infer_s, self._infer, lambda: self.devices, together=False)
         self._count_grids()
         self.report.scratch_bytes = folder_size(self.entry.scratch)
         if not self.report.grids:
             raise ArcpipeError("inference left no candidates")
         # The vote is of one process, and takes no GPU.
         words = ["vote", self.predictions, "--challenges", self.challenges, "--out", self.ballot]
-        self._stage("vote", self.budget.vote_s, lambda *_: [*map(str, words)], Devices(()), together=False)
+        self._stage(
+            "vote", self.budget.vote_s, lambda *_: [*map(str, words)], lambda: Devices(()), together=False
+        )
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
         return read_ballot(self.hidden, self.ballot)
 
     def _stage(
-        self, name: str, end_s: float, command: Callable[[float, int], list[str]], devices: Devices,
-        *, together: bool,
+        self, name: str, end_s: float, command: Callable[[float, int], list[str]],
+        devices: Callable[[], Devices], *, together: bool,
     ) -> None:  # fmt: skip
         """Run a stage until its end, again as long as it fails for a reason that may have gone.
 
         Args:  command: the arguments for so many minutes of work, with memory halved so often.
+               devices: on which of those that are left.
         """
         began, halvings, outcome = time.monotonic(), 0, None
         for tries in range(1, _TRIES + 1):
@@ -278,14 +292,15 @@ class Pipeline:
             arguments = command(window.work_s / 60, halvings)
             self.journal.say(f"{name}: arcpipe {' '.join(arguments)}")
             outcome = run_processes(
-                arguments, devices.environments(), window, self.journal, together=together
+                arguments, devices().environments(), window, self.journal, together=together
             )
             self.journal.say(f"{name}: {outcome.text}")
             if outcome.well or outcome.late or outcome.refused:
                 break
             self._lose(f"{name}, try {tries}: {outcome.text}")
             halvings += outcome.out_of_memory
-            devices = self._look_for_lost_gpus(devices)
+            if devices().gpus:
+                self._look_for_lost_gpus()
         text = "no time was left" if outcome is None else outcome.text
         failed = outcome is None or not outcome.well
         if failed and not (self.report.losses and self.report.losses[-1].endswith(text)):
@@ -297,16 +312,20 @@ class Pipeline:
             }
         )  # fmt: skip
 
-    def _look_for_lost_gpus(self, devices: Devices) -> Devices:
-        """Return the devices without GPUs that no longer work."""
-        if not devices.gpus:
-            return devices
+    def _look_for_lost_gpus(self) -> None:
+        """Go on without GPUs that no longer work."""
         left = find_devices(self.settings.cpu_processes, self.journal)
-        if not left.gpus or left.gpus == devices.gpus:
-            return devices
-        self._lose(f"{devices.text} -> {', '.join(left.gpus)}")
-        self.devices = left
-        return left
+        if left.gpus and left.gpus != self.devices.gpus:
+            self._lose(f"{self.devices.text} -> {', '.join(left.gpus)}")
+            self.devices = left
+
+    def _trainers(self) -> Devices:
+        """Return what adaptation computes on: of a network with buckets a power of two of the devices, by
+        which alone the samples of each canvas divide."""
+        if not self.entry.has_buckets:
+            return self.devices
+        count = 1 << (self.devices.count.bit_length() - 1)
+        return Devices(self.devices.gpus[:count], min(self.devices.cpu_processes, count))
 
     def _adapt(self, minutes: float, halvings: int) -> list[str]:
         arguments = [
@@ -316,7 +335,10 @@ class Pipeline:
         if (self.adapted / MANIFEST).exists():
             arguments += ["--resume", "--force"]
         arguments += ["--max-minutes", f"{minutes:.3f}"]
-        for key, value in adapt_overrides(self.tables.get("adapt", {}), self.devices.count, halvings).items():
+        table, count, units = self.tables.get("adapt", {}), self._trainers().count, 1
+        if self.entry.has_buckets and count > 1:
+            units = _UNITS
+        for key, value in adapt_overrides(table, count, halvings, units).items():
             arguments += ["--set", f"adapt.{key}={value}"]
         return arguments
 
@@ -330,6 +352,11 @@ class Pipeline:
             batch = self.tables.get("infer", {}).get("batch_size", _INFER_BATCH)
             arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
         return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
+
+    def _vote(self, minutes: float, halvings: int) -> list[str]:
+        """Of one process, which takes no GPU."""
+        words = ["vote", self.predictions, "--challenges", self.challenges, "--out", self.ballot]
+        return [*map(str, words)]
 
     def _count_grids(self) -> None:
         """Note how many grids were predicted, and how many were to be."""
@@ -347,16 +374,18 @@ class Pipeline:
                 self.answered |= answered_tests(file)
 
 
-def adapt_overrides(table: Mapping[str, int], processes: int, halvings: int) -> dict[str, int]:
+def adapt_overrides(
+    table: Mapping[str, int], processes: int, halvings: int, units: int = 1
+) -> dict[str, int]:
     """Return the changes of the table [adapt] for so many processes, with memory halved so often.
 
     A part of the batch at a time takes less memory, and the steps stay what they are; the batch itself
-    changes only if it does not divide.
+    changes only if it does not divide, or gives a process less than so many units.
     """
     batch, parts = table.get("batch_size", _ADAPT_BATCH), table.get("accumulation", 1)
     smaller = parts * 2**halvings
     whole = processes * smaller
-    fitting = max(whole, batch // whole * whole)
+    fitting = max(-(-processes * units // whole) * whole, batch // whole * whole)
     changes = {"accumulation": (parts, smaller), "batch_size": (batch, fitting)}
     return {key: after for key, (before, after) in changes.items() if after != before}
 

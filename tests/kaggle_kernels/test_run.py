@@ -70,8 +70,8 @@ def test_every_test_of_every_task_that_can_be_read_is_answered_though_a_worker_i
     facts = json.loads((checkpoint / "model.json").read_bytes())
     facts["config"]["buckets"] = [3]
     (checkpoint / "model.json").write_text(json.dumps(facts))
-    # As many as divide by two processes on each of two canvases.
-    small = ("adapt.steps=5", "adapt.batch_size=64", "kaggle.cpu_processes=2")
+    # Too few to divide by two processes on each of two canvases; and three would not do at all.
+    small = ("adapt.steps=5", "adapt.batch_size=8", "kaggle.cpu_processes=3")
     bundle = make_bundle(forget_hashes(checkpoint), tmp_path / "bundle", *small)
     pair = {"input": [[1, 2]], "output": [[2, 1]]}
     tasks = {
@@ -96,7 +96,7 @@ def test_every_test_of_every_task_that_can_be_read_is_answered_though_a_worker_i
     assert answers["broken"] == [nothing] * 2
     assert answers["none"] == [nothing]
     assert len(answers["hidden-last"]) == 4
-    assert (report["processes"], report["answered"]) == (2, report["outputs"] - 3)
+    assert (report["processes"], report["answered"]) == (3, report["outputs"] - 3)
     assert [stage["name"] for stage in report["stages"]] == ["adapt", "infer", "vote"]
     assert [stage["failed"] for stage in report["stages"]] == [False] * 3
     assert len(report["losses"]) == 3
@@ -202,15 +202,17 @@ def test_the_plan_of_twelve_hours_is_that_of_the_settings() -> None:
     parts=st.integers(1, 4),
     processes=st.integers(1, 8),
     halvings=st.integers(0, 3),
+    units=st.sampled_from([1, 32]),
 )
 def test_memory_is_halved_and_the_batch_divides(
-    batch: int, parts: int, processes: int, halvings: int
+    batch: int, parts: int, processes: int, halvings: int, units: int
 ) -> None:
     table = {"batch_size": batch, "accumulation": parts}
-    changed = table | adapt_overrides(table, processes, halvings)
+    changed = table | adapt_overrides(table, processes, halvings, units)
     assert changed["accumulation"] == parts * 2**halvings
     assert changed["batch_size"] % (processes * changed["accumulation"]) == 0
-    if not batch % (processes * changed["accumulation"]):
+    assert changed["batch_size"] >= processes * units
+    if not batch % (processes * changed["accumulation"]) and batch >= processes * units:
         assert changed["batch_size"] == batch
 
 
@@ -242,7 +244,7 @@ def test_a_stage_without_memory_is_tried_again_with_less(entry: Path, root: Path
         asked.append(halvings)
         return ["score", "none", "out of memory"] if halvings < 2 else ["--version"]
 
-    pipeline._stage("adapt", 600, command, pipeline.devices, together=True)
+    pipeline._stage("adapt", 600, command, lambda: pipeline.devices, together=True)
     assert asked == [0, 1, 2]
     assert [loss.partition(":")[0] for loss in pipeline.report.losses] == ["adapt, try 1", "adapt, try 2"]
     assert not pipeline.report.stages[0]["failed"]
