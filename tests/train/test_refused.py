@@ -16,8 +16,11 @@ CASES = {
     "a seed beyond 32 bits": (["--seed", 2**32], "train.seed"),
     "no such key": (settings("train", bach_size=8), "did you mean 'batch_size'"),
     "sizes that do not fit": (settings("model", num_heads=5), "hidden_size 32 must be a multiple of 2 * num"),
-    "a batch too large": (settings("train", batch_size=10**12), "out of memory with train.batch_size=100"),
-    "a batch that overflows": (settings("train", batch_size=10**18), "out of memory with train.batch_size=1"),
+    "a batch too large": (settings("train", batch_size=10**12), "batch_size: input should be less than or eq"),
+    "a network too large": (
+        settings("model", hidden_size=2**16, expansion=1000),
+        "out of memory with train.batch_size=16: lower it or the sizes in [model]",
+    ),
     "parts that do not divide": (
         settings("train", accumulation=3),
         "train.batch_size 16 does not divide by 1 processes x train.accumulation 3",
