@@ -125,7 +125,7 @@ def rehearse(
 
     Example: arcpipe kaggle rehearse runs/bundle --challenges arc-agi_evaluation_challenges.json --minutes 10
     """
-    from arcpipe.kaggle_kernels import rehearse as at_home
+    from arcpipe.kaggle_kernels import rehearse as rehearsal
 
     start_logging()
     # As Ctrl-C: the notebook is ended too.
@@ -134,14 +134,14 @@ def rehearse(
         refuse_existing(out)
     challenges = challenges / "challenges.json" if challenges.is_dir() else challenges
     with tempfile.TemporaryDirectory(prefix="arcpipe-rehearsal-", ignore_cleanup_errors=True) as temporary:
-        reports = at_home.rehearse(
+        reports = rehearsal.rehearse(
             bundle, challenges, minutes, out or Path(temporary) / "rehearsal",
             layout or [_Layout.FLAT, _Layout.NESTED], mode or list(_Mode),
         )  # fmt: skip
-        text = "\n\n".join(map(at_home.report_text, reports))
+        text = "\n\n".join(map(rehearsal.report_text, reports))
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
-        at_home.refuse_problems(reports, out)
-        at_home.note_share(reports, bundle)
+        rehearsal.refuse_problems(reports, out)
+        rehearsal.note_share(reports, bundle)
     say_next("kaggle", "push", bundle)
 
 
