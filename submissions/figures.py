@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from arcpipe.codec import ARC, Family
 from arcpipe.documents import limit, read_file
@@ -240,6 +240,9 @@ def _curves(chart: Chart) -> Figure:
         )  # fmt: skip
     if chart.scale == "log" and all(min(values) > 0 for _, values in chart.lines.values()):
         axes.set_yscale("log")
+        # Not as powers of ten, which are math.
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     if chart.scale == "share":

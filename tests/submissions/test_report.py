@@ -1,5 +1,6 @@
 """`arcpipe report`: what it finds, and what the page holds."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from arcpipe.augment.puzzles import MazeSettings, build_maze
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
-from arcpipe.submissions.figures import charts, duration, read_metrics, training_facts
+from arcpipe.submissions.figures import chart_svg, charts, duration, read_metrics, training_facts
 from arcpipe.submissions.report import find_sources
 from arcpipe.submissions.results import read_moves, sample_boards
 from candidates import candidate, table, write_folder
@@ -300,6 +301,8 @@ def test_a_point_is_the_mean_of_many_records(tmp_path: Path) -> None:
     assert (chart.title, chart.averaged, list(chart.lines)) == ("Loss", 3, ["answer"])
     steps, values = chart.lines["answer"]
     assert (steps[0], values[0], steps[-1], values[-1]) == (3, 2.0, 1000, 1000.0)
+    ticks = re.findall(r"<text[^>]*>([^<]+)</text>", chart_svg(chart).decode())
+    assert {"10", "100", "1000"} <= {*ticks}, "no powers, which would be math"
     assert charts(metrics_of(tmp_path)) == []
 
 

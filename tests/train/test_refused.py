@@ -16,7 +16,7 @@ CASES = {
     "a seed beyond 32 bits": (["--seed", 2**32], "train.seed"),
     "no such key": (settings("train", bach_size=8), "did you mean 'batch_size'"),
     "sizes that do not fit": (settings("model", num_heads=5), "hidden_size 32 must be a multiple of 2 * num"),
-    "a batch too large": (settings("train", batch_size=10**12), "batch_size: input should be less than or eq"),
+    "a batch too large": (settings("train", batch_size=10**12), "batch_size: input should be less than or e"),
     "a network too large": (
         settings("model", hidden_size=2**16, expansion=1000),
         "out of memory with train.batch_size=16: lower it or the sizes in [model]",
