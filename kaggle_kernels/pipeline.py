@@ -156,7 +156,7 @@ class KaggleEntry:
     @property
     def has_buckets(self) -> bool:
         """Whether the network takes small tasks on smaller canvases."""
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             return bool(load_json(self.checkpoint / _NETWORK)["config"].get("buckets"))
         return False
 

@@ -25,6 +25,7 @@ from arcpipe.checkpoint import (
 )
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.flags import read_recipe
+from arcpipe.infer.probe import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
@@ -179,8 +180,6 @@ def write_identifiers(
     """
     start_logging()
     refuse_existing(out)
-    from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
-
     sources = read_official_sources(data_set, source or ())
     _versions(sources)
     puzzles = rebuild_identifiers(sources, seed, num_aug)
@@ -226,7 +225,6 @@ def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> d
     Raises:  CheckpointError if the rows fail it, unless they need not be proven.
     """
     from arcpipe.augment.build import demonstrations_of
-    from arcpipe.infer.probe import probe
 
     proof = probe(imported, demonstrations_of(sources, imported.canvas))
     logger.info(proof.text)
@@ -342,8 +340,6 @@ def verify_checkpoints(
                     load_trainer_state(folder)
                 verdict = "sound" if hashes else "can be read, but has no hashes to compare with"
                 if puzzles:
-                    from arcpipe.infer.probe import probe
-
                     proof = probe(checkpoint, puzzles)
                     damaged |= not proof.holds
                     why = "" if proof.holds else ": its rows are of other puzzles, or not learned"

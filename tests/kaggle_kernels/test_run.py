@@ -233,6 +233,12 @@ def test_what_ended_a_stage_decides_what_is_tried(
     assert (ended.out_of_memory, ended.refused) == expected
 
 
+@pytest.mark.parametrize("facts", ["{}", "[]", '{"config": [1]}', "no JSON"])
+def test_a_damaged_network_is_left_to_the_adaptation_to_refuse(tmp_path: Path, facts: str) -> None:
+    (tmp_path / "model.json").write_text(facts)
+    assert not KaggleEntry(tmp_path, tmp_path / "recipe.toml", tmp_path).has_buckets
+
+
 def test_a_stage_without_memory_is_tried_again_with_less(entry: Path, root: Path, tmp_path: Path) -> None:
     """By commands that say so, or that end well."""
     hidden = read_hidden_tasks(next(root.rglob("arc-agi_test_challenges.json")))
