@@ -93,9 +93,19 @@ def shard_files(path: Path) -> list[Path]:
 
 
 def answered_tests(path: Path) -> set[tuple[str, int]]:
-    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index."""
-    columns = [pq.ParquetFile(file).read(["task", "test_index"]).to_pydict() for file in shard_files(path)]
-    return {test for one in columns for test in zip(one["task"], one["test_index"], strict=True)}
+    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index.
+
+    Raises:  DataError as `read_table`.
+    """
+    names, tests = ["task", "test_index"], set()
+    for file in shard_files(path):
+        table = read_table(
+            file, names, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES, as_dictionaries=True, remedy=_REMEDY
+        )
+        columns = [table["task"].cast(pa.string()), table["test_index"]]
+        distinct = pa.table(columns, names=names).group_by(names).aggregate([])
+        tests |= set(zip(*(distinct[name].to_pylist() for name in names), strict=True))
+    return tests
 
 
 def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:

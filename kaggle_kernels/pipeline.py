@@ -369,7 +369,7 @@ class Pipeline:
             return
         self.report.grids_wanted = read_manifest(self.predictions, "predictions")["items"]
         for file in shard_files(self.predictions):
-            with suppress(OSError, ArrowException):
+            with suppress(OSError, ArrowException, DataError):
                 self.report.grids += parquet.ParquetFile(file).metadata.num_rows
                 self.answered |= answered_tests(file)
 
