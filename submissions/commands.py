@@ -14,8 +14,8 @@ from arcpipe.infer.vote import RULES, by_count, rank, ranked_grids, read_arc_vot
 from arcpipe.log import say_next, start_logging
 from arcpipe.puzzleset import dataset_family
 from arcpipe.runs import known_manifest, refuse_existing
+from arcpipe.submissions import compare as comparing
 from arcpipe.submissions import ledger as ledgers
-from arcpipe.submissions import merge as merging
 from arcpipe.submissions.compare import Oracle, compare_files, compare_rules, compare_scores, oracle
 from arcpipe.submissions.ledger import LEDGER
 from arcpipe.submissions.score import (
@@ -31,6 +31,8 @@ from arcpipe.submissions.submission import (
     KINDS,
     build_submission,
     check_submission,
+    describe_source,
+    generated_pairs,
     read_results,
     write_submission,
 )
@@ -140,7 +142,7 @@ def score(
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
-    generated = merging.generated_pairs(merging.describe_source(submission)["manifest"])
+    generated = generated_pairs(describe_source(submission)["manifest"])
     if as_json:
         document = {
             "submission": str(submission), "solutions": str(solutions), **vars(result),
@@ -221,7 +223,7 @@ def merge(
     ],
     out: Annotated[Path, typer.Option(help="The submission file to make.")],
     rule: Annotated[
-        merging.MergeRule,
+        comparing.MergeRule,
         typer.Option(
             help="order: first attempts in the order of the sources, then second ones; "
             "count: what most sources would submit, then as by order."
@@ -242,11 +244,11 @@ def merge(
         if resolved.count(path.resolve()) > 1:
             raise DataError(f"{path}: given twice, it would count twice")
     tasks = read_tasks(challenges)
-    ranked = {path: merging.read_ranked(path, tasks, challenges) for path in sources}
-    merged, contributions = merging.merge(ranked, tasks, rule)
-    described = [merging.describe_source(path) for path in sources]
+    ranked = {path: comparing.read_ranked(path, tasks, challenges) for path in sources}
+    merged, contributions = comparing.merge(ranked, tasks, rule)
+    described = [describe_source(path) for path in sources]
     write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": described})
-    typer.echo(f"{merging.contributions_text(contributions)}\n{out}: {len(tasks)} tasks")
+    typer.echo(f"{comparing.contributions_text(contributions)}\n{out}: {len(tasks)} tasks")
     say_next("check", out, "--challenges", challenges)
 
 
@@ -319,7 +321,7 @@ def _vote_on_tasks(
     votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
     if out is not None:
         submission = build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
-        sources = [merging.describe_source(path) for path in predictions]
+        sources = [describe_source(path) for path in predictions]
         write_submission(submission, out, {"rule": rule, "challenges": str(challenges), "sources": sources})
     facts, text = votes.summary()
     if outputs is None:

@@ -1,18 +1,29 @@
-"""Submissions side by side, the rules of the vote side by side, and the best that candidates could score."""
+"""Submissions merged into one or side by side; the rules of the vote side by side, and the oracle."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import RULES, Ranking, Votes, rank, right_entries, solved_tests
-from arcpipe.runs import file_hash
+from arcpipe.infer.vote import (
+    RULES,
+    Ranking,
+    Votes,
+    by_count,
+    rank,
+    ranked_grids,
+    read_arc_votes,
+    right_entries,
+    solved_tests,
+)
+from arcpipe.runs import MANIFEST, file_hash
 from arcpipe.submissions.ledger import Entry
 from arcpipe.submissions.score import (
     Interval,
@@ -23,11 +34,108 @@ from arcpipe.submissions.score import (
     resampled_means,
     score_submission,
 )
-from arcpipe.submissions.submission import read_results
-from arcpipe.task import coverage_text, read_solutions
+from arcpipe.submissions.submission import (
+    ATTEMPTS,
+    Ranked,
+    Submission,
+    build_submission,
+    distinct_attempts,
+    read_results,
+)
+from arcpipe.task import Task, coverage_text, read_solutions
 
 _MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}
 _ORACLE_RANKS = (1, 2, 10, 100, 1000)
+_MOST_RANKED = 1000
+
+MergeRule = Literal["order", "count"]
+
+
+def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
+    """Return the attempts of a submission or of published results, or the thousand best candidates of
+    predictions by count.
+
+    Args:    challenges: the file of the tasks.
+    Raises:  DataError if it is none of these, or of another set.
+    """
+    num_tests = {task.id: len(task.tests) for task in tasks}
+    if (path / MANIFEST).exists() or path.suffix == ".parquet":
+        votes = read_arc_votes([path], num_tests, challenges)
+        return ranked_grids(votes, rank(votes, by_count), _MOST_RANKED)
+    return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
+
+
+@dataclass
+class Contribution:
+    """The number of test inputs to which one source of a merged submission contributed.
+
+    answered: it has a candidate.
+    first, second: the attempt is its, and no source ranks it higher.
+    alone: attempts that no other source has among its candidates.
+    """
+
+    answered: int = 0
+    first: int = 0
+    second: int = 0
+    alone: int = 0
+
+
+def merge(
+    sources: Mapping[Path, Ranked], tasks: Sequence[Task], rule: MergeRule
+) -> tuple[Submission, dict[Path, Contribution]]:
+    """Make one submission for exactly these tasks; return it and what each source contributed.
+
+    Each test input is decided alone, so sources may answer different tasks. By `order`, candidates of a
+    better rank come first, and of equal rank those of the earlier source. By `count`, a grid that more
+    sources would submit comes first, then as by `order`.
+
+    Raises:  DataError if a source has no candidate for any of the tasks.
+    """
+    contributions = {path: Contribution() for path in sources}
+    credited = list(contributions.values())
+    merged = {}
+    for key in [(task.id, index) for task in tasks for index in range(len(task.tests))]:
+        lists = [ranked.get(key, ()) for ranked in sources.values()]
+        ordered = _in_order(lists, rule)
+        merged[key] = [lists[source][place] for (place, source), *_ in ordered]
+        for contribution, grids in zip(credited, lists, strict=True):
+            contribution.answered += bool(grids)
+        for place, holders in enumerate(ordered[: len(ATTEMPTS)]):
+            contribution = credited[holders[0][1]]
+            contribution.first += place == 0
+            contribution.second += place == 1
+            contribution.alone += len(holders) == 1
+    for path, contribution in contributions.items():
+        if not contribution.answered:
+            raise DataError(f"{path}: no candidate for a task of the challenges: is it of another set?")
+    return build_submission(tasks, merged), contributions
+
+
+def _in_order(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tuple[int, int]]]:
+    """Return the holders of each distinct grid, the best grid by `rule` first.
+
+    A holder is the grid's place in a list, and the list's number; the best holder comes first.
+    """
+    holders_of: dict[tuple[int, bytes], list[tuple[int, int]]] = defaultdict(list)
+    for source, grids in enumerate(lists):
+        for place, grid in enumerate(grids):
+            holders_of[len(grid), grid.tobytes()].append((place, source))
+    by_order = sorted(sorted(holders) for holders in holders_of.values())
+    if rule == "order":
+        return by_order
+    # What most sources would submit.
+    return sorted(by_order, key=lambda holders: -sum(place < len(ATTEMPTS) for place, _ in holders))
+
+
+def contributions_text(contributions: Mapping[Path, Contribution]) -> str:
+    """Return a line per source: test inputs it answers, its attempts, attempts no other source has."""
+    width = max(len(str(path)) for path in contributions)
+    lines = [f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}"]
+    lines += [
+        f"{path!s:{width}}{one.answered:>10}{one.first:>11}{one.second:>11}{one.alone:>11}"
+        for path, one in contributions.items()
+    ]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from arcpipe.submissions.figures import (
     training_facts,
     write_figures,
 )
-from arcpipe.submissions.merge import distinct_attempts
 from arcpipe.submissions.results import (
     NEAR_TIE,
     NEARLY,
@@ -39,7 +38,13 @@ from arcpipe.submissions.results import (
     sample_boards,
 )
 from arcpipe.submissions.score import Part, Score, breakdown, score_submission, size_rule
-from arcpipe.submissions.submission import build_submission, manifest_path, read_made_by, read_results
+from arcpipe.submissions.submission import (
+    build_submission,
+    distinct_attempts,
+    manifest_path,
+    read_made_by,
+    read_results,
+)
 from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, read_challenges, read_solutions, solutions_beside, with_solutions
 

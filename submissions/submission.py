@@ -49,6 +49,8 @@ _PREDICTION = re.compile(r"\|(?:[0-9]+\|)+")
 _MOST_TESTS = 1000
 
 Attempts = tuple[Grid, Grid]
+Ranked = Mapping[tuple[str, int], Sequence[Grid]]
+"""Candidates by task id and test index, the best first."""
 
 KINDS = {
     "file": "unreadable files",
@@ -101,13 +103,12 @@ class Findings:
     warnings: list[Problem]
 
 
-def build_submission(tasks: Sequence[Task], ranked: Mapping[tuple[str, int], Sequence[Grid]]) -> Submission:
+def build_submission(tasks: Sequence[Task], ranked: Ranked) -> Submission:
     """Return the Submission for exactly these tasks: the two best distinct candidates of each test input.
 
     A lone candidate is given twice; `[[0]]` stands only where there is none.
 
-    Args:  ranked: candidates by task id and test index (from 0), the best first. An absent key means
-           no candidate; keys of other tasks are ignored.
+    Args:  ranked: those of other tasks are ignored.
     """
     attempts: dict[str, tuple[Attempts, ...]] = {}
     for task in tasks:
@@ -122,6 +123,26 @@ def build_submission(tasks: Sequence[Task], ranked: Mapping[tuple[str, int], Seq
 def is_fallback(attempts: Attempts) -> bool:
     """Return whether both attempts are `[[0]]`, as they are where there was no candidate, or have failed."""
     return all(grid is NO_GRID or np.array_equal(grid, _FALLBACK) for grid in attempts)
+
+
+def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path) -> Ranked:
+    """Return the distinct attempts at each test input, but failed ones; none where both are `[[0]]`.
+
+    Raises:  DataError if a task has another number of entries than test inputs.
+    """
+    ranked: dict[tuple[str, int], list[Grid]] = {}
+    for task in tasks:
+        pairs = submission.attempts.get(task.id)
+        if pairs is not None and len(pairs) != len(task.tests):
+            raise DataError(
+                f"{where}: task {task.id} has {len(pairs)} entries, the challenges {len(task.tests)} test "
+                "inputs: is it a submission to this version of the set?"
+            )
+        for index, attempts in enumerate(pairs or ()):
+            if not is_fallback(attempts):
+                distinct = attempts[:1] if np.array_equal(*attempts) else attempts
+                ranked[task.id, index] = [grid for grid in distinct if grid is not NO_GRID]
+    return ranked
 
 
 def write_submission(submission: Submission, path: Path, made_by: Mapping[str, Any] | None = None) -> None:
@@ -156,6 +177,34 @@ def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return manifest if is_made_by(manifest) and manifest.get("sha256") == sha256 else None
+
+
+def describe_source(path: Path) -> dict[str, Any]:
+    """Describe a submission or predictions by path, hash, manifest and the checkpoint's recipe.
+
+    What is not known, because there is no manifest or the checkpoint is gone, is None; so is the hash of
+    a folder of predictions.
+    """
+    sha256 = None if (path / runs.MANIFEST).exists() else runs.file_hash(path)
+    manifest = read_made_by(path, sha256) if sha256 else runs.known_manifest(path, "predictions")
+    checkpoint = None
+    if label := (manifest or {}).get("checkpoint"):
+        # PATH@STEP, of a checkpoint or of the run that saved it.
+        folder = Path(label.rpartition("@")[0] or label)
+        maker = runs.known_manifest(folder, "checkpoint") or runs.known_manifest(folder, "run")
+        checkpoint = maker and {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")}
+    return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
+
+
+def generated_pairs(manifest: dict[str, Any] | None) -> int:
+    """Return how many generated pairs of tasks to predict trained what a submission was made with.
+
+    Args:  manifest: of the submission; None if there is none.
+    """
+    sources = (manifest or {}).get("sources") or []
+    trained = [((source.get("checkpoint") or {}).get("dataset") or {}) for source in sources]
+    own = max((dataset.get("generated_of_test", 0) for dataset in trained), default=0)
+    return max(own, *(generated_pairs(source.get("manifest")) for source in sources), 0)
 
 
 def is_made_by(manifest: Any) -> bool:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.runs import file_hash, make_manifest, new_folder
-from arcpipe.submissions.merge import Contribution, MergeRule, Ranked, describe_source, merge
-from arcpipe.submissions.submission import Submission, check_submission
+from arcpipe.submissions.compare import Contribution, MergeRule, merge
+from arcpipe.submissions.submission import Ranked, Submission, check_submission, describe_source
 from arcpipe.task import Pair, Task
 from commands import succeed_here
 
