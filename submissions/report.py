@@ -8,7 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
+import pandas as pd
 
 from arcpipe import __version__
 from arcpipe.codec import family_of
@@ -22,6 +24,7 @@ from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existi
 from arcpipe.submissions.compare import oracle
 from arcpipe.submissions.figures import (
     METRICS_FILE,
+    Chart,
     chart_svg,
     charts,
     read_metrics,
@@ -48,7 +51,6 @@ from arcpipe.submissions.submission import (
 from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, read_challenges, read_solutions, solutions_beside, with_solutions
 
-_SCRIPTS = ("grids.js", "detail.js", "page.js")
 _SHOWN_ENTRIES = 8
 
 Tile = tuple[str, str, str]
@@ -230,19 +232,12 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
             shutil.rmtree(figures)
         family = family_of(sources.family, shown.side or 9)
         write_figures(figures, sources.title, curves, shown.results, family)
-    facts = training_facts(metrics)
-    if created := sources.manifest.get("created"):
-        facts.append(("begun", str(created)[:10]))
-    images = [(chart.title, base64.b64encode(chart_svg(chart)).decode()) for chart in curves]
-    tasks = _task_documents(shown.results)
-    content = _page(_document(sources, shown) | {"facts": facts, "charts": images, "tasks": tasks})
+    content = _page(sources, shown, metrics, curves)
     write_bytes(out, content)
-    noun = "tasks" if sources.family == "arc" else "boards"
-    return (
-        f"{out}: {len(tasks)} {noun}, {len(curves)} charts, {len(content) / 1e6:.1f} MB; in a browser: "
-        + out.resolve().as_uri()
-        + "".join(f"\n{sentence}" for sentence in sources.missing())
-    )
+    num_tasks = len({result.task for result in shown.results})
+    counts = f"{num_tasks} {'tasks' if sources.family == 'arc' else 'boards'}, {len(curves)} charts"
+    made = f"{out}: {counts}, {len(content) / 1e6:.1f} MB; in a browser: {out.resolve().as_uri()}"
+    return "\n".join([made, *sources.missing()])
 
 
 def _boards(data: Path, predictions: Path) -> Shown:
@@ -342,71 +337,62 @@ def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ra
     return tiles
 
 
-def _document(sources: Sources, shown: Shown) -> dict[str, Any]:
-    """Return what the page's script reads of the report as a whole."""
+def _page(sources: Sources, shown: Shown, metrics: pd.DataFrame, curves: Sequence[Chart]) -> bytes:
+    """Return the HTML page: style, script and data in one file, which loads nothing."""
     family = family_of(sources.family, shown.side or 9)
     names = ("run", "data", "predictions", "submission", "challenges", "solutions")
-    return {
-        "title": sources.title, "version": __version__, "notes": sources.missing(),
+    facts = training_facts(metrics)
+    if created := sources.manifest.get("created"):
+        facts.append(("begun", str(created)[:10]))
+    tasks: dict[str, dict[str, Any]] = {}
+    for result in shown.results:
+        train = [(pair.input, pair.output) for pair in result.demonstrations]
+        task = {"id": result.task, "rule": result.note, "train": train, "tests": []}
+        tasks.setdefault(result.task, task)["tests"].append(_test_document(result))
+    document = {
+        "title": sources.title, "version": __version__, "notes": sources.missing(), "facts": facts,
         "files": [(name, str(path)) for name in names if (path := getattr(sources, name)) is not None],
+        "charts": [(chart.title, base64.b64encode(chart_svg(chart)).decode()) for chart in curves],
         "recipe": sources.manifest.get("recipe"), "tiles": shown.tiles, "parts": shown.parts,
         "family": family.name, "symbols": family.symbols, "box": BOXES.get(shown.side),
         "palette": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in family.palette or PALETTE],
         "outcomes": OUTCOMES, "nearly": NEARLY, "tie": NEAR_TIE, "sample": shown.sample,
+        "tasks": list(tasks.values()),
     }  # fmt: skip
-
-
-def _task_documents(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return each task as the page's script reads it."""
-    tasks: dict[str, dict[str, Any]] = {}
-    for result in results:
-        train = [[_text(pair.input), _text(pair.output)] for pair in result.demonstrations]
-        task = tasks.setdefault(
-            result.task, {"id": result.task, "rule": result.note, "train": train, "tests": []}
-        )
-        task["tests"].append(_test_document(result))
-    return list(tasks.values())
+    # "<" could end the script element that holds the data.
+    data = orjson.dumps(document, default=_text).replace(b"<", b"\\u003c")
+    folder = resources.files("arcpipe.submissions") / "templates"
+    html = (folder / "report.html").read_bytes()
+    for mark, name in ((b"@style@", "report.css"), (b"@script@", "report.js")):
+        html = html.replace(mark, (folder / name).read_bytes())
+    return html.replace(b"@data@", data)
 
 
 def _test_document(result: Result) -> dict[str, Any]:
     """Return a test input as the page's script reads it."""
+    truth = result.pair.output
     return {
-        "input": _text(result.pair.input),
-        "truth": _text(result.pair.output),
-        "attempts": [_text(grid) for grid in result.attempts],
+        "input": result.pair.input,
+        "truth": truth,
+        "attempts": result.attempts,
         "outcome": result.outcome,
         "wrong": result.wrong_cells,
-        "rank": result.rank,
-        "margin": result.margin,
         "candidates": result.candidates,
         "gridless": result.candidates - sum(entry.candidates for entry in result.entries),
         "distinct": len(result.entries),
         # The best, and the right one wherever it stands.
         "ranked": [
-            [place, _text(entry.grid), entry.candidates, round(entry.halt_probability, 4)]
+            (place, entry.grid, entry.candidates, round(entry.halt_probability, 4))
             for place, entry in enumerate(result.entries)
-            if place < _SHOWN_ENTRIES or place == result.rank
+            if place < _SHOWN_ENTRIES or (truth is not None and np.array_equal(entry.grid, truth))
         ],
         "moves": [
-            [move.step, _text(move.grid), round(move.halt_probability, 4), move.agreeing, move.total]
+            (move.step, move.grid, round(move.halt_probability, 4), move.agreeing, move.total)
             for move in result.moves
         ],
     }
 
 
-def _text(grid: Grid | None) -> str | None:
+def _text(grid: Grid) -> str:
     """Return the digits of a grid's rows, "/" between them."""
-    return None if grid is None else "/".join((row + ord("0")).tobytes().decode() for row in grid)
-
-
-def _page(document: dict[str, Any]) -> bytes:
-    """Return the HTML page: style, scripts and data in one file, which loads nothing."""
-    # "<" could end the script element that holds the data.
-    data = orjson.dumps(document).replace(b"<", b"\\u003c")
-    folder = resources.files("arcpipe.submissions") / "templates"
-    scripts = b"\n".join((folder / name).read_bytes() for name in _SCRIPTS)
-    html = (folder / "report.html").read_bytes()
-    parts = {b"@style@": (folder / "report.css").read_bytes(), b"@script@": scripts, b"@data@": data}
-    for mark, content in parts.items():
-        html = html.replace(mark, content)
-    return html
+    return "/".join((row + ord("0")).tobytes().decode() for row in grid)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ NEARLY = 3
 """So many wrong cells are nearly solved."""
 
 NEAR_TIE = 2
-"""So few votes between the second grid and the third are nearly none."""
+"""So few votes between the second grid, an attempt, and the third are nearly none."""
 
 OUTCOMES = {
     "solved": "solved",
@@ -82,41 +81,19 @@ class Result:
     def wrong_cells(self) -> int | None:
         """The fewest wrong cells of an attempt of the right size; None without one."""
         truth = self.pair.output
-        if truth is None:
-            return None
-        sized = [grid for grid in self.attempts if grid.shape == truth.shape]
+        sized = [grid for grid in self.attempts if truth is not None and grid.shape == truth.shape]
         return min((int((grid != truth).sum()) for grid in sized), default=None)
-
-    @cached_property
-    def rank(self) -> int | None:
-        """The place of the right grid among the entries, from 0; None if it is not there or not known."""
-        truth = self.pair.output
-        if truth is None:
-            return None
-        return next((n for n, one in enumerate(self.entries) if np.array_equal(one.grid, truth)), None)
-
-    @property
-    def margin(self) -> int | None:
-        """By how many votes the second grid, an attempt, is before the third; None if there are not so many.
-
-        It is negative where the rule of the vote is not the count.
-        """
-        second, third = self.entries[1:2], self.entries[2:3]
-        return second[0].candidates - third[0].candidates if third else None
 
     @property
     def outcome(self) -> str:
         """The outcome of the better attempt, one of OUTCOMES."""
-        wrong = self.wrong_cells
         if not self.attempts:
             return "none"
         if self.pair.output is None:
             return "unknown"
-        if wrong is None:
+        if (wrong := self.wrong_cells) is None:
             return "size"
-        if wrong == 0:
-            return "solved"
-        return "nearly" if wrong <= NEARLY else "cells"
+        return "cells" if wrong > NEARLY else "nearly" if wrong else "solved"
 
 
 def ranked_entries(votes: Votes, ranking: Ranking, tests: Iterable[int]) -> list[list[Entry]]:

@@ -98,11 +98,13 @@ def test_a_filter_keeps_its_kind_and_says_how_many(browser: Browser) -> None:
 
 def test_a_near_tie_is_marked_kept_and_sorted_first(browser: Browser) -> None:
     document = "JSON.parse(document.getElementById('data').textContent).tasks"
-    margins = browser.run(f"{document}.map((task) => task.tests.map((test) => test.margin))")
+    votes = browser.run(
+        f"{document}.map((task) => task.tests.map((test) => test.ranked.map((one) => one[2])))"
+    )
     tied = [
         task
-        for task, tests in zip(WHOLE, margins, strict=True)
-        if any(margin is not None and abs(margin) <= 2 for margin in tests)
+        for task, tests in zip(WHOLE, votes, strict=True)
+        if any(len(counts) > 2 and abs(counts[1] - counts[2]) <= 2 for counts in tests)
     ]
     assert 0 < len(tied) < TASKS
     browser.click("[data-filter=tie]")
