@@ -443,16 +443,18 @@ def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _J
     entries = ledgers.read_ledger(ledger)
     one, other = (ledgers.find_entry(entries, name, ledger) for name in (first, second))
     changes, on_kaggle = ledgers.differences(one, other), ledgers.kaggle_difference(one, other)
-    comparison, why_not = None, ""
+    are_same, comparison, why_not = one.sha256 == other.sha256, None, ""
     try:
-        comparison = compare_files(one, other) if one.sha256 != other.sha256 else None
+        comparison = None if are_same else compare_files(one, other)
     except DataError as error:
         why_not = f"not compared task by task: {error}"
     if as_json:
         document = {"first": one.sha256, "second": other.sha256, "changes": changes}
         typer.echo(_json(document | {"comparison": comparison, "why_not": why_not, "kaggle": on_kaggle}))
-        return
-    texts = [ledgers.compare_text(one, other, changes)]
-    if one.sha256 != other.sha256:
-        texts += map(str, filter(None, (comparison, why_not, on_kaggle)))
-    typer.echo("\n\n".join(texts))
+    elif are_same:
+        typer.echo("the same submission")
+    else:
+        lines = [f"{name}: {before} -> {after}" for name, (before, after) in changes.items()]
+        lines = lines or ["nothing else is known to differ"]
+        texts = ["\n".join([f"{one.sha256[:8]} -> {other.sha256[:8]}", *lines])]
+        typer.echo("\n\n".join([*texts, *map(str, filter(None, (comparison, why_not, on_kaggle)))]))

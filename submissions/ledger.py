@@ -190,11 +190,9 @@ def bundle_entries(entries: Sequence[Entry]) -> list[Entry]:
 def _refuse_unshowable(kind: str, fact: Mapping[str, Any]) -> None:
     """Raise KeyError, TypeError or ValueError for a fact that lacks what is shown of it."""
     texts = {"file": ("file",), "score": ("set", "fingerprint", "solutions"), "kaggle": ()}[kind]
-    if not all(isinstance(fact[name], str) for name in ("time", *texts)):
-        raise TypeError
-    if not is_made_by(fact.get("made_by") or {}):
-        raise TypeError
-    if kind == "kaggle" and not isinstance(fact["reference"], str | int):
+    are_texts = all(isinstance(fact[name], str) for name in ("time", *texts))
+    has_reference = kind != "kaggle" or isinstance(fact["reference"], str | int)
+    if not are_texts or not has_reference or not is_made_by(fact.get("made_by") or {}):
         raise TypeError
     if kind != "file":
         float(fact["score"] if kind == "kaggle" else fact["pass_at_2"]["mean_over_tasks"])
@@ -224,13 +222,15 @@ def list_text(entries: Sequence[Entry]) -> str:
     for entry in entries:
         # Counted as Kaggle does.
         home = [f"{one['pass_at_2']['mean_over_tasks']:.2%}" for one in entry.scores[-1:]]
-        sets = [f"of {one['set']}" for one in entry.scores[-1:]]
         kaggle = [str(fact["score"]) for fact in entry.kaggle]
-        manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
-        checkpoints = [str(manifest["checkpoint"]) for manifest in manifests if manifest.get("checkpoint")]
         facts = [", ".join(values) or "-" for values in (home, kaggle, entry.files[-1:])]
         rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
-        made_of.append("; ".join([*sets, *(["from " + ", ".join(checkpoints)] if checkpoints else [])]))
+        manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
+        checkpoints = ", ".join(str(one["checkpoint"]) for one in manifests if one.get("checkpoint"))
+        origin = [f"of {one['set']}" for one in entry.scores[-1:]] + [f"from {checkpoints}"] * bool(
+            checkpoints
+        )
+        made_of.append("; ".join(origin))
     bundles: list[tuple[str, ...]] = [("bundle", "scored", "runs", "mean", "lowest", "highest", "kernel")]
     for entry in bundle_entries(entries):
         runs, last = kaggle_scores(entry), entry.kaggle[-1]
@@ -313,15 +313,6 @@ def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
         for name in first | second
         if first.get(name) != second.get(name) and _CIRCUMSTANCES.isdisjoint(name.split("."))
     }
-
-
-def compare_text(one: Entry, other: Entry, changes: Mapping[str, Sequence[Any]]) -> str:
-    """Return a line for each of their `differences`: name, then both values."""
-    if one.sha256 == other.sha256:
-        return "the same submission"
-    lines = [f"{name}: {first} -> {second}" for name, (first, second) in changes.items()]
-    heading = f"{one.sha256[:8]} -> {other.sha256[:8]}"
-    return "\n".join([heading, *(lines or ["nothing else is known to differ"])])
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, Any]:

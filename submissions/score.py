@@ -358,23 +358,19 @@ def breakdown(score: Score, rules: Mapping[str, str] | None = None) -> dict[str,
 
     Args:  rules: the size rule of each task, by id.
     """
-
-    def parts(names: Iterable[str], name_of: Callable[[OutputScore], str]) -> list[Part]:
-        counts = []
+    sides = {side: f"{first}-{last}" for first, last in _SIDE_RANGES for side in range(first, last + 1)}
+    kinds: dict[str, tuple[Iterable[str], Callable[[OutputScore], str]]] = {
+        "longest side": (dict.fromkeys(sides.values()), lambda one: sides[max(one.height, one.width)]),
+        "colors": (map(str, range(1, 11)), lambda one: str(one.num_colors)),
+    }
+    if rules:
+        kinds["size_rule"] = (SIZE_RULES, lambda one: rules[one.task])
+    by_title: dict[str, list[Part]] = {title: [] for title in kinds}
+    for title, (names, name_of) in kinds.items():
         for name in names:
             group = [output for output in score.outputs if name_of(output) == name]
             at_1, at_2 = sum(one.attempt_1_correct for one in group), sum(one.solved for one in group)
-            if group:
-                counts.append(Part(name, len(group), at_1, at_2))
-        return counts
-
-    sides = {side: f"{first}-{last}" for first, last in _SIDE_RANGES for side in range(first, last + 1)}
-    by_title = {
-        "longest side": parts(dict.fromkeys(sides.values()), lambda one: sides[max(one.height, one.width)]),
-        "colors": parts(map(str, range(1, 11)), lambda one: str(one.num_colors)),
-    }
-    if rules:
-        by_title["size_rule"] = parts(SIZE_RULES, lambda one: rules[one.task])
+            by_title[title] += [Part(name, len(group), at_1, at_2)] if group else []
     return by_title
 
 

@@ -226,16 +226,7 @@ def read_submission(path: Path, num_outputs: int | None = None, *, may_fail: boo
     for problem in _problems(content, path, may_fail=may_fail):
         if problem.severity == "error":
             raise DataError(problem.message)
-
-    def attempt(cells: Any) -> Grid:
-        return NO_GRID if cells is None else np.array(cells, np.uint8)
-
-    return Submission(
-        {
-            task: tuple((attempt(entry["attempt_1"]), attempt(entry["attempt_2"])) for entry in entries)
-            for task, entries in content.items()
-        }
-    )
+    return Submission({task: tuple(map(_attempts, entries)) for task, entries in content.items()})
 
 
 def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
@@ -385,10 +376,7 @@ def _read_task(file: Path) -> tuple[Attempts, ...]:
     if len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(_MOST_TESTS)):
         # Where the numbers say nothing, the order does.
         numbers = list(range(len(entries)))
-    pairs = {
-        number: (_grid(entry.get(ATTEMPTS[0])), _grid(entry.get(ATTEMPTS[1])))
-        for number, entry in zip(numbers, entries, strict=True)
-    }
+    pairs = {number: _attempts(entry) for number, entry in zip(numbers, entries, strict=True)}
     return tuple(pairs.get(number, (NO_GRID, NO_GRID)) for number in range(max(numbers, default=-1) + 1))
 
 
@@ -400,6 +388,10 @@ def _pair_index(entry: dict[str, Any]) -> int:
         if type(number) is int:
             return number
     return -1
+
+
+def _attempts(entry: dict[str, Any]) -> Attempts:
+    return _grid(entry.get("attempt_1")), _grid(entry.get("attempt_2"))
 
 
 def _grid(attempt: Any) -> Grid:
