@@ -248,7 +248,11 @@ def merge(
     merged, contributions = comparing.merge(ranked, tasks, rule)
     described = [describe_source(path) for path in sources]
     write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": described})
-    typer.echo(f"{comparing.contributions_text(contributions)}\n{out}: {len(tasks)} tasks")
+    width = max(len(str(path)) for path in contributions)
+    typer.echo(f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}")
+    for path, one in contributions.items():
+        typer.echo(f"{path!s:{width}}{one.answered:>10}{one.first:>11}{one.second:>11}{one.alone:>11}")
+    typer.echo(f"{out}: {len(tasks)} tasks")
     say_next("check", out, "--challenges", challenges)
 
 

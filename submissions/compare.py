@@ -127,17 +127,6 @@ def _in_order(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tup
     return sorted(by_order, key=lambda holders: -sum(place < len(ATTEMPTS) for place, _ in holders))
 
 
-def contributions_text(contributions: Mapping[Path, Contribution]) -> str:
-    """Return a line per source: test inputs it answers, its attempts, attempts no other source has."""
-    width = max(len(str(path)) for path in contributions)
-    lines = [f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}"]
-    lines += [
-        f"{path!s:{width}}{one.answered:>10}{one.first:>11}{one.second:>11}{one.alone:>11}"
-        for path, one in contributions.items()
-    ]
-    return "\n".join(lines)
-
-
 @dataclass(frozen=True)
 class Difference:
     """A submission's pass@2 and how much higher it is than the first's, with 95% paired intervals.

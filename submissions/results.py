@@ -1,17 +1,50 @@
-"""What came of each test input: its attempts, its votes, and how its answer moved from step to step."""
+"""What came of a training, as curves, and of each test input: attempts, votes, how the answer moved."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from arcpipe.documents import limit, read_file
+from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import Ranking, Votes, entries_by_test
 from arcpipe.task import Pair
+
+METRICS_FILE = "metrics.jsonl"
+_LOSS = "train/loss_answer"
+_MOST_POINTS = 400
+_SPARE_VALUES = 2**20
+_EVALUATION = "eval/"
+_ANSWERED = "eval/answered"
+# Of an evaluation, what is no share.
+_COUNTS = ("eval/test_inputs", "eval/votes", "eval/votes_asked")
+_OF_FINISHED = ["train/exact_accuracy", "train/cell_accuracy", "train/steps_to_halt"]
+# Title, scale, and the name of each metric there.
+_CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("Loss", "log", {"train/loss_answer": "answer", "train/loss_halt": "halt"}),
+    (
+        "Accuracy in training",
+        "share",
+        {
+            "train/exact_accuracy": "whole grids",
+            "train/cell_accuracy": "cells",
+            "train/halt_recall": "halt recall",
+            "train/halt_precision": "halt precision",
+        },
+    ),
+    ("Steps to halt", "linear", {"train/steps_to_halt": "steps"}),
+    ("Learning rate", "linear", {"train/lr": "learning rate"}),
+    ("Throughput", "linear", {"samples_per_second": "samples a second"}),
+    ("Share of the device's peak", "share", {"share_of_peak": "share of peak"}),
+)
 
 NEARLY = 3
 """So many wrong cells are nearly solved."""
@@ -33,6 +66,115 @@ _MOST_WRONG_BOARDS, _MOST_RIGHT_BOARDS = 150, 50
 _MOST_STEPS = 16
 _TEST = ["task", "test_index"]
 _WAY = ["dihedral", "colors", "variant", "rollout", "checkpoint"]
+
+
+Line = tuple[list[int], list[float]]
+"""A curve: steps, and the value at each of them."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over training steps on one scale, by name.
+
+    scale: share (0..1), log or linear.
+    averaged: how many records a point is the mean of.
+    """
+
+    title: str
+    scale: str
+    lines: dict[str, Line]
+    averaged: int
+
+
+def read_metrics(run: Path | None) -> pd.DataFrame:
+    """Read the metrics of a run, a row for each record by its step; NaN where it has no number.
+
+    A last line that is still being written is left out; so are the zeros that older runs wrote where no
+    sample finished.
+
+    Raises:  DataError naming the line if the file cannot be read or holds something else.
+    """
+    records = []
+    path = (run or Path()) / METRICS_FILE
+    content = read_file(path) if run and path.exists() else b""
+    names: set[str] = set()
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            record = None
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            raise DataError(f"{path}: line {number} is no record of a training; mend the file or remove it")
+        names.update(record)
+        # A table of records that have no name in common would be the square of the file.
+        if len(names) * number > limit(_SPARE_VALUES + len(content)):
+            raise DataError(
+                f"{path}: line {number}: {len(names)} metrics by then, too many for its size; mend the file "
+                "or remove it"
+            )
+        records.append(record)
+    frame = pd.DataFrame(records, columns=None if records else ["step"]).set_index("step")
+    numbers = {str(name): pd.to_numeric(column, errors="coerce") for name, column in frame.items()}
+    frame = pd.DataFrame(numbers, frame.index, dtype=float).sort_index(kind="stable")
+    if "train/finished" in frame:
+        frame.loc[frame["train/finished"] == 0, frame.columns.intersection(_OF_FINISHED)] = np.nan
+    return frame
+
+
+def training_facts(metrics: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return what the metrics say of the training as a whole, in words."""
+    trained = metrics[metrics[_LOSS].notna()] if _LOSS in metrics else metrics[:0]
+    if trained.empty:
+        return []
+    facts = {"steps": f"{trained.index[-1]:,}"}
+    values = {str(name): column.dropna().tolist() for name, column in trained.items()}
+    if seconds := values.get("seconds"):
+        facts["time"] = duration(seconds[-1])
+    if speeds := values.get("samples_per_second"):
+        facts["samples a second"] = f"{np.median(speeds):,.0f}"
+    facts["loss at the end"] = f"{values[_LOSS][-1]:.3g}"
+    if right := values.get("train/exact_accuracy"):
+        facts["whole grids right in training"] = f"{right[-1]:.1%}"
+    return list(facts.items())
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: its two largest units."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    hours = round(minutes / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def charts(metrics: pd.DataFrame) -> list[Chart]:
+    """Return the charts that there are metrics for.
+
+    Evaluations come last, in one, with the share answered where that is not all.
+    """
+    evaluated = {
+        key: key.removeprefix(_EVALUATION).replace("_", " ")
+        for key in map(str, metrics.columns)
+        if key.startswith(_EVALUATION) and key not in _COUNTS
+    }
+    if _ANSWERED in metrics and (metrics[_ANSWERED].dropna() == 1).all():
+        del evaluated[_ANSWERED]
+    drawable = []
+    for title, scale, names in (*_CHARTS, ("Evaluation", "share", evaluated)):
+        curves = {name: metrics[key].dropna() for key, name in names.items() if key in metrics}
+        curves = {name: curve for name, curve in curves.items() if len(curve)}
+        size = max(1, -(-max(map(len, curves.values()), default=0) // _MOST_POINTS))
+        lines: dict[str, Line] = {}
+        for name, curve in curves.items():
+            # The mean of each `size` values after each other, at the last of their steps.
+            means = curve.groupby(np.arange(len(curve)) // size).mean()
+            last = [*range(size - 1, len(curve) - 1, size), len(curve) - 1]
+            lines[name] = curve.index[last].tolist(), [float(f"{mean:.5g}") for mean in means]
+        if lines:
+            drawable.append(Chart(title, scale, lines, size))
+    return drawable
 
 
 class Entry(NamedTuple):

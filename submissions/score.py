@@ -10,7 +10,7 @@ Source:  The mean over tasks is Kaggle's: every public score of ARC Prize 2025 a
 
 import hashlib
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from io import BytesIO
 from math import fsum
@@ -72,16 +72,16 @@ class TaskSet:
         return self.name or f"a set of {self.num_tasks} tasks and {self.num_outputs} test outputs"
 
 
-def task_set(num_tests: Mapping[str, int], content: str | None = None) -> TaskSet:
+def task_set(tests: Mapping[str, Sized], content: str | None = None) -> TaskSet:
     """Return the TaskSet of these tasks.
 
-    Args:  num_tests: the number of tests by task id.
+    Args:  tests: what there is for each test of a task, by task id.
            content: the `grids_hash` of its test outputs, or of its challenges; a set without has no name.
     """
-    lines = "".join(f"{task_id} {count}\n" for task_id, count in sorted(num_tests.items()))
+    lines = "".join(f"{task_id} {len(of_task)}\n" for task_id, of_task in sorted(tests.items()))
     fingerprint = hashlib.sha256(lines.encode()).hexdigest()[:16]
     name = None if content is None else _NAMES.get(content)
-    return TaskSet(name, fingerprint, len(num_tests), sum(num_tests.values()))
+    return TaskSet(name, fingerprint, len(tests), sum(map(len, tests.values())))
 
 
 def set_of_challenges(tasks: Sequence[Task]) -> TaskSet:
@@ -93,7 +93,7 @@ def set_of_challenges(tasks: Sequence[Task]) -> TaskSet:
         ]
         for task in tasks
     }
-    return task_set({task.id: len(task.tests) for task in tasks}, grids_hash(shown))
+    return task_set({task.id: task.tests for task in tasks}, grids_hash(shown))
 
 
 def grids_hash(grids: Mapping[str, Sequence[Grid]]) -> str:
@@ -193,7 +193,7 @@ def score_submission(
              a task: it was made for another set, or another version of this one.
     """
     whole = solutions if whole is None else whole
-    scored_set = task_set({task_id: len(grids) for task_id, grids in whole.items()}, grids_hash(whole))
+    scored_set = task_set(whole, grids_hash(whole))
     _refuse_another_set(submission, {**whole, **solutions}, scored_set, where)
     tasks = {}
     for task_id, grids in solutions.items():
@@ -249,7 +249,7 @@ def answered_part(
 def _refuse_another_set(
     submission: Submission, solutions: Mapping[str, Sequence[Grid]], scored_set: TaskSet, where: str
 ) -> None:
-    answered = task_set({task_id: len(pairs) for task_id, pairs in submission.attempts.items()})
+    answered = task_set(submission.attempts)
     for task_id, pairs in submission.attempts.items():
         if task_id not in solutions:
             problem = "is not in the solutions"

@@ -211,9 +211,7 @@ def _named_rows(
 
 def _versions(sources: Sequence[Source]) -> dict[str, str]:
     """Return which version of its set each source is, by name, and log them."""
-    versions = {
-        source.name: str(task_set({task.id: len(task.tests) for task in source.tasks})) for source in sources
-    }
+    versions = {one.name: str(task_set({task.id: task.tests for task in one.tasks})) for one in sources}
     for name, version in versions.items():
         logger.info("%s: %s", name, version)
     return versions

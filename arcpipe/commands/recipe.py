@@ -190,14 +190,13 @@ def _types(recipe: Recipe) -> dict[str, type]:
     training = ("model", "train", "infer")
     types = {name: kind for name, kind in SETTINGS.items() if name in recipe.tables or name in training}
     if "data" in types:
-
-        def strangeness(kind: type) -> tuple[int, int]:
-            """Return how many keys of [data] this kind does not have, and all there is to say against it."""
-            _, problems = recipe.examine({"data": kind})
-            return len(recipe.tables["data"].keys() - {one.name for one in fields(kind)}), len(problems)
-
-        # The table does not say of what puzzles it is.
-        types["data"] = min(_DATA, key=strangeness)
+        # The table does not say of what puzzles it is: of those that know most of its keys.
+        keys = recipe.tables["data"].keys()
+        strange = {
+            kind: (len(keys - {one.name for one in fields(kind)}), len(recipe.examine({"data": kind})[1]))
+            for kind in _DATA
+        }
+        types["data"] = min(_DATA, key=strange.__getitem__)
     return types
 
 

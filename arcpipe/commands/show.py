@@ -150,9 +150,9 @@ def _facts_text(title: str, manifest: dict[str, Any], lines: dict[str, str]) -> 
 
 
 def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    # Not at the top: they load torch and matplotlib.
+    # Not at the top: they load torch and pandas.
     from arcpipe.checkpoint import CHECKPOINTS, read_best, whole_checkpoints
-    from arcpipe.submissions.figures import read_metrics, training_facts
+    from arcpipe.submissions.results import read_metrics, training_facts
 
     recipe, trained_on = manifest.get("recipe", {}), (manifest.get("dataset") or {}).get("path")
     asked = recipe.get("train", recipe.get("adapt", {})).get("steps", "?")
@@ -175,7 +175,7 @@ def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
 def _submission_text(path: Path) -> str:
     submission = read_submission(path)
     pairs = [pair for of_task in submission.attempts.values() for pair in of_task]
-    of_set = task_set({task: len(of_task) for task, of_task in submission.attempts.items()})
+    of_set = task_set(submission.attempts)
     empty = sum(map(is_fallback, pairs))
     text = (
         f"{path}: a submission to {of_set}: two attempts at each of {len(pairs)} test outputs, {empty} of "

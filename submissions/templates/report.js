@@ -4,6 +4,7 @@ const page = JSON.parse(document.getElementById("data").textContent);
 const [isArc, isSudoku] = [page.family === "arc", page.family === "sudoku"];
 const noun = isArc ? "task" : "board";
 const at = (id) => document.getElementById(id);
+const root = document.documentElement;
 const state = { filter: "all", sort: "file", query: "", shown: [], current: null, digits: false };
 const phone = window.matchMedia("(max-width: 859px)");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -72,9 +73,8 @@ function grid(text, { most, label, given, wrong = null, changed = null }) {
   const cells = cellsOf(text);
   const withText = isSudoku || (state.digits && cell >= 9);
   const path = (name, d, style = "") => d && html`<path class="${name}" d="${d}" style="${style}"/>`;
-  const fills = isSudoku ? [] : page.palette.map((color, value) => (
-    path("fill", inCells(cells.filter((one) => one[2] === value), "h1v1h-1z"), `fill: ${color}`)
-  ));
+  const ofValue = (value) => cells.filter((one) => one[2] === value);
+  const fills = page.palette.map((color, value) => path("fill", inCells(ofValue(value), "h1v1h-1z"), `fill: ${color}`));
   const givens = isSudoku && rowsOf(given);
   const texts = cells.filter(([, , value]) => withText && (value || !isSudoku)).map(([y, x, value]) => {
     const look = isSudoku ? (givens[y][x] === value ? "given" : "filled") : (lights[value] ? "dark" : "light");
@@ -84,7 +84,7 @@ function grid(text, { most, label, given, wrong = null, changed = null }) {
   const crosses = inCells(wrong || [], withText ? "m.1.1h.8v.8h-.8z" : "m.25.25l.5.5m0-.5l-.5.5");
   const stroke = (least, pixels) => `stroke-width: ${Math.max(least, pixels / cell)}`;
   return html`<svg class="grid" role="img" aria-label="${label}, ${sizeOf(text)}" width="${width * cell}"
-    height="${height * cell}" viewBox="-.02 -.02 ${width + 0.04} ${height + 0.04}">${fills}${texts}
+    height="${height * cell}" viewBox="-.02 -.02 ${width + 0.04} ${height + 0.04}">${!isSudoku && fills}${texts}
     ${cell >= 6 && path("line", linesAcross(height, width, [1, 1]))}
     ${isSudoku && path("box", linesAcross(height, width, page.box))}
     ${!isSudoku && path("wrong under", crosses, stroke(0.26, 2.6))}
@@ -180,9 +180,8 @@ function steps(test) {
       text && text === test.truth && mark("solved", "right")}<b>step ${step}</b><br>
       halt ${halt.toFixed(2)}<br>${agreeing} of ${total} agree</figcaption></figure>`;
   });
-  const said = isArc ? "the input as it is, without augmentation" : "the board as it is";
-  return html`<h3>The answer step by step: ${said}; a corner marks a cell that changed</h3>
-    <div class="steps">${frames}</div>`;
+  return html`<h3>The answer step by step: ${isArc ? "the input as it is, without augmentation" : "the board as it is"};
+    a corner marks a cell that changed</h3><div class="steps">${frames}</div>`;
 }
 
 function testOf(task, test, index) {
@@ -274,9 +273,7 @@ function showToolbar() {
 }
 
 // The list and the detail stay below the toolbar, which has one row or more.
-const measureToolbar = () => document.documentElement.style.setProperty(
-  "--toolbar", `${phone.matches ? 0 : at("toolbar").offsetHeight}px`,
-);
+const measureToolbar = () => root.style.setProperty("--toolbar", `${phone.matches ? 0 : at("toolbar").offsetHeight}px`);
 
 // The links of the list whose grids are drawn when they come near the window.
 const thumbnails = new IntersectionObserver((entries) => {
@@ -289,14 +286,14 @@ const thumbnails = new IntersectionObserver((entries) => {
 }, { rootMargin: "300px" });
 
 function itemOf(task) {
-  const marks = task.tests.slice(0, 3).map((test) => mark(test.outcome, page.outcomes[test.outcome]));
   const [test] = task.tests;
   let said = `${task.tests.filter((one) => one.outcome === "solved").length} of ${task.tests.length} solved`;
   if (task.tests.length === 1) said = test.wrong > 0 ? plural(test.wrong, "wrong cell") : page.outcomes[test.outcome];
   if (!isArc && task.rule) said = task.rule;
   const share = leading(task);
   return html`<li><a href="${hashOf(task)}">
-    <span class="marks">${marks}${task.tests.some(isTied) && mark("tie", "attempt 2 nearly tied")}</span>
+    <span class="marks">${task.tests.slice(0, 3).map((one) => mark(one.outcome, page.outcomes[one.outcome]))}${
+      task.tests.some(isTied) && mark("tie", "attempt 2 nearly tied")}</span>
     <span><span class="name">${task.id}</span><small>${said}${share > 0 && `, ${percent(share)} of votes`}</small></span>
     <span class="thumbs"></span></a></li>`;
 }
@@ -384,7 +381,7 @@ function clicked(event) {
 }
 
 function setTheme(isDark) {
-  document.documentElement.dataset.theme = isDark ? "dark" : "light";
+  root.dataset.theme = isDark ? "dark" : "light";
   put(at("theme"), isDark ? "Light" : "Dark");
   at("theme").onclick = () => setTheme(!isDark);
 }

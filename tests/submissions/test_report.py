@@ -16,9 +16,16 @@ from arcpipe.augment.puzzles import MazeSettings, build_maze
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
-from arcpipe.submissions.figures import chart_svg, charts, duration, read_metrics, training_facts
+from arcpipe.submissions.figures import chart_svg
 from arcpipe.submissions.report import find_sources
-from arcpipe.submissions.results import read_moves, sample_boards
+from arcpipe.submissions.results import (
+    charts,
+    duration,
+    read_metrics,
+    read_moves,
+    sample_boards,
+    training_facts,
+)
 from candidates import candidate, table, write_folder
 from commands import fail_here, succeed_here
 from reports import KINDS, STEPS, make_run, make_sudokus
