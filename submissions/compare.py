@@ -195,17 +195,11 @@ def compare_scores(scores: Mapping[str, Score]) -> Comparison:
     others = []
     for name, (tasks, outputs, _) in zip(names[1:], means[1:] - means[0], strict=True):
         low, high = interval(tasks)
-        others.append(
-            Difference(
-                name=name,
-                pass_at_2=scores[name].pass_at_2,
-                over_tasks=float(tasks[0]),
-                over_outputs=float(outputs[0]),
-                interval_over_tasks=(low, high),
-                interval_over_outputs=interval(outputs),
-                is_real=low > 0 or high < 0,
-            )
-        )
+        others.append(Difference(
+            name=name, pass_at_2=scores[name].pass_at_2, over_tasks=float(tasks[0]),
+            over_outputs=float(outputs[0]), interval_over_tasks=(low, high),
+            interval_over_outputs=interval(outputs), is_real=low > 0 or high < 0,
+        ))  # fmt: skip
     solvers = {
         f"{output.task}[{output.test_index}]": tuple(np.array(names)[who].tolist())
         for output, who in zip(first.outputs, solved, strict=True)
@@ -363,15 +357,10 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
         for name in RULES
     }
     return RuleComparison(
-        num_tasks=len(sizes),
-        num_outputs=sum(sizes),
-        num_without_candidate=int((~answered).sum()),
-        rules=rules,
-        oracle=_estimates(means["oracle", 0]),
-        votes=steps,
-        curve_over_tasks=over_tasks,
+        num_tasks=len(sizes), num_outputs=sum(sizes), num_without_candidate=int((~answered).sum()),
+        rules=rules, oracle=_estimates(means["oracle", 0]), votes=steps, curve_over_tasks=over_tasks,
         curve=over_outputs,
-    )
+    )  # fmt: skip
 
 
 def _estimates(means: NDArray[np.float64]) -> Estimates:

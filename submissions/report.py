@@ -261,16 +261,13 @@ def _boards(data: Path, predictions: Path) -> Shown:
     others = answers.valid & ~right & (puzzles.family.name == "maze")
     results = [
         Result(
-            task=f"board-{board}",
+            task=f"board-{board}", entries=of_board, candidates=int(votes.candidates[board]),
             pair=Pair(puzzles.test_inputs.grid(board), None if outputs is None else outputs.grid(board)),
             attempts=[answers.boards[board]] if answers.answered[board] else [],
-            entries=of_board,
-            candidates=int(votes.candidates[board]),
-            moves=moves.get((name, board), ()),
-            note="another shortest path" if others[board] else None,
+            moves=moves.get((name, board), ()), note="another shortest path" if others[board] else None,
         )
         for board, of_board in zip(numbers, entries, strict=True)
-    ]
+    ]  # fmt: skip
     sample = f"{len(results)} of {total:,} boards, wrong ones first" if len(results) < total else ""
     return Shown(tiles, results, sample=sample, side=puzzles.canvas)
 
@@ -292,21 +289,15 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
     attempts = distinct_attempts(submission, tasks, sources.submission or Path("submission"))
     moves = read_moves(read_candidates(predictions), [(task.id, index) for task, index in tests])
     rules = {task.id: size_rule(task) for task in tasks}
+    entries = ranked_entries(votes, ranking, range(len(tests)))
     results = [
         Result(
-            task=task.id,
-            pair=task.tests[index],
-            attempts=attempts.get((task.id, index), ()),
-            entries=entries,
-            candidates=int(candidates),
-            moves=moves.get((task.id, index), ()),
-            demonstrations=task.demonstrations,
-            note=rules[task.id],
+            task=task.id, pair=task.tests[index], attempts=attempts.get((task.id, index), ()),
+            entries=of_test, candidates=int(candidates), moves=moves.get((task.id, index), ()),
+            demonstrations=task.demonstrations, note=rules[task.id],
         )
-        for (task, index), entries, candidates in zip(
-            tests, ranked_entries(votes, ranking, range(len(tests))), votes.candidates, strict=True
-        )
-    ]
+        for (task, index), of_test, candidates in zip(tests, entries, votes.candidates, strict=True)
+    ]  # fmt: skip
     if any(result.pair.output is None for result in results):
         return Shown(results=results)
     outputs = {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}

@@ -30,21 +30,15 @@ _OF_FINISHED = ["train/exact_accuracy", "train/cell_accuracy", "train/steps_to_h
 # Title, scale, and the name of each metric there.
 _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Loss", "log", {"train/loss_answer": "answer", "train/loss_halt": "halt"}),
-    (
-        "Accuracy in training",
-        "share",
-        {
-            "train/exact_accuracy": "whole grids",
-            "train/cell_accuracy": "cells",
-            "train/halt_recall": "halt recall",
-            "train/halt_precision": "halt precision",
-        },
-    ),
+    ("Accuracy in training", "share", {
+        "train/exact_accuracy": "whole grids", "train/cell_accuracy": "cells",
+        "train/halt_recall": "halt recall", "train/halt_precision": "halt precision",
+    }),
     ("Steps to halt", "linear", {"train/steps_to_halt": "steps"}),
     ("Learning rate", "linear", {"train/lr": "learning rate"}),
     ("Throughput", "linear", {"samples_per_second": "samples a second"}),
     ("Share of the device's peak", "share", {"share_of_peak": "share of peak"}),
-)
+)  # fmt: skip
 
 NEARLY = 3
 """So many wrong cells are nearly solved."""

@@ -201,19 +201,12 @@ def score_submission(
         outputs = []
         for index, (pair, grid) in enumerate(zip(pairs, grids, strict=True)):
             first, second = (pair is not None and np.array_equal(pair[k], grid) for k in (0, 1))
-            outputs.append(
-                OutputScore(
-                    task=task_id,
-                    test_index=index,
-                    attempt_1_correct=first,
-                    attempt_2_correct=second,
-                    solved=first or second,
-                    answered=pair is not None and not is_fallback(pair),
-                    height=grid.shape[0],
-                    width=grid.shape[1],
-                    num_colors=len(np.unique(grid)),
-                )
-            )
+            answered = pair is not None and not is_fallback(pair)
+            outputs.append(OutputScore(
+                task=task_id, test_index=index, attempt_1_correct=first, attempt_2_correct=second,
+                solved=first or second, answered=answered, height=grid.shape[0], width=grid.shape[1],
+                num_colors=len(np.unique(grid)),
+            ))  # fmt: skip
         tasks[task_id] = TaskScore(sum(output.solved for output in outputs), len(outputs), tuple(outputs))
     scored = [output for task in tasks.values() for output in task.outputs]
     right = np.array([(output.attempt_1_correct, output.solved) for output in scored])

@@ -35,7 +35,7 @@ SETTINGS = {
 }  # fmt: skip
 """The dataclass of each table of a recipe; [data] is that of ARC."""
 
-_DATA = (DataSettings, PuzzleSettings, SudokuSettings, MazeSettings)
+_DATA: tuple[type, ...] = (DataSettings, PuzzleSettings, SudokuSettings, MazeSettings)
 
 _Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe's name, a .toml file, or a run folder.")

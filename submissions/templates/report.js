@@ -226,7 +226,7 @@ const SORTS = {
   sure: ["surest first", by((task) => -leading(task))],
   unsure: ["least sure first", by(leading)],
   outvoted: ["outvoted by fewest first", by(least(missing))],
-  ...(isArc && { tie: ["near ties first", by(least((test) => Math.min(Math.abs(marginOf(test)), 1e9)))] }),
+  ...(isArc && { tie: ["near ties first", by(least((test) => (isTied(test) ? Math.abs(marginOf(test)) : 1e9)))] }),
   small: ["smallest first", by(({ tests }) => Math.max(...tests.map((test) => test.input.length)))],
 };
 
