@@ -29,7 +29,6 @@ from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer.decode import Answers, candidate_table, concatenate
 from arcpipe.infer.engine import Engine, Plan
 from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
-from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
@@ -37,6 +36,7 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import STRICT, Count, Positive, recipe_changes
 from arcpipe.runs import (
     file_hash,
+    hold_folder,
     json_bytes,
     make_manifest,
     new_folder,

@@ -49,10 +49,9 @@ from arcpipe.kaggle_kernels.run import (
     SUBMISSION,
     write_report,
 )
-from arcpipe.locks import hold_folder
 from arcpipe.log import logger
 from arcpipe.recipe import Recipe
-from arcpipe.runs import make_manifest, new_folder, write_json
+from arcpipe.runs import hold_folder, make_manifest, new_folder, write_json
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import (
     Task,

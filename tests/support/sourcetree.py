@@ -16,7 +16,6 @@ CORE = (
     "recipe",
     "flags",
     "log",
-    "locks",
     "rng",
     "grid",
     "task",
