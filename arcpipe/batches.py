@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from arcpipe.buckets import Layout, fitting_side, layout_of
 from arcpipe.codec import PAD, encode_grids
+from arcpipe.processes import ignore_signals
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.rng import random_bits
-from arcpipe.signals import ignore_signals
 
 _FEWEST_DRAWS = 1 << 10
 IGNORE = -100

@@ -32,6 +32,7 @@ from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
 from arcpipe.log import logger, progress
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
+from arcpipe.processes import Clock, stop_on_signals
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import STRICT, Count, Positive, recipe_changes
 from arcpipe.runs import (
@@ -44,7 +45,6 @@ from arcpipe.runs import (
     refuse_existing,
     writing,
 )
-from arcpipe.signals import Clock, stop_on_signals
 from arcpipe.tensor_files import FILES
 
 FLUSH_EVERY_S = 30.0

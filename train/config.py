@@ -14,10 +14,10 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.infer.evaluate import Evaluator, known_outputs
 from arcpipe.infer.predict import InferSettings
 from arcpipe.model_config import TRMConfig
+from arcpipe.processes import Clock
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import STRICT, Count, Positive
 from arcpipe.runs import read_manifest
-from arcpipe.signals import Clock
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "train.log"

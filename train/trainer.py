@@ -13,6 +13,7 @@ from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import logger, program, start_logging
 from arcpipe.model_config import TRMConfig
+from arcpipe.processes import stop_on_signals
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.runs import (
     MANIFEST,
@@ -23,7 +24,6 @@ from arcpipe.runs import (
     refuse_existing,
     write_json,
 )
-from arcpipe.signals import stop_on_signals
 from arcpipe.train.checkpointing import Checkpointer, check_resumable, resumed_state
 from arcpipe.train.config import LOG_FILE, EvalSettings, TrainResult, TrainRun
 from arcpipe.train.distributed import (

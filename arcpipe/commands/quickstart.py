@@ -23,8 +23,8 @@ from arcpipe.infer.predict import InferSettings, schedule_of
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import answered_tests, shard_files
+from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.ranks import Processes
 from arcpipe.recipe import as_tables, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, hold_folder, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
