@@ -29,13 +29,13 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import Tensor
 
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, nearby, new_folder, read_manifest, reading, write_json
 from arcpipe.tables import read_table
 from arcpipe.tensor_files import FILES, checkpoint_part, refuse_bad_rows, refuse_bad_values, save_tensors

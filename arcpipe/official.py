@@ -25,7 +25,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from arcpipe.augmentation import IDENTITY, IDENTITY_COLORS
+from arcpipe.augmentation import BLANK_TASK, IDENTITY, IDENTITY_COLORS, PuzzleTable
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import family_of
 from arcpipe.documents import limit, read_within, refuse_extremes
@@ -33,7 +33,6 @@ from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
 from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
-from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.recipe import Recipe
 from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
 from arcpipe.task import read_json

@@ -22,13 +22,12 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRALS, TRANSPOSES, recolorings
+from arcpipe.augmentation import DIHEDRALS, TRANSPOSES, PuzzleTable, recolorings
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.maze_rules import MAX_SIDE, is_shortest_path
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import MANIFEST, read_manifest, reading
 from arcpipe.sudoku_rules import is_solution, shuffles
 

@@ -15,6 +15,7 @@ import typer
 from arcpipe.augment.forms import Source
 from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import (
     TRAINER,
     Checkpoint,
@@ -29,7 +30,6 @@ from arcpipe.infer.probe import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import known_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 from arcpipe.tensor_files import FILES

