@@ -15,10 +15,10 @@ from typing import Any
 
 import orjson
 
-from arcpipe.errors import ArcpipeError, DataError, why_unreadable
+from arcpipe.errors import ArcpipeError, DataError, one_line, why_unreadable
 
 LIMITS = "ARCPIPE_LIMITS"
-_MOST_BYTES = 2**30
+MOST_BYTES = 2**30
 _MOST_FACTS = 2**26
 _PART = 2**20
 _MOST_DEPTH = 64
@@ -39,7 +39,7 @@ def limit(number: int) -> int:
     return int(number * float(factor))
 
 
-def read_within(path: Path, most: int = _MOST_BYTES) -> bytes:
+def read_within(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the content of a file or pipe of at most so many bytes.
 
     Raises:  OSError if it cannot be read, ValueError if it is larger, or a device that has no end.
@@ -58,7 +58,7 @@ def read_within(path: Path, most: int = _MOST_BYTES) -> bytes:
     return content
 
 
-def read_file(path: Path, most: int = _MOST_BYTES, remedy: str = "", missing: str = "no such file") -> bytes:
+def read_file(path: Path, most: int = MOST_BYTES, remedy: str = "", missing: str = "no such file") -> bytes:
     """Return the content of a file as `read_within` does.
 
     Args:    remedy: what to say of a larger one. missing: what to say of one that is not there.
@@ -74,7 +74,7 @@ def read_file(path: Path, most: int = _MOST_BYTES, remedy: str = "", missing: st
         raise DataError(f"{path}: {error}{remedy}") from None
 
 
-def read_text(path: Path, most: int = _MOST_BYTES, remedy: str = "") -> str:
+def read_text(path: Path, most: int = MOST_BYTES, remedy: str = "") -> str:
     """Return the content of a text file, as `read_file`; DataError if it is no text in UTF-8."""
     try:
         return read_file(path, most, remedy).decode("utf-8-sig")
@@ -93,18 +93,33 @@ class RepeatedKeys(dict[str, Any]):
         self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
 
 
-def parse_json(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
-    """Return what JSON says, and the objects in it that hold a key more than once.
+def read_json(path: Path, most: int = MOST_BYTES, remedy: str = "", *, repeated: bool = False) -> Any:
+    """Return the content of a JSON file; arguments and errors as of `read_file` and `parse_json`."""
+    return parse_json(read_file(path, most, remedy), path, repeated=repeated)
 
-    Raises:  ValueError if it is no JSON, or nested as deeply as Python cannot follow.
+
+def parse_json(content: bytes, where: object, *, repeated: bool = False) -> Any:
+    """Return the content of a JSON document.
+
+    Args:    repeated: take objects that hold a key more than once too, as `RepeatedKeys`.
+    Raises:  DataError naming `where` if it is no JSON, or an object holds a key twice.
     """
+    objects: list[RepeatedKeys] = []
     try:
         value = orjson.loads(content)
+        # Each key stands once if there are no more texts, keys among them, than the value holds.
+        is_whole = b"\\" not in content and content.count(b'"') == 2 * _count_texts(value)
     except orjson.JSONDecodeError:
-        return _parse_with_pairs(content)
-    # Each key stands once if there are no more texts, keys among them, than the value holds.
-    is_whole = b"\\" not in content and content.count(b'"') == 2 * _count_texts(value)
-    return (value, []) if is_whole else _parse_with_pairs(content)
+        is_whole = False
+    if not is_whole:
+        try:
+            value, objects = _parse_with_pairs(content)
+        except ValueError as error:
+            raise DataError(f"{where}: not a JSON file ({one_line(error)})") from None
+    if objects and not repeated:
+        key = ascii(objects[0].repeated[0])[:40]
+        raise DataError(f"{where}: the key {key} stands more than once in an object: remove all but one")
+    return value
 
 
 def _count_texts(value: Any) -> int:
@@ -133,7 +148,10 @@ def _count_texts(value: Any) -> int:
 
 
 def _parse_with_pairs(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
-    """Do what `parse_json` says in several times the time, but for any JSON."""
+    """Return what any JSON says, and its objects that hold a key twice; ValueError if it is none.
+
+    It takes several times the time of orjson, which allows less and tells less.
+    """
     repeated: list[RepeatedKeys] = []
 
     def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, whole_checkpoints
 from arcpipe.commands.cli import INTERRUPTED, app
 from arcpipe.commands.show import task_text
+from arcpipe.documents import read_json
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.flags import Overrides, read_recipe
 from arcpipe.grid import draw
@@ -35,7 +36,6 @@ from arcpipe.task import (
     challenges_json,
     coverage_text,
     read_challenges,
-    read_json,
     read_solutions,
     solutions_json,
     with_solutions,

