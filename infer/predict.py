@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from pydantic import Field
 
-from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
+from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.decode import Answers, candidate_table, concatenate
@@ -45,7 +45,6 @@ from arcpipe.runs import (
     refuse_existing,
     writing,
 )
-from arcpipe.tensor_files import FILES
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384

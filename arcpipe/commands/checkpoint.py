@@ -17,6 +17,7 @@ from arcpipe.augment.identifiers import read_official_sources, rebuild_identifie
 from arcpipe.augment.sources import read_source
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import (
+    FILES,
     TRAINER,
     Checkpoint,
     load_checkpoint,
@@ -32,7 +33,6 @@ from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import known_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
-from arcpipe.tensor_files import FILES
 
 app = typer.Typer(rich_markup_mode=None)
 

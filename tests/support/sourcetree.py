@@ -33,7 +33,6 @@ CORE = (
     "layers",
     "trm",
     "devices",
-    "tensor_files",
     "checkpoint",
     "official",
 )
