@@ -26,11 +26,11 @@ from arcpipe.checkpoint import (
     save_checkpoint,
 )
 from arcpipe.errors import ArcpipeError, CheckpointError
-from arcpipe.flags import read_recipe
 from arcpipe.infer.probe import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.recipe import read_recipe
 from arcpipe.runs import known_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 

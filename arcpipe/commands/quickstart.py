@@ -18,7 +18,6 @@ from arcpipe.commands.cli import INTERRUPTED, app
 from arcpipe.commands.show import task_text
 from arcpipe.documents import read_json
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
-from arcpipe.flags import Overrides, read_recipe
 from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings, schedule_of
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
@@ -26,7 +25,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import as_tables, load_recipe, recipe_changes
+from arcpipe.recipe import Overrides, as_tables, load_recipe, read_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, hold_folder, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
 from arcpipe.submissions.score import Score, answered_part, score_submission, write_per_task

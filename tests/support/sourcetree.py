@@ -14,7 +14,6 @@ CORE = (
     "runs",
     "tables",
     "recipe",
-    "flags",
     "log",
     "rng",
     "grid",
