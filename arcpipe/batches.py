@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from arcpipe.augmentation import TRANSPOSES
 from arcpipe.buckets import Layout, fitting_side, layout_of
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.processes import ignore_signals
@@ -242,8 +243,9 @@ class TrainingStream(Dataset[PuzzleBatch]):
         puzzles = self.puzzles
         # Where on the canvas the larger of input and output still fits.
         sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
-        slack = puzzles.slack(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
-        offsets = np.floor(draws.placements * (slack + 1)).astype(np.intp)
+        transposed = np.array(TRANSPOSES)[puzzles.table.dihedrals[draws.puzzle_ids]]
+        room = draws.limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
+        offsets = np.floor(draws.placements * (room + 1)).astype(np.intp)
         inputs, outputs = (
             encode_grids(
                 table,

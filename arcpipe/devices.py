@@ -29,7 +29,15 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
 
     Raises:  ArcpipeError if bfloat16 is demanded of a GPU that would emulate it.
     """
-    native, what = _native_dtype(device)
+    native, what = torch.float32, f"not known for {device.type}"
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        native = torch.bfloat16 if major >= 8 else torch.float16 if major == 7 else torch.float32
+        what = f"compute capability {major}.{minor}"
+    elif device.type == "cpu":
+        has_bfloat16 = torch.cpu._is_avx512_bf16_supported()
+        native = torch.bfloat16 if has_bfloat16 else torch.float32
+        what = f"this CPU has {'' if has_bfloat16 else 'no '}avx512_bf16"
     if precision == "auto":
         return native, f"auto: {what}"
     if precision == "bfloat16" and device.type == "cuda" and native != torch.bfloat16:
@@ -37,21 +45,6 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
             f"train.precision is bfloat16, which {what} only emulates; use float16, float32 or auto"
         )
     return _DTYPES[precision], "as the recipe says"
-
-
-def _native_dtype(device: torch.device) -> tuple[torch.dtype, str]:
-    """Return the smallest dtype that the device multiplies matrices of in hardware, and how that is known."""
-    if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        small = torch.float16 if major == 7 else torch.float32
-        return torch.bfloat16 if major >= 8 else small, f"compute capability {major}.{minor}"
-    if device.type == "cpu":
-        native = torch.cpu._is_avx512_bf16_supported()
-        return (
-            torch.bfloat16 if native else torch.float32,
-            f"this CPU has {'' if native else 'no '}avx512_bf16",
-        )
-    return torch.float32, f"not known for {device.type}"
 
 
 def refuse_lone_processes(joined: int, device: torch.device) -> None:

@@ -4,6 +4,7 @@ The bounds are above what any file of this project holds; ARCPIPE_LIMITS, a fact
 """
 
 import json
+import math
 import os
 import re
 import stat
@@ -163,9 +164,7 @@ def _parse_with_pairs(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
 
     try:
         text = content.decode()
-        value = json.loads(
-            text, object_pairs_hook=make_object, parse_constant=_refuse_constant, parse_float=_finite
-        )
+        value = json.loads(text, object_pairs_hook=make_object, parse_constant=_number, parse_float=_number)
         if "\\u" in text:
             # Half a pair of surrogates is no character, and could not be written again.
             json.dumps(value, ensure_ascii=False).encode()
@@ -217,12 +216,7 @@ def refuse_extremes(value: Any) -> None:
         raise ValueError(f"nested more than {_MOST_DEPTH} deep")
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if abs(value) == float("inf"):
-        raise ValueError(f"{text[:40]} is too large a number")
+def _number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:40]} is no number of JSON")
     return value

@@ -22,7 +22,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRALS, TRANSPOSES, PuzzleTable, recolorings
+from arcpipe.augmentation import DIHEDRALS, PuzzleTable, recolorings
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, one_line
@@ -197,12 +197,6 @@ class PuzzleSet:
         shuffle = shuffles(canvas, self.variants.seed, items, numbers)
         tokens = shuffle.digits + np.uint8(family.first)
         return Transform(shuffle.rows, shuffle.columns, shuffle.transpose, tokens)
-
-    def slack(self, sides: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Return by how many rows and columns (N, 2) grids of sides (N, 2) can move under puzzles (N,)."""
-        transposed = np.array(TRANSPOSES)[self.table.dihedrals[puzzle_ids]]
-        turned = np.where(transposed[:, None], sides[:, ::-1], sides)
-        return self.canvas - turned.astype(np.intp)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of all that training and inference see, and of nothing else."""

@@ -177,12 +177,11 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     Raises:  DataError if the folder is missing, unfinished or of another kind.
     """
     try:
-        exists = folder.is_dir()
+        if not folder.is_dir():
+            what = f"is a file, expected a {kind} folder" if folder.exists() else "no such folder"
+            raise DataError(f"{folder}: {what}")
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
-    if not exists:
-        what = f"is a file, expected a {kind} folder" if folder.exists() else "no such folder"
-        raise DataError(f"{folder}: {what}")
     try:
         with reading(folder / MANIFEST):
             manifest: dict[str, Any] = load_json(folder / MANIFEST)
@@ -198,7 +197,12 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
             f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder{nearby(folder, kind)}"
         )
     if kind in _TYPED:
-        _refuse_other_types(manifest, folder, kind)
+        types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
+        wrong = [key for key, of in types.items() if key in manifest and not isinstance(manifest[key], of)]
+        wrong += ["family"] if kind == "dataset" and "family" not in manifest else []
+        if wrong or not all(isinstance(table, dict) for table in manifest.get("recipe", {}).values()):
+            key = (wrong or ["recipe"])[0]
+            raise DataError(f"{folder}: the {key} in its {MANIFEST} is not one of a {kind} folder")
     return manifest
 
 
@@ -209,16 +213,6 @@ def nearby(folder: Path, *kinds: str) -> str:
             if load_json(file).get("kind") in kinds:
                 return f"; {file.parent} is one"
     return ""
-
-
-def _refuse_other_types(manifest: dict[str, Any], folder: Path, kind: str) -> None:
-    """Raise DataError for a fact of another type than this kind of folder has."""
-    types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
-    wrong = [name for name, of in types.items() if name in manifest and not isinstance(manifest[name], of)]
-    wrong += ["family"] if kind == "dataset" and "family" not in manifest else []
-    if wrong or not all(isinstance(table, dict) for table in manifest.get("recipe", {}).values()):
-        name = (wrong or ["recipe"])[0]
-        raise DataError(f"{folder}: the {name} in its {MANIFEST} is not one of a {kind} folder")
 
 
 def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:

@@ -57,22 +57,17 @@ def parse_pairs(value: Any, where: str, *, output_required: bool = True) -> tupl
     """
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: expected a non-empty list of pairs")
-    return tuple(
-        _parse_pair(pair, f"{where}[{index}]", output_required=output_required)
-        for index, pair in enumerate(value)
-    )
-
-
-def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
-    if not isinstance(value, dict) or "input" not in value:
-        raise DataError(f"{where}: expected an object with the field 'input'")
-    output = value.get("output")
-    if output is None and output_required:
-        raise DataError(f"{where}: a demonstration needs an 'output'")
-    return Pair(
-        as_grid(value["input"], f"{where}.input"),
-        None if output is None else as_grid(output, f"{where}.output"),
-    )
+    pairs = []
+    for index, pair in enumerate(value):
+        place = f"{where}[{index}]"
+        if not isinstance(pair, dict) or "input" not in pair:
+            raise DataError(f"{place}: expected an object with the field 'input'")
+        output = pair.get("output")
+        if output is None and output_required:
+            raise DataError(f"{place}: a demonstration needs an 'output'")
+        grid = as_grid(pair["input"], f"{place}.input")
+        pairs.append(Pair(grid, None if output is None else as_grid(output, f"{place}.output")))
+    return tuple(pairs)
 
 
 def kind_of(content: Any) -> str:
