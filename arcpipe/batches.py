@@ -110,16 +110,15 @@ class _CanvasStream:
     def draws(self, start: int, count: int) -> _Draws:
         """Return the entries start .. start + count - 1."""
         epochs, positions = np.divmod(np.arange(start, start + count), self.epoch_size)
-        return _Draws.joined(
-            _Draws(*(column[positions[epochs == epoch]] for column in self._epoch(int(epoch))))
-            for epoch in np.unique(epochs)
-        )
-
-    def _epoch(self, epoch: int) -> _Draws:
-        if epoch not in self.epochs:
-            before = {number: self.epochs[number] for number in self.epochs if epoch - 3 < number < epoch}
-            self.epochs = before | {epoch: self._draw_epoch(epoch)}
-        return self.epochs[epoch]
+        parts = []
+        for epoch in np.unique(epochs).tolist():
+            if epoch not in self.epochs:
+                before = {
+                    number: draws for number, draws in self.epochs.items() if epoch - 3 < number < epoch
+                }
+                self.epochs = before | {epoch: self._draw_epoch(epoch)}
+            parts.append(_Draws(*(column[positions[epochs == epoch]] for column in self.epochs[epoch])))
+        return _Draws.joined(parts)
 
     def _draw_epoch(self, epoch: int) -> _Draws:
         rng = np.random.default_rng([self.seed, epoch, *self.stream])

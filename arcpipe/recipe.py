@@ -147,21 +147,16 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(source: str, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
+def load_recipe(source: str | None, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
     """Return a recipe by name, from a TOML file, or as frozen into a run folder; overrides applied.
 
-    Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder.
+    Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder; None for none of them.
              overrides: `table.key=value`, the value as TOML; a bare word is text.
              read: the tables that the command reads; an override of another one is refused.
     Raises:  RecipeError if there is no such recipe or it cannot be parsed.
     """
-    tables, bases = _read(source)
-    return Recipe(source, _changed(tables, read_overrides(overrides, read)), bases)
-
-
-def read_overrides(overrides: Sequence[str], read: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the tables that overrides alone make; see `load_recipe`."""
-    tables: dict[str, dict[str, Any]] = {}
+    tables, bases = ({}, ()) if source is None else _read(source)
+    changes: dict[str, dict[str, Any]] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         table, dot, key = name.strip().partition(".")
@@ -175,8 +170,8 @@ def read_overrides(overrides: Sequence[str], read: Sequence[str]) -> dict[str, d
             value = parse_toml(f"value = {text}")["value"]
         except ValueError:
             value = text.strip()
-        tables.setdefault(table, {})[key] = value
-    return tables
+        changes.setdefault(table, {})[key] = value
+    return Recipe(source or "of the command line", _changed(tables, changes), bases)
 
 
 def _changed(
@@ -293,7 +288,7 @@ def with_settings(
         @wraps(command)
         def run(recipe: str | None, overrides: list[str] | None, **arguments: Any) -> Any:
             flags = {name: arguments.pop(name) for name in own}
-            of_recipe = read_recipe(recipe, overrides or [], (table,))
+            of_recipe = load_recipe(recipe, overrides or [], (table,))
             values = of_recipe.tables.setdefault(table, {})
             for name, value in flags.items():
                 if value is not None and _is_list_of_numbers(_kind(hints[name])):
@@ -320,17 +315,14 @@ def with_settings(
     return decorate
 
 
-def read_recipe(recipe: str | None, overrides: Sequence[str], read: Sequence[str]) -> Recipe:
-    """Return a recipe with overrides applied; of overrides alone if no recipe is named."""
-    if recipe is None:
-        return Recipe("of the command line", read_overrides(overrides, read))
-    return load_recipe(recipe, overrides, read)
-
-
 def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> inspect.Parameter:
     """The parameter of a command for a field, which is None where the flag is not given."""
     kind = _kind(hint)
-    facts = _facts(hint)
+    bounds = [bound for one in _facts(hint) for bound in one.metadata]
+    # Typer knows no open limits but for integers.
+    lowest = [bound.ge for bound in bounds if isinstance(bound, Ge)]
+    lowest += [bound.gt + 1 for bound in bounds if isinstance(bound, Gt) and isinstance(bound.gt, int)]
+    highest = [bound.le for bound in bounds if isinstance(bound, Le)]
     name = flag or f"--{field.name.replace('_', '-')}"
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[operator]
     shown = str(default).lower() if kind is bool else default
@@ -338,7 +330,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> in
         *([name, f"--no-{name[2:]}"] if kind is bool else [name]),
         help=description(hint)
         + (f" Default: {shown}." if default not in ("", [], None) else ""),
-        **_bounds([bound for one in facts for bound in one.metadata]),
+        **{name: limits[0] for name, limits in (("min", lowest), ("max", highest)) if limits},
     )  # fmt: skip
     if _is_list_of_numbers(kind):
         option.metavar, kind = "N,N,...", str
@@ -365,14 +357,6 @@ def _facts(hint: Any) -> list[FieldInfo]:
 def description(hint: Any) -> str:
     """Return what the annotated type of a field says of it."""
     return " ".join(one.description for one in _facts(hint) if one.description)
-
-
-def _bounds(bounds: Sequence[Any]) -> dict[str, Any]:
-    """Limits of a field as typer has them; it knows no open ones but for integers."""
-    lowest = [bound.ge for bound in bounds if isinstance(bound, Ge)]
-    lowest += [bound.gt + 1 for bound in bounds if isinstance(bound, Gt) and isinstance(bound.gt, int)]
-    highest = [bound.le for bound in bounds if isinstance(bound, Le)]
-    return {name: limits[0] for name, limits in (("min", lowest), ("max", highest)) if limits}
 
 
 def _is_list_of_numbers(kind: Any) -> bool:

@@ -30,7 +30,7 @@ from arcpipe.infer.probe import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import read_recipe
+from arcpipe.recipe import load_recipe
 from arcpipe.runs import known_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 
@@ -146,7 +146,7 @@ def import_checkpoint(
     refuse_existing(out)
     if any(known_manifest(place, kind) for place in (file, file.parent) for kind in ("run", "checkpoint")):
         raise CheckpointError(f"{file}: is of arcpipe already, which needs no import: --checkpoint takes it")
-    settings = read_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
+    settings = load_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
     sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
     file, published = _fetched(file)
     imported = read_official(

@@ -25,7 +25,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import Overrides, as_tables, load_recipe, read_recipe, recipe_changes
+from arcpipe.recipe import Overrides, as_tables, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, hold_folder, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
 from arcpipe.submissions.score import Score, answered_part, score_submission, write_per_task
@@ -303,7 +303,7 @@ def evaluate(
         "checkpoint": str(checkpoint), "set": task_set, "votes": votes, "max_minutes": max_minutes,
         "recipe": recipe, "known_only": known_only, "seed": seed,
     }  # fmt: skip
-    settings = read_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
+    settings = load_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)
     before = _open(folder, "evaluation", asked=asked)["asked"]
