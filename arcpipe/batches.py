@@ -113,9 +113,7 @@ class _CanvasStream:
         parts = []
         for epoch in np.unique(epochs).tolist():
             if epoch not in self.epochs:
-                before = {
-                    number: draws for number, draws in self.epochs.items() if epoch - 3 < number < epoch
-                }
+                before = {near: draws for near, draws in self.epochs.items() if epoch - 3 < near < epoch}
                 self.epochs = before | {epoch: self._draw_epoch(epoch)}
             parts.append(_Draws(*(column[positions[epochs == epoch]] for column in self.epochs[epoch])))
         return _Draws.joined(parts)
