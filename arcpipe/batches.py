@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from arcpipe.augmentation import TRANSPOSES
 from arcpipe.buckets import Layout, fitting_side, layout_of
-from arcpipe.codec import PAD, encode_grids
+from arcpipe.codec import PAD
 from arcpipe.processes import ignore_signals
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.rng import random_bits
@@ -197,21 +197,12 @@ class TrainingStream(Dataset[PuzzleBatch]):
     """
 
     def __init__(
-        self,
-        puzzles: PuzzleSet,
-        *,
-        batch_size: int,
-        seed: int,
-        placement: bool,
-        rank: int = 0,
-        num_ranks: int = 1,
-        layout: Layout | None = None,
-    ) -> None:
-        self.puzzles = puzzles
+        self, puzzles: PuzzleSet, *, batch_size: int, seed: int, placement: bool,
+        rank: int = 0, num_ranks: int = 1, layout: Layout | None = None,
+    ) -> None:  # fmt: skip
+        self.puzzles, self.rank, self.num_ranks = puzzles, rank, num_ranks
         self.layout = layout_of(puzzles, [], batch_size) if layout is None else layout
         assert sum(self.layout.rows) == batch_size, "the layout is of another batch"
-        self.rank = rank
-        self.num_ranks = num_ranks
         self._streams = [
             _CanvasStream(puzzles, self.layout, side, seed, placement) for side in self.layout.sides
         ]
@@ -222,7 +213,21 @@ class TrainingStream(Dataset[PuzzleBatch]):
         for stream, rows in zip(self._streams, self.layout.rows, strict=True):
             share = rows // self.num_ranks
             parts.append(stream.draws(step * rows + self.rank * share, share))
-        return self._encode(_Draws.joined(parts))
+        puzzles, draws = self.puzzles, _Draws.joined(parts)
+        # Where on the canvas the larger of input and output still fits.
+        sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
+        transposed = np.array(TRANSPOSES)[puzzles.table.dihedrals[draws.puzzle_ids]]
+        room = draws.limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
+        offsets = np.floor(draws.placements * (room + 1)).astype(np.intp)
+        inputs, outputs = (
+            puzzles.encode(table, draws.examples, draws.puzzle_ids, draws.variants, offsets)
+            for table in puzzles.tables_with_eos[:2]
+        )
+        labels = np.where(outputs == PAD, IGNORE, outputs.astype(np.int64))
+        arrays: list[NDArray[Any]] = [inputs, labels, draws.puzzle_ids]
+        if puzzles.fresh_colors:
+            arrays.append(puzzles.colors(draws.puzzle_ids, draws.variants))
+        return PuzzleBatch(*(torch.from_numpy(array.astype(np.int64)) for array in arrays))
 
     def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
         """Yield the batches of steps first_step .. last_step - 1, made ahead by `workers` processes.
@@ -235,29 +240,3 @@ class TrainingStream(Dataset[PuzzleBatch]):
             worker_init_fn=ignore_signals,
         )  # fmt: skip
         return iter(loader)
-
-    def _encode(self, draws: _Draws) -> PuzzleBatch:
-        puzzles = self.puzzles
-        # Where on the canvas the larger of input and output still fits.
-        sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
-        transposed = np.array(TRANSPOSES)[puzzles.table.dihedrals[draws.puzzle_ids]]
-        room = draws.limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
-        offsets = np.floor(draws.placements * (room + 1)).astype(np.intp)
-        inputs, outputs = (
-            encode_grids(
-                table,
-                draws.examples,
-                puzzles.transform(table, draws.examples, draws.puzzle_ids, draws.variants, offsets),
-            )
-            for table in puzzles.tables_with_eos[:2]
-        )
-        labels = outputs.astype(np.int64)
-        labels[outputs == PAD] = IGNORE
-        return PuzzleBatch(
-            torch.from_numpy(inputs.astype(np.int64)),
-            torch.from_numpy(labels),
-            torch.from_numpy(draws.puzzle_ids.astype(np.int64)),
-            torch.from_numpy(puzzles.colors(draws.puzzle_ids, draws.variants).astype(np.int64))
-            if puzzles.fresh_colors
-            else None,
-        )

@@ -417,11 +417,9 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     """
     refuse_existing(out)
     config, plain = checkpoint.config, TRMConfig()
-    if config.buckets:
-        raise CheckpointError(f"{checkpoint.path}: has buckets, the official program knows one canvas")
     own = [
         f"model.{name} = {value}"
-        for name in ("separate_networks", "embedding", "tied_head", "loop_residual", "flow")
+        for name in ("separate_networks", "embedding", "tied_head", "loop_residual", "flow", "buckets")
         if (value := getattr(config, name)) != getattr(plain, name)
     ]
     own += [f"model.positions = {config.positions}"] if config.positions.startswith("rope2d") else []

@@ -167,17 +167,19 @@ class PuzzleSet:
 
     def encode_tests(self, tests: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Return the tokens (N, L) of test inputs (N,) under puzzles (N,)."""
-        table = self.tables_with_eos[2]
-        return encode_grids(table, tests, self.transform(table, tests, puzzle_ids))
+        return self.encode(self.tables_with_eos[2], tests, puzzle_ids)
+
+    def encode(
+        self, table: GridTable, items: NDArray[np.integer], puzzle_ids: NDArray[np.integer],
+        numbers: NDArray[np.uint64] | None = None, offsets: NDArray[np.integer] | None = None,
+    ) -> NDArray[np.uint8]:  # fmt: skip
+        """Return the tokens (N, L) of grids (N,) of a table with EOS under puzzles (N,); see `transform`."""
+        return encode_grids(table, items, self.transform(table, items, puzzle_ids, numbers, offsets))
 
     def transform(
-        self,
-        table: GridTable,
-        items: NDArray[np.integer],
-        puzzle_ids: NDArray[np.integer],
-        numbers: NDArray[np.uint64] | None = None,
-        offsets: NDArray[np.integer] | None = None,
-    ) -> Transform:
+        self, table: GridTable, items: NDArray[np.integer], puzzle_ids: NDArray[np.integer],
+        numbers: NDArray[np.uint64] | None = None, offsets: NDArray[np.integer] | None = None,
+    ) -> Transform:  # fmt: skip
         """Return the transform of grids (N,) of a table with EOS under puzzles (N,).
 
         Args:  numbers: (N,) of their variants, where there are any: shuffled Sudokus, turned mazes, recolored

