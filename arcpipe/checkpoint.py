@@ -269,10 +269,7 @@ def _save_rows(
 
 
 def changes_since(folder: Path) -> RowChanges:
-    """Return which rows of a checkpoint are not those of a table that later ones can link to.
-
-    Raises:  CheckpointError if it is damaged.
-    """
+    """Return which rows of a checkpoint are not those of a table that later ones can link to."""
     manifest = read_manifest(folder, "checkpoint")
     with _part(folder / _FACTS, manifest) as file:
         base = load_json(file).get("base")
@@ -283,10 +280,7 @@ def changes_since(folder: Path) -> RowChanges:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder at `path`; of a run folder the one of `read_best`, or else the newest.
-
-    Raises:  CheckpointError if there is none.
-    """
+    """Return the checkpoint folder at `path`; of a run folder that of `read_best`, or else the newest."""
     with reading(path):
         if (path / _FACTS).is_file() or _manifest_of(path) is not None:
             return path
@@ -295,10 +289,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """Return the newest whole checkpoint folder of a run folder.
-
-    Raises:  CheckpointError if there is none.
-    """
+    """Return the newest whole checkpoint folder of a run folder; CheckpointError if there is none."""
     with reading(run):
         if not run.exists():
             raise CheckpointError(f"{run}: no such folder")
@@ -436,20 +427,14 @@ def _load_puzzles(
 
 
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors that `save_checkpoint` was given as `trainer`.
-
-    Raises:  CheckpointError if it was given none, or the file is damaged.
-    """
+    """Return what `save_checkpoint` was given as `trainer`; CheckpointError if nothing, or it is damaged."""
     manifest = read_manifest(folder, "checkpoint")
     with _part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
         return load_file(file)
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors to a safetensors file.
-
-    Raises:  OSError if that fails.
-    """
+    """Write tensors to a safetensors file; OSError if that fails."""
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
     except SafetensorError as error:

@@ -48,10 +48,7 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
 
 
 def refuse_lone_processes(joined: int, device: torch.device) -> None:
-    """Raise ArcpipeError if a launcher started more processes than the `joined` that know of each other.
-
-    Each would do all the work.
-    """
+    """Raise ArcpipeError if more processes were started than are `joined`: each would do all the work."""
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if joined != started:
         raise ArcpipeError(
@@ -83,9 +80,7 @@ def ready_blocks(
     blocks: Iterable[nn.Module], *, hidden_size: int, dtype: torch.dtype, device: torch.device, threads: int,
     compiled: str, dynamic: bool | None,
 ) -> list[str]:  # fmt: skip
-    """Apply CPU threads, oneDNN choice and torch.compile.
-
-    Return log lines, one for each decision that is not torch's default.
+    """Apply CPU threads, oneDNN choice and torch.compile; return log lines of what is not torch's default.
 
     Args:  threads: 0 leaves them to torch. compiled, dynamic: as in `compile_blocks`.
     """

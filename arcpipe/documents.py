@@ -28,10 +28,7 @@ _MOST_BITS = 63
 
 
 def limit(number: int) -> int:
-    """Return a bound of size as this user has it.
-
-    Raises:  ArcpipeError if ARCPIPE_LIMITS is no factor.
-    """
+    """Return a bound of size as this user has it; ArcpipeError if ARCPIPE_LIMITS is no factor."""
     factor = os.environ.get(LIMITS, "1")
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", factor):
         raise ArcpipeError(f"{LIMITS}={factor!r}: expected a factor, such as 4")
@@ -82,10 +79,7 @@ def read_text(path: Path, most: int = MOST_BYTES, remedy: str = "") -> str:
 
 
 class RepeatedKeys(dict[str, Any]):
-    """A JSON object in which keys stand more than once; it holds the last value of each.
-
-    `repeated` names those keys, in the order of the file.
-    """
+    """A JSON object with keys that stand more than once, `repeated`; it holds the last value of each."""
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -150,10 +144,7 @@ def load_json(path: Path) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what TOML says.
-
-    Raises:  ValueError if it is no TOML, too large or too deep.
-    """
+    """Return what TOML says; ValueError if it is no TOML, too large or too deep."""
     if len(text) > limit(_MOST_TOML):
         raise ValueError(f"larger than {limit(_MOST_TOML) / 1e3:.0f} kB")
     for number, line in enumerate(text.splitlines(), 1):

@@ -62,10 +62,7 @@ _READ = SCHEMA.set(4, pa.field("colors", _NAMES)).set(
 
 
 def write_shard(folder: Path, table: pa.Table, rank: int) -> Path:
-    """Write candidates, in their order, as a shard of a folder of predictions; its file.
-
-    Raises:  OutputError if it cannot be written.
-    """
+    """Write candidates, in their order, as a shard of a folder of predictions; return its file."""
     file = folder / SHARDS / f"part-{table['order'][0].as_py():010d}-rank{rank}.parquet"
     write_table(file, table)
     return file

@@ -104,10 +104,7 @@ class PuzzleSet:
         return self.family.with_eos and self.variants is not None
 
     def refuse_embedding(self, kind: str, where: object) -> None:
-        """Raise DataError if a model's kind of embedding, augmentation or task, does not fit the dataset.
-
-        Args:  where: what the message begins with.
-        """
+        """Raise DataError, naming `where`, if a model's kind of embedding does not fit the dataset."""
         if not self.family.with_eos and kind == "task":
             raise DataError(f"{where}: model.embedding = task is for ARC tasks, not for {self.family.name}")
         if self.family.with_eos and (kind == "task") != self.fresh_colors:
@@ -218,10 +215,7 @@ class PuzzleSet:
 
 
 def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return whether each answer (N, S, S), of any values, solves its question by the rules; (N,).
-
-    Args:  family: sudoku or maze.
-    """
+    """Return whether each answer (N, S, S), of any values, solves its question of Sudoku or maze; (N,)."""
     return (is_shortest_path if family == "maze" else is_solution)(questions, answers)
 
 

@@ -65,10 +65,7 @@ class Recipe:
     bases: tuple[str, ...] = ()
 
     def settings(self, table: str, settings_type: type[Settings]) -> Settings:
-        """Return one table as its dataclass, missing keys at their defaults.
-
-        Raises:  RecipeError with every unknown key and wrong value of the table.
-        """
+        """Return one table as its dataclass, missing keys at their defaults; errors as of `resolve`."""
         resolved: Settings = self.resolve({table: settings_type})[table]
         return resolved
 

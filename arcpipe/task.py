@@ -36,10 +36,7 @@ class Task:
 
 
 def parse_task(task_id: str, value: Any, where: str) -> Task:
-    """Return the Task of `{"train": [{"input", "output"}], "test": [{"input"[, "output"]}]}`.
-
-    Raises:  DataError naming `where`, the task and the field.
-    """
+    """Return the Task of `{"train": [PAIR], "test": [PAIR]}`; DataError names `where`, task and field."""
     place = f"{where}: task {task_id}"
     if not isinstance(value, dict) or not {"train", "test"} <= value.keys():
         raise DataError(f"{place}: expected an object with the fields 'train' and 'test'")
@@ -51,10 +48,7 @@ def parse_task(task_id: str, value: Any, where: str) -> Task:
 
 
 def parse_pairs(value: Any, where: str, *, output_required: bool = True) -> tuple[Pair, ...]:
-    """Return the pairs of a list of `{"input", "output"}`.
-
-    Raises:  DataError naming `where`, the pair and the field.
-    """
+    """Return the pairs of a list of `{"input", "output"}`; DataError names `where`, pair and field."""
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: expected a non-empty list of pairs")
     pairs = []
