@@ -22,7 +22,7 @@ from arcpipe.augmentation import TRANSPOSES
 from arcpipe.buckets import Layout, fitting_side, layout_of
 from arcpipe.codec import PAD
 from arcpipe.processes import ignore_signals
-from arcpipe.puzzleset import PuzzleSet
+from arcpipe.puzzleset import PuzzleSet, ranks_of
 from arcpipe.rng import random_bits
 
 _FEWEST_DRAWS = 1 << 10
@@ -124,11 +124,11 @@ class _CanvasStream:
         # Groups by draws, and all their examples with the number of the draw of each.
         groups = np.arange(len(self.size)) if self.weights is None else self._weighted_groups(rng)
         draws = np.repeat(np.arange(len(groups)), self.size[groups])
-        items = self.by_group[self.start[groups][draws] + _ranks(draws)]
+        items = self.by_group[self.start[groups][draws] + ranks_of(draws)]
         places = rng.permutation(len(groups))[draws]
         # By draw, and in a random order within each.
         order = np.lexsort((rng.random(len(draws)), places))
-        ranks, choices = _ranks(places[order]), rng.random(len(groups))
+        ranks, choices = ranks_of(places[order]), rng.random(len(groups))
         drawn = np.flatnonzero(ranks < self.taken[groups[draws[order]]])[: self.epoch_size]
         order, ranks = order[drawn], ranks[drawn]
         draws, examples = draws[order], self.examples[items[order]]
@@ -172,17 +172,9 @@ class _CanvasStream:
         ids, groups = puzzle_ids.astype(np.uint64), self.groups[items]
         bits = random_bits(seed, ids, self.examples[items].astype(np.uint64))
         places = np.stack([bits >> np.uint64(32), bits & np.uint64(2**32 - 1)], axis=1) / 2.0**32
-        numbers = np.empty_like(self.groups)
-        numbers[self.by_group] = _ranks(self.groups[self.by_group])
         stays = random_bits(seed, ids) % self.size[groups].astype(np.uint64)
-        places[numbers[items] == stays] = 0.0
+        places[ranks_of(self.groups)[items] == stays] = 0.0
         return places
-
-
-def _ranks(values: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the number of each entry among its equals, from 0, where equals stand together."""
-    starts = np.flatnonzero(np.diff(values, prepend=-1))
-    return np.arange(len(values)) - np.repeat(starts, np.diff(starts, append=len(values)))
 
 
 class TrainingStream(Dataset[PuzzleBatch]):

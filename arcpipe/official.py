@@ -59,32 +59,20 @@ _TENSORS = (
 )
 # Keys of the official `arch` and the settings of [model].
 _ARCH = {
-    "hidden_size": "hidden_size",
-    "L_layers": "num_layers",
-    "num_heads": "num_heads",
+    "hidden_size": "hidden_size", "L_layers": "num_layers", "num_heads": "num_heads",
     "expansion": "expansion",
-    "H_cycles": "outer_cycles",
-    "L_cycles": "inner_cycles",
-    "halt_max_steps": "max_steps",
-    "puzzle_emb_ndim": "puzzle_size",
-    "puzzle_emb_len": "puzzle_tokens",
-    "pos_encodings": "positions",
-    "rope_theta": "rope_theta",
-}
+    "H_cycles": "outer_cycles", "L_cycles": "inner_cycles", "halt_max_steps": "max_steps",
+    "puzzle_emb_ndim": "puzzle_size", "puzzle_emb_len": "puzzle_tokens",
+    "pos_encodings": "positions", "rope_theta": "rope_theta",
+}  # fmt: skip
 # Official keys of the settings of training and the settings of [train].
 _TRAINING = {
     "global_batch_size": "batch_size",
-    "lr": "lr",
-    "lr_min_ratio": "min_lr_ratio",
-    "lr_warmup_steps": "warmup_steps",
-    "weight_decay": "weight_decay",
-    "beta1": "beta1",
-    "beta2": "beta2",
-    "puzzle_emb_lr": "puzzle_lr",
-    "puzzle_emb_weight_decay": "puzzle_weight_decay",
-    "seed": "seed",
-    "ema_rate": "ema",
-}
+    "lr": "lr", "lr_min_ratio": "min_lr_ratio", "lr_warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay", "beta1": "beta1", "beta2": "beta2",
+    "puzzle_emb_lr": "puzzle_lr", "puzzle_emb_weight_decay": "puzzle_weight_decay",
+    "seed": "seed", "ema_rate": "ema",
+}  # fmt: skip
 # By the official number of tokens; and the side of the canvas.
 _FAMILIES = {12: "arc", 11: "sudoku", 6: "maze"}
 _SIDES = {"arc": 30, "sudoku": 9, "maze": 30}

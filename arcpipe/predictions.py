@@ -37,24 +37,13 @@ SHARDS = "shards"
 _REMEDY = "run infer again"
 _read_columns = partial(read_table, most_rows=2**22, most_bytes=2**29, as_dictionaries=True, remedy=_REMEDY)
 _NAMES = pa.dictionary(pa.int32(), pa.string())
-SCHEMA = pa.schema(
-    [
-        ("order", pa.int64()),
-        ("task", _NAMES),
-        ("test_index", pa.int32()),
-        ("dihedral", pa.uint8()),
-        ("colors", pa.string()),
-        ("variant", pa.uint64()),
-        ("rollout", pa.int32()),
-        ("height", pa.uint8()),
-        ("width", pa.uint8()),
-        ("cells", pa.binary()),
-        ("halt_probability", pa.float32()),
-        ("log_probability", pa.float32()),
-        ("steps", pa.int32()),
-        ("checkpoint", _NAMES),
-    ]
-)
+SCHEMA = pa.schema([
+    ("order", pa.int64()), ("task", _NAMES), ("test_index", pa.int32()),
+    ("dihedral", pa.uint8()), ("colors", pa.string()), ("variant", pa.uint64()), ("rollout", pa.int32()),
+    ("height", pa.uint8()), ("width", pa.uint8()), ("cells", pa.binary()),
+    ("halt_probability", pa.float32()), ("log_probability", pa.float32()),
+    ("steps", pa.int32()), ("checkpoint", _NAMES),
+])  # fmt: skip
 # As they are read: a value that stands in many rows is in memory once.
 _READ = SCHEMA.set(4, pa.field("colors", _NAMES)).set(
     9, pa.field("cells", pa.dictionary(pa.int32(), pa.binary()))

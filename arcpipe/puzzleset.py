@@ -148,11 +148,7 @@ class PuzzleSet:
     @cached_property
     def test_indices(self) -> NDArray[np.int32]:
         """Return the number of each test input in its task, from 0."""
-        order = np.argsort(self.test_tasks, kind="stable")
-        _, first, counts = np.unique(self.test_tasks[order], return_index=True, return_counts=True)
-        indices = np.empty(len(order), np.int32)
-        indices[order] = np.arange(len(order)) - np.repeat(first, counts)
-        return indices
+        return ranks_of(self.test_tasks).astype(np.int32)
 
     @cached_property
     def tables_with_eos(self) -> tuple[GridTable, GridTable, GridTable]:
@@ -212,6 +208,14 @@ class PuzzleSet:
         if self.sampling != Sampling():
             digest.update(orjson.dumps(self.sampling))
         return digest.hexdigest()
+
+
+def ranks_of(values: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Return the number of each entry (N,) among its equals, from 0."""
+    order, ranks = np.argsort(values, kind="stable"), np.empty(len(values), np.intp)
+    _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
+    ranks[order] = np.arange(len(values)) - np.repeat(first, counts)
+    return ranks
 
 
 def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
