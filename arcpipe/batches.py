@@ -222,10 +222,7 @@ class TrainingStream(Dataset[PuzzleBatch]):
         return PuzzleBatch(*(torch.from_numpy(array.astype(np.int64)) for array in arrays))
 
     def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
-        """Yield the batches of steps first_step .. last_step - 1, made ahead by `workers` processes.
-
-        With 0 workers each is made when it is asked for.
-        """
+        """Yield the batches of steps first_step .. last_step - 1, made ahead by so many workers, or none."""
         steps = range(first_step, last_step)
         loader = DataLoader(
             self, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin,

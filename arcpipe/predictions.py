@@ -79,10 +79,7 @@ def shard_files(path: Path) -> list[Path]:
 
 
 def answered_tests(path: Path) -> set[tuple[str, int]]:
-    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index.
-
-    Raises:  DataError as `read_table`.
-    """
+    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index."""
     names, tests = ["task", "test_index"], set()
     for file in shard_files(path):
         table = _read_columns(file, names)

@@ -135,10 +135,7 @@ Processes = Annotated[
 
 
 def rank_variables(count: int, **more: str) -> list[dict[str, str]]:
-    """Return the environment of each of so many processes, by which they find each other; of one: alone.
-
-    Args:  more: variables of all of them.
-    """
+    """Return the environment, and more, of each of so many processes, by which they find each other."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
     base = {"OMP_NUM_THREADS": str(max(1, _num_cores() // count))} | own | more
     if count == 1:

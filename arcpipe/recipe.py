@@ -320,6 +320,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> in
     lowest = [bound.ge for bound in bounds if isinstance(bound, Ge)]
     lowest += [bound.gt + 1 for bound in bounds if isinstance(bound, Gt) and isinstance(bound.gt, int)]
     highest = [bound.le for bound in bounds if isinstance(bound, Le)]
+    limits: dict[str, Any] = {end: of[0] for end, of in (("min", lowest), ("max", highest)) if of}
     name = flag or f"--{field.name.replace('_', '-')}"
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[operator]
     shown = str(default).lower() if kind is bool else default
@@ -327,7 +328,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> in
         *([name, f"--no-{name[2:]}"] if kind is bool else [name]),
         help=description(hint)
         + (f" Default: {shown}." if default not in ("", [], None) else ""),
-        **{name: limits[0] for name, limits in (("min", lowest), ("max", highest)) if limits},
+        **limits,
     )  # fmt: skip
     if _is_list_of_numbers(kind):
         option.metavar, kind = "N,N,...", str

@@ -28,7 +28,8 @@ from arcpipe import __version__
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 
-logger = logging.getLogger("arcpipe")
+# That of log.py, which imports this file.
+_logger = logging.getLogger("arcpipe")
 MANIFEST = "manifest.json"
 # Of folders that are looked at to name the one that was meant.
 _MOST_NEARBY = 100
@@ -255,10 +256,10 @@ def hold_folder(folder: Path, rank: int = 0) -> Iterator[None]:
                 if other != own:
                     _lock(other).release()
             if left := _holder(holder):
-                logger.warning("%s: taken over from %s, which has ended without a word", folder, left)
+                _logger.warning("%s: taken over from %s, which has ended without a word", folder, left)
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
-            logger.warning("%s: no locks here (%s): let no other process write to it", folder, reason)
+            _logger.warning("%s: no locks here (%s): let no other process write to it", folder, reason)
         this = {"process": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
         # Only a message depends on this file, so a full disk is no error.
         with suppress(OSError):
