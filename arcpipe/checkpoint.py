@@ -128,7 +128,7 @@ class Checkpoint:
             if config.num_layers > len(self.ema):
                 raise RuntimeError(f"{config.num_layers} layers of {len(self.ema)} tensors")
             if most > _SPARE_WEIGHTS + 8 * sum(value.numel() for value in self.ema.values()):
-                # It may not fit the memory: on no device first, which takes torch seconds.
+                # The settings may be those of a network that does not fit the memory: on no device first.
                 with torch.device("meta"):
                     TRM(config, num_tokens, self.vocabulary).load_state_dict(self.ema, assign=True)
             model = TRM(config, num_tokens, self.vocabulary)

@@ -172,5 +172,6 @@ def refuse_extremes(value: Any) -> None:
 
 def _number(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text[:40]} is no number of JSON")
+        why = "too large a number" if text[-1].isdecimal() else "no number of JSON"
+        raise ValueError(f"{text[:40]} is {why}")
     return value

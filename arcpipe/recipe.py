@@ -50,6 +50,7 @@ Overrides = Annotated[
 """The flag of a command that reads a recipe."""
 
 EXTENDS = "extends"
+_OURS = resources.files("arcpipe") / "recipes"
 _MOST_PROBLEMS = 20
 
 
@@ -137,11 +138,7 @@ def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with arcpipe."""
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in (resources.files("arcpipe") / "recipes").iterdir()
-        if entry.name.endswith(".toml")
-    )
+    return sorted(file.name.removesuffix(".toml") for file in _OURS.iterdir() if file.name.endswith(".toml"))
 
 
 def load_recipe(source: str | None, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
@@ -209,7 +206,7 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
 def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
     """Return the TOML of a recipe by name or file."""
     if source in recipe_names():
-        return (resources.files("arcpipe") / "recipes" / f"{source}.toml").read_text(encoding="utf-8")
+        return (_OURS / f"{source}.toml").read_text(encoding="utf-8")
     where = f"{heirs[-1]}: {EXTENDS}: " if heirs else ""
     if not source.endswith(".toml"):
         near = _nearest(source, recipe_names())
