@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from arcpipe.augmentation import TRANSPOSES
 from arcpipe.buckets import Layout, fitting_side, layout_of
-from arcpipe.codec import PAD, encode_grids
-from arcpipe.puzzleset import PuzzleSet
+from arcpipe.codec import PAD
+from arcpipe.processes import ignore_signals
+from arcpipe.puzzleset import PuzzleSet, ranks_of
 from arcpipe.rng import random_bits
-from arcpipe.signals import ignore_signals
 
 _FEWEST_DRAWS = 1 << 10
 IGNORE = -100
@@ -109,16 +110,13 @@ class _CanvasStream:
     def draws(self, start: int, count: int) -> _Draws:
         """Return the entries start .. start + count - 1."""
         epochs, positions = np.divmod(np.arange(start, start + count), self.epoch_size)
-        return _Draws.joined(
-            _Draws(*(column[positions[epochs == epoch]] for column in self._epoch(int(epoch))))
-            for epoch in np.unique(epochs)
-        )
-
-    def _epoch(self, epoch: int) -> _Draws:
-        if epoch not in self.epochs:
-            before = {number: self.epochs[number] for number in self.epochs if epoch - 3 < number < epoch}
-            self.epochs = before | {epoch: self._draw_epoch(epoch)}
-        return self.epochs[epoch]
+        parts = []
+        for epoch in np.unique(epochs).tolist():
+            if epoch not in self.epochs:
+                before = {near: draws for near, draws in self.epochs.items() if epoch - 3 < near < epoch}
+                self.epochs = before | {epoch: self._draw_epoch(epoch)}
+            parts.append(_Draws(*(column[positions[epochs == epoch]] for column in self.epochs[epoch])))
+        return _Draws.joined(parts)
 
     def _draw_epoch(self, epoch: int) -> _Draws:
         rng = np.random.default_rng([self.seed, epoch, *self.stream])
@@ -126,11 +124,11 @@ class _CanvasStream:
         # Groups by draws, and all their examples with the number of the draw of each.
         groups = np.arange(len(self.size)) if self.weights is None else self._weighted_groups(rng)
         draws = np.repeat(np.arange(len(groups)), self.size[groups])
-        items = self.by_group[self.start[groups][draws] + _ranks(draws)]
+        items = self.by_group[self.start[groups][draws] + ranks_of(draws)]
         places = rng.permutation(len(groups))[draws]
         # By draw, and in a random order within each.
         order = np.lexsort((rng.random(len(draws)), places))
-        ranks, choices = _ranks(places[order]), rng.random(len(groups))
+        ranks, choices = ranks_of(places[order]), rng.random(len(groups))
         drawn = np.flatnonzero(ranks < self.taken[groups[draws[order]]])[: self.epoch_size]
         order, ranks = order[drawn], ranks[drawn]
         draws, examples = draws[order], self.examples[items[order]]
@@ -174,17 +172,9 @@ class _CanvasStream:
         ids, groups = puzzle_ids.astype(np.uint64), self.groups[items]
         bits = random_bits(seed, ids, self.examples[items].astype(np.uint64))
         places = np.stack([bits >> np.uint64(32), bits & np.uint64(2**32 - 1)], axis=1) / 2.0**32
-        numbers = np.empty_like(self.groups)
-        numbers[self.by_group] = _ranks(self.groups[self.by_group])
         stays = random_bits(seed, ids) % self.size[groups].astype(np.uint64)
-        places[numbers[items] == stays] = 0.0
+        places[ranks_of(self.groups)[items] == stays] = 0.0
         return places
-
-
-def _ranks(values: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the number of each entry among its equals, from 0, where equals stand together."""
-    starts = np.flatnonzero(np.diff(values, prepend=-1))
-    return np.arange(len(values)) - np.repeat(starts, np.diff(starts, append=len(values)))
 
 
 class TrainingStream(Dataset[PuzzleBatch]):
@@ -199,21 +189,12 @@ class TrainingStream(Dataset[PuzzleBatch]):
     """
 
     def __init__(
-        self,
-        puzzles: PuzzleSet,
-        *,
-        batch_size: int,
-        seed: int,
-        placement: bool,
-        rank: int = 0,
-        num_ranks: int = 1,
-        layout: Layout | None = None,
-    ) -> None:
-        self.puzzles = puzzles
+        self, puzzles: PuzzleSet, *, batch_size: int, seed: int, placement: bool,
+        rank: int = 0, num_ranks: int = 1, layout: Layout | None = None,
+    ) -> None:  # fmt: skip
+        self.puzzles, self.rank, self.num_ranks = puzzles, rank, num_ranks
         self.layout = layout_of(puzzles, [], batch_size) if layout is None else layout
         assert sum(self.layout.rows) == batch_size, "the layout is of another batch"
-        self.rank = rank
-        self.num_ranks = num_ranks
         self._streams = [
             _CanvasStream(puzzles, self.layout, side, seed, placement) for side in self.layout.sides
         ]
@@ -224,41 +205,27 @@ class TrainingStream(Dataset[PuzzleBatch]):
         for stream, rows in zip(self._streams, self.layout.rows, strict=True):
             share = rows // self.num_ranks
             parts.append(stream.draws(step * rows + self.rank * share, share))
-        return self._encode(_Draws.joined(parts))
+        puzzles, draws = self.puzzles, _Draws.joined(parts)
+        # Where on the canvas the larger of input and output still fits.
+        sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
+        transposed = np.array(TRANSPOSES)[puzzles.table.dihedrals[draws.puzzle_ids]]
+        room = draws.limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
+        offsets = np.floor(draws.placements * (room + 1)).astype(np.intp)
+        inputs, outputs = (
+            puzzles.encode(table, draws.examples, draws.puzzle_ids, draws.variants, offsets)
+            for table in puzzles.tables_with_eos[:2]
+        )
+        labels = np.where(outputs == PAD, IGNORE, outputs.astype(np.int64))
+        arrays: list[NDArray[Any]] = [inputs, labels, draws.puzzle_ids]
+        if puzzles.fresh_colors:
+            arrays.append(puzzles.colors(draws.puzzle_ids, draws.variants))
+        return PuzzleBatch(*(torch.from_numpy(array.astype(np.int64)) for array in arrays))
 
     def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
-        """Yield the batches of steps first_step .. last_step - 1, made ahead by `workers` processes.
-
-        With 0 workers each is made when it is asked for.
-        """
+        """Yield the batches of steps first_step .. last_step - 1, made ahead by so many workers, or none."""
         steps = range(first_step, last_step)
         loader = DataLoader(
             self, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin,
             worker_init_fn=ignore_signals,
         )  # fmt: skip
         return iter(loader)
-
-    def _encode(self, draws: _Draws) -> PuzzleBatch:
-        puzzles = self.puzzles
-        # Where on the canvas the larger of input and output still fits.
-        sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
-        slack = puzzles.slack(sides, draws.puzzle_ids) - (puzzles.canvas - draws.limits)[:, None]
-        offsets = np.floor(draws.placements * (slack + 1)).astype(np.intp)
-        inputs, outputs = (
-            encode_grids(
-                table,
-                draws.examples,
-                puzzles.transform(table, draws.examples, draws.puzzle_ids, draws.variants, offsets),
-            )
-            for table in puzzles.tables_with_eos[:2]
-        )
-        labels = outputs.astype(np.int64)
-        labels[outputs == PAD] = IGNORE
-        return PuzzleBatch(
-            torch.from_numpy(inputs.astype(np.int64)),
-            torch.from_numpy(labels),
-            torch.from_numpy(draws.puzzle_ids.astype(np.int64)),
-            torch.from_numpy(puzzles.colors(draws.puzzle_ids, draws.variants).astype(np.int64))
-            if puzzles.fresh_colors
-            else None,
-        )

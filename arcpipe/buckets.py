@@ -26,10 +26,7 @@ _UNITS = 32
 
 
 def crop(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
-    """Return the prefix and the top left `side` x `side` of tokens (B, P + canvas * canvas, ...).
-
-    Of a whole canvas that is `values` itself.
-    """
+    """Return the prefix and the top left `side` x `side` of tokens (B, P + canvas * canvas, ...)."""
     if side == canvas:
         return values
     cells = values[:, prefix:].unflatten(1, (canvas, canvas))[:, :side, :side].flatten(1, 2)

@@ -14,10 +14,11 @@ A trunk has P = 0 and neither of the two files of puzzles; one to hand on has no
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -26,25 +27,25 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
-from arcpipe.puzzletable import PuzzleTable
+from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import file_hash, nearby, new_folder, read_manifest, reading, write_json
 from arcpipe.tables import read_table
-from arcpipe.tensor_files import FILES, checkpoint_part, refuse_bad_rows, refuse_bad_values, save_tensors
 from arcpipe.trm import TRM, puzzle_vectors
 
-if TYPE_CHECKING:
-    from arcpipe.puzzleset import PuzzleSet
-
 CHECKPOINTS = "checkpoints"
+FILES = "files"
+"""Where the manifest has the SHA-256 of its files, by name; older ones have none."""
 WEIGHTS = "model.safetensors"
 BEST_FILE = "best.json"
 TRAINER = "trainer.safetensors"
@@ -54,6 +55,8 @@ _STEP_NAME = re.compile(r"step-([0-9]{8,18})")
 _SPARE_WEIGHTS = 1 << 24
 _COLUMNS = ("task", "dihedral", "colors")
 _MOST_ROWS, _MOST_BYTES = 2**31, 2**36
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_ROWS_AT_ONCE = 1 << 16
 
 
 def no_colors() -> Tensor:
@@ -66,7 +69,6 @@ class Checkpoint:
     """A checkpoint in memory.
 
     path: its folder.
-    config: the network's architecture.
     family: the name of the family of its puzzles.
     canvas: side of the canvas, of L = canvas * canvas tokens.
     vocabulary: V, the number of tokens.
@@ -118,47 +120,37 @@ class Checkpoint:
 
         Args:  canvas: side of the canvas, for a network that knows any; None for its own.
         """
-        num_tokens = (canvas or self.canvas) ** 2
+        config, num_tokens = self.config, (canvas or self.canvas) ** 2
+        length = config.prefix + num_tokens
+        of_layer = (4 + 4 * config.expansion) * max(config.hidden_size, length) ** 2
+        most = config.num_layers * of_layer + config.hidden_size * (self.vocabulary + length)
         try:
-            if self.config.num_layers > len(self.ema):
-                raise RuntimeError(f"{self.config.num_layers} layers of {len(self.ema)} tensors")
-            if self._seems_larger(num_tokens):
-                # On no device first, which takes torch seconds: it may not fit the memory.
+            if config.num_layers > len(self.ema):
+                raise RuntimeError(f"{config.num_layers} layers of {len(self.ema)} tensors")
+            if most > _SPARE_WEIGHTS + 8 * sum(value.numel() for value in self.ema.values()):
+                # The settings may be those of a network that does not fit the memory: on no device first.
                 with torch.device("meta"):
-                    TRM(self.config, num_tokens, self.vocabulary).load_state_dict(self.ema, assign=True)
-            model = TRM(self.config, num_tokens, self.vocabulary)
+                    TRM(config, num_tokens, self.vocabulary).load_state_dict(self.ema, assign=True)
+            model = TRM(config, num_tokens, self.vocabulary)
             model.load_state_dict(self.ema)
         except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.path}: weights do not fit {_FACTS}: {one_line(error):.1000}"
-            ) from None
+            reason = f"weights do not fit {_FACTS}: {one_line(error):.1000}"
+            raise CheckpointError(f"{self.path}: {reason}") from None
         return model.eval()
 
-    def _seems_larger(self, num_tokens: int) -> bool:
-        """Whether the settings may be those of a far larger network than the weights are of."""
-        config, total = self.config, self.config.prefix + num_tokens
-        of_layer = (4 + 4 * config.expansion) * max(config.hidden_size, total) ** 2
-        most = config.num_layers * of_layer + config.hidden_size * (self.vocabulary + total)
-        return most > _SPARE_WEIGHTS + 8 * sum(value.numel() for value in self.ema.values())
-
-    def rows_of(self, puzzles: "PuzzleSet") -> Tensor:
-        """Return the table's rows (P, puzzle_size), float32, in the order of a dataset's puzzle ids.
-
-        Raises:  as `rows_by_id`.
-        """
+    def rows_of(self, puzzles: PuzzleSet) -> Tensor:
+        """Return the rows (P, puzzle_size), float32, of all puzzles of a dataset; see `rows_by_id`."""
         return self.rows_by_id(puzzles)(np.arange(len(puzzles.table)))
 
-    def rows_by_id(self, puzzles: "PuzzleSet") -> Callable[[NDArray[np.intp]], Tensor]:
+    def rows_by_id(self, puzzles: PuzzleSet) -> Callable[[NDArray[np.intp]], Tensor]:
         """Return what gives the rows (N, puzzle_size), float32, of puzzles (N,) of a dataset.
 
         Raises:  CheckpointError if family or canvas differ or a puzzle was never trained; DataError if the
                  dataset is made for the other kind of embedding.
         """
         if self.family != puzzles.family.name:
-            raise CheckpointError(
-                f"{self.path}: trained on puzzles of family {self.family}, the dataset has puzzles of family "
-                f"{puzzles.family.name}"
-            )
+            reason = f"trained on puzzles of family {self.family}, the dataset has puzzles of family"
+            raise CheckpointError(f"{self.path}: {reason} {puzzles.family.name}")
         if self.canvas != puzzles.canvas and self.config.positions != "rope2d":
             raise CheckpointError(
                 f"{self.path}: trained on canvas {self.canvas}, the dataset has canvas {puzzles.canvas}"
@@ -199,11 +191,8 @@ class Checkpoint:
         dihedrals = torch.from_numpy(self.puzzles.dihedrals)
         return torch.stack([rows[dihedrals == dihedral].mean(dim=0) for dihedral in range(8)])
 
-    def colors_of(self, puzzles: "PuzzleSet") -> Tensor:
-        """Return the color vectors (T, 2, 10, D), float32, in the order of a dataset's tasks.
-
-        Without any, they are zeros for no task. `rows_of` has checked that every task is known.
-        """
+    def colors_of(self, puzzles: PuzzleSet) -> Tensor:
+        """Return the color vectors (T, 2, 10, D), float32, of a dataset's tasks, which are all known."""
         if self.config.embedding != "task":
             return no_colors()
         places = {task_id: place for place, task_id in enumerate(self.puzzles.task_ids)}
@@ -245,23 +234,22 @@ def save_checkpoint(
     manifest: dict[str, Any] = {**checkpoint.manifest, FILES: {}}
     linked: dict[str, str] = {}
     with new_folder(checkpoint.path, manifest) as folder:
-        save_tensors(folder / WEIGHTS, weights)
+        _save_tensors(folder / WEIGHTS, weights)
         if len(checkpoint.puzzles):
             linked, base = _save_rows(folder, checkpoint, changes)
             facts |= base
             pq.write_table(checkpoint.puzzles.to_arrow(), folder / _PUZZLES)
         if trainer is not None:
-            save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
+            _save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
         write_json(folder / _FACTS, facts)
-        names = sorted(file.name for file in folder.iterdir())
-        manifest[FILES] |= {name: linked.get(name) or file_hash(folder / name) for name in names}
+        files = sorted(folder.iterdir())
+        manifest[FILES] |= {file.name: linked.get(file.name) or file_hash(file) for file in files}
 
 
 def _save_rows(
     folder: Path, checkpoint: Checkpoint, changes: RowChanges | None
 ) -> tuple[dict[str, str], dict[str, bool]]:
-    """Write the puzzle table; return the SHA-256 of a file that is linked, by name, and what model.json says
-    of it."""
+    """Write the puzzle table; return the SHA-256 of what is linked, and what model.json says of it."""
     linked: dict[str, str] = {}
     if changes is not None and changes.since is not None:
         files = read_manifest(changes.since, "checkpoint").get(FILES, {})
@@ -274,33 +262,25 @@ def _save_rows(
             changes = None
     if changes is None:
         colors = {"colors": checkpoint.colors} if checkpoint.colors.numel() else {}
-        save_tensors(folder / _ROWS, {"rows": checkpoint.rows, **colors})
+        _save_tensors(folder / _ROWS, {"rows": checkpoint.rows, **colors})
         return {}, {}
-    save_tensors(folder / _CHANGED, {"ids": changes.ids, "rows": checkpoint.rows[changes.ids]})
+    _save_tensors(folder / _CHANGED, {"ids": changes.ids, "rows": checkpoint.rows[changes.ids]})
     return linked, {"base": bool(linked)}
 
 
 def changes_since(folder: Path) -> RowChanges:
-    """Return which rows of a checkpoint are not those of a table that later ones can link to.
-
-    Raises:  CheckpointError if it is damaged.
-    """
+    """Return which rows of a checkpoint are not those of a table that later ones can link to."""
     manifest = read_manifest(folder, "checkpoint")
-    with checkpoint_part(folder / _FACTS, manifest) as file:
-        base = orjson.loads(file.read_bytes()).get("base")
+    with _part(folder / _FACTS, manifest) as file:
+        base = load_json(file).get("base")
     if base is None:
         return RowChanges(torch.zeros(0, dtype=torch.int64), folder)
-    with checkpoint_part(folder / _CHANGED, manifest) as file:
+    with _part(folder / _CHANGED, manifest) as file:
         return RowChanges(load_file(file)["ids"], folder if base else None)
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder at `path`; of a run folder the best one, or else the newest.
-
-    The best one is what its evaluations named, if it is still there.
-
-    Raises:  CheckpointError if there is none.
-    """
+    """Return the checkpoint folder at `path`; of a run folder that of `read_best`, or else the newest."""
     with reading(path):
         if (path / _FACTS).is_file() or _manifest_of(path) is not None:
             return path
@@ -309,10 +289,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """Return the newest whole checkpoint folder of a run folder.
-
-    Raises:  CheckpointError if there is none.
-    """
+    """Return the newest whole checkpoint folder of a run folder; CheckpointError if there is none."""
     with reading(run):
         if not run.exists():
             raise CheckpointError(f"{run}: no such folder")
@@ -326,8 +303,7 @@ def newest_checkpoint(run: Path) -> Path:
 def whole_checkpoints(run: Path) -> dict[int, Path]:
     """Return the finished checkpoint folders of a run by their steps, in order.
 
-    A folder is one only if its manifest is of the step that its name says, so that neither a copy that was
-    cut short nor one under another name is taken for a checkpoint of the run.
+    The manifest of each is of the step that its name says: a copy may be cut short, or under another name.
     """
     return {
         step: path
@@ -380,7 +356,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     folder = find_checkpoint(path)
     manifest = read_manifest(folder, "checkpoint")
-    with checkpoint_part(folder / _FACTS, manifest) as file:
+    with _part(folder / _FACTS, manifest) as file:
         facts = load_json(file)
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
         family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
@@ -389,7 +365,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ValueError(f"family {family} on canvas {canvas}")
         if vocabulary < family_of(family, canvas).vocabulary:
             raise ValueError(f"{vocabulary} tokens for family {family} on canvas {canvas}")
-    with checkpoint_part(folder / WEIGHTS, manifest) as file:
+    with _part(folder / WEIGHTS, manifest) as file:
         weights = load_file(file)
     refuse_bad_values(weights, folder)
     raw, ema = (
@@ -407,61 +383,99 @@ def _load_puzzles(
 
     Args:  base: as `changes_since` finds it in model.json.
     """
-    puzzle_size = config.puzzle_size
-    shape = (num_puzzles, puzzle_size)
+    rows, colors, shape = None, no_colors(), (num_puzzles, config.puzzle_size)
     if not num_puzzles:
-        return PuzzleTable.of_groups([], []), torch.zeros(0, puzzle_size), no_colors()
-    with checkpoint_part(folder / _PUZZLES, manifest) as file:
+        return PuzzleTable.of_groups([], []), torch.zeros(shape), colors
+    with _part(folder / _PUZZLES, manifest) as file:
         columns = read_table(file, _COLUMNS, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES)
         puzzles = PuzzleTable.from_arrow(columns)
         if len(puzzles) != num_puzzles:
             raise ValueError(f"it has {len(puzzles)} rows, expected {num_puzzles}")
     # What Arrow keeps for later would add to the rows that are read next.
     pa.default_memory_pool().release_unused()
-    if base is False:
-        return puzzles, _with_changes(None, shape, folder, manifest), no_colors()
-    table = folder / (_ROWS if base is None else _BASE)
-    with checkpoint_part(table, manifest) as file:
-        tensors = load_file(file)
-        rows = tensors["rows"]
-        colors = tensors["colors"] if config.embedding == "task" else no_colors()
-        num_tasks = len(puzzles.task_ids)
-        if config.embedding == "task" and colors.shape != (num_tasks, 2, NUM_COLORS, puzzle_size):
-            raise ValueError(f"its color vectors have shape {tuple(colors.shape)}, for {num_tasks} tasks")
-        refuse_bad_values({"the color vectors": colors}, folder)
-        if tuple(rows.shape) != shape:
-            raise ValueError(f"rows of shape {tuple(rows.shape)}, expected {shape}")
-    if rows.numel():
-        refuse_bad_rows(table)
-    return puzzles, rows if base is None else _with_changes(rows, shape, folder, manifest), colors
-
-
-def _with_changes(
-    rows: Tensor | None, shape: tuple[int, int], folder: Path, manifest: Mapping[str, Any]
-) -> Tensor:
-    """Return the rows (P, puzzle_size) of `shape`, zeros without any, with those that have changed."""
-    with checkpoint_part(folder / _CHANGED, manifest) as file:
+    if base is not False:
+        table = folder / (_ROWS if base is None else _BASE)
+        with _part(table, manifest) as file:
+            tensors = load_file(file)
+            rows = tensors["rows"]
+            if config.embedding == "task":
+                colors, num_tasks = tensors["colors"], len(puzzles.task_ids)
+                if colors.shape != (num_tasks, 2, NUM_COLORS, config.puzzle_size):
+                    raise ValueError(f"color vectors of shape {tuple(colors.shape)} for {num_tasks} tasks")
+                refuse_bad_values({"the color vectors": colors}, folder)
+            if rows.shape != shape:
+                raise ValueError(f"rows of shape {tuple(rows.shape)}, expected {shape}")
+        if rows.numel():
+            _refuse_bad_rows(table, num_puzzles)
+        if base is None:
+            return puzzles, rows, colors
+    with _part(folder / _CHANGED, manifest) as file:
         tensors = load_file(file)
         ids, changed = tensors["ids"], tensors["rows"]
         if ids.dtype != torch.int64 or ids.ndim != 1 or changed.shape != (len(ids), shape[1]):
             raise ValueError(f"rows of shape {tuple(changed.shape)} for {len(ids)} puzzles")
-        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < shape[0]:
-            raise ValueError(f"a puzzle is none of {shape[0]}")
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < num_puzzles:
+            raise ValueError(f"a puzzle is none of {num_puzzles}")
     refuse_bad_values({"the puzzle table": changed}, folder)
     if rows is None:
         # numpy's zeros take memory only where they are written to.
-        zeros = np.zeros((shape[0], shape[1] * changed.dtype.itemsize), np.uint8)
+        zeros = np.zeros((num_puzzles, shape[1] * changed.dtype.itemsize), np.uint8)
         rows = torch.from_numpy(zeros).view(changed.dtype)
     # Of a mapped file a page that is written to is this process's own.
     rows[ids] = changed
-    return rows
+    return puzzles, rows, colors
 
 
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors that `save_checkpoint` was given as `trainer`.
-
-    Raises:  CheckpointError if it was given none, or the file is damaged.
-    """
+    """Return what `save_checkpoint` was given as `trainer`; CheckpointError if nothing, or it is damaged."""
     manifest = read_manifest(folder, "checkpoint")
-    with checkpoint_part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
+    with _part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
         return load_file(file)
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to a safetensors file; OSError if that fails."""
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(None, one_line(error)) from None
+
+
+@contextmanager
+def _part(
+    file: Path, manifest: Mapping[str, Any], remedy: str = "choose another one of its run or train again"
+) -> Iterator[Path]:
+    """Yield a file of a checkpoint to read, whose SHA-256 is the one in the manifest, if that has any.
+
+    Raises:  CheckpointError, which names the file, if it is not, or for what the block finds wrong with it;
+             UnreadableError if it may not be read.
+    """
+    try:
+        # Read here in any case: safetensors calls a file missing that it may not open.
+        with reading(file), file.open("rb"):
+            hashes = manifest.get(FILES)
+            if isinstance(hashes, dict) and file_hash(file) != hashes.get(file.name):
+                raise ValueError("it is not what was written: its SHA-256 is another")
+        yield file
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError, pa.ArrowException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise CheckpointError(f"{file}: damaged checkpoint ({reason}); {remedy}") from None
+
+
+def refuse_bad_values(tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Raise CheckpointError for the first tensor of another type, or with a value that is not finite."""
+    for name, value in tensors.items():
+        if value.dtype not in _DTYPES:
+            dtype = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{where}: {name} is of type {dtype}, expected float32 or bfloat16")
+        # The extremes are NaN if any value is, and finding them takes no memory.
+        if value.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(value)):
+            raise CheckpointError(f"{where}: {name} holds values that are not finite")
+
+
+def _refuse_bad_rows(file: Path, count: int) -> None:
+    """Refuse bad values of a puzzle table, some rows at a time: mapped at once, all would stay in memory."""
+    for start in range(0, count, _ROWS_AT_ONCE):
+        with safe_open(file, "pt") as opened:
+            rows = opened.get_slice("rows")[start : start + _ROWS_AT_ONCE]
+            refuse_bad_values({"the puzzle table": rows}, file.parent)

@@ -166,15 +166,10 @@ class Transform:
 
 
 def dihedral_transform(
-    family: Family,
-    table: GridTable,
-    items: NDArray[np.integer],
-    canvas: int,
-    *,
-    dihedrals: NDArray[np.integer] | None = None,
-    colors: NDArray[np.uint8] | None = None,
+    family: Family, table: GridTable, items: NDArray[np.integer], canvas: int, *,
+    dihedrals: NDArray[np.integer] | None = None, colors: NDArray[np.uint8] | None = None,
     offsets: NDArray[np.integer] | None = None,
-) -> Transform:
+) -> Transform:  # fmt: skip
     """Return the transform that turns, recolors and places grids of a table.
 
     Args:  table: as `GridTable.with_eos` makes it. items: (N,) which of its grids.

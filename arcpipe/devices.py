@@ -1,16 +1,23 @@
-"""Dtype, CPU threads and torch.compile: what each device computes with, and why."""
+"""Dtype, CPU threads and torch.compile: what each device computes with, and why; and how much it can do."""
 
 import os
 from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.utils.benchmark import Timer
 
 from arcpipe.errors import ArcpipeError
+from arcpipe.layers import mlp_width
+from arcpipe.model_config import TRMConfig
 
 _ONEDNN_HIDDEN_SIZE = 256
 _MAX_PROGRAMS = 64
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Of the products by which a peak is measured.
+_SIDES = {"cuda": 8192, "cpu": 1024}
+_TRIES = 4
+_PRODUCTS = 4
 
 
 def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, str]:
@@ -22,7 +29,15 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
 
     Raises:  ArcpipeError if bfloat16 is demanded of a GPU that would emulate it.
     """
-    native, what = _native_dtype(device)
+    native, what = torch.float32, f"not known for {device.type}"
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        native = torch.bfloat16 if major >= 8 else torch.float16 if major == 7 else torch.float32
+        what = f"compute capability {major}.{minor}"
+    elif device.type == "cpu":
+        has_bfloat16 = torch.cpu._is_avx512_bf16_supported()
+        native = torch.bfloat16 if has_bfloat16 else torch.float32
+        what = f"this CPU has {'' if has_bfloat16 else 'no '}avx512_bf16"
     if precision == "auto":
         return native, f"auto: {what}"
     if precision == "bfloat16" and device.type == "cuda" and native != torch.bfloat16:
@@ -32,26 +47,8 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
     return _DTYPES[precision], "as the recipe says"
 
 
-def _native_dtype(device: torch.device) -> tuple[torch.dtype, str]:
-    """Return the smallest dtype that the device multiplies matrices of in hardware, and how that is known."""
-    if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        small = torch.float16 if major == 7 else torch.float32
-        return torch.bfloat16 if major >= 8 else small, f"compute capability {major}.{minor}"
-    if device.type == "cpu":
-        native = torch.cpu._is_avx512_bf16_supported()
-        return (
-            torch.bfloat16 if native else torch.float32,
-            f"this CPU has {'' if native else 'no '}avx512_bf16",
-        )
-    return torch.float32, f"not known for {device.type}"
-
-
 def refuse_lone_processes(joined: int, device: torch.device) -> None:
-    """Raise ArcpipeError if a launcher started more processes than the `joined` that know of each other.
-
-    Each would do all the work.
-    """
+    """Raise ArcpipeError if more processes were started than are `joined`: each would do all the work."""
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if joined != started:
         raise ArcpipeError(
@@ -83,9 +80,7 @@ def ready_blocks(
     blocks: Iterable[nn.Module], *, hidden_size: int, dtype: torch.dtype, device: torch.device, threads: int,
     compiled: str, dynamic: bool | None,
 ) -> list[str]:  # fmt: skip
-    """Apply CPU threads, oneDNN choice and torch.compile.
-
-    Return log lines, one for each decision that is not torch's default.
+    """Apply CPU threads, oneDNN choice and torch.compile; return log lines of what is not torch's default.
 
     Args:  threads: 0 leaves them to torch. compiled, dynamic: as in `compile_blocks`.
     """
@@ -143,3 +138,41 @@ def _missing_compiler(device: torch.device) -> str:
     except exc.InvalidCxxCompiler:
         return "no C++ compiler (on Debian or Ubuntu: apt install g++)"
     return ""
+
+
+def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
+    """Return the operations of one supervision step with its gradient, of one sample.
+
+    Of matrix products only, which are nearly all; a multiplication and an addition are two. The gradient
+    takes twice its forward part, the last outer cycle.
+
+    Args:  num_tokens: L, without the puzzle prefix.
+    """
+    tokens, size = config.prefix + num_tokens, config.hidden_size
+    mlp = 3 * tokens * size * mlp_width(size, config.expansion)
+    if config.mixer == "attention":
+        mixer = 4 * tokens * size**2 + 2 * tokens**2 * size
+    else:
+        mixer = 3 * size * tokens * mlp_width(tokens, config.expansion)
+    network = 2.0 * config.num_layers * (mixer + mlp)
+    return (config.outer_cycles + 2) * (config.inner_cycles + 1) * network
+
+
+def speed_text(flops_per_second: float) -> str:
+    """Return a speed to two digits, in the larger of TFLOP/s and GFLOP/s that is not less than one."""
+    unit, name = (1e12, "TFLOP/s") if flops_per_second >= 1e12 else (1e9, "GFLOP/s")
+    return f"{float(f'{flops_per_second / unit:.2g}'):g} {name}"
+
+
+def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure the operations a second of large square matrix products on this device: the best of a few runs.
+
+    Random numbers are multiplied: operands that are all alike draw less power, and a GPU then runs at a
+    higher clock than any training sees.
+    """
+    side = _SIDES.get(device.type, 1024)
+    generator = torch.Generator(device).manual_seed(0)
+    one, other = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
+    operands = {"one": one, "other": other, "product": torch.empty_like(one)}
+    timer = Timer("torch.mm(one, other, out=product)", globals=operands, num_threads=torch.get_num_threads())
+    return 2.0 * side**3 / min(timer.timeit(_PRODUCTS).median for _ in range(_TRIES))

@@ -103,9 +103,12 @@ def draw(
 
     Args:    color: draw cells as blocks of the colors of `palette`, if there is one, by so many bits: 24, 8,
              or 4 (True for 24); 0 or False: each cell value is its character in `symbols`.
-             columns: None for those of the terminal that stdout is, without limit where it is none.
+             columns: 0 for any number; None for those of the terminal that stdout is, any where it is none.
     """
-    limit = _columns() if columns is None else columns
+    if columns is None:
+        # COLUMNS goes before the terminal.
+        is_known = os.environ.get("COLUMNS", "").isdecimal() or sys.stdout.isatty()
+        columns = shutil.get_terminal_size().columns if is_known else 0
     colored = palette is not None and color
     for halved in (False, True) if colored else (False,):
         blocks = [
@@ -113,21 +116,15 @@ def draw(
             for grid, title in zip(grids, titles, strict=True)
         ]
         widths = [width for width, _ in blocks]
-        if not limit or sum(widths) + 3 * (len(blocks) - 1) <= limit:
+        if not columns or sum(widths) + 3 * (len(blocks) - 1) <= columns:
             break
     else:
         if len(grids) > 1:
             parts = zip(grids, titles, strict=True)
-            return "\n".join(draw([grid], [title], color, symbols, palette, limit) for grid, title in parts)
+            return "\n".join(draw([grid], [title], color, symbols, palette, columns) for grid, title in parts)
     height = max(len(lines) for _, lines in blocks)
     padded = [lines + [" " * width] * (height - len(lines)) for width, lines in blocks]
     return "\n".join("   ".join(lines).rstrip() for lines in zip(*padded, strict=True))
-
-
-def _columns() -> int:
-    """Return how wide what is drawn may be, 0 for any width; COLUMNS goes before the terminal."""
-    named = os.environ.get("COLUMNS", "")
-    return shutil.get_terminal_size().columns if named.isdecimal() or sys.stdout.isatty() else 0
 
 
 def _block(

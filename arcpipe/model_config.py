@@ -94,15 +94,11 @@ class TRMConfig:
             raise ValueError(f"buckets {self.buckets} must ascend")
         if self.buckets and self.mixer == "mlp":
             raise ValueError("buckets are for mixer attention: an mlp over tokens knows one canvas only")
-        if self.mixer == "attention" and self.hidden_size % (2 * self.num_heads):
-            raise ValueError(
-                f"hidden_size {self.hidden_size} must be a multiple of 2 * num_heads ({2 * self.num_heads})"
-            )
-        if self.positions.startswith("rope2d") and self.hidden_size % (4 * self.num_heads):
-            raise ValueError(
-                f"positions {self.positions}: hidden_size {self.hidden_size} must be a multiple of "
-                f"4 * num_heads ({4 * self.num_heads})"
-            )
+        # Half of a head's numbers turn with the other half, for rows and for columns each.
+        parts = 4 if self.positions.startswith("rope2d") else 2 if self.mixer == "attention" else 0
+        if parts and self.hidden_size % (multiple := parts * self.num_heads):
+            reason = f"must be a multiple of {parts} * num_heads ({multiple}) with positions {self.positions}"
+            raise ValueError(f"hidden_size {self.hidden_size} {reason}")
         if self.embedding == "task" and self.puzzle_size != self.hidden_size:
             raise ValueError(
                 f"embedding task adds a row to every cell: puzzle_size {self.puzzle_size} must be "

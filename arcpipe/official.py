@@ -25,19 +25,16 @@ import torch
 import yaml
 from torch import Tensor
 
-from arcpipe.augmentation import IDENTITY, IDENTITY_COLORS
-from arcpipe.checkpoint import Checkpoint
+from arcpipe.augmentation import BLANK_TASK, IDENTITY, IDENTITY_COLORS, PuzzleTable
+from arcpipe.checkpoint import Checkpoint, refuse_bad_values
 from arcpipe.codec import family_of
-from arcpipe.documents import limit, read_within, refuse_extremes
+from arcpipe.documents import limit, read_json, read_within, refuse_extremes
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
 from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
-from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.recipe import Recipe
 from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
-from arcpipe.task import read_json
-from arcpipe.tensor_files import refuse_bad_values
 from arcpipe.trm import TRM
 
 CONFIG_FILE = "all_config.yaml"
@@ -62,32 +59,20 @@ _TENSORS = (
 )
 # Keys of the official `arch` and the settings of [model].
 _ARCH = {
-    "hidden_size": "hidden_size",
-    "L_layers": "num_layers",
-    "num_heads": "num_heads",
+    "hidden_size": "hidden_size", "L_layers": "num_layers", "num_heads": "num_heads",
     "expansion": "expansion",
-    "H_cycles": "outer_cycles",
-    "L_cycles": "inner_cycles",
-    "halt_max_steps": "max_steps",
-    "puzzle_emb_ndim": "puzzle_size",
-    "puzzle_emb_len": "puzzle_tokens",
-    "pos_encodings": "positions",
-    "rope_theta": "rope_theta",
-}
+    "H_cycles": "outer_cycles", "L_cycles": "inner_cycles", "halt_max_steps": "max_steps",
+    "puzzle_emb_ndim": "puzzle_size", "puzzle_emb_len": "puzzle_tokens",
+    "pos_encodings": "positions", "rope_theta": "rope_theta",
+}  # fmt: skip
 # Official keys of the settings of training and the settings of [train].
 _TRAINING = {
     "global_batch_size": "batch_size",
-    "lr": "lr",
-    "lr_min_ratio": "min_lr_ratio",
-    "lr_warmup_steps": "warmup_steps",
-    "weight_decay": "weight_decay",
-    "beta1": "beta1",
-    "beta2": "beta2",
-    "puzzle_emb_lr": "puzzle_lr",
-    "puzzle_emb_weight_decay": "puzzle_weight_decay",
-    "seed": "seed",
-    "ema_rate": "ema",
-}
+    "lr": "lr", "lr_min_ratio": "min_lr_ratio", "lr_warmup_steps": "warmup_steps",
+    "weight_decay": "weight_decay", "beta1": "beta1", "beta2": "beta2",
+    "puzzle_emb_lr": "puzzle_lr", "puzzle_emb_weight_decay": "puzzle_weight_decay",
+    "seed": "seed", "ema_rate": "ema",
+}  # fmt: skip
 # By the official number of tokens; and the side of the canvas.
 _FAMILIES = {12: "arc", 11: "sudoku", 6: "maze"}
 _SIDES = {"arc": 30, "sudoku": 9, "maze": 30}
@@ -420,11 +405,9 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     """
     refuse_existing(out)
     config, plain = checkpoint.config, TRMConfig()
-    if config.buckets:
-        raise CheckpointError(f"{checkpoint.path}: has buckets, the official program knows one canvas")
     own = [
         f"model.{name} = {value}"
-        for name in ("separate_networks", "embedding", "tied_head", "loop_residual", "flow")
+        for name in ("separate_networks", "embedding", "tied_head", "loop_residual", "flow", "buckets")
         if (value := getattr(config, name)) != getattr(plain, name)
     ]
     own += [f"model.positions = {config.positions}"] if config.positions.startswith("rope2d") else []

@@ -16,6 +16,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,27 +35,15 @@ from arcpipe.tables import read_table, refuse_rows
 
 SHARDS = "shards"
 _REMEDY = "run infer again"
-_MOST_ROWS = 2**22
-_MOST_BYTES = 2**29
+_read_columns = partial(read_table, most_rows=2**22, most_bytes=2**29, as_dictionaries=True, remedy=_REMEDY)
 _NAMES = pa.dictionary(pa.int32(), pa.string())
-SCHEMA = pa.schema(
-    [
-        ("order", pa.int64()),
-        ("task", _NAMES),
-        ("test_index", pa.int32()),
-        ("dihedral", pa.uint8()),
-        ("colors", pa.string()),
-        ("variant", pa.uint64()),
-        ("rollout", pa.int32()),
-        ("height", pa.uint8()),
-        ("width", pa.uint8()),
-        ("cells", pa.binary()),
-        ("halt_probability", pa.float32()),
-        ("log_probability", pa.float32()),
-        ("steps", pa.int32()),
-        ("checkpoint", _NAMES),
-    ]
-)
+SCHEMA = pa.schema([
+    ("order", pa.int64()), ("task", _NAMES), ("test_index", pa.int32()),
+    ("dihedral", pa.uint8()), ("colors", pa.string()), ("variant", pa.uint64()), ("rollout", pa.int32()),
+    ("height", pa.uint8()), ("width", pa.uint8()), ("cells", pa.binary()),
+    ("halt_probability", pa.float32()), ("log_probability", pa.float32()),
+    ("steps", pa.int32()), ("checkpoint", _NAMES),
+])  # fmt: skip
 # As they are read: a value that stands in many rows is in memory once.
 _READ = SCHEMA.set(4, pa.field("colors", _NAMES)).set(
     9, pa.field("cells", pa.dictionary(pa.int32(), pa.binary()))
@@ -62,10 +51,7 @@ _READ = SCHEMA.set(4, pa.field("colors", _NAMES)).set(
 
 
 def write_shard(folder: Path, table: pa.Table, rank: int) -> Path:
-    """Write candidates, in their order, as a shard of a folder of predictions; its file.
-
-    Raises:  OutputError if it cannot be written.
-    """
+    """Write candidates, in their order, as a shard of a folder of predictions; return its file."""
     file = folder / SHARDS / f"part-{table['order'][0].as_py():010d}-rank{rank}.parquet"
     write_table(file, table)
     return file
@@ -93,15 +79,10 @@ def shard_files(path: Path) -> list[Path]:
 
 
 def answered_tests(path: Path) -> set[tuple[str, int]]:
-    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index.
-
-    Raises:  DataError as `read_table`.
-    """
+    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index."""
     names, tests = ["task", "test_index"], set()
     for file in shard_files(path):
-        table = read_table(
-            file, names, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES, as_dictionaries=True, remedy=_REMEDY
-        )
+        table = _read_columns(file, names)
         columns = [table["task"].cast(pa.string()), table["test_index"]]
         distinct = pa.table(columns, names=names).group_by(names).aggregate([])
         tests |= set(zip(*(distinct[name].to_pylist() for name in names), strict=True))
@@ -162,10 +143,7 @@ def read_shard(file: Path) -> pa.Table:
 
     Raises:  DataError if it is no whole Parquet file, too large, or not of predictions.
     """
-    table = read_table(
-        file, SCHEMA.names, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES, as_dictionaries=True,
-        remedy=_REMEDY,
-    )  # fmt: skip
+    table = _read_columns(file, SCHEMA.names)
     if missing := {*SCHEMA.names} - {"order", *table.column_names}:
         raise DataError(f"{file}: no file of predictions, it lacks the column {min(missing)}")
     if "order" not in table.column_names:
@@ -173,11 +151,6 @@ def read_shard(file: Path) -> pa.Table:
     table = pa.table([_column(table[field.name], field, file) for field in _READ], schema=_READ)
     _check_rows(table, file)
     return table
-
-
-def _kind(field: pa.Field) -> str:
-    kind = getattr(field.type, "value_type", field.type)
-    return "text" if kind == pa.string() else f"of type {kind}"
 
 
 def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedArray:
@@ -188,7 +161,9 @@ def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedA
         column = column.cast(field.type)
         column.validate(full=True)
     except pa.ArrowException as error:
-        reason = f"column {field.name} is not {_kind(field)} ({one_line(error)})"
+        kind = getattr(field.type, "value_type", field.type)
+        what = "text" if kind == pa.string() else f"of type {kind}"
+        reason = f"column {field.name} is not {what} ({one_line(error)})"
         raise DataError(f"{file}: {reason}; {_REMEDY}") from None
     if column.null_count:
         row = pc.index(column.is_null(), True).as_py() + 1
@@ -217,7 +192,9 @@ def _check_rows(table: pa.Table, file: Path) -> None:
         f"{{height}} x {{width}} cells, sides may be 1..{MAX_SIDE}": ((height > 0) | (width > 0))
         & ~sides_fit,
         "{num_cells} cells, expected {height} x {width}": num_cells != height * width,
-        "a cell is above 9": _of_values(table["cells"], _have_large_cells),
+        "a cell is above 9": _of_values(
+            table["cells"], lambda cells: pc.match_substring_regex(cells, r"[^\x00-\x09]")
+        ),
         # Put this way, NaN is wrong too.
         "halt_probability {halt_probability} is not 0..1": ~((halt >= 0) & (halt <= 1)),
         "log_probability {log_probability} is not a number up to 0": ~((log <= 0) & np.isfinite(log)),
@@ -243,8 +220,3 @@ def _are_permutations(colors: pa.Array) -> NDArray[np.bool_]:
     for digit in range(NUM_COLORS):
         permutations &= np.asarray(pc.match_substring(colors, str(digit)))
     return permutations
-
-
-def _have_large_cells(cells: pa.Array) -> pa.Array:
-    """Return which bytes hold a value that no grid has."""
-    return pc.match_substring_regex(cells, f"[^\\x00-\\x{NUM_COLORS - 1:02x}]")

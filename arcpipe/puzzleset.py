@@ -22,13 +22,12 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRALS, TRANSPOSES, recolorings
+from arcpipe.augmentation import DIHEDRALS, PuzzleTable, recolorings
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.maze_rules import MAX_SIDE, is_shortest_path
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import MANIFEST, read_manifest, reading
 from arcpipe.sudoku_rules import is_solution, shuffles
 
@@ -105,10 +104,7 @@ class PuzzleSet:
         return self.family.with_eos and self.variants is not None
 
     def refuse_embedding(self, kind: str, where: object) -> None:
-        """Raise DataError if a model's kind of embedding, augmentation or task, does not fit the dataset.
-
-        Args:  where: what the message begins with.
-        """
+        """Raise DataError, naming `where`, if a model's kind of embedding does not fit the dataset."""
         if not self.family.with_eos and kind == "task":
             raise DataError(f"{where}: model.embedding = task is for ARC tasks, not for {self.family.name}")
         if self.family.with_eos and (kind == "task") != self.fresh_colors:
@@ -152,11 +148,7 @@ class PuzzleSet:
     @cached_property
     def test_indices(self) -> NDArray[np.int32]:
         """Return the number of each test input in its task, from 0."""
-        order = np.argsort(self.test_tasks, kind="stable")
-        _, first, counts = np.unique(self.test_tasks[order], return_index=True, return_counts=True)
-        indices = np.empty(len(order), np.int32)
-        indices[order] = np.arange(len(order)) - np.repeat(first, counts)
-        return indices
+        return ranks_of(self.test_tasks).astype(np.int32)
 
     @cached_property
     def tables_with_eos(self) -> tuple[GridTable, GridTable, GridTable]:
@@ -168,17 +160,19 @@ class PuzzleSet:
 
     def encode_tests(self, tests: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Return the tokens (N, L) of test inputs (N,) under puzzles (N,)."""
-        table = self.tables_with_eos[2]
-        return encode_grids(table, tests, self.transform(table, tests, puzzle_ids))
+        return self.encode(self.tables_with_eos[2], tests, puzzle_ids)
+
+    def encode(
+        self, table: GridTable, items: NDArray[np.integer], puzzle_ids: NDArray[np.integer],
+        numbers: NDArray[np.uint64] | None = None, offsets: NDArray[np.integer] | None = None,
+    ) -> NDArray[np.uint8]:  # fmt: skip
+        """Return the tokens (N, L) of grids (N,) of a table with EOS under puzzles (N,); see `transform`."""
+        return encode_grids(table, items, self.transform(table, items, puzzle_ids, numbers, offsets))
 
     def transform(
-        self,
-        table: GridTable,
-        items: NDArray[np.integer],
-        puzzle_ids: NDArray[np.integer],
-        numbers: NDArray[np.uint64] | None = None,
-        offsets: NDArray[np.integer] | None = None,
-    ) -> Transform:
+        self, table: GridTable, items: NDArray[np.integer], puzzle_ids: NDArray[np.integer],
+        numbers: NDArray[np.uint64] | None = None, offsets: NDArray[np.integer] | None = None,
+    ) -> Transform:  # fmt: skip
         """Return the transform of grids (N,) of a table with EOS under puzzles (N,).
 
         Args:  numbers: (N,) of their variants, where there are any: shuffled Sudokus, turned mazes, recolored
@@ -199,12 +193,6 @@ class PuzzleSet:
         tokens = shuffle.digits + np.uint8(family.first)
         return Transform(shuffle.rows, shuffle.columns, shuffle.transpose, tokens)
 
-    def slack(self, sides: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Return by how many rows and columns (N, 2) grids of sides (N, 2) can move under puzzles (N,)."""
-        transposed = np.array(TRANSPOSES)[self.table.dihedrals[puzzle_ids]]
-        turned = np.where(transposed[:, None], sides[:, ::-1], sides)
-        return self.canvas - turned.astype(np.intp)
-
     def fingerprint(self) -> str:
         """Return a SHA-256 of all that training and inference see, and of nothing else."""
         names = " ".join(self.table.task_ids)
@@ -222,11 +210,16 @@ class PuzzleSet:
         return digest.hexdigest()
 
 
-def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return whether each answer (N, S, S), of any values, solves its question by the rules; (N,).
+def ranks_of(values: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Return the number of each entry (N,) among its equals, from 0."""
+    order, ranks = np.argsort(values, kind="stable"), np.empty(len(values), np.intp)
+    _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
+    ranks[order] = np.arange(len(values)) - np.repeat(first, counts)
+    return ranks
 
-    Args:  family: sudoku or maze.
-    """
+
+def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether each answer (N, S, S), of any values, solves its question of Sudoku or maze; (N,)."""
     return (is_shortest_path if family == "maze" else is_solution)(questions, answers)
 
 

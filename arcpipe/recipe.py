@@ -1,23 +1,30 @@
-"""Recipes: TOML files of settings, `--set table.key=value` overrides, and their validation.
+"""Recipes: TOML files of settings, `--set table.key=value` overrides, their validation, and their flags.
 
 A recipe has the tables `[data] [model] [train] [eval] [adapt] [infer] [kaggle]`. Each table's keys
 are the fields of a dataclass that lives beside its consumer; a command resolves only its own tables.
-A recipe that says `extends = "NAME"` above its tables changes another one, key by key.
+A recipe that says `extends = "NAME"` above its tables changes another one, key by key. A flag of a command is
+a setting, declared once, in its dataclass.
 """
 
+import dataclasses
 import difflib
+import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date
+from functools import wraps
 from importlib import resources
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import orjson
+import typer
+from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from arcpipe.documents import load_json, parse_toml, read_within
 from arcpipe.errors import RecipeError
@@ -32,7 +39,18 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 
+_RECIPE = Annotated[
+    str | None,
+    typer.Option("--recipe", help="A recipe's name, a .toml file, or a run folder: its table is taken."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
+]
+"""The flag of a command that reads a recipe."""
+
 EXTENDS = "extends"
+_OURS = resources.files("arcpipe") / "recipes"
 _MOST_PROBLEMS = 20
 
 
@@ -48,10 +66,7 @@ class Recipe:
     bases: tuple[str, ...] = ()
 
     def settings(self, table: str, settings_type: type[Settings]) -> Settings:
-        """Return one table as its dataclass, missing keys at their defaults.
-
-        Raises:  RecipeError with every unknown key and wrong value of the table.
-        """
+        """Return one table as its dataclass, missing keys at their defaults; errors as of `resolve`."""
         resolved: Settings = self.resolve({table: settings_type})[table]
         return resolved
 
@@ -123,28 +138,19 @@ def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with arcpipe."""
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in (resources.files("arcpipe") / "recipes").iterdir()
-        if entry.name.endswith(".toml")
-    )
+    return sorted(file.name.removesuffix(".toml") for file in _OURS.iterdir() if file.name.endswith(".toml"))
 
 
-def load_recipe(source: str, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
+def load_recipe(source: str | None, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
     """Return a recipe by name, from a TOML file, or as frozen into a run folder; overrides applied.
 
-    Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder.
+    Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder; None for none of them.
              overrides: `table.key=value`, the value as TOML; a bare word is text.
              read: the tables that the command reads; an override of another one is refused.
     Raises:  RecipeError if there is no such recipe or it cannot be parsed.
     """
-    tables, bases = _read(source)
-    return Recipe(source, _changed(tables, read_overrides(overrides, read)), bases)
-
-
-def read_overrides(overrides: Sequence[str], read: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the tables that overrides alone make; see `load_recipe`."""
-    tables: dict[str, dict[str, Any]] = {}
+    tables, bases = ({}, ()) if source is None else _read(source)
+    changes: dict[str, dict[str, Any]] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         table, dot, key = name.strip().partition(".")
@@ -158,8 +164,8 @@ def read_overrides(overrides: Sequence[str], read: Sequence[str]) -> dict[str, d
             value = parse_toml(f"value = {text}")["value"]
         except ValueError:
             value = text.strip()
-        tables.setdefault(table, {})[key] = value
-    return tables
+        changes.setdefault(table, {})[key] = value
+    return Recipe(source or "of the command line", _changed(tables, changes), bases)
 
 
 def _changed(
@@ -200,7 +206,7 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
 def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
     """Return the TOML of a recipe by name or file."""
     if source in recipe_names():
-        return (resources.files("arcpipe") / "recipes" / f"{source}.toml").read_text(encoding="utf-8")
+        return (_OURS / f"{source}.toml").read_text(encoding="utf-8")
     where = f"{heirs[-1]}: {EXTENDS}: " if heirs else ""
     if not source.endswith(".toml"):
         near = _nearest(source, recipe_names())
@@ -254,3 +260,106 @@ def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
     if not of_training:
         raise RecipeError(f"{folder}: no run folder with a recipe in its {MANIFEST}")
     return tables
+
+
+def with_settings(
+    table: str, settings_type: type, names: Sequence[str] = (), **spelled: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the flags `--recipe`, `--set` and one for each setting of a table, or for some.
+
+    The command has a parameter `settings`: the dataclass, made from its defaults, the recipe, the overrides
+    and the flags, each before the next. A flag's help is the description of the field. A parameter `recipe`
+    is the recipe itself.
+
+    Args:    names: the fields that have a flag of their own; all by default.
+             spelled: the flags of fields whose flag is not their name, such as sources="--source".
+    Raises:  RecipeError, from the command, for a recipe or value that is wrong.
+    """
+    own = {one.name: one for one in fields(settings_type) if not names or one.name in names}
+    hints = get_type_hints(settings_type, include_extras=True)
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def run(recipe: str | None, overrides: list[str] | None, **arguments: Any) -> Any:
+            flags = {name: arguments.pop(name) for name in own}
+            of_recipe = load_recipe(recipe, overrides or [], (table,))
+            values = of_recipe.tables.setdefault(table, {})
+            for name, value in flags.items():
+                if value is not None and _is_list_of_numbers(_kind(hints[name])):
+                    parts = [part for part in value.split(",") if value]
+                    values[name] = [int(part) if part.strip().isdecimal() else part for part in parts]
+                elif value is not None:
+                    values[name] = value
+            if "recipe" in signature.parameters:
+                arguments["recipe"] = of_recipe
+            return command(settings=of_recipe.settings(table, settings_type), **arguments)
+
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [one for one in signature.parameters.values() if one.name not in ("settings", "recipe")]
+        parameters += [_parameter(own[name], hints[name], spelled.get(name)) for name in own]
+        parameters += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+            for name, annotation in (("recipe", _RECIPE), ("overrides", Overrides))
+        ]
+        keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+        run.__signature__ = signature.replace(parameters=keyword)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in keyword}
+        return run
+
+    return decorate
+
+
+def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> inspect.Parameter:
+    """The parameter of a command for a field, which is None where the flag is not given."""
+    kind = _kind(hint)
+    bounds = [bound for one in _facts(hint) for bound in one.metadata]
+    # Typer knows no open limits but for integers.
+    lowest = [bound.ge for bound in bounds if isinstance(bound, Ge)]
+    lowest += [bound.gt + 1 for bound in bounds if isinstance(bound, Gt) and isinstance(bound.gt, int)]
+    highest = [bound.le for bound in bounds if isinstance(bound, Le)]
+    limits: dict[str, Any] = {end: of[0] for end, of in (("min", lowest), ("max", highest)) if of}
+    name = flag or f"--{field.name.replace('_', '-')}"
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[operator]
+    shown = str(default).lower() if kind is bool else default
+    option = typer.Option(
+        *([name, f"--no-{name[2:]}"] if kind is bool else [name]),
+        help=description(hint)
+        + (f" Default: {shown}." if default not in ("", [], None) else ""),
+        **limits,
+    )  # fmt: skip
+    if _is_list_of_numbers(kind):
+        option.metavar, kind = "N,N,...", str
+    elif get_origin(kind) is list:
+        option.metavar = "<str>"
+    elif type(None) in get_args(kind):
+        option.metavar, option.parser, kind = "N|inf", _number_or_inf, int
+    elif get_origin(kind) is Literal and isinstance(get_args(kind)[0], int):
+        kind = int
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind | None, option], default=None
+    )
+
+
+def _kind(hint: Any) -> Any:
+    """A type without what annotates it."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _facts(hint: Any) -> list[FieldInfo]:
+    return [one for one in get_args(hint) if isinstance(one, FieldInfo)]
+
+
+def description(hint: Any) -> str:
+    """Return what the annotated type of a field says of it."""
+    return " ".join(one.description for one in _facts(hint) if one.description)
+
+
+def _is_list_of_numbers(kind: Any) -> bool:
+    return get_origin(kind) is list and get_args(kind)[0] is not str
+
+
+def _number_or_inf(text: str) -> float:
+    """The value of a setting that is None without a limit: as in TOML, inf, which JSON has as null."""
+    if text != "inf" and not text.isdecimal():
+        raise typer.BadParameter(f"expected a number or inf, found {text!r}")
+    return float(text) if text == "inf" else int(text)

@@ -1,15 +1,21 @@
-"""Outputs of commands: files and folders that appear whole or not at all, and manifests."""
+"""Outputs of commands: files and folders that appear whole or not at all, manifests, and locks.
+
+A folder that one process at a time may write to is locked until that process ends.
+"""
 
 import errno
 import hashlib
+import logging
 import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +27,8 @@ from arcpipe import __version__
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 
+# That of log.py, which imports this file.
+_logger = logging.getLogger("arcpipe")
 MANIFEST = "manifest.json"
 # Of folders that are looked at to name the one that was meant.
 _MOST_NEARBY = 100
@@ -169,12 +177,11 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     Raises:  DataError if the folder is missing, unfinished or of another kind.
     """
     try:
-        exists = folder.is_dir()
+        if not folder.is_dir():
+            what = f"is a file, expected a {kind} folder" if folder.exists() else "no such folder"
+            raise DataError(f"{folder}: {what}")
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
-    if not exists:
-        what = f"is a file, expected a {kind} folder" if folder.exists() else "no such folder"
-        raise DataError(f"{folder}: {what}")
     try:
         with reading(folder / MANIFEST):
             manifest: dict[str, Any] = load_json(folder / MANIFEST)
@@ -190,7 +197,12 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
             f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder{nearby(folder, kind)}"
         )
     if kind in _TYPED:
-        _refuse_other_types(manifest, folder, kind)
+        types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
+        wrong = [key for key, of in types.items() if key in manifest and not isinstance(manifest[key], of)]
+        wrong += ["family"] if kind == "dataset" and "family" not in manifest else []
+        if wrong or not all(isinstance(table, dict) for table in manifest.get("recipe", {}).values()):
+            key = (wrong or ["recipe"])[0]
+            raise DataError(f"{folder}: the {key} in its {MANIFEST} is not one of a {kind} folder")
     return manifest
 
 
@@ -201,16 +213,6 @@ def nearby(folder: Path, *kinds: str) -> str:
             if load_json(file).get("kind") in kinds:
                 return f"; {file.parent} is one"
     return ""
-
-
-def _refuse_other_types(manifest: dict[str, Any], folder: Path, kind: str) -> None:
-    """Raise DataError for a fact of another type than this kind of folder has."""
-    types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
-    wrong = [name for name, of in types.items() if name in manifest and not isinstance(manifest[name], of)]
-    wrong += ["family"] if kind == "dataset" and "family" not in manifest else []
-    if wrong or not all(isinstance(table, dict) for table in manifest.get("recipe", {}).values()):
-        name = (wrong or ["recipe"])[0]
-        raise DataError(f"{folder}: the {name} in its {MANIFEST} is not one of a {kind} folder")
 
 
 def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
@@ -229,3 +231,81 @@ def file_hash(path: Path) -> str:
         return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def hold_folder(folder: Path, rank: int = 0) -> Iterator[None]:
+    """Hold `folder` for this process until the block ends.
+
+    One hidden file in it is what is locked, and stays; another says who holds it. Where the file system has
+    no locks, a warning says so, and nothing is held.
+
+    Args:    rank: of several processes that share the folder, each with a lock of its own. Rank 0 takes its
+             lock first and finds the locks of another job.
+    Raises:  OutputError if another process holds it, naming its host and number, or if something in it is a
+             link that leads out of it.
+    """
+    _refuse_links(folder)
+    own = folder / f".writer-{rank}.lock"
+    holder = own.with_suffix(".json")
+    with ExitStack() as held:
+        try:
+            held.callback(_lock(own))
+            for other in () if rank else folder.glob(".writer-*.lock"):
+                if other != own:
+                    _lock(other)()
+            if left := _holder(holder):
+                _logger.warning("%s: taken over from %s, which has ended without a word", folder, left)
+        except (OSError, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or one_line(error)
+            _logger.warning("%s: no locks here (%s): let no other process write to it", folder, reason)
+        this = {"process": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
+        # Only a message depends on this file, so a full disk is no error.
+        with suppress(OSError):
+            holder.write_bytes(orjson.dumps(this))
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                holder.unlink()
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise OutputError for a link that leads out of a folder, where what is written to it would land."""
+    top = os.path.realpath(folder)
+    with writing(folder):
+        links = sorted(path for path in folder.iterdir() if path.is_symlink())
+    for path in links:
+        if os.path.commonpath([top, os.path.realpath(path)]) != top:
+            raise OutputError(
+                f"{path}: is a link that leads out of its folder, and is not written to: put in its place "
+                "what it leads to; the folder as a whole may be a link"
+            )
+
+
+def _lock(path: Path) -> Callable[[], None]:
+    """Lock a file; return what unlocks it. OutputError if another process has it."""
+    # Not at the top: few commands lock, and it takes a quarter of the time in which others begin.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0)
+    try:
+        with warnings.catch_warnings():
+            # It warns where it falls back to a lock of another kind.
+            warnings.simplefilter("ignore")
+            lock.acquire()
+    except Timeout:
+        holder = _holder(path.with_suffix(".json")) or "another process"
+        raise OutputError(
+            f"{path.parent}: {holder} is writing to it: wait for its end, stop it, or choose another folder"
+        ) from None
+    return lock.release
+
+
+def _holder(path: Path) -> str:
+    """Who wrote itself into this file and has not ended well; empty if nobody."""
+    try:
+        holder = load_json(path)
+        return f"process {holder['process']} on {holder['host']} ({holder['command']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

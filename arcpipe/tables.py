@@ -54,29 +54,20 @@ def read_table(
     Raises:  DataError if it is no whole Parquet file, too large, or a column is there twice or of lists.
     """
     try:
-        # Not by its path: pyarrow would take names such as `variant=1` in it for columns.
         with reading(file):
             size = file.stat().st_size
+            stored, names, parts = _open(
+                file, file, lambda known: [name for name in known if name in names], remedy=f"; {remedy}"
+            )
+            values = Counter[str]()
+            for part in parts:
+                values[part.path_in_schema] += part.num_values
+            # A column has as many values as the table has rows, whatever a group says of them.
+            refuse_rows(max(stored.metadata.num_rows, *values.values(), 0), file, size, most_rows)
             most_pages = limit(min(most_bytes, _SPARE_PAGES + _TIMES_PAGES * size))
-            most_bytes = limit(min(most_bytes, _SPARE_BYTES + _TIMES_BYTES * size))
-            _refuse_footer(file, size)
-            stored = pq.ParquetFile(file)
-            schema, footer = stored.schema_arrow, stored.metadata
-            names = [name for name in schema.names if name in names]
-            for name in names:
-                if names.count(name) > 1:
-                    raise DataError(f"{file}: holds the column {name} twice; {remedy}")
-                # A list or a fixed-size value may be of any size in a row.
-                if not _is_flat(kind := schema.field(name).type):
-                    raise DataError(f"{file}: column {name} is not of single values ({kind}); {remedy}")
-            columns = _columns(footer, names)
-            rows = max(footer.num_rows, _most_values(columns))
-            refuse_rows(rows, file, size, most_rows)
-            _refuse_bytes(sum(column.total_uncompressed_size for column in columns), file, most_pages)
-            _refuse_bytes(_page_bytes(file, columns), file, most_pages)
-            texts = [name for name in names if _is_text(schema.field(name).type)]
-            # As dictionaries, which hold a repeated value once.
-            table = pq.ParquetFile(file, metadata=footer, read_dictionary=texts).read(names)
+            _refuse_bytes(sum(part.total_uncompressed_size for part in parts), file, most_pages)
+            _refuse_bytes(_page_bytes(file, parts), file, most_pages)
+            table = stored.read(names)
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except pa.ArrowNotImplementedError as error:
@@ -85,7 +76,8 @@ def read_table(
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{file}: not a whole Parquet file ({one_line(error)})") from None
     if not as_dictionaries:
-        _refuse_bytes(sum(map(_expanded_bytes, table.columns)), file, most_bytes)
+        most = limit(min(most_bytes, _SPARE_BYTES + _TIMES_BYTES * size))
+        _refuse_bytes(sum(map(_expanded_bytes, table.columns)), file, most)
     return table
 
 
@@ -99,30 +91,58 @@ def read_rows(
              is larger than any of its size.
     """
     try:
-        size = file.stat().st_size
-        most_bytes = limit(_SPARE_BYTES + _TIMES_BYTES * size)
-        _refuse_footer(file, size)
-        stored = pq.ParquetFile(file)
-        schema, footer = stored.schema_arrow, stored.metadata
-        names = choose(schema.names)
-        for name in names:
-            if schema.names.count(name) > 1:
-                raise DataError(f"{where}: holds the column {name} twice")
-            if not _is_nested(kind := schema.field(name).type):
-                raise DataError(f"{where}: column {name} is not of texts, numbers or lists of them ({kind})")
-        paths = [stored.schema.column(number).path for number in range(footer.num_columns)]
-        inner = tuple(f"{name}." for name in names)
-        paths = [path for path in paths if path in names or path.startswith(inner)]
-        columns = _columns(footer, paths)
-        cells = sum(column.num_values for column in columns)
-        _refuse_bytes(max(_BYTES_A_CELL * cells, _page_bytes(file, columns)), Path(where), most_bytes)
-        expanded, stored = 0, pq.ParquetFile(file, metadata=footer, read_dictionary=paths)
+        most = limit(_SPARE_BYTES + _TIMES_BYTES * file.stat().st_size)
+        stored, names, parts = _open(file, where, choose, nested=True)
+        cells = sum(part.num_values for part in parts)
+        _refuse_bytes(max(_BYTES_A_CELL * cells, _page_bytes(file, parts)), where, most)
+        expanded = 0
         for batch in stored.iter_batches(_ROWS_AT_ONCE, columns=names):
             expanded += sum(map(_expanded_bytes, pa.Table.from_batches([batch]).columns))
-            _refuse_bytes(expanded, Path(where), most_bytes)
+            _refuse_bytes(expanded, where, most)
             yield from batch.to_pylist()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{where}: not a table that can be read ({one_line(error)})") from None
+
+
+def _open(
+    file: Path, where: object, choose: Callable[[Sequence[str]], Sequence[str]], *,
+    nested: bool = False, remedy: str = "",
+) -> tuple[pq.ParquetFile, Sequence[str], list[pq.ColumnChunkMetaData]]:  # fmt: skip
+    """Open a Parquet file; return it, the columns to read of it, and their parts in all row groups.
+
+    Their texts are read as dictionaries, which hold a repeated value once.
+
+    Args:    nested: they may be of lists and objects too.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        opened.seek(max(0, size - 8))
+        length = int.from_bytes(opened.read(4), "little")
+    # Each byte of the footer takes a hundred in memory.
+    if limit(int(_SPARE_FOOTER + _FOOTER_A_BYTE * size)) < length <= size:
+        raise DataError(
+            f"{where}: its footer has {length / 1e6:.1f} MB, too much for its size: write it again"
+        )
+    # Not by `read_table`, which would take names such as `variant=1` in the path for columns.
+    stored = pq.ParquetFile(file)
+    schema, footer = stored.schema_arrow, stored.metadata
+    names = choose(schema.names)
+    for name in names:
+        if schema.names.count(name) > 1:
+            raise DataError(f"{where}: holds the column {name} twice{remedy}")
+        # A list or a fixed-size value may be of any size in a row.
+        if not (_is_nested if nested else _is_flat)(kind := schema.field(name).type):
+            what = "texts, numbers or lists of them" if nested else "single values"
+            raise DataError(f"{where}: column {name} is not of {what} ({kind}){remedy}")
+    inner = tuple(f"{name}." for name in names)
+    paths = [stored.schema.column(number).path for number in range(footer.num_columns)]
+    paths = [path for path in paths if path in names or path.startswith(inner)]
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    if any(group.num_columns != footer.num_columns for group in groups):
+        raise ValueError("a row group has another number of columns")
+    parts = [group.column(place) for group in groups for place in range(group.num_columns)]
+    own = [part for part in parts if part.path_in_schema in paths]
+    return pq.ParquetFile(file, metadata=footer, read_dictionary=paths), names, own
 
 
 def _is_nested(kind: pa.DataType) -> bool:
@@ -147,34 +167,6 @@ def _is_text(kind: pa.DataType) -> bool:
     return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
 
 
-def _refuse_footer(file: Path, size: int) -> None:
-    """Raise DataError for a footer too large for its file: each of its bytes takes a hundred in memory."""
-    with file.open("rb") as opened:
-        opened.seek(max(0, size - 8))
-        footer = int.from_bytes(opened.read(4), "little")
-    if limit(int(_SPARE_FOOTER + _FOOTER_A_BYTE * size)) < footer <= size:
-        raise DataError(
-            f"{file}: its footer has {footer / 1e6:.1f} MB, too much for its size: write it again"
-        )
-
-
-def _columns(footer: pq.FileMetaData, names: Sequence[str]) -> list[pq.ColumnChunkMetaData]:
-    """The parts of columns of all row groups."""
-    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-    if any(group.num_columns != footer.num_columns for group in groups):
-        raise ValueError("a row group has another number of columns")
-    columns = (group.column(place) for group in groups for place in range(group.num_columns))
-    return [column for column in columns if column.path_in_schema in names]
-
-
-def _most_values(columns: Sequence[pq.ColumnChunkMetaData]) -> int:
-    """The most values of a column, which are as many as the rows, whatever a group says of them."""
-    values = Counter[str]()
-    for column in columns:
-        values[column.path_in_schema] += column.num_values
-    return max(values.values(), default=0)
-
-
 def refuse_rows(rows: int, file: Path, size: int, most: int = 2**62) -> None:
     """Raise DataError for more rows than a file, or files together, of a size in bytes may have."""
     most = limit(min(most, int(_SPARE_ROWS + _ROWS_A_BYTE * size)))
@@ -182,11 +174,11 @@ def refuse_rows(rows: int, file: Path, size: int, most: int = 2**62) -> None:
         raise DataError(f"{file}: holds {rows:,} rows, a file of its size may hold up to {most:,}: split it")
 
 
-def _refuse_bytes(size: int, file: Path, most: int) -> None:
+def _refuse_bytes(size: int, where: object, most: int) -> None:
     if size > most:
         own, allowed = (f"{round(count / 2**20):,}" for count in (size, most))
         bound = f"a file of its size may have up to {allowed}"
-        raise DataError(f"{file}: {own} MiB when unpacked, {bound}: split it")
+        raise DataError(f"{where}: {own} MiB when unpacked, {bound}: split it")
 
 
 def _expanded_bytes(column: pa.ChunkedArray) -> int:

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arcpipe.documents import RepeatedKeys, read_file
-from arcpipe.documents import parse_json as parse_objects
-from arcpipe.errors import DataError, one_line
+from arcpipe.documents import read_json
+from arcpipe.errors import DataError
 from arcpipe.grid import Grid, as_grid
 
-MAX_JSON_BYTES = 2**30
 KINDS = TASK, CHALLENGES, SOLUTIONS, SUBMISSION = (
     "the file of one task", "a challenges file", "a solutions file", "a submission",
 )  # fmt: skip
@@ -37,50 +35,8 @@ class Task:
     generated: tuple[Pair, ...] = ()
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:  DataError if it is missing, unreadable, no JSON, or an object holds a key twice.
-    """
-    return _without_repeated(read_json_objects(path), path)
-
-
-def parse_json(content: bytes, where: object) -> Any:
-    """Return the content of a JSON document; errors as of `read_json`, naming `where`."""
-    return _without_repeated(_parse_objects(content, where), where)
-
-
-def _without_repeated(document: tuple[Any, list[RepeatedKeys]], where: object) -> Any:
-    content, repeated = document
-    if repeated:
-        key = ascii(repeated[0].repeated[0])[:40]
-        raise DataError(f"{where}: the key {key} stands more than once in an object: remove all but one")
-    return content
-
-
-def read_json_objects(
-    path: Path, max_bytes: int = MAX_JSON_BYTES, remedy: str = ""
-) -> tuple[Any, list[RepeatedKeys]]:
-    """Return the content of a JSON file, and the objects in it that hold a key more than once.
-
-    Args:    max_bytes: a larger file is refused unread. remedy: what to say then.
-    Raises:  DataError if it is missing, unreadable, too large or no JSON.
-    """
-    return _parse_objects(read_file(path, max_bytes, remedy), path)
-
-
-def _parse_objects(content: bytes, where: object) -> tuple[Any, list[RepeatedKeys]]:
-    try:
-        return parse_objects(content)
-    except ValueError as error:
-        raise DataError(f"{where}: not a JSON file ({one_line(error)})") from None
-
-
 def parse_task(task_id: str, value: Any, where: str) -> Task:
-    """Return the Task of `{"train": [{"input", "output"}], "test": [{"input"[, "output"]}]}`.
-
-    Raises:  DataError naming `where`, the task and the field.
-    """
+    """Return the Task of `{"train": [PAIR], "test": [PAIR]}`; DataError names `where`, task and field."""
     place = f"{where}: task {task_id}"
     if not isinstance(value, dict) or not {"train", "test"} <= value.keys():
         raise DataError(f"{place}: expected an object with the fields 'train' and 'test'")
@@ -92,28 +48,20 @@ def parse_task(task_id: str, value: Any, where: str) -> Task:
 
 
 def parse_pairs(value: Any, where: str, *, output_required: bool = True) -> tuple[Pair, ...]:
-    """Return the pairs of a list of `{"input", "output"}`.
-
-    Raises:  DataError naming `where`, the pair and the field.
-    """
+    """Return the pairs of a list of `{"input", "output"}`; DataError names `where`, pair and field."""
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: expected a non-empty list of pairs")
-    return tuple(
-        _parse_pair(pair, f"{where}[{index}]", output_required=output_required)
-        for index, pair in enumerate(value)
-    )
-
-
-def _parse_pair(value: Any, where: str, *, output_required: bool) -> Pair:
-    if not isinstance(value, dict) or "input" not in value:
-        raise DataError(f"{where}: expected an object with the field 'input'")
-    output = value.get("output")
-    if output is None and output_required:
-        raise DataError(f"{where}: a demonstration needs an 'output'")
-    return Pair(
-        as_grid(value["input"], f"{where}.input"),
-        None if output is None else as_grid(output, f"{where}.output"),
-    )
+    pairs = []
+    for index, pair in enumerate(value):
+        place = f"{where}[{index}]"
+        if not isinstance(pair, dict) or "input" not in pair:
+            raise DataError(f"{place}: expected an object with the field 'input'")
+        output = pair.get("output")
+        if output is None and output_required:
+            raise DataError(f"{place}: a demonstration needs an 'output'")
+        grid = as_grid(pair["input"], f"{place}.input")
+        pairs.append(Pair(grid, None if output is None else as_grid(output, f"{place}.output")))
+    return tuple(pairs)
 
 
 def kind_of(content: Any) -> str:

@@ -20,11 +20,11 @@ from arcpipe.augment.settings import DataSettings, source_specs
 from arcpipe.augment.sources import fitting, grids_of, mend, read_source
 from arcpipe.augment.split import Conflict, Overlap, Selection, select
 from arcpipe.augment.unique import Augmentations, distinct_augmentations
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
 from arcpipe.task import Task, challenges_json, solutions_json
 

@@ -17,9 +17,8 @@ from arcpipe.augment.puzzles import (
 )
 from arcpipe.augment.settings import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.sources import short_name
-from arcpipe.flags import with_settings
 from arcpipe.log import say_next
-from arcpipe.recipe import Recipe
+from arcpipe.recipe import Recipe, with_settings
 
 app = typer.Typer(rich_markup_mode=None)
 _MOST_CONFLICTS = 5

@@ -12,10 +12,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from arcpipe.documents import MOST_BYTES, parse_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.tables import read_rows
-from arcpipe.task import MAX_JSON_BYTES, Pair, Task, parse_json, parse_pairs
+from arcpipe.task import Pair, Task, parse_pairs
 
 TABLES = (".jsonl", ".parquet")
 _NO_FILE = PurePosixPath()
@@ -111,9 +112,9 @@ class TaskReader:
             self._file = PurePosixPath(path)
             self.add_table(content, where, self._prefix)
             return
-        document = content.read(MAX_JSON_BYTES + 1)
-        if len(document) > MAX_JSON_BYTES:
-            raise DataError(f"{where}: larger than {MAX_JSON_BYTES / 1e6:.1f} MB")
+        document = content.read(MOST_BYTES + 1)
+        if len(document) > MOST_BYTES:
+            raise DataError(f"{where}: larger than {MOST_BYTES / 1e6:.1f} MB")
         self.add_document(path, parse_json(document, where), where)
 
     def add_document(self, path: str, value: Any, where: str) -> None:

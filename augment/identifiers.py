@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
 from arcpipe.augment.unique import cell_numbers
-from arcpipe.augmentation import IDENTITY_COLORS
+from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS
-from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.rng import random_bits
 from arcpipe.task import Task
 

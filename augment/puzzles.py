@@ -13,12 +13,11 @@ from arcpipe.augment.build import write_puzzle_set
 from arcpipe.augment.maze import generate_mazes, read_mazes
 from arcpipe.augment.puzzle_tables import SolvedPuzzles
 from arcpipe.augment.sudoku import generate_split, read_sudokus
-from arcpipe.augmentation import IDENTITY
+from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.codec import GridTable, family_of
 from arcpipe.errors import DataError
 from arcpipe.maze_rules import overlap as turned_overlap
 from arcpipe.puzzleset import PuzzleSet, Variants
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import STRICT, Count
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
 

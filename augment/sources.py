@@ -21,6 +21,7 @@ from arcpipe.augment.foreign import (
 )
 from arcpipe.augment.forms import TABLES, ReadOptions, Source, TaskReader, is_task
 from arcpipe.augment.puzzle_tables import read_lines
+from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.runs import MANIFEST, reading
@@ -32,7 +33,6 @@ from arcpipe.task import (
     kind_of,
     parse_task,
     read_challenges,
-    read_json,
     read_solutions,
     with_solutions,
 )

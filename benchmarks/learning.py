@@ -32,7 +32,7 @@ import torch
 
 from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import load_checkpoint
-from arcpipe.codec import PAD, encode_grids
+from arcpipe.codec import PAD
 from arcpipe.errors import ArcpipeError
 from arcpipe.flow import probabilities
 from arcpipe.infer.evaluate import evaluate, known_outputs
@@ -222,7 +222,7 @@ def log_likelihood(data: Path, run: Path) -> dict[str, float]:
                 np.flatnonzero(puzzles.test_tasks == task), np.flatnonzero(puzzles.table.tasks == task)[:8]
             )
         )
-        labels = torch.from_numpy(encode_grids(outputs, tests, puzzles.transform(outputs, tests, ids))).long()
+        labels = torch.from_numpy(puzzles.encode(outputs, tests, ids)).long()
         vectors = rows[torch.from_numpy(ids)]
         if len(colors):
             permutations = torch.from_numpy(puzzles.colors(ids).astype(np.int64))

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from arcpipe.batches import PuzzleBatch, TrainingStream
+from arcpipe.devices import measure_peak, train_step_flops
 from arcpipe.errors import ArcpipeError
-from arcpipe.flops import measure_peak, train_step_flops
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import load_recipe

@@ -8,15 +8,15 @@ import typer
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import family_of
 from arcpipe.errors import OutputError
-from arcpipe.flags import with_settings
 from arcpipe.infer.evaluate import summary
 from arcpipe.infer.predict import InferResult, InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
 from arcpipe.infer.solve import solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
 from arcpipe.log import color_bits, say_next, start_logging
+from arcpipe.processes import with_processes
 from arcpipe.puzzleset import dataset_family
-from arcpipe.ranks import with_processes
+from arcpipe.recipe import with_settings
 from arcpipe.runs import refuse_existing, write_bytes
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import TRANSPOSES
+from arcpipe.augmentation import TRANSPOSES, PuzzleTable
 from arcpipe.codec import GridTable, crop_shapes
 from arcpipe.infer.schedule import Items
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.puzzletable import PuzzleTable
 
 _AT_ONCE = 1024
 _TRANSPOSES = np.array(TRANSPOSES)

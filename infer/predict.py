@@ -23,20 +23,21 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from pydantic import Field
 
-from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
+from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.decode import Answers, candidate_table, concatenate
 from arcpipe.infer.engine import Engine, Plan
 from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
-from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
+from arcpipe.processes import Clock, stop_on_signals
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import STRICT, Count, Positive, recipe_changes
 from arcpipe.runs import (
     file_hash,
+    hold_folder,
     json_bytes,
     make_manifest,
     new_folder,
@@ -44,8 +45,6 @@ from arcpipe.runs import (
     refuse_existing,
     writing,
 )
-from arcpipe.signals import Clock, stop_on_signals
-from arcpipe.tensor_files import FILES
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384

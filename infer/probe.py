@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.buckets import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
@@ -16,7 +17,6 @@ from arcpipe.errors import CheckpointError, DataError
 from arcpipe.infer.predict import InferenceShare, InferSettings, predict
 from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
 from arcpipe.puzzleset import PuzzleSet, Variants
-from arcpipe.puzzletable import PuzzleTable
 
 _PROBES = 64
 _PARTS = 4

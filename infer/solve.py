@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from arcpipe.augmentation import IDENTITY
+from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.buckets import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable, family_of
@@ -21,7 +21,6 @@ from arcpipe.infer.predict import InferenceShare, InferSettings, predict, schedu
 from arcpipe.infer.schedule import WorkQueue
 from arcpipe.infer.vote import by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet, is_valid
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
 
 _MOST_ROWS = 64

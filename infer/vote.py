@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.predictions import read_candidates, shard_files
 from arcpipe.runs import read_manifest
-from arcpipe.task import kind_of, read_json
+from arcpipe.task import kind_of
 
 _MAX_WIDTH = 256
 # What the manifests of two folders have in common that answer the same.

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 import arcpipe
-from arcpipe.augmentation import Augmentation
+from arcpipe.augmentation import Augmentation, PuzzleTable
 from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
@@ -34,7 +34,6 @@ from arcpipe.kaggle_kernels.budget import KaggleSettings
 from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, KIND, read_bundle
 from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
 from arcpipe.kaggle_kernels.run import RECIPE_FILE, REPORT, RERUN_VARIABLE, ROOT_VARIABLE, SMOKE, SUBMISSION
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.recipe import Recipe, load_recipe, to_toml
 from arcpipe.runs import (
     file_hash,

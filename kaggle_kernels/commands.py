@@ -14,15 +14,14 @@ import orjson
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.flags import Overrides
 from arcpipe.kaggle_kernels.folder import KIND, read_bundle
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
 from arcpipe.kaggle_kernels.pipeline import score_words
 from arcpipe.kaggle_kernels.run import SUBMISSION, run_notebook
 from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
-from arcpipe.locks import hold_folder
 from arcpipe.log import logger, say_next, start_logging
-from arcpipe.runs import file_hash, known_manifest, refuse_existing
+from arcpipe.recipe import Overrides
+from arcpipe.runs import file_hash, hold_folder, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning
 from arcpipe.task import coverage_text
 

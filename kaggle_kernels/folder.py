@@ -8,10 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from arcpipe.documents import read_file
+from arcpipe.documents import read_file, read_json
 from arcpipe.errors import DataError
 from arcpipe.runs import MANIFEST, read_manifest, write_json
-from arcpipe.task import read_json
 
 KIND = "kaggle-bundle"
 DATASET = Path("dataset/dataset-metadata.json")

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from arcpipe.documents import load_json
+from arcpipe.documents import load_json, read_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.kaggle_kernels.budget import KaggleSettings, make_budget, make_window
 from arcpipe.kaggle_kernels.mounts import ATTEMPTS, NO_ANSWER, fallbacks, num_tests
@@ -25,7 +25,7 @@ from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, read_manifest, write_json
 from arcpipe.submissions.score import answered_part, score_submission
 from arcpipe.submissions.submission import read_submission
-from arcpipe.task import Task, challenges_json, parse_task, read_json_objects, read_solutions
+from arcpipe.task import Task, challenges_json, parse_task, read_solutions
 
 _TRIES = 4
 # The core's own search is in checkpoint.py, which would bring torch, and whatever ails it, into this process.
@@ -77,7 +77,7 @@ def read_hidden_tasks(path: Path) -> HiddenTasks:
 
     Raises:  DataError if the file itself is no JSON object of tasks.
     """
-    content, _ = read_json_objects(path)
+    content = read_json(path, repeated=True)
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: expected an object of tasks by id")
     tasks: list[Task] = []

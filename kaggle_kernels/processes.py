@@ -15,7 +15,7 @@ from typing import IO
 
 from arcpipe.errors import says_out_of_memory
 from arcpipe.kaggle_kernels.budget import Window
-from arcpipe.ranks import rank_variables
+from arcpipe.processes import rank_variables
 
 _POLL_S = 0.1
 _TAIL_LINES = 30

@@ -24,9 +24,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from arcpipe.augment.sources import read_source
+from arcpipe.devices import measure_peak
 from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
-from arcpipe.flops import measure_peak
 from arcpipe.kaggle_kernels.budget import KaggleSettings, refuse_short_clock
 from arcpipe.kaggle_kernels.bundle import NOTEBOOK, check_bundle, write_recipe, write_trunk
 from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, read_bundle, read_history, write_history
@@ -49,10 +49,9 @@ from arcpipe.kaggle_kernels.run import (
     SUBMISSION,
     write_report,
 )
-from arcpipe.locks import hold_folder
 from arcpipe.log import logger
 from arcpipe.recipe import Recipe
-from arcpipe.runs import make_manifest, new_folder, write_json
+from arcpipe.runs import hold_folder, make_manifest, new_folder, write_json
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import (
     Task,

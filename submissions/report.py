@@ -153,8 +153,7 @@ def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Pat
 def _predictions_of(run: Path) -> Path | None:
     """Return the newest predictions beside a run that were made from one of its checkpoints."""
     # Not at the top: it loads torch.
-    from arcpipe.checkpoint import CHECKPOINTS, WEIGHTS
-    from arcpipe.tensor_files import FILES
+    from arcpipe.checkpoint import CHECKPOINTS, FILES, WEIGHTS
 
     checkpoints = [known_manifest(path, "checkpoint") or {} for path in (run / CHECKPOINTS).glob("step-*")]
     weights = {manifest[FILES][WEIGHTS] for manifest in checkpoints if manifest.get(FILES)}

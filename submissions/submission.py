@@ -25,11 +25,11 @@ import numpy as np
 import orjson
 
 from arcpipe import runs
-from arcpipe.documents import load_json, read_file
+from arcpipe.documents import MOST_BYTES, load_json, read_file, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import MAX_SIDE, Grid, as_grid
 from arcpipe.log import logger
-from arcpipe.task import MAX_JSON_BYTES, Task, read_json, read_json_objects
+from arcpipe.task import Task
 
 ATTEMPTS = ("attempt_1", "attempt_2")
 NO_GRID: Grid = np.zeros((0, 0), np.uint8)
@@ -257,7 +257,7 @@ def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
 def _max_bytes(num_outputs: int | None) -> int:
     """Return the most bytes that an answer to so many test outputs needs."""
     if num_outputs is None:
-        return MAX_JSON_BYTES
+        return MOST_BYTES
     return _SPARE_BYTES + num_outputs * len(ATTEMPTS) * MAX_SIDE**2 * _BYTES_PER_CELL
 
 
@@ -266,7 +266,8 @@ def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
         f", more than any answer to {num_outputs} test outputs needs: "
         "is it a submission to this set, and written without indentation?"
     )
-    content, _ = read_json_objects(path, _max_bytes(num_outputs), "" if num_outputs is None else remedy)
+    remedy = remedy if num_outputs is not None else ""
+    content = read_json(path, _max_bytes(num_outputs), remedy, repeated=True)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of attempts by task id")
     return content

@@ -14,10 +14,10 @@ from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError
 from arcpipe.log import logger, start_logging
+from arcpipe.processes import Clock
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
-from arcpipe.signals import Clock
 from arcpipe.train.config import AdaptSettings, TrainResult, TrainRun
 from arcpipe.train.distributed import first_does, make_accelerator, naming_lost_processes
 from arcpipe.train.trainer import RUN_EXISTS, train

@@ -6,13 +6,11 @@ from typing import Annotated
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.flags import with_settings
 from arcpipe.log import hints, is_first_rank, say_next
 from arcpipe.model_config import TRMConfig
+from arcpipe.processes import Clock, with_processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.ranks import with_processes
-from arcpipe.recipe import as_tables, load_recipe
-from arcpipe.signals import Clock
+from arcpipe.recipe import as_tables, load_recipe, with_settings
 from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainRun, TrainSettings
 from arcpipe.train.dry_run import dry_run as run_dry
 from arcpipe.train.trainer import train as train_run

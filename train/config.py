@@ -9,15 +9,15 @@ from pydantic import Field
 
 from arcpipe.buckets import Layout, layout_of
 from arcpipe.checkpoint import whole_checkpoints
+from arcpipe.devices import train_step_flops
 from arcpipe.errors import ArcpipeError
-from arcpipe.flops import train_step_flops
 from arcpipe.infer.evaluate import Evaluator, known_outputs
 from arcpipe.infer.predict import InferSettings
 from arcpipe.model_config import TRMConfig
+from arcpipe.processes import Clock
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import STRICT, Count, Positive
 from arcpipe.runs import read_manifest
-from arcpipe.signals import Clock
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "train.log"

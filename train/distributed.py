@@ -21,7 +21,7 @@ from torch import Tensor
 
 from arcpipe.devices import compute_dtype, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, one_line, says_out_of_memory
-from arcpipe.ranks import LOST
+from arcpipe.processes import LOST
 from arcpipe.train.config import TrainSettings
 
 Result = TypeVar("Result")

@@ -18,8 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from arcpipe.batches import PuzzleBatch
-from arcpipe.devices import compute_dtype
-from arcpipe.flops import measure_peak, speed_text
+from arcpipe.devices import compute_dtype, measure_peak, speed_text
 from arcpipe.log import fact_line
 from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import make_accelerator, naming_lack_of_memory

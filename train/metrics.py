@@ -10,9 +10,9 @@ import orjson
 from accelerate import Accelerator
 from torch import Tensor
 
+from arcpipe.devices import measure_peak, speed_text
 from arcpipe.documents import read_file
 from arcpipe.errors import DataError
-from arcpipe.flops import measure_peak, speed_text
 from arcpipe.grid import draw
 from arcpipe.infer.solve import answer_first_test
 from arcpipe.log import MetricsFile, color_bits, logger, progress

@@ -11,12 +11,19 @@ from arcpipe.batches import TrainingStream
 from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name, newest_checkpoint, whole_checkpoints
 from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
-from arcpipe.locks import hold_folder
 from arcpipe.log import logger, program, start_logging
 from arcpipe.model_config import TRMConfig
+from arcpipe.processes import stop_on_signals
 from arcpipe.recipe import as_tables, recipe_changes
-from arcpipe.runs import MANIFEST, make_manifest, new_folder, read_manifest, refuse_existing, write_json
-from arcpipe.signals import stop_on_signals
+from arcpipe.runs import (
+    MANIFEST,
+    hold_folder,
+    make_manifest,
+    new_folder,
+    read_manifest,
+    refuse_existing,
+    write_json,
+)
 from arcpipe.train.checkpointing import Checkpointer, check_resumable, resumed_state
 from arcpipe.train.config import LOG_FILE, EvalSettings, TrainResult, TrainRun
 from arcpipe.train.distributed import (

@@ -15,7 +15,9 @@ import typer
 from arcpipe.augment.forms import Source
 from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import (
+    FILES,
     TRAINER,
     Checkpoint,
     load_checkpoint,
@@ -24,15 +26,13 @@ from arcpipe.checkpoint import (
     save_checkpoint,
 )
 from arcpipe.errors import ArcpipeError, CheckpointError
-from arcpipe.flags import read_recipe
 from arcpipe.infer.probe import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.puzzletable import PuzzleTable
+from arcpipe.recipe import load_recipe
 from arcpipe.runs import known_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
-from arcpipe.tensor_files import FILES
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -146,7 +146,7 @@ def import_checkpoint(
     refuse_existing(out)
     if any(known_manifest(place, kind) for place in (file, file.parent) for kind in ("run", "checkpoint")):
         raise CheckpointError(f"{file}: is of arcpipe already, which needs no import: --checkpoint takes it")
-    settings = read_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
+    settings = load_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
     sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
     file, published = _fetched(file)
     imported = read_official(

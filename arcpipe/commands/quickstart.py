@@ -16,17 +16,16 @@ from arcpipe.checkpoint import Checkpoint, load_checkpoint, whole_checkpoints
 from arcpipe.commands.cli import INTERRUPTED, app
 from arcpipe.commands.recipe import SETTINGS
 from arcpipe.commands.show import task_text
+from arcpipe.documents import read_json
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
-from arcpipe.flags import Overrides, read_recipe
 from arcpipe.grid import draw
 from arcpipe.infer.predict import InferSettings, schedule_of
-from arcpipe.locks import hold_folder
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.predictions import answered_tests, shard_files
+from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.ranks import Processes
-from arcpipe.recipe import as_tables, load_recipe, recipe_changes
-from arcpipe.runs import MANIFEST, make_manifest, read_manifest, refuse_existing, write_json
+from arcpipe.recipe import Overrides, as_tables, load_recipe, recipe_changes
+from arcpipe.runs import MANIFEST, hold_folder, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
 from arcpipe.submissions.score import Score, answered_part, score_submission, write_per_task
 from arcpipe.submissions.submission import Submission, read_submission
@@ -35,7 +34,6 @@ from arcpipe.task import (
     challenges_json,
     coverage_text,
     read_challenges,
-    read_json,
     read_solutions,
     solutions_json,
     with_solutions,
@@ -295,7 +293,7 @@ def evaluate(
         "checkpoint": str(checkpoint), "set": task_set, "votes": votes, "max_minutes": max_minutes,
         "recipe": recipe, "known_only": known_only, "seed": seed,
     }  # fmt: skip
-    settings = read_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
+    settings = load_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)
     before = _open(folder, "evaluation", asked=asked)["asked"]

@@ -9,15 +9,16 @@ import typer
 from arcpipe.augment.puzzles import MazeSettings, PuzzleSettings, SudokuSettings
 from arcpipe.augment.settings import DataSettings
 from arcpipe.errors import RecipeError
-from arcpipe.flags import Overrides, description
 from arcpipe.infer.predict import InferSettings
 from arcpipe.kaggle_kernels.budget import KaggleSettings
 from arcpipe.log import fact_line, say_next
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import (
     TABLES,
+    Overrides,
     Recipe,
     as_tables,
+    description,
     load_recipe,
     recipe_changes,
     recipe_names,

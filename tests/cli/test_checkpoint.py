@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from arcpipe.augmentation import BLANK_TASK
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.official import identifiers_of
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.puzzletable import BLANK_TASK
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
 from hashes import forget_hashes

@@ -10,13 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augmentation import IDENTITY
+from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.batches import IGNORE, TrainingStream
 from arcpipe.buckets import bucket_sides, crop, fitting_side, layout_of, needed_sides, pad_back
 from arcpipe.codec import ARC, PAD, GridTable
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
 from augmented import encode
 from puzzles import build, write_source

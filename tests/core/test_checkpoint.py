@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arcpipe.augmentation import IDENTITY
+from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.checkpoint import (
     CHECKPOINTS,
     Checkpoint,
@@ -30,7 +30,6 @@ from arcpipe.codec import family_of
 from arcpipe.errors import ArcpipeError, CheckpointError, OutputError
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM
 from hashes import forget_hashes

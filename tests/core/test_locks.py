@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from arcpipe.errors import OutputError
-from arcpipe.locks import hold_folder
+from arcpipe.runs import hold_folder
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO, errno.EBADF])

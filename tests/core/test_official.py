@@ -12,12 +12,11 @@ import pytest
 import torch
 import yaml
 
-from arcpipe.augmentation import IDENTITY, Augmentation
+from arcpipe.augmentation import BLANK_TASK, IDENTITY, Augmentation, PuzzleTable
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.model_config import TRMConfig
 from arcpipe.official import identifiers_of, read_identifiers, read_official, write_official
-from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM
 from augmented import augmented

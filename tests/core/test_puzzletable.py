@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augmentation import IDENTITY, Augmentation
-from arcpipe.puzzletable import PuzzleTable
+from arcpipe.augmentation import IDENTITY, Augmentation, PuzzleTable
 from strategies import augmentations
 
 NAMES = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=4, unique=True)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.task import (
     Task,
     challenges_json,
     parse_task,
     read_challenges,
-    read_json,
     read_solutions,
     solutions_json,
     with_solutions,

@@ -19,10 +19,9 @@ from arcpipe.devices import compile_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import predict
 from arcpipe.infer.predict import InferSettings, infer_to_folder
-from arcpipe.locks import hold_folder
 from arcpipe.predictions import read_candidates, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.runs import file_hash, read_manifest, write_json
+from arcpipe.runs import file_hash, hold_folder, read_manifest, write_json
 from arcpipe.task import Task
 from commands import run_here, succeed_here
 from disks import largest_file

@@ -9,11 +9,11 @@ from xml.dom import minidom
 import numpy as np
 import pytest
 
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import family_of
 from arcpipe.infer.solve import Attempt, Solved, Step, solve_puzzle
 from arcpipe.infer.trace import animation, solved_text, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
-from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
 from inference import parrot, random_model
 

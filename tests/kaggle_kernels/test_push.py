@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arcpipe.locks import hold_folder
+from arcpipe.runs import hold_folder
 from commands import fail, succeed
 from kaggle_server import (
     COMPETITION,

@@ -71,7 +71,7 @@ def test_samples_in_flight_do_not_change_their_canvases(work: Path, tmp_path: Pa
 def test_the_reference_s_files_cannot_hold_buckets(bucketed: Path, tmp_path: Path) -> None:
     done = run_here("checkpoint", "export", bucketed, "--out", tmp_path / "official")
     assert done.returncode == 2
-    assert "has buckets, the official program knows one canvas" in done.stderr
+    assert "has model.buckets = [4, 6], which the official program does not know" in done.stderr
     assert not (tmp_path / "official").exists()
     done = run_here("checkpoint", "export", bucketed, "--format", "arcpipe", "--out", tmp_path / "own")
     assert done.returncode == 0, done.stderr

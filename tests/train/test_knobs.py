@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from arcpipe.checkpoint import newest_checkpoint
-from arcpipe.devices import compile_blocks
-from arcpipe.flops import train_step_flops
+from arcpipe.devices import compile_blocks, train_step_flops
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
 from arcpipe.train.config import TrainSettings

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from arcpipe.flops import measure_peak, speed_text, train_step_flops
+from arcpipe.devices import measure_peak, speed_text, train_step_flops
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
 from arcpipe.train.config import TrainSettings

@@ -1,10 +1,12 @@
-"""A command in several processes of one machine that find each other: `--processes`.
+"""A command and its processes: what asks it to end, and `--processes`, by which it computes in several.
 
-Accelerate reads of what group a process is from the variables that launchers set. They are set here, so that
-signals, errors and results of the processes are those of the one command that was typed.
+What asks: its time limit, signals, the end of the launcher that would send them. The processes find each
+other as Accelerate's do, by the variables that launchers set. They are set here, so that signals, errors and
+results of the processes are those of the one command that was typed.
 """
 
 import inspect
+import math
 import multiprocessing
 import os
 import signal
@@ -13,22 +15,107 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field
 from functools import wraps
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.log import logger, start_logging
-from arcpipe.signals import stop_on_signals
+from arcpipe.log import is_dumb, logger, start_logging
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+# One of these is in the environment of a process that a launcher started.
+_LAUNCHED = ("RANK", "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND")
 LOST = "another process of this"
 """How the error of a process begins where another one has the reason."""
 _LAUNCHERS = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
 # Between the failure of one process and the end of those that wait for it.
 _GRACE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time that a command may take, all that it does: --max-minutes, which earlier parts do not count in.
+
+    minutes: None for any time.
+    began: when it started, on the monotonic clock.
+    """
+
+    minutes: float | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left_s(self) -> float:
+        """Return the seconds that are left, less than 0 when they are over."""
+        return math.inf if self.minutes is None else self.began + 60 * self.minutes - time.monotonic()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether this process is asked to end.
+
+    It is by SIGINT, SIGTERM, SIGUSR1 or SIGHUP, and once its launcher is gone. Signals that follow change
+    nothing, because launchers and schedulers both send them, so that what is being saved gets saved. Only a
+    second Ctrl-C in a terminal ends the process at once; the first one says so.
+    """
+    received: list[int] = []
+    launched = any(name in os.environ for name in _LAUNCHED)
+    parent = os.getppid()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and not launched and sys.stderr.isatty():
+            _tell_of_interrupt(again=signal.SIGINT in received)
+        if number == signal.SIGHUP:
+            _leave_terminal()
+        received.append(number)
+
+    def is_asked() -> bool:
+        if launched and not received and os.getppid() != parent:
+            logger.warning("the launcher of this process has ended: saving, then ending too")
+            received.append(0)
+        return bool(received)
+
+    for number, handler in before.items():
+        # nohup ignores it, so that the command goes on without its terminal.
+        if number != signal.SIGHUP or handler != signal.SIG_IGN:
+            signal.signal(number, receive)
+    try:
+        yield is_asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell_of_interrupt(*, again: bool) -> None:
+    """Say what a Ctrl-C does; the second one kills this process."""
+    # Not through a buffered stream, which may be in the middle of a write; in place of what is below a bar.
+    os.write(2, b"\n" if is_dumb() else b"\n\x1b[J")
+    if again:
+        os.write(2, b"arcpipe: interrupted twice: ended at once, what was not saved is lost\n")
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        os.write(2, b"arcpipe: interrupted: saves, then ends; Ctrl-C again ends at once and loses that\n")
+
+
+def _leave_terminal() -> None:
+    """Send what would go to the terminal nowhere: it is gone, and writing to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        if stream.isatty():
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def ignore_signals(_worker: int = 0) -> None:
+    """Leave the signals to the process that this one works for; `DataLoader` calls this in its workers."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _count_or_auto(text: str | int) -> str:
@@ -48,10 +135,7 @@ Processes = Annotated[
 
 
 def rank_variables(count: int, **more: str) -> list[dict[str, str]]:
-    """Return the environment of each of so many processes, by which they find each other; of one: alone.
-
-    Args:  more: variables of all of them.
-    """
+    """Return the environment, and more, of each of so many processes, by which they find each other."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
     base = {"OMP_NUM_THREADS": str(max(1, _num_cores() // count))} | own | more
     if count == 1:
