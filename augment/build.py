@@ -14,12 +14,11 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augment.forms import ReadOptions, Source
-from arcpipe.augment.sampling import sampling_of
-from arcpipe.augment.settings import DataSettings, source_specs
-from arcpipe.augment.sources import fitting, grids_of, mend, read_source
-from arcpipe.augment.split import Conflict, Overlap, Selection, select
-from arcpipe.augment.unique import Augmentations, distinct_augmentations
+from arcpipe.augment.alike import Augmentations, Overlap, distinct_augmentations
+from arcpipe.augment.forms import Source
+from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.sources import fitting, grids_of, read_source, source_specs
+from arcpipe.augment.split import Conflict, Selection, mend, sampling_of, select
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS
@@ -112,8 +111,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     """
     refuse_existing(out)
     specs = source_specs(settings)
-    options = ReadOptions(settings.extra_keys, settings.columns, settings.seed, settings.count)
-    whole = [read_source(spec, options) for spec in specs]
+    whole = [read_source(spec, settings) for spec in specs]
     sources, left_out, corrected = mend(whole, settings.leave_out, settings.corrections)
     selection = select(
         sources, test_set=settings.test_set, max_side=settings.max_side, canvas=settings.canvas,

@@ -3,8 +3,9 @@
 import difflib
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
@@ -12,6 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from arcpipe.augment.settings import DataSettings
+from arcpipe.documents import limit
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.tables import read_rows
@@ -19,6 +22,7 @@ from arcpipe.task import MAX_JSON_BYTES, Pair, Task, parse_json, parse_pairs
 
 TABLES = (".jsonl", ".parquet")
 _NO_FILE = PurePosixPath()
+_MOST_LINE = 2**26
 
 # What a column of a table is for, and the names by which it is detected.
 _ROLES = {
@@ -29,21 +33,6 @@ _ROLES = {
 }  # fmt: skip
 _FORMS = (("train", "test"), ("pairs",), ("input", "output"))
 _OPTIONAL = ("id", "test")
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How to read sources, as of `DataSettings`.
-
-    extra_keys: the keys of a task, beside train and test, whose pairs train.
-    columns: `ROLE=NAME`, the columns of tables that are not detected.
-    seed, count: what a generator is called with.
-    """
-
-    extra_keys: Sequence[str] = ()
-    columns: Sequence[str] = ()
-    seed: int = 0
-    count: int = 1000
 
 
 @dataclass(frozen=True)
@@ -65,10 +54,13 @@ class TaskReader:
     """Makes tasks of what files, tables and generators hold, and counts what it does not read.
 
     name: of the source.
+    settings: which keys and columns to read.
+    bounded: looks at the text of a document before it is parsed.
     """
 
     name: str
-    options: ReadOptions
+    settings: DataSettings
+    bounded: Callable[[bytes], bytes] = bytes
     # By path or id: the file that a task is of, if there are several, and the task.
     _tasks: dict[str, tuple[PurePosixPath, Task]] = field(default_factory=dict)
     _file: PurePosixPath = _NO_FILE
@@ -109,12 +101,12 @@ class TaskReader:
         """
         if path.endswith(TABLES):
             self._file = PurePosixPath(path)
-            self.add_table(content, where, self._prefix)
+            self.add_table(content, where)
             return
         document = content.read(MAX_JSON_BYTES + 1)
         if len(document) > MAX_JSON_BYTES:
             raise DataError(f"{where}: larger than {MAX_JSON_BYTES / 1e6:.1f} MB")
-        self.add_document(path, parse_json(document, where), where)
+        self.add_document(path, parse_json(self.bounded(document), where), where)
 
     def add_document(self, path: str, value: Any, where: str) -> None:
         """Add what a JSON file holds: a task, a list of pairs, or a list of rows; note any other object."""
@@ -122,14 +114,9 @@ class TaskReader:
         if isinstance(value, dict) and not is_task(value):
             self.note("files that are no tasks", where)
         elif isinstance(value, list) and value and isinstance(value[0], dict) and "input" not in value[0]:
-            self.add_rows(enumerate(value, 1), where, self._prefix)
+            self.add_rows(enumerate(value, 1), where)
         else:
             self.add(self._file.stem, value, where, key=path)
-
-    @property
-    def _prefix(self) -> str:
-        """Return what the ids of rows of the file begin with."""
-        return f"{self.name}/{self._file.with_suffix('')}"
 
     def add(self, task_id: str, value: Any, where: str, key: str = "") -> None:
         """Add a task: an object with train and test, or a bare list of pairs, which all are generated.
@@ -145,11 +132,11 @@ class TaskReader:
             raise DataError(f"{place}: expected an object with the fields 'train' and 'test'{near}")
         pairs = {
             part: parse_pairs(task[part], f"{place}, {part}", output_required=part != "test")
-            for part in ("train", "test", *self.options.extra_keys)
+            for part in ("train", "test", *self.settings.extra_keys)
             if part in task and (part != "test" or task[part] != [])
         }
         self._note_unknown(task, place)
-        generated = tuple(chain(*(pairs.get(extra, ()) for extra in self.options.extra_keys)))
+        generated = tuple(chain(*(pairs.get(extra, ()) for extra in self.settings.extra_keys)))
         if "test" in pairs:
             parsed = Task(task_id, pairs["train"], pairs["test"], generated)
         else:
@@ -164,7 +151,7 @@ class TaskReader:
 
     def _note_unknown(self, task: dict[str, Any], place: str) -> None:
         """Note the keys that are not read: of the task, and of its pairs."""
-        read = ("train", "test", *self.options.extra_keys)
+        read = ("train", "test", *self.settings.extra_keys)
         for key in (key for key in task if key not in read):
             if _is_pairs(task[key]):
                 advice = _nearest("train", [key]) or f" (--extra-key {key} trains them)"
@@ -177,12 +164,10 @@ class TaskReader:
                     near = _nearest("output", [key]) if "output" not in pair else ""
                     self.note(f"keys {key!r} of pairs that are not read{near}", f"{place}, {part}")
 
-    def add_table(self, content: IO[bytes], where: str, prefix: str) -> None:
+    def add_table(self, content: IO[bytes], where: str) -> None:
         """Add the rows of a .jsonl or .parquet file, a task or a pair each; see `add_rows`."""
         if where.endswith(".jsonl"):
-            lines = ((number, line) for number, line in enumerate(content, 1) if line.strip())
-            rows = ((number, parse_json(line, f"{where}: line {number}")) for number, line in lines)
-            self.add_rows(rows, where, prefix)
+            self.add_rows(self._lines(content, where), where)
             return
         roles: dict[str, str] = {}
 
@@ -197,18 +182,28 @@ class TaskReader:
                 shutil.copyfileobj(content, copy)
                 copy.flush()
                 path = Path(copy.name)
-            self.add_rows(enumerate(read_rows(path, where, choose), 1), where, prefix, roles)
+            self.add_rows(enumerate(read_rows(path, where, choose), 1), where, roles)
+
+    def _lines(self, content: IO[bytes], where: str) -> Iterator[tuple[int, Any]]:
+        """Yield what the lines of a .jsonl file hold, with their numbers; empty ones are skipped."""
+        most = limit(_MOST_LINE)
+        for number, line in enumerate(iter(partial(content.readline, most + 1), b""), 1):
+            if len(line) > most:
+                raise DataError(f"{where}: line {number}: longer than {most / 1e6:.1f} MB")
+            if line.strip():
+                yield number, parse_json(self.bounded(line), f"{where}: line {number}")
 
     def add_rows(
-        self, rows: Iterable[tuple[int, Any]], where: str, prefix: str, roles: dict[str, str] | None = None
+        self, rows: Iterable[tuple[int, Any]], where: str, roles: dict[str, str] | None = None
     ) -> None:
         """Add rows with their numbers: a task each, of train and test or of pairs, or a pair each.
 
-        Pairs with one id are one task. What has no id is named `prefix/NUMBER`.
+        Pairs with one id are one task. What has no id is named by its file and its number.
 
         Args:    roles: the columns by what they are for; those of the first row by default.
         Raises:  DataError naming the row that is wrong.
         """
+        prefix = f"{self.name}/{self._file.with_suffix('')}" if self._file.name else self.name
         for number, row in rows:
             place = f"{where}: row {number}"
             if not isinstance(row, dict):
@@ -231,7 +226,7 @@ class TaskReader:
     def _roles(self, columns: Iterable[str], where: str) -> dict[str, str]:
         """Return the columns by what they are for: those that are explicit, else those that are detected."""
         names = list(columns)
-        explicit = dict(column.partition("=")[::2] for column in self.options.columns)
+        explicit = dict(column.partition("=")[::2] for column in self.settings.columns)
         for role, name in explicit.items():
             if role not in _ROLES:
                 raise DataError(f"--column {role}={name}: expected ROLE=NAME, a role of {', '.join(_ROLES)}")

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augment.puzzle_tables import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
+from arcpipe.augment.puzzle_tables import SolvedPuzzles, Table, draw_rows, read_columns
+from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.log import progress
 from arcpipe.maze_rules import (
@@ -88,7 +89,7 @@ def read_mazes(
 
 def _read_text(path: Path, column: str) -> Table:
     """Read a file of square mazes of one side; blank lines part them."""
-    mazes = [list(lines) for filled, lines in groupby(read_lines(path), key=bool) if filled]
+    mazes = [list(lines) for filled, lines in groupby(read_text(path).splitlines(), key=bool) if filled]
     if not mazes:
         raise DataError(f"{path}: no mazes")
     side = len(mazes[0])

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.foreign import FILE_ENDINGS, HUB, HUB_NAME, hub_split
-from arcpipe.documents import limit, read_text
+from arcpipe.augment.sources import FILE_ENDINGS, HUB, HUB_NAME, hub_split
+from arcpipe.documents import limit
 from arcpipe.errors import DataError, one_line, why_unreadable
 from arcpipe.runs import reading
 from arcpipe.tables import read_table
@@ -180,14 +180,6 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
         reason = why_unreadable(error) if isinstance(error, OSError) else one_line(error)
         raise DataError(f"{spec}: not a table that can be read ({reason})") from None
     return _table(rows, spec, names, (path,))
-
-
-def read_lines(path: Path) -> list[str]:
-    """Read the lines of a text file, without their ends; spaces stay.
-
-    Raises:  DataError if it is missing, cannot be read or is no text.
-    """
-    return read_text(path).splitlines()
 
 
 def draw_rows(total: int, count: int, seed: Sequence[int]) -> NDArray[np.intp]:

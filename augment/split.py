@@ -1,80 +1,78 @@
-"""Which tasks and pairs of several sources train, which test inputs are predicted, and what overlaps."""
+"""Which tasks and pairs of several sources train and how often, and which test inputs are predicted."""
 
+import difflib
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import compress, islice
+from itertools import groupby
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from arcpipe.augment.alike import NamedTask, Overlap, find_overlaps
 from arcpipe.augment.forms import Source
-from arcpipe.augment.sources import fitting, grids_of, hide
-from arcpipe.augment.unique import Pattern, change_between, likeness, pattern, patterns
+from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.sources import fitting, grids_of, hide, read_source
+from arcpipe.documents import read_text
 from arcpipe.errors import DataError
+from arcpipe.puzzleset import Sampling
 from arcpipe.task import Pair, Task
 
-NamedTask = tuple[str, Task]
-"""The name of a source, and a task of it."""
 
-# So many are listed: many small inputs are alike by chance, and a manifest must not grow with their square.
-_MOST_MATCHES = 150_000
+def mend(
+    sources: Sequence[Source], leave_out: Sequence[str], corrections: Sequence[str]
+) -> tuple[list[Source], list[str], list[str]]:
+    """Return sources without some tasks and with others replaced, and the ids of both kinds.
 
+    Generated pairs stay with their task.
 
-@dataclass(frozen=True)
-class Overlap:
-    """A pair of a task to predict that another task has too.
-
-    task: the task to predict.
-    part: its pair, `test[N]` or `train[N]`, counted from 0; `train` for all of its demonstrations.
-    source: the name of the source where the pair stands too.
-    other: the task there.
-    other_part: the pair there, or `train`.
-    change: what makes one of the other: "the same", "turned" (or flipped), "recolored", or
-            "turned and recolored".
-    output: whether the outputs are one under that change too; None where one is hidden.
-    dihedral, colors: the change that makes the other of the pair to predict: a turn or flip, and which color
-            becomes which, such as `1>2 2>1`, for those that it shows and that change.
+    Args:    leave_out, corrections: as of `read_ids` and `read_corrections`.
+    Raises:  DataError if they cannot be read, or none of their ids is in the sources.
     """
+    ids = {task.id for source in sources for task in source.tasks}
+    unwanted, replacements = read_ids(leave_out, ids), read_corrections(corrections, ids)
 
-    task: str
-    part: str
-    source: str
-    other: str
-    other_part: str
-    change: str
-    output: bool | None = True
-    dihedral: int = 0
-    colors: str = ""
+    def mend_task(task: Task) -> Task:
+        right = replacements.get(task.id) if task.demonstrations or task.tests else None
+        return task if right is None else replace(right, generated=task.generated)
 
-    @property
-    def is_answer(self) -> bool:
-        """Return whether the input of both is a test input to predict: the other pair does not train."""
-        return self.part.startswith("test")
-
-    @property
-    def line(self) -> str:
-        """Return the overlap in words."""
-        change = f"{self.change}, the output too" if self.output and self.is_answer else self.change
-        return f"{self.task} {self.part} = {self.other} {self.other_part} of {self.source}, {change}"
+    sources = [
+        replace(source, tasks=tuple(mend_task(task) for task in source.tasks if task.id not in unwanted))
+        for source in sources
+    ]
+    return sources, sorted(unwanted), sorted(replacements)
 
 
-@dataclass(frozen=True)
-class Overlaps:
-    """What tasks to predict and other tasks share.
+def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
+    """Return the task ids that are given, or that begin the lines of files, in which `#` begins a comment.
 
-    listed: answers first, those with the output too, tasks of another name, large inputs; then whole tasks,
-            then demonstrations. There is a limit to them.
-    answers: all pairs that are answers, of which so many are `unlisted`.
-    sharing: the ids of all tasks that are not to be predicted and share a pair.
+    Args:    ids: those that there are; others of a file do not matter.
+    Raises:  DataError if an id that is given is none of them, or no id of a file is.
     """
+    task_ids: set[str] = set()
+    for value in values:
+        is_file = value not in ids and Path(value).is_file()
+        lines = read_text(Path(value)).splitlines() if is_file else [value]
+        words = {word for line in lines for word in line.partition("#")[0].split()[:1]}
+        if not words & set(ids):
+            near = "".join(difflib.get_close_matches(value, sorted(ids), n=1, cutoff=0))
+            what = "none of its ids is a task here" if is_file else f"no task here, nor a file; near: {near}"
+            raise DataError(f"--leave-out {value}: {what}")
+        task_ids |= words & set(ids)
+    return task_ids
 
-    listed: list[Overlap]
-    answers: frozenset[Pair]
-    sharing: set[str]
-    unlisted: int
+
+def read_corrections(specs: Sequence[str], ids: Collection[str]) -> dict[str, Task]:
+    """Return the tasks of sources that replace those of the same id.
+
+    Raises:  DataError if a source cannot be read, or has no task of these ids.
+    """
+    corrections: dict[str, Task] = {}
+    for spec in specs:
+        tasks = {task.id: task for task in read_source(spec).tasks if task.id in ids}
+        if not tasks:
+            raise DataError(f"--corrections {spec}: none of its tasks is one here")
+        corrections |= tasks
+    return corrections
 
 
 @dataclass(frozen=True)
@@ -298,166 +296,43 @@ def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
     return Task(task.id, *parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A pair and where it stands: the source, the task, and the part of it, `test[N]` or `train[N]`.
+def sampling_of(selection: Selection, settings: DataSettings) -> Sampling:
+    """Return how training is to draw the tasks of a selection.
 
-    like, pair_like: the numbers of `likeness` of its input, and of both grids.
+    Raises:  DataError for a weight that is none, or shares that do not add up to 1.
     """
-
-    source: str
-    task: str
-    part: str
-    pair: Pair
-    like: int
-    pair_like: int
-
-    @property
-    def is_test(self) -> bool:
-        return self.part.startswith("test")
-
-
-def find_overlaps(targets: Sequence[NamedTask], others: Sequence[NamedTask]) -> Overlaps:
-    """Find what the tasks to predict share with each other and with other tasks.
-
-    A pair is an answer if its input is a test input of another task that is to be predicted, under any of
-    the eight turns and flips and any permutation of the ten colors, black too. A task's own demonstrations
-    are no answers to it: whoever solves the task is shown them. A demonstration is shared if one such
-    change takes input to input and output to output.
-
-    Small inputs are often alike by chance, those of one color always. Their pairs are answers all the
-    same: only the hidden output could tell. Of the 3,081 pairs of ARC-AGI-1 that could train for its
-    evaluation set 25 are answers, of which two have the output too and one is of one color; of the 4,666
-    for the evaluation set of ARC-AGI-2 none is.
-
-    A task whose demonstrations all are another task's too, under one change, is said as a whole.
-    """
-    own_likes, other_likes = (
-        likeness([pair.input for *_, pair in _pairs(tasks)]) for tasks in (targets, others)
+    shares = _shares(selection, settings.weights)
+    runs = [(name, len(list(tasks))) for name, tasks in groupby(selection.sources)] if shares else []
+    return Sampling(
+        settings.pairs_per_draw,
+        [(name, count, shares.get(name, 0.0)) for name, count in runs],
+        settings.seed if settings.placement == "fixed" else None,
     )
-    values, counts = np.unique(own_likes, return_counts=True)
-    values = values[(counts > 1) | np.isin(values, other_likes)]
-    own_places = _places(targets, own_likes, values)
-    test_likes = {place.like for place in own_places if place.is_test}
-    pair_likes = {place.pair_like for place in own_places if not place.is_test}
-    other_places = [
-        place
-        for place in _places(others, other_likes, values)
-        if place.like in test_likes or place.pair_like in pair_likes
-    ]
-    alike: dict[int, list[_Place]] = defaultdict(list)
-    for place in own_places:
-        alike[place.like].append(place)
-    answers = {place.pair for place in other_places if place.like in test_likes}
-    for places in alike.values():
-        asking = {place.task for place in places if place.is_test}
-        told = (place for place in places if not place.is_test and len(asking) > (place.task in asking))
-        answers.update(place.pair for place in told)
 
-    matches_among = list(islice(_matches_among(alike.values()), _MOST_MATCHES))
-    with_others = (
-        (own, place)
-        for place in other_places
-        for own in alike[place.like]
-        if own.is_test or own.pair_like == place.pair_like
+
+def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
+    """Return the share of each source in the draws; none without weights."""
+    counts = Counter(
+        name
+        for name, task in zip(selection.sources, selection.training, strict=True)
+        if task.demonstrations or task.generated or any(pair.output is not None for pair in task.tests)
     )
-    listed = [both for both in matches_among if both[0].is_test]
-    listed += islice(with_others, _MOST_MATCHES - len(matches_among))
-    among = [both for both in matches_among if not both[0].is_test]
-    whole = _whole_tasks(targets, [*among, *(both for both in listed if not both[0].is_test)])
-    # Each pair of tasks to predict once.
-    listed += [(own, place) for own, place in among if own.task < place.task]
-    unlisted = len(answers) - len({place.pair for own, place in listed if own.is_test})
-    sharing = {place.task for place in other_places}
-    return Overlaps(_overlaps(listed, whole), frozenset(answers), sharing, unlisted)
-
-
-def _pairs(tasks: Iterable[NamedTask]) -> Iterator[tuple[str, str, str, int, Pair]]:
-    """Yield the demonstrations, the tests and the generated pairs of each task, and where they stand."""
-    for source, task in tasks:
-        parts = ("train", task.demonstrations), ("test", task.tests), ("generated", task.generated)
-        for part, pairs in parts:
-            for number, pair in enumerate(pairs):
-                yield source, task.id, part, number, pair
-
-
-def _places(
-    tasks: Iterable[NamedTask], likes: NDArray[np.uint64], values: NDArray[np.uint64]
-) -> list[_Place]:
-    """Return the places of pairs, of inputs that are like so, whose likeness is one of these values."""
-    alike = np.isin(likes, values)
-    rows = list(compress(_pairs(tasks), alike.tolist()))
-    pair_likes = likeness([pair.input for *_, pair in rows], [pair.output for *_, pair in rows])
-    return [
-        _Place(source, task, f"{part}[{number}]", pair, like, pair_like)
-        for (source, task, part, number, pair), like, pair_like in zip(
-            rows, likes[alike].tolist(), pair_likes.tolist(), strict=True
-        )
-    ]
-
-
-def _matches_among(groups: Iterable[Sequence[_Place]]) -> Iterator[tuple[_Place, _Place]]:
-    """Yield what two tasks to predict share, given the places of each input, however it is changed.
-
-    A test input and a pair with that input, or two pairs with the same output too.
-    """
-    for places in groups:
-        pairs = [place for place in places if not place.is_test]
-        by_output: dict[int, list[_Place]] = defaultdict(list)
-        for place in pairs:
-            by_output[place.pair_like].append(place)
-        for own in places:
-            for place in pairs if own.is_test else by_output[own.pair_like]:
-                if own.task != place.task:
-                    yield own, place
-
-
-def _whole_tasks(targets: Iterable[NamedTask], matches: Iterable[tuple[_Place, _Place]]) -> list[Overlap]:
-    """Return the tasks to predict that are another task: one change makes demonstrations of all of theirs."""
-    counts = {task.id: len(task.demonstrations) + len(task.generated) for _, task in targets}
-    by_tasks: dict[tuple[str, str, str], dict[str, tuple[_Place, _Place]]] = defaultdict(dict)
-    for own, place in matches:
-        if own.task != place.task:
-            by_tasks[own.task, place.source, place.task].setdefault(own.part, (own, place))
-    whole = []
-    for (task, source, other), pairs in by_tasks.items():
-        owns, others = (
-            grids_of(*(place.pair for place in side)) for side in zip(*pairs.values(), strict=True)
-        )
-        is_whole = len(pairs) == counts[task]
-        change = change_between(patterns(owns), pattern(others, 0)) if is_whole else None
-        if change:
-            whole.append(Overlap(task, "train", source, other, "train", change[0], True, *change[1:]))
-    return whole
-
-
-def _overlaps(matches: Iterable[tuple[_Place, _Place]], whole: Iterable[Overlap]) -> list[Overlap]:
-    """Return all overlaps in the order of `Overlaps.listed`."""
-
-    def order(both: tuple[_Place, Overlap]) -> tuple[bool, bool, bool, int, str, str]:
-        own, overlap = both
-        same = overlap.task == overlap.other
-        return not own.is_test, not overlap.output, same, -own.pair.input.size, own.task, own.part
-
-    overlaps = [(own, _overlap(own, place)) for own, place in matches]
-    ordered = [overlap for _, overlap in sorted(overlaps, key=order)]
-    num_answers = sum(overlap.is_answer for overlap in ordered)
-    return [*ordered[:num_answers], *whole, *ordered[num_answers:]]
-
-
-def _overlap(own: _Place, place: _Place) -> Overlap:
-    """Return the overlap of a pair of a task to predict with a pair of another task."""
-    both = (own.pair, place.pair)
-    known = all(pair.output is not None for pair in both)
-    same = known and own.pair_like == place.pair_like
-    others = grids_of(place.pair) if same else [place.pair.input]
-    change = change_between(_patterns(own.pair, same), pattern(others, 0))
-    assert change is not None, "they are alike"
-    output = same if known else None
-    return Overlap(own.task, own.part, place.source, place.task, place.part, change[0], output, *change[1:])
-
-
-@lru_cache(maxsize=64)
-def _patterns(pair: Pair, with_output: bool) -> list[Pattern]:
-    """Return the patterns of a pair to predict, or of its input alone, which many others may match."""
-    return patterns(grids_of(pair) if with_output else [pair.input])
+    shares: dict[str, float] = {}
+    for text in weights:
+        name, _, number = text.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = 0.0
+        if not name or not 0 < share <= 1:
+            raise DataError(f"weight {text!r}: expected SOURCE=SHARE, a share of all draws such as 0.2")
+        if name not in counts or name in shares:
+            why = "has a weight already" if name in shares else "no task of such a source trains"
+            raise DataError(f"weight {text!r}: {why}; the sources: {', '.join(counts)}")
+        shares[name] = share
+    others, rest = {name: counts[name] for name in counts if name not in shares}, 1 - sum(shares.values())
+    if shares and (rest < 1e-6 if others else abs(rest) > 1e-6):
+        of_others = f"leave nothing to {', '.join(others)}" if others else "should be 1"
+        raise DataError(f"the weights are {1 - rest:g} together, which {of_others}: change them")
+    total = sum(others.values())
+    return shares | {name: rest * count / total for name, count in others.items() if shares}

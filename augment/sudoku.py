@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from arcpipe.augment.puzzle_tables import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
+from arcpipe.augment.puzzle_tables import SolvedPuzzles, Table, draw_rows, read_columns
 from arcpipe.augment.sudoku_solver import candidates, digits_of, propagate, search, solve_boards
+from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.log import progress
 from arcpipe.sudoku_rules import BOXES, differs, repeats
@@ -79,11 +80,11 @@ def read_sudokus(
 
 def _read_text(path: Path, column: str) -> Table:
     """Read a file of one puzzle a line; blank lines are skipped, messages count them."""
-    lines = {number: line.strip() for number, line in enumerate(read_lines(path), 1) if line.strip()}
-    if not lines:
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    numbers = [number for number, line in enumerate(lines, 1) if line]
+    if not numbers:
         raise DataError(f"{path}: no puzzles, expected one a line")
-    numbers = list(lines)
-    strings = pa.chunked_array([list(lines.values())])
+    strings = pa.chunked_array([list(filter(None, lines))])
     return Table({column: strings}, lambda row: f"{path}: line {numbers[row]}", (path,))
 
 

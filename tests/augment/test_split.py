@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment import split
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import Selection, select
@@ -171,7 +170,7 @@ def test_of_too_many_overlaps_some_are_listed_and_all_count(
         [Task("other", (SECOND, *alike[1:]), (THIRD,))],
     ]
     whole = select_from(*sets, exclude_overlap=True)
-    monkeypatch.setattr(split, "_MOST_MATCHES", most)
+    monkeypatch.setattr("arcpipe.augment.alike._MOST_MATCHES", most)
     some = select_from(*sets, exclude_overlap=True)
     assert (len(whole.overlaps), len(some.overlaps)) == (11, most)
     pairs = {(overlap.other, overlap.other_part) for overlap in some.overlaps}

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from arcpipe.augment.alike import distinct_augmentations
 from arcpipe.augment.build import puzzle_set_of
 from arcpipe.augment.forms import Source
 from arcpipe.augment.split import select
-from arcpipe.augment.unique import distinct_augmentations
 from arcpipe.task import parse_task
 from commands import succeed_here
 from inference import save
