@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from arcpipe.augment.alike import Augmentations, Overlap, distinct_augmentations
 from arcpipe.augment.forms import Source
 from arcpipe.augment.settings import DataSettings
-from arcpipe.augment.sources import fitting, grids_of, read_source, source_specs
+from arcpipe.augment.sources import fitting, largest_side, read_source, source_specs
 from arcpipe.augment.split import Conflict, Selection, mend, sampling_of, select
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
@@ -113,11 +113,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     specs = source_specs(settings)
     whole = [read_source(spec, settings) for spec in specs]
     sources, left_out, corrected = mend(whole, settings.leave_out, settings.corrections)
-    selection = select(
-        sources, test_set=settings.test_set, max_side=settings.max_side, canvas=settings.canvas,
-        exclude_overlap=settings.exclude_overlap, keep_overlap=settings.keep_overlap,
-        generated_of_test=settings.generated_of_test,
-    )  # fmt: skip
+    selection = select(sources, settings)
     canvas, needed = _canvas(selection, settings.canvas)
     sampling = sampling_of(selection, settings)
     known = _known_augmentations(settings.extend) if settings.extend else {}
@@ -157,14 +153,10 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     return summary
 
 
-def report_overlaps(
-    summary: BuildSummary, *, test_set: str, exclude_overlap: bool, keep_overlap: bool = False
-) -> list[str]:
-    """Return what to tell the user of overlaps, in a few lines; none where there are none.
-
-    Args:    test_set, exclude_overlap, keep_overlap: as of `select`.
-    """
+def report_overlaps(summary: BuildSummary, settings: DataSettings) -> list[str]:
+    """Return what to tell the user of overlaps, in a few lines; none where there are none."""
     lines, overlaps, untrained = [], summary.overlaps, summary.untrained
+    keep_overlap, test_set = settings.keep_overlap, settings.test_set
     answers = [overlap for overlap in overlaps if overlap.is_answer]
     whole = [overlap for overlap in overlaps if overlap.part == "train"]
     if answers or summary.unlisted:
@@ -192,7 +184,7 @@ def report_overlaps(
         lines.append(f"demonstrations that two tasks to predict share: {len(among)}, such as {among[0].line}")
     outside = {overlap.other for overlap in overlaps if test_set not in ("", overlap.source)}
     if outside:
-        advice = "left out" if exclude_overlap else "leave them out with --exclude-overlap"
+        advice = "left out" if settings.exclude_overlap else "leave them out with --exclude-overlap"
         lines.append(
             f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
         )
@@ -205,8 +197,7 @@ def _canvas(selection: Selection, side: int) -> tuple[int, int]:
     Raises:  DataError if a grid does not fit.
     """
     sides = {
-        task.id: max(max(grid.shape) for grid in grids_of(*task.demonstrations, *task.tests, *task.generated))
-        for task in selection.shown
+        task.id: largest_side(*task.demonstrations, *task.tests, *task.generated) for task in selection.shown
     }
     needed = max(sides.values())
     canvas = side or needed

@@ -443,14 +443,14 @@ def hide(task: Task) -> Task:
     return replace(task, tests=tuple(Pair(pair.input, None) for pair in task.tests))
 
 
+def largest_side(*pairs: Pair) -> int:
+    """Return the largest side of the grids of pairs that are not hidden; 0 without any."""
+    return max((max(grid.shape) for grid in grids_of(*pairs)), default=0)
+
+
 def fitting(tasks: Iterable[Task], max_side: int) -> list[Task]:
     """Return the tasks whose demonstrations and test inputs all fit max_side x max_side.
 
     Test outputs are hidden when it counts, so their size decides nothing.
     """
-
-    def fits(task: Task) -> bool:
-        shown = grids_of(*task.demonstrations, *hide(task).tests)
-        return all(max(grid.shape) <= max_side for grid in shown)
-
-    return [task for task in tasks if fits(task)]
+    return [task for task in tasks if largest_side(*task.demonstrations, *hide(task).tests) <= max_side]

