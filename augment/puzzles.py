@@ -11,7 +11,7 @@ from pydantic import Field
 
 from arcpipe.augment.build import write_puzzle_set
 from arcpipe.augment.maze import generate_mazes, read_mazes
-from arcpipe.augment.puzzle_tables import SolvedPuzzles
+from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles
 from arcpipe.augment.sudoku import generate_split, read_sudokus
 from arcpipe.augmentation import IDENTITY
 from arcpipe.codec import GridTable, family_of
@@ -19,35 +19,8 @@ from arcpipe.errors import DataError
 from arcpipe.maze_rules import overlap as turned_overlap
 from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.puzzletable import PuzzleTable
-from arcpipe.recipe import STRICT, Count
+from arcpipe.recipe import Count
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
-
-
-@dataclass(frozen=True, kw_only=True)
-class PuzzleSettings:
-    """Which Sudokus or mazes to read or to generate, and how many variants of each."""
-
-    __pydantic_config__ = STRICT
-
-    source: Annotated[
-        str,
-        Field(
-            description="A .csv or .parquet file, a .txt file, or OWNER/NAME on the Hugging Face hub (its "
-            "split train)."
-        ),
-    ] = ""
-    test_source: Annotated[
-        str, Field(description="The tests, named in the same way (of a hub set the split test).")
-    ] = ""
-    question: Annotated[str, Field(description="The table's column of puzzles.")] = "question"
-    answer: Annotated[str, Field(description="The table's column of solutions.")] = "answer"
-    generate: Annotated[int, Field(ge=0, description="Make up so many instead of reading them.")] = 0
-    test: Annotated[int, Field(ge=0, description="With --generate: make up so many tests too.")] = 0
-    subsample: Annotated[int, Field(ge=0, description="Draw so many by the seed; 0 for all.")] = 0
-    test_subsample: Annotated[int, Field(ge=0, description="Draw so many of the tests; 0 for all.")] = 0
-    exclude_overlap: Annotated[bool, Field(description="Do not train on boards that are tests too.")] = False
-    num_aug: Count | None = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of all that is random.")] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,23 +119,13 @@ def _check(settings: PuzzleSettings, out: Path) -> None:
 
 
 def _read(
-    settings: PuzzleSettings, reader: Callable[..., SolvedPuzzles]
+    settings: PuzzleSettings, reader: Callable[[PuzzleSettings, str], SolvedPuzzles]
 ) -> tuple[SolvedPuzzles, SolvedPuzzles]:
-    """Read the training puzzles and the tests, which may be none.
-
-    Args:    reader: `read_sudokus` or `read_mazes`.
-    """
-    columns = {"question": settings.question, "answer": settings.answer}
-    train = reader(
-        settings.source, split="train", subsample=settings.subsample, seed=(settings.seed, 0), **columns
-    )
+    """Read the training puzzles and the tests, which may be none."""
+    train = reader(settings, "train")
     if not settings.test_source:
         return train, SolvedPuzzles(train.questions[:0], train.answers[:0])
-    test = reader(
-        settings.test_source, split="test", subsample=settings.test_subsample, seed=(settings.seed, 1),
-        **columns,
-    )  # fmt: skip
-    return train, test
+    return train, reader(settings, "test")
 
 
 def _build(
