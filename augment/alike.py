@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import compress, islice
 from math import perm
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -290,8 +292,14 @@ def find_overlaps(targets: Sequence[NamedTask], others: Sequence[NamedTask]) -> 
     # Each pair of tasks to predict once.
     listed += [(own, place) for own, place in among if own.task < place.task]
     unlisted = len(answers) - len({place.pair for own, place in listed if own.is_test})
-    sharing = {place.task for place in other_places}
-    return Overlaps(_overlaps(listed, whole), frozenset(answers), sharing, unlisted)
+    # Answers, whole tasks, demonstrations.
+    ranks: list[tuple[tuple[Any, ...], Overlap]] = [((1,), overlap) for overlap in whole]
+    for own, place in listed:
+        overlap, same_task = _overlap(own, place), own.task == place.task
+        rank = (not overlap.output, same_task, -own.pair.input.size, own.task, own.part)
+        ranks.append(((0 if own.is_test else 2, *rank), overlap))
+    ordered = [overlap for _, overlap in sorted(ranks, key=itemgetter(0))]
+    return Overlaps(ordered, frozenset(answers), {place.task for place in other_places}, unlisted)
 
 
 def _pairs(tasks: Iterable[NamedTask]) -> Iterator[tuple[str, str, str, int, Pair]]:
@@ -353,24 +361,9 @@ def _whole_tasks(targets: Iterable[NamedTask], matches: Iterable[tuple[_Place, _
     return whole
 
 
-def _overlaps(matches: Iterable[tuple[_Place, _Place]], whole: Iterable[Overlap]) -> list[Overlap]:
-    """Return all overlaps in the order of `Overlaps.listed`."""
-
-    def order(both: tuple[_Place, Overlap]) -> tuple[bool, bool, bool, int, str, str]:
-        own, overlap = both
-        same = overlap.task == overlap.other
-        return not own.is_test, not overlap.output, same, -own.pair.input.size, own.task, own.part
-
-    overlaps = [(own, _overlap(own, place)) for own, place in matches]
-    ordered = [overlap for _, overlap in sorted(overlaps, key=order)]
-    num_answers = sum(overlap.is_answer for overlap in ordered)
-    return [*ordered[:num_answers], *whole, *ordered[num_answers:]]
-
-
 def _overlap(own: _Place, place: _Place) -> Overlap:
     """Return the overlap of a pair of a task to predict with a pair of another task."""
-    both = (own.pair, place.pair)
-    known = all(pair.output is not None for pair in both)
+    known = own.pair.output is not None and place.pair.output is not None
     same = known and own.pair_like == place.pair_like
     others = grids_of(place.pair) if same else [place.pair.input]
     change = change_between(_patterns(own.pair, same), pattern(others, 0))

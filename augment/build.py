@@ -114,7 +114,17 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     whole = [read_source(spec, settings) for spec in specs]
     sources, left_out, corrected = mend(whole, settings.leave_out, settings.corrections)
     selection = select(sources, settings)
-    canvas, needed = _canvas(selection, settings.canvas)
+    sides = {
+        task.id: largest_side(*task.demonstrations, *task.tests, *task.generated) for task in selection.shown
+    }
+    needed = max(sides.values())
+    canvas = settings.canvas or needed
+    for task_id, side in sides.items():
+        if side > canvas:
+            raise DataError(
+                f"task {task_id}: a grid of side {side} does not fit canvas {canvas}: "
+                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
+            )
     sampling = sampling_of(selection, settings)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     groups = _augmentations(selection, settings, known)
@@ -189,25 +199,6 @@ def report_overlaps(summary: BuildSummary, settings: DataSettings) -> list[str]:
             f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
         )
     return lines
-
-
-def _canvas(selection: Selection, side: int) -> tuple[int, int]:
-    """Return the side of the canvas, and that of the smallest that fits.
-
-    Raises:  DataError if a grid does not fit.
-    """
-    sides = {
-        task.id: largest_side(*task.demonstrations, *task.tests, *task.generated) for task in selection.shown
-    }
-    needed = max(sides.values())
-    canvas = side or needed
-    for task_id, own in sides.items():
-        if own > canvas:
-            raise DataError(
-                f"task {task_id}: a grid of side {own} does not fit canvas {canvas}: "
-                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
-            )
-    return canvas, needed
 
 
 def _augmentations(

@@ -73,12 +73,6 @@ class TaskReader:
         self._counts[what] += count
         self._first.setdefault(what, where)
 
-    def _notes(self) -> list[str]:
-        return [
-            f"{what}: {count}, such as in {self._first[what]}" if count else what
-            for what, count in self._counts.items()
-        ]
-
     def source(self, where: object, files: Iterable[Path]) -> Source:
         """Return the tasks, by the paths of their files; a path is the id where two files have one name.
 
@@ -92,7 +86,11 @@ class TaskReader:
             shared = key == str(file) and names[file.stem] > 1
             own_id = str(file.with_suffix("")) if shared else task.id
             tasks.append(replace(task, id=own_id, generated=(*task.generated, *self._generated[key])))
-        return Source(self.name, tuple(tasks), tuple(files), tuple(self._notes()))
+        notes = (
+            f"{what}: {count}, such as in {self._first[what]}" if count else what
+            for what, count in self._counts.items()
+        )
+        return Source(self.name, tuple(tasks), tuple(files), tuple(notes))
 
     def add_file(self, path: str, content: IO[bytes], where: str) -> None:
         """Add what a file of a folder or archive holds.
@@ -253,16 +251,25 @@ class TaskReader:
         """Return pairs as objects, but for those with a grid that is larger than any of ARC."""
         if not isinstance(value, list):
             raise DataError(f"{place}: expected a list of pairs")
-        pairs = [_pair(one) for one in value]
-        fitting = [pair for pair in pairs if not (isinstance(pair, dict) and _is_large(pair))]
-        if len(fitting) < len(pairs):
-            self.note(f"pairs with a side of more than {MAX_SIDE}", place, len(pairs) - len(fitting))
-        return fitting
+        pairs = []
+        for pair in value:
+            if isinstance(pair, list) and len(pair) == 2:
+                pair = {"input": pair[0], "output": pair[1]}
+            if isinstance(pair, dict):
+                pair = {key: _rows(pair[key]) for key in ("input", "output") if key in pair}
+                grids = [grid for grid in pair.values() if isinstance(grid, list)]
+                lines = (line for grid in grids for line in (grid, *grid) if isinstance(line, list))
+                if max(map(len, lines), default=0) > MAX_SIDE:
+                    continue
+            pairs.append(pair)
+        if len(pairs) < len(value):
+            self.note(f"pairs with a side of more than {MAX_SIDE}", place, len(value) - len(pairs))
+        return pairs
 
-    def add_generated(self, items: Iterable[Any], where: str, function: str) -> None:
+    def add_generated(self, items: Iterable[Any], where: str) -> None:
         """Add what a generator yields: tasks and pairs, alone or as (id, item).
 
-        Pairs without an id are of one task, which has the name of the function.
+        Pairs without an id are of one task, which has the name of the source.
         """
         for number, item in enumerate(items, 1):
             place = f"{where}: item {number}"
@@ -273,11 +280,15 @@ class TaskReader:
                 continue
             value = _plain(value, place)
             if isinstance(value, dict) and "train" in value:
-                task_id = task_id or str(value.pop("id", f"{function}/{number}"))
+                task_id = task_id or str(value.pop("id", f"{self.name}/{number}"))
                 self.add(task_id, value, place)
             else:
-                pairs = value if isinstance(value, list) and _is_list_of_pairs(value) else [value]
-                self._add_pairs(task_id or function, pairs, place)
+                depth, first = 0, value
+                while isinstance(first, list) and first:
+                    depth, first = depth + 1, first[0]
+                # A list of pairs, if they are objects, or a level deeper than one pair as a list.
+                are_pairs = depth > 3 or (depth > 0 and isinstance(value[0], dict))
+                self._add_pairs(task_id or self.name, value if are_pairs else [value], place)
 
 
 def is_task(value: Mapping[str, Any]) -> bool:
@@ -289,32 +300,9 @@ def _is_pairs(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "input" in value[0]
 
 
-def _is_list_of_pairs(value: list[Any]) -> bool:
-    """Return whether a list is of pairs; of [input, output], it is a level deeper than one of them."""
-    depth, first = 0, value
-    while isinstance(first, list) and first:
-        depth, first = depth + 1, first[0]
-    return isinstance(value[0], dict) or depth > 3
-
-
 def _nearest(field_name: str, keys: Iterable[str]) -> str:
     near = difflib.get_close_matches(field_name, [key for key in keys if key != "test"], n=1)
     return f"; {near[0]!r} is not {field_name!r}" if near else ""
-
-
-def _is_large(pair: dict[str, Any]) -> bool:
-    grids = [grid for grid in pair.values() if isinstance(grid, list)]
-    lines = [line for grid in grids for line in (grid, *grid) if isinstance(line, list)]
-    return max(map(len, lines), default=0) > MAX_SIDE
-
-
-def _pair(value: Any) -> Any:
-    """Return a pair as an object, if it is a list of input and output; grids that are text as rows."""
-    if isinstance(value, list) and len(value) == 2:
-        value = {"input": value[0], "output": value[1]}
-    if isinstance(value, dict):
-        return {key: _rows(value[key]) for key in ("input", "output") if key in value}
-    return value
 
 
 def _rows(grid: Any) -> Any:
@@ -327,9 +315,11 @@ def _rows(grid: Any) -> Any:
 
 def _plain(value: Any, place: str) -> Any:
     """Return lists and objects in place of arrays, tuples, pairs, and text that is JSON."""
-    # What there are most of comes first: grids, pairs, and lists of them.
-    if isinstance(value, list) and _is_grid(value):
-        return value
+    # What there are most of comes first: the rows of grids, grids, and what has any.
+    if isinstance(value, list):
+        first = value[0] if value else 0
+        if isinstance(first, int) or (isinstance(first, list) and first and isinstance(first[0], int)):
+            return value
     if isinstance(value, dict):
         return {key: _plain(one, place) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -339,9 +329,3 @@ def _plain(value: Any, place: str) -> Any:
     if isinstance(value, Pair):
         return _plain({"input": value.input, "output": value.output}, place)
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def _is_grid(value: list[Any]) -> bool:
-    """Return whether a list begins as the rows of a grid, or one of them, do."""
-    first = value[0] if value else 0
-    return isinstance(first, int) or (isinstance(first, list) and bool(first) and isinstance(first[0], int))

@@ -333,7 +333,7 @@ def _read_generator(spec: str, settings: DataSettings) -> Source:
     """
     module_name, _, function = spec.partition(":")
     reader = TaskReader(function, settings)
-    reader.add_generated(_items(module_name, function, settings), spec, function)
+    reader.add_generated(_items(module_name, function, settings), spec)
     file = sys.modules[module_name].__file__
     return reader.source(spec, [Path(file)] if file else [])
 
