@@ -17,8 +17,7 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.flags import Overrides
 from arcpipe.kaggle_kernels.folder import KIND, read_bundle
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
-from arcpipe.kaggle_kernels.pipeline import score_words
-from arcpipe.kaggle_kernels.run import SUBMISSION, run_notebook
+from arcpipe.kaggle_kernels.run import SUBMISSION, run_notebook, score_words
 from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, say_next, start_logging

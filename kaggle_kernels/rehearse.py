@@ -27,18 +27,9 @@ from arcpipe.augment.sources import read_source
 from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.flops import measure_peak
-from arcpipe.kaggle_kernels.budget import KaggleSettings, refuse_short_clock
 from arcpipe.kaggle_kernels.bundle import NOTEBOOK, check_bundle, write_recipe, write_trunk
+from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, refuse_short_clock
 from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, read_bundle, read_history, write_history
-from arcpipe.kaggle_kernels.pipeline import (
-    KaggleEntry,
-    Pipeline,
-    folder_size,
-    read_hidden_tasks,
-    score_words,
-    scores_of,
-)
-from arcpipe.kaggle_kernels.processes import Journal
 from arcpipe.kaggle_kernels.run import (
     LOG,
     MINUTES_VARIABLE,
@@ -47,6 +38,10 @@ from arcpipe.kaggle_kernels.run import (
     RERUN_VARIABLE,
     ROOT_VARIABLE,
     SUBMISSION,
+    Pipeline,
+    folder_size,
+    read_hidden_tasks,
+    score_words,
     write_report,
 )
 from arcpipe.locks import hold_folder
@@ -389,11 +384,9 @@ def simulate_entry(
         write_json(folder / "challenges.json", challenges_json(tasks), indent=False)
         write_json(folder / "solutions.json", solutions_json(tasks), indent=False)
     journal = Journal(out / LOG)
-    entry = KaggleEntry(out / "trunk", out / RECIPE_FILE, out / "work")
     hidden = read_hidden_tasks(out / "challenges.json")
-    pipeline = Pipeline(entry, hidden, minutes, journal)
+    pipeline = Pipeline(out / "trunk", out / RECIPE_FILE, out / "work", journal, hidden, minutes)
     report = pipeline.run(out / SUBMISSION)
     report.mode, report.tasks = "simulation", len(tasks)
-    report.scored = len(pipeline.answered)
-    report.scores = scores_of(out / SUBMISSION, out / "solutions.json", pipeline.answered)
+    pipeline.score(out / SUBMISSION, out / "solutions.json")
     return write_report(report, out, journal)

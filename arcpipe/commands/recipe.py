@@ -12,7 +12,7 @@ from arcpipe.augment.settings import DataSettings
 from arcpipe.errors import RecipeError
 from arcpipe.flags import Overrides, description
 from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.budget import KaggleSettings
+from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.log import fact_line, say_next
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import (
