@@ -185,6 +185,11 @@ class SolvedPuzzles:
         """Return the puzzles with these numbers, of a source that was verified as a whole."""
         return replace(self, questions=self.questions[rows], answers=self.answers[rows])
 
+    def part(self, num_test: int) -> tuple["SolvedPuzzles", "SolvedPuzzles"]:
+        """Return training puzzles and so many tests, which are the first."""
+        test, train = np.split(np.arange(len(self)), [num_test])
+        return self.take(train), self.take(test)
+
 
 def read_split(settings: PuzzleSettings, split: str, read_text: Callable[[Path], Table]) -> Table:
     """Read the source of a split, train or test: a text file by this function, or a table."""

@@ -150,9 +150,7 @@ def generate_split(
     """
     total = train_count + test_count
     if side != _SMALL:
-        boards = generate_sudokus(total, side, seed, min_rating)
-        test, train = np.split(np.arange(total), [test_count])
-        return boards.take(train), boards.take(test)
+        return generate_sudokus(total, side, seed, min_rating).part(test_count)
     # Whole classes go to the test set, the last of which may be cut: more puzzles are drawn than asked for.
     # The most frequent of the 36 classes holds a tenth of them at most, which leaves enough to train.
     boards = generate_sudokus(total + total // 4 + 50, side, seed, min_rating)

@@ -346,11 +346,11 @@ def note_share(reports: Sequence[Mapping[str, Any]], bundle: Path) -> None:
     """Note in the bundle what share of its clock the commit run took, by which that on Kaggle is judged."""
     # A bundle of an older version does not say what its clock was.
     commits = [report for report in reports if report["mode"] == "commit" and report.get("clock")]
-    shares = [report["seconds"] / report["clock"] for report in commits]
-    # Somebody else's bundle can be rehearsed too.
-    with suppress(OutputError), hold_folder(bundle):
-        if shares:
-            write_history(bundle, replace(read_history(bundle), rehearsed=min(shares)))
+    if commits:
+        share = min(report["seconds"] / report["clock"] for report in commits)
+        # Somebody else's bundle can be rehearsed too.
+        with suppress(OutputError), hold_folder(bundle):
+            write_history(bundle, replace(read_history(bundle), rehearsed=share))
 
 
 def solved_tasks(source: str, count: int, seed: int) -> list[Task]:
