@@ -17,7 +17,13 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.flags import Overrides
 from arcpipe.kaggle_kernels.folder import KIND, read_bundle
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
-from arcpipe.kaggle_kernels.run import SUBMISSION, run_notebook, score_words
+from arcpipe.kaggle_kernels.run import (
+    MINUTES_VARIABLE,
+    ROOT_VARIABLE,
+    SUBMISSION,
+    run_notebook,
+    score_words,
+)
 from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, say_next, start_logging
@@ -147,11 +153,11 @@ def rehearse(
 @app.command()
 def run(
     root: Annotated[
-        Path, typer.Option(envvar="ARCPIPE_KAGGLE_ROOT", help="The folder of input, working and temp.")
+        Path, typer.Option(envvar=ROOT_VARIABLE, help="The folder of input, working and temp.")
     ] = Path("/kaggle"),
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, envvar="ARCPIPE_KAGGLE_MINUTES", help="The clock in place of the recipe's."),
+        typer.Option(min=0.1, envvar=MINUTES_VARIABLE, help="The clock in place of the recipe's."),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="The bundle's dataset; by default a whole one below input.")
