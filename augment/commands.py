@@ -7,14 +7,8 @@ from typing import Annotated
 import typer
 
 from arcpipe.augment.build import build_arc, report_overlaps
-from arcpipe.augment.puzzles import (
-    MazeSettings,
-    PuzzleSettings,
-    PuzzleSummary,
-    SudokuSettings,
-    build_maze,
-    build_sudoku,
-)
+from arcpipe.augment.puzzle_tables import PuzzleSettings
+from arcpipe.augment.puzzles import MazeSettings, PuzzleSummary, SudokuSettings, build_maze, build_sudoku
 from arcpipe.augment.settings import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.sources import short_name
 from arcpipe.flags import with_settings

@@ -5,6 +5,7 @@ numpy works on long contiguous runs.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
@@ -220,7 +221,8 @@ def _take_clues(answers: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     return questions.reshape(-1, side, side)
 
 
-class Solutions(NamedTuple):
+@dataclass(frozen=True)
+class Solutions:
     """The solutions of N puzzles.
 
     count: (N,) uint8: 0, 1, or 2 for at least two.

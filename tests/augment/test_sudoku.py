@@ -236,5 +236,5 @@ def test_each_board_is_judged_by_itself() -> None:
 def test_there_are_288_full_boards_of_side_4() -> None:
     first = np.zeros((4, 4, 4), np.uint8)
     first[:, 0, 0] = [1, 2, 3, 4]
-    count, _, _ = search(candidates(first), limit=255)
+    count = search(candidates(first), limit=255).count
     assert count.tolist() == [72, 72, 72, 72]
