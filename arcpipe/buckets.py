@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcpipe.errors import DataError
+from arcpipe.model_config import BUCKET_UNITS
 
 if TYPE_CHECKING:
     from arcpipe.puzzleset import PuzzleSet
-
-_UNITS = 32
-"""A batch is divided among canvases in at least so many units, where it has so many rows."""
 
 
 def crop(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
@@ -173,7 +171,7 @@ def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> 
     """
     of_examples, weights = bucket_sides(puzzles, buckets)[puzzles.example_tasks], puzzles.example_weights
     unit = 1
-    while batch_size % (2 * unit) == 0 and 2 * unit * _UNITS <= batch_size:
+    while batch_size % (2 * unit) == 0 and 2 * unit * BUCKET_UNITS <= batch_size:
         unit *= 2
     sides = np.unique(of_examples)
     while True:

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from arcpipe.recipe import STRICT, Count, Positive
 
+BUCKET_UNITS = 32
+"""A batch is divided among the canvases of `buckets` in at least so many units, where it has so many rows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TRMConfig:

@@ -14,12 +14,11 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augment.forms import ReadOptions, Source
-from arcpipe.augment.sampling import sampling_of
-from arcpipe.augment.settings import DataSettings, source_specs
-from arcpipe.augment.sources import fitting, grids_of, mend, read_source
-from arcpipe.augment.split import Conflict, Overlap, Selection, select
-from arcpipe.augment.unique import Augmentations, distinct_augmentations
+from arcpipe.augment.alike import Augmentations, Overlap, distinct_augmentations
+from arcpipe.augment.forms import Source
+from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.sources import fitting, largest_side, read_source, source_specs
+from arcpipe.augment.split import Conflict, Selection, mend, sampling_of, select
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
@@ -112,15 +111,20 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     """
     refuse_existing(out)
     specs = source_specs(settings)
-    options = ReadOptions(settings.extra_keys, settings.columns, settings.seed, settings.count)
-    whole = [read_source(spec, options) for spec in specs]
+    whole = [read_source(spec, settings) for spec in specs]
     sources, left_out, corrected = mend(whole, settings.leave_out, settings.corrections)
-    selection = select(
-        sources, test_set=settings.test_set, max_side=settings.max_side, canvas=settings.canvas,
-        exclude_overlap=settings.exclude_overlap, keep_overlap=settings.keep_overlap,
-        generated_of_test=settings.generated_of_test,
-    )  # fmt: skip
-    canvas, needed = _canvas(selection, settings.canvas)
+    selection = select(sources, settings)
+    sides = {
+        task.id: largest_side(*task.demonstrations, *task.tests, *task.generated) for task in selection.shown
+    }
+    needed = max(sides.values())
+    canvas = settings.canvas or needed
+    for task_id, side in sides.items():
+        if side > canvas:
+            raise DataError(
+                f"task {task_id}: a grid of side {side} does not fit canvas {canvas}: "
+                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
+            )
     sampling = sampling_of(selection, settings)
     known = _known_augmentations(settings.extend) if settings.extend else {}
     groups = _augmentations(selection, settings, known)
@@ -159,14 +163,10 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     return summary
 
 
-def report_overlaps(
-    summary: BuildSummary, *, test_set: str, exclude_overlap: bool, keep_overlap: bool = False
-) -> list[str]:
-    """Return what to tell the user of overlaps, in a few lines; none where there are none.
-
-    Args:    test_set, exclude_overlap, keep_overlap: as of `select`.
-    """
+def report_overlaps(summary: BuildSummary, settings: DataSettings) -> list[str]:
+    """Return what to tell the user of overlaps, in a few lines; none where there are none."""
     lines, overlaps, untrained = [], summary.overlaps, summary.untrained
+    keep_overlap, test_set = settings.keep_overlap, settings.test_set
     answers = [overlap for overlap in overlaps if overlap.is_answer]
     whole = [overlap for overlap in overlaps if overlap.part == "train"]
     if answers or summary.unlisted:
@@ -194,31 +194,11 @@ def report_overlaps(
         lines.append(f"demonstrations that two tasks to predict share: {len(among)}, such as {among[0].line}")
     outside = {overlap.other for overlap in overlaps if test_set not in ("", overlap.source)}
     if outside:
-        advice = "left out" if exclude_overlap else "leave them out with --exclude-overlap"
+        advice = "left out" if settings.exclude_overlap else "leave them out with --exclude-overlap"
         lines.append(
             f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
         )
     return lines
-
-
-def _canvas(selection: Selection, side: int) -> tuple[int, int]:
-    """Return the side of the canvas, and that of the smallest that fits.
-
-    Raises:  DataError if a grid does not fit.
-    """
-    sides = {
-        task.id: max(max(grid.shape) for grid in grids_of(*task.demonstrations, *task.tests, *task.generated))
-        for task in selection.shown
-    }
-    needed = max(sides.values())
-    canvas = side or needed
-    for task_id, own in sides.items():
-        if own > canvas:
-            raise DataError(
-                f"task {task_id}: a grid of side {own} does not fit canvas {canvas}: "
-                "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
-            )
-    return canvas, needed
 
 
 def _augmentations(

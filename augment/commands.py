@@ -7,14 +7,8 @@ from typing import Annotated
 import typer
 
 from arcpipe.augment.build import build_arc, report_overlaps
-from arcpipe.augment.puzzles import (
-    MazeSettings,
-    PuzzleSettings,
-    PuzzleSummary,
-    SudokuSettings,
-    build_maze,
-    build_sudoku,
-)
+from arcpipe.augment.puzzle_tables import PuzzleSettings
+from arcpipe.augment.puzzles import MazeSettings, PuzzleSummary, SudokuSettings, build_maze, build_sudoku
 from arcpipe.augment.settings import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.sources import short_name
 from arcpipe.log import say_next
@@ -72,10 +66,7 @@ def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Ou
             f"  {conflict.task}: that of {conflict.source}, not of {conflict.other}"
             for conflict in summary.conflicts[:_MOST_CONFLICTS]
         ]
-    lines += report_overlaps(
-        summary, test_set=settings.test_set, exclude_overlap=settings.exclude_overlap,
-        keep_overlap=settings.keep_overlap,
-    )  # fmt: skip
+    lines += report_overlaps(summary, settings)
     if lines:
         typer.echo("\n".join([*lines, f"all of these are in {out / 'manifest.json'}"]))
     _say_train(context, out, "quickstart" if settings.num_aug is None else "arc-agi-1")

@@ -3,8 +3,9 @@
 import difflib
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
@@ -12,7 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from arcpipe.documents import MOST_BYTES, parse_json
+from arcpipe.augment.settings import DataSettings
+from arcpipe.documents import MOST_BYTES, limit, parse_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.tables import read_rows
@@ -20,6 +22,7 @@ from arcpipe.task import Pair, Task, parse_pairs
 
 TABLES = (".jsonl", ".parquet")
 _NO_FILE = PurePosixPath()
+_MOST_LINE = 2**26
 
 # What a column of a table is for, and the names by which it is detected.
 _ROLES = {
@@ -30,21 +33,6 @@ _ROLES = {
 }  # fmt: skip
 _FORMS = (("train", "test"), ("pairs",), ("input", "output"))
 _OPTIONAL = ("id", "test")
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How to read sources, as of `DataSettings`.
-
-    extra_keys: the keys of a task, beside train and test, whose pairs train.
-    columns: `ROLE=NAME`, the columns of tables that are not detected.
-    seed, count: what a generator is called with.
-    """
-
-    extra_keys: Sequence[str] = ()
-    columns: Sequence[str] = ()
-    seed: int = 0
-    count: int = 1000
 
 
 @dataclass(frozen=True)
@@ -66,10 +54,13 @@ class TaskReader:
     """Makes tasks of what files, tables and generators hold, and counts what it does not read.
 
     name: of the source.
+    settings: which keys and columns to read.
+    bounded: looks at the text of a document before it is parsed.
     """
 
     name: str
-    options: ReadOptions
+    settings: DataSettings
+    bounded: Callable[[bytes], bytes] = bytes
     # By path or id: the file that a task is of, if there are several, and the task.
     _tasks: dict[str, tuple[PurePosixPath, Task]] = field(default_factory=dict)
     _file: PurePosixPath = _NO_FILE
@@ -81,12 +72,6 @@ class TaskReader:
         """Count something that is not read, and keep the first place; `what` alone if count is 0."""
         self._counts[what] += count
         self._first.setdefault(what, where)
-
-    def _notes(self) -> list[str]:
-        return [
-            f"{what}: {count}, such as in {self._first[what]}" if count else what
-            for what, count in self._counts.items()
-        ]
 
     def source(self, where: object, files: Iterable[Path]) -> Source:
         """Return the tasks, by the paths of their files; a path is the id where two files have one name.
@@ -101,7 +86,11 @@ class TaskReader:
             shared = key == str(file) and names[file.stem] > 1
             own_id = str(file.with_suffix("")) if shared else task.id
             tasks.append(replace(task, id=own_id, generated=(*task.generated, *self._generated[key])))
-        return Source(self.name, tuple(tasks), tuple(files), tuple(self._notes()))
+        notes = (
+            f"{what}: {count}, such as in {self._first[what]}" if count else what
+            for what, count in self._counts.items()
+        )
+        return Source(self.name, tuple(tasks), tuple(files), tuple(notes))
 
     def add_file(self, path: str, content: IO[bytes], where: str) -> None:
         """Add what a file of a folder or archive holds.
@@ -110,12 +99,12 @@ class TaskReader:
         """
         if path.endswith(TABLES):
             self._file = PurePosixPath(path)
-            self.add_table(content, where, self._prefix)
+            self.add_table(content, where)
             return
         document = content.read(MOST_BYTES + 1)
         if len(document) > MOST_BYTES:
             raise DataError(f"{where}: larger than {MOST_BYTES / 1e6:.1f} MB")
-        self.add_document(path, parse_json(document, where), where)
+        self.add_document(path, parse_json(self.bounded(document), where), where)
 
     def add_document(self, path: str, value: Any, where: str) -> None:
         """Add what a JSON file holds: a task, a list of pairs, or a list of rows; note any other object."""
@@ -123,14 +112,9 @@ class TaskReader:
         if isinstance(value, dict) and not is_task(value):
             self.note("files that are no tasks", where)
         elif isinstance(value, list) and value and isinstance(value[0], dict) and "input" not in value[0]:
-            self.add_rows(enumerate(value, 1), where, self._prefix)
+            self.add_rows(enumerate(value, 1), where)
         else:
             self.add(self._file.stem, value, where, key=path)
-
-    @property
-    def _prefix(self) -> str:
-        """Return what the ids of rows of the file begin with."""
-        return f"{self.name}/{self._file.with_suffix('')}"
 
     def add(self, task_id: str, value: Any, where: str, key: str = "") -> None:
         """Add a task: an object with train and test, or a bare list of pairs, which all are generated.
@@ -146,11 +130,11 @@ class TaskReader:
             raise DataError(f"{place}: expected an object with the fields 'train' and 'test'{near}")
         pairs = {
             part: parse_pairs(task[part], f"{place}, {part}", output_required=part != "test")
-            for part in ("train", "test", *self.options.extra_keys)
+            for part in ("train", "test", *self.settings.extra_keys)
             if part in task and (part != "test" or task[part] != [])
         }
         self._note_unknown(task, place)
-        generated = tuple(chain(*(pairs.get(extra, ()) for extra in self.options.extra_keys)))
+        generated = tuple(chain(*(pairs.get(extra, ()) for extra in self.settings.extra_keys)))
         if "test" in pairs:
             parsed = Task(task_id, pairs["train"], pairs["test"], generated)
         else:
@@ -165,7 +149,7 @@ class TaskReader:
 
     def _note_unknown(self, task: dict[str, Any], place: str) -> None:
         """Note the keys that are not read: of the task, and of its pairs."""
-        read = ("train", "test", *self.options.extra_keys)
+        read = ("train", "test", *self.settings.extra_keys)
         for key in (key for key in task if key not in read):
             if _is_pairs(task[key]):
                 advice = _nearest("train", [key]) or f" (--extra-key {key} trains them)"
@@ -178,12 +162,10 @@ class TaskReader:
                     near = _nearest("output", [key]) if "output" not in pair else ""
                     self.note(f"keys {key!r} of pairs that are not read{near}", f"{place}, {part}")
 
-    def add_table(self, content: IO[bytes], where: str, prefix: str) -> None:
+    def add_table(self, content: IO[bytes], where: str) -> None:
         """Add the rows of a .jsonl or .parquet file, a task or a pair each; see `add_rows`."""
         if where.endswith(".jsonl"):
-            lines = ((number, line) for number, line in enumerate(content, 1) if line.strip())
-            rows = ((number, parse_json(line, f"{where}: line {number}")) for number, line in lines)
-            self.add_rows(rows, where, prefix)
+            self.add_rows(self._lines(content, where), where)
             return
         roles: dict[str, str] = {}
 
@@ -198,18 +180,28 @@ class TaskReader:
                 shutil.copyfileobj(content, copy)
                 copy.flush()
                 path = Path(copy.name)
-            self.add_rows(enumerate(read_rows(path, where, choose), 1), where, prefix, roles)
+            self.add_rows(enumerate(read_rows(path, where, choose), 1), where, roles)
+
+    def _lines(self, content: IO[bytes], where: str) -> Iterator[tuple[int, Any]]:
+        """Yield what the lines of a .jsonl file hold, with their numbers; empty ones are skipped."""
+        most = limit(_MOST_LINE)
+        for number, line in enumerate(iter(partial(content.readline, most + 1), b""), 1):
+            if len(line) > most:
+                raise DataError(f"{where}: line {number}: longer than {most / 1e6:.1f} MB")
+            if line.strip():
+                yield number, parse_json(self.bounded(line), f"{where}: line {number}")
 
     def add_rows(
-        self, rows: Iterable[tuple[int, Any]], where: str, prefix: str, roles: dict[str, str] | None = None
+        self, rows: Iterable[tuple[int, Any]], where: str, roles: dict[str, str] | None = None
     ) -> None:
         """Add rows with their numbers: a task each, of train and test or of pairs, or a pair each.
 
-        Pairs with one id are one task. What has no id is named `prefix/NUMBER`.
+        Pairs with one id are one task. What has no id is named by its file and its number.
 
         Args:    roles: the columns by what they are for; those of the first row by default.
         Raises:  DataError naming the row that is wrong.
         """
+        prefix = f"{self.name}/{self._file.with_suffix('')}" if self._file.name else self.name
         for number, row in rows:
             place = f"{where}: row {number}"
             if not isinstance(row, dict):
@@ -232,7 +224,7 @@ class TaskReader:
     def _roles(self, columns: Iterable[str], where: str) -> dict[str, str]:
         """Return the columns by what they are for: those that are explicit, else those that are detected."""
         names = list(columns)
-        explicit = dict(column.partition("=")[::2] for column in self.options.columns)
+        explicit = dict(column.partition("=")[::2] for column in self.settings.columns)
         for role, name in explicit.items():
             if role not in _ROLES:
                 raise DataError(f"--column {role}={name}: expected ROLE=NAME, a role of {', '.join(_ROLES)}")
@@ -259,16 +251,25 @@ class TaskReader:
         """Return pairs as objects, but for those with a grid that is larger than any of ARC."""
         if not isinstance(value, list):
             raise DataError(f"{place}: expected a list of pairs")
-        pairs = [_pair(one) for one in value]
-        fitting = [pair for pair in pairs if not (isinstance(pair, dict) and _is_large(pair))]
-        if len(fitting) < len(pairs):
-            self.note(f"pairs with a side of more than {MAX_SIDE}", place, len(pairs) - len(fitting))
-        return fitting
+        pairs = []
+        for pair in value:
+            if isinstance(pair, list) and len(pair) == 2:
+                pair = {"input": pair[0], "output": pair[1]}
+            if isinstance(pair, dict):
+                pair = {key: _rows(pair[key]) for key in ("input", "output") if key in pair}
+                grids = [grid for grid in pair.values() if isinstance(grid, list)]
+                lines = (line for grid in grids for line in (grid, *grid) if isinstance(line, list))
+                if max(map(len, lines), default=0) > MAX_SIDE:
+                    continue
+            pairs.append(pair)
+        if len(pairs) < len(value):
+            self.note(f"pairs with a side of more than {MAX_SIDE}", place, len(value) - len(pairs))
+        return pairs
 
-    def add_generated(self, items: Iterable[Any], where: str, function: str) -> None:
+    def add_generated(self, items: Iterable[Any], where: str) -> None:
         """Add what a generator yields: tasks and pairs, alone or as (id, item).
 
-        Pairs without an id are of one task, which has the name of the function.
+        Pairs without an id are of one task, which has the name of the source.
         """
         for number, item in enumerate(items, 1):
             place = f"{where}: item {number}"
@@ -279,11 +280,15 @@ class TaskReader:
                 continue
             value = _plain(value, place)
             if isinstance(value, dict) and "train" in value:
-                task_id = task_id or str(value.pop("id", f"{function}/{number}"))
+                task_id = task_id or str(value.pop("id", f"{self.name}/{number}"))
                 self.add(task_id, value, place)
             else:
-                pairs = value if isinstance(value, list) and _is_list_of_pairs(value) else [value]
-                self._add_pairs(task_id or function, pairs, place)
+                depth, first = 0, value
+                while isinstance(first, list) and first:
+                    depth, first = depth + 1, first[0]
+                # A list of pairs, if they are objects, or a level deeper than one pair as a list.
+                are_pairs = depth > 3 or (depth > 0 and isinstance(value[0], dict))
+                self._add_pairs(task_id or self.name, value if are_pairs else [value], place)
 
 
 def is_task(value: Mapping[str, Any]) -> bool:
@@ -295,32 +300,9 @@ def _is_pairs(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "input" in value[0]
 
 
-def _is_list_of_pairs(value: list[Any]) -> bool:
-    """Return whether a list is of pairs; of [input, output], it is a level deeper than one of them."""
-    depth, first = 0, value
-    while isinstance(first, list) and first:
-        depth, first = depth + 1, first[0]
-    return isinstance(value[0], dict) or depth > 3
-
-
 def _nearest(field_name: str, keys: Iterable[str]) -> str:
     near = difflib.get_close_matches(field_name, [key for key in keys if key != "test"], n=1)
     return f"; {near[0]!r} is not {field_name!r}" if near else ""
-
-
-def _is_large(pair: dict[str, Any]) -> bool:
-    grids = [grid for grid in pair.values() if isinstance(grid, list)]
-    lines = [line for grid in grids for line in (grid, *grid) if isinstance(line, list)]
-    return max(map(len, lines), default=0) > MAX_SIDE
-
-
-def _pair(value: Any) -> Any:
-    """Return a pair as an object, if it is a list of input and output; grids that are text as rows."""
-    if isinstance(value, list) and len(value) == 2:
-        value = {"input": value[0], "output": value[1]}
-    if isinstance(value, dict):
-        return {key: _rows(value[key]) for key in ("input", "output") if key in value}
-    return value
 
 
 def _rows(grid: Any) -> Any:
@@ -333,9 +315,11 @@ def _rows(grid: Any) -> Any:
 
 def _plain(value: Any, place: str) -> Any:
     """Return lists and objects in place of arrays, tuples, pairs, and text that is JSON."""
-    # What there are most of comes first: grids, pairs, and lists of them.
-    if isinstance(value, list) and _is_grid(value):
-        return value
+    # What there are most of comes first: the rows of grids, grids, and what has any.
+    if isinstance(value, list):
+        first = value[0] if value else 0
+        if isinstance(first, int) or (isinstance(first, list) and first and isinstance(first[0], int)):
+            return value
     if isinstance(value, dict):
         return {key: _plain(one, place) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -345,9 +329,3 @@ def _plain(value: Any, place: str) -> Any:
     if isinstance(value, Pair):
         return _plain({"input": value.input, "output": value.output}, place)
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def _is_grid(value: list[Any]) -> bool:
-    """Return whether a list begins as the rows of a grid, or one of them, do."""
-    first = value[0] if value else 0
-    return isinstance(first, int) or (isinstance(first, list) and bool(first) and isinstance(first[0], int))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from arcpipe.augment.alike import cell_numbers
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
-from arcpipe.augment.unique import cell_numbers
 from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS

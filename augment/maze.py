@@ -1,6 +1,5 @@
 """Mazes of a source, checked row by row, and mazes that are made up with exactly one shortest path."""
 
-from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augment.puzzle_tables import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
+from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles, Table, draw_rows, read_split
+from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.log import progress
 from arcpipe.maze_rules import (
@@ -39,31 +39,20 @@ _LEAST_TRIES = 4096
 _TRIES_PER_MAZE = 100
 
 
-def read_mazes(
-    spec: str,
-    *,
-    split: str = "train",
-    question: str = "question",
-    answer: str = "answer",
-    subsample: int = 0,
-    seed: Sequence[int] = (0,),
-) -> SolvedPuzzles:
-    """Read the mazes that `spec` stands for, all of one side, in their order.
+def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:
+    """Read the mazes of a split, all of one side, in their order.
 
-    Args:    spec: a table as `read_columns` takes it, whose rows hold the S * S characters of a maze, wall
-             '#', free ' ', start 'S', goal 'G', and of its answer, path 'o'; or a `.txt` file of mazes of S
-             lines, parted by empty lines. There a maze that marks no path gets one.
-             split: the part of a set on the hub.
-             question, answer: the table's columns of mazes and answers.
-             subsample, seed: how many to draw, as `draw_rows` does; 0 for all.
+    They are of walls '#', free cells ' ', a start 'S' and a goal 'G', and their answers mark a path 'o'. A
+    text file has mazes of S lines, parted by empty lines, and one that marks no path gets one.
+
     Raises:  DataError naming file and row, from 1, of what is no maze or no shortest path.
     """
-    is_text = spec.endswith(".txt")
-    table = _read_text(Path(spec), question) if is_text else read_columns(spec, split, (question, answer))
+    question = settings.question
+    table = read_split(settings, split, lambda path: _read_text(path, question))
     side = table.side(question, range(2, MAX_SIDE + 1), f"2 to {MAX_SIDE}")
-    boards = table.boards(side, dict.fromkeys([question] if is_text else [question, answer], CHARACTERS))
+    boards = table.boards(side, dict.fromkeys(table.columns, CHARACTERS))
     questions, answers = boards[0], boards[-1]
-    if is_text:
+    if not table.has_answers:
         questions = np.where(questions == PATH, FREE, questions).astype(np.uint8)
     table.refuse(((questions == PATH).any(axis=(1, 2)), f"{question} marks a path with 'o'"))
     for value, what in ((START, "start 'S'"), (GOAL, "goal 'G'")):
@@ -73,7 +62,7 @@ def read_mazes(
     to_goal = at(distances(questions), cells_of(questions, GOAL))
     table.refuse((to_goal < 0, "no way from the start to the goal"))
 
-    if is_text:
+    if not table.has_answers:
         bare = ~(answers == PATH).any(axis=(1, 2))
         answers[bare] = mark_shortest_paths(questions[bare])
     other = (np.where(answers == PATH, FREE, answers) != questions).any(axis=(1, 2))
@@ -81,14 +70,13 @@ def read_mazes(
     table.refuse((path_moves(questions, answers) < 0, "the answer's path is broken"))
     longer = ~is_shortest_path(questions, answers)
     table.refuse((longer, "the answer marks another path than a shortest one, or cells beside it"))
-    total = len(questions) if subsample else 0
-    every = SolvedPuzzles(questions, answers, table.files, total)
-    return every.take(draw_rows(len(questions), subsample, seed))
+    rows, total = draw_rows(settings, split, len(questions))
+    return SolvedPuzzles(questions, answers, table.files, total).take(rows)
 
 
 def _read_text(path: Path, column: str) -> Table:
     """Read a file of square mazes of one side; blank lines part them."""
-    mazes = [list(lines) for filled, lines in groupby(read_lines(path), key=bool) if filled]
+    mazes = [list(lines) for filled, lines in groupby(read_text(path).splitlines(), key=bool) if filled]
     if not mazes:
         raise DataError(f"{path}: no mazes")
     side = len(mazes[0])
@@ -101,7 +89,7 @@ def _read_text(path: Path, column: str) -> Table:
                 "one that is no square can be filled up with walls, #"
             )
     strings = pa.chunked_array([["".join(lines) for lines in mazes]])
-    return Table({column: strings}, lambda row: f"{path}: maze {row + 1}", (path,))
+    return Table({column: strings}, lambda row: f"{path}: maze {row + 1}", (path,), False)
 
 
 def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuzzles:

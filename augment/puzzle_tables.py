@@ -1,4 +1,4 @@
-"""Tables and text files of puzzles with their solutions: Sudokus and mazes."""
+"""Where Sudokus and mazes with their solutions are, and the tables and text files that hold them."""
 
 import gzip
 import os
@@ -8,17 +8,19 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
+from pydantic import Field
 
-from arcpipe.augment.foreign import FILE_ENDINGS, HUB, HUB_NAME, hub_split
-from arcpipe.documents import limit, read_text
+from arcpipe.augment.sources import FILE_ENDINGS, HUB, HUB_NAME, hub_split
+from arcpipe.documents import limit
 from arcpipe.errors import DataError, one_line, why_unreadable
+from arcpipe.recipe import STRICT, Count
 from arcpipe.runs import reading
 from arcpipe.tables import read_table
 
@@ -35,6 +37,33 @@ _ALIASES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class PuzzleSettings:
+    """Which Sudokus or mazes to read or to generate, and how many variants of each."""
+
+    __pydantic_config__ = STRICT
+
+    source: Annotated[
+        str,
+        Field(
+            description="A .csv or .parquet file, a .txt file, or OWNER/NAME on the Hugging Face hub (its "
+            "split train)."
+        ),
+    ] = ""
+    test_source: Annotated[
+        str, Field(description="The tests, named in the same way (of a hub set the split test).")
+    ] = ""
+    question: Annotated[str, Field(description="The table's column of puzzles.")] = "question"
+    answer: Annotated[str, Field(description="The table's column of solutions.")] = "answer"
+    generate: Annotated[int, Field(ge=0, description="Make up so many instead of reading them.")] = 0
+    test: Annotated[int, Field(ge=0, description="With --generate: make up so many tests too.")] = 0
+    subsample: Annotated[int, Field(ge=0, description="Draw so many by the seed; 0 for all.")] = 0
+    test_subsample: Annotated[int, Field(ge=0, description="Draw so many of the tests; 0 for all.")] = 0
+    exclude_overlap: Annotated[bool, Field(description="Do not train on boards that are tests too.")] = False
+    num_aug: Count | None = None
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of all that is random.")] = 0
+
+
 @dataclass(frozen=True)
 class Table:
     """Puzzles as they are written, one a row.
@@ -42,11 +71,13 @@ class Table:
     columns: by name, pyarrow ChunkedArrays of strings without nulls.
     row_name: what messages call a row, from 0.
     files: those that were read.
+    has_answers: whether they are solved; those of a text file are not.
     """
 
     columns: dict[str, Any]
     row_name: Callable[[int], str]
     files: tuple[Path, ...]
+    has_answers: bool = True
 
     def side(self, column: str, sides: Container[int], in_words: str) -> int:
         """Return the side of the square board that a row of a column holds: the first row that holds one.
@@ -154,6 +185,19 @@ class SolvedPuzzles:
         """Return the puzzles with these numbers, of a source that was verified as a whole."""
         return replace(self, questions=self.questions[rows], answers=self.answers[rows])
 
+    def part(self, num_test: int) -> tuple["SolvedPuzzles", "SolvedPuzzles"]:
+        """Return training puzzles and so many tests, which are the first."""
+        test, train = np.split(np.arange(len(self)), [num_test])
+        return self.take(train), self.take(test)
+
+
+def read_split(settings: PuzzleSettings, split: str, read_text: Callable[[Path], Table]) -> Table:
+    """Read the source of a split, train or test: a text file by this function, or a table."""
+    spec = settings.source if split == "train" else settings.test_source
+    if spec.endswith(".txt"):
+        return read_text(Path(spec))
+    return read_columns(spec, split, (settings.question, settings.answer))
+
 
 def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
     """Read columns of strings of the table that `spec` stands for; at least one row.
@@ -182,24 +226,19 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
     return _table(rows, spec, names, (path,))
 
 
-def read_lines(path: Path) -> list[str]:
-    """Read the lines of a text file, without their ends; spaces stay.
+def draw_rows(settings: PuzzleSettings, split: str, total: int) -> tuple[NDArray[np.intp], int]:
+    """Return the numbers of the rows of a split to take, in order, and of how many they were drawn: 0 if all.
 
-    Raises:  DataError if it is missing, cannot be read or is no text.
+    Raises:  DataError if there are fewer than were asked for.
     """
-    return read_text(path).splitlines()
-
-
-def draw_rows(total: int, count: int, seed: Sequence[int]) -> NDArray[np.intp]:
-    """Draw `count` of `total` row numbers without replacement, and return them in order; 0 for all.
-
-    Raises:  DataError if there are fewer.
-    """
+    of_train = split == "train"
+    count = settings.subsample if of_train else settings.test_subsample
     if count > total:
         raise DataError(f"a subsample of {count} was asked for, but there are {total}")
     if not count:
-        return np.arange(total)
-    return np.sort(np.random.default_rng(seed).permutation(total)[:count])
+        return np.arange(total), 0
+    rng = np.random.default_rng((settings.seed, 0 if of_train else 1))
+    return np.sort(rng.permutation(total)[:count]), total
 
 
 def _read_csv(path: Path, names: list[str]) -> Any:

@@ -11,42 +11,15 @@ from pydantic import Field
 
 from arcpipe.augment.build import write_puzzle_set
 from arcpipe.augment.maze import generate_mazes, read_mazes
-from arcpipe.augment.puzzle_tables import SolvedPuzzles
+from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles
 from arcpipe.augment.sudoku import generate_split, read_sudokus
 from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.codec import GridTable, family_of
 from arcpipe.errors import DataError
 from arcpipe.maze_rules import overlap as turned_overlap
 from arcpipe.puzzleset import PuzzleSet, Variants
-from arcpipe.recipe import STRICT, Count
+from arcpipe.recipe import Count
 from arcpipe.runs import file_hash, make_manifest, refuse_existing
-
-
-@dataclass(frozen=True, kw_only=True)
-class PuzzleSettings:
-    """Which Sudokus or mazes to read or to generate, and how many variants of each."""
-
-    __pydantic_config__ = STRICT
-
-    source: Annotated[
-        str,
-        Field(
-            description="A .csv or .parquet file, a .txt file, or OWNER/NAME on the Hugging Face hub (its "
-            "split train)."
-        ),
-    ] = ""
-    test_source: Annotated[
-        str, Field(description="The tests, named in the same way (of a hub set the split test).")
-    ] = ""
-    question: Annotated[str, Field(description="The table's column of puzzles.")] = "question"
-    answer: Annotated[str, Field(description="The table's column of solutions.")] = "answer"
-    generate: Annotated[int, Field(ge=0, description="Make up so many instead of reading them.")] = 0
-    test: Annotated[int, Field(ge=0, description="With --generate: make up so many tests too.")] = 0
-    subsample: Annotated[int, Field(ge=0, description="Draw so many by the seed; 0 for all.")] = 0
-    test_subsample: Annotated[int, Field(ge=0, description="Draw so many of the tests; 0 for all.")] = 0
-    exclude_overlap: Annotated[bool, Field(description="Do not train on boards that are tests too.")] = False
-    num_aug: Count | None = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of all that is random.")] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,30 +74,23 @@ def build_sudoku(settings: SudokuSettings, out: Path) -> PuzzleSummary:
     Raises:  DataError for a source that cannot be read or a board that is no Sudoku; OutputError if `out`
              exists.
     """
-    _check(settings, out)
-    if settings.generate:
-        train, test = generate_split(
+
+    def generate() -> tuple[SolvedPuzzles, SolvedPuzzles]:
+        return generate_split(
             settings.generate, settings.test, settings.side, settings.seed, settings.min_rating
         )
-    else:
-        train, test = _read(settings, read_sudokus)
-    return _build("sudoku", settings, train, test, out, _same_boards)
+
+    return _build("sudoku", settings, out, generate, read_sudokus, _same_boards)
 
 
 def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
-    """Build a dataset folder of mazes.
+    """Build a dataset folder of mazes; errors as of `build_sudoku`."""
 
-    Raises:  DataError for a source that cannot be read or a board that is no maze; OutputError if `out`
-             exists.
-    """
-    _check(settings, out)
-    if settings.generate:
+    def generate() -> tuple[SolvedPuzzles, SolvedPuzzles]:
         total = settings.generate + settings.test
-        mazes = generate_mazes(total, settings.size, settings.min_path, settings.seed)
-        test, train = (mazes.take(rows) for rows in np.split(np.arange(total), [settings.test]))
-    else:
-        train, test = _read(settings, read_mazes)
-    return _build("maze", settings, train, test, out, turned_overlap)
+        return generate_mazes(total, settings.size, settings.min_path, settings.seed).part(settings.test)
+
+    return _build("maze", settings, out, generate, read_mazes, turned_overlap)
 
 
 def _same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -133,8 +99,16 @@ def _same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDA
     return np.array([board.tobytes() in keys for board in questions], bool)
 
 
-def _check(settings: PuzzleSettings, out: Path) -> None:
-    """Raises OutputError if `out` exists, DataError for settings that contradict each other."""
+def _build(
+    domain: str, settings: PuzzleSettings, out: Path,
+    generate: Callable[[], tuple[SolvedPuzzles, SolvedPuzzles]],
+    read: Callable[[PuzzleSettings, str], SolvedPuzzles],
+    overlap: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]],
+) -> PuzzleSummary:  # fmt: skip
+    """Generate or read puzzles, leave out what overlaps, and write the dataset folder.
+
+    Args:    overlap: says which puzzles (N, S, S) are among others.
+    """
     refuse_existing(out)
     if bool(settings.source) == bool(settings.generate):
         raise DataError("name a --source, or say with --generate how many to make up: one of the two")
@@ -142,36 +116,12 @@ def _check(settings: PuzzleSettings, out: Path) -> None:
         raise DataError("--test-source goes with --source; --test N generates tests")
     if settings.test and not settings.generate:
         raise DataError("--test goes with --generate; --test-source names the tests of a source")
-
-
-def _read(
-    settings: PuzzleSettings, reader: Callable[..., SolvedPuzzles]
-) -> tuple[SolvedPuzzles, SolvedPuzzles]:
-    """Read the training puzzles and the tests, which may be none.
-
-    Args:    reader: `read_sudokus` or `read_mazes`.
-    """
-    columns = {"question": settings.question, "answer": settings.answer}
-    train = reader(
-        settings.source, split="train", subsample=settings.subsample, seed=(settings.seed, 0), **columns
-    )
-    if not settings.test_source:
-        return train, SolvedPuzzles(train.questions[:0], train.answers[:0])
-    test = reader(
-        settings.test_source, split="test", subsample=settings.test_subsample, seed=(settings.seed, 1),
-        **columns,
-    )  # fmt: skip
-    return train, test
-
-
-def _build(
-    domain: str, settings: PuzzleSettings, train: SolvedPuzzles, test: SolvedPuzzles, out: Path,
-    overlap: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]],
-) -> PuzzleSummary:  # fmt: skip
-    """Leave out what overlaps, and write the dataset folder.
-
-    Args:    overlap: says which puzzles (N, S, S) are among others.
-    """
+    if settings.generate:
+        train, test = generate()
+    else:
+        train = read(settings, "train")
+        none = SolvedPuzzles(train.questions[:0], train.answers[:0])
+        test = read(settings, "test") if settings.test_source else none
     if test.side != train.side:
         raise DataError(
             f"the tests are {test.side} wide, the training boards {train.side}: "
@@ -194,15 +144,11 @@ def _build(
         variants=Variants(settings.num_aug, settings.seed),
     )
     summary = PuzzleSummary(
-        examples=len(examples),
-        test_inputs=len(test),
-        canvas=train.side,
-        overlap=int(shared.sum()),
+        examples=len(examples), test_inputs=len(test), canvas=train.side, overlap=int(shared.sum()),
         repeated=len(examples) - len({board.tobytes() for board in examples.questions}),
-        drawn_from=train.total,
-        tests_drawn_from=test.total,
+        drawn_from=train.total, tests_drawn_from=test.total,
         unverified=train.unverified + test.unverified,
-    )
+    )  # fmt: skip
     files = {str(path): file_hash(path) for path in dict.fromkeys((*train.files, *test.files))}
     counts = asdict(summary) | {"tasks": 1, "puzzles": 1}
     manifest = make_manifest("dataset", recipe={"data": asdict(settings)}, files=files, counts=counts)

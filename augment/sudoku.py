@@ -1,20 +1,29 @@
-"""Sudokus of a source, checked row by row, and Sudokus that are made up; all have one solution."""
+"""Sudokus of a source, checked row by row, and Sudokus that are made up; all have one solution.
+
+The solver works on many boards at once, as `Cells` (S, S, N) of candidate bits. The boards lie last, so that
+numpy works on long contiguous runs.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from arcpipe.augment.puzzle_tables import SolvedPuzzles, Table, draw_rows, read_columns, read_lines
-from arcpipe.augment.sudoku_solver import candidates, digits_of, propagate, search, solve_boards
+from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles, Table, draw_rows, read_split
+from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.log import progress
-from arcpipe.sudoku_rules import BOXES, differs, repeats
+from arcpipe.sudoku_rules import BOXES, Cells, differs, gather, repeats
 
+_ONE = np.uint16(1)
+# Boards that one step of the solver works on: few enough for a processor's cache.
+_BLOCK = 1024
 _VERIFY = 20_000
 _CHECKED_AT_ONCE = 100_000
 _SOLVED_AT_ONCE = 5_000
@@ -27,64 +36,51 @@ _SMALL = 4
 """The side whose puzzles are so few, up to shuffles, that train and test are kept apart by them."""
 
 
-def read_sudokus(
-    spec: str,
-    *,
-    split: str = "train",
-    question: str = "question",
-    answer: str = "answer",
-    subsample: int = 0,
-    seed: Sequence[int] = (0,),
-    verify: int = _VERIFY,
-) -> SolvedPuzzles:
-    """Read the Sudokus that `spec` stands for, all of one side, in their order.
+def read_sudokus(settings: PuzzleSettings, split: str = "train", *, verify: int = _VERIFY) -> SolvedPuzzles:
+    """Read the Sudokus of a split, all of one side, in their order; `.` and `0` are empty cells.
 
-    Args:    spec: a table as `read_columns` takes it, or a `.txt` file of one puzzle a line, whose answers
-             are computed; `.` and `0` are empty cells.
-             split: the part of a set on the hub.
-             question, answer: the table's columns of puzzles and solutions, row by row of the board.
-             subsample, seed: how many to draw, as `draw_rows` does; 0 for all.
-             verify: how many of a table to solve, from the first, to see that they have one solution.
+    A text file has one puzzle a line, and its answers are computed.
+
+    Args:    verify: how many of a table to solve, from the first, to see that they have one solution.
     Raises:  DataError naming source and row (the first is 1) of a puzzle that is no Sudoku, of a solution
              that is not the puzzle's, or of a puzzle without a solution or with several.
     """
-    is_text = spec.endswith(".txt")
-    table = _read_text(Path(spec), question) if is_text else read_columns(spec, split, (question, answer))
+    question, answer = settings.question, settings.answer
+    table = read_split(settings, split, lambda path: _read_text(path, question))
     for column, strings in table.columns.items():
         # Some write a space between the digits.
         table.columns[column] = pc.replace_substring(strings, " ", "")
     side = table.side(question, BOXES, "4, 6 or 9")
     digits = "123456789"[:side]
-    symbols = {question: ("0.", *digits)} | ({} if is_text else {answer: ("", *digits)})
+    symbols = {question: ("0.", *digits)} | ({answer: ("", *digits)} if table.has_answers else {})
     boards = dict(zip(symbols, table.boards(side, symbols), strict=True))
     questions = boards[question]
     for column, cells in boards.items():
         twice = _in_parts(repeats, cells)
         table.refuse((twice, f"{column} holds a digit twice in a row, column or box"))
-    if not is_text:
+    if table.has_answers:
         changed = _in_parts(differs, questions, boards[answer])
         table.refuse((changed, f"{answer} changes a digit that {question} gives"))
 
-    rows = draw_rows(len(questions), subsample, seed)
-    checked = rows if is_text else rows[:verify]
+    rows, total = draw_rows(settings, split, len(questions))
+    checked = rows[:verify] if table.has_answers else rows
     counts = np.ones(len(questions), np.uint8)
     counts[checked], solutions = _solve(questions[checked])
     table.refuse(
         (counts == 0, f"{question} has no solution"), (counts > 1, f"{question} has more than one solution")
     )
-    answers = solutions if is_text else boards[answer][rows]
-    total = len(questions) if subsample else 0
+    answers = boards[answer][rows] if table.has_answers else solutions
     return SolvedPuzzles(questions[rows], answers, table.files, total, len(rows) - len(checked))
 
 
 def _read_text(path: Path, column: str) -> Table:
     """Read a file of one puzzle a line; blank lines are skipped, messages count them."""
-    lines = {number: line.strip() for number, line in enumerate(read_lines(path), 1) if line.strip()}
-    if not lines:
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    numbers = [number for number, line in enumerate(lines, 1) if line]
+    if not numbers:
         raise DataError(f"{path}: no puzzles, expected one a line")
-    numbers = list(lines)
-    strings = pa.chunked_array([list(lines.values())])
-    return Table({column: strings}, lambda row: f"{path}: line {numbers[row]}", (path,))
+    strings = pa.chunked_array([list(filter(None, lines))])
+    return Table({column: strings}, lambda row: f"{path}: line {numbers[row]}", (path,), False)
 
 
 def _in_parts(check: Callable[..., NDArray[np.bool_]], *arrays: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -155,9 +151,7 @@ def generate_split(
     """
     total = train_count + test_count
     if side != _SMALL:
-        boards = generate_sudokus(total, side, seed, min_rating)
-        test, train = np.split(np.arange(total), [test_count])
-        return boards.take(train), boards.take(test)
+        return generate_sudokus(total, side, seed, min_rating).part(test_count)
     # Whole classes go to the test set, the last of which may be cut: more puzzles are drawn than asked for.
     # The most frequent of the 36 classes holds a tenth of them at most, which leaves enough to train.
     boards = generate_sudokus(total + total // 4 + 50, side, seed, min_rating)
@@ -222,6 +216,159 @@ def _take_clues(answers: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
         cells = candidates(questions.reshape(-1, side, side))
         # There is a second solution if the cell can hold another digit.
         cells[place // side, place % side, board] = every & ~(np.uint16(1) << (clue - np.uint8(1)))
-        others, _, _ = search(cells, limit=1)
+        others = search(cells, limit=1).count
         questions[board, place] = np.where(others == 0, 0, clue)
     return questions.reshape(-1, side, side)
+
+
+@dataclass(frozen=True)
+class Solutions:
+    """The solutions of N puzzles.
+
+    count: (N,) uint8: 0, 1, or 2 for at least two.
+    answers: (N, S, S) uint8: the solution where there is one alone, else zeros.
+    rating: (N,) int64: the boards that had to be split.
+    """
+
+    count: NDArray[np.uint8]
+    answers: NDArray[np.uint8]
+    rating: NDArray[np.int64]
+
+
+def solve_boards(questions: NDArray[np.uint8]) -> Solutions:
+    """Solve puzzles (N, S, S), 0 for an empty cell; a puzzle is left at its second solution.
+
+    The search fills in naked singles (a cell with one candidate) and hidden singles (a digit with one
+    cell in a row, column or box) until nothing changes. A board that is neither solved nor contradictory
+    then is split at its first cell, in reading order, with the fewest candidates into one board for each
+    of them. The rating is the number of boards split until the search was exhausted: 0 for puzzles that
+    singles solve, and -1 where there are several solutions, because it was not exhausted.
+    """
+    solutions = search(candidates(questions), limit=2)
+    solutions.answers[solutions.count != 1] = 0
+    solutions.rating[solutions.count == 2] = -1
+    return solutions
+
+
+def candidates(boards: NDArray[np.uint8]) -> Cells:
+    """Return the cells (S, S, N) of boards (N, S, S): a given cell's digit, all digits in an empty one."""
+    side = boards.shape[1]
+    bits = np.array([(1 << side) - 1, *(1 << digit for digit in range(side))], np.uint16)
+    return np.ascontiguousarray(bits[boards].transpose(1, 2, 0))
+
+
+def search(cells: Cells, limit: int) -> Solutions:
+    """Return the number of solutions up to `limit`, one of them, and the boards split, of N puzzles."""
+    side, _, total = cells.shape
+    count, rating = np.zeros(total, np.int64), np.zeros(total, np.int64)
+    answers = np.zeros((total, side, side), np.uint8)
+    stack = [(cells, np.arange(total))]
+    while stack:
+        cells, owners = _take(stack)
+        searched = count[owners] < limit
+        if not searched.all():
+            cells, owners = cells[..., searched], owners[searched]
+        done = propagate(cells)
+        np.add.at(count, owners[done.solved], 1)
+        answers[owners[done.solved]] = digits_of(done.cells[..., done.solved])
+        np.add.at(rating, owners[done.stuck], 1)
+        if done.stuck.any():
+            stack.append(_split(done.cells[..., done.stuck], owners[done.stuck]))
+        if done.unfinished.any():
+            stack.append((done.cells[..., done.unfinished], owners[done.unfinished]))
+    return Solutions(np.minimum(count, limit).astype(np.uint8), answers, rating)
+
+
+def digits_of(cells: Cells) -> NDArray[np.uint8]:
+    """Return the boards (N, S, S) of cells with one candidate each."""
+    digits: NDArray[np.uint8] = np.bitwise_count(cells - _ONE) + np.uint8(1)
+    return digits.transpose(2, 0, 1)
+
+
+def _take(stack: list[tuple[Cells, NDArray[np.intp]]]) -> tuple[Cells, NDArray[np.intp]]:
+    """Take up to _BLOCK boards off the stack, the last first: depth first, so that it stays small."""
+    parts: list[tuple[Cells, NDArray[np.intp]]] = []
+    left = _BLOCK
+    while stack and left:
+        cells, owners = stack.pop()
+        if len(owners) > left:
+            stack.append((cells[..., :-left], owners[:-left]))
+            cells, owners = cells[..., -left:], owners[-left:]
+        parts.append((cells, owners))
+        left -= len(owners)
+    return np.concatenate([cells for cells, _ in parts], axis=2), np.concatenate([own for _, own in parts])
+
+
+def _split(cells: Cells, owners: NDArray[np.intp]) -> tuple[Cells, NDArray[np.intp]]:
+    """Return one board for each candidate of each board's first cell with the fewest."""
+    side, _, total = cells.shape
+    cells = cells.reshape(side * side, total)
+    choices = np.bitwise_count(cells).astype(np.uint16)
+    choices += np.uint16(side) * (choices == 1)
+    # The smallest of `choices, place` as one number.
+    place = (
+        np.minimum.reduce(choices * np.uint16(128) + np.arange(side * side, dtype=np.uint16)[:, None]) & 127
+    )
+    bits = _ONE << np.arange(side, dtype=np.uint16)[:, None]
+    digit, board = np.nonzero(cells[place, np.arange(total)] & bits)
+    children = cells[:, board]
+    children[place[board], np.arange(len(board))] = bits[digit, 0]
+    return children.reshape(side, side, -1), owners[board]
+
+
+class Round(NamedTuple):
+    """Cells after a round of singles, and what became of the boards.
+
+    solved, unfinished, stuck: (N,) which boards are solved, have changed, are to be split. The others are
+    contradictory. A contradiction may take a round more to show, but not in a solved board.
+    """
+
+    cells: Cells
+    solved: NDArray[np.bool_]
+    unfinished: NDArray[np.bool_]
+    stuck: NDArray[np.bool_]
+
+
+def propagate(cells: Cells) -> Round:
+    """Fill in one round of naked, then hidden singles."""
+    side, _, total = cells.shape
+    height, width = BOXES[side]
+    boxed = (side // height, height, side // width, width, total)
+
+    alone = cells * ((cells & (cells - _ONE)) == 0)
+    units = gather(alone)
+    num_alone = np.add.reduce(alone != 0, axis=(0, 1), dtype=np.uint16)
+    left = cells & (~_spread(units.row, units.column, units.box) | alone)
+
+    boxes = left.reshape(boxed)
+    row, all_in_row = _once([left[:, place] for place in range(side)])
+    column, all_in_column = _once([left[place] for place in range(side)])
+    box, all_in_box = _once([boxes[:, i, :, j] for i in range(height) for j in range(width)])
+    hidden = left & _spread(row, column, box)
+    present = all_in_row & all_in_column & all_in_box.reshape(side, total)
+    dead = units.repeats | (np.bitwise_and.reduce(present, axis=0) != (1 << side) - 1)
+    dead |= np.bitwise_or.reduce(hidden & (hidden - _ONE), axis=(0, 1)) != 0
+    dead |= np.minimum.reduce(left, axis=(0, 1)) == 0
+    left &= hidden | -(hidden == 0).astype(np.uint16)
+    solved = (num_alone == side * side) & ~dead
+    changed = np.bitwise_or.reduce(left ^ cells, axis=(0, 1)) != 0
+    return Round(left, solved, changed & ~dead, ~changed & ~dead & ~solved)
+
+
+def _spread(row: Cells, column: Cells, box: Cells) -> Cells:
+    """Return for each cell the bits of its row (S, N), its column (S, N) and its box (bands, stacks, N)."""
+    bands, stacks, total = box.shape
+    cells = row[:, None] | column[None]
+    side = len(row)
+    boxes = cells.reshape(bands, side // bands, stacks, side // stacks, total)
+    boxes |= box[:, None, :, None]
+    return cells
+
+
+def _once(places: Sequence[Cells]) -> tuple[Cells, Cells]:
+    """Return the bits that are set in one place alone, and those set in any."""
+    once, twice = places[0].copy(), np.zeros_like(places[0])
+    for place in places[1:]:
+        twice |= once & place
+        once |= place
+    return once & ~twice, once

@@ -30,7 +30,7 @@ from arcpipe.codec import ARC
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.budget import KaggleSettings
+from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, KIND, read_bundle
 from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
 from arcpipe.kaggle_kernels.run import RECIPE_FILE, REPORT, RERUN_VARIABLE, ROOT_VARIABLE, SMOKE, SUBMISSION
@@ -133,34 +133,21 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
         write_json(dataset / BUNDLE_FILE, {"arcpipe": arcpipe.__version__, **facts, "files": hashes})
         of_dataset = {"id": dataset_id, "title": f"{title} data", "licenses": [{"name": "other"}]}
         write_json(folder / DATASET, of_dataset)
-        write_json(folder / KERNEL, _kernel_metadata(kernel_id, title, dataset_id, settings))
+        # A private notebook without internet, with the dataset and the competition mounted.
+        of_kernel = {
+            "id": kernel_id, "title": title, "code_file": NOTEBOOK, "language": "python",
+            "kernel_type": "notebook", "is_private": True, "enable_gpu": bool(settings.machine_shape),
+            "enable_tpu": False, "enable_internet": False,
+            **({"machine_shape": settings.machine_shape} if settings.machine_shape else {}),
+            "dataset_sources": [dataset_id], "competition_sources": [settings.competition],
+            "kernel_sources": [], "model_sources": [],
+        }  # fmt: skip
+        write_json(folder / KERNEL, of_kernel)
         digest = file_hash(dataset / BUNDLE_FILE)
         write_json(kernel / NOTEBOOK, _notebook(title, dataset_id, settings, digest))
         for path in sorted(path for part in (dataset, kernel) for path in part.iterdir()):
             files[path.relative_to(folder).as_posix()] = file_hash(path)
     return manifest
-
-
-def _kernel_metadata(kernel_id: str, title: str, dataset_id: str, settings: KaggleSettings) -> dict[str, Any]:
-    """Return the content of kernel-metadata.json: a private notebook without internet, with the dataset and
-    the competition mounted."""
-    machine = {"machine_shape": settings.machine_shape} if settings.machine_shape else {}
-    return {
-        "id": kernel_id,
-        "title": title,
-        "code_file": NOTEBOOK,
-        "language": "python",
-        "kernel_type": "notebook",
-        "is_private": True,
-        "enable_gpu": bool(settings.machine_shape),
-        "enable_tpu": False,
-        "enable_internet": False,
-        **machine,
-        "dataset_sources": [dataset_id],
-        "competition_sources": [settings.competition],
-        "kernel_sources": [],
-        "model_sources": [],
-    }
 
 
 def _notebook(title: str, dataset_id: str, settings: KaggleSettings, digest: str) -> dict[str, Any]:

@@ -16,8 +16,13 @@ import typer
 from arcpipe.errors import ArcpipeError
 from arcpipe.kaggle_kernels.folder import KIND, read_bundle
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
-from arcpipe.kaggle_kernels.pipeline import score_words
-from arcpipe.kaggle_kernels.run import SUBMISSION, run_notebook
+from arcpipe.kaggle_kernels.run import (
+    MINUTES_VARIABLE,
+    ROOT_VARIABLE,
+    SUBMISSION,
+    run_notebook,
+    score_words,
+)
 from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.recipe import Overrides
@@ -147,11 +152,11 @@ def rehearse(
 @app.command()
 def run(
     root: Annotated[
-        Path, typer.Option(envvar="ARCPIPE_KAGGLE_ROOT", help="The folder of input, working and temp.")
+        Path, typer.Option(envvar=ROOT_VARIABLE, help="The folder of input, working and temp.")
     ] = Path("/kaggle"),
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.1, envvar="ARCPIPE_KAGGLE_MINUTES", help="The clock in place of the recipe's."),
+        typer.Option(min=0.1, envvar=MINUTES_VARIABLE, help="The clock in place of the recipe's."),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="The bundle's dataset; by default a whole one below input.")

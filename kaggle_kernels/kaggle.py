@@ -201,8 +201,24 @@ class Kaggle:
     """
 
     def __init__(self, pace: Pace) -> None:
+        """Log in with the user's credentials; ArcpipeError if there are none."""
         self.pace = pace
-        self._api = _log_in(pace)
+        try:
+            with _offline(), redirect_stdout(io.StringIO()):
+                from kaggle.api.kaggle_api_extended import KaggleApi
+        except (ImportError, OSError) as error:
+            raise ArcpipeError(
+                f"the kaggle package cannot be loaded ({one_line(error)}): mend that"
+            ) from None
+        self._api = _tame(KaggleApi, pace)()
+        try:
+            with explain_errors("logging in to Kaggle"):
+                self._api.authenticate()
+        except SystemExit:
+            raise ArcpipeError(_NO_CREDENTIALS) from None
+        values = self._api.config_values
+        if not values.get("token") and str(values.get("key", "")).startswith(_TOKEN):
+            raise ArcpipeError(_TOKEN_AS_KEY)
 
     def refuse_other_case(self, reference: str) -> None:
         """Raise KaggleError if the owner of owner/name is the user, but in another case."""
@@ -348,25 +364,6 @@ class Kaggle:
 
     def _change(self, doing: str, function: Callable[[], T]) -> T:
         return retry(doing, function, self.pace, lambda error: error.status == 429)
-
-
-def _log_in(pace: Pace) -> Any:
-    """Return the client's API object, with the user's credentials."""
-    try:
-        with _offline(), redirect_stdout(io.StringIO()):
-            from kaggle.api.kaggle_api_extended import KaggleApi
-    except (ImportError, OSError) as error:
-        raise ArcpipeError(f"the kaggle package cannot be loaded ({one_line(error)}): mend that") from None
-    api = _tame(KaggleApi, pace)()
-    try:
-        with explain_errors("logging in to Kaggle"):
-            api.authenticate()
-    except SystemExit:
-        raise ArcpipeError(_NO_CREDENTIALS) from None
-    values = api.config_values
-    if not values.get("token") and str(values.get("key", "")).startswith(_TOKEN):
-        raise ArcpipeError(_TOKEN_AS_KEY)
-    return api
 
 
 def _tame(official: Any, pace: Pace) -> Any:

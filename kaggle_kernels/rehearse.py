@@ -27,18 +27,9 @@ from arcpipe.augment.sources import read_source
 from arcpipe.devices import measure_peak
 from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
-from arcpipe.kaggle_kernels.budget import KaggleSettings, refuse_short_clock
 from arcpipe.kaggle_kernels.bundle import NOTEBOOK, check_bundle, write_recipe, write_trunk
+from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, refuse_short_clock
 from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, read_bundle, read_history, write_history
-from arcpipe.kaggle_kernels.pipeline import (
-    KaggleEntry,
-    Pipeline,
-    folder_size,
-    read_hidden_tasks,
-    score_words,
-    scores_of,
-)
-from arcpipe.kaggle_kernels.processes import Journal
 from arcpipe.kaggle_kernels.run import (
     LOG,
     MINUTES_VARIABLE,
@@ -47,6 +38,10 @@ from arcpipe.kaggle_kernels.run import (
     RERUN_VARIABLE,
     ROOT_VARIABLE,
     SUBMISSION,
+    Pipeline,
+    folder_size,
+    read_hidden_tasks,
+    score_words,
     write_report,
 )
 from arcpipe.log import logger
@@ -350,11 +345,11 @@ def note_share(reports: Sequence[Mapping[str, Any]], bundle: Path) -> None:
     """Note in the bundle what share of its clock the commit run took, by which that on Kaggle is judged."""
     # A bundle of an older version does not say what its clock was.
     commits = [report for report in reports if report["mode"] == "commit" and report.get("clock")]
-    shares = [report["seconds"] / report["clock"] for report in commits]
-    # Somebody else's bundle can be rehearsed too.
-    with suppress(OutputError), hold_folder(bundle):
-        if shares:
-            write_history(bundle, replace(read_history(bundle), rehearsed=min(shares)))
+    if commits:
+        share = min(report["seconds"] / report["clock"] for report in commits)
+        # Somebody else's bundle can be rehearsed too.
+        with suppress(OutputError), hold_folder(bundle):
+            write_history(bundle, replace(read_history(bundle), rehearsed=share))
 
 
 def solved_tasks(source: str, count: int, seed: int) -> list[Task]:
@@ -388,11 +383,9 @@ def simulate_entry(
         write_json(folder / "challenges.json", challenges_json(tasks), indent=False)
         write_json(folder / "solutions.json", solutions_json(tasks), indent=False)
     journal = Journal(out / LOG)
-    entry = KaggleEntry(out / "trunk", out / RECIPE_FILE, out / "work")
     hidden = read_hidden_tasks(out / "challenges.json")
-    pipeline = Pipeline(entry, hidden, minutes, journal)
+    pipeline = Pipeline(out / "trunk", out / RECIPE_FILE, out / "work", journal, hidden, minutes)
     report = pipeline.run(out / SUBMISSION)
     report.mode, report.tasks = "simulation", len(tasks)
-    report.scored = len(pipeline.answered)
-    report.scores = scores_of(out / SUBMISSION, out / "solutions.json", pipeline.answered)
+    pipeline.score(out / SUBMISSION, out / "solutions.json")
     return write_report(report, out, journal)

@@ -1,42 +1,397 @@
-"""What the notebook runs: the whole entry in a bounded time, with a complete submission from the start."""
+"""What the notebook runs: an entry by the clock, with a complete submission from the start.
+
+Its stages are adapt, infer and vote. Each is a command of arcpipe in processes of its own, with the recipe of
+the bundle, and ends in time; what one loses ends nothing else, whatever the tasks are like.
+"""
 
 import os
+import resource
 import shutil
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from arcpipe import __version__
-from arcpipe.documents import load_json
+from arcpipe.documents import load_json, read_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.kaggle_kernels.clock import (
+    Devices,
+    Journal,
+    KaggleSettings,
+    find_devices,
+    make_budget,
+    make_window,
+    run_processes,
+)
 from arcpipe.kaggle_kernels.mounts import (
+    ATTEMPTS,
     BUNDLE_FILE,
+    NO_ANSWER,
     EntryError,
     bundles,
     fallbacks,
     find_file,
     find_test,
+    num_tests,
     refuse_partial,
 )
-from arcpipe.kaggle_kernels.pipeline import (
-    HiddenTasks,
-    KaggleEntry,
-    Pipeline,
-    RunReport,
-    read_hidden_tasks,
-    score_words,
-    scores_of,
+from arcpipe.model_config import BUCKET_UNITS
+from arcpipe.recipe import load_recipe
+from arcpipe.runs import MANIFEST, read_manifest, write_json
+from arcpipe.submissions.score import answered_part, score_submission
+from arcpipe.submissions.submission import read_submission
+from arcpipe.task import (
+    Task,
+    challenges_json,
+    coverage_text,
+    parse_task,
+    read_solutions,
 )
-from arcpipe.kaggle_kernels.processes import Journal
-from arcpipe.runs import write_json
-from arcpipe.task import coverage_text
 
 SUBMISSION, SMOKE, REPORT, LOG = "submission.json", "smoke.json", "arcpipe-report.json", "arcpipe.log"
 RECIPE_FILE = "recipe.toml"
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 ROOT_VARIABLE, MINUTES_VARIABLE = "ARCPIPE_KAGGLE_ROOT", "ARCPIPE_KAGGLE_MINUTES"
+_TRIES = 4
+# The core's own search is in checkpoint.py, which would bring torch, and whatever ails it, into this process.
+_CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
+_NETWORK = "model.json"
+# Those of the tables [adapt] and [infer], where a recipe does not say.
+_ADAPT_BATCH, _INFER_BATCH = 128, 256
+
+Entries = dict[str, list[dict[str, Any]]]
+"""The content of submission.json: task id -> an entry with both attempts for each test input."""
+
+SCORES = {
+    "pass@2 over tasks": "pass@2 over tasks (Kaggle)",
+    "pass@2": "pass@2 over test outputs",
+    "pass@1": "pass@1 over test outputs",
+}
+"""The scores in a report, and what each is called where it is shown."""
+
+
+@dataclass(frozen=True)
+class HiddenTasks:
+    """The tasks of a challenges file.
+
+    tasks: those that can be read.
+    unreadable: task id -> why it cannot be read.
+    num_tests: task id -> its number of test inputs, of all tasks in the file's order.
+    """
+
+    tasks: tuple[Task, ...]
+    unreadable: Mapping[str, str]
+    num_tests: dict[str, int]
+
+    @property
+    def num_outputs(self) -> int:
+        """Return the number of test outputs to predict."""
+        return sum(self.num_tests.values())
+
+    def sample(self, count: int) -> "HiddenTasks":
+        """Return only so many of the tasks that can be read, those of several tests first."""
+        tasks = tuple(sorted(self.tasks, key=lambda task: -len(task.tests))[:count])
+        return HiddenTasks(tasks, {}, {task.id: len(task.tests) for task in tasks})
+
+
+def read_hidden_tasks(path: Path) -> HiddenTasks:
+    """Read a challenges file; a task that is broken leaves the others as they are.
+
+    Raises:  DataError if the file itself is no JSON object of tasks.
+    """
+    content = read_json(path, repeated=True)
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: expected an object of tasks by id")
+    tasks: list[Task] = []
+    unreadable: dict[str, str] = {}
+    for task_id, value in content.items():
+        try:
+            tasks.append(parse_task(task_id, value, path.name))
+        except DataError as error:
+            unreadable[task_id] = str(error)
+    return HiddenTasks(tuple(tasks), unreadable, {name: num_tests(value) for name, value in content.items()})
+
+
+def read_ballot(hidden: HiddenTasks, path: Path) -> Entries:
+    """Return the attempts of a voted submission file, and the fallback for tasks that cannot be read.
+
+    Raises:  DataError if it is damaged or does not have every other task.
+    """
+    attempts, entries = read_submission(path).attempts, fallbacks(hidden.num_tests)
+    for task in hidden.tasks:
+        pairs = attempts.get(task.id, ())
+        if len(pairs) != len(task.tests):
+            raise DataError(f"{path}: task {task.id}: {len(pairs)} entries for {len(task.tests)} test inputs")
+        entries[task.id] = [
+            {name: grid.tolist() for name, grid in zip(ATTEMPTS, pair, strict=True)} for pair in pairs
+        ]
+    return entries
+
+
+def score_words(scores: Mapping[str, float]) -> list[str]:
+    """Return scores in words, Kaggle's first."""
+    return [f"{words} {scores[name]:.4f}" for name, words in SCORES.items() if name in scores]
+
+
+def has_buckets(checkpoint: Path) -> bool:
+    """Return whether a network takes small tasks on smaller canvases; not for one too damaged to say."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        return bool(load_json(checkpoint / _NETWORK)["config"].get("buckets"))
+    return False
+
+
+@dataclass
+class RunReport:
+    """What happened: stages with their time and outcome, and what was lost. Times are in seconds.
+
+    clock: the time that there was. mode: which run it is. tasks: those of the test file, of which
+    tried_tasks were tried. answered: test outputs with another attempt than [[0]]. scores: by the names of
+    SCORES, where the solutions are known, of the `scored` test outputs that have a candidate.
+    """
+
+    mode: str = ""
+    tasks: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    scored: int = 0
+    outputs: int = 0
+    answered: int = 0
+    processes: int = 0
+    gpus: tuple[str, ...] = ()
+    plan: str = ""
+    clock: float = 0.0
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+    tried_tasks: int = 0
+    grids: int = 0
+    grids_wanted: int = 0
+    trained: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    scratch_bytes: int = 0
+
+
+class Pipeline:
+    """The stages of one entry, in folders below its scratch folder.
+
+    answered: the test inputs that have a candidate, as task ids and test indices.
+    """
+
+    def __init__(
+        self, checkpoint: Path, recipe: Path, scratch: Path, journal: Journal, hidden: HiddenTasks,
+        minutes: float | None,
+    ) -> None:  # fmt: skip
+        """Args:  minutes: the clock; by default the limit of the recipe."""
+        self.checkpoint, self.recipe, self.scratch = checkpoint, recipe, scratch
+        self.hidden, self.journal, self.began = hidden, journal, time.monotonic()
+        entry = load_recipe(str(recipe))
+        self.tables, self.settings = entry.tables, entry.settings("kaggle", KaggleSettings)
+        self.budget = make_budget(self.settings, minutes)
+        self.devices = find_devices(self.settings.cpu_processes, journal)
+        self.report = RunReport(
+            outputs=hidden.num_outputs, plan=self.budget.text, clock=self.budget.total_s,
+            gpus=self.devices.gpus, processes=self.devices.count, tried_tasks=len(hidden.tasks),
+        )  # fmt: skip
+        self.challenges, self.ballot = scratch / "challenges.json", scratch / "voted.json"
+        self.adapted, self.predictions = scratch / "adapted", scratch / "predictions"
+        self.answered: set[tuple[str, int]] = set()
+
+    def run(self, target: Path) -> RunReport:
+        """Write a submission to `target`: first the fallback, at the end what was voted.
+
+        Raises:  OutputError if not even the fallback can be written.
+        """
+        outputs = f"{self.report.outputs} test outputs"
+        write_json(target, fallbacks(self.hidden.num_tests), indent=False)
+        self.journal.say(f"{target.name}: complete with [[0]] for {outputs}")
+        self.journal.say(
+            f"plan for {len(self.hidden.tasks)} tasks with {outputs}: {self.budget.text}; "
+            f"{self.devices.count} process(es) on {self.devices.text}"
+        )
+        for reason in self.hidden.unreadable.values():
+            self._lose(f"left at [[0]]: {reason}")
+        try:
+            entries = self._predict()
+            try:
+                write_json(target, entries, indent=False)
+            except OutputError:
+                # There is no room: make some.
+                shutil.rmtree(self.scratch, ignore_errors=True)
+                write_json(target, entries, indent=False)
+            attempts = (entry.values() for task in entries.values() for entry in task)
+            self.report.answered = sum(any(grid != NO_ANSWER for grid in pair) for pair in attempts)
+        except (ArcpipeError, OSError) as error:
+            self._lose(str(error))
+        self.report.seconds = time.monotonic() - self.began
+        unit = 1 if sys.platform == "darwin" else 1024
+        self.report.peak_memory_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+        self.journal.say(f"{target.name}: {self.report.answered} of {outputs} answered")
+        return self.report
+
+    def score(self, submission: Path, solutions: Path) -> None:
+        """Note the scores of the answered test inputs of a submission in the report.
+
+        Raises:  DataError if one of the files is damaged.
+        """
+        self.report.scored = len(self.answered)
+        known = read_solutions(solutions)
+        attempts, outputs = answered_part(read_submission(submission), known, self.answered)
+        if outputs:
+            score = score_submission(attempts, outputs, str(submission))
+            self.report.scores = {
+                "pass@2 over tasks": score.pass_at_2.mean_over_tasks,
+                "pass@2": score.pass_at_2.mean_over_outputs,
+                "pass@1": score.pass_at_1.mean_over_outputs,
+            }
+
+    def _lose(self, what: str) -> None:
+        """Note and say what makes the submission worse."""
+        self.report.losses.append(what)
+        self.journal.say(f"LOSS: {what}")
+
+    def _predict(self) -> Entries:
+        """Return the voted submission; raise ArcpipeError if a stage left nothing."""
+        if not self.hidden.tasks:
+            raise ArcpipeError("no task can be read")
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        write_json(self.challenges, challenges_json(self.hidden.tasks), indent=False)
+        self._stage("adapt", self.budget.adapt_s, self._adapt, self._trainers, together=True)
+        if not any(self.adapted.glob(_CHECKPOINTS)):
+            raise ArcpipeError("adaptation left no checkpoint, without which nothing can be answered")
+        with suppress(OSError, orjson.JSONDecodeError, IndexError):
+            last = orjson.loads((self.adapted / "metrics.jsonl").read_bytes().splitlines()[-1])
+            self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
+        self._stage("infer", self.budget.infer_s, self._infer, lambda: self.devices, together=False)
+        self._count_grids()
+        self.report.scratch_bytes = folder_size(self.scratch)
+        if not self.report.grids:
+            raise ArcpipeError("inference left no candidates")
+        # The vote is of one process, and takes no GPU.
+        words = "vote", self.predictions, "--challenges", self.challenges, "--out", self.ballot
+        vote = [*map(str, words)]
+        self._stage("vote", self.budget.vote_s, lambda *_: vote, lambda: Devices(()), together=False)
+        if not self.ballot.exists():
+            raise ArcpipeError("the vote left no answers")
+        return read_ballot(self.hidden, self.ballot)
+
+    def _stage(
+        self, name: str, end_s: float, command: Callable[[float, int], list[str]],
+        devices: Callable[[], Devices], *, together: bool,
+    ) -> None:  # fmt: skip
+        """Run a stage until its end, again as long as it fails for a reason that may have gone.
+
+        Args:  command: the arguments for so many minutes of work, with memory halved so often.
+               devices: on which of those that are left.
+        """
+        began, halvings, outcome = time.monotonic(), 0, None
+        for tries in range(1, _TRIES + 1):
+            window = make_window(self.settings, self.began + end_s)
+            if window.work_s <= 0:
+                break
+            arguments = command(window.work_s / 60, halvings)
+            self.journal.say(f"{name}: arcpipe {' '.join(arguments)}")
+            environments = devices().environments()
+            outcome = run_processes(arguments, environments, window, self.journal, together=together)
+            self.journal.say(f"{name}: {outcome.text}")
+            if outcome.well or outcome.late or outcome.refused:
+                break
+            self._lose(f"{name}, try {tries}: {outcome.text}")
+            halvings += outcome.out_of_memory
+            if devices().gpus:
+                # Go on without GPUs that no longer work.
+                left = find_devices(self.settings.cpu_processes, self.journal)
+                if left.gpus and left.gpus != self.devices.gpus:
+                    self._lose(f"{self.devices.text} -> {', '.join(left.gpus)}")
+                    self.devices = left
+        text = "no time was left" if outcome is None else outcome.text
+        failed = outcome is None or not outcome.well
+        if failed and not (self.report.losses and self.report.losses[-1].endswith(text)):
+            self._lose(f"{name}: {text}")
+        self.report.stages.append(
+            {
+                "name": name, "seconds": time.monotonic() - began, "ends_by": end_s, "failed": failed,
+                "outcome": text, "said": outcome.tail[-1] if outcome is not None and outcome.tail else "",
+            }
+        )  # fmt: skip
+
+    def _trainers(self) -> Devices:
+        """Return what adaptation computes on: of a network with buckets a power of two of the devices, by
+        which alone the samples of each canvas divide."""
+        if not has_buckets(self.checkpoint):
+            return self.devices
+        count = 1 << (self.devices.count.bit_length() - 1)
+        return Devices(self.devices.gpus[:count], min(self.devices.cpu_processes, count))
+
+    def _adapt(self, minutes: float, halvings: int) -> list[str]:
+        arguments = [
+            "adapt", "--checkpoint", str(self.checkpoint), "--challenges", str(self.challenges),
+            "--out", str(self.adapted), "--recipe", str(self.recipe),
+        ]  # fmt: skip
+        if (self.adapted / MANIFEST).exists():
+            arguments += ["--resume", "--force"]
+        arguments += ["--max-minutes", f"{minutes:.3f}"]
+        table, count, units = self.tables.get("adapt", {}), self._trainers().count, 1
+        if has_buckets(self.checkpoint) and count > 1:
+            units = BUCKET_UNITS
+        for key, value in adapt_overrides(table, count, halvings, units).items():
+            arguments += ["--set", f"adapt.{key}={value}"]
+        return arguments
+
+    def _infer(self, minutes: float, halvings: int) -> list[str]:
+        arguments = [
+            "infer", "--checkpoint", str(self.adapted), "--data", str(self.adapted / "data"),
+            "--out", str(self.predictions), "--recipe", str(self.recipe),
+            "--max-minutes", f"{minutes:.3f}",
+        ]  # fmt: skip
+        if halvings:
+            batch = self.tables.get("infer", {}).get("batch_size", _INFER_BATCH)
+            arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
+        return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
+
+    def _count_grids(self) -> None:
+        """Note how many grids were predicted, and how many were to be."""
+        # Not at the top: a run must come to its fallback even where these do not load.
+        from pyarrow import ArrowException, parquet
+
+        from arcpipe.predictions import answered_tests, shard_files
+
+        if not (self.predictions / MANIFEST).exists():
+            return
+        self.report.grids_wanted = read_manifest(self.predictions, "predictions")["items"]
+        for file in shard_files(self.predictions):
+            with suppress(OSError, ArrowException, DataError):
+                self.report.grids += parquet.ParquetFile(file).metadata.num_rows
+                self.answered |= answered_tests(file)
+
+
+def adapt_overrides(
+    table: Mapping[str, int], processes: int, halvings: int, units: int = 1
+) -> dict[str, int]:
+    """Return the changes of the table [adapt] for so many processes, with memory halved so often.
+
+    A part of the batch at a time takes less memory, and the steps stay what they are; the batch itself
+    changes only if it does not divide, or gives a process less than so many units.
+    """
+    batch, parts = table.get("batch_size", _ADAPT_BATCH), table.get("accumulation", 1)
+    smaller = parts * 2**halvings
+    whole = processes * smaller
+    fitting = max(-(-processes * units // whole) * whole, batch // whole * whole)
+    changes = {"accumulation": (parts, smaller), "batch_size": (batch, fitting)}
+    return {key: after for key, (before, after) in changes.items() if after != before}
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None:
@@ -51,7 +406,6 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
              which would score nothing, also if the bundle is not whole or cannot be run.
     """
     top, out, temp = root / "input", root / "working", root / "temp"
-    out.mkdir(parents=True, exist_ok=True)
     journal = Journal(out / LOG)
     folders = bundles(top) if bundle is None else [bundle]
     competition = ""
@@ -76,14 +430,15 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
     failure = ""
     try:
         refuse_partial(top, folders)
-        entry = KaggleEntry(folders[0], folders[0] / RECIPE_FILE, scratch)
+        bundle = folders[0]
         if rerun:
-            report = Pipeline(entry, hidden, minutes, journal).run(out / SUBMISSION)
+            pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, hidden, minutes)
+            report = pipeline.run(out / SUBMISSION)
         else:
             evaluation = [
                 find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
             ]
-            report = _smoke(entry, hidden, evaluation, minutes, out, journal)
+            report = _smoke(bundle, scratch, journal, hidden, evaluation, minutes, out)
     except (ArcpipeError, EntryError) as error:
         failure = str(error)
         report.losses.append(failure)
@@ -96,8 +451,8 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
 
 
 def _smoke(
-    entry: KaggleEntry, hidden: HiddenTasks, evaluation: Sequence[Path | None], minutes: float | None,
-    out: Path, journal: Journal,
+    bundle: Path, scratch: Path, journal: Journal, hidden: HiddenTasks, evaluation: Sequence[Path | None],
+    minutes: float | None, out: Path,
 ) -> RunReport:  # fmt: skip
     """Run a few tasks for a short time; the submission for the test tasks stays the fallback.
 
@@ -108,16 +463,15 @@ def _smoke(
         journal.say("no evaluation file beside the test file: trying a few of the test tasks")
     else:
         hidden = read_hidden_tasks(challenges)
-    settings = entry.settings
+    settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", KaggleSettings)
     few = hidden.sample(settings.smoke_tasks)
     journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in few.tasks)}")
     limit = min(settings.smoke_minutes, minutes or settings.limit_minutes)
-    pipeline = Pipeline(entry, few, limit, journal)
+    pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, few, limit)
     report = pipeline.run(out / SMOKE)
     if solutions is not None:
         try:
-            report.scored = len(pipeline.answered)
-            report.scores = scores_of(out / SMOKE, solutions, pipeline.answered)
+            pipeline.score(out / SMOKE, solutions)
             words = [coverage_text(report.scored, report.outputs), *score_words(report.scores)]
             journal.say(f"{SMOKE}: {', '.join(words)}")
         except ArcpipeError as error:

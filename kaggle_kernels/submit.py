@@ -96,23 +96,21 @@ class BundleOnKaggle:
             self.kaggle.send_dataset(folder, f"arcpipe {sha256[:8]}", is_new=state is None)
             self.history.dataset = sent
             self._write_history()
-        self._wait_until_ready(sent, max_minutes)
-        return sent
+        name, sent_version = f"{sent.reference} version {sent.version}", sent.version
 
-    def _wait_until_ready(self, sent: SentDataset, max_minutes: float) -> None:
         def look() -> tuple[str, bool | None]:
-            state = self.kaggle.dataset_state(sent.reference)
+            state = self.kaggle.dataset_state(bundle.dataset)
             if state is None:
                 return "not there yet", None
             status, version = state
             if status in _HOPELESS:
                 raise KaggleError(
-                    f"{sent.reference} version {sent.version}: Kaggle says {status}: look at its page on "
-                    "kaggle.com, then push again"
+                    f"{name}: Kaggle says {status}: look at its page on kaggle.com, then push again"
                 )
-            return f"{status} at version {version}", (status == _READY and version >= sent.version) or None
+            return f"{status} at version {version}", (status == _READY and version >= sent_version) or None
 
-        poll(look, f"{sent.reference} version {sent.version}", self.pace, max_minutes)
+        poll(look, name, self.pace, max_minutes)
+        return sent
 
     def push_kernel(self, bundle: Bundle) -> SentKernel:
         """Push the bundle's kernel; return its new version, which Kaggle begins to run.

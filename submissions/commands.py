@@ -189,7 +189,7 @@ def _mend(
 ) -> dict[str, list[Grid]]:
     """Return solutions without some tasks and with the outputs of others corrected."""
     # Not at the top: it loads `datasets`, which takes seconds.
-    from arcpipe.augment.sources import read_corrections, read_ids
+    from arcpipe.augment.split import read_corrections, read_ids
 
     unwanted = read_ids(leave_out or [], solutions)
     outputs_by_task = {task: grids for task, grids in solutions.items() if task not in unwanted}

@@ -83,5 +83,5 @@ def _make_folder(out: Path, settings: DataSettings, recipe: dict[str, Any]) -> N
         "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
         built.tasks, built.sources[0].tasks, settings.canvas, built.known, built.puzzles,
     )  # fmt: skip
-    for line in report_overlaps(built, test_set="", exclude_overlap=False):
+    for line in report_overlaps(built, settings):
         logger.info("%s", line)

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import orjson
 import typer
 
-from arcpipe.augment.puzzles import MazeSettings, PuzzleSettings, SudokuSettings
+from arcpipe.augment.puzzle_tables import PuzzleSettings
+from arcpipe.augment.puzzles import MazeSettings, SudokuSettings
 from arcpipe.augment.settings import DataSettings
 from arcpipe.errors import RecipeError
 from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.budget import KaggleSettings
+from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.log import fact_line, say_next
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import (

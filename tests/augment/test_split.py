@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment import split
 from arcpipe.augment.forms import Source
+from arcpipe.augment.settings import DataSettings
 from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import Selection, select
 from arcpipe.augmentation import Augmentation
@@ -72,7 +72,7 @@ CHANGES = {
 def select_from(*sets: list[Task], test_set: str = "a", exclude_overlap: bool = False) -> Selection:
     """What is selected of sources a, b ... of these tasks, whose grids all fit."""
     sources = [Source(name, tuple(tasks), ()) for name, tasks in zip("ab", sets, strict=False)]
-    return select(sources, test_set=test_set, max_side=30, canvas=0, exclude_overlap=exclude_overlap)
+    return select(sources, DataSettings(test_set=test_set, exclude_overlap=exclude_overlap))
 
 
 def trained(selection: Selection, task_id: str) -> list[Pair]:
@@ -171,7 +171,7 @@ def test_of_too_many_overlaps_some_are_listed_and_all_count(
         [Task("other", (SECOND, *alike[1:]), (THIRD,))],
     ]
     whole = select_from(*sets, exclude_overlap=True)
-    monkeypatch.setattr(split, "_MOST_MATCHES", most)
+    monkeypatch.setattr("arcpipe.augment.alike._MOST_MATCHES", most)
     some = select_from(*sets, exclude_overlap=True)
     assert (len(whole.overlaps), len(some.overlaps)) == (11, most)
     pairs = {(overlap.other, overlap.other_part) for overlap in some.overlaps}
@@ -185,7 +185,7 @@ def test_what_arc_agi_shares_is_known() -> None:
     same = [
         {
             (one.task, one.part, one.other, one.other_part, one.change)
-            for one in select(several, test_set=name, max_side=30, canvas=30, exclude_overlap=False).overlaps
+            for one in select(several, DataSettings(test_set=name)).overlaps
             if one.output and (one.is_answer or several == sources[:1])
         }
         for several, name in ((sources, "evaluation"), (sources[:1], "training"))

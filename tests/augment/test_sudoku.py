@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.puzzle_tables import SolvedPuzzles
-from arcpipe.augment.sudoku import canonical, generate_split, generate_sudokus, read_sudokus
-from arcpipe.augment.sudoku_solver import candidates, search, solve_boards
+from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles
+from arcpipe.augment.sudoku import (
+    candidates,
+    canonical,
+    generate_split,
+    generate_sudokus,
+    read_sudokus,
+    search,
+    solve_boards,
+)
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import is_valid
 from arcpipe.sudoku_rules import BOXES, shuffles
@@ -40,7 +47,7 @@ def test_the_same_puzzles_from_all_forms(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "packed.csv.gz", "wt") as packed:
         packed.write("puzzle,solution\n" + "\n".join(map(",".join, PUZZLES)))
     for name in ("a.csv", "zeros.csv", "a.parquet", "a.txt", "others.csv", "packed.csv.gz"):
-        boards = read_sudokus(str(tmp_path / name))
+        boards = read_sudokus(PuzzleSettings(source=str(tmp_path / name)))
         assert [(text(q), text(a)) for q, a in zip(boards.questions, boards.answers, strict=True)] == PUZZLES
         assert (boards.files, boards.unverified, boards.side, len(boards)) == ((tmp_path / name,), 0, 9, 3)
 
@@ -51,15 +58,16 @@ def test_numbers_in_place_of_digits_are_refused(tmp_path: Path, number: float) -
         pa.table({"question": [number], "answer": ["1234341221434321"]}), tmp_path / "a.parquet"
     )
     with pytest.raises(DataError, match=r"column 'question' holds numbers .*: write it as text"):
-        read_sudokus(str(tmp_path / "a.parquet"))
+        read_sudokus(PuzzleSettings(source=str(tmp_path / "a.parquet")))
 
 
 def test_only_so_many_puzzles_are_solved(tmp_path: Path) -> None:
     csv.write_csv(table([*PUZZLES[:2], ("." * 81, HARD[1])]), tmp_path / "a.csv")
+    settings = PuzzleSettings(source=str(tmp_path / "a.csv"))
     with pytest.raises(DataError, match="row 3"):
-        read_sudokus(str(tmp_path / "a.csv"))
-    assert read_sudokus(str(tmp_path / "a.csv"), verify=2).unverified == 1
-    assert read_sudokus(str(tmp_path / "a.csv"), verify=0).unverified == 3
+        read_sudokus(settings)
+    assert read_sudokus(settings, verify=2).unverified == 1
+    assert read_sudokus(settings, verify=0).unverified == 3
 
 
 @given(st.sampled_from(list(BOXES)), st.integers(0, 2**32), st.integers(0, 255), st.booleans())
@@ -228,5 +236,5 @@ def test_each_board_is_judged_by_itself() -> None:
 def test_there_are_288_full_boards_of_side_4() -> None:
     first = np.zeros((4, 4, 4), np.uint8)
     first[:, 0, 0] = [1, 2, 3, 4]
-    count, _, _ = search(candidates(first), limit=255)
+    count = search(candidates(first), limit=255).count
     assert count.tolist() == [72, 72, 72, 72]

@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcpipe.augment.alike import distinct_augmentations, likeness
 from arcpipe.augment.sources import grids_of, hide
-from arcpipe.augment.unique import distinct_augmentations, likeness
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.grid import Grid
 from arcpipe.task import Pair, Task

@@ -395,6 +395,10 @@ ROWS: dict[str, Case] = {
         of_tasks(pairs=lambda: pa.array([[1, 2]], pa.list_(pa.int8(), 2))),
     ),
     "shards of two runs": (VOTE.replace(".parquet", ""), "its candidates are of other, those", of_two_runs),
+    "JSON lines, a device": (
+        "augment arc --source t.jsonl --out out", "t.jsonl: line 1: longer than 67.1 MB",
+        link("t.jsonl", "/dev/zero"),
+    ),
     "text, a device": ("augment maze --source m.txt --out out", "it is a device", link("m.txt", "/dev/zero")),
     "CSV, a device": (MERGE, "s.csv: it is a device", link("s.csv", "/dev/zero")),
     "CSV, a square": (

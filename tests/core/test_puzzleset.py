@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcpipe.augment.alike import Augmentations, distinct_augmentations
 from arcpipe.augment.build import puzzle_set_of, write_puzzle_set
 from arcpipe.augment.split import Selection
-from arcpipe.augment.unique import Augmentations, distinct_augmentations
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from arcpipe.kaggle_kernels.budget import KaggleSettings
+from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.kaggle_kernels.rehearse import estimate, without_network
 from arcpipe.recipe import load_recipe
 from commands import arcpipe_command, environment, run_here

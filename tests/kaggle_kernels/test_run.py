@@ -14,11 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.kaggle_kernels.budget import KaggleSettings, make_budget
+from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, Outcome, make_budget
 from arcpipe.kaggle_kernels.mounts import bundles, find_file
-from arcpipe.kaggle_kernels.pipeline import KaggleEntry, Pipeline, adapt_overrides, read_hidden_tasks
-from arcpipe.kaggle_kernels.processes import Journal, Outcome
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
+from arcpipe.kaggle_kernels.run import Pipeline, adapt_overrides, has_buckets, read_hidden_tasks
 from commands import arcpipe_command, environment, run_here
 from disks import largest_file
 from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
@@ -169,6 +168,7 @@ def test_the_inputs_are_found_in_every_layout(layout: tuple[str, str], names: st
             write_challenges(folder / names.format(name), {})
     (dataset / "bundle.json").write_text(json.dumps({"competition": places["competition"]}))
     line = run_here("kaggle", "run", "--root", tmp_path).stderr
+    assert not (tmp_path / "working").exists()
     assert line.startswith(f"arcpipe: {competition / names.format('test')}: expected an object of tasks")
     top = tmp_path / "input"
     evaluation = competition / names.format("evaluation")
@@ -236,15 +236,15 @@ def test_what_ended_a_stage_decides_what_is_tried(
 @pytest.mark.parametrize("facts", ["{}", "[]", '{"config": [1]}', "no JSON"])
 def test_a_damaged_network_is_left_to_the_adaptation_to_refuse(tmp_path: Path, facts: str) -> None:
     (tmp_path / "model.json").write_text(facts)
-    assert not KaggleEntry(tmp_path, tmp_path / "recipe.toml", tmp_path).has_buckets
+    assert not has_buckets(tmp_path)
 
 
 def test_a_stage_without_memory_is_tried_again_with_less(entry: Path, root: Path, tmp_path: Path) -> None:
     """By commands that say so, or that end well."""
     hidden = read_hidden_tasks(next(root.rglob("arc-agi_test_challenges.json")))
     dataset = entry / "dataset"
-    kaggle = KaggleEntry(dataset, dataset / "recipe.toml", tmp_path / "scratch")
-    pipeline, asked = Pipeline(kaggle, hidden, 10, Journal(tmp_path / "log")), list[int]()
+    scratch, journal, asked = tmp_path / "scratch", Journal(tmp_path / "log"), list[int]()
+    pipeline = Pipeline(dataset, dataset / "recipe.toml", scratch, journal, hidden, 10)
 
     def command(_minutes: float, halvings: int) -> list[str]:
         asked.append(halvings)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from arcpipe.augment.alike import distinct_augmentations
 from arcpipe.augment.build import puzzle_set_of
 from arcpipe.augment.forms import Source
+from arcpipe.augment.settings import DataSettings
 from arcpipe.augment.split import select
-from arcpipe.augment.unique import distinct_augmentations
 from arcpipe.task import parse_task
 from commands import succeed_here
 from inference import save
@@ -47,9 +48,7 @@ def write_challenges(path: Path, tasks: Mapping[str, Any]) -> Path:
 def make_checkpoint(folder: Path) -> Path:
     """A checkpoint that mostly repeats its input, with rows for two tasks of its own."""
     tasks = tuple(parse_task(f"own{number}", hidden_task(1000 + number), "made up") for number in range(2))
-    selection = select(
-        [Source("own", tasks, ())], test_set="", max_side=CANVAS, canvas=CANVAS, exclude_overlap=False
-    )
+    selection = select([Source("own", tasks, ())], DataSettings(max_side=CANVAS, canvas=CANVAS))
     groups = [distinct_augmentations(task, 1, 0) for task in selection.training]
     return save(folder, puzzle_set_of(selection, groups, CANVAS))
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from arcpipe.augment.alike import Augmentations, likeness
 from arcpipe.augment.build import build_arc
 from arcpipe.augment.settings import DataSettings
-from arcpipe.augment.unique import Augmentations, likeness
 from arcpipe.augmentation import Augmentation
 from arcpipe.codec import GridTable
 from arcpipe.grid import Grid, as_grid
