@@ -227,12 +227,16 @@ def infer_to_folder(
 def _request(
     checkpoint_path: Path, checkpoint: Checkpoint, data: Path, puzzles: PuzzleSet, settings: InferSettings
 ) -> dict[str, Any]:
-    """Return the manifest of the folder; warn if the checkpoint was trained on another dataset."""
+    """Return the manifest of the folder; warn if the checkpoint was trained on another dataset that it knows.
+
+    Raises:  CheckpointError or DataError if it does not know it.
+    """
     step = checkpoint.manifest.get("step")
     trained_on = (checkpoint.manifest.get("dataset") or {}).get("fingerprint")
     fingerprint = read_manifest(data, "dataset")["fingerprint"]
-    # A part of the training dataset may be meant, so this is no error.
+    # A part of the training dataset may be meant, so this is no error; of what is refused nothing is warned.
     if trained_on and trained_on != fingerprint:
+        checkpoint.rows_by_id(puzzles)
         logger.warning(
             "%s: trained on another dataset than %s: its test outputs may have been trained on",
             checkpoint.path, data,
