@@ -26,9 +26,8 @@ from pydantic import Field
 from arcpipe.checkpoint import WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
-from arcpipe.infer.decode import Answers, candidate_table, concatenate
 from arcpipe.infer.engine import Engine, Plan
-from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
+from arcpipe.infer.items import FRESH_VOTES, Answers, Schedule, WorkQueue, candidate_table, concatenate
 from arcpipe.locks import hold_folder
 from arcpipe.log import logger, progress
 from arcpipe.model_config import TRMConfig

@@ -15,10 +15,9 @@ from arcpipe.codec import GridTable, family_of
 from arcpipe.devices import compute_dtype
 from arcpipe.errors import CheckpointError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
-from arcpipe.infer.decode import candidate_table, concatenate
 from arcpipe.infer.engine import Engine
+from arcpipe.infer.items import WorkQueue, candidate_table, concatenate
 from arcpipe.infer.predict import InferenceShare, InferSettings, predict, schedule_of
-from arcpipe.infer.schedule import WorkQueue
 from arcpipe.infer.vote import by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet, is_valid
 from arcpipe.puzzletable import PuzzleTable
