@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from arcpipe.buckets import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
-from arcpipe.grid import MAX_SIDE
-from arcpipe.infer.predict import InferenceShare, InferResult, InferSettings, predict, schedule_of
+from arcpipe.grid import MAX_SIDE, Grid
+from arcpipe.infer.items import WorkQueue, candidate_table, concatenate
+from arcpipe.infer.predict import InferResult, InferSettings, make_engine, predict, schedule_of
 from arcpipe.infer.puzzles import board_scores, choose_boards
 from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
@@ -148,8 +150,10 @@ class Evaluator:
             )
         # A task stays on its canvas though only some of its tests are asked.
         self.needed = needed_sides(puzzles)
-        self.puzzles, self.outputs = _sample(puzzles, outputs, tests)
-        self.settings = settings
+        if 0 < tests < len(outputs):
+            sample = np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(len(outputs))[:tests])
+            puzzles, outputs = _asking(puzzles, sample), _some(outputs, sample)
+        self.puzzles, self.outputs, self.settings = puzzles, outputs, settings
         self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.with_eos else BOARD_SCORES
 
     def answer(
@@ -161,14 +165,13 @@ class Evaluator:
         Args:  stop: may be collective: it is asked once before each supervision step, first of all.
                limit_s: what is answered in this time counts.
         """
-        label, done = f"{checkpoint.path}@{checkpoint.manifest['step']}", np.zeros(0, np.int64)
-        share = InferenceShare(
-            checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed
-        )
-        end = time.monotonic() + limit_s
-        # Not that of the rows, which may be on the host.
-        device = next(iter(checkpoint.raw.values())).device
-        for table in predict(share, device, stop, lambda: end - time.monotonic()):
+        # Not the device of the rows, which may be on the host.
+        device, end = next(iter(checkpoint.raw.values())).device, time.monotonic() + limit_s
+        for table in predict(
+            checkpoint, self.puzzles, self.settings, device, rank=rank, num_ranks=num_ranks, stop=stop,
+            label=f"{checkpoint.path}@{checkpoint.manifest['step']}", needed=self.needed,
+            left_s=lambda: end - time.monotonic(),
+        ):  # fmt: skip
             write_shard(folder, table, rank)
 
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
@@ -178,15 +181,24 @@ class Evaluator:
         return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), num_items)
 
 
-def _sample(puzzles: PuzzleSet, outputs: GridTable, count: int) -> tuple[PuzzleSet, GridTable]:
-    """Return `count` of the test inputs, or all, numbered anew, and their outputs."""
-    total = len(puzzles.test_tasks)
-    if not 0 < count < total:
-        return puzzles, outputs
-    sample = np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(total)[:count])
+def answer_first_test(checkpoint: Checkpoint, puzzles: PuzzleSet, device: torch.device) -> Grid | None:
+    """Return the answer to the first test input of a dataset, once asked; None where it holds no grid."""
+    one, settings = _asking(puzzles, slice(1)), InferSettings(votes=1, batch_size=1, compile="off")
+    work = WorkQueue(1, np.zeros(0, np.int64))
+    engine, _ = make_engine(checkpoint, one, settings, device, work, needed_sides(puzzles))
+    answers = []
+    while engine.refill():
+        answers += engine.step()
+    name = puzzles.table.task_ids[puzzles.test_tasks[0]]
+    votes = read_votes([candidate_table(one, concatenate(answers), "")], {name: 1})
+    return votes.grid(0) if len(votes.tests) else None
 
-    def some(table: GridTable) -> GridTable:
-        return GridTable(table.cells[sample], table.shapes[sample])
 
-    sampled = replace(puzzles, test_inputs=some(puzzles.test_inputs), test_tasks=puzzles.test_tasks[sample])
-    return sampled, some(outputs)
+def _asking(puzzles: PuzzleSet, tests: NDArray[np.intp] | slice) -> PuzzleSet:
+    """Return a dataset of which only some test inputs are asked, numbered anew."""
+    inputs = _some(puzzles.test_inputs, tests)
+    return replace(puzzles, test_inputs=inputs, test_tasks=puzzles.test_tasks[tests])
+
+
+def _some(table: GridTable, rows: NDArray[np.intp] | slice) -> GridTable:
+    return GridTable(table.cells[rows], table.shapes[rows])

@@ -1,6 +1,6 @@
 """Solving one puzzle, with the engine and the vote of whole datasets, and each step on record."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,11 @@ import pyarrow.compute as pc
 import torch
 
 from arcpipe.augmentation import IDENTITY
-from arcpipe.buckets import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable, family_of
-from arcpipe.devices import compute_dtype
 from arcpipe.errors import CheckpointError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
-from arcpipe.infer.engine import Engine
-from arcpipe.infer.items import WorkQueue, candidate_table, concatenate
-from arcpipe.infer.predict import InferenceShare, InferSettings, predict, schedule_of
+from arcpipe.infer.predict import InferSettings, predict
 from arcpipe.infer.vote import by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet, is_valid
 from arcpipe.puzzletable import PuzzleTable
@@ -90,28 +86,11 @@ def solve_puzzle(
         max_steps=steps, batch_size=min(items, _MOST_ROWS), candidates_at=[*range(1, steps)] if trace else []
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    share = InferenceShare(checkpoint, puzzles, settings, "this", np.zeros(0, np.int64))
-    table = pa.concat_tables(list(predict(share, device))).sort_by("order")
+    table = pa.concat_tables(list(predict(checkpoint, puzzles, settings, device))).sort_by("order")
     return [
         _solved(puzzles, pair, table.filter(pc.equal(table["test_index"], index)))
         for index, pair in enumerate(task.tests)
     ]
-
-
-def answer_first_test(checkpoint: Checkpoint, puzzles: PuzzleSet, device: torch.device) -> Grid | None:
-    """Return the answer to the first test input of a dataset, once asked; None where it holds no grid."""
-    first = GridTable(puzzles.test_inputs.cells[:1], puzzles.test_inputs.shapes[:1])
-    one = replace(puzzles, test_inputs=first, test_tasks=puzzles.test_tasks[:1])
-    settings = InferSettings(votes=1)
-    engine = Engine(
-        checkpoint, one, schedule_of(one, settings), WorkQueue(1, np.zeros(0, np.int64), 0, 1),
-        settings.plan(checkpoint.config), batch_size=1, device=device, needed=needed_sides(puzzles),
-        dtype=compute_dtype(checkpoint.precision, device)[0],
-    )  # fmt: skip
-    answers = []
-    while engine.refill():
-        answers += engine.step()
-    return _grid(candidate_table(one, concatenate(answers), "").to_pylist()[0])
 
 
 def _puzzle_set(checkpoint: Checkpoint, task: Task, max_votes: int) -> PuzzleSet:

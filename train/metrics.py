@@ -14,7 +14,7 @@ from arcpipe.documents import read_file
 from arcpipe.errors import DataError
 from arcpipe.flops import measure_peak, speed_text
 from arcpipe.grid import draw
-from arcpipe.infer.solve import answer_first_test
+from arcpipe.infer.evaluate import answer_first_test
 from arcpipe.log import MetricsFile, color_bits, logger, progress
 from arcpipe.runs import write_bytes
 from arcpipe.train.config import METRICS_FILE, TrainRun
