@@ -18,8 +18,7 @@ from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.infer.items import WorkQueue, candidate_table, concatenate
 from arcpipe.infer.predict import InferResult, InferSettings, make_engine, predict, schedule_of
-from arcpipe.infer.puzzles import board_scores, choose_boards
-from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
+from arcpipe.infer.vote import choose_boards, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.task import coverage_text, read_solutions
@@ -96,9 +95,9 @@ def evaluate(
     if not answered.any():
         return {}, votes.candidates
     if not puzzles.family.with_eos:
-        return board_scores(choose_boards(puzzles, votes, by_count), outputs), votes.candidates
+        return choose_boards(puzzles, votes).scores(outputs), votes.candidates
     right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
-    ranking, tasks = rank(votes, by_count), puzzles.test_tasks[answered]
+    ranking, tasks = rank(votes), puzzles.test_tasks[answered]
     scores, counts = {}, np.bincount(tasks)
     for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
         solved = solved_tests(votes, ranking, right, most)[answered]

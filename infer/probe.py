@@ -14,7 +14,7 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import CheckpointError, DataError
 from arcpipe.infer.predict import InferSettings, predict
-from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
+from arcpipe.infer.vote import rank, read_votes, right_entries, solved_tests
 from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.puzzletable import PuzzleTable
 
@@ -145,4 +145,4 @@ def _answered(
     candidates = predict(told_of, questions, settings, device, needed=needed)
     votes = read_votes(candidates, dict.fromkeys(own.task_ids, 1))
     right = right_entries(votes, [puzzles.outputs.grid(example) for example in examples])
-    return solved_tests(votes, rank(votes, by_count), right, 1)
+    return solved_tests(votes, rank(votes), right, 1)

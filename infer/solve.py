@@ -138,8 +138,7 @@ def _solved(puzzles: PuzzleSet, pair: Pair, candidates: pa.Table) -> Solved:
     family, steps = puzzles.family, candidates["steps"]
     final = candidates.filter(pc.equal(steps, pc.max(steps)))
     votes = read_votes([final], {puzzles.table.task_ids[0]: len(puzzles.test_tasks)})
-    ranking, count = rank(votes, by_count), votes.count()
-    halt = votes.total(votes.halt) / count.clip(min=1)
+    ranking, (count, halt) = rank(votes), by_count(votes)
     best = ranking.entries[ranking.places < (2 if family.with_eos else 1)]
     attempts = [Attempt(votes.grid(entry), int(count[entry]), float(halt[entry])) for entry in best]
     right = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import by_count, rank, ranked_grids, read_arc_votes
+from arcpipe.infer.vote import rank, ranked_grids, read_arc_votes
 from arcpipe.runs import MANIFEST, file_hash, known_manifest
 from arcpipe.submissions.submission import (
     ATTEMPTS,
@@ -39,7 +39,7 @@ def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
     num_tests = {task.id: len(task.tests) for task in tasks}
     if (path / MANIFEST).exists() or path.suffix == ".parquet":
         votes = read_arc_votes([path], num_tests, challenges)
-        return ranked_grids(votes, rank(votes, by_count), _MOST_RANKED)
+        return ranked_grids(votes, rank(votes), _MOST_RANKED)
     return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
 
 
