@@ -12,8 +12,7 @@ from arcpipe.flags import with_settings
 from arcpipe.infer.evaluate import summary
 from arcpipe.infer.predict import InferResult, InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
-from arcpipe.infer.solve import solve_puzzle
-from arcpipe.infer.trace import animation, solved_text, trace_text
+from arcpipe.infer.solve import animation, solve_puzzle, solved_text, trace_text
 from arcpipe.log import color_bits, say_next, start_logging
 from arcpipe.puzzleset import dataset_family
 from arcpipe.ranks import with_processes

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from arcpipe.codec import family_of
-from arcpipe.infer.solve import Attempt, Solved, Step, solve_puzzle
-from arcpipe.infer.trace import animation, solved_text, trace_text
+from arcpipe.infer.solve import Attempt, Solved, Step, animation, solve_puzzle, solved_text, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
