@@ -20,12 +20,10 @@ from typing import Annotated, Any
 
 import typer
 
-from arcpipe.errors import ArcpipeError
+from arcpipe.errors import LOST, ArcpipeError
 from arcpipe.log import logger, start_logging
 from arcpipe.signals import stop_on_signals
 
-LOST = "another process of this"
-"""How the error of a process begins where another one has the reason."""
 _LAUNCHERS = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
 # Between the failure of one process and the end of those that wait for it.
 _GRACE_S = 30.0

@@ -20,8 +20,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from arcpipe.devices import compute_dtype, refuse_lone_processes
-from arcpipe.errors import ArcpipeError, one_line, says_out_of_memory
-from arcpipe.ranks import LOST
+from arcpipe.errors import LOST, ArcpipeError, one_line, says_out_of_memory
 from arcpipe.train.config import TrainSettings
 
 Result = TypeVar("Result")
