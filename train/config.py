@@ -337,9 +337,13 @@ class TrainRun:
         """The canvases of the samples of a batch; DataError if the puzzles do not fit those of the recipe."""
         return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
 
-    def sample_flops(self, cycles: tuple[int, int]) -> float:
-        """Return the FLOP of a sample's step with so many outer and inner cycles, the mean over a batch."""
-        config = replace(self.config, outer_cycles=cycles[0], inner_cycles=cycles[1])
+    def sample_flops(self, cycles: tuple[int, int] | None = None) -> float:
+        """Return the FLOP of a sample's step, the mean over a batch.
+
+        Args:  cycles: outer and inner ones; None for those of the network.
+        """
+        outer, inner = cycles or (self.config.outer_cycles, self.config.inner_cycles)
+        config = replace(self.config, outer_cycles=outer, inner_cycles=inner)
         return self.layout.mean(lambda tokens: train_step_flops(config, tokens))
 
     @property
@@ -355,12 +359,9 @@ class TrainRun:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training ended.
+    """How a training ended: its newest checkpoint, and the step of that.
 
-    checkpoint: the newest checkpoint.
-    step: its step.
-    interrupted: a signal ended the training.
-    unfinished: a signal or the time limit left steps undone.
+    interrupted: a signal ended it. unfinished: a signal or the time limit left steps undone.
     """
 
     checkpoint: Path

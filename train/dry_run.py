@@ -22,7 +22,7 @@ from arcpipe.devices import compute_dtype
 from arcpipe.flops import measure_peak, speed_text
 from arcpipe.log import fact_line
 from arcpipe.train.config import TrainRun
-from arcpipe.train.distributed import make_accelerator, naming_lack_of_memory
+from arcpipe.train.distributed import make_accelerator, naming_failures
 from arcpipe.train.optim import make_optimizers
 from arcpipe.train.state import EMA, TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
@@ -49,7 +49,7 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
         say(fact_line(name, text, 13))
 
     accelerator = make_accelerator(run.settings)
-    with naming_lack_of_memory(run.settings):
+    with naming_failures(run.settings):
         batch = training_stream(run, accelerator)[0]
         small = _small_run(run, accelerator.num_processes, accelerator.device)
         state = fresh_state(small, accelerator)
@@ -58,14 +58,11 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
         line("memory", _memory(run, state, batch, accelerator))
         notes = make_ready(state, run.settings, accelerator.device)
         seconds = _seconds_a_step(small, state, accelerator)
-    flops, small_flops = (
-        one.settings.batch_size * one.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
-        for one in (run, small)
-    )
     size, small_size = run.settings.batch_size, small.settings.batch_size
+    flops = size * run.sample_flops()
     if small_size < size:
         notes.insert(0, f"from a batch of {small_size} by its arithmetic")
-    seconds *= flops / small_flops
+    seconds *= flops / (small_size * small.sample_flops())
     line(
         "speed",
         f"{seconds:.3g} s a step, {size / seconds:,.1f} samples/s, {speed_text(flops / seconds)}"
@@ -86,7 +83,7 @@ def _sizes(run: TrainRun, state: TrainState) -> dict[str, str]:
     weights = sum(weight.numel() for weight in state.model.parameters())
     colors = f" and {state.colors.numel() // config.hidden_size:,} color vectors" if state.tables else ""
     samples = run.last_step * batch_size
-    flops = run.sample_flops((config.outer_cycles, config.inner_cycles))
+    flops = run.sample_flops()
     lines = {
         "weights": f"{weights:,}, and {puzzles.num_puzzles:,} puzzle rows{colors} of {config.puzzle_size}",
         "tokens": f"{puzzles.num_tokens} and a prefix of {config.prefix}",
@@ -104,8 +101,7 @@ def _full_steps(run: TrainRun) -> float:
     counts = Counter(
         cycles_at(run.settings, run.config, step / run.settings.steps) for step in range(run.last_step)
     )
-    full = run.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
-    return sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / full
+    return sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / run.sample_flops()
 
 
 def _small_run(run: TrainRun, num_processes: int, device: torch.device) -> TrainRun:
@@ -113,8 +109,7 @@ def _small_run(run: TrainRun, num_processes: int, device: torch.device) -> Train
     unit = num_processes * run.settings.accumulation
     if num_processes > 1 and run.layout.buckets:
         unit *= _ROWS_OF_CANVASES
-    flops = run.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
-    rows = int(num_processes * measure_peak(device, torch.float32) / flops)
+    rows = int(num_processes * measure_peak(device, torch.float32) / run.sample_flops())
     size = min(run.settings.batch_size, max(unit, rows // unit * unit))
     return replace(run, settings=replace(run.settings, batch_size=size))
 
