@@ -16,7 +16,7 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
-from arcpipe.infer.items import WorkQueue, candidate_table, concatenate
+from arcpipe.infer.items import candidate_table, concatenate
 from arcpipe.infer.predict import InferResult, InferSettings, make_engine, predict, schedule_of
 from arcpipe.infer.vote import choose_boards, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
@@ -111,16 +111,14 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
 
     Of several processes those that end before the last item is answered do not score.
     """
-    scores: dict[str, float] = {}
-    coverage = ""
+    text, coverage = f"{result.candidates} candidates", ""
     if result.alone or result.done == result.total:
         puzzles = read_puzzle_set(data)
         outputs = known_outputs(data, puzzles)
         if outputs is not None:
             scores, votes = evaluate(puzzles, outputs, read_candidates([out]))
+            text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
             coverage = f"; {Coverage(int((votes > 0).sum()), len(votes), result.done, result.total).text}"
-    text = f"{result.candidates} candidates"
-    text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
     if result.done == result.total:
         return text
     text += f"{coverage}; {result.done} of {result.total} grids answered"
@@ -183,8 +181,7 @@ class Evaluator:
 def answer_first_test(checkpoint: Checkpoint, puzzles: PuzzleSet, device: torch.device) -> Grid | None:
     """Return the answer to the first test input of a dataset, once asked; None where it holds no grid."""
     one, settings = _asking(puzzles, slice(1)), InferSettings(votes=1, batch_size=1, compile="off")
-    work = WorkQueue(1, np.zeros(0, np.int64))
-    engine, _ = make_engine(checkpoint, one, settings, device, work, needed_sides(puzzles))
+    engine, _ = make_engine(checkpoint, one, settings, device, needed=needed_sides(puzzles))
     answers = []
     while engine.refill():
         answers += engine.step()

@@ -328,14 +328,15 @@ def _done(out: Path, answers_each: int) -> NDArray[np.int64]:
 
 
 def predict(
-    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device, *,
-    label: str = "", done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
+    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device | None = None,
+    *, label: str = "", done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
     needed: NDArray[np.intp] | None = None, stop: Callable[[], bool] = lambda: False,
     left_s: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[pa.Table]:  # fmt: skip
     """Yield the candidates of a rank in tables, one each FLUSH_EVERY_S seconds if any row has finished.
 
-    Args:    label: the value of the column `checkpoint`.
+    Args:    device: None for a GPU where there is one.
+             label: the value of the column `checkpoint`.
              done: (M,) positions of the schedule to leave out, sorted.
              rank, num_ranks: which of the other positions to answer.
              needed: the sides of `needed_sides`, where some tests of a task are left out.
@@ -344,9 +345,11 @@ def predict(
     Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
              not finite; finished candidates are yielded first.
     """
-    work = WorkQueue(len(schedule_of(puzzles, settings)), done, rank, num_ranks)
-    engine, (how, *notes) = make_engine(checkpoint, puzzles, settings, device, work, needed)
-    total, num_tests = work.left, len(puzzles.test_tasks)
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    engine, (how, *notes) = make_engine(
+        checkpoint, puzzles, settings, device, done=done, rank=rank, num_ranks=num_ranks, needed=needed
+    )
+    work, total, num_tests = engine.work, engine.work.left, len(puzzles.test_tasks)
     logger.info(
         "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s, %d process(es)",
         num_tests, len(engine.schedule), len(done), engine.plan.steps, how, num_ranks,
@@ -384,18 +387,21 @@ def predict(
 
 
 def make_engine(
-    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device,
-    work: WorkQueue, needed: NDArray[np.intp] | None,
+    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device, *,
+    done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
+    needed: NDArray[np.intp] | None = None,
 ) -> tuple[Engine, list[str]]:  # fmt: skip
-    """Return the engine of a work queue and, for the log, what it computes with and why.
+    """Return the engine of `predict`, with its arguments and errors, and for the log what it computes with.
 
-    Its network is compiled where the settings say so. Arguments and errors as of `predict`.
+    Its network is compiled where the settings say so.
     """
     precision = checkpoint.precision if settings.precision == "trained" else settings.precision
     dtype, reason = compute_dtype(precision, device)
+    schedule = schedule_of(puzzles, settings)
     engine = Engine(
-        checkpoint, puzzles, schedule_of(puzzles, settings), work, settings.plan(checkpoint.config),
-        batch_size=settings.batch_size, device=device, dtype=dtype, needed=needed,
+        checkpoint, puzzles, schedule, WorkQueue(len(schedule), done, rank, num_ranks),
+        settings.plan(checkpoint.config), batch_size=settings.batch_size, device=device, dtype=dtype,
+        needed=needed,
     )  # fmt: skip
     # Fewer rows at the end and on each of several canvases: a program for any number of them.
     notes = ready_blocks(

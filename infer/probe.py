@@ -6,7 +6,6 @@ A trained network knows its demonstrations by heart, but only under the right ro
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from arcpipe.buckets import needed_sides
@@ -140,9 +139,8 @@ def _answered(
     told_of = replace(checkpoint, rows=checkpoint.rows[told], puzzles=own, colors=colors)
     steps = 0 if config.flow else min(_STEPS, config.max_steps)
     settings = InferSettings(max_steps=steps, votes=1, batch_size=count)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     needed = needed_sides(puzzles)[puzzles.example_tasks[examples]]
-    candidates = predict(told_of, questions, settings, device, needed=needed)
+    candidates = predict(told_of, questions, settings, needed=needed)
     votes = read_votes(candidates, dict.fromkeys(own.task_ids, 1))
     right = right_entries(votes, [puzzles.outputs.grid(example) for example in examples])
     return solved_tests(votes, rank(votes), right, 1)
