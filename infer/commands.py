@@ -68,7 +68,10 @@ def solve(
         int, typer.Option(min=0, max=10000, help="Supervision steps; 0 for as many as in training.")
     ] = 0,
     max_votes: Annotated[
-        int, typer.Option(min=0, help="Of an ARC task, candidates to vote at most; 0 for all that there are.")
+        int,
+        typer.Option(
+            min=0, help="Of an ARC task, candidates to vote at most; 0: all, or 64 under fresh colorings."
+        ),
     ] = 0,
     color: Annotated[
         bool | None, typer.Option(help="Colored blocks or characters. Default: color on a terminal.")

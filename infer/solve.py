@@ -1,14 +1,13 @@
 """One puzzle: solved by the engine and the vote of whole datasets, and shown step by step in text and SVG."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import IDENTITY
@@ -16,9 +15,9 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import Family, GridTable, family_of
 from arcpipe.errors import CheckpointError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid, draw
-from arcpipe.infer.predict import InferSettings, predict
+from arcpipe.infer.predict import InferSettings, predict, schedule_of
 from arcpipe.infer.vote import by_count, rank, read_votes
-from arcpipe.puzzleset import PuzzleSet, is_valid
+from arcpipe.puzzleset import PuzzleSet, Variants, is_valid
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, Task
@@ -77,22 +76,22 @@ class Solved:
 def solve_puzzle(
     checkpoint: Checkpoint, task: Task, *, max_steps: int = 0, max_votes: int = 0, trace: bool = False
 ) -> list[Solved]:
-    """Solve each test input of a task under the augmentations of it that the checkpoint knows.
+    """Solve each test input of a task under the augmentations of it that the checkpoint knows, or, where that
+    knows any coloring, under fresh ones.
 
     Args:    task: as `read_puzzle` gives it.
              max_steps: supervision steps, 0 for as many as in training.
-             max_votes: the most candidates of each test input, 0 for all.
+             max_votes: the most candidates of each test input; 0 for all, of fresh colorings FRESH_VOTES.
              trace: keep every step.
     Raises:  CheckpointError if the checkpoint was not trained on the task.
     """
     steps = max_steps or checkpoint.config.max_steps
     puzzles = _puzzle_set(checkpoint, task, max_votes)
-    items = len(task.tests) * puzzles.num_puzzles
     settings = InferSettings(
-        max_steps=steps, batch_size=min(items, _MOST_ROWS), candidates_at=[*range(1, steps)] if trace else []
+        max_steps=steps, votes=max_votes, candidates_at=[*range(1, steps)] if trace else []
     )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    table = pa.concat_tables(list(predict(checkpoint, puzzles, settings, device))).sort_by("order")
+    settings = replace(settings, batch_size=min(len(schedule_of(puzzles, settings)), _MOST_ROWS))
+    table = pa.concat_tables(list(predict(checkpoint, puzzles, settings))).sort_by("order")
     return [
         _solved(puzzles, pair, table.filter(pc.equal(table["test_index"], index)))
         for index, pair in enumerate(task.tests)
@@ -129,6 +128,7 @@ def _puzzle_set(checkpoint: Checkpoint, task: Task, most: int) -> PuzzleSet:
         example_groups=examples,
         test_inputs=GridTable.pack([pair.input for pair in task.tests], canvas),
         test_tasks=np.zeros(len(task.tests), np.int32),
+        variants=Variants(None, 0) if checkpoint.config.embedding == "task" else None,
     )
 
 
