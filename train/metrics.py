@@ -163,7 +163,6 @@ def _forget_after(path: Path, step: int) -> None:
 
     Raises:  DataError if the file cannot be read or holds something else.
     """
-
     if not path.exists():
         return
     lines = [line for line in read_file(path).splitlines(keepends=True) if line.endswith(b"\n")]
