@@ -57,7 +57,7 @@ def recolorings(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint8]:
 class Augmentation:
     """Recolor, then turn: cell value v becomes `colors[v]`, and the grid is turned by `dihedral`.
 
-    Grids are augmented many at once, by `codec.py`, and turned back by `infer/decode.py`.
+    Grids are augmented many at once, by `codec.py`, and turned back by `infer/items.py`.
     """
 
     dihedral: int = 0

@@ -21,6 +21,8 @@ _OUT_OF_MEMORY = (
     "storage size calculation overflowed",
     "cublas_status_alloc_failed",
 )
+LOST = "another process of this"
+"""How the error of a process begins where another one has the reason."""
 
 
 class ArcpipeError(Exception):

@@ -24,14 +24,12 @@ from typing import Annotated, Any
 
 import typer
 
-from arcpipe.errors import ArcpipeError
+from arcpipe.errors import LOST, ArcpipeError
 from arcpipe.log import is_dumb, logger, start_logging
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # One of these is in the environment of a process that a launcher started.
 _LAUNCHED = ("RANK", "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND")
-LOST = "another process of this"
-"""How the error of a process begins where another one has the reason."""
 _LAUNCHERS = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
 # Between the failure of one process and the end of those that wait for it.
 _GRACE_S = 30.0

@@ -9,6 +9,7 @@ of grids that are those of the plain loop. Without a checkpoint a model is train
 """
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,38 +17,41 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRAL_INVERSE, apply_dihedral
-from arcpipe.checkpoint import load_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.codec import decode
 from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.predict import InferenceShare, InferSettings, predict, schedule_of
+from arcpipe.infer.predict import InferSettings, predict, schedule_of
 from arcpipe.predictions import SCHEMA
-from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from common import ROWS, Report, arcpipe, build_puzzles, options, run, small_precision
 
 LABEL, PLAIN = "measured", "plain loop"
 TURNS = 3
 
 
-def dtype_of(share: InferenceShare, device: torch.device) -> torch.dtype:
+def dtype_of(checkpoint: Checkpoint, settings: InferSettings, device: torch.device) -> torch.dtype:
     """Return the dtype that the engine computes in."""
-    asked = share.settings.precision
-    return compute_dtype(share.checkpoint.precision if asked == "trained" else asked, device)[0]
+    asked = settings.precision
+    return compute_dtype(checkpoint.precision if asked == "trained" else asked, device)[0]
 
 
-def plain_loop(share: InferenceShare, device: torch.device) -> pa.Table:
-    """Return the candidates of a share, computed batch by batch on the whole canvas."""
+def plain_loop(
+    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device,
+    done: NDArray[np.int64],
+) -> pa.Table:  # fmt: skip
+    """Return the candidates of what is not done, computed batch by batch on the whole canvas."""
     # The engine may have set it for the whole process.
     torch.set_float32_matmul_precision("highest")
-    checkpoint, puzzles, settings = share.checkpoint, share.puzzles, share.settings
     model, vectors = checkpoint.model().to(device), checkpoint.rows_of(puzzles).to(device)
-    dtype = dtype_of(share, device)
+    dtype = dtype_of(checkpoint, settings, device)
     num_steps = settings.max_steps or checkpoint.config.max_steps
     schedule = schedule_of(puzzles, settings)
-    positions = np.setdiff1d(np.arange(len(schedule)), share.done)
+    positions = np.setdiff1d(np.arange(len(schedule)), done)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(positions), settings.batch_size):
         items = schedule.items(positions[start : start + settings.batch_size])
@@ -105,15 +109,10 @@ def measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> Non
     outputs = known_outputs(data, puzzles) if arguments.checkpoint else None
     most = min(arguments.max_grids, 64) if arguments.quick else arguments.max_grids
 
-    def share_of(changes: dict[str, Any]) -> InferenceShare:
-        settings = InferSettings(batch_size=arguments.batch_size, max_steps=arguments.max_steps, **changes)
-        length = len(schedule_of(puzzles, settings))
-        left_out = np.arange(min(most or length, length), length)
-        return InferenceShare(checkpoint, puzzles, settings, LABEL, left_out)
-
+    plain = InferSettings(batch_size=arguments.batch_size, max_steps=arguments.max_steps)
     fast = {"halt": "learned"}
     fast["precision"] = (
-        small_precision(device) if dtype_of(share_of({}), device) == torch.float32 else "float32"
+        small_precision(device) if dtype_of(checkpoint, plain, device) == torch.float32 else "float32"
     )
     fast |= {} if arguments.quick else {"compile": "on"}
     alone = {f"infer.{name}={value}": {name: value} for name, value in [("halt", "stable"), *fast.items()]}
@@ -121,19 +120,27 @@ def measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> Non
     tables: dict[str, pa.Table] = {}
     for _ in range(1 if arguments.quick else TURNS):
         for name, changes in ways.items():
-            asked = share_of(changes)
-            infer = partial(plain_loop if name == PLAIN else engine, asked, device)
+            settings = replace(plain, **changes)
+            length = len(schedule_of(puzzles, settings))
+            left_out = np.arange(min(most or length, length), length)
+            way = plain_loop if name == PLAIN else engine
+            infer = partial(way, checkpoint, puzzles, settings, device, left_out)
             table = tables[name] = tables.get(name) or infer()
             report.time(
-                name, infer, {"grids/s": len(table)}, 0.0, dtype=str(dtype_of(asked, device))[6:],
+                name, infer, {"grids/s": len(table)}, 0.0,
+                dtype=str(dtype_of(checkpoint, settings, device)).removeprefix("torch."),
                 steps=float(np.mean(table["steps"].to_numpy())), agreement=agreement(table, tables[PLAIN]),
                 **({} if outputs is None else evaluate(puzzles, outputs, [table])[0]),
             )  # fmt: skip
 
 
-def engine(share: InferenceShare, device: torch.device) -> pa.Table:
-    """Return the candidates of a share, computed by the engine."""
-    return pa.concat_tables(list(predict(share, device))).sort_by("order")
+def engine(
+    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device,
+    done: NDArray[np.int64],
+) -> pa.Table:  # fmt: skip
+    """Return the candidates of what is not done, computed by the engine."""
+    tables = predict(checkpoint, puzzles, settings, device, label=LABEL, done=done)
+    return pa.concat_tables(list(tables)).sort_by("order")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from arcpipe.errors import OutputError
 from arcpipe.infer.evaluate import summary
 from arcpipe.infer.predict import InferResult, InferSettings, infer_to_folder
 from arcpipe.infer.puzzle_file import read_puzzle
-from arcpipe.infer.solve import solve_puzzle
-from arcpipe.infer.trace import animation, solved_text, trace_text
+from arcpipe.infer.solve import animation, solve_puzzle, solved_text, trace_text
 from arcpipe.log import color_bits, say_next, start_logging
 from arcpipe.processes import with_processes
 from arcpipe.puzzleset import dataset_family
@@ -69,7 +68,10 @@ def solve(
         int, typer.Option(min=0, max=10000, help="Supervision steps; 0 for as many as in training.")
     ] = 0,
     max_votes: Annotated[
-        int, typer.Option(min=0, help="Of an ARC task, candidates to vote at most; 0 for all that there are.")
+        int,
+        typer.Option(
+            min=0, help="Of an ARC task, candidates to vote at most; 0: all, or 64 under fresh colorings."
+        ),
     ] = 0,
     color: Annotated[
         bool | None, typer.Option(help="Colored blocks or characters. Default: color on a terminal.")

@@ -16,8 +16,7 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.flow import FlowSampler
-from arcpipe.infer.decode import Answers
-from arcpipe.infer.schedule import Items, Schedule, WorkQueue
+from arcpipe.infer.items import Answers, Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.rng import random_bits
 from arcpipe.trm import puzzle_vectors

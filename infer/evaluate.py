@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from arcpipe.buckets import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
-from arcpipe.grid import MAX_SIDE
-from arcpipe.infer.predict import InferenceShare, InferResult, InferSettings, predict, schedule_of
-from arcpipe.infer.puzzles import board_scores, choose_boards
-from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
+from arcpipe.grid import MAX_SIDE, Grid
+from arcpipe.infer.items import candidate_table, concatenate
+from arcpipe.infer.predict import InferResult, InferSettings, make_engine, predict, schedule_of
+from arcpipe.infer.vote import choose_boards, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.task import coverage_text, read_solutions
@@ -94,9 +95,9 @@ def evaluate(
     if not answered.any():
         return {}, votes.candidates
     if not puzzles.family.with_eos:
-        return board_scores(choose_boards(puzzles, votes, by_count), outputs), votes.candidates
+        return choose_boards(puzzles, votes).scores(outputs), votes.candidates
     right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
-    ranking, tasks = rank(votes, by_count), puzzles.test_tasks[answered]
+    ranking, tasks = rank(votes), puzzles.test_tasks[answered]
     scores, counts = {}, np.bincount(tasks)
     for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
         solved = solved_tests(votes, ranking, right, most)[answered]
@@ -110,16 +111,14 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
 
     Of several processes those that end before the last item is answered do not score.
     """
-    scores: dict[str, float] = {}
-    coverage = ""
+    text, coverage = f"{result.candidates} candidates", ""
     if result.alone or result.done == result.total:
         puzzles = read_puzzle_set(data)
         outputs = known_outputs(data, puzzles)
         if outputs is not None:
             scores, votes = evaluate(puzzles, outputs, read_candidates([out]))
+            text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
             coverage = f"; {Coverage(int((votes > 0).sum()), len(votes), result.done, result.total).text}"
-    text = f"{result.candidates} candidates"
-    text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
     if result.done == result.total:
         return text
     text += f"{coverage}; {result.done} of {result.total} grids answered"
@@ -148,8 +147,10 @@ class Evaluator:
             )
         # A task stays on its canvas though only some of its tests are asked.
         self.needed = needed_sides(puzzles)
-        self.puzzles, self.outputs = _sample(puzzles, outputs, tests)
-        self.settings = settings
+        if 0 < tests < len(outputs):
+            sample = np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(len(outputs))[:tests])
+            puzzles, outputs = _asking(puzzles, sample), _some(outputs, sample)
+        self.puzzles, self.outputs, self.settings = puzzles, outputs, settings
         self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.with_eos else BOARD_SCORES
 
     def answer(
@@ -161,14 +162,13 @@ class Evaluator:
         Args:  stop: may be collective: it is asked once before each supervision step, first of all.
                limit_s: what is answered in this time counts.
         """
-        label, done = f"{checkpoint.path}@{checkpoint.manifest['step']}", np.zeros(0, np.int64)
-        share = InferenceShare(
-            checkpoint, self.puzzles, self.settings, label, done, rank, num_ranks, self.needed
-        )
-        end = time.monotonic() + limit_s
-        # Not that of the rows, which may be on the host.
-        device = next(iter(checkpoint.raw.values())).device
-        for table in predict(share, device, stop, lambda: end - time.monotonic()):
+        # Not the device of the rows, which may be on the host.
+        device, end = next(iter(checkpoint.raw.values())).device, time.monotonic() + limit_s
+        for table in predict(
+            checkpoint, self.puzzles, self.settings, device, rank=rank, num_ranks=num_ranks, stop=stop,
+            label=f"{checkpoint.path}@{checkpoint.manifest['step']}", needed=self.needed,
+            left_s=lambda: end - time.monotonic(),
+        ):  # fmt: skip
             write_shard(folder, table, rank)
 
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
@@ -178,15 +178,23 @@ class Evaluator:
         return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), num_items)
 
 
-def _sample(puzzles: PuzzleSet, outputs: GridTable, count: int) -> tuple[PuzzleSet, GridTable]:
-    """Return `count` of the test inputs, or all, numbered anew, and their outputs."""
-    total = len(puzzles.test_tasks)
-    if not 0 < count < total:
-        return puzzles, outputs
-    sample = np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(total)[:count])
+def answer_first_test(checkpoint: Checkpoint, puzzles: PuzzleSet, device: torch.device) -> Grid | None:
+    """Return the answer to the first test input of a dataset, once asked; None where it holds no grid."""
+    one, settings = _asking(puzzles, slice(1)), InferSettings(votes=1, batch_size=1, compile="off")
+    engine, _ = make_engine(checkpoint, one, settings, device, needed=needed_sides(puzzles))
+    answers = []
+    while engine.refill():
+        answers += engine.step()
+    name = puzzles.table.task_ids[puzzles.test_tasks[0]]
+    votes = read_votes([candidate_table(one, concatenate(answers), "")], {name: 1})
+    return votes.grid(0) if len(votes.tests) else None
 
-    def some(table: GridTable) -> GridTable:
-        return GridTable(table.cells[sample], table.shapes[sample])
 
-    sampled = replace(puzzles, test_inputs=some(puzzles.test_inputs), test_tasks=puzzles.test_tasks[sample])
-    return sampled, some(outputs)
+def _asking(puzzles: PuzzleSet, tests: NDArray[np.intp] | slice) -> PuzzleSet:
+    """Return a dataset of which only some test inputs are asked, numbered anew."""
+    inputs = _some(puzzles.test_inputs, tests)
+    return replace(puzzles, test_inputs=inputs, test_tasks=puzzles.test_tasks[tests])
+
+
+def _some(table: GridTable, rows: NDArray[np.intp] | slice) -> GridTable:
+    return GridTable(table.cells[rows], table.shapes[rows])

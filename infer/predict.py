@@ -26,9 +26,8 @@ from pydantic import Field
 from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
-from arcpipe.infer.decode import Answers, candidate_table, concatenate
 from arcpipe.infer.engine import Engine, Plan
-from arcpipe.infer.schedule import FRESH_VOTES, Schedule, WorkQueue
+from arcpipe.infer.items import FRESH_VOTES, Answers, Schedule, WorkQueue, candidate_table, concatenate
 from arcpipe.log import logger, progress
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
@@ -50,6 +49,7 @@ FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
 # The least share of the steps that a halting rule saves.
 _WORTH_SAYING = 0.05
+_NONE = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,26 +130,6 @@ class InferSettings:
         return Plan(steps, self.halt, marks, self.noise, self.seed, self.gamma)
 
 
-@dataclass(frozen=True, eq=False)
-class InferenceShare:
-    """One rank's share of an inference run.
-
-    label: the value of the column `checkpoint`.
-    done: (M,) positions of the schedule to leave out, sorted.
-    rank, num_ranks: which of the other positions to answer.
-    needed: the sides of `needed_sides`, where some tests of a task are left out.
-    """
-
-    checkpoint: Checkpoint
-    puzzles: PuzzleSet
-    settings: InferSettings
-    label: str
-    done: NDArray[np.int64]
-    rank: int = 0
-    num_ranks: int = 1
-    needed: NDArray[np.intp] | None = None
-
-
 @dataclass(frozen=True)
 class InferResult:
     """What a folder of predictions holds after an inference.
@@ -198,14 +178,17 @@ def infer_to_folder(
     request = _request(checkpoint_path, checkpoint, data, puzzles, settings)
     with _open_folder(out, request, resume, answers_each, accelerator) as manifest:
         done = _done(out, answers_each)
-        share = InferenceShare(checkpoint, puzzles, settings, manifest["checkpoint"], done, rank, num_ranks)
         # From here on a process that dies must not take the others with it.
         accelerator.wait_for_everyone()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         try:
             with stop_on_signals() as is_asked_to_stop:
-                for table in predict(share, accelerator.device, is_asked_to_stop, lambda: clock.left_s):
+                for table in predict(
+                    checkpoint, puzzles, settings, accelerator.device, label=manifest["checkpoint"],
+                    done=done, rank=rank, num_ranks=num_ranks, stop=is_asked_to_stop,
+                    left_s=lambda: clock.left_s,
+                ):  # fmt: skip
                     write_shard(out, table, rank)
                 interrupted = is_asked_to_stop()
         except OutputError as error:
@@ -226,12 +209,16 @@ def infer_to_folder(
 def _request(
     checkpoint_path: Path, checkpoint: Checkpoint, data: Path, puzzles: PuzzleSet, settings: InferSettings
 ) -> dict[str, Any]:
-    """Return the manifest of the folder; warn if the checkpoint was trained on another dataset."""
+    """Return the manifest of the folder; warn if the checkpoint was trained on another dataset that it knows.
+
+    Raises:  CheckpointError or DataError if it does not know it.
+    """
     step = checkpoint.manifest.get("step")
     trained_on = (checkpoint.manifest.get("dataset") or {}).get("fingerprint")
     fingerprint = read_manifest(data, "dataset")["fingerprint"]
-    # A part of the training dataset may be meant, so this is no error.
+    # A part of the training dataset may be meant, so this is no error; of what is refused nothing is warned.
     if trained_on and trained_on != fingerprint:
+        checkpoint.rows_by_id(puzzles)
         logger.warning(
             "%s: trained on another dataset than %s: its test outputs may have been trained on",
             checkpoint.path, data,
@@ -340,18 +327,34 @@ def _done(out: Path, answers_each: int) -> NDArray[np.int64]:
 
 
 def predict(
-    share: InferenceShare, device: torch.device, stop: Callable[[], bool] = lambda: False,
+    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device | None = None,
+    *, label: str = "", done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
+    needed: NDArray[np.intp] | None = None, stop: Callable[[], bool] = lambda: False,
     left_s: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[pa.Table]:  # fmt: skip
-    """Yield the candidates of a share in tables, one each FLUSH_EVERY_S seconds if any row has finished.
+    """Yield the candidates of a rank in tables, one each FLUSH_EVERY_S seconds if any row has finished.
 
-    Args:    stop: asked between supervision steps; unfinished rows are dropped.
+    Args:    device: None for a GPU where there is one.
+             label: the value of the column `checkpoint`.
+             done: (M,) positions of the schedule to leave out, sorted.
+             rank, num_ranks: which of the other positions to answer.
+             needed: the sides of `needed_sides`, where some tests of a task are left out.
+             stop: asked between supervision steps; unfinished rows are dropped.
              left_s: the seconds that are left, which the next step has to fit into.
     Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
              not finite; finished candidates are yielded first.
     """
-    engine, puzzles = _engine(share, device), share.puzzles
-    total, num_tests = engine.work.left, len(puzzles.test_tasks)
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    engine, (how, *notes) = make_engine(
+        checkpoint, puzzles, settings, device, done=done, rank=rank, num_ranks=num_ranks, needed=needed
+    )
+    work, total, num_tests = engine.work, engine.work.left, len(puzzles.test_tasks)
+    logger.info(
+        "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s, %d process(es)",
+        num_tests, len(engine.schedule), len(done), engine.plan.steps, how, num_ranks,
+    )  # fmt: skip
+    for note in notes:
+        logger.info(note)
     finished: list[Answers] = []
     since, failure, step_s = time.monotonic(), None, 0.0
     with progress(total=total, initial=0, unit="grid", desc="infer", left_s=left_s) as bar:
@@ -360,48 +363,48 @@ def predict(
             try:
                 finished += engine.step()
             except CheckpointError as error:
-                failure = CheckpointError(f"{share.checkpoint.path}: {error}")
+                failure = CheckpointError(f"{checkpoint.path}: {error}")
                 break
             # The first one may compile.
             step_s = min(step_s or math.inf, time.monotonic() - began)
-            done = total - engine.work.left - int(engine.busy.sum())
-            if done > bar.n:
-                everywhere = len(share.done) + done * share.num_ranks
+            answered = total - work.left - int(engine.busy.sum())
+            if answered > bar.n:
+                everywhere = len(done) + answered * num_ranks
                 bar.set_postfix_str(f"{everywhere / num_tests:.1f} an input", refresh=False)
-                bar.update(done - bar.n)
+                bar.update(answered - bar.n)
             late = time.monotonic() - since > FLUSH_EVERY_S
             if finished and (late or sum(map(len, finished)) >= _FLUSH_ROWS):
-                yield candidate_table(puzzles, concatenate(finished), share.label)
+                yield candidate_table(puzzles, concatenate(finished), label)
                 finished, since = [], time.monotonic()
     if finished:
-        yield candidate_table(puzzles, concatenate(finished), share.label)
+        yield candidate_table(puzzles, concatenate(finished), label)
     if failure:
         raise failure
-    steps = engine.plan.steps * (total - engine.work.left)
+    steps = engine.plan.steps * (total - work.left)
     if (spared := int(engine.spared)) > _WORTH_SAYING * steps:
         logger.info("--halt learned would have saved %.0f%% of the steps", 100 * spared / steps)
 
 
-def _engine(share: InferenceShare, device: torch.device) -> Engine:
-    """Return the engine of a share, its network compiled where the settings say so; log what it will do."""
-    checkpoint, settings, puzzles = share.checkpoint, share.settings, share.puzzles
+def make_engine(
+    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device, *,
+    done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
+    needed: NDArray[np.intp] | None = None,
+) -> tuple[Engine, list[str]]:  # fmt: skip
+    """Return the engine of `predict`, with its arguments and errors, and for the log what it computes with.
+
+    Its network is compiled where the settings say so.
+    """
     precision = checkpoint.precision if settings.precision == "trained" else settings.precision
     dtype, reason = compute_dtype(precision, device)
-    schedule, plan = schedule_of(puzzles, settings), settings.plan(checkpoint.config)
-    work = WorkQueue(len(schedule), share.done, share.rank, share.num_ranks)
+    schedule = schedule_of(puzzles, settings)
     engine = Engine(
-        checkpoint, puzzles, schedule, work, plan,
-        batch_size=settings.batch_size, device=device, dtype=dtype, needed=share.needed,
-    )  # fmt: skip
-    logger.info(
-        "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s on %s (%s), %d process(es)",
-        len(puzzles.test_tasks), len(schedule), len(share.done), plan.steps,
-        str(dtype).removeprefix("torch."), device, reason, share.num_ranks,
+        checkpoint, puzzles, schedule, WorkQueue(len(schedule), done, rank, num_ranks),
+        settings.plan(checkpoint.config), batch_size=settings.batch_size, device=device, dtype=dtype,
+        needed=needed,
     )  # fmt: skip
     # Fewer rows at the end and on each of several canvases: a program for any number of them.
-    for note in ready_blocks(
+    notes = ready_blocks(
         engine.model.blocks, hidden_size=checkpoint.config.hidden_size, dtype=dtype, device=device,
         threads=checkpoint.cpu_threads, compiled=settings.compile, dynamic=None,
-    ):  # fmt: skip
-        logger.info(note)
-    return engine
+    )  # fmt: skip
+    return engine, [f"{str(dtype).removeprefix('torch.')} on {device} ({reason})", *notes]

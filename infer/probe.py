@@ -6,7 +6,6 @@ A trained network knows its demonstrations by heart, but only under the right ro
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import PuzzleTable
@@ -14,8 +13,8 @@ from arcpipe.buckets import needed_sides
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import CheckpointError, DataError
-from arcpipe.infer.predict import InferenceShare, InferSettings, predict
-from arcpipe.infer.vote import by_count, rank, read_votes, right_entries, solved_tests
+from arcpipe.infer.predict import InferSettings, predict
+from arcpipe.infer.vote import rank, read_votes, right_entries, solved_tests
 from arcpipe.puzzleset import PuzzleSet, Variants
 
 _PROBES = 64
@@ -137,17 +136,11 @@ def _answered(
         test_tasks=own.tasks,
         variants=Variants(None, 0) if config.embedding == "task" else None,
     )
-    share = InferenceShare(
-        replace(checkpoint, rows=checkpoint.rows[told], puzzles=own, colors=colors),
-        questions,
-        InferSettings(
-            max_steps=0 if config.flow else min(_STEPS, config.max_steps), votes=1, batch_size=count
-        ),
-        "probe",
-        np.zeros(0, np.int64),
-        needed=needed_sides(puzzles)[puzzles.example_tasks[examples]],
-    )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    votes = read_votes(predict(share, device), dict.fromkeys(own.task_ids, 1))
+    told_of = replace(checkpoint, rows=checkpoint.rows[told], puzzles=own, colors=colors)
+    steps = 0 if config.flow else min(_STEPS, config.max_steps)
+    settings = InferSettings(max_steps=steps, votes=1, batch_size=count)
+    needed = needed_sides(puzzles)[puzzles.example_tasks[examples]]
+    candidates = predict(told_of, questions, settings, needed=needed)
+    votes = read_votes(candidates, dict.fromkeys(own.task_ids, 1))
     right = right_entries(votes, [puzzles.outputs.grid(example) for example in examples])
-    return solved_tests(votes, rank(votes, by_count), right, 1)
+    return solved_tests(votes, rank(votes), right, 1)

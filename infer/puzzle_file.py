@@ -66,16 +66,14 @@ def _read_task(path: Path, canvas: int) -> Task:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file without empty ones at its ends; of a CSV file the question."""
+    """Return the lines of a text file without empty ones at its ends; of a CSV file the one field that holds
+    the puzzle: that of the column question, or the longest."""
     text = read_text(path, _MAX_BYTES, ": solve takes a file of one puzzle")
     if not text.strip():
         raise DataError(f"{path}: is empty, expected a puzzle")
     lines = text.strip("\r\n").splitlines()
-    return [_question(lines, path)] if "," in text else lines
-
-
-def _question(lines: list[str], path: Path) -> str:
-    """Return the field of a CSV file that holds the puzzle: the column question, or the longest field."""
+    if "," not in text:
+        return lines
     try:
         rows = [row for row in csv.reader(lines) if row]
     except csv.Error as error:
@@ -85,11 +83,11 @@ def _question(lines: list[str], path: Path) -> str:
     if len(body) != 1:
         raise DataError(f"{path}: {len(body)} rows of puzzles, solve takes a file of one")
     if "question" not in header:
-        return max(body[0], key=len)
+        return [max(body[0], key=len)]
     place = header.index("question")
     if place >= len(body[0]):
         raise DataError(f"{path}: its row has no field for the column question")
-    return body[0][place]
+    return [body[0][place]]
 
 
 def _sudoku(lines: list[str], path: Path) -> Grid:

@@ -1,9 +1,10 @@
 """The vote: the candidates of each test input are grouped by grid, and the grids are ranked.
 
 N candidates are held as arrays; their E distinct grids are the entries, numbered as they are first seen. A
-rule computes sort keys of the entries from their candidates.
+rule computes sort keys of the entries from their candidates. Of a Sudoku or maze the best one is its answer.
 """
 
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +13,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import csv
 
+from arcpipe.codec import GridTable
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.predictions import read_candidates, shard_files
-from arcpipe.runs import read_manifest
+from arcpipe.puzzleset import PuzzleSet, is_valid
+from arcpipe.runs import read_manifest, write_bytes
 from arcpipe.task import kind_of
 
-_MAX_WIDTH = 256
+_MAX_WIDTH, _BOARDS_AT_ONCE = 256, 100_000
 # What the manifests of two folders have in common that answer the same.
 _REQUEST = ("weights", "checkpoint_manifest", "dataset", "recipe")
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
@@ -208,7 +212,7 @@ def by_rank(votes: Votes) -> Keys:
     """
     total = np.zeros(len(votes.tests))
     for checkpoint in np.unique(votes.checkpoints):
-        ranking = rank(votes.where(votes.checkpoints == checkpoint), by_count)
+        ranking = rank(votes.where(votes.checkpoints == checkpoint))
         total[ranking.entries] += 1 / (ranking.places + 1)
     return total, *by_count(votes)
 
@@ -228,7 +232,7 @@ class Ranking:
     places: NDArray[np.intp]
 
 
-def rank(votes: Votes, rule: Rule, valid: NDArray[np.bool_] | None = None) -> Ranking:
+def rank(votes: Votes, rule: Rule = by_count, valid: NDArray[np.bool_] | None = None) -> Ranking:
     """Return the entries ranked by a rule; of equal ones the first seen comes first.
 
     Args:  valid: (E,) entries that come before all others of their test input.
@@ -278,10 +282,13 @@ def solved_tests(votes: Votes, ranking: Ranking, right: NDArray[np.bool_], most:
     return solved
 
 
-def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: Path) -> Votes:
+def _read_vote_files(
+    paths: Sequence[Path], num_tests: Mapping[str, int], where: Path, dataset: str | None = None
+) -> Votes:
     """Read the votes of folders and files of predictions, one after the other.
 
     Args:    num_tests: how many test inputs each task of `where` has.
+             dataset: the fingerprint of the dataset that all folders are of; None for any.
     Raises:  DataError if a file is given twice, is of another kind or cannot be read, or if all candidates
              are for other test inputs than those of `where`. No candidate at all is no error: a short
              deadline leaves none.
@@ -296,6 +303,8 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
             raise DataError(f"{path}: given twice, its candidates would count twice")
         shards |= files
         made = read_manifest(path, "predictions") if path.is_dir() else {}
+        if dataset is not None and made.get("dataset", dataset) != dataset:
+            raise DataError(f"{path}: made for another dataset, {made.get('data')}; its boards are others")
         request = {name: made.get(name) for name in _REQUEST}
         if made.get("weights") and request in requests:
             raise DataError(
@@ -312,10 +321,95 @@ def read_vote_files(paths: Sequence[Path], num_tests: Mapping[str, int], where: 
 def read_arc_votes(paths: Sequence[Path], num_tests: Mapping[str, int], where: Path) -> Votes:
     """Read the votes for ARC tasks.
 
-    Raises:  DataError as `read_vote_files`, and for a grid that is too large.
+    Raises:  DataError as `_read_vote_files`, and for a grid that is too large.
     """
-    votes = read_vote_files(paths, num_tests, where)
+    votes = _read_vote_files(paths, num_tests, where)
     if (side := votes.shapes().max(initial=0)) > MAX_SIDE:
         names = ", ".join(map(str, paths))
         raise DataError(f"{names}: a candidate has a side of {side}, those of ARC have up to {MAX_SIDE}")
     return votes
+
+
+@dataclass(frozen=True, eq=False)
+class BoardAnswers:
+    """The answers to T Sudokus or mazes, and the votes that they were chosen from.
+
+    boards: (T, S, S), 0 where there is no answer.
+    answered: (T,) whether there is one.
+    valid: (T,) whether it follows the rules.
+    """
+
+    votes: Votes
+    boards: NDArray[np.uint8]
+    answered: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+
+    def scores(self, outputs: GridTable) -> dict[str, float]:
+        """Return the share of test inputs solved exactly, of right cells, and of valid answers, of those that
+        are answered; there must be one."""
+        same = (self.boards == outputs.cells)[self.answered]
+        return {
+            "exact_accuracy": float(same.all(axis=(1, 2)).mean()),
+            "cell_accuracy": float(same.mean()),
+            "valid": float(self.valid[self.answered].mean()),
+        }
+
+    def write(self, path: Path, puzzles: PuzzleSet) -> None:
+        """Write a CSV file with the columns question and answer, the characters of a board row by row; the
+        answer is empty where there is none."""
+        characters, count = np.array(list(puzzles.family.symbols)), puzzles.canvas**2
+        questions, answers = (
+            characters[boards].reshape(-1, count).view(f"U{count}")[:, 0]
+            for boards in (puzzles.test_inputs.cells, self.boards)
+        )
+        columns = {"question": questions, "answer": np.where(self.answered, answers, "")}
+        content = io.BytesIO()
+        options = csv.WriteOptions(quoting_style="needed")
+        csv.write_csv(pa.table(columns), content, options)
+        write_bytes(path, content.getvalue())
+
+
+def read_boards(
+    paths: Sequence[Path], puzzles: PuzzleSet, where: Path, rule: Rule = by_count
+) -> BoardAnswers:
+    """Read the votes for the Sudokus or mazes of the dataset folder `where`; choose as `choose_boards`.
+
+    Raises:  DataError as `_read_vote_files`, for predictions of another dataset, and for a candidate of
+             another size or with other cells.
+    """
+    num_tests = {puzzles.table.task_ids[0]: len(puzzles.test_tasks)}
+    votes = _read_vote_files(paths, num_tests, where, read_manifest(where, "dataset")["fingerprint"])
+    names, shapes = ", ".join(map(str, paths)), votes.shapes()
+    other = (shapes != puzzles.canvas).any(axis=1)
+    if other.any():
+        height, width = shapes[other.argmax()]
+        raise DataError(
+            f"{names}: a candidate is {height} x {width}, the boards of {where} are {puzzles.canvas} wide"
+        )
+    most = max((max(grid) for grid in votes.grids if grid), default=0)
+    if most >= puzzles.family.num_values:
+        raise DataError(f"{names}: a candidate has a cell of {most}, which no {puzzles.family.name} has")
+    return choose_boards(puzzles, votes, rule)
+
+
+def choose_boards(puzzles: PuzzleSet, votes: Votes, rule: Rule = by_count) -> BoardAnswers:
+    """Return the best candidate of each test input by a rule of the vote.
+
+    A Sudoku that breaks no rule of Sudoku comes before one that does.
+    """
+    family, questions = puzzles.family.name, puzzles.test_inputs.cells
+
+    def boards_of(entries: NDArray[np.intp]) -> NDArray[np.uint8]:
+        cells = b"".join([votes.grids[number] for number in votes.cells[entries]])
+        return np.frombuffer(cells, np.uint8).reshape(-1, *questions.shape[1:])
+
+    valid = np.zeros(len(votes.tests), bool)
+    for start in range(0, len(valid), _BOARDS_AT_ONCE):
+        part = np.arange(start, min(start + _BOARDS_AT_ONCE, len(valid)))
+        valid[part] = is_valid(family, questions[votes.tests[part]], boards_of(part))
+    ranking = rank(votes, rule, valid if family == "sudoku" else None)
+    best = ranking.entries[ranking.places == 0]
+    tests = votes.tests[best]
+    answers = BoardAnswers(votes, np.zeros_like(questions), *np.zeros((2, len(questions)), bool))
+    answers.boards[tests], answers.answered[tests], answers.valid[tests] = boards_of(best), True, valid[best]
+    return answers

@@ -10,7 +10,7 @@ import typer
 from arcpipe.augment.sources import read_outputs, read_tasks
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import RULES, by_count, rank, ranked_grids, read_arc_votes
+from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
 from arcpipe.log import say_next, start_logging
 from arcpipe.puzzleset import dataset_family
 from arcpipe.runs import known_manifest, refuse_existing
@@ -181,7 +181,7 @@ def _scores(
 def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Path) -> Oracle:
     """Return the best possible score of predictions."""
     votes = read_arc_votes(candidates, {task: len(grids) for task, grids in solutions.items()}, where)
-    return oracle(votes, rank(votes, by_count), solutions)
+    return oracle(votes, rank(votes), solutions)
 
 
 def _mend(
@@ -340,24 +340,22 @@ def _vote_on_boards(
     predictions: list[Path], dataset: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Write the answers to Sudokus or mazes; return what there is to say, as a document and as text."""
-    from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes, write_answers
     from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 
     if solutions is not None:
         raise DataError(f"--compare {solutions}: is for ARC tasks; {dataset} knows its own answers")
     puzzles = read_puzzle_set(dataset)
-    votes = read_board_votes(predictions, puzzles, dataset)
-    answers = choose_boards(puzzles, votes, RULES[rule])
+    answers = read_boards(predictions, puzzles, dataset, RULES[rule])
     outputs = read_test_outputs(dataset)
     assert out is not None, "boards have no --compare"
-    write_answers(out, puzzles, answers)
-    facts, text = votes.summary()
+    answers.write(out, puzzles)
+    facts, text = answers.votes.summary()
     answered = answers.answered
     coverage = coverage_text(int(answered.sum()), len(answered))
     if not answered.any():
         return facts, f"{text}\n{coverage}"
     valid = {"valid": float(answers.valid[answered].mean())}
-    scores = valid if outputs is None else board_scores(answers, outputs)
+    scores = valid if outputs is None else answers.scores(outputs)
     shares = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
     return facts | scores, f"{text}\n{shares}; {coverage}"
 

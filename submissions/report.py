@@ -16,8 +16,7 @@ from arcpipe import __version__
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
-from arcpipe.infer.puzzles import board_scores, choose_boards, read_board_votes
-from arcpipe.infer.vote import RULES, Ranking, Votes, by_count, rank, ranked_grids, read_arc_votes
+from arcpipe.infer.vote import RULES, Ranking, Votes, rank, ranked_grids, read_arc_votes, read_boards
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existing, write_bytes
@@ -238,14 +237,13 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
 
 def _boards(data: Path, predictions: Path) -> Shown:
     puzzles, outputs = read_puzzle_set(data), read_test_outputs(data)
-    votes = read_board_votes([predictions], puzzles, data)
-    answers = choose_boards(puzzles, votes, by_count)
+    answers = read_boards([predictions], puzzles, data)
     total, answered, right, tiles = len(answers.valid), int(answers.answered.sum()), answers.valid, []
     boards = f"{answered:,} {'boards' if answered == total else f'answered boards, of {total:,}'}"
     if outputs is not None:
         right = (answers.boards == outputs.cells).all(axis=(1, 2)) & answers.answered
     if outputs is not None and answered:
-        cells = board_scores(answers, outputs)["cell_accuracy"]
+        cells = answers.scores(outputs)["cell_accuracy"]
         tiles = [
             ("solved exactly", f"{right.sum() / answered:.1%}", f"{int(right.sum()):,} of {boards}"),
             ("cells right", f"{cells:.1%}", f"of {boards}"),
@@ -255,12 +253,12 @@ def _boards(data: Path, predictions: Path) -> Shown:
         tiles.append(("follow the rules", f"{valid / answered:.1%}", f"{valid:,} of {boards}"))
     name, numbers = puzzles.table.task_ids[0], sample_boards(right).tolist()
     moves = read_moves(read_candidates([predictions]), [(name, board) for board in numbers])
-    entries = ranked_entries(votes, rank(votes, by_count), numbers)
+    entries = ranked_entries(answers.votes, rank(answers.votes), numbers)
     # A maze may have several shortest paths; one of them is recorded.
     others = answers.valid & ~right & (puzzles.family.name == "maze")
     results = [
         Result(
-            task=f"board-{board}", entries=of_board, candidates=int(votes.candidates[board]),
+            task=f"board-{board}", entries=of_board, candidates=int(answers.votes.candidates[board]),
             pair=Pair(puzzles.test_inputs.grid(board), None if outputs is None else outputs.grid(board)),
             attempts=[answers.boards[board]] if answers.answered[board] else [],
             moves=moves.get((name, board), ()), note="another shortest path" if others[board] else None,
@@ -283,7 +281,7 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
         made_by = read_made_by(sources.submission, file_hash(sources.submission)) or {}
         rule = str(made_by.get("rule", rule))
     votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
-    ranking = rank(votes, RULES.get(rule, by_count))
+    ranking = rank(votes, RULES.get(rule, RULES["count"]))
     submission = submission or build_submission(tasks, ranked_grids(votes, ranking, 2))
     attempts = distinct_attempts(submission, tasks, sources.submission or Path("submission"))
     moves = read_moves(read_candidates(predictions), [(task.id, index) for task, index in tests])

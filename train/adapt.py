@@ -19,7 +19,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
 from arcpipe.train.config import AdaptSettings, TrainResult, TrainRun
-from arcpipe.train.distributed import first_does, make_accelerator, naming_lost_processes
+from arcpipe.train.distributed import first_does, make_accelerator, naming_failures
 from arcpipe.train.trainer import RUN_EXISTS, train
 
 DATA = "data"
@@ -60,7 +60,7 @@ def adapt(
     )
     accelerator = make_accelerator(settings)
     if not resume:
-        with naming_lost_processes():
+        with naming_failures():
             first_does(lambda: _make_folder(out, data, recipe), accelerator)
     return train(
         TrainRun(

@@ -94,17 +94,16 @@ class Checkpointer:
         by_time = 0 < evaluation.every_minutes <= minutes
         return self.evaluate(state) if by_step or by_time or state.step == self.scored_step else {}
 
-    def save(self, state: TrainState) -> None:
-        """Write checkpoints/step-N, unless it is there, and remove checkpoints that are not to be kept."""
-        if self.saved_step == state.step:
-            return
-        manifest = make_manifest("checkpoint", recipe=self.run.recipe, dataset=self.run.dataset)
-        path = self.run.out / CHECKPOINTS / checkpoint_name(state.step)
-        began = time.monotonic()
-        save_state(state, path, self.run.puzzles, manifest, self.accelerator)
-        self.save_s = time.monotonic() - began
-        self.saved_step, self.saved_at = state.step, state.seconds
-        first_does(self._tidy, self.accelerator)
+    def save(self, state: TrainState) -> Path:
+        """Write checkpoints/step-N, unless it is there, and remove those not to be kept; return its path."""
+        path, began = self.run.out / CHECKPOINTS / checkpoint_name(state.step), time.monotonic()
+        if self.saved_step != state.step:
+            manifest = make_manifest("checkpoint", recipe=self.run.recipe, dataset=self.run.dataset)
+            save_state(state, path, self.run.puzzles, manifest, self.accelerator)
+            self.save_s = time.monotonic() - began
+            self.saved_step, self.saved_at = state.step, state.seconds
+            first_does(self._tidy, self.accelerator)
+        return path
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Evaluate the averaged weights on the test inputs; return the scores, the same on every process.
@@ -168,8 +167,8 @@ class Checkpointer:
         logger.info("step %d: %s", step, "; ".join(words))
         facts = scores | coverage.facts
         if scores and not cut:
-            new, best = _as_best(self.run, step, facts), read_best(self.run.out)
-            if _takes_place(new, best):
+            best = read_best(self.run.out)
+            if (new := _better(self.run, step, facts, best)) is not best:
                 write_json(self.run.out / BEST_FILE, new)
         write_json(file, facts | ({"interrupted": True} if cut else {}))
         self._tidy()
@@ -185,22 +184,18 @@ class Checkpointer:
         to_keep = {*list(whole)[-self.run.settings.keep_last :], self.saved_step}
         to_keep |= set() if best is None else {best["step"]}
         for step in sorted(whole.keys() - to_keep):
-            # In this order none is left without its checkpoint.
+            # In this order none is left without its checkpoint; a link stays where it is.
             for path in (evaluations / whole[step].name, whole[step]):
-                _remove(path)
+                if path.is_dir() and not path.is_symlink():
+                    # First under a name that none takes for whole.
+                    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+                    with suppress(OSError):
+                        path.rename(unfinished)
+                    shutil.rmtree(unfinished, ignore_errors=True)
         for path in (*folder.glob(".step-*"), *evaluations.glob(".step-*")):
-            unfinished = _UNFINISHED.fullmatch(path.name)
-            if unfinished and not _is_at_work(int(unfinished[1])):
+            of_process = _UNFINISHED.fullmatch(path.name)
+            if of_process and not _is_at_work(int(of_process[1])):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, under a name first that none takes for whole; leave a link where it is."""
-    if folder.is_dir() and not folder.is_symlink():
-        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        with suppress(OSError):
-            folder.rename(unfinished)
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _is_at_work(process: int) -> bool:
@@ -224,46 +219,27 @@ def _read_scores(file: Path) -> dict[str, float]:
         return {}
 
 
-def _as_best(run: TrainRun, step: int, scores: dict[str, float]) -> dict[str, Any]:
-    """What best.json says of an evaluation with these scores; older ones have no coverage."""
-    coverage = {name: scores[name] for name in COVERAGE if name in scores}
-    best = {"step": step, "metric": run.metric, "value": float(scores[run.metric])}
-    return best | ({"coverage": coverage} if coverage else {})
-
-
-def _takes_place(new: dict[str, Any], best: dict[str, Any] | None) -> bool:
-    """Whether an evaluation answers more than the best, or the same with a score that is no worse."""
+def _better(
+    run: TrainRun, step: int, scores: dict[str, float], best: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return the better of an evaluation and the best, as best.json has them: what answers more, or else the
+    new one if its score is no worse; older ones have no coverage."""
+    new: dict[str, Any] = {"step": step, "metric": run.metric, "value": float(scores[run.metric])}
+    if coverage := {name: scores[name] for name in COVERAGE if name in scores}:
+        new["coverage"] = coverage
     if best is None or best["metric"] != new["metric"]:
-        return True
-    of_new, of_best = new.get("coverage"), best.get("coverage")
+        return new
+    of_best = best.get("coverage")
     # Without a coverage the scores alone can be compared.
-    if of_new == of_best or not of_new or not of_best:
-        return bool(new["value"] >= best["value"])
-    answers_more = bool((of_new["answered"], of_new["votes"]) > (of_best["answered"], of_best["votes"]))
-    text = (
-        "answers more than step %d, whose place it takes as the best"
-        if answers_more
-        else "answers less than the best, step %d, so it is not compared"
-    )
-    logger.info(f"step %d: {text}", new["step"], best["step"])
-    return answers_more
-
-
-def check_resumable(run: TrainRun) -> None:
-    """Refuse to resume from a step that has no whole checkpoint, or a run none of whose checkpoints is whole.
-
-    Raises:  CheckpointError, which names the steps to choose from.
-    """
-    whole = whole_checkpoints(run.out)
-    if run.from_step is not None and run.from_step not in whole:
-        others = f"those of steps {', '.join(map(str, whole))}" if whole else "none"
-        raise CheckpointError(f"{run.out}: has no whole checkpoint of step {run.from_step}, but {others}")
-    if not whole and (broken := named_checkpoints(run.out)):
-        names = ", ".join(path.name for path in broken.values())
-        raise CheckpointError(
-            f"{run.out}: none of its checkpoints is whole ({names}): copy the run again, or move them away "
-            "to begin anew"
+    if coverage == of_best or not coverage or not of_best:
+        return new if new["value"] >= best["value"] else best
+    if (coverage["answered"], coverage["votes"]) > (of_best["answered"], of_best["votes"]):
+        logger.info(
+            "step %d: answers more than step %d, whose place it takes as the best", step, best["step"]
         )
+        return new
+    logger.info("step %d: answers less than the best, step %d, so it is not compared", step, best["step"])
+    return best
 
 
 def resumed_state(run: TrainRun, fresh: TrainState, accelerator: Accelerator) -> TrainState:
@@ -303,7 +279,14 @@ def _make_way(run: TrainRun, step: int) -> None:
         logger.warning("%s: %s; it is kept as %s", path, why, _put_aside(path, word).name)
     if (run.out / BEST_FILE).exists() and read_best(run.out) is None:
         _put_aside(run.out / BEST_FILE, "aside")
-        _restore_best(run)
+        # As the evaluations that are left have it.
+        best: dict[str, Any] | None = None
+        for number, path in whole_checkpoints(run.out).items():
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                scores = _read_scores(run.out / EVALUATIONS / path.name / "scores.json")
+                best = _better(run, number, scores, best)
+        if best is not None:
+            write_json(run.out / BEST_FILE, best)
 
 
 def _put_aside(path: Path, word: str) -> Path:
@@ -315,15 +298,3 @@ def _put_aside(path: Path, word: str) -> Path:
     with writing(path):
         path.rename(target)
     return target
-
-
-def _restore_best(run: TrainRun) -> None:
-    """Write best.json as the evaluations that are left have it, if there are any."""
-    best: dict[str, Any] | None = None
-    for step, path in whole_checkpoints(run.out).items():
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            scores = _read_scores(run.out / EVALUATIONS / path.name / "scores.json")
-            new = _as_best(run, step, scores)
-            best = new if _takes_place(new, best) else best
-    if best is not None:
-        write_json(run.out / BEST_FILE, best)

@@ -60,10 +60,7 @@ class TrainSettings:
     muon_lr: Annotated[Rate, Field(description="Learning rate of Muon.")] = 0.02
     muon_weight_decay: Annotated[Rate, Field(description="Weight decay of Muon.")] = 0.005
     puzzle_lr: Annotated[
-        Rate,
-        Field(
-            description="Learning rate of the puzzle embedding: sign-SGD on rows, AdamW with embedding task."
-        ),
+        Rate, Field(description="Rate of the puzzle embedding: sign-SGD on rows, AdamW with embedding task.")
     ] = 1e-2
     puzzle_weight_decay: Annotated[Rate, Field(description="Weight decay of the puzzle embedding.")] = 0.1
     puzzle_memory: Annotated[
@@ -114,17 +111,11 @@ class TrainSettings:
     ] = True
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        Field(
-            description="Compute dtype; auto: bfloat16 where the device has it in hardware, float16 on a T4 "
-            "or V100."
-        ),
+        Field(description="Compute dtype; auto: bfloat16 where it is in hardware, float16 on a T4 or V100."),
     ] = "auto"
     objective: Annotated[
         Literal["recursion", "flow"],
-        Field(
-            description="flow: denoise a noisy answer beside the recursion, for a model with model.flow "
-            "(looped flows)."
-        ),
+        Field(description="flow: denoise a noisy answer beside the recursion; for a model with model.flow."),
     ] = "recursion"
     flow_times: Annotated[
         Literal["sorted", "random_start"],
@@ -145,10 +136,7 @@ class TrainSettings:
     ] = "stablemax"
     loss_precision: Annotated[
         LossPrecision,
-        Field(
-            description="float64 as the reference; float32 is as good to a millionth, and faster on GPUs "
-            "that are slow at float64."
-        ),
+        Field(description="float64 as the reference; float32, within a millionth, is faster on many GPUs."),
     ] = "float64"
     cpu_threads: Annotated[
         Count, Field(description="Threads to compute with on a CPU, for inference too; 0 leaves it to torch.")
@@ -201,11 +189,7 @@ class AdaptSettings(TrainSettings):
     table: ClassVar[str] = "adapt"
 
     num_aug: Annotated[
-        Count,
-        Field(
-            description="Augmented puzzles per task, beside the identity; not for a checkpoint of embedding "
-            "task."
-        ),
+        Count, Field(description="Augmented puzzles per task, beside the identity; none with embedding task.")
     ] = 256
     max_steps: Annotated[
         Count, Field(description="Supervision steps at most; 0 for as many as the checkpoint's training.")
@@ -215,9 +199,7 @@ class AdaptSettings(TrainSettings):
     ] = 0
     loss: Annotated[
         Literal["trained", "stablemax", "softmax"],
-        Field(
-            description="The cross-entropy of a cell's tokens; trained: that of the checkpoint's training."
-        ),
+        Field(description="The cross-entropy of a cell's tokens; trained: as in the checkpoint's training."),
     ] = "trained"  # type: ignore[assignment]
     steps: Positive = 15_000
     batch_size: Positive = 128
@@ -337,9 +319,13 @@ class TrainRun:
         """The canvases of the samples of a batch; DataError if the puzzles do not fit those of the recipe."""
         return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
 
-    def sample_flops(self, cycles: tuple[int, int]) -> float:
-        """Return the FLOP of a sample's step with so many outer and inner cycles, the mean over a batch."""
-        config = replace(self.config, outer_cycles=cycles[0], inner_cycles=cycles[1])
+    def sample_flops(self, cycles: tuple[int, int] | None = None) -> float:
+        """Return the FLOP of a sample's step, the mean over a batch.
+
+        Args:  cycles: outer and inner ones; None for those of the network.
+        """
+        outer, inner = cycles or (self.config.outer_cycles, self.config.inner_cycles)
+        config = replace(self.config, outer_cycles=outer, inner_cycles=inner)
         return self.layout.mean(lambda tokens: train_step_flops(config, tokens))
 
     @property
@@ -355,12 +341,9 @@ class TrainRun:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training ended.
+    """How a training ended: its newest checkpoint, and the step of that.
 
-    checkpoint: the newest checkpoint.
-    step: its step.
-    interrupted: a signal ended the training.
-    unfinished: a signal or the time limit left steps undone.
+    interrupted: a signal ended it. unfinished: a signal or the time limit left steps undone.
     """
 
     checkpoint: Path

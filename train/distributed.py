@@ -20,8 +20,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from arcpipe.devices import compute_dtype, refuse_lone_processes
-from arcpipe.errors import ArcpipeError, one_line, says_out_of_memory
-from arcpipe.processes import LOST
+from arcpipe.errors import LOST, ArcpipeError, one_line, says_out_of_memory
 from arcpipe.train.config import TrainSettings
 
 Result = TypeVar("Result")
@@ -42,8 +41,14 @@ def make_accelerator(
     # cpu=True where there is no GPU: otherwise Accelerate would not join processes that run on CPUs.
     # CUDA or CPU only: the loss is computed in float64, which MPS does not have.
     timeout = timedelta(minutes=_TIMEOUT_MINUTES + uneven_minutes)
+    for name in settings.trackers:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            names = ", ".join(map(str, LOGGER_TYPE_TO_CLASS))
+            raise ArcpipeError(f"{settings.table}.trackers: {name!r} is none of Accelerate's: {names}")
+        if name not in map(str, get_available_trackers()):
+            raise ArcpipeError(f"{settings.table}.trackers: {name} is not installed (pip install {name})")
     accelerator = Accelerator(
-        mixed_precision="no", cpu=not torch.cuda.is_available(), log_with=_trackers(settings),
+        mixed_precision="no", cpu=not torch.cuda.is_available(), log_with=settings.trackers or None,
         project_dir=logging_dir, kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
     )  # fmt: skip
     # Barrier: a rank that raises below would leave the others waiting for it.
@@ -64,18 +69,6 @@ def make_accelerator(
             f"{accelerator.num_processes} processes" + (of_each if settings.accumulation > 1 else "")
         )
     return accelerator
-
-
-def _trackers(settings: TrainSettings) -> list[str] | None:
-    """The trackers of the recipe, all of them known to Accelerate and installed."""
-    available = [str(name) for name in get_available_trackers()]
-    for name in settings.trackers:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            names = ", ".join(map(str, LOGGER_TYPE_TO_CLASS))
-            raise ArcpipeError(f"{settings.table}.trackers: {name!r} is none of Accelerate's: {names}")
-        if name not in available:
-            raise ArcpipeError(f"{settings.table}.trackers: {name} is not installed (pip install {name})")
-    return settings.trackers or None
 
 
 def largest(values: Sequence[float], accelerator: Accelerator) -> list[float]:
@@ -188,26 +181,19 @@ def shared_zeros(shape: tuple[int, int], dtype: torch.dtype, accelerator: Accele
 
 
 @contextmanager
-def naming_lost_processes() -> Iterator[None]:
-    """Turn what the block raises where another process has ended into an ArcpipeError."""
-    try:
-        yield
-    except RuntimeError as error:
-        is_lost = isinstance(error, torch.distributed.DistError)
-        if not is_lost and not any(part in str(error) for part in _OF_GLOO):
-            raise
-        raise ArcpipeError(
-            f"{LOST} training has ended; what it said tells why: mend that, then go on with --resume"
-        ) from None
+def naming_failures(settings: TrainSettings | None = None) -> Iterator[None]:
+    """Turn into an ArcpipeError what the block raises where another process has ended, or memory has.
 
-
-@contextmanager
-def naming_lack_of_memory(settings: TrainSettings) -> Iterator[None]:
-    """Turn an allocator's error, torch's or numpy's, into an ArcpipeError that says what to lower."""
+    Args:  settings: those to lower where memory ends; None if another thing takes it.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if isinstance(error, torch.distributed.DistError) or any(part in str(error) for part in _OF_GLOO):
+            raise ArcpipeError(
+                f"{LOST} training has ended; what it said tells why: mend that, then go on with --resume"
+            ) from None
+        if settings is None or not is_out_of_memory(error):
             raise
         raise ArcpipeError(
             f"out of memory with {settings.table}.batch_size={settings.batch_size}: lower it or the sizes in "

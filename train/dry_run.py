@@ -5,7 +5,7 @@ import os
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype, measure_peak, speed_text
 from arcpipe.log import fact_line
 from arcpipe.train.config import TrainRun
-from arcpipe.train.distributed import make_accelerator, naming_lack_of_memory
+from arcpipe.train.distributed import largest, make_accelerator, naming_failures
 from arcpipe.train.optim import make_optimizers
 from arcpipe.train.state import EMA, TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
@@ -48,23 +48,20 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
         say(fact_line(name, text, 13))
 
     accelerator = make_accelerator(run.settings)
-    with naming_lack_of_memory(run.settings):
+    with naming_failures(run.settings):
         batch = training_stream(run, accelerator)[0]
         small = _small_run(run, accelerator.num_processes, accelerator.device)
         state = fresh_state(small, accelerator)
-        for name, text in _sizes(run, state).items():
+        for name, text in _sizes(run, state):
             line(name, text)
         line("memory", _memory(run, state, batch, accelerator))
         notes = make_ready(state, run.settings, accelerator.device)
         seconds = _seconds_a_step(small, state, accelerator)
-    flops, small_flops = (
-        one.settings.batch_size * one.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
-        for one in (run, small)
-    )
     size, small_size = run.settings.batch_size, small.settings.batch_size
+    flops = size * run.sample_flops()
     if small_size < size:
         notes.insert(0, f"from a batch of {small_size} by its arithmetic")
-    seconds *= flops / small_flops
+    seconds *= flops / (small_size * small.sample_flops())
     line(
         "speed",
         f"{seconds:.3g} s a step, {size / seconds:,.1f} samples/s, {speed_text(flops / seconds)}"
@@ -78,24 +75,21 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
     return size / seconds
 
 
-def _sizes(run: TrainRun, state: TrainState) -> dict[str, str]:
-    """What the description of a training alone tells, by name."""
+def _sizes(run: TrainRun, state: TrainState) -> Iterator[tuple[str, str]]:
+    """What the description of a training alone tells, each with its name."""
     settings, config, puzzles = run.settings, run.config, run.puzzles
     batch_size, num_examples = settings.batch_size, len(puzzles.example_tasks)
     weights = sum(weight.numel() for weight in state.model.parameters())
     colors = f" and {state.colors.numel() // config.hidden_size:,} color vectors" if state.tables else ""
-    samples = run.last_step * batch_size
-    flops = run.sample_flops((config.outer_cycles, config.inner_cycles))
-    lines = {
-        "weights": f"{weights:,}, and {puzzles.num_puzzles:,} puzzle rows{colors} of {config.puzzle_size}",
-        "tokens": f"{puzzles.num_tokens} and a prefix of {config.prefix}",
-        "canvases": run.layout.text if run.layout.buckets else "",
-        "steps": f"{run.last_step:,} of batch {batch_size}: {samples:,} samples, "
-        f"{samples / num_examples:,.0f} times each of {num_examples:,} examples",
-        "arithmetic": f"{flops:.3g} FLOP a sample, {flops * batch_size:.3g} a step, "
-        f"{flops * _full_steps(run) * batch_size:.3g} in all",
-    }
-    return {name: text for name, text in lines.items() if text}
+    samples, flops = run.last_step * batch_size, run.sample_flops()
+    yield "weights", f"{weights:,}, and {puzzles.num_puzzles:,} puzzle rows{colors} of {config.puzzle_size}"
+    yield "tokens", f"{puzzles.num_tokens} and a prefix of {config.prefix}"
+    if run.layout.buckets:
+        yield "canvases", run.layout.text
+    times = f"{samples / num_examples:,.0f} times each of {num_examples:,} examples"
+    yield "steps", f"{run.last_step:,} of batch {batch_size}: {samples:,} samples, {times}"
+    of_step, in_all = flops * batch_size, flops * _full_steps(run) * batch_size
+    yield "arithmetic", f"{flops:.3g} FLOP a sample, {of_step:.3g} a step, {in_all:.3g} in all"
 
 
 def _full_steps(run: TrainRun) -> float:
@@ -103,8 +97,7 @@ def _full_steps(run: TrainRun) -> float:
     counts = Counter(
         cycles_at(run.settings, run.config, step / run.settings.steps) for step in range(run.last_step)
     )
-    full = run.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
-    return sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / full
+    return sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / run.sample_flops()
 
 
 def _small_run(run: TrainRun, num_processes: int, device: torch.device) -> TrainRun:
@@ -112,8 +105,7 @@ def _small_run(run: TrainRun, num_processes: int, device: torch.device) -> Train
     unit = num_processes * run.settings.accumulation
     if num_processes > 1 and run.layout.buckets:
         unit *= _ROWS_OF_CANVASES
-    flops = run.sample_flops((run.config.outer_cycles, run.config.inner_cycles))
-    rows = int(num_processes * measure_peak(device, torch.float32) / flops)
+    rows = int(num_processes * measure_peak(device, torch.float32) / run.sample_flops())
     size = min(run.settings.batch_size, max(unit, rows // unit * unit))
     return replace(run, settings=replace(run.settings, batch_size=size))
 
@@ -130,8 +122,7 @@ def _seconds_a_step(run: TrainRun, state: TrainState, accelerator: Any) -> float
             torch.cuda.synchronize(accelerator.device)
         seconds.append(time.monotonic() - step_began)
         # Alike on all processes, which take their steps together.
-        spent = accelerator.gather(torch.tensor([time.monotonic() - began], device=accelerator.device))
-        if step and spent.max().item() > _TIMED_S:
+        if step and largest([time.monotonic() - began], accelerator)[0] > _TIMED_S:
             break
     return min(seconds[1:])
 

@@ -14,7 +14,7 @@ from arcpipe.devices import measure_peak, speed_text
 from arcpipe.documents import read_file
 from arcpipe.errors import DataError
 from arcpipe.grid import draw
-from arcpipe.infer.solve import answer_first_test
+from arcpipe.infer.evaluate import answer_first_test
 from arcpipe.log import MetricsFile, color_bits, logger, progress
 from arcpipe.runs import write_bytes
 from arcpipe.train.config import METRICS_FILE, TrainRun
@@ -31,8 +31,6 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "flops_per_second": speed_text,
     "share_of_peak": "{:.0%} of peak".format,
 }
-
-
 DRAW_EVERY_S = 60.0
 # Of larger datasets, to draw an answer takes longer than it is worth.
 _MOST_DRAWN = 100_000
@@ -56,8 +54,8 @@ class MetricsLogger:
         self.sums: Tensor | None = None
         self.lr, self.took, self.timed, self.flops = 0.0, 0.0, 0, 0.0
         self.shown: dict[str, str] = {}
-        # None once it was said that this is long ago.
-        self.exact_at: int | None = state.step
+        # Infinite once it was said that this is long ago.
+        self.exact_at: float = state.step
         self.file = None
         if accelerator.is_main_process:
             path = run.out / METRICS_FILE
@@ -126,7 +124,14 @@ class MetricsLogger:
         for name, whole in (("recall", total["exact"]), ("precision", total["halt_calls"])):
             if whole:
                 record[f"train/halt_{name}"] = total["halt_hits"] / whole
-        self._say_if_never_exact(state, total["exact"])
+        if total["exact"]:
+            self.exact_at = max(self.exact_at, state.step)
+        elif state.step - self.exact_at >= _LONG_WITHOUT_EXACT:
+            self.exact_at = math.inf
+            logger.info(
+                "no sample was exact in the last %d steps: the halting head has nothing to learn from yet",
+                _LONG_WITHOUT_EXACT,
+            )
         record["train/lr"] = self.lr
         if self.took:
             record["samples_per_second"] = self.timed / self.took
@@ -136,31 +141,14 @@ class MetricsLogger:
         # What this record lacks stays as it was.
         self.shown |= {name: text(record[name]) for name, text in _SHOWN.items() if name in record}
         self.bar.set_postfix_str(", ".join(self.shown[name] for name in _SHOWN if name in self.shown), False)
-        self._write(state, record)
+        self.write(state, record)
 
-    def _say_if_never_exact(self, state: TrainState, exact: float) -> None:
-        """Log once that the halting head has seen no right answer for a long time."""
-        if self.exact_at is None:
-            return
-        if exact:
-            self.exact_at = state.step
-        elif state.step - self.exact_at >= _LONG_WITHOUT_EXACT:
-            self.exact_at = None
-            logger.info(
-                "no sample was exact in the last %d steps: the halting head has nothing to learn from yet",
-                _LONG_WITHOUT_EXACT,
-            )
-
-    def scores(self, state: TrainState, scores: dict[str, float]) -> None:
-        """Write a record of an evaluation's scores, if there are any."""
-        if scores:
-            self._write(state, scores)
-
-    def _write(self, state: TrainState, values: dict[str, float]) -> None:
+    def write(self, state: TrainState, values: dict[str, float]) -> None:
+        """Write a record of what was measured at a step, such as the scores of an evaluation, if anything."""
         record = {"step": state.step, "seconds": round(state.seconds, 3), **values}
-        if self.file is not None:
+        if self.file is not None and values:
             self.file.write(record)
-        if self.accelerator.trackers:
+        if self.accelerator.trackers and values:
             self.accelerator.log(record, step=state.step)
 
     def close(self) -> None:
@@ -175,18 +163,16 @@ def _forget_after(path: Path, step: int) -> None:
 
     Raises:  DataError if the file cannot be read or holds something else.
     """
-
-    def is_before(line: bytes) -> bool:
-        record = orjson.loads(line)
-        # The evaluation at a checkpoint's step comes after it.
-        is_evaluation = any(name.startswith("eval/") for name in record)
-        return bool(record["step"] < step or (record["step"] == step and not is_evaluation))
-
     if not path.exists():
         return
     lines = [line for line in read_file(path).splitlines(keepends=True) if line.endswith(b"\n")]
     try:
-        earlier = [line for line in lines if is_before(line)]
+        # The evaluation at a checkpoint's step comes after it.
+        places = [
+            (record["step"], any(name.startswith("eval/") for name in record))
+            for record in map(orjson.loads, lines)
+        ]
+        earlier = [line for line, place in zip(lines, places, strict=True) if place < (step, True)]
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{path}: a line is no record of a training; mend the file or remove it") from None
     write_bytes(path, b"".join(earlier))

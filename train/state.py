@@ -198,10 +198,22 @@ def _begin_from(path: Path, run: TrainRun, model: TRM, rows: Tensor, colors: Ten
     Puzzles and tasks of the checkpoint keep theirs; others get the mean of all, rows by dihedral. Of a trunk
     they stay 0.
 
+    Raises:  CheckpointError if its weights mean something else in the model to train.
     Source:  the mean, and not random rows: arXiv 2511.02886, section on ablations.
     """
-    checkpoint, table = load_checkpoint(path), run.puzzles.table
-    _check_model(checkpoint, run)
+    checkpoint, table, family = load_checkpoint(path), run.puzzles.table, run.puzzles.family
+    if (checkpoint.family, checkpoint.vocabulary) != (family.name, family.vocabulary):
+        raise CheckpointError(
+            f"{checkpoint.path}: is for {checkpoint.family} puzzles with {checkpoint.vocabulary} tokens, the "
+            f"dataset has {family.name} puzzles with {family.vocabulary}"
+        )
+    changes = recipe_changes(*(as_tables({"model": config}) for config in (checkpoint.config, run.config)))
+    fixed = [change for change in changes if not change.startswith(tuple(f"model.{name}:" for name in _FREE))]
+    if fixed:
+        raise CheckpointError(
+            f"{checkpoint.path}: its model is another one than the recipe's ({'; '.join(fixed)}): set these "
+            "as they are in the checkpoint"
+        )
     try:
         model.load_state_dict(checkpoint.ema)
     except RuntimeError:
@@ -225,23 +237,6 @@ def _begin_from(path: Path, run: TrainRun, model: TRM, rows: Tensor, colors: Ten
         own = checkpoint.colors.float()
         with_mean = torch.cat((own, own.mean(dim=0, keepdim=True)))
         colors.copy_(with_mean[[place_of.get(task_id, -1) for task_id in table.task_ids]])
-
-
-def _check_model(checkpoint: Checkpoint, run: TrainRun) -> None:
-    """Raise CheckpointError if the weights of a checkpoint mean something else in the model to train."""
-    family = run.puzzles.family
-    if (checkpoint.family, checkpoint.vocabulary) != (family.name, family.vocabulary):
-        raise CheckpointError(
-            f"{checkpoint.path}: is for {checkpoint.family} puzzles with {checkpoint.vocabulary} tokens, the "
-            f"dataset has {family.name} puzzles with {family.vocabulary}"
-        )
-    changes = recipe_changes(*(as_tables({"model": config}) for config in (checkpoint.config, run.config)))
-    fixed = [change for change in changes if not change.startswith(tuple(f"model.{name}:" for name in _FREE))]
-    if fixed:
-        raise CheckpointError(
-            f"{checkpoint.path}: its model is another one than the recipe's ({'; '.join(fixed)}): set these "
-            "as they are in the checkpoint"
-        )
 
 
 def make_ready(state: TrainState, settings: TrainSettings, device: torch.device) -> list[str]:
@@ -272,10 +267,14 @@ def save_state(
     state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any], accelerator: Accelerator
 ) -> None:
     """Write a checkpoint of all processes' state, with a manifest; every process must call this."""
-    trainer = {
-        f"carry.{name}": _gathered(value, state.layout, accelerator)
-        for name, value in _tensors(state.carry).items()
-    }
+    ranks = range(accelerator.num_processes)
+    places = np.concatenate([state.layout.own_rows(rank, len(ranks)) for rank in ranks])
+    # Of samples that come in the order of the global batch nothing need be copied.
+    order = None if (np.diff(places) > 0).all() else torch.from_numpy(np.argsort(places))
+    trainer = {}
+    for name, value in _tensors(state.carry).items():
+        gathered = accelerator.gather(value)
+        trainer[f"carry.{name}"] = gathered if order is None else gathered[order]
     for optimizer in state.optimizers:
         for name, weight in state.weights.items():
             moments = optimizer.state.get(weight, {})
@@ -297,15 +296,6 @@ def _tensors(carry: Carry) -> dict[str, Tensor]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _gathered(value: Tensor, layout: Layout, accelerator: Accelerator) -> Tensor:
-    """A value of the carry of all processes, in the order of the global batch."""
-    gathered: Tensor = accelerator.gather(value)
-    count = accelerator.num_processes
-    places = np.concatenate([layout.own_rows(rank, count) for rank in range(count)])
-    # As they come, they need not be copied.
-    return gathered if (np.diff(places) > 0).all() else gathered[torch.from_numpy(np.argsort(places))]
-
-
 def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> TrainState:
     """Return the state as it was when a checkpoint was written, by whatever number of processes.
 
@@ -319,7 +309,16 @@ def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Ten
                 average.copy_(checkpoint.ema[name])
             since = _load_rows(state, checkpoint)
             state.colors.copy_(checkpoint.colors)
-        _load_optimizers(state, tensors)
+        name_of = {weight: name for name, weight in state.weights.items()}
+        for optimizer in state.optimizers:
+            groups = optimizer.state_dict()["param_groups"]
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            prefixes = [f"optimizer.{name_of[weight]}." for weight in weights]
+            moments = [
+                {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+                for prefix in prefixes
+            ]
+            optimizer.load_state_dict({"state": dict(enumerate(moments)), "param_groups": groups})
         # Without one in the checkpoint the run has begun where it needed none.
         scale = state.scaler.state_dict()
         scale |= {key: tensors[f"scaler.{key}"].item() for key in scale if f"scaler.{key}" in tensors}
@@ -358,17 +357,3 @@ def _load_rows(state: TrainState, checkpoint: Checkpoint) -> Path | None:
     if state.owns_rows:
         state.rows.copy_(checkpoint.rows)
     return changes.since if changes else None
-
-
-def _load_optimizers(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    name_of = {weight: name for name, weight in state.weights.items()}
-    for optimizer in state.optimizers:
-        groups = optimizer.state_dict()["param_groups"]
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for number, weight in enumerate(weights):
-            prefix = f"optimizer.{name_of[weight]}."
-            moments[number] = {
-                key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-            }
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})

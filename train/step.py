@@ -16,8 +16,7 @@ from arcpipe.flow import probabilities
 from arcpipe.log import logger
 from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
-from arcpipe.train.flow import noisy_answers, sample_seeds
-from arcpipe.train.losses import StepLoss, join_losses, step_loss
+from arcpipe.train.losses import StepLoss, join_losses, noisy_answers, sample_seeds, step_loss
 from arcpipe.train.optim import set_rates, sign_sgd_rows
 from arcpipe.train.state import TrainState
 from arcpipe.trm import Carry, puzzle_vectors

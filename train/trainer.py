@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from arcpipe.batches import TrainingStream
-from arcpipe.checkpoint import CHECKPOINTS, checkpoint_name, newest_checkpoint, whole_checkpoints
+from arcpipe.checkpoint import named_checkpoints, newest_checkpoint, whole_checkpoints
 from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import logger, program, start_logging
@@ -24,15 +24,9 @@ from arcpipe.runs import (
     refuse_existing,
     write_json,
 )
-from arcpipe.train.checkpointing import Checkpointer, check_resumable, resumed_state
+from arcpipe.train.checkpointing import Checkpointer, resumed_state
 from arcpipe.train.config import LOG_FILE, EvalSettings, TrainResult, TrainRun
-from arcpipe.train.distributed import (
-    first_does,
-    largest,
-    make_accelerator,
-    naming_lack_of_memory,
-    naming_lost_processes,
-)
+from arcpipe.train.distributed import first_does, largest, make_accelerator, naming_failures
 from arcpipe.train.metrics import MetricsLogger
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
@@ -61,14 +55,10 @@ def train(run: TrainRun) -> TrainResult:
     accelerator = make_accelerator(run.settings, run.out, uneven_minutes=uneven_minutes)
     changes = _check_folder(run)
     stream = training_stream(run, accelerator)
-    with naming_lack_of_memory(run.settings), naming_lost_processes():
+    with naming_failures(run.settings):
         # First: what it refuses leaves no folder.
         state = fresh_state(run, accelerator)
-        with (
-            _open_folder(run, accelerator),
-            stop_on_signals() as is_asked_to_stop,
-            _naming_remedies(run),
-        ):
+        with _open_folder(run, accelerator), stop_on_signals() as is_asked_to_stop, _naming_remedies(run):
             resumed = bool(whole_checkpoints(run.out))
             if resumed:
                 state = resumed_state(run, state, accelerator)
@@ -81,9 +71,9 @@ def train(run: TrainRun) -> TrainResult:
                 checkpointer = Checkpointer(run, state, accelerator, is_asked_to_stop, resumed=resumed)
                 interrupted = _take_steps(run, state, stream, metrics, checkpointer, accelerator)
                 metrics.report(state)
-                checkpointer.save(state)
+                saved = checkpointer.save(state)
                 if not interrupted:
-                    metrics.scores(state, checkpointer.evaluate(state))
+                    metrics.write(state, checkpointer.evaluate(state))
                     interrupted = checkpointer.interrupted
 
             step = state.step
@@ -95,7 +85,6 @@ def train(run: TrainRun) -> TrainResult:
             del state
             accelerator.free_memory()
             accelerator.end_training()
-    saved = run.out / CHECKPOINTS / checkpoint_name(step)
     return TrainResult(saved, step, interrupted, interrupted or step < run.last_step)
 
 
@@ -124,7 +113,7 @@ def _take_steps(
         by_time = state.seconds / (state.seconds - late)
         progress = min(1.0, max(state.step / settings.steps, by_time))
         if scores := checkpointer.due(state, progress):
-            metrics.scores(state, scores)
+            metrics.write(state, scores)
             if checkpointer.interrupted:
                 return True
             # There may be no time for a step any more.
@@ -166,15 +155,7 @@ def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> No
     )  # fmt: skip
     if accelerator.num_processes == 1 and torch.cuda.device_count() > 1:
         logger.info("one of %d GPUs is used: --processes auto takes all", torch.cuda.device_count())
-    _warn_without_gpu(run, accelerator)
-    if run.layout.buckets:
-        logger.info("canvases: %s", run.layout.text)
-    for note in make_ready(state, run.settings, accelerator.device):
-        logger.info(note)
-
-
-def _warn_without_gpu(run: TrainRun, accelerator: Accelerator) -> None:
-    """Warn if a training on the CPU would take days: of a recipe for a GPU, where torch has found none."""
+    # A recipe for a GPU would take days on a CPU, where torch has found none.
     each = run.sample_flops(cycles_at(run.settings, run.config, 1.0))
     days = run.settings.steps * run.settings.batch_size * each / _CPU_FLOPS / 86400
     if accelerator.device.type == "cpu" and days > _MOST_DAYS * accelerator.num_processes:
@@ -182,13 +163,15 @@ def _warn_without_gpu(run: TrainRun, accelerator: Accelerator) -> None:
             "NO GPU FOUND, for which this recipe is made: all its steps take a core of a CPU about %s days; "
             "`%s doctor` says why there is none", f"{days:,.0f}", program(),
         )  # fmt: skip
+    if run.layout.buckets:
+        logger.info("canvases: %s", run.layout.text)
+    for note in make_ready(state, run.settings, accelerator.device):
+        logger.info(note)
 
 
 def _check_folder(run: TrainRun) -> list[str]:
-    """Refuse to make a run folder that exists, or to resume one of another recipe or dataset.
-
-    Returns: the changes of the recipe since, as --force allows them.
-    """
+    """Refuse to make a run folder that exists, or to resume one of another recipe or dataset or from a
+    checkpoint that is not whole; return the changes of the recipe since, as --force allows them."""
     if run.folder == "new":
         refuse_existing(run.out, RUN_EXISTS)
     if run.folder != "resumed":
@@ -209,18 +192,23 @@ def _check_folder(run: TrainRun) -> list[str]:
             f"{run.out}: an optimizer cannot go on with the state of another ({of_optimizer[0]}): repeat it, "
             "or begin a new run from this one with --init"
         )
-    if not run.force and any(not change.startswith(_free_changes(run.settings.table)) for change in changes):
+    free = ("eval.", *(f"{run.settings.table}.{name}:" for name in FREE))
+    if not run.force and any(not change.startswith(free) for change in changes):
         raise ArcpipeError(
             f"{run.out}: was trained with another recipe ({'; '.join(changes)}); repeat its settings, "
             "or go on with these by --force"
         )
-    check_resumable(run)
+    whole = whole_checkpoints(run.out)
+    if run.from_step is not None and run.from_step not in whole:
+        others = f"those of steps {', '.join(map(str, whole))}" if whole else "none"
+        raise CheckpointError(f"{run.out}: has no whole checkpoint of step {run.from_step}, but {others}")
+    if not whole and (broken := named_checkpoints(run.out)):
+        names = ", ".join(path.name for path in broken.values())
+        raise CheckpointError(
+            f"{run.out}: none of its checkpoints is whole ({names}): copy the run again, or move them away "
+            "to begin anew"
+        )
     return changes
-
-
-def _free_changes(table: str) -> tuple[str, ...]:
-    """How changes of a recipe begin that change no weight."""
-    return ("eval.", *(f"{table}.{name}:" for name in FREE))
 
 
 def _freeze_recipe(run: TrainRun, changes: list[str]) -> None:

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.puzzles import board_scores, choose_boards
-from arcpipe.infer.vote import RULES, read_votes
+from arcpipe.infer.vote import RULES, choose_boards, read_votes
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
 from arcpipe.task import Task, solutions_json
@@ -93,7 +92,7 @@ def test_a_sudoku_that_breaks_a_rule_never_wins_over_one_that_does_not(sudoku_di
     assert answers.answered.tolist() == [True, True, False, False, False]
     assert answers.valid.tolist() == [True, False, False, False, False]
     expected = {"exact_accuracy": 1 / 2, "cell_accuracy": (16 + 12) / 32, "valid": 1 / 2}
-    assert board_scores(answers, outputs) == pytest.approx(expected)
+    assert answers.scores(outputs) == pytest.approx(expected)
     assert scores(sudoku_dir, rows) == pytest.approx(expected)
 
 

@@ -11,8 +11,7 @@ import pytest
 
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import family_of
-from arcpipe.infer.solve import Attempt, Solved, Step, solve_puzzle
-from arcpipe.infer.trace import animation, solved_text, trace_text
+from arcpipe.infer.solve import Attempt, Solved, Step, animation, solve_puzzle, solved_text, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.task import Pair, Task
 from inference import parrot, random_model

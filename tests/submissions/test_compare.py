@@ -84,7 +84,7 @@ def test_the_oracle_finds_the_solution_wherever_it_is() -> None:
     rows = [candidate([[cell]]) for cell in (0, 0, 2, 2, 1)] + [candidate([[2]], test_index=1)]
     rows += [candidate([[3, cell]], task="u") for cell in (2, 4, 5, 6)]
     votes = votes_of(*rows)
-    found = oracle(votes, rank(votes, by_count), SOLUTIONS)
+    found = oracle(votes, rank(votes), SOLUTIONS)
     assert found.num_candidates == 8
     assert {k: score.solved_outputs for k, score in found.at.items()} == {1: 1, 2: 1, 4: 2}
     assert (found.at[4].mean_over_outputs, found.at[4].mean_over_tasks) == (2 / 3, 1 / 2)

@@ -12,7 +12,7 @@ from torch import Tensor
 from arcpipe.buckets import bucket_sides, crop
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.codec import decode
-from arcpipe.infer.predict import InferenceShare, InferSettings, predict
+from arcpipe.infer.predict import InferSettings, predict
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import PuzzleSet
@@ -89,8 +89,8 @@ Rows = list[dict[str, Any]]
 
 def answers(checkpoint: Checkpoint, puzzles: PuzzleSet, **settings: Any) -> Rows:
     """The candidates of all test inputs, by order."""
-    share = InferenceShare(checkpoint, puzzles, InferSettings(**settings), "label", np.zeros(0, np.int64))
-    rows = [row for part in predict(share, torch.device("cpu")) for row in part.to_pylist()]
+    parts = predict(checkpoint, puzzles, InferSettings(**settings), torch.device("cpu"), label="label")
+    rows = [row for part in parts for row in part.to_pylist()]
     return sorted(rows, key=lambda row: int(row["order"]))
 
 

@@ -13,7 +13,7 @@ from arcpipe.checkpoint import load_checkpoint
 from arcpipe.flow import interpolant, noise, seeds_of, times
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import make_accelerator
-from arcpipe.train.flow import noisy_answers
+from arcpipe.train.losses import noisy_answers
 from arcpipe.train.step import train_step
 from candidates import read_predictions
 from commands import run_here

@@ -1,5 +1,7 @@
 """Embeddings of tasks and colors, from the dataset through training to inference and adaptation."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,15 @@ def test_any_number_of_votes_can_be_had(work: Path, run: Path, tmp_path: Path) -
     assert task[0].colors == tuple(range(10))
     assert [one.dihedral for one in task] == [*range(8), *range(8), *range(4)]
     assert len(set(task)) == 20
+
+
+def test_a_task_is_solved_under_fresh_colorings(work: Path, run: Path, tmp_path: Path) -> None:
+    name, task = next(iter(json.loads((work / "fresh" / "challenges.json").read_text()).items()))
+    (tmp_path / "task.json").write_text(json.dumps({name: task}))
+    for flags, votes in (([], 64), (["--max-votes", 5], 5)):
+        done = run_here("solve", tmp_path / "task.json", "--checkpoint", run, *flags)
+        assert done.returncode == 0, done.stderr
+        assert re.search(f"(none of {votes} candidates|of {votes} votes)", done.stdout)
 
 
 def adapt(work: Path, checkpoint: Path, folder: Path) -> Path:

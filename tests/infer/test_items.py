@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.errors import DataError
-from arcpipe.infer.schedule import Schedule, WorkQueue
+from arcpipe.infer.items import Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from puzzles import build, made_up_tasks, write_source
 
