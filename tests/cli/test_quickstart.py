@@ -182,13 +182,6 @@ def test_a_report_of_the_run_finds_by_manifests_what_was_made_from_it(
     assert succeed_here("report", cwd / "run", "--out", page, "--overwrite") == said
 
 
-def test_a_report_of_a_lone_run_says_what_it_lacks(mini: Any, tmp_path: Path) -> None:
-    run = shutil.copytree(mini.folder / "run", tmp_path / "alone")
-    said = succeed_here("report", run, cwd=tmp_path)
-    assert "\nThere are no predictions, so no votes: give --predictions.\n" in said
-    assert "\nNothing says what the test inputs are" in said
-
-
 def test_a_finished_one_is_neither_mixed_nor_overwritten(mini: Any, tiny: list[str]) -> None:
     folder = mini.folder.relative_to(mini.cwd)
     for arguments, message in {

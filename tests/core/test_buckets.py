@@ -71,18 +71,6 @@ def test_the_tokens_of_a_bucket_are_those_of_a_canvas_of_its_size(grid: Grid, to
     assert PAD == 0, "what is around a bucket counts as PAD"
 
 
-@given(st.integers(2, 7), st.integers(0, 3), st.booleans())
-def test_a_crop_keeps_prefix_and_corner_and_comes_back(side: int, prefix: int, has_depth: bool) -> None:
-    shape = (2, prefix + 49, 5) if has_depth else (2, prefix + 49)
-    values = torch.arange(1, 1 + int(np.prod(shape))).view(shape)
-    places = [*range(prefix), *(prefix + 7 * row + column for row in range(side) for column in range(side))]
-    cropped = crop(values, side, 7, prefix)
-    assert torch.equal(cropped, values[:, places])
-    back = pad_back(cropped, side, 7, prefix)
-    assert torch.equal(back[:, places], cropped)
-    assert int((back != 0).sum()) == cropped.numel()
-
-
 @given(solved_tasks(), st.lists(st.integers(2, 29), unique=True).map(sorted))
 def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int]) -> None:
     (side,) = bucket_sides(set_of(task), buckets).tolist()

@@ -7,15 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augmentation import Augmentation
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.predictions import SCHEMA, read_candidates, write_shard, write_table
-from candidates import candidate, read_predictions, table, write_folder
-from strategies import augmentations, grids
+from candidates import candidate, table, write_folder
+from strategies import grids
 
 COLUMNS = tuple(SCHEMA.names)
 CELLS = [[1, 2, 3], [4, 5, 6]]
@@ -36,32 +35,6 @@ def test_what_is_written_is_read_in_its_order(folder: Path, found: list[Grid | N
     written = table([candidate(grid, random.random(), task=f"t{random.random()}") for grid in found])
     write_table(folder / "some.parquet", written)
     assert rows_of(folder / "some.parquet") == written.to_pylist()
-
-
-@given(grids(), augmentations())
-def test_a_candidate_comes_back_as_a_prediction(folder: Path, grid: Grid, augmentation: Augmentation) -> None:
-    colors = "".join(map(str, augmentation.colors))
-    row = candidate(grid, dihedral=augmentation.dihedral, colors=colors, variant=2**64 - 1, steps=16)
-    write_table(folder / "one.parquet", table([row, candidate(None)]))
-    read, empty = read_predictions(folder / "one.parquet")
-    np.testing.assert_array_equal(read.grid, grid)
-    assert (read.task, read.augmentation, read.variant, read.steps) == ("t", augmentation, 2**64 - 1, 16)
-    assert empty.grid is None
-
-
-@settings(max_examples=30)
-@given(st.lists(st.sets(st.integers(0, 40), min_size=1), min_size=1, max_size=4))
-def test_the_shards_of_a_folder_are_merged_by_order(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[set[int]]
-) -> None:
-    taken: set[int] = set()
-    shards = []
-    for rank, part in enumerate(parts):
-        orders, taken = sorted(part - taken), taken | part
-        rows = [candidate(None, order=order, task=f"{rank}") for order in orders]
-        shards += [pa.Table.from_pylist(rows, schema=SCHEMA)] if rows else []
-    path = write_folder(tmp_path_factory.mktemp("merged") / "folder", shards)
-    assert [row["order"] for row in rows_of(path)] == sorted(taken)
 
 
 def test_shards_that_hold_a_candidate_twice_or_have_another_name_are_refused(tmp_path: Path) -> None:
@@ -92,24 +65,6 @@ def repeated(rows: int, **changes: Any) -> pa.Table:
     values = table([candidate(CELLS)]).to_pylist()[0] | changes
     zeros = pa.array(np.zeros(rows, np.int32))
     return pa.table({name: pa.DictionaryArray.from_arrays(zeros, [value]) for name, value in values.items()})
-
-
-@pytest.mark.parametrize(
-    ("rows", "changes", "says"),
-    [
-        (2**22 + 1, {}, "holds 4,194,305 rows, a file of its size may hold up to "),
-        (2000, {"cells": bytes(2**20)}, "row 1: 1048576 cells, expected 2 x 3; "),
-        (2000, {"colors": "0" * 2**20}, "row 1: colors '000"),
-    ],
-)
-def test_a_huge_table_is_refused(tmp_path: Path, rows: int, changes: dict[str, Any], says: str) -> None:
-    file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
-    write_table(file, repeated(rows, **changes))
-    assert file.stat().st_size < 10**6
-    with pytest.raises(DataError) as caught:
-        rows_of(file)
-    assert str(caught.value).startswith(f"{file}: {says}")
-    assert pa.default_memory_pool().max_memory() - before < 2**28
 
 
 @pytest.mark.parametrize("column", ["checkpoint", "note"])
@@ -200,20 +155,3 @@ def test_a_column_that_cannot_be_is_named(tmp_path: Path, column: str) -> None:
         with pytest.raises(DataError) as caught:
             rows_of(file)
         assert str(caught.value) == f"{file}: no file of predictions, it lacks the column {column}"
-
-
-@given(st.lists(st.none() | grids(6), min_size=2, max_size=6), st.data())
-def test_the_row_of_a_wrong_cell_is_found(
-    folder: Path, found: list[Grid | None], data: st.DataObject
-) -> None:
-    numbers = [number for number, grid in enumerate(found, 1) if grid is not None]
-    if not numbers:
-        return
-    number = data.draw(st.sampled_from(numbers))
-    grid = found[number - 1]
-    assert grid is not None
-    large = grid.copy()
-    large.flat[data.draw(st.integers(0, grid.size - 1))] = 10
-    found[number - 1] = large
-    write_table(folder / "large.parquet", table([candidate(grid) for grid in found]))
-    assert said_of(folder / "large.parquet") == f"row {number}: a cell is above 9"

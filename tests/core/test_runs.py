@@ -1,10 +1,7 @@
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from arcpipe.errors import DataError, OutputError
@@ -14,7 +11,6 @@ from arcpipe.runs import (
     read_manifest,
     refuse_existing,
     write_bytes,
-    write_json,
 )
 
 
@@ -35,19 +31,6 @@ def test_a_cut_off_write_keeps_the_file(
         write_bytes(tmp_path / "a", b"new")
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
-
-
-@pytest.mark.parametrize("indent", [True, False])
-def test_json_files_hold_dataclasses_and_numpy_values(tmp_path: Path, indent: bool) -> None:
-    @dataclass
-    class Point:
-        x: int
-
-    write_json(tmp_path / "a.json", {"p": Point(1), "g": np.eye(2, dtype=np.uint8), "f": 0.5}, indent=indent)
-    text = (tmp_path / "a.json").read_text()
-    assert json.loads(text) == {"p": {"x": 1}, "g": [[1, 0], [0, 1]], "f": 0.5}
-    assert (len(text.splitlines()) > 1) == indent
-    assert text.endswith("\n")
 
 
 def test_a_folder_appears_with_its_manifest_when_its_block_ends(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.tables import read_table
 
 BOUNDS: dict[str, Any] = {"most_rows": 2**30, "most_bytes": 2**40}
-PLAIN = {"use_dictionary": False, "write_page_checksum": True, "row_group_size": 700}
 NAMES = ["text", "number", "share", "none", "flag", "word"]
 
 

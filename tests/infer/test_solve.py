@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from arcpipe.codec import family_of
-from arcpipe.infer.solve import Attempt, Solved, Step, solve_puzzle
-from arcpipe.infer.trace import animation, solved_text, trace_text
+from arcpipe.infer.solve import Solved, Step, solve_puzzle
+from arcpipe.infer.trace import animation, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
@@ -81,31 +81,6 @@ def test_the_trace_marks_what_changed() -> None:
         "step 3: halt probability 0.750, 1 cells changed\n1 2\n3 4*\n\n"
         "step 4: halt probability 1.000, 5 cells changed\n1 2 3*\n3 4 5*\n0*0*0*"
     )
-
-
-def test_the_attempts_stand_beside_their_question() -> None:
-    attempts = [Attempt(array("12"), 5, 0.5), Attempt(array("0"), 2, 0.25)]
-    text = solved_text(Solved(array("7"), attempts, 9, ARC_STEPS, None), family_of("arc", 5), color=False)
-    assert text.startswith(
-        "input   attempt 1   attempt 2\n7       1 2         0\n\nattempt 1: 5 of 9 votes, "
-    )
-    assert "cannot be checked" in text
-    text = solved_text(Solved(array("7"), [], 9, ARC_STEPS, False), family_of("arc", 5), color=False)
-    assert "no answer: none of 9 candidates held a grid\nno attempt is the output" in text
-
-
-def test_the_animation_of_a_task_has_its_demonstrations_and_votes() -> None:
-    pairs = [Pair(array("12 34"), array("1")), Pair(array("56"), array("7"))]
-    attempts = [Attempt(array("12"), 5, 0.5), Attempt(array("0"), 2, 0.25)]
-    drawn = animation([Solved(array("7"), attempts, 9, ARC_STEPS, None)], family_of("arc", 5), pairs)
-    titles = re.findall("<text [^>]*>([^<]*)</text>", drawn)
-    assert titles[:5] == ["demonstration 1", "output", "demonstration 2", "output", "input"]
-    assert titles[-2:] == ["attempt 1: 5 of 9 votes", "attempt 2: 2 of 9 votes"]
-    document = minidom.parseString(drawn).documentElement
-    for square in document.getElementsByTagName("rect"):
-        for place, size in (("x", "width"), ("y", "height")):
-            end = float(square.getAttribute(place) or 0) + float(square.getAttribute(size))
-            assert end <= float(document.getAttribute(size))
 
 
 BOARD_STEPS = [Step(2, np.tile(array("12 30"), (2, 2)), 0.5), Step(3, np.tile(array("12 34"), (2, 2)), 0.75)]

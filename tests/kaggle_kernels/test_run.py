@@ -188,15 +188,6 @@ def test_a_plan_ends_in_time_and_leaves_each_stage_some(
     assert plan.total_s == pytest.approx(60 * minutes)
 
 
-def test_the_plan_of_twelve_hours_is_that_of_the_settings() -> None:
-    settings = KaggleSettings()
-    plan = make_budget(settings)
-    assert plan.total_s == 720 * 60
-    assert plan.vote_s == (720 - settings.reserve_minutes) * 60
-    assert plan.vote_s - plan.infer_s == settings.vote_minutes * 60
-    assert plan.infer_s - plan.adapt_s == settings.infer_minutes * 60
-
-
 @given(
     batch=st.integers(1, 1000),
     parts=st.integers(1, 4),

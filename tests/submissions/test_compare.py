@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.infer.vote import RULES, Votes, by_count, rank, read_votes
-from arcpipe.submissions.compare import compare_rules, compare_scores, oracle
+from arcpipe.infer.vote import RULES, Votes, read_votes
+from arcpipe.submissions.compare import compare_rules, compare_scores
 from arcpipe.submissions.score import Score, score_submission
 from arcpipe.submissions.submission import Submission
 from candidates import candidate, table
@@ -78,18 +78,6 @@ SOLUTIONS = {"t": [RIGHT, WRONG], "u": [np.array([[3, 3]], np.uint8)]}
 
 def votes_of(*rows: dict[str, object]) -> Votes:
     return read_votes([table(rows)], {"t": 2, "u": 1})
-
-
-def test_the_oracle_finds_the_solution_wherever_it_is() -> None:
-    rows = [candidate([[cell]]) for cell in (0, 0, 2, 2, 1)] + [candidate([[2]], test_index=1)]
-    rows += [candidate([[3, cell]], task="u") for cell in (2, 4, 5, 6)]
-    votes = votes_of(*rows)
-    found = oracle(votes, rank(votes, by_count), SOLUTIONS)
-    assert found.num_candidates == 8
-    assert {k: score.solved_outputs for k, score in found.at.items()} == {1: 1, 2: 1, 4: 2}
-    assert (found.at[4].mean_over_outputs, found.at[4].mean_over_tasks) == (2 / 3, 1 / 2)
-    none = oracle(votes_of(), rank(votes_of(), by_count), SOLUTIONS)
-    assert {k: score.solved_outputs for k, score in none.at.items()} == {1: 0}
 
 
 def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:

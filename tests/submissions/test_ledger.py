@@ -125,16 +125,6 @@ def test_a_score_is_entered_once_with_its_set_and_what_made_the_file(
     assert ledger.read_bytes() == before
 
 
-def test_a_score_is_entered_unless_it_shall_not_be(
-    content: Content, file: Path, solutions: Path, tmp_path: Path
-) -> None:
-    file.write_bytes(orjson.dumps(content))
-    assert run_here("score", file, solutions, "--no-ledger", cwd=tmp_path).stderr == ""
-    assert not (tmp_path / "runs").exists()
-    succeed_here("score", file, solutions, cwd=tmp_path)
-    assert (tmp_path / "runs" / "ledger.jsonl").exists()
-
-
 def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Path]) -> None:
     def run(*words: object) -> str:
         return succeed_here("submissions", *words, "--ledger", ledger)

@@ -1,24 +1,20 @@
 """`arcpipe report`: what it finds, and what the page holds."""
 
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from arcpipe.augment.puzzles import MazeSettings, build_maze
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
-from arcpipe.submissions.figures import chart_svg, charts, duration, read_metrics, training_facts
+from arcpipe.submissions.figures import chart_svg, charts, read_metrics
 from arcpipe.submissions.report import find_sources
-from arcpipe.submissions.results import read_moves, sample_boards
+from arcpipe.submissions.results import read_moves
 from candidates import candidate, table, write_folder
 from commands import fail_here, succeed_here
 from reports import KINDS, STEPS, make_run, make_sudokus
@@ -210,18 +206,6 @@ def test_another_shortest_path_is_said_to_be_one(tmp_path: Path) -> None:
     assert len(page["palette"]) == 5
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=600))
-def test_the_sample_of_boards_is_bounded_and_wrong_ones_come_first(right: list[bool]) -> None:
-    is_right = np.array(right)
-    chosen = sample_boards(is_right)
-    assert len(set(chosen.tolist())) == len(chosen)
-    counts = Counter(right)
-    wrong = min(counts[False], 150)
-    assert len(chosen) == wrong + min(counts[True], 50)
-    assert not is_right[chosen[:wrong]].any()
-    assert is_right[chosen[wrong:]].all()
-
-
 def test_moves_are_those_of_the_first_way_that_tells() -> None:
     """Ways of one step tell nothing; the same ways in another test input are others."""
     rows = [
@@ -315,15 +299,3 @@ def test_a_line_that_is_being_written_is_left_out_and_one_that_is_no_record_name
         file.write_bytes(b'{"step": 1}\n' + line.encode("latin-1") + b"\n")
         with pytest.raises(DataError, match=r"metrics\.jsonl: line 2 is no record"):
             read_metrics(tmp_path)
-
-
-def test_facts_of_a_training_in_words(tmp_path: Path) -> None:
-    record = {"step": 1200, "seconds": 7500.0, "train/loss_answer": 0.1234, "samples_per_second": 1234.5}
-    facts = [
-        ("steps", "1,200"), ("time", "2 h 5 min"), ("samples a second", "1,234"),
-        ("loss at the end", "0.123"),
-    ]  # fmt: skip
-    assert training_facts(metrics_of(tmp_path, record)) == facts
-    accuracy = metrics_of(tmp_path, record | {"train/exact_accuracy": 0.5})
-    assert training_facts(accuracy) == [*facts, ("whole grids right in training", "50.0%")]
-    assert [duration(seconds) for seconds in (5, 100, 86400 * 3)] == ["5 s", "2 min", "3 d 0 h"]

@@ -14,7 +14,6 @@ from arcpipe.augment.sources import read_source
 from arcpipe.submissions.ledger import read_ledger
 from arcpipe.submissions.score import (
     PassAtK,
-    breakdown,
     grids_hash,
     passes,
     score_submission,
@@ -63,21 +62,6 @@ def test_what_is_left_out_or_wrong_counts_against_the_whole_set(
         assert (found.solved_outputs, found.solved_tasks) == (outputs, tasks)
         assert found.mean_over_outputs == pytest.approx(outputs / 3)
     assert score.pass_at_2.mean_over_tasks == over_tasks
-
-
-def test_a_task_counts_the_share_of_its_outputs_that_is_solved(tmp_path: Path) -> None:
-    """As on Kaggle: of two tasks one is solved, and one of the other's three outputs: 66.7%, not 50%."""
-    for name, content in (
-        ("solutions", {"a": [[[1]]], "b": [[[2]], [[3]], [[4]]]}),
-        ("submission", {
-            task: [{"attempt_1": [[1]], "attempt_2": [[2]]}] * tests for task, tests in (("a", 1), ("b", 3))
-        }),
-    ):  # fmt: skip
-        (tmp_path / f"{name}.json").write_bytes(orjson.dumps(content))
-    text = succeed_here("score", "submission.json", "solutions.json", "--no-ledger", cwd=tmp_path)
-    [_, tasks, _, outputs, *_] = [line.split()[-3] for line in text.splitlines() if " pass@" in line][:4]
-    assert [tasks, outputs] == ["1.33/2", "2/4"]
-    assert "66.67%    1.33/2" in text
 
 
 colors = st.integers(0, 2).map(lambda color: np.full((1, 1), color, np.uint8))
@@ -273,25 +257,3 @@ def test_the_size_rule_is_what_all_demonstrations_follow(
 ) -> None:
     pairs = [Pair(np.zeros(shape[:2], np.uint8), np.zeros(shape[2:], np.uint8)) for shape in shapes]
     assert size_rule(Task("t", tuple(pairs), ())) == rule
-
-
-def test_the_parts_add_up_to_the_whole() -> None:
-    rng = np.random.default_rng(0)
-    solutions = {
-        f"{number}": [rng.integers(0, 10, rng.integers(1, 31, 2), dtype=np.uint8)] for number in range(60)
-    }
-    tasks = [Task(name, (), (Pair(grid, None),)) for name, [grid] in solutions.items()]
-    ranked = {
-        (name, 0): [grid, grid[::-1]][:: rng.choice([-1, 1])] for name, [grid] in list(solutions.items())[:40]
-    }
-    score = score_submission(build_submission(tasks, ranked), solutions)
-    parts = breakdown(score, dict.fromkeys(solutions, "other"))
-    assert list(parts) == ["longest side", "colors", "size_rule"]
-    for group in parts.values():
-        assert sum(part.outputs for part in group) == score.num_outputs
-        assert sum(part.solved_at_1 for part in group) == score.pass_at_1.solved_outputs
-        assert sum(part.solved_at_2 for part in group) == score.pass_at_2.solved_outputs
-    sides = {part.name: part.outputs for part in parts["longest side"]}
-    assert sides["11-15"] == sum(11 <= max(grid.shape) <= 15 for [grid] in solutions.values())
-    counts = {part.name: part.outputs for part in parts["colors"]}
-    assert counts["10"] == sum(len(np.unique(grid)) == 10 for [grid] in solutions.values())

@@ -267,18 +267,6 @@ def test_less_time_says_how_much_was_answered(work: Path, tmp_path: Path) -> Non
     assert "step 1: no score, none of 7 test inputs answered; " in (run / "train.log").read_text()
 
 
-def test_answers_end_with_the_share_that_the_scores_are_of(work: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "answers"
-    flags = ("--data", work / "data", "--batch-size", 1, "--max-steps", 50, "--max-minutes", 0.004)
-    done = run_here("infer", "--checkpoint", newest_checkpoint(whole), "--out", out, *flags)
-    assert done.returncode == 0, done.stderr
-    candidates = list(read_predictions(out))
-    count, answered = len(candidates), len({(one.task, one.test_index) for one in candidates})
-    text = done.stdout.removeprefix(f"{out}: {count} candidates")
-    assert (", pass@2 0." in text) == (count > 0)
-    assert (f"; {Coverage(answered, 7, count, 28).text}; {count} of 28 grids" in text) == (count < 28)
-
-
 def test_a_full_disk_in_an_evaluation_leaves_the_checkpoint(
     work: Path, evaluated: Path, tmp_path: Path
 ) -> None:

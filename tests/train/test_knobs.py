@@ -15,8 +15,6 @@ from arcpipe.devices import compile_blocks
 from arcpipe.flops import train_step_flops
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
-from arcpipe.train.config import TrainSettings
-from arcpipe.train.step import cycles_at
 from commands import run_here
 from processes import running
 from sized import BUCKETS, CANVAS
@@ -107,15 +105,6 @@ def test_a_tracker_gets_what_the_metrics_get(work: Path, tmp_path: Path) -> None
     assert len(metrics(run)) == 3
     train(work, run, *flags, "--resume", "--steps", 6)
     assert recorded(run) == 6
-
-
-def test_cycles_by_the_share_of_the_training() -> None:
-    config = TRMConfig(outer_cycles=3, inner_cycles=6)
-    later = TrainSettings(curriculum=[(0.3, 1, 2), (0.6, 2, 4)])
-    assert [cycles_at(later, config, share) for share in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)] == [
-        (3, 6), (3, 6), (1, 2), (1, 2), (2, 4), (2, 4),
-    ]  # fmt: skip
-    assert cycles_at(TrainSettings(), config, 0.5) == (3, 6)
 
 
 def test_the_cycles_of_each_step_are_those_of_its_share(work: Path, whole: Path, tmp_path: Path) -> None:

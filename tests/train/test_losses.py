@@ -72,13 +72,6 @@ def test_float32_stablemax_holds_its_bound_over_a_large_range(range_: float, voc
     assert_within(rough_gradient, exact_gradient, 1e-6)
 
 
-def test_float32_stablemax_keeps_the_digits_of_a_small_loss() -> None:
-    logits = torch.tensor([[3e5, -3e5]])
-    ((exact, _), (rough, _)) = losses_and_gradients(logits, torch.tensor([0]))
-    assert float(exact) == pytest.approx(1 / 9e10, rel=1e-4)
-    assert float(rough) == pytest.approx(1 / 9e10, rel=1e-4)
-
-
 def test_right_is_every_labelled_cell() -> None:
     labels = torch.tensor([[1, 2, IGNORE], [1, 2, 0], [IGNORE] * 3])
     logits = torch.nn.functional.one_hot(torch.tensor([[1, 2, 0]] * 3), 4).float()

@@ -35,36 +35,6 @@ def test_adam_atan2_is_official(
             assert error <= tolerance * max(1, np.abs(arrays[recorded][step]).max()), f"step {step}"
 
 
-def two_weights() -> list[nn.Parameter]:
-    torch.manual_seed(0)
-    return [nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(5))]
-
-
-def gradients(step: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(step)
-    return [torch.randn(3, 4, generator=generator), torch.randn(5, generator=generator)]
-
-
-def advance(weights: list[nn.Parameter], optimizer: AdamATan2, steps: range) -> None:
-    for step in steps:
-        for weight, gradient in zip(weights, gradients(step), strict=True):
-            weight.grad = gradient
-        optimizer.step()
-
-
-def test_a_weight_that_gets_its_first_gradient_later_starts_at_step_one() -> None:
-    """Each weight has its own bias correction, so that it moves as it would alone."""
-    together, alone = two_weights(), two_weights()[1:]
-    optimizer, other = AdamATan2(together, lr=1e-2), AdamATan2(alone, lr=1e-2)
-    together[0].grad = gradients(0)[0]
-    optimizer.step()
-    for step in range(1, 3):
-        advance(together, optimizer, range(step, step + 1))
-        alone[0].grad = gradients(step)[1]
-        other.step()
-    assert torch.equal(together[1], alone[0])
-
-
 def tiny_model() -> TRM:
     torch.manual_seed(0)
     config = TRMConfig(hidden_size=16, num_heads=2, positions="learned", puzzle_size=16, puzzle_tokens=1)
@@ -96,37 +66,6 @@ def test_every_weight_has_one_optimizer_and_the_schedule_scales_it(name: str) ->
     for optimizer in optimizers:
         optimizer.step()
     assert all(torch.equal(weight, before[key]) for key, weight in model.named_parameters())
-
-
-def test_adamw_is_torch_s() -> None:
-    model, other = tiny_model(), tiny_model()
-    settings = TrainSettings(optimizer="adamw", lr=1e-3, weight_decay=0.3, beta1=0.8, beta2=0.9)
-    plain = torch.optim.AdamW(other.parameters(), 1e-3, (0.8, 0.9), weight_decay=0.3, foreach=False)
-    (optimizer,) = make_optimizers(model, settings)
-    for _ in range(3):
-        with_gradients(model)
-        with_gradients(other)
-        optimizer.step()
-        plain.step()
-    assert all(torch.equal(weight, other.get_parameter(key)) for key, weight in model.named_parameters())
-
-
-def test_muon_moves_the_matrices_of_the_blocks_by_its_rate_in_every_direction() -> None:
-    model = tiny_model()
-    settings = TrainSettings(optimizer="muon", lr=1e-3, muon_lr=0.1, muon_weight_decay=0.0, weight_decay=0.0)
-    before = with_gradients(model)
-    for optimizer in make_optimizers(model, settings):
-        optimizer.step()
-    for name, weight in model.named_parameters():
-        moved = weight.detach() - before[name]
-        if name.startswith("blocks."):
-            rows, columns = moved.shape
-            # Five steps of its iteration bring the singular values near 1, not to it.
-            sizes = torch.linalg.svdvals(moved) / (0.1 * max(1, rows / columns) ** 0.5)
-            assert 0.5 < float(sizes.min()) < float(sizes.max()) < 1.5, name
-        else:
-            # The first step of Adam has one size.
-            torch.testing.assert_close(moved.abs(), torch.full_like(moved, 1e-3), rtol=1e-2, atol=0)
 
 
 def test_muon_has_its_own_decay() -> None:
@@ -197,14 +136,6 @@ def test_sign_sgd_is_its_formula_in_any_order_of_samples(
     np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_that_cancel_move_a_row_by_decay_alone() -> None:
-    """In float32, 1 would be lost beside 3e7, and the sign with it."""
-    table = torch.ones(1, 2)
-    grads = torch.tensor([[3e7, 5.0], [1.0, -2.0], [-3e7, -3.0]])
-    sign_sgd_rows(table, torch.zeros(3).long(), grads, lr=0.5, weight_decay=0.2)
-    torch.testing.assert_close(table, torch.tensor([[0.4, 0.9]]))
-
-
 def test_rows_in_bfloat16_move_by_little_steps_on_average() -> None:
     """Steps of a hundredth of what bfloat16 tells apart near 1; samples of one row move it alike."""
     table, ids = torch.ones(64, 64, dtype=torch.bfloat16), torch.arange(64).repeat(2)
@@ -217,21 +148,6 @@ def test_rows_in_bfloat16_move_by_little_steps_on_average() -> None:
     assert table.float().mean().item() == pytest.approx(1 - 200 * 1e-4, abs=3e-4)
     sign_sgd_rows(other, ids, grads, lr=1e-4, weight_decay=0.0, seed=1)
     assert not torch.equal(table, other)
-
-
-def test_an_average_follows_its_formula() -> None:
-    layer = nn.Linear(3, 2)
-    ema = EMA(layer, decay=0.9)
-    expected = {name: weight.detach().double() for name, weight in layer.named_parameters()}
-    for step in range(5):
-        with torch.no_grad():
-            for weight in layer.parameters():
-                weight.add_(step + 1.0)
-        ema.update()
-        for name, weight in layer.named_parameters():
-            expected[name] = 0.9 * expected[name] + 0.1 * weight.detach().double()
-    for name, average in ema.averages.items():
-        torch.testing.assert_close(average.double(), expected[name], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from arcpipe.batches import IGNORE, PuzzleBatch
+from arcpipe.batches import IGNORE
 from arcpipe.checkpoint import find_checkpoint
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
-from arcpipe.train.step import NotFiniteError, rate_scale
+from arcpipe.train.step import NotFiniteError
 from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
 from reference import (
@@ -149,32 +149,6 @@ def test_only_the_rows_of_the_puzzles_in_flight_move_and_are_named() -> None:
     with pytest.raises(NotFiniteError) as caught:
         advance(state, waiting, settings)
     assert set(caught.value.puzzle_ids) == {3}
-
-
-def test_the_loss_is_divided_by_the_global_batch() -> None:
-    """Twice the same samples give the gradient of once, and so the same step."""
-    once, twice = fresh_state(3), fresh_state(6)
-    small = random_batch(3)
-    double = PuzzleBatch(
-        *(torch.cat([part, part]) for part in (small.inputs, small.labels, small.puzzle_ids))
-    )
-    # Plain descent: with atan2 the size of a gradient would not be seen.
-    for state, batch in ((once, small), (twice, double)):
-        weights = {"params": state.model.parameters(), "initial_lr": 0.1}
-        state.optimizers = [torch.optim.SGD([weights])]
-        advance(state, batch, TrainSettings(batch_size=len(batch.inputs), puzzle_lr=0.0))
-    for name, weight in once.model.named_parameters():
-        torch.testing.assert_close(weight, twice.model.get_parameter(name), rtol=1e-5, atol=1e-6)
-
-
-def test_rates_scale() -> None:
-    settings = TrainSettings(warmup_steps=4, min_lr_ratio=0.25)
-    assert [rate_scale(settings, step, 0.0) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert rate_scale(settings, 100, 1.0) == 0.25
-    assert rate_scale(settings, 100, 0.5) == pytest.approx((1 + 0.25) / 2)
-    assert rate_scale(replace(settings, warmup_steps=0), 0, 0.0) == 1.0
-    # The default keeps the rate once it is warm.
-    assert rate_scale(TrainSettings(), 300_000, 0.6) == 1.0
 
 
 def test_the_schedule_scales_the_rate_of_rows_and_weights() -> None:
