@@ -79,7 +79,7 @@ def old(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["dataset", "checkpoint"])
-def test_a_task_that_is_known_keeps_its_augmentations_and_a_new_one_gets_its_own(
+def test_a_known_task_keeps_its_augmentations(
     tmp_path: Path, tasks: list[Task], old: Path, kind: str
 ) -> None:
     source = write_source(tmp_path, "new", tasks[:1:-1])

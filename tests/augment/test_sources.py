@@ -44,9 +44,7 @@ def task_json(task: Task) -> dict[str, Any]:
     return content
 
 
-def test_the_same_tasks_from_all_forms(
-    tmp_path: Path, some: list[Task], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_set_from_all_forms(tmp_path: Path, some: list[Task], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, together = tmp_path / "tasks", tmp_path / "ten.json"
     folder.mkdir()
     for task in reversed(some):
@@ -72,9 +70,7 @@ def test_the_same_tasks_from_all_forms(
     ("prefix", "set_name"),
     [("arc-agi_evaluation2_", "evaluation2"), ("arc-agi_a_b_", "a_b"), ("mine_", "mine"), ("", "round one")],
 )
-def test_challenges_name_their_set_and_their_solutions(
-    tmp_path: Path, some: list[Task], prefix: str, set_name: str
-) -> None:
+def test_challenges_name_set_and_files(tmp_path: Path, some: list[Task], prefix: str, set_name: str) -> None:
     written = Path(write_source(tmp_path / "round one", "x", some[:3]))
     # Solutions of other tasks are let be.
     solutions = written.with_name(f"{prefix}solutions.json")

@@ -89,9 +89,7 @@ def changed(pair: Pair, change: Augmentation) -> Pair:
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("exclude", [False, True])
-def test_tasks_that_show_a_pair_of_one_to_predict_are_named_and_left_out_if_excluded(
-    change: str, exclude: bool
-) -> None:
+def test_tasks_that_show_a_pair_to_predict_are_named_or_left_out(change: str, exclude: bool) -> None:
     shows = Task("shows", (changed(FIRST, CHANGES[change]), SECOND), (THIRD,))
     selection = select_from([TARGET], [shows, Task("free", (SECOND,), (THIRD,))], exclude_overlap=exclude)
     whole, pair = selection.overlaps
@@ -162,9 +160,7 @@ def test_a_demonstration_that_two_tasks_to_predict_share_is_said_once() -> None:
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
-def test_of_too_many_overlaps_some_are_listed_and_all_count(
-    most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_many_overlaps_some_are_listed_and_all_count(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     alike = [changed(TEST, change) for change in CHANGES.values()]
     sets = [
         [TARGET, Task("more", (THIRD, alike[0]), (TEST,))],

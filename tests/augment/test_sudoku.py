@@ -63,9 +63,7 @@ def test_only_so_many_puzzles_are_solved(tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(list(BOXES)), st.integers(0, 2**32), st.integers(0, 255), st.booleans())
-def test_an_answer_is_valid_if_it_follows_the_rules_and_keeps_the_givens(
-    side: int, seed: int, value: int, damaged: bool
-) -> None:
+def test_an_answer_is_valid_by_rules_and_givens(side: int, seed: int, value: int, damaged: bool) -> None:
     rng = np.random.default_rng(seed)
     shuffle = shuffles(side, seed, np.array([0]), np.array([1]))
     answer = shuffle.apply(full_board(side)[None])[0]

@@ -16,9 +16,9 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.puzzletable import BLANK_TASK
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
-from hashes import forget_hashes
 from puzzles import made_up_tasks, write_source
 from reference import OfficialFiles, Recording, read_recording, write_official_files
+from training import forget_hashes
 
 INNER = "_orig_mod.model.inner"
 ROWS, HEAD, TOKENS = (
@@ -207,7 +207,7 @@ def test_what_is_no_file_of_tensors_is_refused_and_code_in_it_not_run(files: Off
         ({TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)}, "7 tokens are of no family known"),
     ],
 )
-def test_tensors_that_are_no_model_are_refused(
+def test_tensors_of_no_model(
     files: OfficialFiles, changes: dict[str, torch.Tensor | None], says: str
 ) -> None:
     state: dict[str, Any] = files.state | changes

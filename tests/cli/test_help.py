@@ -34,9 +34,7 @@ def test_every_command_is_listed_also_without_a_word() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_of_a_command_fits_and_has_an_example_of_it(
-    command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_help_of_a_command_fits_and_has_an_example(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     text = succeed_here(*command.split(), "--help")
     example = text.partition("Example: ")[2].partition("\n\n")[0]

@@ -14,7 +14,7 @@ from arcpipe.augment.split import Selection
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.official import identifiers_of
 from arcpipe.runs import make_manifest, read_manifest
-from commands import run_here, succeed_here
+from commands import fail_here, run_here, succeed_here
 from puzzles import made_up_tasks, write_source
 
 NUM_AUG = 3
@@ -88,15 +88,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return Published(file, str(folder / "few_challenges.json"), folder / "data", folder / "run")
 
 
-def refused(*words: object) -> str:
-    """The last line of a command that must be refused; what the probe logs comes before it."""
-    done = run_here(*words)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    last = done.stderr.rstrip("\n").rpartition("\n")[2]
-    assert last.startswith("arcpipe: ")
-    return last
-
-
 def test_its_identifiers_are_made_again_and_proven(published: Published, tmp_path: Path) -> None:
     out = tmp_path / "own"
     succeed_here(*published.flags("--out", out))
@@ -116,9 +107,9 @@ def test_its_identifiers_are_made_again_and_proven(published: Published, tmp_pat
 
 def test_rows_of_another_seed_or_number_are_refused(published: Published, tmp_path: Path) -> None:
     out = tmp_path / "own"
-    said = refused(*published.flags("--seed", 43, "--out", out))
+    said = fail_here(*published.flags("--seed", 43, "--out", out), logs=True)
     assert "its rows are not those of these puzzles (of 64 demonstrations" in said
-    assert "name 13 puzzles" in refused(*published.flags("--num-aug", NUM_AUG - 1, "--out", out))
+    assert "name 13 puzzles" in fail_here(*published.flags("--num-aug", NUM_AUG - 1, "--out", out), logs=True)
     assert not out.exists()
     succeed_here(*published.flags("--seed", 43, "--unproven", "--out", out))
     assert not read_manifest(out, "checkpoint")["proof"]["right"] > 32
@@ -141,5 +132,5 @@ def test_named_identifiers_are_proven_where_the_tasks_are_given(published: Publi
         (tmp_path / file).write_text(json.dumps(order))
     words = ("checkpoint", "import", published.file, "--canvas", 3, "--source", published.source)
     succeed_here(*words, "--identifiers", tmp_path / "right.json", "--out", tmp_path / "own")
-    said = refused(*words, "--identifiers", tmp_path / "wrong.json", "--out", tmp_path / "other")
+    said = fail_here(*words, "--identifiers", tmp_path / "wrong.json", "--out", tmp_path / "other", logs=True)
     assert "its rows are not those" in said

@@ -54,9 +54,7 @@ def test_its_table_holds_the_score_and_the_seconds_of_each_stage(mini: Any) -> N
     assert len((mini.folder / "tasks.csv").read_text().splitlines()) == 1 + score["num_outputs"]
 
 
-def test_a_second_call_prints_the_same_and_runs_nothing_again(
-    mini: Any, tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_second_call_prints_the_same_and_runs_nothing(mini: Any, tiny: list[str], tmp_path: Path) -> None:
     """Also in a folder that is older than a setting."""
     cwd = shutil.copytree(mini.cwd, tmp_path / "older")
     folder = cwd / mini.folder.relative_to(mini.cwd)
@@ -146,26 +144,21 @@ def test_scores_are_of_what_is_answered(mini: Any, tiny: list[str], tmp_path: Pa
         ("recipe check quickstart", "recipe recipe"),
     ],
 )
-def test_each_command_names_the_next_one_which_runs(
-    first: str, walk: str, mini: Any, tiny_train: list[str], tmp_path: Path
-) -> None:
+def test_each_names_the_next(first: str, walk: str, mini: Any, tiny_train: list[str], tmp_path: Path) -> None:
     """As it is typed: from the commands' own names for what they made; but for what needs an account."""
     write_source(tmp_path, "few", made_up_tasks(2))
     command, names = first.replace("MINI", str(mini.folder)).split(), []
     while command and command[:2] != ["kaggle", "push"]:
         names.append(command[0])
         short = (*tiny_train, "--steps", 1) if command[0] == "train" else ()
-        done = run_here(*command, *short, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        done = run_here(*command, *short, cwd=tmp_path, code=0)
         said = re.findall(r"^next: arcpipe (.*)$", done.stderr, re.MULTILINE)
         command = shlex.split(said[0]) if said else []
     assert names == walk.split()
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_report_of_the_run_finds_by_manifests_what_was_made_from_it(
-    mini: Any, tmp_path: Path, moved: bool
-) -> None:
+def test_a_report_of_the_run_finds_what_was_made_from_it(mini: Any, tmp_path: Path, moved: bool) -> None:
     """Also where all of it was moved, so that no path in a manifest leads anywhere."""
     cwd = shutil.copytree(mini.folder, tmp_path / "moved") if moved else mini.folder
     page = tmp_path / "page.html"

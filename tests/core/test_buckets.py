@@ -19,8 +19,7 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
 from augmented import encode
-from puzzles import build, write_source
-from sized import BUCKETS, CANVAS, sized_data, sized_tasks
+from puzzles import BUCKETS, CANVAS, build, sized_data, sized_tasks, write_source
 from strategies import grids, solved_tasks
 
 BATCH = 16
@@ -102,9 +101,7 @@ def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int
         ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
     ],
 )
-def test_needed_sides(
-    pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int
-) -> None:
+def test_a_side(pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int) -> None:
     assert needed(pairs, *tests) == side
 
 

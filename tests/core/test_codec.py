@@ -70,7 +70,7 @@ def test_a_placed_grid_has_its_border_and_nothing_else(grid: Grid, top: int, lef
         st.tuples(grids(6), augmentations(), st.tuples(st.integers(0, 3), st.integers(0, 3))), min_size=1
     )
 )
-def test_augmenting_while_encoding_is_augmenting_then_encoding(
+def test_augmenting_is_part_of_encoding(
     items: list[tuple[Grid, Augmentation, tuple[int, int]]],
 ) -> None:
     table, every = GridTable.pack([grid for grid, _, _ in items], 6).with_eos(ARC), np.arange(len(items))

@@ -37,7 +37,7 @@ def test_a_log_file_on_a_full_disk_is_refused_in_one_line(capsys: pytest.Capture
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_bar_of_80_columns_keeps_the_first_figures_and_ends_with_the_time(
+def test_a_bar_of_80_columns_keeps_the_first_figures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     terminal = Terminal(24, 80, monkeypatch)
@@ -81,9 +81,7 @@ def test_a_drawing_is_redrawn_in_place_below_the_bar_and_stays(
     assert [line if "b:" not in line else "b:" for line in lines[:last_bar]] == expected
 
 
-def test_facts_are_lines_of_their_own_but_for_a_narrow_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_facts_are_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     fact = ("gpu", "none: this torch is built without CUDA", 6)
     assert fact_line(*fact) == "gpu   none: this torch is built without CUDA"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

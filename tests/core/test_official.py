@@ -224,9 +224,7 @@ def trained(tmp_path: Path) -> Checkpoint:
     return checkpoint
 
 
-def test_a_checkpoint_is_written_with_its_averages_and_a_blank_row(
-    trained: Checkpoint, tmp_path: Path
-) -> None:
+def test_it_is_written_with_its_averages_and_a_blank_row(trained: Checkpoint, tmp_path: Path) -> None:
     file = write_official(trained, tmp_path / "official", compiled=False)
     again = read_official(file, tmp_path / "again")
     assert (file.name, again.config) == ("step_7", trained.config)
@@ -238,9 +236,7 @@ def test_a_checkpoint_is_written_with_its_averages_and_a_blank_row(
     assert (config["arch"]["forward_dtype"], again.precision) == ("float32", "float32")
 
 
-def test_a_checkpoint_is_written_in_the_arithmetic_that_it_was_trained_in(
-    trained: Checkpoint, tmp_path: Path
-) -> None:
+def test_it_is_written_in_the_arithmetic_of_its_training(trained: Checkpoint, tmp_path: Path) -> None:
     in_bfloat16 = replace(trained, manifest=trained.manifest | {"dtype": "bfloat16"})
     file = write_official(in_bfloat16, tmp_path / "official")
     config = yaml.safe_load((file.parent / "all_config.yaml").read_text())

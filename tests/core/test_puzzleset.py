@@ -123,9 +123,7 @@ def make_text(path: Path) -> None:
 @pytest.mark.parametrize(
     "part", ["examples/train/data-*.arrow", "puzzles/data-*.arrow", "examples/test/state.json"]
 )
-def test_a_damaged_dataset_is_named(
-    data: Path, tmp_path: Path, part: str, damage: Callable[[Path], None]
-) -> None:
+def test_damage_is_named(data: Path, tmp_path: Path, part: str, damage: Callable[[Path], None]) -> None:
     broken = shutil.copytree(data, tmp_path / "data")
     (path,) = broken.glob(part)
     damage(path)

@@ -21,9 +21,7 @@ NAMES = ["text", "number", "share", "none", "flag", "word"]
 @pytest.mark.parametrize(
     "extra", [{}, {"use_dictionary": False, "write_page_checksum": True, "row_group_size": 700}]
 )
-def test_what_any_writer_writes_is_read(
-    tmp_path: Path, version: str, compression: str, extra: dict[str, Any]
-) -> None:
+def test_all_that_is_written(tmp_path: Path, version: str, compression: str, extra: dict[str, Any]) -> None:
     generator, count = np.random.default_rng(0), 2000
     boards = ["".join(map(str, row)) for row in generator.integers(0, 10, (count, 81))]
     written = pa.table({

@@ -42,9 +42,7 @@ def test_every_module_keeps_the_import_rules() -> None:
         ("arcpipe.kaggle_kernels.kaggle", "arcpipe.commands.cli", "kaggle.api"),
     ],
 )
-def test_a_forbidden_import_is_noticed_and_others_allowed(
-    importer: str, forbidden: str, allowed: str
-) -> None:
+def test_forbidden_imports_are_noticed(importer: str, forbidden: str, allowed: str) -> None:
     assert broken_rule(importer, forbidden)
     assert not broken_rule(importer, allowed)
 

@@ -16,9 +16,9 @@ from arcpipe.infer.solve import solve_puzzle
 from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
-from hashes import forget_hashes
 from inference import CONFIG, answers, parrot, plain_loop, random_model, rows_of, wavering
-from sized import BUCKETS, sized_data, sized_tasks
+from puzzles import BUCKETS, sized_data, sized_tasks
+from training import forget_hashes
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def bucketed(checkpoint: Checkpoint) -> Checkpoint:
 
 
 @pytest.mark.parametrize(("batch_size", "residual"), [(5, False), (256, False), (5, True)])
-def test_each_answer_is_that_of_its_task_s_own_canvas(
+def test_each_answer_is_that_of_its_task_s_canvas(
     puzzles: PuzzleSet, batch_size: int, residual: bool
 ) -> None:
     plain = random_model(puzzles, replace(CONFIG, loop_residual=residual))

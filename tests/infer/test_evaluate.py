@@ -61,9 +61,7 @@ def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task
 
 
 @given(votes=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), max_size=20))
-def test_what_is_not_answered_is_left_out_and_is_told(
-    votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]
-) -> None:
+def test_what_is_not_answered(votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]) -> None:
     """Each vote is for one of the six test inputs, with a grid or none, which is right or wrong."""
     tests = [(task.id, index, pair.output) for task in tasks for index, pair in enumerate(task.tests)]
     rows = [

@@ -32,9 +32,7 @@ def test_the_default_is_a_plain_loop_bit_for_bit(arc: PuzzleSet, batch_size: int
     (5, {"halt": "stable", "max_steps": 12}),
     (5, {"rollouts": 3, "noise": 0.5}),
 ])  # fmt: skip
-def test_no_answer_depends_on_the_rows_beside_it(
-    arc: PuzzleSet, batch_size: int, settings: dict[str, Any]
-) -> None:
+def test_answers_are_alike_in_any_batch(arc: PuzzleSet, batch_size: int, settings: dict[str, Any]) -> None:
     together = answers(wavering(arc), arc, **settings)
     assert_same(answers(wavering(arc), arc, batch_size=batch_size, **settings), together)
 

@@ -64,9 +64,7 @@ def test_the_candidates_come_out_of_the_recorded_answers(recording: dict[str, An
         assert ([] if answer is None else restored(answer, way).tolist()) == record["pred_grid"]
 
 
-def test_the_submission_is_official_where_it_can_be_submitted(
-    recording: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_submission_is_official_where_it_can_be(recording: dict[str, Any], tmp_path: Path) -> None:
     rows, official = table(recording["candidates"]), recording["submission"]
     write_table(tmp_path / "whole.parquet", rows)
     write_table(tmp_path / "first.parquet", rows.slice(0, 17))
@@ -175,7 +173,7 @@ def plain_count(rows: Sequence[dict[str, Any]], task: str, index: int) -> list[t
 
 
 @given(ROWS)
-def test_count_is_what_a_plain_loop_finds_and_each_rule_ranks_the_same_grids(
+def test_count_is_a_plain_loop_and_each_rule_ranks_the_same_grids(
     rows: list[dict[str, Any]],
 ) -> None:
     votes = votes_of(rows, **NUM_TESTS)

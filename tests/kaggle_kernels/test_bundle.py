@@ -59,9 +59,7 @@ def test_the_notebook_is_short_and_python(entry: Path) -> None:
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_a_bundle_goes_to_kaggle_and_comes_back_with_a_score(
-    checkpoint: Path, shell: Shell, tmp_path: Path
-) -> None:
+def test_a_bundle_goes_to_kaggle_and_gets_a_score(checkpoint: Path, shell: Shell, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     flags = ("--checkpoint", checkpoint, "--out", bundle, "--owner", "someone")
     made = shell.run("bundle", *flags, "--set", "kaggle.closes=2020-01-01")

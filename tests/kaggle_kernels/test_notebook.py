@@ -169,9 +169,7 @@ def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], entry: Path, ro
     ],
     ids=["none", "no trunk"],
 )
-def test_the_command_does_the_same(
-    damage: Callable[[Path], None], why: str, mode: dict[str, str], root: Path
-) -> None:
+def test_the_command_too(damage: Callable[[Path], None], why: str, mode: dict[str, str], root: Path) -> None:
     damage(dataset_of(root))
     done = run_here("kaggle", "run", "--root", root, env=mode)
     assert done.returncode == (0 if mode else 2), done.stderr

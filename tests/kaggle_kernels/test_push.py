@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from arcpipe.locks import hold_folder
-from commands import fail, succeed
+from commands import run_arcpipe
 from kaggle_server import (
     COMPETITION,
     KEY,
@@ -59,25 +59,21 @@ def test_bad_credentials_are_one_line_without_them(
     assert not any(secret in line for secret in (TOKEN, KEY, "wr0ng"))
 
 
-def test_a_token_is_enough_and_is_sent_when_it_is_needed(
-    nobody: Shell, server: KaggleServer, tmp_path: Path
-) -> None:
+def test_a_token_is_enough_and_sent_when_needed(nobody: Shell, server: KaggleServer, tmp_path: Path) -> None:
     """In a process of its own: it is the import of the client that would send it too."""
     scores = ("kaggle", "scores", "--competition", COMPETITION)
-    assert "no submissions" in succeed(*scores, cwd=tmp_path, env=nobody.env | BY_TOKEN)
+    assert "no submissions" in run_arcpipe(*scores, cwd=tmp_path, env=nobody.env | BY_TOKEN).stdout
     assert server.count("IntrospectToken") == 1
     write_json(tmp_path / "home/.kaggle/kaggle.json", {"username": USER, "key": TOKEN})
-    line = fail(*scores, cwd=tmp_path, env=nobody.env)
-    assert line.startswith("the key in kaggle.json or KAGGLE_KEY is an access token (KGAT_...)")
+    line = run_arcpipe(*scores, cwd=tmp_path, env=nobody.env).stderr
+    assert line.startswith("arcpipe: the key in kaggle.json or KAGGLE_KEY is an access token (KGAT_...)")
     assert TOKEN not in line
     (tmp_path / "file").touch()
     env = nobody.env | {"KAGGLE_CONFIG_DIR": str(tmp_path / "file" / "config")}
-    assert "the kaggle package cannot be loaded (" in fail(*scores, cwd=tmp_path, env=env)
+    assert "the kaggle package cannot be loaded (" in run_arcpipe(*scores, cwd=tmp_path, env=env).stderr
 
 
-def test_what_is_sent_is_private_and_whole_and_sent_once(
-    shell: Shell, server: KaggleServer, bundle: Path
-) -> None:
+def test_what_is_sent_is_private_and_sent_once(shell: Shell, server: KaggleServer, bundle: Path) -> None:
     assert "dataset someone/arcpipe-bundle version 1\n" in shell.succeed("push", bundle)
     assert server.last_request("CreateDataset")["isPrivate"] is True
     assert server.dataset_files == FILES
@@ -97,9 +93,7 @@ def test_what_is_sent_is_private_and_whole_and_sent_once(
     assert methods[-1] == "SaveKernel"
 
 
-def test_a_kernel_is_held_back_until_the_new_dataset_is_ready(
-    shell: Shell, server: KaggleServer, bundle: Path
-) -> None:
+def test_a_kernel_waits_for_the_new_dataset(shell: Shell, server: KaggleServer, bundle: Path) -> None:
     line = shell.fail("push", bundle, "--max-minutes", 0)
     assert "blobs_received at version 1 after 0 minutes: run the same command to go on waiting" in line
     assert server.count("SaveKernel") == 0
@@ -113,9 +107,7 @@ def test_a_kernel_is_held_back_until_the_new_dataset_is_ready(
 
 
 @pytest.mark.parametrize("status", ["FAILED", "DELETED"])
-def test_a_dataset_that_kaggle_gave_up_is_sent_anew(
-    shell: Shell, server: KaggleServer, bundle: Path, status: str
-) -> None:
+def test_a_failed_dataset_is_sent_anew(shell: Shell, server: KaggleServer, bundle: Path, status: str) -> None:
     server.faults["GetDatasetStatus"] = {"status": status}
     assert f"version 1: Kaggle says {status.lower()}: look at its page" in shell.fail("push", bundle)
     del server.faults["GetDatasetStatus"]
@@ -207,7 +199,7 @@ KERNEL, DATASET = "kernel/kernel-metadata.json", "dataset/dataset-metadata.json"
         ("kaggle-record.json", '{"submissions": 3}', "submissions is broken: move the file away"),
     ],
 )
-def test_bad_input_is_one_line(
+def test_bad_input(
     shell: Shell, bundle: Path, file: str, content: dict[str, Any] | str, expected: str
 ) -> None:
     if isinstance(content, str):

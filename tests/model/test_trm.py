@@ -44,9 +44,7 @@ def start(model: TRM, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tenso
 
 @pytest.mark.parametrize("tokens", [NUM_TOKENS, 4])
 @pytest.mark.parametrize("changes", [{}, {"positions": "learned"}, {"puzzle_size": 0}])
-def test_without_a_state_the_first_step_starts_at_the_initial_one(
-    changes: dict[str, Any], tokens: int
-) -> None:
+def test_without_a_state_a_step_starts_at_the_initial_one(changes: dict[str, Any], tokens: int) -> None:
     model = tiny(replace(TINY, **changes))
     inputs, _, rows = example()
     rows = rows[:, : model.config.puzzle_size]

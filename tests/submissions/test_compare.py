@@ -49,7 +49,7 @@ def test_the_difference_is_paired() -> None:
     assert (same.is_real, more.is_real) == (False, True)
 
 
-def test_the_command_compares_and_keeps_the_oracle_apart(
+def test_the_command_compares(
     content: dict[str, Any], file: Path, solutions: Path, predictions: Path
 ) -> None:
     file.write_bytes(orjson.dumps({"one": content["one"]}))

@@ -69,7 +69,7 @@ def test_a_fact_is_added_once_and_nothing_is_ever_changed(ledger: Path, file: Pa
 
 
 @pytest.mark.parametrize("kept", [1, 60, -2, -1])
-def test_what_an_interrupted_writer_left_is_said_and_does_no_harm(
+def test_an_interrupted_writer_does_no_harm(
     ledger: Path, kept: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     for reference in ("r1", "r2"):
@@ -101,7 +101,7 @@ def scored(
     return merged, file
 
 
-def test_a_score_is_entered_once_with_its_set_and_what_made_the_file(
+def test_a_score_is_entered_once_with_its_set(
     ledger: Path, scored: tuple[Path, Path], solutions: Path
 ) -> None:
     merged, other = scored
@@ -238,9 +238,7 @@ def test_repeats_of_a_bundle_are_grouped_and_tell_what_is_real(ledger: Path) -> 
     ]
 
 
-def test_a_file_system_without_locks_has_a_ledger_too(
-    content: Content, file: Path, solutions: Path, tmp_path: Path
-) -> None:
+def test_a_ledger_without_locks(content: Content, file: Path, solutions: Path, tmp_path: Path) -> None:
     file.write_bytes(orjson.dumps(content))
     words = ("score", file, solutions)
     env, ledger = without_locks(tmp_path / "site", errno.ENOLCK), tmp_path / "ledger.jsonl"

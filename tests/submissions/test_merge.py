@@ -77,9 +77,7 @@ ranked_colors = st.lists(st.sampled_from("0123"), unique=True, max_size=4).map("
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("ab"), ranked_colors), min_size=1, max_size=4), st.booleans())
-def test_any_sources_give_a_submission_with_the_best_there_is(
-    lists: list[dict[str, str]], by_count: bool
-) -> None:
+def test_any_sources_give_the_best_there_is(lists: list[dict[str, str]], by_count: bool) -> None:
     sources = {Path(f"{number}"): source(**colors, c="9") for number, colors in enumerate(lists)}
     merged, contributions = merge(sources, make_tasks("abc"), "count" if by_count else "order")
     found = attempts(merged)
@@ -106,9 +104,7 @@ def here(challenges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_command_merges_submissions_and_predictions(
-    content: Content, predictions: Path, tasks: list[Task]
-) -> None:
+def test_the_command_merges_what_it_is_given(content: Content, predictions: Path, tasks: list[Task]) -> None:
     Path("s.json").write_bytes(orjson.dumps({"two": content["two"]}))
     lines = succeed_here(*WORDS, "s.json", predictions.name).splitlines()
     assert lines == [

@@ -43,9 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return folder_of(tmp_path / "model")
 
 
-def test_a_folder_of_the_foundation_is_scored_and_entered_in_the_ledger(
-    folder: Path, solutions: Path, tmp_path: Path
-) -> None:
+def test_a_folder_of_the_foundation_is_scored(folder: Path, solutions: Path, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     words = ("score", folder, solutions, "--json", "--ledger", ledger)
     done = run_here(*words)

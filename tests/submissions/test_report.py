@@ -272,9 +272,7 @@ EVALUATED = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **COUNTS} f
         ([FINISHED, {**FINISHED, "step": 2, "train/finished": 0, "train/exact_accuracy": 0}], ACCURACY),
     ],
 )
-def test_a_curve_has_a_point_for_each_record_with_its_number(
-    tmp_path: Path, records: list[Any], lines: dict[str, Any]
-) -> None:
+def test_a_curve_has_a_point_a_record(tmp_path: Path, records: list[Any], lines: dict[str, Any]) -> None:
     [chart] = charts(metrics_of(tmp_path, *records))
     assert chart.lines == lines
 

@@ -168,9 +168,7 @@ one  1/1   two  1/2
 """
 
 
-def test_the_command_prints_tables_and_the_tasks(
-    content: Content, file: Path, solutions: Path, challenges: Path
-) -> None:
+def test_the_command_prints_tables(content: Content, file: Path, solutions: Path, challenges: Path) -> None:
     content["two"][1] = WRONG
     file.write_bytes(orjson.dumps(content))
     done = run_here("score", file, solutions, "--challenges", challenges, "--no-ledger")
@@ -204,7 +202,7 @@ def test_tasks_are_left_out_and_corrected_and_it_is_said(
     ]
 
 
-def test_a_score_says_that_generated_pairs_of_its_tasks_trained(
+def test_a_score_says_what_trained(
     content: Content, solutions: Path, tasks: list[Task], tmp_path: Path
 ) -> None:
     made = {"checkpoint": {"dataset": {"fingerprint": "f", "generated_of_test": 12}}, "manifest": None}
@@ -220,7 +218,7 @@ def test_a_score_says_that_generated_pairs_of_its_tasks_trained(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_the_per_task_file_has_a_row_per_test_output(
+def test_the_per_task_file(
     content: Content, file: Path, solutions: Path, challenges: Path, suffix: str
 ) -> None:
     content["two"][1] = ZERO
@@ -252,8 +250,6 @@ def test_the_per_task_file_has_a_row_per_test_output(
         ([(3, 4, 4, 3), (5, 6, 6, 5)], "other"),
     ],
 )
-def test_the_size_rule_is_what_all_demonstrations_follow(
-    shapes: list[tuple[int, int, int, int]], rule: str
-) -> None:
+def test_the_size_rule_is_of_all_demonstrations(shapes: list[tuple[int, int, int, int]], rule: str) -> None:
     pairs = [Pair(np.zeros(shape[:2], np.uint8), np.zeros(shape[2:], np.uint8)) for shape in shapes]
     assert size_rule(Task("t", tuple(pairs), ())) == rule

@@ -31,9 +31,7 @@ def begun(work: Path, whole: Path) -> Path:
     return work / "begun"
 
 
-def test_a_run_begins_with_the_averages_and_rows_of_another(
-    work: Path, whole: Path, begun: Path, tmp_path: Path
-) -> None:
+def test_a_run_begins_with_averages_and_rows(work: Path, whole: Path, begun: Path, tmp_path: Path) -> None:
     """Also where it was killed before its first checkpoint."""
     run = tmp_path / "run"
     done = train(work, run, "--init", whole, *FIRST)
@@ -70,16 +68,14 @@ def test_a_resumed_run_does_not_begin_anew(work: Path, whole: Path, begun: Path,
         ([], "maze", "is for arc puzzles with 12 tokens, the dataset has maze puzzles"),
     ],
 )  # fmt: skip
-def test_other_models_are_refused(
+def test_another_model(
     work: Path, whole: Path, tmp_path: Path, flags: list[str], data: str, said: str
 ) -> None:
     assert said in refused(work, tmp_path / "run", "--init", whole, *flags, data=data)
     assert not (tmp_path / "run").exists()
 
 
-def test_what_changes_no_weight_may_change_when_it_is_gone_on_with(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_what_changes_no_weight_may_change_on_resuming(work: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(work, run, "--steps", 5)
     free = [*settings("train", keep_last=1, checkpoint_every=100, trackers="[]"), *settings("eval", every=6)]

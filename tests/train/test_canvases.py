@@ -6,8 +6,8 @@ import pytest
 
 from arcpipe.checkpoint import load_checkpoint
 from candidates import read_predictions
-from commands import run_here
-from sized import BUCKETS, sized_data, sized_tasks
+from commands import fail_here, run_here, succeed_here
+from puzzles import BUCKETS, sized_data, sized_tasks
 from training import assert_same_run, refused, settings, train
 
 BUCKETED = settings("model", buckets=BUCKETS)
@@ -38,12 +38,11 @@ def test_adaptation_keeps_the_canvases(work: Path, bucketed: Path, tmp_path: Pat
     run, out = tmp_path / "run", tmp_path / "out"
     challenges = tmp_path / "small" / "sized_challenges.json"
     flags = settings("adapt", steps=4, batch_size=8, num_aug=3, warmup_steps=0, precision="float32")
-    done = run_here("adapt", "--checkpoint", bucketed, "--challenges", challenges, "--out", run, *flags)
-    assert done.returncode == 0, done.stderr
+    words = ("adapt", "--checkpoint", bucketed, "--challenges", challenges, "--out", run, *flags)
+    done = run_here(*words, code=0)
     assert "canvases: side 4: 2 tasks, 5 of 8 rows; side 8: 1 tasks, 3 of 8 rows; " in done.stderr
     assert load_checkpoint(run).config.buckets == [4]
-    done = run_here("infer", "--checkpoint", run, "--data", run / "data", "--out", out)
-    assert done.returncode == 0, done.stderr
+    succeed_here("infer", "--checkpoint", run, "--data", run / "data", "--out", out)
     assert {one.task for one in read_predictions(out)} == {"of2-0", "of3-1", "of8-2"}
 
 
@@ -69,12 +68,9 @@ def test_samples_in_flight_do_not_change_their_canvases(work: Path, tmp_path: Pa
 
 
 def test_the_reference_s_files_cannot_hold_buckets(bucketed: Path, tmp_path: Path) -> None:
-    done = run_here("checkpoint", "export", bucketed, "--out", tmp_path / "official")
-    assert done.returncode == 2
-    assert "has buckets, the official program knows one canvas" in done.stderr
+    said = fail_here("checkpoint", "export", bucketed, "--out", tmp_path / "official")
+    assert "has buckets, the official program knows one canvas" in said
     assert not (tmp_path / "official").exists()
-    done = run_here("checkpoint", "export", bucketed, "--format", "arcpipe", "--out", tmp_path / "own")
-    assert done.returncode == 0, done.stderr
+    succeed_here("checkpoint", "export", bucketed, "--format", "arcpipe", "--out", tmp_path / "own")
     assert load_checkpoint(tmp_path / "own").config.buckets == BUCKETS
-    shown = run_here("checkpoint", "show", tmp_path / "own").stdout
-    assert "buckets                     4 6\n" in shown
+    assert "buckets                     4 6\n" in succeed_here("checkpoint", "show", tmp_path / "own")

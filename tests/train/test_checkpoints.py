@@ -125,7 +125,7 @@ def test_a_damaged_file_is_named_with_the_way_on(work: Path, run: Path, nine: Pa
         for name, content in contents.items():
             (newest / name).write_bytes(content[: len(content) * 2 // 3] if name == part else content)
         said = refused(work, run, *EVERY_THREE, "--resume")
-        assert said.startswith(f"arcpipe: {newest / part}: damaged checkpoint (")
+        assert said.startswith(f"{newest / part}: damaged checkpoint (")
         assert said.endswith("--resume --from-step N, with N one of 3")
         assert names(run / "checkpoints") == {"step-00000003", "step-00000006"}
     said = go_on(work, run, "--from-step", 3)

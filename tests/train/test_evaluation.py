@@ -4,24 +4,86 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arcpipe.checkpoint import find_checkpoint, newest_checkpoint, read_best
+from arcpipe.checkpoint import Checkpoint, find_checkpoint, newest_checkpoint, read_best
 from arcpipe.errors import ArcpipeError
-from arcpipe.infer.evaluate import Coverage
+from arcpipe.infer.evaluate import Coverage, Evaluator
+from arcpipe.model_config import TRMConfig
+from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.recipe import load_recipe
+from arcpipe.train import trainer
+from arcpipe.train.config import EvalSettings, TrainResult, TrainRun, TrainSettings
 from candidates import read_predictions
-from commands import run_here
+from commands import succeed_here
 from disks import largest_file
 from puzzles import build, made_up_tasks, write_source
-from scripted import ALL, Scripted, run_scripted
 from training import metrics, newest, refused, settings, steps_of, train
 
 EVERY_FOUR = settings("eval", every=4, votes=2)
 COVERAGE = ("answered", "test_inputs", "votes", "votes_asked")
-NONE, SOME, MORE = Coverage(0, 7, 0, 14), Coverage(3, 7, 3, 14), Coverage(3, 7, 4, 14)
+NONE, SOME, MORE, ALL = (
+    Coverage(*of) for of in ((0, 7, 0, 14), (3, 7, 3, 14), (3, 7, 4, 14), (7, 7, 14, 14))
+)
+
+
+class Scripted(Evaluator):
+    """An evaluator whose scores are given by step, and their coverage where that is not ALL."""
+
+    metrics = ("pass@1", "pass@2", "oracle")
+
+    def __init__(
+        self, given: dict[int, float], doing: Callable[[int], None] = lambda step: None,
+        covering: dict[int, Coverage] | None = None,
+    ) -> None:  # fmt: skip
+        """Args:  doing: called with the step in place of answering."""
+        self.given, self.doing, self.step = given, doing, 0
+        self.covering = covering or {}
+        self.asked: list[int] = []
+
+    def answer(
+        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool],
+        limit_s: float,
+    ) -> None:  # fmt: skip
+        self.step = checkpoint.manifest["step"]
+        self.asked.append(self.step)
+        self.doing(self.step)
+
+    def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
+        coverage = self.covering.get(self.step, ALL)
+        names = self.metrics if coverage.answered else ()
+        return {name: self.given.get(self.step, 0.0) for name in names}, coverage
+
+
+def run_scripted(
+    work: Path, out: Path, evaluator: Evaluator, *, keep: int = 1, resume: bool = False,
+    from_step: int | None = None, steps: int = 12, **evaluation: Any,
+) -> TrainResult:  # fmt: skip
+    """A training that is evaluated every three steps, unless the settings say otherwise."""
+    recipe = load_recipe(str(work / "tiny.toml"), [f"train.keep_last={keep}"])
+    config, of_training = recipe.settings("model", TRMConfig), recipe.settings("train", TrainSettings)
+    of_evaluation = EvalSettings(**({"every": 3} | evaluation))
+    tables = {"model": config, "train": of_training, "eval": of_evaluation}
+    run = TrainRun(
+        puzzles=read_puzzle_set(work / "data"),
+        data_dir=work / "data",
+        config=config,
+        settings=of_training,
+        recipe={name: asdict(table) for name, table in tables.items()},
+        out=out,
+        evaluation=of_evaluation,
+        folder="resumed" if resume else "new",
+        from_step=from_step,
+        stop_at=steps,
+    )
+    # In place of the one that it has made of its settings.
+    vars(run)["evaluator"] = evaluator
+    return trainer.train(run)
 
 
 def scores(run: Path) -> list[dict[str, Any]]:
@@ -69,8 +131,7 @@ def test_averaged_weights_are_evaluated(work: Path, evaluated: Path, tmp_path: P
     checkpoint = evaluated / "checkpoints" / "step-00000008"
     out = tmp_path / "predictions"
     flags = ("--data", work / "data", "--out", out, "--votes", 2)
-    done = run_here("infer", "--checkpoint", checkpoint, *flags)
-    assert done.returncode == 0, done.stderr
+    succeed_here("infer", "--checkpoint", checkpoint, *flags)
     during = read_predictions(evaluated / "evaluations" / "step-00000008")
     for one, other in zip(during, read_predictions(out), strict=True):
         assert (one.task, one.test_index, one.augmentation) == (
@@ -115,8 +176,7 @@ def test_the_best_checkpoint_is_kept_and_used(work: Path, tmp_path: Path) -> Non
     assert find_checkpoint(run).name == "step-00000006"
     assert newest_checkpoint(run).name == "step-00000012"
     out = tmp_path / "predictions"
-    done = run_here("infer", "--checkpoint", run, "--data", work / "data", "--out", out)
-    assert done.returncode == 0, done.stderr
+    succeed_here("infer", "--checkpoint", run, "--data", work / "data", "--out", out)
     assert {one.checkpoint for one in read_predictions(out)} == {f"{run}@6"}
 
 
@@ -233,9 +293,7 @@ def test_evaluations_every_few_minutes(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "asked"), [(50, [4]), (70, [3, 4])])
-def test_the_minutes_between_evaluations_go_on(
-    work: Path, tmp_path: Path, minutes: int, asked: list[int]
-) -> None:
+def test_the_minutes_between_them_go_on(work: Path, tmp_path: Path, minutes: int, asked: list[int]) -> None:
     """Parts of a run that are shorter than the time between evaluations add up."""
     run, later = tmp_path / "run", Scripted({})
     hourly = {"every": 0, "every_minutes": 60.0}
@@ -267,9 +325,7 @@ def test_less_time_says_how_much_was_answered(work: Path, tmp_path: Path) -> Non
     assert "step 1: no score, none of 7 test inputs answered; " in (run / "train.log").read_text()
 
 
-def test_a_full_disk_in_an_evaluation_leaves_the_checkpoint(
-    work: Path, evaluated: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_the_checkpoint(work: Path, evaluated: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     flags = [*EVERY_FOUR, *settings("train", keep_last=3)]
     shutil.copytree(evaluated, run)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from arcpipe.train.distributed import make_accelerator
 from arcpipe.train.flow import noisy_answers
 from arcpipe.train.step import train_step
 from candidates import read_predictions
-from commands import run_here
-from sized import BUCKETS
+from commands import fail_here, succeed_here
+from puzzles import BUCKETS
 from steps import CONFIG, random_batch
 from steps import fresh_state as state_with
 from training import FLOW, settings, train
@@ -37,9 +36,9 @@ def flow(request: pytest.FixtureRequest, work: Path) -> dict[str, Any]:
     return {"run": run, "flags": flags, "data": data}
 
 
-def ask(flow: dict[str, Any], work: Path, out: Path, *flags: object) -> CompletedProcess[str]:
-    """What `arcpipe infer` says to the tests of a flow's dataset."""
-    return run_here("infer", "--checkpoint", flow["run"], "--data", work / flow["data"], "--out", out, *flags)
+def asked(flow: dict[str, Any], work: Path, out: Path, *flags: object) -> tuple[object, ...]:
+    """The words of an `arcpipe infer` on the tests of a flow's dataset."""
+    return ("infer", "--checkpoint", flow["run"], "--data", work / flow["data"], "--out", out, *flags)
 
 
 def test_trajectories_are_asked_and_voted(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
@@ -47,8 +46,7 @@ def test_trajectories_are_asked_and_voted(work: Path, flow: dict[str, Any], tmp_
     assert load_checkpoint(flow["run"]).config.flow
     found = []
     for name, flags in (("one", ()), ("same", ("--batch-size", 7)), ("euler", ("--gamma", 0))):
-        done = ask(flow, work, tmp_path / name, "--rollouts", 2, "--max-steps", 3, *flags)
-        assert done.returncode == 0, done.stderr
+        succeed_here(*asked(flow, work, tmp_path / name, "--rollouts", 2, "--max-steps", 3, *flags))
         candidates = {
             (one.task, one.test_index, one.augmentation, one.rollout): one
             for one in read_predictions(tmp_path / name)
@@ -57,16 +55,14 @@ def test_trajectories_are_asked_and_voted(work: Path, flow: dict[str, Any], tmp_
     assert found[0] == pytest.approx(found[1], rel=1e-4)
     assert found[0] != pytest.approx(found[2], rel=1e-4)
     assert len(set(found[0])) == len(found[0])
-    words = ["vote", tmp_path / "one", "--challenges", work / flow["data"], "--out", tmp_path / "voted"]
     if "sudoku" in flow["data"]:
-        assert run_here(*words).returncode == 0
+        succeed_here("vote", tmp_path / "one", "--challenges", work / "sudoku", "--out", tmp_path / "voted")
 
 
 def test_a_flow_does_not_stop_early(work: Path, flow: dict[str, Any], tmp_path: Path) -> None:
     for flags in (("--halt", "learned"), ("--rollouts", 2, "--noise", 0.1)):
-        done = ask(flow, work, tmp_path / "out", *flags)
-        assert done.returncode == 2
-        assert "takes all its steps" in done.stderr
+        said = fail_here(*asked(flow, work, tmp_path / "out", *flags), logs=True)
+        assert "takes all its steps" in said
 
 
 def test_the_noisy_answers_are_on_the_way_from_noise_to_answer() -> None:

@@ -15,9 +15,9 @@ from arcpipe.devices import compile_blocks
 from arcpipe.flops import train_step_flops
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
-from commands import run_here
-from processes import running
-from sized import BUCKETS, CANVAS
+from commands import succeed_here
+from processes import by_itself, running
+from puzzles import BUCKETS, CANVAS
 from training import (
     assert_close,
     assert_same_run,
@@ -42,9 +42,7 @@ def test_recomputed_activations_are_the_same(work: Path, tmp_path: Path) -> None
 
 def test_workers_make_the_same_batches(work: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with running(train_arguments(work, run, *settings("train", workers=2), "--steps", 5), work) as process:
-        done = process.finish()
-    assert done.returncode == 0, done.stderr
+    by_itself(train_arguments(work, run, *settings("train", workers=2), "--steps", 5), work)
     # Gone on with by the process itself, in the middle of an epoch.
     train(work, run, "--resume", "--force", *settings("train", workers=0))
     assert_same_run(run, whole)
@@ -63,8 +61,7 @@ def test_workers_end_with_a_training_that_is_told_to_stop(work: Path, tmp_path: 
         if number == signal.SIGINT:
             for worker in workers:
                 worker.send_signal(number)
-        done = process.finish()
-    assert done.returncode == 0, done.stderr
+        done = process.finish(code=0)
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr
     assert f"stopped at step {steps_of(run)[-1]} on a signal" in done.stderr
@@ -79,9 +76,8 @@ def test_a_compiled_network_trains_as_it_is(work: Path, tmp_path: Path) -> None:
     # One layer, for it is compiled with and without its gradient.
     flags = [*settings("model", num_layers=1, inner_cycles=1), "--steps", 4]
     train(work, eager, *flags, *settings("train", compile="off"))
-    with running(train_arguments(work, compiled, *flags, *settings("train", compile="on")), work) as process:
-        done = process.finish(timeout_s=150)
-    assert done.returncode == 0, done.stderr
+    arguments = train_arguments(work, compiled, *flags, *settings("train", compile="on"))
+    done = by_itself(arguments, work, timeout_s=150)
     assert "torch.compile: as the recipe says; the first step compiles" in done.stderr
     assert_close(compiled, eager)
     names = [load_file(newest_checkpoint(run) / "model.safetensors").keys() for run in (eager, compiled)]
@@ -94,9 +90,7 @@ def test_a_tracker_gets_what_the_metrics_get(work: Path, tmp_path: Path) -> None
         pytest.skip("neither tensorboard nor tensorboardX is installed")
     run = tmp_path / "run"
     flags = [*settings("train", trackers='["tensorboard"]', log_every=2), *settings("eval", every=4, votes=1)]
-    with running(train_arguments(work, run, *flags, "--steps", 4), work) as process:
-        done = process.finish()
-    assert done.returncode == 0, done.stderr
+    done = by_itself(train_arguments(work, run, *flags, "--steps", 4), work)
     assert "warn" not in done.stderr.lower()
     (events,) = (run / "arcpipe").glob("events.*")
     content = events.read_bytes()
@@ -153,9 +147,9 @@ def test_a_dry_run_says_what_smaller_canvases_save(work: Path, tmp_path: Path) -
 def test_a_dry_run_of_the_largest_recipe_answers_from_a_sample(work: Path, tmp_path: Path) -> None:
     flags = ["--dry-run", "--data", work / "data", "--out", tmp_path / "run", "--max-minutes", 1]
     flags += settings("model", hidden_size=128, outer_cycles=2, inner_cycles=1)
-    done = run_here("train", "arc-agi-1", *flags, *settings("train", precision="float32", batch_size=2048))
-    assert done.returncode == 0, done.stderr
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    flags += settings("train", precision="float32", batch_size=2048)
+    said = succeed_here("train", "arc-agi-1", *flags)
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines())
     assert "by its arithmetic" in lines["speed"]
     assert "steps with all cycles in --max-minutes" in lines["time"]
     assert lines["memory"].endswith("so it fits: T4 yes, L4 yes, H200 yes")

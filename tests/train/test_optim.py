@@ -20,9 +20,7 @@ from arcpipe.trm import TRM
     ("dtype", "recorded", "tolerance"),
     [(torch.float32, "official_f32", 2e-7), (torch.float64, "official_f64", 1e-14)],
 )
-def test_adam_atan2_is_official(
-    fixtures_dir: Path, dtype: torch.dtype, recorded: str, tolerance: float
-) -> None:
+def test_atan2_is_official(fixtures_dir: Path, dtype: torch.dtype, recorded: str, tolerance: float) -> None:
     with np.load(fixtures_dir / "adam_atan2.npz") as arrays:
         weight = nn.Parameter(torch.tensor(arrays["p0"], dtype=dtype))
         beta1, beta2 = arrays["betas"].tolist()
@@ -111,9 +109,7 @@ def test_sign_sgd_is_the_reference_s(fixtures_dir: Path) -> None:
 
 
 @given(data=st.data(), size=st.integers(1, 4), num_rows=st.integers(1, 6))
-def test_sign_sgd_is_its_formula_in_any_order_of_samples(
-    data: st.DataObject, size: int, num_rows: int
-) -> None:
+def test_sign_sgd_is_its_formula_in_any_order(data: st.DataObject, size: int, num_rows: int) -> None:
     ids = data.draw(st.lists(st.integers(0, num_rows - 1), min_size=1, max_size=12))
     order = data.draw(st.permutations(range(len(ids))))
     generator = np.random.default_rng(len(ids))

@@ -12,9 +12,7 @@ from training import assert_same_numbers, refused, settings, steps_of, train
 HOST = settings("train", puzzle_memory="host")
 
 
-def test_rows_on_the_host_learn_as_those_on_the_device(
-    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_on_the_host_learn_alike(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations and another run that begins with its rows included."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     flags = settings("eval", every=6, votes=1)

@@ -12,9 +12,8 @@ import typer
 from arcpipe.checkpoint import find_checkpoint
 from arcpipe.commands.cli import app
 from arcpipe.recipe import load_recipe, recipe_names
-from commands import run_here
-from puzzles import build, write_source
-from sized import sized_tasks
+from commands import succeed_here
+from puzzles import build, sized_tasks, write_source
 from training import metrics
 
 # What would be slow at its full size.
@@ -54,8 +53,7 @@ TRAINING = [name for name in recipe_names() if "train" in load_recipe(name).tabl
 def test_a_recipe_trains(name: str, datasets: dict[str, Path], tmp_path: Path) -> None:
     flags = [word for setting in SMALL for word in ("--set", setting)]
     out = tmp_path / "run"
-    done = run_here("train", name, "--data", datasets[data_of(name)], "--out", out, "--steps", 2, *flags)
-    assert done.returncode == 0, done.stderr
+    succeed_here("train", name, "--data", datasets[data_of(name)], "--out", out, "--steps", 2, *flags)
     assert [record["step"] for record in metrics(out) if "train/lr" in record] == [1, 2]
     assert find_checkpoint(out).name == "step-00000002"
 

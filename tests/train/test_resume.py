@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import run_here
+from commands import succeed_here
 from disks import largest_file
 from processes import running, running_together, together
 from training import (
@@ -27,16 +27,14 @@ from training import (
 def test_two_processes_that_are_killed_go_on_as_if_nothing_had_happened(work: Path, tmp_path: Path) -> None:
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     flags = settings("train", steps=40, checkpoint_every=17)
-    for done in together(train_arguments(work, uninterrupted, *flags), work):
-        assert done.returncode == 0, done.stderr
+    together(train_arguments(work, uninterrupted, *flags), work)
     with running_together(train_arguments(work, run, *flags), work) as processes:
         processes[0].wait_until((run / "checkpoints" / "step-00000017").exists)
         for process in processes:
             process.send(signal.SIGKILL)
     assert steps_of(run) == [17]
     # Steps after the checkpoint may be recorded; they are done again, and recorded once.
-    for done in together(train_arguments(work, run, *flags, "--resume"), work):
-        assert done.returncode == 0, done.stderr
+    together(train_arguments(work, run, *flags, "--resume"), work)
     assert_same_run(run, uninterrupted)
 
 
@@ -68,9 +66,7 @@ def test_six_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_
     assert [path.name for path in run.rglob(".*")] == [".writer-0.lock"]
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_anew(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_before_any_checkpoint_starts_anew(work: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints" / ".step-00000004.1.tmp").mkdir(parents=True)
     (run / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
@@ -79,9 +75,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     assert_same_run(run, whole)
 
 
-def test_a_run_that_is_older_than_some_settings_had_their_defaults(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_run_older_than_settings_had_their_defaults(work: Path, whole: Path, tmp_path: Path) -> None:
     run, newer = tmp_path / "run", (("model", "loop_residual"), ("train", "clip"))
     train(work, run, "--steps", 4)
     manifest = json.loads((run / "manifest.json").read_bytes())
@@ -93,9 +87,7 @@ def test_a_run_that_is_older_than_some_settings_had_their_defaults(
     assert_same_run(run, whole)
 
 
-def test_the_schedule_goes_on_where_it_was_and_the_limit_is_the_commands_own(
-    work: Path, tmp_path: Path
-) -> None:
+def test_the_schedule_goes_on_and_the_limit_is_the_commands_own(work: Path, tmp_path: Path) -> None:
     """A thousand seconds are said to have passed, two hundred are to come."""
     run = tmp_path / "run"
     train(work, run, "--steps", 3)
@@ -161,11 +153,8 @@ def test_what_is_not_the_same_training_is_not_gone_on_with(work: Path, whole: Pa
         assert (newest(whole), metrics(whole)) == before
 
 
-def test_a_run_stands_for_its_recipe_and_a_finished_one_has_nothing_to_go_on_with(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_run_stands_for_its_recipe_and_ends_once(work: Path, whole: Path, tmp_path: Path) -> None:
     arguments = ("train", whole, "--data", work / "data", "--out", tmp_path / "again")
     for flags in ([], ["--resume"]):
-        done = run_here(*arguments, *flags)
-        assert done.returncode == 0, done.stderr
+        succeed_here(*arguments, *flags)
         assert_same_run(tmp_path / "again", whole)

