@@ -30,9 +30,7 @@ TURNS = (
 )
 # Its turns are alike, its pairs change places when two colors do, and one output is hidden.
 ALIKE = Task(
-    "alike",
-    (Pair(grid("1"), grid("2")), Pair(grid("2"), grid("1"))),
-    (Pair(grid("00", "00"), None),),
+    "alike", (Pair(grid("1"), grid("2")), Pair(grid("2"), grid("1"))), (Pair(grid("00", "00"), None),)
 )
 
 

@@ -114,8 +114,7 @@ def test_the_canonical_key_forgets_shuffles_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "train_count", "test_count"),
-    [(4, 300, 40), (4, 1, 1000), (4, 50, 0), (6, 100, 20)],
+    ("side", "train_count", "test_count"), [(4, 300, 40), (4, 1, 1000), (4, 50, 0), (6, 100, 20)]
 )
 def test_train_and_test_have_nothing_in_common(side: int, train_count: int, test_count: int) -> None:
     train, test = generate_split(train_count, test_count, side, seed=0)

@@ -7,16 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import Augmentation
-from arcpipe.codec import (
-    ARC,
-    EOS,
-    PAD,
-    GridTable,
-    crop_shapes,
-    decode,
-    dihedral_transform,
-    encode_grids,
-)
+from arcpipe.codec import ARC, EOS, PAD, GridTable, crop_shapes, decode, dihedral_transform, encode_grids
 from arcpipe.grid import Grid
 from augmented import augmented, encode
 from strategies import augmentations, grids
@@ -70,9 +61,7 @@ def test_a_placed_grid_has_its_border_and_nothing_else(grid: Grid, top: int, lef
         st.tuples(grids(6), augmentations(), st.tuples(st.integers(0, 3), st.integers(0, 3))), min_size=1
     )
 )
-def test_augmenting_is_part_of_encoding(
-    items: list[tuple[Grid, Augmentation, tuple[int, int]]],
-) -> None:
+def test_augmenting_is_part_of_encoding(items: list[tuple[Grid, Augmentation, tuple[int, int]]]) -> None:
     table, every = GridTable.pack([grid for grid, _, _ in items], 6).with_eos(ARC), np.arange(len(items))
     transform = dihedral_transform(
         ARC, table, every, 9,

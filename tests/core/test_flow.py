@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.flow import (
-    interpolant,
-    move,
-    noise,
-    probabilities,
-    seeds_of,
-    stir,
-    times,
-    with_given,
-)
+from arcpipe.flow import interpolant, move, noise, probabilities, seeds_of, stir, times, with_given
 
 SEEDS = seeds_of(3, np.arange(2000, dtype=np.uint64))
 

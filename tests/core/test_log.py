@@ -37,9 +37,7 @@ def test_a_log_file_on_a_full_disk_is_refused_in_one_line(capsys: pytest.Capture
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_bar_of_80_columns_keeps_the_first_figures(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_bar_of_80_columns_keeps_the_first_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal(24, 80, monkeypatch)
     with progress(total=518_071, initial=1000, unit="step", desc="train", left_s=lambda: 0.0) as bar:
         bar.set_postfix_str(

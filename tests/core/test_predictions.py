@@ -60,17 +60,13 @@ def test_the_file_is_a_table_that_others_can_read(tmp_path: Path) -> None:
     assert (empty["height"], empty["width"], empty["cells"]) == (0, 0, b"")
 
 
-def repeated(rows: int, **changes: Any) -> pa.Table:
-    """A row many times, in a column of its own or another one, which hardly needs room in a file."""
-    values = table([candidate(CELLS)]).to_pylist()[0] | changes
-    zeros = pa.array(np.zeros(rows, np.int32))
-    return pa.table({name: pa.DictionaryArray.from_arrays(zeros, [value]) for name, value in values.items()})
-
-
 @pytest.mark.parametrize("column", ["checkpoint", "note"])
 def test_a_huge_column_that_nobody_reads_is_no_obstacle(tmp_path: Path, column: str) -> None:
     file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
-    huge = repeated(2000, **{column: "c" * 2**20})
+    values = table([candidate(CELLS)]).to_pylist()[0] | {column: "c" * 2**20}
+    # A row many times, which hardly needs room in a file.
+    zeros = pa.array(np.zeros(2000, np.int32))
+    huge = pa.table({name: pa.DictionaryArray.from_arrays(zeros, [of]) for name, of in values.items()})
     write_table(file, huge.set_column(0, "order", pa.array(range(2000))))
     assert sum(len(part) for part in read_candidates([file])) == 2000
     assert pa.default_memory_pool().max_memory() - before < 2**30

@@ -5,13 +5,7 @@ from typing import Any
 import pytest
 
 from arcpipe.errors import DataError, OutputError
-from arcpipe.runs import (
-    MANIFEST,
-    new_folder,
-    read_manifest,
-    refuse_existing,
-    write_bytes,
-)
+from arcpipe.runs import MANIFEST, new_folder, read_manifest, refuse_existing, write_bytes
 
 
 def names(folder: Path) -> list[str]:

@@ -173,9 +173,7 @@ def plain_count(rows: Sequence[dict[str, Any]], task: str, index: int) -> list[t
 
 
 @given(ROWS)
-def test_count_is_a_plain_loop_and_each_rule_ranks_the_same_grids(
-    rows: list[dict[str, Any]],
-) -> None:
+def test_count_is_a_plain_loop_and_each_rule_ranks_the_same_grids(rows: list[dict[str, Any]]) -> None:
     votes = votes_of(rows, **NUM_TESTS)
     for rule in RULES:
         ranked = ranked_grids(votes, rank(votes, RULES[rule]))

@@ -131,11 +131,7 @@ def test_a_failed_dataset_is_sent_anew(shell: Shell, server: KaggleServer, bundl
         ("CreateDataset", Fault(), "making the dataset: Kaggle did not answer in time"),
         ("CreateDataset", {"status": "error", "error": "Title in use."}, "refused the dataset: Title in use"),
         ("SaveKernel", Fault(403, "Denied"), "Kaggle says Denied (403): check owner and spelling"),
-        (
-            "SaveKernel",
-            Fault(500, "oops", done=True),
-            "see someone/arcpipe-entry on kaggle.com first: it",
-        ),
+        ("SaveKernel", Fault(500, "oops", done=True), "see someone/arcpipe-entry on kaggle.com first: it"),
         ("SaveKernel", Fault(done=True), "see someone/arcpipe-entry on kaggle.com first"),
         ("SaveKernel", {"invalidDatasetSources": ["a/lost"]}, "runs without its dataset_sources a/lost: Kag"),
         ("SaveKernel", {"invalidCompetitionSources": ["lost"]}, "without its competition_sources lost: Kag"),

@@ -62,9 +62,7 @@ def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     return [child for child in psutil.Process(process.pid).children() if "adapt" in child.cmdline()]
 
 
-def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(
-    tmp_path: Path,
-) -> None:
+def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     facts = json.loads((checkpoint / "model.json").read_bytes())
     facts["config"]["buckets"] = [3]
@@ -139,10 +137,7 @@ def test_damaged_weights_leave_the_fallback(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tasks", "counts"),
-    [
-        ({"a": None, "b": {"test": [{}, {}]}}, {"a": 1, "b": 2}),
-        ({"a": {"train": 1, "test": "x"}}, {"a": 1}),
-    ],
+    [({"a": None, "b": {"test": [{}, {}]}}, {"a": 1, "b": 2}), ({"a": {"train": 1, "test": "x"}}, {"a": 1})],
 )
 def test_tasks_that_none_can_read(root: Path, tasks: dict[str, Any], counts: dict[str, int]) -> None:
     write_challenges(next(root.rglob("arc-agi_test_challenges.json")), tasks)

@@ -21,12 +21,7 @@ from arcpipe.submissions.score import (
     size_rule,
     task_set,
 )
-from arcpipe.submissions.submission import (
-    Submission,
-    build_submission,
-    read_submission,
-    write_submission,
-)
+from arcpipe.submissions.submission import Submission, build_submission, read_submission, write_submission
 from arcpipe.task import Pair, Task, challenges_json, read_solutions
 from commands import run_here, succeed_here
 

@@ -25,12 +25,7 @@ SETTINGS = TrainSettings(batch_size=6, puzzle_lr=1e-2, halt_exploration=0.0)
 
 @pytest.mark.parametrize(
     ("capability", "expected"),
-    [
-        ((6, 0), torch.float32),
-        ((7, 5), torch.float16),
-        ((8, 0), torch.bfloat16),
-        ((12, 0), torch.bfloat16),
-    ],
+    [((6, 0), torch.float32), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)],
 )
 def test_auto_takes_what_the_gpu_has_in_hardware(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: torch.dtype

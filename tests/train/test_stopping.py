@@ -68,10 +68,7 @@ def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, 
         assert_same_run(run, uninterrupted)
 
 
-@pytest.mark.parametrize(
-    ("number", "to"),
-    [(signal.SIGINT, "all"), (signal.SIGKILL, "launcher")],
-)
+@pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "all"), (signal.SIGKILL, "launcher")])
 def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, number: int, to: str) -> None:
     """Ctrl-C reaches its processes too; where it is killed they are nobody's."""
     run = tmp_path / "run"
