@@ -48,3 +48,9 @@ def whole(work: Path) -> Path:
     """A run of all twelve steps."""
     train(work, work / "whole")
     return work / "whole"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Where a test's own run will be."""
+    return tmp_path / "run"

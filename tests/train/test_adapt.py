@@ -90,9 +90,9 @@ def test_a_demonstration_that_is_a_test_input_of_another_task_is_named(whole: Pa
     assert counts["examples"] == len(target.demonstrations) + len(other.demonstrations) - 1
 
 
-def test_known_rows_stay_and_new_ones_are_the_mean(whole: Path, challenges: Path, tmp_path: Path) -> None:
-    adapt(whole, challenges, tmp_path / "run", "--max-minutes", 0)
-    before, after = load_checkpoint(whole), at(tmp_path / "run", 0)
+def test_known_rows_stay_and_new_ones_are_the_mean(whole: Path, challenges: Path, run: Path) -> None:
+    adapt(whole, challenges, run, "--max-minutes", 0)
+    before, after = load_checkpoint(whole), at(run, 0)
     places = before.puzzles.find(after.puzzles)
     assert (places >= 0).sum() == 8
     mean = before.rows.mean(dim=0)
@@ -129,9 +129,8 @@ def test_a_trunk_is_enough(whole: Path, challenges: Path, tmp_path: Path) -> Non
     assert at(tmp_path / "run", 8).rows.any()
 
 
-def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: Path, tmp_path: Path) -> None:
+def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: Path, run: Path) -> None:
     """The first of them killed; also where it was before its first checkpoint."""
-    run = tmp_path / "run"
     with running(adapt_arguments(whole, challenges, run), work) as process:
         process.wait_until((run / "checkpoints" / "step-00000002").exists)
         process.send(signal.SIGKILL)
@@ -142,8 +141,7 @@ def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: P
     assert_same_run(run, adapted)
 
 
-def test_two_adapt_as_one(adapted: Path, whole: Path, challenges: Path, work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_two_adapt_as_one(adapted: Path, whole: Path, challenges: Path, work: Path, run: Path) -> None:
     together(adapt_arguments(whole, challenges, run), work)
     assert_close(run, adapted)
 
@@ -174,6 +172,6 @@ def test_what_does_not_fit_is_refused(work: Path, whole: Path, challenges: Path,
     ],
 )
 def test_messages_name_the_settings_of_adaptation(
-    whole: Path, challenges: Path, tmp_path: Path, flags: tuple[object, ...], said: str
+    whole: Path, challenges: Path, run: Path, flags: tuple[object, ...], said: str
 ) -> None:
-    assert said in refused(whole, challenges, tmp_path / "run", *flags)
+    assert said in refused(whole, challenges, run, *flags)

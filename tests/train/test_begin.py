@@ -31,9 +31,8 @@ def begun(work: Path, whole: Path) -> Path:
     return work / "begun"
 
 
-def test_a_run_begins_with_averages_and_rows(work: Path, whole: Path, begun: Path, tmp_path: Path) -> None:
+def test_a_run_begins_with_averages_and_rows(work: Path, whole: Path, begun: Path, run: Path) -> None:
     """Also where it was killed before its first checkpoint."""
-    run = tmp_path / "run"
     done = train(work, run, "--init", whole, *FIRST)
     assert "rows for 16 of 16 puzzles known" in done.stderr
     before, after = loaded(whole), loaded(run)
@@ -68,15 +67,12 @@ def test_a_resumed_run_does_not_begin_anew(work: Path, whole: Path, begun: Path,
         ([], "maze", "is for arc puzzles with 12 tokens, the dataset has maze puzzles"),
     ],
 )  # fmt: skip
-def test_another_model(
-    work: Path, whole: Path, tmp_path: Path, flags: list[str], data: str, said: str
-) -> None:
-    assert said in refused(work, tmp_path / "run", "--init", whole, *flags, data=data)
-    assert not (tmp_path / "run").exists()
+def test_another_model(work: Path, whole: Path, run: Path, flags: list[str], data: str, said: str) -> None:
+    assert said in refused(work, run, "--init", whole, *flags, data=data)
+    assert not run.exists()
 
 
-def test_what_changes_no_weight_may_change_on_resuming(work: Path, whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_what_changes_no_weight_may_change_on_resuming(work: Path, whole: Path, run: Path) -> None:
     train(work, run, "--steps", 5)
     free = [*settings("train", keep_last=1, checkpoint_every=100, trackers="[]"), *settings("eval", every=6)]
     done = train(work, run, "--resume", *free)
@@ -85,8 +81,8 @@ def test_what_changes_no_weight_may_change_on_resuming(work: Path, whole: Path, 
     assert any("eval/pass@2" in record for record in metrics(run))
 
 
-def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, tmp_path: Path) -> None:
-    run, slower = tmp_path / "run", settings("train", lr=1e-4)
+def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, run: Path) -> None:
+    slower = settings("train", lr=1e-4)
     train(work, run, "--steps", 4)
     assert "train.lr: 0.001 -> 0.0001" in refused(work, run, "--resume", *slower)
     train(work, run, "--resume", "--force", "--steps", 6, *slower)
@@ -101,8 +97,7 @@ def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, tmp_path: Path) -
     assert len(metrics(run)) == 7
 
 
-def test_what_no_force_can_change_changes_nothing(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_what_no_force_can_change_changes_nothing(work: Path, run: Path) -> None:
     train(work, run, "--steps", 2)
     before = newest(run), metrics(run), manifest(run)
     for flags, said in (
@@ -114,8 +109,7 @@ def test_what_no_force_can_change_changes_nothing(work: Path, tmp_path: Path) ->
         assert (newest(run), metrics(run), manifest(run)) == before
 
 
-def test_rows_that_learn_alone_leave_the_weights_bit_for_bit(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_rows_that_learn_alone_leave_the_weights_bit_for_bit(work: Path, run: Path) -> None:
     train(work, run, *settings("train", rows_only=0.5, checkpoint_every=3, keep_last=9), "--steps", 9)
     at = {step: load_checkpoint(run / "checkpoints" / f"step-{step:08d}") for step in (3, 6, 9)}
     for name in at[3].raw:
@@ -126,7 +120,7 @@ def test_rows_that_learn_alone_leave_the_weights_bit_for_bit(work: Path, tmp_pat
 
 
 @pytest.mark.parametrize(("minutes", "count"), [(1e-9, 4), (60, 1)])
-def test_checkpoints_every_few_minutes(work: Path, tmp_path: Path, minutes: float, count: int) -> None:
+def test_checkpoints_every_few_minutes(work: Path, run: Path, minutes: float, count: int) -> None:
     flags = settings("train", checkpoint_minutes=minutes, checkpoint_every=99, keep_last=99)
-    train(work, tmp_path / "run", *flags, "--steps", 4)
-    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == count
+    train(work, run, *flags, "--steps", 4)
+    assert len(list((run / "checkpoints").iterdir())) == count

@@ -54,8 +54,7 @@ def test_a_training_begins_from_weights_of_other_canvases(work: Path, bucketed: 
     assert load_checkpoint(tmp_path / "back").config.buckets == BUCKETS
 
 
-def test_samples_in_flight_do_not_change_their_canvases(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_samples_in_flight_do_not_change_their_canvases(work: Path, run: Path) -> None:
     train(work, run, *BUCKETED, "--steps", 1, data=MIXED)
     other = settings("model", buckets=[4])
     assert "model.buckets: [4, 6] -> [4]" in refused(work, run, *other, "--resume", data=MIXED)

@@ -142,8 +142,7 @@ def test_averaged_weights_are_evaluated(work: Path, evaluated: Path, tmp_path: P
         assert one.log_probability == pytest.approx(other.log_probability)
 
 
-def test_a_sample_is_the_same_each_time(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_sample_is_the_same_each_time(work: Path, run: Path) -> None:
     train(work, run, *settings("eval", every=3, tests=3, votes=1), *settings("train", keep_last=3, steps=6))
     first, second = (
         [(one.task, one.test_index) for one in read_predictions(path)]
@@ -154,8 +153,7 @@ def test_a_sample_is_the_same_each_time(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["sudoku", "maze"])
-def test_boards_have_scores_of_their_own(work: Path, tmp_path: Path, family: str) -> None:
-    run = tmp_path / "run"
+def test_boards_have_scores_of_their_own(work: Path, run: Path, family: str) -> None:
     train(work, run, *settings("eval", every=2, metric="cell_accuracy"), "--steps", 6, data=family)
     assert [record["step"] for record in scores(run)] == [2, 4, 6]
     for record in scores(run):
@@ -180,8 +178,7 @@ def test_the_best_checkpoint_is_kept_and_used(work: Path, tmp_path: Path) -> Non
     assert {one.checkpoint for one in read_predictions(out)} == {f"{run}@6"}
 
 
-def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: Path, run: Path) -> None:
     run_scripted(work, run, Scripted({3: 0.75, 6: 0.25}), steps=7)
     assert steps_of(run) == [3, 7]
     run_scripted(work, run, Scripted({9: 0.5}), resume=True)
@@ -202,9 +199,9 @@ def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: 
     ],
 )
 def test_the_best_is_chosen_among_those_that_answered_the_same(
-    work: Path, tmp_path: Path, values: list[float], covering: list[Coverage], expected: int
+    work: Path, run: Path, values: list[float], covering: list[Coverage], expected: int
 ) -> None:
-    run, steps = tmp_path / "run", (1, 2)
+    steps = (1, 2)
     of_step = dict(zip(steps, covering, strict=True))
     evaluator = Scripted(dict(zip(steps, values, strict=True)), covering=of_step)
     run_scripted(work, run, evaluator, every=1, steps=2, keep=2)
@@ -217,8 +214,8 @@ def test_the_best_is_chosen_among_those_that_answered_the_same(
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.25, 2), (0.75, 1)])
-def test_older_runs_are_compared_by_score(work: Path, tmp_path: Path, value: float, expected: int) -> None:
-    run, later = tmp_path / "run", Scripted({2: 0.5})
+def test_older_runs_are_compared_by_score(work: Path, run: Path, value: float, expected: int) -> None:
+    later = Scripted({2: 0.5})
     run_scripted(work, run, Scripted({1: value}), every=1, steps=1)
     (run / "best.json").write_text(json.dumps({"step": 1, "metric": "pass@2", "value": value}))
     old = {name: value for name in Scripted.metrics}
@@ -229,8 +226,7 @@ def test_older_runs_are_compared_by_score(work: Path, tmp_path: Path, value: flo
     assert best(run, "step") == (expected,)
 
 
-def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, run: Path) -> None:
     run_scripted(work, run, Scripted({3: 0.25, 6: 0.5, 9: 0.75}), keep=9, steps=9)
     run_scripted(work, run, Scripted({9: 0.375}), keep=9, resume=True, from_step=6, steps=9)
     assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.5, "coverage": ALL.facts}
@@ -293,9 +289,9 @@ def test_evaluations_every_few_minutes(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "asked"), [(50, [4]), (70, [3, 4])])
-def test_the_minutes_between_them_go_on(work: Path, tmp_path: Path, minutes: int, asked: list[int]) -> None:
+def test_the_minutes_between_them_go_on(work: Path, run: Path, minutes: int, asked: list[int]) -> None:
     """Parts of a run that are shorter than the time between evaluations add up."""
-    run, later = tmp_path / "run", Scripted({})
+    later = Scripted({})
     hourly = {"every": 0, "every_minutes": 60.0}
     cut = Scripted({}, lambda _: os.kill(os.getpid(), signal.SIGTERM), covering={3: SOME})
     run_scripted(work, run, cut, steps=3, **hourly)
@@ -325,8 +321,7 @@ def test_less_time_says_how_much_was_answered(work: Path, tmp_path: Path) -> Non
     assert "step 1: no score, none of 7 test inputs answered; " in (run / "train.log").read_text()
 
 
-def test_a_full_disk_leaves_the_checkpoint(work: Path, evaluated: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_full_disk_leaves_the_checkpoint(work: Path, evaluated: Path, run: Path) -> None:
     flags = [*EVERY_FOUR, *settings("train", keep_last=3)]
     shutil.copytree(evaluated, run)
     shutil.rmtree(run / "evaluations")
@@ -340,13 +335,13 @@ def test_a_full_disk_leaves_the_checkpoint(work: Path, evaluated: Path, tmp_path
     assert metrics(run)[-1] == metrics(evaluated)[-1]
 
 
-def test_an_error_of_the_evaluator_ends_the_training_with_its_line(work: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_evaluator_ends_the_training_with_its_line(work: Path, run: Path) -> None:
     def fail(step: int) -> None:
         raise ArcpipeError("no answer")
 
     with pytest.raises(ArcpipeError, match="no answer"):
-        run_scripted(work, tmp_path / "run", Scripted({}, fail))
-    assert steps_of(tmp_path / "run") == [3]
+        run_scripted(work, run, Scripted({}, fail))
+    assert steps_of(run) == [3]
 
 
 def test_auto_evaluates_at_every_tenth_where_the_outputs_are_known(work: Path, tmp_path: Path) -> None:

@@ -56,12 +56,12 @@ def test_two_parts_are_one_training(work: Path, uninterrupted: Runs, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", SHARED)
-def test_a_batch_in_parts_is_the_batch(work: Path, uninterrupted: Runs, tmp_path: Path, kind: str) -> None:
+def test_a_batch_in_parts_is_the_batch(work: Path, uninterrupted: Runs, run: Path, kind: str) -> None:
     """Also in more parts than a canvas has rows."""
     data, flags = KINDS[kind]
     flags = [*flags, *settings("train", accumulation=8, recompute="true")]
-    train(work, tmp_path / "run", *flags, "--steps", 4, data=data)
-    assert_close(tmp_path / "run", uninterrupted(kind), 4)
+    train(work, run, *flags, "--steps", 4, data=data)
+    assert_close(run, uninterrupted(kind), 4)
 
 
 @pytest.mark.parametrize("kind", SHARED)

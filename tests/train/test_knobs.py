@@ -40,8 +40,7 @@ def test_recomputed_activations_are_the_same(work: Path, tmp_path: Path) -> None
     assert_same_run(kept, recomputed)
 
 
-def test_workers_make_the_same_batches(work: Path, whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_workers_make_the_same_batches(work: Path, whole: Path, run: Path) -> None:
     by_itself(train_arguments(work, run, *settings("train", workers=2), "--steps", 5), work)
     # Gone on with by the process itself, in the middle of an epoch.
     train(work, run, "--resume", "--force", *settings("train", workers=0))
@@ -49,9 +48,8 @@ def test_workers_make_the_same_batches(work: Path, whole: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_workers_end_with_a_training_that_is_told_to_stop(work: Path, tmp_path: Path, number: int) -> None:
+def test_workers_end_with_a_training_that_is_told_to_stop(work: Path, run: Path, number: int) -> None:
     """Ctrl-C reaches them too."""
-    run = tmp_path / "run"
     flags = settings("train", workers=2, steps=2000)
     with running(train_arguments(work, run, *flags), work) as process:
         process.wait_until(lambda: recorded(run) > 0)
@@ -85,10 +83,9 @@ def test_a_compiled_network_trains_as_it_is(work: Path, tmp_path: Path) -> None:
     train(work, compiled, *flags[:-1], 5, "--resume", "--force", *settings("train", compile="off"))
 
 
-def test_a_tracker_gets_what_the_metrics_get(work: Path, tmp_path: Path) -> None:
+def test_a_tracker_gets_what_the_metrics_get(work: Path, run: Path) -> None:
     if not any(map(util.find_spec, ("tensorboard", "tensorboardX"))):
         pytest.skip("neither tensorboard nor tensorboardX is installed")
-    run = tmp_path / "run"
     flags = [*settings("train", trackers='["tensorboard"]', log_every=2), *settings("eval", every=4, votes=1)]
     done = by_itself(train_arguments(work, run, *flags, "--steps", 4), work)
     assert "warn" not in done.stderr.lower()

@@ -136,9 +136,8 @@ def test_a_loss_that_is_not_finite_stops_float16_at_once() -> None:
     assert state.scaler.get_scale() == scale
 
 
-def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, tmp_path: Path) -> None:
+def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, run: Path) -> None:
     """As when train.precision is auto, which the manifest then says of both."""
-    run = tmp_path / "run"
     train(work, run, "--steps", 3)
     manifest = json.loads((run / "manifest.json").read_bytes())
     manifest["recipe"]["train"]["precision"] = "float16"

@@ -43,10 +43,7 @@ def test_two_processes_do_as_one_and_say_things_once(two: tuple[Path, str], whol
     assert "Traceback" not in said
 
 
-def test_processes_of_the_command_do_as_one_and_stop_together(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
+def test_processes_of_the_command_do_as_one_and_stop_together(work: Path, whole: Path, run: Path) -> None:
     with running(train_arguments(work, run, "--processes", 2, "--steps", 10**6), work) as command:
         command.wait_until(lambda: recorded(run) > 12)
         command.send(signal.SIGTERM)
@@ -58,13 +55,13 @@ def test_processes_of_the_command_do_as_one_and_stop_together(
         assert record == pytest.approx(other, rel=1e-4, abs=1e-6)
 
 
-def test_an_error_of_processes_is_told_once(work: Path, tmp_path: Path) -> None:
+def test_an_error_of_processes_is_told_once(work: Path, run: Path) -> None:
     flags = ["--processes", 2, *settings("train", batch_size=15)]
-    with running(train_arguments(work, tmp_path / "run", *flags), work) as command:
+    with running(train_arguments(work, run, *flags), work) as command:
         done = command.finish()
     assert done.returncode == 2
     assert done.stderr == "arcpipe: train.batch_size 15 does not divide by 2 processes\n"
-    said = refused(work, tmp_path / "run", "--processes", 2, RANK="0", WORLD_SIZE="2")
+    said = refused(work, run, "--processes", 2, RANK="0", WORLD_SIZE="2")
     assert said.endswith("a launcher has started this process: leave one of them out")
 
 
@@ -93,8 +90,7 @@ def test_four_processes_do_what_one_does(work: Path, tmp_path: Path) -> None:
     assert [shard.name[-13:] for shard in shards] == [f"rank{rank}.parquet" for rank in range(4)]
 
 
-def test_a_killed_process_ends_the_other(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_killed_process_ends_the_other(work: Path, run: Path) -> None:
     with running_together(train_arguments(work, run, *settings("train", steps=2000)), work) as processes:
         processes[0].wait_until(lambda: recorded(run) > 0)
         processes[1].send(signal.SIGKILL)
@@ -104,9 +100,8 @@ def test_a_killed_process_ends_the_other(work: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_is_told_by_both_processes(work: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_by_both_processes(work: Path, run: Path) -> None:
     """Only the first one writes."""
-    run = tmp_path / "run"
     flags = settings("train", steps=2000, checkpoint_every=20, log_every=4)
     with running_together(train_arguments(work, run, *flags), work) as processes:
         processes[0].wait_until(lambda: recorded(run) > 0)
@@ -136,9 +131,8 @@ def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_pa
     assert_close(two, one)
 
 
-def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_path: Path) -> None:
+def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, run: Path) -> None:
     """Only the second process meets the puzzle whose embedding is too large for its loss."""
-    run = tmp_path / "run"
     train(work, run, "--max-minutes", 0)
     puzzles = read_puzzle_set(work / "data")
 
@@ -170,11 +164,11 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_
     ],
 )  # fmt: skip
 def test_a_batch_that_does_not_divide_by_the_processes_is_refused(
-    work: Path, tmp_path: Path, batch_size: int, data: str, flags: list[str], said: str
+    work: Path, run: Path, batch_size: int, data: str, flags: list[str], said: str
 ) -> None:
     """Also that two processes find each other on a machine without a GPU, though nobody says so."""
     flags = [*flags, *settings("train", batch_size=batch_size)]
     alone = {"ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
-    for done in together(train_arguments(work, tmp_path / "run", *flags, data=data), work, code=2, **alone):
+    for done in together(train_arguments(work, run, *flags, data=data), work, code=2, **alone):
         assert done.stderr == f"arcpipe: {said}\n"
-    assert not (tmp_path / "run").exists()
+    assert not run.exists()

@@ -54,8 +54,8 @@ def test_a_run_goes_on_from_checkpoints_of_changes(work: Path, tmp_path: Path, p
     assert all(torch.equal(found[step].rows, expected[step].rows) for step in found)
 
 
-def test_a_table_without_room_is_refused_in_one_line(work: Path, tmp_path: Path) -> None:
+def test_a_table_without_room_is_refused_in_one_line(work: Path, run: Path) -> None:
     with largest_file(1_000):
-        said = refused(work, tmp_path / "run", *HOST)
+        said = refused(work, run, *HOST)
     assert "no room for puzzle rows of 0.00 GB (File too large): set TMPDIR to a folder" in said
-    assert not (tmp_path / "run").exists()
+    assert not run.exists()

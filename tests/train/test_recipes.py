@@ -50,9 +50,9 @@ TRAINING = [name for name in recipe_names() if "train" in load_recipe(name).tabl
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_a_recipe_trains(name: str, datasets: dict[str, Path], tmp_path: Path) -> None:
+def test_a_recipe_trains(name: str, datasets: dict[str, Path], run: Path) -> None:
     flags = [word for setting in SMALL for word in ("--set", setting)]
-    out = tmp_path / "run"
+    out = run
     succeed_here("train", name, "--data", datasets[data_of(name)], "--out", out, "--steps", 2, *flags)
     assert [record["step"] for record in metrics(out) if "train/lr" in record] == [1, 2]
     assert find_checkpoint(out).name == "step-00000002"

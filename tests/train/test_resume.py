@@ -66,8 +66,7 @@ def test_six_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_
     assert [path.name for path in run.rglob(".*")] == [".writer-0.lock"]
 
 
-def test_a_run_killed_before_any_checkpoint_starts_anew(work: Path, whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_run_killed_before_any_checkpoint_starts_anew(work: Path, whole: Path, run: Path) -> None:
     (run / "checkpoints" / ".step-00000004.1.tmp").mkdir(parents=True)
     (run / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
@@ -75,8 +74,8 @@ def test_a_run_killed_before_any_checkpoint_starts_anew(work: Path, whole: Path,
     assert_same_run(run, whole)
 
 
-def test_a_run_older_than_settings_had_their_defaults(work: Path, whole: Path, tmp_path: Path) -> None:
-    run, newer = tmp_path / "run", (("model", "loop_residual"), ("train", "clip"))
+def test_a_run_older_than_settings_had_their_defaults(work: Path, whole: Path, run: Path) -> None:
+    newer = (("model", "loop_residual"), ("train", "clip"))
     train(work, run, "--steps", 4)
     manifest = json.loads((run / "manifest.json").read_bytes())
     for table, key in newer:
@@ -87,9 +86,8 @@ def test_a_run_older_than_settings_had_their_defaults(work: Path, whole: Path, t
     assert_same_run(run, whole)
 
 
-def test_the_schedule_goes_on_and_the_limit_is_the_commands_own(work: Path, tmp_path: Path) -> None:
+def test_the_schedule_goes_on_and_the_limit_is_the_commands_own(work: Path, run: Path) -> None:
     """A thousand seconds are said to have passed, two hundred are to come."""
-    run = tmp_path / "run"
     train(work, run, "--steps", 3)
     path = run / "checkpoints" / "step-00000003" / "manifest.json"
     manifest = json.loads(path.read_bytes())
@@ -102,8 +100,7 @@ def test_the_schedule_goes_on_and_the_limit_is_the_commands_own(work: Path, tmp_
     assert last["train/lr"] == pytest.approx(1e-3 * (0.1 + 0.9 * 0.067), rel=0.15)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, run: Path) -> None:
     train(work, run, "--steps", 4)
     with largest_file(100_000):
         said = refused(work, run, "--resume")
@@ -115,16 +112,15 @@ def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, tmp_p
     assert_same_run(run, whole)
 
 
-def test_a_full_disk_at_first_leaves_a_run_to_go_on_with(work: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_full_disk_at_first_leaves_a_run_to_go_on_with(work: Path, whole: Path, run: Path) -> None:
     with largest_file(100_000):
-        said = refused(work, tmp_path / "run")
+        said = refused(work, run)
     assert "there is no checkpoint yet: make room, then go on with --resume" in said
-    train(work, tmp_path / "run", "--resume")
-    assert_same_run(tmp_path / "run", whole)
+    train(work, run, "--resume")
+    assert_same_run(run, whole)
 
 
-def test_files_of_the_run_that_are_damaged_are_named_and_stay(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_files_of_the_run_that_are_damaged_are_named_and_stay(work: Path, run: Path) -> None:
     train(work, run, "--steps", 2)
     before = (run / "metrics.jsonl").read_bytes()
     for line in (b"{broken\n", b"[]\n", b'{"loss": 1}\n'):

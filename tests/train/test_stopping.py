@@ -98,9 +98,8 @@ def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, nu
     assert ("the launcher of this process has ended" in text) == (number == signal.SIGKILL)
 
 
-def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, tmp_path: Path) -> None:
+def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, run: Path) -> None:
     """The evaluation would take an hour; the other process has most of its share left."""
-    run = tmp_path / "run"
     evaluation = settings("eval", every=2, max_steps=10_000, max_minutes=60.0, batch_size=1)
     with running_together(train_arguments(work, run, *LONG, *evaluation), work) as processes:
         processes[0].wait_until((run / "evaluations" / "step-00000002").exists)
@@ -137,8 +136,7 @@ def on_terminal(work: Path, run: Path) -> tuple[int, int, list[bytes]]:
     return pid, terminal, said
 
 
-def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, run: Path) -> None:
     pid, terminal, said = on_terminal(work, run)
     os.write(terminal, b"\x03")
 
@@ -157,17 +155,15 @@ def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, tmp_path: Path
     assert told < last_bar == drawn - 3, "it was erased below what is said, and stays below the last bar"
 
 
-def test_a_terminal_that_is_closed_leaves_a_checkpoint(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_terminal_that_is_closed_leaves_a_checkpoint(work: Path, run: Path) -> None:
     pid, terminal, _ = on_terminal(work, run)
     os.close(terminal)
     wait_until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
     assert steps_of(run)[-1] >= recorded(run) > 0
 
 
-def test_the_second_of_two_trainings_says_who_has_the_run(work: Path, tmp_path: Path) -> None:
+def test_the_second_of_two_trainings_says_who_has_the_run(work: Path, run: Path) -> None:
     """With one and with two processes; the first one goes on undisturbed."""
-    run = tmp_path / "run"
     with running(train_arguments(work, run, *LONG), work) as first:
         first.wait_until(lambda: recorded(run) > 0)
         for count in (1, 2):
@@ -183,8 +179,7 @@ def test_the_second_of_two_trainings_says_who_has_the_run(work: Path, tmp_path: 
     assert "is writing to it" not in (run / "train.log").read_text()
 
 
-def test_a_killed_training_holds_nothing(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_killed_training_holds_nothing(work: Path, run: Path) -> None:
     with running(train_arguments(work, run, *LONG), work) as first:
         first.wait_until(lambda: recorded(run) > 0)
         first.send(signal.SIGKILL)
