@@ -15,8 +15,7 @@ from arcpipe.augment.puzzle_tables import read_columns
 from arcpipe.augment.sources import fitting, hide, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
-from puzzles import write_source
-from strategies import plain_task
+from puzzles import plain_task, write_source
 
 
 @pytest.fixture(scope="module")

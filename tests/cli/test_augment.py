@@ -15,8 +15,7 @@ from arcpipe.runs import read_manifest
 from commands import fail_here, succeed_here
 from disks import largest_file
 from processes import running
-from puzzles import made_up_tasks, write_source
-from sudokus import EASY, FEWEST_CLUES, HARD
+from puzzles import EASY, FEWEST_CLUES, HARD, made_up_tasks, write_source
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 KNOWN = (EASY, FEWEST_CLUES, HARD)

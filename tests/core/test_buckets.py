@@ -18,9 +18,7 @@ from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.task import Pair, Task
-from augmented import encode
-from puzzles import BUCKETS, CANVAS, build, sized_data, sized_tasks, write_source
-from strategies import grids, solved_tasks
+from puzzles import BUCKETS, CANVAS, build, encode, grids, sized_data, sized_tasks, solved_tasks, write_source
 
 BATCH = 16
 

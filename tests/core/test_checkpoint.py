@@ -32,7 +32,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.puzzletable import PuzzleTable
 from arcpipe.runs import make_manifest
-from arcpipe.trm import TRM
+from inference import random_model
 from puzzles import build, made_up_tasks, write_source
 from training import forget_hashes
 
@@ -53,15 +53,10 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
 
 
 def save(path: Path, puzzles: PuzzleSet, step: int = 7, config: TRMConfig = CONFIG) -> Checkpoint:
-    torch.manual_seed(0)
-    model = TRM(config, puzzles.num_tokens, VOCABULARY)
-    raw = model.state_dict()
-    checkpoint = Checkpoint(
-        path=path, config=config, family="arc", canvas=puzzles.canvas, vocabulary=VOCABULARY, raw=raw,
-        ema=raw | {name: weight.detach() + 1 for name, weight in model.named_parameters()},
-        rows=torch.randn(puzzles.num_puzzles, config.puzzle_size), puzzles=puzzles.table,
-        manifest=make_manifest("checkpoint", step=step, recipe={}),
-    )  # fmt: skip
+    made = random_model(puzzles, config)
+    averages = made.raw | {name: weight + 1 for name, weight in made.raw.items() if "init_" not in name}
+    manifest = make_manifest("checkpoint", step=step, recipe={})
+    checkpoint = replace(made, path=path, ema=averages, manifest=manifest)
     save_checkpoint(checkpoint, TRAINER)
     return checkpoint
 

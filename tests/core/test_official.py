@@ -20,7 +20,7 @@ from arcpipe.official import identifiers_of, read_identifiers, read_official, wr
 from arcpipe.puzzletable import BLANK_TASK, PuzzleTable
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM
-from augmented import augmented
+from puzzles import augmented
 from reference import (
     NUM_STEPS,
     RECORDINGS,

@@ -1,4 +1,4 @@
-"""Folders and files of candidates: what goes in comes out in order, and what they say of one that is none."""
+"""Parquet files within bounds; folders and files of candidates, and what they say of one that is none."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.errors import DataError
+from arcpipe.documents import LIMITS, load_json, parse_toml
+from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.grid import Grid
 from arcpipe.predictions import SCHEMA, read_candidates, write_shard, write_table
+from arcpipe.tables import read_table
 from candidates import candidate, table, write_folder
-from strategies import grids
+from puzzles import grids
 
 COLUMNS = tuple(SCHEMA.names)
 CELLS = [[1, 2, 3], [4, 5, 6]]
@@ -151,3 +153,44 @@ def test_a_column_that_cannot_be_is_named(tmp_path: Path, column: str) -> None:
         with pytest.raises(DataError) as caught:
             rows_of(file)
         assert str(caught.value) == f"{file}: no file of predictions, it lacks the column {column}"
+
+
+BOUNDS: dict[str, Any] = {"most_rows": 2**30, "most_bytes": 2**40}
+NAMES = ["text", "number", "share", "none", "flag", "word"]
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd"])
+@pytest.mark.parametrize(
+    "extra", [{}, {"use_dictionary": False, "write_page_checksum": True, "row_group_size": 700}]
+)
+def test_all_that_is_written(tmp_path: Path, version: str, compression: str, extra: dict[str, Any]) -> None:
+    generator, count = np.random.default_rng(0), 2000
+    boards = ["".join(map(str, row)) for row in generator.integers(0, 10, (count, 81))]
+    written = pa.table({
+        "text": boards, "number": generator.integers(0, 9, count), "share": generator.random(count),
+        "none": pa.nulls(count, pa.string()), "flag": generator.random(count) < 0.5,
+        "word": pa.array(["x", "y"] * (count // 2)).dictionary_encode(), "list": [[1, 2]] * count,
+    })  # fmt: skip
+    file = tmp_path / "t.parquet"
+    pq.write_table(written, file, data_page_version=version, compression=compression, **extra)
+    read = read_table(file, NAMES, **BOUNDS)
+    for name in NAMES:
+        assert read[name].to_pylist() == written[name].to_pylist()
+    pq.write_table(written.slice(0, 0), file)
+    assert len(read_table(file, NAMES, **BOUNDS)) == 0
+
+
+def test_the_bounds_are_the_users_to_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, recipe = tmp_path / "t.parquet", "# \n" * 60_000
+    pq.write_table(pa.table({"number": np.zeros(600_000, np.int8)}), file)
+    with pytest.raises(DataError, match=r"holds 600,000 rows, .* may hold up to 26\d,\d{3}: split"):
+        read_table(file, ["number"], **BOUNDS)
+    with pytest.raises(ValueError, match="larger than 131 kB"):
+        parse_toml(recipe)
+    monkeypatch.setenv(LIMITS, "2.5")
+    assert len(read_table(file, ["number"], **BOUNDS)) == 600_000
+    assert parse_toml(recipe) == {}
+    monkeypatch.setenv(LIMITS, "many")
+    with pytest.raises(ArcpipeError, match="ARCPIPE_LIMITS='many': expected a factor, such as 4"):
+        load_json(file)

@@ -18,10 +18,9 @@ from arcpipe.predictions import read_candidates, write_table
 from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import build_submission
 from arcpipe.task import Pair, Task, challenges_json
-from augmented import augmented, encode, restored
 from candidates import candidate, table, write_folder
 from commands import succeed_here
-from strategies import grids
+from puzzles import augmented, encode, grids, restored
 
 
 def array(cells: Any) -> Grid:

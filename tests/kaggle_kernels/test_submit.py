@@ -313,19 +313,14 @@ def test_a_step_before_it_fails(
     ],
 )  # fmt: skip
 def test_a_submission_without_a_score_has_failed(
-    shell: Shell,
-    server: KaggleServer,
-    submit: list[object],
-    tmp_path: Path,
-    scored: dict[str, str],
-    expected: str,
+    shell: Shell, submit: list[object], tmp_path: Path, scored: dict[str, str], expected: str
 ) -> None:
-    server.scored = scored
+    shell.server.scored = scored
     line = shell.fail(*submit)
     assert expected in line
     assert "then push and submit a new version" in line
     assert expected in shell.fail(*submit)
-    assert server.count("CreateCodeSubmission") == 1
+    assert shell.server.count("CreateCodeSubmission") == 1
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
