@@ -130,15 +130,6 @@ def test_a_batch_is_divided_in_proportion_to_the_examples(puzzles: PuzzleSet) ->
     )
 
 
-def test_a_bucket_too_small_for_a_row_goes_up_in_the_next(puzzles: PuzzleSet) -> None:
-    few = layout_of(puzzles, BUCKETS, 3)
-    assert (few.sides, sum(few.rows)) == ((4, 6, 8), 3)
-    two = layout_of(puzzles, BUCKETS, 2)
-    assert (two.sides, two.rows) == ((4, 8), (1, 1))
-    assert set(two.task_sides[bucket_sides(puzzles, BUCKETS) == 6].tolist()) == {8}
-    assert layout_of(puzzles, BUCKETS, 1).sides == (8,)
-
-
 @given(
     st.lists(st.integers(1, 8), min_size=1, max_size=40),
     st.lists(st.integers(2, 7), unique=True).map(sorted),

@@ -7,7 +7,7 @@ import pytest
 from tqdm import tqdm
 
 from arcpipe.errors import OutputError
-from arcpipe.log import MetricsFile, fact_line, logger, program, progress, start_logging
+from arcpipe.log import MetricsFile, logger, program, progress, start_logging
 from screens import Terminal
 
 # Takes nothing: every write fails as on a full disk.
@@ -77,14 +77,6 @@ def test_a_drawing_is_redrawn_in_place_below_the_bar_and_stays(
     assert lines[last_bar + 1 : -1 - height] == [""] * bool(height)
     expected = [start for number in range(3) for start in (f"log {number}", "b:", "end")]
     assert [line if "b:" not in line else "b:" for line in lines[:last_bar]] == expected
-
-
-def test_facts_are_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    fact = ("gpu", "none: this torch is built without CUDA", 6)
-    assert fact_line(*fact) == "gpu   none: this torch is built without CUDA"
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "30")
-    assert fact_line(*fact) == "gpu   none: this torch is\n      built without CUDA"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """`arcpipe report`: what it finds, and what the page holds."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from arcpipe.augment.puzzles import MazeSettings, build_maze
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json
-from arcpipe.submissions.figures import chart_svg, charts, read_metrics
+from arcpipe.submissions.figures import charts, read_metrics
 from arcpipe.submissions.report import find_sources
 from arcpipe.submissions.results import read_moves
 from candidates import candidate, table, write_folder
@@ -275,17 +274,6 @@ EVALUATED = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **COUNTS} f
 def test_a_curve_has_a_point_a_record(tmp_path: Path, records: list[Any], lines: dict[str, Any]) -> None:
     [chart] = charts(metrics_of(tmp_path, *records))
     assert chart.lines == lines
-
-
-def test_a_point_is_the_mean_of_many_records(tmp_path: Path) -> None:
-    records = [{"step": step, "train/loss_answer": float(step), "train/lr": None} for step in range(1, 1001)]
-    [chart] = charts(metrics_of(tmp_path, *records))
-    assert (chart.title, chart.averaged, list(chart.lines)) == ("Loss", 3, ["answer"])
-    steps, values = chart.lines["answer"]
-    assert (steps[0], values[0], steps[-1], values[-1]) == (3, 2.0, 1000, 1000.0)
-    ticks = re.findall(r"<text[^>]*>([^<]+)</text>", chart_svg(chart).decode())
-    assert {"10", "100", "1000"} <= {*ticks}, "no powers, which would be math"
-    assert charts(metrics_of(tmp_path)) == []
 
 
 def test_a_line_that_is_being_written_is_left_out_and_one_that_is_no_record_named(tmp_path: Path) -> None:

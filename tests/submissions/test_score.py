@@ -263,17 +263,6 @@ def score_of(*solved: bool) -> Score:
     return score_submission(Submission(attempts), {task: [RIGHT] for task in attempts})
 
 
-def test_an_output_is_solved_by_all_by_some_by_one_or_by_none() -> None:
-    scores = {"a": score_of(True, True, True, False), "b": score_of(True, True, False, False)}
-    two = compare_scores(scores)
-    assert two.groups() == {"by both": 2, "only by a": 1, "only by b": 0, "by neither": 1}
-    assert two.outputs == {"0[0]": ("a", "b"), "1[0]": ("a", "b"), "2[0]": ("a",), "3[0]": ()}
-    three = compare_scores(scores | {"c": score_of(True, False, False, False)})
-    assert three.groups() == {
-        "by all": 1, "by several, not all": 1, "only by a": 1, "only by b": 0, "only by c": 0, "by none": 1,
-    }  # fmt: skip
-
-
 def test_the_difference_is_paired() -> None:
     first = [number < 30 for number in range(100)]
     better = [number < 40 for number in range(100)]

@@ -19,7 +19,8 @@ from training import metrics
 # What would be slow at its full size.
 SMALL = (
     "model.hidden_size=16", "model.num_heads=2", "model.puzzle_size=16", "model.puzzle_tokens=2",
-    "model.expansion=1.0", "train.batch_size=4", "train.log_every=1", "train.compile=off",
+    "model.expansion=1.0", "model.outer_cycles=2", "model.inner_cycles=1", "train.batch_size=4",
+    "train.log_every=1", "train.compile=off",
 )  # fmt: skip
 
 
