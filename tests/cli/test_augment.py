@@ -301,13 +301,10 @@ BAD_MAZE_LINES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("family", "name", "contents"),
-    [
-        ("sudoku", "a.csv", BAD_SUDOKUS), ("sudoku", "a.txt", BAD_SUDOKU_LINES),
-        ("maze", "a.csv", BAD_MAZES), ("maze", "a.txt", BAD_MAZE_LINES),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("family", "name", "contents"), [
+    ("sudoku", "a.csv", BAD_SUDOKUS), ("sudoku", "a.txt", BAD_SUDOKU_LINES),
+    ("maze", "a.csv", BAD_MAZES), ("maze", "a.txt", BAD_MAZE_LINES),
+])  # fmt: skip
 def test_what_is_wrong_in_a_file_is_said_with_its_row(family: str, name: str, contents: Files) -> None:
     for content, says in contents.items():
         Path(name).write_text(content)

@@ -355,9 +355,7 @@ ROWS: dict[str, Case] = {
     "TOML, large": ("recipe show r.toml", "larger than 131 kB", text("r.toml", "# \n" * 60_000)),
     "TOML, a device": ("recipe show r.toml", "it is a device", link("r.toml", "/dev/zero")),
     "Parquet, rows": (VOTE, f"4,194,000 rows, a file of its size may|{SPLIT}", repeated(4_194_000)),
-    "Parquet, a dictionary": (
-        SUDOKU, f"2,000 MiB when unpacked|{SPLIT}", repeated(2000, colors="0" * 2**20),
-    ),
+    "Parquet, a dictionary": (SUDOKU, f"2,000 MiB when unpacked|{SPLIT}", repeated(2000, colors="0" * 2**20)),
     "Parquet, a large grid": (VOTE, "row 1: 1048576 cells, expected 2", repeated(2000, cells=bytes(2**20))),
     "Parquet, texts as differences": (VOTE, "cannot be read (texts as differences)", encoded),
     "Parquet, a large footer": (

@@ -177,22 +177,15 @@ def test_a_download_that_broke_goes_on_where_it_ended(
     assert hub.ranges[1].startswith("bytes=10000-")
 
 
-@pytest.mark.parametrize(
-    ("refusal", "name", "says"),
-    [
-        (
-            None,
-            f"hf:{REPO}/part/step_1",
-            f"{REPO} has no file part/step_1: see https://huggingface.co/{REPO}",
-        ),
-        ((401, "RepoNotFound"), NAME, f"there is no repository {REPO}, or it is private"),
-        ((404, "RevisionNotFound"), f"hf:{REPO}@v9/part/step_1234", f"{REPO} has no revision v9"),
-        ((403, "GatedRepo"), NAME, f"is gated: accept its terms on https://huggingface.co/{REPO}"),
-        ((503, ""), NAME, "cannot be downloaded ("),
-        (None, f"hf:{REPO}", "expected hf:OWNER/NAME/PATH"),
-        (None, f"hf:owner/-bad-/{NAME}", "Repo id must"),
-    ],
-)
+@pytest.mark.parametrize(("refusal", "name", "says"), [
+    (None, f"hf:{REPO}/part/step_1", f"{REPO} has no file part/step_1: see https://huggingface.co/{REPO}"),
+    ((401, "RepoNotFound"), NAME, f"there is no repository {REPO}, or it is private"),
+    ((404, "RevisionNotFound"), f"hf:{REPO}@v9/part/step_1234", f"{REPO} has no revision v9"),
+    ((403, "GatedRepo"), NAME, f"is gated: accept its terms on https://huggingface.co/{REPO}"),
+    ((503, ""), NAME, "cannot be downloaded ("),
+    (None, f"hf:{REPO}", "expected hf:OWNER/NAME/PATH"),
+    (None, f"hf:owner/-bad-/{NAME}", "Repo id must"),
+])  # fmt: skip
 def test_a_refusal(hub: Hub, tmp_path: Path, refusal: tuple[int, str] | None, name: str, says: str) -> None:
     if refusal:
         hub.refusals[REPO] = refusal

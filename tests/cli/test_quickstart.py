@@ -132,20 +132,17 @@ def test_scores_are_of_what_is_answered(mini: Any, tiny: list[str], tmp_path: Pa
         assert "\nno score, none of 20 test inputs answered\nseconds " in said
 
 
-@pytest.mark.parametrize(
-    ("first", "walk"),
-    [
-        (
-            # On the canvas of its recipe, of 30, a training takes minutes.
-            "augment arc --source few_challenges.json --num-aug 1 --canvas 0 --out few",
-            "augment train infer vote check score submissions submissions",
-        ),
-        ("augment sudoku --generate 4 --test 2 --side 4 --out few", "augment train infer vote report"),
-        ("checkpoint export MINI/run --trunk-only --out few", "checkpoint checkpoint"),
-        ("kaggle bundle --checkpoint MINI/run --owner me --out few", "kaggle kaggle"),
-        ("recipe check quickstart", "recipe recipe"),
-    ],
-)
+@pytest.mark.parametrize(("first", "walk"), [
+    (
+        # On the canvas of its recipe, of 30, a training takes minutes.
+        "augment arc --source few_challenges.json --num-aug 1 --canvas 0 --out few",
+        "augment train infer vote check score submissions submissions",
+    ),
+    ("augment sudoku --generate 4 --test 2 --side 4 --out few", "augment train infer vote report"),
+    ("checkpoint export MINI/run --trunk-only --out few", "checkpoint checkpoint"),
+    ("kaggle bundle --checkpoint MINI/run --owner me --out few", "kaggle kaggle"),
+    ("recipe check quickstart", "recipe recipe"),
+])  # fmt: skip
 def test_each_names_the_next(first: str, walk: str, mini: Any, tiny_train: list[str], tmp_path: Path) -> None:
     """As it is typed: from the commands' own names for what they made; but for what needs an account."""
     write_source(tmp_path, "few", made_up_tasks(2))

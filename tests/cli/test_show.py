@@ -101,14 +101,11 @@ def test_a_task_as_a_picture() -> None:
     assert fail_here("show", "small.json", "--svg", "small.svg").startswith("small.svg exists already")
 
 
-@pytest.mark.parametrize(
-    ("variables", "cells"),
-    [
-        ({"COLORTERM": "truecolor"}, "\x1b[48;2;0;116;217m  \x1b[0m"),
-        ({"TERM": "xterm-256color"}, "\x1b[48;5;32m  \x1b[0m"),
-        ({"TERM": "linux"}, "\x1b[46m  \x1b[0m"),
-    ],
-)
+@pytest.mark.parametrize(("variables", "cells"), [
+    ({"COLORTERM": "truecolor"}, "\x1b[48;2;0;116;217m  \x1b[0m"),
+    ({"TERM": "xterm-256color"}, "\x1b[48;5;32m  \x1b[0m"),
+    ({"TERM": "linux"}, "\x1b[46m  \x1b[0m"),
+])  # fmt: skip
 def test_the_terminals_colors(variables: dict[str, str], cells: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ({"COLORTERM": "", "TERM": ""} | variables).items():
         monkeypatch.setenv(name, value)

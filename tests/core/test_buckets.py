@@ -79,26 +79,23 @@ def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int
     assert not smaller or needed_sides(set_of(task))[0] > fitting_side(smaller[-1], 30)
 
 
-@pytest.mark.parametrize(
-    ("pairs", "tests", "side"),
-    [
-        # One output shape is expected again, however large the test is.
-        ([(3, 3, 5, 5), (2, 2, 5, 5)], [(9, 9)], 9),
-        ([(3, 3, 5, 5), (4, 4, 5, 5)], [(4, 4)], 5),
-        # All outputs three times as high as the inputs, and as wide.
-        ([(2, 2, 6, 2), (3, 2, 9, 2)], [(4, 7)], 12),
-        ([(2, 2, 2, 6), (2, 3, 2, 9)], [(4, 7)], 21),
-        # Growth that is no whole number: up; and a quotient that floats get wrong.
-        ([(2, 2, 3, 3), (4, 4, 6, 6)], [(7, 7)], 11),
-        ([(25, 1, 7, 1), (25, 2, 7, 2)], [(25, 25)], 25),
-        # They grow differently: twice as much as the most.
-        ([(2, 2, 4, 4), (3, 3, 9, 9)], [(4, 4)], 24),
-        # Never more than the whole canvas.
-        ([(1, 1, 9, 9), (2, 2, 18, 18)], [(10, 10)], 30),
-        # Without tests, and with the largest grid among the inputs.
-        ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
-    ],
-)
+@pytest.mark.parametrize(("pairs", "tests", "side"), [
+    # One output shape is expected again, however large the test is.
+    ([(3, 3, 5, 5), (2, 2, 5, 5)], [(9, 9)], 9),
+    ([(3, 3, 5, 5), (4, 4, 5, 5)], [(4, 4)], 5),
+    # All outputs three times as high as the inputs, and as wide.
+    ([(2, 2, 6, 2), (3, 2, 9, 2)], [(4, 7)], 12),
+    ([(2, 2, 2, 6), (2, 3, 2, 9)], [(4, 7)], 21),
+    # Growth that is no whole number: up; and a quotient that floats get wrong.
+    ([(2, 2, 3, 3), (4, 4, 6, 6)], [(7, 7)], 11),
+    ([(25, 1, 7, 1), (25, 2, 7, 2)], [(25, 25)], 25),
+    # They grow differently: twice as much as the most.
+    ([(2, 2, 4, 4), (3, 3, 9, 9)], [(4, 4)], 24),
+    # Never more than the whole canvas.
+    ([(1, 1, 9, 9), (2, 2, 18, 18)], [(10, 10)], 30),
+    # Without tests, and with the largest grid among the inputs.
+    ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
+])  # fmt: skip
 def test_a_side(pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int) -> None:
     assert needed(pairs, *tests) == side
 

@@ -234,21 +234,18 @@ HEAD = "ema.output_head.weight"
 NOT_FINITE = torch.full((VOCABULARY, 16), float("inf"))
 
 
-@pytest.mark.parametrize(
-    ("part", "name", "value", "says"),
-    [
-        ("model", "raw.output_head.weight", NOT_FINITE, "raw.output_head.weight holds values that are not"),
-        ("model", HEAD, NOT_FINITE, f"{HEAD} holds values that are not finite"),
-        ("model", HEAD, torch.zeros(VOCABULARY, 16).long(), f"{HEAD} is of type int64, expected float32"),
-        ("model", HEAD, torch.zeros(2, 3), "weights do not fit model.json"),
-        ("model", HEAD, None, "weights do not fit model.json"),
-        ("puzzles", "rows", torch.full((12, 6), float("nan")), "the puzzle table holds values that are not"),
-        ("puzzles", "rows", torch.zeros(11, 6), "rows of shape (11, 6), expected (12, 6)"),
-        ("puzzles-changed", "ids", torch.tensor([12]), "a puzzle is none of 12"),
-        ("puzzles-changed", "ids", torch.tensor([[0]]), "rows of shape"),
-        ("puzzles-changed", "ids", torch.tensor([0.0]), "rows of shape"),
-    ],
-)
+@pytest.mark.parametrize(("part", "name", "value", "says"), [
+    ("model", "raw.output_head.weight", NOT_FINITE, "raw.output_head.weight holds values that are not"),
+    ("model", HEAD, NOT_FINITE, f"{HEAD} holds values that are not finite"),
+    ("model", HEAD, torch.zeros(VOCABULARY, 16).long(), f"{HEAD} is of type int64, expected float32"),
+    ("model", HEAD, torch.zeros(2, 3), "weights do not fit model.json"),
+    ("model", HEAD, None, "weights do not fit model.json"),
+    ("puzzles", "rows", torch.full((12, 6), float("nan")), "the puzzle table holds values that are not"),
+    ("puzzles", "rows", torch.zeros(11, 6), "rows of shape (11, 6), expected (12, 6)"),
+    ("puzzles-changed", "ids", torch.tensor([12]), "a puzzle is none of 12"),
+    ("puzzles-changed", "ids", torch.tensor([[0]]), "rows of shape"),
+    ("puzzles-changed", "ids", torch.tensor([0.0]), "rows of shape"),
+])  # fmt: skip
 def test_wrong_tensors_are_refused(
     copy: Path, part: str, name: str, value: Tensor | None, says: str, tmp_path: Path
 ) -> None:
@@ -276,16 +273,13 @@ def test_a_wrong_model_json_is_said_in_one_line(copy: Path, key: str, value: Any
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "says"),
-    [
-        ("dihedral", 9, "row 5: its dihedral is not 0..7"),
-        ("dihedral", None, "row 5: its dihedral is not 0..7"),
-        ("colors", "0123456788", "row 5: its colors are no permutation of 0123456789"),
-        ("colors", "012345678", "row 5: its colors are not ten digits"),
-        ("task", None, "a task is no text"),
-    ],
-)
+@pytest.mark.parametrize(("column", "value", "says"), [
+    ("dihedral", 9, "row 5: its dihedral is not 0..7"),
+    ("dihedral", None, "row 5: its dihedral is not 0..7"),
+    ("colors", "0123456788", "row 5: its colors are no permutation of 0123456789"),
+    ("colors", "012345678", "row 5: its colors are not ten digits"),
+    ("task", None, "a task is no text"),
+])  # fmt: skip
 def test_a_puzzle_that_cannot_be_is_named(copy: Path, column: str, value: object, says: str) -> None:
     file = copy / "puzzles.parquet"
     table = pq.read_table(file)

@@ -66,16 +66,6 @@ def test_crops_are_those_of_the_reference(fixtures_dir: Path) -> None:
             assert grid is None
 
 
-@given(grids(12), st.integers(12, 30))
-def test_decoding_undoes_encoding_on_any_canvas(grid: Grid, canvas: int) -> None:
-    tokens = encode(grid, canvas)
-    assert tokens.shape == (canvas * canvas,)
-    (decoded,) = decode(tokens[None])
-    assert decoded is not None
-    assert decoded.dtype == np.uint8
-    assert np.array_equal(decoded, grid)
-
-
 @given(grids(8), st.integers(0, 4), st.integers(0, 4))
 def test_a_placed_grid_has_its_border_and_nothing_else(grid: Grid, top: int, left: int) -> None:
     height, width = grid.shape

@@ -79,16 +79,13 @@ def test_a_drawing_is_redrawn_in_place_below_the_bar_and_stays(
     assert [line if "b:" not in line else "b:" for line in lines[:last_bar]] == expected
 
 
-@pytest.mark.parametrize(
-    ("started", "path", "typed"),
-    [
-        (".venv/bin/arcpipe", "/nowhere", ".venv/bin/arcpipe"),
-        (".venv/bin/arcpipe", "HERE/.venv/bin", "arcpipe"),
-        # Another one on the PATH is not what runs.
-        ("with space/arcpipe", "HERE/.venv/bin", "'with space/arcpipe'"),
-        ("notebook.py", "HERE/.venv/bin", "arcpipe"),
-    ],
-)
+@pytest.mark.parametrize(("started", "path", "typed"), [
+    (".venv/bin/arcpipe", "/nowhere", ".venv/bin/arcpipe"),
+    (".venv/bin/arcpipe", "HERE/.venv/bin", "arcpipe"),
+    # Another one on the PATH is not what runs.
+    ("with space/arcpipe", "HERE/.venv/bin", "'with space/arcpipe'"),
+    ("notebook.py", "HERE/.venv/bin", "arcpipe"),
+])  # fmt: skip
 def test_the_program_is_named_as_it_can_be_typed_here(
     started: str, path: str, typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

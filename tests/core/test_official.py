@@ -113,18 +113,15 @@ def test_the_digits_of_an_identifier_are_the_color_of_each_color(fixtures_dir: P
     assert identifiers_of(puzzles) == [BLANK_TASK, name]
 
 
-@pytest.mark.parametrize(
-    ("names", "says"),
-    [
-        ([], "expected a list of names"),
-        ([BLANK_TASK, 3], "expected a list of names"),
-        (["a", "b"], "its first name is 'a', expected '<blank>'"),
-        ([BLANK_TASK, "a|||t8|||0123456789"], "row 2: 'a|||t8|||0123456789' is neither a task nor"),
-        ([BLANK_TASK, "a|||t1|||012345678"], "row 2: 'a|||t1|||012345678' is neither"),
-        ([BLANK_TASK, "a|||t1|||0123456788"], "row 2: its colors are no permutation"),
-        ([BLANK_TASK, "a", "a|||t0|||0123456789"], "names 'a' twice"),
-    ],
-)
+@pytest.mark.parametrize(("names", "says"), [
+    ([], "expected a list of names"),
+    ([BLANK_TASK, 3], "expected a list of names"),
+    (["a", "b"], "its first name is 'a', expected '<blank>'"),
+    ([BLANK_TASK, "a|||t8|||0123456789"], "row 2: 'a|||t8|||0123456789' is neither a task nor"),
+    ([BLANK_TASK, "a|||t1|||012345678"], "row 2: 'a|||t1|||012345678' is neither"),
+    ([BLANK_TASK, "a|||t1|||0123456788"], "row 2: its colors are no permutation"),
+    ([BLANK_TASK, "a", "a|||t0|||0123456789"], "names 'a' twice"),
+])  # fmt: skip
 def test_wrong_identifiers_are_refused(tmp_path: Path, names: object, says: str) -> None:
     path = tmp_path / "identifiers.json"
     path.write_text(json.dumps(names))
@@ -171,18 +168,15 @@ def test_the_one_row_of_a_sudoku_model_is_its_familys(mlp: OfficialFiles, tmp_pa
     assert torch.equal(torch.load(back, weights_only=True)[name], mlp.state[name][:1])
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"hidden_size": 64}, "hidden_size 64, the tensors 32"),
-        ({"L_layers": 4, "mlp_t": True}, "num_layers 4, the tensors 2; mixer 'mlp', the tensors 'attention'"),
-        ({"puzzle_emb_ndim": 0}, "puzzle_size 0, the tensors 32"),
-        ({"pos_encodings": "learned"}, "embed_positions is missing"),
-        ({"H_cycles": "three"}, "model.outer_cycles: input should be a valid integer, found 'three'"),
-        ({"puzzle_emb_ndim": "${.hidden_size}", "num_heads": 5}, "must be a multiple of 2 * num_heads (10)"),
-        ({"expansion": 40}, "blocks.0.mlp.down.weight has shape (32, 256), expected (32, 1024)"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"hidden_size": 64}, "hidden_size 64, the tensors 32"),
+    ({"L_layers": 4, "mlp_t": True}, "num_layers 4, the tensors 2; mixer 'mlp', the tensors 'attention'"),
+    ({"puzzle_emb_ndim": 0}, "puzzle_size 0, the tensors 32"),
+    ({"pos_encodings": "learned"}, "embed_positions is missing"),
+    ({"H_cycles": "three"}, "model.outer_cycles: input should be a valid integer, found 'three'"),
+    ({"puzzle_emb_ndim": "${.hidden_size}", "num_heads": 5}, "must be a multiple of 2 * num_heads (10)"),
+    ({"expansion": 40}, "blocks.0.mlp.down.weight has shape (32, 256), expected (32, 1024)"),
+])  # fmt: skip
 def test_a_configuration_that_contradicts_the_tensors_is_refused(
     attention: OfficialFiles, tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:

@@ -97,29 +97,26 @@ def with_second_row(file: Path, **changes: Any) -> str:
     return said_of(file)
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"order": -1}, "order -1 is negative"),
-        ({"task": ""}, "the task is empty"),
-        ({"dihedral": 8}, "dihedral 8 is not 0..7"),
-        ({"colors": "0000000000"}, "colors '0000000000' are no permutation of 0123456789"),
-        ({"colors": "a\nb"}, r"colors 'a\nb' are no permutation of 0123456789"),
-        ({"height": 65, "width": 1, "cells": bytes(65)}, "65 x 1 cells, sides may be 1..64"),
-        ({"height": 3, "width": 0, "cells": b""}, "3 x 0 cells, sides may be 1..64"),
-        ({"height": 3}, "6 cells, expected 3 x 3"),
-        ({"height": 20, "width": 20, "cells": bytes(144)}, "144 cells, expected 20 x 20"),
-        ({"height": 0, "width": 5, "cells": b""}, "0 x 5 cells, sides may be 1..64"),
-        ({"cells": bytes([1, 2, 3, 4, 5, 10])}, "a cell is above 9"),
-        ({"cells": bytes([255, 2, 3, 4, 5, 6])}, "a cell is above 9"),
-        ({"halt_probability": float("nan")}, "halt_probability nan is not 0..1"),
-        ({"halt_probability": 1.5}, "halt_probability 1.5 is not 0..1"),
-        ({"log_probability": 0.5}, "log_probability 0.5 is not a number up to 0"),
-        ({"log_probability": float("nan")}, "log_probability nan is not a number up to 0"),
-        ({"log_probability": float("-inf")}, "log_probability -inf is not a number up to 0"),
-        *(({column: None}, f"{column} is null") for column in ("task", "cells", "steps")),
-    ],
-)
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"order": -1}, "order -1 is negative"),
+    ({"task": ""}, "the task is empty"),
+    ({"dihedral": 8}, "dihedral 8 is not 0..7"),
+    ({"colors": "0000000000"}, "colors '0000000000' are no permutation of 0123456789"),
+    ({"colors": "a\nb"}, r"colors 'a\nb' are no permutation of 0123456789"),
+    ({"height": 65, "width": 1, "cells": bytes(65)}, "65 x 1 cells, sides may be 1..64"),
+    ({"height": 3, "width": 0, "cells": b""}, "3 x 0 cells, sides may be 1..64"),
+    ({"height": 3}, "6 cells, expected 3 x 3"),
+    ({"height": 20, "width": 20, "cells": bytes(144)}, "144 cells, expected 20 x 20"),
+    ({"height": 0, "width": 5, "cells": b""}, "0 x 5 cells, sides may be 1..64"),
+    ({"cells": bytes([1, 2, 3, 4, 5, 10])}, "a cell is above 9"),
+    ({"cells": bytes([255, 2, 3, 4, 5, 6])}, "a cell is above 9"),
+    ({"halt_probability": float("nan")}, "halt_probability nan is not 0..1"),
+    ({"halt_probability": 1.5}, "halt_probability 1.5 is not 0..1"),
+    ({"log_probability": 0.5}, "log_probability 0.5 is not a number up to 0"),
+    ({"log_probability": float("nan")}, "log_probability nan is not a number up to 0"),
+    ({"log_probability": float("-inf")}, "log_probability -inf is not a number up to 0"),
+    *(({column: None}, f"{column} is null") for column in ("task", "cells", "steps")),
+])  # fmt: skip
 def test_a_row_that_cannot_be_is_named(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     assert with_second_row(tmp_path / "some.parquet", **changes) == f"row 2: {says}"
 

@@ -165,15 +165,6 @@ def part(table: PuzzleTable, rows: list[int]) -> PuzzleTable:
     return PuzzleTable(table.task_ids, table.tasks[rows], table.dihedrals[rows], table.colors[rows])
 
 
-@given(tables(), tables())
-def test_fingerprints_are_of_task_and_augmentation_alone(one: PuzzleTable, other: PuzzleTable) -> None:
-    known = dict(zip(puzzles(one), one.fingerprints().tolist(), strict=True))
-    assert len(set(known.values())) == len(known)
-    for puzzle, fingerprint in zip(puzzles(other), other.fingerprints().tolist(), strict=True):
-        assert (puzzle in known) == (fingerprint in known.values())
-        assert known.get(puzzle, fingerprint) == fingerprint
-
-
 def test_fingerprints_stay_as_they_are() -> None:
     """Checkpoints and datasets of different versions meet by them."""
     table = PuzzleTable.of_groups(["007bbfb7"], [[IDENTITY, Augmentation(3, (0, 2, 1, *range(3, 10)))]])

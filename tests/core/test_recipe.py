@@ -37,15 +37,12 @@ def test_defaults_yield_to_the_recipe_and_the_recipe_to_overrides(tmp_path: Path
     assert settings == Learning(lr=1e-3, steps=8)
 
 
-@pytest.mark.parametrize(
-    ("override", "field", "value"),
-    [
-        ("train.lr=3e-4", "lr", 3e-4),
-        ("train.ema=false", "ema", False),
-        ("train.schedule=cosine", "schedule", "cosine"),
-        ("train.note=a = b", "note", "a = b"),
-    ],
-)
+@pytest.mark.parametrize(("override", "field", "value"), [
+    ("train.lr=3e-4", "lr", 3e-4),
+    ("train.ema=false", "ema", False),
+    ("train.schedule=cosine", "schedule", "cosine"),
+    ("train.note=a = b", "note", "a = b"),
+])  # fmt: skip
 def test_an_override_is_toml_or_a_bare_word(tmp_path: Path, override: str, field: str, value: Any) -> None:
     recipe = load_recipe(recipe_file(tmp_path, ""), [override])
     assert getattr(recipe.settings("train", Learning), field) == value
@@ -81,17 +78,14 @@ def test_extended_recipes_are_found_by_name_or_file(tmp_path: Path, monkeypatch:
     assert recipe.tables["train"] == load_recipe("quickstart").tables["train"] | {"lr": 0.5}
 
 
-@pytest.mark.parametrize(
-    ("extends", "message"),
-    [
-        ('"quickstrat"', r"mine\.toml: extends: no recipe 'quickstrat', did you mean 'quickstart'\?"),
-        ('"none.toml"', r"mine\.toml: extends: .*none\.toml: no such file"),
-        ("1", r"mine\.toml: extends must be the name or file of a recipe, found 1"),
-        ('"mine.toml"', r"mine\.toml: extends itself \(.*mine\.toml -> .*mine\.toml\)"),
-        ('"other.toml"', r"mine\.toml: extends itself \(.*mine.* -> .*other.* -> .*mine\.toml\)"),
-        ('"broken.toml"', r"broken\.toml: not a TOML file"),
-    ],
-)
+@pytest.mark.parametrize(("extends", "message"), [
+    ('"quickstrat"', r"mine\.toml: extends: no recipe 'quickstrat', did you mean 'quickstart'\?"),
+    ('"none.toml"', r"mine\.toml: extends: .*none\.toml: no such file"),
+    ("1", r"mine\.toml: extends must be the name or file of a recipe, found 1"),
+    ('"mine.toml"', r"mine\.toml: extends itself \(.*mine\.toml -> .*mine\.toml\)"),
+    ('"other.toml"', r"mine\.toml: extends itself \(.*mine.* -> .*other.* -> .*mine\.toml\)"),
+    ('"broken.toml"', r"broken\.toml: not a TOML file"),
+])  # fmt: skip
 def test_what_cannot_be_extended_is_one_line(tmp_path: Path, extends: str, message: str) -> None:
     (tmp_path / "other.toml").write_text(f'extends = "../{tmp_path.name}/mine.toml"\n')
     (tmp_path / "broken.toml").write_text("[train\n")

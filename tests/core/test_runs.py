@@ -88,16 +88,13 @@ def test_a_folder_is_flushed_before_it_has_its_name(tmp_path: Path, monkeypatch:
 TWICE = "the key 'kind' stands more than once in an object"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no run folder (its manifest.json is missing or broken)"),
-        ('{"kind": 1, "kind": "run"}', f"no run folder (its manifest.json is broken: {TWICE})"),
-        ("[]", "no run folder (its manifest.json is missing or broken)"),
-        ("{}", "no run folder (its manifest.json is missing or broken)"),
-        ('{"kind": "dataset"}', "expected a run folder, found a dataset folder"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "no run folder (its manifest.json is missing or broken)"),
+    ('{"kind": 1, "kind": "run"}', f"no run folder (its manifest.json is broken: {TWICE})"),
+    ("[]", "no run folder (its manifest.json is missing or broken)"),
+    ("{}", "no run folder (its manifest.json is missing or broken)"),
+    ('{"kind": "dataset"}', "expected a run folder, found a dataset folder"),
+])  # fmt: skip
 def test_a_folder_without_the_right_manifest_is_refused(tmp_path: Path, content: Any, message: str) -> None:
     if content is not None:
         (tmp_path / MANIFEST).write_text(content)

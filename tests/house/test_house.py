@@ -29,24 +29,21 @@ def test_every_module_keeps_the_import_rules() -> None:
     assert not broken
 
 
-@pytest.mark.parametrize(
-    ("importer", "forbidden", "allowed"),
-    [
-        ("arcpipe", "arcpipe.errors.ArcpipeError", "importlib"),
-        ("arcpipe.runs", "arcpipe.task.Task", "arcpipe.__version__"),
-        ("arcpipe.grid", "arcpipe.grid.Grid", "arcpipe.errors.ArcpipeError"),
-        ("arcpipe.task", "arcpipe.commands.cli", "arcpipe.grid.Grid"),
-        ("arcpipe.checkpoint", "arcpipe.train.trainer.train", "numpy"),
-        ("arcpipe.checkpoint", "accelerate.Accelerator", "arcpipe.trm.TRM"),
-        ("arcpipe.infer.predict", "arcpipe.train.trainer.train", "accelerate.Accelerator"),
-        ("arcpipe.train.trainer", "arcpipe.submissions", "arcpipe.infer.evaluate.evaluate"),
-        ("arcpipe.train.trainer", ".", "arcpipe.train.step"),
-        ("arcpipe.commands.cli", "train.loop.train", "arcpipe.train.trainer.train"),
-        ("arcpipe.commands.cli", "kaggle", "arcpipe.kaggle_kernels.commands"),
-        ("arcpipe.kaggle_kernels.bundle", "kaggle.api", "arcpipe.checkpoint"),
-        ("arcpipe.kaggle_kernels.kaggle", "arcpipe.commands.cli", "kaggle.api"),
-    ],
-)
+@pytest.mark.parametrize(("importer", "forbidden", "allowed"), [
+    ("arcpipe", "arcpipe.errors.ArcpipeError", "importlib"),
+    ("arcpipe.runs", "arcpipe.task.Task", "arcpipe.__version__"),
+    ("arcpipe.grid", "arcpipe.grid.Grid", "arcpipe.errors.ArcpipeError"),
+    ("arcpipe.task", "arcpipe.commands.cli", "arcpipe.grid.Grid"),
+    ("arcpipe.checkpoint", "arcpipe.train.trainer.train", "numpy"),
+    ("arcpipe.checkpoint", "accelerate.Accelerator", "arcpipe.trm.TRM"),
+    ("arcpipe.infer.predict", "arcpipe.train.trainer.train", "accelerate.Accelerator"),
+    ("arcpipe.train.trainer", "arcpipe.submissions", "arcpipe.infer.evaluate.evaluate"),
+    ("arcpipe.train.trainer", ".", "arcpipe.train.step"),
+    ("arcpipe.commands.cli", "train.loop.train", "arcpipe.train.trainer.train"),
+    ("arcpipe.commands.cli", "kaggle", "arcpipe.kaggle_kernels.commands"),
+    ("arcpipe.kaggle_kernels.bundle", "kaggle.api", "arcpipe.checkpoint"),
+    ("arcpipe.kaggle_kernels.kaggle", "arcpipe.commands.cli", "kaggle.api"),
+])  # fmt: skip
 def test_forbidden_imports_are_noticed(importer: str, forbidden: str, allowed: str) -> None:
     assert broken_rule(importer, forbidden)
     assert not broken_rule(importer, allowed)

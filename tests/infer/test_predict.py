@@ -126,14 +126,11 @@ def test_the_averaged_weights_answer(arc: PuzzleSet) -> None:
     assert all(row["height"] for row in answers(replace(checkpoint, raw=raw), arc))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"rollouts": 2}, "2 rollouts with noise 0: the first rollout is without noise"),
-        ({"noise": 0.3}, r"1 rollouts with noise 0\.3"),
-        ({"candidates_at": [2, 5]}, "a candidate is wanted at step 5, but there are only 4 steps"),
-    ],
-)
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"rollouts": 2}, "2 rollouts with noise 0: the first rollout is without noise"),
+    ({"noise": 0.3}, r"1 rollouts with noise 0\.3"),
+    ({"candidates_at": [2, 5]}, "a candidate is wanted at step 5, but there are only 4 steps"),
+])  # fmt: skip
 def test_contradicting_settings_are_refused(arc: PuzzleSet, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ArcpipeError, match=message):
         answers(random_model(arc), arc, **settings)

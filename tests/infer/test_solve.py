@@ -313,16 +313,13 @@ def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
         assert said.count("attempt 1: 2 of 2 votes, ") == len(task.tests)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("other.json --checkpoint arc", "arc: was not trained on task 5-0 and would answer noise: adapt it"),
-        ("nine.txt --checkpoint sudoku", "nine.txt: a sudoku of 9 x 9, but the checkpoint solves those of 4"),
-        ("full.txt --checkpoint none", "none: no such folder"),
-        ("full.txt --checkpoint sudoku --out a.gif", "--out a.gif: the name should end in .svg"),
-        ("full.txt --checkpoint sudoku --out there.svg", "there.svg exists"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    ("other.json --checkpoint arc", "arc: was not trained on task 5-0 and would answer noise: adapt it"),
+    ("nine.txt --checkpoint sudoku", "nine.txt: a sudoku of 9 x 9, but the checkpoint solves those of 4"),
+    ("full.txt --checkpoint none", "none: no such folder"),
+    ("full.txt --checkpoint sudoku --out a.gif", "--out a.gif: the name should end in .svg"),
+    ("full.txt --checkpoint sudoku --out there.svg", "there.svg exists"),
+])  # fmt: skip
 @pytest.mark.usefixtures("work")
 def test_what_cannot_be_solved_is_one_line(arguments: str, message: str) -> None:
     Path("there.svg").write_text("mine")

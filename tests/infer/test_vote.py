@@ -117,27 +117,24 @@ def alone(cell: int, halt: float = 0.5, log: float = -1.0, checkpoint: str = "c"
     return candidate([[cell]], halt, log_probability=log, checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize(
-    ("rule", "rows", "expected"),
-    [
-        # As much for 1 as for 3, but from two candidates.
-        ("halt", [alone(1, 0.25), alone(1, 0.25), alone(2, 0.75), alone(3, 0.5)], [2, 1, 3]),
-        # How sure the cells are adds up, whatever the size of the grid.
-        (
-            "score",
-            [alone(1, log=np.log(0.5)), alone(1, log=np.log(0.25)), alone(3, log=np.log(0.8)),
-             candidate([[2] * 9] * 9, log_probability=np.log(0.9))],
-            [2, 3, 1],
-        ),
-        # Each checkpoint has the same weight: 1/2 + 1 + 1 for 2; 1 for 1; 1/2 for 3.
-        (
-            "rank",
-            [alone(cell, checkpoint=name) for name, cells in (("a", "111112"), ("b", "223"), ("d", "2"))
-             for cell in map(int, cells)],
-            [2, 1, 3],
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("rule", "rows", "expected"), [
+    # As much for 1 as for 3, but from two candidates.
+    ("halt", [alone(1, 0.25), alone(1, 0.25), alone(2, 0.75), alone(3, 0.5)], [2, 1, 3]),
+    # How sure the cells are adds up, whatever the size of the grid.
+    (
+        "score",
+        [alone(1, log=np.log(0.5)), alone(1, log=np.log(0.25)), alone(3, log=np.log(0.8)),
+         candidate([[2] * 9] * 9, log_probability=np.log(0.9))],
+        [2, 3, 1],
+    ),
+    # Each checkpoint has the same weight: 1/2 + 1 + 1 for 2; 1 for 1; 1/2 for 3.
+    (
+        "rank",
+        [alone(cell, checkpoint=name) for name, cells in (("a", "111112"), ("b", "223"), ("d", "2"))
+         for cell in map(int, cells)],
+        [2, 1, 3],
+    ),
+])  # fmt: skip
 def test_a_rule_ranks_by_what_it_says(rule: str, rows: list[dict[str, Any]], expected: list[int]) -> None:
     votes = votes_of(rows)
     assert [int(votes.grid(entry)[0, 0]) for entry in rank(votes, RULES[rule]).entries] == expected

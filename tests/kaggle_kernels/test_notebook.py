@@ -99,22 +99,14 @@ def test_without_a_whole_dataset_the_fallback_stays(
     assert error == ("" if mode else line.removeprefix("ONLY THE FALLBACK IS SURE: "))
 
 
-@pytest.mark.parametrize(
-    ("damage", "why", "shown"),
-    [
-        (lambda root: shutil.rmtree(root / "input"), "attach the competition arc-prize-2026", "nothing"),
-        (lambda root: empty(root / "input"), "attach the competition arc-prize-2026", "nothing"),
-        (lambda root: challenges_of(root).unlink(), "no arc-agi_test", "entry-data (arcpipe-"),
-        (
-            lambda root: cut(challenges_of(root)),
-            "damaged, so that nothing can be answered",
-            "test_challenges",
-        ),
-        (lambda root: challenges_of(root).write_text("{}"), "holds no tasks", "test_challenges"),
-        (lambda root: challenges_of(root).write_text("[1]"), "holds no tasks", "test_challenges"),
-    ],
-    ids=["no input", "nothing", "dataset alone", "half a test file", "no tasks", "no object"],
-)
+@pytest.mark.parametrize(("damage", "why", "shown"), [
+    (lambda root: shutil.rmtree(root / "input"), "attach the competition arc-prize-2026", "nothing"),
+    (lambda root: empty(root / "input"), "attach the competition arc-prize-2026", "nothing"),
+    (lambda root: challenges_of(root).unlink(), "no arc-agi_test", "entry-data (arcpipe-"),
+    (lambda root: cut(challenges_of(root)), "damaged, so that nothing can be answered", "test_challenges"),
+    (lambda root: challenges_of(root).write_text("{}"), "holds no tasks", "test_challenges"),
+    (lambda root: challenges_of(root).write_text("[1]"), "holds no tasks", "test_challenges"),
+], ids=["no input", "nothing", "dataset alone", "half a test file", "no tasks", "no object"])  # fmt: skip
 def test_without_test_tasks_the_error_says_what_is_mounted(
     damage: Callable[[Path], None], why: str, shown: str, entry: Path, root: Path
 ) -> None:
@@ -161,14 +153,10 @@ def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], entry: Path, ro
 
 
 @MODES
-@pytest.mark.parametrize(
-    ("damage", "why"),
-    [
-        (shutil.rmtree, "attach the bundle's dataset; mounted below"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safetensors: push the bundle"),
-    ],
-    ids=["none", "no trunk"],
-)
+@pytest.mark.parametrize(("damage", "why"), [
+    (shutil.rmtree, "attach the bundle's dataset; mounted below"),
+    (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safetensors: push the bundle"),
+], ids=["none", "no trunk"])  # fmt: skip
 def test_the_command_too(damage: Callable[[Path], None], why: str, mode: dict[str, str], root: Path) -> None:
     damage(dataset_of(root))
     done = run_here("kaggle", "run", "--root", root, env=mode)

@@ -197,16 +197,13 @@ def test_memory_is_halved_and_the_batch_divides(
         assert changed["batch_size"] == batch
 
 
-@pytest.mark.parametrize(
-    ("codes", "line", "expected"),
-    [
-        ((2,), "arcpipe: out of memory with train.batch_size=384: lower it", (True, False)),
-        ((1, 0), "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", (True, False)),
-        ((2,), "arcpipe: x: damaged checkpoint", (False, True)),
-        ((-9,), "step 3", (False, False)),
-        ((0,), "out of memory, it says, but it went on", (False, False)),
-    ],
-)
+@pytest.mark.parametrize(("codes", "line", "expected"), [
+    ((2,), "arcpipe: out of memory with train.batch_size=384: lower it", (True, False)),
+    ((1, 0), "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", (True, False)),
+    ((2,), "arcpipe: x: damaged checkpoint", (False, True)),
+    ((-9,), "step 3", (False, False)),
+    ((0,), "out of memory, it says, but it went on", (False, False)),
+])  # fmt: skip
 def test_what_ended_a_stage_counts(codes: tuple[int, ...], line: str, expected: tuple[bool, bool]) -> None:
     ended = Outcome(codes, late=False, tail=(line,))
     assert (ended.out_of_memory, ended.refused) == expected

@@ -78,16 +78,13 @@ def test_the_time_in_the_queue_does_not_count(shell: Shell, server: KaggleServer
     assert "version 1: RUNNING after 0 minutes" in shell.fail(*wait)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "rehearsed", "expected"),
-    [
-        (900, 0.9, "took 15.0 of its 600.0 minutes, 2% where 90% were rehearsed: read its log before you"),
-        (900, None, "took 15.0 of its 600.0 minutes, 2% where 100% was to be expected: read its log before"),
-        (900, 0.03, ""),
-        (30000, 0.9, ""),
-        (None, 0.9, ""),
-    ],
-)
+@pytest.mark.parametrize(("seconds", "rehearsed", "expected"), [
+    (900, 0.9, "took 15.0 of its 600.0 minutes, 2% where 90% were rehearsed: read its log before you"),
+    (900, None, "took 15.0 of its 600.0 minutes, 2% where 100% was to be expected: read its log before"),
+    (900, 0.03, ""),
+    (30000, 0.9, ""),
+    (None, 0.9, ""),
+])  # fmt: skip
 def test_a_run_far_shorter_than_rehearsed_is_warned_about_before_it_is_submitted(
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path,
     seconds: int | None, rehearsed: float | None, expected: str,
@@ -124,14 +121,11 @@ def test_a_name_leads_inside(
     assert not (tmp_path / "outside.txt").exists()
 
 
-@pytest.mark.parametrize(
-    ("state", "outputs", "expected"),
-    [
-        ({"status": "ERROR", "failureMessage": "no memory"}, {}, "version 1: ERROR (no memory): read "),
-        ({"status": "CANCEL_ACKNOWLEDGED"}, {}, "version 1: CANCEL_ACKNOWLEDGED: read "),
-        ({}, {"other.txt": b"x"}, "version 1: COMPLETE, but without submission.json: read "),
-    ],
-)
+@pytest.mark.parametrize(("state", "outputs", "expected"), [
+    ({"status": "ERROR", "failureMessage": "no memory"}, {}, "version 1: ERROR (no memory): read "),
+    ({"status": "CANCEL_ACKNOWLEDGED"}, {}, "version 1: CANCEL_ACKNOWLEDGED: read "),
+    ({}, {"other.txt": b"x"}, "version 1: COMPLETE, but without submission.json: read "),
+])  # fmt: skip
 def test_a_failed_run_is_shown_and_not_submitted(
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path,
     state: dict[str, str], outputs: dict[str, bytes], expected: str,
@@ -263,22 +257,18 @@ def test_whatever_happens_there_is_one_submission(
     assert len(server.submissions) == 1
 
 
-@pytest.mark.parametrize(
-    ("failure", "expected"),
-    [
-        ({"ref": 0, "message": "Not allowed"}, "did not take it: Not allowed; nothing was submitted"),
-        (Fault(400, "Your team has used its daily Submission allowance (1) today."),
-         "(1) today (400): wait for the next day, which begins at 00:00 UTC; nothing was submitted"),
-        (Fault(400, "Could not find provided notebook"),
-         "(400): a version can be submitted some 20 minutes after its run has ended: wait; if that is long"),
-        (Fault(400, "No such file"), "says No such file (400): mend it, and run it again; nothing was"),
-        (Fault(401, "Unauthenticated"), "(401): the credentials are refused: make a new token"),
-        (Fault(403, "Denied"), "accept the competition's rules on its page; nothing was submitted"),
-        (Fault(404, "Not found"), "(404): check owner and spelling; nothing was submitted"),
-        (Fault(429, "Too many"), "(429): too many requests: run it again in some minutes; nothing was"),
-    ],
-    ids=lambda value: str(value.status) if isinstance(value, Fault) else None,
-)  # fmt: skip
+@pytest.mark.parametrize(("failure", "expected"), [
+    ({"ref": 0, "message": "Not allowed"}, "did not take it: Not allowed; nothing was submitted"),
+    (Fault(400, "Your team has used its daily Submission allowance (1) today."),
+     "(1) today (400): wait for the next day, which begins at 00:00 UTC; nothing was submitted"),
+    (Fault(400, "Could not find provided notebook"),
+     "(400): a version can be submitted some 20 minutes after its run has ended: wait; if that is long"),
+    (Fault(400, "No such file"), "says No such file (400): mend it, and run it again; nothing was"),
+    (Fault(401, "Unauthenticated"), "(401): the credentials are refused: make a new token"),
+    (Fault(403, "Denied"), "accept the competition's rules on its page; nothing was submitted"),
+    (Fault(404, "Not found"), "(404): check owner and spelling; nothing was submitted"),
+    (Fault(429, "Too many"), "(429): too many requests: run it again in some minutes; nothing was"),
+], ids=lambda value: str(value.status) if isinstance(value, Fault) else None)  # fmt: skip
 def test_a_refused_submission_may_be_repeated(
     shell: Shell, server: KaggleServer, submit: list[object], pushed: Path,
     failure: Failure, expected: str,
@@ -304,14 +294,11 @@ def test_a_step_before_it_fails(
     assert server.count("CreateCodeSubmission") == 0
 
 
-@pytest.mark.parametrize(
-    ("scored", "expected"),
-    [
-        ({"status": "COMPLETE", "publicScore": "", "errorDescription": INCORRECT}, INCORRECT[:-1]),
-        ({"status": "COMPLETE"}, "COMPLETE without a score (Kaggle gives no reason)"),
-        ({"status": "ERROR", "errorDescription": "Timeout"}, "ERROR without a score (Timeout)"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("scored", "expected"), [
+    ({"status": "COMPLETE", "publicScore": "", "errorDescription": INCORRECT}, INCORRECT[:-1]),
+    ({"status": "COMPLETE"}, "COMPLETE without a score (Kaggle gives no reason)"),
+    ({"status": "ERROR", "errorDescription": "Timeout"}, "ERROR without a score (Timeout)"),
+])  # fmt: skip
 def test_a_submission_without_a_score_has_failed(
     shell: Shell, submit: list[object], tmp_path: Path, scored: dict[str, str], expected: str
 ) -> None:

@@ -38,23 +38,20 @@ def attempts(submission: Submission) -> dict[str, str]:
     return {task: "".join(str(grid[0, 0]) for grid in pair) for task, [pair] in submission.attempts.items()}
 
 
-@pytest.mark.parametrize(
-    ("rule", "lists", "expected"),
-    [
-        ("order", ("12", "34"), "13"),
-        ("order", ("12", "12"), "12"),
-        ("order", ("12", "13", "45"), "14"),
-        ("order", ("1", "1", "1", "23"), "12"),
-        ("order", ("1", "1"), "11"),
-        ("order", ("", "34"), "34"),
-        ("order", ("", ""), "00"),
-        ("count", ("12", "34", "43"), "34"),
-        ("count", ("12", "32", "42"), "21"),
-        ("count", ("12", "34"), "13"),
-        ("count", ("123", "453"), "14"),
-        ("count", ("12", "21"), "12"),
-    ],
-)
+@pytest.mark.parametrize(("rule", "lists", "expected"), [
+    ("order", ("12", "34"), "13"),
+    ("order", ("12", "12"), "12"),
+    ("order", ("12", "13", "45"), "14"),
+    ("order", ("1", "1", "1", "23"), "12"),
+    ("order", ("1", "1"), "11"),
+    ("order", ("", "34"), "34"),
+    ("order", ("", ""), "00"),
+    ("count", ("12", "34", "43"), "34"),
+    ("count", ("12", "32", "42"), "21"),
+    ("count", ("12", "34"), "13"),
+    ("count", ("123", "453"), "14"),
+    ("count", ("12", "21"), "12"),
+])  # fmt: skip
 def test_the_rule_picks_two_distinct_attempts(rule: MergeRule, lists: tuple[str, ...], expected: str) -> None:
     # A second task, which all answer, because a source without any candidate is refused.
     sources = {Path(f"{number}"): source(a=colors, b="5") for number, colors in enumerate(lists)}

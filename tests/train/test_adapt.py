@@ -158,19 +158,16 @@ def test_what_does_not_fit_is_refused(work: Path, whole: Path, challenges: Path,
     assert not run.exists()
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (settings("adapt", batch_size=9, accumulation=2), "adapt.batch_size 9 does not divide by"),
-        (settings("adapt", lr=-1), "adapt.lr"),
-        (settings("adapt", batch_size=10**15), "out of memory with adapt.batch_size=1000000000000000"),
-        (settings("adapt", trackers='["none"]'), "adapt.trackers: 'none' is none of Accelerate's"),
-        (settings("adapt", lr=1e30, rows_only=0), "Train again with a lower adapt.lr or adapt.puzzle_lr"),
-        (settings("train", lr=1), "this command reads [adapt] only"),
-        (("--recipe", "nothing"), "no recipe 'nothing'"),
-        (("--resume",), "no such folder"),
-    ],
-)
+@pytest.mark.parametrize(("flags", "said"), [
+    (settings("adapt", batch_size=9, accumulation=2), "adapt.batch_size 9 does not divide by"),
+    (settings("adapt", lr=-1), "adapt.lr"),
+    (settings("adapt", batch_size=10**15), "out of memory with adapt.batch_size=1000000000000000"),
+    (settings("adapt", trackers='["none"]'), "adapt.trackers: 'none' is none of Accelerate's"),
+    (settings("adapt", lr=1e30, rows_only=0), "Train again with a lower adapt.lr or adapt.puzzle_lr"),
+    (settings("train", lr=1), "this command reads [adapt] only"),
+    (("--recipe", "nothing"), "no recipe 'nothing'"),
+    (("--resume",), "no such folder"),
+])  # fmt: skip
 def test_messages_name_the_settings_of_adaptation(
     whole: Path, challenges: Path, run: Path, flags: tuple[object, ...], said: str
 ) -> None:

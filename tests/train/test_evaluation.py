@@ -187,17 +187,14 @@ def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: 
     assert steps_of(run) == [3, 12]
 
 
-@pytest.mark.parametrize(
-    ("values", "covering", "expected"),
-    [
-        ([0.2, 0.1], [SOME, ALL], 2),
-        ([0.1, 0.2], [ALL, SOME], 1),
-        ([0.1, 0.2], [SOME, SOME], 2),
-        ([0.2, 0.1], [SOME, MORE], 2),
-        ([0.1, 0.2], [MORE, SOME], 1),
-        ([0.0, 0.5], [SOME, NONE], 1),
-    ],
-)
+@pytest.mark.parametrize(("values", "covering", "expected"), [
+    ([0.2, 0.1], [SOME, ALL], 2),
+    ([0.1, 0.2], [ALL, SOME], 1),
+    ([0.1, 0.2], [SOME, SOME], 2),
+    ([0.2, 0.1], [SOME, MORE], 2),
+    ([0.1, 0.2], [MORE, SOME], 1),
+    ([0.0, 0.5], [SOME, NONE], 1),
+])  # fmt: skip
 def test_the_best_is_chosen_among_those_that_answered_the_same(
     work: Path, run: Path, values: list[float], covering: list[Coverage], expected: int
 ) -> None:

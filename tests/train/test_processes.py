@@ -151,18 +151,15 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, run:
         assert "(its tasks: " in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "data", "flags", "said"),
-    [
-        (15, "data", [], "train.batch_size 15 does not divide by 2 processes"),
-        (
-            12, "sized/data", settings("model", buckets=BUCKETS),
-            "model.buckets: the samples of a batch, 3 of side 6, 3 of side 8, do not divide by 2 processes: "
-            "choose another train.batch_size (for 2, 4, 8... processes a multiple of 64 does) or other "
-            "buckets",
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("batch_size", "data", "flags", "said"), [
+    (15, "data", [], "train.batch_size 15 does not divide by 2 processes"),
+    (
+        12, "sized/data", settings("model", buckets=BUCKETS),
+        "model.buckets: the samples of a batch, 3 of side 6, 3 of side 8, do not divide by 2 processes: "
+        "choose another train.batch_size (for 2, 4, 8... processes a multiple of 64 does) or other "
+        "buckets",
+    ),
+])  # fmt: skip
 def test_a_batch_that_does_not_divide_by_the_processes_is_refused(
     work: Path, run: Path, batch_size: int, data: str, flags: list[str], said: str
 ) -> None:

@@ -212,15 +212,12 @@ def test_a_resumed_run_does_not_begin_anew(work: Path, whole: Path, begun: Path,
     assert_same_run(run, begun)
 
 
-@pytest.mark.parametrize(
-    ("flags", "data", "said"),
-    [
-        (settings("model", hidden_size=64), "data", "than the recipe's (model.hidden_size: 32 -> 64): set"),
-        # The weights of these have the same shapes.
-        (settings("model", num_heads=1), "data", "than the recipe's (model.num_heads: 2 -> 1): set these as"),
-        ([], "maze", "is for arc puzzles with 12 tokens, the dataset has maze puzzles"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("flags", "data", "said"), [
+    (settings("model", hidden_size=64), "data", "than the recipe's (model.hidden_size: 32 -> 64): set"),
+    # The weights of these have the same shapes.
+    (settings("model", num_heads=1), "data", "than the recipe's (model.num_heads: 2 -> 1): set these as"),
+    ([], "maze", "is for arc puzzles with 12 tokens, the dataset has maze puzzles"),
+])  # fmt: skip
 def test_another_model(work: Path, whole: Path, run: Path, flags: list[str], data: str, said: str) -> None:
     assert said in refused(work, run, "--init", whole, *flags, data=data)
     assert not run.exists()

@@ -224,15 +224,12 @@ def test_a_launcher_changes_no_number(work: Path, tmp_path: Path) -> None:
     assert_same_run(*runs)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("CUDA error: out of memory", True),
-        ("Triton Error [CUDA]: out of memory", True),
-        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
-        ("CUDA error: an illegal memory access was encountered", False),
-    ],
-)
+@pytest.mark.parametrize(("text", "expected"), [
+    ("CUDA error: out of memory", True),
+    ("Triton Error [CUDA]: out of memory", True),
+    ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+    ("CUDA error: an illegal memory access was encountered", False),
+])  # fmt: skip
 def test_what_a_gpu_says_when_its_memory_is_full_is_known(text: str, expected: bool) -> None:
     assert is_out_of_memory(RuntimeError(text)) == expected
     assert is_out_of_memory(torch.OutOfMemoryError())
