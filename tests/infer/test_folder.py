@@ -25,8 +25,8 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import file_hash, read_manifest, write_json
 from arcpipe.task import Task
 from commands import fail_here, succeed_here
-from disks import largest_file
 from inference import assert_same, rows_of, save
+from limited import largest_file
 from processes import running, running_together, together
 from puzzles import build, write_source
 

@@ -20,8 +20,8 @@ from arcpipe.kaggle_kernels.pipeline import KaggleEntry, Pipeline, adapt_overrid
 from arcpipe.kaggle_kernels.processes import Journal, Outcome
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
 from commands import arcpipe_command, environment, run_here
-from disks import largest_file
 from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
+from limited import largest_file
 from training import forget_hashes
 
 RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}

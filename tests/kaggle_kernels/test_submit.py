@@ -1,7 +1,5 @@
 """`arcpipe kaggle status`, `submit` and `scores`: what a run left behind is submitted once, never twice."""
 
-import errno
-import fcntl
 import hashlib
 import json
 from pathlib import Path
@@ -328,13 +326,8 @@ def test_the_competition_is_named_where_the_kernel_mounts_several(
     assert server.last_request("CreateCodeSubmission")["competitionName"] == "two"
 
 
-def test_no_lock_is_needed(
-    shell: Shell, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_lock(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_lock)
+@pytest.mark.usefixtures("no_locks")
+def test_no_lock_is_needed(shell: Shell, bundle: Path, tmp_path: Path) -> None:
     pushed = shell.run("push", bundle)
     assert pushed.returncode == 0, pushed.stderr
     shell.succeed("status", bundle, "--wait")

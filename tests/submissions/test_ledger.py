@@ -1,6 +1,5 @@
 """The ledger keeps whole lines, one entry per file; whatever ails it, a score is printed."""
 
-import errno
 import logging
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import pytest
 from arcpipe.runs import file_hash
 from arcpipe.submissions.ledger import add_fact, enter_file, read_ledger
 from arcpipe.submissions.submission import manifest_path
-from commands import environment, run_arcpipe, run_here, succeed_here
-from disks import largest_file, without_locks
+from commands import environment, run_here, succeed_here
+from limited import largest_file
 
 Content = dict[str, Any]
 WRITER = """
@@ -232,16 +231,16 @@ def test_repeats_of_a_bundle_are_grouped_and_tell_what_is_real(ledger: Path) -> 
     ]
 
 
-def test_a_ledger_without_locks(content: Content, file: Path, solutions: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_locks")
+def test_a_ledger_without_locks(content: Content, file: Path, solutions: Path, ledger: Path) -> None:
     file.write_bytes(orjson.dumps(content))
     words = ("score", file, solutions)
-    env, ledger = without_locks(tmp_path / "site", errno.ENOLCK), tmp_path / "ledger.jsonl"
-    done = run_arcpipe(*words, "--ledger", ledger, cwd=tmp_path, env=env)
+    done = run_here(*words, "--ledger", ledger)
     assert (done.returncode, done.stdout) == (0, run_here(*words, "--no-ledger").stdout), done.stderr
     warning, entered, _ = done.stderr.splitlines()
     assert warning.startswith(f"{ledger}: cannot be locked (")
     assert entered == f"{file} is {file_hash(file)[:8]} in {ledger}"
-    listed = run_arcpipe("submissions", "list", "--ledger", ledger, cwd=tmp_path, env=env)
+    listed = run_here("submissions", "list", "--ledger", ledger)
     # Reading needs no lock: it says nothing of it.
     assert (listed.returncode, listed.stderr.count("\n"), listed.stderr[:6]) == (0, 1, "next: ")
     assert f"{file_hash(file)[:8]}  " in listed.stdout

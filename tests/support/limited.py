@@ -1,4 +1,4 @@
-"""Commands in one process with little memory, or without the right to read a file: what they say and take.
+"""A full disk; and commands with little memory, or without the right to read a file: what they say and take.
 
 On stdin: [modules of arcpipe to import, [folder, [argument, ...], file], ...]; on stdout what each did.
 """
@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,17 @@ class Outcome(NamedTuple):
     err: str
     growth: int
     seconds: float
+
+
+@contextmanager
+def largest_file(size_bytes: int) -> Iterator[None]:
+    """No file can grow beyond a size, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def reason_to_skip() -> str:

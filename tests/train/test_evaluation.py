@@ -21,7 +21,7 @@ from arcpipe.train import trainer
 from arcpipe.train.config import EvalSettings, TrainResult, TrainRun, TrainSettings
 from candidates import read_predictions
 from commands import succeed_here
-from disks import largest_file
+from limited import largest_file
 from puzzles import build, made_up_tasks, write_source
 from training import metrics, newest, refused, settings, steps_of, train
 

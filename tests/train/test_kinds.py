@@ -19,7 +19,7 @@ from arcpipe.train.flow import noisy_answers
 from arcpipe.train.step import train_step
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
-from disks import largest_file
+from limited import largest_file
 from processes import together
 from puzzles import BUCKETS, build, sized_data, sized_tasks, write_source
 from steps import CONFIG, random_batch

@@ -17,7 +17,7 @@ import torch
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
 from commands import succeed_here
-from disks import largest_file
+from limited import largest_file
 from processes import running, running_together, together
 from training import (
     PARTS,
