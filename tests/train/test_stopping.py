@@ -71,7 +71,7 @@ def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, 
 @pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "all"), (signal.SIGKILL, "launcher")])
 def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, number: int, to: str) -> None:
     """Ctrl-C reaches its processes too; where it is killed they are nobody's."""
-    run = tmp_path / "run"
+    run, ranks = tmp_path / "run", list[psutil.Process]()
     with (
         (tmp_path / "said").open("w") as said,
         subprocess.Popen(
@@ -88,8 +88,11 @@ def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, nu
             launcher.wait(60)
             wait_until(lambda: not any(rank.is_running() for rank in ranks))
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(launcher.pid, signal.SIGKILL)
+            launcher.kill()
+            # They have sessions of their own.
+            for rank in ranks:
+                with suppress(psutil.NoSuchProcess):
+                    rank.kill()
     (saved,) = steps_of(run)
     assert saved >= recorded(run) > 0
     text = (tmp_path / "said").read_text()
