@@ -127,14 +127,6 @@ def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> Non
     assert f"{shared}left out" in augment(*arguments, "--exclude-overlap", "--out", "less").splitlines()
 
 
-def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
-    tasks = made_up_tasks(5)
-    old, new = write_source(Path(), "old", tasks[:3]), write_source(Path(), "new", tasks[1:])
-    augment("arc", "--source", old, "--num-aug", 4, "--out", "old")
-    printed = augment("arc", "--source", new, "--num-aug", 2, "--extend", "old", "--seed", 3, "--out", "new")
-    assert printed.splitlines()[0].endswith("; 2 with the augmentations of old")
-
-
 def test_weights_and_pairs_of_a_draw_are_part_of_the_dataset() -> None:
     tasks = made_up_tasks(4)
     old, new = write_source(Path(), "old", tasks[:3]), write_source(Path(), "new", tasks[3:])

@@ -131,15 +131,6 @@ def test_wrong_identifiers_are_refused(tmp_path: Path, names: object, says: str)
     assert says in str(caught.value)
 
 
-def test_rows_go_to_the_puzzles_that_the_identifiers_name(attention: OfficialFiles, tmp_path: Path) -> None:
-    checkpoint = imported(attention, tmp_path / "own", canvas=6)
-    rows = attention.state["_orig_mod.model.inner.puzzle_emb.weights"]
-    wanted = PuzzleTable.of_groups(
-        ["task2", "task0"], [[IDENTITY], [Augmentation(2, (0, 7, 3, 8, 5, 6, 1, 4, 2, 9))]]
-    )
-    assert torch.equal(checkpoint.rows[torch.from_numpy(checkpoint.puzzles.find(wanted))], rows[[7, 2]])
-
-
 @pytest.mark.parametrize("kind", ["none", "of another count"])
 def test_rows_that_may_be_of_other_puzzles_are_left_out_with_a_warning(
     attention: OfficialFiles, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture

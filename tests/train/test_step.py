@@ -80,11 +80,6 @@ def lifetimes(state: TrainState, settings: TrainSettings, num_steps: int) -> lis
     return ended
 
 
-def test_a_sample_that_never_wants_to_halt_gets_all_steps() -> None:
-    settings = TrainSettings(batch_size=6, halt_exploration=0.0)
-    assert lifetimes(fresh_state(6), settings, 16) == [8] * 12
-
-
 def test_an_explorer_that_wants_to_halt_gets_at_least_two_steps_and_not_always_all() -> None:
     settings = TrainSettings(batch_size=64, halt_exploration=1.0)
     ended = lifetimes(fresh_state(64, halt_bias=5.0), settings, 24)
