@@ -106,17 +106,15 @@ def full_board(side: int) -> NDArray[np.uint8]:
     return ((width * (row % height) + row // height + column) % side + 1).astype(np.uint8)
 
 
-def units(side: int) -> list[list[tuple[int, int]]]:
+def units(side: int) -> list[list[tuple[int, ...]]]:
     """The cells of each row, column and box."""
     height, width = BOXES[side]
-    everything = [(row, column) for row in range(side) for column in range(side)]
-    homes = ("row", 0), ("column", 1), ("box", 2)
-    groups: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    for row, column in everything:
-        box = row // height * (side // width) + column // width
-        for name, at in homes:
-            groups.setdefault((name, (row, column, box)[at]), []).append((row, column))
-    return list(groups.values())
+    places = list(np.ndindex(side, side))
+    of_place = [(r, side + c, 2 * side + r // height * (side // width) + c // width) for r, c in places]
+    return [
+        [place for place, units in zip(places, of_place, strict=True) if number in units]
+        for number in range(3 * side)
+    ]
 
 
 def follows_the_rules(cells: NDArray[np.uint8]) -> bool:
