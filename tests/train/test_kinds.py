@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[str, list[str]]] = {
     "tasks": ("fresh", TASK),
     "tasks by muon": ("fresh", [*TASK, *settings("train", optimizer="muon")]),
     "flow of ARC": ("sized/data", [*FLOW, *_RESIDUAL, *settings("train", flow_times="random_start")]),
-    "sudoku": ("sudoku", settings("eval", every=3)),
+    "sudoku": ("sudoku", settings("eval", every=5)),
 }
 # All that there are runs of.
 RUNS = KINDS | {"flow of Sudokus": ("sudoku", FLOW)}
