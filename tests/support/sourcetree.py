@@ -9,11 +9,38 @@ STAGES = ("augment", "infer", "train", "submissions", "kaggle_kernels")
 
 # A core module imports only those before it.
 CORE = (
-    "errors", "documents", "runs", "tables", "recipe", "flags", "log", "locks", "rng", "grid", "task",
-    "augmentation", "maze_rules", "codec", "sudoku_rules", "puzzletable", "puzzleset", "predictions",
-    "signals", "ranks", "devices", "buckets", "batches", "flow", "model_config", "layers", "trm", "flops",
-    "tensor_files", "checkpoint", "official",
-)  # fmt: skip
+    "errors",
+    "documents",
+    "runs",
+    "tables",
+    "recipe",
+    "flags",
+    "log",
+    "locks",
+    "rng",
+    "grid",
+    "task",
+    "augmentation",
+    "maze_rules",
+    "codec",
+    "sudoku_rules",
+    "puzzletable",
+    "puzzleset",
+    "predictions",
+    "signals",
+    "ranks",
+    "devices",
+    "buckets",
+    "batches",
+    "flow",
+    "model_config",
+    "layers",
+    "trm",
+    "flops",
+    "tensor_files",
+    "checkpoint",
+    "official",
+)
 # A file imports from its own room and from rooms before it; the core's modules have an order of their own.
 ROOMS = ("core", *STAGES, "commands")
 
