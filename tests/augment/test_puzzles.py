@@ -13,7 +13,7 @@ from arcpipe.augmentation import apply_dihedral
 from arcpipe.batches import PuzzleBatch, TrainingStream
 from arcpipe.maze_rules import is_shortest_path, overlap
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text
+from puzzles import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text
 
 KNOWN = (EASY, FEWEST_CLUES, HARD)
 Boards = NDArray[np.uint8]

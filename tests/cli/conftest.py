@@ -54,6 +54,5 @@ def tiny(tiny_train: list[str]) -> list[str]:
 def mini(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Quickstart:
     """A finished miniature quickstart in its default folder."""
     cwd = tmp_path_factory.mktemp("mini")
-    done = run_here("quickstart", *tiny, cwd=cwd)
-    assert done.returncode == 0, done.stderr
+    done = run_here("quickstart", *tiny, cwd=cwd, code=0)
     return Quickstart(cwd, cwd / "runs" / "quickstart-seed0", done.stdout, done.stderr)

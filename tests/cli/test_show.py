@@ -15,9 +15,8 @@ from arcpipe.grid import PALETTE
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest, write_json
 from arcpipe.task import Pair, Task, challenges_json
-from augmented import augmented
 from commands import fail_here, succeed_here
-from puzzles import build, write_source
+from puzzles import augmented, build, write_source
 
 SMALL = Task(
     "small",
@@ -102,17 +101,12 @@ def test_a_task_as_a_picture() -> None:
     assert fail_here("show", "small.json", "--svg", "small.svg").startswith("small.svg exists already")
 
 
-@pytest.mark.parametrize(
-    ("variables", "cells"),
-    [
-        ({"COLORTERM": "truecolor"}, "\x1b[48;2;0;116;217m  \x1b[0m"),
-        ({"TERM": "xterm-256color"}, "\x1b[48;5;32m  \x1b[0m"),
-        ({"TERM": "linux"}, "\x1b[46m  \x1b[0m"),
-    ],
-)
-def test_colors_are_those_of_the_terminal(
-    variables: dict[str, str], cells: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("variables", "cells"), [
+    ({"COLORTERM": "truecolor"}, "\x1b[48;2;0;116;217m  \x1b[0m"),
+    ({"TERM": "xterm-256color"}, "\x1b[48;5;32m  \x1b[0m"),
+    ({"TERM": "linux"}, "\x1b[46m  \x1b[0m"),
+])  # fmt: skip
+def test_the_terminals_colors(variables: dict[str, str], cells: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ({"COLORTERM": "", "TERM": ""} | variables).items():
         monkeypatch.setenv(name, value)
     assert cells in show("small.json", "--color")
@@ -121,9 +115,7 @@ def test_colors_are_those_of_the_terminal(
 @pytest.mark.parametrize(
     ("columns", "color", "widest"), [(80, "color", 63), (80, "no-color", 59), (40, "color", 30)]
 )
-def test_a_task_of_full_size_fits_the_terminal(
-    columns: int, color: str, widest: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_task_fits(columns: int, color: str, widest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Side by side with two rows a line; or one grid below the other, where they are digits or too wide."""
     monkeypatch.setenv("COLUMNS", str(columns))
     large = np.arange(900, dtype=np.uint8).reshape(30, 30) % 10

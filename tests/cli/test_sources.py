@@ -18,12 +18,8 @@ from arcpipe.runs import read_manifest
 from commands import fail_here, succeed_here
 from puzzles import made_up_tasks, training_pairs, write_source
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 Files = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def pair(*cells: int) -> dict[str, Any]:
@@ -206,16 +202,22 @@ def test_what_is_wrong_with_a_source_is_one_line(case: str, monkeypatch: pytest.
     assert not Path("out").exists()
 
 
-def test_without_a_network_a_name_of_the_hub_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("family", "instead"),
+    [("arc", "`hf download --repo-type dataset owner/none --local-dir FOLDER`, and name the folder"),
+     ("sudoku", "name a .csv or .parquet file, generate puzzles")],
+)  # fmt: skip
+def test_without_a_network_a_name_of_the_hub_is_refused_with_the_alternatives(
+    family: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Nothing listens there.
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    said = fail_here("augment", "arc", "--source", "owner/none", "--out", "out")
+    said = fail_here("augment", family, "--source", "owner/none", "--out", "out")
     assert said.startswith("owner/none: no such file, and the Hugging Face hub cannot be reached (")
-    assert said.endswith(
-        "hf download --repo-type dataset owner/none --local-dir FOLDER`, and name the folder"
-    )
+    assert instead in said
+    assert not list(Path().iterdir())
 
 
 def test_generated_pairs_of_a_task_to_predict_train_only_if_asked_and_never_its_test_input() -> None:

@@ -15,8 +15,7 @@ from arcpipe.buckets import layout_of
 from arcpipe.codec import ARC, PAD
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from augmented import encode, restored
-from puzzles import build, made_up_tasks, write_source
+from puzzles import build, encode, made_up_tasks, restored, write_source
 
 CANVAS = 8
 Placed = tuple[Grid, tuple[int, int]]
@@ -117,12 +116,6 @@ def test_batches_cut_one_stream(puzzles: PuzzleSet) -> None:
 def test_the_seed_decides(puzzles: PuzzleSet) -> None:
     assert same(stream(puzzles, seed=3)[5], stream(puzzles, seed=3)[5])
     assert not same(stream(puzzles, seed=3)[5], stream(puzzles, seed=4)[5])
-    # Neighboring seeds share no epoch.
-    first, second = (
-        {tuple(epoch_stream(puzzles, seed)[epoch].puzzle_ids.tolist()) for epoch in range(20)}
-        for seed in (0, 1)
-    )
-    assert not first & second
 
 
 def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(puzzles: PuzzleSet) -> None:

@@ -17,10 +17,7 @@ from arcpipe.codec import ARC, PAD, GridTable
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.task import Pair, Task
-from augmented import encode
-from puzzles import build, write_source
-from sized import BUCKETS, CANVAS, sized_data, sized_tasks
-from strategies import grids, solved_tasks
+from puzzles import BUCKETS, CANVAS, build, encode, grids, sized_data, sized_tasks, solved_tasks, write_source
 
 BATCH = 16
 
@@ -70,18 +67,6 @@ def test_the_tokens_of_a_bucket_are_those_of_a_canvas_of_its_size(grid: Grid, to
     assert PAD == 0, "what is around a bucket counts as PAD"
 
 
-@given(st.integers(2, 7), st.integers(0, 3), st.booleans())
-def test_a_crop_keeps_prefix_and_corner_and_comes_back(side: int, prefix: int, has_depth: bool) -> None:
-    shape = (2, prefix + 49, 5) if has_depth else (2, prefix + 49)
-    values = torch.arange(1, 1 + int(np.prod(shape))).view(shape)
-    places = [*range(prefix), *(prefix + 7 * row + column for row in range(side) for column in range(side))]
-    cropped = crop(values, side, 7, prefix)
-    assert torch.equal(cropped, values[:, places])
-    back = pad_back(cropped, side, 7, prefix)
-    assert torch.equal(back[:, places], cropped)
-    assert int((back != 0).sum()) == cropped.numel()
-
-
 @given(solved_tasks(), st.lists(st.integers(2, 29), unique=True).map(sorted))
 def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int]) -> None:
     (side,) = bucket_sides(set_of(task), buckets).tolist()
@@ -93,29 +78,24 @@ def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int
     assert not smaller or needed_sides(set_of(task))[0] > fitting_side(smaller[-1], 30)
 
 
-@pytest.mark.parametrize(
-    ("pairs", "tests", "side"),
-    [
-        # One output shape is expected again, however large the test is.
-        ([(3, 3, 5, 5), (2, 2, 5, 5)], [(9, 9)], 9),
-        ([(3, 3, 5, 5), (4, 4, 5, 5)], [(4, 4)], 5),
-        # All outputs three times as high as the inputs, and as wide.
-        ([(2, 2, 6, 2), (3, 2, 9, 2)], [(4, 7)], 12),
-        ([(2, 2, 2, 6), (2, 3, 2, 9)], [(4, 7)], 21),
-        # Growth that is no whole number: up; and a quotient that floats get wrong.
-        ([(2, 2, 3, 3), (4, 4, 6, 6)], [(7, 7)], 11),
-        ([(25, 1, 7, 1), (25, 2, 7, 2)], [(25, 25)], 25),
-        # They grow differently: twice as much as the most.
-        ([(2, 2, 4, 4), (3, 3, 9, 9)], [(4, 4)], 24),
-        # Never more than the whole canvas.
-        ([(1, 1, 9, 9), (2, 2, 18, 18)], [(10, 10)], 30),
-        # Without tests, and with the largest grid among the inputs.
-        ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
-    ],
-)
-def test_needed_sides(
-    pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int
-) -> None:
+@pytest.mark.parametrize(("pairs", "tests", "side"), [
+    # One output shape is expected again, however large the test is.
+    ([(3, 3, 5, 5), (2, 2, 5, 5)], [(9, 9)], 9),
+    ([(3, 3, 5, 5), (4, 4, 5, 5)], [(4, 4)], 5),
+    # All outputs three times as high as the inputs, and as wide.
+    ([(2, 2, 6, 2), (3, 2, 9, 2)], [(4, 7)], 12),
+    ([(2, 2, 2, 6), (2, 3, 2, 9)], [(4, 7)], 21),
+    # Growth that is no whole number: up; and a quotient that floats get wrong.
+    ([(2, 2, 3, 3), (4, 4, 6, 6)], [(7, 7)], 11),
+    ([(25, 1, 7, 1), (25, 2, 7, 2)], [(25, 25)], 25),
+    # They grow differently: twice as much as the most.
+    ([(2, 2, 4, 4), (3, 3, 9, 9)], [(4, 4)], 24),
+    # Never more than the whole canvas.
+    ([(1, 1, 9, 9), (2, 2, 18, 18)], [(10, 10)], 30),
+    # Without tests, and with the largest grid among the inputs.
+    ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
+])  # fmt: skip
+def test_a_side(pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int) -> None:
     assert needed(pairs, *tests) == side
 
 
@@ -144,15 +124,6 @@ def test_a_batch_is_divided_in_proportion_to_the_examples(puzzles: PuzzleSet) ->
         "side 4: 4 tasks, 8 of 16 rows; side 6: 2 tasks, 4 of 16 rows; side 8: 2 tasks, 4 of 16 rows; "
         "33 tokens a sample on average, 52% of the tokens"
     )
-
-
-def test_a_bucket_too_small_for_a_row_goes_up_in_the_next(puzzles: PuzzleSet) -> None:
-    few = layout_of(puzzles, BUCKETS, 3)
-    assert (few.sides, sum(few.rows)) == ((4, 6, 8), 3)
-    two = layout_of(puzzles, BUCKETS, 2)
-    assert (two.sides, two.rows) == ((4, 8), (1, 1))
-    assert set(two.task_sides[bucket_sides(puzzles, BUCKETS) == 6].tolist()) == {8}
-    assert layout_of(puzzles, BUCKETS, 1).sides == (8,)
 
 
 @given(

@@ -6,30 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.flow import (
-    interpolant,
-    move,
-    noise,
-    probabilities,
-    random_words,
-    seeds_of,
-    stir,
-    times,
-    with_given,
-)
-from arcpipe.rng import random_bits
+from arcpipe.flow import interpolant, move, noise, probabilities, seeds_of, stir, times, with_given
 
 SEEDS = seeds_of(3, np.arange(2000, dtype=np.uint64))
-
-
-def test_random_words_are_random_bits() -> None:
-    numbers = np.arange(7, dtype=np.uint64)
-    for turn in (0, 5, -2):
-        found = random_words(SEEDS[:4], turn, 7)
-        assert torch.equal(random_words(SEEDS[:4], torch.full((4,), turn), 7), found)
-        for seed, row in zip(SEEDS.tolist(), found.numpy().view(np.uint64), strict=False):
-            expected = random_bits(seed % 2**64, np.array([turn]).astype(np.uint64), numbers)
-            assert row.tolist() == expected.tolist()
 
 
 def test_noise_is_normal() -> None:

@@ -1,4 +1,3 @@
-import json
 import logging
 import shlex
 import sys
@@ -8,23 +7,12 @@ import pytest
 from tqdm import tqdm
 
 from arcpipe.errors import OutputError
-from arcpipe.log import MetricsFile, fact_line, logger, program, progress, start_logging
+from arcpipe.log import MetricsFile, logger, program, progress, start_logging
 from screens import Terminal
 
 # Takes nothing: every write fails as on a full disk.
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
-
-
-def test_metrics_are_on_disk_after_each_record_and_appended_to(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    for start in (0, 2):
-        metrics = MetricsFile(path)
-        for step in (start, start + 1):
-            metrics.write({"step": step, "loss": 0.5})
-            assert json.loads(path.read_text().splitlines()[-1]) == {"step": step, "loss": 0.5}
-        metrics.close()
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [0, 1, 2, 3]
 
 
 @needs_full
@@ -49,9 +37,7 @@ def test_a_log_file_on_a_full_disk_is_refused_in_one_line(capsys: pytest.Capture
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_bar_of_80_columns_keeps_the_first_figures_and_ends_with_the_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_bar_of_80_columns_keeps_the_first_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal(24, 80, monkeypatch)
     with progress(total=518_071, initial=1000, unit="step", desc="train", left_s=lambda: 0.0) as bar:
         bar.set_postfix_str(
@@ -93,26 +79,13 @@ def test_a_drawing_is_redrawn_in_place_below_the_bar_and_stays(
     assert [line if "b:" not in line else "b:" for line in lines[:last_bar]] == expected
 
 
-def test_facts_are_lines_of_their_own_but_for_a_narrow_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fact = ("gpu", "none: this torch is built without CUDA", 6)
-    assert fact_line(*fact) == "gpu   none: this torch is built without CUDA"
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "30")
-    assert fact_line(*fact) == "gpu   none: this torch is\n      built without CUDA"
-
-
-@pytest.mark.parametrize(
-    ("started", "path", "typed"),
-    [
-        (".venv/bin/arcpipe", "/nowhere", ".venv/bin/arcpipe"),
-        (".venv/bin/arcpipe", "HERE/.venv/bin", "arcpipe"),
-        # Another one on the PATH is not what runs.
-        ("with space/arcpipe", "HERE/.venv/bin", "'with space/arcpipe'"),
-        ("notebook.py", "HERE/.venv/bin", "arcpipe"),
-    ],
-)
+@pytest.mark.parametrize(("started", "path", "typed"), [
+    (".venv/bin/arcpipe", "/nowhere", ".venv/bin/arcpipe"),
+    (".venv/bin/arcpipe", "HERE/.venv/bin", "arcpipe"),
+    # Another one on the PATH is not what runs.
+    ("with space/arcpipe", "HERE/.venv/bin", "'with space/arcpipe'"),
+    ("notebook.py", "HERE/.venv/bin", "arcpipe"),
+])  # fmt: skip
 def test_the_program_is_named_as_it_can_be_typed_here(
     started: str, path: str, typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Folders and files of candidates: what goes in comes out in order, and what they say of one that is none."""
+"""Parquet files within bounds; folders and files of candidates, and what they say of one that is none."""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augmentation import Augmentation
-from arcpipe.errors import DataError
+from arcpipe.documents import LIMITS, load_json, parse_toml
+from arcpipe.errors import ArcpipeError, DataError
 from arcpipe.grid import Grid
 from arcpipe.predictions import SCHEMA, read_candidates, write_shard, write_table
-from candidates import candidate, read_predictions, table, write_folder
-from strategies import augmentations, grids
+from arcpipe.tables import read_table
+from candidates import candidate, table, write_folder
+from puzzles import grids
 
 COLUMNS = tuple(SCHEMA.names)
 CELLS = [[1, 2, 3], [4, 5, 6]]
@@ -36,32 +37,6 @@ def test_what_is_written_is_read_in_its_order(folder: Path, found: list[Grid | N
     written = table([candidate(grid, random.random(), task=f"t{random.random()}") for grid in found])
     write_table(folder / "some.parquet", written)
     assert rows_of(folder / "some.parquet") == written.to_pylist()
-
-
-@given(grids(), augmentations())
-def test_a_candidate_comes_back_as_a_prediction(folder: Path, grid: Grid, augmentation: Augmentation) -> None:
-    colors = "".join(map(str, augmentation.colors))
-    row = candidate(grid, dihedral=augmentation.dihedral, colors=colors, variant=2**64 - 1, steps=16)
-    write_table(folder / "one.parquet", table([row, candidate(None)]))
-    read, empty = read_predictions(folder / "one.parquet")
-    np.testing.assert_array_equal(read.grid, grid)
-    assert (read.task, read.augmentation, read.variant, read.steps) == ("t", augmentation, 2**64 - 1, 16)
-    assert empty.grid is None
-
-
-@settings(max_examples=30)
-@given(st.lists(st.sets(st.integers(0, 40), min_size=1), min_size=1, max_size=4))
-def test_the_shards_of_a_folder_are_merged_by_order(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[set[int]]
-) -> None:
-    taken: set[int] = set()
-    shards = []
-    for rank, part in enumerate(parts):
-        orders, taken = sorted(part - taken), taken | part
-        rows = [candidate(None, order=order, task=f"{rank}") for order in orders]
-        shards += [pa.Table.from_pylist(rows, schema=SCHEMA)] if rows else []
-    path = write_folder(tmp_path_factory.mktemp("merged") / "folder", shards)
-    assert [row["order"] for row in rows_of(path)] == sorted(taken)
 
 
 def test_shards_that_hold_a_candidate_twice_or_have_another_name_are_refused(tmp_path: Path) -> None:
@@ -87,35 +62,13 @@ def test_the_file_is_a_table_that_others_can_read(tmp_path: Path) -> None:
     assert (empty["height"], empty["width"], empty["cells"]) == (0, 0, b"")
 
 
-def repeated(rows: int, **changes: Any) -> pa.Table:
-    """A row many times, in a column of its own or another one, which hardly needs room in a file."""
-    values = table([candidate(CELLS)]).to_pylist()[0] | changes
-    zeros = pa.array(np.zeros(rows, np.int32))
-    return pa.table({name: pa.DictionaryArray.from_arrays(zeros, [value]) for name, value in values.items()})
-
-
-@pytest.mark.parametrize(
-    ("rows", "changes", "says"),
-    [
-        (2**22 + 1, {}, "holds 4,194,305 rows, a file of its size may hold up to "),
-        (2000, {"cells": bytes(2**20)}, "row 1: 1048576 cells, expected 2 x 3; "),
-        (2000, {"colors": "0" * 2**20}, "row 1: colors '000"),
-    ],
-)
-def test_a_huge_table_is_refused(tmp_path: Path, rows: int, changes: dict[str, Any], says: str) -> None:
-    file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
-    write_table(file, repeated(rows, **changes))
-    assert file.stat().st_size < 10**6
-    with pytest.raises(DataError) as caught:
-        rows_of(file)
-    assert str(caught.value).startswith(f"{file}: {says}")
-    assert pa.default_memory_pool().max_memory() - before < 2**28
-
-
 @pytest.mark.parametrize("column", ["checkpoint", "note"])
 def test_a_huge_column_that_nobody_reads_is_no_obstacle(tmp_path: Path, column: str) -> None:
     file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
-    huge = repeated(2000, **{column: "c" * 2**20})
+    values = table([candidate(CELLS)]).to_pylist()[0] | {column: "c" * 2**20}
+    # A row many times, which hardly needs room in a file.
+    zeros = pa.array(np.zeros(2000, np.int32))
+    huge = pa.table({name: pa.DictionaryArray.from_arrays(zeros, [of]) for name, of in values.items()})
     write_table(file, huge.set_column(0, "order", pa.array(range(2000))))
     assert sum(len(part) for part in read_candidates([file])) == 2000
     assert pa.default_memory_pool().max_memory() - before < 2**30
@@ -144,29 +97,26 @@ def with_second_row(file: Path, **changes: Any) -> str:
     return said_of(file)
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"order": -1}, "order -1 is negative"),
-        ({"task": ""}, "the task is empty"),
-        ({"dihedral": 8}, "dihedral 8 is not 0..7"),
-        ({"colors": "0000000000"}, "colors '0000000000' are no permutation of 0123456789"),
-        ({"colors": "a\nb"}, r"colors 'a\nb' are no permutation of 0123456789"),
-        ({"height": 65, "width": 1, "cells": bytes(65)}, "65 x 1 cells, sides may be 1..64"),
-        ({"height": 3, "width": 0, "cells": b""}, "3 x 0 cells, sides may be 1..64"),
-        ({"height": 3}, "6 cells, expected 3 x 3"),
-        ({"height": 20, "width": 20, "cells": bytes(144)}, "144 cells, expected 20 x 20"),
-        ({"height": 0, "width": 5, "cells": b""}, "0 x 5 cells, sides may be 1..64"),
-        ({"cells": bytes([1, 2, 3, 4, 5, 10])}, "a cell is above 9"),
-        ({"cells": bytes([255, 2, 3, 4, 5, 6])}, "a cell is above 9"),
-        ({"halt_probability": float("nan")}, "halt_probability nan is not 0..1"),
-        ({"halt_probability": 1.5}, "halt_probability 1.5 is not 0..1"),
-        ({"log_probability": 0.5}, "log_probability 0.5 is not a number up to 0"),
-        ({"log_probability": float("nan")}, "log_probability nan is not a number up to 0"),
-        ({"log_probability": float("-inf")}, "log_probability -inf is not a number up to 0"),
-        *(({column: None}, f"{column} is null") for column in ("task", "cells", "steps")),
-    ],
-)
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"order": -1}, "order -1 is negative"),
+    ({"task": ""}, "the task is empty"),
+    ({"dihedral": 8}, "dihedral 8 is not 0..7"),
+    ({"colors": "0000000000"}, "colors '0000000000' are no permutation of 0123456789"),
+    ({"colors": "a\nb"}, r"colors 'a\nb' are no permutation of 0123456789"),
+    ({"height": 65, "width": 1, "cells": bytes(65)}, "65 x 1 cells, sides may be 1..64"),
+    ({"height": 3, "width": 0, "cells": b""}, "3 x 0 cells, sides may be 1..64"),
+    ({"height": 3}, "6 cells, expected 3 x 3"),
+    ({"height": 20, "width": 20, "cells": bytes(144)}, "144 cells, expected 20 x 20"),
+    ({"height": 0, "width": 5, "cells": b""}, "0 x 5 cells, sides may be 1..64"),
+    ({"cells": bytes([1, 2, 3, 4, 5, 10])}, "a cell is above 9"),
+    ({"cells": bytes([255, 2, 3, 4, 5, 6])}, "a cell is above 9"),
+    ({"halt_probability": float("nan")}, "halt_probability nan is not 0..1"),
+    ({"halt_probability": 1.5}, "halt_probability 1.5 is not 0..1"),
+    ({"log_probability": 0.5}, "log_probability 0.5 is not a number up to 0"),
+    ({"log_probability": float("nan")}, "log_probability nan is not a number up to 0"),
+    ({"log_probability": float("-inf")}, "log_probability -inf is not a number up to 0"),
+    *(({column: None}, f"{column} is null") for column in ("task", "cells", "steps")),
+])  # fmt: skip
 def test_a_row_that_cannot_be_is_named(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     assert with_second_row(tmp_path / "some.parquet", **changes) == f"row 2: {says}"
 
@@ -202,18 +152,42 @@ def test_a_column_that_cannot_be_is_named(tmp_path: Path, column: str) -> None:
         assert str(caught.value) == f"{file}: no file of predictions, it lacks the column {column}"
 
 
-@given(st.lists(st.none() | grids(6), min_size=2, max_size=6), st.data())
-def test_the_row_of_a_wrong_cell_is_found(
-    folder: Path, found: list[Grid | None], data: st.DataObject
-) -> None:
-    numbers = [number for number, grid in enumerate(found, 1) if grid is not None]
-    if not numbers:
-        return
-    number = data.draw(st.sampled_from(numbers))
-    grid = found[number - 1]
-    assert grid is not None
-    large = grid.copy()
-    large.flat[data.draw(st.integers(0, grid.size - 1))] = 10
-    found[number - 1] = large
-    write_table(folder / "large.parquet", table([candidate(grid) for grid in found]))
-    assert said_of(folder / "large.parquet") == f"row {number}: a cell is above 9"
+BOUNDS: dict[str, Any] = {"most_rows": 2**30, "most_bytes": 2**40}
+NAMES = ["text", "number", "share", "none", "flag", "word"]
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd"])
+@pytest.mark.parametrize(
+    "extra", [{}, {"use_dictionary": False, "write_page_checksum": True, "row_group_size": 700}]
+)
+def test_all_that_is_written(tmp_path: Path, version: str, compression: str, extra: dict[str, Any]) -> None:
+    generator, count = np.random.default_rng(0), 2000
+    boards = ["".join(map(str, row)) for row in generator.integers(0, 10, (count, 81))]
+    written = pa.table({
+        "text": boards, "number": generator.integers(0, 9, count), "share": generator.random(count),
+        "none": pa.nulls(count, pa.string()), "flag": generator.random(count) < 0.5,
+        "word": pa.array(["x", "y"] * (count // 2)).dictionary_encode(), "list": [[1, 2]] * count,
+    })  # fmt: skip
+    file = tmp_path / "t.parquet"
+    pq.write_table(written, file, data_page_version=version, compression=compression, **extra)
+    read = read_table(file, NAMES, **BOUNDS)
+    for name in NAMES:
+        assert read[name].to_pylist() == written[name].to_pylist()
+    pq.write_table(written.slice(0, 0), file)
+    assert len(read_table(file, NAMES, **BOUNDS)) == 0
+
+
+def test_the_bounds_are_the_users_to_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, recipe = tmp_path / "t.parquet", "# \n" * 60_000
+    pq.write_table(pa.table({"number": np.zeros(600_000, np.int8)}), file)
+    with pytest.raises(DataError, match=r"holds 600,000 rows, .* may hold up to 26\d,\d{3}: split"):
+        read_table(file, ["number"], **BOUNDS)
+    with pytest.raises(ValueError, match="larger than 131 kB"):
+        parse_toml(recipe)
+    monkeypatch.setenv(LIMITS, "2.5")
+    assert len(read_table(file, ["number"], **BOUNDS)) == 600_000
+    assert parse_toml(recipe) == {}
+    monkeypatch.setenv(LIMITS, "many")
+    with pytest.raises(ArcpipeError, match="ARCPIPE_LIMITS='many': expected a factor, such as 4"):
+        load_json(file)

@@ -1,21 +1,15 @@
-import json
+"""Files and folders appear whole or not at all, and have one writer at a time."""
+
+import errno
+import fcntl
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from arcpipe.errors import DataError, OutputError
-from arcpipe.runs import (
-    MANIFEST,
-    new_folder,
-    read_manifest,
-    refuse_existing,
-    write_bytes,
-    write_json,
-)
+from arcpipe.runs import MANIFEST, hold_folder, new_folder, read_manifest, refuse_existing, write_bytes
 
 
 def names(folder: Path) -> list[str]:
@@ -23,9 +17,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_cut_off_write_keeps_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
+def test_a_cut_off_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(_: int) -> None:
         raise error
 
@@ -35,19 +27,6 @@ def test_a_cut_off_write_keeps_the_file(
         write_bytes(tmp_path / "a", b"new")
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
-
-
-@pytest.mark.parametrize("indent", [True, False])
-def test_json_files_hold_dataclasses_and_numpy_values(tmp_path: Path, indent: bool) -> None:
-    @dataclass
-    class Point:
-        x: int
-
-    write_json(tmp_path / "a.json", {"p": Point(1), "g": np.eye(2, dtype=np.uint8), "f": 0.5}, indent=indent)
-    text = (tmp_path / "a.json").read_text()
-    assert json.loads(text) == {"p": {"x": 1}, "g": [[1, 0], [0, 1]], "f": 0.5}
-    assert (len(text.splitlines()) > 1) == indent
-    assert text.endswith("\n")
 
 
 def test_a_folder_appears_with_its_manifest_when_its_block_ends(tmp_path: Path) -> None:
@@ -108,19 +87,46 @@ def test_a_folder_is_flushed_before_it_has_its_name(tmp_path: Path, monkeypatch:
 TWICE = "the key 'kind' stands more than once in an object"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no run folder (its manifest.json is missing or broken)"),
-        ('{"kind": 1, "kind": "run"}', f"no run folder (its manifest.json is broken: {TWICE})"),
-        ("[]", "no run folder (its manifest.json is missing or broken)"),
-        ("{}", "no run folder (its manifest.json is missing or broken)"),
-        ('{"kind": "dataset"}', "expected a run folder, found a dataset folder"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "no run folder (its manifest.json is missing or broken)"),
+    ('{"kind": 1, "kind": "run"}', f"no run folder (its manifest.json is broken: {TWICE})"),
+    ("[]", "no run folder (its manifest.json is missing or broken)"),
+    ("{}", "no run folder (its manifest.json is missing or broken)"),
+    ('{"kind": "dataset"}', "expected a run folder, found a dataset folder"),
+])  # fmt: skip
 def test_a_folder_without_the_right_manifest_is_refused(tmp_path: Path, content: Any, message: str) -> None:
     if content is not None:
         (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(DataError) as caught:
         read_manifest(tmp_path, "run")
     assert str(caught.value) == f"{tmp_path}: {message}"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO, errno.EBADF])
+def test_a_file_system_without_locks_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """For ENOSYS filelock has a lock of another kind, which holds too."""
+
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with hold_folder(tmp_path):
+        assert ("no locks here" in caplog.text) == (number != errno.ENOSYS)
+
+
+def test_what_a_link_leads_to_is_not_written_to(tmp_path: Path) -> None:
+    """But a folder may lie elsewhere as a whole, and have links in it to what is in it."""
+    whole, other = tmp_path / "whole", tmp_path / "other"
+    whole.mkdir()
+    other.write_text("mine")
+    (whole / "inner").symlink_to("file")
+    (tmp_path / "run").symlink_to(whole)
+    with hold_folder(tmp_path / "run"):
+        pass
+    (whole / ".writer-0.json").symlink_to(other)
+    said = r"writer-0\.json: is a link that leads out of its folder"
+    with pytest.raises(OutputError, match=said), hold_folder(tmp_path / "run"):
+        pass
+    assert other.read_text() == "mine"

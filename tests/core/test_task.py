@@ -1,6 +1,9 @@
+"""Grids and tasks: what comes back from JSON, and what is said of what is none, with its place."""
+
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError
+from arcpipe.grid import as_grid
 from arcpipe.task import (
     Task,
     challenges_json,
@@ -17,7 +21,36 @@ from arcpipe.task import (
     solutions_json,
     with_solutions,
 )
-from strategies import plain_task, solved_tasks
+from puzzles import plain_task, solved_tasks
+
+
+@pytest.mark.parametrize(("cells", "message"), [
+    ([[1, 2], [3]], "ragged grid, row 2 has 1 cells and row 1 has 2"),
+    ([[0, 10]], "row 1, column 2 holds 10"),
+    ([[True]], "row 1, column 1 holds true"),
+    ([[1.0]], "row 1, column 1 holds 1.0"),
+    ([["1"]], "row 1, column 1 holds '1'"),
+    ([[[1]]], "row 1, column 1 holds a list"),
+    ([], "expected a list of rows, found an empty list"),
+    ([[]], "row 1 should be a list of cells, found an empty list"),
+    (["12"], "row 1 should be a list of cells, found '12'"),
+    (None, "expected a list of rows, found null"),
+    ("12", "expected a list of rows, found '12'"),
+    ([[0] * 31], "1 x 31 cells, sides may be 1..30"),
+    (np.zeros((1, 1, 1), np.uint8), "row 1, column 1 holds a list"),
+])  # fmt: skip
+def test_what_is_no_grid_is_refused_with_its_place(cells: Any, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        as_grid(cells, "tasks.json: task 007, train[1].output")
+    assert str(caught.value).startswith(f"tasks.json: task 007, train[1].output: {message}")
+
+
+def test_a_message_is_one_short_line() -> None:
+    with pytest.raises(DataError) as caught:
+        as_grid([["a\nb" * 1000]], "here")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 120
+
 
 SOLVED = {"input": [[1]], "output": [[2]]}
 GOOD = {"train": [SOLVED], "test": [{"input": [[3]]}]}
@@ -44,30 +77,18 @@ def test_a_null_output_of_a_test_is_hidden() -> None:
     assert plain_task(task)["test"] == [([[3]], None), ([[1]], [[2]])]
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ([], "expected an object with the fields 'train' and 'test'"),
-        ({"train": [SOLVED]}, "expected an object with the fields 'train' and 'test'"),
-        ({"train": [], "test": [SOLVED]}, "train: expected a non-empty list of pairs"),
-        ({"train": [SOLVED], "test": {}}, "test: expected a non-empty list of pairs"),
-        ({"train": [SOLVED], "test": [[[1]]]}, "test[0]: expected an object with the field 'input'"),
-        ({"train": [SOLVED, {}], "test": [SOLVED]}, "train[1]: expected an object with the field 'input'"),
-        ({"train": [{"input": [[1]]}], "test": [SOLVED]}, "train[0]: a demonstration needs an 'output'"),
-        (
-            {"train": [{"input": [[1]], "output": None}], "test": [SOLVED]},
-            "train[0]: a demonstration needs an 'output'",
-        ),
-        (
-            {"train": [SOLVED], "test": [SOLVED, {"input": [[1, 11]]}]},
-            "test[1].input: row 1, column 2 holds 11",
-        ),
-        (
-            {"train": [{"input": [[1]], "output": [[1], [2, 3]]}], "test": [SOLVED]},
-            "train[0].output: ragged grid",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("value", "message"), [
+    ([], "expected an object with the fields 'train' and 'test'"),
+    ({"train": [SOLVED]}, "expected an object with the fields 'train' and 'test'"),
+    ({"train": [], "test": [SOLVED]}, "train: expected a non-empty list of pairs"),
+    ({"train": [SOLVED], "test": {}}, "test: expected a non-empty list of pairs"),
+    ({"train": [SOLVED], "test": [[[1]]]}, "test[0]: expected an object with the field 'input'"),
+    ({"train": [SOLVED, {}], "test": [SOLVED]}, "train[1]: expected an object with the field 'input'"),
+    ({"train": [{"input": [[1]]}], "test": [SOLVED]}, "train[0]: a demonstration needs an 'output'"),
+    ({"train": [{"input": [[1]], "output": None}], "test": [SOLVED]}, "train[0]: a demonstration needs"),
+    ({"train": [SOLVED], "test": [{"input": [[1, 11]]}]}, "test[0].input: row 1, column 2 holds 11"),
+    ({"train": [{"input": [[1]], "output": [[1], [2, 3]]}], "test": [SOLVED]}, "train[0].output: ragged"),
+])  # fmt: skip
 def test_a_bad_task_is_refused_with_file_task_and_field(tmp_path: Path, value: Any, message: str) -> None:
     path = write(tmp_path / "challenges.json", {"good": GOOD, "bad": value})
     with pytest.raises(DataError) as caught:
@@ -109,21 +130,11 @@ def test_whatever_is_json_is_read_as_written(tmp_path: Path) -> None:
     assert read_json(path) == ["\U0001f600"]
 
 
-@pytest.mark.parametrize("read", [read_challenges, read_solutions])
-@pytest.mark.parametrize("content", [[], {}, None, [GOOD]])
-def test_a_file_of_no_tasks_is_refused(tmp_path: Path, read: Any, content: Any) -> None:
-    with pytest.raises(DataError, match="expected an object of"):
-        read(write(tmp_path / "a.json", content))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"a": []}, "task a: expected a non-empty list of grids"),
-        ({"a": {"0": [[1]]}}, "task a: expected a non-empty list of grids"),
-        ({"a": [[[1]], [[10]]]}, r"task a, output\[1\]: row 1, column 1 holds 10"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), [
+    ({"a": []}, "task a: expected a non-empty list of grids"),
+    ({"a": {"0": [[1]]}}, "task a: expected a non-empty list of grids"),
+    ({"a": [[[1]], [[10]]]}, r"task a, output\[1\]: row 1, column 1 holds 10"),
+])  # fmt: skip
 def test_bad_solutions_are_refused_with_file_and_task(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_solutions(write(tmp_path / "solutions.json", content))

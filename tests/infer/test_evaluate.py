@@ -1,4 +1,4 @@
-"""Choosing the answers to Sudokus and mazes, and scores of candidates where the outputs are known."""
+"""Answers to Sudokus and mazes, scores where outputs are known, and when answers prove the rows."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
 from arcpipe.infer.evaluate import evaluate, known_outputs
+from arcpipe.infer.probe import Proof
 from arcpipe.infer.vote import RULES, choose_boards, read_votes
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
@@ -60,9 +61,7 @@ def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task
 
 
 @given(votes=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), max_size=20))
-def test_what_is_not_answered_is_left_out_and_is_told(
-    votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]
-) -> None:
+def test_what_is_not_answered(votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]) -> None:
     """Each vote is for one of the six test inputs, with a grid or none, which is right or wrong."""
     tests = [(task.id, index, pair.output) for task in tasks for index, pair in enumerate(task.tests)]
     rows = [
@@ -110,3 +109,23 @@ def test_outputs_are_of_all_test_inputs_or_unknown(arc: PuzzleSet, tasks: list[T
     write_json(tmp_path / "solutions.json", solutions_json(tasks[:2]))
     with pytest.raises(DataError, match=r"solutions\.json: does not hold the outputs of all test inputs"):
         known_outputs(tmp_path, arc)
+
+
+@pytest.mark.parametrize(("right", "shifted", "gained", "lost", "parts", "holds"), [
+    (64, 0, 64, 0, (16, 16, 16, 16), True),
+    # Less known by heart, and puzzles that the next row answers too.
+    (40, 20, 24, 4, (10, 10, 10, 10), True),
+    # Wrong rows: no better than those beside them.
+    (0, 0, 0, 0, (0, 0, 0, 0), False),
+    (30, 28, 12, 10, (8, 8, 7, 7), False),
+    # The next rows are right: one off.
+    (10, 60, 0, 50, (4, 3, 2, 1), False),
+    # A draw went wrong before the last quarter.
+    (46, 3, 44, 1, (16, 15, 14, 1), False),
+    # One row for all.
+    (3, None, 0, 0, (1, 1, 1, 0), True),
+])  # fmt: skip
+def test_rows_are_proven_beyond_chance_in_every_quarter(
+    right: int, shifted: int | None, gained: int, lost: int, parts: tuple[int, ...], holds: bool
+) -> None:
+    assert Proof(64, right, shifted, gained, lost, parts).holds == holds

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augmentation import IDENTITY, PuzzleTable
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.errors import DataError
 from arcpipe.infer.items import Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
@@ -51,27 +51,11 @@ def test_each_test_input_meets_each_puzzle_of_its_task_in_fair_rounds(uneven: Pu
         assert not len(waiting) or had.max() <= waiting.min() + 1
 
 
-def test_the_identity_without_noise_comes_first(uneven: PuzzleSet) -> None:
-    count = len(uneven.test_tasks)
-    first = every(Schedule(uneven, rollouts=3))[:count]
-    assert [(test, rollout) for test, *_, rollout in first] == [(test, 0) for test in range(count)]
-    assert all(uneven.table.augmentation(puzzle) == IDENTITY for _, puzzle, _, _ in first)
-
-
 def test_votes_are_the_first_ways_of_each_test_input(uneven: PuzzleSet) -> None:
     few, whole = every(Schedule(uneven, votes=3)), every(Schedule(uneven))
     for test in range(len(uneven.test_tasks)):
         ways = [item for item in whole if item[0] == test]
         assert [item for item in few if item[0] == test] == ways[:3]
-
-
-def test_sudokus_are_asked_as_themselves_then_as_each_variant(sudoku_dir: Path) -> None:
-    found = every(Schedule(read_puzzle_set(sudoku_dir), variants=2, rollouts=2))
-    rounds = [found[start : start + 5] for start in range(0, len(found), 5)]
-    assert [[*{(variant, rollout) for _, _, variant, rollout in part}] for part in rounds] == [
-        [(0, 0)], [(1, 0)], [(2, 0)], [(0, 1)], [(1, 1)], [(2, 1)],
-    ]  # fmt: skip
-    assert all([test for test, *_ in part] == list(range(5)) for part in rounds)
 
 
 def test_variants_are_refused_where_there_are_none(arc: PuzzleSet, maze_dir: Path) -> None:

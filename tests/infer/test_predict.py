@@ -1,18 +1,31 @@
-"""What two models predict: one that repeats its input, and one with random weights."""
+"""What models predict: one that repeats its input, random ones, flows, and each task on its canvas."""
 
 import logging
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import torch
 
+from arcpipe.buckets import bucket_sides
+from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError
+from arcpipe.flow import move, noise, probabilities, seeds_of, stir, with_given
 from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
+from arcpipe.infer.evaluate import Evaluator
+from arcpipe.infer.predict import InferSettings, infer_to_folder, schedule_of
+from arcpipe.infer.solve import solve_puzzle
 from arcpipe.model_config import TRMConfig
+from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from inference import CONFIG, answers, assert_same, parrot, plain_loop, random_model, wavering
+from arcpipe.runs import write_json
+from inference import CONFIG, answers, assert_same, parrot, plain_loop, random_model, rows_of, wavering
+from puzzles import BUCKETS, sized_data, sized_tasks
+from training import forget_hashes
 
 RESIDUAL = replace(CONFIG, loop_residual=True)
 
@@ -32,9 +45,7 @@ def test_the_default_is_a_plain_loop_bit_for_bit(arc: PuzzleSet, batch_size: int
     (5, {"halt": "stable", "max_steps": 12}),
     (5, {"rollouts": 3, "noise": 0.5}),
 ])  # fmt: skip
-def test_no_answer_depends_on_the_rows_beside_it(
-    arc: PuzzleSet, batch_size: int, settings: dict[str, Any]
-) -> None:
+def test_answers_are_alike_in_any_batch(arc: PuzzleSet, batch_size: int, settings: dict[str, Any]) -> None:
     together = answers(wavering(arc), arc, **settings)
     assert_same(answers(wavering(arc), arc, batch_size=batch_size, **settings), together)
 
@@ -115,14 +126,11 @@ def test_the_averaged_weights_answer(arc: PuzzleSet) -> None:
     assert all(row["height"] for row in answers(replace(checkpoint, raw=raw), arc))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"rollouts": 2}, "2 rollouts with noise 0: the first rollout is without noise"),
-        ({"noise": 0.3}, r"1 rollouts with noise 0\.3"),
-        ({"candidates_at": [2, 5]}, "a candidate is wanted at step 5, but there are only 4 steps"),
-    ],
-)
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"rollouts": 2}, "2 rollouts with noise 0: the first rollout is without noise"),
+    ({"noise": 0.3}, r"1 rollouts with noise 0\.3"),
+    ({"candidates_at": [2, 5]}, "a candidate is wanted at step 5, but there are only 4 steps"),
+])  # fmt: skip
 def test_contradicting_settings_are_refused(arc: PuzzleSet, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ArcpipeError, match=message):
         answers(random_model(arc), arc, **settings)
@@ -135,3 +143,130 @@ def test_answers_that_are_not_finite_are_refused(arc: PuzzleSet, name: str) -> N
     weights = checkpoint.ema | {name: torch.full_like(checkpoint.ema[name], 3e38)}
     with pytest.raises(CheckpointError, match="made-up: its answers are not finite"):
         answers(replace(checkpoint, ema=weights), arc)
+
+
+@pytest.fixture(params=["arc_dir", "sudoku_dir"])
+def either(request: pytest.FixtureRequest) -> PuzzleSet:
+    return read_puzzle_set(request.getfixturevalue(request.param))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"rollouts": 2, "gamma": 5.0, "max_steps": 7, "seed": 3}, {"gamma": 0}]
+)
+def test_each_answer_is_that_of_a_plain_loop(either: PuzzleSet, settings: dict[str, Any]) -> None:
+    checkpoint = random_model(either, replace(CONFIG, flow=True))
+    model, asked = checkpoint.model(), InferSettings(**settings)
+    schedule = schedule_of(either, asked)
+    found = answers(checkpoint, either, **settings)
+    assert_same(answers(checkpoint, either, batch_size=5, **settings), found)
+    assert len(found) == len(schedule)
+    steps = asked.max_steps or CONFIG.max_steps
+    blank = either.family.blank_token
+    for row in found[:: len(found) // 4]:
+        item = schedule.items(np.array([row["order"]]))
+        tokens = either.encode_tests(item.tests, item.puzzle_ids)
+        inputs, vectors = torch.from_numpy(tokens.astype(np.int64)), checkpoint.rows[item.puzzle_ids]
+        seed = seeds_of(asked.seed, np.array([row["order"]], np.uint64))
+        shape = (either.num_tokens, either.family.vocabulary)
+        x, state = with_given(noise(seed, 0, *shape), inputs, blank), []
+        with torch.inference_mode():
+            for step in range(steps):
+                now, later = torch.tensor([step / steps]), torch.tensor([(step + 1) / steps])
+                y, time = stir(x, noise(seed, step + 1, *shape), now, later, asked.gamma)
+                y = with_given(y, inputs, blank)
+                answer, latent, logits, halt = model(inputs, vectors, *state, noisy_BLV=y, times_B=time)
+                state = [answer, latent]
+                x = with_given(move(y, probabilities(logits, "stablemax"), time, later), inputs, blank)
+        assert row["halt_probability"] == pytest.approx(float(halt.sigmoid()), abs=1e-4)
+        assert row["steps"] == steps
+    assert len({row["halt_probability"] for row in found}) == len(found)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sized_data(tmp_path_factory.mktemp("sized"))
+
+
+@pytest.fixture(scope="module")
+def puzzles(data: Path) -> PuzzleSet:
+    return read_puzzle_set(data)
+
+
+def bucketed(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint as if it had been trained with buckets."""
+    return replace(checkpoint, config=replace(checkpoint.config, buckets=BUCKETS))
+
+
+@pytest.mark.parametrize(("batch_size", "residual"), [(5, False), (256, False), (5, True)])
+def test_each_answer_is_that_of_its_task_s_canvas(
+    puzzles: PuzzleSet, batch_size: int, residual: bool
+) -> None:
+    plain = random_model(puzzles, replace(CONFIG, loop_residual=residual))
+    expected = plain_loop(bucketed(plain), puzzles, 1)
+    rows = answers(bucketed(plain), puzzles, batch_size=batch_size)
+    assert len(rows) == len(expected) == 8 * 2 * 4
+    for row, other in zip(rows, expected, strict=True):
+        assert row.items() >= (other | {"halt_probability": row["halt_probability"]}).items()
+        assert row["halt_probability"] == pytest.approx(other["halt_probability"], abs=1e-5)
+    different = {
+        row["task"]
+        for row, other in zip(rows, answers(plain, puzzles), strict=True)
+        if row["cells"] != other["cells"]
+    }
+    assert len(different) > 3
+    # On the whole canvas nothing changes.
+    assert not different & {"of8-3", "of7-7"}
+
+
+def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Path) -> None:
+    """The largest grid of each task is one of its tests, of which not all are asked."""
+    small, large = sized_tasks([2] * 3), sized_tasks([5] * 3, seed=1)
+    tasks = [
+        replace(one, tests=(*one.tests, other.demonstrations[0]))
+        for one, other in zip(small, large, strict=True)
+    ]
+    data = sized_data(tmp_path, tasks)
+    puzzles = read_puzzle_set(data)
+    assert set(bucket_sides(puzzles, BUCKETS).tolist()) == {6}
+    checkpoint = bucketed(random_model(puzzles))
+    evaluator = Evaluator(puzzles, data, InferSettings(), tests=4)
+    assert 4 in bucket_sides(evaluator.puzzles, BUCKETS), "the sample alone would not tell"
+    evaluated = tmp_path / "evaluated"
+    (evaluated / SHARDS).mkdir(parents=True)
+    write_json(evaluated / "manifest.json", {"kind": "predictions"})
+    evaluator.answer(checkpoint, evaluated, 0, 1, lambda: False, 60.0)
+    every = [row["cells"] for row in answers(checkpoint, puzzles)]
+    sampled = [row["cells"] for row in rows_of(evaluated)]
+    assert len(sampled) == 4 * 4
+    assert not Counter(sampled) - Counter(every)
+
+
+def test_one_task_is_solved_as_in_its_dataset(puzzles: PuzzleSet) -> None:
+    """Its demonstrations tell the canvas; one may be larger than any canvas."""
+    checkpoint = bucketed(random_model(puzzles))
+    by_test: dict[tuple[str, int], list[bytes]] = {}
+    for row in answers(checkpoint, puzzles):
+        by_test.setdefault((row["task"], row["test_index"]), []).append(row["cells"])
+    for task in sized_tasks():
+        for index, solved in enumerate(solve_puzzle(checkpoint, task)):
+            cells = by_test[task.id, index]
+            assert solved.candidates == len(cells)
+            for attempt in solved.attempts:
+                assert attempt.votes == cells.count(attempt.grid.tobytes())
+    mixed = replace(sized_tasks()[0], demonstrations=sized_tasks([12])[0].demonstrations)
+    for solved, pair in zip(solve_puzzle(bucketed(parrot(puzzles)), mixed), mixed.tests, strict=True):
+        np.testing.assert_array_equal(solved.attempts[0].grid, pair.input)
+
+
+def test_a_checkpoint_without_the_key_answers(data: Path, puzzles: PuzzleSet, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    save_checkpoint(replace(wavering(puzzles), path=old))
+    forget_hashes(old)
+    facts = orjson.loads((old / "model.json").read_bytes())
+    assert facts["config"].pop("buckets") == []
+    assert facts["config"].pop("loop_residual") is False
+    (old / "model.json").write_bytes(orjson.dumps(facts))
+    result = infer_to_folder(old, data, tmp_path / "out", InferSettings())
+    assert (result.done, result.total) == (64, 64)
+    expected = [row["cells"] for row in answers(wavering(puzzles), puzzles)]
+    assert [row["cells"] for row in rows_of(tmp_path / "out")] == expected

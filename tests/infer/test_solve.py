@@ -1,5 +1,6 @@
-"""One puzzle, answered by a model that repeats its input: right where the question is its own answer."""
+"""One puzzle, in whatever form, answered by a model that repeats its input, drawn and refused."""
 
+import os
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -8,13 +9,22 @@ from xml.dom import minidom
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
 from arcpipe.augmentation import PuzzleTable
+from arcpipe.checkpoint import save_checkpoint
 from arcpipe.codec import family_of
-from arcpipe.infer.solve import Attempt, Solved, Step, animation, solve_puzzle, solved_text, trace_text
+from arcpipe.errors import DataError
+from arcpipe.infer.puzzle_file import read_puzzle
+from arcpipe.infer.solve import Solved, Step, animation, solve_puzzle, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
-from arcpipe.task import Pair, Task
+from arcpipe.runs import write_json
+from arcpipe.task import Pair, Task, challenges_json
+from commands import fail_here, succeed_here
 from inference import parrot, random_model
+from puzzles import EASY, board, build, made_up_tasks, plain_task, write_source
 
 
 def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir: Path) -> None:
@@ -82,31 +92,6 @@ def test_the_trace_marks_what_changed() -> None:
     )
 
 
-def test_the_attempts_stand_beside_their_question() -> None:
-    attempts = [Attempt(array("12"), 5, 0.5), Attempt(array("0"), 2, 0.25)]
-    text = solved_text(Solved(array("7"), attempts, 9, ARC_STEPS, None), family_of("arc", 5), color=False)
-    assert text.startswith(
-        "input   attempt 1   attempt 2\n7       1 2         0\n\nattempt 1: 5 of 9 votes, "
-    )
-    assert "cannot be checked" in text
-    text = solved_text(Solved(array("7"), [], 9, ARC_STEPS, False), family_of("arc", 5), color=False)
-    assert "no answer: none of 9 candidates held a grid\nno attempt is the output" in text
-
-
-def test_the_animation_of_a_task_has_its_demonstrations_and_votes() -> None:
-    pairs = [Pair(array("12 34"), array("1")), Pair(array("56"), array("7"))]
-    attempts = [Attempt(array("12"), 5, 0.5), Attempt(array("0"), 2, 0.25)]
-    drawn = animation([Solved(array("7"), attempts, 9, ARC_STEPS, None)], family_of("arc", 5), pairs)
-    titles = re.findall("<text [^>]*>([^<]*)</text>", drawn)
-    assert titles[:5] == ["demonstration 1", "output", "demonstration 2", "output", "input"]
-    assert titles[-2:] == ["attempt 1: 5 of 9 votes", "attempt 2: 2 of 9 votes"]
-    document = minidom.parseString(drawn).documentElement
-    for square in document.getElementsByTagName("rect"):
-        for place, size in (("x", "width"), ("y", "height")):
-            end = float(square.getAttribute(place) or 0) + float(square.getAttribute(size))
-            assert end <= float(document.getAttribute(size))
-
-
 BOARD_STEPS = [Step(2, np.tile(array("12 30"), (2, 2)), 0.5), Step(3, np.tile(array("12 34"), (2, 2)), 0.75)]
 
 
@@ -135,3 +120,207 @@ def test_the_animation_shows_each_step_for_its_time(family: str, steps: list[Ste
         assert all(one != other for one, other in pairwise(values))
     still = animation([replace(solved, steps=steps[-1:])], family_of(family, 4))
     assert not re.search("animate|hidden", still)
+
+
+QUESTION, ANSWER = EASY
+LINES = [QUESTION[start : start + 9] for start in range(0, 81, 9)]
+BARS = ["|".join(line[start : start + 3] for start in (0, 3, 6)) for line in LINES]
+FORMS = {
+    "a line": QUESTION,
+    "zeros": QUESTION.replace(".", "0") + "\n",
+    "lines": "\n".join(LINES),
+    "spaces": "\n".join(" ".join(line) for line in LINES) + "\n\n",
+    "a frame": "\n---+---+---\n".join("\n".join(BARS[start : start + 3]) for start in (0, 3, 6)),
+    "line ends of Windows": "\r\n".join(LINES) + "\r\n",
+    "CSV": f"source,question,answer,rating\nx,{QUESTION},{ANSWER},3\n",
+    "a bare row": f"x,{QUESTION},7\n",
+}
+MAZE = ["#####", "#S  #", "# # #", "#  G", "#####"]
+MAZE_TEXT = "\n".join(MAZE)
+
+
+def read(folder: Path, text: str, family: str, canvas: int, name: str = "puzzle.txt") -> Task:
+    (folder / name).write_bytes(text.encode())
+    return read_puzzle(folder / name, family, canvas)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_sudoku_in_every_form(tmp_path: Path, form: str) -> None:
+    puzzle = read(tmp_path, FORMS[form], "sudoku", 9)
+    ((question, output),) = ((pair.input, pair.output) for pair in puzzle.tests)
+    assert (puzzle.id, output) == ("sudoku", None)
+    np.testing.assert_array_equal(question, board(QUESTION))
+
+
+def test_a_sudoku_in_place_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.testing.assert_array_equal(read_puzzle(Path(QUESTION), "sudoku", 9).tests[0].input, board(QUESTION))
+    with pytest.raises(DataError, match="a sudoku of 9 x 9, but the checkpoint solves those of 4 x 4"):
+        read_puzzle(Path(QUESTION), "sudoku", 4)
+    with pytest.raises(DataError, match="no such file"):
+        read_puzzle(Path(QUESTION[1:]), "sudoku", 9)
+    # A file of that name goes before what its name spells.
+    monkeypatch.chdir(tmp_path)
+    Path("." * 16).write_text("1" + "." * 15)
+    assert read_puzzle(Path("." * 16), "sudoku", 4).tests[0].input[0, 0] == 1
+
+
+def test_a_sudoku_from_stdin(tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("\n".join(LINES))
+    before = os.dup(0)
+    with (tmp_path / "given").open() as given:
+        os.dup2(given.fileno(), 0)
+    try:
+        np.testing.assert_array_equal(read_puzzle(Path("-"), "sudoku", 9).tests[0].input, board(QUESTION))
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+
+
+def test_a_maze_with_and_without_the_spaces_at_the_ends_of_lines(tmp_path: Path) -> None:
+    values = [["# SGo".index(cell) for cell in line.ljust(5)] for line in MAZE]
+    in_a_line = "".join(line.ljust(5) for line in MAZE)
+    # A path that is marked already is no part of the question.
+    marked = MAZE_TEXT.replace("S  ", "Soo")
+    for text in (MAZE_TEXT, in_a_line, "\n\n" + MAZE_TEXT + "\n", marked):
+        np.testing.assert_array_equal(read(tmp_path, text, "maze", 5).tests[0].input, values)
+
+
+def test_an_arc_task_takes_its_name_from_its_file_or_its_key(tmp_path: Path) -> None:
+    pair = {"input": [[1, 2]], "output": [[2]]}
+    task = {"train": [pair], "test": [pair, {"input": [[3]]}]}
+    write_json(tmp_path / "abc.json", task)
+    write_json(tmp_path / "one.json", {"def": task})
+    for name, expected in {"abc.json": "abc", "one.json": "def"}.items():
+        puzzle = read_puzzle(tmp_path / name, "arc", 3)
+        assert puzzle.id == expected
+        assert plain_task(puzzle)["test"] == [([[1, 2]], [[2]]), ([[3]], None)]
+
+
+BAD = {
+    "empty": (" \n", "sudoku", 9, "is empty, expected a puzzle"),
+    "short": (QUESTION[:80], "sudoku", 9, "no Sudoku: expected 81, 36 or 16 characters in one"),
+    "uneven lines": ("\n".join([*LINES[:7], LINES[7] + "1", LINES[8][1:]]), "sudoku", 9, "9 lines and 81"),
+    "several": (f"{QUESTION}\n{QUESTION}\n", "sudoku", 9, "2 Sudokus, solve takes a file of one"),
+    "several rows": (f"question\n{QUESTION},a\n{QUESTION},b\n", "sudoku", 9, "2 rows of puzzles"),
+    "no digit": (QUESTION.replace("8", "x", 1), "sudoku", 9, "'x' in row 3, column 3; a Sudoku of this size"),
+    "digit too large": ("5".rjust(16, "."), "sudoku", 4, "'5' in row 4, column 4"),
+    "twice": ("1.1" + "." * 13, "sudoku", 4, "a digit stands twice in a row, column or box"),
+    "other size": ("." * 16, "sudoku", 9, "a sudoku of 4 x 4, but the checkpoint solves those of 9 x 9"),
+    "no field": ("id,question\n7\n", "sudoku", 9, "its row has no field for the column question"),
+    "maze, wide": ("#####\n#S G###\n#####\n#####\n#####", "maze", 5, "line 2 has 7 characters"),
+    "maze, no square": ("#S G##", "maze", 5, "6 characters in one line are no square maze"),
+    "maze, character": (MAZE_TEXT.replace("# #", "#x#"), "maze", 5, "'x' in row 3, column 2; a maze is"),
+    "maze, no goal": (MAZE_TEXT.replace("G", " "), "maze", 5, "0 cells are the goal 'G', a maze has one"),
+    "maze, two starts": (MAZE_TEXT.replace("G", "S"), "maze", 5, "2 cells are the start 'S'"),
+    "maze, no way": ("S#G\n###\n   ", "maze", 3, "there is no way from the start to the goal"),
+    "maze, other size": (MAZE_TEXT, "maze", 30, "a maze of 5 x 5, but the checkpoint solves"),
+    "no JSON": (QUESTION, "arc", 30, "not a JSON file"),
+    "two tasks": ('{"a": 1, "b": 2}', "arc", 30, "holds 2 tasks, solve takes a file of one"),
+    "too wide": (
+        '{"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1, 2, 3]]}]}', "arc", 2,
+        "task puzzle, test[0].input: 1 x 3 cells, the checkpoint's canvas is 2 x 2",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, case: str) -> None:
+    text, family, canvas, says = BAD[case]
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, text, family, canvas)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'puzzle.txt'}: ")
+    assert says in message
+    assert "\n" not in message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe1")
+    for name, says in {
+        "none.txt": "no such file",
+        "bytes.txt": "not a text file in UTF-8",
+        ".": "cannot be read",
+    }.items():
+        with pytest.raises(DataError, match=says):
+            read_puzzle(tmp_path / name, "sudoku", 9)
+
+
+@given(
+    st.text('.0123456789#SGo |,\n"x', max_size=90),
+    st.sampled_from(("sudoku", "maze", "arc")),
+    st.sampled_from((4, 9)),
+)
+def test_any_text(tmp_path_factory: pytest.TempPathFactory, text: str, family: str, canvas: int) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        puzzle = read(folder, text, family, canvas)
+    except DataError:
+        return
+    assert puzzle.tests[0].input.shape == (canvas, canvas)
+
+
+FULL = "1234\n3412\n2143\n4321\n"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoints `sudoku`, of side 4, and `arc`, of made-up tasks."""
+    folder = tmp_path_factory.mktemp("solve")
+    build_sudoku(SudokuSettings(generate=2, test=1, side=4, num_aug=0), folder / "data")
+    build(folder / "arc-data", write_source(folder / "source", "set", made_up_tasks(2)), canvas=5)
+    for name, data in {"sudoku": "data", "arc": "arc-data"}.items():
+        save_checkpoint(replace(parrot(read_puzzle_set(folder / data)), path=folder / name))
+    (folder / "full.txt").write_text(FULL)
+    (folder / "nine.txt").write_text("." * 81)
+    write_json(folder / "other.json", challenges_json(made_up_tasks(1, seed=5)))
+    return folder
+
+
+@pytest.fixture
+def work(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(made)
+    return made
+
+
+def solve(*arguments: object) -> str:
+    return succeed_here("solve", *arguments)
+
+
+@pytest.mark.usefixtures("work")
+def test_a_sudoku_is_drawn_beside_its_answer_and_step_by_step() -> None:
+    rows = [" ".join(row) for row in FULL.split()]
+    head = "full.txt: sudoku\n\n"
+    drawing = "input      answer\n" + "".join(f"{row}    {row}\n" for row in rows)
+    valid = "\nvalid: each row, column and box holds each digit once, and the givens stand\n"
+    halt = "halt probability 0.982"
+    assert solve("full.txt", "--checkpoint", "sudoku") == f"{head}{drawing}{valid}{halt} after 4 steps\n"
+    traced = solve("full.txt", "--checkpoint", "sudoku", "--trace", "--max-steps", 6, "--out", "steps.svg")
+    first, *later = [f"step {step}: {halt}" for step in range(1, 7)]
+    lines = "\n".join(rows)
+    blocks = [f"{first}\n{lines}", *(f"{step}, 0 cells changed\n{lines}" for step in later)]
+    steps = "\n\n".join(blocks)
+    end = "after 6 steps\nsteps.svg: 6 steps\n"
+    assert traced == f"{head}{steps}\n\n{drawing}{valid}{halt} {end}"
+    assert minidom.parse("steps.svg").documentElement.tagName == "svg"
+
+
+def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
+    for task in made_up_tasks(2):
+        write_json(work / "task.json", challenges_json([task]))
+        said = solve("task.json", "--checkpoint", "arc", "--max-votes", 2)
+        for index in range(len(task.tests)):
+            assert f"{task.id}, test {index}\n\ninput" in said
+        assert said.count("attempt 1: 2 of 2 votes, ") == len(task.tests)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ("other.json --checkpoint arc", "arc: was not trained on task 5-0 and would answer noise: adapt it"),
+    ("nine.txt --checkpoint sudoku", "nine.txt: a sudoku of 9 x 9, but the checkpoint solves those of 4"),
+    ("full.txt --checkpoint none", "none: no such folder"),
+    ("full.txt --checkpoint sudoku --out a.gif", "--out a.gif: the name should end in .svg"),
+    ("full.txt --checkpoint sudoku --out there.svg", "there.svg exists"),
+])  # fmt: skip
+@pytest.mark.usefixtures("work")
+def test_what_cannot_be_solved_is_one_line(arguments: str, message: str) -> None:
+    Path("there.svg").write_text("mine")
+    assert fail_here("solve", *arguments.split()).startswith(message)

@@ -18,10 +18,9 @@ from arcpipe.predictions import read_candidates, write_table
 from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import build_submission
 from arcpipe.task import Pair, Task, challenges_json
-from augmented import augmented, encode, restored
 from candidates import candidate, table, write_folder
 from commands import succeed_here
-from strategies import grids
+from puzzles import augmented, encode, grids, restored
 
 
 def array(cells: Any) -> Grid:
@@ -64,9 +63,7 @@ def test_the_candidates_come_out_of_the_recorded_answers(recording: dict[str, An
         assert ([] if answer is None else restored(answer, way).tolist()) == record["pred_grid"]
 
 
-def test_the_submission_is_official_where_it_can_be_submitted(
-    recording: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_submission_is_official_where_it_can_be(recording: dict[str, Any], tmp_path: Path) -> None:
     rows, official = table(recording["candidates"]), recording["submission"]
     write_table(tmp_path / "whole.parquet", rows)
     write_table(tmp_path / "first.parquet", rows.slice(0, 17))
@@ -120,27 +117,24 @@ def alone(cell: int, halt: float = 0.5, log: float = -1.0, checkpoint: str = "c"
     return candidate([[cell]], halt, log_probability=log, checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize(
-    ("rule", "rows", "expected"),
-    [
-        # As much for 1 as for 3, but from two candidates.
-        ("halt", [alone(1, 0.25), alone(1, 0.25), alone(2, 0.75), alone(3, 0.5)], [2, 1, 3]),
-        # How sure the cells are adds up, whatever the size of the grid.
-        (
-            "score",
-            [alone(1, log=np.log(0.5)), alone(1, log=np.log(0.25)), alone(3, log=np.log(0.8)),
-             candidate([[2] * 9] * 9, log_probability=np.log(0.9))],
-            [2, 3, 1],
-        ),
-        # Each checkpoint has the same weight: 1/2 + 1 + 1 for 2; 1 for 1; 1/2 for 3.
-        (
-            "rank",
-            [alone(cell, checkpoint=name) for name, cells in (("a", "111112"), ("b", "223"), ("d", "2"))
-             for cell in map(int, cells)],
-            [2, 1, 3],
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("rule", "rows", "expected"), [
+    # As much for 1 as for 3, but from two candidates.
+    ("halt", [alone(1, 0.25), alone(1, 0.25), alone(2, 0.75), alone(3, 0.5)], [2, 1, 3]),
+    # How sure the cells are adds up, whatever the size of the grid.
+    (
+        "score",
+        [alone(1, log=np.log(0.5)), alone(1, log=np.log(0.25)), alone(3, log=np.log(0.8)),
+         candidate([[2] * 9] * 9, log_probability=np.log(0.9))],
+        [2, 3, 1],
+    ),
+    # Each checkpoint has the same weight: 1/2 + 1 + 1 for 2; 1 for 1; 1/2 for 3.
+    (
+        "rank",
+        [alone(cell, checkpoint=name) for name, cells in (("a", "111112"), ("b", "223"), ("d", "2"))
+         for cell in map(int, cells)],
+        [2, 1, 3],
+    ),
+])  # fmt: skip
 def test_a_rule_ranks_by_what_it_says(rule: str, rows: list[dict[str, Any]], expected: list[int]) -> None:
     votes = votes_of(rows)
     assert [int(votes.grid(entry)[0, 0]) for entry in rank(votes, RULES[rule]).entries] == expected
@@ -175,9 +169,7 @@ def plain_count(rows: Sequence[dict[str, Any]], task: str, index: int) -> list[t
 
 
 @given(ROWS)
-def test_count_is_what_a_plain_loop_finds_and_each_rule_ranks_the_same_grids(
-    rows: list[dict[str, Any]],
-) -> None:
+def test_count_is_a_plain_loop_and_each_rule_ranks_the_same_grids(rows: list[dict[str, Any]]) -> None:
     votes = votes_of(rows, **NUM_TESTS)
     for rule in RULES:
         ranked = ranked_grids(votes, rank(votes, RULES[rule]))

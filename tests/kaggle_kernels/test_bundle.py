@@ -59,9 +59,7 @@ def test_the_notebook_is_short_and_python(entry: Path) -> None:
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_a_bundle_goes_to_kaggle_and_comes_back_with_a_score(
-    checkpoint: Path, shell: Shell, tmp_path: Path
-) -> None:
+def test_a_bundle_goes_to_kaggle_and_gets_a_score(checkpoint: Path, shell: Shell, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     flags = ("--checkpoint", checkpoint, "--out", bundle, "--owner", "someone")
     made = shell.run("bundle", *flags, "--set", "kaggle.closes=2020-01-01")
@@ -100,23 +98,19 @@ def test_a_changed_bundle_is_refused(command: str, flags: list[str], entry: Path
         assert expected in line
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--owner", ""], "expected your name on Kaggle"),
-        (["--name", "a"], "expected 6 to 45 characters"),
-        (["--name", "Two  words"], "expected 6 to 45 characters"),
-        (["--set", "kaggle.machine=1"], "kaggle.machine is unknown"),
-        (["--set", "kaggle.closes=soon"], "kaggle.closes"),
-        (["--set", "train.lr=1"], "reads [adapt], [infer], [kaggle] only"),
-        (["--recipe", "kaggle"], "did you mean"),
-        (["--checkpoint", "."], "neither a checkpoint folder"),
-        (["BUNDLE"], "give --checkpoint and --out"),
-        (["--check"], "name the bundle folder"),
-        (["--check", "none"], "no such folder"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
+@pytest.mark.parametrize(("flags", "expected"), [
+    (["--owner", ""], "expected your name on Kaggle"),
+    (["--name", "a"], "expected 6 to 45 characters"),
+    (["--name", "Two  words"], "expected 6 to 45 characters"),
+    (["--set", "kaggle.machine=1"], "kaggle.machine is unknown"),
+    (["--set", "kaggle.closes=soon"], "kaggle.closes"),
+    (["--set", "train.lr=1"], "reads [adapt], [infer], [kaggle] only"),
+    (["--recipe", "kaggle"], "did you mean"),
+    (["--checkpoint", "."], "neither a checkpoint folder"),
+    (["BUNDLE"], "give --checkpoint and --out"),
+    (["--check"], "name the bundle folder"),
+    (["--check", "none"], "no such folder"),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")  # fmt: skip
 def test_bad_input_is_one_line(flags: list[str], expected: str, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     given = ("--checkpoint", checkpoint, "--out", out, "--owner", "someone")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from arcpipe.runs import hold_folder
-from commands import fail, succeed
+from commands import run_arcpipe
 from kaggle_server import (
     COMPETITION,
     KEY,
@@ -36,19 +36,15 @@ def nobody(shell: Shell) -> Shell:
     return Shell(shell.server, {name: value for name, value in shell.env.items() if name not in hidden})
 
 
-@pytest.mark.parametrize(
-    ("credentials", "fault", "expected"),
-    [
-        ({}, None, "Kaggle knows no credentials of yours, or refuses them: make a token at"),
-        (BY_TOKEN, Fault(), "logging in to Kaggle: Kaggle did not answer in time"),
-        (BY_TOKEN, Fault(401, "Invalid"), "(401): the credentials are refused: make a new token"),
-        (BY_TOKEN, Fault(404), "Kaggle knows no credentials of yours, or refuses them"),
-        (WRONG_KEY, None, "Kaggle says Unauthenticated (401): the credentials are refused: make"),
-        (NO_WAY, None, "its submissions: Kaggle cannot be reached: see whether kaggle.com works"),
-        (TOKEN_KEY, None, "is an access token (KGAT_...), which is no key: set it as KAGGLE_API_TOKEN"),
-    ],
-    ids=["none", "silence", "401", "404", "wrong key", "no way", "token as key"],
-)
+@pytest.mark.parametrize(("credentials", "fault", "expected"), [
+    ({}, None, "Kaggle knows no credentials of yours, or refuses them: make a token at"),
+    (BY_TOKEN, Fault(), "logging in to Kaggle: Kaggle did not answer in time"),
+    (BY_TOKEN, Fault(401, "Invalid"), "(401): the credentials are refused: make a new token"),
+    (BY_TOKEN, Fault(404), "Kaggle knows no credentials of yours, or refuses them"),
+    (WRONG_KEY, None, "Kaggle says Unauthenticated (401): the credentials are refused: make"),
+    (NO_WAY, None, "its submissions: Kaggle cannot be reached: see whether kaggle.com works"),
+    (TOKEN_KEY, None, "is an access token (KGAT_...), which is no key: set it as KAGGLE_API_TOKEN"),
+], ids=["none", "silence", "401", "404", "wrong key", "no way", "token as key"])  # fmt: skip
 def test_bad_credentials_are_one_line_without_them(
     nobody: Shell, server: KaggleServer, credentials: dict[str, str], fault: Fault | None, expected: str
 ) -> None:
@@ -59,25 +55,21 @@ def test_bad_credentials_are_one_line_without_them(
     assert not any(secret in line for secret in (TOKEN, KEY, "wr0ng"))
 
 
-def test_a_token_is_enough_and_is_sent_when_it_is_needed(
-    nobody: Shell, server: KaggleServer, tmp_path: Path
-) -> None:
+def test_a_token_is_enough_and_sent_when_needed(nobody: Shell, server: KaggleServer, tmp_path: Path) -> None:
     """In a process of its own: it is the import of the client that would send it too."""
     scores = ("kaggle", "scores", "--competition", COMPETITION)
-    assert "no submissions" in succeed(*scores, cwd=tmp_path, env=nobody.env | BY_TOKEN)
+    assert "no submissions" in run_arcpipe(*scores, cwd=tmp_path, env=nobody.env | BY_TOKEN).stdout
     assert server.count("IntrospectToken") == 1
     write_json(tmp_path / "home/.kaggle/kaggle.json", {"username": USER, "key": TOKEN})
-    line = fail(*scores, cwd=tmp_path, env=nobody.env)
-    assert line.startswith("the key in kaggle.json or KAGGLE_KEY is an access token (KGAT_...)")
+    line = run_arcpipe(*scores, cwd=tmp_path, env=nobody.env).stderr
+    assert line.startswith("arcpipe: the key in kaggle.json or KAGGLE_KEY is an access token (KGAT_...)")
     assert TOKEN not in line
     (tmp_path / "file").touch()
     env = nobody.env | {"KAGGLE_CONFIG_DIR": str(tmp_path / "file" / "config")}
-    assert "the kaggle package cannot be loaded (" in fail(*scores, cwd=tmp_path, env=env)
+    assert "the kaggle package cannot be loaded (" in run_arcpipe(*scores, cwd=tmp_path, env=env).stderr
 
 
-def test_what_is_sent_is_private_and_whole_and_sent_once(
-    shell: Shell, server: KaggleServer, bundle: Path
-) -> None:
+def test_what_is_sent_is_private_and_sent_once(shell: Shell, server: KaggleServer, bundle: Path) -> None:
     assert "dataset someone/arcpipe-bundle version 1\n" in shell.succeed("push", bundle)
     assert server.last_request("CreateDataset")["isPrivate"] is True
     assert server.dataset_files == FILES
@@ -97,9 +89,7 @@ def test_what_is_sent_is_private_and_whole_and_sent_once(
     assert methods[-1] == "SaveKernel"
 
 
-def test_a_kernel_is_held_back_until_the_new_dataset_is_ready(
-    shell: Shell, server: KaggleServer, bundle: Path
-) -> None:
+def test_a_kernel_waits_for_the_new_dataset(shell: Shell, server: KaggleServer, bundle: Path) -> None:
     line = shell.fail("push", bundle, "--max-minutes", 0)
     assert "blobs_received at version 1 after 0 minutes: run the same command to go on waiting" in line
     assert server.count("SaveKernel") == 0
@@ -113,9 +103,7 @@ def test_a_kernel_is_held_back_until_the_new_dataset_is_ready(
 
 
 @pytest.mark.parametrize("status", ["FAILED", "DELETED"])
-def test_a_dataset_that_kaggle_gave_up_is_sent_anew(
-    shell: Shell, server: KaggleServer, bundle: Path, status: str
-) -> None:
+def test_a_failed_dataset_is_sent_anew(shell: Shell, server: KaggleServer, bundle: Path, status: str) -> None:
     server.faults["GetDatasetStatus"] = {"status": status}
     assert f"version 1: Kaggle says {status.lower()}: look at its page" in shell.fail("push", bundle)
     del server.faults["GetDatasetStatus"]
@@ -123,36 +111,28 @@ def test_a_dataset_that_kaggle_gave_up_is_sent_anew(
     assert server.count("SaveKernel") == 1
 
 
-@pytest.mark.parametrize(
-    ("method", "failure", "expected"),
-    [
-        ("GetDatasetStatus", Fault(500, "oops"), "Kaggle says oops (500): run it again later"),
-        ("GetDatasetStatus", Fault(429, "Too many"), "(429): too many requests: run it again in some"),
-        ("GetDatasetStatus", Fault(), "did not answer in time: see whether kaggle.com works from here"),
-        ("GetDatasetStatus", Fault(200), "what came is no JSON (Expecting value: "),
-        ("StartBlobUpload", Fault(429, "Too many"), "(429): too many requests"),
-        ("StartBlobUpload", Fault(), "did not answer in time"),
-        ("PUT", Fault(), "its upload: Kaggle did not answer in time"),
-        ("PUT", Fault(500), "Internal Server Error (500): run it again later; nothing was made"),
-        ("CreateDataset", Fault(403, "Denied"), "Kaggle says Denied (403): check owner and spelling"),
-        ("CreateDataset", Fault(400), "(400): mend it, and run it again; id or title may be in use, if only"),
-        ("CreateDataset", Fault(), "making the dataset: Kaggle did not answer in time"),
-        ("CreateDataset", {"status": "error", "error": "Title in use."}, "refused the dataset: Title in use"),
-        ("SaveKernel", Fault(403, "Denied"), "Kaggle says Denied (403): check owner and spelling"),
-        (
-            "SaveKernel",
-            Fault(500, "oops", done=True),
-            "see someone/arcpipe-entry on kaggle.com first: it",
-        ),
-        ("SaveKernel", Fault(done=True), "see someone/arcpipe-entry on kaggle.com first"),
-        ("SaveKernel", {"invalidDatasetSources": ["a/lost"]}, "runs without its dataset_sources a/lost: Kag"),
-        ("SaveKernel", {"invalidCompetitionSources": ["lost"]}, "without its competition_sources lost: Kag"),
-        ("SaveKernel", {"invalidTags": ["trm"]}, "runs without its tags trm"),
-        ("SaveKernel", {"ref": "/someone/other", "url": "x"}, "make id and title of its metadata agree"),
-        ("SaveKernel", {"error": "Session limit.", "versionNumber": 0}, "Session limit: mend that, and push"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else None,
-)
+@pytest.mark.parametrize(("method", "failure", "expected"), [
+    ("GetDatasetStatus", Fault(500, "oops"), "Kaggle says oops (500): run it again later"),
+    ("GetDatasetStatus", Fault(429, "Too many"), "(429): too many requests: run it again in some"),
+    ("GetDatasetStatus", Fault(), "did not answer in time: see whether kaggle.com works from here"),
+    ("GetDatasetStatus", Fault(200), "what came is no JSON (Expecting value: "),
+    ("StartBlobUpload", Fault(429, "Too many"), "(429): too many requests"),
+    ("StartBlobUpload", Fault(), "did not answer in time"),
+    ("PUT", Fault(), "its upload: Kaggle did not answer in time"),
+    ("PUT", Fault(500), "Internal Server Error (500): run it again later; nothing was made"),
+    ("CreateDataset", Fault(403, "Denied"), "Kaggle says Denied (403): check owner and spelling"),
+    ("CreateDataset", Fault(400), "(400): mend it, and run it again; id or title may be in use, if only"),
+    ("CreateDataset", Fault(), "making the dataset: Kaggle did not answer in time"),
+    ("CreateDataset", {"status": "error", "error": "Title in use."}, "refused the dataset: Title in use"),
+    ("SaveKernel", Fault(403, "Denied"), "Kaggle says Denied (403): check owner and spelling"),
+    ("SaveKernel", Fault(500, "oops", done=True), "see someone/arcpipe-entry on kaggle.com first: it"),
+    ("SaveKernel", Fault(done=True), "see someone/arcpipe-entry on kaggle.com first"),
+    ("SaveKernel", {"invalidDatasetSources": ["a/lost"]}, "runs without its dataset_sources a/lost: Kag"),
+    ("SaveKernel", {"invalidCompetitionSources": ["lost"]}, "without its competition_sources lost: Kag"),
+    ("SaveKernel", {"invalidTags": ["trm"]}, "runs without its tags trm"),
+    ("SaveKernel", {"ref": "/someone/other", "url": "x"}, "make id and title of its metadata agree"),
+    ("SaveKernel", {"error": "Session limit.", "versionNumber": 0}, "Session limit: mend that, and push"),
+], ids=lambda value: value if isinstance(value, str) else None)  # fmt: skip
 def test_a_failure_of_kaggle_is_one_line_and_leaves_nothing_to_submit(
     shell: Shell, server: KaggleServer, bundle: Path, method: str, failure: Failure, expected: str
 ) -> None:
@@ -182,32 +162,29 @@ def test_kaggle_is_asked_again_where_that_is_safe(shell: Shell, server: KaggleSe
 KERNEL, DATASET = "kernel/kernel-metadata.json", "dataset/dataset-metadata.json"
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "expected"),
-    [
-        (KERNEL, {"enable_internet": True}, "enable_internet: write false"),
-        (KERNEL, {"is_private": 1}, "is_private: expected true or false"),
-        (KERNEL, {"id": "entry"}, "id: expected owner/name"),
-        (KERNEL, {"id": "https://www.kaggle.com/code/someone/x"}, "write 'someone/x' only"),
-        (KERNEL, {"id_no": 7}, "id_no: remove it, it would be pushed there and not to someone/arcpipe-entry"),
-        (KERNEL, {"dataset_sources": ["datasets/a/b"]}, "dataset_sources: 'datasets/a/b': write 'a/b' only"),
-        (KERNEL, {"model_sources": ["models/a/b/c/d/1"]}, "model_sources: 'models/a/b/c/d/1': write 'a/b/c"),
-        (KERNEL, {"id": "Someone/arcpipe-entry"}, "Someone/arcpipe-entry: its owner is someone in your cred"),
-        (DATASET, {"id": "datasets/someone/arcpipe-bundle"}, "id: 'datasets/someone/arcpipe-bundle': write"),
-        (KERNEL, {"dataset_sources": []}, "add someone/arcpipe-bundle"),
-        (KERNEL, {"dataset_sources": "x/y"}, "dataset_sources: expected a list"),
-        (KERNEL, {"code_file": "lost.ipynb"}, "lost.ipynb: no such file"),
-        (KERNEL, {"code_file": "lost.py"}, "Source file not found"),
-        (KERNEL, {"machine_shape": 4}, "must be of type str"),
-        (KERNEL, {"language": "Python"}, "valid language must be specified"),
-        (KERNEL, "{", "kernel-metadata.json: not a JSON file"),
-        (DATASET, {"title": "short"}, "title must be between 6 and 50"),
-        (DATASET, "[]", "dataset-metadata.json: expected an object of fields"),
-        ("dataset/empty.txt", "", "empty.txt: an empty file, which Kaggle does not take"),
-        ("kaggle-record.json", '{"submissions": 3}', "submissions is broken: move the file away"),
-    ],
-)
-def test_bad_input_is_one_line(
+@pytest.mark.parametrize(("file", "content", "expected"), [
+    (KERNEL, {"enable_internet": True}, "enable_internet: write false"),
+    (KERNEL, {"is_private": 1}, "is_private: expected true or false"),
+    (KERNEL, {"id": "entry"}, "id: expected owner/name"),
+    (KERNEL, {"id": "https://www.kaggle.com/code/someone/x"}, "write 'someone/x' only"),
+    (KERNEL, {"id_no": 7}, "id_no: remove it, it would be pushed there and not to someone/arcpipe-entry"),
+    (KERNEL, {"dataset_sources": ["datasets/a/b"]}, "dataset_sources: 'datasets/a/b': write 'a/b' only"),
+    (KERNEL, {"model_sources": ["models/a/b/c/d/1"]}, "model_sources: 'models/a/b/c/d/1': write 'a/b/c"),
+    (KERNEL, {"id": "Someone/arcpipe-entry"}, "Someone/arcpipe-entry: its owner is someone in your cred"),
+    (DATASET, {"id": "datasets/someone/arcpipe-bundle"}, "id: 'datasets/someone/arcpipe-bundle': write"),
+    (KERNEL, {"dataset_sources": []}, "add someone/arcpipe-bundle"),
+    (KERNEL, {"dataset_sources": "x/y"}, "dataset_sources: expected a list"),
+    (KERNEL, {"code_file": "lost.ipynb"}, "lost.ipynb: no such file"),
+    (KERNEL, {"code_file": "lost.py"}, "Source file not found"),
+    (KERNEL, {"machine_shape": 4}, "must be of type str"),
+    (KERNEL, {"language": "Python"}, "valid language must be specified"),
+    (KERNEL, "{", "kernel-metadata.json: not a JSON file"),
+    (DATASET, {"title": "short"}, "title must be between 6 and 50"),
+    (DATASET, "[]", "dataset-metadata.json: expected an object of fields"),
+    ("dataset/empty.txt", "", "empty.txt: an empty file, which Kaggle does not take"),
+    ("kaggle-record.json", '{"submissions": 3}', "submissions is broken: move the file away"),
+])  # fmt: skip
+def test_bad_input(
     shell: Shell, bundle: Path, file: str, content: dict[str, Any] | str, expected: str
 ) -> None:
     if isinstance(content, str):

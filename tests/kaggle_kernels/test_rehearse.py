@@ -48,9 +48,7 @@ def rehearse(bundle: Path, challenges: Path, *flags: object) -> "subprocess.Comp
     return run_here(*command, *flags, cwd=challenges.parent)
 
 
-def test_the_notebook_runs_offline_on_tasks_it_has_never_seen(
-    entry: Path, challenges: Path, tmp_path: Path
-) -> None:
+def test_the_notebook_runs_offline_on_unseen_tasks(entry: Path, challenges: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = rehearse(entry, challenges, "--layout", "flat", "--mode", "commit", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
@@ -152,8 +150,7 @@ def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> N
         "--set", source, "--checkpoint", checkpoint, "--minutes", MINUTES, "--recipe", recipe, "--tasks", 2,
         "--out", "simulated",
     )  # fmt: skip
-    done = run_here("kaggle", "simulate", *flags, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run_here("kaggle", "simulate", *flags, cwd=tmp_path, code=0)
     report = json.loads((tmp_path / "simulated/arcpipe-report.json").read_bytes())
     assert report["outputs"] == report["answered"] == report["scored"] == 4
     assert report["losses"] == []

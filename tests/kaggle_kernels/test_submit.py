@@ -1,7 +1,5 @@
 """`arcpipe kaggle status`, `submit` and `scores`: what a run left behind is submitted once, never twice."""
 
-import errno
-import fcntl
 import hashlib
 import json
 from pathlib import Path
@@ -17,9 +15,7 @@ SCORED = f"{COMPETITION}: submission 1000 scored 31.39\n"
 INCORRECT = "Your notebook generated a submission file with incorrect format."
 
 
-def test_the_whole_path_as_a_user_goes_it(
-    shell: Shell, server: KaggleServer, bundle: Path, tmp_path: Path
-) -> None:
+def test_the_whole_path(shell: Shell, server: KaggleServer, bundle: Path, tmp_path: Path) -> None:
     out, ledger = tmp_path / "out", tmp_path / "ledger.jsonl"
     manifest = {"sha256": hashlib.sha256(ANSWER).hexdigest(), "rule": "count"}
     server.outputs |= {
@@ -50,9 +46,7 @@ def test_the_whole_path_as_a_user_goes_it(
     assert "someone/arcpipe-entry version 1: Kaggle says Not found (404)" in shell.fail("status", bundle)
 
 
-def test_a_run_that_goes_on_has_nothing_to_fetch_or_submit(
-    shell: Shell, server: KaggleServer, bundle: Path, tmp_path: Path
-) -> None:
+def test_a_run_that_goes_on(shell: Shell, server: KaggleServer, bundle: Path, tmp_path: Path) -> None:
     assert f"its kernel is not on Kaggle: arcpipe kaggle push {bundle}" in shell.fail("status", bundle)
     assert not server.calls
     shell.succeed("push", bundle)
@@ -67,9 +61,7 @@ def test_a_run_that_goes_on_has_nothing_to_fetch_or_submit(
     assert server.count("CreateCodeSubmission") == 0
 
 
-def test_the_time_in_the_queue_does_not_count_as_running(
-    shell: Shell, server: KaggleServer, bundle: Path
-) -> None:
+def test_the_time_in_the_queue_does_not_count(shell: Shell, server: KaggleServer, bundle: Path) -> None:
     shell.succeed("push", bundle)
     wait = ("status", bundle, "--wait", "--max-minutes", 0)
     server.faults["GetKernelSessionStatus"] = {"status": "QUEUED"}
@@ -84,16 +76,13 @@ def test_the_time_in_the_queue_does_not_count_as_running(
     assert "version 1: RUNNING after 0 minutes" in shell.fail(*wait)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "rehearsed", "expected"),
-    [
-        (900, 0.9, "took 15.0 of its 600.0 minutes, 2% where 90% were rehearsed: read its log before you"),
-        (900, None, "took 15.0 of its 600.0 minutes, 2% where 100% was to be expected: read its log before"),
-        (900, 0.03, ""),
-        (30000, 0.9, ""),
-        (None, 0.9, ""),
-    ],
-)
+@pytest.mark.parametrize(("seconds", "rehearsed", "expected"), [
+    (900, 0.9, "took 15.0 of its 600.0 minutes, 2% where 90% were rehearsed: read its log before you"),
+    (900, None, "took 15.0 of its 600.0 minutes, 2% where 100% was to be expected: read its log before"),
+    (900, 0.03, ""),
+    (30000, 0.9, ""),
+    (None, 0.9, ""),
+])  # fmt: skip
 def test_a_run_far_shorter_than_rehearsed_is_warned_about_before_it_is_submitted(
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path,
     seconds: int | None, rehearsed: float | None, expected: str,
@@ -113,9 +102,7 @@ def test_a_run_far_shorter_than_rehearsed_is_warned_about_before_it_is_submitted
 
 
 @pytest.mark.parametrize("status", [404, 500, 0])
-def test_an_output_that_does_not_come_leaves_nothing(
-    shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path, status: int
-) -> None:
+def test_no_output(shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path, status: int) -> None:
     server.faults["GET"] = Fault(status)
     line = shell.fail("status", pushed, "--out", tmp_path / "out", "--timeout-s", 0.1)
     assert line.startswith("submission.json: its download: ")
@@ -124,7 +111,7 @@ def test_an_output_that_does_not_come_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", ""])
-def test_a_file_name_does_not_lead_outside(
+def test_a_name_leads_inside(
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path, name: str
 ) -> None:
     server.outputs = {name: b"x"}
@@ -132,14 +119,11 @@ def test_a_file_name_does_not_lead_outside(
     assert not (tmp_path / "outside.txt").exists()
 
 
-@pytest.mark.parametrize(
-    ("state", "outputs", "expected"),
-    [
-        ({"status": "ERROR", "failureMessage": "no memory"}, {}, "version 1: ERROR (no memory): read "),
-        ({"status": "CANCEL_ACKNOWLEDGED"}, {}, "version 1: CANCEL_ACKNOWLEDGED: read "),
-        ({}, {"other.txt": b"x"}, "version 1: COMPLETE, but without submission.json: read "),
-    ],
-)
+@pytest.mark.parametrize(("state", "outputs", "expected"), [
+    ({"status": "ERROR", "failureMessage": "no memory"}, {}, "version 1: ERROR (no memory): read "),
+    ({"status": "CANCEL_ACKNOWLEDGED"}, {}, "version 1: CANCEL_ACKNOWLEDGED: read "),
+    ({}, {"other.txt": b"x"}, "version 1: COMPLETE, but without submission.json: read "),
+])  # fmt: skip
 def test_a_failed_run_is_shown_and_not_submitted(
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path,
     state: dict[str, str], outputs: dict[str, bytes], expected: str,
@@ -164,9 +148,7 @@ def record(bundle: Path) -> list[dict[str, object]]:
     return submissions
 
 
-def test_a_second_time_it_only_waits(
-    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path
-) -> None:
+def test_a_second_one_waits(shell: Shell, server: KaggleServer, submit: list[object], pushed: Path) -> None:
     scored, server.scored = server.scored, {"status": "PENDING"}
     assert shell.succeed(*submit, "--no-wait") == f"{COMPETITION}: submission 1000\n"
     line = shell.fail(*submit, "--max-minutes", 0)
@@ -210,9 +192,7 @@ def test_a_version_is_submitted_again_only_on_purpose(
     assert listed[-1].split()[3:] == ["2", "27.34", "23.30", "31.39", "someone/arcpipe-entry"]
 
 
-def test_again_with_an_unknown_end_is_not_sent_twice(
-    shell: Shell, server: KaggleServer, submit: list[object]
-) -> None:
+def test_again_is_not_sent_twice(shell: Shell, server: KaggleServer, submit: list[object]) -> None:
     shell.succeed(*submit)
     server.faults["CreateCodeSubmission"] = Fault(times=1)
     assert "it submits only what is not listed by then" in shell.fail(*submit, "--again", "--timeout-s", 0.2)
@@ -222,9 +202,7 @@ def test_again_with_an_unknown_end_is_not_sent_twice(
     assert len(server.submissions) == 2
 
 
-def test_a_lost_record_is_made_up_for_by_kaggles_list(
-    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path
-) -> None:
+def test_a_lost_record(shell: Shell, server: KaggleServer, submit: list[object], pushed: Path) -> None:
     shell.succeed(*submit)
     # Others came after it: it is on a later page.
     for number in range(3):
@@ -277,22 +255,18 @@ def test_whatever_happens_there_is_one_submission(
     assert len(server.submissions) == 1
 
 
-@pytest.mark.parametrize(
-    ("failure", "expected"),
-    [
-        ({"ref": 0, "message": "Not allowed"}, "did not take it: Not allowed; nothing was submitted"),
-        (Fault(400, "Your team has used its daily Submission allowance (1) today."),
-         "(1) today (400): wait for the next day, which begins at 00:00 UTC; nothing was submitted"),
-        (Fault(400, "Could not find provided notebook"),
-         "(400): a version can be submitted some 20 minutes after its run has ended: wait; if that is long"),
-        (Fault(400, "No such file"), "says No such file (400): mend it, and run it again; nothing was"),
-        (Fault(401, "Unauthenticated"), "(401): the credentials are refused: make a new token"),
-        (Fault(403, "Denied"), "accept the competition's rules on its page; nothing was submitted"),
-        (Fault(404, "Not found"), "(404): check owner and spelling; nothing was submitted"),
-        (Fault(429, "Too many"), "(429): too many requests: run it again in some minutes; nothing was"),
-    ],
-    ids=lambda value: str(value.status) if isinstance(value, Fault) else None,
-)  # fmt: skip
+@pytest.mark.parametrize(("failure", "expected"), [
+    ({"ref": 0, "message": "Not allowed"}, "did not take it: Not allowed; nothing was submitted"),
+    (Fault(400, "Your team has used its daily Submission allowance (1) today."),
+     "(1) today (400): wait for the next day, which begins at 00:00 UTC; nothing was submitted"),
+    (Fault(400, "Could not find provided notebook"),
+     "(400): a version can be submitted some 20 minutes after its run has ended: wait; if that is long"),
+    (Fault(400, "No such file"), "says No such file (400): mend it, and run it again; nothing was"),
+    (Fault(401, "Unauthenticated"), "(401): the credentials are refused: make a new token"),
+    (Fault(403, "Denied"), "accept the competition's rules on its page; nothing was submitted"),
+    (Fault(404, "Not found"), "(404): check owner and spelling; nothing was submitted"),
+    (Fault(429, "Too many"), "(429): too many requests: run it again in some minutes; nothing was"),
+], ids=lambda value: str(value.status) if isinstance(value, Fault) else None)  # fmt: skip
 def test_a_refused_submission_may_be_repeated(
     shell: Shell, server: KaggleServer, submit: list[object], pushed: Path,
     failure: Failure, expected: str,
@@ -308,7 +282,7 @@ def test_a_refused_submission_may_be_repeated(
 @pytest.mark.parametrize(
     "method", ["GetKernelSessionStatus", "ListKernelSessionOutput", "GET", "ListSubmissions"]
 )
-def test_nothing_is_submitted_when_a_step_before_it_fails(
+def test_a_step_before_it_fails(
     shell: Shell, server: KaggleServer, submit: list[object], method: str
 ) -> None:
     for status in (401, 403, 404, 429, 500, 0):
@@ -318,34 +292,24 @@ def test_nothing_is_submitted_when_a_step_before_it_fails(
     assert server.count("CreateCodeSubmission") == 0
 
 
-@pytest.mark.parametrize(
-    ("scored", "expected"),
-    [
-        ({"status": "COMPLETE", "publicScore": "", "errorDescription": INCORRECT}, INCORRECT[:-1]),
-        ({"status": "COMPLETE"}, "COMPLETE without a score (Kaggle gives no reason)"),
-        ({"status": "ERROR", "errorDescription": "Timeout"}, "ERROR without a score (Timeout)"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("scored", "expected"), [
+    ({"status": "COMPLETE", "publicScore": "", "errorDescription": INCORRECT}, INCORRECT[:-1]),
+    ({"status": "COMPLETE"}, "COMPLETE without a score (Kaggle gives no reason)"),
+    ({"status": "ERROR", "errorDescription": "Timeout"}, "ERROR without a score (Timeout)"),
+])  # fmt: skip
 def test_a_submission_without_a_score_has_failed(
-    shell: Shell,
-    server: KaggleServer,
-    submit: list[object],
-    tmp_path: Path,
-    scored: dict[str, str],
-    expected: str,
+    shell: Shell, submit: list[object], tmp_path: Path, scored: dict[str, str], expected: str
 ) -> None:
-    server.scored = scored
+    shell.server.scored = scored
     line = shell.fail(*submit)
     assert expected in line
     assert "then push and submit a new version" in line
     assert expected in shell.fail(*submit)
-    assert server.count("CreateCodeSubmission") == 1
+    assert shell.server.count("CreateCodeSubmission") == 1
     assert not (tmp_path / "ledger.jsonl").exists()
 
 
-def test_what_cannot_be_read_is_not_submitted(
-    shell: Shell, server: KaggleServer, submit: list[object]
-) -> None:
+def test_a_broken_file_is_not_submitted(shell: Shell, server: KaggleServer, submit: list[object]) -> None:
     server.outputs["submission.json"] = b'{"00d62c1b": [{"attempt_1": [[1]]}]}'
     assert "task 00d62c1b, test[0]: attempt_2 is missing" in shell.fail(*submit)
     server.faults["GetKernelSessionStatus"] = {"status": "DREAMING"}
@@ -362,13 +326,8 @@ def test_the_competition_is_named_where_the_kernel_mounts_several(
     assert server.last_request("CreateCodeSubmission")["competitionName"] == "two"
 
 
-def test_neither_a_lock_nor_a_ledger_is_needed(
-    shell: Shell, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_lock(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_lock)
+@pytest.mark.usefixtures("no_locks")
+def test_no_lock_is_needed(shell: Shell, bundle: Path, tmp_path: Path) -> None:
     pushed = shell.run("push", bundle)
     assert pushed.returncode == 0, pushed.stderr
     shell.succeed("status", bundle, "--wait")

@@ -53,9 +53,7 @@ def example(model: TRM) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("positions", ["rope", "learned", "rope2d", "rope2d+learned", "none"])
 @pytest.mark.parametrize("puzzle_size", [48, 0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_bucket_has_the_positions_of_the_whole_canvas(
-    positions: str, puzzle_size: int, dtype: torch.dtype
-) -> None:
+def test_a_bucket_has_its_positions(positions: str, puzzle_size: int, dtype: torch.dtype) -> None:
     whole, small = models(positions=positions, puzzle_size=puzzle_size)
     inputs, rows, answer, latent = example(whole)
     prefix = whole.config.prefix

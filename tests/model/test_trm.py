@@ -44,9 +44,7 @@ def start(model: TRM, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tenso
 
 @pytest.mark.parametrize("tokens", [NUM_TOKENS, 4])
 @pytest.mark.parametrize("changes", [{}, {"positions": "learned"}, {"puzzle_size": 0}])
-def test_without_a_state_the_first_step_starts_at_the_initial_one(
-    changes: dict[str, Any], tokens: int
-) -> None:
+def test_without_a_state_a_step_starts_at_the_initial_one(changes: dict[str, Any], tokens: int) -> None:
     model = tiny(replace(TINY, **changes))
     inputs, _, rows = example()
     rows = rows[:, : model.config.puzzle_size]
@@ -205,22 +203,19 @@ def test_prefix_tokens(size: int, tokens: int, prefix: int) -> None:
     assert logits.shape == (BATCH, NUM_TOKENS, VOCABULARY)
 
 
-@pytest.mark.parametrize(
-    ("table", "said"),
-    [
-        ({"hidden_size": 36, "num_heads": 8}, "hidden_size 36 must be a multiple of 2 * num_heads (16)"),
-        ({"hidden_size": 32, "puzzle_size": 65, "puzzle_tokens": 2}, "puzzle_size 65 does not fit"),
-        ({"mixer": "convolution"}, "model.mixer"),
-        ({"puzzle_size": -1}, "model.puzzle_size"),
-        ({"inner_cycles": 2.5}, "model.inner_cycles"),
-        ({"hiden_size": 64}, "model.hiden_size is unknown, did you mean 'hidden_size'?"),
-        ({"embedding": "task", "puzzle_size": 16}, "puzzle_size 16 must be hidden_size 512"),
-        ({"positions": "rope2d", "hidden_size": 64, "num_heads": 32}, "a multiple of 4 * num_heads (128)"),
-        ({"buckets": [10, 10]}, "[model]: buckets [10, 10] must ascend"),
-        ({"buckets": [1, 10]}, "model.buckets.0: input should be greater than 1, found 1"),
-        ({"buckets": [10.5]}, "model.buckets.0"),
-    ],
-)
+@pytest.mark.parametrize(("table", "said"), [
+    ({"hidden_size": 36, "num_heads": 8}, "hidden_size 36 must be a multiple of 2 * num_heads (16)"),
+    ({"hidden_size": 32, "puzzle_size": 65, "puzzle_tokens": 2}, "puzzle_size 65 does not fit"),
+    ({"mixer": "convolution"}, "model.mixer"),
+    ({"puzzle_size": -1}, "model.puzzle_size"),
+    ({"inner_cycles": 2.5}, "model.inner_cycles"),
+    ({"hiden_size": 64}, "model.hiden_size is unknown, did you mean 'hidden_size'?"),
+    ({"embedding": "task", "puzzle_size": 16}, "puzzle_size 16 must be hidden_size 512"),
+    ({"positions": "rope2d", "hidden_size": 64, "num_heads": 32}, "a multiple of 4 * num_heads (128)"),
+    ({"buckets": [10, 10]}, "[model]: buckets [10, 10] must ascend"),
+    ({"buckets": [1, 10]}, "model.buckets.0: input should be greater than 1, found 1"),
+    ({"buckets": [10.5]}, "model.buckets.0"),
+])  # fmt: skip
 def test_a_model_that_cannot_be_is_refused(table: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe("mine", {"model": table}).settings("model", TRMConfig)

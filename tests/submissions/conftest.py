@@ -44,10 +44,7 @@ def content() -> dict[str, Any]:
     """What a submission file holds that has every output right, at the first or the second attempt."""
     return {
         "one": [{"attempt_1": [[1, 2]], "attempt_2": [[9]]}],
-        "two": [
-            {"attempt_1": [[9]], "attempt_2": [[3], [4]]},
-            {"attempt_1": [[5]], "attempt_2": [[9]]},
-        ],
+        "two": [{"attempt_1": [[9]], "attempt_2": [[3], [4]]}, {"attempt_1": [[5]], "attempt_2": [[9]]}],
     }
 
 

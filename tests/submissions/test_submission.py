@@ -49,7 +49,7 @@ def make_tasks(counts: list[int]) -> list[Task]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=3), ranked_lists)
-def test_any_candidates_give_a_valid_file_and_always_the_same_one(
+def test_any_candidates_give_a_valid_file(
     counts: list[int], ranked: dict[tuple[str, int], list[Grid]]
 ) -> None:
     tasks = make_tasks(counts)
@@ -75,9 +75,7 @@ def test_any_candidates_give_a_valid_file_and_always_the_same_one(
     ],
     ids=["no candidate", "one candidate", "the same twice", "three candidates", "a real [[0]]", "turned"],
 )
-def test_the_attempts_are_the_two_best_distinct_candidates(
-    file: Path, candidates: list[Any], first: Any, second: Any
-) -> None:
+def test_the_attempts_are_the_two_best(file: Path, candidates: list[Any], first: Any, second: Any) -> None:
     ranked = {("a", 0): [np.asarray(cells, np.uint8) for cells in candidates]}
     write_submission(build_submission(make_tasks([1]), ranked), file)
     assert orjson.loads(file.read_bytes()) == {"a": [{"attempt_1": first, "attempt_2": second}]}
@@ -131,9 +129,7 @@ ANY_SET = {"missing task", "extra task", "missing test", "extra test", "no candi
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_one_defect_is_one_problem_with_its_place(
-    name: str, tasks: list[Task], content: Content, file: Path
-) -> None:
+def test_one_defect_is_one_problem(name: str, tasks: list[Task], content: Content, file: Path) -> None:
     change, kind, task, test, field, message = DEFECTS[name]
     change(content)
     file.write_bytes(orjson.dumps(content))
@@ -152,9 +148,7 @@ def test_one_defect_is_one_problem_with_its_place(
         assert str(caught.value) == problem.message
 
 
-def test_all_defects_are_found_at_once_and_none_in_the_largest_answer(
-    tasks: list[Task], content: Content, file: Path
-) -> None:
+def test_all_defects_are_found_at_once(tasks: list[Task], content: Content, file: Path) -> None:
     attempts = {"attempt_1": [[0] * 30] * 30, "attempt_2": [[1] * 30] * 30}
     file.write_text(json.dumps({task.id: [attempts] * len(task.tests) for task in tasks}, indent=4))
     assert check_submission(file, tasks).counts == {}
@@ -290,9 +284,7 @@ def damage(content: Any, rng: np.random.Generator) -> Any:
     return damaged
 
 
-def test_check_and_read_agree_with_a_second_validator_on_every_damaged_file(
-    tasks: list[Task], content: Content, file: Path
-) -> None:
+def test_a_second_validator_agrees_on_damaged_files(tasks: list[Task], content: Content, file: Path) -> None:
     tests = {task.id: len(task.tests) for task in tasks}
     assert is_valid(content, tests)
     verdicts = []

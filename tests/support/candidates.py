@@ -1,51 +1,28 @@
 """Candidates for tests: tables of them made by hand, and those of a folder one by one."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from arcpipe.augmentation import IDENTITY, Augmentation
-from arcpipe.grid import Grid
+from arcpipe.augmentation import Augmentation
 from arcpipe.predictions import SCHEMA, read_candidates, write_shard
 from arcpipe.runs import make_manifest, write_json
 
 COLORS = "0123456789"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Prediction:
-    """One candidate for a test input; the columns of a shard, in Python's types.
-
-    augmentation, variant: under which it was predicted.
-    grid: already turned back; None where the answer held no grid.
-    halt_probability: 0..1, the model's own word on whether the grid is right.
-    """
-
-    task: str
-    test_index: int
-    augmentation: Augmentation = IDENTITY
-    variant: int = 0
-    rollout: int = 0
-    grid: Grid | None
-    halt_probability: float
-    log_probability: float = 0.0
-    steps: int
-    checkpoint: str = ""
-
-
-def read_predictions(path: Path) -> Iterator[Prediction]:
-    """Yield the candidates of a folder or file one by one, in order; errors as in `read_candidates`."""
+def read_predictions(path: Path) -> Iterator[SimpleNamespace]:
+    """Yield the candidates of a folder in order, by their columns, with an augmentation and a grid."""
     for table in read_candidates([path]):
         for row in table.drop_columns("order").to_pylist():
             shape, cells = (row.pop("height"), row.pop("width")), np.frombuffer(row.pop("cells"), np.uint8)
             augmentation = Augmentation(row.pop("dihedral"), tuple(map(int, row.pop("colors"))))
-            yield Prediction(
-                augmentation=augmentation, grid=cells.reshape(shape) if shape[0] else None, **row
-            )
+            grid = cells.reshape(shape) if shape[0] else None
+            yield SimpleNamespace(augmentation=augmentation, grid=grid, **row)
 
 
 def candidate(cells: Any, halt: float = 0.5, **columns: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM
-from augmented import restored
+from puzzles import restored
 
 CONFIG = TRMConfig(
     hidden_size=16, num_heads=2, num_layers=1, outer_cycles=1, inner_cycles=1, max_steps=4,
@@ -63,7 +63,7 @@ def random_model(puzzles: PuzzleSet, config: TRMConfig = CONFIG) -> Checkpoint:
         name: torch.randn(weight.shape, generator=generator) / CONFIG.hidden_size**0.5
         for name, weight in model.state_dict().items()
     }
-    rows = torch.randn(puzzles.num_puzzles, CONFIG.puzzle_size, generator=generator)
+    rows = torch.randn(puzzles.num_puzzles, config.puzzle_size, generator=generator)
     return checkpoint_of(puzzles, weights, rows, config=config)
 
 

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from commands import run_here
+from commands import fail_here, run_here
 
 USER, KEY, TOKEN = "someone", "s3cret-key", "KGAT_s3cret"
 CREDENTIALS = (f"Basic {base64.b64encode(f'{USER}:{KEY}'.encode()).decode()}", f"Bearer {TOKEN}")
@@ -249,17 +249,11 @@ class Shell:
 
     def succeed(self, *arguments: object, **env: str) -> str:
         """The stdout of a command that must exit with 0."""
-        done = self.run(*arguments, **env)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return run_here("kaggle", *arguments, env=self.env | env, code=0).stdout
 
     def fail(self, *arguments: object, **env: str) -> str:
         """The one line of a command that must exit with 2, and print nothing else but warnings."""
-        done = self.run(*arguments, **env)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        last = done.stderr.rstrip("\n").rpartition("\n")[2]
-        assert last.startswith("arcpipe: "), done.stderr
-        return last.removeprefix("arcpipe: ")
+        return fail_here("kaggle", *arguments, env=self.env | env, logs=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -88,12 +88,13 @@ class Running:
         """What it has said on stderr so far."""
         return (self.folder / "err").read_text() if (self.folder / "err").exists() else ""
 
-    def finish(self, timeout_s: float = 90) -> CompletedProcess[str]:
-        """What it did, once it has ended; it must within this time."""
+    def finish(self, timeout_s: float = 90, code: int | None = None) -> CompletedProcess[str]:
+        """What it did, once it has ended, within this time; with the exit code, if one is given."""
         self.process.join(timeout_s)
-        code = self.process.exitcode
-        assert code is not None, f"it does not end: {self.said()}"
-        return CompletedProcess(self.argv, code, (self.folder / "out").read_text(), self.said())
+        ended = self.process.exitcode
+        assert ended is not None, f"it does not end: {self.said()}"
+        assert code in (None, ended), self.said()
+        return CompletedProcess(self.argv, ended, (self.folder / "out").read_text(), self.said())
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float = 60) -> None:
         """Wait while it runs until something is so."""
@@ -154,8 +155,14 @@ def running_together(
 
 
 def together(
-    arguments: Sequence[object], cwd: Path, count: int = 2, **variables: str
+    arguments: Sequence[object], cwd: Path, count: int = 2, code: int = 0, **variables: str
 ) -> list[CompletedProcess[str]]:
-    """What so many processes of one command did, by rank."""
+    """What so many processes of one command did, by rank; all of them with the exit code."""
     with running_together(arguments, cwd, count, **variables) as commands:
-        return [command.finish() for command in commands]
+        return [command.finish(code=code) for command in commands]
+
+
+def by_itself(arguments: Sequence[object], cwd: Path, timeout_s: float = 90) -> CompletedProcess[str]:
+    """What a command did in a process of its own, which must exit with 0."""
+    with running(arguments, cwd) as command:
+        return command.finish(timeout_s, code=0)

@@ -9,8 +9,7 @@ import torch
 
 from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
 from arcpipe.augment.sources import fitting, read_source
-from puzzles import build, write_source
-from sized import sized_data
+from puzzles import build, sized_data, write_source
 from training import RECIPE, train
 
 
@@ -49,3 +48,9 @@ def whole(work: Path) -> Path:
     """A run of all twelve steps."""
     train(work, work / "whole")
     return work / "whole"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Where a test's own run will be."""
+    return tmp_path / "run"

@@ -17,7 +17,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair
 from candidates import read_predictions
-from commands import run_here
+from commands import fail_here, run_here, succeed_here
 from processes import running, together
 from puzzles import made_up_tasks, write_source
 from training import assert_close, assert_same_run, recorded, settings, train
@@ -40,16 +40,11 @@ def adapt_arguments(checkpoint: Path, challenges: Path, out: Path, *flags: objec
 
 
 def adapt(checkpoint: Path, challenges: Path, out: Path, *flags: object) -> CompletedProcess[str]:
-    done = run_here(*adapt_arguments(checkpoint, challenges, out, *flags))
-    assert done.returncode == 0, done.stderr
-    return done
+    return run_here(*adapt_arguments(checkpoint, challenges, out, *flags), code=0)
 
 
 def refused(checkpoint: Path, challenges: Path, out: Path, *flags: object) -> str:
-    done = run_here(*adapt_arguments(checkpoint, challenges, out, *flags))
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr.rstrip("\n").rpartition("\n")[2]
+    return fail_here(*adapt_arguments(checkpoint, challenges, out, *flags), logs=True)
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +90,9 @@ def test_a_demonstration_that_is_a_test_input_of_another_task_is_named(whole: Pa
     assert counts["examples"] == len(target.demonstrations) + len(other.demonstrations) - 1
 
 
-def test_known_rows_are_kept_and_new_ones_begin_at_the_mean(
-    whole: Path, challenges: Path, tmp_path: Path
-) -> None:
-    adapt(whole, challenges, tmp_path / "run", "--max-minutes", 0)
-    before, after = load_checkpoint(whole), at(tmp_path / "run", 0)
+def test_known_rows_stay_and_new_ones_are_the_mean(whole: Path, challenges: Path, run: Path) -> None:
+    adapt(whole, challenges, run, "--max-minutes", 0)
+    before, after = load_checkpoint(whole), at(run, 0)
     places = before.puzzles.find(after.puzzles)
     assert (places >= 0).sum() == 8
     mean = before.rows.mean(dim=0)
@@ -120,20 +113,15 @@ def test_the_adapted_checkpoint_answers_its_tasks(
         ("vote", out, "--challenges", challenges, "--out", submission),
         ("check", submission, "--challenges", challenges),
     ):
-        done = run_here(*arguments)
-        assert done.returncode == 0, done.stderr
+        succeed_here(*arguments)
     assert {one.task for one in read_predictions(out)} == set(json.loads(challenges.read_bytes()))
-    done = run_here(
-        "infer", "--checkpoint", whole, "--data", adapted / "data", "--out", tmp_path / "unadapted"
-    )
-    assert done.returncode == 2
-    assert "knows no embedding for 2 tasks" in done.stderr
+    words = ("infer", "--checkpoint", whole, "--data", adapted / "data", "--out", tmp_path / "unadapted")
+    assert "knows no embedding for 2 tasks" in fail_here(*words, logs=True)
 
 
 def test_a_trunk_is_enough(whole: Path, challenges: Path, tmp_path: Path) -> None:
     trunk = tmp_path / "trunk"
-    done = run_here("checkpoint", "export", whole, "--format", "arcpipe", "--trunk-only", "--out", trunk)
-    assert done.returncode == 0, done.stderr
+    succeed_here("checkpoint", "export", whole, "--format", "arcpipe", "--trunk-only", "--out", trunk)
     done = adapt(trunk, challenges, tmp_path / "run", "--max-minutes", 0)
     assert "0 of them known to it" in done.stderr
     assert not at(tmp_path / "run", 0).rows.any()
@@ -141,9 +129,8 @@ def test_a_trunk_is_enough(whole: Path, challenges: Path, tmp_path: Path) -> Non
     assert at(tmp_path / "run", 8).rows.any()
 
 
-def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: Path, tmp_path: Path) -> None:
+def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: Path, run: Path) -> None:
     """The first of them killed; also where it was before its first checkpoint."""
-    run = tmp_path / "run"
     with running(adapt_arguments(whole, challenges, run), work) as process:
         process.wait_until((run / "checkpoints" / "step-00000002").exists)
         process.send(signal.SIGKILL)
@@ -154,18 +141,12 @@ def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: P
     assert_same_run(run, adapted)
 
 
-def test_two_processes_adapt_as_one(
-    adapted: Path, whole: Path, challenges: Path, work: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    for done in together(adapt_arguments(whole, challenges, run), work):
-        assert done.returncode == 0, done.stderr
+def test_two_adapt_as_one(adapted: Path, whole: Path, challenges: Path, work: Path, run: Path) -> None:
+    together(adapt_arguments(whole, challenges, run), work)
     assert_close(run, adapted)
 
 
-def test_what_does_not_fit_the_checkpoint_is_refused(
-    work: Path, whole: Path, challenges: Path, tmp_path: Path
-) -> None:
+def test_what_does_not_fit_is_refused(work: Path, whole: Path, challenges: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(work, tmp_path / "trained", "--steps", 1, data="sudoku")
     said = refused(tmp_path / "trained", challenges, run)
@@ -177,20 +158,17 @@ def test_what_does_not_fit_the_checkpoint_is_refused(
     assert not run.exists()
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (settings("adapt", batch_size=9, accumulation=2), "adapt.batch_size 9 does not divide by"),
-        (settings("adapt", lr=-1), "adapt.lr"),
-        (settings("adapt", batch_size=10**15), "out of memory with adapt.batch_size=1000000000000000"),
-        (settings("adapt", trackers='["none"]'), "adapt.trackers: 'none' is none of Accelerate's"),
-        (settings("adapt", lr=1e30, rows_only=0), "Train again with a lower adapt.lr or adapt.puzzle_lr"),
-        (settings("train", lr=1), "this command reads [adapt] only"),
-        (("--recipe", "nothing"), "no recipe 'nothing'"),
-        (("--resume",), "no such folder"),
-    ],
-)
+@pytest.mark.parametrize(("flags", "said"), [
+    (settings("adapt", batch_size=9, accumulation=2), "adapt.batch_size 9 does not divide by"),
+    (settings("adapt", lr=-1), "adapt.lr"),
+    (settings("adapt", batch_size=10**15), "out of memory with adapt.batch_size=1000000000000000"),
+    (settings("adapt", trackers='["none"]'), "adapt.trackers: 'none' is none of Accelerate's"),
+    (settings("adapt", lr=1e30, rows_only=0), "Train again with a lower adapt.lr or adapt.puzzle_lr"),
+    (settings("train", lr=1), "this command reads [adapt] only"),
+    (("--recipe", "nothing"), "no recipe 'nothing'"),
+    (("--resume",), "no such folder"),
+])  # fmt: skip
 def test_messages_name_the_settings_of_adaptation(
-    whole: Path, challenges: Path, tmp_path: Path, flags: tuple[object, ...], said: str
+    whole: Path, challenges: Path, run: Path, flags: tuple[object, ...], said: str
 ) -> None:
-    assert said in refused(whole, challenges, tmp_path / "run", *flags)
+    assert said in refused(whole, challenges, run, *flags)

@@ -4,24 +4,86 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arcpipe.checkpoint import find_checkpoint, newest_checkpoint, read_best
+from arcpipe.checkpoint import Checkpoint, find_checkpoint, newest_checkpoint, read_best
 from arcpipe.errors import ArcpipeError
-from arcpipe.infer.evaluate import Coverage
+from arcpipe.infer.evaluate import Coverage, Evaluator
+from arcpipe.model_config import TRMConfig
+from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.recipe import load_recipe
+from arcpipe.train import trainer
+from arcpipe.train.config import EvalSettings, TrainResult, TrainRun, TrainSettings
 from candidates import read_predictions
-from commands import run_here
-from disks import largest_file
+from commands import succeed_here
+from limited import largest_file
 from puzzles import build, made_up_tasks, write_source
-from scripted import ALL, Scripted, run_scripted
 from training import metrics, newest, refused, settings, steps_of, train
 
 EVERY_FOUR = settings("eval", every=4, votes=2)
 COVERAGE = ("answered", "test_inputs", "votes", "votes_asked")
-NONE, SOME, MORE = Coverage(0, 7, 0, 14), Coverage(3, 7, 3, 14), Coverage(3, 7, 4, 14)
+NONE, SOME, MORE, ALL = (
+    Coverage(*of) for of in ((0, 7, 0, 14), (3, 7, 3, 14), (3, 7, 4, 14), (7, 7, 14, 14))
+)
+
+
+class Scripted(Evaluator):
+    """An evaluator whose scores are given by step, and their coverage where that is not ALL."""
+
+    metrics = ("pass@1", "pass@2", "oracle")
+
+    def __init__(
+        self, given: dict[int, float], doing: Callable[[int], None] = lambda step: None,
+        covering: dict[int, Coverage] | None = None,
+    ) -> None:  # fmt: skip
+        """Args:  doing: called with the step in place of answering."""
+        self.given, self.doing, self.step = given, doing, 0
+        self.covering = covering or {}
+        self.asked: list[int] = []
+
+    def answer(
+        self, checkpoint: Checkpoint, folder: Path, rank: int, num_ranks: int, stop: Callable[[], bool],
+        limit_s: float,
+    ) -> None:  # fmt: skip
+        self.step = checkpoint.manifest["step"]
+        self.asked.append(self.step)
+        self.doing(self.step)
+
+    def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
+        coverage = self.covering.get(self.step, ALL)
+        names = self.metrics if coverage.answered else ()
+        return {name: self.given.get(self.step, 0.0) for name in names}, coverage
+
+
+def run_scripted(
+    work: Path, out: Path, evaluator: Evaluator, *, keep: int = 1, resume: bool = False,
+    from_step: int | None = None, steps: int = 12, **evaluation: Any,
+) -> TrainResult:  # fmt: skip
+    """A training that is evaluated every three steps, unless the settings say otherwise."""
+    recipe = load_recipe(str(work / "tiny.toml"), [f"train.keep_last={keep}"])
+    config, of_training = recipe.settings("model", TRMConfig), recipe.settings("train", TrainSettings)
+    of_evaluation = EvalSettings(**({"every": 3} | evaluation))
+    tables = {"model": config, "train": of_training, "eval": of_evaluation}
+    run = TrainRun(
+        puzzles=read_puzzle_set(work / "data"),
+        data_dir=work / "data",
+        config=config,
+        settings=of_training,
+        recipe={name: asdict(table) for name, table in tables.items()},
+        out=out,
+        evaluation=of_evaluation,
+        folder="resumed" if resume else "new",
+        from_step=from_step,
+        stop_at=steps,
+    )
+    # In place of the one that it has made of its settings.
+    vars(run)["evaluator"] = evaluator
+    return trainer.train(run)
 
 
 def scores(run: Path) -> list[dict[str, Any]]:
@@ -69,8 +131,7 @@ def test_averaged_weights_are_evaluated(work: Path, evaluated: Path, tmp_path: P
     checkpoint = evaluated / "checkpoints" / "step-00000008"
     out = tmp_path / "predictions"
     flags = ("--data", work / "data", "--out", out, "--votes", 2)
-    done = run_here("infer", "--checkpoint", checkpoint, *flags)
-    assert done.returncode == 0, done.stderr
+    succeed_here("infer", "--checkpoint", checkpoint, *flags)
     during = read_predictions(evaluated / "evaluations" / "step-00000008")
     for one, other in zip(during, read_predictions(out), strict=True):
         assert (one.task, one.test_index, one.augmentation) == (
@@ -81,8 +142,7 @@ def test_averaged_weights_are_evaluated(work: Path, evaluated: Path, tmp_path: P
         assert one.log_probability == pytest.approx(other.log_probability)
 
 
-def test_a_sample_is_the_same_each_time(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_sample_is_the_same_each_time(work: Path, run: Path) -> None:
     train(work, run, *settings("eval", every=3, tests=3, votes=1), *settings("train", keep_last=3, steps=6))
     first, second = (
         [(one.task, one.test_index) for one in read_predictions(path)]
@@ -93,8 +153,7 @@ def test_a_sample_is_the_same_each_time(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["sudoku", "maze"])
-def test_boards_have_scores_of_their_own(work: Path, tmp_path: Path, family: str) -> None:
-    run = tmp_path / "run"
+def test_boards_have_scores_of_their_own(work: Path, run: Path, family: str) -> None:
     train(work, run, *settings("eval", every=2, metric="cell_accuracy"), "--steps", 6, data=family)
     assert [record["step"] for record in scores(run)] == [2, 4, 6]
     for record in scores(run):
@@ -115,13 +174,11 @@ def test_the_best_checkpoint_is_kept_and_used(work: Path, tmp_path: Path) -> Non
     assert find_checkpoint(run).name == "step-00000006"
     assert newest_checkpoint(run).name == "step-00000012"
     out = tmp_path / "predictions"
-    done = run_here("infer", "--checkpoint", run, "--data", work / "data", "--out", out)
-    assert done.returncode == 0, done.stderr
+    succeed_here("infer", "--checkpoint", run, "--data", work / "data", "--out", out)
     assert {one.checkpoint for one in read_predictions(out)} == {f"{run}@6"}
 
 
-def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: Path, run: Path) -> None:
     run_scripted(work, run, Scripted({3: 0.75, 6: 0.25}), steps=7)
     assert steps_of(run) == [3, 7]
     run_scripted(work, run, Scripted({9: 0.5}), resume=True)
@@ -130,21 +187,18 @@ def test_the_best_is_compared_with_after_a_resume_and_is_not_resumed_from(work: 
     assert steps_of(run) == [3, 12]
 
 
-@pytest.mark.parametrize(
-    ("values", "covering", "expected"),
-    [
-        ([0.2, 0.1], [SOME, ALL], 2),
-        ([0.1, 0.2], [ALL, SOME], 1),
-        ([0.1, 0.2], [SOME, SOME], 2),
-        ([0.2, 0.1], [SOME, MORE], 2),
-        ([0.1, 0.2], [MORE, SOME], 1),
-        ([0.0, 0.5], [SOME, NONE], 1),
-    ],
-)
+@pytest.mark.parametrize(("values", "covering", "expected"), [
+    ([0.2, 0.1], [SOME, ALL], 2),
+    ([0.1, 0.2], [ALL, SOME], 1),
+    ([0.1, 0.2], [SOME, SOME], 2),
+    ([0.2, 0.1], [SOME, MORE], 2),
+    ([0.1, 0.2], [MORE, SOME], 1),
+    ([0.0, 0.5], [SOME, NONE], 1),
+])  # fmt: skip
 def test_the_best_is_chosen_among_those_that_answered_the_same(
-    work: Path, tmp_path: Path, values: list[float], covering: list[Coverage], expected: int
+    work: Path, run: Path, values: list[float], covering: list[Coverage], expected: int
 ) -> None:
-    run, steps = tmp_path / "run", (1, 2)
+    steps = (1, 2)
     of_step = dict(zip(steps, covering, strict=True))
     evaluator = Scripted(dict(zip(steps, values, strict=True)), covering=of_step)
     run_scripted(work, run, evaluator, every=1, steps=2, keep=2)
@@ -157,8 +211,8 @@ def test_the_best_is_chosen_among_those_that_answered_the_same(
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.25, 2), (0.75, 1)])
-def test_older_runs_are_compared_by_score(work: Path, tmp_path: Path, value: float, expected: int) -> None:
-    run, later = tmp_path / "run", Scripted({2: 0.5})
+def test_older_runs_are_compared_by_score(work: Path, run: Path, value: float, expected: int) -> None:
+    later = Scripted({2: 0.5})
     run_scripted(work, run, Scripted({1: value}), every=1, steps=1)
     (run / "best.json").write_text(json.dumps({"step": 1, "metric": "pass@2", "value": value}))
     old = {name: value for name in Scripted.metrics}
@@ -169,8 +223,7 @@ def test_older_runs_are_compared_by_score(work: Path, tmp_path: Path, value: flo
     assert best(run, "step") == (expected,)
 
 
-def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_best_checkpoint_that_is_put_aside_is_the_best_no_more(work: Path, run: Path) -> None:
     run_scripted(work, run, Scripted({3: 0.25, 6: 0.5, 9: 0.75}), keep=9, steps=9)
     run_scripted(work, run, Scripted({9: 0.375}), keep=9, resume=True, from_step=6, steps=9)
     assert read_best(run) == {"step": 6, "metric": "pass@2", "value": 0.5, "coverage": ALL.facts}
@@ -233,11 +286,9 @@ def test_evaluations_every_few_minutes(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "asked"), [(50, [4]), (70, [3, 4])])
-def test_the_minutes_between_evaluations_go_on(
-    work: Path, tmp_path: Path, minutes: int, asked: list[int]
-) -> None:
+def test_the_minutes_between_them_go_on(work: Path, run: Path, minutes: int, asked: list[int]) -> None:
     """Parts of a run that are shorter than the time between evaluations add up."""
-    run, later = tmp_path / "run", Scripted({})
+    later = Scripted({})
     hourly = {"every": 0, "every_minutes": 60.0}
     cut = Scripted({}, lambda _: os.kill(os.getpid(), signal.SIGTERM), covering={3: SOME})
     run_scripted(work, run, cut, steps=3, **hourly)
@@ -267,22 +318,7 @@ def test_less_time_says_how_much_was_answered(work: Path, tmp_path: Path) -> Non
     assert "step 1: no score, none of 7 test inputs answered; " in (run / "train.log").read_text()
 
 
-def test_answers_end_with_the_share_that_the_scores_are_of(work: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "answers"
-    flags = ("--data", work / "data", "--batch-size", 1, "--max-steps", 50, "--max-minutes", 0.004)
-    done = run_here("infer", "--checkpoint", newest_checkpoint(whole), "--out", out, *flags)
-    assert done.returncode == 0, done.stderr
-    candidates = list(read_predictions(out))
-    count, answered = len(candidates), len({(one.task, one.test_index) for one in candidates})
-    text = done.stdout.removeprefix(f"{out}: {count} candidates")
-    assert (", pass@2 0." in text) == (count > 0)
-    assert (f"; {Coverage(answered, 7, count, 28).text}; {count} of 28 grids" in text) == (count < 28)
-
-
-def test_a_full_disk_in_an_evaluation_leaves_the_checkpoint(
-    work: Path, evaluated: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
+def test_a_full_disk_leaves_the_checkpoint(work: Path, evaluated: Path, run: Path) -> None:
     flags = [*EVERY_FOUR, *settings("train", keep_last=3)]
     shutil.copytree(evaluated, run)
     shutil.rmtree(run / "evaluations")
@@ -296,13 +332,13 @@ def test_a_full_disk_in_an_evaluation_leaves_the_checkpoint(
     assert metrics(run)[-1] == metrics(evaluated)[-1]
 
 
-def test_an_error_of_the_evaluator_ends_the_training_with_its_line(work: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_evaluator_ends_the_training_with_its_line(work: Path, run: Path) -> None:
     def fail(step: int) -> None:
         raise ArcpipeError("no answer")
 
     with pytest.raises(ArcpipeError, match="no answer"):
-        run_scripted(work, tmp_path / "run", Scripted({}, fail))
-    assert steps_of(tmp_path / "run") == [3]
+        run_scripted(work, run, Scripted({}, fail))
+    assert steps_of(run) == [3]
 
 
 def test_auto_evaluates_at_every_tenth_where_the_outputs_are_known(work: Path, tmp_path: Path) -> None:

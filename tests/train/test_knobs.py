@@ -14,11 +14,9 @@ from arcpipe.checkpoint import newest_checkpoint
 from arcpipe.devices import compile_blocks, train_step_flops
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
-from arcpipe.train.config import TrainSettings
-from arcpipe.train.step import cycles_at
-from commands import run_here
-from processes import running
-from sized import BUCKETS, CANVAS
+from commands import succeed_here
+from processes import by_itself, running
+from puzzles import BUCKETS, CANVAS
 from training import (
     assert_close,
     assert_same_run,
@@ -41,20 +39,16 @@ def test_recomputed_activations_are_the_same(work: Path, tmp_path: Path) -> None
     assert_same_run(kept, recomputed)
 
 
-def test_workers_make_the_same_batches(work: Path, whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    with running(train_arguments(work, run, *settings("train", workers=2), "--steps", 5), work) as process:
-        done = process.finish()
-    assert done.returncode == 0, done.stderr
+def test_workers_make_the_same_batches(work: Path, whole: Path, run: Path) -> None:
+    by_itself(train_arguments(work, run, *settings("train", workers=2), "--steps", 5), work)
     # Gone on with by the process itself, in the middle of an epoch.
     train(work, run, "--resume", "--force", *settings("train", workers=0))
     assert_same_run(run, whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_workers_end_with_a_training_that_is_told_to_stop(work: Path, tmp_path: Path, number: int) -> None:
+def test_workers_end_with_a_training_that_is_told_to_stop(work: Path, run: Path, number: int) -> None:
     """Ctrl-C reaches them too."""
-    run = tmp_path / "run"
     flags = settings("train", workers=2, steps=2000)
     with running(train_arguments(work, run, *flags), work) as process:
         process.wait_until(lambda: recorded(run) > 0)
@@ -64,8 +58,7 @@ def test_workers_end_with_a_training_that_is_told_to_stop(work: Path, tmp_path: 
         if number == signal.SIGINT:
             for worker in workers:
                 worker.send_signal(number)
-        done = process.finish()
-    assert done.returncode == 0, done.stderr
+        done = process.finish(code=0)
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr
     assert f"stopped at step {steps_of(run)[-1]} on a signal" in done.stderr
@@ -80,9 +73,8 @@ def test_a_compiled_network_trains_as_it_is(work: Path, tmp_path: Path) -> None:
     # One layer, for it is compiled with and without its gradient.
     flags = [*settings("model", num_layers=1, inner_cycles=1), "--steps", 4]
     train(work, eager, *flags, *settings("train", compile="off"))
-    with running(train_arguments(work, compiled, *flags, *settings("train", compile="on")), work) as process:
-        done = process.finish(timeout_s=150)
-    assert done.returncode == 0, done.stderr
+    arguments = train_arguments(work, compiled, *flags, *settings("train", compile="on"))
+    done = by_itself(arguments, work, timeout_s=150)
     assert "torch.compile: as the recipe says; the first step compiles" in done.stderr
     assert_close(compiled, eager)
     names = [load_file(newest_checkpoint(run) / "model.safetensors").keys() for run in (eager, compiled)]
@@ -90,14 +82,11 @@ def test_a_compiled_network_trains_as_it_is(work: Path, tmp_path: Path) -> None:
     train(work, compiled, *flags[:-1], 5, "--resume", "--force", *settings("train", compile="off"))
 
 
-def test_a_tracker_gets_what_the_metrics_get(work: Path, tmp_path: Path) -> None:
+def test_a_tracker_gets_what_the_metrics_get(work: Path, run: Path) -> None:
     if not any(map(util.find_spec, ("tensorboard", "tensorboardX"))):
         pytest.skip("neither tensorboard nor tensorboardX is installed")
-    run = tmp_path / "run"
     flags = [*settings("train", trackers='["tensorboard"]', log_every=2), *settings("eval", every=4, votes=1)]
-    with running(train_arguments(work, run, *flags, "--steps", 4), work) as process:
-        done = process.finish()
-    assert done.returncode == 0, done.stderr
+    done = by_itself(train_arguments(work, run, *flags, "--steps", 4), work)
     assert "warn" not in done.stderr.lower()
     (events,) = (run / "arcpipe").glob("events.*")
     content = events.read_bytes()
@@ -106,15 +95,6 @@ def test_a_tracker_gets_what_the_metrics_get(work: Path, tmp_path: Path) -> None
     assert len(metrics(run)) == 3
     train(work, run, *flags, "--resume", "--steps", 6)
     assert recorded(run) == 6
-
-
-def test_cycles_by_the_share_of_the_training() -> None:
-    config = TRMConfig(outer_cycles=3, inner_cycles=6)
-    later = TrainSettings(curriculum=[(0.3, 1, 2), (0.6, 2, 4)])
-    assert [cycles_at(later, config, share) for share in (0.0, 0.29, 0.3, 0.59, 0.6, 1.0)] == [
-        (3, 6), (3, 6), (1, 2), (1, 2), (2, 4), (2, 4),
-    ]  # fmt: skip
-    assert cycles_at(TrainSettings(), config, 0.5) == (3, 6)
 
 
 def test_the_cycles_of_each_step_are_those_of_its_share(work: Path, whole: Path, tmp_path: Path) -> None:
@@ -163,9 +143,9 @@ def test_a_dry_run_says_what_smaller_canvases_save(work: Path, tmp_path: Path) -
 def test_a_dry_run_of_the_largest_recipe_answers_from_a_sample(work: Path, tmp_path: Path) -> None:
     flags = ["--dry-run", "--data", work / "data", "--out", tmp_path / "run", "--max-minutes", 1]
     flags += settings("model", hidden_size=128, outer_cycles=2, inner_cycles=1)
-    done = run_here("train", "arc-agi-1", *flags, *settings("train", precision="float32", batch_size=2048))
-    assert done.returncode == 0, done.stderr
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    flags += settings("train", precision="float32", batch_size=2048)
+    said = succeed_here("train", "arc-agi-1", *flags)
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines())
     assert "by its arithmetic" in lines["speed"]
     assert "steps with all cycles in --max-minutes" in lines["time"]
     assert lines["memory"].endswith("so it fits: T4 yes, L4 yes, H200 yes")

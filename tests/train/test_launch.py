@@ -82,20 +82,21 @@ def test_a_script_finds_the_environment_that_make_has_left(tmp_path: Path) -> No
         script = (LAUNCH / name).read_text() if folder == "launch" else '#!/bin/sh\necho "$@"\n'
         (tmp_path / folder / name).write_text(script)
         (tmp_path / folder / name).chmod(0o755)
-    done = subprocess.run(
-        [tmp_path / "launch" / "one-node.sh", "recipe", "data", "run", "--steps", "3"], cwd="/",
-        env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout == "train recipe --data data --out run --processes auto --steps 3\n"
+    for processes, env in (("auto", {}), ("2", {"GPUS": "2"})):
+        done = subprocess.run(
+            [tmp_path / "launch" / "one-node.sh", "recipe", "data", "run", "--steps", "3"], cwd="/",
+            env={"PATH": "/usr/bin:/bin", **env}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == f"train recipe --data data --out run --processes {processes} --steps 3\n"
 
 
-def test_one_node_goes_on_with_what_is_there_in_so_many_processes(work: Path, tmp_path: Path) -> None:
+def test_one_node_goes_on_with_what_is_there(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run with a space"
     train(work, run, "--steps", 3)
     arguments = (work / "tiny.toml", work / "data", run, "--steps", 5)
-    done = launch("one-node.sh", *arguments, cwd=work, GPUS="2", TMPDIR=str(tmp_path))
+    done = launch("one-node.sh", *arguments, cwd=work, GPUS="1", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "2 process(es), step 3" in done.stderr
+    assert "1 process(es), step 3" in done.stderr
     assert "warn" not in done.stderr.lower()
     assert [record["step"] for record in metrics(run)] == [1, 2, 3, 4, 5]
 

@@ -1,4 +1,4 @@
-"""The optimizers against recorded numbers and their formulas, and the averages of the weights."""
+"""Losses and optimizers against recorded numbers and their formulas, and the averages of the weights."""
 
 from pathlib import Path
 
@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from arcpipe.batches import IGNORE
 from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
+from arcpipe.train.losses import stablemax_cross_entropy, stablemax_cross_entropy_float32, step_loss
 from arcpipe.train.optim import AdamATan2, Muon, make_optimizers, set_rates, sign_sgd_rows
 from arcpipe.train.state import EMA
 from arcpipe.trm import TRM
@@ -20,9 +22,7 @@ from arcpipe.trm import TRM
     ("dtype", "recorded", "tolerance"),
     [(torch.float32, "official_f32", 2e-7), (torch.float64, "official_f64", 1e-14)],
 )
-def test_adam_atan2_is_official(
-    fixtures_dir: Path, dtype: torch.dtype, recorded: str, tolerance: float
-) -> None:
+def test_atan2_is_official(fixtures_dir: Path, dtype: torch.dtype, recorded: str, tolerance: float) -> None:
     with np.load(fixtures_dir / "adam_atan2.npz") as arrays:
         weight = nn.Parameter(torch.tensor(arrays["p0"], dtype=dtype))
         beta1, beta2 = arrays["betas"].tolist()
@@ -33,36 +33,6 @@ def test_adam_atan2_is_official(
             optimizer.step()
             error = np.abs(weight.detach().numpy() - arrays[recorded][step]).max()
             assert error <= tolerance * max(1, np.abs(arrays[recorded][step]).max()), f"step {step}"
-
-
-def two_weights() -> list[nn.Parameter]:
-    torch.manual_seed(0)
-    return [nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(5))]
-
-
-def gradients(step: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(step)
-    return [torch.randn(3, 4, generator=generator), torch.randn(5, generator=generator)]
-
-
-def advance(weights: list[nn.Parameter], optimizer: AdamATan2, steps: range) -> None:
-    for step in steps:
-        for weight, gradient in zip(weights, gradients(step), strict=True):
-            weight.grad = gradient
-        optimizer.step()
-
-
-def test_a_weight_that_gets_its_first_gradient_later_starts_at_step_one() -> None:
-    """Each weight has its own bias correction, so that it moves as it would alone."""
-    together, alone = two_weights(), two_weights()[1:]
-    optimizer, other = AdamATan2(together, lr=1e-2), AdamATan2(alone, lr=1e-2)
-    together[0].grad = gradients(0)[0]
-    optimizer.step()
-    for step in range(1, 3):
-        advance(together, optimizer, range(step, step + 1))
-        alone[0].grad = gradients(step)[1]
-        other.step()
-    assert torch.equal(together[1], alone[0])
 
 
 def tiny_model() -> TRM:
@@ -96,37 +66,6 @@ def test_every_weight_has_one_optimizer_and_the_schedule_scales_it(name: str) ->
     for optimizer in optimizers:
         optimizer.step()
     assert all(torch.equal(weight, before[key]) for key, weight in model.named_parameters())
-
-
-def test_adamw_is_torch_s() -> None:
-    model, other = tiny_model(), tiny_model()
-    settings = TrainSettings(optimizer="adamw", lr=1e-3, weight_decay=0.3, beta1=0.8, beta2=0.9)
-    plain = torch.optim.AdamW(other.parameters(), 1e-3, (0.8, 0.9), weight_decay=0.3, foreach=False)
-    (optimizer,) = make_optimizers(model, settings)
-    for _ in range(3):
-        with_gradients(model)
-        with_gradients(other)
-        optimizer.step()
-        plain.step()
-    assert all(torch.equal(weight, other.get_parameter(key)) for key, weight in model.named_parameters())
-
-
-def test_muon_moves_the_matrices_of_the_blocks_by_its_rate_in_every_direction() -> None:
-    model = tiny_model()
-    settings = TrainSettings(optimizer="muon", lr=1e-3, muon_lr=0.1, muon_weight_decay=0.0, weight_decay=0.0)
-    before = with_gradients(model)
-    for optimizer in make_optimizers(model, settings):
-        optimizer.step()
-    for name, weight in model.named_parameters():
-        moved = weight.detach() - before[name]
-        if name.startswith("blocks."):
-            rows, columns = moved.shape
-            # Five steps of its iteration bring the singular values near 1, not to it.
-            sizes = torch.linalg.svdvals(moved) / (0.1 * max(1, rows / columns) ** 0.5)
-            assert 0.5 < float(sizes.min()) < float(sizes.max()) < 1.5, name
-        else:
-            # The first step of Adam has one size.
-            torch.testing.assert_close(moved.abs(), torch.full_like(moved, 1e-3), rtol=1e-2, atol=0)
 
 
 def test_muon_has_its_own_decay() -> None:
@@ -172,9 +111,7 @@ def test_sign_sgd_is_the_reference_s(fixtures_dir: Path) -> None:
 
 
 @given(data=st.data(), size=st.integers(1, 4), num_rows=st.integers(1, 6))
-def test_sign_sgd_is_its_formula_in_any_order_of_samples(
-    data: st.DataObject, size: int, num_rows: int
-) -> None:
+def test_sign_sgd_is_its_formula_in_any_order(data: st.DataObject, size: int, num_rows: int) -> None:
     ids = data.draw(st.lists(st.integers(0, num_rows - 1), min_size=1, max_size=12))
     order = data.draw(st.permutations(range(len(ids))))
     generator = np.random.default_rng(len(ids))
@@ -197,14 +134,6 @@ def test_sign_sgd_is_its_formula_in_any_order_of_samples(
     np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_that_cancel_move_a_row_by_decay_alone() -> None:
-    """In float32, 1 would be lost beside 3e7, and the sign with it."""
-    table = torch.ones(1, 2)
-    grads = torch.tensor([[3e7, 5.0], [1.0, -2.0], [-3e7, -3.0]])
-    sign_sgd_rows(table, torch.zeros(3).long(), grads, lr=0.5, weight_decay=0.2)
-    torch.testing.assert_close(table, torch.tensor([[0.4, 0.9]]))
-
-
 def test_rows_in_bfloat16_move_by_little_steps_on_average() -> None:
     """Steps of a hundredth of what bfloat16 tells apart near 1; samples of one row move it alike."""
     table, ids = torch.ones(64, 64, dtype=torch.bfloat16), torch.arange(64).repeat(2)
@@ -219,21 +148,6 @@ def test_rows_in_bfloat16_move_by_little_steps_on_average() -> None:
     assert not torch.equal(table, other)
 
 
-def test_an_average_follows_its_formula() -> None:
-    layer = nn.Linear(3, 2)
-    ema = EMA(layer, decay=0.9)
-    expected = {name: weight.detach().double() for name, weight in layer.named_parameters()}
-    for step in range(5):
-        with torch.no_grad():
-            for weight in layer.parameters():
-                weight.add_(step + 1.0)
-        ema.update()
-        for name, weight in layer.named_parameters():
-            expected[name] = 0.9 * expected[name] + 0.1 * weight.detach().double()
-    for name, average in ema.averages.items():
-        torch.testing.assert_close(average.double(), expected[name], rtol=1e-6, atol=1e-6)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_averages_are_float32_and_move_by_little_steps(dtype: torch.dtype) -> None:
     layer = nn.Linear(4, 4, bias=False).to(dtype)
@@ -245,3 +159,86 @@ def test_averages_are_float32_and_move_by_little_steps(dtype: torch.dtype) -> No
     average = ema.averages["weight"]
     assert average.dtype == torch.float32
     torch.testing.assert_close(average, torch.full((4, 4), 0.999**10))
+
+
+def test_stablemax_and_its_gradient_are_the_reference_s(fixtures_dir: Path) -> None:
+    with np.load(fixtures_dir / "stablemax_ce.npz") as recorded:
+        logits = torch.tensor(recorded["logits"], requires_grad=True)
+        labels = torch.tensor(recorded["labels"]).long()
+        losses = stablemax_cross_entropy(logits, labels)
+        losses.sum().backward()
+        assert logits.grad is not None
+        assert losses.dtype == torch.float64
+        np.testing.assert_allclose(losses.detach().numpy(), recorded["loss_per_token"], rtol=1e-12)
+        np.testing.assert_allclose(logits.grad.numpy(), recorded["grad_logits_of_sum"], rtol=1e-5, atol=1e-7)
+        # Averaged over the labelled cells of each row, summed over rows; a row without labels gives 0.
+        loss = step_loss(logits.detach(), torch.zeros(5), labels)
+        np.testing.assert_allclose(loss.answer.item(), recorded["lm_loss_head"], rtol=1e-12)
+
+
+def losses_and_gradients(logits: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Those of the float64 form, then those of the float32 form, as float64."""
+    found = []
+    for form in (stablemax_cross_entropy, stablemax_cross_entropy_float32):
+        leaf = logits.clone().requires_grad_()
+        losses = form(leaf, labels)
+        losses.sum().backward()
+        assert leaf.grad is not None
+        found.append((losses.detach().double(), leaf.grad.double()))
+    return found
+
+
+def assert_within(actual: Tensor, exact: Tensor, relative: float) -> None:
+    # The difference of two logarithms in float64 is itself rounded.
+    assert float(((actual - exact).abs() - relative * exact.abs()).max()) <= 1e-14
+
+
+def test_float32_stablemax_is_the_reference_s_within_its_bound(fixtures_dir: Path) -> None:
+    with np.load(fixtures_dir / "stablemax_ce.npz") as recorded:
+        logits, labels = torch.tensor(recorded["logits"]), torch.tensor(recorded["labels"]).long()
+        losses = stablemax_cross_entropy_float32(logits, labels)
+        assert losses.dtype == torch.float32
+        assert_within(losses.double(), torch.tensor(recorded["loss_per_token"]), 1e-6)
+        loss = step_loss(logits, torch.zeros(5), labels, "float32")
+        np.testing.assert_allclose(loss.answer.item(), recorded["lm_loss_head"], rtol=1e-6)
+    (exact, exact_gradient), (rough, rough_gradient) = losses_and_gradients(logits, labels)
+    assert_within(rough, exact, 1e-6)
+    assert_within(rough_gradient, exact_gradient, 1e-6)
+
+
+@pytest.mark.parametrize("range_", [1e-3, 1.0, 1e3, 1e6])
+@pytest.mark.parametrize("vocabulary", [2, 12, 40])
+def test_float32_stablemax_holds_its_bound_over_a_large_range(range_: float, vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    exponents = 2 * torch.rand(20_000, vocabulary, generator=generator) - 1
+    signs = torch.randn(20_000, vocabulary, generator=generator).sign()
+    logits = torch.cat([signs * range_**exponents, signs * range_ * exponents])
+    logits[:100] = torch.tensor([0.0, 1.0, -1.0, range_])[
+        torch.randint(4, logits[:100].shape, generator=generator)
+    ]
+    labels = torch.randint(vocabulary, logits.shape[:1], generator=generator)
+    (exact, exact_gradient), (rough, rough_gradient) = losses_and_gradients(logits, labels)
+    assert_within(rough, exact, 1e-6)
+    assert_within(rough_gradient, exact_gradient, 1e-6)
+
+
+def test_right_is_every_labelled_cell() -> None:
+    labels = torch.tensor([[1, 2, IGNORE], [1, 2, 0], [IGNORE] * 3])
+    logits = torch.nn.functional.one_hot(torch.tensor([[1, 2, 0]] * 3), 4).float()
+    logits[1, 2] = torch.tensor([0.0, 0, 0, 1])
+    loss = step_loss(logits, torch.tensor([0.0, 0, 0]), labels)
+    # A sample without labels counts as right, as in the reference, but does not count as labelled.
+    assert loss.correct.tolist() == [True, False, True]
+    assert loss.labelled.tolist() == [True, True, False]
+    assert loss.cell_accuracy.tolist() == [1, torch.tensor(2 / 3).item(), 0]
+
+
+def test_the_halt_loss_teaches_whether_the_answer_is_right() -> None:
+    labels = torch.tensor([[1], [1]])
+    logits = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])
+    sure_and_right, wrong_way_round = (
+        step_loss(logits, torch.tensor(halt), labels) for halt in ([9.0, -9.0], [-9.0, 9.0])
+    )
+    assert sure_and_right.halt < 1e-3
+    assert wrong_way_round.halt > 17
+    assert wrong_way_round.total == wrong_way_round.answer + 0.5 * wrong_way_round.halt

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from arcpipe.batches import TrainingStream
 from arcpipe.puzzleset import read_puzzle_set
-from hashes import forget_hashes
 from processes import running, running_together, together
-from sized import BUCKETS
+from puzzles import BUCKETS
 from training import (
     assert_close,
     assert_same_numbers,
+    forget_hashes,
     metrics,
     recorded,
     refused,
@@ -30,7 +30,6 @@ from training import (
 def two(work: Path) -> tuple[Path, str]:
     """The run of two processes, otherwise as the fixture `whole`, and what was said."""
     ended = together(train_arguments(work, work / "two"), work)
-    assert [done.returncode for done in ended] == [0, 0], ended
     return work / "two", "".join(done.stdout + done.stderr for done in ended)
 
 
@@ -44,15 +43,11 @@ def test_two_processes_do_as_one_and_say_things_once(two: tuple[Path, str], whol
     assert "Traceback" not in said
 
 
-def test_processes_of_the_command_itself_do_as_one_and_pass_on_a_signal(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
+def test_processes_of_the_command_do_as_one_and_stop_together(work: Path, whole: Path, run: Path) -> None:
     with running(train_arguments(work, run, "--processes", 2, "--steps", 10**6), work) as command:
         command.wait_until(lambda: recorded(run) > 12)
         command.send(signal.SIGTERM)
-        done = command.finish()
-    assert done.returncode == 0, done.stderr
+        done = command.finish(code=0)
     assert done.stderr.count("2 process(es)") == done.stderr.count("go on with --resume") == 1
     last = steps_of(run)[-1]
     assert f"stopped at step {last} on a signal" in done.stderr
@@ -60,24 +55,21 @@ def test_processes_of_the_command_itself_do_as_one_and_pass_on_a_signal(
         assert record == pytest.approx(other, rel=1e-4, abs=1e-6)
 
 
-def test_an_error_of_processes_is_told_once(work: Path, tmp_path: Path) -> None:
+def test_an_error_of_processes_is_told_once(work: Path, run: Path) -> None:
     flags = ["--processes", 2, *settings("train", batch_size=15)]
-    with running(train_arguments(work, tmp_path / "run", *flags), work) as command:
+    with running(train_arguments(work, run, *flags), work) as command:
         done = command.finish()
     assert done.returncode == 2
     assert done.stderr == "arcpipe: train.batch_size 15 does not divide by 2 processes\n"
-    said = refused(work, tmp_path / "run", "--processes", 2, RANK="0", WORLD_SIZE="2")
+    said = refused(work, run, "--processes", 2, RANK="0", WORLD_SIZE="2")
     assert said.endswith("a launcher has started this process: leave one of them out")
 
 
-def test_two_processes_share_the_rows_of_their_machine(
-    two: tuple[Path, str], work: Path, tmp_path: Path
-) -> None:
+def test_two_processes_share_their_rows(two: tuple[Path, str], work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for flags in (["--steps", 6], ["--resume"]):
         arguments = train_arguments(work, run, *settings("train", puzzle_memory="host"), *flags)
-        for done in together(arguments, work, TMPDIR=str(tmp_path)):
-            assert done.returncode == 0, done.stderr
+        together(arguments, work, TMPDIR=str(tmp_path))
     assert_same_numbers(two[0], run)
     assert list(tmp_path.iterdir()) == [run]
 
@@ -92,15 +84,13 @@ def test_four_processes_do_what_one_does(work: Path, tmp_path: Path) -> None:
         6,
     ]
     train(work, one, *flags)
-    for done in together(train_arguments(work, many, *flags), work, 4):
-        assert done.returncode == 0, done.stderr
+    together(train_arguments(work, many, *flags), work, 4)
     assert_close(many, one)
     shards = sorted((many / "evaluations" / "step-00000006" / "shards").iterdir())
     assert [shard.name[-13:] for shard in shards] == [f"rank{rank}.parquet" for rank in range(4)]
 
 
-def test_a_killed_process_ends_the_other(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_killed_process_ends_the_other(work: Path, run: Path) -> None:
     with running_together(train_arguments(work, run, *settings("train", steps=2000)), work) as processes:
         processes[0].wait_until(lambda: recorded(run) > 0)
         processes[1].send(signal.SIGKILL)
@@ -110,9 +100,8 @@ def test_a_killed_process_ends_the_other(work: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_is_told_by_both_processes(work: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_by_both_processes(work: Path, run: Path) -> None:
     """Only the first one writes."""
-    run = tmp_path / "run"
     flags = settings("train", steps=2000, checkpoint_every=20, log_every=4)
     with running_together(train_arguments(work, run, *flags), work) as processes:
         processes[0].wait_until(lambda: recorded(run) > 0)
@@ -137,15 +126,13 @@ def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_pa
     forget_hashes(weights.parent)
     shutil.copytree(one, two)
     train(work, one, "--resume", *flags, data=data)
-    for done in together(train_arguments(work, two, "--resume", *flags, data=data), work):
-        assert done.returncode == 0, done.stderr
+    together(train_arguments(work, two, "--resume", *flags, data=data), work)
     assert all(0 < record["train/finished"] < 16 for record in metrics(one))
     assert_close(two, one)
 
 
-def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_path: Path) -> None:
+def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, run: Path) -> None:
     """Only the second process meets the puzzle whose embedding is too large for its loss."""
-    run = tmp_path / "run"
     train(work, run, "--max-minutes", 0)
     puzzles = read_puzzle_set(work / "data")
 
@@ -159,31 +146,26 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, tmp_
     rows[broken] = 3e38
     save_file({"rows": rows}, path)
     forget_hashes(path.parent)
-    for done in together(train_arguments(work, run, "--resume"), work):
-        assert done.returncode == 2, done.stderr
+    for done in together(train_arguments(work, run, "--resume"), work, code=2):
         assert "arcpipe: step 1: the loss or its gradient is not finite" in done.stderr
         assert "(its tasks: " in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "data", "flags", "said"),
-    [
-        (15, "data", [], "train.batch_size 15 does not divide by 2 processes"),
-        (
-            12, "sized/data", settings("model", buckets=BUCKETS),
-            "model.buckets: the samples of a batch, 3 of side 6, 3 of side 8, do not divide by 2 processes: "
-            "choose another train.batch_size (for 2, 4, 8... processes a multiple of 64 does) or other "
-            "buckets",
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("batch_size", "data", "flags", "said"), [
+    (15, "data", [], "train.batch_size 15 does not divide by 2 processes"),
+    (
+        12, "sized/data", settings("model", buckets=BUCKETS),
+        "model.buckets: the samples of a batch, 3 of side 6, 3 of side 8, do not divide by 2 processes: "
+        "choose another train.batch_size (for 2, 4, 8... processes a multiple of 64 does) or other "
+        "buckets",
+    ),
+])  # fmt: skip
 def test_a_batch_that_does_not_divide_by_the_processes_is_refused(
-    work: Path, tmp_path: Path, batch_size: int, data: str, flags: list[str], said: str
+    work: Path, run: Path, batch_size: int, data: str, flags: list[str], said: str
 ) -> None:
     """Also that two processes find each other on a machine without a GPU, though nobody says so."""
     flags = [*flags, *settings("train", batch_size=batch_size)]
     alone = {"ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
-    for done in together(train_arguments(work, tmp_path / "run", *flags, data=data), work, **alone):
-        assert done.returncode == 2, done.stderr
+    for done in together(train_arguments(work, run, *flags, data=data), work, code=2, **alone):
         assert done.stderr == f"arcpipe: {said}\n"
-    assert not (tmp_path / "run").exists()
+    assert not run.exists()

@@ -26,7 +26,7 @@ from arcpipe.train.dry_run import peak_bytes
 from arcpipe.train.state import fresh_state
 from arcpipe.train.step import train_step
 from arcpipe.train.trainer import training_stream
-from sized import BUCKETS
+from puzzles import BUCKETS
 from steps import CONFIG, random_batch
 from steps import fresh_state as made_up_state
 from training import settings, train

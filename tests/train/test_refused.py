@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
-from puzzles import build, made_up_tasks, write_source
-from sized import BUCKETS
+from puzzles import BUCKETS, build, made_up_tasks, write_source
 from training import TASK, refused, settings, train
 
 # The flags, and what is said.

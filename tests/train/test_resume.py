@@ -1,17 +1,26 @@
-"""A training that was interrupted goes on as if nothing had happened."""
+"""A training goes on as if nothing had happened: after kills, from its checkpoints, or from another."""
 
 import json
+import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from commands import run_here
-from disks import largest_file
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
+from commands import succeed_here
+from limited import largest_file
 from processes import running, running_together, together
 from training import (
+    PARTS,
     assert_same_run,
     metrics,
     newest,
@@ -27,16 +36,14 @@ from training import (
 def test_two_processes_that_are_killed_go_on_as_if_nothing_had_happened(work: Path, tmp_path: Path) -> None:
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     flags = settings("train", steps=40, checkpoint_every=17)
-    for done in together(train_arguments(work, uninterrupted, *flags), work):
-        assert done.returncode == 0, done.stderr
+    together(train_arguments(work, uninterrupted, *flags), work)
     with running_together(train_arguments(work, run, *flags), work) as processes:
         processes[0].wait_until((run / "checkpoints" / "step-00000017").exists)
         for process in processes:
             process.send(signal.SIGKILL)
     assert steps_of(run) == [17]
     # Steps after the checkpoint may be recorded; they are done again, and recorded once.
-    for done in together(train_arguments(work, run, *flags, "--resume"), work):
-        assert done.returncode == 0, done.stderr
+    together(train_arguments(work, run, *flags, "--resume"), work)
     assert_same_run(run, uninterrupted)
 
 
@@ -68,10 +75,7 @@ def test_six_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_
     assert [path.name for path in run.rglob(".*")] == [".writer-0.lock"]
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_anew(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
+def test_a_run_killed_before_any_checkpoint_starts_anew(work: Path, whole: Path, run: Path) -> None:
     (run / "checkpoints" / ".step-00000004.1.tmp").mkdir(parents=True)
     (run / "manifest.json").write_bytes((whole / "manifest.json").read_bytes())
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
@@ -79,10 +83,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     assert_same_run(run, whole)
 
 
-def test_a_run_that_is_older_than_some_settings_had_their_defaults(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
-    run, newer = tmp_path / "run", (("model", "loop_residual"), ("train", "clip"))
+def test_a_run_older_than_settings_had_their_defaults(work: Path, whole: Path, run: Path) -> None:
+    newer = (("model", "loop_residual"), ("train", "clip"))
     train(work, run, "--steps", 4)
     manifest = json.loads((run / "manifest.json").read_bytes())
     for table, key in newer:
@@ -93,11 +95,8 @@ def test_a_run_that_is_older_than_some_settings_had_their_defaults(
     assert_same_run(run, whole)
 
 
-def test_the_schedule_goes_on_where_it_was_and_the_limit_is_the_commands_own(
-    work: Path, tmp_path: Path
-) -> None:
+def test_the_schedule_goes_on_and_the_limit_is_the_commands_own(work: Path, run: Path) -> None:
     """A thousand seconds are said to have passed, two hundred are to come."""
-    run = tmp_path / "run"
     train(work, run, "--steps", 3)
     path = run / "checkpoints" / "step-00000003" / "manifest.json"
     manifest = json.loads(path.read_bytes())
@@ -110,8 +109,7 @@ def test_the_schedule_goes_on_where_it_was_and_the_limit_is_the_commands_own(
     assert last["train/lr"] == pytest.approx(1e-3 * (0.1 + 0.9 * 0.067), rel=0.15)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, run: Path) -> None:
     train(work, run, "--steps", 4)
     with largest_file(100_000):
         said = refused(work, run, "--resume")
@@ -123,16 +121,15 @@ def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, tmp_p
     assert_same_run(run, whole)
 
 
-def test_a_full_disk_at_first_leaves_a_run_to_go_on_with(work: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_full_disk_at_first_leaves_a_run_to_go_on_with(work: Path, whole: Path, run: Path) -> None:
     with largest_file(100_000):
-        said = refused(work, tmp_path / "run")
+        said = refused(work, run)
     assert "there is no checkpoint yet: make room, then go on with --resume" in said
-    train(work, tmp_path / "run", "--resume")
-    assert_same_run(tmp_path / "run", whole)
+    train(work, run, "--resume")
+    assert_same_run(run, whole)
 
 
-def test_files_of_the_run_that_are_damaged_are_named_and_stay(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_files_of_the_run_that_are_damaged_are_named_and_stay(work: Path, run: Path) -> None:
     train(work, run, "--steps", 2)
     before = (run / "metrics.jsonl").read_bytes()
     for line in (b"{broken\n", b"[]\n", b'{"loss": 1}\n'):
@@ -161,11 +158,260 @@ def test_what_is_not_the_same_training_is_not_gone_on_with(work: Path, whole: Pa
         assert (newest(whole), metrics(whole)) == before
 
 
-def test_a_run_stands_for_its_recipe_and_a_finished_one_has_nothing_to_go_on_with(
-    work: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_run_stands_for_its_recipe_and_ends_once(work: Path, whole: Path, tmp_path: Path) -> None:
     arguments = ("train", whole, "--data", work / "data", "--out", tmp_path / "again")
     for flags in ([], ["--resume"]):
-        done = run_here(*arguments, *flags)
-        assert done.returncode == 0, done.stderr
+        succeed_here(*arguments, *flags)
         assert_same_run(tmp_path / "again", whole)
+
+
+FIRST = ("--max-minutes", 0)
+"""No step: what is saved is what the training begins with."""
+
+
+def loaded(run: Path) -> Checkpoint:
+    return load_checkpoint(newest_checkpoint(run))
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "manifest.json").read_bytes())
+    return content
+
+
+@pytest.fixture(scope="module")
+def begun(work: Path, whole: Path) -> Path:
+    """A run that begins from another."""
+    train(work, work / "begun", "--init", whole)
+    return work / "begun"
+
+
+def test_a_run_begins_with_averages_and_rows(work: Path, whole: Path, begun: Path, run: Path) -> None:
+    """Also where it was killed before its first checkpoint."""
+    done = train(work, run, "--init", whole, *FIRST)
+    assert "rows for 16 of 16 puzzles known" in done.stderr
+    before, after = loaded(whole), loaded(run)
+    for name, weight in after.raw.items():
+        assert torch.equal(weight, before.ema[name])
+        assert torch.equal(weight, after.ema[name])
+    assert torch.equal(after.rows, before.rows)
+    assert after.rows.any()
+    assert manifest(run)["init"] == str(whole)
+    shutil.rmtree(run / "checkpoints")
+    train(work, run, "--resume")
+    assert_same_run(run, begun)
+
+
+def test_a_resumed_run_does_not_begin_anew(work: Path, whole: Path, begun: Path, tmp_path: Path) -> None:
+    """Even where the checkpoint that it began from has gone; another one is a change."""
+    first, run = shutil.copytree(whole, tmp_path / "first"), tmp_path / "run"
+    train(work, run, "--init", first, "--steps", 5)
+    shutil.rmtree(first)
+    said = refused(work, run, "--resume", "--init", whole)
+    assert f"was trained with another recipe (--init: {first} -> {whole})" in said
+    train(work, run, "--resume")
+    assert_same_run(run, begun)
+
+
+@pytest.mark.parametrize(("flags", "data", "said"), [
+    (settings("model", hidden_size=64), "data", "than the recipe's (model.hidden_size: 32 -> 64): set"),
+    # The weights of these have the same shapes.
+    (settings("model", num_heads=1), "data", "than the recipe's (model.num_heads: 2 -> 1): set these as"),
+    ([], "maze", "is for arc puzzles with 12 tokens, the dataset has maze puzzles"),
+])  # fmt: skip
+def test_another_model(work: Path, whole: Path, run: Path, flags: list[str], data: str, said: str) -> None:
+    assert said in refused(work, run, "--init", whole, *flags, data=data)
+    assert not run.exists()
+
+
+def test_what_changes_no_weight_may_change_on_resuming(work: Path, whole: Path, run: Path) -> None:
+    train(work, run, "--steps", 5)
+    free = [*settings("train", keep_last=1, checkpoint_every=100, trackers="[]"), *settings("eval", every=6)]
+    done = train(work, run, "--resume", *free)
+    assert "going on with another recipe: train.checkpoint_every: 4 -> 100; " in done.stderr
+    assert newest(run)["model.safetensors"] == newest(whole)["model.safetensors"]
+    assert any("eval/pass@2" in record for record in metrics(run))
+
+
+def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, run: Path) -> None:
+    slower = settings("train", lr=1e-4)
+    train(work, run, "--steps", 4)
+    assert "train.lr: 0.001 -> 0.0001" in refused(work, run, "--resume", *slower)
+    train(work, run, "--resume", "--force", "--steps", 6, *slower)
+    rates = [record["train/lr"] for record in metrics(run)]
+    assert rates[4] < 0.2 * rates[3]
+    log = (run / "train.log").read_text()
+    assert "WARNING going on with another recipe: train.lr: 0.001 -> 0.0001" in log
+    # From then on it is the run's recipe, which needs no force.
+    assert manifest(run)["recipe"]["train"]["lr"] == 1e-4
+    assert manifest(run)["changes"] == ["train.lr: 0.001 -> 0.0001"]
+    train(work, run, "--resume", "--steps", 7, *slower)
+    assert len(metrics(run)) == 7
+
+
+def test_what_no_force_can_change_changes_nothing(work: Path, run: Path) -> None:
+    train(work, run, "--steps", 2)
+    before = newest(run), metrics(run), manifest(run)
+    for flags, said in (
+        (settings("train", optimizer="adamw"), "an optimizer cannot go on with the state of another"),
+        (settings("train", batch_size=8), "does not fit this run (its batch has another size)"),
+        (settings("model", hidden_size=64), "does not fit this run ("),
+    ):
+        assert said in refused(work, run, "--resume", "--force", *flags)
+        assert (newest(run), metrics(run), manifest(run)) == before
+
+
+def test_rows_that_learn_alone_leave_the_weights_bit_for_bit(work: Path, run: Path) -> None:
+    train(work, run, *settings("train", rows_only=0.5, checkpoint_every=3, keep_last=9), "--steps", 9)
+    at = {step: load_checkpoint(run / "checkpoints" / f"step-{step:08d}") for step in (3, 6, 9)}
+    for name in at[3].raw:
+        assert torch.equal(at[3].raw[name], at[6].raw[name]), name
+        assert torch.equal(at[3].ema[name], at[6].ema[name]), name
+    assert not torch.equal(at[3].rows, at[6].rows)
+    assert not torch.equal(at[6].raw["embed_tokens"], at[9].raw["embed_tokens"])
+
+
+@pytest.mark.parametrize(("minutes", "count"), [(1e-9, 4), (60, 1)])
+def test_checkpoints_every_few_minutes(work: Path, run: Path, minutes: float, count: int) -> None:
+    flags = settings("train", checkpoint_minutes=minutes, checkpoint_every=99, keep_last=99)
+    train(work, run, *flags, "--steps", 4)
+    assert len(list((run / "checkpoints").iterdir())) == count
+
+
+EVERY_THREE = settings("train", checkpoint_every=3)
+
+
+@pytest.fixture(scope="module")
+def six(work: Path) -> Path:
+    """A run with checkpoints of steps 3 and 6."""
+    train(work, work / "six", *EVERY_THREE, "--steps", 6)
+    return work / "six"
+
+
+@pytest.fixture(scope="module")
+def nine(work: Path) -> Path:
+    """What such a run is after nine steps, without a break."""
+    train(work, work / "nine", *EVERY_THREE, "--steps", 9)
+    return work / "nine"
+
+
+@pytest.fixture
+def copy(six: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return shutil.copytree(six, tmp_path / "run")
+
+
+def go_on(work: Path, run: Path, *flags: object) -> str:
+    """What a training up to step nine says on stderr."""
+    done = train(work, run, *EVERY_THREE, "--steps", 9, "--resume", *flags)
+    assert done.stdout == f"{run}/checkpoints/step-00000009: step 9\n"
+    return done.stderr
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def inside(path: Path) -> object:
+    """What there is at a path."""
+    if path.is_symlink():
+        return path.readlink()
+    return names(path) if path.is_dir() else path.read_bytes()
+
+
+def put_strange(folder: Path) -> None:
+    """Put into a folder of checkpoints all that is none of the run."""
+    whole = folder / "step-00000003"
+    (folder / "step-00999998").mkdir()
+    for name in ("step-00000012", "step-99999999", "step-x"):
+        (folder / name).write_text("mine")
+    copies = ("step-00000003-keep", "step-00000006.bak", "a-copy", "step-", "step-abc", "step-3", "step-9")
+    # The last one has another number than its manifest.
+    for name in (*copies, "step-000000009", "Step-00000009", ".step-mine", "step-00000009"):
+        shutil.copytree(whole, folder / name)
+    (folder / "step-00000013").symlink_to(shutil.copytree(whole, folder.parent / "elsewhere"))
+    (folder / "step-00000014").symlink_to(folder / "nothing")
+    # What another process, which runs, may be writing.
+    (folder / f".step-00000003.{os.getppid()}.tmp").mkdir()
+
+
+def test_what_is_no_checkpoint_stays(work: Path, copy: Path, nine: Path) -> None:
+    folder = copy / "checkpoints"
+    own = names(folder)
+    put_strange(folder)
+    strange = {path.name: inside(path) for path in folder.iterdir() if path.name not in own}
+    said = go_on(work, copy)
+    for name, content in strange.items():
+        is_in_the_way = re.fullmatch(r"step-[0-9]{8}", name) is not None
+        assert (f"checkpoints/{name}: is no whole checkpoint" in said) == is_in_the_way
+        path = folder / (f"{name}.damaged" if is_in_the_way else name)
+        assert inside(path) == content
+        path.unlink() if path.is_symlink() or path.is_file() else shutil.rmtree(path)
+    assert names(folder) == {"step-00000006", "step-00000009"}
+    assert_same_run(copy, nine)
+
+
+def test_what_a_killed_process_left_goes(work: Path, copy: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    for parent in ("checkpoints", "evaluations"):
+        (copy / parent / f".step-00000006.{ended.pid}.tmp").mkdir(parents=True)
+    (copy / "evaluations" / "step-00000003").mkdir()
+    (copy / "evaluations" / "step-00000004").mkdir()
+    go_on(work, copy)
+    assert names(copy / "checkpoints") == {"step-00000006", "step-00000009"}
+    # That of a checkpoint that went goes; what is of none stays.
+    assert names(copy / "evaluations") == {"step-00000004"}
+
+
+def test_a_newest_folder_without_manifest_is_put_aside_each_time(work: Path, copy: Path, nine: Path) -> None:
+    for number in ("", "-2"):
+        (copy / "checkpoints" / "step-00000006" / "manifest.json").unlink()
+        six = (*EVERY_THREE, "--steps", 6, "--resume")
+        said = go_on(work, copy) if number else train(work, copy, *six).stderr
+        assert "checkpoints/step-00000006: is no whole checkpoint: its manifest.json is missing" in said
+        assert f"kept as step-00000006.damaged{number}\n" in said
+        assert (copy / "checkpoints" / f"step-00000006.damaged{number}" / "model.safetensors").exists()
+    assert_same_run(copy, nine)
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(work: Path, copy: Path) -> None:
+    for step in (3, 6):
+        (copy / "checkpoints" / f"step-{step:08d}" / "manifest.json").unlink()
+    before = metrics(copy)
+    said = refused(work, copy, *EVERY_THREE, "--resume")
+    assert "none of its checkpoints is whole (step-00000003, step-00000006): copy the run again" in said
+    assert metrics(copy) == before
+
+
+def test_a_damaged_file_is_named_with_the_way_on(work: Path, copy: Path, nine: Path) -> None:
+    """Later checkpoints are put aside whole."""
+    newest = copy / "checkpoints" / "step-00000006"
+    contents = {part: (newest / part).read_bytes() for part in PARTS}
+    for part in PARTS:
+        for name, content in contents.items():
+            (newest / name).write_bytes(content[: len(content) * 2 // 3] if name == part else content)
+        said = refused(work, copy, *EVERY_THREE, "--resume")
+        assert said.startswith(f"{newest / part}: damaged checkpoint (")
+        assert said.endswith("--resume --from-step N, with N one of 3")
+        assert names(copy / "checkpoints") == {"step-00000003", "step-00000006"}
+    said = go_on(work, copy, "--from-step", 3)
+    assert "step-00000006: comes after the step to go on from; it is kept as step-00000006.aside" in said
+    weights = newest.with_name("step-00000006.aside") / PARTS[0]
+    assert weights.read_bytes() == contents[PARTS[0]]
+    assert_same_run(copy, nine)
+
+
+def test_a_step_that_is_not_there_is_refused(work: Path, copy: Path) -> None:
+    said = refused(work, copy, *EVERY_THREE, "--resume", "--from-step", 5)
+    assert said.endswith("has no whole checkpoint of step 5, but those of steps 3, 6")
+    assert "--from-step goes with --resume" in refused(work, copy, *EVERY_THREE, "--from-step", 3)
+    assert names(copy / "checkpoints") == {"step-00000003", "step-00000006"}
+
+
+def test_a_checkpoint_from_before_hashes_is_resumed(work: Path, copy: Path, nine: Path) -> None:
+    file = copy / "checkpoints" / "step-00000006" / "manifest.json"
+    manifest = json.loads(file.read_bytes())
+    assert manifest.pop("files").keys() == set(PARTS)
+    file.write_text(json.dumps(manifest))
+    go_on(work, copy)
+    assert_same_run(copy, nine)

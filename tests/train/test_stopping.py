@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from commands import arcpipe_command, environment
-from processes import LAUNCH, loopback, running, running_together
+from processes import LAUNCH, by_itself, loopback, running, running_together
 from screens import shown
 from training import assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
 
@@ -39,9 +39,7 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_signals_that_come_again_leave_a_checkpoint_to_go_on_from(
-    work: Path, tmp_path: Path, count: int
-) -> None:
+def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, count: int) -> None:
     """The second one at any moment of the step, of the save or of the end; the third at once."""
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     for number in range(TIMES):
@@ -70,15 +68,10 @@ def test_signals_that_come_again_leave_a_checkpoint_to_go_on_from(
         assert_same_run(run, uninterrupted)
 
 
-@pytest.mark.parametrize(
-    ("number", "to"),
-    [(signal.SIGINT, "all"), (signal.SIGKILL, "launcher")],
-)
-def test_a_launcher_that_is_told_to_stop_or_dies_leaves_a_checkpoint(
-    work: Path, tmp_path: Path, number: int, to: str
-) -> None:
+@pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "all"), (signal.SIGKILL, "launcher")])
+def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, number: int, to: str) -> None:
     """Ctrl-C reaches its processes too; where it is killed they are nobody's."""
-    run = tmp_path / "run"
+    run, ranks = tmp_path / "run", list[psutil.Process]()
     with (
         (tmp_path / "said").open("w") as said,
         subprocess.Popen(
@@ -95,8 +88,11 @@ def test_a_launcher_that_is_told_to_stop_or_dies_leaves_a_checkpoint(
             launcher.wait(60)
             wait_until(lambda: not any(rank.is_running() for rank in ranks))
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(launcher.pid, signal.SIGKILL)
+            launcher.kill()
+            # They have sessions of their own.
+            for rank in ranks:
+                with suppress(psutil.NoSuchProcess):
+                    rank.kill()
     (saved,) = steps_of(run)
     assert saved >= recorded(run) > 0
     text = (tmp_path / "said").read_text()
@@ -105,9 +101,8 @@ def test_a_launcher_that_is_told_to_stop_or_dies_leaves_a_checkpoint(
     assert ("the launcher of this process has ended" in text) == (number == signal.SIGKILL)
 
 
-def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, tmp_path: Path) -> None:
+def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, run: Path) -> None:
     """The evaluation would take an hour; the other process has most of its share left."""
-    run = tmp_path / "run"
     evaluation = settings("eval", every=2, max_steps=10_000, max_minutes=60.0, batch_size=1)
     with running_together(train_arguments(work, run, *LONG, *evaluation), work) as processes:
         processes[0].wait_until((run / "evaluations" / "step-00000002").exists)
@@ -144,8 +139,7 @@ def on_terminal(work: Path, run: Path) -> tuple[int, int, list[bytes]]:
     return pid, terminal, said
 
 
-def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, run: Path) -> None:
     pid, terminal, said = on_terminal(work, run)
     os.write(terminal, b"\x03")
 
@@ -164,17 +158,15 @@ def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, tmp_path: Path
     assert told < last_bar == drawn - 3, "it was erased below what is said, and stays below the last bar"
 
 
-def test_a_terminal_that_is_closed_leaves_a_checkpoint(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_terminal_that_is_closed_leaves_a_checkpoint(work: Path, run: Path) -> None:
     pid, terminal, _ = on_terminal(work, run)
     os.close(terminal)
     wait_until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
     assert steps_of(run)[-1] >= recorded(run) > 0
 
 
-def test_the_second_of_two_trainings_says_who_has_the_run(work: Path, tmp_path: Path) -> None:
+def test_the_second_of_two_trainings_says_who_has_the_run(work: Path, run: Path) -> None:
     """With one and with two processes; the first one goes on undisturbed."""
-    run = tmp_path / "run"
     with running(train_arguments(work, run, *LONG), work) as first:
         first.wait_until(lambda: recorded(run) > 0)
         for count in (1, 2):
@@ -190,15 +182,12 @@ def test_the_second_of_two_trainings_says_who_has_the_run(work: Path, tmp_path: 
     assert "is writing to it" not in (run / "train.log").read_text()
 
 
-def test_a_killed_training_holds_nothing(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_a_killed_training_holds_nothing(work: Path, run: Path) -> None:
     with running(train_arguments(work, run, *LONG), work) as first:
         first.wait_until(lambda: recorded(run) > 0)
         first.send(signal.SIGKILL)
         first.finish()
-    with running(train_arguments(work, run, "--resume", *LONG, "--steps", 2), work) as second:
-        done = second.finish()
-    assert done.returncode == 0, done.stderr
+    done = by_itself(train_arguments(work, run, "--resume", *LONG, "--steps", 2), work)
     assert f"taken over from process {first.pid} on " in done.stderr
 
 

@@ -1,37 +1,47 @@
-"""Which pairs train and which test inputs are predicted, and what is said of tasks that sources share."""
+"""ARC datasets: which pairs train, what is kept apart or carried over, and augmentations that differ."""
 
 import json
 from dataclasses import replace
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcpipe.augment.alike import distinct_augmentations, likeness
 from arcpipe.augment.forms import Source
 from arcpipe.augment.settings import DataSettings
-from arcpipe.augment.sources import read_source
+from arcpipe.augment.sources import grids_of, hide, read_source
 from arcpipe.augment.split import Selection, select
-from arcpipe.augmentation import Augmentation
+from arcpipe.augmentation import IDENTITY, Augmentation
+from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.errors import DataError
-from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.grid import Grid
+from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task
-from augmented import augmented
+from inference import parrot
 from puzzles import (
     SECRET,
+    as_list,
+    augmentations,
+    augmented,
     build,
     demonstrations,
     files_holding,
     grid,
+    grids,
     made_up_tasks,
+    solved_tasks,
     solved_tests,
     task,
     training_pairs,
+    turned,
     write_source,
 )  # fmt: skip
-from strategies import augmentations
 
 
 def test_other_sets_train_with_their_test_pairs_and_the_test_set_does_not(tmp_path: Path) -> None:
@@ -89,9 +99,7 @@ def changed(pair: Pair, change: Augmentation) -> Pair:
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("exclude", [False, True])
-def test_tasks_that_show_a_pair_of_one_to_predict_are_named_and_left_out_if_excluded(
-    change: str, exclude: bool
-) -> None:
+def test_tasks_that_show_a_pair_to_predict_are_named_or_left_out(change: str, exclude: bool) -> None:
     shows = Task("shows", (changed(FIRST, CHANGES[change]), SECOND), (THIRD,))
     selection = select_from([TARGET], [shows, Task("free", (SECOND,), (THIRD,))], exclude_overlap=exclude)
     whole, pair = selection.overlaps
@@ -162,9 +170,7 @@ def test_a_demonstration_that_two_tasks_to_predict_share_is_said_once() -> None:
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
-def test_of_too_many_overlaps_some_are_listed_and_all_count(
-    most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_many_overlaps_some_are_listed_and_all_count(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     alike = [changed(TEST, change) for change in CHANGES.values()]
     sets = [
         [TARGET, Task("more", (THIRD, alike[0]), (TEST,))],
@@ -197,3 +203,127 @@ def test_what_arc_agi_shares_is_known() -> None:
     assert {(task, other) for task, _, other, *_ in same[1]} == {
         ("27a28665", "44f52bb0"), ("8be77c9e", "c9e6f938")
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[Task]:
+    return made_up_tasks(6)
+
+
+def test_the_smallest_canvas_does_not_look_at_hidden_outputs(tmp_path: Path) -> None:
+    hidden = task("a", (grid("12"), grid("21")), tests=(Pair(grid("1"), SECRET),))
+    assert read_puzzle_set(build(tmp_path / "data", write_source(tmp_path, "few", [hidden]))).canvas == 2
+
+
+def puzzles_of(puzzles: PuzzleSet, name: str) -> list[int]:
+    """The fingerprints of a task's puzzles, in their order."""
+    table = puzzles.table
+    return [int(one) for one in table.fingerprints()[table.of_task(table.task_ids.index(name))]]
+
+
+def test_a_puzzle_has_one_fingerprint_in_every_dataset(tmp_path: Path, tasks: list[Task]) -> None:
+    source = write_source(tmp_path, "few", tasks)
+    turned = write_source(tmp_path, "turned", tasks[::-1])
+    few = read_puzzle_set(build(tmp_path / "few", source, num_aug=3))
+    many = read_puzzle_set(build(tmp_path / "many", turned, num_aug=9, canvas=12))
+    for name in few.table.task_ids:
+        assert puzzles_of(many, name)[: len(puzzles_of(few, name))] == puzzles_of(few, name)
+    everything = many.table.fingerprints()
+    assert len(set(everything.tolist())) == len(everything)
+    other_seed = read_puzzle_set(build(tmp_path / "seed", source, num_aug=3, seed=1))
+    assert puzzles_of(other_seed, tasks[0].id)[0] == puzzles_of(few, tasks[0].id)[0]
+    assert puzzles_of(other_seed, tasks[0].id) != puzzles_of(few, tasks[0].id)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
+    """A folder with a dataset of four tasks, and a checkpoint whose rows begin with the puzzle's id."""
+    folder = tmp_path_factory.mktemp("old")
+    source = write_source(folder, "old", tasks[:4])
+    puzzles = read_puzzle_set(build(folder / "dataset", source, num_aug=5, canvas=6))
+    numbers = torch.arange(puzzles.num_puzzles).float()[:, None].repeat(1, 2)
+    checkpoint = replace(parrot(puzzles), path=folder / "checkpoint", rows=numbers)
+    save_checkpoint(checkpoint)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["dataset", "checkpoint"])
+def test_a_known_task_keeps_its_augmentations(
+    tmp_path: Path, tasks: list[Task], old: Path, kind: str
+) -> None:
+    source = write_source(tmp_path, "new", tasks[:1:-1])
+    # Another seed and count, which only new tasks obey.
+    settings = {"seed": 9, "canvas": 6}
+    new = read_puzzle_set(build(tmp_path / "new", source, extend=str(old / kind), **settings))
+    fresh = read_puzzle_set(build(tmp_path / "fresh", source, **settings))
+    before = read_puzzle_set(old / "dataset")
+    for one in tasks[2:]:
+        assert puzzles_of(new, one.id) == puzzles_of(before if one in tasks[:4] else fresh, one.id)
+    rows = load_checkpoint(old / "checkpoint").puzzles.find(new.table)
+    known = np.isin(new.table.tasks, [new.table.task_ids.index(one.id) for one in tasks[2:4]])
+    assert np.array_equal(rows >= 0, known)
+
+
+def puzzle(task: Task, augmentation: Augmentation) -> tuple[tuple[tuple[int, ...], bytes], ...]:
+    """All that a task shows under an augmentation."""
+    turned = [augmented(grid, augmentation) for grid in grids_of(*task.demonstrations, *task.tests)]
+    return tuple((grid.shape, grid.tobytes()) for grid in turned)
+
+
+@given(solved_tasks(), st.integers(0, 20), st.integers(0, 12), st.integers(0, 3))
+def test_augmentations_differ_and_more_begin_with_fewer(
+    task: Task, num_aug: int, more: int, seed: int
+) -> None:
+    few = as_list(distinct_augmentations(task, num_aug, seed))
+    assert few[0] == IDENTITY
+    assert len(few) <= num_aug + 1
+    assert len({puzzle(task, augmentation) for augmentation in few}) == len(few)
+    assert all(augmentation.colors[0] == 0 for augmentation in few)
+    assert as_list(distinct_augmentations(task, num_aug + more, seed))[: len(few)] == few
+
+
+@settings(max_examples=15)
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=4), st.lists(st.integers(0, 2), min_size=1, max_size=4)
+)
+def test_a_task_of_few_colors_has_every_puzzle_that_exists(row: list[int], output: list[int]) -> None:
+    grids: list[Grid] = [np.array([cells], np.uint8) for cells in (row, output)]
+    few = Task("few", (Pair(*grids),), (Pair(grids[0], None),))
+    # What becomes of 1 and 2 is all that shows.
+    colors = [(0, *pair, *sorted({*range(1, 10)} - {*pair})) for pair in permutations(range(1, 10), 2)]
+    every = {puzzle(few, Augmentation(*both)) for both in product(range(8), colors)}
+    # 5 tries for each of 2000 leave hardly a chance to miss one of at most 576.
+    assert {puzzle(few, one) for one in as_list(distinct_augmentations(few, 2000, 0))} == every
+
+
+def is_one_change(grids: list[Grid], others: list[Grid]) -> bool:
+    """Whether one turn makes others of grids, cell by cell with one color for each."""
+    for dihedral in range(8):
+        turns = [turned(grid, dihedral) for grid in grids]
+        if [turn.shape for turn in turns] == [other.shape for other in others]:
+            cells = (np.concatenate([grid.reshape(-1) for grid in side]).tolist() for side in (turns, others))
+            colors = set(zip(*cells, strict=True))
+            if all(len(colors) == len(set(side)) for side in zip(*colors, strict=True)):
+                return True
+    return False
+
+
+@given(grids(3), grids(3), augmentations(), st.integers(0, 7), st.integers(2, 4))
+def test_pairs_of_grids_are_alike_if_one_change_makes_them_one_another(
+    first: Grid, second: Grid, change: Augmentation, dihedral: int, num_colors: int
+) -> None:
+    first, second = first % num_colors, second % num_colors
+    other = augmented(second, Augmentation(dihedral, change.colors))
+    pairs = [[first, second], [augmented(first, change), augmented(second, change)]]
+    pairs += [[augmented(first, change), other], [first, other], [second, first]]
+    for rows in (pairs, [[one] for pair in pairs for one in pair]):
+        numbers = likeness(*zip(*rows, strict=True))
+        assert (numbers == numbers[0]).tolist() == [is_one_change(rows[0], one) for one in rows]
+
+
+def test_hidden_outputs_decide_nothing_and_the_seed_and_the_name_do() -> None:
+    (one,) = made_up_tasks(1, max_side=8)
+    ten = as_list(distinct_augmentations(one, 10, seed=0))
+    assert as_list(distinct_augmentations(hide(one), 10, seed=0)) == ten
+    assert as_list(distinct_augmentations(one, 10, seed=1)) != ten
+    assert as_list(distinct_augmentations(replace(one, id="another"), 10, seed=0)) != ten

@@ -1,0 +1,208 @@
+"""What is documented: the commands of README.md and docs/, --help, and Python with its notebook."""
+
+import io
+import re
+import shlex
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import typer
+import typer.main
+
+import arcpipe
+from arcpipe.commands.cli import app
+from arcpipe.model_config import TRMConfig
+from arcpipe.recipe import load_recipe
+from arcpipe.train.config import TrainSettings
+from commands import environment, run_here, succeed_here
+from sourcetree import ROOT
+
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+SHELLS = ("sh", "bash", "console")
+WALK = ["augment", "train", "infer", "vote", "check", "score"]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?:\$ )?(?:\S.* -m )?arcpipe (.*)$")
+
+
+def commands_of(block: str) -> list[list[str]]:
+    """The words of each `arcpipe` command in a block, also behind a prompt or a launcher."""
+    lines = block.replace("\\\n", " ").splitlines()
+    found = [match[1] for line in lines if (match := COMMAND.match(line.strip()))]
+    return [shlex.split(command, comments=True) for command in found]
+
+
+BLOCKS = [
+    (language, commands_of(body))
+    for page in PAGES
+    for language, body in FENCED.findall(page.read_text(encoding="utf-8"))
+]
+COMMANDS = [command for _, block in BLOCKS for command in block]
+
+
+def parse(command: list[str]) -> dict[str, Any]:
+    """The parameters of a command, which is read but not run; a wrong one raises."""
+    entry: Any = typer.main.get_command(app)
+    words = list(command)
+    while hasattr(entry, "commands") and words and not words[0].startswith("-"):
+        assert words[0] in entry.commands, words[0]
+        entry = entry.get_command(None, words.pop(0))
+    try:
+        parameters: dict[str, Any] = entry.make_context("arcpipe", words).params
+    except typer.Exit:
+        # A flag such as --list prints and ends.
+        return {}
+    return parameters
+
+
+def test_every_command_is_spelled_right() -> None:
+    assert {command[0] for command in COMMANDS} >= {*WALK, "show"}
+    for command in COMMANDS:
+        parameters = parse(command)
+        if command[0] == "train":
+            recipe = load_recipe(parameters["recipe"], parameters["overrides"] or [])
+            recipe.resolve({"model": TRMConfig, "train": TrainSettings})
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^):#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_table_of_settings_is_that_of_the_dataclasses() -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert page.endswith(succeed_here("recipe", "settings")), "arcpipe recipe settings"
+    assert not re.findall(r"^\| `.*\|  \|$", page, re.MULTILINE), "a setting without a description"
+
+
+def test_every_make_target_exists() -> None:
+    text = "\n".join(body for _, body in FENCED.findall((ROOT / "README.md").read_text(encoding="utf-8")))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^(?:\$ )?make (\w+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_walk_through_the_stages_runs(tmp_path: Path, tiny_train: list[str]) -> None:
+    (walk,) = [
+        block for language, block in BLOCKS if language in SHELLS and [words[0] for words in block] == WALK
+    ]
+    shows = [command for command in COMMANDS if command[0] == "show"]
+    for command in [*walk, *shows]:
+        assert succeed_here(*command, *(tiny_train if command[0] == "train" else ()), cwd=tmp_path)
+        for option, made in pairwise(command):
+            assert option not in ("--out", "--per-task") or (tmp_path / made).exists()
+
+
+NAMES = (
+    "quickstart", "augment arc", "augment sudoku", "augment maze", "train", "adapt", "infer", "vote",
+    "evaluate", "solve", "check", "score", "merge", "report", "show",
+    "submissions list", "submissions show", "submissions compare",
+    "checkpoint import", "checkpoint identifiers", "checkpoint export", "checkpoint show",
+    "checkpoint verify",
+    "recipe list", "recipe show", "recipe check", "recipe diff", "recipe settings", "doctor",
+    "kaggle bundle", "kaggle rehearse", "kaggle run", "kaggle simulate",
+    "kaggle push", "kaggle status", "kaggle submit", "kaggle scores",
+)  # fmt: skip
+
+
+def listed(help_text: str) -> set[str]:
+    """The commands that a help text lists."""
+    return set(re.findall(r"^  (\w+)  ", help_text.partition("Commands:")[2], re.MULTILINE))
+
+
+def test_every_command_is_listed_also_without_a_word() -> None:
+    assert listed(succeed_here("--help")) == {name.split()[0] for name in NAMES}
+    assert succeed_here() == succeed_here("--help")
+    for group in {name.split()[0] for name in NAMES if " " in name}:
+        inner = listed(succeed_here(group, "--help"))
+        assert inner == {name.split()[1] for name in NAMES if name.startswith(f"{group} ")}
+        assert succeed_here(group) == succeed_here(group, "--help")
+
+
+@pytest.mark.parametrize("command", NAMES)
+def test_the_help_of_a_command_fits_and_has_an_example(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = succeed_here(*command.split(), "--help")
+    example = text.partition("Example: ")[2].partition("\n\n")[0]
+    assert f"{example} ".startswith(f"arcpipe {command} ")
+    # It can be pasted, and there is nothing in it that a shell would make something else of.
+    *lines, last = example.splitlines()
+    assert all(line.endswith(" \\") for line in lines)
+    assert not set("\\<|&;$`") & set(last + "".join(line[:-1] for line in lines))
+    assert "--help" in text.partition("Options:")[2]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_summaries_and_examples_fit_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ("", *sorted({name.split()[0] for name in NAMES if " " in name})):
+        text = succeed_here(*group.split(), "--help")
+        assert "..." not in text.partition("Commands:")[2]
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("arcpipe qu", "quickstart"), ("arcpipe show --so", "--source")]
+)
+def test_names_are_completed_without_loading_any_command(words: str, expected: str) -> None:
+    assert "--install-completion" in succeed_here("--help")
+    completion = {
+        "_ARCPIPE_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    assert run_here(env=completion).stdout.split() == [expected]
+
+
+def test_version() -> None:
+    assert succeed_here("--version") == f"arcpipe {arcpipe.__version__}\n"
+
+
+NOTEBOOK = ROOT / "examples" / "python.ipynb"
+
+
+def test_every_name_is_documented_and_there() -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(\w+)", text, re.MULTILINE))
+    assert documented == set(arcpipe.__all__)
+    assert all(callable(getattr(arcpipe, name)) for name in arcpipe.__all__)
+
+
+def test_names_are_found_when_they_are_used_and_modules_stay_what_they_are(tmp_path: Path) -> None:
+    """In a process that has imported nothing else."""
+    code = (
+        "import arcpipe\n"
+        "from arcpipe import train\n"
+        "import arcpipe.train.trainer\n"
+        "assert callable(arcpipe.train) and callable(train) and arcpipe.train.trainer.train\n"
+        "assert callable(arcpipe.read_tasks)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "vote" in dir(arcpipe)
+    with pytest.raises(AttributeError, match="nothing"):
+        arcpipe.nothing  # noqa: B018
+
+
+def test_the_example_is_the_documentation_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    documented = [block.strip() for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert cells == documented
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        for cell in cells:
+            exec(cell.replace("train.steps=300", "train.steps=2"), names)
+    assert "test input" in printed.getvalue()
