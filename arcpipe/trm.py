@@ -290,10 +290,12 @@ class TRM(nn.Module):
         if not self.config.views:
             return tokens_BLV
         shares_BN = self.view_scores(puzzles[:, : self.config.hidden_size]).softmax(dim=-1)
+        # The view of the largest share, with the gradient of a mixture: straight-through.
+        choice_BN = nn.functional.one_hot(shares_BN.argmax(dim=-1), NUM_VIEWS) + shares_BN - shares_BN.detach()
         first_color = self.vocabulary - NUM_COLORS
         views_BLNV = nn.functional.one_hot(input_views(inputs_BL, first_color), self.vocabulary)
-        mixed_BLV = (shares_BN[:, None, None] @ views_BLNV.to(puzzles.dtype))[:, :, 0]
-        return torch.cat((tokens_BLV[..., :first_color], mixed_BLV[..., first_color:]), dim=-1)
+        view_BLV = (choice_BN[:, None, None] @ views_BLNV.to(puzzles.dtype))[:, :, 0]
+        return torch.cat((tokens_BLV[..., :first_color], view_BLV[..., first_color:]), dim=-1)
 
     def _embed_task(self, shown_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
         """Return x (B, S, D): each cell with the vector of its color and the row of task and dihedral."""
