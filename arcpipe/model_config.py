@@ -35,8 +35,8 @@ class TRMConfig:
     views: Annotated[
         bool,
         Field(
-            description="Each puzzle of embedding task reads a mixture of views of its input, which its row "
-            "weighs: turned, flipped, shifted by a cell, tiled, enlarged, one half over the other."
+            description="A puzzle of embedding task reads a mixture of 17 views of its input, which its row "
+            "weighs: turned, flipped, shifted by a cell, tiled, enlarged, the second half over the first."
         ),
     ] = False
     hidden_size: Annotated[Positive, Field(le=2**16, description="D, numbers in a token's state.")] = 512

@@ -136,9 +136,10 @@ class TRM(nn.Module):
             self.embed_time = nn.Sequential(nn.Linear(1, size), nn.SiLU(), nn.Linear(size, size))
         if config.views:
             self.view_scores = nn.Linear(size, NUM_VIEWS)
-            # Steep, so that a row chooses within few steps; the grid as it is begins with 3/4.
+            # Steep, so that a row decides within few steps; the grid as it is begins with 3/4.
             nn.init.trunc_normal_(self.view_scores.weight, std=2.5 / self.embed_scale)
-            self.view_scores.bias.data = torch.tensor([math.log(3 * (NUM_VIEWS - 1))] + [0.0] * (NUM_VIEWS - 1))
+            nn.init.zeros_(self.view_scores.bias)
+            nn.init.constant_(self.view_scores.bias[:1], math.log(3 * (NUM_VIEWS - 1)))
         if not config.tied_head:
             self.output_head = Linear(size, vocabulary)
         # Row 0 is the halt logit; row 1, the official untrained continue logit, keeps its shape.
@@ -273,7 +274,9 @@ class TRM(nn.Module):
         of_task = self.config.embedding == "task"
         shown_BLV = self._shown_tokens(inputs_BL, puzzles) if of_task else None
         # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
-        x_BSD = (shown_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]).to(dtype)
+        x_BSD = (shown_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]).to(
+            dtype
+        )
         if noisy_BLV is not None:
             x_BSD = self.embed_input(x_BSD) + (noisy_BLV @ self.embed_noisy).to(dtype)
         if shown_BLV is not None:
@@ -290,12 +293,10 @@ class TRM(nn.Module):
         if not self.config.views:
             return tokens_BLV
         shares_BN = self.view_scores(puzzles[:, : self.config.hidden_size]).softmax(dim=-1)
-        # The view of the largest share, with the gradient of a mixture: straight-through.
-        choice_BN = nn.functional.one_hot(shares_BN.argmax(dim=-1), NUM_VIEWS) + shares_BN - shares_BN.detach()
         first_color = self.vocabulary - NUM_COLORS
         views_BLNV = nn.functional.one_hot(input_views(inputs_BL, first_color), self.vocabulary)
-        view_BLV = (choice_BN[:, None, None] @ views_BLNV.to(puzzles.dtype))[:, :, 0]
-        return torch.cat((tokens_BLV[..., :first_color], view_BLV[..., first_color:]), dim=-1)
+        mixed_BLV = (shares_BN[:, None, None] @ views_BLNV.to(puzzles.dtype))[:, :, 0]
+        return torch.cat((tokens_BLV[..., :first_color], mixed_BLV[..., first_color:]), dim=-1)
 
     def _embed_task(self, shown_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
         """Return x (B, S, D): each cell with the vector of its color and the row of task and dihedral."""

@@ -24,15 +24,15 @@ def input_views(inputs_BL: Tensor, first_color: int) -> Tensor:
     is_cell = inputs_BL.unflatten(1, (side, side)) >= first_color
     row_has, column_has = is_cell.any(dim=2), is_cell.any(dim=1)
     top, left = row_has.int().argmax(1)[:, None, None], column_has.int().argmax(1)[:, None, None]
-    height, width = (
-        has.sum(dim=1).clamp_min(1)[:, None, None] for has in (row_has, column_has)
-    )
+    height, width = (has.sum(dim=1).clamp_min(1)[:, None, None] for has in (row_has, column_has))
     line = torch.arange(side, device=inputs_BL.device)
     i, j = torch.broadcast_tensors(line[:, None] - top, line - left)
     sources = []
     for transpose, flip_rows, flip_columns in DIHEDRALS:
         row, column = (j, i) if transpose else (i, j)
-        sources.append((height - 1 - row if flip_rows else row, width - 1 - column if flip_columns else column))
+        sources.append(
+            (height - 1 - row if flip_rows else row, width - 1 - column if flip_columns else column)
+        )
     sources += [(i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)]
     sources += [(i % height, j % width), (i // 2, j // 2), (i // 3, j // 3)]
     # The second half, where a line between them may separate the halves.
