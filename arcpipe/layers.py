@@ -59,13 +59,15 @@ class _RMSNorm(torch.autograd.Function):
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
         inverse = (norm.square() / x.shape[-1] + NORM_EPSILON).rsqrt()
         ctx.save_for_backward(x, inverse)
-        return (x * inverse).to(x.dtype)
+        normed: Tensor = x * inverse
+        return normed.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         x, inverse = ctx.saved_tensors
         along_x = (gradient * x).mean(dim=-1, keepdim=True, dtype=inverse.dtype) * inverse.square()
-        return (torch.addcmul(gradient, x, along_x, value=-1) * inverse).to(x.dtype)
+        of_x: Tensor = torch.addcmul(gradient, x, along_x, value=-1) * inverse
+        return of_x.to(x.dtype)
 
 
 class LoopResidual(nn.Module):

@@ -272,14 +272,13 @@ class TRM(nn.Module):
         """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
         dtype = self.halt_head.weight.dtype
         of_task = self.config.embedding == "task"
-        shown_BLV = self._shown_tokens(inputs_BL, puzzles) if of_task else None
+        shown_BLV = self._shown_tokens(inputs_BL, puzzles) if of_task else inputs_BL
         # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
-        x_BSD = (shown_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]).to(
-            dtype
-        )
+        x_BSD = shown_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]
+        x_BSD = x_BSD.to(dtype)
         if noisy_BLV is not None:
             x_BSD = self.embed_input(x_BSD) + (noisy_BLV @ self.embed_noisy).to(dtype)
-        if shown_BLV is not None:
+        if of_task:
             return self._embed_task(shown_BLV.to(dtype), x_BSD, puzzles)
         if self.config.prefix:
             padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size

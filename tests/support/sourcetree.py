@@ -34,6 +34,7 @@ CORE = (
     "batches",
     "flow",
     "model_config",
+    "views",
     "layers",
     "trm",
     "flops",
