@@ -293,9 +293,10 @@ class TRM(nn.Module):
             return tokens_BLV
         shares_BN = self.view_scores(puzzles[:, : self.config.hidden_size]).softmax(dim=-1)
         first_color = self.vocabulary - NUM_COLORS
-        views_BLNV = nn.functional.one_hot(input_views(inputs_BL, first_color), self.vocabulary)
-        mixed_BLV = (shares_BN[:, None, None] @ views_BLNV.to(puzzles.dtype))[:, :, 0]
-        return torch.cat((tokens_BLV[..., :first_color], mixed_BLV[..., first_color:]), dim=-1)
+        colors_C = torch.arange(first_color, self.vocabulary, device=inputs_BL.device)
+        views_BLNC = (input_views(inputs_BL, first_color)[..., None] == colors_C).to(puzzles.dtype)
+        mixed_BLC = (shares_BN[:, None, None] @ views_BLNC)[:, :, 0]
+        return torch.cat((tokens_BLV[..., :first_color], mixed_BLC), dim=-1)
 
     def _embed_task(self, shown_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
         """Return x (B, S, D): each cell with the vector of its color and the row of task and dihedral."""
