@@ -5,7 +5,6 @@ Weights are float32; every layer computes in the dtype of its weights as they ar
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,31 +42,7 @@ class Linear(nn.Module):
 
 def rms_norm(x: Tensor) -> Tensor:
     """Divide x by the root mean square of its last axis."""
-    if x.is_cuda:
-        return F.rms_norm(x, x.shape[-1:], eps=NORM_EPSILON)
-    # A CPU has no kernel of it: torch's many operations take three times as long, with backward.
-    normed: Tensor = _RMSNorm.apply(x)
-    return normed
-
-
-class _RMSNorm(torch.autograd.Function):
-    """rms_norm in few passes over memory, in float32."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
-        inverse = (norm.square() / x.shape[-1] + NORM_EPSILON).rsqrt()
-        ctx.save_for_backward(x, inverse)
-        normed: Tensor = x * inverse
-        return normed.to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        x, inverse = ctx.saved_tensors
-        along_x = (gradient * x).mean(dim=-1, keepdim=True, dtype=inverse.dtype) * inverse.square()
-        of_x: Tensor = torch.addcmul(gradient, x, along_x, value=-1) * inverse
-        return of_x.to(x.dtype)
+    return F.rms_norm(x, x.shape[-1:], eps=NORM_EPSILON)
 
 
 class LoopResidual(nn.Module):

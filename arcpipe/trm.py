@@ -137,7 +137,7 @@ class TRM(nn.Module):
         if config.views:
             self.view_scores = nn.Linear(size, NUM_VIEWS)
             # Steep, so that a row decides within few steps; the grid as it is begins with 3/4.
-            nn.init.trunc_normal_(self.view_scores.weight, std=2.5 / self.embed_scale)
+            nn.init.trunc_normal_(self.view_scores.weight, std=6 / self.embed_scale)
             nn.init.zeros_(self.view_scores.bias)
             nn.init.constant_(self.view_scores.bias[:1], math.log(3 * (NUM_VIEWS - 1)))
         if not config.tied_head:
