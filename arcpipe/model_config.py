@@ -35,6 +35,13 @@ class TRMConfig:
             "dihedral, and two vectors for each color of a task; needs a dataset of data.num_aug = inf."
         ),
     ] = "augmentation"
+    views: Annotated[
+        bool,
+        Field(
+            description="A puzzle of embedding task reads a mixture of 17 views of its input, which its row "
+            "weighs: turned, flipped, shifted by a cell, tiled, enlarged, the second half over the first."
+        ),
+    ] = False
     hidden_size: Annotated[Positive, Field(le=2**16, description="D, numbers in a token's state.")] = 512
     num_layers: Annotated[Positive, Field(le=1000, description="Blocks of the network.")] = 2
     num_heads: Annotated[Positive, Field(le=2**10, description="Heads of attention.")] = 8
@@ -107,6 +114,8 @@ class TRMConfig:
                 f"embedding task adds a row to every cell: puzzle_size {self.puzzle_size} must be "
                 f"hidden_size {self.hidden_size}"
             )
+        if self.views and self.embedding != "task":
+            raise ValueError("views are for embedding task, whose rows weigh them")
         if self.puzzle_tokens and self.puzzle_size > self.puzzle_tokens * self.hidden_size:
             raise ValueError(f"puzzle_size {self.puzzle_size} does not fit puzzle_tokens * hidden_size")
 

@@ -28,8 +28,9 @@ from arcpipe.buckets import crop
 from arcpipe.grid import NUM_COLORS
 from arcpipe.layers import Block, Linear, LoopResidual, Rope, rope2d_tables, rope_tables, truncated_normal
 from arcpipe.model_config import TRMConfig
+from arcpipe.views import NUM_VIEWS, input_views
 
-_FLOAT32 = ("embed_tokens", "residuals.", "embed_noisy", "embed_time.")
+_FLOAT32 = ("embed_tokens", "view_scores.", "residuals.", "embed_noisy", "embed_time.")
 """Weights that are not cast to the dtype of the state."""
 
 
@@ -133,6 +134,12 @@ class TRM(nn.Module):
             self.embed_noisy = nn.Parameter(truncated_normal(vocabulary, size, std=1 / self.embed_scale))
             self.embed_input = Linear(size, size)
             self.embed_time = nn.Sequential(nn.Linear(1, size), nn.SiLU(), nn.Linear(size, size))
+        if config.views:
+            self.view_scores = nn.Linear(size, NUM_VIEWS)
+            # Steep, so that a row decides within few steps; the grid as it is begins with 3/4.
+            nn.init.trunc_normal_(self.view_scores.weight, std=6 / self.embed_scale)
+            nn.init.zeros_(self.view_scores.bias)
+            nn.init.constant_(self.view_scores.bias[:1], math.log(3 * (NUM_VIEWS - 1)))
         if not config.tied_head:
             self.output_head = Linear(size, vocabulary)
         # Row 0 is the halt logit; row 1, the official untrained continue logit, keeps its shape.
@@ -264,22 +271,36 @@ class TRM(nn.Module):
     def _embed(self, inputs_BL: Tensor, puzzles: Tensor, noisy_BLV: Tensor | None = None) -> Tensor:
         """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
         dtype = self.halt_head.weight.dtype
+        of_task = self.config.embedding == "task"
+        shown_BLV = self._shown_tokens(inputs_BL, puzzles) if of_task else inputs_BL
         # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
-        x_BSD = self.embed_tokens[inputs_BL].to(dtype)
+        x_BSD = shown_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]
+        x_BSD = x_BSD.to(dtype)
         if noisy_BLV is not None:
             x_BSD = self.embed_input(x_BSD) + (noisy_BLV @ self.embed_noisy).to(dtype)
-        if self.config.embedding == "task":
-            return self._embed_task(inputs_BL, x_BSD, puzzles)
+        if of_task:
+            return self._embed_task(shown_BLV.to(dtype), x_BSD, puzzles)
         if self.config.prefix:
             padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size
             prefix = nn.functional.pad(puzzles.to(x_BSD.dtype), (0, padding))
             x_BSD = torch.cat((prefix.view(-1, self.config.prefix, self.config.hidden_size), x_BSD), dim=1)
         return self.embed_scale * self._add_places(x_BSD)
 
-    def _embed_task(self, inputs_BL: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
+    def _shown_tokens(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
+        """Return how much of each token is in each cell (B, L, V): one of it, or a mixture of views."""
+        tokens_BLV = nn.functional.one_hot(inputs_BL, self.vocabulary).to(puzzles.dtype)
+        if not self.config.views:
+            return tokens_BLV
+        shares_BN = self.view_scores(puzzles[:, : self.config.hidden_size]).softmax(dim=-1)
+        first_color = self.vocabulary - NUM_COLORS
+        colors_C = torch.arange(first_color, self.vocabulary, device=inputs_BL.device)
+        views_BLNC = (input_views(inputs_BL, first_color)[..., None] == colors_C).to(puzzles.dtype)
+        mixed_BLC = (shares_BN[:, None, None] @ views_BLNC)[:, :, 0]
+        return torch.cat((tokens_BLV[..., :first_color], mixed_BLC), dim=-1)
+
+    def _embed_task(self, shown_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
         """Return x (B, S, D): each cell with the vector of its color and the row of task and dihedral."""
-        one_hot_BLV = nn.functional.one_hot(inputs_BL, self.vocabulary).to(tokens_BLD.dtype)
-        colors_BLD = one_hot_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
+        colors_BLD = shown_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
         cells_BLD = math.sqrt(0.5) * (tokens_BLD + colors_BLD / self.embed_scale)
         row_BD = puzzles[:, : self.config.hidden_size].to(tokens_BLD.dtype)
         if self.config.prefix:

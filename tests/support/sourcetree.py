@@ -29,6 +29,7 @@ CORE = (
     "buckets",
     "batches",
     "flow",
+    "views",
     "layers",
     "trm",
     "devices",

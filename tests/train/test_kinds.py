@@ -49,7 +49,10 @@ KINDS: dict[str, tuple[str, list[str]]] = {
     ),
     "residual": ("sized/data", _RESIDUAL),
     "tasks": ("fresh", TASK),
-    "tasks by muon": ("fresh", [*TASK, *settings("train", optimizer="muon")]),
+    "tasks by muon, with views": (
+        "fresh",
+        [*TASK, *settings("model", views="true"), *settings("train", optimizer="muon")],
+    ),
     "flow of ARC": ("sized/data", [*FLOW, *_RESIDUAL, *settings("train", flow_times="random_start")]),
     "sudoku": ("sudoku", settings("eval", every=5)),
 }
