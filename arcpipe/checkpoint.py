@@ -41,7 +41,8 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import file_hash, nearby, new_folder, read_manifest, reading, write_json
 from arcpipe.tables import read_table
-from arcpipe.trm import TRM, puzzle_vectors
+from arcpipe.task_embedding import puzzle_vectors
+from arcpipe.trm import TRM
 
 CHECKPOINTS = "checkpoints"
 FILES = "files"

@@ -18,6 +18,7 @@ Shape letters: B batch, L grid tokens, P puzzle prefix tokens, S = P + L, D hidd
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from arcpipe.buckets import crop
 from arcpipe.grid import NUM_COLORS
 from arcpipe.layers import Block, Linear, LoopResidual, Rope, rope2d_tables, rope_tables, truncated_normal
 from arcpipe.model_config import TRMConfig
-from arcpipe.views import NUM_VIEWS, input_views
+from arcpipe.task_embedding import NUM_VIEWS, mix_views
 
 _FLOAT32 = ("embed_tokens", "view_scores.", "residuals.", "embed_noisy", "embed_time.")
 """Weights that are not cast to the dtype of the state."""
@@ -75,18 +76,6 @@ class Carry:
             self, answer=answer.detach(), latent=latent.detach(), steps=self.steps + 1, halted=halted,
             log_sums=None if log_sums is None else log_sums.detach(),
         )  # fmt: skip
-
-
-def puzzle_vectors(rows: Tensor, colors: Tensor, permutations: Tensor) -> Tensor:
-    """Return what a network of embedding task is told of each sample: (B, D + 2 * 10 * D), float32.
-
-    The row, then the vectors that each color as it is now has as an input, then as an output.
-
-    Args:  rows: (B, D), of task and dihedral. colors: (B, 2, 10, D), of the task's original colors.
-           permutations: (B, 10), the color that each original color has become.
-    """
-    original = permutations.argsort(dim=1)[:, None, :, None].expand(-1, 2, -1, colors.shape[-1])
-    return torch.cat((rows, colors.gather(2, original).flatten(1)), dim=1)
 
 
 class TRM(nn.Module):
@@ -182,24 +171,18 @@ class TRM(nn.Module):
         Args:  colors: None where the network is not told of them: those of the carry stay.
                seeds: of a flow.
         """
-        new_B, new_B1, new_B11 = carry.halted, carry.halted[:, None], carry.halted[:, None, None]
-        return Carry(
-            answer=torch.where(new_B11, self.init_answer.to(carry.answer.dtype), carry.answer),
-            latent=torch.where(new_B11, self.init_latent.to(carry.latent.dtype), carry.latent),
-            steps=torch.where(new_B, 0, carry.steps),
-            halted=torch.zeros_like(carry.halted),
-            inputs=torch.where(new_B1, inputs, carry.inputs),
-            labels=torch.where(new_B1, labels, carry.labels),
-            puzzle_ids=torch.where(new_B, puzzle_ids, carry.puzzle_ids),
-            colors=carry.colors if colors is None else torch.where(new_B1, colors, carry.colors),
-            log_sums=None
-            if carry.log_sums is None
-            else torch.where(new_B11, self.init_log_sums, carry.log_sums),
-            seeds=carry.seeds
-            if carry.seeds is None or seeds is None
-            else torch.where(new_B, seeds, carry.seeds),
-            predicted=carry.predicted,
-        )
+        fresh = {
+            "answer": self.init_answer.to(carry.answer.dtype), "steps": torch.zeros_like(carry.steps),
+            "latent": self.init_latent.to(carry.latent.dtype), "log_sums": self.init_log_sums,
+            "inputs": inputs, "labels": labels, "puzzle_ids": puzzle_ids, "colors": colors, "seeds": seeds,
+        }  # fmt: skip
+        admitted: dict[str, Any] = {}
+        for name, new in fresh.items():
+            old = getattr(carry, name)
+            if new is not None and old is not None:
+                is_new = carry.halted.view(-1, *[1] * (old.dim() - 1))
+                admitted[name] = torch.where(is_new, new, old)
+        return replace(carry, halted=torch.zeros_like(carry.halted), **admitted)
 
     def forward(
         self, inputs_BL: Tensor, puzzles: Tensor, answer_BSD: Tensor | None = None,
@@ -288,15 +271,10 @@ class TRM(nn.Module):
 
     def _shown_tokens(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
         """Return how much of each token is in each cell (B, L, V): one of it, or a mixture of views."""
-        tokens_BLV = nn.functional.one_hot(inputs_BL, self.vocabulary).to(puzzles.dtype)
         if not self.config.views:
-            return tokens_BLV
+            return nn.functional.one_hot(inputs_BL, self.vocabulary).to(puzzles.dtype)
         shares_BN = self.view_scores(puzzles[:, : self.config.hidden_size]).softmax(dim=-1)
-        first_color = self.vocabulary - NUM_COLORS
-        colors_C = torch.arange(first_color, self.vocabulary, device=inputs_BL.device)
-        views_BLNC = (input_views(inputs_BL, first_color)[..., None] == colors_C).to(puzzles.dtype)
-        mixed_BLC = (shares_BN[:, None, None] @ views_BLNC)[:, :, 0]
-        return torch.cat((tokens_BLV[..., :first_color], mixed_BLC), dim=-1)
+        return mix_views(inputs_BL, shares_BN, self.vocabulary)
 
     def _embed_task(self, shown_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
         """Return x (B, S, D): each cell with the vector of its color and the row of task and dihedral."""

@@ -42,7 +42,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import write_json
 from arcpipe.task import challenges_json, solutions_json
-from arcpipe.trm import puzzle_vectors
+from arcpipe.task_embedding import puzzle_vectors
 
 SMALL = ("augment", "arc", "--canvas", "0")
 PUZZLES = ("--generate", "1000", "--test", "500")

@@ -19,7 +19,7 @@ from arcpipe.flow import FlowSampler
 from arcpipe.infer.items import Answers, Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.rng import random_bits
-from arcpipe.trm import puzzle_vectors
+from arcpipe.task_embedding import puzzle_vectors
 
 STABLE_STEPS = 3
 """Steps in a row with the same answer, after which `stable` halts."""

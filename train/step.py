@@ -15,11 +15,12 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.flow import probabilities
 from arcpipe.log import logger
 from arcpipe.model_config import TRMConfig
+from arcpipe.task_embedding import puzzle_vectors
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.losses import StepLoss, join_losses, noisy_answers, sample_seeds, step_loss
 from arcpipe.train.optim import set_rates, sign_sgd_rows
 from arcpipe.train.state import TrainState
-from arcpipe.trm import Carry, puzzle_vectors
+from arcpipe.trm import Carry
 
 METRICS = (
     "samples", "loss_answer", "loss_halt", "finished", "exact", "cell", "halt_calls", "halt_hits", "steps",

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from arcpipe.layers import rope2d_tables
 from arcpipe.model_config import TRMConfig
-from arcpipe.trm import TRM, puzzle_vectors
+from arcpipe.task_embedding import puzzle_vectors
+from arcpipe.trm import TRM
 
 CONFIG = TRMConfig(
     embedding="task", positions="rope2d+learned", hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=2,

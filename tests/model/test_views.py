@@ -10,8 +10,8 @@ from torch import Tensor
 
 from arcpipe.augmentation import DIHEDRALS, apply_dihedral
 from arcpipe.model_config import TRMConfig
-from arcpipe.trm import TRM, puzzle_vectors
-from arcpipe.views import NUM_VIEWS, input_views
+from arcpipe.task_embedding import NUM_VIEWS, input_views, puzzle_vectors
+from arcpipe.trm import TRM
 
 CONFIG = TRMConfig(
     embedding="task", positions="rope2d+learned", views=True, tied_head=True, hidden_size=32, num_heads=4,

@@ -29,7 +29,7 @@ CORE = (
     "buckets",
     "batches",
     "flow",
-    "views",
+    "task_embedding",
     "layers",
     "trm",
     "devices",
