@@ -1,8 +1,8 @@
 """The embedding of ARC tasks: the vectors of a task's colors, and the views of an input that its rows weigh.
 
 A view is the input grid turned, flipped, shifted, tiled, enlarged, or its second half in place of the first:
-which cell of the grid each cell of the canvas shows, if any. Which views the rule of a task is about is a choice
-for its rows to learn, where attention would have to learn the place of every cell.
+which cell of the grid each cell of the canvas shows, if any. Which views the rule of a task is about is
+a choice for its rows to learn, where attention would have to learn the place of every cell.
 
 Shape letters: B batch, L grid tokens, D hidden, V vocabulary, N views.
 """
