@@ -62,7 +62,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """
     received: list[int] = []
     launched = any(name in os.environ for name in _LAUNCHED)
-    parent = os.getppid()
+    parent, spawner = os.getppid(), multiprocessing.parent_process()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def receive(number: int, _frame: FrameType | None) -> None:
@@ -73,7 +73,9 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         received.append(number)
 
     def is_asked() -> bool:
-        if launched and not received and os.getppid() != parent:
+        # One that ended before this began is known to multiprocessing alone.
+        is_alone = os.getppid() != parent or (spawner is not None and not spawner.is_alive())
+        if launched and not received and is_alone:
             logger.warning("the launcher of this process has ended: saving, then ending too")
             received.append(0)
         return bool(received)
