@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
 from arcpipe.errors import ArcpipeError
 from arcpipe.layers import mlp_width
@@ -170,6 +169,9 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
     Random numbers are multiplied: operands that are all alike draw less power, and a GPU then runs at a
     higher clock than any training sees.
     """
+    # Not at the top: inference, which has no use for it, would load all of torch's benchmarks.
+    from torch.utils.benchmark import Timer
+
     side = _SIDES.get(device.type, 1024)
     generator = torch.Generator(device).manual_seed(0)
     one, other = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))

@@ -73,9 +73,12 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         received.append(number)
 
     def is_asked() -> bool:
-        # One that ended before this began is known to multiprocessing alone.
-        is_alone = os.getppid() != parent or (spawner is not None and not spawner.is_alive())
-        if launched and not received and is_alone:
+        # Of a launcher that ended before this began multiprocessing alone knows.
+        if (
+            launched
+            and not received
+            and (os.getppid() != parent or (spawner is not None and not spawner.is_alive()))
+        ):
             logger.warning("the launcher of this process has ended: saving, then ending too")
             received.append(0)
         return bool(received)

@@ -48,11 +48,8 @@ KINDS: dict[str, tuple[str, list[str]]] = {
         settings("train", precision="float16", rows_only=0.5, curriculum="[[0.0, 1, 1], [0.5, 2, 2]]"),
     ),
     "residual": ("sized/data", _RESIDUAL),
-    "tasks": ("fresh", TASK),
-    "tasks by muon, with views": (
-        "fresh",
-        [*TASK, *settings("model", views="true"), *settings("train", optimizer="muon")],
-    ),
+    "tasks": ("fresh", [*TASK, *settings("model", views="true")]),
+    "tasks by muon": ("fresh", [*TASK, *settings("train", optimizer="muon")]),
     "flow of ARC": ("sized/data", [*FLOW, *_RESIDUAL, *settings("train", flow_times="random_start")]),
     "sudoku": ("sudoku", settings("eval", every=5)),
 }
