@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -62,7 +63,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """
     received: list[int] = []
     launched = any(name in os.environ for name in _LAUNCHED)
-    parent, spawner = os.getppid(), multiprocessing.parent_process()
+    parent = os.getppid()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def receive(number: int, _frame: FrameType | None) -> None:
@@ -73,12 +74,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         received.append(number)
 
     def is_asked() -> bool:
-        # Of a launcher that ended before this began multiprocessing alone knows.
-        if (
-            launched
-            and not received
-            and (os.getppid() != parent or (spawner is not None and not spawner.is_alive()))
-        ):
+        if launched and not received and os.getppid() != parent:
             logger.warning("the launcher of this process has ended: saving, then ending too")
             received.append(0)
         return bool(received)
@@ -292,6 +288,7 @@ def _wait(processes: Sequence[Any], is_asked_to_stop: Callable[[], bool], togeth
 
 def _be_rank(sender: Connection, command: Callable[..., Any], arguments: dict[str, Any], quiet: bool) -> None:
     """In a process: call the command, and send what it returns or the message of its error."""
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stdout):
         try:
             outcome = command(**arguments), ""
@@ -299,3 +296,11 @@ def _be_rank(sender: Connection, command: Callable[..., Any], arguments: dict[st
             outcome = None, str(error)
     with suppress(BrokenPipeError):
         sender.send(outcome)
+
+
+def _end_with_launcher() -> None:
+    """Ask this process to end once its launcher has, even while it waits for a process that never began."""
+    launcher = multiprocessing.parent_process()
+    assert launcher is not None
+    launcher.join()
+    os.kill(os.getpid(), signal.SIGTERM)

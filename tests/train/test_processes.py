@@ -56,21 +56,25 @@ def test_processes_of_the_command_do_as_one_and_stop_together(work: Path, whole:
         assert record == pytest.approx(other, rel=1e-4, abs=1e-6)
 
 
-def test_a_launcher_that_is_killed_at_the_beginning_leaves_no_process(work: Path, run: Path) -> None:
-    """Its processes are still importing then, and find out once they train."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_launcher_that_is_killed_at_the_beginning_leaves_no_process(
+    work: Path, run: Path, count: int
+) -> None:
+    """Its processes are still importing then; with only one, that one would wait for the other."""
     with running(train_arguments(work, run, "--processes", 2, "--steps", 10**6), work) as command:
         launcher, ranks = psutil.Process(command.pid), list[psutil.Process]()
 
         def have_begun() -> bool:
             ranks[:] = [one for one in launcher.children() if "--multiprocessing-fork" in one.cmdline()]
-            return len(ranks) == 2
+            return len(ranks) == count
 
         command.wait_until(have_begun)
         command.send(signal.SIGKILL)
     _, left = psutil.wait_procs(ranks, timeout=60)
+    found = [(process, process.status()) for process in left]
     for process in left:
         process.kill()
-    assert not left
+    assert not found
 
 
 def test_an_error_of_processes_is_told_once(work: Path, run: Path) -> None:
