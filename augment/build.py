@@ -15,8 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arcpipe.augment.alike import Augmentations, Overlap, distinct_augmentations
-from arcpipe.augment.forms import Source
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.sources import fitting, largest_side, read_source, source_specs
 from arcpipe.augment.split import Conflict, Selection, mend, sampling_of, select
 from arcpipe.augmentation import PuzzleTable

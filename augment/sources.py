@@ -18,8 +18,7 @@ from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
-from arcpipe.augment.forms import TABLES, Source, TaskReader, is_task
-from arcpipe.augment.settings import CONCEPT, DataSettings
+from arcpipe.augment.forms import CONCEPT, TABLES, DataSettings, Source, TaskReader, is_task
 from arcpipe.documents import limit, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid

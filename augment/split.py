@@ -9,8 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from arcpipe.augment.alike import NamedTask, Overlap, find_overlaps
-from arcpipe.augment.forms import Source
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.sources import fitting, grids_of, hide, read_source
 from arcpipe.documents import read_text
 from arcpipe.errors import DataError

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcpipe.augment.alike import distinct_augmentations, likeness
-from arcpipe.augment.forms import Source
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.sources import grids_of, hide, read_source
 from arcpipe.augment.split import Selection, select
 from arcpipe.augmentation import IDENTITY, Augmentation
