@@ -8,9 +8,10 @@ import typer
 
 from arcpipe.augment.build import build_arc, report_overlaps
 from arcpipe.augment.forms import CONCEPT_EXAMPLES, DataSettings
-from arcpipe.augment.puzzle_tables import PuzzleSettings
-from arcpipe.augment.puzzles import MazeSettings, PuzzleSummary, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.puzzles import PuzzleSettings, PuzzleSummary
 from arcpipe.augment.sources import short_name
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.log import say_next
 from arcpipe.recipe import Recipe, with_settings
 

@@ -7,8 +7,9 @@ import orjson
 import typer
 
 from arcpipe.augment.forms import DataSettings
-from arcpipe.augment.puzzle_tables import PuzzleSettings
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings
+from arcpipe.augment.maze import MazeSettings
+from arcpipe.augment.puzzles import PuzzleSettings
+from arcpipe.augment.sudoku import SudokuSettings
 from arcpipe.errors import RecipeError
 from arcpipe.infer.predict import InferSettings
 from arcpipe.kaggle_kernels.clock import KaggleSettings

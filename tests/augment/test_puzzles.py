@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
-from arcpipe.augment.sudoku import generate_sudokus
+from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku, generate_sudokus
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.batches import PuzzleBatch, TrainingStream
 from arcpipe.maze_rules import is_shortest_path, overlap

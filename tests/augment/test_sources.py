@@ -11,7 +11,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from arcpipe.augment.forms import Source
-from arcpipe.augment.puzzle_tables import read_columns
+from arcpipe.augment.puzzles import read_columns
 from arcpipe.augment.sources import fitting, hide, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.puzzle_tables import PuzzleSettings
+from arcpipe.augment.puzzles import PuzzleSettings
 from arcpipe.augment.sudoku import (
     candidates,
     canonical,
