@@ -56,7 +56,7 @@ _TRIES_PER_AUGMENTATION = 5
 _TRIES_AT_ONCE = 512
 _GENERATED = 10
 _ROWS_AT_ONCE = 64
-_FEW = 2
+_SAMPLE = 2
 _BLACK = bytes(1)
 # The official builder's placeholder for a hidden output.
 _DUMMY = np.zeros((1, 1), np.uint8)
@@ -158,7 +158,7 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
              at most five tries for each.
     """
     grids = grids_of(*task.demonstrations, *task.tests) or grids_of(*task.generated[:_GENERATED])
-    for sample in (grids[:_FEW], grids):
+    for sample in (grids[:_SAMPLE], grids):
         shapes, orders = zip(*patterns(sample, _BLACK), strict=True)
         if len(set(shapes)) == len(DIHEDRALS):
             # The sample tells all dihedrals apart: of the other grids only the colors matter, in any order.
@@ -178,14 +178,14 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
     rng = np.random.default_rng([seed, name])
     dihedrals, colors = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
     # Column 0 is black, which no augmentation changes.
-    drawn = np.tile(colors, (_TRIES_AT_ONCE, 1))
-    others, tries = drawn[:, 1:].copy(), _TRIES_PER_AUGMENTATION * num_aug
+    permutations = np.tile(colors, (_TRIES_AT_ONCE, 1))
+    others, tries = permutations[:, 1:].copy(), _TRIES_PER_AUGMENTATION * num_aug
     while tries > 0 and len(dihedrals) < most:
         dihedrals = np.append(dihedrals, rng.integers(8, size=_TRIES_AT_ONCE, dtype=np.uint8)[:tries])
-        rng.permuted(others[:tries], axis=1, out=drawn[:tries, 1:])
-        colors = np.append(colors, drawn[:tries], axis=0)
-        sent = np.take_along_axis(colors, shown[dihedrals], axis=1)
-        numbers = sent @ weights[:-1] + classes[dihedrals] * weights[-1]
+        rng.permuted(others[:tries], axis=1, out=permutations[:tries, 1:])
+        colors = np.append(colors, permutations[:tries], axis=0)
+        images = np.take_along_axis(colors, shown[dihedrals], axis=1)
+        numbers = images @ weights[:-1] + classes[dihedrals] * weights[-1]
         distinct = np.sort(np.unique(numbers, return_index=True)[1])
         dihedrals, colors, tries = dihedrals[distinct], colors[distinct], tries - _TRIES_AT_ONCE
     return dihedrals[: num_aug + 1], colors[: num_aug + 1]
@@ -198,18 +198,18 @@ def read_official_sources(name: str, specs: Sequence[str]) -> list[Source]:
              specs: sources that replace the subsets of the same names; all sources of OTHER_SET.
     Raises:  DataError for a source that cannot be read, does not belong to the set, or is missing.
     """
-    given = [read_source(spec) for spec in specs]
+    sources = [read_source(spec) for spec in specs]
     if name == OTHER_SET:
-        if not given:
+        if not sources:
             raise DataError(f"{OTHER_SET}: name them with --source, in the order they were built in")
-        return given
+        return sources
     subsets = OFFICIAL_SETS[name]
-    by_name = {source.name: source for source in given}
-    strange = [source.name for source in given if source.name not in subsets]
-    if strange or len(by_name) < len(given):
+    by_name = {source.name: source for source in sources}
+    unknown = [source.name for source in sources if source.name not in subsets]
+    if unknown or len(by_name) < len(sources):
         raise DataError(
-            f"{name} is of the subsets {', '.join(subsets)}, each once; the sources are "
-            f"{', '.join(source.name for source in given)} (for others, {OTHER_SET})"
+            f"{name} consists of the subsets {', '.join(subsets)}, each once; the sources are "
+            f"{', '.join(source.name for source in sources)} (for others, {OTHER_SET})"
         )
     for subset, spec in subsets.items():
         if subset not in by_name and not spec:
@@ -234,9 +234,9 @@ def rebuild_identifiers(sources: Sequence[Source], seed: int, num_aug: int) -> P
     numbers = {BLANK_TASK: 0}
     tasks, dihedrals, colors = [0], [np.zeros(1, np.uint8)], [np.array([IDENTITY_COLORS], np.uint8)]
     for source in sources:
-        shuffled = list(source.tasks)
-        rng.shuffle(shuffled)  # type: ignore[arg-type]  # numpy shuffles a list unlike an array
-        for task in shuffled:
+        order = list(source.tasks)
+        rng.shuffle(order)  # type: ignore[arg-type]  # numpy shuffles a list unlike an array
+        for task in order:
             turns, permutations = _draw(task, num_aug, rng)
             dihedrals.append(turns)
             colors.append(permutations)
@@ -266,9 +266,9 @@ def _draw(task: Task, num_aug: int, rng: np.random.RandomState) -> Augmentations
     # Each try adds at most one augmentation, so a batch of this size never draws more than the builder.
     while count := min(tries, num_aug + 1 - len(distinct)):
         tries -= count
-        drawn = [(rng.randint(0, 8), rng.permutation(digits)) for _ in range(count)]
-        dihedrals = np.append(dihedrals, np.array([dihedral for dihedral, _ in drawn], np.uint8))
-        permutations = np.array([permutation for _, permutation in drawn], np.uint8)
+        draws = [(rng.randint(0, 8), rng.permutation(digits)) for _ in range(count)]
+        dihedrals = np.append(dihedrals, np.array([dihedral for dihedral, _ in draws], np.uint8))
+        permutations = np.array([permutation for _, permutation in draws], np.uint8)
         colors = np.append(colors, np.pad(permutations, ((0, 0), (1, 0))), axis=0)
         # The key (K, N) of a pair weighs the sums by the new colors, from 1 so that black counts; that of an
         # augmentation adds its pairs, in any order. Keys collide with a probability of 2^-60.

@@ -125,5 +125,5 @@ def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: P
 
 
 def _say_train(context: typer.Context, out: Path, recipe: str) -> None:
-    """Log the command that trains on the dataset, with the recipe that it was built for if one was named."""
+    """Log the command that trains on the dataset, with the recipe of this command or else `recipe`."""
     say_next("train", context.params["recipe"] or recipe, "--data", out, "--out", f"{out}-run")

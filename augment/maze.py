@@ -53,7 +53,7 @@ _TRIES_PER_MAZE = 100
 
 @dataclass(frozen=True, kw_only=True)
 class MazeSettings(PuzzleSettings):
-    """Which mazes, the table [data] of a recipe for them."""
+    """The table [data] of a recipe for mazes."""
 
     num_aug: Annotated[int, Field(ge=0, le=7, description="Turns and flips of each maze beside itself.")] = 7
     size: Annotated[int, Field(description="With --generate: side of the mazes, 5 to 64.")] = 30
@@ -170,9 +170,9 @@ def _draw_mazes(size: int, min_path: int, rng: np.random.Generator) -> tuple[NDA
     moves, unique = _unique_paths(passable, starts)
     # A start with no goal far enough away moves to the cell farthest from it, which in a maze without loops
     # is an end of the longest path.
-    near = (moves * unique).max(axis=1) <= min_path
-    starts[near] = moves[near].argmax(axis=1)
-    moves[near], unique[near] = _unique_paths(passable[near], starts[near])
+    short = (moves * unique).max(axis=1) <= min_path
+    starts[short] = moves[short].argmax(axis=1)
+    moves[short], unique[short] = _unique_paths(passable[short], starts[short])
     goals_allowed = unique & (moves > min_path) & (moves > 0)
     goals = _pick(goals_allowed, rng)
     boards, number = np.where(cells, FREE, WALL).astype(np.uint8), np.arange(_BATCH)
@@ -205,21 +205,21 @@ def _carve(count: int, size: int, rng: np.random.Generator) -> NDArray[np.bool_]
     moves = np.array([-width, -1, 1, width])
     walls = np.zeros((count, width, width), bool)
     walls[:, 1:-1, 1:-1] = True
-    flat_walls, neighbors = walls.ravel(), np.zeros(walls.size, np.uint8)
+    flat_walls, num_passable = walls.ravel(), np.zeros(walls.size, np.uint8)
     start = rng.integers(1, size + 1, (count, 2))
     stacks = np.zeros((count, size * size), np.int32)
     stacks[:, 0] = np.arange(count) * width**2 + start[:, 0] * width + start[:, 1]
     flat_walls[stacks[:, 0]] = False
-    neighbors[stacks[:, :1] + moves] += 1
+    num_passable[stacks[:, :1] + moves] += 1
     depths, active = np.zeros(count, np.intp), np.arange(count)
     while active.size:
-        near = stacks[active, depths[active]][:, None] + moves
-        fits = flat_walls[near] & (neighbors[near] == 1)
-        goes_on = fits.any(axis=1)
-        carved, going = near[goes_on, _pick(fits, rng)[goes_on]], active[goes_on]
-        flat_walls[carved] = False
-        neighbors[carved[:, None] + moves] += 1
-        depths[active] += np.where(goes_on, 1, -1)
-        stacks[going, depths[going]] = carved
+        neighbors = stacks[active, depths[active]][:, None] + moves
+        allowed = flat_walls[neighbors] & (num_passable[neighbors] == 1)
+        advances = allowed.any(axis=1)
+        cells, boards = neighbors[advances, _pick(allowed, rng)[advances]], active[advances]
+        flat_walls[cells] = False
+        num_passable[cells[:, None] + moves] += 1
+        depths[active] += np.where(advances, 1, -1)
+        stacks[boards, depths[boards]] = cells
         active = active[depths[active] >= 0]
     return ~walls[:, 1:-1, 1:-1]

@@ -4,7 +4,7 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isqrt
 from pathlib import Path
@@ -43,7 +43,7 @@ _ALIASES = {
 
 @dataclass(frozen=True, kw_only=True)
 class PuzzleSettings:
-    """Which Sudokus or mazes to read or to generate, and how many variants of each."""
+    """The settings shared by datasets of Sudokus and of mazes: what to read or generate."""
 
     __pydantic_config__ = STRICT
 
@@ -94,10 +94,10 @@ class Table:
                 return isqrt(length)
         side = isqrt(lengths[0])
         what = f"those of {side} x {side}" if side * side == lengths[0] else "not those of a square"
-        cut = _of_a_spreadsheet(self.columns[column][0].as_py())
+        advice = _spreadsheet_advice(self.columns[column][0].as_py())
         raise DataError(
             f"{self.row_name(0)}: {column} has {lengths[0]} characters, {what}, where a board has a side of "
-            f"{in_words}{cut}"
+            f"{in_words}{advice}"
         )
 
     def boards(self, side: int, symbols: Mapping[str, Sequence[str]]) -> list[NDArray[np.uint8]]:
@@ -106,7 +106,24 @@ class Table:
         Args:    symbols: by column, the characters of each cell value, counted from 0.
         Raises:  DataError naming the rows of a wrong length or with an unknown character.
         """
-        self.refuse(*(fault for column in symbols for fault in self._faults(column, side, symbols[column])))
+        faults = []
+        for column, characters_of in symbols.items():
+            strings, allowed = self.columns[column], "".join(characters_of)
+            lengths = pc.utf8_length(strings).to_numpy()
+            misfits = lengths != side * side
+            if misfits.any():
+                first = int(misfits.argmax())
+                advice = _spreadsheet_advice(strings[first].as_py(), side)
+                problem = f"{column} has {lengths[first]} characters, expected {side * side}{advice}"
+                faults.append((misfits, problem))
+            strange = ~pc.match_substring_regex(strings, f"^[{allowed}]*$").to_numpy() & ~misfits
+            if strange.any():
+                string = strings[int(strange.argmax())].as_py()
+                place = next(place for place, character in enumerate(string) if character not in allowed)
+                where = f"line {place // side + 1}, column {place % side + 1} of the board"
+                problem = f"{column} holds {string[place]!a} in {where}; it is made of {allowed!r}"
+                faults.append((strange, problem))
+        self.refuse(*faults)
         boards = []
         for column, characters_of in symbols.items():
             values = np.zeros(128, np.uint8)
@@ -116,25 +133,6 @@ class Table:
             codes = np.frombuffer(b"".join(chunks), np.uint8)
             boards.append(values[codes].reshape(-1, side, side))
         return boards
-
-    def _faults(
-        self, column: str, side: int, symbols: Sequence[str]
-    ) -> Iterator[tuple[NDArray[np.bool_], str]]:
-        """Yield masks (N,) of the rows of a column that hold no board, each with its first row's problem."""
-        strings, allowed = self.columns[column], "".join(symbols)
-        lengths = pc.utf8_length(strings).to_numpy()
-        other = lengths != side * side
-        strange = ~pc.match_substring_regex(strings, f"^[{allowed}]*$").to_numpy() & ~other
-        if other.any():
-            first = int(other.argmax())
-            cut = _of_a_spreadsheet(strings[first].as_py(), side)
-            yield other, f"{column} has {lengths[first]} characters, expected {side * side}{cut}"
-        if strange.any():
-            string = strings[int(strange.argmax())].as_py()
-            place = next(place for place, character in enumerate(string) if character not in allowed)
-            row, at = divmod(place, side)
-            where = f"line {row + 1}, column {at + 1} of the board"
-            yield strange, f"{column} holds {string[place]!a} in {where}; it is made of {allowed!r}"
 
     def refuse(self, *faults: tuple[NDArray[np.bool_], str]) -> None:
         """Raise a DataError naming every faulty row, if there is any.
@@ -152,7 +150,7 @@ class Table:
             raise DataError("; ".join(lines))
 
 
-def _of_a_spreadsheet(text: str, side: int = 0) -> str:
+def _spreadsheet_advice(text: str, side: int = 0) -> str:
     """Return advice for text that a spreadsheet has changed into a number; empty for any other text."""
     if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE][+]?[0-9]+|[0-9]+[.,][0-9]+", text):
         return ": a spreadsheet took it for a number and cut its digits: import that column as text"
@@ -257,9 +255,9 @@ def _read_csv(path: Path, names: list[str]) -> Any:
         header = file.readline(_MOST_HEADER).decode(errors="replace")
         if path.suffix == ".gz":
             most = limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size)
-            unpacked = len(header)
+            num_bytes = len(header)
             while part := file.read(_PART):
-                if (unpacked := unpacked + len(part)) > most:
+                if (num_bytes := num_bytes + len(part)) > most:
                     reason = f"more than {most / 1e6:,.0f} MB when unpacked, too much for its size"
                     raise DataError(f"{path}: {reason}: unpack it")
     delimiter = max(",;\t", key=header.count)
@@ -285,11 +283,11 @@ def _read_hub(name: str, split: str, names: list[str]) -> Table:
         "name a .csv or .parquet file, generate puzzles, or set HF_HUB_OFFLINE=1 if the set was downloaded "
         "before"
     )
-    with hub_split(name, split, remedy, streaming=False) as loaded:
-        files = tuple(Path(file["filename"]) for file in loaded.cache_files)
+    with hub_split(name, split, remedy, streaming=False) as dataset:
+        files = tuple(Path(file["filename"]) for file in dataset.cache_files)
     where = f"{name}, {split}"
-    columns = _find_columns(loaded.column_names, where, names)
-    rows = loaded.with_format("arrow").select_columns(columns)[:].select(columns).rename_columns(names)
+    columns = _find_columns(dataset.column_names, where, names)
+    rows = dataset.with_format("arrow").select_columns(columns)[:].select(columns).rename_columns(names)
     return _table(rows, where, names, files)
 
 
@@ -364,8 +362,7 @@ def build_puzzles(
              generate: makes the training puzzles and the tests.
              read: reads a split, train or test.
              overlap: returns which puzzles (N, S, S) are among others (M, S, S).
-    Raises:  DataError for contradictory settings or a source that cannot be read; OutputError if `out`
-             exists.
+    Raises:  DataError for contradictory settings or an unreadable source; OutputError if `out` exists.
     """
     refuse_existing(out)
     if bool(settings.source) == bool(settings.generate):

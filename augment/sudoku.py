@@ -48,7 +48,7 @@ _SMALL = 4
 
 @dataclass(frozen=True, kw_only=True)
 class SudokuSettings(PuzzleSettings):
-    """Which Sudokus, the table [data] of a recipe for them."""
+    """The table [data] of a recipe for Sudokus."""
 
     num_aug: Annotated[
         Count | None, Field(description="Shuffles of each puzzle; inf for a fresh one at every draw.")
@@ -198,9 +198,11 @@ def canonical(boards: NDArray[np.uint8]) -> NDArray[np.uint64]:
     cells = np.arange(16).reshape(4, 4)
     # The orders of lines that keep the two lines of a band together.
     orders = [list(order) for order in permutations(range(4)) if set(order[:2]) in ({0, 1}, {2, 3})]
-    turned = [grid[rows][:, columns] for grid in (cells, cells.T) for rows in orders for columns in orders]
+    arrangements = [
+        grid[rows][:, columns] for grid in (cells, cells.T) for rows in orders for columns in orders
+    ]
     # The bit (16, K) of each cell in each of the K arrangements.
-    weights = np.exp2(np.argsort(np.reshape(turned, (-1, 16)), axis=1)).T
+    weights = np.exp2(np.argsort(np.reshape(arrangements, (-1, 16)), axis=1)).T
     keys = []
     for part in np.array_split(boards, 1 + len(boards) // _KEYS_AT_ONCE):
         is_digit = part.reshape(-1, 1, 16) == np.arange(1, 5)[:, None]
@@ -220,16 +222,16 @@ def _full_boards(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     cells = candidates(np.zeros((_FULL_AT_ONCE, side, side), np.uint8))
     full = []
     while cells.shape[2]:
-        done = propagate(cells)
-        full.append(digits_of(done.cells[..., done.solved]))
-        stuck = done.cells[..., done.stuck].reshape(side * side, -1)
+        result = propagate(cells)
+        full.append(digits_of(result.cells[..., result.solved]))
+        stuck = result.cells[..., result.stuck].reshape(side * side, -1)
         board = np.arange(stuck.shape[1])
         is_open = np.bitwise_count(stuck) > 1
         place = np.argmax(rng.random(stuck.shape) * is_open, axis=0)
         bits = np.uint16(1) << np.arange(side, dtype=np.uint16)[:, None]
         possible = (stuck[place, board] & bits) != 0
         stuck[place, board] = bits[np.argmax(rng.random(possible.shape) * possible, axis=0), 0]
-        cells = np.concatenate([done.cells[..., done.unfinished], stuck.reshape(side, side, -1)], axis=2)
+        cells = np.concatenate([result.cells[..., result.unfinished], stuck.reshape(side, side, -1)], axis=2)
     return np.concatenate(full)
 
 
@@ -288,7 +290,7 @@ def candidates(boards: NDArray[np.uint8]) -> Cells:
 
 
 def search(cells: Cells, limit: int) -> Solutions:
-    """Search each of N puzzles for up to `limit` solutions; `answers` holds the last one."""
+    """Search each of N puzzles for up to `limit` solutions; `answers` holds one of them."""
     side, _, total = cells.shape
     count, rating = np.zeros(total, np.int64), np.zeros(total, np.int64)
     answers = np.zeros((total, side, side), np.uint8)
@@ -306,17 +308,17 @@ def search(cells: Cells, limit: int) -> Solutions:
         cells = np.concatenate([part for part, _ in parts], axis=2)
         owners = np.concatenate([part for _, part in parts])
 
-        searched = count[owners] < limit
-        if not searched.all():
-            cells, owners = cells[..., searched], owners[searched]
-        done = propagate(cells)
-        np.add.at(count, owners[done.solved], 1)
-        answers[owners[done.solved]] = digits_of(done.cells[..., done.solved])
-        np.add.at(rating, owners[done.stuck], 1)
-        if done.stuck.any():
-            stack.append(_split(done.cells[..., done.stuck], owners[done.stuck]))
-        if done.unfinished.any():
-            stack.append((done.cells[..., done.unfinished], owners[done.unfinished]))
+        below_limit = count[owners] < limit
+        if not below_limit.all():
+            cells, owners = cells[..., below_limit], owners[below_limit]
+        result = propagate(cells)
+        np.add.at(count, owners[result.solved], 1)
+        answers[owners[result.solved]] = digits_of(result.cells[..., result.solved])
+        np.add.at(rating, owners[result.stuck], 1)
+        if result.stuck.any():
+            stack.append(_split(result.cells[..., result.stuck], owners[result.stuck]))
+        if result.unfinished.any():
+            stack.append((result.cells[..., result.unfinished], owners[result.unfinished]))
     return Solutions(np.minimum(count, limit).astype(np.uint8), answers, rating)
 
 
