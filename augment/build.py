@@ -216,8 +216,8 @@ def _augmentations(tasks: Sequence[Task], settings: DataSettings) -> tuple[list[
             known[task_id] = table.dihedrals[rows], table.colors[rows]
     num_known = sum(task.id in known for task in tasks)
     if settings.num_aug is None:
-        dihedrals = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
-        return [dihedrals] * len(tasks), num_known
+        turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
+        return [turns] * len(tasks), num_known
     groups = [
         known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed) for task in tasks
     ]
