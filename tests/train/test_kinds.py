@@ -17,8 +17,7 @@ from arcpipe.flow import interpolant, noise, seeds_of, times
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import make_accelerator
-from arcpipe.train.losses import noisy_answers
-from arcpipe.train.step import train_step
+from arcpipe.train.step import noisy_answers, train_step
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
 from limited import largest_file

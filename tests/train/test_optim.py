@@ -1,5 +1,6 @@
 """Losses and optimizers against recorded numbers and their formulas, and the averages of the weights."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from arcpipe.batches import IGNORE
 from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.losses import stablemax_cross_entropy, stablemax_cross_entropy_float32, step_loss
-from arcpipe.train.optim import AdamATan2, Muon, make_optimizers, set_rates, sign_sgd_rows
+from arcpipe.train.optim import AdamATan2, Muon, make_optimizers, sign_sgd_rows
 from arcpipe.train.state import EMA
 from arcpipe.trm import TRM
+from steps import advance, random_batch, state_of
 
 
 @pytest.mark.parametrize(
@@ -52,20 +54,18 @@ def with_gradients(model: TRM) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", ["adam_atan2", "adamw", "muon"])
 def test_every_weight_has_one_optimizer_and_the_schedule_scales_it(name: str) -> None:
     model = tiny_model()
-    optimizers = make_optimizers(model, TrainSettings(optimizer=name, lr=1e-3))  # type: ignore[arg-type]
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    state = state_of(model, torch.zeros(5, 16), 2, optimizer=name)
+    groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
     assert sorted(id(weight) for group in groups for weight in group["params"]) == sorted(
         id(weight) for weight in model.parameters()
     )
     full = [group["lr"] for group in groups]
-    for scale in (0.5, 0.25):
-        set_rates(optimizers, scale)
+    for scale in (0.5, 0.25, 0.0):
+        before = copy.deepcopy(model.state_dict())
+        advance(state, random_batch(2), TrainSettings(), scale)
         assert [group["lr"] for group in groups] == [scale * rate for rate in full]
-    before = with_gradients(model)
-    set_rates(optimizers, 0.0)
-    for optimizer in optimizers:
-        optimizer.step()
-    assert all(torch.equal(weight, before[key]) for key, weight in model.named_parameters())
+        same = [torch.equal(weight, before[key]) for key, weight in model.named_parameters()]
+        assert all(same) == (scale == 0)
 
 
 def test_muon_has_its_own_decay() -> None:
