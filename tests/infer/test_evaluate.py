@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
-from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.probe import Proof
+from arcpipe.infer.evaluate import Proof, evaluate, known_outputs
 from arcpipe.infer.vote import RULES, choose_boards, read_votes
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json

@@ -17,8 +17,7 @@ from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import save_checkpoint
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
-from arcpipe.infer.puzzle_file import read_puzzle
-from arcpipe.infer.solve import Solved, Step, animation, solve_puzzle, trace_text
+from arcpipe.infer.solve import Solved, Step, animation, read_puzzle, solve_puzzle, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json
