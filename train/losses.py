@@ -84,17 +84,6 @@ def join_losses(parts: Sequence[StepLoss]) -> StepLoss:
     )
 
 
-def softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the usual cross-entropy of each cell (...,) float32, 0 where the label is IGNORE.
-
-    Args:    logits: (..., V) of any float dtype. labels: (...,) int64.
-    """
-    losses = F.cross_entropy(
-        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORE, reduction="none"
-    )
-    return losses.view(labels.shape)
-
-
 def step_loss(
     logits: Tensor, halt_logit: Tensor, labels: Tensor, precision: LossPrecision = "float64",
     kind: str = "stablemax",
@@ -104,10 +93,15 @@ def step_loss(
     num_cells = valid.sum(-1)
     right_cells = (valid & (logits.argmax(-1) == labels)).sum(-1)
     correct = right_cells == num_cells
-    cross_entropy = stablemax_cross_entropy if precision == "float64" else stablemax_cross_entropy_float32
     if kind == "softmax":
-        cross_entropy = softmax_cross_entropy
-    per_sample = cross_entropy(logits, labels).sum(-1) / num_cells.clamp_min(1)
+        flat_logits, flat_labels = logits.float().flatten(0, -2), labels.flatten()
+        cell_losses = F.cross_entropy(flat_logits, flat_labels, ignore_index=IGNORE, reduction="none")
+        cell_losses = cell_losses.view(labels.shape)
+    elif precision == "float64":
+        cell_losses = stablemax_cross_entropy(logits, labels)
+    else:
+        cell_losses = stablemax_cross_entropy_float32(logits, labels)
+    per_sample = cell_losses.sum(-1) / num_cells.clamp_min(1)
     return StepLoss(
         answer=per_sample.sum(),
         halt=F.binary_cross_entropy_with_logits(halt_logit, correct.to(halt_logit.dtype), reduction="sum"),

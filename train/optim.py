@@ -180,18 +180,12 @@ def sign_sgd_rows(
     signs, ids = summed[slots].sign().to(table.device, torch.float32), ids.to(table.device)
     rows = table[ids].float() * (1 - lr * weight_decay) - lr * signs
     if table.dtype == torch.bfloat16:
-        rows = _round_randomly(rows, slots.to(table.device), seed)
+        # Round up or down at random with the value as expectation, so that small steps add up: the 16 bits
+        # that bfloat16 lacks carry into the upper ones with a probability equal to their value.
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randint(1 << 16, rows.shape, generator=generator, dtype=torch.int32)
+        # Rows of one slot are rounded alike.
+        bits = rows.view(torch.int32) + noise.to(table.device)[slots.to(table.device)]
+        rows = (bits & ~0xFFFF).view(torch.float32).bfloat16()
     # Samples with the same id write the same values.
     table[ids] = rows
-
-
-def _round_randomly(values: Tensor, slots: Tensor, seed: int) -> Tensor:
-    """Return float32 values (B, N) as bfloat16, rounded up or down at random with the value as expectation.
-
-    So small steps add up, which rounding to nearest would lose. Rows with equal slots are rounded alike.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randint(1 << 16, values.shape, generator=generator, dtype=torch.int32)
-    # The 16 bits that bfloat16 lacks carry into the upper ones with a probability equal to their value.
-    bits = values.view(torch.int32) + noise.to(values.device)[slots]
-    return (bits & ~0xFFFF).view(torch.float32).bfloat16()
