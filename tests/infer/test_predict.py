@@ -15,7 +15,7 @@ from arcpipe.buckets import bucket_sides
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.flow import move, noise, probabilities, seeds_of, stir, with_given
-from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
+from arcpipe.infer.engine import STABLE_STEPS, best_tokens
 from arcpipe.infer.evaluate import Evaluator
 from arcpipe.infer.predict import InferSettings, infer_to_folder, schedule_of
 from arcpipe.infer.solve import solve_puzzle
@@ -112,7 +112,7 @@ def test_noise_changes_all_rollouts_but_the_first(arc: PuzzleSet) -> None:
 def test_log_probability_is_the_mean_over_the_cells_that_are_shown() -> None:
     logits = torch.randn(5, 9, 7, generator=torch.Generator().manual_seed(0)) * 3
     logits[4, :, 0] = 50.0
-    tokens, mean = chosen_tokens(logits)
+    tokens, mean = best_tokens(logits)
     for row in range(5):
         values = logits[row].double()
         weights = torch.where(values < 0, 1 / (1 - values), values + 1)
