@@ -89,8 +89,8 @@ def run_on_all(action: Callable[[], Result], accelerator: Accelerator) -> list[R
     result, failure = None, None
     try:
         result = action()
-    except ArcpipeError as error:
-        failure = error
+    except ArcpipeError as raised:
+        failure = raised
     outcomes = [(result, failure)]
     if accelerator.num_processes > 1:
         outcomes = gather_object(outcomes)

@@ -53,11 +53,12 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
     with explain_failures(run.settings):
         batch = training_stream(run, accelerator)[0]
         # Steps are timed with a smaller batch, of about a second, that divides among processes and canvases.
-        size, unit = run.settings.batch_size, accelerator.num_processes * run.settings.accumulation
-        if accelerator.num_processes > 1 and run.layout.buckets:
+        num_processes: int = accelerator.num_processes
+        size, unit = run.settings.batch_size, num_processes * run.settings.accumulation
+        if num_processes > 1 and run.layout.buckets:
             unit *= _ROWS_OF_CANVASES
         peak = measure_peak(accelerator.device, torch.float32)
-        rows = int(accelerator.num_processes * peak / run.sample_flops())
+        rows = int(num_processes * peak / run.sample_flops())
         small_size = min(size, max(unit, rows // unit * unit))
         small = replace(run, settings=replace(run.settings, batch_size=small_size))
         state = fresh_state(small, accelerator)
@@ -127,7 +128,8 @@ def _time_step(run: TrainRun, state: TrainState, accelerator: Accelerator) -> fl
 
 def _memory(run: TrainRun, state: TrainState, batch: PuzzleBatch, accelerator: Accelerator) -> str:
     """Return how much memory a process needs here, and on a CPU which GPUs have enough."""
-    device, gib, count = accelerator.device, 2**30, accelerator.num_processes
+    device: torch.device = accelerator.device
+    gib, count = 2**30, int(accelerator.num_processes)
     dtype, _ = compute_dtype(run.settings.precision, device)
     lasting, peak = peak_bytes(run, state, batch, dtype, count)
     if device.type == "cuda":
