@@ -34,7 +34,7 @@ from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_stat
 EVALUATIONS = "evaluations"
 # eval.every = auto: the interval of evaluations as a share of the run, and their share of the time.
 _SHARE = 0.1
-# Seconds that the last evaluation of a short training may take beyond its share.
+# Seconds that the last evaluation may take, even if its share of a short training is less.
 _LAST_S = 60.0
 # The temporary folder that `new_folder` leaves if its process is killed.
 _UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.([0-9]{1,7})\.tmp")
@@ -62,6 +62,7 @@ class Checkpointer:
         if run.evaluator and run.clock.minutes is not None:
             self.evaluation_s = 60 * min(run.evaluation.max_minutes, _SHARE * run.clock.minutes)
         self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
+        # The last tenth of the run that `due` saw; its first call must not evaluate.
         self.evaluated_step, self.tenth = -1, 10
         # A run killed after an evaluation and before its record in metrics.jsonl reads the scores again.
         has_scores = run_on_main(lambda: _read_scores(self._scores_file(state.step)), accelerator)
@@ -118,18 +119,17 @@ class Checkpointer:
         if step == self.scored_step:
             scores = run_on_main(lambda: _read_scores(self._scores_file(step)), accelerator)
         else:
-            whole_s = 60 * self.run.evaluation.max_minutes
+            budget_s = 60 * self.run.evaluation.max_minutes
             if self.run.evaluation.every == "auto":
                 least_s = _LAST_S if step >= self.run.last_step else 0.0
-                whole_s = min(whole_s, max(least_s, _SHARE * (state.seconds - state.evaluated_at)))
-            limit_s = -reduce_max([-min(whole_s, self.run.clock.left_s)], accelerator)[0]
+                budget_s = min(budget_s, max(least_s, _SHARE * (state.seconds - state.evaluated_at)))
+            limit_s = -reduce_max([-min(budget_s, self.run.clock.left_s)], accelerator)[0]
             if limit_s < 0:
                 logger.info("step %d: not evaluated, the time is up", step)
                 return {}
             start = time.monotonic()
             self.interrupted = self._answer(evaluator, state, limit_s)
-            cut_by = "ended by --max-minutes" if limit_s < whole_s else ""
-            scores = run_on_main(lambda: self._score(evaluator, step, cut_by), accelerator)
+            scores = run_on_main(lambda: self._score(evaluator, step, limit_s < budget_s), accelerator)
             self.evaluation_s = time.monotonic() - start
         self.evaluated_step, state.evaluated_at = step, state.seconds
         return {f"eval/{name}": value for name, value in scores.items()}
@@ -155,9 +155,12 @@ class Checkpointer:
             self.accelerator,
         )
 
-    def _score(self, evaluator: Evaluator, step: int, cut_by: str) -> dict[str, float]:
+    def _score(self, evaluator: Evaluator, step: int, limited: bool) -> dict[str, float]:
         """Score the candidates in evaluations/step-N; update best.json and write scores.json, which marks the
-        evaluation as complete."""
+        evaluation as complete.
+
+        Args:  limited: --max-minutes left less time than the recipe allows.
+        """
         file = self._scores_file(step)
         scores, coverage = evaluator.score(file.parent)
         interrupted = self.interrupted and not coverage.whole
@@ -165,8 +168,8 @@ class Checkpointer:
         words += [coverage.text, f"{coverage.votes} of {coverage.votes_asked} votes"]
         if interrupted:
             words.append("ended by a signal, to be done again with --resume")
-        elif cut_by and not coverage.whole:
-            words.append(cut_by)
+        elif limited and not coverage.whole:
+            words.append("ended by --max-minutes")
         logger.info("step %d: %s", step, "; ".join(words))
         facts = scores | coverage.facts
         if scores and not interrupted:

@@ -102,7 +102,7 @@ def _sizes(run: TrainRun, state: TrainState) -> Iterator[tuple[str, str]]:
 
 
 def _full_steps(run: TrainRun) -> float:
-    """Return the FLOP of the whole run in steps with all cycles; a curriculum begins with fewer."""
+    """Return the arithmetic of the run as a number of steps with all cycles; a curriculum may use fewer."""
     counts = Counter(
         cycles_at(run.settings, run.config, step / run.settings.steps) for step in range(run.last_step)
     )

@@ -159,7 +159,7 @@ class MetricsLogger:
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the records of later steps than `step`, and those of evaluations from `step` on.
+    """Drop the records of steps after `step`, and those of evaluations from `step` on.
 
     Raises:  DataError if the file cannot be read or is no metrics.jsonl.
     """
@@ -167,7 +167,7 @@ def _forget_after(path: Path, step: int) -> None:
         return
     lines = [line for line in read_file(path).splitlines(keepends=True) if line.endswith(b"\n")]
     try:
-        # The evaluation at the checkpoint's step comes after it and is done again.
+        # The evaluation at the checkpoint's step comes after it and is recorded again.
         places = [
             (record["step"], any(name.startswith("eval/") for name in record))
             for record in map(orjson.loads, lines)

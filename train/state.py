@@ -343,7 +343,7 @@ def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Ten
 
 
 def _load_rows(state: TrainState, checkpoint: Checkpoint) -> Path | None:
-    """Load `rows` and `changed`; return the checkpoint `since` which they have changed."""
+    """Load `rows` and `changed`; return the checkpoint that `changed` refers to."""
     if state.rows.shape != checkpoint.rows.shape:
         raise RuntimeError("its puzzle table has another size")
     state.changed.fill_(True)
