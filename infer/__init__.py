@@ -1,1 +1,1 @@
-"""Checkpoint and dataset folder to predictions."""
+"""Inference: checkpoint and dataset folder -> predictions, votes, scores."""

@@ -10,8 +10,7 @@ from arcpipe.codec import family_of
 from arcpipe.errors import OutputError
 from arcpipe.infer.evaluate import summary
 from arcpipe.infer.predict import InferResult, InferSettings, infer_to_folder
-from arcpipe.infer.puzzle_file import read_puzzle
-from arcpipe.infer.solve import animation, solve_puzzle, solved_text, trace_text
+from arcpipe.infer.solve import animation, read_puzzle, solve_puzzle, solved_text, trace_text
 from arcpipe.log import color_bits, say_next, start_logging
 from arcpipe.processes import with_processes
 from arcpipe.puzzleset import dataset_family

@@ -1,7 +1,7 @@
-"""The engine: continuous batching, in which each row that finishes is replaced by the next item.
+"""The engine: continuous batching, in which the next item replaces each row that finishes.
 
-A row finishes at the last step, or earlier where the halting rule says so. Its state stays on the device;
-each step reads back which rows have finished, and the answers of these.
+A row finishes at the last step, or earlier by the halting rule. Its state stays on the device; each step
+reads back which rows have finished, and their answers.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from arcpipe.rng import random_bits
 from arcpipe.task_embedding import puzzle_vectors
 
 STABLE_STEPS = 3
-"""Steps in a row with the same answer, after which `stable` halts."""
+"""Consecutive steps with the same answer after which `stable` halts."""
 _NO_TOKEN = 255
 _IDLE = -1
 
@@ -31,14 +31,14 @@ _IDLE = -1
 class Plan:
     """How each item is computed.
 
-    steps: the most supervision steps.
-    halt: when to end before: never; stable, when the answer has been the same for STABLE_STEPS steps;
-        learned, when the halting head says so and the answer is that of the step before.
-    marks: steps before the last whose answer is a candidate too, ascending.
-    noise: the deviation of the noise that is added to the latent before each step, but for rollout 0;
-        the noise is a function of (seed, position, step) alone.
+    steps: the maximum of supervision steps.
+    halt: when to end earlier. never; stable: if the answer has been the same for STABLE_STEPS steps; learned:
+        if the halting head says so and the answer is that of the step before.
+    marks: steps before the last whose answers are candidates too, ascending.
+    noise: the deviation of the noise added to the latent before each step, except in rollout 0. It is a
+        function of (seed, position, step).
     seed: of the noise.
-    gamma: of a network with flow, how much fresh noise each step takes.
+    gamma: for a network with flow, the amount of fresh noise in each step.
     """
 
     steps: int
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def answers_each(self) -> int:
-        """Return how many answers an item has: one at each mark, then the final one."""
+        """How many answers an item has: one at each mark and the final one."""
         return len(self.marks) + 1
 
 
@@ -58,8 +58,8 @@ class Engine:
     """A batch of rows in which a checkpoint answers the items of a schedule.
 
     Args:    work: positions in the schedule to answer.
-             batch_size: number of rows; at the end those without an item are left out.
-             needed: the sides of `needed_sides`, where some tests of a task are left out.
+             batch_size: number of rows; rows without an item are dropped at the end.
+             needed: `needed_sides` of the whole dataset, if `puzzles` lacks some test inputs of a task.
     Raises:  CheckpointError if the checkpoint does not know the puzzles.
     """
 
@@ -68,7 +68,7 @@ class Engine:
         *, batch_size: int, device: torch.device, dtype: torch.dtype, needed: NDArray[np.intp] | None = None,
     ) -> None:  # fmt: skip
         self.puzzles, self.schedule, self.work, self.plan, self.device = puzzles, schedule, work, plan, device
-        # Color vectors (T, 2, 10, D), as the rows, stay where they are.
+        # Rows and color vectors (T, 2, 10, D) stay on the checkpoint's device.
         self.rows_of, self.colors = checkpoint.rows_by_id(puzzles), checkpoint.colors_of(puzzles)
         self.sides = bucket_sides(puzzles, checkpoint.config.buckets, needed)
         self.model = checkpoint.model(puzzles.canvas).to(device)
@@ -81,12 +81,12 @@ class Engine:
         self.generator = torch.Generator(device)
         carry = self.model.empty_carry(batch_size, dtype)
         # Answer, latent and, with a loop residual, log_sums.
-        self.state, self.inputs = [of.clone() for of in carry.state], carry.inputs.clone()
+        self.state, self.inputs = [tensor.clone() for tensor in carry.state], carry.inputs.clone()
         width = checkpoint.config.puzzle_size + self.colors[:1].numel()
         self.vectors = torch.zeros(batch_size, width, device=device)
         self.previous = torch.full(self.inputs.shape, _NO_TOKEN, dtype=torch.uint8, device=device)
         self.same = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        # Rows that `learned` would have ended, and the steps that it would have spared.
+        # Rows that `learned` would have ended, and how many steps it would have saved.
         self.over, self.spared = torch.zeros_like(carry.halted), torch.zeros_like(self.same[0])
         self.items = schedule.items(np.zeros(batch_size, np.int64))
         self.items.positions[:] = _IDLE
@@ -95,23 +95,30 @@ class Engine:
 
     @property
     def busy(self) -> NDArray[np.bool_]:
-        """Return which rows (B,) have an item."""
+        """Which rows (B,) have an item."""
         busy: NDArray[np.bool_] = self.items.positions != _IDLE
         return busy
 
     @torch.inference_mode()
     def refill(self) -> bool:
-        """Give each row without an item the next one; return whether any row has one then."""
+        """Give each free row the next item and drop rows left without one; return whether any row remains."""
         free = np.flatnonzero(~self.busy)
         positions = self.work.take(len(free))
         if len(positions):
             self._admit(free[: len(positions)], self.schedule.items(positions))
         rows = np.flatnonzero(self.busy)
         if 0 < len(rows) < len(self.steps):
-            self._keep(rows)
+            where = torch.from_numpy(rows).to(self.device)
+            for name in ("inputs", "vectors", "previous", "same", "over"):
+                setattr(self, name, getattr(self, name)[where])
+            self.state = [tensor[where] for tensor in self.state]
+            if self.sampler:
+                self.sampler.keep(where)
+            self.steps, self.items = self.steps[rows], self.items[rows]
         return len(rows) > 0
 
     def _admit(self, slots: NDArray[np.intp], items: Items) -> None:
+        """Put items into rows, at the initial state."""
         puzzles, model, table = self.puzzles, self.model, self.puzzles.tables_with_eos[2]
         transform = puzzles.transform(table, items.tests, items.puzzle_ids, items.variants)
         tokens = encode_grids(table, items.tests, transform)
@@ -120,28 +127,18 @@ class Engine:
         vectors = self.rows_of(items.puzzle_ids)
         if len(self.colors):
             permutations = puzzles.colors(items.puzzle_ids, items.variants).astype(np.int64)
-            of_tasks = self.colors[torch.from_numpy(puzzles.test_tasks[items.tests])]
-            vectors = puzzle_vectors(vectors, of_tasks, torch.from_numpy(permutations))
+            colors = self.colors[torch.from_numpy(puzzles.test_tasks[items.tests])]
+            vectors = puzzle_vectors(vectors, colors, torch.from_numpy(permutations))
         self.vectors[where] = vectors.to(self.device)
-        initial = (model.init_answer, model.init_latent, model.init_log_sums)
-        for of, at_first in zip(self.state, initial, strict=False):
-            of[where] = at_first.to(of.dtype)
+        initial_state = (model.init_answer, model.init_latent, model.init_log_sums)
+        for tensor, initial in zip(self.state, initial_state, strict=False):
+            tensor[where] = initial.to(tensor.dtype)
         if self.sampler:
             self.sampler.admit(where, items.positions, self.inputs)
         self.previous[where] = _NO_TOKEN
         self.same[where], self.over[where] = 0, False
         self.steps[slots] = 0
         self.items[slots] = items
-
-    def _keep(self, rows: NDArray[np.intp]) -> None:
-        """Go on with these rows alone."""
-        where = torch.from_numpy(rows).to(self.device)
-        for name in ("inputs", "vectors", "previous", "same", "over"):
-            setattr(self, name, getattr(self, name)[where])
-        self.state = [of[where] for of in self.state]
-        if self.sampler:
-            self.sampler.keep(where)
-        self.steps, self.items = self.steps[rows], self.items[rows]
 
     @torch.inference_mode()
     def step(self) -> list[Answers]:
@@ -150,7 +147,13 @@ class Engine:
         Raises:  CheckpointError if an answer is not finite.
         """
         if self.plan.noise:
-            self._add_noise()
+            noisy = np.flatnonzero(self.busy & (self.items.rollouts > 0))
+            counters = (self.items.positions[noisy].astype(np.uint64), self.steps[noisy].astype(np.uint64))
+            latent = self.state[1]
+            noise = torch.empty(len(noisy), *latent.shape[1:], device=self.device)
+            for row, bits in zip(noise, random_bits(self.plan.seed, *counters).tolist(), strict=True):
+                row.normal_(0.0, self.plan.noise, generator=self.generator.manual_seed(bits))
+            latent[torch.from_numpy(noisy).to(self.device)] += noise.to(latent.dtype)
         times = self.sampler.stir(self.steps, self.inputs) if self.sampler else None
         logits, halt_logit = self._recurse(times)
         if self.sampler:
@@ -165,16 +168,16 @@ class Engine:
         return self._release(done)
 
     def _recurse(self, times: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Compute a supervision step of each row on its canvas; return logits (B, L, V), halt_logit (B,).
+        """Take a supervision step of each row on its canvas; return logits (B, L, V), halt_logit (B,).
 
-        Around a smaller canvas all logits are 0: argmax takes the first, that of PAD.
+        Outside a smaller canvas all logits are 0, of which argmax takes the first: PAD.
 
-        Args:  times: (B,) those of the noisy answers of a flow.
+        Args:  times: (B,) of the noisy answers, for a flow.
         """
         canvas, prefix = self.puzzles.canvas, self.model.config.prefix
         if (self.sides == canvas).all():
             answer, latent, logits, halt_logit, *log_sums = self.model(
-                self.inputs, self.vectors, *self.state, **self._seen(slice(None), canvas, times)
+                self.inputs, self.vectors, *self.state, **self._noisy(slice(None), canvas, times)
             )
             self.state = [answer, latent, *log_sums]
             return logits, halt_logit
@@ -184,33 +187,24 @@ class Engine:
         sides = np.where(self.busy, self.sides[self.puzzles.test_tasks[self.items.tests]], 0)
         for side in np.unique(sides[self.busy]).tolist():
             rows = torch.from_numpy(np.flatnonzero(sides == side)).to(self.device)
-            begun = (crop(of[rows], side, canvas, prefix) for of in self.state)
+            before = (crop(tensor[rows], side, canvas, prefix) for tensor in self.state)
             inputs = crop(self.inputs[rows], side, canvas)
-            answer, latent, cropped, halt_logit[rows], *log_sums = self.model(
-                inputs, self.vectors[rows], *begun, **self._seen(rows, side, times)
+            answer, latent, corner, halt_logit[rows], *log_sums = self.model(
+                inputs, self.vectors[rows], *before, **self._noisy(rows, side, times)
             )
-            for of, ended in zip(self.state, (answer, latent, *log_sums), strict=True):
-                of[rows] = pad_back(ended, side, canvas, prefix)
-            logits[rows] = pad_back(cropped, side, canvas)
+            for tensor, after in zip(self.state, (answer, latent, *log_sums), strict=True):
+                tensor[rows] = pad_back(after, side, canvas, prefix)
+            logits[rows] = pad_back(corner, side, canvas)
         return logits, halt_logit
 
-    def _seen(self, rows: Tensor | slice, side: int, times: Tensor | None) -> dict[str, Tensor]:
-        """Return what the network is shown of the noisy answers of a flow; of no flow nothing."""
+    def _noisy(self, rows: Tensor | slice, side: int, times: Tensor | None) -> dict[str, Tensor]:
+        """Return the network's arguments for the noisy answers of a flow; none without a flow."""
         if self.sampler is None or times is None:
             return {}
         return {
             "noisy_BLV": crop(self.sampler.noisy[rows], side, self.puzzles.canvas),
             "times_B": times[rows],
         }
-
-    def _add_noise(self) -> None:
-        noisy = np.flatnonzero(self.busy & (self.items.rollouts > 0))
-        counters = (self.items.positions[noisy].astype(np.uint64), self.steps[noisy].astype(np.uint64))
-        latent = self.state[1]
-        noise = torch.empty(len(noisy), *latent.shape[1:], device=self.device)
-        for row, bits in zip(noise, random_bits(self.plan.seed, *counters).tolist(), strict=True):
-            row.normal_(0.0, self.plan.noise, generator=self.generator.manual_seed(bits))
-        latent[torch.from_numpy(noisy).to(self.device)] += noise.to(latent.dtype)
 
     def _halted(self, logits: Tensor, halt_logit: Tensor) -> NDArray[np.bool_]:
         """Return which rows (B,) the halting rule ends."""
@@ -221,7 +215,7 @@ class Engine:
         self.previous, self.same = tokens, torch.where(same, self.same + 1, 0)
         halted = self.same >= STABLE_STEPS - 1 if self.plan.halt == "stable" else same & (halt_logit > 0)
         if self.plan.halt == "never":
-            # Without being read back, so that nothing waits for it.
+            # Counted on the device; reading it back would make the host wait.
             self.spared += self.over.sum()
             self.over |= halted
             return np.zeros(len(self.steps), bool)
@@ -231,11 +225,11 @@ class Engine:
     def _read(
         self, rows: NDArray[np.intp], logits: Tensor, halt_logit: Tensor, final: NDArray[np.bool_]
     ) -> Answers:
-        """Return the answers of rows (M,); `final` (M,) says which are not of a mark."""
+        """Return the answers of rows (M,); `final` (M,) says which are final, not at a mark."""
         where = torch.from_numpy(rows).to(self.device)
         logits, halt_logit = logits[where], halt_logit[where]
-        tokens, log_probability = chosen_tokens(logits)
-        # Checked on the logits: an infinite one leaves finite probabilities.
+        tokens, log_probability = best_tokens(logits)
+        # Check the logits: an infinite one can give finite probabilities.
         finite = (logits.isfinite().all(dim=(1, 2)) & halt_logit.isfinite()).float()
         halt, log_mean, is_finite = torch.stack([halt_logit.sigmoid(), log_probability, finite]).cpu().numpy()
         if not is_finite.all():
@@ -253,23 +247,23 @@ class Engine:
         finished = self.items.positions[done]
         ready = [np.isin(answers.items.positions, finished) for answers in self.pending]
         parts = list(zip(self.pending, ready, strict=True))
-        self.pending = [answers[~of_done] for answers, of_done in parts if not of_done.all()]
+        self.pending = [answers[~is_ready] for answers, is_ready in parts if not is_ready.all()]
         self.items.positions[done] = _IDLE
-        return [answers[of_done] for answers, of_done in parts if of_done.any()]
+        return [answers[is_ready] for answers, is_ready in parts if is_ready.any()]
 
 
-def chosen_tokens(logits: Tensor) -> tuple[Tensor, Tensor]:
+def best_tokens(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return the best tokens (N, L), uint8, of logits (N, L, V), and the mean log of their probability.
 
-    The mean (N,), float32, is over the tokens that are not PAD; it is 0 where all are PAD.
+    The mean (N,), float32, is over the tokens that are not PAD; it is 0 if all are PAD.
 
     Source:  the official code's stablemax, s(x) = x + 1 from 0 on and 1 / (1 - x) below.
     """
     tokens, values = logits.argmax(dim=-1), logits.float()
     best = values.gather(-1, tokens[..., None])[..., 0]
     weights = torch.where(values < 0, 1 / (1 - values.clamp(max=0)), values + 1)
-    log_of_best = torch.where(best < 0, -torch.log1p(-best.clamp(max=0)), torch.log1p(best.clamp(min=0)))
-    log_probability = (log_of_best - weights.sum(dim=-1).log()).clamp(max=0)
+    log_weight = torch.where(best < 0, -torch.log1p(-best.clamp(max=0)), torch.log1p(best.clamp(min=0)))
+    log_probability = (log_weight - weights.sum(dim=-1).log()).clamp(max=0)
     cells = tokens != PAD
     mean = (log_probability * cells).sum(dim=1) / cells.sum(dim=1).clamp(min=1)
     return tokens.to(torch.uint8), mean

@@ -1,9 +1,9 @@
-"""What is asked and what comes back: the items of the work list, and answers as rows of predictions.
+"""The items of the schedule, and answers as rows of predictions.
 
-An item is a test input and one way to present it. Round k holds the k-th way of each test input that has as
-many, so that each has its fair share; the first is the one without augmentation, variant or noise. Items are
-computed from their position in the schedule: all together may not fit into memory. Answers are cropped, and
-turned back to the frame of the original puzzle.
+An item is a test input and one way to present it: under an augmentation, as a variant, with noise. Round k
+has the k-th way of each test input that has so many; the first way is the plain one. Items are computed
+from their position in the schedule, because all of them may not fit into memory. Answers are cropped and
+turned back to the orientation and colors of the original puzzle.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet
 
 FRESH_VOTES = 64
-"""How often a test input is asked under fresh colorings where no number of votes is given."""
+"""How often a test input is asked under fresh colorings if no number of votes is given."""
 _MAZE_TURNS = 7
 _AT_ONCE = 1024
 _TRANSPOSES = np.array(TRANSPOSES)
@@ -35,7 +35,7 @@ class Items:
     tests: (N,) numbers of the test inputs.
     puzzle_ids: (N,) rows of the puzzle table.
     variants: (N,) turns or shuffles of Sudokus and mazes, 0 for none.
-    rollouts: (N,) 0 for the one without noise.
+    rollouts: (N,) 0 for the rollout without noise.
     """
 
     positions: NDArray[np.int64]
@@ -55,9 +55,9 @@ class Items:
 class Schedule:
     """The items of a puzzle set in their order.
 
-    Args:    variants: how many turns or shuffles of each Sudoku or maze, beside itself.
-             rollouts: how often each way is repeated; all but the first time with noise.
-             votes: the most ways of each test input; 0 for all, of fresh colorings FRESH_VOTES.
+    Args:    variants: turns or shuffles of each Sudoku or maze, beside the plain one.
+             rollouts: repetitions of each way; all but the first with noise.
+             votes: the maximum of ways of each test input; 0 for all, or FRESH_VOTES of fresh colorings.
     Raises:  DataError if there is no test input, or the puzzles have no such variants.
     """
 
@@ -75,14 +75,15 @@ class Schedule:
         self._by_task, self._variants = by_task, variants
         self._first = (np.cumsum(num_puzzles) - num_puzzles)[puzzles.test_tasks]
         self._fresh, self._puzzles = puzzles.fresh_colors, num_puzzles[puzzles.test_tasks]
-        # The ways of each test input without noise: its task's puzzles, or its variants.
+        # The ways of each test input apart from noise: its task's puzzles, or its variants.
         self._ways = self._puzzles * (1 + variants)
         if self._fresh:
             self._ways = np.full(len(puzzles.test_tasks), votes or FRESH_VOTES)
         elif votes:
             self._ways = self._ways.clip(max=votes)
         lengths = self._ways * rollouts
-        # Test inputs of as many items drop out together: between two drops each round is alike.
+        # Test inputs with equally many items drop out of the rounds together; between two drops, all rounds
+        # have the same test inputs.
         self._drops = np.unique(lengths)
         self._active = [np.flatnonzero(lengths >= length) for length in self._drops]
         sizes = np.array([len(tests) for tests in self._active])
@@ -104,19 +105,19 @@ class Schedule:
         first = np.zeros(len(positions), np.intp)
         puzzles, variants = (first, ways) if self._variants else (ways, first)
         if self._fresh:
-            # Another coloring each time, and the dihedrals in turn.
+            # A new coloring each time; the task's puzzles, its dihedrals, take turns.
             puzzles, variants = ways % self._puzzles[tests], ways
         puzzle_ids = self._by_task[self._first[tests] + puzzles]
         return Items(positions, tests, puzzle_ids, variants.astype(np.uint64), rollouts)
 
 
 class WorkQueue:
-    """The positions of a schedule that one rank has still to answer.
+    """The positions of a schedule that one rank has to answer.
 
-    left: how many there are.
+    left: how many are left.
 
     Args:  length: of the schedule.
-           done: (M,) positions that are answered.
+           done: (M,) positions already answered.
     """
 
     def __init__(self, length: int, done: NDArray[np.int64], rank: int = 0, num_ranks: int = 1) -> None:
@@ -136,7 +137,7 @@ class Answers:
     """N answers of the model.
 
     orders: (N,) values of the column `order`.
-    items: their items.
+    items: the N items.
     tokens: (N, L).
     halt: (N,) halt probabilities.
     log_probability: (N,) mean over the tokens that are not PAD.
@@ -158,7 +159,7 @@ class Answers:
 
 
 def concatenate(parts: Sequence[Answers]) -> Answers:
-    """Return the answers of all parts, by order."""
+    """Return the answers of all parts, sorted by order."""
     items = {f.name: np.concatenate([getattr(part.items, f.name) for part in parts]) for f in fields(Items)}
     names = [field.name for field in fields(Answers) if field.name != "items"]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
@@ -168,17 +169,17 @@ def concatenate(parts: Sequence[Answers]) -> Answers:
 def original_grids(
     puzzles: PuzzleSet, items: Items, tokens: NDArray[np.uint8]
 ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-    """Return shapes (N, 2) and cells of answers, turned back to the frame of the original puzzle.
+    """Return shapes (N, 2) and cells of answers, turned back to the original puzzle.
 
-    A shape is 0, 0 where there is no grid; the cells of all grids follow one another, row by row. Of a Sudoku
-    or maze a cell is 0, empty or a wall, where the token is no cell value.
+    The cells of all grids follow one another, row by row. The shape is 0, 0 if there is no grid. A Sudoku or
+    maze has 0, an empty cell or a wall, for a token that is no cell value.
     """
     family, count = puzzles.family, len(tokens)
     if family.with_eos:
         shapes, numbers = crop_shapes(tokens), np.arange(count)
         transposed = _TRANSPOSES[puzzles.table.dihedrals[items.puzzle_ids]]
         shapes = np.where(transposed[:, None], shapes[:, ::-1], shapes)
-        # Only the shapes of a table decide how its grids lie on the canvas.
+        # The cells of the table are never read: shapes alone decide how grids lie on the canvas.
         side = puzzles.canvas + 2
         table = GridTable(np.broadcast_to(np.uint8(0), (count, side, side)), shapes.astype(np.int16))
     else:
@@ -202,16 +203,16 @@ def original_grids(
 
 
 def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa.Table:
-    """Return the answers as rows of predictions, in their order.
+    """Return the answers as rows of predictions.
 
-    Args:  checkpoint: the value of that column.
+    Args:  checkpoint: the value of the column `checkpoint`.
     """
     items, table, count = answers.items, puzzles.table, len(answers)
     parts = [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
     grids = [original_grids(puzzles, items[part], answers.tokens[part]) for part in parts]
     shapes, cells = (np.concatenate(columns) for columns in zip(*grids, strict=True))
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int32)
-    asked = PuzzleTable(
+    augmentations = PuzzleTable(
         table.task_ids,
         puzzles.test_tasks[items.tests],
         table.dihedrals[items.puzzle_ids],
@@ -219,7 +220,7 @@ def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa
     ).to_arrow()
     columns = {
         "order": answers.orders,
-        **{name: asked[name].combine_chunks() for name in asked.column_names},
+        **{name: augmentations[name].combine_chunks() for name in augmentations.column_names},
         "test_index": puzzles.test_indices[items.tests],
         "variant": items.variants,
         "rollout": items.rollouts,

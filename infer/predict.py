@@ -1,7 +1,7 @@
 """Inference: a checkpoint's answers to the test inputs of a dataset, as a folder of predictions.
 
-`infer_to_folder` makes the folder, or goes on with it; each process of several answers its own share and
-writes its own shards. `predict` answers one share.
+`infer_to_folder` makes or resumes the folder; each process answers its own share of the items with `predict`
+and writes its own shards.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ from arcpipe.runs import (
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
-# The least share of the steps that a halting rule saves.
+# The share of steps saved by --halt learned from which the log mentions it.
 _WORTH_SAYING = 0.05
 _NONE = np.zeros(0, np.int64)
 
@@ -135,11 +135,11 @@ class InferResult:
     """What a folder of predictions holds after an inference.
 
     candidates: rows of all shards.
-    done: items that are answered, by all processes so far.
+    done: items answered by all processes so far.
     total: items of the schedule.
-    interrupted: whether a signal ended the inference.
-    late: whether the time limit did.
-    alone: whether no other process was answering.
+    interrupted: a signal ended the inference.
+    late: the time limit ended it.
+    alone: no other process was answering.
     """
 
     candidates: int
@@ -159,17 +159,17 @@ def infer_to_folder(
     checkpoint_path: Path, data: Path, out: Path, settings: InferSettings,
     *, resume: bool = False, max_minutes: float | None = None,
 ) -> InferResult:  # fmt: skip
-    """Write the predictions for a dataset's test inputs to a new folder, or go on with one.
+    """Write the predictions for a dataset's test inputs to a new folder, or resume one.
 
-    Args:    max_minutes: end this call after this time; finished items are kept.
-    Raises:  OutputError if `out` exists or cannot be written, before anything is computed;
-             CheckpointError or DataError if checkpoint, dataset and folder do not fit.
+    Args:    max_minutes: time limit of this call; finished items are kept.
+    Raises:  OutputError, before any computation, if `out` exists or cannot be written; CheckpointError or
+             DataError if checkpoint, dataset and folder do not fit.
     """
     clock = Clock(max_minutes)
     if not resume:
         refuse_existing(out, "go on with --resume, choose another --out or remove it")
-    # Not Apple's GPU, which Accelerate would take: it has no float64, and nothing here is tested on it.
-    # Without being told that there is no GPU, Accelerate leaves processes on CPUs alone with themselves.
+    # cpu=True without a GPU: otherwise Accelerate would not connect processes on CPUs, and would choose MPS
+    # on a Mac, which has no float64.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     rank, num_ranks = accelerator.process_index, accelerator.num_processes
     refuse_lone_processes(num_ranks, accelerator.device)
@@ -178,7 +178,7 @@ def infer_to_folder(
     request = _request(checkpoint_path, checkpoint, data, puzzles, settings)
     with _open_folder(out, request, resume, answers_each, accelerator) as manifest:
         done = _done(out, answers_each)
-        # From here on a process that dies must not take the others with it.
+        # From here on the processes are independent, so that one that dies does not end the others.
         accelerator.wait_for_everyone()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -192,8 +192,8 @@ def infer_to_folder(
                     write_shard(out, table, rank)
                 interrupted = is_asked_to_stop()
         except OutputError as error:
-            way_on = f"what is in {out} stays: make room, then go on with --resume"
-            raise OutputError(f"{error}; {way_on}") from None
+            remedy = f"what is in {out} stays: make room, then go on with --resume"
+            raise OutputError(f"{error}; {remedy}") from None
         except ArcpipeError:
             if not resume and num_ranks == 1 and not shard_files(out):
                 shutil.rmtree(out, ignore_errors=True)
@@ -209,21 +209,21 @@ def infer_to_folder(
 def _request(
     checkpoint_path: Path, checkpoint: Checkpoint, data: Path, puzzles: PuzzleSet, settings: InferSettings
 ) -> dict[str, Any]:
-    """Return the manifest of the folder; warn if the checkpoint was trained on another dataset that it knows.
+    """Return the manifest of the folder; warn if the checkpoint was trained on another dataset.
 
-    Raises:  CheckpointError or DataError if it does not know it.
+    Raises:  CheckpointError or DataError if the checkpoint does not know the dataset's puzzles.
     """
     step = checkpoint.manifest.get("step")
     trained_on = (checkpoint.manifest.get("dataset") or {}).get("fingerprint")
     fingerprint = read_manifest(data, "dataset")["fingerprint"]
-    # A part of the training dataset may be meant, so this is no error; of what is refused nothing is warned.
     if trained_on and trained_on != fingerprint:
+        # Raises for unknown puzzles. Another dataset is no error: it may be a part of the training dataset.
         checkpoint.rows_by_id(puzzles)
         logger.warning(
             "%s: trained on another dataset than %s: its test outputs may have been trained on",
             checkpoint.path, data,
         )  # fmt: skip
-    # Its hash without those of its files is the same where it is copied elsewhere or handed on in part.
+    # Hashed without the hashes of its files, so that a partial copy of the checkpoint counts as the same.
     facts = {key: value for key, value in checkpoint.manifest.items() if key != FILES}
     return make_manifest(
         "predictions",
@@ -244,12 +244,12 @@ def _request(
 def _open_folder(
     out: Path, request: dict[str, Any], resume: bool, answers_each: int, accelerator: Accelerator
 ) -> Iterator[dict[str, Any]]:
-    """Make the folder, or check that it is of the same request; yield its manifest.
+    """Make the folder, or check that it was made by the same request; yield its manifest.
 
-    Each process holds the folder until the block ends.
+    Each process has a lock on the folder until the block ends.
     """
     failure = None
-    # Barrier: every process has seen that there is no such folder.
+    # Barrier: no process checks for an existing folder after the main process has made it.
     accelerator.wait_for_everyone()
     with ExitStack() as stack:
         if accelerator.is_main_process:
@@ -278,13 +278,13 @@ def _check_same(out: Path, request: dict[str, Any]) -> None:
     if missing := [name for name in ("checkpoint", "items", "recipe") if name not in manifest]:
         raise DataError(f"{out}: cannot be resumed: its manifest.json lacks {', '.join(missing)}")
     where = f"{out}: cannot be resumed with another"
-    # An older folder has no hash of the weights.
+    # Folders of older versions have no hash of the weights.
     checkpoint = {"checkpoint_manifest": None, "weights": request["weights"]} | manifest
     if any(checkpoint[name] != request[name] for name in ("checkpoint_manifest", "weights")):
         raise ArcpipeError(f"{where} checkpoint: it was made with {manifest.get('checkpoint')}")
     if manifest.get("dataset") != request["dataset"]:
         raise DataError(f"{where} dataset: it was made for {manifest.get('data')}")
-    # Settings that are newer than the folder had their defaults; these two change no prediction.
+    # Settings that the folder's version did not have were at their defaults. These two change no prediction.
     settings = asdict(InferSettings()) | manifest["recipe"].get("infer", {})
     settings |= {name: request["recipe"]["infer"][name] for name in ("batch_size", "compile")}
     if changes := recipe_changes({"infer": settings}, request["recipe"]):
@@ -292,10 +292,10 @@ def _check_same(out: Path, request: dict[str, Any]) -> None:
 
 
 def _set_damaged_aside(out: Path, total: int) -> None:
-    """Rename shards that cannot be read, so that their items are answered again; remove unfinished ones.
+    """Rename damaged shards, so that their items are answered again; remove unfinished ones.
 
-    So it is with shards whose candidates another one holds too, as two processes on a disk without locks
-    leave them, or that are of no item.
+    A shard is damaged if it cannot be read, or if a candidate in it has an order outside the shard's range or
+    is in another shard too, as after two processes wrote to a disk without locks.
 
     Args:  total: candidates of all items.
     """
@@ -332,15 +332,15 @@ def predict(
     needed: NDArray[np.intp] | None = None, stop: Callable[[], bool] = lambda: False,
     left_s: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[pa.Table]:  # fmt: skip
-    """Yield the candidates of a rank in tables, one each FLUSH_EVERY_S seconds if any row has finished.
+    """Yield the candidates of a rank in tables, one every FLUSH_EVERY_S seconds if any row has finished.
 
-    Args:    device: None for a GPU where there is one.
+    Args:    device: None for a GPU if there is one, else the CPU.
              label: the value of the column `checkpoint`.
              done: (M,) positions of the schedule to leave out, sorted.
              rank, num_ranks: which of the other positions to answer.
-             needed: the sides of `needed_sides`, where some tests of a task are left out.
-             stop: asked between supervision steps; unfinished rows are dropped.
-             left_s: the seconds that are left, which the next step has to fit into.
+             needed: `needed_sides` of the whole dataset, if `puzzles` lacks some test inputs of a task.
+             stop: returns whether to stop, before each supervision step; unfinished rows are dropped.
+             left_s: returns the seconds left; no step begins that would take longer.
     Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
              not finite; finished candidates are yielded first.
     """
@@ -356,26 +356,26 @@ def predict(
     for note in notes:
         logger.info(note)
     finished: list[Answers] = []
-    since, failure, step_s = time.monotonic(), None, 0.0
+    last_flush, failure, step_s = time.monotonic(), None, 0.0
     with progress(total=total, initial=0, unit="grid", desc="infer", left_s=left_s) as bar:
         while engine.refill() and not stop() and left_s() > step_s:
-            began = time.monotonic()
+            start = time.monotonic()
             try:
                 finished += engine.step()
             except CheckpointError as error:
                 failure = CheckpointError(f"{checkpoint.path}: {error}")
                 break
-            # The first one may compile.
-            step_s = min(step_s or math.inf, time.monotonic() - began)
+            # The shortest one, because the first may compile.
+            step_s = min(step_s or math.inf, time.monotonic() - start)
             answered = total - work.left - int(engine.busy.sum())
             if answered > bar.n:
                 everywhere = len(done) + answered * num_ranks
                 bar.set_postfix_str(f"{everywhere / num_tests:.1f} an input", refresh=False)
                 bar.update(answered - bar.n)
-            late = time.monotonic() - since > FLUSH_EVERY_S
-            if finished and (late or sum(map(len, finished)) >= _FLUSH_ROWS):
+            is_due = time.monotonic() - last_flush > FLUSH_EVERY_S
+            if finished and (is_due or sum(map(len, finished)) >= _FLUSH_ROWS):
                 yield candidate_table(puzzles, concatenate(finished), label)
-                finished, since = [], time.monotonic()
+                finished, last_flush = [], time.monotonic()
     if finished:
         yield candidate_table(puzzles, concatenate(finished), label)
     if failure:
@@ -390,9 +390,9 @@ def make_engine(
     done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
     needed: NDArray[np.intp] | None = None,
 ) -> tuple[Engine, list[str]]:  # fmt: skip
-    """Return the engine of `predict`, with its arguments and errors, and for the log what it computes with.
+    """Return an engine, whose network is compiled if the settings say so, and notes for the log.
 
-    Its network is compiled where the settings say so.
+    The first note is the dtype and the device. Arguments and errors are those of `predict`.
     """
     precision = checkpoint.precision if settings.precision == "trained" else settings.precision
     dtype, reason = compute_dtype(precision, device)
@@ -402,7 +402,7 @@ def make_engine(
         settings.plan(checkpoint.config), batch_size=settings.batch_size, device=device, dtype=dtype,
         needed=needed,
     )  # fmt: skip
-    # Fewer rows at the end and on each of several canvases: a program for any number of them.
+    # dynamic=None: the number of rows varies, at the end and with several canvases.
     notes = ready_blocks(
         engine.model.blocks, hidden_size=checkpoint.config.hidden_size, dtype=dtype, device=device,
         threads=checkpoint.cpu_threads, compiled=settings.compile, dynamic=None,

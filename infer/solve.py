@@ -1,8 +1,11 @@
-"""One puzzle: solved by the engine and the vote of whole datasets, and shown step by step in text and SVG."""
+"""One puzzle: read from a file, solved like a whole dataset, shown as text or SVG."""
 
+import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from math import isqrt
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +16,19 @@ from numpy.typing import NDArray
 from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import Family, GridTable, family_of
-from arcpipe.errors import CheckpointError
+from arcpipe.documents import read_json, read_text
+from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid, draw
 from arcpipe.infer.predict import InferSettings, predict, schedule_of
 from arcpipe.infer.vote import by_count, rank, read_votes
+from arcpipe.maze_rules import CHARACTERS, GOAL, PATH, START, at, cells_of, distances
 from arcpipe.puzzleset import PuzzleSet, Variants, is_valid
-from arcpipe.sudoku_rules import BOXES
-from arcpipe.task import Pair, Task
+from arcpipe.sudoku_rules import BOXES, repeats
+from arcpipe.task import Pair, Task, parse_task
 
+_MAX_BYTES = 10**6
+_BOARDS = {side * side for side in BOXES}
+_FRAME = str.maketrans("", "", " \t|+-")
 _MOST_ROWS = 64
 _CELL, _SMALL = 16, 8
 _GAP = 24
@@ -36,9 +44,130 @@ _VERDICTS = {
 }
 
 
+def read_puzzle(path: Path, family: str, canvas: int) -> Task:
+    """Read the puzzle of a file; a Sudoku or maze becomes a task, named by its family, with one test input.
+
+    A Sudoku is S x S characters in one line or S lines, `.` or 0 for an empty cell; frames of |, + and - are
+    ignored. A maze is `#`, space, S and G in one line or S lines. Either may be in the column `question` of a
+    CSV file with one row. An ARC task is a task file, or a challenges file with one task.
+
+    Args:    path: a file, `-` for stdin, or the characters of a Sudoku instead of a file.
+             family: the kind of puzzle to read.
+             canvas: the side of a Sudoku or maze; the maximum side of an ARC test input.
+    Raises:  DataError naming the place in the file.
+    """
+    path = Path("/dev/stdin") if str(path) == "-" else path
+    if family == "arc":
+        return _read_task(path, canvas)
+    is_board = len(str(path)) in _BOARDS and not {*str(path)} - {*".0123456789"}
+    rows = [str(path)] if is_board and not path.exists() else _read_lines(path)
+    board = _maze(rows, path) if family == "maze" else _sudoku(rows, path)
+    if len(board) != canvas:
+        raise DataError(
+            f"{path}: a {family} of {len(board)} x {len(board)}, but the checkpoint solves those of "
+            f"{canvas} x {canvas}: choose another checkpoint"
+        )
+    return Task(family, (), (Pair(board, None),))
+
+
+def _read_task(path: Path, canvas: int) -> Task:
+    try:
+        name, value = path.stem, read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}; the checkpoint answers ARC tasks, each in a JSON file") from None
+    if isinstance(value, dict) and not {"train", "test"} <= value.keys():
+        if len(value) != 1:
+            raise DataError(f"{path}: holds {len(value)} tasks, solve takes a file of one")
+        ((name, value),) = value.items()
+    task = parse_task(name, value, str(path))
+    for index, pair in enumerate(task.tests):
+        height, width = pair.input.shape
+        if max(height, width) > canvas:
+            raise DataError(
+                f"{path}: task {name}, test[{index}].input: {height} x {width} cells, "
+                f"the checkpoint's canvas is {canvas} x {canvas}"
+            )
+    return task
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, without empty ones at its ends; for a CSV file the field of the column
+    question or, without that column, the longest field."""
+    text = read_text(path, _MAX_BYTES, ": solve takes a file of one puzzle")
+    if not text.strip():
+        raise DataError(f"{path}: is empty, expected a puzzle")
+    lines = text.strip("\r\n").splitlines()
+    if "," not in text:
+        return lines
+    try:
+        rows = [row for row in csv.reader(lines) if row]
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV file that can be read ({one_line(error)})") from None
+    header = [name.strip().lower() for name in rows[0]]
+    body = rows[1:] if "question" in header else rows
+    if len(body) != 1:
+        raise DataError(f"{path}: {len(body)} rows of puzzles, solve takes a file of one")
+    if "question" not in header:
+        return [max(body[0], key=len)]
+    place = header.index("question")
+    if place >= len(body[0]):
+        raise DataError(f"{path}: its row has no field for the column question")
+    return [body[0][place]]
+
+
+def _sudoku(lines: list[str], path: Path) -> Grid:
+    rows = [row for row in (line.translate(_FRAME) for line in lines) if row]
+    if len(rows) > 1 and all(len(row) in _BOARDS for row in rows):
+        raise DataError(f"{path}: {len(rows)} Sudokus, solve takes a file of one")
+    cells = "".join(rows)
+    side = isqrt(len(cells))
+    in_lines = len(rows) == 1 or all(len(row) == side for row in rows)
+    if len(cells) not in _BOARDS or not in_lines:
+        raise DataError(
+            f"{path}: no Sudoku: expected 81, 36 or 16 characters in one line, or 9, 6 or 4 lines of as many "
+            f"characters; found {len(rows)} lines and {len(cells)} characters"
+        )
+    allowed = ".123456789"[: side + 1]
+    board = _board(cells.replace("0", "."), allowed, path, "a Sudoku of this size is made of")
+    if repeats(board[None])[0]:
+        raise DataError(f"{path}: a digit stands twice in a row, column or box: it has no solution")
+    return board
+
+
+def _maze(lines: list[str], path: Path) -> Grid:
+    cells, side = lines[0], isqrt(len(lines[0]))
+    if len(lines) > 1:
+        side = len(lines)
+        for number, line in enumerate(lines, 1):
+            if len(line) > side:
+                raise DataError(f"{path}: line {number} has {len(line)} characters, a square maze of {side}")
+        # Editors strip trailing spaces, which are free cells.
+        cells = "".join(line.ljust(side) for line in lines)
+    if len(cells) != side * side:
+        raise DataError(f"{path}: {len(cells)} characters in one line are no square maze")
+    # Ignore the path of a solution in the file.
+    board = _board(cells.replace("o", " "), CHARACTERS[:PATH], path, "a maze is made of")
+    for value, name in ((START, "start 'S'"), (GOAL, "goal 'G'")):
+        if (count := int((board == value).sum())) != 1:
+            raise DataError(f"{path}: {count} cells are the {name}, a maze has one")
+    if at(distances(board[None]), cells_of(board[None], GOAL))[0] < 0:
+        raise DataError(f"{path}: there is no way from the start to the goal")
+    return board
+
+
+def _board(cells: str, allowed: str, path: Path, what: str) -> NDArray[np.uint8]:
+    """Return the values (S, S) of characters; a character's value is its index in `allowed`."""
+    side = isqrt(len(cells))
+    for place, cell in enumerate(cells):
+        if cell not in allowed:
+            row, column = divmod(place, side)
+            raise DataError(f"{path}: {cell!a} in row {row + 1}, column {column + 1}; {what} {allowed!r}")
+    return np.array([allowed.index(cell) for cell in cells], np.uint8).reshape(side, side)
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
-    """The answer after a supervision step, which counts from 1; its grid is None where it held none."""
+    """The answer after supervision step `number`, from 1; its grid is None if the answer holds none."""
 
     number: int
     grid: Grid | None
@@ -47,7 +176,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """One of the best grids: how many candidates are this grid, and their mean halt probability."""
+    """One of the best grids, how many candidates equal it, and their mean halt probability."""
 
     grid: Grid
     votes: int
@@ -59,10 +188,10 @@ class Solved:
     """The result for one test input.
 
     question: the test input.
-    attempts: the best first; up to two of ARC, one of a Sudoku or maze; none if no candidate held a grid.
-    candidates: how many there were.
-    steps: the steps of the candidate without augmentation; only the last one without a trace.
-    right: whether an attempt solves it, None where that is not known.
+    attempts: the best first; up to two for ARC, one for a Sudoku or maze; none if no candidate held a grid.
+    candidates: how many candidates there were.
+    steps: the steps of the candidate without augmentation; without a trace, only the last one.
+    right: whether an attempt solves it; None if that is not known.
     """
 
     question: Grid
@@ -75,12 +204,12 @@ class Solved:
 def solve_puzzle(
     checkpoint: Checkpoint, task: Task, *, max_steps: int = 0, max_votes: int = 0, trace: bool = False
 ) -> list[Solved]:
-    """Solve each test input of a task under the augmentations of it that the checkpoint knows, or, where that
-    knows any coloring, under fresh ones.
+    """Solve each test input of a task under the augmentations that the checkpoint knows of it; with embedding
+    task, under fresh colorings.
 
-    Args:    task: as `read_puzzle` gives it.
-             max_steps: supervision steps, 0 for as many as in training.
-             max_votes: the most candidates of each test input; 0 for all, of fresh colorings FRESH_VOTES.
+    Args:    task: from `read_puzzle`.
+             max_steps: supervision steps; 0 for as many as in training.
+             max_votes: the maximum of candidates of each test input; 0 for all, or FRESH_VOTES colorings.
              trace: keep every step.
     Raises:  CheckpointError if the checkpoint was not trained on the task.
     """
@@ -92,14 +221,14 @@ def solve_puzzle(
     settings = replace(settings, batch_size=min(len(schedule_of(puzzles, settings)), _MOST_ROWS))
     table = pa.concat_tables(list(predict(checkpoint, puzzles, settings))).sort_by("order")
     return [
-        _solved(puzzles, pair, table.filter(pc.equal(table["test_index"], index)))
+        _make_solved(puzzles, pair, table.filter(pc.equal(table["test_index"], index)))
         for index, pair in enumerate(task.tests)
     ]
 
 
 def _puzzle_set(checkpoint: Checkpoint, task: Task, most: int) -> PuzzleSet:
-    """Return the task as a dataset; one of ARC under the augmentations of it that the checkpoint knows, the
-    identity first: `most` of them, 0 for all."""
+    """Return the task as a dataset. An ARC task gets the augmentations that the checkpoint knows of it, the
+    identity first, up to `most` of them (0 for all)."""
     family, canvas = family_of(checkpoint.family, checkpoint.canvas), checkpoint.canvas
     table = PuzzleTable.of_groups([task.id], [[IDENTITY]])
     if family.with_eos:
@@ -112,8 +241,8 @@ def _puzzle_set(checkpoint: Checkpoint, task: Task, most: int) -> PuzzleSet:
             )
         rows = known.of_task(known.task_ids.index(task.id))
         dihedrals, colors = known.dihedrals[rows], known.colors[rows]
-        changed = (dihedrals != 0) | (colors != np.arange(NUM_COLORS)).any(axis=1)
-        order = np.argsort(changed, kind="stable")[: most or None]
+        is_augmented = (dihedrals != 0) | (colors != np.arange(NUM_COLORS)).any(axis=1)
+        order = np.argsort(is_augmented, kind="stable")[: most or None]
         table = PuzzleTable([task.id], np.zeros(len(order), np.int32), dihedrals[order], colors[order])
     pairs = [(pair.input, pair.output) for pair in task.demonstrations if pair.output is not None]
     examples = np.zeros(len(pairs), np.int32)
@@ -131,7 +260,7 @@ def _puzzle_set(checkpoint: Checkpoint, task: Task, most: int) -> PuzzleSet:
     )
 
 
-def _solved(puzzles: PuzzleSet, pair: Pair, candidates: pa.Table) -> Solved:
+def _make_solved(puzzles: PuzzleSet, pair: Pair, candidates: pa.Table) -> Solved:
     """Return the result for one test input, from its candidates."""
     family, steps = puzzles.family, candidates["steps"]
     final = candidates.filter(pc.equal(steps, pc.max(steps)))
@@ -144,7 +273,7 @@ def _solved(puzzles: PuzzleSet, pair: Pair, candidates: pa.Table) -> Solved:
         right = bool(is_valid(family.name, pair.input[None], attempts[0].grid[None])[0])
     elif pair.output is not None:
         right = any(np.array_equal(attempt.grid, pair.output) for attempt in attempts)
-    # The first item of a test input is the input as it is.
+    # The first item of a test input is the plain one, without augmentation.
     first = candidates.slice(0, len(pc.unique(steps))).to_pylist()
     return Solved(
         question=pair.input,
@@ -162,7 +291,7 @@ def _grid(row: dict[str, Any]) -> Grid | None:
 
 
 def solved_text(solved: Solved, family: Family, color: int) -> str:
-    """Return the input and the attempts side by side, then whether they are right."""
+    """Return the input and the attempts side by side, and whether they are right."""
     titles = ["input", "attempt 1", "attempt 2"] if family.with_eos else ["input", "answer"]
     grids = [solved.question, *(attempt.grid for attempt in solved.attempts)]
     lines = [draw(grids, titles[: len(grids)], color, family.symbols, family.palette), ""]
@@ -186,9 +315,9 @@ def solved_text(solved: Solved, family: Family, color: int) -> str:
 
 
 def trace_text(steps: Sequence[Step], family: Family) -> str:
-    """Return each step's answer in characters, a `*` after each cell that differs from the step before."""
+    """Return each step's answer in characters, with a `*` after each cell that changed in the step."""
     blocks: list[str] = []
-    layers = _stacked([step.grid for step in steps])
+    layers = _stack([step.grid for step in steps])
     for index, (step, layer) in enumerate(zip(steps, layers, strict=True)):
         changed = (layer != layers[index - 1]) & (layer != _OUTSIDE) & (index > 0)
         count = f", {int(changed.sum())} cells changed" if index else ""
@@ -204,10 +333,10 @@ def trace_text(steps: Sequence[Step], family: Family) -> str:
 
 
 def animation(solved: Sequence[Solved], family: Family, demonstrations: Sequence[Pair] = ()) -> str:
-    """Return an SVG document: each test input, and beside it its answer, animated step by step in a loop.
+    """Return an SVG document: the demonstrations, then each test input with its answer, animated by step.
 
-    Above are the demonstrations, at the right the attempts of ARC tasks with their votes. A cell is framed
-    during the step in which it changed; thick lines are around the boxes of a Sudoku.
+    The attempts at ARC tasks are at the right, with their votes. A cell is framed during the step in which it
+    changes; thick lines surround the boxes of a Sudoku.
     """
     parts: list[str] = []
     top = right = bottom = _GAP
@@ -216,7 +345,7 @@ def animation(solved: Sequence[Solved], family: Family, demonstrations: Sequence
         place, widest = top, right
         for title, grid in grids.items():
             if grid is not None:
-                parts += _still(title, grid, family, right, place, _SMALL)
+                parts += _grid_svg(title, grid, family, right, place, _SMALL)
                 place += _TITLE + len(grid) * _SMALL + _SMALL
                 widest = max(widest, right + max(grid.shape[1] * _SMALL, 7 * _CELL))
         bottom, right = max(bottom, place + _GAP), widest + _GAP
@@ -225,14 +354,14 @@ def animation(solved: Sequence[Solved], family: Family, demonstrations: Sequence
         sides = [one.question.shape, *(step.grid.shape for step in one.steps if step.grid is not None)]
         height, width = np.max(sides, axis=0) * _CELL
         left = _GAP + one.question.shape[1] * _CELL + _GAP
-        parts += _still("input", one.question, family, _GAP, top)
-        parts += _frames(one, family, left, top)
+        parts += _grid_svg("input", one.question, family, _GAP, top)
+        parts += _steps_svg(one, family, left, top)
         if family.name == "sudoku":
-            parts += [_boxes(len(one.question), x, top + _TITLE) for x in (_GAP, left)]
+            parts += [_boxes_svg(len(one.question), x, top + _TITLE) for x in (_GAP, left)]
         end = left + max(int(width), 12 * _CELL) + _GAP
         for number, attempt in enumerate(one.attempts if family.with_eos else (), 1):
             title = f"attempt {number}: {attempt.votes} of {one.candidates} votes"
-            parts += _still(title, attempt.grid, family, end, top)
+            parts += _grid_svg(title, attempt.grid, family, end, top)
             height = np.maximum(height, len(attempt.grid) * _CELL)
             end += max(attempt.grid.shape[1] * _CELL, 14 * _CELL) + _GAP
         top += _TITLE + int(height) + _GAP
@@ -244,15 +373,17 @@ def animation(solved: Sequence[Solved], family: Family, demonstrations: Sequence
     )
 
 
-def _still(title: str, grid: Grid, family: Family, left: int, top: int, side: int = _CELL) -> Iterator[str]:
-    """Yield a title and the cells of a grid that does not change."""
-    yield _title(left, top, title)
+def _grid_svg(
+    title: str, grid: Grid, family: Family, left: int, top: int, side: int = _CELL
+) -> Iterator[str]:
+    """Yield a title and the cells of a grid."""
+    yield _title_svg(left, top, title)
     for (row, column), value in np.ndenumerate(grid):
         x, y = left + column * side, top + _TITLE + row * side
-        yield _cell(int(value), family, x, y, given=True, side=side)
+        yield _cell_svg(int(value), family, x, y, given=True, side=side)
 
 
-def _boxes(side: int, left: int, top: int) -> str:
+def _boxes_svg(side: int, left: int, top: int) -> str:
     """Return thick lines around the boxes of a Sudoku."""
     height, width = (_CELL * lines for lines in BOXES[side])
     corners = [(x, y) for x in range(0, side * _CELL, width) for y in range(0, side * _CELL, height)]
@@ -260,13 +391,13 @@ def _boxes(side: int, left: int, top: int) -> str:
     return f'<path d="{path}" fill="none" stroke="#000000" stroke-width="2"/>'
 
 
-def _frames(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
-    """Yield titles and cells of the answer; a cell once for each run of steps in which it is the same."""
+def _steps_svg(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
+    """Yield the animated titles and cells of the answer: one element for each value that a cell takes on."""
     count = len(one.steps)
     for index, step in enumerate(one.steps):
-        title = _title(left, top, f"step {step.number}, halt {step.halt_probability:.2f}")
-        yield _shown(title, index, index + 1, count)
-    values = _stacked([step.grid for step in one.steps])
+        title = _title_svg(left, top, f"step {step.number}, halt {step.halt_probability:.2f}")
+        yield _visible(title, index, index + 1, count)
+    values = _stack([step.grid for step in one.steps])
     for row, column in np.ndindex(*values.shape[1:]):
         x, y = left + column * _CELL, top + _TITLE + row * _CELL
         runs = values[:, row, column]
@@ -275,29 +406,29 @@ def _frames(one: Solved, family: Family, left: int, top: int) -> Iterator[str]:
             value = int(runs[start])
             given = not family.with_eos and value == one.question[row, column]
             if value != _OUTSIDE:
-                yield _shown(_cell(value, family, x, y, given=given), start, end, count)
+                yield _visible(_cell_svg(value, family, x, y, given=given), start, end, count)
             if start:
                 frame = f'x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" fill="none"'
                 mark = f'<rect {frame} stroke="#ff4136" stroke-width="2"/>'
-                yield _shown(mark, start, start + 1, count)
+                yield _visible(mark, start, start + 1, count)
 
 
-def _stacked(grids: Sequence[Grid | None]) -> NDArray[np.int16]:
-    """Return the grids as one array (N, H, W) of the largest sides, -1 outside each."""
+def _stack(grids: Sequence[Grid | None]) -> NDArray[np.int16]:
+    """Return the grids as one array (N, H, W) of the largest sides, -1 outside each grid."""
     height, width = np.max([(0, 0), *(grid.shape for grid in grids if grid is not None)], axis=0)
-    stacked = np.full((len(grids), height, width), _OUTSIDE, np.int16)
-    for layer, grid in zip(stacked, grids, strict=True):
+    layers = np.full((len(grids), height, width), _OUTSIDE, np.int16)
+    for layer, grid in zip(layers, grids, strict=True):
         if grid is not None:
             layer[: grid.shape[0], : grid.shape[1]] = grid
-    return stacked
+    return layers
 
 
-def _title(x: int, y: int, text: str) -> str:
+def _title_svg(x: int, y: int, text: str) -> str:
     return f'<text x="{x}" y="{y + 12}">{escape(text)}</text>'
 
 
-def _cell(value: int, family: Family, x: int, y: int, *, given: bool, side: int = _CELL) -> str:
-    """Return a colored square, or one with the value's character; givens are black."""
+def _cell_svg(value: int, family: Family, x: int, y: int, *, given: bool, side: int = _CELL) -> str:
+    """Return a square in the value's color, or with its character: black if given, else blue."""
     fill = "#ffffff" if family.palette is None else f"#{bytes(family.palette[value]).hex()}"
     square = f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill="{fill}" stroke="#999999"/>'
     if family.palette is not None:
@@ -308,8 +439,8 @@ def _cell(value: int, family: Family, x: int, y: int, *, given: bool, side: int 
     return f'<g>{square}<text {place} fill="{color}">{text}</text></g>'
 
 
-def _shown(element: str, start: int, end: int, count: int) -> str:
-    """Return the element, visible from step `start` up to step `end`; the last step is held a while."""
+def _visible(element: str, start: int, end: int, count: int) -> str:
+    """Return the element, visible from step `start` until step `end`; the last step is shown longer."""
     if (start, end) == (0, count):
         return element
     total = count + _HOLD_STEPS
@@ -321,6 +452,6 @@ def _shown(element: str, start: int, end: int, count: int) -> str:
         f'<animate attributeName="visibility" calcMode="discrete" dur="{total * _STEP_S:.4g}s" '
         f'repeatCount="indefinite" values="{values}" keyTimes="{keys}"/>'
     )
-    # Without animation the last step is what one sees.
+    # A viewer without animation shows the last step.
     hidden = "" if end == count else ' visibility="hidden"'
     return f"<g{hidden}>{element}{animate}</g>"

@@ -1,7 +1,7 @@
 """The vote: the candidates of each test input are grouped by grid, and the grids are ranked.
 
-N candidates are held as arrays; their E distinct grids are the entries, numbered as they are first seen. A
-rule computes sort keys of the entries from their candidates. Of a Sudoku or maze the best one is its answer.
+N candidates are held as arrays. Their E distinct grids are the entries, numbered in order of appearance. A
+rule computes sort keys of the entries from their candidates. The answer to a Sudoku or maze is the best one.
 """
 
 import io
@@ -25,7 +25,7 @@ from arcpipe.runs import read_manifest, write_bytes
 from arcpipe.task import kind_of
 
 _MAX_WIDTH, _BOARDS_AT_ONCE = 256, 100_000
-# What the manifests of two folders have in common that answer the same.
+# Two folders of predictions whose manifests agree in these have the same candidates.
 _REQUEST = ("weights", "checkpoint_manifest", "dataset", "recipe")
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
 
@@ -34,19 +34,19 @@ _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
 class Votes:
     """The candidates that hold a grid, in the order they were made, and their distinct grids.
 
-    num_tests: how many test inputs each task has, in the order of the test numbers, T in all.
+    num_tests: how many test inputs each task has; they are numbered in this order, T in all.
     entries: (N,) the entry of each candidate.
-    numbers: (N,) the place of each among its test input's candidates, with those that hold no grid.
-    checkpoints: (N,) a number for each checkpoint.
+    numbers: (N,) the place of each among all candidates of its test input, with a grid or without.
+    checkpoints: (N,) the number of each candidate's checkpoint.
     halt: (N,) halt probabilities.
     log_probability: (N,).
-    tests: (E,) the test number of each entry.
+    tests: (E,) the number of each entry's test input.
     cells: (E,) an index into `grids`.
     widths: (E,).
     grids: the distinct cells of all entries.
-    candidates: (T,) how many each test input has, with a grid or without.
-    without_grid: candidates that hold no grid.
-    others: test inputs of candidates that were left out, as they are not in `num_tests`.
+    candidates: (T,) how many candidates each test input has, with a grid or without.
+    without_grid: how many candidates hold no grid.
+    others: how many test inputs have candidates but are not in `num_tests`.
     """
 
     num_tests: Mapping[str, int]
@@ -101,7 +101,7 @@ class Votes:
         return np.bincount(self.entries, minlength=len(self.tests))
 
     def total(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the sum (E,) of the values (N,) of each entry's candidates, added in their order."""
+        """Return the sum (E,) of the values (N,) of each entry's candidates."""
         sums = np.bincount(self.entries, weights=values, minlength=len(self.tests))
         return sums.astype(np.float64)
 
@@ -109,8 +109,8 @@ class Votes:
 def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Votes:
     """Return the votes of tables of candidates.
 
-    Args:  tables: as `arcpipe.predictions.read_candidates` gives them.
-           num_tests: how many test inputs each task has; candidates for other tasks have no vote.
+    Args:  tables: from `arcpipe.predictions.read_candidates`.
+           num_tests: how many test inputs each task has; candidates for other tasks are ignored.
     """
     task_numbers = {task: number for number, task in enumerate(num_tests)}
     counts = np.array([*num_tests.values()], np.intp)
@@ -119,7 +119,9 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     checkpoints: dict[str, int] = {}
     others: set[tuple[int, int]] = set()
 
-    def part_of(batch: pa.RecordBatch) -> list[NDArray[Any]]:
+    parts = [[np.zeros(0, np.intp)] * 4 + [np.zeros(0, np.float32)] * 2]
+    # Copies of what is needed from one batch after another: all tables together may not fit into memory.
+    for batch in (batch for table in tables for batch in table.to_batches()):
         tasks, index = _codes(batch["task"], task_numbers), batch["test_index"].to_numpy()
         mine = (tasks < len(counts)) & (index < np.append(counts, 0)[tasks.clip(max=len(counts))])
         others.update(zip(tasks[~mine].tolist(), index[~mine].tolist(), strict=True))
@@ -130,31 +132,29 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
             batch["halt_probability"].to_numpy(),
             batch["log_probability"].to_numpy(),
         ]
-        return [first[tasks[mine]] + index[mine], *(column[mine] for column in columns)]
-
-    parts = [[np.zeros(0, np.intp)] * 4 + [np.zeros(0, np.float32)] * 2]
-    # Nothing of a table stays, once it is counted.
-    parts += [part_of(batch) for table in tables for batch in table.to_batches()]
-    tests, cells, widths, made_by, halt, log_probability = map(np.concatenate, zip(*parts, strict=True))
+        parts.append([first[tasks[mine]] + index[mine], *(column[mine] for column in columns)])
+    tests, cells, widths, checkpoint_ids, halt, log_probability = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
     order = np.argsort(tests, kind="stable")
     numbers = np.empty(len(tests), np.intp)
     numbers[order] = places(tests[order])
     with_grid = widths > 0
-    # An entry is a test input and a grid, which a number stands for.
+    # One number for each pair of test input and grid.
     shape = (max(1, total), max(1, len(grids)), _MAX_WIDTH)
     keys = np.ravel_multi_index((tests[with_grid], cells[with_grid], widths[with_grid]), shape)
     entries = pa.array(keys).dictionary_encode()
-    of_tests, of_grids, of_widths = np.unravel_index(entries.dictionary.to_numpy(), shape)
+    entry_tests, entry_cells, entry_widths = np.unravel_index(entries.dictionary.to_numpy(), shape)
     return Votes(
         num_tests,
         entries.indices.to_numpy().astype(np.intp),
         numbers[with_grid],
-        made_by[with_grid],
+        checkpoint_ids[with_grid],
         halt[with_grid],
         log_probability[with_grid],
-        of_tests,
-        of_grids,
-        of_widths,
+        entry_tests,
+        entry_cells,
+        entry_widths,
         list(grids),
         np.bincount(tests, minlength=total),
         int((~with_grid).sum()),
@@ -163,7 +163,7 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
 
 
 def _codes(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
-    """Return the number (N,) of each value; new values are numbered on."""
+    """Return the number (N,) of each value; new values get the next numbers, in `numbers`."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     codes = [numbers.setdefault(value, len(numbers)) for value in encoded.dictionary.to_pylist()]
     coded: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
@@ -171,7 +171,7 @@ def _codes(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
 
 
 def places(groups: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the place (N,) of each item in its group, from 0; equal groups stand together."""
+    """Return the place (N,) of each item in its group, from 0; equal groups are adjacent."""
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
     lengths = np.diff(np.append(starts, len(groups)))
     return np.arange(len(groups)) - np.repeat(starts, lengths)
@@ -179,7 +179,7 @@ def places(groups: NDArray[np.intp]) -> NDArray[np.intp]:
 
 Keys = tuple[NDArray[Any], ...]
 Rule = Callable[[Votes], Keys]
-"""Return the sort keys (E,) of the entries, the most significant first; higher is better."""
+"""Returns the sort keys (E,) of the entries, the most significant first; higher is better."""
 
 
 def by_count(votes: Votes) -> Keys:
@@ -199,16 +199,15 @@ def by_halt(votes: Votes) -> Keys:
 def by_score(votes: Votes) -> Keys:
     """Rank by the sum over the candidates of the geometric mean of their cells' probabilities.
 
-    A whole grid's probability, the product over its cells, would favor small grids; the best single
-    candidate alone would not count agreement.
+    The product over the cells would favor small grids, and the best candidate alone would ignore agreement.
     """
     return votes.total(np.exp(votes.log_probability.astype(np.float64))), votes.count()
 
 
 def by_rank(votes: Votes) -> Keys:
-    """Rank by the sum over the checkpoints of 1 / place, the place among its own candidates by count.
+    """Rank by the sum over the checkpoints of 1 / the place that the entry has by `count` in that checkpoint.
 
-    Each checkpoint has the same weight, however many candidates it made; one alone ranks as by `count`.
+    Each checkpoint has the same weight, however many candidates it made; a single one ranks as by `count`.
     """
     total = np.zeros(len(votes.tests))
     for checkpoint in np.unique(votes.checkpoints):
@@ -224,7 +223,7 @@ RULES: Mapping[str, Rule] = {"count": by_count, "halt": by_halt, "score": by_sco
 class Ranking:
     """Ranked entries.
 
-    entries: (M,) those that have a candidate, by test input and best first.
+    entries: (M,) the entries that have a candidate, by test input, the best first.
     places: (M,) the place of each in its test input, from 0.
     """
 
@@ -233,9 +232,9 @@ class Ranking:
 
 
 def rank(votes: Votes, rule: Rule = by_count, valid: NDArray[np.bool_] | None = None) -> Ranking:
-    """Return the entries ranked by a rule; of equal ones the first seen comes first.
+    """Return the entries ranked by a rule; ties are broken by order of appearance.
 
-    Args:  valid: (E,) entries that come before all others of their test input.
+    Args:  valid: (E,) entries to rank before all others of their test input.
     """
     present = np.flatnonzero(votes.count())
     keys = [*([] if valid is None else [valid]), *rule(votes)]
@@ -255,7 +254,7 @@ def ranked_grids(
 ) -> dict[tuple[str, int], list[Grid]]:
     """Return the distinct grids, the best first, of each (task, test index) that has a candidate.
 
-    Args:  most: only so many of each, the best.
+    Args:  most: the maximum of grids of each.
     """
     names = [(task, index) for task, count in votes.num_tests.items() for index in range(count)]
     return {
@@ -266,7 +265,7 @@ def ranked_grids(
 
 
 def right_entries(votes: Votes, outputs: Sequence[Grid]) -> NDArray[np.bool_]:
-    """Return which entries (E,) are the output of their test input, of which there are T."""
+    """Return which entries (E,) equal the output of their test input; there are T outputs."""
     number = {cells: index for index, cells in enumerate(votes.grids)}
     cells = np.array([number.get(grid.tobytes(), -1) for grid in outputs], np.intp)
     widths = np.array([grid.shape[1] for grid in outputs], np.intp)
@@ -276,22 +275,22 @@ def right_entries(votes: Votes, outputs: Sequence[Grid]) -> NDArray[np.bool_]:
 
 def solved_tests(votes: Votes, ranking: Ranking, right: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
     """Return which test inputs (T,) have a right entry among their `most` best."""
-    among = ranking.entries[ranking.places < most]
+    best = ranking.entries[ranking.places < most]
     solved = np.zeros(len(votes.candidates), bool)
-    solved[votes.tests[among[right[among]]]] = True
+    solved[votes.tests[best[right[best]]]] = True
     return solved
 
 
 def _read_vote_files(
     paths: Sequence[Path], num_tests: Mapping[str, int], where: Path, dataset: str | None = None
 ) -> Votes:
-    """Read the votes of folders and files of predictions, one after the other.
+    """Read the votes of folders and files of predictions.
 
     Args:    num_tests: how many test inputs each task of `where` has.
-             dataset: the fingerprint of the dataset that all folders are of; None for any.
+             dataset: the fingerprint that the dataset of all folders must have; None for any.
     Raises:  DataError if a file is given twice, is of another kind or cannot be read, or if all candidates
-             are for other test inputs than those of `where`. No candidate at all is no error: a short
-             deadline leaves none.
+             are for test inputs that `where` lacks. No candidate at all is no error, because a short time
+             limit leaves none.
     """
     shards: set[Path] = set()
     requests: list[dict[str, Any]] = []
@@ -332,11 +331,11 @@ def read_arc_votes(paths: Sequence[Path], num_tests: Mapping[str, int], where: P
 
 @dataclass(frozen=True, eq=False)
 class BoardAnswers:
-    """The answers to T Sudokus or mazes, and the votes that they were chosen from.
+    """The answers to T Sudokus or mazes, and their votes.
 
-    boards: (T, S, S), 0 where there is no answer.
-    answered: (T,) whether there is one.
-    valid: (T,) whether it follows the rules.
+    boards: (T, S, S), 0 without an answer.
+    answered: (T,) whether there is an answer.
+    valid: (T,) whether the answer follows the rules.
     """
 
     votes: Votes
@@ -345,8 +344,8 @@ class BoardAnswers:
     valid: NDArray[np.bool_]
 
     def scores(self, outputs: GridTable) -> dict[str, float]:
-        """Return the share of test inputs solved exactly, of right cells, and of valid answers, of those that
-        are answered; there must be one."""
+        """Return the shares of exact answers, of right cells and of valid answers, over the answered test
+        inputs; there must be at least one."""
         same = (self.boards == outputs.cells)[self.answered]
         return {
             "exact_accuracy": float(same.all(axis=(1, 2)).mean()),
@@ -355,8 +354,8 @@ class BoardAnswers:
         }
 
     def write(self, path: Path, puzzles: PuzzleSet) -> None:
-        """Write a CSV file with the columns question and answer, the characters of a board row by row; the
-        answer is empty where there is none."""
+        """Write a CSV file with the columns question and answer: the characters of a board, row by row; empty
+        without an answer."""
         characters, count = np.array(list(puzzles.family.symbols)), puzzles.canvas**2
         questions, answers = (
             characters[boards].reshape(-1, count).view(f"U{count}")[:, 0]
@@ -372,10 +371,9 @@ class BoardAnswers:
 def read_boards(
     paths: Sequence[Path], puzzles: PuzzleSet, where: Path, rule: Rule = by_count
 ) -> BoardAnswers:
-    """Read the votes for the Sudokus or mazes of the dataset folder `where`; choose as `choose_boards`.
+    """Read the votes for the Sudokus or mazes of the dataset folder `where`, and answer by `choose_boards`.
 
-    Raises:  DataError as `_read_vote_files`, for predictions of another dataset, and for a candidate of
-             another size or with other cells.
+    Raises:  DataError as `_read_vote_files`, and for a candidate with another size or other cells.
     """
     num_tests = {puzzles.table.task_ids[0]: len(puzzles.test_tasks)}
     votes = _read_vote_files(paths, num_tests, where, read_manifest(where, "dataset")["fingerprint"])
@@ -393,9 +391,9 @@ def read_boards(
 
 
 def choose_boards(puzzles: PuzzleSet, votes: Votes, rule: Rule = by_count) -> BoardAnswers:
-    """Return the best candidate of each test input by a rule of the vote.
+    """Return the best entry of each test input by a rule of the vote.
 
-    A Sudoku that breaks no rule of Sudoku comes before one that does.
+    A Sudoku that breaks no rule of Sudoku ranks before one that does.
     """
     family, questions = puzzles.family.name, puzzles.test_inputs.cells
 

@@ -7,11 +7,11 @@ from typing import Any
 
 
 class _Training(ModuleType):
-    """This package, which can be called: `train` is its name and that of what it does."""
+    """This package as a callable module: `arcpipe.train` is both the package and the function."""
 
     def __call__(self, *arguments: Any, **flags: Any) -> Any:
         """Train; see `arcpipe.commands.python.train`."""
-        # By name: the function is of a later room.
+        # Not at the top: arcpipe/commands is a later room.
         return import_module("arcpipe.commands.python").train(*arguments, **flags)
 
 

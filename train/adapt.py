@@ -1,7 +1,7 @@
-"""Adaptation: go on training a checkpoint on the demonstrations of the tasks of one challenges file.
+"""Adaptation: fine-tune a checkpoint on the demonstrations of the tasks of one challenges file.
 
 Source:  test-time training of arXiv 2511.02886 (McGovern) and of NVARC's entry to ARC Prize 2025: new rows
-         begin at the mean of the trained ones and learn alone at first, then everything does.
+         begin at the mean of the trained ones; at first they learn alone, then all weights do.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
 from arcpipe.train.config import AdaptSettings, TrainResult, TrainRun
-from arcpipe.train.distributed import first_does, make_accelerator, naming_failures
+from arcpipe.train.distributed import explain_failures, make_accelerator, run_on_main
 from arcpipe.train.trainer import RUN_EXISTS, train
 
 DATA = "data"
@@ -33,8 +33,8 @@ def adapt(
 ) -> TrainResult:  # fmt: skip
     """Train a checkpoint on the tasks of a source, in a run folder that holds their dataset.
 
-    Args:    resume, from_step, force, stop_at, clock: as of `TrainRun`.
-    Raises:  CheckpointError if the checkpoint is not of ARC tasks; errors as of `build_arc` and `train`.
+    Args:    challenges: the source. from_step, force, stop_at, clock: as in `TrainRun`.
+    Raises:  CheckpointError if the checkpoint is not for ARC tasks; the errors of `build_arc` and `train`.
     """
     start_logging()
     checkpoint = load_checkpoint(checkpoint_path)
@@ -60,8 +60,8 @@ def adapt(
     )
     accelerator = make_accelerator(settings)
     if not resume:
-        with naming_failures():
-            first_does(lambda: _make_folder(out, data, recipe), accelerator)
+        with explain_failures():
+            run_on_main(lambda: _make_folder(out, data, recipe), accelerator)
     return train(
         TrainRun(
             puzzles=read_puzzle_set(out / DATA), data_dir=out / DATA, config=config, settings=settings,
@@ -72,7 +72,7 @@ def adapt(
 
 
 def _make_folder(out: Path, settings: DataSettings, recipe: dict[str, Any]) -> None:
-    """Make the run folder with the dataset in it: both or none."""
+    """Make the run folder with the dataset in it, both at once or neither."""
     refuse_existing(out, RUN_EXISTS)
     manifest = make_manifest("run", recipe=recipe, seed=settings.seed, init=settings.extend)
     with new_folder(out, manifest) as folder:

@@ -93,7 +93,7 @@ def train(
         return run_dry(run, typer.echo if is_first_rank() else lambda _: None)
     result = train_run(run)
     _tell_result(result, out, data)
-    # The quickstart asks whether it was interrupted.
+    # For the quickstart, which stops if the training was interrupted.
     return result
 
 
@@ -126,7 +126,7 @@ def adapt(
     --max-minutes 60
     """
     clock = Clock(max_minutes)
-    # Not at the top: it builds a dataset, by a library that takes a second to load and training does without.
+    # Not at the top: it imports the `datasets` library, which takes a second and training does not need.
     from arcpipe.train.adapt import DATA
     from arcpipe.train.adapt import adapt as adapt_checkpoint
 
@@ -144,7 +144,7 @@ def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
 
 
 def _tell_result(result: TrainResult, out: Path, data: Path, more: str = "") -> None:
-    """Print the checkpoint, and log how to go on with a training that has steps left, or with its answers."""
+    """Print the checkpoint; suggest the next command: --resume if there are steps left, and infer."""
     if result.unfinished:
         hints.info("go on with --resume")
     if is_first_rank():

@@ -35,7 +35,7 @@ class TrainSettings:
     """
 
     __pydantic_config__ = STRICT
-    # The table of the recipe that holds these settings, for messages.
+    # The recipe's table of these settings, for error messages.
     table: ClassVar[str] = "train"
 
     steps: Annotated[
@@ -55,8 +55,8 @@ class TrainSettings:
     weight_decay: Annotated[Rate, Field(description="Decoupled weight decay of the network.")] = 0.1
     beta1: Annotated[float, Field(ge=0, lt=1, description="Decay of the gradient's mean.")] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1, description="Decay of the gradient's square.")] = 0.95
-    # Source: a public Sudoku run (arXiv 2601.19085), whose MLP was normalized as well. With the MLP here
-    # small models learned faster at a rate of 0.005.
+    # Source: a public Sudoku run (arXiv 2601.19085) with a normalized MLP. With arcpipe's MLP, small models
+    # learned faster at 0.005.
     muon_lr: Annotated[Rate, Field(description="Learning rate of Muon.")] = 0.02
     muon_weight_decay: Annotated[Rate, Field(description="Weight decay of Muon.")] = 0.005
     puzzle_lr: Annotated[
@@ -180,10 +180,10 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptSettings(TrainSettings):
-    """How to go on training a checkpoint on the demonstrations of new tasks, the table [adapt] of a recipe.
+    """How to fine-tune a checkpoint on the demonstrations of new tasks, the table [adapt] of a recipe.
 
-    Defaults: one GPU's share of what public solutions of ARC Prize 2025 did (arXiv 2511.02886 and NVARC's
-    report); the recipes kaggle-* say which number is whose.
+    Defaults: those of public solutions of ARC Prize 2025 (arXiv 2511.02886 and NVARC's report), divided among
+    their GPUs; the recipes kaggle-* name the source of each number.
     """
 
     table: ClassVar[str] = "adapt"
@@ -248,22 +248,22 @@ class EvalSettings:
 
 @dataclass(frozen=True)
 class TrainRun:
-    """What to train on, how, and where to.
+    """What to train, how, and where to.
 
     puzzles: the dataset in `data_dir`.
     config: the architecture of the network.
     settings: the table [train], or [adapt].
-    recipe: the resolved tables, as they are frozen into the run's manifest.
+    recipe: the resolved tables, which the run's manifest records.
     out: the run folder.
     evaluation: when and how to evaluate.
     init: a checkpoint to begin from.
-    folder: "new", to be made; "made", with nothing trained in it; or "resumed", to be gone on with.
+    folder: "new": does not exist yet; "made": exists, nothing is trained; "resumed": exists, to be resumed.
     from_step: resume from the checkpoint of this step; None for the newest.
     force: resume although the recipe has changed.
-    stop_at: end after this optimizer step; the schedule stays that of settings.steps.
-    clock: when to have ended, all included; the schedule is hastened to fit it.
+    stop_at: end after this optimizer step; the schedule is still that of settings.steps.
+    clock: the time limit of this command; the schedule is shortened to fit it.
 
-    Raises:  DataError or ArcpipeError if the recipe asks for an evaluation that the dataset does not allow.
+    Raises:  DataError or ArcpipeError if the dataset does not allow the evaluation of the recipe.
     """
 
     puzzles: PuzzleSet
@@ -287,18 +287,20 @@ class TrainRun:
 
     @cached_property
     def evaluator(self) -> Evaluator | None:
-        """What answers the test inputs with the model in training; None to evaluate never."""
-        own = self.evaluation
-        if not own.every and not own.every_minutes:
+        """The evaluator of the model in training; None to never evaluate."""
+        evaluation = self.evaluation
+        if not evaluation.every and not evaluation.every_minutes:
             return None
-        if own.every == "auto" and not known_outputs(self.data_dir, self.puzzles):
+        if evaluation.every == "auto" and not known_outputs(self.data_dir, self.puzzles):
             return None
-        settings = InferSettings(max_steps=own.max_steps, batch_size=own.batch_size, votes=own.votes)
-        return Evaluator(self.puzzles, self.data_dir, settings, tests=own.tests)
+        settings = InferSettings(
+            max_steps=evaluation.max_steps, batch_size=evaluation.batch_size, votes=evaluation.votes
+        )
+        return Evaluator(self.puzzles, self.data_dir, settings, tests=evaluation.tests)
 
     @property
     def start(self) -> Path | None:
-        """The checkpoint to begin from; None for random weights, or if the run has checkpoints of its own."""
+        """The checkpoint to begin from; None for random weights, or if the run has its own checkpoints."""
         if self.folder != "resumed":
             return self.init
         if whole_checkpoints(self.out):
@@ -308,7 +310,8 @@ class TrainRun:
 
     @cached_property
     def dataset(self) -> dict[str, Any]:
-        """Where the dataset is, and its fingerprint, for manifests; generated pairs of tasks to predict."""
+        """The facts about the dataset for manifests: path, fingerprint, and how many generated pairs are of
+        tasks to predict."""
         manifest = read_manifest(self.data_dir, "dataset")
         facts = {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
         generated = manifest.get("counts", {}).get("generated_of_test", 0)
@@ -316,13 +319,13 @@ class TrainRun:
 
     @cached_property
     def layout(self) -> Layout:
-        """The canvases of the samples of a batch; DataError if the puzzles do not fit those of the recipe."""
+        """The canvases of a batch; raises DataError if the puzzles do not fit those of the recipe."""
         return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
 
     def sample_flops(self, cycles: tuple[int, int] | None = None) -> float:
-        """Return the FLOP of a sample's step, the mean over a batch.
+        """Return the FLOP of a supervision step of one sample, the mean over a batch.
 
-        Args:  cycles: outer and inner ones; None for those of the network.
+        Args:  cycles: outer and inner cycles; None for the network's own.
         """
         outer, inner = cycles or (self.config.outer_cycles, self.config.inner_cycles)
         config = replace(self.config, outer_cycles=outer, inner_cycles=inner)
@@ -330,20 +333,20 @@ class TrainRun:
 
     @property
     def metric(self) -> str:
-        """The score that decides which checkpoint is the best."""
+        """The score by which the best checkpoint is chosen."""
         return self.evaluation.metric or ("pass@2" if self.puzzles.family.with_eos else "exact_accuracy")
 
     @property
     def last_step(self) -> int:
-        """The step to end after."""
+        """The step after which the training ends."""
         return self.stop_at or self.settings.steps
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training ended: its newest checkpoint, and the step of that.
+    """How a training ended: its newest checkpoint and that checkpoint's step.
 
-    interrupted: a signal ended it. unfinished: a signal or the time limit left steps undone.
+    interrupted: a signal ended it. unfinished: it ended before the last step or the last evaluation.
     """
 
     checkpoint: Path

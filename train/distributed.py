@@ -1,6 +1,6 @@
-"""Accelerate: the processes of a training, what they agree on, and how they end.
+"""The Accelerator, collective decisions of all processes, and errors when one process fails.
 
-No process goes on alone, and none waits for one that has ended.
+All processes take the same branches, and an error on one ends them all.
 """
 
 import math
@@ -25,28 +25,29 @@ from arcpipe.train.config import TrainSettings
 
 Result = TypeVar("Result")
 _TIMEOUT_MINUTES = 30.0
-# What gloo, which has no errors of its own, says where the other end is gone.
-_OF_GLOO = ("gloo", "Connection closed by peer", "Connection reset by peer")
+# gloo raises a plain RuntimeError when its peer is gone; these words identify it.
+_GLOO_ERRORS = ("gloo", "Connection closed by peer", "Connection reset by peer")
 
 
 def make_accelerator(
-    settings: TrainSettings, logging_dir: Path | None = None, *, uneven_minutes: float = 0.0
+    settings: TrainSettings, logging_dir: Path | None = None, *, evaluation_minutes: float = 0.0
 ) -> Accelerator:
     """Make the Accelerator; it decides where to run, the recipe decides the numerics.
 
-    Args:    logging_dir: where trackers that write files do so.
-             uneven_minutes: added to the timeout of collectives, for evaluation.
+    Args:    logging_dir: the folder that file-based trackers write to.
+             evaluation_minutes: added to the timeout of collectives, because processes evaluate at their
+             own pace.
     Raises:  ArcpipeError if the launcher's configuration and the recipe contradict each other.
     """
-    # cpu=True where there is no GPU: otherwise Accelerate would not join processes that run on CPUs.
-    # CUDA or CPU only: the loss is computed in float64, which MPS does not have.
-    timeout = timedelta(minutes=_TIMEOUT_MINUTES + uneven_minutes)
+    timeout = timedelta(minutes=_TIMEOUT_MINUTES + evaluation_minutes)
     for name in settings.trackers:
         if name not in LOGGER_TYPE_TO_CLASS:
             names = ", ".join(map(str, LOGGER_TYPE_TO_CLASS))
             raise ArcpipeError(f"{settings.table}.trackers: {name!r} is none of Accelerate's: {names}")
         if name not in map(str, get_available_trackers()):
             raise ArcpipeError(f"{settings.table}.trackers: {name} is not installed (pip install {name})")
+    # cpu=True without a GPU: otherwise Accelerate would not connect processes on CPUs, and would choose MPS
+    # on a Mac, which lacks the float64 of the loss.
     accelerator = Accelerator(
         mixed_precision="no", cpu=not torch.cuda.is_available(), log_with=settings.trackers or None,
         project_dir=logging_dir, kwargs_handlers=[InitProcessGroupKwargs(timeout=timeout)],
@@ -71,8 +72,8 @@ def make_accelerator(
     return accelerator
 
 
-def largest(values: Sequence[float], accelerator: Accelerator) -> list[float]:
-    """Return the largest of each value over all processes."""
+def reduce_max(values: Sequence[float], accelerator: Accelerator) -> list[float]:
+    """Return the maximum of each value over all processes."""
     if accelerator.num_processes == 1:
         return list(values)
     own = torch.tensor([values], dtype=torch.float64, device=accelerator.device)
@@ -80,72 +81,71 @@ def largest(values: Sequence[float], accelerator: Accelerator) -> list[float]:
     return maxima
 
 
-def all_do(action: Callable[[], Result], accelerator: Accelerator) -> list[Result | None]:
-    """Run an action on each process and return its results by rank; every process must call this.
+def run_on_all(action: Callable[[], Result], accelerator: Accelerator) -> list[Result | None]:
+    """Run an action on every process and return the results by rank; every process must call this.
 
-    Raises:  on every process, the error of the first one on which it fails with an ArcpipeError.
+    Raises:  on every process, the ArcpipeError of the lowest rank whose action failed.
     """
-    result, failed = None, None
+    result, failure = None, None
     try:
         result = action()
     except ArcpipeError as raised:
-        failed = raised
-    outcomes = [(result, failed)]
+        failure = raised
+    outcomes = [(result, failure)]
     if accelerator.num_processes > 1:
         outcomes = gather_object(outcomes)
     for _, error in outcomes:
         if error is not None:
             raise error
-    return [returned for returned, _ in outcomes]
+    return [result for result, _ in outcomes]
 
 
-def all_work(
+def run_stoppable(
     work: Callable[[Callable[[], bool]], object], is_asked_to_stop: Callable[[], bool],
     accelerator: Accelerator,
 ) -> bool:  # fmt: skip
-    """Run `work(stop)` on each process and return whether any was asked to stop, which ends them all.
+    """Run `work(stop)` on every process; return whether a request to stop on any of them ended it on all.
 
-    `stop` is collective: its n-th call meets the n-th call of the other processes. A process whose work is
-    done calls it until all are done, so that they may differ in their numbers of calls.
+    `stop()` is collective: the n-th call on one process meets the n-th call on the others. A process that
+    finishes early keeps calling until all have finished, so the processes may have different amounts of work.
 
-    Raises:  on every process, the error of the first one whose work fails with an ArcpipeError.
+    Raises:  on every process, the ArcpipeError of the lowest rank whose work failed.
     """
     stopped = False
 
     def stop() -> bool:
         nonlocal stopped
-        stopped = stopped or bool(largest([is_asked_to_stop(), True], accelerator)[0])
+        stopped = stopped or bool(reduce_max([is_asked_to_stop(), True], accelerator)[0])
         return stopped
 
-    def take_part() -> None:
+    def work_until_all_finish() -> None:
         nonlocal stopped
         try:
             work(stop)
         except ArcpipeError:
             if not stopped:
-                largest([True, False], accelerator)
+                reduce_max([True, False], accelerator)
             raise
         working = True
         while working and not stopped:
-            stopped, working = map(bool, largest([is_asked_to_stop(), False], accelerator))
+            stopped, working = map(bool, reduce_max([is_asked_to_stop(), False], accelerator))
 
-    all_do(take_part, accelerator)
+    run_on_all(work_until_all_finish, accelerator)
     return stopped
 
 
-def first_does(action: Callable[[], Result], accelerator: Accelerator) -> Result:
-    """Run an action on the first process alone and return its result there; errors as in `all_do`."""
-    (result, *_) = all_do(lambda: action() if accelerator.is_main_process else None, accelerator)
-    return result  # type: ignore[return-value]  # None is of the other processes
+def run_on_main(action: Callable[[], Result], accelerator: Accelerator) -> Result:
+    """Run an action on the main process and return its result on every process; errors as in `run_on_all`."""
+    (result, *_) = run_on_all(lambda: action() if accelerator.is_main_process else None, accelerator)
+    return result  # type: ignore[return-value]  # only other ranks have None
 
 
 def shared_zeros(shape: tuple[int, int], dtype: torch.dtype, accelerator: Accelerator) -> Tensor:
-    """Return zeros on the CPU that the processes of a machine share; every process must call this.
+    """Return zeros in CPU memory that the processes of a machine share; every process must call this.
 
-    They are a file in TMPDIR that all of them map. It has no name once they do, so that nothing stays of it
-    however they end.
+    All map one file in TMPDIR, which is unlinked at once, so the kernel frees it however they end.
 
-    Raises:  ArcpipeError, on every process, if there is no room for it.
+    Raises:  ArcpipeError, on every process, if the file does not fit the disk.
     """
     folder, size = tempfile.gettempdir(), math.prod(shape) * dtype.itemsize
     path: str | None = None
@@ -158,7 +158,7 @@ def shared_zeros(shape: tuple[int, int], dtype: torch.dtype, accelerator: Accele
             descriptor, path = tempfile.mkstemp(prefix="arcpipe-rows-")
             with os.fdopen(descriptor, "wb") as file:
                 if sys.platform == "linux":
-                    # Without room for its content, who writes to its map is killed.
+                    # Reserve the blocks now: writing to the map of a sparse file on a full disk is SIGBUS.
                     os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             raise ArcpipeError(
@@ -168,8 +168,8 @@ def shared_zeros(shape: tuple[int, int], dtype: torch.dtype, accelerator: Accele
         return path
 
     try:
-        paths = all_do(make, accelerator)
-        # The processes of a machine have successive numbers.
+        paths = run_on_all(make, accelerator)
+        # Ranks on one machine are consecutive.
         own = paths[accelerator.process_index - accelerator.local_process_index]
         assert own is not None
         zeros = torch.from_file(own, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
@@ -181,15 +181,15 @@ def shared_zeros(shape: tuple[int, int], dtype: torch.dtype, accelerator: Accele
 
 
 @contextmanager
-def naming_failures(settings: TrainSettings | None = None) -> Iterator[None]:
-    """Turn into an ArcpipeError what the block raises where another process has ended, or memory has.
+def explain_failures(settings: TrainSettings | None = None) -> Iterator[None]:
+    """Raise an ArcpipeError instead of the error of a lost process or of exhausted memory.
 
-    Args:  settings: those to lower where memory ends; None if another thing takes it.
+    Args:  settings: the settings to lower if memory runs out; None to let that error pass.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, torch.distributed.DistError) or any(part in str(error) for part in _OF_GLOO):
+        if isinstance(error, torch.distributed.DistError) or any(part in str(error) for part in _GLOO_ERRORS):
             raise ArcpipeError(
                 f"{LOST} training has ended; what it said tells why: mend that, then go on with --resume"
             ) from None
@@ -202,5 +202,5 @@ def naming_failures(settings: TrainSettings | None = None) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an allocator, torch's or numpy's, raised this."""
+    """Return whether torch's or numpy's allocator raised this error."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or says_out_of_memory(str(error))

@@ -1,4 +1,4 @@
-"""`arcpipe train --dry-run`: how large a training is, from its description, and how long it would take."""
+"""`arcpipe train --dry-run`: estimates of a training's size, memory and time."""
 
 import copy
 import os
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,43 +22,51 @@ from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype, measure_peak, speed_text
 from arcpipe.log import fact_line
 from arcpipe.train.config import TrainRun
-from arcpipe.train.distributed import largest, make_accelerator, naming_failures
+from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max
 from arcpipe.train.optim import make_optimizers
 from arcpipe.train.state import EMA, TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
 from arcpipe.train.trainer import training_stream
 
-# One step warms up: it allocates, and compiles if that is asked for. Others are timed while there is time.
+# Steps to time after a warm-up step, and the seconds after which no other one begins.
 _TIMED_STEPS = 3
 _TIMED_S = 2.0
 _ROWS_OF_CANVASES = 32
+# Usable GiB of GPU memory; the CUDA context takes one.
 _GPUS = {"T4": 15.0, "L4": 22.5, "H200": 139.0}
-"""GiB that a program finds on a GPU; the first of them are its own."""
 _GPU_CONTEXT = 1.0
 
 
 def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
-    """Say sizes, memory and arithmetic of a training, then its speed and time; return samples a second.
+    """Report a training's sizes, memory, arithmetic, speed and time; return samples per second.
 
-    Nothing is written, and only a small batch is computed.
+    It writes nothing and times steps of a small batch.
 
-    Raises:  ArcpipeError if it contradicts itself or the launcher.
+    Args:    say: prints a line of the report.
+    Raises:  ArcpipeError if the recipe contradicts itself or the launcher.
     """
 
     def line(name: str, text: str) -> None:
         say(fact_line(name, text, 13))
 
     accelerator = make_accelerator(run.settings)
-    with naming_failures(run.settings):
+    with explain_failures(run.settings):
         batch = training_stream(run, accelerator)[0]
-        small = _small_run(run, accelerator.num_processes, accelerator.device)
+        # Steps are timed with a smaller batch, of about a second, that divides among processes and canvases.
+        num_processes: int = accelerator.num_processes
+        size, unit = run.settings.batch_size, num_processes * run.settings.accumulation
+        if num_processes > 1 and run.layout.buckets:
+            unit *= _ROWS_OF_CANVASES
+        peak = measure_peak(accelerator.device, torch.float32)
+        rows = int(num_processes * peak / run.sample_flops())
+        small_size = min(size, max(unit, rows // unit * unit))
+        small = replace(run, settings=replace(run.settings, batch_size=small_size))
         state = fresh_state(small, accelerator)
         for name, text in _sizes(run, state):
             line(name, text)
         line("memory", _memory(run, state, batch, accelerator))
         notes = make_ready(state, run.settings, accelerator.device)
-        seconds = _seconds_a_step(small, state, accelerator)
-    size, small_size = run.settings.batch_size, small.settings.batch_size
+        seconds = _time_step(small, state, accelerator)
     flops = size * run.sample_flops()
     if small_size < size:
         notes.insert(0, f"from a batch of {small_size} by its arithmetic")
@@ -76,7 +85,7 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
 
 
 def _sizes(run: TrainRun, state: TrainState) -> Iterator[tuple[str, str]]:
-    """What the description of a training alone tells, each with its name."""
+    """Yield name and text of the figures that follow from the recipe and the dataset alone."""
     settings, config, puzzles = run.settings, run.config, run.puzzles
     batch_size, num_examples = settings.batch_size, len(puzzles.example_tasks)
     weights = sum(weight.numel() for weight in state.model.parameters())
@@ -88,47 +97,37 @@ def _sizes(run: TrainRun, state: TrainState) -> Iterator[tuple[str, str]]:
         yield "canvases", run.layout.text
     times = f"{samples / num_examples:,.0f} times each of {num_examples:,} examples"
     yield "steps", f"{run.last_step:,} of batch {batch_size}: {samples:,} samples, {times}"
-    of_step, in_all = flops * batch_size, flops * _full_steps(run) * batch_size
-    yield "arithmetic", f"{flops:.3g} FLOP a sample, {of_step:.3g} a step, {in_all:.3g} in all"
+    step_flops, total_flops = flops * batch_size, flops * _full_steps(run) * batch_size
+    yield "arithmetic", f"{flops:.3g} FLOP a sample, {step_flops:.3g} a step, {total_flops:.3g} in all"
 
 
 def _full_steps(run: TrainRun) -> float:
-    """How many steps with all cycles have the arithmetic of all steps."""
+    """Return the arithmetic of the run as a number of steps with all cycles; a curriculum may use fewer."""
     counts = Counter(
         cycles_at(run.settings, run.config, step / run.settings.steps) for step in range(run.last_step)
     )
     return sum(count * run.sample_flops(cycles) for cycles, count in counts.items()) / run.sample_flops()
 
 
-def _small_run(run: TrainRun, num_processes: int, device: torch.device) -> TrainRun:
-    """The run with a batch whose step takes about a second, shared out as the whole one is."""
-    unit = num_processes * run.settings.accumulation
-    if num_processes > 1 and run.layout.buckets:
-        unit *= _ROWS_OF_CANVASES
-    rows = int(num_processes * measure_peak(device, torch.float32) / run.sample_flops())
-    size = min(run.settings.batch_size, max(unit, rows // unit * unit))
-    return replace(run, settings=replace(run.settings, batch_size=size))
-
-
-def _seconds_a_step(run: TrainRun, state: TrainState, accelerator: Any) -> float:
-    """The best time of a few steps after a first one."""
+def _time_step(run: TrainRun, state: TrainState, accelerator: Accelerator) -> float:
+    """Return the shortest time of a few steps, in seconds, after a warm-up step that may compile."""
     stream = training_stream(run, accelerator)
-    began, seconds = time.monotonic(), []
+    start, seconds = time.monotonic(), []
     for step in range(1 + _TIMED_STEPS):
-        step_began = time.monotonic()
+        step_start = time.monotonic()
         batch = stream[step].to(accelerator.device)
         train_step(state, batch, run.settings, rate_scale(run.settings, step, 0.0), accelerator)
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize(accelerator.device)
-        seconds.append(time.monotonic() - step_began)
-        # Alike on all processes, which take their steps together.
-        if step and largest([time.monotonic() - began], accelerator)[0] > _TIMED_S:
+        seconds.append(time.monotonic() - step_start)
+        # All processes stop at the same step, because steps are collective.
+        if step and reduce_max([time.monotonic() - start], accelerator)[0] > _TIMED_S:
             break
     return min(seconds[1:])
 
 
-def _memory(run: TrainRun, state: TrainState, batch: PuzzleBatch, accelerator: Any) -> str:
-    """What a process needs here, and of which GPUs it is more than they have."""
+def _memory(run: TrainRun, state: TrainState, batch: PuzzleBatch, accelerator: Accelerator) -> str:
+    """Return how much memory a process needs here, and on a CPU which GPUs have enough."""
     device: torch.device = accelerator.device
     gib, count = 2**30, int(accelerator.num_processes)
     dtype, _ = compute_dtype(run.settings.precision, device)
@@ -152,14 +151,15 @@ def _memory(run: TrainRun, state: TrainState, batch: PuzzleBatch, accelerator: A
 def peak_bytes(
     run: TrainRun, state: TrainState, batch: PuzzleBatch, dtype: torch.dtype, num_processes: int = 1
 ) -> tuple[int, int]:
-    """Return the bytes that last from step to step in a process, and the most that there are within one.
+    """Return the bytes that a process keeps between steps, and the peak within a step.
 
-    A step with one outer cycle is taken by tensors without memory, as those before the last one keep
-    nothing. The operations are those of the CPU; fused ones of a GPU keep less.
+    A step is run on fake tensors, which have no memory, with one outer cycle: the cycles before the last one
+    keep no activations. Its operations are those of a CPU; the fused ones of a GPU keep less.
 
-    Args:  state: of the run, its carry of any size. batch: a process's share of one.
+    Args:  state: of the run; its carry may have any size. batch: a process's share of a global batch.
     """
     own = replace(run, settings=replace(run.settings, batch_size=len(batch.inputs)))
+    # In place of an Accelerator of one process, which does not handle fake tensors.
     alone: Any = SimpleNamespace(
         num_processes=1, reduce=lambda value, _: value, gather=lambda value: value,
         no_sync=lambda _: nullcontext(),
@@ -187,15 +187,14 @@ def peak_bytes(
         ]
         weights = [*model.parameters(), *shadow.ema.averages.values(), rows, colors]
         carry = [*shadow.carry.state, shadow.carry.inputs, shadow.carry.labels]
-        # From the second step on the moments are there at its peak; several processes exchange a copy of
-        # the gradients.
-        later = sum(value.nbytes for value in moments)
-        later += sum(weight.nbytes for weight in model.parameters()) * (num_processes > 1)
-        return sum(value.nbytes for value in (*weights, *moments, *carry)), tally.peak + later
+        # The first step has no moments yet at its peak; DDP adds a copy of the gradients.
+        extra = sum(value.nbytes for value in moments)
+        extra += sum(weight.nbytes for weight in model.parameters()) * (num_processes > 1)
+        return sum(value.nbytes for value in (*weights, *moments, *carry)), tally.peak + extra
 
 
 class _Tally(TorchDispatchMode):
-    """Counts the bytes of the tensors that there are; peak: the most at a time."""
+    """Counts the bytes of live tensors; `peak` is the maximum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +202,7 @@ class _Tally(TorchDispatchMode):
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def hold(self, values: Any) -> None:
-        """Count the storages of tensors, as long as they live."""
+        """Count the storages of tensors until they are freed."""
         for value in tree_leaves(values):
             if isinstance(value, Tensor) and (storage := value.untyped_storage()) not in self._known:
                 self._known.add(storage)
@@ -218,7 +217,7 @@ class _Tally(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
-            # The step asks whether all is finite.
+            # The step reads whether the loss is finite, which a fake tensor cannot tell.
             return True
         result = func(*args, **(kwargs or {}))
         self.hold(result)

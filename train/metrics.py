@@ -22,7 +22,7 @@ from arcpipe.train.state import TrainState, checkpoint_of
 from arcpipe.train.step import METRICS
 
 _LONG_WITHOUT_EXACT = 1000
-# What progress shows, the most important first.
+# Metrics shown beside the progress bar, the most important first.
 _SHOWN: dict[str, Callable[[float], str]] = {
     "train/loss_answer": "loss {:.3f}".format,
     "train/exact_accuracy": "exact {:.3f}".format,
@@ -32,29 +32,29 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "share_of_peak": "{:.0%} of peak".format,
 }
 DRAW_EVERY_S = 60.0
-# Of larger datasets, to draw an answer takes longer than it is worth.
+# With more puzzles, computing an answer to draw takes too long.
 _MOST_DRAWN = 100_000
 
 
 class MetricsLogger:
     """Sums metrics over steps and processes; writes metrics.jsonl, the trackers and the progress bar.
 
-    There is a record at each multiple of `log_every` steps, and one at the end. It covers the steps since
-    the last record, or since the training was resumed. Where no sample finished in these steps, it lacks the
-    means over finished samples; of the halting head it lacks the recall where none was right, and the
-    precision where the head called none right. Scores of evaluations are records too.
+    There is a record every `log_every` steps and one at the end, for the steps since the last one or since
+    the training was resumed. Means over no sample are left out: those of finished samples if none finished,
+    the halting head's recall if none was right, its precision if it called none right. The scores of an
+    evaluation are a record of their own.
     """
 
     def __init__(self, run: TrainRun, state: TrainState, accelerator: Accelerator) -> None:
-        """Records in the run's metrics.jsonl of what comes after `state` are dropped."""
+        """Open the run's metrics.jsonl and drop its records after `state`."""
         self.run, self.accelerator = run, accelerator
         self.peak = 0.0
         if accelerator.device.type == "cuda":
             self.peak = accelerator.num_processes * measure_peak(accelerator.device, state.carry.answer.dtype)
         self.sums: Tensor | None = None
-        self.lr, self.took, self.timed, self.flops = 0.0, 0.0, 0, 0.0
+        self.lr, self.timed_s, self.timed_samples, self.flops = 0.0, 0.0, 0, 0.0
         self.shown: dict[str, str] = {}
-        # Infinite once it was said that this is long ago.
+        # Step of the last exact sample; infinite once its absence has been logged.
         self.exact_at: float = state.step
         self.file = None
         if accelerator.is_main_process:
@@ -70,16 +70,16 @@ class MetricsLogger:
         if accelerator.is_main_process and is_small and len(run.puzzles.test_tasks) and sys.stderr.isatty():
             self.drawn_at = time.monotonic()
 
-    def step(self, sums: Tensor, state: TrainState, lr: float, took: float) -> None:
+    def step(self, sums: Tensor, state: TrainState, lr: float, seconds: float) -> None:
         """Add the sums of the step that led to `state`; every `log_every` steps, report.
 
-        Args:  took: its seconds; 0 for a step whose time is not that of others.
+        Args:  seconds: duration of the step; 0 to leave it out of the speed.
         """
         self.sums = sums if self.sums is None else self.sums + sums
         self.lr = lr
-        if took:
-            self.took += took
-            self.timed += self.run.settings.batch_size
+        if seconds:
+            self.timed_s += seconds
+            self.timed_samples += self.run.settings.batch_size
             self.flops += self.run.settings.batch_size * self.run.sample_flops(state.model.cycles)
         self.bar.update()
         if state.step % self.run.settings.log_every == 0:
@@ -89,7 +89,7 @@ class MetricsLogger:
             self.drawn_at = time.monotonic()
 
     def _draw(self, state: TrainState) -> None:
-        """Draw the first test input and the answer to it that the averaged weights have now."""
+        """Draw the first test input and the current answer of the averaged weights."""
         puzzles = self.run.puzzles
         manifest = {"recipe": self.run.recipe, "step": state.step}
         checkpoint = checkpoint_of(state, self.run.out, puzzles, manifest)
@@ -105,7 +105,7 @@ class MetricsLogger:
         self.bar.draw(f"{name}{lacks}\n{drawing}")
 
     def report(self, state: TrainState) -> None:
-        """Write a record of the steps that have none yet; every process must call this."""
+        """Write a record of the steps since the last one; every process must call this."""
         if self.sums is None:
             return
         total = dict(zip(METRICS, self.accelerator.reduce(self.sums, "sum").tolist(), strict=True))
@@ -133,18 +133,18 @@ class MetricsLogger:
                 _LONG_WITHOUT_EXACT,
             )
         record["train/lr"] = self.lr
-        if self.took:
-            record["samples_per_second"] = self.timed / self.took
-            record["flops_per_second"] = self.flops / self.took
+        if self.timed_s:
+            record["samples_per_second"] = self.timed_samples / self.timed_s
+            record["flops_per_second"] = self.flops / self.timed_s
             record |= {"share_of_peak": record["flops_per_second"] / self.peak} if self.peak else {}
-        self.sums, self.took, self.timed, self.flops = None, 0.0, 0, 0.0
-        # What this record lacks stays as it was.
+        self.sums, self.timed_s, self.timed_samples, self.flops = None, 0.0, 0, 0.0
+        # Keep showing the last value of a metric that this record lacks.
         self.shown |= {name: text(record[name]) for name, text in _SHOWN.items() if name in record}
         self.bar.set_postfix_str(", ".join(self.shown[name] for name in _SHOWN if name in self.shown), False)
         self.write(state, record)
 
     def write(self, state: TrainState, values: dict[str, float]) -> None:
-        """Write a record of what was measured at a step, such as the scores of an evaluation, if anything."""
+        """Write a record of values measured at a step, such as scores, if there are any."""
         record = {"step": state.step, "seconds": round(state.seconds, 3), **values}
         if self.file is not None and values:
             self.file.write(record)
@@ -159,15 +159,15 @@ class MetricsLogger:
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop the records of steps after the checkpoint that is resumed from, and of evaluations since.
+    """Drop the records of steps after `step`, and those of evaluations from `step` on.
 
-    Raises:  DataError if the file cannot be read or holds something else.
+    Raises:  DataError if the file cannot be read or is no metrics.jsonl.
     """
     if not path.exists():
         return
     lines = [line for line in read_file(path).splitlines(keepends=True) if line.endswith(b"\n")]
     try:
-        # The evaluation at a checkpoint's step comes after it.
+        # The evaluation at the checkpoint's step comes after it and is recorded again.
         places = [
             (record["step"], any(name.startswith("eval/") for name in record))
             for record in map(orjson.loads, lines)

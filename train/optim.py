@@ -17,11 +17,11 @@ _MOMENTUM, _NEWTON_SCHULZ = 0.95, (3.4445, -4.7750, 2.0315)
 
 
 def make_optimizers(model: TRM, settings: TrainSettings, tables: Sequence[Tensor] = ()) -> list[Optimizer]:
-    """Make the optimizers of the network's weights, each of some of them, then that of the puzzle tables.
+    """Make one or two optimizers of the network's weights, then one of the puzzle tables.
 
-    Each group keeps its full rate as `initial_lr`, which `set_rates` scales.
+    Each group has its full learning rate as `initial_lr`.
 
-    Args:  tables: rows and color vectors of embedding task; none with rows that learn by sign-SGD.
+    Args:  tables: rows and color vectors of embedding task; empty if the rows learn by sign-SGD.
     """
     betas = (settings.beta1, settings.beta2)
     optimizers: list[Optimizer]
@@ -51,18 +51,11 @@ def _adamw(weights: list[nn.Parameter], settings: TrainSettings) -> Optimizer:
     )  # fmt: skip
 
 
-def set_rates(optimizers: list[Optimizer], scale: float) -> None:
-    """Give each group this share of its full rate."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * scale
-
-
 class AdamATan2(Optimizer):
-    """Adam with atan2 in place of the division, hence without epsilon; decoupled weight decay.
+    """Adam with atan2 instead of the division, so without epsilon; decoupled weight decay.
 
     Source:  the kernel the reference trains with (imoneoi/adam-atan2), whose first bias correction
-             stands outside atan2:
+             is outside atan2:
              p -= lr * wd * p;  p -= lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))).
     """
 
@@ -79,23 +72,20 @@ class AdamATan2(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            # Nearly always all are at one step; one that had no gradient before is behind.
-            at_step: dict[int, list[Tensor]] = defaultdict(list)
+            # Usually all parameters are at the same step; one that had no gradient at first lags behind.
+            params_by_step: dict[int, list[Tensor]] = defaultdict(list)
             for param in group["params"]:
-                if param.grad is not None:
-                    at_step[self._advance(param)].append(param)
-            for step, params in at_step.items():
+                if param.grad is None:
+                    continue
+                state = self.state[param]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["exp_avg"] = torch.zeros_like(param)
+                    state["exp_avg_sq"] = torch.zeros_like(param)
+                state["step"] += 1
+                params_by_step[int(state["step"])].append(param)
+            for step, params in params_by_step.items():
                 self._update(group, step, params)
-
-    def _advance(self, param: Tensor) -> int:
-        """The number of this step of a parameter, from 1."""
-        state = self.state[param]
-        if not state:
-            state["step"] = torch.zeros(())
-            state["exp_avg"] = torch.zeros_like(param)
-            state["exp_avg_sq"] = torch.zeros_like(param)
-        state["step"] += 1
-        return int(state["step"])
 
     def _update(self, group: dict[str, Any], step: int, params: list[Tensor]) -> None:
         grads = [param.grad for param in params if param.grad is not None]
@@ -114,10 +104,10 @@ class AdamATan2(Optimizer):
 
 
 class Muon(Optimizer):
-    """Muon of matrices: each moves by its momentum with all singular values brought near 1.
+    """Muon for matrices: each moves by its momentum with all singular values brought near 1.
 
-    Source:  torch.optim.Muon, whose numbers these are but for rounding: it iterates in bfloat16, which
-             takes a CPU without such products twenty times as long.
+    Source:  torch.optim.Muon. The results differ only by rounding: torch iterates in bfloat16, which is
+             twenty times slower on a CPU that lacks it.
     """
 
     def __init__(self, params: Any, lr: float, weight_decay: float) -> None:
@@ -130,31 +120,29 @@ class Muon(Optimizer):
             params = [param for param in group["params"] if param.grad is not None]
             if not params:
                 continue
-            grads, means = [param.grad for param in params], [self._momentum(param) for param in params]
+            for param in params:
+                if not self.state[param]:
+                    self.state[param]["momentum_buffer"] = torch.zeros_like(param)
+            grads = [param.grad for param in params]
+            means = [self.state[param]["momentum_buffer"] for param in params]
             torch._foreach_lerp_(means, grads, 1 - _MOMENTUM)
             updates = orthogonal(list(torch._foreach_lerp(grads, means, _MOMENTUM)))
             torch._foreach_mul_(updates, [max(1, len(param) / param.shape[1]) ** 0.5 for param in params])
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(params, updates, alpha=-group["lr"])
 
-    def _momentum(self, param: Tensor) -> Tensor:
-        if not self.state[param]:
-            self.state[param]["momentum_buffer"] = torch.zeros_like(param)
-        buffer: Tensor = self.state[param]["momentum_buffer"]
-        return buffer
-
 
 def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
     """Return float32 matrices with their singular values brought near 1, by five steps of Newton-Schulz.
 
-    A step is X <- (aI + bA + cA^2) X with A = XX'. Here A alone is iterated, which is small, for all of a
-    size at once; the factors are polynomials of it, so that they commute, and are multiplied.
+    A step is X <- (aI + bA + cA^2) X with A = XX'. The factors are polynomials of A and commute, so only the
+    small A is iterated, batched over matrices of one size, and X is multiplied once, by their product.
     """
     units = torch._foreach_div(matrices, [norm.clamp(min=1e-7) for norm in torch._foreach_norm(matrices)])
     wide = [unit.mT if len(unit) > unit.shape[1] else unit for unit in units]
     a, b, c = _NEWTON_SCHULZ
-    for size in {len(one) for one in wide}:
-        places = [place for place, one in enumerate(wide) if len(one) == size]
+    for size in {len(matrix) for matrix in wide}:
+        places = [place for place, matrix in enumerate(wide) if len(matrix) == size]
         squares = torch.stack([wide[place] @ wide[place].mT for place in places])
         factors = torch.eye(size, device=squares.device)
         for _ in range(5):
@@ -163,44 +151,41 @@ def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
             factors, squares = factor @ factors, factor @ squares @ factor
         for place, product in zip(places, factors, strict=True):
             wide[place] = product @ wide[place]
-    return [one.mT if len(one) != len(of) else one for one, of in zip(wide, matrices, strict=True)]
+    return [
+        result.mT if len(result) != len(matrix) else result
+        for result, matrix in zip(wide, matrices, strict=True)
+    ]
 
 
 @torch.no_grad()
 def sign_sgd_rows(
     table: Tensor, ids: Tensor, gradients: Tensor, *, lr: float, weight_decay: float, seed: int = 0
 ) -> None:
-    """Update in place the rows of a puzzle table that a batch touched.
+    """Update in place the rows of a puzzle table that a batch used.
 
-    Gradients of equal ids are summed; each distinct row then does
-    w = w * (1 - lr * wd) - lr * sign(gradient), where sign(0) = 0. A gradient's scale does not matter.
-    Nothing here makes the host wait for the device, unless the table is on the host.
+    Gradients of equal ids are summed; each distinct row then becomes
+    w * (1 - lr * wd) - lr * sign(gradient), where sign(0) = 0. A gradient's scale does not matter.
+    The host does not wait for the device, unless the table is on the host.
 
     Args:    table: (P, puzzle_size), float32 or bfloat16. ids: (B,) int64. gradients: (B, puzzle_size), one
              per sample.
-             seed: of how bfloat16 is rounded.
+             seed: for the random rounding to bfloat16.
     Source:  the reference's `models/sparse_embedding.py`.
     """
-    # Where each id is first found among the sorted ones: a slot of its own.
+    # Equal ids share a slot: the first place of the id in sorted order.
     slots = torch.searchsorted(ids.sort().values, ids)
-    # In float64, because a GPU adds in any order: rounding must not decide a sign, which would part
-    # the tables of the processes.
+    # In float64, because a GPU adds in any order: a sign decided by rounding would make the tables of the
+    # processes diverge.
     summed = torch.zeros_like(gradients, dtype=torch.float64).index_add_(0, slots, gradients.double())
     signs, ids = summed[slots].sign().to(table.device, torch.float32), ids.to(table.device)
     rows = table[ids].float() * (1 - lr * weight_decay) - lr * signs
     if table.dtype == torch.bfloat16:
-        rows = _rounded_at_random(rows, slots.to(table.device), seed)
-    # Samples of one id write the same row.
+        # Round up or down at random with the value as expectation, so that small steps add up: the 16 bits
+        # that bfloat16 lacks carry into the upper ones with a probability equal to their value.
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randint(1 << 16, rows.shape, generator=generator, dtype=torch.int32)
+        # Rows of one slot are rounded alike.
+        bits = rows.view(torch.int32) + noise.to(table.device)[slots.to(table.device)]
+        rows = (bits & ~0xFFFF).view(torch.float32).bfloat16()
+    # Samples with the same id write the same values.
     table[ids] = rows
-
-
-def _rounded_at_random(values: Tensor, slots: Tensor, seed: int) -> Tensor:
-    """Return float32 values (B, N) as bfloat16, each rounded up or down so that its mean is the value.
-
-    Small steps add up so, which rounding to the nearest would lose. Rows of equal slots are rounded alike.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randint(1 << 16, values.shape, generator=generator, dtype=torch.int32)
-    # The 16 bits that bfloat16 lacks carry into the others with the probability that they stand for.
-    bits = values.view(torch.int32) + noise.to(values.device)[slots]
-    return (bits & ~0xFFFF).view(torch.float32).bfloat16()

@@ -1,6 +1,6 @@
-"""TrainState: everything that exact resume needs, how it begins, becomes a checkpoint and comes back.
+"""TrainState: everything that exact resume needs; how it is made, saved in a checkpoint and loaded.
 
-Random numbers are drawn from (seed, step), so no generator has a state to save.
+All random numbers are functions of (seed, step), so no generator has a state to save.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -31,19 +31,19 @@ from arcpipe.log import logger
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.train.config import TrainRun, TrainSettings
-from arcpipe.train.distributed import first_does, shared_zeros
+from arcpipe.train.distributed import run_on_main, shared_zeros
 from arcpipe.train.optim import make_optimizers
 from arcpipe.trm import TRM, Carry
 
-# They change no weight, so that a training can go on with others than the checkpoint's.
+# Fields of TRMConfig that change no weight, so a training may differ in them from its --init.
 _FREE = ("max_steps", "outer_cycles", "inner_cycles", "one_step_gradient", "buckets")
 _ROWS_AT_ONCE = 1 << 16
 
 
 class EMA:
-    """Float32 averages of a module's parameters: average += (1 - decay) * (weight - average).
+    """Float32 moving averages of a module's parameters: average += (1 - decay) * (weight - average).
 
-    They are float32 whatever the compute dtype: in bfloat16, 1 - 0.999 would vanish.
+    In bfloat16, a step of 1 - 0.999 would be rounded away.
 
     averages: by parameter name.
     """
@@ -61,27 +61,27 @@ class EMA:
 
 @dataclass
 class TrainState:
-    """What changes from step to step.
+    """The state of a training, which a step changes.
 
     model: the network.
-    wrapped: the same, inside DistributedDataParallel when there are several processes.
-    optimizers: those of the network's weights.
-    ema: the moving average of these weights.
-    rows: the puzzle table (P, puzzle_size), alike on every process, or one for all of a machine. It is kept
-        out of the module, whose buffers DDP would overwrite.
+    wrapped: the network in DistributedDataParallel if there are several processes, else the network.
+    optimizers: of the network's weights; the last one of `tables`, if there are any.
+    ema: the moving average of the network's weights.
+    rows: the puzzle table (P, puzzle_size), equal on all processes, or shared by those of a machine. Not part
+        of the module, whose buffers DDP would overwrite.
     carry: this process's share of the samples in flight.
-    layout: the canvases of the samples of all processes together.
-    own_rows: which of these samples are this process's.
+    layout: the canvases of the global batch.
+    own_rows: this process's rows of the global batch.
     scaler: the loss scale of float16; disabled for other dtypes.
     step: optimizer steps done.
-    seconds: the time they took, earlier parts of the run included.
+    seconds: their duration, earlier parts of the run included.
     evaluated_at: `seconds` at the last evaluation.
-    colors: the color vectors (T, 2, 10, D) of embedding task, alike on every process; else for no task.
+    colors: (T, 2, 10, D) color vectors of embedding task, equal on all processes; else T is 0.
     tasks: (P,) the task of each row.
-    blank_token: that of a cell which is not given; None where none is.
-    owns_rows: this process writes `rows`: only the first of a machine if they are one for all of it.
-    changed: (P,) which rows have changed since those of the checkpoint `since`, or since all were 0 if there
-        is none; without entries where checkpoints have all rows.
+    blank_token: the token of an empty cell; None if the puzzles have no given cells.
+    owns_rows: this process writes `rows`; if they are shared, one process of each machine does.
+    changed: (P,) the rows that differ from those of the checkpoint `since`, or from 0 without one. Its
+        length is 0 if checkpoints hold all rows.
     """
 
     model: TRM
@@ -105,24 +105,25 @@ class TrainState:
 
     @property
     def tables(self) -> dict[str, Tensor]:
-        """The tables that an optimizer of the state trains, by name: those of embedding task."""
+        """The tables of embedding task, which an optimizer trains, by name; empty for other embeddings."""
         return {"puzzles.rows": self.rows, "puzzles.colors": self.colors} if len(self.colors) else {}
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """All that the optimizers train, by name."""
+        """All tensors that the optimizers train, by name."""
         return dict(self.model.named_parameters()) | self.tables
 
 
 def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
-    """Return the state before the first step: random weights and rows of zeros, or those of a checkpoint.
+    """Return the state before the first step: random weights and rows of zeros, or those of `run.start`.
 
-    Raises:  ArcpipeError if the recipe contradicts itself, the processes or the checkpoint.
+    Raises:  ArcpipeError if the recipe contradicts itself, the dataset, the number of processes or the
+             checkpoint.
     """
     settings, device, table = run.settings, accelerator.device, run.puzzles.table
     rank, num_ranks = accelerator.process_index, accelerator.num_processes
     _check_recipe(run, num_ranks)
-    # A checkpoint names the canvases that were trained on, which inference takes too.
+    # Checkpoints record the canvases in use; inference uses the same ones.
     config = replace(run.config, buckets=run.layout.buckets)
     dtype, _ = compute_dtype(settings.precision, device)
     with torch.random.fork_rng(devices=[]):
@@ -135,7 +136,7 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
     if config.embedding == "task":
         colors = torch.zeros(len(table.task_ids), 2, NUM_COLORS, config.hidden_size)
     if (init := run.start) is not None:
-        _begin_from(init, run, model, rows if owns_rows else rows[:0], colors)
+        _load_init(init, run, model, rows if owns_rows else rows[:0], colors)
         accelerator.wait_for_everyone()
     model = model.to(device)
     model.recompute = settings.recompute
@@ -162,13 +163,13 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
 def _check_recipe(run: TrainRun, num_processes: int) -> None:
     """Raise ArcpipeError if the recipe contradicts itself, the dataset or the number of processes."""
     settings, config = run.settings, run.config
+    uses_sign_sgd = config.embedding == "augmentation" and config.puzzle_size > 0
     if settings.rows_only and not config.puzzle_size:
         raise ArcpipeError(
             f"{settings.table}.rows_only: the model has no puzzle rows (model.puzzle_size is 0)"
         )
     for name, usual in (("puzzle_memory", "device"), ("puzzle_precision", "float32")):
-        by_sign_sgd = config.embedding == "augmentation" and config.puzzle_size > 0
-        if getattr(settings, name) != usual and not by_sign_sgd:
+        if getattr(settings, name) != usual and not uses_sign_sgd:
             raise ArcpipeError(
                 f"{settings.table}.{name} = {getattr(settings, name)} is for rows that learn by sign-SGD: of "
                 "model.embedding = augmentation, with model.puzzle_size above 0"
@@ -192,14 +193,14 @@ def _check_recipe(run: TrainRun, num_processes: int) -> None:
         )
 
 
-def _begin_from(path: Path, run: TrainRun, model: TRM, rows: Tensor, colors: Tensor) -> None:
-    """Fill in the averaged weights of a checkpoint, and the rows and color vectors to begin with.
+def _load_init(path: Path, run: TrainRun, model: TRM, rows: Tensor, colors: Tensor) -> None:
+    """Load the averaged weights of a checkpoint, and initialize rows and color vectors from it.
 
-    Puzzles and tasks of the checkpoint keep theirs; others get the mean of all, rows by dihedral. Of a trunk
-    they stay 0.
+    Puzzles and tasks that the checkpoint knows get its rows and color vectors, others the mean: of the rows
+    of their dihedral, of all color vectors. With a trunk, which has neither, they stay 0.
 
-    Raises:  CheckpointError if its weights mean something else in the model to train.
-    Source:  the mean, and not random rows: arXiv 2511.02886, section on ablations.
+    Raises:  CheckpointError if its model or puzzles are incompatible with the run.
+    Source:  the mean instead of random rows: arXiv 2511.02886, section on ablations.
     """
     checkpoint, table, family = load_checkpoint(path), run.puzzles.table, run.puzzles.family
     if (checkpoint.family, checkpoint.vocabulary) != (family.name, family.vocabulary):
@@ -226,10 +227,10 @@ def _begin_from(path: Path, run: TrainRun, model: TRM, rows: Tensor, colors: Ten
     logger.info("%s: rows for %d of %d puzzles known", checkpoint.path, int(is_known.sum()), len(places))
     if not len(checkpoint.puzzles):
         return
-    of_dihedrals = checkpoint.mean_rows()
+    mean_rows = checkpoint.mean_rows()
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
-        values = of_dihedrals[table.dihedrals[part].astype(np.int64)]
+        values = mean_rows[table.dihedrals[part].astype(np.int64)]
         values[is_known[part]] = checkpoint.rows[places[part][is_known[part]]].float()
         rows[part] = values
     if len(colors):
@@ -240,7 +241,7 @@ def _begin_from(path: Path, run: TrainRun, model: TRM, rows: Tensor, colors: Ten
 
 
 def make_ready(state: TrainState, settings: TrainSettings, device: torch.device) -> list[str]:
-    """Apply threads and compilation; return a log line for each decision that is not torch's default."""
+    """Apply CPU threads and compilation; return a log line for each decision that is not torch's default."""
     return ready_blocks(
         state.model.blocks, hidden_size=state.model.config.hidden_size, dtype=state.carry.answer.dtype,
         device=device, threads=settings.cpu_threads, compiled=settings.compile, dynamic=False,
@@ -248,9 +249,9 @@ def make_ready(state: TrainState, settings: TrainSettings, device: torch.device)
 
 
 def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any]) -> Checkpoint:
-    """Return the state as a checkpoint in memory that shares its tensors.
+    """Return a checkpoint in memory that shares the state's tensors.
 
-    Args:    manifest: of the checkpoint; step and times are added.
+    Args:    manifest: of the checkpoint; step, times and dtype are added.
     """
     raw = state.model.state_dict()
     times = {"step": state.step, "seconds": state.seconds, "evaluated_at": state.evaluated_at}
@@ -266,13 +267,13 @@ def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: d
 def save_state(
     state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any], accelerator: Accelerator
 ) -> None:
-    """Write a checkpoint of all processes' state, with a manifest; every process must call this."""
+    """Write a checkpoint of all processes' state; every process must call this."""
     ranks = range(accelerator.num_processes)
     places = np.concatenate([state.layout.own_rows(rank, len(ranks)) for rank in ranks])
-    # Of samples that come in the order of the global batch nothing need be copied.
+    # With one canvas or one process, gathered samples already have the order of the global batch: no copy.
     order = None if (np.diff(places) > 0).all() else torch.from_numpy(np.argsort(places))
     trainer = {}
-    for name, value in _tensors(state.carry).items():
+    for name, value in _carry_tensors(state.carry).items():
         gathered = accelerator.gather(value)
         trainer[f"carry.{name}"] = gathered if order is None else gathered[order]
     for optimizer in state.optimizers:
@@ -281,26 +282,27 @@ def save_state(
             trainer |= {f"optimizer.{name}.{key}": value for key, value in moments.items()}
     trainer |= {f"scaler.{key}": torch.tensor(value) for key, value in state.scaler.state_dict().items()}
     checkpoint, changes = checkpoint_of(state, path, puzzles, manifest), None
+    # If less than half of the rows have changed, only these are written.
     if 0 < len(state.changed) > 2 * int(state.changed.sum()):
         changes = RowChanges(state.changed.nonzero()[:, 0], state.since)
-    first_does(lambda: save_checkpoint(checkpoint, trainer, changes), accelerator)
+    run_on_main(lambda: save_checkpoint(checkpoint, trainer, changes), accelerator)
     if changes is None:
         state.changed.zero_()
     if changes is None or changes.since:
         state.since = path
 
 
-def _tensors(carry: Carry) -> dict[str, Tensor]:
-    """The tensors of a carry by name."""
+def _carry_tensors(carry: Carry) -> dict[str, Tensor]:
+    """Return the tensors of a carry by name."""
     values = {field.name: getattr(carry, field.name) for field in fields(Carry)}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> TrainState:
-    """Return the state as it was when a checkpoint was written, by whatever number of processes.
+    """Return the state of a checkpoint, which any number of processes may have written.
 
-    Args:    tensors: the checkpoint's trainer state.
-    Raises:  CheckpointError if the checkpoint is of another model.
+    Args:    state: a fresh state, whose tensors are overwritten. tensors: the checkpoint's trainer state.
+    Raises:  CheckpointError if the checkpoint does not fit the run.
     """
     try:
         state.model.load_state_dict(checkpoint.raw)
@@ -319,7 +321,7 @@ def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Ten
                 for prefix in prefixes
             ]
             optimizer.load_state_dict({"state": dict(enumerate(moments)), "param_groups": groups})
-        # Without one in the checkpoint the run has begun where it needed none.
+        # A run that began without float16 has no loss scale in its checkpoints.
         scale = state.scaler.state_dict()
         scale |= {key: tensors[f"scaler.{key}"].item() for key in scale if f"scaler.{key}" in tensors}
         state.scaler.load_state_dict(scale)
@@ -330,8 +332,8 @@ def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Ten
         own_rows = torch.from_numpy(state.own_rows)
         carry = {
             name: tensors[f"carry.{name}"][own_rows].to(value)
-            for name, value in _tensors(state.carry).items()
-            # Older checkpoints have none.
+            for name, value in _carry_tensors(state.carry).items()
+            # Checkpoints of older versions have no colors.
             if name != "colors" or "carry.colors" in tensors
         }
         times = {name: checkpoint.manifest[name] for name in ("step", "seconds", "evaluated_at")}
@@ -341,7 +343,7 @@ def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Ten
 
 
 def _load_rows(state: TrainState, checkpoint: Checkpoint) -> Path | None:
-    """Fill in the puzzle table and what has changed in it; return the checkpoint since which it has."""
+    """Load `rows` and `changed`; return the checkpoint that `changed` refers to."""
     if state.rows.shape != checkpoint.rows.shape:
         raise RuntimeError("its puzzle table has another size")
     state.changed.fill_(True)
@@ -350,7 +352,7 @@ def _load_rows(state: TrainState, checkpoint: Checkpoint) -> Path | None:
         changes = changes_since(checkpoint.path)
         state.changed.zero_()[changes.ids] = True
     if changes is not None and changes.since is None:
-        # All others are 0 there as here.
+        # All other rows are 0 in the checkpoint and in the fresh state.
         if state.owns_rows:
             state.rows[changes.ids] = checkpoint.rows[changes.ids]
         return None

@@ -1,24 +1,35 @@
-"""One optimizer step: admit new samples, recurse once, learn, decide who halts."""
+"""One optimizer step: admit new samples, recurse and differentiate, update, decide which samples halt."""
 
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
-from torch.amp import GradScaler
 
-from arcpipe.batches import PuzzleBatch
+from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.buckets import crop, pad_back
+from arcpipe.codec import PAD
 from arcpipe.errors import ArcpipeError
-from arcpipe.flow import probabilities
+from arcpipe.flow import (
+    PSEUDOTARGETS,
+    interpolant,
+    noise,
+    probabilities,
+    seeds_of,
+    times,
+    uniform,
+    with_given,
+)
 from arcpipe.log import logger
 from arcpipe.model_config import TRMConfig
 from arcpipe.task_embedding import puzzle_vectors
 from arcpipe.train.config import TrainSettings
-from arcpipe.train.losses import StepLoss, join_losses, noisy_answers, sample_seeds, step_loss
-from arcpipe.train.optim import set_rates, sign_sgd_rows
+from arcpipe.train.losses import StepLoss, join_losses, step_loss
+from arcpipe.train.optim import sign_sgd_rows
 from arcpipe.train.state import TrainState
 from arcpipe.trm import Carry
 
@@ -27,15 +38,18 @@ METRICS = (
 )  # fmt: skip
 """The order of the sums that `train_step` returns.
 
-halt_calls: the halting head says that the answer is right. halt_hits: and it is.
+halt_calls: samples that the halting head calls right. halt_hits: those of them that are right.
 """
 
 MIN_LOSS_SCALE = 1.0
-"""Where float16 gradients overflow even at this loss scale, the training diverges."""
+"""If float16 gradients overflow even at this loss scale, the training diverges."""
 
 
 class NotFiniteError(ArcpipeError):
-    """The loss or its gradient is not finite; puzzle_ids: this process's rows that it may be due to."""
+    """The loss or its gradient is not finite.
+
+    puzzle_ids: the puzzles of this process that may be the cause.
+    """
 
     def __init__(self, step: int, puzzle_ids: list[int], table: str) -> None:
         super().__init__(
@@ -46,29 +60,37 @@ class NotFiniteError(ArcpipeError):
 
 
 def rate_scale(settings: TrainSettings, step: int, progress: float) -> float:
-    """The share of the full rates at a step (from 0): linear warm-up, then a cosine over `progress`, 0..1
-    of the run."""
+    """Return the factor on all learning rates: linear warm-up over steps, then a cosine over `progress`.
+
+    Args:  step: from 0. progress: how far the run is, 0..1.
+    """
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return warmup * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * cosine)
 
 
 def cycles_at(settings: TrainSettings, config: TRMConfig, progress: float) -> tuple[int, int]:
-    """Outer and inner cycles of a step at `progress`, 0..1 of the run.
+    """Return outer and inner cycles at `progress`, 0..1, of the run.
 
     Source:  a curriculum of recursion, arXiv 2511.08653.
     """
     cycles = (config.outer_cycles, config.inner_cycles)
-    for share, *later in settings.curriculum:
+    for share, outer, inner in settings.curriculum:
         if progress >= share:
-            cycles = (later[0], later[1])
+            cycles = (outer, inner)
     return cycles
 
 
 @dataclass(frozen=True)
 class _Outputs:
-    """Of a supervision step: `Carry.state` after it, halt_logit (B,), the loss, which rows (B,) have finite
-    logits, and of a flow the probabilities (B, L, V)."""
+    """The outputs of a supervision step, without a graph.
+
+    state: as `Carry.state`.
+    halt_logit: (B,).
+    loss: the loss of the samples.
+    finite: (B,) bool, all logits of the sample are finite.
+    predicted: (B, L, V) the probabilities, for a flow.
+    """
 
     state: tuple[Tensor, ...]
     halt_logit: Tensor
@@ -83,35 +105,41 @@ def train_step(
 ) -> Tensor:  # fmt: skip
     """Advance `state` by one step on this process's share of a global batch.
 
-    Where float16 gradients overflow on any process, the step changes no weight, average or row and
-    lowers the loss scale; all else goes on.
+    If float16 gradients overflow on any process, the step lowers the loss scale and updates no weight,
+    average or puzzle row; the carry advances as usual.
 
-    Args:    scale: the share of the full learning rates.
-             rows_only: leave the network's weights as they are.
-    Returns: the sums over the share named in METRICS, float64; from `finished` on they run over the
-             samples that halted after this step.
-    Raises:  NotFiniteError before any weight is touched if the loss or its gradient is not finite on any
-             process; if float16 gradients alone are not, only once the loss scale cannot be lowered.
+    Args:    scale: the factor on all learning rates.
+             rows_only: leave the network's weights unchanged.
+    Returns: the sums over this share named in METRICS, float64; those from `finished` on cover only the
+             samples that halted in this step.
+    Raises:  NotFiniteError, before any update, if the loss or its gradient is not finite on any process; if
+             only float16 gradients overflow, not until the loss scale is at its minimum.
     Source:  the reference's `pretrain.py` `train_batch`: the loss is divided by the global batch.
     """
-    seeds = sample_seeds(state, settings)
+    # Rows of the carry that halted take new samples.
+    seeds = None
+    if state.model.config.flow:
+        counters = (np.array([state.step], np.uint64), state.own_rows.astype(np.uint64))
+        seeds = seeds_of(settings.seed, *counters).to(state.carry.steps.device)
     carry = state.model.admit(state.carry, batch.inputs, batch.labels, batch.puzzle_ids, batch.colors, seeds)
-    vectors = _look_up(state, carry, settings)
-    # A leaf of its own: its gradient is gathered from all parts of the batch, then goes on to the tables.
+
+    # The vectors enter the network as a leaf, which accumulates their gradient over the parts of the batch.
+    vectors = _look_up_puzzles(state, carry, settings)
     puzzles = vectors.detach().requires_grad_()
     state.model.requires_grad_(not rows_only)
-    out = _recurse_and_differentiate(state, carry, puzzles, settings, accelerator, rows_only)
-    loss_is_finite, all_is_finite = _finite(out.loss.total, [*state.model.parameters(), puzzles], accelerator)
+    out = _forward_backward(state, carry, puzzles, settings, accelerator, rows_only)
+
+    # One non-finite term makes its sum non-finite, over norms and over processes: all take the same branch.
+    leaves = (*state.model.parameters(), puzzles)
+    norms = torch._foreach_norm([leaf.grad for leaf in leaves if leaf.grad is not None])
+    own_sums = torch.stack([out.loss.total, out.loss.total + torch.stack(norms).sum()])
+    loss_is_finite, all_is_finite = accelerator.reduce(own_sums, "sum").isfinite().tolist()
     if all_is_finite:
-        if state.tables:
-            vectors.backward(puzzles.grad)
-            for table in state.tables.values():
-                # As DDP averages those of the weights.
-                table.grad = accelerator.reduce(table.grad, "mean")
-        _update_weights(state, settings, scale, rows_only=rows_only)
-        if state.rows.shape[1] and not state.tables:
-            _update_rows(state, carry.puzzle_ids, puzzles, settings, scale, accelerator)
-    elif loss_is_finite and _halve_loss_scale(state.scaler):
+        _update(state, carry.puzzle_ids, vectors, puzzles, settings, scale, accelerator, rows_only)
+    elif loss_is_finite and state.scaler.is_enabled() and state.scaler.get_scale() / 2 >= MIN_LOSS_SCALE:
+        # scaler.update() would see the gradients of the weights only, not those of the rows.
+        halved = {"scale": state.scaler.get_scale() / 2, "_growth_tracker": 0}
+        state.scaler.load_state_dict(state.scaler.state_dict() | halved)
         logger.info("step %d: float16 gradients overflow, nothing learned; loss scale halved", state.step + 1)
     else:
         suspects = carry.puzzle_ids if out.finite.all() else carry.puzzle_ids[~out.finite]
@@ -122,59 +150,82 @@ def train_step(
     answer, latent, *log_sums = out.state
     state.carry = replace(carry.advance(answer, latent, halted, *log_sums), predicted=out.predicted)
     state.step += 1
-    return _metrics(out.loss, out.halt_logit, state)
+    return _metric_sums(out.loss, out.halt_logit, state)
 
 
-def _look_up(state: TrainState, carry: Carry, settings: TrainSettings) -> Tensor:
-    """What the network is told of each sample: its row, and with embedding task the vectors of its colors.
+def _look_up_puzzles(state: TrainState, carry: Carry, settings: TrainSettings) -> Tensor:
+    """Return the puzzle vector of each sample: its row and, with embedding task, its noisy color vectors.
 
-    Their noise is that of the global batch at this step, of which each process takes its share.
+    The noise is drawn for the global batch at this step, and each process takes its share.
     """
     ids = carry.puzzle_ids
     rows = state.rows[ids.to(state.rows.device)].to(ids.device, torch.float32)
     if not state.tables:
         return rows
-    colors = state.colors[state.tasks[carry.puzzle_ids]]
+    colors = state.colors[state.tasks[ids]]
     if settings.color_noise:
         generator = torch.Generator(rows.device).manual_seed(settings.seed * 1_000_003 + state.step)
         shape = (settings.batch_size, *colors.shape[2:])
-        noise = torch.randn(shape, generator=generator, device=rows.device)
-        # Of the vectors that are added to cells, not of those that are read from answers.
-        noise = settings.color_noise * noise[torch.from_numpy(state.own_rows).to(rows.device)]
-        colors = colors + torch.stack((noise, torch.zeros_like(noise)), dim=1)
+        noises = torch.randn(shape, generator=generator, device=rows.device)
+        noises = settings.color_noise * noises[torch.from_numpy(state.own_rows).to(rows.device)]
+        # Only the vectors added to input cells are noisy, not those that read answers.
+        colors = colors + torch.stack((noises, torch.zeros_like(noises)), dim=1)
     return puzzle_vectors(rows, colors, carry.colors)
 
 
-def _recurse_and_differentiate(
+def noisy_answers(state: TrainState, carry: Carry, settings: TrainSettings) -> tuple[Tensor, Tensor] | None:
+    """Return the noisy answer (B, L, V) of each sample and its time (B,); None without a flow.
+
+    The noise leads to the true answer or, from the second step on and with a probability that rises to 1, to
+    what the model predicted last.
+    """
+    if carry.seeds is None or carry.predicted is None:
+        return None
+    num_tokens, vocabulary = carry.labels.shape[1], state.model.vocabulary
+    labels = torch.where(carry.labels == IGNORE, PAD, carry.labels)
+    ends = F.one_hot(labels, vocabulary).to(carry.predicted.dtype)
+    if settings.flow_pseudotargets:
+        share = (state.step + 1) / settings.flow_pseudotargets
+        draws = uniform(carry.seeds, PSEUDOTARGETS, state.model.config.max_steps)
+        use_own = (draws.gather(1, carry.steps[:, None])[:, 0] < share) & (carry.steps > 0)
+        ends = torch.where(use_own[:, None, None], carry.predicted, ends)
+    step_times = times(carry.seeds, state.model.config.max_steps, settings.flow_times)
+    now = step_times.gather(1, carry.steps[:, None])[:, 0]
+    noisy = interpolant(noise(carry.seeds, 0, num_tokens, vocabulary), ends, now)
+    return with_given(noisy, carry.inputs, state.blank_token), now
+
+
+def _forward_backward(
     state: TrainState, carry: Carry, puzzles: Tensor, settings: TrainSettings, accelerator: Accelerator,
     rows_only: bool,
 ) -> _Outputs:  # fmt: skip
-    """A supervision step of the carry and the gradient of its loss; each canvas in `accumulation` parts.
+    """Take a supervision step of the carry and accumulate the gradient of its loss.
 
-    What the parts give is joined on whole canvases.
+    The batch is computed in parts: each canvas on its own, divided by `accumulation`. The outputs are joined
+    on the whole canvas.
     """
-    # DistributedDataParallel waits for gradients of weights; those of rows are gathered without it.
+    # DDP would wait for gradients of frozen weights; those of rows are gathered without it.
     network = state.model if rows_only else state.wrapped
     canvas, prefix = state.layout.canvas, state.model.config.prefix
-    cuts = state.layout.parts(accelerator.num_processes, settings.accumulation)
-    parts: list[_Outputs] = []
+    slices = state.layout.parts(accelerator.num_processes, settings.accumulation)
     flow = noisy_answers(state, carry, settings)
-    for rows, side in cuts:
-        is_last = len(parts) + 1 == len(cuts)
-        # Gradients of processes are averaged once, with the last part.
+    parts: list[_Outputs] = []
+    for rows, side in slices:
+        is_last = len(parts) + 1 == len(slices)
+        # DDP averages the accumulated gradients once, with the last part.
         with nullcontext() if is_last else accelerator.no_sync(network):
-            inputs, labels = (crop(of[rows], side, canvas) for of in (carry.inputs, carry.labels))
-            before = (crop(of[rows], side, canvas, prefix) for of in carry.state)
-            seen = {"noisy_BLV": crop(flow[0][rows], side, canvas), "times_B": flow[1][rows]} if flow else {}
-            answer, latent, logits, halt_logit, *log_sums = network(inputs, puzzles[rows], *before, **seen)
+            inputs, labels = crop(carry.inputs[rows], side, canvas), crop(carry.labels[rows], side, canvas)
+            before = (crop(tensor[rows], side, canvas, prefix) for tensor in carry.state)
+            noisy = {"noisy_BLV": crop(flow[0][rows], side, canvas), "times_B": flow[1][rows]} if flow else {}
+            answer, latent, logits, halt_logit, *log_sums = network(inputs, puzzles[rows], *before, **noisy)
             loss = step_loss(logits, halt_logit, labels, settings.loss_precision, settings.loss)
-            # DDP averages over processes; times their number, the gradient is that of the global sum.
+            # DDP averages over processes; this factor makes the gradient that of the global sum.
             shared = loss.total * (accelerator.num_processes / settings.batch_size)
-            # Not accelerator.backward, which divides by a number that the environment can set.
+            # accelerator.backward() would divide by the accumulation steps of Accelerate's environment.
             state.scaler.scale(shared).backward()
         parts.append(
             _Outputs(
-                tuple(pad_back(of.detach(), side, canvas, prefix) for of in (answer, latent, *log_sums)),
+                tuple(pad_back(x.detach(), side, canvas, prefix) for x in (answer, latent, *log_sums)),
                 halt_logit.detach(),
                 loss.detach(),
                 logits.isfinite().flatten(1).all(1),
@@ -185,7 +236,7 @@ def _recurse_and_differentiate(
         return parts[0]
     predicted = [part.predicted for part in parts if part.predicted is not None]
     return _Outputs(
-        tuple(torch.cat(of) for of in zip(*(part.state for part in parts), strict=True)),
+        tuple(torch.cat(tensors) for tensors in zip(*(part.state for part in parts), strict=True)),
         torch.cat([part.halt_logit for part in parts]),
         join_losses([part.loss for part in parts]),
         torch.cat([part.finite for part in parts]),
@@ -193,34 +244,26 @@ def _recurse_and_differentiate(
     )
 
 
-def _finite(loss: Tensor, leaves: list[Tensor], accelerator: Accelerator) -> tuple[bool, bool]:
-    """Whether the loss is finite, and whether it and the norms of its gradients are, with one answer for
-    all processes."""
-    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
-    norms = torch.stack(torch._foreach_norm(gradients))
-    # A term that is not finite leaves no sum finite, of the norms or of the processes.
-    sums = accelerator.reduce(torch.stack([loss, loss + norms.sum()]), "sum")
-    of_loss, of_all = sums.isfinite().tolist()
-    return of_loss, of_all
+def _update(
+    state: TrainState, puzzle_ids: Tensor, vectors: Tensor, puzzles: Tensor, settings: TrainSettings,
+    scale: float, accelerator: Accelerator, rows_only: bool,
+) -> None:  # fmt: skip
+    """Update the weights, their averages and the puzzle embeddings from the gradients.
 
-
-def _halve_loss_scale(scaler: GradScaler) -> bool:
-    """Halve the loss scale; False if there is none or it would fall below MIN_LOSS_SCALE."""
-    if not scaler.is_enabled() or scaler.get_scale() / 2 < MIN_LOSS_SCALE:
-        return False
-    # Not by scaler.update, which knows the gradients of the weights only, not those of all rows.
-    halved = {"scale": scaler.get_scale() / 2, "_growth_tracker": 0}
-    scaler.load_state_dict(scaler.state_dict() | halved)
-    return True
-
-
-def _update_weights(state: TrainState, settings: TrainSettings, scale: float, *, rows_only: bool) -> None:
-    """Take a step of the optimizers; with `rows_only` of that of the puzzle tables alone, if there is one."""
+    Args:  vectors, puzzles: the puzzle vectors of the samples; their leaf, which has the gradient.
+    """
     optimizers = state.optimizers
+    if state.tables:
+        vectors.backward(puzzles.grad)
+        for table in state.tables.values():
+            # As DDP averages the gradients of the weights.
+            table.grad = accelerator.reduce(table.grad, "mean")
     if rows_only:
+        # The optimizer of the tables is the last; rows without one learn below.
         optimizers = optimizers[-1:] if state.tables else []
-    set_rates(optimizers, scale)
     for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * scale
         state.scaler.unscale_(optimizer)
     if settings.clip and not rows_only:
         torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.clip)
@@ -232,29 +275,25 @@ def _update_weights(state: TrainState, settings: TrainSettings, scale: float, *,
     if not rows_only:
         state.ema.update()
 
-
-def _update_rows(
-    state: TrainState, ids: Tensor, puzzles: Tensor, settings: TrainSettings, scale: float,
-    accelerator: Accelerator,
-) -> None:  # fmt: skip
-    """Take a step of sign-SGD on the rows of the samples of all processes; `puzzles` has their gradient."""
-    ids, gradients = accelerator.gather(ids), accelerator.gather(puzzles.grad)
+    if state.tables or not state.rows.shape[1]:
+        return
+    # Rows learn by sign-SGD from the samples of all processes; it ignores the loss scale.
+    ids, gradients = accelerator.gather(puzzle_ids), accelerator.gather(puzzles.grad)
     if state.owns_rows:
-        # No unscale: sign-SGD ignores the loss scale.
         sign_sgd_rows(
             state.rows, ids, gradients, lr=settings.puzzle_lr * scale,
             weight_decay=settings.puzzle_weight_decay, seed=settings.seed * 1_000_003 + state.step,
         )  # fmt: skip
     if settings.puzzle_memory == "host":
         state.changed[ids.cpu()] = True
-        # Before it no other process may look rows up.
+        # Barrier: the other processes of this machine must not read rows before they are written.
         accelerator.wait_for_everyone()
 
 
 def _halted(steps: Tensor, halt_logit: Tensor, state: TrainState, settings: TrainSettings) -> Tensor:
-    """Which samples (B,) end: at the limit, or when the halt logit says so and exploration allows it.
+    """Return which samples (B,) end: at the last step, or if the halt logit and exploration allow it.
 
-    The draws are those of the global batch at this step, of which each process takes its share.
+    The exploration is drawn for the global batch at this step, and each process takes its share.
     """
     max_steps = state.model.config.max_steps
     at_limit = steps >= max_steps
@@ -267,7 +306,7 @@ def _halted(steps: Tensor, halt_logit: Tensor, state: TrainState, settings: Trai
     return at_limit | ((halt_logit > 0) & may_halt)
 
 
-def _metrics(loss: StepLoss, halt_logit: Tensor, state: TrainState) -> Tensor:
+def _metric_sums(loss: StepLoss, halt_logit: Tensor, state: TrainState) -> Tensor:
     finished = state.carry.halted & loss.labelled
     calls = finished & (halt_logit >= 0)
     sums = [

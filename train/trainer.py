@@ -1,4 +1,4 @@
-"""The trainer: any number of processes through Accelerate, one global batch, exact resume."""
+"""The trainer: one global batch over any number of processes, stopped and resumed at any step."""
 
 import time
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from arcpipe.runs import (
 )
 from arcpipe.train.checkpointing import Checkpointer, resumed_state
 from arcpipe.train.config import LOG_FILE, EvalSettings, TrainResult, TrainRun
-from arcpipe.train.distributed import first_does, largest, make_accelerator, naming_failures
+from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max, run_on_main
 from arcpipe.train.metrics import MetricsLogger
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
@@ -35,8 +35,8 @@ RUN_EXISTS = "go on with --resume, choose another --out or remove it"
 FREE = (
     "trackers", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "workers", "recompute",
 )  # fmt: skip
-"""Settings of a training that change no weight, so that it can go on with others."""
-# What a core of a CPU does in a second, and for how long it may be meant to.
+"""Settings that change no weight, so a run may be resumed with other values."""
+# FLOP/s of a CPU core; a longer training without a GPU logs a warning.
 _CPU_FLOPS, _MOST_DAYS = 5e10, 2
 NAMED_TASKS = 5
 """How many tasks an error names."""
@@ -45,27 +45,31 @@ NAMED_TASKS = 5
 def train(run: TrainRun) -> TrainResult:
     """Train until the last step, the time limit or a signal.
 
-    The run folder gets a manifest, metrics.jsonl, train.log, checkpoints/step-N and, if it is evaluated,
-    evaluations/step-N and best.json.
+    The run folder gets a manifest, metrics.jsonl, train.log, checkpoints/step-N and, if the recipe asks for
+    evaluation, evaluations/step-N and best.json.
 
-    Raises:  ArcpipeError and its kinds for what the user must mend.
+    Raises:  ArcpipeError for what the user can mend.
     """
     start_logging()
-    uneven_minutes = run.evaluation.max_minutes if run.evaluator else 0.0
-    accelerator = make_accelerator(run.settings, run.out, uneven_minutes=uneven_minutes)
+    evaluation_minutes = run.evaluation.max_minutes if run.evaluator else 0.0
+    accelerator = make_accelerator(run.settings, run.out, evaluation_minutes=evaluation_minutes)
     changes = _check_folder(run)
     stream = training_stream(run, accelerator)
-    with naming_failures(run.settings):
-        # First: what it refuses leaves no folder.
+    with explain_failures(run.settings):
+        # Before the folder is made, so that a contradictory recipe leaves none.
         state = fresh_state(run, accelerator)
-        with _open_folder(run, accelerator), stop_on_signals() as is_asked_to_stop, _naming_remedies(run):
+        with _open_folder(run, accelerator), stop_on_signals() as is_asked_to_stop, _suggest_remedies(run):
             resumed = bool(whole_checkpoints(run.out))
             if resumed:
                 state = resumed_state(run, state, accelerator)
             if changes:
                 logger.warning("going on with another recipe: %s", "; ".join(changes))
-                first_does(lambda: _freeze_recipe(run, changes), accelerator)
+                manifest = read_manifest(run.out, "run")
+                manifest |= {"recipe": run.recipe, "changes": [*manifest.get("changes", []), *changes]}
+                run_on_main(lambda: write_json(run.out / MANIFEST, manifest), accelerator)
             _log_start(run, state, accelerator)
+            for note in make_ready(state, run.settings, accelerator.device):
+                logger.info(note)
 
             with closing(MetricsLogger(run, state, accelerator)) as metrics:
                 checkpointer = Checkpointer(run, state, accelerator, is_asked_to_stop, resumed=resumed)
@@ -81,7 +85,7 @@ def train(run: TrainRun) -> TrainResult:
                 logger.info("stopped at step %d on a signal", step)
             elif step < run.last_step:
                 logger.info("stopped at step %d of %d: the time is up", step, run.last_step)
-            # Before end_training(): NCCL may hang if its last user is collected later.
+            # Before end_training(): NCCL may hang if DDP is collected after its process group.
             del state
             accelerator.free_memory()
             accelerator.end_training()
@@ -92,46 +96,47 @@ def _take_steps(
     run: TrainRun, state: TrainState, stream: TrainingStream, metrics: MetricsLogger,
     checkpointer: Checkpointer, accelerator: Accelerator,
 ) -> bool:  # fmt: skip
-    """Take steps until there is a reason to stop; return whether that was a signal."""
+    """Take steps until the last one, the time limit or a signal; return whether it was a signal."""
     settings = run.settings
     on_gpu, workers = accelerator.device.type == "cuda", settings.workers
     if workers == "auto":
         workers = 1 if on_gpu else 0
     batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
-    began, took = time.monotonic() - state.seconds, 0.0
+    start_time, step_s = time.monotonic() - state.seconds, 0.0
     compiles = any(map(is_compiled, state.model.blocks))
     while state.step < run.last_step:
-        left = run.clock.left_s - checkpointer.end_s - took
-        state.seconds, late, stopping = largest(
-            [time.monotonic() - began, -left, checkpointer.stopping()], accelerator
+        left_s = run.clock.left_s - checkpointer.end_s - step_s
+        # The processes agree on the time and on when to stop.
+        state.seconds, late_s, stopping = reduce_max(
+            [time.monotonic() - start_time, -left_s, checkpointer.stopping()], accelerator
         )
         if stopping:
             return True
-        if late >= 0:
+        if late_s >= 0:
             return False
         # How far the run is, 0..1, by its steps or by its time limit, whichever is further.
-        by_time = state.seconds / (state.seconds - late)
+        by_time = state.seconds / (state.seconds - late_s)
         progress = min(1.0, max(state.step / settings.steps, by_time))
         if scores := checkpointer.due(state, progress):
             metrics.write(state, scores)
             if checkpointer.interrupted:
                 return True
-            # There may be no time for a step any more.
+            # The evaluation may have used up the time.
             continue
-        step_began = time.monotonic()
+        step_start = time.monotonic()
         scale = rate_scale(settings, state.step, progress)
         state.model.cycles = cycles_at(settings, run.config, progress)
         sums = train_step(
             state, next(batches).to(accelerator.device), settings, scale, accelerator,
             rows_only=progress < settings.rows_only,
         )  # fmt: skip
-        took = time.monotonic() - step_began
+        step_s = time.monotonic() - step_start
         if compiles:
-            # Not of the training: neither its schedule nor its speed counts it.
-            logger.info("compiled: the first step took %.0f s", took)
-            began, took, compiles = began + took, 0.0, False
-        state.seconds = time.monotonic() - began
-        metrics.step(sums, state, settings.lr * scale, took)
+            # Compilation counts neither toward the schedule nor toward the speed.
+            logger.info("compiled: the first step took %.0f s", step_s)
+            start_time, step_s, compiles = start_time + step_s, 0.0, False
+        state.seconds = time.monotonic() - start_time
+        metrics.step(sums, state, settings.lr * scale, step_s)
     return False
 
 
@@ -145,7 +150,7 @@ def training_stream(run: TrainRun, accelerator: Accelerator) -> TrainingStream:
 
 
 def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> None:
-    """Make the network ready, and log what is trained and how."""
+    """Log what is trained and on which hardware."""
     weights = sum(weight.numel() for weight in state.model.parameters())
     dtype, reason = compute_dtype(run.settings.precision, accelerator.device)
     logger.info(
@@ -155,9 +160,8 @@ def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> No
     )  # fmt: skip
     if accelerator.num_processes == 1 and torch.cuda.device_count() > 1:
         logger.info("one of %d GPUs is used: --processes auto takes all", torch.cuda.device_count())
-    # A recipe for a GPU would take days on a CPU, where torch has found none.
-    each = run.sample_flops(cycles_at(run.settings, run.config, 1.0))
-    days = run.settings.steps * run.settings.batch_size * each / _CPU_FLOPS / 86400
+    sample_flops = run.sample_flops(cycles_at(run.settings, run.config, 1.0))
+    days = run.settings.steps * run.settings.batch_size * sample_flops / _CPU_FLOPS / 86400
     if accelerator.device.type == "cpu" and days > _MOST_DAYS * accelerator.num_processes:
         logger.warning(
             "NO GPU FOUND, for which this recipe is made: all its steps take a core of a CPU about %s days; "
@@ -165,13 +169,14 @@ def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> No
         )  # fmt: skip
     if run.layout.buckets:
         logger.info("canvases: %s", run.layout.text)
-    for note in make_ready(state, run.settings, accelerator.device):
-        logger.info(note)
 
 
 def _check_folder(run: TrainRun) -> list[str]:
-    """Refuse to make a run folder that exists, or to resume one of another recipe or dataset or from a
-    checkpoint that is not whole; return the changes of the recipe since, as --force allows them."""
+    """Check that the run folder can be made or resumed; return the changes of the recipe since it was made.
+
+    Raises:  OutputError if a new folder exists; DataError for another dataset; ArcpipeError for a change of
+             the recipe that is not allowed; CheckpointError if there is no checkpoint to resume from.
+    """
     if run.folder == "new":
         refuse_existing(run.out, RUN_EXISTS)
     if run.folder != "resumed":
@@ -179,19 +184,19 @@ def _check_folder(run: TrainRun) -> list[str]:
     manifest = read_manifest(run.out, "run")
     if (manifest.get("dataset") or {}).get("fingerprint") != run.dataset["fingerprint"]:
         raise DataError(f"{run.out}: was trained on another dataset than {run.data_dir}")
-    # Settings that are newer than the run had their defaults.
+    # Settings that the run's version did not have were at their defaults.
     tables = {"model": TRMConfig(), run.settings.table: type(run.settings)(), "eval": EvalSettings()}
     recipe = manifest.get("recipe", {})
     before = {name: table | recipe.get(name, {}) for name, table in as_tables(tables).items()}
     changes = recipe_changes(before, run.recipe)
     if run.init is not None and str(run.init) != manifest.get("init"):
         changes.append(f"--init: {manifest.get('init')} -> {run.init}")
-    of_optimizer = [change for change in changes if change.startswith(f"{run.settings.table}.optimizer:")]
-    if of_optimizer:
-        raise ArcpipeError(
-            f"{run.out}: an optimizer cannot go on with the state of another ({of_optimizer[0]}): repeat it, "
-            "or begin a new run from this one with --init"
-        )
+    for change in changes:
+        if change.startswith(f"{run.settings.table}.optimizer:"):
+            raise ArcpipeError(
+                f"{run.out}: an optimizer cannot go on with the state of another ({change}): repeat it, "
+                "or begin a new run from this one with --init"
+            )
     free = ("eval.", *(f"{run.settings.table}.{name}:" for name in FREE))
     if not run.force and any(not change.startswith(free) for change in changes):
         raise ArcpipeError(
@@ -211,16 +216,9 @@ def _check_folder(run: TrainRun) -> list[str]:
     return changes
 
 
-def _freeze_recipe(run: TrainRun, changes: list[str]) -> None:
-    """Freeze the changed recipe into the manifest, beside a list of all changes."""
-    manifest = read_manifest(run.out, "run")
-    manifest |= {"recipe": run.recipe, "changes": [*manifest.get("changes", []), *changes]}
-    write_json(run.out / MANIFEST, manifest)
-
-
 @contextmanager
 def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
-    """Make the run folder if it is new; hold it and log to it until the block ends.
+    """Make the run folder if it is new; lock it and log to it until the block ends.
 
     Raises:  OutputError, on every process, if another training holds the folder.
     """
@@ -233,14 +231,14 @@ def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
         with new_folder(run.out, manifest):
             pass
 
-    # Barrier: a rank that has not looked yet would find the folder that the first one makes.
+    # Barrier: a rank still in _check_folder would find the folder that the main process makes.
     accelerator.wait_for_everyone()
     if run.folder == "new":
-        first_does(make, accelerator)
-    with ExitStack() as held:
-        first_does(lambda: held.enter_context(hold_folder(run.out)), accelerator)
-        # What comes after the training in this process is not of its log.
-        held.callback(start_logging)
+        run_on_main(make, accelerator)
+    with ExitStack() as stack:
+        run_on_main(lambda: stack.enter_context(hold_folder(run.out)), accelerator)
+        # Stop logging to train.log once training ends.
+        stack.callback(start_logging)
         start_logging(run.out / LOG_FILE)
         if run.settings.trackers:
             flat = {
@@ -253,9 +251,8 @@ def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
 
 
 @contextmanager
-def _naming_remedies(run: TrainRun) -> Iterator[None]:
-    """Add to an error of the block what the run can be resumed from, such as after a full disk, or the tasks
-    of the puzzles whose loss is not finite."""
+def _suggest_remedies(run: TrainRun) -> Iterator[None]:
+    """Add to an OutputError the checkpoint to resume from, and to a NotFiniteError the tasks concerned."""
     try:
         yield
     except OutputError as error:

@@ -26,7 +26,7 @@ from arcpipe.checkpoint import (
     save_checkpoint,
 )
 from arcpipe.errors import ArcpipeError, CheckpointError
-from arcpipe.infer.probe import probe
+from arcpipe.infer.evaluate import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set

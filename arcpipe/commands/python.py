@@ -15,8 +15,7 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.checkpoint import load_checkpoint as _load_checkpoint
 from arcpipe.grid import draw as draw
 from arcpipe.infer.predict import InferSettings, infer_to_folder
-from arcpipe.infer.puzzle_file import read_puzzle
-from arcpipe.infer.solve import Solved, solve_puzzle
+from arcpipe.infer.solve import Solved, read_puzzle, solve_puzzle
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes
 from arcpipe.submissions.score import Score, score_submission
 from arcpipe.submissions.submission import Submission, build_submission, read_submission

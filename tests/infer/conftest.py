@@ -70,7 +70,7 @@ def maze_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(arc_dir: Path, arc: PuzzleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint trained, as it says, on the dataset of `arc_dir`."""
+    """A checkpoint whose manifest names the dataset of `arc_dir`."""
     fingerprint = read_manifest(arc_dir, "dataset")["fingerprint"]
     dataset = {"path": str(arc_dir), "fingerprint": fingerprint}
     return save(tmp_path_factory.mktemp("trained") / "checkpoint", arc, dataset=dataset)

@@ -1,4 +1,4 @@
-"""Answers to Sudokus and mazes, scores where outputs are known, and when answers prove the rows."""
+"""Answers to Sudokus and mazes, scores with known outputs, and the proof of puzzle rows."""
 
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from arcpipe.codec import GridTable
 from arcpipe.errors import DataError
-from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.probe import Proof
+from arcpipe.infer.evaluate import Proof, evaluate, known_outputs
 from arcpipe.infer.vote import RULES, choose_boards, read_votes
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
@@ -35,7 +34,7 @@ def scores(data: Path, rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def rows_for(family: str, *answers: tuple[Any, float], tests: int = 9) -> list[dict[str, Any]]:
-    """Candidates for the first tests: for each of `answers` the grids of all tests, and their halt."""
+    """Candidates for the first tests: for each of `answers` the grids of all tests and their halt."""
     return [
         candidate(cells, halt, task=family, test_index=test)
         for grids, halt in answers
@@ -62,7 +61,7 @@ def test_arc_is_scored_by_task_with_two_attempts(arc_dir: Path, tasks: list[Task
 
 @given(votes=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans()), max_size=20))
 def test_what_is_not_answered(votes: list[tuple[int, bool, bool]], arc_dir: Path, tasks: list[Task]) -> None:
-    """Each vote is for one of the six test inputs, with a grid or none, which is right or wrong."""
+    """Each vote is for one of the six test inputs, with a right or wrong grid or none."""
     tests = [(task.id, index, pair.output) for task in tasks for index, pair in enumerate(task.tests)]
     rows = [
         candidate((output if right else WRONG) if held else None, task=task, test_index=index)
@@ -113,14 +112,14 @@ def test_outputs_are_of_all_test_inputs_or_unknown(arc: PuzzleSet, tasks: list[T
 
 @pytest.mark.parametrize(("right", "shifted", "gained", "lost", "parts", "holds"), [
     (64, 0, 64, 0, (16, 16, 16, 16), True),
-    # Less known by heart, and puzzles that the next row answers too.
+    # Less memorized, and puzzles that the next row answers too.
     (40, 20, 24, 4, (10, 10, 10, 10), True),
-    # Wrong rows: no better than those beside them.
+    # Wrong rows: no better than the next ones.
     (0, 0, 0, 0, (0, 0, 0, 0), False),
     (30, 28, 12, 10, (8, 8, 7, 7), False),
     # The next rows are right: one off.
     (10, 60, 0, 50, (4, 3, 2, 1), False),
-    # A draw went wrong before the last quarter.
+    # A wrong draw before the last quarter.
     (46, 3, 44, 1, (16, 15, 14, 1), False),
     # One row for all.
     (3, None, 0, 0, (1, 1, 1, 0), True),

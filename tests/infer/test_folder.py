@@ -1,4 +1,4 @@
-"""Inference from folders to a folder: what it leaves, how it goes on, what it warns of and refuses."""
+"""Inference from folders to a folder: its output, resume, warnings and errors."""
 
 import logging
 import os
@@ -99,7 +99,7 @@ def test_a_signal_keeps_what_is_finished(trained: Path, arc_dir: Path, tmp_path:
     words = command(trained, arc_dir, out, "--batch-size 1 --rollouts 9999 --noise 1")
     with running(words, tmp_path) as run:
         run.wait_until(lambda: "grids to answer" in run.said())
-        # By its own clock: on a busy machine it may not have answered one after any other time.
+        # Its own clock, because a busy machine may not have answered any after a fixed time.
         process = psutil.Process(run.pid)
         enough = process.cpu_times().user + 0.2
         run.wait_until(lambda: process.cpu_times().user > enough)
@@ -196,7 +196,7 @@ def test_a_folder_from_before_hashes_is_resumed(
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_network_answers_as_it_is(trained: Path, arc_dir: Path, tmp_path: Path) -> None:
-    """By the programs that are taken from it: tests/train has what the compiler makes of one."""
+    """Checked by the number of graphs; tests/train tests what the compiler makes of one."""
     reason = compile_blocks([], "on", torch.device("cpu"))
     if reason.startswith("not compiled"):
         pytest.skip(reason)
@@ -235,7 +235,7 @@ def test_a_dataset_that_the_checkpoint_does_not_know_is_refused_alone(
 def test_nothing_is_left_of_answers_that_are_none(arc: PuzzleSet, arc_dir: Path, tmp_path: Path) -> None:
     checkpoint = save(tmp_path / "checkpoint", arc, weight=3e38)
     (tmp_path / "file").write_text("mine")
-    # Where nothing can be written nothing is computed, or the answers would be said not to be finite.
+    # An unwritable folder is refused before the answers, which are not finite, are computed.
     with pytest.raises(OutputError, match=r"file/out: cannot be written"):
         infer_to_folder(checkpoint, arc_dir, tmp_path / "file" / "out", PLAIN)
     with pytest.raises(CheckpointError, match="its answers are not finite"):
@@ -305,7 +305,7 @@ def test_two_processes_answer_as_one(trained: Path, arc_dir: Path, alone: Path, 
 def test_a_killed_process_loses_its_part(trained: Path, arc_dir: Path, alone: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     with running_together(command(trained, arc_dir, out, LONG_FLAGS), tmp_path) as (first, second):
-        # They part before this is said.
+        # The processes become independent before this message.
         first.wait_until(lambda: "grids to answer" in first.said())
         second.send(signal.SIGKILL)
         done = first.finish(code=0)

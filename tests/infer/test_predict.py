@@ -1,4 +1,4 @@
-"""What models predict: one that repeats its input, random ones, flows, and each task on its canvas."""
+"""Predictions of a model that repeats its input, of random ones, of flows, and of tasks on their canvas."""
 
 import logging
 from collections import Counter
@@ -15,7 +15,7 @@ from arcpipe.buckets import bucket_sides
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.flow import move, noise, probabilities, seeds_of, stir, with_given
-from arcpipe.infer.engine import STABLE_STEPS, chosen_tokens
+from arcpipe.infer.engine import STABLE_STEPS, best_tokens
 from arcpipe.infer.evaluate import Evaluator
 from arcpipe.infer.predict import InferSettings, infer_to_folder, schedule_of
 from arcpipe.infer.solve import solve_puzzle
@@ -52,7 +52,7 @@ def test_answers_are_alike_in_any_batch(arc: PuzzleSet, batch_size: int, setting
 
 @pytest.mark.parametrize("rule", ["learned", "stable"])
 def test_a_row_halts_where_its_rule_says_so(arc: PuzzleSet, rule: str) -> None:
-    """Against all steps of each row, taken with `candidates_at`; its tokens are seen through the grids."""
+    """Compared with all steps of each row, from `candidates_at`; grids stand for tokens."""
     checkpoint, last = wavering(arc), 12
     each = answers(checkpoint, arc, max_steps=last, candidates_at=[*range(1, last)])
     ended = answers(checkpoint, arc, max_steps=last, halt=rule)
@@ -112,7 +112,7 @@ def test_noise_changes_all_rollouts_but_the_first(arc: PuzzleSet) -> None:
 def test_log_probability_is_the_mean_over_the_cells_that_are_shown() -> None:
     logits = torch.randn(5, 9, 7, generator=torch.Generator().manual_seed(0)) * 3
     logits[4, :, 0] = 50.0
-    tokens, mean = chosen_tokens(logits)
+    tokens, mean = best_tokens(logits)
     for row in range(5):
         values = logits[row].double()
         weights = torch.where(values < 0, 1 / (1 - values), values + 1)
@@ -139,7 +139,7 @@ def test_contradicting_settings_are_refused(arc: PuzzleSet, settings: dict[str, 
 @pytest.mark.parametrize("name", ["output_head.weight", "halt_head.weight"])
 def test_answers_that_are_not_finite_are_refused(arc: PuzzleSet, name: str) -> None:
     checkpoint = random_model(arc)
-    # Each weight is finite, what is computed with them is not.
+    # Each weight is finite, but the results are not.
     weights = checkpoint.ema | {name: torch.full_like(checkpoint.ema[name], 3e38)}
     with pytest.raises(CheckpointError, match="made-up: its answers are not finite"):
         answers(replace(checkpoint, ema=weights), arc)
@@ -214,12 +214,12 @@ def test_each_answer_is_that_of_its_task_s_canvas(
         if row["cells"] != other["cells"]
     }
     assert len(different) > 3
-    # On the whole canvas nothing changes.
+    # Tasks on the whole canvas are unchanged.
     assert not different & {"of8-3", "of7-7"}
 
 
 def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Path) -> None:
-    """The largest grid of each task is one of its tests, of which not all are asked."""
+    """The largest grid of each task is a test input, and only some are asked."""
     small, large = sized_tasks([2] * 3), sized_tasks([5] * 3, seed=1)
     tasks = [
         replace(one, tests=(*one.tests, other.demonstrations[0]))
@@ -242,7 +242,7 @@ def test_an_evaluation_of_some_tests_leaves_tasks_on_their_canvases(tmp_path: Pa
 
 
 def test_one_task_is_solved_as_in_its_dataset(puzzles: PuzzleSet) -> None:
-    """Its demonstrations tell the canvas; one may be larger than any canvas."""
+    """Its demonstrations decide the canvas; one may be larger than any canvas."""
     checkpoint = bucketed(random_model(puzzles))
     by_test: dict[tuple[str, int], list[bytes]] = {}
     for row in answers(checkpoint, puzzles):

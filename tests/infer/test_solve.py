@@ -1,4 +1,4 @@
-"""One puzzle, in whatever form, answered by a model that repeats its input, drawn and refused."""
+"""One puzzle: read in every form or refused, answered by a model that repeats its input, and drawn."""
 
 import os
 import re
@@ -17,8 +17,7 @@ from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import save_checkpoint
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
-from arcpipe.infer.puzzle_file import read_puzzle
-from arcpipe.infer.solve import Solved, Step, animation, solve_puzzle, trace_text
+from arcpipe.infer.solve import Solved, Step, animation, read_puzzle, solve_puzzle, trace_text
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json
@@ -71,7 +70,7 @@ def test_the_trace_holds_each_step_of_the_input_as_it_is(arc: PuzzleSet, tasks: 
             assert last.number == step.number == number
             assert step.halt_probability == pytest.approx(last.halt_probability, abs=1e-6)
             np.testing.assert_array_equal(step.grid, last.grid)  # type: ignore[arg-type]  # or both None
-    # Steps on the way have no vote.
+    # Intermediate steps have no vote.
     assert [solved.candidates for solved in traced] == [8, 8]
 
 
@@ -158,7 +157,7 @@ def test_a_sudoku_in_place_of_its_file(tmp_path: Path, monkeypatch: pytest.Monke
         read_puzzle(Path(QUESTION), "sudoku", 4)
     with pytest.raises(DataError, match="no such file"):
         read_puzzle(Path(QUESTION[1:]), "sudoku", 9)
-    # A file of that name goes before what its name spells.
+    # An existing file takes precedence over the Sudoku that its name spells.
     monkeypatch.chdir(tmp_path)
     Path("." * 16).write_text("1" + "." * 15)
     assert read_puzzle(Path("." * 16), "sudoku", 4).tests[0].input[0, 0] == 1
@@ -179,7 +178,7 @@ def test_a_sudoku_from_stdin(tmp_path: Path) -> None:
 def test_a_maze_with_and_without_the_spaces_at_the_ends_of_lines(tmp_path: Path) -> None:
     values = [["# SGo".index(cell) for cell in line.ljust(5)] for line in MAZE]
     in_a_line = "".join(line.ljust(5) for line in MAZE)
-    # A path that is marked already is no part of the question.
+    # The path of a solution is no part of the question.
     marked = MAZE_TEXT.replace("S  ", "Soo")
     for text in (MAZE_TEXT, in_a_line, "\n\n" + MAZE_TEXT + "\n", marked):
         np.testing.assert_array_equal(read(tmp_path, text, "maze", 5).tests[0].input, values)

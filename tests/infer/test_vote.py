@@ -1,4 +1,4 @@
-"""The vote, against what the reference's evaluator made of the same candidates, and rule by rule."""
+"""The vote, compared with the reference's evaluator on the same candidates, and rule by rule."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def array(cells: Any) -> Grid:
 
 @pytest.fixture(scope="module")
 def recording(fixtures_dir: Path) -> dict[str, Any]:
-    """voting.json, with its tasks, and its records as candidates in the order the reference took them."""
+    """voting.json, its tasks, and its records as candidates in the reference's order."""
     content: dict[str, Any] = json.loads((fixtures_dir / "voting.json").read_text())
     # The reference's tasks have no demonstrations here; a challenges file must have one.
     demonstrations = (Pair(array([[0]]), array([[0]])),)
@@ -39,7 +39,7 @@ def recording(fixtures_dir: Path) -> dict[str, Any]:
         )
         for name, task in content["test_puzzles"].items()
     ]
-    # The reference knows no probability of the cells.
+    # The reference has no probabilities of cells.
     content["candidates"] = [
         candidate(of["pred_grid"] or None, of["q"], task=of["task"], test_index=of["test_index"],
                   log_probability=0.0)
@@ -80,7 +80,7 @@ def test_the_submission_is_official_where_it_can_be(recording: dict[str, Any], t
     made = json.loads((tmp_path / "a.json").read_bytes())
     unanswered = {"attempt_1": [[0]], "attempt_2": [[0]]}
     assert official["no_preds"] == []
-    # The reference's list has one entry for two tests, and it stands at the place of the other test.
+    # The reference's list has one entry for two tests, at the place of the other test.
     assert len(official["two_tests_first_missing"]) == 1
     # Two empty answers outvote the grid in the reference; here they have no vote.
     empty, runner_up = official["empty_wins"][0].values()
@@ -98,7 +98,7 @@ def test_pass_at_k_is_the_references(recording: dict[str, Any]) -> None:
     ranking = rank(votes, RULES["count"])
     solutions = {task.id: [pair.output for pair in task.tests] for task in tasks}
     score = score_submission(build_submission(tasks, ranked_grids(votes, ranking, 2)), solutions)
-    # The task whose winner is empty in the reference is right at the first attempt here.
+    # The task with an empty winner in the reference is right at the first attempt here.
     assert score.pass_at_1.mean_over_tasks == pytest.approx(metrics["ARC/pass@1"] + 1 / 10)
     assert score.pass_at_2.mean_over_tasks == pytest.approx(metrics["ARC/pass@2"])
     best_five = {
@@ -120,7 +120,7 @@ def alone(cell: int, halt: float = 0.5, log: float = -1.0, checkpoint: str = "c"
 @pytest.mark.parametrize(("rule", "rows", "expected"), [
     # As much for 1 as for 3, but from two candidates.
     ("halt", [alone(1, 0.25), alone(1, 0.25), alone(2, 0.75), alone(3, 0.5)], [2, 1, 3]),
-    # How sure the cells are adds up, whatever the size of the grid.
+    # Mean probabilities of cells add up, whatever the size of the grid.
     (
         "score",
         [alone(1, log=np.log(0.5)), alone(1, log=np.log(0.25)), alone(3, log=np.log(0.8)),
@@ -158,7 +158,7 @@ NUM_TESTS = {"t": 2, "u": 1, "w": 1}
 
 
 def plain_count(rows: Sequence[dict[str, Any]], task: str, index: int) -> list[tuple[int, bytes]]:
-    """The rule count as one would write it down."""
+    """A plain implementation of the rule count."""
     halts: dict[tuple[int, bytes], list[float]] = {}
     for row in rows:
         if (row["task"], row["test_index"]) == (task, index) and row["width"]:

@@ -46,12 +46,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def whole(work: Path) -> Path:
-    """A run of all twelve steps."""
+    """A complete run of twelve steps."""
     train(work, work / "whole")
     return work / "whole"
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Where a test's own run will be."""
+    """The run folder of a test, not made yet."""
     return tmp_path / "run"

@@ -106,7 +106,7 @@ def test_known_rows_stay_and_new_ones_are_the_mean(whole: Path, challenges: Path
 def test_the_adapted_checkpoint_answers_its_tasks(
     adapted: Path, whole: Path, work: Path, challenges: Path, tmp_path: Path
 ) -> None:
-    """From challenges to a submission; the checkpoint that it began from does not know the tasks."""
+    """From challenges to a submission. The initial checkpoint does not know the tasks."""
     out, submission = tmp_path / "predictions", tmp_path / "submission.json"
     for arguments in (
         ("infer", "--checkpoint", adapted, "--data", adapted / "data", "--out", out),
@@ -130,7 +130,7 @@ def test_a_trunk_is_enough(whole: Path, challenges: Path, tmp_path: Path) -> Non
 
 
 def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: Path, run: Path) -> None:
-    """The first of them killed; also where it was before its first checkpoint."""
+    """The first one is killed, before or after its first checkpoint."""
     with running(adapt_arguments(whole, challenges, run), work) as process:
         process.wait_until((run / "checkpoints" / "step-00000002").exists)
         process.send(signal.SIGKILL)

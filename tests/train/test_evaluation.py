@@ -33,7 +33,7 @@ NONE, SOME, MORE, ALL = (
 
 
 class Scripted(Evaluator):
-    """An evaluator whose scores are given by step, and their coverage where that is not ALL."""
+    """An evaluator with given scores by step, and coverage if it is not ALL."""
 
     metrics = ("pass@1", "pass@2", "oracle")
 
@@ -41,7 +41,7 @@ class Scripted(Evaluator):
         self, given: dict[int, float], doing: Callable[[int], None] = lambda step: None,
         covering: dict[int, Coverage] | None = None,
     ) -> None:  # fmt: skip
-        """Args:  doing: called with the step in place of answering."""
+        """Args:  doing: called with the step instead of answering."""
         self.given, self.doing, self.step = given, doing, 0
         self.covering = covering or {}
         self.asked: list[int] = []
@@ -64,7 +64,7 @@ def run_scripted(
     work: Path, out: Path, evaluator: Evaluator, *, keep: int = 1, resume: bool = False,
     from_step: int | None = None, steps: int = 12, **evaluation: Any,
 ) -> TrainResult:  # fmt: skip
-    """A training that is evaluated every three steps, unless the settings say otherwise."""
+    """Train with an evaluation every three steps, unless the settings say otherwise."""
     recipe = load_recipe(str(work / "tiny.toml"), [f"train.keep_last={keep}"])
     config, of_training = recipe.settings("model", TRMConfig), recipe.settings("train", TrainSettings)
     of_evaluation = EvalSettings(**({"every": 3} | evaluation))
@@ -81,7 +81,7 @@ def run_scripted(
         from_step=from_step,
         stop_at=steps,
     )
-    # In place of the one that it has made of its settings.
+    # Instead of the one made from its settings.
     vars(run)["evaluator"] = evaluator
     return trainer.train(run)
 
@@ -96,7 +96,7 @@ def scores_file(run: Path, step: int) -> Path:
 
 
 def best(run: Path, *names: str) -> tuple[Any, ...]:
-    """Of best.json the values with these names."""
+    """The values in best.json with these names."""
     content = read_best(run)
     assert content is not None
     return tuple(content[name] for name in names)
@@ -104,7 +104,7 @@ def best(run: Path, *names: str) -> tuple[Any, ...]:
 
 @pytest.fixture(scope="module")
 def evaluated(work: Path) -> Path:
-    """The fixture `whole`, but evaluated at steps 4, 8 and 12, all of them kept."""
+    """The fixture `whole`, but evaluated at steps 4, 8 and 12, with all checkpoints kept."""
     train(work, work / "evaluated", *EVERY_FOUR, *settings("train", keep_last=3))
     return work / "evaluated"
 
@@ -127,7 +127,7 @@ def test_evaluations_are_recorded_and_change_nothing_of_the_training(evaluated: 
 
 
 def test_averaged_weights_are_evaluated(work: Path, evaluated: Path, tmp_path: Path) -> None:
-    """As inference does later, with the checkpoint of the same step."""
+    """The predictions equal those of inference with the checkpoint of the same step."""
     checkpoint = evaluated / "checkpoints" / "step-00000008"
     out = tmp_path / "predictions"
     flags = ("--data", work / "data", "--out", out, "--votes", 2)
@@ -160,7 +160,7 @@ def test_boards_have_scores_of_their_own(work: Path, run: Path, family: str) -> 
         exact = record["eval/exact_accuracy"]
         assert 0 <= exact <= min(record["eval/cell_accuracy"], record["eval/valid"])
         assert max(record["eval/cell_accuracy"], record["eval/valid"]) <= 1
-    # Of equally good ones the newest.
+    # The newest of equally good ones.
     value, step = max((record["eval/cell_accuracy"], record["step"]) for record in scores(run))
     assert best(run, "metric", "value", "step") == ("cell_accuracy", value, step)
 
@@ -239,7 +239,7 @@ def test_an_evaluation_is_not_repeated_after_a_resume(work: Path, tmp_path: Path
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     first, second, other = (Scripted({3: 0.5, 6: 0.25, 9: 0.75}) for _ in range(3))
     run_scripted(work, run, first, steps=6)
-    # Killed after it was evaluated, and before that was recorded.
+    # As if killed after the evaluation and before its record.
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join(lines[:-1]))
     run_scripted(work, run, second, resume=True)
@@ -255,7 +255,7 @@ def test_an_evaluation_is_not_repeated_after_a_resume(work: Path, tmp_path: Path
 
 @pytest.mark.parametrize("at", [6, 12])
 def test_a_signal_leaves_an_evaluation_to_the_resumed_run(work: Path, tmp_path: Path, at: int) -> None:
-    """At step 12 it is the last one, after the training."""
+    """The evaluation at step 12 is the one after the training."""
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     run_scripted(work, uninterrupted, Scripted({6: 0.5}))
 
@@ -287,7 +287,7 @@ def test_evaluations_every_few_minutes(work: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("minutes", "asked"), [(50, [4]), (70, [3, 4])])
 def test_the_minutes_between_them_go_on(work: Path, run: Path, minutes: int, asked: list[int]) -> None:
-    """Parts of a run that are shorter than the time between evaluations add up."""
+    """The times of resumed parts of a run add up."""
     later = Scripted({})
     hourly = {"every": 0, "every_minutes": 60.0}
     cut = Scripted({}, lambda _: os.kill(os.getpid(), signal.SIGTERM), covering={3: SOME})

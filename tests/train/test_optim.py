@@ -1,5 +1,6 @@
 """Losses and optimizers against recorded numbers and their formulas, and the averages of the weights."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from arcpipe.batches import IGNORE
 from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.losses import stablemax_cross_entropy, stablemax_cross_entropy_float32, step_loss
-from arcpipe.train.optim import AdamATan2, Muon, make_optimizers, set_rates, sign_sgd_rows
+from arcpipe.train.optim import AdamATan2, Muon, make_optimizers, sign_sgd_rows
 from arcpipe.train.state import EMA
 from arcpipe.trm import TRM
+from steps import advance, random_batch, state_of
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def tiny_model() -> TRM:
 
 
 def with_gradients(model: TRM) -> dict[str, Tensor]:
-    """Gives every weight a random gradient; returns copies of the weights."""
+    """Give every weight a random gradient; return copies of the weights."""
     generator = torch.Generator().manual_seed(1)
     for weight in model.parameters():
         weight.grad = torch.randn(weight.shape, generator=generator)
@@ -52,20 +54,18 @@ def with_gradients(model: TRM) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", ["adam_atan2", "adamw", "muon"])
 def test_every_weight_has_one_optimizer_and_the_schedule_scales_it(name: str) -> None:
     model = tiny_model()
-    optimizers = make_optimizers(model, TrainSettings(optimizer=name, lr=1e-3))  # type: ignore[arg-type]
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    state = state_of(model, torch.zeros(5, 16), 2, optimizer=name)
+    groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
     assert sorted(id(weight) for group in groups for weight in group["params"]) == sorted(
         id(weight) for weight in model.parameters()
     )
     full = [group["lr"] for group in groups]
-    for scale in (0.5, 0.25):
-        set_rates(optimizers, scale)
+    for scale in (0.5, 0.25, 0.0):
+        before = copy.deepcopy(model.state_dict())
+        advance(state, random_batch(2), TrainSettings(), scale)
         assert [group["lr"] for group in groups] == [scale * rate for rate in full]
-    before = with_gradients(model)
-    set_rates(optimizers, 0.0)
-    for optimizer in optimizers:
-        optimizer.step()
-    assert all(torch.equal(weight, before[key]) for key, weight in model.named_parameters())
+        same = [torch.equal(weight, before[key]) for key, weight in model.named_parameters()]
+        assert all(same) == (scale == 0)
 
 
 def test_muon_has_its_own_decay() -> None:
@@ -82,7 +82,7 @@ def test_muon_has_its_own_decay() -> None:
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 def test_muon_is_torch_s_but_for_the_rounding_of_bfloat16() -> None:
-    """Matrices taller than wide, square and wider, of two sizes; torch is off by a twentieth itself."""
+    """Tall, square and wide matrices of two sizes; torch itself is off by a twentieth."""
     generator = torch.Generator().manual_seed(0)
     shapes = ((24, 8), (8, 24), (8, 8), (6, 10), (8, 24))
     grads = [torch.randn(3, *shape, generator=generator) for shape in shapes]
@@ -115,7 +115,7 @@ def test_sign_sgd_is_its_formula_in_any_order(data: st.DataObject, size: int, nu
     ids = data.draw(st.lists(st.integers(0, num_rows - 1), min_size=1, max_size=12))
     order = data.draw(st.permutations(range(len(ids))))
     generator = np.random.default_rng(len(ids))
-    # Of sizes so different that float32 sums would depend on their order.
+    # So different in size that float32 sums would depend on the order.
     grads = (
         generator.normal(size=(len(ids), size)) * 10.0 ** generator.integers(-4, 4, (len(ids), 1))
     ).astype(np.float32)
@@ -135,7 +135,7 @@ def test_sign_sgd_is_its_formula_in_any_order(data: st.DataObject, size: int, nu
 
 
 def test_rows_in_bfloat16_move_by_little_steps_on_average() -> None:
-    """Steps of a hundredth of what bfloat16 tells apart near 1; samples of one row move it alike."""
+    """Steps of a hundredth of bfloat16's resolution near 1 add up; samples of one row move it alike."""
     table, ids = torch.ones(64, 64, dtype=torch.bfloat16), torch.arange(64).repeat(2)
     other, order = table.clone(), torch.randperm(128)
     grads = torch.ones(128, 64)
@@ -177,7 +177,7 @@ def test_stablemax_and_its_gradient_are_the_reference_s(fixtures_dir: Path) -> N
 
 
 def losses_and_gradients(logits: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Those of the float64 form, then those of the float32 form, as float64."""
+    """Losses and gradients of the float64 form, then of the float32 form, as float64."""
     found = []
     for form in (stablemax_cross_entropy, stablemax_cross_entropy_float32):
         leaf = logits.clone().requires_grad_()
@@ -189,7 +189,7 @@ def losses_and_gradients(logits: Tensor, labels: Tensor) -> list[tuple[Tensor, T
 
 
 def assert_within(actual: Tensor, exact: Tensor, relative: float) -> None:
-    # The difference of two logarithms in float64 is itself rounded.
+    # The float64 form, a difference of two logarithms, is rounded itself.
     assert float(((actual - exact).abs() - relative * exact.abs()).max()) <= 1e-14
 
 

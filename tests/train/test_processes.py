@@ -1,4 +1,4 @@
-"""Several processes train what one trains, and say once and plainly what stops them."""
+"""Several processes train what one trains, and report an error once, in one line."""
 
 import resource
 import shutil
@@ -29,7 +29,7 @@ from training import (
 
 @pytest.fixture(scope="module")
 def two(work: Path) -> tuple[Path, str]:
-    """The run of two processes, otherwise as the fixture `whole`, and what was said."""
+    """The fixture `whole`, but trained by two processes, and their output."""
     ended = together(train_arguments(work, work / "two"), work)
     return work / "two", "".join(done.stdout + done.stderr for done in ended)
 
@@ -60,7 +60,7 @@ def test_processes_of_the_command_do_as_one_and_stop_together(work: Path, whole:
 def test_a_launcher_that_is_killed_at_the_beginning_leaves_no_process(
     work: Path, run: Path, count: int
 ) -> None:
-    """Its processes are still importing then; with only one, that one would wait for the other."""
+    """Its processes are still importing; if only one is left, it must not wait for the other."""
     with running(train_arguments(work, run, "--processes", 2, "--steps", 10**6), work) as command:
         launcher, ranks = psutil.Process(command.pid), list[psutil.Process]()
 
@@ -123,7 +123,7 @@ def test_a_killed_process_ends_the_other(work: Path, run: Path) -> None:
 
 
 def test_a_full_disk_is_told_by_both_processes(work: Path, run: Path) -> None:
-    """Only the first one writes."""
+    """Only the main process writes."""
     flags = settings("train", steps=2000, checkpoint_every=20, log_every=4)
     with running_together(train_arguments(work, run, *flags), work) as processes:
         processes[0].wait_until(lambda: recorded(run) > 0)
@@ -137,7 +137,7 @@ def test_a_full_disk_is_told_by_both_processes(work: Path, run: Path) -> None:
 
 
 def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_path: Path) -> None:
-    """With weights that want to halt at once, exploration decides, by draws for the global batch."""
+    """With weights that would halt at once, exploration decides, drawn for the global batch."""
     one, two, data = tmp_path / "one", tmp_path / "two", "sized/data"
     flags = [*settings("model", buckets=BUCKETS), *settings("train", halt_exploration=0.5), "--steps", "5"]
     train(work, one, "--max-minutes", 0, *flags, data=data)
@@ -154,7 +154,7 @@ def test_who_halts_does_not_depend_on_the_number_of_processes(work: Path, tmp_pa
 
 
 def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, run: Path) -> None:
-    """Only the second process meets the puzzle whose embedding is too large for its loss."""
+    """Only the second process has the puzzle whose embedding is too large."""
     train(work, run, "--max-minutes", 0)
     puzzles = read_puzzle_set(work / "data")
 
@@ -185,7 +185,7 @@ def test_what_breaks_on_one_process_stops_both_in_the_same_step(work: Path, run:
 def test_a_batch_that_does_not_divide_by_the_processes_is_refused(
     work: Path, run: Path, batch_size: int, data: str, flags: list[str], said: str
 ) -> None:
-    """Also that two processes find each other on a machine without a GPU, though nobody says so."""
+    """Two processes are connected on a machine without a GPU, without a setting."""
     flags = [*flags, *settings("train", batch_size=batch_size)]
     alone = {"ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
     for done in together(train_arguments(work, run, *flags, data=data), work, code=2, **alone):

@@ -1,4 +1,4 @@
-"""What a GPU needs, shown without one: whole programs, few operations, one read-back a step, known memory."""
+"""What a GPU needs, tested without one: whole graphs, few operations, one sync a step, known memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +31,10 @@ from steps import CONFIG, random_batch
 from steps import fresh_state as made_up_state
 from training import settings, train
 
-# One that is made an error ends torch's compiler, which then goes on without a program.
+# A warning turned into an error would end torch's compiler, which then falls back to eager mode.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-# They change the shape that a tensor is seen in, and compute nothing.
+# Views, which compute nothing.
 VIEWS = (
     "view", "expand", "permute", "transpose", "unsqueeze", "slice", "select", "split", "detach", "alias",
     "t.", "unbind", "as_strided",
@@ -52,7 +52,7 @@ needs_compiler = pytest.mark.skipif(
 
 
 class Operations(TorchDispatchMode):
-    """Notes the operations that compute."""
+    """Records the operations that compute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Operations(TorchDispatchMode):
 
 
 class Reads(TorchFunctionMode):
-    """Notes what makes the host wait for a tensor, but for those of the host."""
+    """Records operations that make the host wait for a tensor on the device."""
 
     def __init__(self, of_host: list[Tensor]) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def test_the_operations_of_a_step_stay_few() -> None:
 
 @needs_compiler
 def test_a_compiled_block_is_nine_kernels() -> None:
-    """Four products, attention, and what is left fused into four."""
+    """Four products, attention, and the rest fused into four kernels."""
     block = Block(replace(CONFIG, hidden_size=32), 17).requires_grad_(False)
     x, rope = torch.randn(2, 17, 32), rope_tables(17, 16, 10_000.0)
     torch._dynamo.reset()
@@ -143,7 +143,7 @@ def test_nothing_is_compiled_after_the_first_step_and_in_one_piece(work: Path, t
 
 @contextmanager
 def most_allocated(found: list[int]) -> Iterator[None]:
-    """Append the most bytes that the CPU's allocator gave in the block."""
+    """Append the peak of the bytes that the CPU allocator gave in the block."""
     with profile(profile_memory=True) as profiled:
         yield
     events = [one for one in profiled.profiler.kineto_results.events() if one.name() == "[memory]"]

@@ -1,4 +1,4 @@
-"""Every recipe trains, shrunk but otherwise as it is, and its numbers are those it says they are."""
+"""Every recipe trains in a small version, and its comments state its numbers."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ from commands import succeed_here
 from puzzles import build, sized_tasks, write_source
 from training import metrics
 
-# What would be slow at its full size.
+# Smaller values for what would be slow.
 SMALL = (
     "model.hidden_size=16", "model.num_heads=2", "model.puzzle_size=16", "model.puzzle_tokens=2",
     "model.expansion=1.0", "model.outer_cycles=2", "model.inner_cycles=1", "train.batch_size=4",
@@ -30,7 +30,7 @@ def family(name: str) -> str:
 
 
 def data_of(name: str) -> str:
-    """Which of the datasets fits a recipe: with buckets one on their canvas."""
+    """The dataset that fits a recipe; with buckets, one on their canvas."""
     model = load_recipe(name).tables["model"]
     if model.get("embedding") == "task":
         return "fresh"
@@ -46,7 +46,7 @@ def datasets(work: Path) -> dict[str, Path]:
     return of_kind | {"arc": work / "data", "sized": sized, "fresh": fresh}
 
 
-# Those for an entry to Kaggle go on training a checkpoint: tests/kaggle_kernels runs one of them.
+# Recipes for Kaggle adapt a checkpoint: tests/kaggle_kernels runs one of them.
 TRAINING = [name for name in recipe_names() if "train" in load_recipe(name).tables]
 
 
@@ -60,7 +60,7 @@ def test_a_recipe_trains(name: str, datasets: dict[str, Path], run: Path) -> Non
 
 
 def augment_commands(name: str) -> list[list[str]]:
-    """The words after `arcpipe augment` in the comments of a recipe."""
+    """The arguments of `arcpipe augment` in the comments of a recipe."""
     text = (resources.files("arcpipe.recipes") / f"{name}.toml").read_text(encoding="utf-8")
     joined = re.sub(r"\\\n# +", "", text)
     return [match.split() for match in re.findall(r"^# +arcpipe augment (.*)$", joined, re.MULTILINE)]
@@ -68,7 +68,7 @@ def augment_commands(name: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", [name for name in TRAINING if name != "quickstart"])
 def test_a_recipe_says_how_to_make_its_dataset(name: str) -> None:
-    """With a command that arcpipe understands, or as that of the recipe that it extends."""
+    """By a command that arcpipe understands, its own or that of the recipe it extends."""
     found = augment_commands(name)
     if not found:
         text = (resources.files("arcpipe.recipes") / f"{name}.toml").read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def test_the_numbers_of_a_recipe_follow_from_those_of_the_official_one() -> None
 
 
 def test_a_recipe_is_no_copy_of_another() -> None:
-    """What a recipe repeats of the one it extends would be changed there in vain."""
+    """A setting repeated from the extended recipe would ignore changes there."""
     for name in recipe_names():
         text = (resources.files("arcpipe.recipes") / f"{name}.toml").read_text(encoding="utf-8")
         written = {key: value for key, value in tomllib.loads(text).items() if key != "extends"}

@@ -1,4 +1,4 @@
-"""Trainings that cannot be: one line, exit code 2, and no run; a dry run finds the same."""
+"""Impossible trainings: one line, exit code 2, and no run folder; a dry run refuses the same."""
 
 from importlib import util
 from pathlib import Path
@@ -9,7 +9,7 @@ from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from puzzles import BUCKETS, build, made_up_tasks, write_source
 from training import TASK, refused, settings, train
 
-# The flags, and what is said.
+# The flags and the message.
 CASES = {
     "a negative rate": (settings("train", lr=-1), "train.lr"),
     "a seed beyond 32 bits": (["--seed", 2**32], "train.seed"),

@@ -48,7 +48,7 @@ def test_two_processes_that_are_killed_go_on_as_if_nothing_had_happened(work: Pa
 
 
 def test_six_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_path: Path) -> None:
-    """Evaluations included; every other kill comes while a checkpoint is written."""
+    """With evaluations; every other kill comes while a checkpoint is written."""
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     flags = [*settings("train", steps=60, checkpoint_every=2), *settings("eval", every=6, votes=1)]
     delays = np.random.default_rng(0).uniform(0, 0.1, 6)
@@ -64,7 +64,7 @@ def test_six_kills_at_any_moment_lose_no_more_than_is_not_saved(work: Path, tmp_
                 time.sleep(delay)
             process.send(signal.SIGKILL)
             kills += process.finish().returncode == -signal.SIGKILL
-        # The first may come before anything is saved.
+        # The first kill may come before anything is saved.
         saved = [int(path.name[-8:]) for path in (run / "checkpoints").glob("step-*")]
         assert max(saved, default=0) >= (recorded(run) - 1) // 2 * 2
     assert kills == 6
@@ -96,7 +96,7 @@ def test_a_run_older_than_settings_had_their_defaults(work: Path, whole: Path, r
 
 
 def test_the_schedule_goes_on_and_the_limit_is_the_commands_own(work: Path, run: Path) -> None:
-    """A thousand seconds are said to have passed, two hundred are to come."""
+    """As if a thousand seconds had passed; two hundred are left."""
     train(work, run, "--steps", 3)
     path = run / "checkpoints" / "step-00000003" / "manifest.json"
     manifest = json.loads(path.read_bytes())
@@ -109,22 +109,19 @@ def test_the_schedule_goes_on_and_the_limit_is_the_commands_own(work: Path, run:
     assert last["train/lr"] == pytest.approx(1e-3 * (0.1 + 0.9 * 0.067), rel=0.15)
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(work: Path, whole: Path, run: Path) -> None:
-    train(work, run, "--steps", 4)
+@pytest.mark.parametrize(
+    ("steps", "saved"), [([], "there is no checkpoint yet"), ([4], "step-00000004 is whole")]
+)
+def test_a_full_disk_leaves_a_run_to_resume(
+    work: Path, whole: Path, run: Path, steps: list[int], saved: str
+) -> None:
+    for step in steps:
+        train(work, run, "--steps", step)
     with largest_file(100_000):
-        said = refused(work, run, "--resume")
-    assert "step-00000008: cannot be written (" in said
-    assert "File too large" in said
-    assert said.endswith("step-00000004 is whole: make room, then go on with --resume")
-    assert steps_of(run) == [4]
-    train(work, run, "--resume")
-    assert_same_run(run, whole)
-
-
-def test_a_full_disk_at_first_leaves_a_run_to_go_on_with(work: Path, whole: Path, run: Path) -> None:
-    with largest_file(100_000):
-        said = refused(work, run)
-    assert "there is no checkpoint yet: make room, then go on with --resume" in said
+        said = refused(work, run, *(["--resume"] if steps else []))
+    assert re.search(r"step-0000000[48]: cannot be written \(.*File too large", said)
+    assert said.endswith(f"{saved}: make room, then go on with --resume")
+    assert steps_of(run) == steps
     train(work, run, "--resume")
     assert_same_run(run, whole)
 
@@ -166,7 +163,7 @@ def test_a_run_stands_for_its_recipe_and_ends_once(work: Path, whole: Path, tmp_
 
 
 FIRST = ("--max-minutes", 0)
-"""No step: what is saved is what the training begins with."""
+"""No step: the checkpoint is the initial state."""
 
 
 def loaded(run: Path) -> Checkpoint:
@@ -186,7 +183,7 @@ def begun(work: Path, whole: Path) -> Path:
 
 
 def test_a_run_begins_with_averages_and_rows(work: Path, whole: Path, begun: Path, run: Path) -> None:
-    """Also where it was killed before its first checkpoint."""
+    """Also after a kill before its first checkpoint."""
     done = train(work, run, "--init", whole, *FIRST)
     assert "rows for 16 of 16 puzzles known" in done.stderr
     before, after = loaded(whole), loaded(run)
@@ -202,7 +199,7 @@ def test_a_run_begins_with_averages_and_rows(work: Path, whole: Path, begun: Pat
 
 
 def test_a_resumed_run_does_not_begin_anew(work: Path, whole: Path, begun: Path, tmp_path: Path) -> None:
-    """Even where the checkpoint that it began from has gone; another one is a change."""
+    """Even if its initial checkpoint is gone; another one is a change."""
     first, run = shutil.copytree(whole, tmp_path / "first"), tmp_path / "run"
     train(work, run, "--init", first, "--steps", 5)
     shutil.rmtree(first)
@@ -241,7 +238,7 @@ def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, run: Path) -> Non
     assert rates[4] < 0.2 * rates[3]
     log = (run / "train.log").read_text()
     assert "WARNING going on with another recipe: train.lr: 0.001 -> 0.0001" in log
-    # From then on it is the run's recipe, which needs no force.
+    # From then on this is the run's recipe, which needs no --force.
     assert manifest(run)["recipe"]["train"]["lr"] == 1e-4
     assert manifest(run)["changes"] == ["train.lr: 0.001 -> 0.0001"]
     train(work, run, "--resume", "--steps", 7, *slower)
@@ -289,7 +286,7 @@ def six(work: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def nine(work: Path) -> Path:
-    """What such a run is after nine steps, without a break."""
+    """The run `six` after nine steps without a break."""
     train(work, work / "nine", *EVERY_THREE, "--steps", 9)
     return work / "nine"
 
@@ -301,7 +298,7 @@ def copy(six: Path, tmp_path: Path) -> Path:
 
 
 def go_on(work: Path, run: Path, *flags: object) -> str:
-    """What a training up to step nine says on stderr."""
+    """The stderr of a training resumed up to step nine."""
     done = train(work, run, *EVERY_THREE, "--steps", 9, "--resume", *flags)
     assert done.stdout == f"{run}/checkpoints/step-00000009: step 9\n"
     return done.stderr
@@ -312,25 +309,25 @@ def names(folder: Path) -> set[str]:
 
 
 def inside(path: Path) -> object:
-    """What there is at a path."""
+    """The content of a path."""
     if path.is_symlink():
         return path.readlink()
     return names(path) if path.is_dir() else path.read_bytes()
 
 
 def put_strange(folder: Path) -> None:
-    """Put into a folder of checkpoints all that is none of the run."""
+    """Put things that are no checkpoint of the run into a folder of checkpoints."""
     whole = folder / "step-00000003"
     (folder / "step-00999998").mkdir()
     for name in ("step-00000012", "step-99999999", "step-x"):
         (folder / name).write_text("mine")
     copies = ("step-00000003-keep", "step-00000006.bak", "a-copy", "step-", "step-abc", "step-3", "step-9")
-    # The last one has another number than its manifest.
+    # The name of the last one contradicts its manifest.
     for name in (*copies, "step-000000009", "Step-00000009", ".step-mine", "step-00000009"):
         shutil.copytree(whole, folder / name)
     (folder / "step-00000013").symlink_to(shutil.copytree(whole, folder.parent / "elsewhere"))
     (folder / "step-00000014").symlink_to(folder / "nothing")
-    # What another process, which runs, may be writing.
+    # The temporary folder of another running process.
     (folder / f".step-00000003.{os.getppid()}.tmp").mkdir()
 
 
@@ -359,7 +356,7 @@ def test_what_a_killed_process_left_goes(work: Path, copy: Path) -> None:
     (copy / "evaluations" / "step-00000004").mkdir()
     go_on(work, copy)
     assert names(copy / "checkpoints") == {"step-00000006", "step-00000009"}
-    # That of a checkpoint that went goes; what is of none stays.
+    # The evaluation of a removed checkpoint is removed; one without a checkpoint stays.
     assert names(copy / "evaluations") == {"step-00000004"}
 
 
@@ -384,7 +381,7 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(work: Path, copy: Pa
 
 
 def test_a_damaged_file_is_named_with_the_way_on(work: Path, copy: Path, nine: Path) -> None:
-    """Later checkpoints are put aside whole."""
+    """Later checkpoints are set aside unchanged."""
     newest = copy / "checkpoints" / "step-00000006"
     contents = {part: (newest / part).read_bytes() for part in PARTS}
     for part in PARTS:

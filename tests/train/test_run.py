@@ -51,7 +51,7 @@ def test_a_recipe_for_a_gpu_says_at_once_that_there_is_none(work: Path, run: Pat
 def test_a_terminal_sees_what_becomes_of_a_test_input(
     work: Path, whole: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In place: the last drawing of each command stays, and what it only looks at is the same."""
+    """The last drawing of each command stays, and drawing does not change the run."""
     monkeypatch.setattr("arcpipe.train.metrics.DRAW_EVERY_S", 0.0)
     puzzles, terminal = read_puzzle_set(work / "data"), Terminal(24, 80, monkeypatch)
     for flags in (["--steps", 5], ["--resume"]):
@@ -77,7 +77,7 @@ def test_a_run_folder_holds_what_it_should_and_nothing_half_done(whole: Path) ->
     for folder in (whole / "checkpoints").iterdir():
         assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", *sorted(PARTS)]
         assert manifest(folder)["step"] == int(folder.name.removeprefix("step-"))
-    # What it trains and where; no word of choices that were not made.
+    # What is trained and where; nothing about defaults.
     (line,) = (whole / "train.log").read_text().splitlines()
     assert "29,506 weights, 16 puzzles x 32, 9 tokens; float32 on cpu" in line
 
@@ -161,7 +161,7 @@ def test_the_schedule_is_complete_when_the_time_is_up(work: Path, run: Path) -> 
     assert load_checkpoint(run).manifest["step"] == last
     rates = [record["train/lr"] for record in metrics(run)]
     assert rates[-1] < 0.5 * max(rates)
-    # The time of a command that goes on is its own; the schedule is that of both together.
+    # The limit is that of one command; the schedule covers both.
     train(work, run, "--resume", "--max-minutes", 0.05, *flags)
     later = [record["train/lr"] for record in metrics(run) if record["step"] > last]
     assert len(later) > 2
@@ -170,7 +170,7 @@ def test_the_schedule_is_complete_when_the_time_is_up(work: Path, run: Path) -> 
 
 
 def test_a_time_limit_holds_for_the_last_evaluation_too(work: Path, run: Path) -> None:
-    """It would take minutes."""
+    """Without a limit it would take minutes."""
     flags = [*settings("eval", every=10**6, max_steps=10_000, batch_size=1), *settings("train", steps=10**6)]
     began = time.monotonic()
     done = train(work, run, "--max-minutes", 0.06, *flags)
@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(work: Path
     assert f"step {last + 1}: the loss or its gradient is not finite; no weight was changed" in said
     assert "train.lr" in said
     assert len(metrics(run)) == last
-    # The last checkpoint is whole, and that of before the weights broke.
+    # The last checkpoint is whole, and from before the divergence.
     assert load_checkpoint(run).manifest["step"] == last
 
 

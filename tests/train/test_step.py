@@ -1,4 +1,4 @@
-"""One optimizer step: the sums of the reference, who halts when, what breaks, and float16."""
+"""One optimizer step: the reference's sums, halting, non-finite losses and gradients, and float16."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ OFFICIAL_METRICS = {
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_sums_and_carry_are_the_reference_s(fixtures_dir: Path, name: str) -> None:
-    """Without any rate the weights stay, so that three steps are the three recorded ones."""
+    """With a rate of 0 the weights do not change, as in the three recorded steps."""
     recording: Recording = read_recording(fixtures_dir, name)
     batch_size = len(recording.batch(0).inputs)
     settings = TrainSettings(batch_size=batch_size, halt_exploration=0.0)
@@ -60,7 +60,7 @@ def test_sums_and_carry_are_the_reference_s(fixtures_dir: Path, name: str) -> No
             assert sums[own] == pytest.approx(float(recorded[official]), rel=0, abs=LOSS_TOLERANCE), own
         for own, official in OFFICIAL_METRICS.items():
             assert sums[own] == pytest.approx(float(recorded[f"metric_{official}"]), rel=0, abs=1e-5), own
-        # Right is the head where it calls a right answer right, and where it does not call a wrong one so.
+        # The head is right if it calls a right answer right or does not call a wrong one right.
         silent = sums["finished"] - sums["exact"] - (sums["halt_calls"] - sums["halt_hits"])
         assert sums["halt_hits"] + silent == float(recorded["metric_q_halt_accuracy"])
         assert_close(state.carry.answer, recorded["z_H"], STATE_TOLERANCE[number], "answer")
@@ -72,7 +72,7 @@ def test_sums_and_carry_are_the_reference_s(fixtures_dir: Path, name: str) -> No
 
 
 def lifetimes(state: TrainState, settings: TrainSettings, num_steps: int) -> list[int]:
-    """The supervision steps that each sample got which ended within `num_steps` optimizer steps."""
+    """The supervision steps of each sample that ended within `num_steps` optimizer steps."""
     ended: list[int] = []
     for step in range(num_steps):
         advance(state, random_batch(settings.batch_size, step), settings, STILL)
@@ -85,7 +85,7 @@ def test_an_explorer_that_wants_to_halt_gets_at_least_two_steps_and_not_always_a
     ended = lifetimes(fresh_state(64, halt_bias=5.0), settings, 24)
     assert min(ended) == 2
     assert max(ended) <= 8
-    # At each step a new least number, 2..8, is drawn: one of seven may halt after two.
+    # Each step draws a new minimum, 2..8: one in seven samples may halt after two.
     assert 0.09 < ended.count(2) / len(ended) < 0.2
     assert {3, 4, 5} <= set(ended)
 
@@ -117,7 +117,7 @@ def test_exploration_keeps_a_share_of_the_samples_going_by_seed_and_step() -> No
 @pytest.mark.parametrize("part", ["rows", "weights"])
 @pytest.mark.parametrize("of", ["loss", "gradient"])
 def test_a_loss_or_gradient_that_is_not_finite_changes_nothing(part: str, of: str) -> None:
-    """The gradient: the loss is finite, and so are all gradients but one."""
+    """In case of the gradient, the loss and all gradients but one are finite."""
     settings, state = TrainSettings(batch_size=6), fresh_state(6)
     for step in range(2):
         advance(state, random_batch(6, step), settings)
@@ -135,7 +135,7 @@ def test_a_loss_or_gradient_that_is_not_finite_changes_nothing(part: str, of: st
 
 
 def test_only_the_rows_of_the_puzzles_in_flight_move_and_are_named() -> None:
-    """Not those of the batch that waits."""
+    """The puzzles of the waiting batch are not."""
     settings, state = TrainSettings(batch_size=4, puzzle_lr=0.5, puzzle_weight_decay=0.0), fresh_state(4)
     batch = replace(random_batch(4), puzzle_ids=torch.tensor([1, 3, 3, 1]))
     waiting = replace(batch, puzzle_ids=torch.tensor([0, 2, 4, 0]))
@@ -245,7 +245,7 @@ def test_a_step_whose_gradients_overflow_learns_nothing_and_goes_on(caplog: pyte
     assert state.scaler.get_scale() == 2.0**39
     assert state.scaler.state_dict()["_growth_tracker"] == 0
     assert "step 3: float16 gradients overflow" in caplog.text
-    # Nothing of the gradients is left over, and once the scale fits the training goes on.
+    # No gradient is left over, and with a fitting scale the training goes on.
     assert all(weight.grad is None for weight in state.model.parameters())
     advance_by(state, 30)
     assert not same(before, learned(state))
@@ -253,7 +253,7 @@ def test_a_step_whose_gradients_overflow_learns_nothing_and_goes_on(caplog: pyte
 
 
 class OneOfMany(Accelerator):  # type: ignore[misc]
-    """As if the gradients of another process overflowed, in the sums over all processes."""
+    """Adds infinite gradients of another process to the sums over all processes."""
 
     def reduce(self, tensor: Tensor, reduction: str = "sum", scale: float = 1.0) -> Tensor:
         return tensor + torch.tensor([0.0, float("inf")])
@@ -297,7 +297,7 @@ def test_a_loss_that_is_not_finite_stops_float16_at_once() -> None:
 
 
 def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, run: Path) -> None:
-    """As when train.precision is auto, which the manifest then says of both."""
+    """As with train.precision = auto, which the manifest then records for both."""
     train(work, run, "--steps", 3)
     manifest = json.loads((run / "manifest.json").read_bytes())
     manifest["recipe"]["train"]["precision"] = "float16"

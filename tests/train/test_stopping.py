@@ -1,4 +1,4 @@
-"""Signals that come twice or to some processes only, launchers that are gone, terminals that close: saved."""
+"""Repeated signals, signals to some processes, dead launchers and closed terminals: the run is saved."""
 
 import os
 import pty
@@ -26,7 +26,7 @@ from arcpipe.train import metrics
 metrics.DRAW_EVERY_S = 0.2
 main()
 """
-# Of a terminal, in rows and columns.
+# Size of the terminal, in rows and columns.
 SIZE = (24, 80)
 TIMES = int(os.environ.get("REPETITIONS", "3"))
 
@@ -40,7 +40,7 @@ def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, count: int) -> None:
-    """The second one at any moment of the step, of the save or of the end; the third at once."""
+    """The second one comes at any moment of a step, a save or the end; the third at once."""
     run, uninterrupted = tmp_path / "run", tmp_path / "uninterrupted"
     for number in range(TIMES):
         resume = ["--resume"] if number else []
@@ -58,7 +58,7 @@ def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, 
             ended = [process.finish() for process in processes]
         saved = steps_of(run)[-1]
         assert saved >= recorded(run) > before
-        # A signal after the handlers are gone may kill what has nothing left to do.
+        # A signal after the handlers are removed may kill a process that has nothing left to do.
         assert all(done.returncode in (0, -second) for done in ended), [done.stderr for done in ended]
         assert f"stopped at step {saved} on a signal" in ended[0].stderr
     if count == 1:
@@ -70,7 +70,7 @@ def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "all"), (signal.SIGKILL, "launcher")])
 def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, number: int, to: str) -> None:
-    """Ctrl-C reaches its processes too; where it is killed they are nobody's."""
+    """Ctrl-C reaches its processes too; if it is killed, they are orphans."""
     run, ranks = tmp_path / "run", list[psutil.Process]()
     with (
         (tmp_path / "said").open("w") as said,
@@ -89,7 +89,7 @@ def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, nu
             wait_until(lambda: not any(rank.is_running() for rank in ranks))
         finally:
             launcher.kill()
-            # They have sessions of their own.
+            # The processes have sessions of their own.
             for rank in ranks:
                 with suppress(psutil.NoSuchProcess):
                     rank.kill()
@@ -116,17 +116,17 @@ def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, run: Path
 
 
 def on_terminal(work: Path, run: Path) -> tuple[int, int, list[bytes]]:
-    """The number and the terminal of a training that has one, and what it has written, once it has drawn."""
+    """Process id, terminal and output of a training on a terminal that has drawn its bar."""
     pid, terminal = pty.fork()
     if not pid:
         command = arcpipe_command(*train_arguments(work, run, *LONG))
         command[1:3] = ["-c", DRAWS_OFTEN]
         os.chdir(work)
-        # Under nohup it would be ignored.
+        # nohup ignores the signal, which the child would inherit.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.execve(command[0], command, environment({"TERM": "xterm"}))
     termios.tcsetwinsize(terminal, SIZE)
-    # What nobody reads would stop it.
+    # Unread output would block it.
     os.set_blocking(terminal, False)
     said = [b""]
 
@@ -166,7 +166,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(work: Path, run: Path) ->
 
 
 def test_the_second_of_two_trainings_says_who_has_the_run(work: Path, run: Path) -> None:
-    """With one and with two processes; the first one goes on undisturbed."""
+    """With one and with two processes; the first training is undisturbed."""
     with running(train_arguments(work, run, *LONG), work) as first:
         first.wait_until(lambda: recorded(run) > 0)
         for count in (1, 2):
