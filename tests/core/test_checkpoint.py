@@ -100,15 +100,19 @@ def test_a_checkpoint_comes_back_and_is_not_written_over(saved: Checkpoint, puzz
     assert not loaded.model().training
 
 
+def all_rows(path: Path, puzzles: PuzzleSet) -> Tensor:
+    return load_checkpoint(path).rows_by_id(puzzles)(np.arange(puzzles.num_puzzles))
+
+
 def test_rows_go_by_task_and_augmentation_not_by_position(saved: Checkpoint, puzzles: PuzzleSet) -> None:
     order = np.random.default_rng(0).permutation(puzzles.num_puzzles)[:7].tolist()
     table = puzzles.table
     some = PuzzleTable(table.task_ids, table.tasks[order], table.dihedrals[order], table.colors[order])
-    rows = load_checkpoint(saved.path).rows_of(replace(puzzles, table=some))
+    rows = all_rows(saved.path, replace(puzzles, table=some))
     assert torch.equal(rows, saved.rows[order])
     # Tasks are known by their names; their numbers are the dataset's own.
     turned = replace(table, task_ids=table.task_ids[::-1], tasks=len(table.task_ids) - 1 - table.tasks)
-    assert torch.equal(load_checkpoint(saved.path).rows_of(replace(puzzles, table=turned)), saved.rows)
+    assert torch.equal(all_rows(saved.path, replace(puzzles, table=turned)), saved.rows)
 
 
 def test_a_dataset_of_other_puzzles_is_refused(saved: Checkpoint, puzzles: PuzzleSet) -> None:
@@ -124,18 +128,18 @@ def test_a_dataset_of_other_puzzles_is_refused(saved: Checkpoint, puzzles: Puzzl
         ({"family": family_of("sudoku", canvas)}, "family arc, the dataset has puzzles of family sudoku"),
     ):
         with pytest.raises(CheckpointError, match=said):
-            load_checkpoint(saved.path).rows_of(replace(puzzles, **change))  # type: ignore[arg-type]
+            all_rows(saved.path, replace(puzzles, **change))  # type: ignore[arg-type]
 
 
 def test_rows_are_handed_out_as_float32(saved: Checkpoint, puzzles: PuzzleSet, tmp_path: Path) -> None:
     half = saved.rows.bfloat16()
     save_checkpoint(replace(saved, path=tmp_path / "half", rows=half))
-    rows = load_checkpoint(tmp_path / "half").rows_of(puzzles)
+    rows = all_rows(tmp_path / "half", puzzles)
     assert rows.dtype == torch.float32
     assert torch.equal(rows, half.float())
     save(tmp_path / "without", puzzles, config=replace(CONFIG, puzzle_size=0, puzzle_tokens=0))
     stranger = replace(puzzles, table=PuzzleTable.of_groups(["stranger"], [[IDENTITY]]))
-    assert load_checkpoint(tmp_path / "without").rows_of(stranger).shape == (1, 0)
+    assert all_rows(tmp_path / "without", stranger).shape == (1, 0)
 
 
 def test_a_run_stands_for_its_newest_checkpoint(puzzles: PuzzleSet, tmp_path: Path) -> None:

@@ -109,12 +109,12 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
     for start in range(0, len(items), batch_size):
         _, tests, ids = np.array(sorted(items)[start : start + batch_size]).T
         (side,) = {*sides[tests].tolist()}
-        inputs = torch.from_numpy(puzzles.encode_tests(tests, ids).astype(np.int64))
+        inputs = torch.from_numpy(puzzles.encode(puzzles.tables_with_eos[2], tests, ids).astype(np.int64))
         state: list[Tensor] = []
         with torch.inference_mode():
             for _ in range(CONFIG.max_steps):
                 answer, latent, logits, halt, *log_sums = model(
-                    crop(inputs, side, puzzles.canvas), checkpoint.rows_of(puzzles)[ids], *state
+                    crop(inputs, side, puzzles.canvas), checkpoint.rows_by_id(puzzles)(ids), *state
                 )
                 state = [answer, latent, *log_sums]
         grids = decode(logits.argmax(-1).numpy())
