@@ -55,7 +55,7 @@ def needed_sides(puzzles: "PuzzleSet") -> NDArray[np.intp]:
     evaluation tasks exceed the estimate otherwise.
     """
     tasks, tests = puzzles.example_tasks, puzzles.test_tasks
-    inputs, outputs, asked = (
+    inputs, outputs, test_inputs = (
         table.shapes.astype(np.intp) for table in (puzzles.inputs, puzzles.outputs, puzzles.test_inputs)
     )
     count = len(puzzles.table.task_ids)
@@ -63,10 +63,10 @@ def needed_sides(puzzles: "PuzzleSet") -> NDArray[np.intp]:
     growth, one_growth = _largest(outputs / inputs, tasks, count)
     growth *= np.where(one_shape, 0, np.where(one_growth, 1, 2))[:, None]
     # The tolerance is for rounding: ratios of sides are integers or further than this from one.
-    expected = np.ceil(asked * growth[tests] - 1e-6)
+    expected = np.ceil(test_inputs * growth[tests] - 1e-6)
     needed = shape.max(axis=1)
     np.maximum.at(needed, tasks, inputs.max(axis=1))
-    np.maximum.at(needed, tests, np.maximum(asked, expected).max(axis=1))
+    np.maximum.at(needed, tests, np.maximum(test_inputs, expected).max(axis=1))
     fitting: NDArray[np.intp] = needed.clip(max=puzzles.canvas).astype(np.intp)
     return fitting
 

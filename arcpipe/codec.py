@@ -185,24 +185,15 @@ def dihedral_transform(
     sides = np.where(transpose[:, None], sides[:, ::-1], sides)
     flips = np.stack([_FLIP_ROWS[dihedrals], _FLIP_COLUMNS[dihedrals]], axis=1)
     flips = np.where(transpose[:, None], flips[:, ::-1], flips)
-    rows, columns = (
-        _sources(canvas, sides[:, axis], offsets[:, axis], flips[:, axis], table.cells.shape[1])
-        for axis in (0, 1)
-    )
+    # The line (N, 2, C) of the table for each row and column of the canvas; its last two are the frame.
+    lines, ends = np.arange(canvas) - offsets[:, :, None], sides[:, :, None]
+    frame = table.cells.shape[1] - np.where(lines == ends, 2, 1)
+    sources = np.where(flips[:, :, None], ends - 1 - lines, lines)
+    sources = np.where((lines >= 0) & (lines < ends), sources, frame)
     tokens = np.repeat(family.tokens[None], count, axis=0)
     if colors is not None:
         tokens[:, :NUM_COLORS] = colors + family.first
-    return Transform(rows, columns, transpose, tokens)
-
-
-def _sources(
-    canvas: int, side: NDArray[np.intp], offset: NDArray[np.integer], flip: NDArray[np.bool_], width: int
-) -> NDArray[np.intp]:
-    """Return the line (N, C) of a table that each line of the canvas shows; the last two are EOS and PAD."""
-    line = np.arange(canvas) - offset[:, None]
-    source = np.where(flip[:, None], side[:, None] - 1 - line, line)
-    frame = np.where(line == side[:, None], width - 2, width - 1)
-    return np.where((line >= 0) & (line < side[:, None]), source, frame)
+    return Transform(sources[:, 0], sources[:, 1], transpose, tokens)
 
 
 def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transform) -> NDArray[np.uint8]:

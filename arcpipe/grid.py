@@ -135,23 +135,19 @@ def _block(
     Args:    halved: draw two rows per line. shades: of each cell value; None to draw symbols.
     """
     side = grid.shape[1] * (1 if halved else 2)
-    width = max(side, len(title))
+    width, rows = max(side, len(title)), []
     if shades is None:
         rows = ["".join(f"{symbols[value]} " for value in row) for row in grid]
     elif halved:
+        # The upper cell is the foreground, the lower one the background.
         below = [*grid[1::2], *[None] * (len(grid) % 2)]
-        rows = [_half_blocks(upper, lower, shades) for upper, lower in zip(grid[::2], below, strict=True)]
+        for upper, lower in zip(grid[::2], below, strict=True):
+            grounds = [""] * len(upper) if lower is None else [f";{shades[value][1]}" for value in lower]
+            cells = zip(upper, grounds, strict=True)
+            rows.append("".join(f"\x1b[{shades[value][0]}{ground}m\u2580\x1b[0m" for value, ground in cells))
     else:
         rows = ["".join(f"\x1b[{shades[value][1]}m  \x1b[0m" for value in row) for row in grid]
     return width, [title.ljust(width), *(row + " " * (width - side) for row in rows)]
-
-
-def _half_blocks(upper: Grid, lower: Grid | None, shades: Sequence[tuple[str, str]]) -> str:
-    """Return two rows of cells as a line: the upper in the foreground color, the lower in the background."""
-    grounds = [""] * len(upper) if lower is None else [f";{shades[value][1]}" for value in lower]
-    return "".join(
-        f"\x1b[{shades[value][0]}{ground}m\u2580\x1b[0m" for value, ground in zip(upper, grounds, strict=True)
-    )
 
 
 # The usual sixteen colors of terminals: bits for red, green, blue and brightness.

@@ -88,14 +88,6 @@ def rope2d_tables(side: int, prefix: int, head_size: int, theta: float) -> Rope:
     return angles.cos(), angles.sin()
 
 
-def _rotate(x_BSHK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
-    """Apply RoPE to pairs (k, k + K / 2), in the float32 of the tables."""
-    half = x_BSHK.shape[-1] // 2
-    cos, sin = cos_SK[:, None, :half], sin_SK[:, None, :half]
-    first, second = x_BSHK.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_BSHK.dtype)
-
-
 class Attention(nn.Module):
     """Multi-head self-attention over all tokens: no mask, scale 1 / sqrt(K), optional RoPE."""
 
@@ -111,7 +103,12 @@ class Attention(nn.Module):
         qk_BSD, v_BSD = self.qkv(x_BSD).split((2 * x_BSD.shape[-1], x_BSD.shape[-1]), dim=-1)
         qk_BSHK = qk_BSD.unflatten(-1, (2 * self.num_heads, -1))
         if rope is not None:
-            qk_BSHK = _rotate(qk_BSHK, *rope)
+            # Rotate the pairs (k, k + K / 2) in the float32 of the tables.
+            first, second = qk_BSHK.chunk(2, dim=-1)
+            half, (cos_SK, sin_SK) = first.shape[-1], rope
+            cos, sin = cos_SK[:, None, :half], sin_SK[:, None, :half]
+            rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+            qk_BSHK = rotated.to(qk_BSHK.dtype)
         q_BHSK, k_BHSK = qk_BSHK.transpose(1, 2).chunk(2, dim=1)
         v_BHSK = v_BSD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK)

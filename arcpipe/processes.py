@@ -166,7 +166,7 @@ def with_processes(*, together: bool) -> Callable[[Callable[..., Any]], Callable
             count = _auto_count(run, arguments, signature) if processes == "auto" else int(processes)
             if clock.minutes is not None:
                 arguments["max_minutes"] = max(0.0, clock.left_s / 60)
-            return command(**arguments) if count == 1 else _in_ranks(run, count, arguments, together)
+            return command(**arguments) if count == 1 else _run_in_processes(run, count, arguments, together)
 
         flag = inspect.Parameter(
             "processes", inspect.Parameter.KEYWORD_ONLY, annotation=Processes, default=None
@@ -201,7 +201,7 @@ def _auto_count(command: Callable[..., Any], arguments: dict[str, Any], signatur
     speeds: dict[int, float] = {}
     for count in (1, most):
         try:
-            speeds[count] = _in_ranks(command, count, arguments | {"dry_run": True}, True, quiet=True)
+            speeds[count] = _run_in_processes(command, count, arguments | {"dry_run": True}, True, quiet=True)
         except ArcpipeError as error:
             if count == 1:
                 raise
@@ -212,7 +212,7 @@ def _auto_count(command: Callable[..., Any], arguments: dict[str, Any], signatur
     return best
 
 
-def _in_ranks(
+def _run_in_processes(
     command: Callable[..., Any], count: int, arguments: Mapping[str, Any], together: bool, *,
     quiet: bool = False,
 ) -> Any:  # fmt: skip

@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import date
 from functools import wraps
@@ -183,7 +184,11 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
     if source in heirs:
         raise RecipeError(f"{heirs[0]}: extends itself ({' -> '.join((*heirs, source))})")
     if source not in recipe_names() and Path(source).is_dir():
-        return _frozen_tables(Path(source)), ()
+        with suppress(OSError, KeyError, TypeError, ValueError), reading(Path(source, MANIFEST)):
+            manifest = load_json(Path(source, MANIFEST))
+            if manifest["kind"] in ("run", "checkpoint"):
+                return dict(manifest["recipe"]), ()
+        raise RecipeError(f"{source}: no run folder with a recipe in its {MANIFEST}")
     try:
         document = parse_toml(_read_text(source, heirs))
     except ValueError as error:
@@ -247,17 +252,6 @@ def to_toml_value(value: Any) -> str:
         return f"[{', '.join(map(to_toml_value, value))}]"
     # TOML has the escapes of JSON, and also requires one for DEL.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
-    try:
-        with reading(folder / MANIFEST):
-            manifest = load_json(folder / MANIFEST)
-        if manifest["kind"] in ("run", "checkpoint"):
-            return dict(manifest["recipe"])
-    except (OSError, KeyError, TypeError, ValueError):
-        pass
-    raise RecipeError(f"{folder}: no run folder with a recipe in its {MANIFEST}")
 
 
 def with_settings(

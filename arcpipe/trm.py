@@ -246,30 +246,30 @@ class TRM(nn.Module):
         """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
         dtype = self.halt_head.weight.dtype
         is_task = self.config.embedding == "task"
-        shown_BLV = self._shown_tokens(inputs_BL, puzzles) if is_task else inputs_BL
+        shares_BLV = self._token_shares(inputs_BL, puzzles) if is_task else inputs_BL
         # In float32, because the gradient of a token sums over all its cells, thousands of them for PAD.
-        x_BSD = shown_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]
+        x_BSD = shares_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]
         x_BSD = x_BSD.to(dtype)
         if noisy_BLV is not None:
             x_BSD = self.embed_input(x_BSD) + (noisy_BLV @ self.embed_noisy).to(dtype)
         if is_task:
-            return self._embed_task(shown_BLV.to(dtype), x_BSD, puzzles)
+            return self._embed_task(shares_BLV.to(dtype), x_BSD, puzzles)
         if self.config.prefix:
             padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size
             prefix = nn.functional.pad(puzzles.to(x_BSD.dtype), (0, padding))
             x_BSD = torch.cat((prefix.view(-1, self.config.prefix, self.config.hidden_size), x_BSD), dim=1)
         return self.embed_scale * self._add_places(x_BSD)
 
-    def _shown_tokens(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
+    def _token_shares(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
         """Return the share of each token in each cell (B, L, V): one-hot, or a mixture of views."""
         if not self.config.views:
             return nn.functional.one_hot(inputs_BL, self.vocabulary).to(puzzles.dtype)
         shares_BN = self.view_scores(puzzles[:, : self.config.hidden_size]).softmax(dim=-1)
         return mix_views(inputs_BL, shares_BN, self.vocabulary)
 
-    def _embed_task(self, shown_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
+    def _embed_task(self, shares_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
         """Return x (B, S, D): each cell plus the vector of its color and the row of task and dihedral."""
-        colors_BLD = shown_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
+        colors_BLD = shares_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
         cells_BLD = math.sqrt(0.5) * (tokens_BLD + colors_BLD / self.embed_scale)
         row_BD = puzzles[:, : self.config.hidden_size].to(tokens_BLD.dtype)
         if self.config.prefix:

@@ -44,9 +44,9 @@ _Folder = Annotated[
 def _print_known(is_set: bool) -> None:
     if is_set:
         # Here and below not at the top: importing `datasets` and the hub's client takes a second.
-        from arcpipe.commands.hub import known_text
+        from arcpipe.commands.hub import KNOWN
 
-        typer.echo(known_text())
+        typer.echo(KNOWN)
         raise typer.Exit
 
 
@@ -54,7 +54,7 @@ _File = Annotated[
     Path,
     typer.Argument(
         help="A file of its trainer, such as step_518071, or hf:OWNER/NAME/PATH on the Hugging Face hub, "
-        "which is asked for what lies beside it too; hf:OWNER/NAME@REVISION/PATH for a revision."
+        "with what lies beside it; hf:OWNER/NAME@REVISION/PATH for a revision."
     ),
 ]
 _Overrides = Annotated[
@@ -98,7 +98,7 @@ _COUNTS = ("weights", "puzzles", "bytes")
 
 @app.callback(invoke_without_command=True)
 def checkpoint(context: typer.Context) -> None:
-    """Take in published checkpoints, write some for others, say what is in one and whether it is sound."""
+    """Import published checkpoints, export them for others, show what is in one, verify its files."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -135,9 +135,9 @@ def import_checkpoint(
 ) -> None:
     """A checkpoint of the TRM paper's own code -> a checkpoint folder.
 
-    No code in the file is run. A wrong number of cycles answers wrongly without a word, so it must be said
-    by all_config.yaml, --recipe or --set. Where the tasks are known, by --rebuild-identifiers or --source,
-    the network is asked for 64 demonstrations, which it knows by heart under the right rows alone.
+    No code in the file is run. A wrong number of cycles gives wrong answers without an error, so
+    all_config.yaml, --recipe or --set must say it. With --rebuild-identifiers or --source, the network is
+    asked for 64 demonstrations, which it knows by heart, but only with the right rows.
 
     Example: arcpipe checkpoint import trm/step_518071 --rebuild-identifiers arc-agi-1
     --source kaggle/combined/arc-agi_concept_challenges.json --out runs/published
@@ -148,13 +148,16 @@ def import_checkpoint(
         raise CheckpointError(f"{file}: is of arcpipe already, which needs no import: --checkpoint takes it")
     settings = load_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
     sources, puzzles, facts = _row_puzzles(identifiers, rebuild, source or (), seed, num_aug)
-    file, published = _download(file)
+    if str(file).startswith("hf:"):
+        from arcpipe.commands.hub import fetch
+
+        file, facts["source"] = fetch(str(file))
     imported = read_official(
         file, out, config=config, identifiers=puzzles, settings=settings, family=family, canvas=canvas
     )
     if sources and len(imported.puzzles):
         facts["proof"] = _prove(imported, sources, unproven)
-    facts["source"] = imported.manifest["source"] | published
+    facts["source"] = imported.manifest["source"] | facts.get("source", {})
     save_checkpoint(replace(imported, manifest=imported.manifest | facts))
     typer.echo(f"{out}: {_summary(imported)}")
     if rebuild in _SETS and len(imported.puzzles):
@@ -173,7 +176,7 @@ def write_identifiers(
 ) -> None:
     """Make the identifiers.json of a data set of the TRM paper's own code again: what each puzzle row is for.
 
-    Byte by byte what its builder writes. The grids decide, so the versions of the sources are logged.
+    The file is the builder's, byte for byte. It depends on the grids, so the versions of sources are logged.
 
     Example: arcpipe checkpoint identifiers arc-agi-1 --source kaggle/combined/arc-agi_concept_challenges.json
     --out runs/identifiers.json
@@ -185,15 +188,6 @@ def write_identifiers(
     puzzles = rebuild_identifiers(sources, seed, num_aug)
     write_bytes(out, json.dumps(identifiers_of(puzzles)).encode())
     typer.echo(f"{out}: {len(puzzles)} rows, the first for no puzzle")
-
-
-def _download(file: Path) -> tuple[Path, dict[str, str]]:
-    """Return a local file, after a download for hf:..., and the manifest's facts about the download."""
-    if not str(file).startswith("hf:"):
-        return file, {}
-    from arcpipe.commands.hub import fetch
-
-    return fetch(str(file))
 
 
 def _row_puzzles(
