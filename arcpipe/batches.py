@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from arcpipe.augmentation import TRANSPOSES
+from arcpipe.augmentation import TRANSPOSES, random_bits
 from arcpipe.buckets import Layout, fitting_side, layout_of
 from arcpipe.codec import PAD
 from arcpipe.processes import ignore_signals
 from arcpipe.puzzleset import PuzzleSet, ranks_of
-from arcpipe.rng import random_bits
 
 _FEWEST_DRAWS = 1 << 10
 IGNORE = -100

@@ -33,11 +33,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arcpipe.augmentation import PuzzleTable
+from arcpipe.boards import MAX_SIDE
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.grid import NUM_COLORS
-from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import file_hash, nearby, new_folder, read_manifest, reading, write_json
@@ -123,12 +123,12 @@ class Checkpoint:
         """
         config, num_tokens = self.config, (canvas or self.canvas) ** 2
         length = config.prefix + num_tokens
-        of_layer = (4 + 4 * config.expansion) * max(config.hidden_size, length) ** 2
-        most = config.num_layers * of_layer + config.hidden_size * (self.vocabulary + length)
+        layer_weights = (4 + 4 * config.expansion) * max(config.hidden_size, length) ** 2
+        num_weights = config.num_layers * layer_weights + config.hidden_size * (self.vocabulary + length)
         try:
             if config.num_layers > len(self.ema):
                 raise RuntimeError(f"{config.num_layers} layers of {len(self.ema)} tensors")
-            if most > _SPARE_WEIGHTS + 8 * sum(value.numel() for value in self.ema.values()):
+            if num_weights > _SPARE_WEIGHTS + 8 * sum(value.numel() for value in self.ema.values()):
                 # The settings may describe a network larger than memory: check them on no device first.
                 with torch.device("meta"):
                     TRM(config, num_tokens, self.vocabulary).load_state_dict(self.ema, assign=True)
@@ -316,8 +316,8 @@ def named_checkpoints(run: Path) -> dict[int, Path]:
             paths = list((run / CHECKPOINTS).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    named = {int(match[1]): path for path in paths if (match := _STEP_NAME.fullmatch(path.name))}
-    return {step: path for step, path in sorted(named.items()) if path.name == checkpoint_name(step)}
+    folders = {int(match[1]): path for path in paths if (match := _STEP_NAME.fullmatch(path.name))}
+    return {step: path for step, path in sorted(folders.items()) if path.name == checkpoint_name(step)}
 
 
 def _manifest_of(folder: Path) -> dict[str, Any] | None:

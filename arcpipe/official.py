@@ -26,12 +26,12 @@ import yaml
 from torch import Tensor
 
 from arcpipe.augmentation import BLANK_TASK, IDENTITY, IDENTITY_COLORS, PuzzleTable
+from arcpipe.boards import MAX_SIDE
 from arcpipe.checkpoint import Checkpoint, refuse_bad_values
 from arcpipe.codec import family_of
 from arcpipe.documents import limit, read_json, read_within, refuse_extremes
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
-from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
 from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json

@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS
+from arcpipe.boards import MAX_SIDE
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
-from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.runs import read_manifest, reading, write_bytes
 from arcpipe.tables import read_table, refuse_rows
 
@@ -108,7 +108,7 @@ def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.T
 
     Args:  label: the checkpoint of all candidates, if known.
     """
-    waiting = _READ.empty_table()
+    pending = _READ.empty_table()
     last, rows, size = -1, 0, 0
     for number, file in enumerate(files):
         table = read_shard(file)
@@ -119,14 +119,14 @@ def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.T
         if others:
             reason = f"its candidates are of {min(others)}, those of the folder of {label}"
             raise DataError(f"{file}: is of another run, {reason}: move it away")
-        waiting = pa.concat_tables([waiting, table] if len(waiting) else [table]).unify_dictionaries()
-        if np.any(np.diff(waiting["order"].to_numpy()) < 0):
-            waiting = waiting.sort_by("order")
-        count = len(waiting)
+        pending = pa.concat_tables([pending, table] if len(pending) else [table]).unify_dictionaries()
+        if np.any(np.diff(pending["order"].to_numpy()) < 0):
+            pending = pending.sort_by("order")
+        count = len(pending)
         if number + 1 < len(files):
-            following = int(files[number + 1].name.split("-")[1])
-            count = int(np.searchsorted(waiting["order"].to_numpy(), following))
-        ready, waiting = waiting.slice(0, count), waiting.slice(count)
+            next_order = int(files[number + 1].name.split("-")[1])
+            count = int(np.searchsorted(pending["order"].to_numpy(), next_order))
+        ready, pending = pending.slice(0, count), pending.slice(count)
         orders = ready["order"].to_numpy()
         if np.any(np.diff(orders, prepend=last) <= 0):
             reason = f"holds a candidate twice, or {file.name} is not named after its first"

@@ -23,13 +23,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS, PuzzleTable, recolorings
+from arcpipe.boards import MAX_SIDE, shuffles
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
-from arcpipe.maze_rules import MAX_SIDE, is_shortest_path
 from arcpipe.runs import MANIFEST, read_manifest, reading
-from arcpipe.sudoku_rules import is_solution, shuffles
 
 TRAIN, TEST = "train", "test"
 
@@ -212,11 +211,6 @@ def ranks_of(values: NDArray[np.integer]) -> NDArray[np.intp]:
     _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
     ranks[order] = np.arange(len(values)) - np.repeat(first, counts)
     return ranks
-
-
-def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return whether each answer (N, S, S), of any values, solves its question of Sudoku or maze; (N,)."""
-    return (is_shortest_path if family == "maze" else is_solution)(questions, answers)
 
 
 def read_puzzle_set(folder: Path) -> PuzzleSet:

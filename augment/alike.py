@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcpipe.augment.sources import grids_of
-from arcpipe.augmentation import DIHEDRAL_INVERSE, DIHEDRALS, apply_dihedral
+from arcpipe.augmentation import DIHEDRAL_INVERSE, DIHEDRALS, apply_dihedral, random_bits
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
-from arcpipe.rng import random_bits
 from arcpipe.task import Pair, Task
 
 Augmentations = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from arcpipe.augment.alike import cell_numbers
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
-from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable
+from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable, random_bits
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS
-from arcpipe.rng import random_bits
 from arcpipe.task import Task
 
 OFFICIAL_SETS = {

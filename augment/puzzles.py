@@ -14,9 +14,9 @@ from arcpipe.augment.maze import generate_mazes, read_mazes
 from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles
 from arcpipe.augment.sudoku import generate_split, read_sudokus
 from arcpipe.augmentation import IDENTITY, PuzzleTable
+from arcpipe.boards import overlap as turned_overlap
 from arcpipe.codec import GridTable, family_of
 from arcpipe.errors import DataError
-from arcpipe.maze_rules import overlap as turned_overlap
 from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.recipe import Count
 from arcpipe.runs import file_hash, make_manifest, refuse_existing

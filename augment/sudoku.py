@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles, Table, draw_rows, read_split
+from arcpipe.boards import BOXES, Cells, differs, gather, repeats
 from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.log import progress
-from arcpipe.sudoku_rules import BOXES, Cells, differs, gather, repeats
 
 _ONE = np.uint16(1)
 # Boards that one step of the solver works on: few enough for a processor's cache.

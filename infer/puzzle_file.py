@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from arcpipe.boards import BOXES, CHARACTERS, GOAL, PATH, START, at, cells_of, distances, repeats
 from arcpipe.documents import read_json, read_text
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
-from arcpipe.maze_rules import CHARACTERS, GOAL, PATH, START, at, cells_of, distances
-from arcpipe.sudoku_rules import BOXES, repeats
 from arcpipe.task import Pair, Task, parse_task
 
 _MAX_BYTES = 10**6

@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import IDENTITY, PuzzleTable
+from arcpipe.boards import BOXES, is_valid
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import Family, GridTable, family_of
 from arcpipe.errors import CheckpointError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid, draw
 from arcpipe.infer.predict import InferSettings, predict, schedule_of
 from arcpipe.infer.vote import by_count, rank, read_votes
-from arcpipe.puzzleset import PuzzleSet, Variants, is_valid
-from arcpipe.sudoku_rules import BOXES
+from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.task import Pair, Task
 
 _MOST_ROWS = 64
