@@ -78,7 +78,7 @@ def recolorings(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """A recoloring, cell value v becomes `colors[v]`, followed by a turn or flip `dihedral`.
+    """A recoloring (cell value v becomes `colors[v]`) followed by a turn or flip (`dihedral`).
 
     `codec.py` applies augmentations to many grids at once; `infer/items.py` inverts them.
     """

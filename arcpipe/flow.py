@@ -119,7 +119,7 @@ class FlowSampler:
         self.num_steps, self.gamma, self.seed, self.loss, self.blank = steps, gamma, seed, loss, blank
         self.noisy = torch.zeros(batch_size, num_tokens, vocabulary, device=device)
         self.seeds = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        # Times at the begin and end of the current step.
+        # Times at the start and end of the current step.
         self.now = self.later = torch.zeros(batch_size, device=device)
 
     def admit(self, where: Tensor, positions: NDArray[np.int64], inputs: Tensor) -> None:
