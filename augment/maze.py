@@ -1,13 +1,24 @@
-"""Mazes of a source, checked row by row, and mazes that are made up with exactly one shortest path."""
+"""Mazes: read from a source and checked, or generated with exactly one shortest path; and their dataset."""
 
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
 
-from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles, Table, draw_rows, read_split
+from arcpipe.augment.puzzles import (
+    PuzzleSettings,
+    PuzzleSummary,
+    SolvedPuzzles,
+    Table,
+    build_puzzles,
+    draw_rows,
+    read_split,
+)
 from arcpipe.boards import (
     CHARACTERS,
     FREE,
@@ -22,6 +33,7 @@ from arcpipe.boards import (
     distances,
     is_shortest_path,
     mark_shortest_paths,
+    overlap,
     path_moves,
     search,
 )
@@ -32,20 +44,45 @@ from arcpipe.log import progress
 _LEAST_GENERATED = 5
 _PURPOSE = 0x6D617A65
 _BATCH = 256
-# At most this share of a maze's walls is opened after carving, so that there are loops.
+# Largest share of a maze's walls that is opened after carving, which makes loops.
 _MAX_OPENED = 0.05
-# Give up where fewer than one maze in a hundred qualifies, but not before these many.
+# Give up if fewer than one maze in a hundred qualifies after this many tries.
 _LEAST_TRIES = 4096
 _TRIES_PER_MAZE = 100
 
 
+@dataclass(frozen=True, kw_only=True)
+class MazeSettings(PuzzleSettings):
+    """The table [data] of a recipe for mazes."""
+
+    num_aug: Annotated[int, Field(ge=0, le=7, description="Turns and flips of each maze beside itself.")] = 7
+    size: Annotated[int, Field(description="With --generate: side of the mazes, 5 to 64.")] = 30
+    min_path: Annotated[
+        int, Field(ge=0, description="With --generate: the shortest path has more moves than this.")
+    ] = 110
+
+
+def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
+    """Build a dataset folder of mazes; errors as of `build_puzzles`."""
+    total = settings.generate + settings.test
+    return build_puzzles(
+        "maze",
+        settings,
+        out,
+        lambda: generate_mazes(total, settings.size, settings.min_path, settings.seed).split(settings.test),
+        read_mazes,
+        overlap,
+    )
+
+
 def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:
-    """Read the mazes of a split, all of one side, in their order.
+    """Read the mazes of a split, all of one side, in order.
 
-    They are of walls '#', free cells ' ', a start 'S' and a goal 'G', and their answers mark a path 'o'. A
-    text file has mazes of S lines, parted by empty lines, and one that marks no path gets one.
+    A maze consists of walls '#', free cells ' ', a start 'S' and a goal 'G'; its answer marks a path with
+    'o'. Text files hold mazes of S lines, separated by empty lines; a shortest path is added where none is
+    marked.
 
-    Raises:  DataError naming file and row, from 1, of what is no maze or no shortest path.
+    Raises:  DataError naming the file and the row, counted from 1, of an invalid maze or path.
     """
     question = settings.question
     table = read_split(settings, split, lambda path: _read_text(path, question))
@@ -75,7 +112,7 @@ def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:
 
 
 def _read_text(path: Path, column: str) -> Table:
-    """Read a file of square mazes of one side; blank lines part them."""
+    """Read a file of square mazes of one side, separated by blank lines."""
     mazes = [list(lines) for filled, lines in groupby(read_text(path).splitlines(), key=bool) if filled]
     if not mazes:
         raise DataError(f"{path}: no mazes")
@@ -93,10 +130,10 @@ def _read_text(path: Path, column: str) -> Table:
 
 
 def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuzzles:
-    """Generate random mazes of size x size with one shortest path, of more than `min_path` moves.
+    """Generate random mazes of size x size with one shortest path of more than `min_path` moves.
 
-    No two are equal, not even turned or flipped: a training and a test set that are drawn together and
-    then parted are disjoint. The first mazes of a larger count are those of a smaller one.
+    No two mazes are equal under any turn or flip, so a training and a test set generated together are
+    disjoint. A larger count starts with the mazes of a smaller one.
 
     Raises:  DataError if `size` is not 5 to 64, or if fewer than one random maze in a hundred is new and
              has such a path.
@@ -125,17 +162,17 @@ def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuz
 
 
 def _draw_mazes(size: int, min_path: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
-    """Draw questions (N, S, S) of the mazes of a batch that have such a path, and the longest path of all."""
+    """Draw a batch: the questions (N, S, S) with a long enough path, and the length of the longest path."""
     passable = _carve(_BATCH, size, rng)
     passable |= rng.random(passable.shape) < _MAX_OPENED * rng.random((_BATCH, 1, 1))
     cells = passable.reshape(_BATCH, -1)
     starts = _pick(cells, rng)
     moves, unique = _unique_paths(passable, starts)
-    # A start without a goal far enough makes way for the cell farthest from it: in a maze without loops
-    # one of the two ends of the longest path.
-    near = (moves * unique).max(axis=1) <= min_path
-    starts[near] = moves[near].argmax(axis=1)
-    moves[near], unique[near] = _unique_paths(passable[near], starts[near])
+    # A start with no goal far enough away moves to the cell farthest from it, which in a maze without loops
+    # is an end of the longest path.
+    short = (moves * unique).max(axis=1) <= min_path
+    starts[short] = moves[short].argmax(axis=1)
+    moves[short], unique[short] = _unique_paths(passable[short], starts[short])
     goals_allowed = unique & (moves > min_path) & (moves > 0)
     goals = _pick(goals_allowed, rng)
     boards, number = np.where(cells, FREE, WALL).astype(np.uint8), np.arange(_BATCH)
@@ -146,14 +183,14 @@ def _draw_mazes(size: int, min_path: int, rng: np.random.Generator) -> tuple[NDA
 def _unique_paths(
     passable: NDArray[np.bool_], starts: NDArray[np.intp]
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Return the moves (N, S * S) from the starts, and whether one shortest way leads to a cell."""
+    """Return the moves (N, S * S) from the starts to each cell, and whether the shortest path is unique."""
     paths = search(passable, starts)
     shape = (len(passable), passable.shape[1] ** 2)
     return paths.distances.reshape(shape), paths.counts.reshape(shape) == 1
 
 
 def _pick(allowed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Pick a random allowed cell (N,) of each row, any one where none is."""
+    """Pick a random allowed cell (N,) of each row; any cell of a row that allows none."""
     cells: NDArray[np.intp] = np.where(allowed, rng.random(allowed.shape), -1.0).argmax(axis=1)
     return cells
 
@@ -161,28 +198,28 @@ def _pick(allowed: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.in
 def _carve(count: int, size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Carve the passable cells (N, S, S) of perfect mazes, depth first from a random cell.
 
-    A cell is carved if just one of its neighbors is passable. That asks for no lattice of rooms, so an
-    even board is filled like an odd one.
+    A cell is carved if exactly one of its neighbors is passable. Without a lattice of rooms, boards of even
+    side are filled like those of odd side.
     """
     width = size + 2
     moves = np.array([-width, -1, 1, width])
     walls = np.zeros((count, width, width), bool)
     walls[:, 1:-1, 1:-1] = True
-    flat_walls, neighbors = walls.ravel(), np.zeros(walls.size, np.uint8)
+    flat_walls, num_passable = walls.ravel(), np.zeros(walls.size, np.uint8)
     start = rng.integers(1, size + 1, (count, 2))
     stacks = np.zeros((count, size * size), np.int32)
     stacks[:, 0] = np.arange(count) * width**2 + start[:, 0] * width + start[:, 1]
     flat_walls[stacks[:, 0]] = False
-    neighbors[stacks[:, :1] + moves] += 1
+    num_passable[stacks[:, :1] + moves] += 1
     depths, active = np.zeros(count, np.intp), np.arange(count)
     while active.size:
-        near = stacks[active, depths[active]][:, None] + moves
-        fits = flat_walls[near] & (neighbors[near] == 1)
-        goes_on = fits.any(axis=1)
-        carved, going = near[goes_on, _pick(fits, rng)[goes_on]], active[goes_on]
-        flat_walls[carved] = False
-        neighbors[carved[:, None] + moves] += 1
-        depths[active] += np.where(goes_on, 1, -1)
-        stacks[going, depths[going]] = carved
+        neighbors = stacks[active, depths[active]][:, None] + moves
+        allowed = flat_walls[neighbors] & (num_passable[neighbors] == 1)
+        advances = allowed.any(axis=1)
+        cells, boards = neighbors[advances, _pick(allowed, rng)[advances]], active[advances]
+        flat_walls[cells] = False
+        num_passable[cells[:, None] + moves] += 1
+        depths[active] += np.where(advances, 1, -1)
+        stacks[boards, depths[boards]] = cells
         active = active[depths[active] >= 0]
     return ~walls[:, 1:-1, 1:-1]

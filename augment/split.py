@@ -1,52 +1,52 @@
-"""Which tasks and pairs of several sources train and how often, and which test inputs are predicted."""
+"""Selection of tasks: which pairs of several sources train, how often, and which test inputs to predict."""
 
 import difflib
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 from arcpipe.augment.alike import NamedTask, Overlap, find_overlaps
-from arcpipe.augment.forms import Source
-from arcpipe.augment.settings import DataSettings
-from arcpipe.augment.sources import fitting, grids_of, hide, read_source
+from arcpipe.augment.forms import DataSettings, Source
+from arcpipe.augment.sources import fitting, grids_of, hide, largest_side, read_source
 from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import Sampling
 from arcpipe.task import Pair, Task
 
 
-def mend(
+def correct_sources(
     sources: Sequence[Source], leave_out: Sequence[str], corrections: Sequence[str]
 ) -> tuple[list[Source], list[str], list[str]]:
-    """Return sources without some tasks and with others replaced, and the ids of both kinds.
+    """Return the sources without some tasks and with others replaced, and the ids of both kinds.
 
-    Generated pairs stay with their task.
+    A replaced task keeps its generated pairs.
 
-    Args:    leave_out, corrections: as of `read_ids` and `read_corrections`.
+    Args:    leave_out, corrections: see `read_ids` and `read_corrections`.
     Raises:  DataError if they cannot be read, or none of their ids is in the sources.
     """
     ids = {task.id for source in sources for task in source.tasks}
     unwanted, replacements = read_ids(leave_out, ids), read_corrections(corrections, ids)
-
-    def mend_task(task: Task) -> Task:
-        right = replacements.get(task.id) if task.demonstrations or task.tests else None
-        return task if right is None else replace(right, generated=task.generated)
-
-    sources = [
-        replace(source, tasks=tuple(mend_task(task) for task in source.tasks if task.id not in unwanted))
-        for source in sources
-    ]
-    return sources, sorted(unwanted), sorted(replacements)
+    results = []
+    for source in sources:
+        tasks = []
+        for task in source.tasks:
+            if task.id in replacements and (task.demonstrations or task.tests):
+                task = replace(replacements[task.id], generated=task.generated)
+            if task.id not in unwanted:
+                tasks.append(task)
+        results.append(replace(source, tasks=tuple(tasks)))
+    return results, sorted(unwanted), sorted(replacements)
 
 
 def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
-    """Return the task ids that are given, or that begin the lines of files, in which `#` begins a comment.
+    """Return the task ids in `values`, each an id or a text file with an id at the start of a line.
 
-    Args:    ids: those that there are; others of a file do not matter.
-    Raises:  DataError if an id that is given is none of them, or no id of a file is.
+    Args:    values: ids and files; `#` starts a comment in a file.
+             ids: the existing task ids; a file may hold others, too.
+    Raises:  DataError for an unknown id, or a file without any known id.
     """
     task_ids: set[str] = set()
     for value in values:
@@ -62,9 +62,9 @@ def read_ids(values: Sequence[str], ids: Collection[str]) -> set[str]:
 
 
 def read_corrections(specs: Sequence[str], ids: Collection[str]) -> dict[str, Task]:
-    """Return the tasks of sources that replace those of the same id.
+    """Return the tasks by id of the sources `specs`, which replace the tasks of the same ids.
 
-    Raises:  DataError if a source cannot be read, or has no task of these ids.
+    Raises:  DataError if a source cannot be read, or has no task with one of the ids.
     """
     corrections: dict[str, Task] = {}
     for spec in specs:
@@ -79,8 +79,8 @@ def read_corrections(specs: Sequence[str], ids: Collection[str]) -> dict[str, Ta
 class Conflict:
     """A task id that two sources have with different grids.
 
-    source, other: the source whose grids are taken, and the one whose are not.
-    content, other_content: hashes of the grids.
+    source, other: the source whose grids are used, and the source whose grids are not.
+    content, other_content: hashes of their grids.
     """
 
     task: str
@@ -92,19 +92,19 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Selection:
-    """What trains and what is predicted.
+    """The tasks that train and the tasks to predict.
 
-    training: the tasks as they train, without what is to be predicted.
-    targets: the tasks to predict.
-    repeated: how many tasks came up again in a later source.
-    overlaps: what tasks to predict and other tasks share.
-    unlisted: how many pairs do not train for overlaps that are too many to list.
-    shown: the tasks of `training` with the pairs that are answers, which decide augmentations and canvas.
-    untrained: the tasks of which every demonstration is an answer. Those to predict stay in `training`,
-               without a pair; the others are not there.
-    sources: the name of the source of each task of `training`.
-    conflicts: the ids with two contents.
-    skipped: of each source, what does not train and how much of it.
+    training: tasks with the pairs that train.
+    targets: tasks to predict.
+    repeated: number of tasks that a later source repeats.
+    overlaps: overlaps of tasks to predict with other tasks.
+    unlisted: number of pairs that do not train because of overlaps too many to list.
+    shown: the tasks of `training` including pairs that are answers; they decide augmentations and canvas.
+    untrained: ids of tasks all of whose demonstrations are answers. Tasks to predict among them stay in
+               `training` without a pair; the others do not.
+    sources: the source of each task of `training`.
+    conflicts: ids that two sources have with different grids.
+    skipped: for each source, how much does not train, by reason.
     """
 
     training: list[Task]
@@ -120,12 +120,12 @@ class Selection:
 
 
 def select(sources: Sequence[Source], settings: DataSettings) -> Selection:
-    """Sort the tasks of several sources.
+    """Select the tasks that train and those to predict.
 
-    Demonstrations of every task train. Test pairs train only where their set is not the one to
-    predict, generated pairs where their task is not one to predict. A pair that answers a test input of
-    another task, or a generated one of any (see `find_overlaps`), does not train, not even as a demonstration
-    of a task to predict; a task of another set that has no other demonstration does not train at all.
+    Demonstrations of all tasks train. Test pairs train only if their source is not the one to predict,
+    generated pairs only if their task is not one to predict. A pair that answers a test input of another
+    task does not train (see `find_overlaps`), even as a demonstration of a task to predict; a task of another
+    source without any other demonstration does not train at all.
 
     Raises:  DataError if the test set is not one of the sources, no task to predict fits or nothing is
              left to train.
@@ -138,32 +138,39 @@ def select(sources: Sequence[Source], settings: DataSettings) -> Selection:
     pool = _Pool(sources, settings)
     if not pool.targets and (test_set or not (pool.others or pool.generated)):
         raise DataError(f"no task of {test_set or ', '.join(names)} fits {side} x {side}")
-    others = list(pool.not_predicted()) if pool.targets else []
+    # Pairs that do not fit count as overlaps, too, and so do generated pairs of tasks to predict.
+    others = [
+        (source.name, replace(task, demonstrations=(), tests=()) if pool.is_target(source, task) else task)
+        for source in (sources if pool.targets else ())
+        for task in source.tasks
+    ]
     overlaps = find_overlaps(list(pool.targets.values()), others)
     left_out = (overlaps.sharing if settings.exclude_overlap else set()) | pool.targets.keys()
-    both = [
-        (whole, whole if settings.keep_overlap else _filtered(whole, lambda one: one not in overlaps.answers))
-        for whole in pool.shown(left_out)
-        if _trains(whole)
+    answers = frozenset[Pair]() if settings.keep_overlap else overlaps.answers
+    # Each task with all pairs that may train, and without answers.
+    candidates = [
+        (shown, _filtered(shown, lambda pair: pair not in answers))
+        for shown in pool.shown(left_out)
+        if _trains(shown)
     ]
-    if overlaps.answers and not any(_trains(task) for _, task in both):
+    if overlaps.answers and not any(_trains(task) for _, task in candidates):
         raise DataError(
             "nothing is left to train: each demonstration is, turned, flipped or recolored, a test input of "
             f"another task to predict, such as {overlaps.listed[0].line}; add a source, or name the set to "
             "predict with --test-set"
         )
-    present = [(whole, task) for whole, task in both if _trains(task) or task.id in pool.targets]
+    present = [(shown, task) for shown, task in candidates if _trains(task) or task.id in pool.targets]
     return Selection(
         training=[task for _, task in present],
         targets=[task for _, task in pool.targets.values()],
         repeated=pool.repeated,
         overlaps=overlaps.listed,
         unlisted=overlaps.unlisted,
-        shown=[whole for whole, _ in present],
-        untrained=[task.id for _, task in both if not _trains(task)],
+        shown=[shown for shown, _ in present],
+        untrained=[task.id for _, task in candidates if not _trains(task)],
         conflicts=pool.conflicts,
         skipped=pool.skipped,
-        sources=[pool.source_of(task) for _, task in present],
+        sources=[pool.origins[task.id] for _, task in present],
     )
 
 
@@ -173,74 +180,74 @@ def _trains(task: Task) -> bool:
 
 
 class _Pool:
-    """The tasks of several sources that fit, the first of each id, and what is skipped.
+    """The tasks of several sources that fit, the first of each id; tasks to predict come first.
 
-    targets, others: the tasks to predict and all others, by id, with the names of their sources.
-    generated: the generated pairs that may train, by task id.
-    origins: the first source of the generated pairs of a task.
-    repeated, conflicts, skipped: as of `Selection`.
+    targets, others: tasks to predict and all others, by id, with their sources.
+    generated: generated pairs that may train, by task id.
+    origins: the source of each task id.
+    repeated, conflicts, skipped: as in `Selection`.
     """
 
     def __init__(self, sources: Sequence[Source], settings: DataSettings) -> None:
-        self.sources, self.settings = sources, settings
-        # Pairs of tasks that are not to be predicted train up to this side.
-        self.limit = settings.canvas or settings.max_side
+        self.settings = settings
         self.targets: dict[str, NamedTask] = {}
         self.others: dict[str, NamedTask] = {}
         self.generated: dict[str, list[Pair]] = defaultdict(list)
         self.origins: dict[str, str] = {}
         self.repeated, self.conflicts = 0, list[Conflict]()
         self.skipped = [Counter[str]() for _ in sources]
-        for of_targets in (True, False):
+        # Largest side of a pair that trains, unless its task is one to predict.
+        self.limit = settings.canvas or settings.max_side
+        for targets in (True, False):
             for source, skipped in zip(sources, self.skipped, strict=True):
-                self._add(source, skipped, of_targets)
+                self._add(source, skipped, targets=targets)
+        limit = min(settings.max_side, self.limit)
         for source, skipped in zip(sources, self.skipped, strict=True):
-            self._add_generated(source, skipped)
+            for task in source.tasks:
+                pairs = [pair for pair in task.generated if largest_side(pair) <= limit]
+                if len(pairs) < len(task.generated):
+                    skipped[f"pairs that do not fit {limit} x {limit}"] += len(task.generated) - len(pairs)
+                if pairs and task.id in self.targets and not settings.generated_of_test:
+                    reason = "generated pairs of tasks to predict (--generated-of-test trains them)"
+                    skipped[reason] += len(pairs)
+                elif pairs:
+                    self.generated[task.id] += pairs
+                    self.origins.setdefault(task.id, source.name)
 
     def is_target(self, source: Source, task: Task) -> bool:
-        """Return whether a task is to be predicted: a set of pairs that are generated has no test input."""
+        """Return whether a task is to be predicted; tasks of generated pairs alone have no test input."""
         return self.settings.test_set in ("", source.name) and bool(task.tests)
 
-    def not_predicted(self) -> Iterator[NamedTask]:
-        """Yield all tasks that are not to be predicted, whether they fit or not, and all generated pairs."""
-        for source in self.sources:
-            for task in source.tasks:
-                predicted = self.is_target(source, task)
-                yield source.name, replace(task, demonstrations=(), tests=()) if predicted else task
-
-    def source_of(self, task: Task) -> str:
-        """Return the name of the first source that has a task, of the set to predict if it is there."""
-        place = self.targets.get(task.id) or self.others.get(task.id)
-        return place[0] if place else self.origins[task.id]
-
     def shown(self, left_out: Container[str]) -> list[Task]:
-        """Return the tasks without what is to be predicted; of those that are not, what fits the limit."""
+        """Return the tasks to predict, without test outputs, and the others, with the pairs that fit."""
 
-        def trains(pair: Pair) -> bool:
+        def fits(pair: Pair) -> bool:
             return pair.output is not None and max(pair.output.shape) <= self.limit
 
         tasks = [hide(task) for _, task in self.targets.values()]
-        tasks += [_filtered(task, trains) for name, (_, task) in self.others.items() if name not in left_out]
+        tasks += [_filtered(task, fits) for name, (_, task) in self.others.items() if name not in left_out]
         present = self.targets.keys() | self.others.keys()
         tasks += [
             Task(name, (), ()) for name in self.generated if name not in present and name not in left_out
         ]
         return [replace(task, generated=tuple(self.generated.get(task.id, ()))) for task in tasks]
 
-    def _add(self, source: Source, skipped: Counter[str], of_targets: bool) -> None:
+    def _add(self, source: Source, skipped: Counter[str], *, targets: bool) -> None:
+        """Add the tasks of a source that are to be predicted, or those that are not."""
         own = [
             task
             for task in source.tasks
-            if self.is_target(source, task) == of_targets and (task.demonstrations or task.tests)
+            if self.is_target(source, task) == targets and (task.demonstrations or task.tests)
         ]
         side = self.settings.max_side
         fit = fitting(own, side)
         if len(fit) < len(own):
             skipped[f"tasks that do not fit {side} x {side}"] += len(own) - len(fit)
         for task in fit:
-            first = self.targets.get(task.id) or (None if of_targets else self.others.get(task.id))
+            first = self.targets.get(task.id) or (None if targets else self.others.get(task.id))
             if first is None:
-                (self.targets if of_targets else self.others)[task.id] = source.name, task
+                (self.targets if targets else self.others)[task.id] = source.name, task
+                self.origins[task.id] = source.name
                 continue
             self.repeated += 1
             skipped["tasks of an id that another source has"] += 1
@@ -248,26 +255,9 @@ class _Pool:
             if contents[0] != contents[1]:
                 self.conflicts.append(Conflict(task.id, first[0], source.name, *contents))
 
-    def _add_generated(self, source: Source, skipped: Counter[str]) -> None:
-        limit = min(self.settings.max_side, self.limit)
-        for task in source.tasks:
-            pairs = [
-                pair
-                for pair in task.generated
-                if max(pair.input.shape) <= limit and (pair.output is None or max(pair.output.shape) <= limit)
-            ]
-            if len(pairs) < len(task.generated):
-                skipped[f"pairs that do not fit {limit} x {limit}"] += len(task.generated) - len(pairs)
-            if pairs and task.id in self.targets and not self.settings.generated_of_test:
-                reason = "generated pairs of tasks to predict (--generated-of-test trains them)"
-                skipped[reason] += len(pairs)
-            elif pairs:
-                self.generated[task.id] += pairs
-                self.origins.setdefault(task.id, source.name)
-
 
 def _content(task: Task, *both: Task) -> str:
-    """Return a hash of a task's grids in any order, without test outputs that one of two tasks hides."""
+    """Return a hash of a task's grids in any order, without test outputs unless both tasks show theirs."""
     known = all(pair.output is not None for one in both for pair in one.tests)
     pairs = [("train", pair) for pair in task.demonstrations]
     pairs += [("test", pair) for pair in (task if known else hide(task)).tests]
@@ -278,20 +268,20 @@ def _content(task: Task, *both: Task) -> str:
 
 
 def _filtered(task: Task, keeps: Callable[[Pair], bool]) -> Task:
-    """Return the task with the pairs that `keeps` says."""
+    """Return the task with only the pairs for which `keeps` is true."""
     parts = (tuple(filter(keeps, part)) for part in (task.demonstrations, task.tests, task.generated))
     return Task(task.id, *parts)
 
 
 def sampling_of(selection: Selection, settings: DataSettings) -> Sampling:
-    """Return how training is to draw the tasks of a selection.
+    """Return how training draws the tasks of a selection.
 
-    Raises:  DataError for a weight that is none, or shares that do not add up to 1.
+    Raises:  DataError for an invalid weight, or shares that do not add up to 1.
     """
     counts = Counter(
         name
         for name, task in zip(selection.sources, selection.training, strict=True)
-        if task.demonstrations or task.generated or any(pair.output is not None for pair in task.tests)
+        if _trains(task) or any(pair.output is not None for pair in task.tests)
     )
     shares: dict[str, float] = {}
     for text in settings.weights:
@@ -308,8 +298,8 @@ def sampling_of(selection: Selection, settings: DataSettings) -> Sampling:
         shares[name] = share
     others, rest = {name: counts[name] for name in counts if name not in shares}, 1 - sum(shares.values())
     if shares and (rest < 1e-6 if others else abs(rest) > 1e-6):
-        of_others = f"leave nothing to {', '.join(others)}" if others else "should be 1"
-        raise DataError(f"the weights are {1 - rest:g} together, which {of_others}: change them")
+        problem = f"leave nothing to {', '.join(others)}" if others else "should be 1"
+        raise DataError(f"the weights are {1 - rest:g} together, which {problem}: change them")
     runs = groupby(selection.sources) if shares else ()
     shares |= {name: rest * count / sum(others.values()) for name, count in others.items()}
     return Sampling(

@@ -1,28 +1,38 @@
-"""Sudokus of a source, checked row by row, and Sudokus that are made up; all have one solution.
+"""Sudokus with one solution: read from a source and checked, or generated; their dataset, and a batch solver.
 
-The solver works on many boards at once, as `Cells` (S, S, N) of candidate bits. The boards lie last, so that
-numpy works on long contiguous runs.
+The solver works on N boards at once, as `Cells` (S, S, N) of candidate bits. The boards are the last axis, so
+that numpy works on long contiguous runs.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import Field
 
-from arcpipe.augment.puzzle_tables import PuzzleSettings, SolvedPuzzles, Table, draw_rows, read_split
+from arcpipe.augment.puzzles import (
+    PuzzleSettings,
+    PuzzleSummary,
+    SolvedPuzzles,
+    Table,
+    build_puzzles,
+    draw_rows,
+    read_split,
+)
 from arcpipe.boards import BOXES, Cells, differs, gather, repeats
 from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.log import progress
+from arcpipe.recipe import Count
 
 _ONE = np.uint16(1)
-# Boards that one step of the solver works on: few enough for a processor's cache.
+# Boards per step of the solver: few enough for the processor's cache.
 _BLOCK = 1024
 _VERIFY = 20_000
 _CHECKED_AT_ONCE = 100_000
@@ -30,25 +40,53 @@ _SOLVED_AT_ONCE = 5_000
 _FULL_AT_ONCE = 1024
 _FRUITLESS_DRAWS = 20
 _KEYS_AT_ONCE = 4096
-# Purposes of generators, beside the seed.
+# Purposes of random generators, which follow the seed.
 _GENERATE, _SPLIT = 1, 2
+# Side with so few puzzles, up to shuffles, that training and test sets must not share any up to shuffles.
 _SMALL = 4
-"""The side whose puzzles are so few, up to shuffles, that train and test are kept apart by them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SudokuSettings(PuzzleSettings):
+    """The table [data] of a recipe for Sudokus."""
+
+    num_aug: Annotated[
+        Count | None, Field(description="Shuffles of each puzzle; inf for a fresh one at every draw.")
+    ] = 1000
+    side: Annotated[Literal[4, 6, 9], Field(description="With --generate: 4, 6 or 9.")] = 9
+    min_rating: Annotated[
+        int, Field(ge=0, description="With --generate: guesses that arcpipe's solver needs, at least.")
+    ] = 0
+
+
+def build_sudoku(settings: SudokuSettings, out: Path) -> PuzzleSummary:
+    """Build a dataset folder of Sudokus; errors as of `build_puzzles`."""
+
+    def same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        known = {board.tobytes() for board in others}
+        return np.array([board.tobytes() in known for board in questions], bool)
+
+    def generate() -> tuple[SolvedPuzzles, SolvedPuzzles]:
+        return generate_split(
+            settings.generate, settings.test, settings.side, settings.seed, settings.min_rating
+        )
+
+    return build_puzzles("sudoku", settings, out, generate, read_sudokus, same_boards)
 
 
 def read_sudokus(settings: PuzzleSettings, split: str = "train", *, verify: int = _VERIFY) -> SolvedPuzzles:
-    """Read the Sudokus of a split, all of one side, in their order; `.` and `0` are empty cells.
+    """Read the Sudokus of a split, all of one side, in order; `.` and `0` are empty cells.
 
-    A text file has one puzzle a line, and its answers are computed.
+    A text file holds one puzzle a line; their answers are computed.
 
-    Args:    verify: how many of a table to solve, from the first, to see that they have one solution.
-    Raises:  DataError naming source and row (the first is 1) of a puzzle that is no Sudoku, of a solution
-             that is not the puzzle's, or of a puzzle without a solution or with several.
+    Args:    verify: number of puzzles of a table, from the first, to check for a single solution.
+    Raises:  DataError naming source and row, counted from 1, of an invalid Sudoku, of an answer to another
+             puzzle, or of a puzzle without a solution or with several.
     """
     question, answer = settings.question, settings.answer
     table = read_split(settings, split, lambda path: _read_text(path, question))
     for column, strings in table.columns.items():
-        # Some write a space between the digits.
+        # Some tables have spaces between the digits.
         table.columns[column] = pc.replace_substring(strings, " ", "")
     side = table.side(question, BOXES, "4, 6 or 9")
     digits = "123456789"[:side]
@@ -56,25 +94,29 @@ def read_sudokus(settings: PuzzleSettings, split: str = "train", *, verify: int 
     boards = dict(zip(symbols, table.boards(side, symbols), strict=True))
     questions = boards[question]
     for column, cells in boards.items():
-        twice = _in_parts(repeats, cells)
-        table.refuse((twice, f"{column} holds a digit twice in a row, column or box"))
+        table.refuse((_in_parts(repeats, cells), f"{column} holds a digit twice in a row, column or box"))
     if table.has_answers:
         changed = _in_parts(differs, questions, boards[answer])
         table.refuse((changed, f"{answer} changes a digit that {question} gives"))
 
     rows, total = draw_rows(settings, split, len(questions))
     checked = rows[:verify] if table.has_answers else rows
-    counts = np.ones(len(questions), np.uint8)
-    counts[checked], solutions = _solve(questions[checked])
+    counts, solutions = np.ones(len(questions), np.uint8), np.zeros_like(questions)
+    with progress(total=len(checked), initial=0, unit="puzzle", desc="verify") as bar:
+        for start in range(0, len(checked), _SOLVED_AT_ONCE):
+            part = checked[start : start + _SOLVED_AT_ONCE]
+            solved = solve_boards(questions[part])
+            counts[part], solutions[part] = solved.count, solved.answers
+            bar.update(len(part))
     table.refuse(
         (counts == 0, f"{question} has no solution"), (counts > 1, f"{question} has more than one solution")
     )
-    answers = boards[answer][rows] if table.has_answers else solutions
-    return SolvedPuzzles(questions[rows], answers, table.files, total, len(rows) - len(checked))
+    answers = boards[answer] if table.has_answers else solutions
+    return SolvedPuzzles(questions[rows], answers[rows], table.files, total, len(rows) - len(checked))
 
 
 def _read_text(path: Path, column: str) -> Table:
-    """Read a file of one puzzle a line; blank lines are skipped, messages count them."""
+    """Read a file of one puzzle a line; messages count the blank lines, too."""
     lines = [line.strip() for line in read_text(path).splitlines()]
     numbers = [number for number, line in enumerate(lines, 1) if line]
     if not numbers:
@@ -84,31 +126,19 @@ def _read_text(path: Path, column: str) -> Table:
 
 
 def _in_parts(check: Callable[..., NDArray[np.bool_]], *arrays: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return what a check of boards says (N,), without temporary arrays of the size of a large set."""
+    """Return the result (N,) of a check of boards, computed in parts to keep temporary arrays small."""
     starts = range(0, len(arrays[0]), _CHECKED_AT_ONCE)
     return np.concatenate([check(*(part[s : s + _CHECKED_AT_ONCE] for part in arrays)) for s in starts])
 
 
-def _solve(questions: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the number of solutions (N,), 2 for more than one, and the answers (N, S, S)."""
-    counts, answers = np.zeros(len(questions), np.uint8), np.zeros_like(questions)
-    with progress(total=len(questions), initial=0, unit="puzzle", desc="verify") as bar:
-        for start in range(0, len(questions), _SOLVED_AT_ONCE):
-            part = slice(start, start + _SOLVED_AT_ONCE)
-            solutions = solve_boards(questions[part])
-            counts[part], answers[part] = solutions.count, solutions.answers
-            bar.update(len(solutions.count))
-    return counts, answers
-
-
 def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> SolvedPuzzles:
-    """Generate `count` puzzles of side 4, 6 or 9 with one solution, which have no clue to spare.
+    """Generate `count` minimal puzzles of side 4, 6 or 9: one solution, and no clue can go.
 
-    All puzzles differ, and for sides 6 and 9 all solutions too. They are not equally likely. A larger
-    count begins with the puzzles of a smaller one.
+    All puzzles differ; for sides 6 and 9 all solutions differ, too. Puzzles are not equally likely. A larger
+    count starts with the puzzles of a smaller one.
 
-    Args:    min_rating: the least number of boards that `solve_boards` splits for each.
-    Raises:  DataError if so many, or such hard ones, do not come up.
+    Args:    min_rating: least `rating` of `solve_boards`.
+    Raises:  DataError if too few such puzzles come up.
     """
     parts: list[NDArray[np.uint8]] = []
     seen: set[bytes] = set()
@@ -141,19 +171,19 @@ def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> S
 def generate_split(
     train_count: int, test_count: int, side: int, seed: int, min_rating: int = 0
 ) -> tuple[SolvedPuzzles, SolvedPuzzles]:
-    """Generate training and test puzzles, as `generate_sudokus` does, that have nothing in common.
+    """Generate disjoint training and test puzzles; see `generate_sudokus`.
 
-    For side 4 no puzzle of one set becomes one of the other by a shuffle, whatever its digits, rows,
-    columns and transposition (their solutions coincide: there are 288). For sides 6 and 9 no two
-    puzzles share a question or an answer; that two are shuffles of each other is not ruled out.
+    For side 4 no puzzle of one set is a shuffle of a puzzle of the other, though they share solutions, of
+    which there are 288. For sides 6 and 9 no two puzzles share a question or an answer; shuffles of each
+    other are not ruled out.
 
-    Raises:  DataError if so many, or such hard ones, do not come up.
+    Raises:  DataError if too few such puzzles come up.
     """
     total = train_count + test_count
     if side != _SMALL:
-        return generate_sudokus(total, side, seed, min_rating).part(test_count)
-    # Whole classes go to the test set, the last of which may be cut: more puzzles are drawn than asked for.
-    # The most frequent of the 36 classes holds a tenth of them at most, which leaves enough to train.
+        return generate_sudokus(total, side, seed, min_rating).split(test_count)
+    # The test set takes whole classes of shuffles, so more puzzles are generated than requested. The largest
+    # of the 36 classes holds at most a tenth of the puzzles, which leaves enough to train.
     boards = generate_sudokus(total + total // 4 + 50, side, seed, min_rating)
     _, classes, sizes = np.unique(canonical(boards.questions), return_inverse=True, return_counts=True)
     order = np.random.default_rng([seed, _SPLIT]).permutation(len(sizes))
@@ -164,17 +194,19 @@ def generate_split(
 
 
 def canonical(boards: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return a key (N,) of boards (N, 4, 4), the same for all that shuffles turn into each other alone."""
+    """Return keys (N,) of boards (N, 4, 4), equal exactly for shuffles of each other."""
     cells = np.arange(16).reshape(4, 4)
-    # The orders of lines that keep the two of a band together.
+    # The orders of lines that keep the two lines of a band together.
     orders = [list(order) for order in permutations(range(4)) if set(order[:2]) in ({0, 1}, {2, 3})]
-    turned = [grid[rows][:, columns] for grid in (cells, cells.T) for rows in orders for columns in orders]
-    # The bits (16, K) of the cells as turned K ways.
-    weights = np.exp2(np.argsort(np.reshape(turned, (-1, 16)), axis=1)).T
+    arrangements = [
+        grid[rows][:, columns] for grid in (cells, cells.T) for rows in orders for columns in orders
+    ]
+    # The bit (16, K) of each cell in each of the K arrangements.
+    weights = np.exp2(np.argsort(np.reshape(arrangements, (-1, 16)), axis=1)).T
     keys = []
     for part in np.array_split(boards, 1 + len(boards) // _KEYS_AT_ONCE):
         is_digit = part.reshape(-1, 1, 16) == np.arange(1, 5)[:, None]
-        # A digit's cells as 16 bits; sorted, they forget which digit it is.
+        # The cells of each digit as 16 bits, sorted to make the digits interchangeable.
         masks = np.sort((is_digit.astype(np.float64) @ weights).astype(np.uint64), axis=1)
         shifted = masks << np.arange(0, 64, 16, dtype=np.uint64)[:, None]
         keys.append(np.bitwise_or.reduce(shifted, axis=1).min(axis=1))
@@ -184,27 +216,27 @@ def canonical(boards: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def _full_boards(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw random full boards (N, S, S), N up to _FULL_AT_ONCE.
 
-    An empty board gets a random candidate in a random open cell, again and again, with what singles
-    follow from it; the boards that end in a contradiction are left out.
+    Empty boards get a random candidate in a random open cell, and the singles that follow from it, until
+    they are full. Boards that end in a contradiction are dropped.
     """
     cells = candidates(np.zeros((_FULL_AT_ONCE, side, side), np.uint8))
     full = []
     while cells.shape[2]:
-        done = propagate(cells)
-        full.append(digits_of(done.cells[..., done.solved]))
-        stuck = done.cells[..., done.stuck].reshape(side * side, -1)
+        result = propagate(cells)
+        full.append(digits_of(result.cells[..., result.solved]))
+        stuck = result.cells[..., result.stuck].reshape(side * side, -1)
         board = np.arange(stuck.shape[1])
         is_open = np.bitwise_count(stuck) > 1
         place = np.argmax(rng.random(stuck.shape) * is_open, axis=0)
         bits = np.uint16(1) << np.arange(side, dtype=np.uint16)[:, None]
         possible = (stuck[place, board] & bits) != 0
         stuck[place, board] = bits[np.argmax(rng.random(possible.shape) * possible, axis=0), 0]
-        cells = np.concatenate([done.cells[..., done.unfinished], stuck.reshape(side, side, -1)], axis=2)
+        cells = np.concatenate([result.cells[..., result.unfinished], stuck.reshape(side, side, -1)], axis=2)
     return np.concatenate(full)
 
 
 def _take_clues(answers: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Empty each cell of full boards (N, S, S), in a random order, if the solution stays the only one."""
+    """Empty each cell of full boards (N, S, S), in random order, where the solution stays unique."""
     total, side, _ = answers.shape
     questions = answers.reshape(total, side * side).copy()
     board = np.arange(total)
@@ -226,8 +258,8 @@ class Solutions:
     """The solutions of N puzzles.
 
     count: (N,) uint8: 0, 1, or 2 for at least two.
-    answers: (N, S, S) uint8: the solution where there is one alone, else zeros.
-    rating: (N,) int64: the boards that had to be split.
+    answers: (N, S, S) uint8: the solution if it is the only one, else zeros.
+    rating: (N,) int64: the number of boards that had to be split.
     """
 
     count: NDArray[np.uint8]
@@ -236,13 +268,13 @@ class Solutions:
 
 
 def solve_boards(questions: NDArray[np.uint8]) -> Solutions:
-    """Solve puzzles (N, S, S), 0 for an empty cell; a puzzle is left at its second solution.
+    """Solve puzzles (N, S, S), 0 for an empty cell; the search of a puzzle ends at its second solution.
 
     The search fills in naked singles (a cell with one candidate) and hidden singles (a digit with one
-    cell in a row, column or box) until nothing changes. A board that is neither solved nor contradictory
-    then is split at its first cell, in reading order, with the fewest candidates into one board for each
-    of them. The rating is the number of boards split until the search was exhausted: 0 for puzzles that
-    singles solve, and -1 where there are several solutions, because it was not exhausted.
+    cell in a row, column or box) until nothing changes. A board that is then neither solved nor
+    contradictory is split at the cell with the fewest candidates, the first in reading order, into one board
+    per candidate. The rating counts the splits of an exhaustive search: 0 for puzzles that singles solve, -1
+    for several solutions, where the search is not exhaustive.
     """
     solutions = search(candidates(questions), limit=2)
     solutions.answers[solutions.count != 1] = 0
@@ -251,31 +283,42 @@ def solve_boards(questions: NDArray[np.uint8]) -> Solutions:
 
 
 def candidates(boards: NDArray[np.uint8]) -> Cells:
-    """Return the cells (S, S, N) of boards (N, S, S): a given cell's digit, all digits in an empty one."""
+    """Return the cells (S, S, N) of boards (N, S, S): the digit of a given cell, all for an empty one."""
     side = boards.shape[1]
     bits = np.array([(1 << side) - 1, *(1 << digit for digit in range(side))], np.uint16)
     return np.ascontiguousarray(bits[boards].transpose(1, 2, 0))
 
 
 def search(cells: Cells, limit: int) -> Solutions:
-    """Return the number of solutions up to `limit`, one of them, and the boards split, of N puzzles."""
+    """Search each of N puzzles for up to `limit` solutions; `answers` holds one of them."""
     side, _, total = cells.shape
     count, rating = np.zeros(total, np.int64), np.zeros(total, np.int64)
     answers = np.zeros((total, side, side), np.uint8)
     stack = [(cells, np.arange(total))]
     while stack:
-        cells, owners = _take(stack)
-        searched = count[owners] < limit
-        if not searched.all():
-            cells, owners = cells[..., searched], owners[searched]
-        done = propagate(cells)
-        np.add.at(count, owners[done.solved], 1)
-        answers[owners[done.solved]] = digits_of(done.cells[..., done.solved])
-        np.add.at(rating, owners[done.stuck], 1)
-        if done.stuck.any():
-            stack.append(_split(done.cells[..., done.stuck], owners[done.stuck]))
-        if done.unfinished.any():
-            stack.append((done.cells[..., done.unfinished], owners[done.unfinished]))
+        # Take up to _BLOCK boards, depth first to keep the stack small.
+        parts, room = list[tuple[Cells, NDArray[np.intp]]](), _BLOCK
+        while stack and room:
+            cells, owners = stack.pop()
+            if len(owners) > room:
+                stack.append((cells[..., :-room], owners[:-room]))
+                cells, owners = cells[..., -room:], owners[-room:]
+            parts.append((cells, owners))
+            room -= len(owners)
+        cells = np.concatenate([part for part, _ in parts], axis=2)
+        owners = np.concatenate([part for _, part in parts])
+
+        below_limit = count[owners] < limit
+        if not below_limit.all():
+            cells, owners = cells[..., below_limit], owners[below_limit]
+        result = propagate(cells)
+        np.add.at(count, owners[result.solved], 1)
+        answers[owners[result.solved]] = digits_of(result.cells[..., result.solved])
+        np.add.at(rating, owners[result.stuck], 1)
+        if result.stuck.any():
+            stack.append(_split(result.cells[..., result.stuck], owners[result.stuck]))
+        if result.unfinished.any():
+            stack.append((result.cells[..., result.unfinished], owners[result.unfinished]))
     return Solutions(np.minimum(count, limit).astype(np.uint8), answers, rating)
 
 
@@ -285,27 +328,13 @@ def digits_of(cells: Cells) -> NDArray[np.uint8]:
     return digits.transpose(2, 0, 1)
 
 
-def _take(stack: list[tuple[Cells, NDArray[np.intp]]]) -> tuple[Cells, NDArray[np.intp]]:
-    """Take up to _BLOCK boards off the stack, the last first: depth first, so that it stays small."""
-    parts: list[tuple[Cells, NDArray[np.intp]]] = []
-    left = _BLOCK
-    while stack and left:
-        cells, owners = stack.pop()
-        if len(owners) > left:
-            stack.append((cells[..., :-left], owners[:-left]))
-            cells, owners = cells[..., -left:], owners[-left:]
-        parts.append((cells, owners))
-        left -= len(owners)
-    return np.concatenate([cells for cells, _ in parts], axis=2), np.concatenate([own for _, own in parts])
-
-
 def _split(cells: Cells, owners: NDArray[np.intp]) -> tuple[Cells, NDArray[np.intp]]:
-    """Return one board for each candidate of each board's first cell with the fewest."""
+    """Split each board at its first cell with the fewest candidates into one board per candidate."""
     side, _, total = cells.shape
     cells = cells.reshape(side * side, total)
     choices = np.bitwise_count(cells).astype(np.uint16)
     choices += np.uint16(side) * (choices == 1)
-    # The smallest of `choices, place` as one number.
+    # The smallest (choices, place), packed into one number.
     place = (
         np.minimum.reduce(choices * np.uint16(128) + np.arange(side * side, dtype=np.uint16)[:, None]) & 127
     )
@@ -317,10 +346,10 @@ def _split(cells: Cells, owners: NDArray[np.intp]) -> tuple[Cells, NDArray[np.in
 
 
 class Round(NamedTuple):
-    """Cells after a round of singles, and what became of the boards.
+    """Cells after a round of singles, and the state of the boards.
 
-    solved, unfinished, stuck: (N,) which boards are solved, have changed, are to be split. The others are
-    contradictory. A contradiction may take a round more to show, but not in a solved board.
+    solved, unfinished, stuck: (N,) which boards are solved, have changed, or must be split; all others are
+    contradictory. A contradiction may take another round to show, but never in a solved board.
     """
 
     cells: Cells
@@ -356,7 +385,7 @@ def propagate(cells: Cells) -> Round:
 
 
 def _spread(row: Cells, column: Cells, box: Cells) -> Cells:
-    """Return for each cell the bits of its row (S, N), its column (S, N) and its box (bands, stacks, N)."""
+    """Return the union of the bits of each cell's row (S, N), column (S, N) and box (bands, stacks, N)."""
     bands, stacks, total = box.shape
     cells = row[:, None] | column[None]
     side = len(row)
@@ -366,7 +395,7 @@ def _spread(row: Cells, column: Cells, box: Cells) -> Cells:
 
 
 def _once(places: Sequence[Cells]) -> tuple[Cells, Cells]:
-    """Return the bits that are set in one place alone, and those set in any."""
+    """Return the bits set in exactly one place, and the bits set in any place."""
     once, twice = places[0].copy(), np.zeros_like(places[0])
     for place in places[1:]:
         twice |= once & place

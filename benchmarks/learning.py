@@ -5,14 +5,14 @@
         --cpu-seconds 150 --out runs/learning
 
 The first recipe is the baseline of the ratios. Each run is trained, asked and scored once: the same command
-goes on where it was interrupted, and another recipe, seed or set adds to what is in OUT. With --cpu-seconds
-the steps of a recipe are as many as take them, by its first steps. Choose on one set and report on
-the others; a single seed is a hint.
+continues after an interruption, and another recipe, seed or set adds to what is in OUT. With --cpu-seconds
+each recipe takes as many steps as fit, estimated from its first steps. Choose settings on one set and report
+on the others; a single seed is a hint.
 
     quickstart   25 tasks of ARC-AGI-1 training, sides up to 5
     arc-40       40 tasks of ARC-AGI-2 training, sides up to 6, none of the quickstart's
     arc-78       78 tasks of ARC-AGI-1 evaluation, sides up to 10, learned beside those of training
-    sudoku-6, sudoku-9, maze-10   1000 puzzles that are made up, 500 others to solve
+    sudoku-6, sudoku-9, maze-10   1000 generated puzzles, 500 others to solve
 """
 
 import argparse
@@ -61,7 +61,7 @@ WARM_UP, TIMED = 10, 60
 
 
 def main() -> None:
-    """Do the runs that are not done, and print the table of all that were asked for."""
+    """Do the runs that are not done, and print the table of all runs of this command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -122,7 +122,7 @@ def one_run(asked: argparse.Namespace, name: str, recipe: str, seed: int) -> dic
 
 
 def sets(overrides: Sequence[str], tables: Sequence[str]) -> list[str]:
-    """Return the flags of the overrides of these tables."""
+    """Return the overrides of these tables as --set flags."""
     return [word for text in overrides if text.partition(".")[0] in tables for word in ("--set", text)]
 
 
@@ -156,7 +156,7 @@ def side(task: Any) -> int:
 
 
 def steps_within(asked: argparse.Namespace, recipe: str, data: Path) -> int:
-    """Return how many steps of a recipe take the CPU-seconds, by what more steps take than a few, once."""
+    """Return how many steps of a recipe fit the CPU-seconds, timed once by two short trainings."""
     changes = "".join(f"-{text}" for text in asked.overrides).replace("/", "_")
     folder = asked.out / "timing" / f"{data.name}-{Path(recipe).stem}{changes}"
     file = folder.with_name(f"{folder.name}.json")
@@ -171,7 +171,7 @@ def steps_within(asked: argparse.Namespace, recipe: str, data: Path) -> int:
 
 
 def arcpipe(words: Sequence[object]) -> float:
-    """Run a command in a process of its own; return its CPU-seconds.
+    """Run a command in its own process; return its CPU-seconds.
 
     Raises:  ArcpipeError if it fails.
     """
@@ -202,7 +202,7 @@ def scores(data: Path, predictions: Path) -> dict[str, float]:
 
 @torch.inference_mode()
 def log_likelihood(data: Path, run: Path) -> dict[str, float]:
-    """Return the mean log probability of a cell of the true outputs, after as many steps as in training.
+    """Return the mean log probability of a cell of the true outputs, after the steps of the training.
 
     Each test input is asked under up to eight puzzles of its task, in float32. Empty for a flow, whose answer
     depends on its noise, and for smaller canvases.

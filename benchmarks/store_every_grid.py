@@ -2,7 +2,7 @@
 
     benchmarks/store_every_grid.py NUM_AUG MAX_SIDE OUT
 
-prints the number of puzzles.
+It prints the number of puzzles.
 """
 
 import sys

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Time a training step: a plain one, and the trainer's with each setting alone and the fast ones together.
+"""Time a training step: a plain one, and the trainer's, with each setting alone and all fast ones together.
 
     benchmarks/train_step.py --recipe arc-agi-1
 
-The plain step is what one would write first: float32, weight by weight, row by row. Every ratio is of samples
-a second against it. On a GPU the batch is 768, halved until the plain step fits; where it had to be, the fast
-settings together are measured at the largest batch that fits them too. The first step counts apart, and shows
-whether the losses agree.
+The plain step is what one would write first: float32, weight by weight, row by row. Every ratio compares
+samples a second with it. On a GPU the batch is 768, halved until the plain step fits. If it was halved, the
+fast settings together are also measured at the largest batch that fits them. The first step is not timed with
+the others; it shows whether the losses agree.
 """
 
 import argparse
@@ -50,12 +50,12 @@ TURNS = 3
 
 @dataclass(frozen=True)
 class Form:
-    """A form of the step that is ready to be timed.
+    """A form of the step, ready to be timed.
 
     step: takes a step, data included.
     amounts: what a step does, in samples and operations.
-    figures: what is known of it without timing.
-    products: torch's setting of float32 products, which is one for the process.
+    figures: its figures that need no timing.
+    products: torch's setting of float32 products, which holds for the whole process.
     """
 
     step: Callable[[], Tensor]
@@ -67,7 +67,7 @@ class Form:
 def make_form(
     puzzles: PuzzleSet, config: TRMConfig, settings: TrainSettings, accelerator: Accelerator, *, plain: bool
 ) -> Form:
-    """Make a form of the step and take the first one."""
+    """Make a form of the step and take its first step."""
     device, batch_size = accelerator.device, settings.batch_size
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -113,7 +113,7 @@ def peak(device: torch.device, dtype: torch.dtype, products: str) -> float:
 def trainer_step(
     state: TrainState, settings: TrainSettings, accelerator: Accelerator
 ) -> Callable[[PuzzleBatch], Tensor]:
-    """Return the trainer's step, which returns the mean loss of the answers."""
+    """Return the trainer's step, a function that returns the mean loss of the answers."""
     answer = METRICS.index("loss_answer")
     return lambda batch: train_step(state, batch, settings, 1.0, accelerator)[answer] / settings.batch_size
 
@@ -156,7 +156,7 @@ def forms(
     """Return the trainer's forms by name: with every setting off, the fast ones together, each alone."""
     fast: dict[str, Any] = {"precision": small_precision(device), "loss_precision": "float32"}
     fast |= {} if quick else {"compile": "on"}
-    # On a CPU a process that makes batches takes from what the step computes with.
+    # On a CPU, a process that makes batches would compete with the step.
     together = replace(off, **fast, workers=1 if device.type == "cuda" else 0)
     found = {"arcpipe": (config, off), TOGETHER: (config, together)}
     sides = [side for side in SIDES if side < puzzles.canvas]
@@ -170,20 +170,20 @@ def forms(
 
 
 def measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> None:
-    """Time the forms; a batch that the plain step has no memory for is halved for all."""
+    """Time the forms; if the plain step runs out of memory, the batch is halved for all of them."""
     recipe = arguments.recipe or (ROWS if arguments.quick else "sudoku-extreme")
     tables = load_recipe(recipe).resolve({"model": TRMConfig, "train": TrainSettings})
     asked = arguments.batch_size or (4 if arguments.quick else 768 if torch.cuda.is_available() else 8)
     off = replace(tables["train"], batch_size=asked, **OFF)
     accelerator = make_accelerator(off)
-    # They take turns, so that what disturbs a CPU disturbs all alike; a GPU's memory two seldom share.
+    # Forms take turns on a CPU, so that a disturbance hits all alike; a GPU seldom has memory for two.
     on_gpu = accelerator.device.type == "cuda"
     turns = 1 if on_gpu or arguments.quick else TURNS
     seconds = 0.05 if arguments.quick else arguments.seconds / turns
     made: dict[str, Form] = {}
 
     def fits(name: str, config: TRMConfig, settings: TrainSettings) -> bool:
-        """Time a form, if there is memory for it; whether there is."""
+        """Time a form if there is enough memory for it; return whether there is."""
         try:
             form = made.pop(name, None)
             form = form or make_form(puzzles, config, settings, accelerator, plain=name == PLAIN)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measure `arcpipe vote`, its start included, on made-up candidates, against a loop over Python objects.
+"""Measure `arcpipe vote`, start-up included, on made-up candidates, against a loop over Python objects.
 
     benchmarks/vote.py --candidates 1000000
 
-The loop reads and votes on the first shard. Every ratio is of candidates a second.
+The loop reads and votes on the first shard. Every ratio compares candidates a second.
 """
 
 import argparse
@@ -28,7 +28,7 @@ DISTINCT = 0.7
 
 
 def made_up(first: int, count: int) -> pa.Table:
-    """Make candidates up, each task's in turn; those that are not distinct are one of a few grids."""
+    """Return made-up candidates, task by task in turn; those that are not distinct are one of a few grids."""
     rng = np.random.default_rng([0, first])
     cells = rng.integers(10, size=(count, SIDE * SIDE), dtype=np.uint8)
     popular = rng.random(count) >= DISTINCT

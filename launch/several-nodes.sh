@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Train on several machines with as many GPUs each. On each of them, NUMBER counting from 0:
+# Train on several machines with the same number of GPUs. Run this on each of them, with NUMBER 0, 1, ...:
 #   NODES=2 GPUS=8 HEAD=10.0.0.1 launch/several-nodes.sh NUMBER RECIPE DATA OUT [flags of arcpipe train]
-# HEAD is the address of machine 0, PORT a free port there that the others reach (29500 unless set). All
-# machines see the same DATA and OUT.
-# Ctrl-C or SIGTERM saves a checkpoint, for which Accelerate leaves 30 seconds before it exits with 1 and
-# a traceback of its own; the same commands go on from the newest one.
+# HEAD is the address of machine 0. PORT is a free port there that the others can reach (default 29500).
+# All machines must see the same DATA and OUT.
+# Ctrl-C or SIGTERM saves a checkpoint. Accelerate leaves 30 seconds for that, then exits with 1 and a
+# traceback of its own. The same commands resume from the newest checkpoint.
 set -eu
 
 : "${4:?usage: NODES=N GPUS=N HEAD=ADDRESS launch/several-nodes.sh NUMBER RECIPE DATA OUT [flags]}"
@@ -14,7 +14,7 @@ set -eu
 number=$1 recipe=$2 data=$3 out=$4 port=${PORT:-29500}
 shift 4
 
-# Where no environment is active, the one that make has left in the checkout.
+# If no environment is active, take the one that make left in the checkout.
 command -v arcpipe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin:$PATH
 
 listen="import socket; socket.create_server(('', $port)).close()"

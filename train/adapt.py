@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.augment.build import build_arc, report_overlaps
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import CheckpointError

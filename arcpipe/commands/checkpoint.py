@@ -12,8 +12,8 @@ import orjson
 import torch
 import typer
 
+from arcpipe.augment.alike import read_official_sources, rebuild_identifiers
 from arcpipe.augment.forms import Source
-from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import (

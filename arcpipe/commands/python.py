@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arcpipe.augment.build import build_arc
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings
 from arcpipe.augment.sources import read_outputs, read_source
 from arcpipe.augment.sources import read_tasks as _read_challenges
 from arcpipe.checkpoint import Checkpoint

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import orjson
 import typer
 
-from arcpipe.augment.puzzle_tables import PuzzleSettings
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings
+from arcpipe.augment.maze import MazeSettings
+from arcpipe.augment.puzzles import PuzzleSettings
+from arcpipe.augment.sudoku import SudokuSettings
 from arcpipe.errors import RecipeError
 from arcpipe.infer.predict import InferSettings
 from arcpipe.kaggle_kernels.clock import KaggleSettings

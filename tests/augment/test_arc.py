@@ -1,4 +1,4 @@
-"""ARC datasets: which pairs train, what is kept apart or carried over, and augmentations that differ."""
+"""ARC datasets: the pairs that train, overlaps, augmentations of known tasks, and distinct augmentations."""
 
 import json
 from dataclasses import replace
@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcpipe.augment.alike import distinct_augmentations, likeness
-from arcpipe.augment.forms import Source
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.sources import grids_of, hide, read_source
 from arcpipe.augment.split import Selection, select
 from arcpipe.augmentation import IDENTITY, Augmentation
@@ -46,7 +45,7 @@ from puzzles import (
 
 def test_other_sets_train_with_their_test_pairs_and_the_test_set_does_not(tmp_path: Path) -> None:
     target, other = made_up_tasks(3, seed=1, max_side=8), made_up_tasks(4, seed=2, max_side=8)
-    # A task that both sets hold, and a test output that is too large for the canvas.
+    # A task of both sets, and a test output too large for the canvas.
     shared = task("both", (grid("12"), grid("21")), tests=(Pair(grid("1234", "5678"), SECRET),))
     row, square = grid("1234567"), np.ones((9, 9), np.uint8)
     large = task("large", (row, grid("1")), tests=(Pair(grid("11111"), square),))
@@ -64,7 +63,7 @@ def test_other_sets_train_with_their_test_pairs_and_the_test_set_does_not(tmp_pa
     assert files_holding(data, SECRET.tobytes()) == {"solutions.json"}
 
 
-# Pairs whose inputs are alike under no augmentation.
+# No augmentation turns one of these inputs into another.
 FIRST, SECOND, THIRD, TEST = (
     Pair(cells, grid("3"))
     for cells in (grid("1234", "5678"), grid("112", "221"), grid("12345", "11223"), SECRET)
@@ -80,7 +79,7 @@ CHANGES = {
 
 
 def select_from(*sets: list[Task], test_set: str = "a", exclude_overlap: bool = False) -> Selection:
-    """What is selected of sources a, b ... of these tasks, whose grids all fit."""
+    """The selection from sources a, b ... of these tasks, whose grids all fit."""
     sources = [Source(name, tuple(tasks), ()) for name, tasks in zip("ab", sets, strict=False)]
     return select(sources, DataSettings(test_set=test_set, exclude_overlap=exclude_overlap))
 
@@ -237,7 +236,7 @@ def test_a_puzzle_has_one_fingerprint_in_every_dataset(tmp_path: Path, tasks: li
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
-    """A folder with a dataset of four tasks, and a checkpoint whose rows begin with the puzzle's id."""
+    """A folder with a dataset of four tasks, and a checkpoint whose rows hold the puzzle's id."""
     folder = tmp_path_factory.mktemp("old")
     source = write_source(folder, "old", tasks[:4])
     puzzles = read_puzzle_set(build(folder / "dataset", source, num_aug=5, canvas=6))
@@ -252,7 +251,7 @@ def test_a_known_task_keeps_its_augmentations(
     tmp_path: Path, tasks: list[Task], old: Path, kind: str
 ) -> None:
     source = write_source(tmp_path, "new", tasks[:1:-1])
-    # Another seed and count, which only new tasks obey.
+    # Another seed and count, which apply to new tasks only.
     settings = {"seed": 9, "canvas": 6}
     new = read_puzzle_set(build(tmp_path / "new", source, extend=str(old / kind), **settings))
     fresh = read_puzzle_set(build(tmp_path / "fresh", source, **settings))
@@ -265,7 +264,7 @@ def test_a_known_task_keeps_its_augmentations(
 
 
 def puzzle(task: Task, augmentation: Augmentation) -> tuple[tuple[tuple[int, ...], bytes], ...]:
-    """All that a task shows under an augmentation."""
+    """All visible grids of a task under an augmentation."""
     turned = [augmented(grid, augmentation) for grid in grids_of(*task.demonstrations, *task.tests)]
     return tuple((grid.shape, grid.tobytes()) for grid in turned)
 
@@ -289,15 +288,15 @@ def test_augmentations_differ_and_more_begin_with_fewer(
 def test_a_task_of_few_colors_has_every_puzzle_that_exists(row: list[int], output: list[int]) -> None:
     grids: list[Grid] = [np.array([cells], np.uint8) for cells in (row, output)]
     few = Task("few", (Pair(*grids),), (Pair(grids[0], None),))
-    # What becomes of 1 and 2 is all that shows.
+    # Only the images of colors 1 and 2 are visible.
     colors = [(0, *pair, *sorted({*range(1, 10)} - {*pair})) for pair in permutations(range(1, 10), 2)]
     every = {puzzle(few, Augmentation(*both)) for both in product(range(8), colors)}
-    # 5 tries for each of 2000 leave hardly a chance to miss one of at most 576.
+    # 10,000 tries are unlikely to miss one of at most 576 puzzles.
     assert {puzzle(few, one) for one in as_list(distinct_augmentations(few, 2000, 0))} == every
 
 
 def is_one_change(grids: list[Grid], others: list[Grid]) -> bool:
-    """Whether one turn makes others of grids, cell by cell with one color for each."""
+    """Whether one turn and one permutation of colors turn the grids into the others."""
     for dihedral in range(8):
         turns = [turned(grid, dihedral) for grid in grids]
         if [turn.shape for turn in turns] == [other.shape for other in others]:

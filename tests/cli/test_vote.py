@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.infer.vote import RULES
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json

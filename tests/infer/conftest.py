@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import read_manifest

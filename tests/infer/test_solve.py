@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import save_checkpoint
 from arcpipe.codec import family_of

@@ -7,7 +7,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from arcpipe.augment.puzzles import MazeSettings, build_maze
+from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import make_manifest, write_json

@@ -10,8 +10,7 @@ import numpy as np
 
 from arcpipe.augment.alike import distinct_augmentations
 from arcpipe.augment.build import puzzle_set_of
-from arcpipe.augment.forms import Source
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.split import select
 from arcpipe.task import parse_task
 from commands import succeed_here

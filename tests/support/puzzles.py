@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from arcpipe.augment.alike import Augmentations, likeness
 from arcpipe.augment.build import build_arc
-from arcpipe.augment.settings import DataSettings
+from arcpipe.augment.forms import DataSettings
 from arcpipe.augmentation import Augmentation
 from arcpipe.boards import BOXES
 from arcpipe.codec import ARC, GridTable, dihedral_transform, encode_grids

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.grid import Grid
 from arcpipe.predictions import write_table
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs

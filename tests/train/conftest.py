@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from arcpipe.augment.puzzles import MazeSettings, SudokuSettings, build_maze, build_sudoku
+from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.augment.sources import fitting, read_source
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from puzzles import build, sized_data, write_source
 from training import RECIPE, train
 

@@ -41,7 +41,7 @@ def data_of(name: str) -> str:
 def datasets(work: Path) -> dict[str, Path]:
     """A tiny dataset folder of each family."""
     sized = build(work / "canvas", write_source(work, "canvas", sized_tasks([9, 14, 3])), canvas=30)
-    fresh = build(work / "colors", write_source(work, "canvas", sized_tasks([9])), num_aug=None)
+    fresh = build(work / "colors", write_source(work, "canvas", sized_tasks([9])), canvas=30, num_aug=None)
     of_kind = {name: work / name for name in ("sudoku", "maze")}
     return of_kind | {"arc": work / "data", "sized": sized, "fresh": fresh}
 

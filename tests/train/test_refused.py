@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from arcpipe.augment.puzzles import SudokuSettings, build_sudoku
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from puzzles import BUCKETS, build, made_up_tasks, write_source
 from training import TASK, refused, settings, train
 
