@@ -11,7 +11,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return a name of `arcpipe.commands.python`, which is loaded when the first one is used."""
+    """Return a name of `arcpipe.commands.python`, which is imported at the first use."""
     if name in __all__:
         return getattr(import_module("arcpipe.commands.python"), name)
     raise AttributeError(f"module 'arcpipe' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What `python -m arcpipe` and `accelerate launch -m arcpipe` run."""
+"""The entry point of `python -m arcpipe` and `accelerate launch -m arcpipe`."""
 
 from arcpipe.commands.cli import main
 

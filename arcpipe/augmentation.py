@@ -1,4 +1,7 @@
-"""Augmentation, a turn or flip of grids and a permutation of their colors; and the table of puzzles.
+"""Augmentations, which turn or flip grids and permute their colors; random bits; the table of puzzles.
+
+Random bits are a function of a seed and counters, such as the number of an epoch or a variant. So any draw is
+computed without the earlier ones, and is the same for any number of processes.
 
 Dihedral ids are the official ones (`dataset/common.py`): 0 identity, 1..3 rot90 by k
 (counterclockwise), 4 left-right flip, 5 up-down flip, 6 transpose, 7 left-right flip of rot90.
@@ -15,14 +18,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from arcpipe.grid import NUM_COLORS
-from arcpipe.rng import random_bits
 
 BLANK_TASK = "<blank>"
-"""The name of row 0 of official puzzle tables, which stands for no puzzle."""
+"""The name of row 0 of official puzzle tables, which belongs to no puzzle."""
 
 Cell = TypeVar("Cell", bound=np.generic)
 
-# Each dihedral as (transpose, flip rows, flip columns); the flips come first.
+# Each dihedral as (transpose, flip rows, flip columns), with the flips before the transposition.
 DIHEDRALS = (
     (False, False, False),
     (True, False, True),
@@ -36,6 +38,27 @@ DIHEDRALS = (
 TRANSPOSES = tuple(transpose for transpose, _, _ in DIHEDRALS)
 DIHEDRAL_INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
 IDENTITY_COLORS = tuple(range(NUM_COLORS))
+# The increment of SplitMix64's state and the factors of its two mixing steps.
+_STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def random_bits(seed: int, *counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return 64 random bits for each entry of the counters, broadcast: a function of seed and counters alone.
+
+    Args:    seed: below 2**64.
+    Source:  the mixing of SplitMix64 (Steele, Lea, Flood 2014), once for the seed and each counter.
+    """
+    state = _mix(np.array([seed], np.uint64))
+    for counter in counters:
+        state = _mix(state ^ counter)
+    return state
+
+
+def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    state = state + np.uint64(_STEP)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(_FIRST)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(_SECOND)
+    return state ^ (state >> np.uint64(31))
 
 
 def apply_dihedral(grids: NDArray[Cell], dihedral: int) -> NDArray[Cell]:
@@ -46,18 +69,18 @@ def apply_dihedral(grids: NDArray[Cell], dihedral: int) -> NDArray[Cell]:
 
 
 def recolorings(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Return permutations of colors (N, 10) by their numbers (N,): black stays black, and 0 changes none."""
+    """Return permutations of colors (N, 10) by number (N,): black stays black, number 0 is the identity."""
     keys = random_bits(seed, numbers[:, None], np.arange(1, NUM_COLORS, dtype=np.uint64))
-    drawn = (np.argsort(keys, axis=1) + 1).astype(np.uint8)
-    others = np.where(numbers[:, None] == 0, np.arange(1, NUM_COLORS, dtype=np.uint8), drawn)
+    order = (np.argsort(keys, axis=1) + 1).astype(np.uint8)
+    others = np.where(numbers[:, None] == 0, np.arange(1, NUM_COLORS, dtype=np.uint8), order)
     return np.concatenate([np.zeros((len(numbers), 1), np.uint8), others], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Recolor, then turn: cell value v becomes `colors[v]`, and the grid is turned by `dihedral`.
+    """A recoloring (cell value v becomes `colors[v]`) followed by a turn or flip (`dihedral`).
 
-    Grids are augmented many at once, by `codec.py`, and turned back by `infer/items.py`.
+    `codec.py` applies augmentations to many grids at once; `infer/items.py` inverts them.
     """
 
     dihedral: int = 0
@@ -73,13 +96,13 @@ IDENTITY = Augmentation()
 
 @dataclass(frozen=True, eq=False)
 class PuzzleTable:
-    """P puzzles, which are tasks under augmentations: what each row of a puzzle-embedding table stands for.
+    """P puzzles, which are tasks under augmentations, one for each row of a puzzle-embedding table.
 
-    The number of its row is a puzzle's id, within one dataset or checkpoint only. Between them it is known by
-    its fingerprint, which depends on the task's id and the augmentation alone.
+    A puzzle id is a row number, valid within one dataset or checkpoint. Across these a puzzle is known by its
+    fingerprint, a function of the task's id and the augmentation.
 
     task_ids: the ids of the tasks.
-    tasks: (P,) the task of each puzzle, as a number into `task_ids`.
+    tasks: (P,) index of each puzzle's task in `task_ids`.
     dihedrals: (P,) ids 0..7.
     colors: (P, 10) color permutations.
     """
@@ -91,7 +114,7 @@ class PuzzleTable:
 
     @classmethod
     def of_groups(cls, task_ids: Sequence[str], groups: Sequence[Sequence[Augmentation]]) -> "PuzzleTable":
-        """Return the puzzles of each task in turn, given the augmentations of each."""
+        """Return the puzzles of all tasks, given the augmentations of each task."""
         flat = [augmentation for group in groups for augmentation in group]
         return cls(
             list(task_ids),
@@ -113,17 +136,17 @@ class PuzzleTable:
         return np.flatnonzero(self.tasks == task)
 
     def fingerprints(self) -> NDArray[np.uint64]:
-        """Return the fingerprint (P,) of each puzzle: 64 bits that two puzzles share by accident only."""
+        """Return the fingerprint (P,) of each puzzle: a hash of 64 bits."""
         digests = [hashlib.sha256(task_id.encode()).digest() for task_id in self.task_ids]
-        of_task = np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
-        # The ten colors in four bits each, then the dihedral.
+        task_hashes = np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
+        # The dihedral, then ten colors in four bits each.
         code = self.dihedrals.astype(np.uint64)
         for place in range(NUM_COLORS):
             code = code << np.uint64(4) | self.colors[:, place].astype(np.uint64)
-        return random_bits(0, of_task[self.tasks], code)
+        return random_bits(0, task_hashes[self.tasks], code)
 
     def find(self, table: "PuzzleTable") -> NDArray[np.intp]:
-        """Return the puzzle ids here of the puzzles of another table, in its order; -1 for one not here."""
+        """Return the ids in this table of the puzzles of another one, in its order; -1 if not found."""
         own, others = self.fingerprints(), table.fingerprints()
         if not len(own):
             return np.full(len(others), -1)
@@ -141,10 +164,9 @@ class PuzzleTable:
 
     @classmethod
     def from_arrow(cls, table: pa.Table) -> "PuzzleTable":
-        """Return the table of `to_arrow`'s columns.
+        """Return the table from the columns of `to_arrow`.
 
-        Raises:  KeyError for a missing column; ValueError, which names the row from 1, for a value that
-                 cannot be.
+        Raises:  KeyError for a missing column; ValueError, naming the row (from 1), for an invalid value.
         """
         tasks = table["task"].combine_chunks().cast(pa.string()).dictionary_encode()
         if tasks.null_count:

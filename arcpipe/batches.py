@@ -1,11 +1,10 @@
-"""PuzzleBatch, and the training stream: any global batch is a function of (seed, step) alone.
+"""PuzzleBatch, and the training stream: every global batch is a function of (seed, step) alone.
 
-An epoch draws every group once, in a shuffled order, under one of its task's puzzles, with all its
-examples: the sampling of the official code (`puzzle_dataset.py`), laid out as one endless stream of examples
-that batches cut at fixed places. So a batch is found without replaying the ones before it, and is the
-same for any number of processes and workers. A dataset can ask for some examples of a group at each draw,
-and for some groups more often than others (`Sampling`): then an epoch has as many examples as its draws have
-on average.
+An epoch draws every group once in a shuffled order, with all its examples, under one of its task's puzzles.
+This is the sampling of the official code (`puzzle_dataset.py`), as an endless stream of examples that is cut
+into batches. So a batch is computed without the earlier ones, and is the same for any number of processes and
+workers. With `Sampling`, a draw takes some examples of a group, and groups are drawn with different
+frequencies; then the length of an epoch is the average over such draws.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,16 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from arcpipe.augmentation import TRANSPOSES
+from arcpipe.augmentation import TRANSPOSES, random_bits
 from arcpipe.buckets import Layout, fitting_side, layout_of
 from arcpipe.codec import PAD
 from arcpipe.processes import ignore_signals
 from arcpipe.puzzleset import PuzzleSet, ranks_of
-from arcpipe.rng import random_bits
 
 _FEWEST_DRAWS = 1 << 10
 IGNORE = -100
-"""The label of a cell that no loss and no accuracy counts."""
+"""The label of a cell that losses and accuracies ignore."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class PuzzleBatch:
     inputs: (B, L).
     labels: (B, L), IGNORE where the output is PAD.
     puzzle_ids: (B,).
-    colors: (B, 10) the permutation of colors of each, where they are drawn afresh; else None.
+    colors: (B, 10) the color permutation of each sample, if the dataset has fresh colors.
     """
 
     inputs: Tensor
@@ -46,11 +44,11 @@ class PuzzleBatch:
     colors: Tensor | None = None
 
     def to(self, device: torch.device) -> "PuzzleBatch":
-        """Return the batch on another device; from pinned memory the copy does not wait."""
+        """Return the batch on another device; from pinned memory, the copy is asynchronous."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "PuzzleBatch":
-        """Return the batch in memory that a GPU can copy from by itself; `DataLoader` calls this."""
+        """Return the batch in pinned memory; `DataLoader` calls this."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "PuzzleBatch":
@@ -61,8 +59,8 @@ class PuzzleBatch:
 class _Draws(NamedTuple):
     """N entries of the stream.
 
-    examples, puzzle_ids, variants: (N,) which example, under which puzzle, as which variant.
-    placements: (N, 2) where on the canvas, as shares 0..1 of the rows and columns that are left.
+    examples, puzzle_ids, variants: (N,) the example, its puzzle and the number of its variant.
+    placements: (N, 2) place on the canvas, as a fraction of the free rows and columns.
     limits: (N,) side of the largest grid that the canvas holds.
     """
 
@@ -83,7 +81,7 @@ class _CanvasStream:
 
     def __init__(self, puzzles: PuzzleSet, layout: Layout, side: int, seed: int, placement: bool) -> None:
         self.puzzles, self.placement = puzzles, placement and puzzles.family.with_eos
-        # That of the whole canvas is the same whether or not there are smaller ones.
+        # The stream of the whole canvas does not depend on whether there are buckets.
         self.seed, self.stream = seed, [] if side == layout.canvas else [side]
         self.limit = fitting_side(side, layout.canvas)
         self.examples = np.flatnonzero(layout.task_sides[puzzles.example_tasks] == side)
@@ -97,14 +95,14 @@ class _CanvasStream:
         self.start = np.cumsum(self.size) - self.size
         self.taken = np.minimum(self.size, puzzles.sampling.pairs or self.size)
         self.weights = puzzles.draw_weights[self.task_of_group] if puzzles.sampling.shares else None
-        # Weighted draws are cut where the epoch is full, which of few would favor large groups.
+        # Weighted draws are cut at the end of the epoch; with few draws this would favor large groups.
         self.num_draws = len(self.taken) if self.weights is None else max(len(self.taken), _FEWEST_DRAWS)
         self.epoch_size = round(float(np.average(self.taken, weights=self.weights)) * self.num_draws)
         # The puzzles of task t are by_task[first[t] : first[t] + count[t]].
         self.by_task = np.argsort(puzzles.table.tasks, kind="stable")
         self.count = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
         self.first = np.cumsum(self.count) - self.count
-        # Not lru_cache: worker processes are handed a copy of this object.
+        # Not lru_cache, because worker processes get a copy of this object.
         self.epochs: dict[int, _Draws] = {}
 
     def draws(self, start: int, count: int) -> _Draws:
@@ -121,12 +119,12 @@ class _CanvasStream:
     def _draw_epoch(self, epoch: int) -> _Draws:
         rng = np.random.default_rng([self.seed, epoch, *self.stream])
         sampling, variants = self.puzzles.sampling, self.puzzles.variants
-        # Groups by draws, and all their examples with the number of the draw of each.
+        # The group of each draw; then all examples of these groups, each with the number of its draw.
         groups = np.arange(len(self.size)) if self.weights is None else self._weighted_groups(rng)
         draws = np.repeat(np.arange(len(groups)), self.size[groups])
         items = self.by_group[self.start[groups][draws] + ranks_of(draws)]
         places = rng.permutation(len(groups))[draws]
-        # By draw, and in a random order within each.
+        # Sorted by shuffled draw, and in a random order within each draw.
         order = np.lexsort((rng.random(len(draws)), places))
         ranks, choices = ranks_of(places[order]), rng.random(len(groups))
         drawn = np.flatnonzero(ranks < self.taken[groups[draws[order]]])[: self.epoch_size]
@@ -139,7 +137,7 @@ class _CanvasStream:
             placements = self._fixed_places(sampling.places, items[order], puzzle_ids)
         elif self.placement:
             placements = rng.random((len(order), 2))
-            # One example of all stays in its corner, whether or not it is among those that are taken.
+            # One example of each group stays in the corner, even if this draw does not take it.
             stays = rng.random(len(groups)) if sampling.pairs else np.zeros(len(groups))
             placements[ranks == (stays * self.size[groups]).astype(np.intp)[draws]] = 0.0
         numbers = np.zeros(len(order), np.uint64)
@@ -149,10 +147,10 @@ class _CanvasStream:
         return _Draws(examples, puzzle_ids, numbers, placements, np.full(len(order), self.limit, np.intp))
 
     def _weighted_groups(self, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Return the groups of so many draws that they fill an epoch, in any order.
+        """Return the groups of enough draws to fill an epoch, in any order.
 
-        In rounds, in each of which every group has its share but for rounding, and so have all groups of one
-        weight together.
+        They come in rounds of systematic sampling: in each round a group, and all groups of equal weight
+        together, get their shares up to rounding.
         """
         assert self.weights is not None
         rounds: list[NDArray[np.intp]] = []
@@ -168,7 +166,7 @@ class _CanvasStream:
     def _fixed_places(
         self, seed: int, items: NDArray[np.intp], puzzle_ids: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        """Return the place (N, 2) of each example under its puzzle, 0, 0 of one example of each puzzle."""
+        """Return the place (N, 2) of each example under its puzzle; 0, 0 for one example of each puzzle."""
         ids, groups = puzzle_ids.astype(np.uint64), self.groups[items]
         bits = random_bits(seed, ids, self.examples[items].astype(np.uint64))
         places = np.stack([bits >> np.uint64(32), bits & np.uint64(2**32 - 1)], axis=1) / 2.0**32
@@ -178,14 +176,14 @@ class _CanvasStream:
 
 
 class TrainingStream(Dataset[PuzzleBatch]):
-    """The endless stream of augmented training examples of a puzzle set; item `step` is its batch.
+    """The endless stream of augmented training examples of a puzzle set; item `step` is the batch of a step.
 
-    Each canvas of the layout has a stream of its own, from which it takes its rows of each batch.
+    Each canvas of the layout has its own stream, which provides its rows of each batch.
 
-    Args:  placement: move each ARC example to a random place on its canvas (input and output alike), but
+    Args:  placement: move the input and output of each ARC example to a random place on the canvas, except
            for one example of each puzzle, as the official code does.
-           rank, num_ranks: which share of the global batch to make; ranks divide it evenly.
-           layout: of the batch; None for the whole canvas throughout.
+           rank, num_ranks: the share of the global batch to compute; ranks have equal shares.
+           layout: layout of the batch; None for the whole canvas only.
     """
 
     def __init__(
@@ -206,7 +204,7 @@ class TrainingStream(Dataset[PuzzleBatch]):
             share = rows // self.num_ranks
             parts.append(stream.draws(step * rows + self.rank * share, share))
         puzzles, draws = self.puzzles, _Draws.joined(parts)
-        # Where on the canvas the larger of input and output still fits.
+        # Both input and output must fit on the canvas.
         sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
         transposed = np.array(TRANSPOSES)[puzzles.table.dihedrals[draws.puzzle_ids]]
         room = draws.limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
@@ -222,7 +220,7 @@ class TrainingStream(Dataset[PuzzleBatch]):
         return PuzzleBatch(*(torch.from_numpy(array.astype(np.int64)) for array in arrays))
 
     def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
-        """Yield the batches of steps first_step .. last_step - 1, made ahead by so many workers, or none."""
+        """Yield the batches of steps first_step .. last_step - 1, prefetched by `workers` processes."""
         steps = range(first_step, last_step)
         loader = DataLoader(
             self, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin,

@@ -1,9 +1,9 @@
 """Canvas buckets: smaller canvases for ARC tasks that fit them, and the layout of a batch on them.
 
-Most tokens of a canvas are PAD. A bucket of side b is the top left b x b corner of the dataset's canvas,
-and its tokens keep their places there, so that one set of weights serves all. The network attends to PAD:
-on a smaller canvas it is another function. So all grids of a task are on one canvas, in training and
-inference alike, which what is known of the task decides, and never the outputs of its tests.
+Most tokens of a canvas are PAD. A bucket of side b is the top left b x b corner of the dataset's canvas. Its
+tokens keep their positions, so that the same weights work on all canvases. The network attends to PAD, so it
+is another function on a smaller canvas: all grids of a task use one canvas, in training and inference. The
+choice depends on the demonstrations and test inputs, never on test outputs.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def crop(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
 
 
 def pad_back(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
-    """Return the tokens (B, P + side * side, ...) of a crop on the whole canvas again, 0 around them."""
+    """Return a crop (B, P + side * side, ...) on the whole canvas again, padded with 0."""
     if side == canvas:
         return values
     whole = values.new_zeros(len(values), prefix + canvas * canvas, *values.shape[2:])
@@ -43,30 +43,30 @@ def pad_back(values: Tensor, side: int, canvas: int, prefix: int = 0) -> Tensor:
 
 
 def fitting_side(side: int, canvas: int) -> int:
-    """Return the side of the largest grid on a canvas: in a bucket the row and column of EOS lie inside."""
+    """Return the side of the largest grid on a canvas; a bucket needs room for a row and column of EOS."""
     return side if side == canvas else side - 1
 
 
 def needed_sides(puzzles: "PuzzleSet") -> NDArray[np.intp]:
-    """Return the side (T,) of the largest grid of each task, known or expected.
+    """Return the side (T,) of the largest grid of each task, including an estimate for test outputs.
 
-    The output of a test is expected to have the shape of all training outputs, where they have one; else to
-    be larger than its input by as much as a training output is at most, rows and columns apart, and twice
-    that where they do not all grow alike: of 400 tasks for evaluation, 3 have an output beyond it otherwise.
+    If all training outputs have one shape, so has the test output. Otherwise its height and width are those
+    of its input times the largest ratio of a training pair; doubled if the ratios differ, because 3 of 400
+    evaluation tasks exceed the estimate otherwise.
     """
     tasks, tests = puzzles.example_tasks, puzzles.test_tasks
-    inputs, outputs, asked = (
+    inputs, outputs, test_inputs = (
         table.shapes.astype(np.intp) for table in (puzzles.inputs, puzzles.outputs, puzzles.test_inputs)
     )
     count = len(puzzles.table.task_ids)
     shape, one_shape = _largest(outputs, tasks, count)
     growth, one_growth = _largest(outputs / inputs, tasks, count)
     growth *= np.where(one_shape, 0, np.where(one_growth, 1, 2))[:, None]
-    # Quotients of sides are further from whole numbers than this, or such themselves.
-    expected = np.ceil(asked * growth[tests] - 1e-6)
+    # The tolerance is for rounding: ratios of sides are integers or further than this from one.
+    expected = np.ceil(test_inputs * growth[tests] - 1e-6)
     needed = shape.max(axis=1)
     np.maximum.at(needed, tasks, inputs.max(axis=1))
-    np.maximum.at(needed, tests, np.maximum(asked, expected).max(axis=1))
+    np.maximum.at(needed, tests, np.maximum(test_inputs, expected).max(axis=1))
     fitting: NDArray[np.intp] = needed.clip(max=puzzles.canvas).astype(np.intp)
     return fitting
 
@@ -74,7 +74,7 @@ def needed_sides(puzzles: "PuzzleSet") -> NDArray[np.intp]:
 def _largest(
     values: NDArray[Any], tasks: NDArray[np.integer], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the largest of the values (E, 2) of each task (T, 2), and whether they are all alike (T,)."""
+    """Return the largest values (T, 2) of each task in `values` (E, 2), and whether they are equal (T,)."""
     largest, smallest = np.zeros((count, 2)), np.full((count, 2), np.inf)
     np.maximum.at(largest, tasks, values)
     np.minimum.at(smallest, tasks, values)
@@ -84,11 +84,10 @@ def _largest(
 def bucket_sides(
     puzzles: "PuzzleSet", buckets: Sequence[int], needed: NDArray[np.intp] | None = None
 ) -> NDArray[np.intp]:
-    """Return the side (T,) of the canvas of each task: the smallest bucket that fits, or the whole.
+    """Return the side (T,) of the canvas of each task: the smallest bucket that fits, or the whole canvas.
 
-    Args:    buckets: ascending sides. needed: as `needed_sides` gives it, where some of the tests were left
-             out since.
-    Raises:  DataError if the puzzles cannot lie on these canvases.
+    Args:    buckets: ascending sides. needed: from `needed_sides`, if some tests were removed since.
+    Raises:  DataError if the puzzles cannot use these canvases.
     """
     canvas = puzzles.canvas
     if buckets and not puzzles.family.with_eos:
@@ -109,9 +108,9 @@ class Layout:
     """How a global batch is divided among canvases.
 
     canvas: side of the dataset's canvas.
-    sides: of the canvases that have rows, ascending.
-    rows: how many rows each of them has; they lie one canvas after the other.
-    task_sides: (T,) the side of the canvas of each task.
+    sides: sides of the canvases with rows in the batch, ascending.
+    rows: number of rows on each of them, in this order.
+    task_sides: (T,) side of the canvas of each task.
     """
 
     canvas: int
@@ -128,20 +127,20 @@ class Layout:
     def text(self) -> str:
         """Return the layout in a line, for the log."""
         tokens, total = self.mean(float), sum(self.rows)
-        of_each = (
+        parts = (
             f"side {side}: {int((self.task_sides == side).sum())} tasks, {rows} of {total} rows"
             for side, rows in zip(self.sides, self.rows, strict=True)
         )
         share = tokens / self.canvas**2
-        return f"{'; '.join(of_each)}; {tokens:.0f} tokens a sample on average, {share:.0%} of the tokens"
+        return f"{'; '.join(parts)}; {tokens:.0f} tokens a sample on average, {share:.0%} of the tokens"
 
     def mean(self, value: Callable[[int], float]) -> float:
-        """Return the mean over the rows of a function of the number of a row's tokens."""
+        """Return the mean over rows of a function of the number of tokens."""
         sums = [rows * value(side * side) for side, rows in zip(self.sides, self.rows, strict=True)]
         return sum(sums) / sum(self.rows)
 
     def own_rows(self, rank: int, num_ranks: int) -> NDArray[np.intp]:
-        """Return the rows of the global batch of a process, in its order: its share of each canvas."""
+        """Return the rows of the global batch that a process computes: its share of each canvas."""
         ends = np.cumsum(self.rows)
         parts = [
             np.arange(rows // num_ranks) + end - rows + rank * (rows // num_ranks)
@@ -150,7 +149,7 @@ class Layout:
         return np.concatenate(parts)
 
     def parts(self, num_ranks: int, accumulation: int) -> list[tuple[slice, int]]:
-        """Return the rows of a process in parts of one canvas and its side, up to `accumulation` of each."""
+        """Return the rows of a process in parts (rows, side), at most `accumulation` per canvas."""
         parts, start = [], 0
         for side, rows in zip(self.sides, self.rows, strict=True):
             share = rows // num_ranks
@@ -161,23 +160,22 @@ class Layout:
 
 
 def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> Layout:
-    """Return the layout of a batch: rows in proportion to the training examples on each canvas, as often as
-    they are drawn.
+    """Return the layout of a batch, with rows in proportion to the draws of examples on each canvas.
 
-    They are a multiple of a power of two that depends on the batch alone, so that several processes can
-    have equal shares. A bucket too small for one goes up in the next canvas that has examples.
+    Rows are a multiple of a power of two that depends only on the batch size, so that processes can have
+    equal shares. A bucket with too few examples is merged into the next larger canvas.
 
-    Raises:  DataError if the puzzles cannot lie on these canvases.
+    Raises:  DataError if the puzzles cannot use these canvases.
     """
-    of_examples, weights = bucket_sides(puzzles, buckets)[puzzles.example_tasks], puzzles.example_weights
+    example_sides, weights = bucket_sides(puzzles, buckets)[puzzles.example_tasks], puzzles.example_weights
     unit = 1
     while batch_size % (2 * unit) == 0 and 2 * unit * BUCKET_UNITS <= batch_size:
         unit *= 2
-    sides = np.unique(of_examples)
+    sides = np.unique(example_sides)
     while True:
         counts = np.zeros(len(sides), np.intp)
-        np.add.at(counts, np.searchsorted(sides, of_examples), weights)
-        units = _divided(batch_size // unit, counts)
+        np.add.at(counts, np.searchsorted(sides, example_sides), weights)
+        units = _divide(batch_size // unit, counts)
         if units.all():
             break
         sides = np.delete(sides, units.argmin())
@@ -186,8 +184,8 @@ def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> 
     return Layout(puzzles.canvas, tuple(sides.tolist()), rows, bucket_sides(puzzles, used))
 
 
-def _divided(total: int, counts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Divide a total in proportion to counts, by largest remainders; the last gets at least one."""
+def _divide(total: int, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Divide a total in proportion to counts, by largest remainders; the last share is at least 1."""
     units, remainders = np.divmod(total * counts, counts.sum())
     units[np.argsort(-remainders, kind="stable")[: total - units.sum()]] += 1
     if not units[-1]:

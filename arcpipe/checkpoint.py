@@ -1,15 +1,16 @@
-"""A checkpoint: one folder that holds a trained model and the puzzles it knows.
+"""A checkpoint: a folder with a trained model and the puzzles it has embeddings for.
 
 model.safetensors    the network's weights: raw.<name> as trained, ema.<name> averaged
-puzzles.safetensors  rows (P, puzzle_size), the puzzle-embedding table, float32 or bfloat16; in its place
-    puzzles-changed.safetensors, ids (K,) and rows (K, puzzle_size), for those of rows that have changed since
-    puzzles-base.safetensors, a hard link to the table of an earlier checkpoint, or else since all were 0
+puzzles.safetensors  rows (P, puzzle_size), the puzzle-embedding table, float32 or bfloat16; or instead, if
+                     few rows changed, these two:
+    puzzles-base.safetensors     a hard link to the table of an earlier checkpoint; without it all rows are 0
+    puzzles-changed.safetensors  ids (K,) and rows (K, puzzle_size) of the rows that have changed since
 puzzles.parquet      row -> task, dihedral, colors
-model.json           architecture; family, canvas and vocabulary, which say what a token means; P
-trainer.safetensors  what only exact resume needs: optimizer and carry
-manifest.json        step, recipe, provenance; files: the SHA-256 of each file above, not in older checkpoints
+model.json           architecture, P, and what a token means: family, canvas and vocabulary
+trainer.safetensors  state for exact resume only: optimizer and carry
+manifest.json        step, recipe, provenance; files: the SHA-256 of each file above, missing in older ones
 
-A trunk has P = 0 and neither of the two files of puzzles; one to hand on has no trainer's state.
+A trunk has P = 0 and no puzzle files; an exported checkpoint has no trainer.safetensors.
 """
 
 import os
@@ -32,11 +33,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arcpipe.augmentation import PuzzleTable
+from arcpipe.boards import MAX_SIDE
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
 from arcpipe.grid import NUM_COLORS
-from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import file_hash, nearby, new_folder, read_manifest, reading, write_json
@@ -46,7 +47,7 @@ from arcpipe.trm import TRM
 
 CHECKPOINTS = "checkpoints"
 FILES = "files"
-"""Where the manifest has the SHA-256 of its files, by name; older ones have none."""
+"""The key of a manifest with the SHA-256 of each file by name; older checkpoints lack it."""
 WEIGHTS = "model.safetensors"
 BEST_FILE = "best.json"
 TRAINER = "trainer.safetensors"
@@ -70,14 +71,14 @@ class Checkpoint:
     """A checkpoint in memory.
 
     path: its folder.
-    family: the name of the family of its puzzles.
-    canvas: side of the canvas, of L = canvas * canvas tokens.
+    family: name of the puzzle family.
+    canvas: side of the canvas, which has L = canvas * canvas tokens.
     vocabulary: V, the number of tokens.
     raw, ema: the weights by name, as trained and averaged.
-    rows: (P, puzzle_size) the puzzle-embedding table, mapped from the disk and in the dtype it has there.
+    rows: (P, puzzle_size) the puzzle-embedding table, mapped from disk, in its dtype there.
     puzzles: the puzzle of each row.
-    colors: (T, 2, 10, D) the vectors of each task's original colors as inputs and as outputs, in the order of
-        `puzzles.task_ids`; of embedding augmentation T and D are 0.
+    colors: (T, 2, 10, D) vectors of each task's original colors, as inputs and as outputs, in the order of
+        `puzzles.task_ids`; with embedding augmentation T and D are 0.
     manifest: from `make_manifest("checkpoint", step=..., recipe=..., ...)`.
     """
 
@@ -95,19 +96,18 @@ class Checkpoint:
 
     @property
     def precision(self) -> str:
-        """Return the precision of its training or adaptation, as the recipe has it; else auto, which computes
-        an imported checkpoint of 16 bits where the device has that, and one of float32 in float32."""
+        """Return the precision of its recipe; without one float32 if an import says so, else auto."""
         imported = (self.manifest.get("official_config") or {}).get("arch", {}).get("forward_dtype")
         return str(self._training.get("precision", imported if imported == "float32" else "auto"))
 
     @property
     def loss(self) -> str:
-        """Return the loss of its training, which says what its logits mean; stablemax if it has none."""
+        """Return the loss of its training, which decides how to read its logits; stablemax by default."""
         return str(self._training.get("loss", "stablemax"))
 
     @property
     def cpu_threads(self) -> int:
-        """Return the CPU threads of its training or adaptation, as the recipe has them; 0 for torch's own."""
+        """Return the CPU threads of its recipe; 0 for torch's default."""
         return int(self._training.get("cpu_threads", 0))
 
     @property
@@ -119,17 +119,17 @@ class Checkpoint:
     def model(self, canvas: int | None = None) -> TRM:
         """Return the network with the averaged weights, in evaluation mode, on the CPU.
 
-        Args:  canvas: side of the canvas, for a network that knows any; None for its own.
+        Args:  canvas: side of the canvas, for a network that takes any; None for its own.
         """
         config, num_tokens = self.config, (canvas or self.canvas) ** 2
         length = config.prefix + num_tokens
-        of_layer = (4 + 4 * config.expansion) * max(config.hidden_size, length) ** 2
-        most = config.num_layers * of_layer + config.hidden_size * (self.vocabulary + length)
+        layer_weights = (4 + 4 * config.expansion) * max(config.hidden_size, length) ** 2
+        num_weights = config.num_layers * layer_weights + config.hidden_size * (self.vocabulary + length)
         try:
             if config.num_layers > len(self.ema):
                 raise RuntimeError(f"{config.num_layers} layers of {len(self.ema)} tensors")
-            if most > _SPARE_WEIGHTS + 8 * sum(value.numel() for value in self.ema.values()):
-                # The settings may be those of a network that does not fit the memory: on no device first.
+            if num_weights > _SPARE_WEIGHTS + 8 * sum(value.numel() for value in self.ema.values()):
+                # The settings may describe a network larger than memory: check them on no device first.
                 with torch.device("meta"):
                     TRM(config, num_tokens, self.vocabulary).load_state_dict(self.ema, assign=True)
             model = TRM(config, num_tokens, self.vocabulary)
@@ -139,15 +139,11 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: {reason}") from None
         return model.eval()
 
-    def rows_of(self, puzzles: PuzzleSet) -> Tensor:
-        """Return the rows (P, puzzle_size), float32, of all puzzles of a dataset; see `rows_by_id`."""
-        return self.rows_by_id(puzzles)(np.arange(len(puzzles.table)))
-
     def rows_by_id(self, puzzles: PuzzleSet) -> Callable[[NDArray[np.intp]], Tensor]:
-        """Return what gives the rows (N, puzzle_size), float32, of puzzles (N,) of a dataset.
+        """Return a function from puzzle ids (N,) of a dataset to their rows (N, puzzle_size), float32.
 
         Raises:  CheckpointError if family or canvas differ or a puzzle was never trained; DataError if the
-                 dataset is made for the other kind of embedding.
+                 dataset was built for the other kind of embedding.
         """
         if self.family != puzzles.family.name:
             reason = f"trained on puzzles of family {self.family}, the dataset has puzzles of family"
@@ -174,17 +170,17 @@ class Checkpoint:
         return lambda puzzle_ids: self.rows[torch.from_numpy(places[puzzle_ids])].float()
 
     def vectors(self, rows: Sequence[int]) -> Tensor:
-        """Return what the network is told of the puzzles of these rows, float32: its argument `puzzles`."""
-        of_puzzles = self.rows[rows].float()
+        """Return the network's argument `puzzles` for the puzzles of these rows, float32."""
+        embeddings = self.rows[rows].float()
         if self.config.embedding == "augmentation":
-            return of_puzzles
+            return embeddings
         permutations = torch.from_numpy(self.puzzles.colors[rows].astype(np.int64))
-        return puzzle_vectors(of_puzzles, self.colors[self.puzzles.tasks[rows]].float(), permutations)
+        return puzzle_vectors(embeddings, self.colors[self.puzzles.tasks[rows]].float(), permutations)
 
     def mean_rows(self) -> Tensor:
-        """Return rows (8, puzzle_size), float32, with which a new puzzle of each dihedral can begin.
+        """Return an initial row for a new puzzle of each dihedral: (8, puzzle_size), float32.
 
-        Of embedding task the mean of the dihedral's rows, else the mean of all.
+        With embedding task it is the mean of the dihedral's rows, otherwise the mean of all rows.
         """
         rows = self.rows.float()
         if self.config.embedding == "augmentation":
@@ -193,7 +189,7 @@ class Checkpoint:
         return torch.stack([rows[dihedrals == dihedral].mean(dim=0) for dihedral in range(8)])
 
     def colors_of(self, puzzles: PuzzleSet) -> Tensor:
-        """Return the color vectors (T, 2, 10, D), float32, of a dataset's tasks, which are all known."""
+        """Return the color vectors (T, 2, 10, D), float32, of a dataset's tasks; all must be in `puzzles`."""
         if self.config.embedding != "task":
             return no_colors()
         places = {task_id: place for place, task_id in enumerate(self.puzzles.task_ids)}
@@ -202,10 +198,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class RowChanges:
-    """The rows of a puzzle table that have changed, so that a checkpoint need not write the others.
+    """The rows of a puzzle table that have changed; a checkpoint writes only these.
 
     ids: (K,) int64.
-    since: the checkpoint with the others; None if they are 0.
+    since: the checkpoint with the other rows; None if they are 0.
     """
 
     ids: Tensor
@@ -217,12 +213,12 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint to its path, whole or not at all.
 
-    Args:    trainer: what exact resume needs; None for a checkpoint that is not resumed.
+    Args:    trainer: state for exact resume; None if the checkpoint is not to be resumed.
              changes: write these rows only; None for all.
     Raises:  OutputError if the folder exists or cannot be written.
     """
-    # Clones: safetensors refuses tensors that share memory, such as weights that are their own averages, and
-    # those of an empty carry. Not of the rows, which can be most of what fits in memory.
+    # safetensors refuses tensors that share memory, such as raw and ema after an import, so they are cloned.
+    # The rows are not: they may fill most of the memory.
     weights = {f"raw.{name}": value for name, value in checkpoint.raw.items()}
     weights |= {f"ema.{name}": value.clone() for name, value in checkpoint.ema.items()}
     facts = {
@@ -250,7 +246,7 @@ def save_checkpoint(
 def _save_rows(
     folder: Path, checkpoint: Checkpoint, changes: RowChanges | None
 ) -> tuple[dict[str, str], dict[str, bool]]:
-    """Write the puzzle table; return the SHA-256 of what is linked, and what model.json says of it."""
+    """Write the puzzle table; return the SHA-256 of the linked file, and the entry of model.json about it."""
     linked: dict[str, str] = {}
     if changes is not None and changes.since is not None:
         files = read_manifest(changes.since, "checkpoint").get(FILES, {})
@@ -259,7 +255,7 @@ def _save_rows(
             os.link(changes.since / name, folder / _BASE)
             linked = {_BASE: files[name]}
         except (OSError, ValueError):
-            # Not every disk has links, nor every checkpoint hashes.
+            # Some file systems have no links, and older checkpoints no hashes.
             changes = None
     if changes is None:
         colors = {"colors": checkpoint.colors} if checkpoint.colors.numel() else {}
@@ -270,7 +266,7 @@ def _save_rows(
 
 
 def changes_since(folder: Path) -> RowChanges:
-    """Return which rows of a checkpoint are not those of a table that later ones can link to."""
+    """Return the rows of a checkpoint that differ from the full table that later checkpoints can link to."""
     manifest = read_manifest(folder, "checkpoint")
     with _part(folder / _FACTS, manifest) as file:
         base = load_json(file).get("base")
@@ -281,7 +277,7 @@ def changes_since(folder: Path) -> RowChanges:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder at `path`; of a run folder that of `read_best`, or else the newest."""
+    """Return the checkpoint folder at `path`; of a run folder its best checkpoint, or else the newest."""
     with reading(path):
         if (path / _FACTS).is_file() or _manifest_of(path) is not None:
             return path
@@ -302,9 +298,9 @@ def newest_checkpoint(run: Path) -> Path:
 
 
 def whole_checkpoints(run: Path) -> dict[int, Path]:
-    """Return the finished checkpoint folders of a run by their steps, in order.
+    """Return the complete checkpoint folders of a run by step, in order.
 
-    The manifest of each is of the step that its name says: a copy may be cut short, or under another name.
+    A folder counts only if its manifest has the step of its name: it may be an incomplete or renamed copy.
     """
     return {
         step: path
@@ -314,18 +310,18 @@ def whole_checkpoints(run: Path) -> dict[int, Path]:
 
 
 def named_checkpoints(run: Path) -> dict[int, Path]:
-    """Return the folders of a run with the name of a checkpoint, whole or not, by their steps, in order."""
+    """Return the folders of a run named like a checkpoint, complete or not, by step, in order."""
     try:
         with reading(run / CHECKPOINTS):
             paths = list((run / CHECKPOINTS).iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    named = {int(match[1]): path for path in paths if (match := _STEP_NAME.fullmatch(path.name))}
-    return {step: path for step, path in sorted(named.items()) if path.name == checkpoint_name(step)}
+    folders = {int(match[1]): path for path in paths if (match := _STEP_NAME.fullmatch(path.name))}
+    return {step: path for step, path in sorted(folders.items()) if path.name == checkpoint_name(step)}
 
 
 def _manifest_of(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a checkpoint folder; None if it is none."""
+    """Return the manifest of a checkpoint folder; None if it is not one."""
     try:
         return read_manifest(folder, "checkpoint")
     except UnreadableError:
@@ -335,12 +331,12 @@ def _manifest_of(folder: Path) -> dict[str, Any] | None:
 
 
 def checkpoint_name(step: int) -> str:
-    """Return the name of the folder of a step; the names sort as the steps do."""
+    """Return the name of the folder of a step; the names sort by step."""
     return f"step-{step:08d}"
 
 
 def read_best(run: Path) -> dict[str, Any] | None:
-    """Return step, metric and value of a run's best evaluation; None if it or its checkpoint is not there."""
+    """Return step, metric and value of a run's best evaluation; None if it or its checkpoint is missing."""
     try:
         with reading(run / BEST_FILE):
             best: dict[str, Any] = load_json(run / BEST_FILE)
@@ -380,9 +376,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def _load_puzzles(
     folder: Path, manifest: Mapping[str, Any], num_puzzles: int, config: TRMConfig, base: bool | None
 ) -> tuple[PuzzleTable, Tensor, Tensor]:
-    """Return the puzzles of a checkpoint folder, the row of each and the color vectors; mapped, not read.
+    """Return the puzzles of a checkpoint folder, their rows and the color vectors, mapped from disk.
 
-    Args:  base: as `changes_since` finds it in model.json.
+    Args:  base: from model.json: whether there is a base table; None if all rows are in one file.
     """
     rows, colors, shape = None, no_colors(), (num_puzzles, config.puzzle_size)
     if not num_puzzles:
@@ -392,7 +388,7 @@ def _load_puzzles(
         puzzles = PuzzleTable.from_arrow(columns)
         if len(puzzles) != num_puzzles:
             raise ValueError(f"it has {len(puzzles)} rows, expected {num_puzzles}")
-    # What Arrow keeps for later would add to the rows that are read next.
+    # Free Arrow's cached memory before the rows are read.
     pa.default_memory_pool().release_unused()
     if base is not False:
         table = folder / (_ROWS if base is None else _BASE)
@@ -406,8 +402,11 @@ def _load_puzzles(
                 refuse_bad_values({"the color vectors": colors}, folder)
             if rows.shape != shape:
                 raise ValueError(f"rows of shape {tuple(rows.shape)}, expected {shape}")
-        if rows.numel():
-            _refuse_bad_rows(table, num_puzzles)
+        # Some rows at a time: mapped at once, the whole table would stay in memory.
+        for start in range(0, num_puzzles if rows.numel() else 0, _ROWS_AT_ONCE):
+            with safe_open(table, "pt") as opened:
+                some = opened.get_slice("rows")[start : start + _ROWS_AT_ONCE]
+                refuse_bad_values({"the puzzle table": some}, folder)
         if base is None:
             return puzzles, rows, colors
     with _part(folder / _CHANGED, manifest) as file:
@@ -422,13 +421,13 @@ def _load_puzzles(
         # numpy's zeros take memory only where they are written to.
         zeros = np.zeros((num_puzzles, shape[1] * changed.dtype.itemsize), np.uint8)
         rows = torch.from_numpy(zeros).view(changed.dtype)
-    # Of a mapped file a page that is written to is this process's own.
+    # The file is mapped privately (copy on write), so it does not change on disk.
     rows[ids] = changed
     return puzzles, rows, colors
 
 
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:
-    """Return what `save_checkpoint` was given as `trainer`; CheckpointError if nothing, or it is damaged."""
+    """Return the trainer state of a checkpoint; CheckpointError if it has none, or it is damaged."""
     manifest = read_manifest(folder, "checkpoint")
     with _part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
         return load_file(file)
@@ -446,13 +445,13 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _part(
     file: Path, manifest: Mapping[str, Any], remedy: str = "choose another one of its run or train again"
 ) -> Iterator[Path]:
-    """Yield a file of a checkpoint to read, whose SHA-256 is the one in the manifest, if that has any.
+    """Yield a file of a checkpoint to read, after comparing its SHA-256 with the manifest's, if there is one.
 
-    Raises:  CheckpointError, which names the file, if it is not, or for what the block finds wrong with it;
-             UnreadableError if it may not be read.
+    Raises:  CheckpointError, naming the file, for another SHA-256 and for errors of the block;
+             UnreadableError without permission to read it.
     """
     try:
-        # Read here in any case: safetensors calls a file missing that it may not open.
+        # Opened here too, because safetensors reports a missing file where permission is missing.
         with reading(file), file.open("rb"):
             hashes = manifest.get(FILES)
             if isinstance(hashes, dict) and file_hash(file) != hashes.get(file.name):
@@ -464,19 +463,11 @@ def _part(
 
 
 def refuse_bad_values(tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Raise CheckpointError for the first tensor of another type, or with a value that is not finite."""
+    """Raise CheckpointError for the first tensor of an unknown dtype or with a value that is not finite."""
     for name, value in tensors.items():
         if value.dtype not in _DTYPES:
             dtype = str(value.dtype).removeprefix("torch.")
             raise CheckpointError(f"{where}: {name} is of type {dtype}, expected float32 or bfloat16")
-        # The extremes are NaN if any value is, and finding them takes no memory.
+        # The extremes are NaN if any value is, and finding them allocates nothing.
         if value.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(value)):
             raise CheckpointError(f"{where}: {name} holds values that are not finite")
-
-
-def _refuse_bad_rows(file: Path, count: int) -> None:
-    """Refuse bad values of a puzzle table, some rows at a time: mapped at once, all would stay in memory."""
-    for start in range(0, count, _ROWS_AT_ONCE):
-        with safe_open(file, "pt") as opened:
-            rows = opened.get_slice("rows")[start : start + _ROWS_AT_ONCE]
-            refuse_bad_values({"the puzzle table": rows}, file.parent)

@@ -1,13 +1,13 @@
-"""Grids <-> tokens on a square canvas, for each family of puzzles.
+"""Convert grids to tokens on a square canvas and back, for each family of puzzles.
 
-Token 0 is PAD. A Sudoku of side S has tokens 1 (empty) .. S + 1 (digit S); a maze has 1..5, wall, free,
-start, goal, path; both fill their canvas. ARC has EOS 1 and colors 2..11, the official encoding
-(`dataset/build_arc_dataset.py`): a grid lies at an offset (0, 0 unless placed elsewhere), the row below
-it and the column to its right are EOS where the canvas has room, the corner where they meet is PAD.
+Token 0 is PAD. A Sudoku of side S has tokens 1 (empty) .. S + 1 (digit S); a maze has 1..5: wall, free,
+start, goal, path; both fill their canvas. ARC has EOS 1 and colors 2..11, as in the official encoding
+(`dataset/build_arc_dataset.py`): a grid is at an offset, by default 0, 0; the row below it and the column to
+its right are EOS if the canvas has room, the corner where they meet is PAD.
 
-Every augmentation is one gather: which source row and column each canvas row and column shows
-(`Transform`), and one table of tokens by cell value. Grids are stored with a frame, so that EOS and PAD
-are cells like any other.
+Every augmentation is a single gather: the source row and column of each canvas row and column
+(`Transform`), and a table of tokens by cell value. Grids are stored with a frame of EOS and PAD, so that the
+gather reads these like other cells.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ _TRANSPOSE, _FLIP_ROWS, _FLIP_COLUMNS = np.array(DIHEDRALS).T
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of puzzle, and how its grids are tokens.
+    """A kind of puzzle, and the tokens of its grids.
 
     num_values: cell values are 0..num_values-1.
-    first: the token of cell value 0; the others follow it.
-    with_eos: grids vary in shape and are marked by EOS; otherwise they fill the canvas.
-    blank: the value of a cell that the answer fills in, the others being given; None where none is given.
+    first: token of cell value 0; the others follow.
+    with_eos: whether grids vary in shape and are marked by EOS; otherwise they fill the canvas.
+    blank: value of a cell that the answer fills in, while other cells are given; None if no cell is given.
     symbols, palette: how `draw` shows a cell value.
     """
 
@@ -47,7 +47,7 @@ class Family:
 
     @property
     def blank_token(self) -> int | None:
-        """Return the token of a cell that is not given, if the others are."""
+        """Return the token of `blank`, if any."""
         return None if self.blank is None else self.first + self.blank
 
     @property
@@ -57,7 +57,7 @@ class Family:
 
     @property
     def tokens(self) -> NDArray[np.uint8]:
-        """Return the token of each cell value; then, for the frame, of EOS and PAD."""
+        """Return the token of each cell value, then EOS and PAD for the frame."""
         values = np.arange(self.first, self.vocabulary, dtype=np.uint8)
         return np.append(values, np.array([EOS, PAD], np.uint8))
 
@@ -71,7 +71,7 @@ FAMILIES = ("arc", "sudoku", "maze")
 
 
 def family_of(name: str, canvas: int) -> Family:
-    """Return the family of a name, one of FAMILIES, on a canvas of that side."""
+    """Return the family with a name of FAMILIES, for a canvas of this side."""
     if name == "sudoku":
         return Family(name, canvas + 1, 1, with_eos=False, symbols=".123456789", palette=None, blank=0)
     return {"arc": ARC, "maze": _MAZE}[name]
@@ -79,9 +79,9 @@ def family_of(name: str, canvas: int) -> Family:
 
 @dataclass(frozen=True, eq=False)
 class GridTable:
-    """N grids in one array: cells (N, M, M) uint8, with shapes (N, 2) int16 in the top left corner.
+    """N grids in one array: cells (N, M, M) uint8, with grids of shapes (N, 2) int16 in the top left corner.
 
-    A framed table has two more rows and columns: M is EOS, M + 1 is PAD, and PAD is all the rest.
+    A framed table has two more rows and columns, M with EOS and M + 1 with PAD; all other cells are PAD.
     """
 
     cells: NDArray[np.uint8]
@@ -89,7 +89,7 @@ class GridTable:
 
     @classmethod
     def pack(cls, grids: Sequence[Grid], side: int) -> "GridTable":
-        """Return grids as one table without a frame, 0 beyond their shapes; `side` is that of the largest."""
+        """Return grids as a table without a frame, 0 outside each grid; `side` is that of the largest."""
         cells = np.zeros((len(grids), side, side), np.uint8)
         for index, grid in enumerate(grids):
             cells[index, : grid.shape[0], : grid.shape[1]] = grid
@@ -99,7 +99,7 @@ class GridTable:
         return len(self.shapes)
 
     def parts(self) -> Iterator["GridTable"]:
-        """Yield the grids in order in tables of some; one, though empty, at least."""
+        """Yield the grids in order in smaller tables; at least one, which may be empty."""
         for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
             rows = slice(start, start + _GRIDS_AT_ONCE)
             yield GridTable(self.cells[rows], self.shapes[rows])
@@ -110,7 +110,7 @@ class GridTable:
         return self.cells[index, :height, :width]
 
     def with_eos(self, family: Family) -> "GridTable":
-        """Return the table as `encode_grids` takes it: with a frame, if the family has one."""
+        """Return the table for `encode_grids`: with a frame if the family has EOS."""
         if not family.with_eos:
             return self
         eos, pad = family.num_values, family.num_values + 1
@@ -125,7 +125,7 @@ class GridTable:
 
 
 class GridList(GridTable):
-    """Grids that are packed when they are read, part by part: packed ones take several times the memory."""
+    """Grids that are packed on access, part by part, because packed grids take several times the memory."""
 
     grids: Sequence[Grid]
     side: int
@@ -137,11 +137,11 @@ class GridList(GridTable):
 
     @property
     def cells(self) -> NDArray[np.uint8]:
-        """Return all cells, packed anew."""
+        """Return all cells, packed now."""
         return GridTable.pack(self.grids, self.side).cells
 
     def parts(self) -> Iterator[GridTable]:
-        """Yield the grids in order in packed tables of some."""
+        """Yield the grids in order in smaller packed tables."""
         for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
             yield GridTable.pack(self.grids[start : start + _GRIDS_AT_ONCE], self.side)
 
@@ -155,7 +155,7 @@ class Transform:
     """Gather indices of N canvases.
 
     rows, columns: (N, C) canvas cell (i, j) of item n shows source cell (rows[n, i], columns[n, j]).
-    transpose: (N,) of these items it shows cell (columns[n, j], rows[n, i]).
+    transpose: (N,) bool; if true, it shows source cell (columns[n, j], rows[n, i]) instead.
     tokens: (N, W) uint8, the token of each cell value.
     """
 
@@ -172,7 +172,7 @@ def dihedral_transform(
 ) -> Transform:  # fmt: skip
     """Return the transform that turns, recolors and places grids of a table.
 
-    Args:  table: as `GridTable.with_eos` makes it. items: (N,) which of its grids.
+    Args:  table: from `GridTable.with_eos`. items: (N,) indices of its grids.
            dihedrals: (N,) ids 0..7, default identity.
            colors: (N, 10) permutations, default identity.
            offsets: (N, 2) row and column of the augmented grid's first cell, default 0, 0.
@@ -185,30 +185,21 @@ def dihedral_transform(
     sides = np.where(transpose[:, None], sides[:, ::-1], sides)
     flips = np.stack([_FLIP_ROWS[dihedrals], _FLIP_COLUMNS[dihedrals]], axis=1)
     flips = np.where(transpose[:, None], flips[:, ::-1], flips)
-    rows, columns = (
-        _sources(canvas, sides[:, axis], offsets[:, axis], flips[:, axis], table.cells.shape[1])
-        for axis in (0, 1)
-    )
+    # The line (N, 2, C) of the table for each row and column of the canvas; its last two are the frame.
+    lines, ends = np.arange(canvas) - offsets[:, :, None], sides[:, :, None]
+    frame = table.cells.shape[1] - np.where(lines == ends, 2, 1)
+    sources = np.where(flips[:, :, None], ends - 1 - lines, lines)
+    sources = np.where((lines >= 0) & (lines < ends), sources, frame)
     tokens = np.repeat(family.tokens[None], count, axis=0)
     if colors is not None:
         tokens[:, :NUM_COLORS] = colors + family.first
-    return Transform(rows, columns, transpose, tokens)
-
-
-def _sources(
-    canvas: int, side: NDArray[np.intp], offset: NDArray[np.integer], flip: NDArray[np.bool_], width: int
-) -> NDArray[np.intp]:
-    """Return the line (N, C) of a table that each line of the canvas shows; its last two are EOS and PAD."""
-    line = np.arange(canvas) - offset[:, None]
-    source = np.where(flip[:, None], side[:, None] - 1 - line, line)
-    beyond = np.where(line == side[:, None], width - 2, width - 1)
-    return np.where((line >= 0) & (line < side[:, None]), source, beyond)
+    return Transform(sources[:, 0], sources[:, 1], transpose, tokens)
 
 
 def encode_grids(table: GridTable, items: NDArray[np.integer], transform: Transform) -> NDArray[np.uint8]:
-    """Return the tokens (N, C * C) of N transformed grids, all computed at once.
+    """Return the tokens (N, C * C) of N transformed grids.
 
-    Args:  table: as `GridTable.with_eos` makes it. items: (N,) which of its grids.
+    Args:  table: from `GridTable.with_eos`. items: (N,) indices of its grids.
     """
     _, height, width = table.cells.shape
     by_row = np.where(transform.transpose, (1,), (width,))
@@ -227,8 +218,8 @@ def crop_shapes(tokens: NDArray[np.integer]) -> NDArray[np.intp]:
     """Return height and width (N, 2) of the largest all-color rectangle in the top left corner.
 
     Args:    tokens: (N, canvas * canvas), of ARC.
-    Source:  the official `evaluators/arc.py` `_crop`: rows are added one by one, the width can
-             only shrink, the first largest area wins; 0, 0 if the first cell is no color.
+    Source:  `_crop` in the official `evaluators/arc.py`: rows are added one by one, the width can
+             only shrink, the first largest area wins; 0, 0 if the first cell is not a color.
     """
     canvas = round(tokens.shape[1] ** 0.5)
     square = tokens.reshape(-1, canvas, canvas)
@@ -242,8 +233,8 @@ def crop_shapes(tokens: NDArray[np.integer]) -> NDArray[np.intp]:
 def decode(tokens: NDArray[np.integer], family: Family = ARC) -> list[Grid | None]:
     """Return the grid of each row of tokens (N, canvas * canvas).
 
-    ARC grids are cropped, None where there is none; others are the whole canvas, 0 where the token is no
-    cell value.
+    An ARC grid is cropped, None without colors. Other grids fill the canvas, 0 where the token is not a cell
+    value.
     """
     canvas = round(tokens.shape[1] ** 0.5)
     square = tokens.reshape(-1, canvas, canvas)

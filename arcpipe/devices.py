@@ -1,4 +1,4 @@
-"""Dtype, CPU threads and torch.compile: what each device computes with, and why; and how much it can do."""
+"""Dtype, CPU threads and torch.compile of a device, with reasons for the log; operations and peak speed."""
 
 import os
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from arcpipe.model_config import TRMConfig
 _ONEDNN_HIDDEN_SIZE = 256
 _MAX_PROGRAMS = 64
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Of the products by which a peak is measured.
+# Sides of the matrices that `measure_peak` multiplies.
 _SIDES = {"cuda": 8192, "cpu": 1024}
 _TRIES = 4
 _PRODUCTS = 4
@@ -22,11 +22,10 @@ _PRODUCTS = 4
 def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, str]:
     """Return the dtype for `precision` (auto, float32, bfloat16 or float16) and the reason, for the log.
 
-    `auto` takes bfloat16 where the device computes it in hardware; a GPU is asked for its compute
-    capability, because `torch.cuda.is_bf16_supported()` also says yes where it is emulated. A GPU whose
-    tensor cores know float16 alone (capability 7: T4, V100) gets that.
+    `auto` is bfloat16 on hardware that supports it, and float16 on GPUs whose tensor cores support only that
+    (compute capability 7: T4, V100). `torch.cuda.is_bf16_supported()` is also true for GPUs that emulate it.
 
-    Raises:  ArcpipeError if bfloat16 is demanded of a GPU that would emulate it.
+    Raises:  ArcpipeError for bfloat16 on a GPU that would emulate it.
     """
     native, what = torch.float32, f"not known for {device.type}"
     if device.type == "cuda":
@@ -47,7 +46,7 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
 
 
 def refuse_lone_processes(joined: int, device: torch.device) -> None:
-    """Raise ArcpipeError if more processes were started than are `joined`: each would do all the work."""
+    """Raise ArcpipeError if more processes were started than `joined`: each would do all the work."""
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if joined != started:
         raise ArcpipeError(
@@ -57,10 +56,10 @@ def refuse_lone_processes(joined: int, device: torch.device) -> None:
 
 
 def _use_onednn(hidden_size: int) -> bool:
-    """Let oneDNN compute float32 matrix products on the CPU, if it is as exact and faster; return whether.
+    """Use oneDNN for float32 matrix products on the CPU, if it is exact and faster; return whether it is.
 
-    torch goes to oneDNN where it may round to bfloat16. A CPU without such instructions does not round;
-    there oneDNN took half the time of the other library at hidden size 512 and more time at 128 (AMD EPYC).
+    torch uses oneDNN only if rounding to bfloat16 is allowed, which a CPU without bfloat16 does not do. There
+    oneDNN took half the time of the default at hidden size 512, and more time at 128 (AMD EPYC).
     """
     torch.set_float32_matmul_precision("highest")
     if hidden_size < _ONEDNN_HIDDEN_SIZE:
@@ -79,9 +78,9 @@ def ready_blocks(
     blocks: Iterable[nn.Module], *, hidden_size: int, dtype: torch.dtype, device: torch.device, threads: int,
     compiled: str, dynamic: bool | None,
 ) -> list[str]:  # fmt: skip
-    """Apply CPU threads, oneDNN choice and torch.compile; return log lines of what is not torch's default.
+    """Set CPU threads, oneDNN and torch.compile; return log lines about what differs from torch's defaults.
 
-    Args:  threads: 0 leaves them to torch. compiled, dynamic: as in `compile_blocks`.
+    Args:  threads: 0 for torch's default. compiled, dynamic: as in `compile_blocks`.
     """
     notes = []
     if threads:
@@ -95,14 +94,13 @@ def ready_blocks(
 def compile_blocks(
     blocks: Iterable[nn.Module], compiled: str, device: torch.device, dynamic: bool | None = False
 ) -> str:
-    """Compile each block of a network with torch.compile, if `compiled` says so; return a line for the log.
+    """Compile each block of a network with torch.compile, depending on `compiled`; return a log line.
 
-    One block at a time, because they share one compiled program, which the recursion calls many times. If
-    a program cannot be made, torch goes on without it and logs the reason.
+    Blocks are compiled one by one, because they share one program, which the recursion calls many times. If
+    compilation fails, torch logs the reason and runs without it.
 
-    Args:  compiled: auto, on or off; auto compiles on a GPU, where it pays in minutes.
-           dynamic: False makes a program for each shape; None one for any number of rows, once there has
-           been a second.
+    Args:  compiled: auto, on or off; auto compiles on a GPU, where it pays off within minutes.
+           dynamic: False compiles a program for each shape; None a second one for any number of rows.
     """
     if compiled == "off":
         return "not compiled: as the recipe says"
@@ -112,7 +110,7 @@ def compile_blocks(
     if missing:
         return f"not compiled: {missing}"
     torch._dynamo.config.suppress_errors = True
-    # A program for each canvas, with and without gradient; beyond the limit torch compiles no more.
+    # There is a program for each canvas, with and without gradient; beyond the limit torch stops compiling.
     torch._dynamo.config.recompile_limit = _MAX_PROGRAMS
     for block in blocks:
         block.compile(dynamic=dynamic)
@@ -121,12 +119,12 @@ def compile_blocks(
 
 
 def is_compiled(block: nn.Module) -> bool:
-    """Return whether a block is, or will at its first call be, compiled."""
+    """Return whether a block is compiled, or will be at its first call."""
     return block._compiled_call_impl is not None
 
 
 def _missing_compiler(device: torch.device) -> str:
-    """Return what torch.compile lacks on a device; empty if nothing."""
+    """Return what torch.compile lacks on a device, empty if nothing."""
     from torch._inductor import cpp_builder, exc
     from torch.utils._triton import has_triton
 
@@ -140,10 +138,10 @@ def _missing_compiler(device: torch.device) -> str:
 
 
 def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
-    """Return the operations of one supervision step with its gradient, of one sample.
+    """Return the operations of a supervision step with gradient, per sample.
 
-    Of matrix products only, which are nearly all; a multiplication and an addition are two. The gradient
-    takes twice its forward part, the last outer cycle.
+    Counts matrix products only, which dominate; a multiply-add counts as two. The backward pass takes twice
+    the operations of the last outer cycle.
 
     Args:  num_tokens: L, without the puzzle prefix.
     """
@@ -158,18 +156,18 @@ def train_step_flops(config: TRMConfig, num_tokens: int) -> float:
 
 
 def speed_text(flops_per_second: float) -> str:
-    """Return a speed to two digits, in the larger of TFLOP/s and GFLOP/s that is not less than one."""
+    """Return a speed with two digits, in TFLOP/s or, below 1 TFLOP/s, in GFLOP/s."""
     unit, name = (1e12, "TFLOP/s") if flops_per_second >= 1e12 else (1e9, "GFLOP/s")
     return f"{float(f'{flops_per_second / unit:.2g}'):g} {name}"
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure the operations a second of large square matrix products on this device: the best of a few runs.
+    """Measure the operations per second of large square matrix products on a device: the best of a few runs.
 
-    Random numbers are multiplied: operands that are all alike draw less power, and a GPU then runs at a
-    higher clock than any training sees.
+    The operands are random, because constant ones draw less power, and a GPU would run at a higher clock than
+    in training.
     """
-    # Not at the top: inference, which has no use for it, would load all of torch's benchmarks.
+    # Not at the top: inference does not need it, and the import is slow.
     from torch.utils.benchmark import Timer
 
     side = _SIDES.get(device.type, 1024)

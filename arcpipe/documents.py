@@ -1,6 +1,6 @@
-"""Files of others, JSON and TOML among them, read within bounds: a small one must not take a machine down.
+"""Read files of others within limits, JSON and TOML in particular: a small file must not exhaust the machine.
 
-The bounds are above what any file of this project holds; ARCPIPE_LIMITS, a factor, moves those of size.
+The limits are above the needs of any file of this project. The factor ARCPIPE_LIMITS scales those of size.
 """
 
 import json
@@ -28,7 +28,7 @@ _MOST_BITS = 63
 
 
 def limit(number: int) -> int:
-    """Return a bound of size as this user has it; ArcpipeError if ARCPIPE_LIMITS is no factor."""
+    """Return a limit of size times ARCPIPE_LIMITS; ArcpipeError if that is not a number."""
     factor = os.environ.get(LIMITS, "1")
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", factor):
         raise ArcpipeError(f"{LIMITS}={factor!r}: expected a factor, such as 4")
@@ -36,16 +36,16 @@ def limit(number: int) -> int:
 
 
 def read_within(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Return the content of a file or pipe of at most so many bytes.
+    """Return the content of a file or pipe of at most `most` bytes.
 
-    Raises:  OSError if it cannot be read, ValueError if it is larger, or a device that has no end.
+    Raises:  OSError if it cannot be read, ValueError if it is larger, or a device.
     """
     most = limit(most)
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
             raise ValueError("it is a device, no file")
-        # To ask for more than there is takes the memory of as much.
+        # Python allocates as many bytes as it is asked to read.
         content = file.read(min(most, status.st_size) + 1)
         while len(content) <= most and (part := file.read(_PART)):
             content += part
@@ -57,7 +57,7 @@ def read_within(path: Path, most: int = MOST_BYTES) -> bytes:
 def read_file(path: Path, most: int = MOST_BYTES, remedy: str = "", missing: str = "no such file") -> bytes:
     """Return the content of a file as `read_within` does.
 
-    Args:    remedy: what to say of a larger one. missing: what to say of one that is not there.
+    Args:    remedy: text after the error for a larger file. missing: the error for a missing file.
     Raises:  DataError if it is missing, unreadable or larger.
     """
     try:
@@ -71,7 +71,7 @@ def read_file(path: Path, most: int = MOST_BYTES, remedy: str = "", missing: str
 
 
 def read_text(path: Path, most: int = MOST_BYTES, remedy: str = "") -> str:
-    """Return the content of a text file, as `read_file`; DataError if it is no text in UTF-8."""
+    """Return the content of a text file, as `read_file`; DataError if it is not UTF-8."""
     try:
         return read_file(path, most, remedy).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -79,7 +79,7 @@ def read_text(path: Path, most: int = MOST_BYTES, remedy: str = "") -> str:
 
 
 class RepeatedKeys(dict[str, Any]):
-    """A JSON object with keys that stand more than once, `repeated`; it holds the last value of each."""
+    """A JSON object with repeated keys, listed in `repeated`; it holds the last value of each key."""
 
     def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -87,15 +87,15 @@ class RepeatedKeys(dict[str, Any]):
 
 
 def read_json(path: Path, most: int = MOST_BYTES, remedy: str = "", *, repeated: bool = False) -> Any:
-    """Return the content of a JSON file; arguments and errors as of `read_file` and `parse_json`."""
+    """Return the content of a JSON file; arguments and errors as in `read_file` and `parse_json`."""
     return parse_json(read_file(path, most, remedy), path, repeated=repeated)
 
 
 def parse_json(content: bytes, where: object, *, repeated: bool = False) -> Any:
     """Return the content of a JSON document.
 
-    Args:    repeated: take objects that hold a key more than once too, as `RepeatedKeys`.
-    Raises:  DataError naming `where` if it is no JSON, or an object holds a key twice.
+    Args:    repeated: allow objects with repeated keys, as `RepeatedKeys`.
+    Raises:  DataError naming `where` if it is not JSON, or an object has a key twice.
     """
     try:
         value, objects = _parse(content)
@@ -108,7 +108,7 @@ def parse_json(content: bytes, where: object, *, repeated: bool = False) -> Any:
 
 
 def _parse(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
-    """Return what JSON says, and its objects that hold a key twice; ValueError if it is none."""
+    """Return the value of a JSON document, and its objects with repeated keys; ValueError if not JSON."""
     repeated: list[RepeatedKeys] = []
 
     def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -119,11 +119,11 @@ def _parse(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
         return repeated[-1]
 
     try:
-        # Not by orjson, which takes two thirds of the time, and drops a key that stands twice without a word.
+        # Not with orjson, which takes two thirds of the time, but silently drops repeated keys.
         text = content.decode()
         value = json.loads(text, object_pairs_hook=make_object, parse_constant=_number, parse_float=_number)
         if "\\u" in text:
-            # Half a pair of surrogates is no character, and could not be written again.
+            # A lone surrogate is not a character and could not be written again.
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -131,10 +131,10 @@ def _parse(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
 
 
 def load_json(path: Path) -> Any:
-    """Return the content of a JSON file of facts, such as a manifest, which can be written again.
+    """Return the content of a JSON file of facts, such as a manifest, that can be written again.
 
-    Raises:  OSError if it cannot be read; ValueError if it is no JSON, too large, too deep, or an object
-             holds a key twice.
+    Raises:  OSError if it cannot be read; ValueError if it is not JSON, too large, nested too deeply, or an
+             object has a key twice.
     """
     value, repeated = _parse(read_within(path, _MOST_FACTS))
     if repeated:
@@ -144,7 +144,7 @@ def load_json(path: Path) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what TOML says; ValueError if it is no TOML, too large or too deep."""
+    """Return the content of a TOML document; ValueError if it is not TOML, too large or nested too deeply."""
     if len(text) > limit(_MOST_TOML):
         raise ValueError(f"larger than {limit(_MOST_TOML) / 1e3:.0f} kB")
     for number, line in enumerate(text.splitlines(), 1):
@@ -159,7 +159,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def refuse_extremes(value: Any) -> None:
-    """Raise ValueError for values that are nested too deeply, or an integer too large, to be JSON again."""
+    """Raise ValueError for values that JSON cannot hold: too deep nesting, too large integers."""
     level = [value]
     for _ in range(_MOST_DEPTH):
         if any(type(one) is int and one.bit_length() > _MOST_BITS for one in level):

@@ -1,7 +1,7 @@
-"""Looped flows (arXiv 2609.11801): a recursion denoises a noisy answer, beside its state; and their sampler.
+"""Looped flows (arXiv 2609.11801), in which the recursion also denoises a noisy answer, and their sampler.
 
-The noisy answer x_t = (1 - t) x_0 + t x_1 has V numbers for each cell: noise x_0 at time 0, the answer x_1,
-one-hot, at time 1. Noise and times are functions of the seed of a sample.
+The noisy answer x_t = (1 - t) x_0 + t x_1 has V numbers per cell: noise x_0 at time 0, the one-hot answer x_1
+at time 1. Noise and times are functions of the seed of a sample.
 
 Shape letters: B batch, L grid tokens, V vocabulary.
 """
@@ -14,32 +14,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from arcpipe.rng import random_bits
+from arcpipe.augmentation import random_bits
 
-# What a draw is for, beside the noise: turn 0 is x_0, turn i + 1 that of step i of inference.
+# Turns of draws other than noise. Noise has turn 0 for x_0 and i + 1 for step i of inference.
 TIMES, PSEUDOTARGETS = -1, -2
-# As in `rng.py`, as signed numbers.
+# The constants of `random_bits` as signed numbers.
 _STEP, _FIRST, _SECOND = (
     value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
 
 
 def seeds_of(seed: int, *counters: NDArray[np.uint64]) -> Tensor:
-    """Return the seed (B,) int64 of each sample from a seed and the numbers of the samples."""
+    """Return a seed (B,) int64 for each sample, from a common seed and the counters of each sample."""
     return torch.from_numpy(random_bits(seed, *counters).view(np.int64))
 
 
 def random_words(seeds_B: Tensor, turn: int | Tensor, count: int) -> Tensor:
-    """Return 64 random bits (B, count) for each seed: those of `random_bits(seed, turn, number)`.
+    """Return `count` words (B, count) of 64 random bits for each seed, as `random_bits(seed, turn, number)`.
 
-    Args:  turn: what they are for; one for all, or (B,).
+    Args:  turn: the purpose of the draw, one for all or (B,).
     """
     numbers = torch.arange(count, device=seeds_B.device)
     return _mix(_mix(_mix(seeds_B) ^ turn)[:, None] ^ numbers)
 
 
 def uniform(seeds_B: Tensor, turn: int | Tensor, count: int) -> Tensor:
-    """Return numbers (B, count) float32 in 0..1, both excluded."""
+    """Return random numbers (B, count) float32 between 0 and 1, exclusive."""
     return _fraction(random_words(seeds_B, turn, count))
 
 
@@ -52,9 +52,9 @@ def noise(seeds_B: Tensor, turn: int | Tensor, num_tokens: int, vocabulary: int)
 
 
 def times(seeds_B: Tensor, steps: int, kind: str) -> Tensor:
-    """Return the time (B, steps) of each supervision step in training, rising.
+    """Return the ascending times (B, steps) of the supervision steps in training.
 
-    Args:  kind: "sorted": one more than the steps, uniform in 0..1; "random_start": the first uniform, the
+    Args:  kind: "sorted": steps + 1 uniform draws without the last; "random_start": the first uniform, the
            others uniform between it and 1.
     """
     draws = uniform(seeds_B, TIMES, steps + 1)
@@ -64,7 +64,7 @@ def times(seeds_B: Tensor, steps: int, kind: str) -> Tensor:
 
 
 def probabilities(logits_BLV: Tensor, loss: str) -> Tensor:
-    """Return what logits say of each token, float32, as the loss that they were trained by reads them."""
+    """Return the probability of each token, float32, from logits of a model trained with this loss."""
     values = logits_BLV.float()
     if loss == "softmax":
         return values.softmax(dim=-1)
@@ -73,9 +73,9 @@ def probabilities(logits_BLV: Tensor, loss: str) -> Tensor:
 
 
 def with_given(x_BLV: Tensor, inputs_BL: Tensor, blank: int | None) -> Tensor:
-    """Return a noisy answer in which given cells are what the input says.
+    """Return a noisy answer with the given cells replaced by those of the input.
 
-    Args:  blank: the token of a cell that is not given; None where none is given.
+    Args:  blank: token of a cell that is not given; None if no cell is given.
     """
     if blank is None:
         return x_BLV
@@ -84,14 +84,14 @@ def with_given(x_BLV: Tensor, inputs_BL: Tensor, blank: int | None) -> Tensor:
 
 
 def interpolant(start_BLV: Tensor, end_BLV: Tensor, times_B: Tensor) -> Tensor:
-    """Return the point at the times on the way from noise to answer."""
+    """Return x_t between noise and answer at the times t."""
     return torch.lerp(start_BLV, end_BLV, times_B[:, None, None])
 
 
 def stir(
     x_BLV: Tensor, fresh_BLV: Tensor, now_B: Tensor, later_B: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """Set a noisy answer back in time by fresh noise; return it and its time (B,). Gamma 0 leaves it."""
+    """Move a noisy answer back in time by adding noise; return it and its time (B,). Gamma 0 adds none."""
     share_B = (1 - gamma * (later_B - now_B)).clamp(0, 1)
     time_B = share_B * now_B
     amount_B = ((1 - time_B) ** 2 - (share_B - time_B) ** 2).clamp(min=0).sqrt()
@@ -99,7 +99,7 @@ def stir(
 
 
 def move(x_BLV: Tensor, predicted_BLV: Tensor, now_B: Tensor, later_B: Tensor) -> Tensor:
-    """Move a noisy answer to a later time, on the straight way to what is predicted; return it."""
+    """Return a noisy answer moved to a later time, on a straight line toward the prediction."""
     return torch.lerp(x_BLV, predicted_BLV, ((later_B - now_B) / (1 - now_B))[:, None, None])
 
 
@@ -108,8 +108,8 @@ class FlowSampler:
 
     All noise is a function of (seed, position in the schedule, step).
 
-    Args:  steps: of equal length. gamma: how much fresh noise each step takes; 0 for none, Euler's method.
-           loss: of the training, which says what logits mean. blank: see `with_given`.
+    Args:  steps: number of equal steps. gamma: amount of noise added per step; 0 for Euler's method.
+           loss: the loss of the training, for `probabilities`. blank: see `with_given`.
     """
 
     def __init__(
@@ -119,41 +119,38 @@ class FlowSampler:
         self.num_steps, self.gamma, self.seed, self.loss, self.blank = steps, gamma, seed, loss, blank
         self.noisy = torch.zeros(batch_size, num_tokens, vocabulary, device=device)
         self.seeds = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        # Where the step under way begins and ends.
+        # Times at the start and end of the current step.
         self.now = self.later = torch.zeros(batch_size, device=device)
 
     def admit(self, where: Tensor, positions: NDArray[np.int64], inputs: Tensor) -> None:
-        """Begin anew in rows (M,) with the items at positions (M,) of the schedule."""
+        """Start rows (M,) with the items at positions (M,) of the schedule."""
         self.seeds[where] = seeds_of(self.seed, positions.astype(np.uint64)).to(self.seeds.device)
         start = noise(self.seeds[where], 0, *self.noisy.shape[1:])
         self.noisy[where] = with_given(start, inputs[where], self.blank)
 
     def keep(self, where: Tensor) -> None:
-        """Keep these rows alone."""
+        """Keep only these rows."""
         self.noisy, self.seeds = self.noisy[where], self.seeds[where]
 
     def stir(self, steps: NDArray[np.int64], inputs: Tensor) -> Tensor:
-        """Add the noise of a step to each row, of which `steps` (B,) are done; return the times (B,)."""
+        """Add the noise of the next step to each row, after `steps` (B,) steps; return the times (B,)."""
         done = torch.from_numpy(steps).to(self.noisy.device)
-        now, self.later = self._times(done)
+        # A row without an item may have done all its steps.
+        current = done.clamp(max=self.num_steps - 1)
+        now, self.later = current / self.num_steps, (current + 1) / self.num_steps
         fresh = noise(self.seeds, done + 1, *self.noisy.shape[1:]) if self.gamma else self.noisy
         noisy, self.now = stir(self.noisy, fresh, now, self.later, self.gamma)
         self.noisy = with_given(noisy, inputs, self.blank)
         return self.now
 
     def move(self, logits: Tensor, inputs: Tensor) -> None:
-        """Go on from the times of `stir` to the end of the step, toward what is predicted."""
+        """Move from the times of `stir` to the end of the step, toward the prediction."""
         predicted = probabilities(logits, self.loss)
         self.noisy = with_given(move(self.noisy, predicted, self.now, self.later), inputs, self.blank)
 
-    def _times(self, done: Tensor) -> tuple[Tensor, Tensor]:
-        # A row that has no item may have done all its steps.
-        done = done.clamp(max=self.num_steps - 1)
-        return done / self.num_steps, (done + 1) / self.num_steps
-
 
 def _fraction(words: Tensor) -> Tensor:
-    """Return the top 23 bits of 64 as a number between 0 and 1, exact in float32."""
+    """Return the top 23 of 64 bits as a number between 0 and 1, exact in float32."""
     return (_shift(words, 41).float() + 0.5) * 2.0**-23
 
 
@@ -165,5 +162,5 @@ def _mix(state: Tensor) -> Tensor:
 
 
 def _shift(words: Tensor, count: int) -> Tensor:
-    """Shift to the right as unsigned numbers."""
+    """Shift to the right, as unsigned integers."""
     return (words >> count) & ((1 << (64 - count)) - 1)

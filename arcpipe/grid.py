@@ -1,4 +1,4 @@
-"""Grid: the one door from outside data to a uint8 array, and its drawing in a terminal."""
+"""Grids: check outside data and convert it to a uint8 array; draw grids in a terminal."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def as_grid(cells: Any, where: str) -> Grid:
     """Return a Grid made from a list of rows or an integer array.
 
     Args:    cells: rows of integers 0..9; `true` and `1.0` are not integers.
-             where: what the grid is and where it stands, for the message: file, task, field.
+             where: file, task and field of the grid, for the error message.
     Raises:  DataError naming `where` if it is empty, ragged, larger than 30 x 30 or holds
              anything but the integers 0..9.
     """
@@ -46,7 +46,7 @@ def as_grid(cells: Any, where: str) -> Grid:
         text = orjson.dumps(rows)
     except TypeError:
         text = b""
-    # The JSON of a grid is, but for its digits, that of a black one: no cell is looked at on its own.
+    # With all digits replaced by 0, the JSON of a grid must equal that of a black grid. Faster than a loop.
     width = max(0, text.find(b"]") // 2)
     height = len(text) // (2 * width + 2)
     if max(height, width) > MAX_SIDE or text.translate(_BLACK) != _black_json(height, width):
@@ -60,7 +60,7 @@ def _black_json(height: int, width: int) -> bytes:
 
 
 def _fault(rows: Any) -> str:
-    """Return why what should be the rows of a grid is none."""
+    """Return why a value is not the rows of a grid."""
     if not isinstance(rows, list) or not rows:
         return f"expected a list of rows, found {_describe(rows)}"
     width = 0
@@ -77,7 +77,7 @@ def _fault(rows: Any) -> str:
 
 
 def _describe(value: Any) -> str:
-    """Return a value as it stands in JSON, short enough for one line."""
+    """Return a short description of a JSON value."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, list):
@@ -96,17 +96,17 @@ def draw(
     palette: Palette | None = PALETTE,
     columns: int | None = None,
 ) -> str:
-    """Draw grids side by side as text, top aligned, a title above each.
+    """Return a drawing of grids side by side, top aligned, with a title above each.
 
-    What is wider than `columns` is drawn with two rows a line, where it is colored; if that is still too
-    wide, one grid below the other.
+    If it is wider than `columns`, a colored drawing has two rows of cells per line; if that is still too
+    wide, the grids are drawn below each other.
 
-    Args:    color: draw cells as blocks of the colors of `palette`, if there is one, by so many bits: 24, 8,
-             or 4 (True for 24); 0 or False: each cell value is its character in `symbols`.
-             columns: 0 for any number; None for those of the terminal that stdout is, any where it is none.
+    Args:    color: bits of color, 24, 8 or 4 (True for 24), to draw cells as blocks in the colors of
+             `palette`, if any; 0 or False to draw each cell as its character in `symbols`.
+             columns: 0 for no limit; None for the width of the terminal, if stdout is one.
     """
     if columns is None:
-        # COLUMNS goes before the terminal.
+        # COLUMNS overrides the terminal.
         is_known = os.environ.get("COLUMNS", "").isdecimal() or sys.stdout.isatty()
         columns = shutil.get_terminal_size().columns if is_known else 0
     colored = palette is not None and color
@@ -130,39 +130,35 @@ def draw(
 def _block(
     grid: Grid, title: str, halved: bool, symbols: str, shades: Sequence[tuple[str, str]] | None
 ) -> tuple[int, list[str]]:
-    """Return the width of a grid as text, and its lines, the title first.
+    """Return the width of a grid as text, and its lines, beginning with the title.
 
-    Args:    halved: draw two rows a line. shades: of each cell value, None for its symbol.
+    Args:    halved: draw two rows per line. shades: of each cell value; None to draw symbols.
     """
     side = grid.shape[1] * (1 if halved else 2)
-    width = max(side, len(title))
+    width, rows = max(side, len(title)), []
     if shades is None:
         rows = ["".join(f"{symbols[value]} " for value in row) for row in grid]
     elif halved:
+        # The upper cell is the foreground, the lower one the background.
         below = [*grid[1::2], *[None] * (len(grid) % 2)]
-        rows = [_half_blocks(upper, lower, shades) for upper, lower in zip(grid[::2], below, strict=True)]
+        for upper, lower in zip(grid[::2], below, strict=True):
+            grounds = [""] * len(upper) if lower is None else [f";{shades[value][1]}" for value in lower]
+            cells = zip(upper, grounds, strict=True)
+            rows.append("".join(f"\x1b[{shades[value][0]}{ground}m\u2580\x1b[0m" for value, ground in cells))
     else:
         rows = ["".join(f"\x1b[{shades[value][1]}m  \x1b[0m" for value in row) for row in grid]
     return width, [title.ljust(width), *(row + " " * (width - side) for row in rows)]
 
 
-def _half_blocks(upper: Grid, lower: Grid | None, shades: Sequence[tuple[str, str]]) -> str:
-    """Return two rows of cells as a line: the upper one in the foreground, on the lower one."""
-    grounds = [""] * len(upper) if lower is None else [f";{shades[value][1]}" for value in lower]
-    return "".join(
-        f"\x1b[{shades[value][0]}{ground}m\u2580\x1b[0m" for value, ground in zip(upper, grounds, strict=True)
-    )
-
-
-# The sixteen colors of a terminal, as most show them: a bit each of red, green and blue, and brightness.
+# The usual sixteen colors of terminals: bits for red, green, blue and brightness.
 _SIXTEEN = [[170 * (number >> bit & 1) + 85 * (number >> 3) for bit in range(3)] for number in range(16)]
 
 
 @lru_cache
 def _shades(palette: Palette, bits: int) -> list[tuple[str, str]]:
-    """Return for each color of a palette what ANSI calls it in the foreground and as the ground."""
+    """Return the ANSI codes of each color of a palette, as foreground and background."""
     if bits == 8:
-        # A cube of six levels each; all but the first are 40 apart.
+        # The 256 colors contain a cube of six levels per channel: 0, 95, then in steps of 40.
         cubes = [[max(0, round((part - 55) / 40)) for part in color] for color in palette]
         names = [f"8;5;{16 + 36 * red + 6 * green + blue}" for red, green, blue in cubes]
     else:
@@ -171,7 +167,7 @@ def _shades(palette: Palette, bits: int) -> list[tuple[str, str]]:
         return [(f"3{name}", f"4{name}") for name in names]
     shades, free = [], dict(enumerate(_SIXTEEN))
     for color in palette:
-        # The nearest that none before it has: colors must be told apart.
+        # The nearest color that is still free, so that all colors differ.
         distances = {n: sum((a - b) ** 2 for a, b in zip(one, color, strict=True)) for n, one in free.items()}
         nearest = min(distances, key=distances.__getitem__)
         del free[nearest]

@@ -1,7 +1,7 @@
-"""The layers of the TRM, as the official code has them (`models/layers.py`): no biases, no gains.
+"""The layers of the TRM, as in the official code (`models/layers.py`): without biases and gains.
 
 Shape letters: B batch, S tokens (puzzle prefix and grid), D hidden, H heads, K head size, F MLP width.
-Weights are float32; every layer computes in the dtype of its weights as they are at the call.
+Weights are float32; a caller may cast them, and each layer computes in the dtype of its weights.
 """
 
 import math
@@ -22,14 +22,14 @@ _TRUNCATED_STD = 0.8796256610342398
 def truncated_normal(*shape: int, std: float) -> Tensor:
     """Return a float32 tensor of deviation `std`, truncated at two deviations of the parent normal.
 
-    Source:  the official `models/common.py`: as JAX, and unlike torch, `std` is that of the result.
+    Source:  the official `models/common.py`: `std` is that of the result, as in JAX and unlike in torch.
     """
     parent = std / _TRUNCATED_STD
     return nn.init.trunc_normal_(torch.empty(*shape), std=parent, a=-2 * parent, b=2 * parent)
 
 
 class Linear(nn.Module):
-    """A matrix product without bias; `weight` (out, in) starts at deviation 1 / sqrt(in)."""
+    """A matrix product without bias; `weight` (out, in) is initialized with deviation 1 / sqrt(in)."""
 
     def __init__(self, in_size: int, out_size: int) -> None:
         super().__init__()
@@ -46,10 +46,10 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 class LoopResidual(nn.Module):
-    """A loop's state as the weighted mean of all that the loop has proposed: older proposals fade.
+    """A loop's state as the weighted mean of all proposals so far; the weights of older ones decay.
 
-    Source:  InfiLoop, arXiv 2610.11570: s = query . rms_norm(z), weights exp(s) that fade by sigmoid(decay) a
-             turn. Their sum is kept as its logarithm, which no score can overflow.
+    Source:  InfiLoop, arXiv 2610.11570: s = query . rms_norm(z), weights exp(s), multiplied by sigmoid(decay)
+             each turn. The log of their sum is stored, which does not overflow.
     """
 
     def __init__(self, size: int) -> None:
@@ -58,7 +58,7 @@ class LoopResidual(nn.Module):
         self.decay = nn.Parameter(torch.zeros(1))
 
     def forward(self, state_BSD: Tensor, proposal_BSD: Tensor, log_sum_BS: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean with one more proposal, and the log of the sum of its weights, float32."""
+        """Return the mean including a new proposal, and the log of the sum of weights, float32."""
         score_BS = rms_norm(proposal_BSD.float()) @ self.query
         log_sum_BS = torch.logaddexp(F.logsigmoid(self.decay) + log_sum_BS, score_BS)
         share_BS1 = (score_BS - log_sum_BS).exp()[..., None].to(state_BSD.dtype)
@@ -66,9 +66,9 @@ class LoopResidual(nn.Module):
 
 
 def rope_tables(num_tokens: int, head_size: int, theta: float) -> Rope:
-    """Return cosines and sines (S, K) of rotary positions 0..S-1, the two halves of K alike.
+    """Return cosines and sines (S, K) of rotary positions 0..S-1; the two halves of K are equal.
 
-    Source:  the official `models/layers.py`, rounding included: a power of -k / K is another number.
+    Source:  the official `models/layers.py`. theta ** (-k / K) would round differently.
     """
     frequencies = 1.0 / theta ** (torch.arange(0, head_size, 2, dtype=torch.float32) / head_size)
     angles = torch.outer(torch.arange(num_tokens, dtype=torch.float32), frequencies).repeat(1, 2)
@@ -76,24 +76,16 @@ def rope_tables(num_tokens: int, head_size: int, theta: float) -> Rope:
 
 
 def rope2d_tables(side: int, prefix: int, head_size: int, theta: float) -> Rope:
-    """Return cosines and sines (P + side * side, K) by row and column: half of the pairs turn with each.
+    """Return cosines and sines (P + side * side, K) that rotate half of the pairs by row, half by column.
 
-    Prefix tokens are not turned. A product of queries and keys depends on the offset of two cells alone.
+    Prefix tokens are not rotated. The product of a query and a key depends only on the offset of their cells.
     """
     frequencies = theta ** (-torch.arange(0, head_size // 2, 2, dtype=torch.float32) / (head_size // 2))
-    of_line = torch.outer(torch.arange(side, dtype=torch.float32), frequencies)
-    rows, columns = of_line[:, None].expand(-1, side, -1), of_line[None].expand(side, -1, -1)
-    of_cells = torch.cat((rows, columns), dim=-1).flatten(0, 1)
-    angles = F.pad(of_cells, (0, 0, prefix, 0)).repeat(1, 2)
+    line = torch.outer(torch.arange(side, dtype=torch.float32), frequencies)
+    rows, columns = line[:, None].expand(-1, side, -1), line[None].expand(side, -1, -1)
+    cells = torch.cat((rows, columns), dim=-1).flatten(0, 1)
+    angles = F.pad(cells, (0, 0, prefix, 0)).repeat(1, 2)
     return angles.cos(), angles.sin()
-
-
-def _rotate(x_BSHK: Tensor, cos_SK: Tensor, sin_SK: Tensor) -> Tensor:
-    """Apply RoPE to pairs (k, k + K / 2), in the float32 of the tables."""
-    half = x_BSHK.shape[-1] // 2
-    cos, sin = cos_SK[:, None, :half], sin_SK[:, None, :half]
-    first, second = x_BSHK.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_BSHK.dtype)
 
 
 class Attention(nn.Module):
@@ -107,11 +99,16 @@ class Attention(nn.Module):
 
     def forward(self, x_BSD: Tensor, rope: Rope | None) -> Tensor:
         """x (B, S, D) -> (B, S, D)."""
-        # Queries and keys as heads of one tensor, which are rotated at once.
+        # Queries and keys stay in one tensor, so that one operation rotates both.
         qk_BSD, v_BSD = self.qkv(x_BSD).split((2 * x_BSD.shape[-1], x_BSD.shape[-1]), dim=-1)
         qk_BSHK = qk_BSD.unflatten(-1, (2 * self.num_heads, -1))
         if rope is not None:
-            qk_BSHK = _rotate(qk_BSHK, *rope)
+            # Rotate the pairs (k, k + K / 2) in the float32 of the tables.
+            first, second = qk_BSHK.chunk(2, dim=-1)
+            half, (cos_SK, sin_SK) = first.shape[-1], rope
+            cos, sin = cos_SK[:, None, :half], sin_SK[:, None, :half]
+            rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+            qk_BSHK = rotated.to(qk_BSHK.dtype)
         q_BHSK, k_BHSK = qk_BSHK.transpose(1, 2).chunk(2, dim=1)
         v_BHSK = v_BSD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK)
@@ -120,7 +117,7 @@ class Attention(nn.Module):
 
 
 def mlp_width(size: int, expansion: float) -> int:
-    """Return F: 2/3 of `expansion` times the size, up to a multiple of 256."""
+    """Return F: 2/3 of `expansion` times the size, rounded up to a multiple of 256."""
     return max(1, math.ceil(round(expansion * size * 2 / 3) / 256)) * 256
 
 
@@ -141,9 +138,9 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """A post-norm layer: mix the tokens (attention, or an MLP over the tokens), then an MLP.
+    """A post-norm layer: attention or an MLP over the tokens, then an MLP over the channels.
 
-    With the token MLP its norm is over the token axis too, as in the official code.
+    The norm after the token MLP is over the token axis, as in the official code.
     """
 
     def __init__(self, config: TRMConfig, num_tokens: int) -> None:

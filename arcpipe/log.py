@@ -1,4 +1,4 @@
-"""The logger, on stderr and in the run's log file, silent on all ranks but the first; metrics.jsonl."""
+"""Logging to stderr and the run's log file, on rank 0 only; progress bars; metrics.jsonl."""
 
 import io
 import logging
@@ -22,33 +22,33 @@ from arcpipe.errors import printable
 from arcpipe.runs import writing
 
 logger = logging.getLogger("arcpipe")
-# Which command comes next; a command that calls others silences it.
+# Names the next command to run; disabled by commands that call other commands.
 hints = logging.getLogger("arcpipe.hints")
 
 PROGRESS = 15
-"""The level of lines about progress: they are in every log file, and on stderr where no bar is seen."""
+"""The level of progress lines: in every log file, and on stderr unless that shows a bar."""
 LINE_EVERY_S = 60.0
-# The figures that come first stay where a narrow terminal cuts the bar.
+# The most important figures come first: a narrow terminal cuts off the last.
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
-_WATCHED: dict[str, Any] = {"mininterval": 0.2, "dynamic_ncols": True, "bar_format": _BAR}
-_UNWATCHED: dict[str, Any] = {"mininterval": 1.0, "miniters": 1}
+_TERMINAL: dict[str, Any] = {"mininterval": 0.2, "dynamic_ncols": True, "bar_format": _BAR}
+_LOG: dict[str, Any] = {"mininterval": 1.0, "miniters": 1}
 
 
 def is_first_rank() -> bool:
-    """Return whether this process is rank 0; launchers say so in RANK, a lone process is rank 0."""
+    """Return whether this process is rank 0, by the launcher's RANK; a single process is rank 0."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def is_dumb() -> bool:
-    """Return whether the terminal only appends, by its name in TERM, or has none."""
+    """Return whether the terminal cannot move its cursor, by TERM."""
     return os.environ.get("TERM", "") in ("", "dumb")
 
 
 def color_bits(choice: bool | None = None) -> int:
-    """Return how many bits of color to write to stdout: 24, 8, 4, or 0 for none.
+    """Return the bits of color for stdout: 24, 8, 4, or 0 for none.
 
-    Args:  choice: None for color on a terminal that has it, where NO_COLOR is not set.
+    Args:  choice: whether to color; None to color on a terminal that can, unless NO_COLOR is set.
     """
     plain = is_dumb() or os.environ.get("NO_COLOR") or not sys.stdout.isatty()
     if choice is False or (choice is None and plain):
@@ -59,7 +59,7 @@ def color_bits(choice: bool | None = None) -> int:
 
 
 def fact_line(label: str, text: str, width: int) -> str:
-    """Return a text behind its label of this width; on a terminal broken between words, all of it below."""
+    """Return a text after its label, padded to this width; on a terminal, wrapped and indented."""
     limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     return fill(
         text, limit, initial_indent=label.ljust(width), subsequent_indent=" " * width,
@@ -68,16 +68,16 @@ def fact_line(label: str, text: str, width: int) -> str:
 
 
 def program() -> str:
-    """Return what starts this program where the user stands, as it is to be typed."""
+    """Return how to start this program from a shell in the current folder."""
     script = sys.argv[0]
     if Path(script).name == "__main__.py":
         return f"{_shortest(sys.executable)} -m arcpipe"
-    # Called from Python, it is none of our commands.
+    # A Python program that calls our functions is named otherwise.
     return _shortest(script) if Path(script).name == "arcpipe" else "arcpipe"
 
 
 def _shortest(path: str) -> str:
-    """Return the shortest that a shell takes for an executable: its name, or its path from here."""
+    """Return the shortest way to call an executable: its name if on the PATH, else its path."""
     own, name = os.path.abspath(path), os.path.basename(path)
     on_path = shutil.which(name)
     if not os.path.exists(own) or (on_path and os.path.abspath(on_path) == own):
@@ -86,36 +86,36 @@ def _shortest(path: str) -> str:
 
 
 def command_line(*command: object) -> str:
-    """Return a command of arcpipe as it is to be typed where the user stands."""
+    """Return a command of arcpipe as the user would type it in the current folder."""
     return f"{program()} {shlex.join(map(str, command))}"
 
 
 def say_next(*command: object) -> None:
-    """Log the command that comes after this one."""
+    """Log the command to run next."""
     if not logger.handlers:
         start_logging()
     hints.info("next: %s", command_line(*command))
 
 
 class _Formatter(logging.Formatter):
-    """Leaves nothing in a line that acts on a terminal."""
+    """Formats lines without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 class _TqdmHandler(logging.Handler):
-    """Writes through tqdm, so that a line never cuts a progress bar."""
+    """Writes through tqdm, so that a line does not break a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
 
 
 class _FileHandler(logging.FileHandler):
-    """Writes to the log file; raises OutputError when it cannot, where its base prints a traceback."""
+    """Writes to the log file; raises OutputError if that fails, where its base class prints a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Raise OutputError for the exception that `emit` has caught."""
+        """Raise OutputError for the OSError that `emit` caught."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             return super().handleError(record)
@@ -124,9 +124,9 @@ class _FileHandler(logging.FileHandler):
 
 
 def start_logging(log_file: Path | None = None) -> None:
-    """Send log lines to stderr and, when given, append them to `log_file`, in place of an earlier one.
+    """Send log lines to stderr and append them to `log_file`, if any; close an earlier log file.
 
-    Raises:  OutputError if the file cannot be written, then or at a later line.
+    Raises:  OutputError if the file cannot be written, now or at a later line.
     """
     logger.setLevel(PROGRESS if is_first_rank() else logging.ERROR)
     logging.addLevelName(PROGRESS, "PROGRESS")
@@ -137,7 +137,7 @@ def start_logging(log_file: Path | None = None) -> None:
     logger.handlers[0].setLevel(logging.INFO if sys.stderr.isatty() else PROGRESS)
     for earlier in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
         logger.removeHandler(earlier)
-        # On a full disk its last line is still unwritten, which was said when it was logged.
+        # On a full disk the last line is still buffered; its error was raised when it was logged.
         with suppress(OSError):
             earlier.close()
     if log_file is not None and is_first_rank():
@@ -148,26 +148,26 @@ def start_logging(log_file: Path | None = None) -> None:
 
 
 class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
-    """A bar on a terminal; elsewhere a line of the log each minute. Both know of a limit of time.
+    """A bar on a terminal, a log line each minute elsewhere. The total accounts for a time limit.
 
-    Below a bar there may be a drawing, one line apart: a part of the work has its own bar between them.
+    A drawing may stand below the bar; the line between them is for the bar of a part of the work.
     """
 
     def __init__(self, left_s: Callable[[], float], **arguments: Any) -> None:
-        self._left_s, self._watched = left_s, sys.stderr.isatty()
-        # The lines below the bar, and the row of the last one that is on the screen, counted from the bar.
+        self._left_s, self._on_terminal = left_s, sys.stderr.isatty()
+        # The lines of the drawing, and how far below the bar the last one on the screen is; 0 for none.
         self._drawing: list[str] = []
         self._last_row = 0
-        how = _WATCHED if self._watched else _UNWATCHED
+        settings = _TERMINAL if self._on_terminal else _LOG
         super().__init__(
-            **arguments | how, file=sys.stderr if self._watched else io.StringIO(), leave=self._watched,
-            disable=not is_first_rank(),
+            **arguments | settings, file=sys.stderr if self._on_terminal else io.StringIO(),
+            leave=self._on_terminal, disable=not is_first_rank(),
         )  # fmt: skip
-        self._noted_at = time.monotonic()
+        self._last_line_at = time.monotonic()
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """Return what is shown; of the total, as much as the time that is left allows."""
+        """Return tqdm's figures, with the total reduced to what fits in the time left."""
         facts = dict(super().format_dict)
         since = facts["n"] - facts["initial"]
         rate = facts["rate"] or (since / facts["elapsed"] if facts["elapsed"] else 0)
@@ -176,7 +176,7 @@ class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
         return facts
 
     def __str__(self) -> str:
-        """Return the bar with the figures that there is room for, whole ones."""
+        """Return the bar without the figures that do not fit."""
         facts = self.format_dict
         text = self.format_meter(**facts)
         while facts["postfix"] and not text.endswith("]"):
@@ -185,11 +185,11 @@ class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
         return text
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Draw the bar of a terminal, and what is not yet there below it; each minute, log it as a line."""
-        if self.n > self.initial and time.monotonic() - self._noted_at >= LINE_EVERY_S:
-            self._noted_at = time.monotonic()
+        """Log a line each minute; on a terminal, draw the bar, and the drawing if it is not on the screen."""
+        if self.n > self.initial and time.monotonic() - self._last_line_at >= LINE_EVERY_S:
+            self._last_line_at = time.monotonic()
             logger.log(PROGRESS, self.format_meter(**self.format_dict | {"bar_format": _LINE, "ncols": None}))
-        if not self._watched:
+        if not self._on_terminal:
             return
         super().display(msg, pos)
         if not self._last_row:
@@ -198,22 +198,22 @@ class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
                 self._last_row = row
 
     def clear(self, nolock: bool = False) -> None:
-        """Clear the bar, and with its drawing all that is below it."""
+        """Clear the bar and its drawing."""
         super().clear(nolock)
         if self._last_row:
             self._last_row = 0
             self.fp.write("\x1b[J")
 
     def draw(self, text: str) -> None:
-        """Draw lines below the bar, as far as they fit, in place of earlier ones; none on a dumb terminal."""
-        if self._watched and not is_dumb():
+        """Replace the lines below the bar, as far as they fit; does nothing on a dumb terminal."""
+        if self._on_terminal and not is_dumb():
             with self.get_lock():
                 self.clear()
                 self._drawing = text.splitlines()
                 self.refresh()
 
     def close(self) -> None:
-        """Leave a bar and its drawing on the terminal, and what comes next below them."""
+        """Leave the bar and its drawing on the terminal and move below them."""
         if not self.disable:
             self._last_row = 0
             super().close()
@@ -223,15 +223,15 @@ class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
 def progress(
     *, total: int, initial: int, unit: str, desc: str, left_s: Callable[[], float] = lambda: math.inf
 ) -> Progress:
-    """Return the progress of a long piece of work, shown on rank 0 only.
+    """Return a progress bar, shown on rank 0 only.
 
-    Args:  left_s: the seconds that are left, where there is a limit.
+    Args:  left_s: returns the seconds left until the time limit.
     """
     return Progress(left_s, total=total, initial=initial, unit=unit, desc=desc)
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one JSON object a line, appended and flushed; OutputError if that fails."""
+    """`metrics.jsonl`: one JSON object per line, appended and flushed; OutputError if that fails."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

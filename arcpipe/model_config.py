@@ -9,7 +9,7 @@ from pydantic import Field
 from arcpipe.recipe import STRICT, Count, Positive
 
 BUCKET_UNITS = 32
-"""A batch is divided among the canvases of `buckets` in at least so many units, where it has so many rows."""
+"""A batch is divided among the canvases of `buckets` in at least this many units, if it has enough rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class TRMConfig:
             raise ValueError(f"buckets {self.buckets} must ascend")
         if self.buckets and self.mixer == "mlp":
             raise ValueError("buckets are for mixer attention: an mlp over tokens knows one canvas only")
-        # Half of a head's numbers turn with the other half, for rows and for columns each.
+        # Rotary positions pair the two halves of a head; rope2d has pairs for rows and for columns.
         parts = 4 if self.positions.startswith("rope2d") else 2 if self.mixer == "attention" else 0
         if parts and self.hidden_size % (multiple := parts * self.num_heads):
             reason = f"must be a multiple of {parts} * num_heads ({multiple}) with positions {self.positions}"

@@ -1,11 +1,11 @@
-"""Checkpoints of the official code (`pretrain.py`), read and written.
+"""Read and write checkpoints of the official code (`pretrain.py`).
 
-step_N            one file of `torch.save`: the averaged weights, the puzzle table among them
-all_config.yaml   the architecture under `arch`, beside the settings of training
-identifiers.json  of the dataset: the name of each row of the puzzle table, row 0 "<blank>"
+step_N            a `torch.save` file of the averaged weights, including the puzzle table
+all_config.yaml   the architecture under `arch`, and the settings of training
+identifiers.json  from the dataset: the name of each row of the puzzle table, row 0 "<blank>"
 
-Shapes do not tell how often the network is applied, and a wrong number of cycles predicts wrongly without a
-word: what neither the tensors nor all_config.yaml say is asked for, and a contradiction is refused.
+A wrong number of cycles loads without an error and predicts wrongly. So settings that neither the tensors nor
+all_config.yaml contain must be given, and contradictions are refused.
 """
 
 import math
@@ -26,12 +26,12 @@ import yaml
 from torch import Tensor
 
 from arcpipe.augmentation import BLANK_TASK, IDENTITY, IDENTITY_COLORS, PuzzleTable
+from arcpipe.boards import MAX_SIDE
 from arcpipe.checkpoint import Checkpoint, refuse_bad_values
 from arcpipe.codec import family_of
 from arcpipe.documents import limit, read_json, read_within, refuse_extremes
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
-from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
 from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
@@ -41,7 +41,7 @@ CONFIG_FILE = "all_config.yaml"
 IDENTIFIERS_FILE = "identifiers.json"
 _COMPILED, _NETWORK = "_orig_mod.", "model.inner."
 _ROWS, _TOKEN_MLP = "rows", "blocks.0.token_mlp.down.weight"
-# Parts of the official names of tensors and of the names here, in the order of their replacement.
+# Parts of official tensor names and the names here, replaced in this order.
 _TENSORS = (
     ("embed_tokens.embedding_weight", "embed_tokens"),
     ("embed_pos.embedding_weight", "embed_positions"),
@@ -57,7 +57,7 @@ _TENSORS = (
     ("gate_up_proj", "gate_up"),
     ("down_proj", "down"),
 )
-# Keys of the official `arch` and the settings of [model].
+# Keys of the official `arch` -> settings of [model].
 _ARCH = {
     "hidden_size": "hidden_size", "L_layers": "num_layers", "num_heads": "num_heads",
     "expansion": "expansion",
@@ -65,7 +65,7 @@ _ARCH = {
     "puzzle_emb_ndim": "puzzle_size", "puzzle_emb_len": "puzzle_tokens",
     "pos_encodings": "positions", "rope_theta": "rope_theta",
 }  # fmt: skip
-# Official keys of the settings of training and the settings of [train].
+# Official training settings -> settings of [train].
 _TRAINING = {
     "global_batch_size": "batch_size",
     "lr": "lr", "lr_min_ratio": "min_lr_ratio", "lr_warmup_steps": "warmup_steps",
@@ -73,24 +73,23 @@ _TRAINING = {
     "puzzle_emb_lr": "puzzle_lr", "puzzle_emb_weight_decay": "puzzle_weight_decay",
     "seed": "seed", "ema_rate": "ema",
 }  # fmt: skip
-# By the official number of tokens; and the side of the canvas.
+# The official vocabulary and canvas side of each family.
 _FAMILIES = {12: "arc", 11: "sudoku", 6: "maze"}
 _SIDES = {"arc": 30, "sudoku": 9, "maze": 30}
-# What torch.load raises for instructions that it does not follow, or that make no sense.
+# What torch.load raises for a pickle that is damaged or not allowed.
 _UNPICKLING = (
     pickle.UnpicklingError, EOFError, LookupError, TypeError, AttributeError, AssertionError, RecursionError,
     MemoryError,
 )  # fmt: skip
-# A task, or a task under an augmentation.
 _SEPARATOR = "|||"
-# The parser takes seconds for a hundred kilobytes.
+# The YAML parser takes seconds for 100 kB.
 _MOST_YAML = 2**15
 _PICKLE, _MOST_PICKLE = "data.pkl", 2**18
 _NAME = r"(?s)^(?P<task>.+?)(?:\|\|\|t(?P<dihedral>[0-7])\|\|\|(?P<colors>[0-9]{10}))?$"
 
 
 def own_name(official: str) -> str:
-    """Return the name here of an official tensor, whether its model was compiled or not."""
+    """Return the name here of an official tensor, from a compiled model or not."""
     name = official.removeprefix(_COMPILED).removeprefix(_NETWORK)
     for part, own in _TENSORS:
         name = name.replace(part, own)
@@ -98,7 +97,7 @@ def own_name(official: str) -> str:
 
 
 def official_name(own: str, *, compiled: bool = False) -> str:
-    """Return the official name of a tensor; `compiled` as it is in a model that was."""
+    """Return the official name of a tensor; `compiled`: in a compiled model."""
     for part, name in reversed(_TENSORS):
         own = own.replace(name, part)
     return (_COMPILED if compiled else "") + _NETWORK + own
@@ -109,27 +108,27 @@ def read_official(
     identifiers: Path | Callable[[], PuzzleTable] | None = None,
     settings: Mapping[str, Any] | None = None, family: str | None = None, canvas: int = 0,
 ) -> Checkpoint:  # fmt: skip
-    """Return an official checkpoint as one to be saved at `path`, its puzzle table mapped from the disk.
+    """Return an official checkpoint, to be saved at `path`, with its puzzle table mapped from disk.
 
-    Its weights are averages already, so both kinds are the same. The rows are left out, with a warning,
-    unless the identifiers say which puzzle each of them is.
+    Its weights are averages, so raw and ema are the same. Without identifiers, which name the puzzle of each
+    row, the rows are left out with a warning.
 
-    Args:    file: of torch.save.
+    Args:    file: a torch.save file.
              config: the all_config.yaml; None for the one beside the file.
-             identifiers: the identifiers.json, or the dataset's folder; None for the one beside the file; or
-             what makes the puzzles that one would name.
-             settings: of [model]; they go before those of `config`.
-             family: None for the one whose number of tokens it has.
-             canvas: its side; 0 for what `config` or the tensors tell, or else that of the family, with a
-             warning.
+             identifiers: the identifiers.json, or the folder of its dataset; None for the one beside the
+             file; or a function that returns the puzzles.
+             settings: settings of [model], which override those of `config`.
+             family: None to infer it from the number of tokens.
+             canvas: side of the canvas; 0 to take it from `config` or the tensors, else the family's official
+             one, with a warning.
     Raises:  CheckpointError, DataError or RecipeError if a file is damaged, or they contradict each other.
     """
     weights = _read_tensors(file)
     config_path = config or file.parent / CONFIG_FILE
     official = _read_config(config_path) if config or config_path.exists() else {}
     own_config = _own_config(file, weights, official.get("arch", {}), settings or {})
-    said = official.get("canvas")
-    canvas = canvas or (said if isinstance(said, int) and 0 < said <= MAX_SIDE else 0)
+    side = official.get("canvas")
+    canvas = canvas or (side if isinstance(side, int) and 0 < side <= MAX_SIDE else 0)
     family, canvas = _family_and_canvas(file, weights, own_config, family, canvas)
     _refuse_misfits(file, weights, own_config, canvas)
     rows = weights.pop(_ROWS, torch.zeros(0, 0))
@@ -151,7 +150,7 @@ def read_official(
     try:
         orjson.dumps(manifest)
     except TypeError as error:
-        # YAML can say more than JSON.
+        # YAML has types that JSON lacks.
         raise CheckpointError(f"{config_path}: holds what JSON cannot ({one_line(error)})") from None
     return Checkpoint(
         path=path, config=own_config, family=family, canvas=canvas, vocabulary=len(weights["embed_tokens"]),
@@ -160,23 +159,23 @@ def read_official(
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by their names here, mapped from the disk. No code in it is run."""
+    """Return the tensors of a file by their names here, mapped from disk, without running code in it."""
     if file.is_dir():
         raise CheckpointError(f"{file}: is a folder; give the file in it, such as step_N")
     if not file.exists():
         raise CheckpointError(f"{file}: no such file")
     try:
-        # By its name, zipfile calls no archive what it may not open.
+        # Opened here, because zipfile reports "no archive" where permission is missing.
         with reading(file), file.open("rb") as opened:
             if not zipfile.is_zipfile(opened):
                 raise ValueError(
                     "it is cut short, something else, or of torch before 1.6: load and save it anew"
                 )
             parts = zipfile.ZipFile(opened).infolist()
-            # As torch.save writes them: so no part is larger than the file.
+            # torch.save does not compress, so no part can be larger than the file.
             if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
                 raise ValueError("its parts are compressed")
-            # It says what the tensors are called; each of its bytes could be a set in memory.
+            # The pickle names the tensors; each of its bytes could become a set in memory.
             if any(
                 part.filename.endswith(_PICKLE) and part.file_size > limit(_MOST_PICKLE) for part in parts
             ):
@@ -194,7 +193,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     ):
         some = ", ".join(map(str, list(state)[:3])) if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{file}: holds something else than tensors by name (found {some})")
-    # A few numbers can be the view of a tensor of any size.
+    # A tensor of any size can be a view of a few numbers.
     if sum(value.nbytes for value in state.values()) > file.stat().st_size:
         raise CheckpointError(f"{file}: its tensors are larger than the file")
     weights = {own_name(name): value for name, value in state.items()}
@@ -204,7 +203,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML without aliases, by which ten lines can stand for a billion values."""
+    """A YAML loader without aliases, with which ten lines can expand to a billion values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -230,10 +229,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _own_config(
     file: Path, weights: Mapping[str, Tensor], arch: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> TRMConfig:
-    """Return the configuration of the network that tensors, under the names here, are for.
+    """Return the configuration of the network that these tensors belong to.
 
-    Args:    arch: of an all_config.yaml; values to be interpolated are left to the tensors.
-    Raises:  CheckpointError or RecipeError for what is missing, and for what contradicts the tensors.
+    Args:    arch: from all_config.yaml; values with ${...} are ignored.
+    Raises:  CheckpointError or RecipeError for missing settings and those that contradict the tensors.
     """
     tokens, rows = weights.get("embed_tokens"), weights.get(_ROWS)
     blocks = {match[1] for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}
@@ -244,31 +243,31 @@ def _own_config(
     if isinstance(arch.get("mlp_t"), bool):
         facts["mixer"] = "mlp" if arch["mlp_t"] else "attention"
     facts |= settings
-    of_tensors = {
+    inferred = {
         "hidden_size": tokens.shape[1],
         "num_layers": len(blocks),
         "mixer": "mlp" if _TOKEN_MLP in weights else "attention",
         "puzzle_size": 0 if rows is None else rows.shape[1],
     }
     if "embed_positions" in weights:
-        of_tensors["positions"] = "learned"
+        inferred["positions"] = "learned"
     wrong = [
         f"{key} {facts[key]!r}, the tensors {value!r}"
-        for key, value in of_tensors.items()
+        for key, value in inferred.items()
         if facts.get(key, value) != value
     ]
     if wrong:
         raise CheckpointError(f"{file}: {CONFIG_FILE} or --set says " + "; ".join(wrong))
-    needed = ["outer_cycles", "inner_cycles", "max_steps"]
-    needed += ["num_heads", "positions"] if of_tensors["mixer"] == "attention" else []
-    needed += ["puzzle_tokens"] if of_tensors["puzzle_size"] else []
-    missing = [key for key in needed if key not in facts and key not in of_tensors]
+    required = ["outer_cycles", "inner_cycles", "max_steps"]
+    required += ["num_heads", "positions"] if inferred["mixer"] == "attention" else []
+    required += ["puzzle_tokens"] if inferred["puzzle_size"] else []
+    missing = [key for key in required if key not in facts and key not in inferred]
     if missing:
         raise CheckpointError(
             f"{file}: its tensors do not tell {', '.join(missing)}: put the {CONFIG_FILE} of its training "
             f"beside it, name it with --config, or give each as --set model.{missing[0]}=VALUE"
         )
-    recipe = Recipe(str(file), {"model": {"puzzle_tokens": 0, "positions": "none", **facts, **of_tensors}})
+    recipe = Recipe(str(file), {"model": {"puzzle_tokens": 0, "positions": "none", **facts, **inferred}})
     return recipe.settings("model", TRMConfig)
 
 
@@ -299,7 +298,7 @@ def _family_and_canvas(
 
 def _refuse_misfits(file: Path, weights: Mapping[str, Tensor], config: TRMConfig, canvas: int) -> None:
     """Raise CheckpointError for tensors that are missing, not the network's, or of another shape."""
-    # On no device: it is made for the shapes of its weights.
+    # On the meta device, because only the shapes of the weights are needed.
     with torch.device("meta"):
         model = TRM(config, canvas * canvas, len(weights["embed_tokens"]))
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -320,7 +319,7 @@ def _refuse_misfits(file: Path, weights: Mapping[str, Tensor], config: TRMConfig
 def _find_puzzles(
     file: Path, identifiers: Path | Callable[[], PuzzleTable] | None, num_rows: int
 ) -> PuzzleTable:
-    """Return the puzzle of each row; an empty table, with a warning, where that is not known."""
+    """Return the puzzle of each row; if unknown, warn and return an empty table."""
     if callable(identifiers):
         puzzles = identifiers()
         if len(puzzles) != num_rows:
@@ -335,7 +334,7 @@ def _find_puzzles(
     reason = f"there is no {path}"
     if identifiers is not None or path.exists():
         puzzles = read_identifiers(path)
-        # What Arrow keeps for later would add to the rows that are read next.
+        # Free Arrow's cached memory before the rows are read.
         pa.default_memory_pool().release_unused()
         if len(puzzles) == num_rows:
             return puzzles
@@ -351,9 +350,9 @@ def _find_puzzles(
 
 
 def read_identifiers(path: Path) -> PuzzleTable:
-    """Return the puzzles that an identifiers.json names, one for each row of a puzzle table.
+    """Return the puzzles of an identifiers.json, one per row of a puzzle table.
 
-    Raises:  DataError if it is none, does not begin with "<blank>" or names a puzzle twice.
+    Raises:  DataError if it is not one, does not begin with "<blank>" or names a puzzle twice.
     """
     content = read_json(path)
     if not isinstance(content, list) or not content or not all(isinstance(name, str) for name in content):
@@ -385,7 +384,7 @@ def read_identifiers(path: Path) -> PuzzleTable:
 
 
 def identifiers_of(puzzles: PuzzleTable) -> list[str]:
-    """Return the name of each puzzle as in an identifiers.json."""
+    """Return the name of each puzzle in an identifiers.json."""
     digits = (puzzles.colors + np.uint8(ord("0"))).tobytes().decode()
     plain = (puzzles.dihedrals == 0) & (puzzles.colors == IDENTITY_COLORS).all(axis=1)
     return [
@@ -399,8 +398,8 @@ def identifiers_of(puzzles: PuzzleTable) -> list[str]:
 def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) -> Path:
     """Write a checkpoint's averaged weights and puzzle table as official files; return the file of tensors.
 
-    Args:    compiled: name the tensors as in a compiled model, which the official loader expects.
-    Raises:  CheckpointError if it has no rows, or what the official program does not know; OutputError if
+    Args:    compiled: name the tensors as in a compiled model, as the official loader expects.
+    Raises:  CheckpointError if it has no rows, or settings that the official code lacks; OutputError if
              `out` exists or cannot be written.
     """
     refuse_existing(out)
@@ -417,7 +416,7 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
         )
     state = {official_name(name, compiled=compiled): value.clone() for name, value in checkpoint.ema.items()}
     if "official_config" not in checkpoint.manifest:
-        # The official program has its initial states in the dtype that it computes in.
+        # The official code stores its initial states in its compute dtype.
         for name in (official_name(own, compiled=compiled) for own in ("init_answer", "init_latent")):
             state[name] = state[name].to(getattr(torch, _forward_dtype(checkpoint)))
     names = [BLANK_TASK]
@@ -444,20 +443,20 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
 
 
 def _forward_dtype(checkpoint: Checkpoint) -> str:
-    """The dtype that a checkpoint was trained to compute in; where nothing says so, that of its states."""
-    trained = checkpoint.manifest.get("dtype") or checkpoint.precision
-    return trained if hasattr(torch, trained) else str(checkpoint.ema["init_answer"].dtype)[6:]
+    """Return the compute dtype of a checkpoint's training; if unknown, that of its initial states."""
+    dtype = checkpoint.manifest.get("dtype") or checkpoint.precision
+    return dtype if hasattr(torch, dtype) else str(checkpoint.ema["init_answer"].dtype)[6:]
 
 
 def _official_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the all_config.yaml of a checkpoint: the one it was imported with, or what its settings say."""
+    """Return the all_config.yaml of a checkpoint: the one it was imported with, updated by its settings."""
     imported: dict[str, Any] = checkpoint.manifest.get("official_config") or {}
-    trained = checkpoint.manifest.get("recipe", {}).get("train", {})
+    recipe = checkpoint.manifest.get("recipe", {}).get("train", {})
     settings = asdict(checkpoint.config)
     arch = {
         "name": "recursive_reasoning.trm@TinyRecursiveReasoningModel_ACTV1",
         "loss": {"name": "losses@ACTLossHead", "loss_type": "stablemax_cross_entropy"},
-        "halt_exploration_prob": trained.get("halt_exploration", 0.1),
+        "halt_exploration_prob": recipe.get("halt_exploration", 0.1),
         "H_layers": 0,
         "forward_dtype": _forward_dtype(checkpoint),
         "no_ACT_continue": True,
@@ -465,6 +464,6 @@ def _official_config(checkpoint: Checkpoint) -> dict[str, Any]:
         **{key: settings[own] for key, own in _ARCH.items()},
         "mlp_t": checkpoint.config.mixer == "mlp",
     }
-    training = {key: trained[own] for key, own in _TRAINING.items() if own in trained}
-    # Of the canvas the official program learns from its dataset, and whoever imports this from here.
+    training = {key: recipe[own] for key, own in _TRAINING.items() if own in recipe}
+    # The official code takes the canvas from its dataset; the entry here is for `checkpoint import`.
     return {"ema": True, **training, **imported, "arch": arch, "canvas": checkpoint.canvas}

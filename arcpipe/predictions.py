@@ -1,15 +1,15 @@
-"""Predictions: a folder of candidate grids in Parquet shards, in the frame of the original puzzle.
+"""Predictions: a folder of candidate grids in Parquet shards, turned back to the original puzzle.
 
     manifest.json                   kind "predictions": checkpoint, dataset, settings, number of candidates
-    shards/part-<order>-rank<r>.parquet    candidates, the first of them at that place of the queue
+    shards/part-<order>-rank<r>.parquet    candidates; <order> is that of the first
 
-The manifest is written first, so that the folder can be read while it grows and be gone on with. Columns:
-order, the place in the queue, which breaks ties; task, test_index; dihedral, colors (ten digits), variant
-(the turn or shuffle of a board), rollout (0: without noise): how it was asked; height, width, cells (bytes,
-row by row; 0, 0, empty where nothing could be cropped); halt_probability; log_probability, the mean over
-the cells of the log of the probability that each was given; steps; checkpoint, its path and step.
+The manifest is written first, so that a growing folder can be read and resumed. Columns: order, the place in
+the queue, which breaks ties; task, test_index; the query: dihedral, colors (ten digits), variant (the turn or
+shuffle of a board), rollout (0: without noise); height, width, cells (bytes, row by row; 0, 0, empty if
+nothing could be cropped); halt_probability; log_probability, the mean over cells of the log of the predicted
+color's probability; steps; checkpoint, its path and step.
 
-A file of these columns, with or without `order`, is read too.
+A single Parquet file with these columns can be read too, with or without `order`.
 """
 
 import io
@@ -27,9 +27,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS
+from arcpipe.boards import MAX_SIDE
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
-from arcpipe.maze_rules import MAX_SIDE
 from arcpipe.runs import read_manifest, reading, write_bytes
 from arcpipe.tables import read_table, refuse_rows
 
@@ -44,42 +44,42 @@ SCHEMA = pa.schema([
     ("halt_probability", pa.float32()), ("log_probability", pa.float32()),
     ("steps", pa.int32()), ("checkpoint", _NAMES),
 ])  # fmt: skip
-# As they are read: a value that stands in many rows is in memory once.
+# The types in memory: dictionaries store a repeated value once.
 _READ = SCHEMA.set(4, pa.field("colors", _NAMES)).set(
     9, pa.field("cells", pa.dictionary(pa.int32(), pa.binary()))
 )
 
 
 def write_shard(folder: Path, table: pa.Table, rank: int) -> Path:
-    """Write candidates, in their order, as a shard of a folder of predictions; return its file."""
+    """Write candidates, in order, as a shard of a folder of predictions; return its file."""
     file = folder / SHARDS / f"part-{table['order'][0].as_py():010d}-rank{rank}.parquet"
     write_table(file, table)
     return file
 
 
 def write_table(file: Path, table: pa.Table) -> None:
-    """Write a Parquet file, whole or not at all; OutputError if that fails."""
+    """Write a Parquet file atomically; OutputError if that fails."""
     content = io.BytesIO()
     pq.write_table(table, content, compression="zstd")
     write_bytes(file, content.getvalue())
 
 
 def shard_files(path: Path) -> list[Path]:
-    """Return the Parquet files of a folder of predictions, by the first order in each, or the file itself.
+    """Return the Parquet files of a folder of predictions, in order; of a single file, the file itself.
 
-    Raises:  DataError if a folder is not of predictions, or there is nothing.
+    Raises:  DataError if `path` is missing or another kind of folder.
     """
     if path.is_file():
         return [path]
     read_manifest(path, "predictions")
     with reading(path / SHARDS), suppress(FileNotFoundError):
-        # A pattern would find nothing in a folder that may not be read.
+        # Without permission to read the folder, glob would silently find nothing.
         os.scandir(path / SHARDS).close()
     return sorted((path / SHARDS).glob(f"part-{'[0-9]' * 10}-*.parquet"))
 
 
 def answered_tests(path: Path) -> set[tuple[str, int]]:
-    """Return the test inputs that have a candidate in predictions, with a grid or without: task and index."""
+    """Return the test inputs (task, index) that have a candidate in predictions, even one without a grid."""
     names, tests = ["task", "test_index"], set()
     for file in shard_files(path):
         table = _read_columns(file, names)
@@ -90,14 +90,12 @@ def answered_tests(path: Path) -> set[tuple[str, int]]:
 
 
 def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    """Yield the candidates of folders and files, one path after the other, as tables of SCHEMA with all
-    texts and bytes in dictionaries.
+    """Yield the candidates of folders and files, path by path, as tables of SCHEMA with dictionary columns.
 
-    Within each path they come by `order`, which counts anew in the next; without that column a file's
-    order is that of its rows. Few shards are in memory at a time.
+    Within a path they are sorted by `order`; a file without that column is in the order of its rows. Few
+    shards are in memory at a time.
 
-    Raises:  DataError if something is missing, damaged or not of predictions, or if a row holds what
-             cannot be; rows count from 1.
+    Raises:  DataError if something is missing, damaged or not predictions, or for an invalid row (from 1).
     """
     for path in paths:
         files = shard_files(path)
@@ -106,29 +104,29 @@ def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
 
 
 def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.Table]:
-    """Yield the tables of files, merged: what comes before the next file's first order can go out.
+    """Merge the tables of files; yield candidates as soon as the next file begins after them.
 
-    Args:  label: the checkpoint of all candidates, if that is known.
+    Args:  label: the checkpoint of all candidates, if known.
     """
-    waiting = _READ.empty_table()
+    pending = _READ.empty_table()
     last, rows, size = -1, 0, 0
     for number, file in enumerate(files):
         table = read_shard(file)
-        # What is little of one small file is too much of a thousand.
+        # Many small files, each within the limit, must not exceed it together.
         rows, size = rows + len(table), size + file.stat().st_size
         refuse_rows(rows, path, size)
         others = set() if label is None else {*pc.unique(table["checkpoint"]).to_pylist()} - {label}
         if others:
             reason = f"its candidates are of {min(others)}, those of the folder of {label}"
             raise DataError(f"{file}: is of another run, {reason}: move it away")
-        waiting = pa.concat_tables([waiting, table] if len(waiting) else [table]).unify_dictionaries()
-        if np.any(np.diff(waiting["order"].to_numpy()) < 0):
-            waiting = waiting.sort_by("order")
-        count = len(waiting)
+        pending = pa.concat_tables([pending, table] if len(pending) else [table]).unify_dictionaries()
+        if np.any(np.diff(pending["order"].to_numpy()) < 0):
+            pending = pending.sort_by("order")
+        count = len(pending)
         if number + 1 < len(files):
-            following = int(files[number + 1].name.split("-")[1])
-            count = int(np.searchsorted(waiting["order"].to_numpy(), following))
-        ready, waiting = waiting.slice(0, count), waiting.slice(count)
+            next_order = int(files[number + 1].name.split("-")[1])
+            count = int(np.searchsorted(pending["order"].to_numpy(), next_order))
+        ready, pending = pending.slice(0, count), pending.slice(count)
         orders = ready["order"].to_numpy()
         if np.any(np.diff(orders, prepend=last) <= 0):
             reason = f"holds a candidate twice, or {file.name} is not named after its first"
@@ -139,9 +137,9 @@ def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.T
 
 
 def read_shard(file: Path) -> pa.Table:
-    """Return the candidates of a file in the types of `read_candidates`, all checked.
+    """Return the checked candidates of a file, in the types of `read_candidates`.
 
-    Raises:  DataError if it is no whole Parquet file, too large, or not of predictions.
+    Raises:  DataError if it is not a complete Parquet file, too large, or not predictions.
     """
     table = _read_columns(file, SCHEMA.names)
     if missing := {*SCHEMA.names} - {"order", *table.column_names}:
@@ -172,30 +170,30 @@ def _column(column: pa.ChunkedArray, field: pa.Field, file: Path) -> pa.ChunkedA
 
 
 def _check_rows(table: pa.Table, file: Path) -> None:
-    """Raise DataError for the first row with a wrong value."""
+    """Raise DataError for the first row with an invalid value."""
     order, test_index, dihedral, rollout, steps = (
         table[name].to_numpy() for name in ("order", "test_index", "dihedral", "rollout", "steps")
     )
     halt, log = (table[name].to_numpy() for name in ("halt_probability", "log_probability"))
     height, width = (table[name].to_numpy().astype(np.int64) for name in ("height", "width"))
     sides_fit = (height >= 1) & (height <= MAX_SIDE) & (width >= 1) & (width <= MAX_SIDE)
-    num_cells = _of_values(table["cells"], pc.binary_length)
+    num_cells = _map_values(table["cells"], pc.binary_length)
     problems = {
         "order {order} is negative": order < 0,
-        "the task is empty": _of_values(table["task"], lambda tasks: pc.equal(tasks, "")),
+        "the task is empty": _map_values(table["task"], lambda tasks: pc.equal(tasks, "")),
         "test_index {test_index} is negative": test_index < 0,
         "dihedral {dihedral} is not 0..7": dihedral >= len(DIHEDRALS),
-        "colors {colors!r:.40} are no permutation of 0123456789": ~_of_values(
+        "colors {colors!r:.40} are no permutation of 0123456789": ~_map_values(
             table["colors"], _are_permutations
         ),
         "rollout {rollout} is negative": rollout < 0,
         f"{{height}} x {{width}} cells, sides may be 1..{MAX_SIDE}": ((height > 0) | (width > 0))
         & ~sides_fit,
         "{num_cells} cells, expected {height} x {width}": num_cells != height * width,
-        "a cell is above 9": _of_values(
+        "a cell is above 9": _map_values(
             table["cells"], lambda cells: pc.match_substring_regex(cells, r"[^\x00-\x09]")
         ),
-        # Put this way, NaN is wrong too.
+        # Negated, so that NaN is wrong too.
         "halt_probability {halt_probability} is not 0..1": ~((halt >= 0) & (halt <= 1)),
         "log_probability {log_probability} is not a number up to 0": ~((log <= 0) & np.isfinite(log)),
         "steps {steps} is negative": steps < 0,
@@ -208,14 +206,14 @@ def _check_rows(table: pa.Table, file: Path) -> None:
             raise DataError(f"{file}: row {index + 1}: {reason}; {_REMEDY}")
 
 
-def _of_values(column: pa.ChunkedArray, check: Callable[[pa.Array], Any]) -> NDArray[Any]:
-    """Return what a function of distinct values (V,) says of the value of each row."""
+def _map_values(column: pa.ChunkedArray, check: Callable[[pa.Array], Any]) -> NDArray[Any]:
+    """Return a function of each row's value, computed once per distinct value."""
     parts = (np.asarray(check(chunk.dictionary))[chunk.indices] for chunk in column.chunks)
     return np.concatenate([np.zeros(0, bool), *parts])
 
 
 def _are_permutations(colors: pa.Array) -> NDArray[np.bool_]:
-    """Return which texts are the ten digits in some order: ten bytes that hold each of them."""
+    """Return which texts are permutations of the ten digits: ten bytes that contain each digit."""
     permutations: NDArray[np.bool_] = np.asarray(pc.equal(pc.binary_length(colors), NUM_COLORS))
     for digit in range(NUM_COLORS):
         permutations &= np.asarray(pc.match_substring(colors, str(digit)))

@@ -1,8 +1,8 @@
-"""A command and its processes: what asks it to end, and `--processes`, by which it computes in several.
+"""Stopping a command, and `--processes`, which runs a command in several processes.
 
-What asks: its time limit, signals, the end of the launcher that would send them. The processes find each
-other as Accelerate's do, by the variables that launchers set. They are set here, so that signals, errors and
-results of the processes are those of the one command that was typed.
+A command stops at its time limit, on a signal, or when its launcher exits. Processes find each other through
+the environment variables that Accelerate's launcher sets. They are set here instead, so that signals, errors
+and results are those of the one command that was typed.
 """
 
 import inspect
@@ -29,19 +29,19 @@ from arcpipe.errors import LOST, ArcpipeError
 from arcpipe.log import is_dumb, logger, start_logging
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-# One of these is in the environment of a process that a launcher started.
-_LAUNCHED = ("RANK", "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND")
-_LAUNCHERS = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
-# Between the failure of one process and the end of those that wait for it.
+# Every launcher sets one of these variables.
+_LAUNCHER_MARKS = ("RANK", "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND")
+_LAUNCHER_PREFIXES = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
+# From the failure of one process until the others are killed.
 _GRACE_S = 30.0
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The time that a command may take, all that it does: --max-minutes, which earlier parts do not count in.
+    """Time limit of one invocation of a command (--max-minutes). Earlier invocations do not count.
 
-    minutes: None for any time.
-    began: when it started, on the monotonic clock.
+    minutes: None for no limit.
+    began: start of the invocation, on the monotonic clock.
     """
 
     minutes: float | None = None
@@ -49,50 +49,55 @@ class Clock:
 
     @property
     def left_s(self) -> float:
-        """Return the seconds that are left, less than 0 when they are over."""
+        """Return the seconds left, negative after the limit."""
         return math.inf if self.minutes is None else self.began + 60 * self.minutes - time.monotonic()
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether this process is asked to end.
+    """Yield a function that returns whether this process should stop.
 
-    It is by SIGINT, SIGTERM, SIGUSR1 or SIGHUP, and once its launcher is gone. Signals that follow change
-    nothing, because launchers and schedulers both send them, so that what is being saved gets saved. Only a
-    second Ctrl-C in a terminal ends the process at once; the first one says so.
+    It should after SIGINT, SIGTERM, SIGUSR1 or SIGHUP, and after its launcher has exited. Further signals do
+    not interrupt a save, because launchers and schedulers often send several. Only a second Ctrl-C in a
+    terminal ends the process at once; the first one says so.
     """
     received: list[int] = []
-    launched = any(name in os.environ for name in _LAUNCHED)
+    has_launcher = any(name in os.environ for name in _LAUNCHER_MARKS)
     parent = os.getppid()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
 
     def receive(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and not launched and sys.stderr.isatty():
-            _tell_of_interrupt(again=signal.SIGINT in received)
+        if number == signal.SIGINT and not has_launcher and sys.stderr.isatty():
+            _announce_interrupt(again=signal.SIGINT in received)
         if number == signal.SIGHUP:
-            _leave_terminal()
+            # The terminal is gone, and writing to it would raise an error.
+            null = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):
+                if stream.isatty():
+                    os.dup2(null, stream.fileno())
+            os.close(null)
         received.append(number)
 
-    def is_asked() -> bool:
-        if launched and not received and os.getppid() != parent:
+    def should_stop() -> bool:
+        if has_launcher and not received and os.getppid() != parent:
             logger.warning("the launcher of this process has ended: saving, then ending too")
             received.append(0)
         return bool(received)
 
-    for number, handler in before.items():
-        # nohup ignores it, so that the command goes on without its terminal.
+    for number, handler in previous.items():
+        # Under nohup, SIGHUP is ignored already and must stay so.
         if number != signal.SIGHUP or handler != signal.SIG_IGN:
             signal.signal(number, receive)
     try:
-        yield is_asked
+        yield should_stop
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _tell_of_interrupt(*, again: bool) -> None:
-    """Say what a Ctrl-C does; the second one kills this process."""
-    # Not through a buffered stream, which may be in the middle of a write; in place of what is below a bar.
+def _announce_interrupt(*, again: bool) -> None:
+    """Print what Ctrl-C does; the second one kills this process."""
+    # Unbuffered, because a signal may arrive within a buffered write. Clears what is below a progress bar.
     os.write(2, b"\n" if is_dumb() else b"\n\x1b[J")
     if again:
         os.write(2, b"arcpipe: interrupted twice: ended at once, what was not saved is lost\n")
@@ -102,17 +107,8 @@ def _tell_of_interrupt(*, again: bool) -> None:
         os.write(2, b"arcpipe: interrupted: saves, then ends; Ctrl-C again ends at once and loses that\n")
 
 
-def _leave_terminal() -> None:
-    """Send what would go to the terminal nowhere: it is gone, and writing to it would be an error."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        if stream.isatty():
-            os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-
-
 def ignore_signals(_worker: int = 0) -> None:
-    """Leave the signals to the process that this one works for; `DataLoader` calls this in its workers."""
+    """Ignore signals in a worker process, which its parent stops; `DataLoader` calls this in its workers."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -134,8 +130,8 @@ Processes = Annotated[
 
 
 def rank_variables(count: int, **more: str) -> list[dict[str, str]]:
-    """Return the environment, and more, of each of so many processes, by which they find each other."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
+    """Return the environment of each of `count` processes: this one, `more`, and how they find each other."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER_PREFIXES)}
     base = {"OMP_NUM_THREADS": str(max(1, _num_cores() // count))} | own | more
     if count == 1:
         return [base]
@@ -143,16 +139,16 @@ def rank_variables(count: int, **more: str) -> list[dict[str, str]]:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     base |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
-    # Without a network the name of the host leads nowhere: the processes talk on the loopback.
+    # Without a network the host name does not resolve, so the processes talk over the loopback interface.
     for name in [name for _, name in socket.if_nameindex() if name.startswith("lo")][:1]:
         base |= {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
     return [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def with_processes(*, together: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the flag `--processes`; with more than one, each calls it with the other arguments.
+    """Add the flag `--processes` to a command; each process calls it with the other arguments.
 
-    Args:  together: the processes wait for each other, so that all end when one fails.
+    Args:  together: the processes wait for each other, so all must end when one fails.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,13 +160,13 @@ def with_processes(*, together: bool) -> Callable[[Callable[..., Any]], Callable
                 return command(*args, **kwargs)
             if "RANK" in os.environ:
                 raise ArcpipeError("--processes: a launcher has started this process: leave one of them out")
-            began, arguments = time.monotonic(), signature.bind(*args, **kwargs).arguments
+            arguments = signature.bind(*args, **kwargs).arguments
+            clock = Clock(arguments.get("max_minutes"))
             start_logging()
             count = _auto_count(run, arguments, signature) if processes == "auto" else int(processes)
-            if arguments.get("max_minutes") is not None:
-                spent = (time.monotonic() - began) / 60
-                arguments["max_minutes"] = max(0.0, arguments["max_minutes"] - spent)
-            return command(**arguments) if count == 1 else _in_ranks(run, count, arguments, together)
+            if clock.minutes is not None:
+                arguments["max_minutes"] = max(0.0, clock.left_s / 60)
+            return command(**arguments) if count == 1 else _run_in_processes(run, count, arguments, together)
 
         flag = inspect.Parameter(
             "processes", inspect.Parameter.KEYWORD_ONLY, annotation=Processes, default=None
@@ -184,20 +180,20 @@ def with_processes(*, together: bool) -> Callable[[Callable[..., Any]], Callable
 
 
 def _num_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _auto_count(command: Callable[..., Any], arguments: dict[str, Any], signature: inspect.Signature) -> int:
-    """All GPUs; without any, of one process and one for each core those that train faster in a dry run."""
-    # Not at the top: what starts the notebook on Kaggle does without torch.
+    """Return the number of GPUs; without any, 1 or a process per core, whichever a dry run finds faster."""
+    # Not at the top: the launcher of the Kaggle notebook does without torch.
     import torch
 
     if gpus := torch.cuda.device_count():
         return gpus
-    # A power of two, by which batches divide.
+    # A power of two, so that batches divide evenly.
     most = 1 << (_num_cores().bit_length() - 1)
     if most == 1 or "dry_run" not in signature.parameters:
         logger.info("--processes auto: %d, by the number of cores", most)
@@ -205,41 +201,41 @@ def _auto_count(command: Callable[..., Any], arguments: dict[str, Any], signatur
     speeds: dict[int, float] = {}
     for count in (1, most):
         try:
-            speeds[count] = _in_ranks(command, count, arguments | {"dry_run": True}, True, quiet=True)
+            speeds[count] = _run_in_processes(command, count, arguments | {"dry_run": True}, True, quiet=True)
         except ArcpipeError as error:
             if count == 1:
                 raise
             logger.info("--processes auto: not %d: %s", count, error)
     best = max(speeds, key=speeds.__getitem__)
-    told = ", ".join(f"{count} with {speed:,.1f} samples/s" for count, speed in speeds.items())
-    logger.info("--processes auto: %s: %d", told, best)
+    results = ", ".join(f"{count} with {speed:,.1f} samples/s" for count, speed in speeds.items())
+    logger.info("--processes auto: %s: %d", results, best)
     return best
 
 
-def _in_ranks(
+def _run_in_processes(
     command: Callable[..., Any], count: int, arguments: Mapping[str, Any], together: bool, *,
     quiet: bool = False,
 ) -> Any:  # fmt: skip
-    """Call a command in so many processes; return what the first one returns.
+    """Call a command in `count` processes; return the result of the first one.
 
-    Raises:  ArcpipeError as one of them does; KeyboardInterrupt if they were asked to end before they could
-             save anything.
+    Raises:  ArcpipeError if one of them does; KeyboardInterrupt if a signal stops them before anything is
+             saved.
     """
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe(duplex=False) for _ in range(count)]
     processes = [
-        context.Process(target=_be_rank, args=(sender, command, dict(arguments), quiet))
+        context.Process(target=_run_rank, args=(sender, command, dict(arguments), quiet))
         for _, sender in pipes
     ]
-    with stop_on_signals() as is_asked_to_stop:
-        # They handle signals once they have begun; what a terminal sends to all must not end them before.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stop_on_signals() as should_stop:
+        # A terminal sends Ctrl-C to all processes: it must not kill those that have no handler yet.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for process, variables in zip(processes, rank_variables(count), strict=True):
             with _environment(variables):
                 process.start()
-        signal.signal(signal.SIGINT, before)
-        _wait(processes, is_asked_to_stop, together)
-        interrupted = is_asked_to_stop()
+        signal.signal(signal.SIGINT, handler)
+        _wait(processes, should_stop, together)
+        interrupted = should_stop()
     outcomes = [receiver.recv() if receiver.poll() else (None, "") for receiver, _ in pipes]
     if errors := sorted((error for _, error in outcomes if error), key=lambda text: text.startswith(LOST)):
         raise ArcpipeError(errors[0])
@@ -255,29 +251,29 @@ def _in_ranks(
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have these variables, and no others, during the block."""
-    before = dict(os.environ)
+    """Replace the environment during the block."""
+    previous = dict(os.environ)
     try:
         os.environ.clear()
         os.environ.update(variables)
         yield
     finally:
         os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(previous)
 
 
-def _wait(processes: Sequence[Any], is_asked_to_stop: Callable[[], bool], together: bool) -> None:
-    """Wait for the end of all; hand a signal on, and end those that a failed one has left waiting."""
-    ends, told = float("inf"), False
+def _wait(processes: Sequence[Any], should_stop: Callable[[], bool], together: bool) -> None:
+    """Wait for all processes; pass a signal on, and kill those that wait for one that failed."""
+    deadline, is_passed_on = math.inf, False
     try:
         while alive := [process for process in processes if process.is_alive()]:
-            if is_asked_to_stop() and not told:
-                told = True
+            if should_stop() and not is_passed_on:
+                is_passed_on = True
                 for process in alive:
                     process.terminate()
-            if together and ends == float("inf") and any(process.exitcode for process in processes):
-                ends = time.monotonic() + _GRACE_S
-            if time.monotonic() >= ends:
+            if together and deadline == math.inf and any(process.exitcode for process in processes):
+                deadline = time.monotonic() + _GRACE_S
+            if time.monotonic() >= deadline:
                 break
             wait_for([process.sentinel for process in alive], timeout=0.2)
     finally:
@@ -286,10 +282,12 @@ def _wait(processes: Sequence[Any], is_asked_to_stop: Callable[[], bool], togeth
             process.join()
 
 
-def _be_rank(sender: Connection, command: Callable[..., Any], arguments: dict[str, Any], quiet: bool) -> None:
-    """In a process: call the command, and send what it returns or the message of its error."""
-    threading.Thread(target=_end_with_launcher, daemon=True).start()
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if quiet else sys.stdout):
+def _run_rank(
+    sender: Connection, command: Callable[..., Any], arguments: dict[str, Any], quiet: bool
+) -> None:
+    """Call the command in a child process; send its result or its error message."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    with open(os.devnull, "w") as null, redirect_stdout(null if quiet else sys.stdout):
         try:
             outcome = command(**arguments), ""
         except ArcpipeError as error:
@@ -298,9 +296,9 @@ def _be_rank(sender: Connection, command: Callable[..., Any], arguments: dict[st
         sender.send(outcome)
 
 
-def _end_with_launcher() -> None:
-    """Ask this process to end once its launcher has, even while it waits for a process that never began."""
-    launcher = multiprocessing.parent_process()
-    assert launcher is not None
-    launcher.join()
+def _stop_with_parent() -> None:
+    """Stop this process when its parent exits, even while it waits for a process that never started."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -2,12 +2,12 @@
 
     examples/        Arrow, split train: task, group, input, output; split test: task, input
     puzzles/         Arrow: task, dihedral, colors; the row number is the puzzle id
-    solutions/       Arrow: the outputs of split test, where known; only scoring reads it
-    challenges.json, solutions.json  the same tests of ARC tasks, in Kaggle's form
+    solutions/       Arrow: the outputs of split test, if known; only scoring reads it
+    challenges.json, solutions.json  the tests of ARC tasks again, in Kaggle's form
     manifest.json    family, canvas, task ids, sampling, provenance
 
-Grids are padded to one side and stored flat, so that they are read by mapping the file. Augmented grids
-are never stored: they are computed while batching.
+Grids are padded to the same side and stored flat, so that the files can be memory-mapped. Augmented grids are
+not stored; batching computes them.
 """
 
 import hashlib
@@ -23,24 +23,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS, PuzzleTable, recolorings
+from arcpipe.boards import MAX_SIDE, shuffles
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
-from arcpipe.maze_rules import MAX_SIDE, is_shortest_path
 from arcpipe.runs import MANIFEST, read_manifest, reading
-from arcpipe.sudoku_rules import is_solution, shuffles
 
 TRAIN, TEST = "train", "test"
 
 
 @dataclass(frozen=True)
 class Variants:
-    """Rule-preserving changes of each example that share its puzzle id, computed from (seed, number).
+    """Rule-preserving changes of an example under the same puzzle id, computed from (seed, number).
 
-    Of ARC tasks they are permutations of the colors.
+    For ARC tasks they permute the colors.
 
-    count: how many beside the example itself; None for a fresh one at every draw.
+    count: number of variants besides the example itself; None for a new one at every draw.
     """
 
     count: int | None
@@ -49,13 +48,13 @@ class Variants:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How training draws tasks and their pairs; by default as the official code: each task once an epoch.
+    """How training draws tasks and pairs. Default: each task once per epoch, as in the official code.
 
-    pairs: how many pairs of a task a draw takes, others each time; 0 for all.
-    shares: (source, tasks, share): so many tasks, in the order of their numbers, are of this source and
-        have this share of all draws; none where every task has the same.
-    places: the seed of a fixed place of each example on the canvas, under each puzzle; None for a fresh one
-        at every draw.
+    pairs: number of pairs of a task in a draw, different ones each time; 0 for all.
+    shares: (source, number of tasks, share of all draws) for each run of consecutive tasks from one source;
+        empty if all tasks have the same share.
+    places: seed of a fixed place on the canvas for each example under each puzzle; None for a new place at
+        every draw.
     """
 
     pairs: int = 0
@@ -65,15 +64,15 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class PuzzleSet:
-    """A dataset folder in memory: the base examples once, and the table of puzzles.
+    """A dataset folder in memory: the base examples and the table of puzzles.
 
     canvas: side of the square canvas.
     table: the P puzzles.
     inputs, outputs: the E training examples.
-    example_tasks, example_groups: (E,) their tasks, and their groups: an epoch draws each group once.
-    test_inputs, test_tasks: the test inputs to predict, and their tasks.
-    variants: None where every augmentation is a puzzle of its own.
-    sampling: how training draws them.
+    example_tasks, example_groups: (E,) the task and the group of each; an epoch draws each group once.
+    test_inputs, test_tasks: the test inputs to predict, and the task of each.
+    variants: None if every augmentation is a puzzle of its own.
+    sampling: how training draws the examples.
     """
 
     family: Family
@@ -100,7 +99,7 @@ class PuzzleSet:
 
     @property
     def fresh_colors(self) -> bool:
-        """Return whether these are ARC tasks under eight dihedrals each, recolored at every draw."""
+        """Return whether these are ARC tasks with a puzzle per dihedral, recolored at every draw."""
         return self.family.with_eos and self.variants is not None
 
     def refuse_embedding(self, kind: str, where: object) -> None:
@@ -116,7 +115,7 @@ class PuzzleSet:
     def colors(
         self, puzzle_ids: NDArray[np.integer], numbers: NDArray[np.uint64] | None = None
     ) -> NDArray[np.uint8]:
-        """Return the permutations of colors (N, 10) of puzzles (N,), recolored as of variants (N,)."""
+        """Return the permutations of colors (N, 10) of puzzles (N,), or of their variants `numbers` (N,)."""
         if self.variants is not None and numbers is not None:
             return recolorings(self.variants.seed, numbers)
         permutations: NDArray[np.uint8] = self.table.colors[puzzle_ids]
@@ -124,7 +123,7 @@ class PuzzleSet:
 
     @property
     def draw_weights(self) -> NDArray[np.float64]:
-        """Return in proportion to what each task (T,) is drawn: 0 for one without examples."""
+        """Return the relative frequency (T,) of draws of each task: 0 for one without examples."""
         trains = np.bincount(self.example_tasks, minlength=len(self.table.task_ids)) > 0
         if not self.sampling.shares:
             return trains.astype(np.float64)
@@ -136,18 +135,18 @@ class PuzzleSet:
 
     @property
     def example_weights(self) -> NDArray[np.intp]:
-        """Return in proportion to what each example (E,) is drawn: 1 where all are alike."""
+        """Return the relative frequency (E,) of draws of each example, as integers: 1 if all are equal."""
         sampling, sizes = self.sampling, np.bincount(self.example_tasks, minlength=len(self.table.task_ids))
         if not sampling.pairs and not sampling.shares:
             return np.ones(len(self.example_tasks), np.intp)
-        of_tasks = self.draw_weights * np.minimum(1, (sampling.pairs or np.inf) / sizes.clip(min=1))
-        weights = of_tasks[self.example_tasks]
-        whole: NDArray[np.intp] = (weights * (2**32 / weights.sum())).round().astype(np.intp)
-        return whole
+        task_weights = self.draw_weights * np.minimum(1, (sampling.pairs or np.inf) / sizes.clip(min=1))
+        weights = task_weights[self.example_tasks]
+        rounded: NDArray[np.intp] = (weights * (2**32 / weights.sum())).round().astype(np.intp)
+        return rounded
 
     @cached_property
     def test_indices(self) -> NDArray[np.int32]:
-        """Return the number of each test input in its task, from 0."""
+        """Return the index of each test input within its task."""
         return ranks_of(self.test_tasks).astype(np.int32)
 
     @cached_property
@@ -157,10 +156,6 @@ class PuzzleSet:
             table.with_eos(self.family) for table in (self.inputs, self.outputs, self.test_inputs)
         )
         return inputs, outputs, tests
-
-    def encode_tests(self, tests: NDArray[np.integer], puzzle_ids: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Return the tokens (N, L) of test inputs (N,) under puzzles (N,)."""
-        return self.encode(self.tables_with_eos[2], tests, puzzle_ids)
 
     def encode(
         self, table: GridTable, items: NDArray[np.integer], puzzle_ids: NDArray[np.integer],
@@ -175,8 +170,8 @@ class PuzzleSet:
     ) -> Transform:  # fmt: skip
         """Return the transform of grids (N,) of a table with EOS under puzzles (N,).
 
-        Args:  numbers: (N,) of their variants, where there are any: shuffled Sudokus, turned mazes, recolored
-               tasks; 0, the default, is the example itself.
+        Args:  numbers: (N,) variant numbers: of shuffled Sudokus, turned mazes or recolored tasks; 0, the
+               default, is the example itself.
                offsets: (N, 2) row and column to move ARC grids to.
         """
         family, canvas = self.family, self.canvas
@@ -194,7 +189,7 @@ class PuzzleSet:
         return Transform(shuffle.rows, shuffle.columns, shuffle.transpose, tokens)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of all that training and inference see, and of nothing else."""
+        """Return a SHA-256 of everything that training and inference read, and nothing else."""
         names = " ".join(self.table.task_ids)
         digest = hashlib.sha256(f"{self.family.name} {self.canvas} {self.variants} {names}".encode())
         for grids in (self.inputs, self.outputs, self.test_inputs):
@@ -211,38 +206,33 @@ class PuzzleSet:
 
 
 def ranks_of(values: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Return the number of each entry (N,) among its equals, from 0."""
+    """Return the number (N,) of earlier entries with the same value."""
     order, ranks = np.argsort(values, kind="stable"), np.empty(len(values), np.intp)
     _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
     ranks[order] = np.arange(len(values)) - np.repeat(first, counts)
     return ranks
 
 
-def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return whether each answer (N, S, S), of any values, solves its question of Sudoku or maze; (N,)."""
-    return (is_shortest_path if family == "maze" else is_solution)(questions, answers)
-
-
 def read_puzzle_set(folder: Path) -> PuzzleSet:
-    """Return the PuzzleSet of a dataset folder, its grids mapped from the disk.
+    """Return the PuzzleSet of a dataset folder, its grids mapped from disk.
 
-    Raises:  DataError if there is none or a part of it is missing, damaged or not what was built.
+    Raises:  DataError if it is no dataset folder, or a part is missing, damaged or was changed.
     """
     manifest = read_manifest(folder, "dataset")
     try:
         with reading(folder):
             puzzles = _load(folder, manifest)
         _refuse_impossible(puzzles)
-        sound = puzzles.fingerprint() == manifest["fingerprint"]
+        is_sound = puzzles.fingerprint() == manifest["fingerprint"]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise DataError(f"{folder}: damaged dataset folder ({one_line(error)}); build it again") from None
-    if not sound:
+    if not is_sound:
         raise DataError(f"{folder}: its tables are not those that were built; build it again")
     return puzzles
 
 
 def read_test_outputs(folder: Path) -> GridTable | None:
-    """Return the outputs of a dataset's test inputs, in their order; None where they are not known."""
+    """Return the outputs of a dataset's test inputs, in their order; None if they are unknown."""
     if not (folder / "solutions").exists():
         return None
     try:
@@ -253,7 +243,7 @@ def read_test_outputs(folder: Path) -> GridTable | None:
 
 
 def dataset_family(path: Path) -> str:
-    """Return the family of the dataset folder `path`; arc where it is something else."""
+    """Return the family of the dataset folder `path`; arc if it is no such folder."""
     return str(read_manifest(path, "dataset")["family"]) if (path / MANIFEST).is_file() else "arc"
 
 
@@ -280,37 +270,36 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
         test_inputs=_grids(tests, "input"),
         test_tasks=_column(tests, "task"),
         variants=None if variants is None else Variants(**variants),
-        # Older datasets have none.
+        # Older datasets lack it.
         sampling=Sampling(**manifest.get("sampling", {})),
     )
 
 
 def _table(folder: Path) -> pa.Table:
-    """Return a table that `datasets` saved, mapped from the disk: `datasets` takes a second to import."""
+    """Return a table that `datasets` saved, mapped from disk; importing `datasets` would take a second."""
     state = load_json(folder / "state.json")
     names = [entry["filename"] for entry in state["_data_files"]]
     if len(set(names)) < len(names) or any(Path(name).name != name for name in names):
         raise ValueError("state.json names a file twice or one elsewhere")
-    table = pa.concat_tables(_mapped(folder / name) for name in names)
-    # Of what is mapped, lengths may be others than those of the file.
+    parts = []
+    for name in names:
+        source = pa.memory_map(str(folder / name))
+        # Compressed data would be unpacked into memory.
+        if any(_is_packed(message.metadata) for message in pa.ipc.MessageReader.open_stream(source)):
+            raise ValueError(f"{name} is compressed")
+        source.seek(0)
+        parts.append(pa.ipc.open_stream(source).read_all())
+    table = pa.concat_tables(parts)
+    # A damaged file may claim lengths beyond its end.
     table.validate()
     return table
 
 
-def _mapped(file: Path) -> pa.Table:
-    """Return the table of a file of Arrow, none of which is unpacked: what is mapped takes no memory."""
-    source = pa.memory_map(str(file))
-    if any(_is_packed(message.metadata) for message in pa.ipc.MessageReader.open_stream(source)):
-        raise ValueError(f"{file.name} is compressed")
-    source.seek(0)
-    return pa.ipc.open_stream(source).read_all()
-
-
 def _is_packed(metadata: pa.Buffer) -> bool:
-    """Whether the header of a message names a compression.
+    """Return whether the header of an Arrow message names a compression.
 
-    Source:  the flatbuffers of Arrow's `Message.fbs`: field 2 of Message is a header, field 3 of which is
-             the compression, if it is that of a batch.
+    Source:  Arrow's `Message.fbs`, a flatbuffer: field 2 of Message is a header; field 3 of a record batch's
+             header is its compression.
     """
 
     def field(table: int, number: int) -> int:
@@ -329,7 +318,7 @@ def _is_packed(metadata: pa.Buffer) -> bool:
 
 
 def _refuse_impossible(puzzles: PuzzleSet) -> None:
-    """Raise ValueError for a number of a task, an augmentation, a side or a cell that cannot be."""
+    """Raise ValueError for a task number, augmentation, side, cell, variant or share out of range."""
     table, canvas = puzzles.table, puzzles.canvas
     for tasks in (table.tasks, puzzles.example_tasks, puzzles.test_tasks):
         _refuse_outside(tasks, 0, len(table.task_ids) - 1, "the number of a task")
@@ -339,11 +328,7 @@ def _refuse_impossible(puzzles: PuzzleSet) -> None:
     for grids in (puzzles.inputs, puzzles.outputs, puzzles.test_inputs):
         _refuse_outside(grids.shapes, 1, min(canvas, grids.cells.shape[1]), "a side")
         _refuse_outside(grids.cells, 0, puzzles.family.num_values - 1, "a cell")
-    _refuse_impossible_draws(puzzles)
 
-
-def _refuse_impossible_draws(puzzles: PuzzleSet) -> None:
-    """Raise ValueError for variants, or shares of the draws, that cannot be."""
     variants, sampling = puzzles.variants, puzzles.sampling
     optional = [sampling.places, variants and variants.count, variants and variants.seed]
     numbers = [sampling.pairs, *(number for number in optional if number is not None)]
@@ -372,7 +357,7 @@ def _grids(table: pa.Table, name: str) -> GridTable:
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:
-    """Return a column as an array (N,), or (N, W) of lists, mapped from the disk."""
+    """Return a column as an array (N,), or a column of lists as (N, W), mapped from disk."""
     column = table.column(name).combine_chunks()
     is_list = pa.types.is_fixed_size_list(column.type)
     if not pa.types.is_integer(column.type.value_type if is_list else column.type):

@@ -1,9 +1,9 @@
-"""Recipes: TOML files of settings, `--set table.key=value` overrides, their validation, and their flags.
+"""Recipes: TOML files of settings, `--set table.key=value` overrides, validation, and command flags.
 
-A recipe has the tables `[data] [model] [train] [eval] [adapt] [infer] [kaggle]`. Each table's keys
-are the fields of a dataclass that lives beside its consumer; a command resolves only its own tables.
-A recipe that says `extends = "NAME"` above its tables changes another one, key by key. A flag of a command is
-a setting, declared once, in its dataclass.
+A recipe has the tables `[data] [model] [train] [eval] [adapt] [infer] [kaggle]`. The keys of a table are the
+fields of a dataclass that is defined beside its consumer; a command resolves only the tables it reads. A
+recipe with `extends = "NAME"` above its tables changes another recipe, key by key. Flags of commands are
+derived from the fields.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import date
 from functools import wraps
@@ -47,7 +48,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
 ]
-"""The flag of a command that reads a recipe."""
+"""The flag `--set` of a command that reads a recipe."""
 
 EXTENDS = "extends"
 _OURS = resources.files("arcpipe") / "recipes"
@@ -56,9 +57,9 @@ _MOST_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class Recipe:
-    """The tables as written, and where they come from; `settings` makes them typed.
+    """The tables of a recipe as written; `settings` returns them typed.
 
-    bases: the recipes that it extends, the nearest first; `tables` has their keys too.
+    bases: the recipes that it extends, the nearest first; `tables` includes their keys.
     """
 
     name: str
@@ -66,14 +67,14 @@ class Recipe:
     bases: tuple[str, ...] = ()
 
     def settings(self, table: str, settings_type: type[Settings]) -> Settings:
-        """Return one table as its dataclass, missing keys at their defaults; errors as of `resolve`."""
+        """Return one table as its dataclass, missing keys at their defaults; RecipeError as in `resolve`."""
         resolved: Settings = self.resolve({table: settings_type})[table]
         return resolved
 
     def resolve(self, types: dict[str, type]) -> dict[str, Any]:
-        """Return several tables as their dataclasses: table -> settings.
+        """Return several tables as their dataclasses, by table name.
 
-        Raises:  RecipeError with every unknown table, unknown key and wrong value.
+        Raises:  RecipeError with all unknown tables, unknown keys and wrong values.
         """
         resolved, problems = self.examine(types)
         if problems:
@@ -81,7 +82,7 @@ class Recipe:
         return resolved
 
     def examine(self, types: dict[str, type]) -> tuple[dict[str, Any], list[str]]:
-        """Return the tables that are right as their dataclasses, and every problem of the others."""
+        """Return the valid tables as their dataclasses, and all problems of the others."""
         unknown = [table for table in self.tables if table not in TABLES]
         problems = [
             f"[{table}] is no table of a recipe{_nearest(table, TABLES)}"
@@ -90,7 +91,7 @@ class Recipe:
         resolved: dict[str, Any] = {}
         for table, settings_type in types.items():
             try:
-                # As JSON: strict validation of Python values wants the dataclass itself, not a table.
+                # Strict validation of Python values refuses dicts for dataclasses; of JSON it takes objects.
                 content = orjson.dumps(self.tables.get(table, {}))
                 resolved[table] = TypeAdapter(settings_type).validate_json(content)
             except orjson.JSONEncodeError as error:
@@ -104,7 +105,7 @@ class Recipe:
 
 
 def _problem(table: str, settings_type: type, detail: Any) -> str:
-    # The field and places in its lists, without the kinds of value that it may have.
+    # The location has the field, indices into its lists, and alternatives of its type, which are left out.
     field, *places = detail["loc"] or ("",)
     key = ".".join([field, *(str(place) for place in places if isinstance(place, int))])
     if detail["type"] == "unexpected_keyword_argument":
@@ -121,13 +122,13 @@ def _nearest(word: str, words: Sequence[str]) -> str:
 
 
 def as_tables(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return tables of a recipe from the dataclasses of their settings, of values that JSON and TOML have."""
+    """Return dataclasses of settings as tables of plain values, as in JSON and TOML."""
     tables: dict[str, Any] = orjson.loads(orjson.dumps(settings))
     return tables
 
 
 def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return the differences of two resolved recipes: `table.key: old -> new` for each key of `after`."""
+    """Return the changed keys of `after` as lines `table.key: old -> new`; both are resolved recipes."""
     return [
         f"{table}.{key}: {before.get(table, {}).get(key)!r} -> {value!r}"
         for table, settings in after.items()
@@ -144,9 +145,9 @@ def recipe_names() -> list[str]:
 def load_recipe(source: str | None, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
     """Return a recipe by name, from a TOML file, or as frozen into a run folder; overrides applied.
 
-    Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder; None for none of them.
+    Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder; None for an empty one.
              overrides: `table.key=value`, the value as TOML; a bare word is text.
-             read: the tables that the command reads; an override of another one is refused.
+             read: the tables that the command reads; overrides of others are refused.
     Raises:  RecipeError if there is no such recipe or it cannot be parsed.
     """
     tables, bases = ({}, ()) if source is None else _read(source)
@@ -171,7 +172,7 @@ def load_recipe(source: str | None, overrides: Sequence[str] = (), read: Sequenc
 def _changed(
     tables: dict[str, dict[str, Any]], changes: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Return tables with the keys of others put in."""
+    """Return tables updated by changes, key by key."""
     return tables | {name: tables.get(name, {}) | table for name, table in changes.items()}
 
 
@@ -183,7 +184,11 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
     if source in heirs:
         raise RecipeError(f"{heirs[0]}: extends itself ({' -> '.join((*heirs, source))})")
     if source not in recipe_names() and Path(source).is_dir():
-        return _frozen_tables(Path(source)), ()
+        with suppress(OSError, KeyError, TypeError, ValueError), reading(Path(source, MANIFEST)):
+            manifest = load_json(Path(source, MANIFEST))
+            if manifest["kind"] in ("run", "checkpoint"):
+                return dict(manifest["recipe"]), ()
+        raise RecipeError(f"{source}: no run folder with a recipe in its {MANIFEST}")
     try:
         document = parse_toml(_read_text(source, heirs))
     except ValueError as error:
@@ -197,14 +202,14 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
     if not isinstance(base, str):
         raise RecipeError(f"{source}: {EXTENDS} must be the name or file of a recipe, found {base!r}")
     if base.endswith(".toml"):
-        # Normalized, because a circle of `../` would otherwise never meet itself.
+        # Normalized, because a cycle through `../` would otherwise never repeat a path.
         base = os.path.normpath(Path(source).parent / base)
     tables, bases = _read(base, (*heirs, source))
     return _changed(tables, document), (base, *bases)
 
 
 def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
-    """Return the TOML of a recipe by name or file."""
+    """Return the TOML of a recipe, given its name or file."""
     if source in recipe_names():
         return (_OURS / f"{source}.toml").read_text(encoding="utf-8")
     where = f"{heirs[-1]}: {EXTENDS}: " if heirs else ""
@@ -223,13 +228,13 @@ def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
 
 
 def recipe_summary(name: str) -> str:
-    """Return what a recipe of arcpipe is for: the first sentence of the comment at the top of its file."""
+    """Return the purpose of a recipe of arcpipe: the first sentence of the comment at the top of its file."""
     comment = takewhile(lambda line: line.startswith("#"), _read_text(name).splitlines())
     return " ".join(line.removeprefix("#").strip() for line in comment).partition(". ")[0].rstrip(".")
 
 
 def to_toml(tables: dict[str, dict[str, Any]]) -> str:
-    """Return tables of numbers, texts, booleans and lists of them as TOML; None, no limit, is inf."""
+    """Return tables of numbers, texts, booleans and lists of them as TOML; None (no limit) becomes inf."""
     lines: list[str] = []
     for table, settings in tables.items():
         lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
@@ -238,42 +243,29 @@ def to_toml(tables: dict[str, dict[str, Any]]) -> str:
 
 
 def to_toml_value(value: Any) -> str:
-    """A number, text, boolean, date or list as TOML."""
+    """Return a number, text, boolean, date or list as TOML."""
     if value is None:
         return "inf"
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(to_toml_value, value))}]"
-    # JSON's escapes are TOML's, but for the one control character that JSON lets stand.
+    # TOML has the escapes of JSON, and also requires one for DEL.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _frozen_tables(folder: Path) -> dict[str, dict[str, Any]]:
-    try:
-        with reading(folder / MANIFEST):
-            manifest = load_json(folder / MANIFEST)
-        of_training = manifest["kind"] in ("run", "checkpoint")
-        tables: dict[str, dict[str, Any]] = dict(manifest["recipe"])
-    except (OSError, KeyError, TypeError, ValueError):
-        of_training = False
-    if not of_training:
-        raise RecipeError(f"{folder}: no run folder with a recipe in its {MANIFEST}")
-    return tables
 
 
 def with_settings(
     table: str, settings_type: type, names: Sequence[str] = (), **spelled: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the flags `--recipe`, `--set` and one for each setting of a table, or for some.
+    """Add the flags `--recipe`, `--set` and one for each field of a table to a command.
 
-    The command has a parameter `settings`: the dataclass, made from its defaults, the recipe, the overrides
-    and the flags, each before the next. A flag's help is the description of the field. A parameter `recipe`
-    is the recipe itself.
+    The command takes a parameter `settings`, the dataclass: its defaults, overridden by the recipe, then
+    `--set`, then the flags. The help of a flag is the description of its field. If the command has a
+    parameter `recipe`, it gets the recipe itself.
 
-    Args:    names: the fields that have a flag of their own; all by default.
-             spelled: the flags of fields whose flag is not their name, such as sources="--source".
-    Raises:  RecipeError, from the command, for a recipe or value that is wrong.
+    Args:    names: the fields with a flag; all by default.
+             spelled: flags that are not named like their field, such as sources="--source".
+    Raises:  RecipeError, from the command, for a wrong recipe or value.
     """
     own = {one.name: one for one in fields(settings_type) if not names or one.name in names}
     hints = get_type_hints(settings_type, include_extras=True)
@@ -282,8 +274,8 @@ def with_settings(
         @wraps(command)
         def run(recipe: str | None, overrides: list[str] | None, **arguments: Any) -> Any:
             flags = {name: arguments.pop(name) for name in own}
-            of_recipe = load_recipe(recipe, overrides or [], (table,))
-            values = of_recipe.tables.setdefault(table, {})
+            loaded = load_recipe(recipe, overrides or [], (table,))
+            values = loaded.tables.setdefault(table, {})
             for name, value in flags.items():
                 if value is not None and _is_list_of_numbers(_kind(hints[name])):
                     parts = [part for part in value.split(",") if value]
@@ -291,8 +283,8 @@ def with_settings(
                 elif value is not None:
                     values[name] = value
             if "recipe" in signature.parameters:
-                arguments["recipe"] = of_recipe
-            return command(settings=of_recipe.settings(table, settings_type), **arguments)
+                arguments["recipe"] = loaded
+            return command(settings=loaded.settings(table, settings_type), **arguments)
 
         signature = inspect.signature(command, eval_str=True)
         parameters = [one for one in signature.parameters.values() if one.name not in ("settings", "recipe")]
@@ -310,14 +302,17 @@ def with_settings(
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> inspect.Parameter:
-    """The parameter of a command for a field, which is None where the flag is not given."""
+    """Return the parameter of a command for a field; its default is None, for a flag that is not given."""
     kind = _kind(hint)
-    bounds = [bound for one in _facts(hint) for bound in one.metadata]
-    # Typer knows no open limits but for integers.
-    lowest = [bound.ge for bound in bounds if isinstance(bound, Ge)]
-    lowest += [bound.gt + 1 for bound in bounds if isinstance(bound, Gt) and isinstance(bound.gt, int)]
-    highest = [bound.le for bound in bounds if isinstance(bound, Le)]
-    limits: dict[str, Any] = {end: of[0] for end, of in (("min", lowest), ("max", highest)) if of}
+    # Typer has closed limits only; an open limit of integers can be written as a closed one.
+    limits: dict[str, Any] = {}
+    for bound in (bound for one in _facts(hint) for bound in one.metadata):
+        if isinstance(bound, Ge):
+            limits["min"] = bound.ge
+        elif isinstance(bound, Gt) and isinstance(bound.gt, int):
+            limits["min"] = bound.gt + 1
+        elif isinstance(bound, Le):
+            limits["max"] = bound.le
     name = flag or f"--{field.name.replace('_', '-')}"
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[operator]
     shown = str(default).lower() if kind is bool else default
@@ -341,7 +336,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> in
 
 
 def _kind(hint: Any) -> Any:
-    """A type without what annotates it."""
+    """Return a type without its annotations."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
@@ -350,7 +345,7 @@ def _facts(hint: Any) -> list[FieldInfo]:
 
 
 def description(hint: Any) -> str:
-    """Return what the annotated type of a field says of it."""
+    """Return the description in the annotated type of a field."""
     return " ".join(one.description for one in _facts(hint) if one.description)
 
 
@@ -359,7 +354,7 @@ def _is_list_of_numbers(kind: Any) -> bool:
 
 
 def _number_or_inf(text: str) -> float:
-    """The value of a setting that is None without a limit: as in TOML, inf, which JSON has as null."""
+    """Return the value of a setting that may have no limit: inf, as in TOML, becomes null in JSON."""
     if text != "inf" and not text.isdecimal():
         raise typer.BadParameter(f"expected a number or inf, found {text!r}")
     return float(text) if text == "inf" else int(text)

@@ -1,7 +1,4 @@
-"""Outputs of commands: files and folders that appear whole or not at all, manifests, and locks.
-
-A folder that one process at a time may write to is locked until that process ends.
-"""
+"""Outputs of commands: files and folders written atomically, their manifests, and folder locks."""
 
 import errno
 import hashlib
@@ -27,20 +24,20 @@ from arcpipe import __version__
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
 
-# That of log.py, which imports this file.
+# The logger of log.py, which imports this module.
 _logger = logging.getLogger("arcpipe")
 MANIFEST = "manifest.json"
-# Of folders that are looked at to name the one that was meant.
+# Most subfolders searched for one of the right kind, to name in an error.
 _MOST_NEARBY = 100
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
-# Facts of the manifests of some kinds, where they are there.
+# Kinds of folders whose manifests are checked, and the types of their entries.
 _TYPED = ("dataset", "run", "checkpoint", "predictions", "quickstart")
 _TYPES: dict[str, Any] = {
     "created": str, "recipe": dict, "counts": dict, "files": dict, "checkpoint": str, "items": int,
     "data": str, "family": str,
 }  # fmt: skip
-# pyarrow names the file in its message only.
-_OF_ARROW = re.compile(r"local file '(.*)'\. Detail")
+# pyarrow gives the file name in its message only.
+_ARROW_FILE = re.compile(r"local file '(.*)'\. Detail")
 
 
 @contextmanager
@@ -58,14 +55,14 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        of_arrow = _OF_ARROW.search(str(error))
-        named = of_arrow[1] if of_arrow else error.filename or path
+        match = _ARROW_FILE.search(str(error))
+        file = match[1] if match else error.filename or path
         why = os.strerror(error.errno or errno.EACCES)
-        raise UnreadableError(f"{named}: cannot be read ({why})") from None
+        raise UnreadableError(f"{file}: cannot be read ({why})") from None
 
 
 def refuse_existing(path: Path, remedy: str = "choose another --out or remove it") -> None:
-    """Raise OutputError if there is something at `path` already, or nothing can be."""
+    """Raise OutputError if `path` exists already or cannot be looked up."""
     with writing(path):
         exists = path.exists() or path.is_symlink()
     if exists:
@@ -94,16 +91,16 @@ def write_json(path: Path, value: Any, *, indent: bool = True) -> None:
 
 
 def json_bytes(value: Any, *, indent: bool = True) -> bytes:
-    """Return the bytes that `write_json` writes; dataclasses and numpy values are understood."""
+    """Return the bytes that `write_json` writes; dataclasses and numpy values are allowed."""
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     return orjson.dumps(value, option=options | (orjson.OPT_INDENT_2 if indent else 0))
 
 
 @contextmanager
 def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
-    """Yield a folder to fill, which appears at `path`, with its manifest, when the block ends well.
+    """Yield a temporary folder to fill; if the block succeeds, add the manifest and rename it to `path`.
 
-    Raises:  OutputError if `path` exists or cannot be written. Nothing stays of a failed block.
+    Raises:  OutputError if `path` exists or cannot be written. A failed block leaves nothing behind.
     """
     refuse_existing(path)
     temporary = _temporary(path)
@@ -113,10 +110,10 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
             yield temporary
             write_json(temporary / MANIFEST, manifest)
             mode = (temporary / MANIFEST).stat().st_mode
-            # The name must not reach the disk before the content does.
+            # The content must be on disk before the new name is.
             for item in (*temporary.rglob("*"), temporary):
                 if item.is_file() and item.stat().st_mode != mode:
-                    # safetensors lets only its owner read a file.
+                    # safetensors makes its files readable by their owner only.
                     item.chmod(mode)
                 descriptor = os.open(item, os.O_RDONLY)
                 try:
@@ -127,7 +124,7 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
                 temporary.rename(path)
             except OSError as error:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    # Another process was faster.
+                    # Another process made it meanwhile.
                     refuse_existing(path)
                 raise
     finally:
@@ -139,7 +136,7 @@ def _temporary(path: Path) -> Path:
 
 
 def make_manifest(kind: str, **facts: Any) -> dict[str, Any]:
-    """Return a manifest: what was made, from what (`facts`), when, with which versions, on what machine."""
+    """Return a manifest: the kind of output, its `facts`, time, command, versions, commit and machine."""
     return {
         "kind": kind,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -159,7 +156,7 @@ def _git_commit() -> str | None:
     """Return the commit of the checkout this runs from; None for an installed package."""
     source = Path(__file__)
     git = ["git", "-C", str(source.parent)]
-    # An environment inside somebody's repository is not of that repository: ask whether it tracks us.
+    # An installed package may lie inside another repository: check that the repository tracks this file.
     commands = ([*git, "ls-files", "--error-unmatch", source.name], [*git, "rev-parse", "HEAD"])
     try:
         _, head = (
@@ -198,7 +195,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         )
     if kind in _TYPED:
         types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
-        wrong = [key for key, of in types.items() if key in manifest and not isinstance(manifest[key], of)]
+        wrong = [key for key, cls in types.items() if key in manifest and not isinstance(manifest[key], cls)]
         wrong += ["family"] if kind == "dataset" and "family" not in manifest else []
         if wrong or not all(isinstance(table, dict) for table in manifest.get("recipe", {}).values()):
             key = (wrong or ["recipe"])[0]
@@ -207,7 +204,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def nearby(folder: Path, *kinds: str) -> str:
-    """Return, as the end of a message, the first folder of these kinds in this one, or that it is in."""
+    """Return the end of a message that names a folder of these kinds: a subfolder, else the parent."""
     for file in (*sorted(folder.glob(f"*/{MANIFEST}"))[:_MOST_NEARBY], folder.parent / MANIFEST):
         with suppress(OSError, ValueError, AttributeError):
             if load_json(file).get("kind") in kinds:
@@ -216,7 +213,7 @@ def nearby(folder: Path, *kinds: str) -> str:
 
 
 def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
-    """Return the manifest of a folder; None if there is no such folder, or it is of another kind."""
+    """Return the manifest of a folder; None if it is missing or of another kind."""
     try:
         return read_manifest(folder, kind)
     except DataError:
@@ -224,7 +221,7 @@ def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; of a folder that of the names and hashes in it."""
+    """Return the SHA-256 of a file, in hexadecimal; of a folder, the SHA-256 of its file names and hashes."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         lines = "".join(f"{file.relative_to(path).as_posix()}\0{file_hash(file)}\n" for file in files)
@@ -235,43 +232,43 @@ def file_hash(path: Path) -> str:
 
 @contextmanager
 def hold_folder(folder: Path, rank: int = 0) -> Iterator[None]:
-    """Hold `folder` for this process until the block ends.
+    """Lock `folder` for this process until the block ends.
 
-    One hidden file in it is what is locked, and stays; another says who holds it. Where the file system has
-    no locks, a warning says so, and nothing is held.
+    The lock is on a hidden file, which stays; another hidden file names the process that holds it. On a file
+    system without locks this logs a warning and goes on.
 
-    Args:    rank: of several processes that share the folder, each with a lock of its own. Rank 0 takes its
-             lock first and finds the locks of another job.
-    Raises:  OutputError if another process holds it, naming its host and number, or if something in it is a
-             link that leads out of it.
+    Args:    rank: of this process among those that share the folder; each has its own lock. Rank 0 locks
+             first and checks that no other job holds a lock.
+    Raises:  OutputError if another process holds it, naming its host and process number, or if the folder
+             contains a link that leads out of it.
     """
     _refuse_links(folder)
     own = folder / f".writer-{rank}.lock"
-    holder = own.with_suffix(".json")
-    with ExitStack() as held:
+    holder_file = own.with_suffix(".json")
+    with ExitStack() as locks:
         try:
-            held.callback(_lock(own))
+            locks.callback(_lock(own))
             for other in () if rank else folder.glob(".writer-*.lock"):
                 if other != own:
                     _lock(other)()
-            if left := _holder(holder):
-                _logger.warning("%s: taken over from %s, which has ended without a word", folder, left)
+            if dead := _holder(holder_file):
+                _logger.warning("%s: taken over from %s, which has ended without a word", folder, dead)
         except (OSError, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             _logger.warning("%s: no locks here (%s): let no other process write to it", folder, reason)
         this = {"process": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)}
-        # Only a message depends on this file, so a full disk is no error.
+        # Only an error message depends on this file, so ignore a full disk.
         with suppress(OSError):
-            holder.write_bytes(orjson.dumps(this))
+            holder_file.write_bytes(orjson.dumps(this))
         try:
             yield
         finally:
             with suppress(OSError):
-                holder.unlink()
+                holder_file.unlink()
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raise OutputError for a link that leads out of a folder, where what is written to it would land."""
+    """Raise OutputError for a link in a folder that leads out of it: writing would change another folder."""
     top = os.path.realpath(folder)
     with writing(folder):
         links = sorted(path for path in folder.iterdir() if path.is_symlink())
@@ -284,14 +281,14 @@ def _refuse_links(folder: Path) -> None:
 
 
 def _lock(path: Path) -> Callable[[], None]:
-    """Lock a file; return what unlocks it. OutputError if another process has it."""
-    # Not at the top: few commands lock, and it takes a quarter of the time in which others begin.
+    """Lock a file; return the function that unlocks it. OutputError if another process holds the lock."""
+    # Not at the top: few commands lock, and importing it is a quarter of the startup time of the others.
     from filelock import FileLock, Timeout
 
     lock = FileLock(path, timeout=0)
     try:
         with warnings.catch_warnings():
-            # It warns where it falls back to a lock of another kind.
+            # FileLock warns when it falls back to another kind of lock.
             warnings.simplefilter("ignore")
             lock.acquire()
     except Timeout:
@@ -303,7 +300,7 @@ def _lock(path: Path) -> Callable[[], None]:
 
 
 def _holder(path: Path) -> str:
-    """Who wrote itself into this file and has not ended well; empty if nobody."""
+    """Return the process that this file names, which has not ended cleanly; empty without one."""
     try:
         holder = load_json(path)
         return f"process {holder['process']} on {holder['host']} ({holder['command']})"

@@ -1,8 +1,7 @@
-"""Parquet files that others may have made, read within bounds.
+"""Read Parquet files of others within limits.
 
-Compression makes a small file of a huge table. How large the table is, is told by the file's footer, by the
-header of each page, and by how often each value of a dictionary is used: all are looked at before the values
-are in memory, the footer first.
+A small compressed file can hold a huge table. Its size follows from the footer, the header of each page, and
+the uses of each dictionary value. All of them are checked before the values are read into memory.
 
 Source:  parquet-format, `parquet.thrift` (PageHeader), in Thrift's compact protocol.
 """
@@ -23,20 +22,20 @@ from arcpipe.runs import reading
 
 _MOST_PAGES = 2**17
 _MOST_DEPTH = 4
-# Kinds of values of the compact protocol.
+# Types of values in the compact protocol.
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, 4, 5, 6, 7, 8, 12
-# Fields of a page's header: its size unpacked and in the file, and the headers of pages that hold values.
+# Fields of a page header: uncompressed and compressed size, data page header v1 and v2; in these: values.
 _UNPACKED, _PACKED, _PAGE, _PAGE_2, _NUM_VALUES = 2, 3, 5, 8, 1
-# Of the headers of pages that hold values: the field of their encoding, and those that are differences of
-# texts, a few bytes of which unpack to gigabytes.
+# The field of the encoding in data page headers, and the delta encodings of texts, a few bytes of which can
+# expand to gigabytes.
 _ENCODINGS, _TEXT_DIFFERENCES = {_PAGE: 2, _PAGE_2: 4}, (6, 7)
-# So much is no harm from any file, and so many times its bytes no honest one needs: of rows, of what its
-# pages hold, of its columns with each repeated value written out, and of the footer.
+# Limits: a constant, which is harmless for any file, plus a multiple of the file size that no normal file
+# needs. Of rows, of uncompressed pages, of columns with repeated values expanded, and of the footer.
 _SPARE_ROWS, _ROWS_A_BYTE = 2**18, 0.25
 _SPARE_PAGES, _TIMES_PAGES = 2**24, 48
 _SPARE_BYTES, _TIMES_BYTES = 2**25, 96
 _SPARE_FOOTER, _FOOTER_A_BYTE = 2**16, 0.25
-# Of tasks: what a cell counts, and how many are in memory at once.
+# For tables of tasks: bytes counted per cell, and rows in memory at a time.
 _BYTES_A_CELL, _ROWS_AT_ONCE = 4, 256
 
 
@@ -44,14 +43,14 @@ def read_table(
     file: Path, names: Sequence[str], *, most_rows: int, most_bytes: int,
     as_dictionaries: bool = False, remedy: str = "write it again",
 ) -> pa.Table:  # fmt: skip
-    """Return those of the columns that a Parquet file has, texts as dictionaries, of no more than a size.
+    """Return the columns of `names` that a Parquet file has, texts as dictionaries, within limits of size.
 
-    A small file may hold less: some times its own size.
+    For a small file the limits are lower: a multiple of its size.
 
-    Args:    most_bytes: of the columns, each repeated value counted as if it were written out.
-             as_dictionaries: it is counted once, as the caller leaves them as they are.
-             remedy: what to do about a column that is not right.
-    Raises:  DataError if it is no whole Parquet file, too large, or a column is there twice or of lists.
+    Args:    most_bytes: limit of the columns' size with repeated values expanded.
+             as_dictionaries: count repeated values once, because the caller does not expand them.
+             remedy: advice for a column with an error.
+    Raises:  DataError if it is not a complete Parquet file, too large, or a column is repeated or of lists.
     """
     try:
         with reading(file):
@@ -62,7 +61,7 @@ def read_table(
             values = Counter[str]()
             for part in parts:
                 values[part.path_in_schema] += part.num_values
-            # A column has as many values as the table has rows, whatever a group says of them.
+            # A row group may claim fewer rows than its columns have values.
             refuse_rows(max(stored.metadata.num_rows, *values.values(), 0), file, size, most_rows)
             most_pages = limit(min(most_bytes, _SPARE_PAGES + _TIMES_PAGES * size))
             _refuse_bytes(sum(part.total_uncompressed_size for part in parts), file, most_pages)
@@ -84,11 +83,11 @@ def read_table(
 def read_rows(
     file: Path, where: str, choose: Callable[[Sequence[str]], Sequence[str]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file, also those of lists and objects, some at a time.
+    """Yield the rows of a Parquet file, which may contain lists and objects, some at a time.
 
-    Args:    where: what messages call the file. choose: which of its columns to read.
-    Raises:  DataError if it is no whole Parquet file, a column is of another kind, or as it is written out it
-             is larger than any of its size.
+    Args:    where: name of the file in messages. choose: returns the columns to read, given all names.
+    Raises:  DataError if it is not a complete Parquet file, a column is of another type, or it is too large
+             when expanded.
     """
     try:
         most = limit(_SPARE_BYTES + _TIMES_BYTES * file.stat().st_size)
@@ -108,29 +107,29 @@ def _open(
     file: Path, where: object, choose: Callable[[Sequence[str]], Sequence[str]], *,
     nested: bool = False, remedy: str = "",
 ) -> tuple[pq.ParquetFile, Sequence[str], list[pq.ColumnChunkMetaData]]:  # fmt: skip
-    """Open a Parquet file; return it, the columns to read of it, and their parts in all row groups.
+    """Open a Parquet file; return it, the names of the columns to read, and their chunks in all row groups.
 
-    Their texts are read as dictionaries, which hold a repeated value once.
+    Texts are read as dictionaries, which store a repeated value once.
 
-    Args:    nested: they may be of lists and objects too.
+    Args:    nested: allow columns of lists and objects.
     """
     size = file.stat().st_size
     with file.open("rb") as opened:
         opened.seek(max(0, size - 8))
         length = int.from_bytes(opened.read(4), "little")
-    # Each byte of the footer takes a hundred in memory.
+    # Each byte of the footer takes about a hundred bytes in memory.
     if limit(int(_SPARE_FOOTER + _FOOTER_A_BYTE * size)) < length <= size:
         raise DataError(
             f"{where}: its footer has {length / 1e6:.1f} MB, too much for its size: write it again"
         )
-    # Not by `read_table`, which would take names such as `variant=1` in the path for columns.
+    # Not with pyarrow's `read_table`, which takes folder names such as `variant=1` for columns.
     stored = pq.ParquetFile(file)
     schema, footer = stored.schema_arrow, stored.metadata
     names = choose(schema.names)
     for name in names:
         if schema.names.count(name) > 1:
             raise DataError(f"{where}: holds the column {name} twice{remedy}")
-        # A list or a fixed-size value may be of any size in a row.
+        # A row of a list or a fixed-size value may have any size.
         if not (_is_nested if nested else _is_flat)(kind := schema.field(name).type):
             what = "texts, numbers or lists of them" if nested else "single values"
             raise DataError(f"{where}: column {name} is not of {what} ({kind}){remedy}")
@@ -146,29 +145,27 @@ def _open(
 
 
 def _is_nested(kind: pa.DataType) -> bool:
-    """Whether a type is of single values, or of lists or objects of such."""
+    """Return whether a type is flat, or of lists or objects of flat values."""
     if pa.types.is_struct(kind):
         return all(_is_nested(part.type) for part in kind)
     return _is_nested(kind.value_type) if _is_list(kind) else _is_flat(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    """Whether a type is of lists; of those of a fixed size, one that is null would take as much."""
+    """Return whether a type is of lists of any size. Fixed-size lists use memory even for null."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _is_flat(kind: pa.DataType) -> bool:
-    return pa.types.is_primitive(kind) or pa.types.is_null(kind) or _is_text(kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    """Whether a type is text or bytes, as they are or in a dictionary."""
+    """Return whether a type is of numbers, or of text or bytes, in a dictionary or not."""
+    if pa.types.is_primitive(kind) or pa.types.is_null(kind):
+        return True
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return str(kind).removeprefix("large_").removesuffix("_view") in ("string", "binary")
 
 
 def refuse_rows(rows: int, file: Path, size: int, most: int = 2**62) -> None:
-    """Raise DataError for more rows than a file, or files together, of a size in bytes may have."""
+    """Raise DataError for more rows than files of this size in bytes may have."""
     most = limit(min(most, int(_SPARE_ROWS + _ROWS_A_BYTE * size)))
     if rows > most:
         raise DataError(f"{file}: holds {rows:,} rows, a file of its size may hold up to {most:,}: split it")
@@ -182,7 +179,7 @@ def _refuse_bytes(size: int, where: object, most: int) -> None:
 
 
 def _expanded_bytes(column: pa.ChunkedArray) -> int:
-    """The bytes of texts read as dictionaries, also in lists and objects, if each were written out."""
+    """Return the bytes of texts read as dictionaries, nested ones too, with repeated values expanded."""
     if pa.types.is_struct(column.type):
         return sum(map(_expanded_bytes, column.flatten()))
     if _is_list(column.type):
@@ -194,9 +191,9 @@ def _expanded_bytes(column: pa.ChunkedArray) -> int:
 
 
 def _page_bytes(file: Path, columns: Sequence[pq.ColumnChunkMetaData]) -> int:
-    """Return the sum of what the headers of all pages say of their size unpacked, which no footer can hide.
+    """Return the sum of the uncompressed sizes in all page headers; the footer may claim less.
 
-    Raises:  ValueError if a page is not where it should be.
+    Raises:  ValueError if there is no page at a place where the footer has one.
     """
     total = pages = 0
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -229,9 +226,9 @@ def _page_bytes(file: Path, columns: Sequence[pq.ColumnChunkMetaData]) -> int:
 
 
 def _struct(data: mmap.mmap, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
-    """Return the fields of a struct by number, and where it ends.
+    """Return the fields of a Thrift struct by number, and its end.
 
-    Raises:  ValueError if it is no header of a page, IndexError if it is cut short.
+    Raises:  ValueError if it is not a page header, IndexError if it is cut short.
     """
     fields: dict[int, Any] = {}
     number = 0

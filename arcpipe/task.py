@@ -1,4 +1,4 @@
-"""Task and Pair, and the two JSON forms they come in: ARC task files and Kaggle's challenge files."""
+"""Task and Pair, and their JSON forms: ARC task files, Kaggle's challenges and solutions files."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ KINDS = TASK, CHALLENGES, SOLUTIONS, SUBMISSION = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pair:
-    """An input grid and its output; `output` is None while it is hidden."""
+    """An input grid and its output; `output` is None if it is hidden."""
 
     input: Grid
     output: Grid | None
@@ -24,9 +24,9 @@ class Pair:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Task:
-    """An ARC task: demonstrations, whose outputs are known, and tests, whose outputs may be hidden.
+    """An ARC task: demonstrations with known outputs, and tests whose outputs may be hidden.
 
-    generated: more pairs of the task, from a generator; they may train, and are never shown with it.
+    generated: more pairs from a generator, which may be used for training and are not part of the task.
     """
 
     id: str
@@ -65,7 +65,7 @@ def parse_pairs(value: Any, where: str, *, output_required: bool = True) -> tupl
 
 
 def kind_of(content: Any) -> str:
-    """Return what kind of file a JSON file is, from its content."""
+    """Return the kind of a JSON file, by its content."""
     if isinstance(content, dict) and content:
         first = next(iter(content.values()))
         if {"train", "test"} <= content.keys():
@@ -75,7 +75,7 @@ def kind_of(content: Any) -> str:
         inner = first[0] if isinstance(first, list) and first else None
         if isinstance(inner, dict) and "attempt_1" in inner:
             return SUBMISSION
-        # Not a list of pairs, which are lists of two grids.
+        # A list of grids, not of pairs of grids.
         row = inner[0] if isinstance(inner, list) and inner else None
         if isinstance(row, list) and row and isinstance(row[0], int):
             return SOLUTIONS
@@ -83,7 +83,7 @@ def kind_of(content: Any) -> str:
 
 
 def refuse_other_kinds(path: Path | str, content: Any, expected: str) -> None:
-    """Raise DataError for a JSON file of another of the known kinds."""
+    """Raise DataError if a JSON file is of one of the other kinds."""
     kind = kind_of(content)
     if kind in KINDS and kind != expected:
         raise DataError(f"{path}: expected {expected}, found {kind}")
@@ -115,7 +115,7 @@ def read_solutions(path: Path) -> dict[str, list[Grid]]:
 
 
 def solutions_beside(challenges: Path) -> Path:
-    """Return where the solutions file of a challenges file lies, if there is one."""
+    """Return the path of the solutions file that belongs to a challenges file, whether it exists or not."""
     return challenges.with_name(f"{challenges.stem.removesuffix('challenges')}solutions.json")
 
 
@@ -139,7 +139,7 @@ def with_solutions(tasks: Iterable[Task], solutions: dict[str, list[Grid]], wher
 
 
 def coverage_text(answered: int, total: int) -> str:
-    """Return how many test inputs have a candidate, of which alone all scores of predictions are."""
+    """Return a text on how many test inputs have a candidate; scores of predictions count only these."""
     if not answered:
         return f"no score, none of {total} test inputs answered"
     if answered == total:
@@ -148,7 +148,7 @@ def coverage_text(answered: int, total: int) -> str:
 
 
 def challenges_json(tasks: Iterable[Task]) -> dict[str, Any]:
-    """Return the tasks as Kaggle's challenges file holds them: without any test output."""
+    """Return the content of Kaggle's challenges file: the tasks without test outputs."""
     return {
         task.id: {
             "train": [_pair_json(pair) for pair in task.demonstrations],
@@ -164,5 +164,5 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
 
 
 def solutions_json(tasks: Iterable[Task]) -> dict[str, Any]:
-    """Return the test outputs as Kaggle's solutions file holds them; all must be known."""
+    """Return the content of Kaggle's solutions file: the test outputs, which must be known."""
     return {task.id: [_pair_json(pair)["output"] for pair in task.tests] for task in tasks}

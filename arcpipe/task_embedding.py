@@ -1,8 +1,8 @@
-"""The embedding of ARC tasks: the vectors of a task's colors, and the views of an input that its rows weigh.
+"""Embeddings of ARC tasks: vectors of a task's colors, and views of an input, weighted by the task's row.
 
-A view is the input grid turned, flipped, shifted, tiled, enlarged, or its second half in place of the first:
-which cell of the grid each cell of the canvas shows, if any. Which views the rule of a task is about is
-a choice for its rows to learn, where attention would have to learn the place of every cell.
+A view is the input grid turned, flipped, shifted, tiled, enlarged, or its second half over the first. It
+defines which cell of the grid, if any, each cell of the canvas shows. A row learns a weight for each view;
+without views, attention must learn the position of every cell.
 
 Shape letters: B batch, L grid tokens, D hidden, V vocabulary, N views.
 """
@@ -17,25 +17,25 @@ from arcpipe.augmentation import DIHEDRALS
 from arcpipe.grid import NUM_COLORS
 
 NUM_VIEWS = len(DIHEDRALS) + 9
-"""The first one is the grid as it is."""
+"""The first view is the unchanged grid."""
 
 
 def puzzle_vectors(rows: Tensor, colors: Tensor, permutations: Tensor) -> Tensor:
-    """Return what a network of embedding task is told of each sample: (B, D + 2 * 10 * D), float32.
+    """Return the argument `puzzles` of a network of embedding task: (B, D + 2 * 10 * D), float32.
 
-    The row, then the vectors that each color as it is now has as an input, then as an output.
+    It has the row, then the vectors of the permuted colors as inputs, then those as outputs.
 
     Args:  rows: (B, D), of task and dihedral. colors: (B, 2, 10, D), of the task's original colors.
-           permutations: (B, 10), the color that each original color has become.
+           permutations: (B, 10), the new color of each original color.
     """
     original = permutations.argsort(dim=1)[:, None, :, None].expand(-1, 2, -1, colors.shape[-1])
     return torch.cat((rows, colors.gather(2, original).flatten(1)), dim=1)
 
 
 def input_views(inputs_BL: Tensor, first_color: int) -> Tensor:
-    """Return the token (B, L, NUM_VIEWS) that each view shows in each cell: a color, or 0 outside the grid.
+    """Return the token (B, L, NUM_VIEWS) of each view in each cell: a color, or 0 outside the grid.
 
-    Args:  inputs_BL: tokens of square canvases. first_color: the token of color 0; smaller ones are no cells.
+    Args:  inputs_BL: tokens of square canvases. first_color: token of color 0; smaller ones are PAD and EOS.
     """
     side = math.isqrt(inputs_BL.shape[1])
     is_cell = inputs_BL.unflatten(1, (side, side)) >= first_color
@@ -52,7 +52,7 @@ def input_views(inputs_BL: Tensor, first_color: int) -> Tensor:
         )
     sources += [(i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)]
     sources += [(i % height, j % width), (i // 2, j // 2), (i // 3, j // 3)]
-    # The second half, where a line between them may separate the halves.
+    # The second half; a line of cells may separate the halves.
     sources += [(i + (height + 1) // 2, j), (i, j + (width + 1) // 2)]
     rows, columns = (torch.stack(of, dim=-1).flatten(1, 2) for of in zip(*sources, strict=True))
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
@@ -62,9 +62,9 @@ def input_views(inputs_BL: Tensor, first_color: int) -> Tensor:
 
 
 def mix_views(inputs_BL: Tensor, shares_BN: Tensor, vocabulary: int) -> Tensor:
-    """Return how much of each token is in each cell (B, L, V): the colors of views, PAD and EOS of the input.
+    """Return the share of each token in each cell (B, L, V): colors from views, PAD and EOS from the input.
 
-    Args:  shares_BN: of each view in the mixture, float.
+    Args:  shares_BN: weight of each view, float.
     """
     first_color = vocabulary - NUM_COLORS
     colors_C = torch.arange(first_color, vocabulary, device=inputs_BL.device)

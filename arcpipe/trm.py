@@ -32,22 +32,22 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.task_embedding import NUM_VIEWS, mix_views
 
 _FLOAT32 = ("embed_tokens", "view_scores.", "residuals.", "embed_noisy", "embed_time.")
-"""Weights that are not cast to the dtype of the state."""
+"""Weights that stay float32 whatever the dtype of the state."""
 
 
 @dataclass(frozen=True)
 class Carry:
-    """The recursion's state between supervision steps, one row per sample in flight.
+    """The recursion's state between supervision steps, a row per sample.
 
     answer, latent: (B, S, D) in the compute dtype.
     steps: (B,) int64, supervision steps done.
-    halted: (B,) bool, the row is finished and takes a new sample.
+    halted: (B,) bool, whether the row is finished and takes a new sample.
     inputs, labels: (B, L) int64.
     puzzle_ids: (B,) int64.
-    colors: (B, 10) int64, the permutation of colors that each sample is under.
-    log_sums: (B, S, 2) float32, with a loop residual: the log of the weights summed in latent and answer.
-    seeds: (B,) int64, of a flow: that of each sample's noise and times.
-    predicted: (B, L, V) float32, of a flow: the probabilities after the step before.
+    colors: (B, 10) int64, the color permutation of each sample.
+    log_sums: (B, S, 2) float32, for a loop residual: the log of the sum of weights in latent and answer.
+    seeds: (B,) int64, for a flow: the seed of each sample's noise and times.
+    predicted: (B, L, V) float32, for a flow: the probabilities after the previous step.
     """
 
     answer: Tensor
@@ -64,7 +64,7 @@ class Carry:
 
     @property
     def state(self) -> tuple[Tensor, ...]:
-        """Return answer, latent and, if there are any, log_sums: what a supervision step begins with."""
+        """Return the initial state of a supervision step: answer, latent and log_sums, if any."""
         log_sums = () if self.log_sums is None else (self.log_sums,)
         return (self.answer, self.latent, *log_sums)
 
@@ -81,28 +81,20 @@ class Carry:
 class TRM(nn.Module):
     """One small network, applied recursively to a latent and an answer.
 
-    The table of puzzle embeddings is not part of it: the caller looks the rows up. Two supervision steps:
+    The caller looks up the puzzle embeddings. Two supervision steps:
 
         answer, latent, logits, halt_logit = model(inputs, puzzles)
         answer, latent, logits, halt_logit = model(inputs, puzzles, answer, latent)
     """
 
-    init_answer: Tensor
-    init_latent: Tensor
-    init_log_sums: Tensor
-    rope_cos: Tensor
-    rope_sin: Tensor
-
     def __init__(self, config: TRMConfig, num_tokens: int, vocabulary: int) -> None:
         """Args:  num_tokens: L. vocabulary: V."""
         super().__init__()
-        self.config = config
-        self.num_tokens = num_tokens
-        # T and n of the next supervision step; a training may begin with fewer.
+        self.config, self.num_tokens, self.vocabulary = config, num_tokens, vocabulary
+        # T and n of the next supervision step; training may start with fewer.
         self.cycles = (config.outer_cycles, config.inner_cycles)
-        # Compute the blocks' activations again in the backward pass, instead of keeping them.
+        # Recompute the blocks' activations in the backward pass instead of storing them.
         self.recompute = False
-        self.vocabulary = vocabulary
         size, total = config.hidden_size, config.prefix + num_tokens
         self.embed_scale = math.sqrt(size)
         self.embed_tokens = nn.Parameter(truncated_normal(vocabulary, size, std=1 / self.embed_scale))
@@ -110,7 +102,7 @@ class TRM(nn.Module):
         if config.positions == "learned":
             self.embed_positions = nn.Parameter(truncated_normal(total, size, std=1 / self.embed_scale))
         elif config.positions == "rope2d+learned":
-            # Their sum has the deviation of a token's embedding.
+            # The sum of a row and a column has the deviation of a token embedding.
             std = math.sqrt(0.5) / self.embed_scale
             self.embed_rows = nn.Parameter(truncated_normal(side, size, std=std))
             self.embed_columns = nn.Parameter(truncated_normal(side, size, std=std))
@@ -125,30 +117,30 @@ class TRM(nn.Module):
             self.embed_time = nn.Sequential(nn.Linear(1, size), nn.SiLU(), nn.Linear(size, size))
         if config.views:
             self.view_scores = nn.Linear(size, NUM_VIEWS)
-            # Steep, so that a row decides within few steps; the grid as it is begins with 3/4.
+            # Large, so that a row learns its choice within few steps; the unchanged grid starts with 3/4.
             nn.init.trunc_normal_(self.view_scores.weight, std=6 / self.embed_scale)
             nn.init.zeros_(self.view_scores.bias)
             nn.init.constant_(self.view_scores.bias[:1], math.log(3 * (NUM_VIEWS - 1)))
         if not config.tied_head:
             self.output_head = Linear(size, vocabulary)
-        # Row 0 is the halt logit; row 1, the official untrained continue logit, keeps its shape.
+        # Row 0 is the halt logit. Row 1 is the continue logit, which the official code does not train.
         self.halt_head = nn.Linear(size, 2)
         nn.init.zeros_(self.halt_head.weight)
         nn.init.constant_(self.halt_head.bias, -5.0)
-        self.register_buffer("init_answer", truncated_normal(size, std=1.0))
-        self.register_buffer("init_latent", truncated_normal(size, std=1.0))
+        self.init_answer: Tensor = nn.Buffer(truncated_normal(size, std=1.0))
+        self.init_latent: Tensor = nn.Buffer(truncated_normal(size, std=1.0))
         # Log of 0: the initial state has no weight in the means of a loop residual.
-        self.register_buffer("init_log_sums", torch.full((2,), -math.inf), persistent=False)
+        self.init_log_sums: Tensor = nn.Buffer(torch.full((2,), -math.inf), persistent=False)
         head_size = size // config.num_heads
         if config.positions.startswith("rope2d"):
             cos, sin = rope2d_tables(side, config.prefix, head_size, config.rope_theta)
         else:
             cos, sin = rope_tables(total, head_size, config.rope_theta)
-        self.register_buffer("rope_cos", cos, persistent=False)
-        self.register_buffer("rope_sin", sin, persistent=False)
+        self.rope_cos: Tensor = nn.Buffer(cos, persistent=False)
+        self.rope_sin: Tensor = nn.Buffer(sin, persistent=False)
 
     def empty_carry(self, batch_size: int, dtype: torch.dtype = torch.float32) -> Carry:
-        """Return a carry whose rows are all halted, so that each takes a sample at the first `admit`."""
+        """Return a carry with all rows halted, so that each takes a sample at the first `admit`."""
         device = self.init_answer.device
         total = self.config.prefix + self.num_tokens
         state = torch.zeros(batch_size, total, self.config.hidden_size, dtype=dtype, device=device)
@@ -166,10 +158,9 @@ class TRM(nn.Module):
         self, carry: Carry, inputs: Tensor, labels: Tensor, puzzle_ids: Tensor, colors: Tensor | None = None,
         seeds: Tensor | None = None,
     ) -> Carry:  # fmt: skip
-        """Return the carry with each halted row replaced by that row of the batch, at its initial state.
+        """Return the carry with each halted row replaced by the same row of the batch, in the initial state.
 
-        Args:  colors: None where the network is not told of them: those of the carry stay.
-               seeds: of a flow.
+        Args:  colors: None for a network without colors; the carry keeps its own. seeds: for a flow.
         """
         fresh = {
             "answer": self.init_answer.to(carry.answer.dtype), "steps": torch.zeros_like(carry.steps),
@@ -191,15 +182,15 @@ class TRM(nn.Module):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """Take one supervision step: T outer cycles, the gradient through the last one only.
 
-        Computes in the dtype of `answer_BSD`: the float32 weights are cast once, here. L may
-        be that of a smaller canvas, with the tokens and the state that `crop` gives.
+        Computes in the dtype of `answer_BSD`; the float32 weights are cast here, once. On a smaller canvas L
+        is smaller, with tokens and state from `crop`.
 
         Args:    inputs_BL: tokens, int. puzzles: (B, puzzle_size) rows of the embedding table, float32; with
-                 embedding task (B, 21 * D), as `puzzle_vectors` gives them.
-                 answer_BSD, latent_BSD, and with a loop residual log_sums_BS2: those of the step before; None
-                 for the initial ones, in float32.
+                 embedding task (B, 21 * D) from `puzzle_vectors`.
+                 answer_BSD, latent_BSD, and for a loop residual log_sums_BS2: from the previous step; None
+                 for the initial state in float32.
                  noisy_BLV, times_B: the noisy answer of a flow and its time, float32.
-        Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32; with a loop residual
+        Returns: answer and latent (B, S, D), logits (B, L, V), halt_logit (B,) float32; for a loop residual
                  also log_sums (B, S, 2) float32.
         """
         shape = (len(inputs_BL), self.config.prefix + inputs_BL.shape[1], self.config.hidden_size)
@@ -230,8 +221,8 @@ class TRM(nn.Module):
                 answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, log_sums, rope)
         answer_BSD, latent_BSD = self._outer_cycle(input_BSD, answer_BSD, latent_BSD, log_sums, rope)
         logits_BLV = self._head(answer_BSD[:, self.config.prefix :], puzzles)
-        of_mean = not self.config.prefix and self.config.embedding == "task"
-        halt_logit_B = self.halt_head(answer_BSD.mean(dim=1) if of_mean else answer_BSD[:, 0])[:, 0]
+        use_mean = not self.config.prefix and self.config.embedding == "task"
+        halt_logit_B = self.halt_head(answer_BSD.mean(dim=1) if use_mean else answer_BSD[:, 0])[:, 0]
         outputs = (answer_BSD, latent_BSD, logits_BLV, halt_logit_B.float())
         return (*outputs, torch.stack(log_sums, dim=-1)) if log_sums else outputs
 
@@ -246,7 +237,7 @@ class TRM(nn.Module):
         return logits_BLV
 
     def _color_vectors(self, puzzles: Tensor, which: int, dtype: torch.dtype) -> Tensor:
-        """Return vectors (B, V, D) of a puzzle's tokens as inputs, 0, or outputs, 1; 0 for PAD and EOS."""
+        """Return vectors (B, V, D) of the tokens as inputs (`which` 0) or outputs (1); 0 for PAD and EOS."""
         size = self.config.hidden_size
         colors_BKD = puzzles[:, size:].unflatten(1, (2, NUM_COLORS, size))[:, which].to(dtype)
         return nn.functional.pad(colors_BKD, (0, 0, self.vocabulary - NUM_COLORS, 0))
@@ -254,31 +245,31 @@ class TRM(nn.Module):
     def _embed(self, inputs_BL: Tensor, puzzles: Tensor, noisy_BLV: Tensor | None = None) -> Tensor:
         """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
         dtype = self.halt_head.weight.dtype
-        of_task = self.config.embedding == "task"
-        shown_BLV = self._shown_tokens(inputs_BL, puzzles) if of_task else inputs_BL
-        # From float32 weights, because the gradient of a token sums over all its cells: thousands of PAD.
-        x_BSD = shown_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]
+        is_task = self.config.embedding == "task"
+        shares_BLV = self._token_shares(inputs_BL, puzzles) if is_task else inputs_BL
+        # In float32, because the gradient of a token sums over all its cells, thousands of them for PAD.
+        x_BSD = shares_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]
         x_BSD = x_BSD.to(dtype)
         if noisy_BLV is not None:
             x_BSD = self.embed_input(x_BSD) + (noisy_BLV @ self.embed_noisy).to(dtype)
-        if of_task:
-            return self._embed_task(shown_BLV.to(dtype), x_BSD, puzzles)
+        if is_task:
+            return self._embed_task(shares_BLV.to(dtype), x_BSD, puzzles)
         if self.config.prefix:
             padding = self.config.prefix * self.config.hidden_size - self.config.puzzle_size
             prefix = nn.functional.pad(puzzles.to(x_BSD.dtype), (0, padding))
             x_BSD = torch.cat((prefix.view(-1, self.config.prefix, self.config.hidden_size), x_BSD), dim=1)
         return self.embed_scale * self._add_places(x_BSD)
 
-    def _shown_tokens(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
-        """Return how much of each token is in each cell (B, L, V): one of it, or a mixture of views."""
+    def _token_shares(self, inputs_BL: Tensor, puzzles: Tensor) -> Tensor:
+        """Return the share of each token in each cell (B, L, V): one-hot, or a mixture of views."""
         if not self.config.views:
             return nn.functional.one_hot(inputs_BL, self.vocabulary).to(puzzles.dtype)
         shares_BN = self.view_scores(puzzles[:, : self.config.hidden_size]).softmax(dim=-1)
         return mix_views(inputs_BL, shares_BN, self.vocabulary)
 
-    def _embed_task(self, shown_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
-        """Return x (B, S, D): each cell with the vector of its color and the row of task and dihedral."""
-        colors_BLD = shown_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
+    def _embed_task(self, shares_BLV: Tensor, tokens_BLD: Tensor, puzzles: Tensor) -> Tensor:
+        """Return x (B, S, D): each cell plus the vector of its color and the row of task and dihedral."""
+        colors_BLD = shares_BLV @ self._color_vectors(puzzles, 0, tokens_BLD.dtype)
         cells_BLD = math.sqrt(0.5) * (tokens_BLD + colors_BLD / self.embed_scale)
         row_BD = puzzles[:, : self.config.hidden_size].to(tokens_BLD.dtype)
         if self.config.prefix:
@@ -288,7 +279,7 @@ class TRM(nn.Module):
         return self.embed_scale * self._add_places(cells_BLD) + row_BD[:, None]
 
     def _add_places(self, x_BSD: Tensor) -> Tensor:
-        """Return tokens (B, S, D) with the embeddings of their places, if there are any."""
+        """Return tokens (B, S, D) plus their position embeddings, if any."""
         if self.config.positions == "learned":
             places_SD = self._places(self.embed_positions, x_BSD.shape[1])
         elif self.config.positions == "rope2d+learned":
@@ -300,7 +291,7 @@ class TRM(nn.Module):
         return math.sqrt(0.5) * (x_BSD + places_SD)
 
     def _places(self, table: Tensor, total: int) -> Tensor:
-        """Return the entries for a canvas of S tokens of a table for the whole one."""
+        """Return the rows of a position table that belong to a canvas of S tokens."""
         side, canvas = math.isqrt(total - self.config.prefix), math.isqrt(self.num_tokens)
         return crop(table[None], side, canvas, self.config.prefix)[0]
 
@@ -308,7 +299,7 @@ class TRM(nn.Module):
         self, input_BSD: Tensor, answer_BSD: Tensor, latent_BSD: Tensor, log_sums: list[Tensor],
         rope: Rope | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Update the latent n times from input, answer and itself; then the answer once."""
+        """Update the latent n times from input, answer and latent, then the answer once."""
         injection_BSD = answer_BSD + input_BSD
         for _ in range(self.cycles[1]):
             if self.config.one_step_gradient:
@@ -320,7 +311,7 @@ class TRM(nn.Module):
     def _update(
         self, which: int, state_BSD: Tensor, injection_BSD: Tensor, log_sums: list[Tensor], rope: Rope | None
     ) -> Tensor:
-        """Return the latent, 0, or the answer, 1, after an update; of a loop residual update log_sums too."""
+        """Return the updated latent (`which` 0) or answer (1); with a loop residual also update log_sums."""
         first = which * (len(self.blocks) - self.config.num_layers)
         proposal_BSD = self._network(first, state_BSD, injection_BSD, rope)
         if not log_sums:
@@ -329,12 +320,12 @@ class TRM(nn.Module):
         return state_BSD
 
     def _network(self, first: int, state_BSD: Tensor, injection_BSD: Tensor, rope: Rope | None) -> Tensor:
-        """Apply net: a stack of blocks, from block `first` on, to the sum of its two inputs."""
+        """Apply net to the sum of its two inputs: a stack of blocks, beginning with block `first`."""
         x_BSD = state_BSD + injection_BSD
         for number in range(first, first + self.config.num_layers):
             block = self.blocks[number]
             if self.recompute and torch.is_grad_enabled():
-                # With the weights as they are now: after the step they are no longer cast.
+                # With the current weights, because in the backward pass they are no longer cast.
                 weights = dict(block.named_parameters())
                 x_BSD = checkpoint(functional_call, block, weights, (x_BSD, rope), use_reentrant=False)
             else:

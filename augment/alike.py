@@ -22,10 +22,10 @@ from arcpipe.augmentation import (
     IDENTITY_COLORS,
     PuzzleTable,
     apply_dihedral,
+    random_bits,
 )
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
-from arcpipe.rng import random_bits
 from arcpipe.task import Pair, Task
 
 Augmentations = tuple[NDArray[np.uint8], NDArray[np.uint8]]

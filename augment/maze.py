@@ -19,10 +19,7 @@ from arcpipe.augment.puzzles import (
     draw_rows,
     read_split,
 )
-from arcpipe.documents import read_text
-from arcpipe.errors import DataError
-from arcpipe.log import progress
-from arcpipe.maze_rules import (
+from arcpipe.boards import (
     CHARACTERS,
     FREE,
     GOAL,
@@ -40,6 +37,9 @@ from arcpipe.maze_rules import (
     path_moves,
     search,
 )
+from arcpipe.documents import read_text
+from arcpipe.errors import DataError
+from arcpipe.log import progress
 
 _LEAST_GENERATED = 5
 _PURPOSE = 0x6D617A65

@@ -25,11 +25,11 @@ from arcpipe.augment.puzzles import (
     draw_rows,
     read_split,
 )
+from arcpipe.boards import BOXES, Cells, differs, gather, repeats
 from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.log import progress
 from arcpipe.recipe import Count
-from arcpipe.sudoku_rules import BOXES, Cells, differs, gather, repeats
 
 _ONE = np.uint16(1)
 # Boards per step of the solver: few enough for the processor's cache.

@@ -47,7 +47,8 @@ def plain_loop(
     """Return the candidates of what is not done, computed batch by batch on the whole canvas."""
     # The engine may have set it for the whole process.
     torch.set_float32_matmul_precision("highest")
-    model, vectors = checkpoint.model().to(device), checkpoint.rows_of(puzzles).to(device)
+    model = checkpoint.model().to(device)
+    vectors = checkpoint.rows_by_id(puzzles)(np.arange(puzzles.num_puzzles)).to(device)
     dtype = dtype_of(checkpoint, settings, device)
     num_steps = settings.max_steps or checkpoint.config.max_steps
     schedule = schedule_of(puzzles, settings)
@@ -55,7 +56,7 @@ def plain_loop(
     rows: list[dict[str, Any]] = []
     for start in range(0, len(positions), settings.batch_size):
         items = schedule.items(positions[start : start + settings.batch_size])
-        tokens = puzzles.encode_tests(items.tests, items.puzzle_ids)
+        tokens = puzzles.encode(puzzles.tables_with_eos[2], items.tests, items.puzzle_ids)
         inputs = torch.from_numpy(tokens.astype(np.int64)).to(device)
         of_puzzles = vectors[torch.from_numpy(items.puzzle_ids).to(device)]
         carry = model.empty_carry(len(inputs), dtype)

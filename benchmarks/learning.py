@@ -213,7 +213,7 @@ def log_likelihood(data: Path, run: Path) -> dict[str, float]:
     grids = known_outputs(data, puzzles)
     assert grids is not None
     outputs = grids.with_eos(puzzles.family)
-    model, rows, colors = checkpoint.model(), checkpoint.rows_of(puzzles), checkpoint.colors_of(puzzles)
+    model, rows, colors = checkpoint.model(), checkpoint.rows_by_id(puzzles), checkpoint.colors_of(puzzles)
     sums = []
     for task in np.unique(puzzles.test_tasks):
         tests, ids = (
@@ -223,11 +223,11 @@ def log_likelihood(data: Path, run: Path) -> dict[str, float]:
             )
         )
         labels = torch.from_numpy(puzzles.encode(outputs, tests, ids)).long()
-        vectors = rows[torch.from_numpy(ids)]
+        vectors = rows(ids)
         if len(colors):
             permutations = torch.from_numpy(puzzles.colors(ids).astype(np.int64))
             vectors = puzzle_vectors(vectors, colors[task].expand(len(ids), -1, -1, -1), permutations)
-        inputs = torch.from_numpy(puzzles.encode_tests(tests, ids)).long()
+        inputs = torch.from_numpy(puzzles.encode(puzzles.tables_with_eos[2], tests, ids)).long()
         answer, latent, logits, _, *log_sums = model(inputs, vectors)
         for _ in range(checkpoint.config.max_steps - 1):
             answer, latent, logits, _, *log_sums = model(inputs, vectors, answer, latent, *log_sums)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from arcpipe.augmentation import random_bits
 from arcpipe.buckets import bucket_sides, crop, pad_back
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import PAD, encode_grids
@@ -18,7 +19,6 @@ from arcpipe.errors import CheckpointError
 from arcpipe.flow import FlowSampler
 from arcpipe.infer.items import Answers, Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.rng import random_bits
 from arcpipe.task_embedding import puzzle_vectors
 
 STABLE_STEPS = 3

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import IDENTITY, PuzzleTable
+from arcpipe.boards import BOXES, CHARACTERS, GOAL, PATH, START, at, cells_of, distances, is_valid, repeats
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import Family, GridTable, family_of
 from arcpipe.documents import read_json, read_text
@@ -21,9 +22,7 @@ from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid, draw
 from arcpipe.infer.predict import InferSettings, predict, schedule_of
 from arcpipe.infer.vote import by_count, rank, read_votes
-from arcpipe.maze_rules import CHARACTERS, GOAL, PATH, START, at, cells_of, distances
-from arcpipe.puzzleset import PuzzleSet, Variants, is_valid
-from arcpipe.sudoku_rules import BOXES, repeats
+from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.task import Pair, Task, parse_task
 
 _MAX_BYTES = 10**6

@@ -15,12 +15,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
+from arcpipe.boards import is_valid
 from arcpipe.codec import GridTable
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.predictions import read_candidates, shard_files
-from arcpipe.puzzleset import PuzzleSet, is_valid
+from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import read_manifest, write_bytes
 from arcpipe.task import kind_of
 

@@ -13,6 +13,7 @@ import orjson
 import pandas as pd
 
 from arcpipe import __version__
+from arcpipe.boards import BOXES
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
@@ -44,7 +45,6 @@ from arcpipe.submissions.submission import (
     read_made_by,
     read_results,
 )
-from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, read_challenges, read_solutions, solutions_beside, with_solutions
 
 _SHOWN_ENTRIES = 8

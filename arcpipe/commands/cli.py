@@ -1,4 +1,4 @@
-"""The `arcpipe` command: finds the command that is named, loads its module alone, and renders errors."""
+"""The `arcpipe` command line: load only the module of the given command, run it, print errors."""
 
 import re
 import sys
@@ -38,22 +38,20 @@ COMMANDS = {
 }
 """Each command: the module and the function or Typer application in it, and a line of help."""
 
-# typer brings its own copy of click in its newer versions: this is that copy's, whichever it is.
+# Newer versions of typer contain their own copy of click: this class is from the copy in use.
 _ClickException: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
-# What typer's newer versions return, without a word, where Ctrl-C ended a command.
+# What newer versions of typer return, without a message, after Ctrl-C.
 INTERRUPTED = 130
-
-
-# Of a screen of 80 columns, what a summary and a line of an example have.
+# Widths of a summary and of a line of an example, for a terminal of 80 columns.
 _SUMMARY, _LINE = 62, 72
-# A path below the home folder, alone or behind its option.
+# A path in the home folder, alone or after its option.
 _HOME = re.compile(r"^(|--[a-z-]+=)~(?=/|$)")
-# Of a message: what names all that is wrong at once ends somewhere.
+# Longest error message, in characters.
 _LONGEST = 20_000
-# Options that name a folder which must be there, whatever the command.
+# Options with a folder that must exist, whatever the command.
 _FOLDERS = ("--data", "--checkpoint", "--init")
 
 
@@ -62,7 +60,7 @@ class _LazyGroup(typer.core.TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # What a misspelled name is compared with.
+        # Typer compares a misspelled name with these.
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
         self._completing = False
 
@@ -71,7 +69,7 @@ class _LazyGroup(typer.core.TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command, None if there is none of this name."""
+        """Return the command of this name, None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         if self._completing:
@@ -79,13 +77,13 @@ class _LazyGroup(typer.core.TyperGroup):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = getattr(import_module(f"arcpipe.{module}"), name)
         if isinstance(command, typer.Typer):
-            return _readable(typer.main.get_group(command))
+            return _format_help(typer.main.get_group(command))
         single = typer.Typer(rich_markup_mode=None, add_completion=False)
         single.command(cmd_name)(command)
-        return _readable(typer.main.get_command(single))
+        return _format_help(typer.main.get_command(single))
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
-        """Return the names of commands that begin so, without loading any."""
+        """Return the names of commands that begin with `incomplete`, without loading any."""
         self._completing = True
         try:
             return super().shell_complete(ctx, incomplete)
@@ -93,7 +91,7 @@ class _LazyGroup(typer.core.TyperGroup):
             self._completing = False
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the list of commands of a help text, without loading any."""
+        """Write the list of commands in a help text, without loading any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -104,8 +102,8 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-def _readable(command: Any) -> Any:
-    """Make summaries fit their line, and examples such that they can be pasted; return the command."""
+def _format_help(command: Any) -> Any:
+    """Shorten summaries to one line, and wrap examples so that they can be pasted; return the command."""
     for one in (command, *getattr(command, "commands", {}).values()):
         text, _, example = (one.help or "").partition("Example: ")
         summary = re.split(r"[.]?(?:\n\n|$)|[.] ", " ".join(text.partition("\n\n")[0].split()))[0]
@@ -117,13 +115,13 @@ def _readable(command: Any) -> Any:
         if example:
             words = f"Example: {' '.join(example.split())}"
             lines = wrap(words, _LINE, subsequent_indent=" " * 4, break_on_hyphens=False)
-            # Without this mark, lines are filled anew.
+            # \b keeps click from rewrapping the lines.
             one.help = f"{text}\b\n" + " \\\n".join(lines)
     return command
 
 
 def _refuse_missing_folders(words: list[str]) -> None:
-    """Raise DataError for a folder that is not there, before a command takes seconds to load torch."""
+    """Raise DataError for a missing folder, before a command takes seconds to load torch."""
     parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     for option, value in pairwise(parts):
         if option in _FOLDERS and "--help" not in words:
@@ -132,12 +130,12 @@ def _refuse_missing_folders(words: list[str]) -> None:
             except FileNotFoundError:
                 raise DataError(f"{value}: no such folder") from None
             except OSError:
-                # The command says why it cannot be read.
+                # The command itself reports why it cannot be read.
                 pass
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"arcpipe {__version__}")
         raise typer.Exit
 
@@ -155,7 +153,7 @@ def arcpipe(
 
 
 class _Printable:
-    """A stream on which nothing that is written acts on a terminal."""
+    """A stream that escapes terminal controls in what is written to it."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -170,8 +168,8 @@ class _Printable:
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 2 the user's input, 1 a bug (with its traceback)."""
-    # A shell leaves the ~ of --out=~/runs alone.
+    """Run the command line. Exit codes: 0 success, 2 an error the user can fix, 1 a bug, with a traceback."""
+    # Shells do not expand the ~ of --out=~/runs.
     sys.argv[1:] = [_HOME.sub(lambda match: f"{match[1]}{Path.home()}", word) for word in sys.argv[1:]]
     try:
         _refuse_missing_folders(sys.argv[1:])
@@ -182,7 +180,7 @@ def main() -> None:
     except ArcpipeError as error:
         _fail(str(error))
     except PermissionError as error:
-        # Before Python 3.14, so does asking whether there is something in a folder that may not be searched.
+        # Before Python 3.14, Path.exists() raises this in a folder without permission to search it.
         if error.filename is None:
             raise
         _fail(f"{error.filename}: cannot be read ({error.strerror})")

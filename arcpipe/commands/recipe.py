@@ -1,4 +1,4 @@
-"""`arcpipe recipe ...`."""
+"""`arcpipe recipe ...`: list, show, check and compare recipes."""
 
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -36,7 +36,7 @@ SETTINGS = {
     "data": DataSettings, "model": TRMConfig, "train": TrainSettings, "eval": EvalSettings,
     "adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings,
 }  # fmt: skip
-"""The dataclass of each table of a recipe; [data] is that of ARC."""
+"""The dataclass of each table of a recipe; for [data], the one of ARC."""
 
 _DATA: tuple[type, ...] = (DataSettings, PuzzleSettings, SudokuSettings, MazeSettings)
 
@@ -156,9 +156,9 @@ def settings(
 
 
 def _settings_table(name: str) -> str:
-    """Return the settings of a table, one a row."""
+    """Return the settings of a table, one per row."""
     kind = SETTINGS[name]
-    # A field that only has another default keeps what its base says of it.
+    # A field that only overrides a default has its description in the base class.
     described = [get_type_hints(base, include_extras=True) for base in kind.__mro__[:-1]]
     defaults = as_tables({name: kind()})[name]
     rows = []
@@ -171,7 +171,7 @@ def _settings_table(name: str) -> str:
 
 
 def _values(hint: Any) -> str:
-    """Return the values that a setting may have, in words."""
+    """Return a text for the values of a setting."""
     kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
@@ -186,20 +186,20 @@ def _values(hint: Any) -> str:
 def _types(recipe: Recipe) -> dict[str, type]:
     """Return the dataclass of each table that a command reads.
 
-    Of a training: its own tables, and others that are there. Of an entry to Kaggle: only the entry's.
+    For a recipe of training these are its own tables and any others in it; for an entry to Kaggle, three.
     """
     if "kaggle" in recipe.tables and not {"model", "train"} & recipe.tables.keys():
         return {name: SETTINGS[name] for name in ("adapt", "infer", "kaggle")}
     training = ("model", "train", "infer")
     types = {name: kind for name, kind in SETTINGS.items() if name in recipe.tables or name in training}
     if "data" in types:
-        # The table does not say of what puzzles it is: of those that know most of its keys.
+        # The table does not name its kind of puzzle: take the one with the fewest unknown keys and problems.
         keys = recipe.tables["data"].keys()
-        strange = {
+        misfits = {
             kind: (len(keys - {one.name for one in fields(kind)}), len(recipe.examine({"data": kind})[1]))
             for kind in _DATA
         }
-        types["data"] = min(_DATA, key=strange.__getitem__)
+        types["data"] = min(_DATA, key=misfits.__getitem__)
     return types
 
 

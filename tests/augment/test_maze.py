@@ -16,7 +16,7 @@ from pyarrow import csv, parquet
 from arcpipe.augment.maze import generate_mazes, read_mazes
 from arcpipe.augment.puzzles import PuzzleSettings
 from arcpipe.augmentation import apply_dihedral
-from arcpipe.maze_rules import (
+from arcpipe.boards import (
     CHARACTERS,
     FREE,
     GOAL,

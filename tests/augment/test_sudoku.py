@@ -21,10 +21,9 @@ from arcpipe.augment.sudoku import (
     search,
     solve_boards,
 )
+from arcpipe.augmentation import random_bits
+from arcpipe.boards import BOXES, Shuffle, is_valid, shuffles
 from arcpipe.errors import DataError
-from arcpipe.puzzleset import is_valid
-from arcpipe.rng import random_bits
-from arcpipe.sudoku_rules import BOXES, Shuffle, shuffles
 from puzzles import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text, units
 
 PUZZLES = [EASY, FEWEST_CLUES, HARD]

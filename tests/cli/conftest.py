@@ -28,7 +28,7 @@ class Quickstart:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The stages' own commands, as the quickstart printed them: without `arcpipe`."""
+        """Return the commands of the stages as the quickstart printed them, without `arcpipe`."""
         prompt = "$ arcpipe "
         lines = [line for line in self.stderr.splitlines() if line.startswith(prompt)]
         return [shlex.split(line.removeprefix(prompt)) for line in lines]

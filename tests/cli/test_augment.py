@@ -1,4 +1,4 @@
-"""`arcpipe augment` as a user calls it: what it prints and makes, what it refuses, and when it is cut off."""
+"""`arcpipe augment`: output, datasets, errors and interruption."""
 
 import errno
 import json
@@ -22,12 +22,12 @@ KNOWN = (EASY, FEWEST_CLUES, HARD)
 
 
 def augment(*arguments: object) -> str:
-    """What `arcpipe augment` prints when it ends well."""
+    """Run `arcpipe augment`, assert success, and return its output."""
     return succeed_here("augment", *arguments)
 
 
 def refused(*arguments: object) -> str:
-    """The one line, below progress bars, of an `arcpipe augment` that exits with 2 and leaves nothing."""
+    """Run an `arcpipe augment` that must fail and leave nothing; return its line below progress bars."""
     before = sorted(Path().rglob("*"))
     said = fail_here("augment", *arguments, logs=True)
     assert sorted(Path().rglob("*")) == before
@@ -102,7 +102,7 @@ def test_made_up_boards_are_those_of_their_seed() -> None:
 def test_tasks_to_predict_that_train_are_reported_and_left_out_if_asked() -> None:
     tasks = made_up_tasks(4)
     sources = (write_source(Path(), "training", tasks[1:]), write_source(Path(), "evaluation", tasks[:3]))
-    # The set is named as its source, or by its short name.
+    # The set is named by its source, or by its short name.
     arguments = ("arc", "--source", sources[0], "--source", sources[1], "--test-set", sources[1])
     printed = augment(*arguments, "--num-aug", 2, "--out", "data").splitlines()
     names = [f"{task.id} test[{number}]" for task in tasks[1:3] for number in range(len(task.tests))]
@@ -152,7 +152,7 @@ MORE = CHALLENGES | {"b.json": json.dumps({"train": [pair(1, 1)], "test": [pair(
 BROKEN = json.dumps({"whole": TASK, "broken": {**TASK, "train": [pair(1, 2), pair(1, 10)]}})
 Files = dict[str, str]
 
-# A command but for --out, its files, and what it says.
+# A command without --out, its files, and its error.
 ARC, NINE = "arc --source my_challenges.json", "sudoku --source a.csv --test-source a.csv"
 BOARDS = {"a.csv": csv_text(EASY), "a.txt": "123.341.2143432."}
 BAD: list[tuple[str, Files, str]] = [
@@ -218,10 +218,10 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_left(command: str, fil
     assert says in refused(*command.split(), "--out", "out")
 
 
-# Two digits missing everywhere can change places.
+# Two digits that are missing everywhere are interchangeable.
 EITHER = EASY[1].replace("5", ".").replace("3", ".")
 QUESTION, ANSWER = FEWEST_CLUES
-# The content of a table of Sudokus, and what is said of it; then the second of three rows of such a table.
+# The content of a table of Sudokus and its error; then the second of three rows of such a table.
 BAD_SUDOKUS = {
     "": "not a table that can be read (Empty CSV file)",
     "question,answer\n": "no rows",
@@ -261,7 +261,7 @@ BAD_SUDOKU_LINES = {
     EASY[0].replace("..7", ".27", 1): "line 1: question has no solution",
     "." * 81: "line 1: question has more than one solution",
 }
-# A row of a table of mazes, and what is said of it.
+# A row of a table of mazes and its error.
 BAD_MAZES = {
     csv_text(row): f"row 1: |{says}"
     for row, says in (
@@ -327,7 +327,7 @@ def test_an_interrupted_build_says_so_in_one_line_and_leaves_nothing(tmp_path: P
     writers: list[int] = []
 
     def reads() -> bool:
-        # Nobody can write before the build reads.
+        # Opening the pipe fails until the build reads it.
         with suppress(OSError):
             writers.append(os.open("a.txt", os.O_WRONLY | os.O_NONBLOCK))
         return bool(writers)
@@ -347,7 +347,7 @@ def test_a_build_that_is_killed_while_it_writes_leaves_no_dataset(tmp_path: Path
     ) as process:
         process.wait_until(lambda: bool(list(Path().glob(".out.*"))))
         process.send(signal.SIGKILL)
-    # Whole, should the machine have been slow, or not there at all.
+    # Complete, if the machine was slow, or absent.
     if Path("out").exists():
         read_puzzle_set(Path("out"))
     else:

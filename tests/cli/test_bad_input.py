@@ -1,4 +1,4 @@
-"""What is wrong with a user's input or may not be read: one line, exit code 2, nothing left behind."""
+"""Wrong or unreadable input: one line, exit code 2, nothing left behind."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ EMPTY: dict[str, Any] = {"out/": None}
 MINE: dict[str, Any] = {"out": "mine"}
 Case = tuple[str, str, dict[str, Any]]
 
-# A command line (MINI is a finished quickstart), parts of what stderr must say, and the files it meets:
+# A command line (MINI is a finished quickstart), parts of its stderr, and the files it reads:
 # JSON unless it is text; a name that ends in `/` is an empty folder.
 RECIPES: dict[str, Case] = {
     "unknown recipe": (TRAIN.replace("quick", "quik"), "no recipe 'quikstart'|mean 'quickstart'?", {}),
@@ -108,7 +108,7 @@ TAKEN: dict[str, Case] = {
     "infer below a file": (INFER.replace("out out", "out out/out"), "out/out: cannot be written", MINE),
     "augment below a file": (f"{ARC}/out --max-side 3 --num-aug 0", "out/out: cannot be written", MINE),
 }  # fmt: skip
-# Typer words these; which option or command it was is all that is asked of it.
+# Typer words these errors: only the option or command must be named.
 USAGE: dict[str, Case] = {
     "unknown option": (f"{TRAIN} --stepz 3", "--stepz|--steps", {}),
     "unknown command": ("trian", "'trian'|'train'", {}),
@@ -163,7 +163,7 @@ def test_a_process_of_its_own_ends_alike(tmp_path: Path) -> None:
 STEP, SHARD, TRAIN_ON = "run/checkpoints/step-*", "predictions/shards/*.parquet", "train quickstart"
 DATA, CHALLENGES = "--data MINI/data", "--challenges MINI/data/challenges.json"
 INFER_FROM, VOTE = f"infer --checkpoint MINI/run {DATA}", f"vote MINI/predictions {CHALLENGES}"
-# The file that may not be read, which is named, and the command; MINI is a finished quickstart.
+# The unreadable file, which the error must name, and the command; MINI is a finished quickstart.
 CASES = {
     "manifest": (f"{STEP}/manifest.json", "checkpoint show MINI/run"),
     "facts": (f"{STEP}/model.json", "checkpoint show MINI/run"),
@@ -202,7 +202,7 @@ def said(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple
     files = [next(folder.glob(file)) for file, _ in CASES.values()]
     commands = [words.replace("MINI", str(folder)).split() for _, words in CASES.values()]
     answers = without_rights(list(zip(files, commands, strict=True)), cwd)
-    # Neither renamed as damaged nor half written.
+    # Neither set aside as damaged nor partly written.
     assert all(file.exists() for file in files)
     assert not (cwd / "o").exists()
     return {
@@ -216,7 +216,7 @@ def test_a_file_that_may_not_be_read_is_named(said: dict[str, tuple[Path, int, s
     assert code == 2, text
     last = text.splitlines()[-1]
     assert str(file) in last
-    # The second is typer's, of what is given by name.
+    # The second error is typer's, for an option.
     assert last.endswith(("cannot be read (Permission denied)", "is not readable."))
 
 

@@ -1,4 +1,4 @@
-"""`arcpipe checkpoint`: published files come in, answer as they should, and go out; hostile ones do not."""
+"""`arcpipe checkpoint`: import and export of published files, their answers, and refusal of hostile ones."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,12 +48,12 @@ def own(files: OfficialFiles, tmp_path: Path) -> Path:
 
 
 def checkpoint(*arguments: object) -> str:
-    """The stdout of a command that must end well."""
+    """Run a command, assert success, and return its stdout."""
     return succeed_here("checkpoint", *arguments)
 
 
 def refused(files: OfficialFiles, *flags: object) -> str:
-    """What an import says that must be refused; it leaves nothing."""
+    """Run an import that must fail and leave nothing; return its error."""
     folder = files.folder.parent
     before = sorted(folder.iterdir())
     said = fail_here("checkpoint", "import", files.file, "--out", folder / "new", "--canvas", 6, *flags)
@@ -63,7 +64,7 @@ def refused(files: OfficialFiles, *flags: object) -> str:
 def test_an_imported_checkpoint_answers_under_its_augmentations(files: OfficialFiles, tmp_path: Path) -> None:
     tasks = made_up_tasks(2)
     challenges = write_source(tmp_path, "few", tasks)
-    # Not the augmentations that would be drawn here; one task of the ten rows is not asked.
+    # Other augmentations than arcpipe would draw; one task of the ten rows is not in the source.
     augmented = ("", "|||t1|||0987654321", "|||t6|||0132456789", "|||t0|||0213456789")
     names = [BLANK_TASK, *(task.id + end for task in tasks for end in augmented), "another"]
     (files.folder / "identifiers.json").write_text(json.dumps(names))
@@ -72,7 +73,8 @@ def test_an_imported_checkpoint_answers_under_its_augmentations(files: OfficialF
     succeed_here("augment", "arc", "--source", challenges, "--extend", own, "--canvas", 6, "--out", data)
     puzzles = read_puzzle_set(data)
     assert identifiers_of(puzzles.table) == names[1:-1]
-    assert torch.equal(load_checkpoint(own).rows_of(puzzles), files.state[ROWS][1:-1].float())
+    rows = load_checkpoint(own).rows_by_id(puzzles)(np.arange(puzzles.num_puzzles))
+    assert torch.equal(rows, files.state[ROWS][1:-1].float())
     succeed_here("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
     asked = {(one.task, one.test_index, one.augmentation) for one in read_predictions(predictions)}
     assert len(asked) == 4 * sum(len(task.tests) for task in tasks)
@@ -161,7 +163,7 @@ def test_set_gives_what_the_files_do_not_say(files: OfficialFiles, tmp_path: Pat
 
 
 class Bomb:
-    """What writes a file where it is unpickled by a loader that runs code."""
+    """An object that writes a file if a loader runs code to unpickle it."""
 
     def __init__(self, target: Path) -> None:
         self.target = target

@@ -1,4 +1,4 @@
-"""What is documented: the commands of README.md and docs/, --help, and Python with its notebook."""
+"""Documentation: the commands in README.md and docs/, --help, and the Python notebook."""
 
 import io
 import re
@@ -31,7 +31,7 @@ COMMAND = re.compile(r"^(?:\$ )?(?:\S.* -m )?arcpipe (.*)$")
 
 
 def commands_of(block: str) -> list[list[str]]:
-    """The words of each `arcpipe` command in a block, also behind a prompt or a launcher."""
+    """Return the words of each `arcpipe` command in a block, after a prompt or a launcher too."""
     lines = block.replace("\\\n", " ").splitlines()
     found = [match[1] for line in lines if (match := COMMAND.match(line.strip()))]
     return [shlex.split(command, comments=True) for command in found]
@@ -46,7 +46,7 @@ COMMANDS = [command for _, block in BLOCKS for command in block]
 
 
 def parse(command: list[str]) -> dict[str, Any]:
-    """The parameters of a command, which is read but not run; a wrong one raises."""
+    """Parse a command without running it; return its parameters, raise for a wrong one."""
     entry: Any = typer.main.get_command(app)
     words = list(command)
     while hasattr(entry, "commands") and words and not words[0].startswith("-"):
@@ -55,7 +55,7 @@ def parse(command: list[str]) -> dict[str, Any]:
     try:
         parameters: dict[str, Any] = entry.make_context("arcpipe", words).params
     except typer.Exit:
-        # A flag such as --list prints and ends.
+        # A flag such as --list prints something and exits.
         return {}
     return parameters
 
@@ -131,7 +131,7 @@ def test_the_help_of_a_command_fits_and_has_an_example(command: str, monkeypatch
     text = succeed_here(*command.split(), "--help")
     example = text.partition("Example: ")[2].partition("\n\n")[0]
     assert f"{example} ".startswith(f"arcpipe {command} ")
-    # It can be pasted, and there is nothing in it that a shell would make something else of.
+    # It can be pasted: it contains nothing that a shell would expand.
     *lines, last = example.splitlines()
     assert all(line.endswith(" \\") for line in lines)
     assert not set("\\<|&;$`") & set(last + "".join(line[:-1] for line in lines))
@@ -175,7 +175,7 @@ def test_every_name_is_documented_and_there() -> None:
 
 
 def test_names_are_found_when_they_are_used_and_modules_stay_what_they_are(tmp_path: Path) -> None:
-    """In a process that has imported nothing else."""
+    """In a process without other imports."""
     code = (
         "import arcpipe\n"
         "from arcpipe import train\n"

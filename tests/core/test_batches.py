@@ -1,4 +1,4 @@
-"""The training stream: what an epoch holds, and what a batch does not depend on."""
+"""The training stream: the content of an epoch, and what batches are independent of."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -34,7 +34,7 @@ def stream(puzzles: PuzzleSet, batch_size: int = 12, seed: int = 0, **more: Any)
 
 
 def epoch_stream(puzzles: PuzzleSet, seed: int = 0, placement: bool = True) -> TrainingStream:
-    """A stream whose every batch is an epoch."""
+    """Return a stream in which every batch is an epoch."""
     return stream(puzzles, len(puzzles.example_tasks), seed, placement=placement)
 
 
@@ -50,7 +50,7 @@ def joined(parts: list[PuzzleBatch]) -> PuzzleBatch:
 
 
 def find_grid(tokens: NDArray[np.int64]) -> Placed:
-    """The grid on a canvas and its offset: all its cells are colors, and no other cell is."""
+    """Return the grid on a canvas, the bounding box of its colors, and its offset."""
     canvas = tokens.reshape(CANVAS, CANVAS)
     rows, columns = np.nonzero(canvas >= ARC.first)
     top, left = int(rows.min()), int(columns.min())
@@ -59,7 +59,7 @@ def find_grid(tokens: NDArray[np.int64]) -> Placed:
 
 
 def examples_of(puzzles: PuzzleSet) -> list[tuple[int, bytes]]:
-    """The training examples, each as its task and all that it holds."""
+    """Return the training examples, each as its task and its content."""
     inputs, outputs = puzzles.inputs, puzzles.outputs
     return [
         (int(task), content(inputs.grid(i), outputs.grid(i))) for i, task in enumerate(puzzles.example_tasks)
@@ -71,7 +71,7 @@ def content(given: Grid, wanted: Grid) -> bytes:
 
 
 def undone(puzzles: PuzzleSet, batch: PuzzleBatch) -> list[tuple[int, bytes]]:
-    """The base example of each row: found on the canvas, turned and colored back."""
+    """Return the base example of each row, with placement and augmentation undone."""
     found = []
     for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
         augmentation = puzzles.table.augmentation(int(puzzle_id))
@@ -105,7 +105,7 @@ def test_in_an_epoch_each_task_comes_once_under_one_puzzle(puzzles: PuzzleSet) -
 
 
 def test_batches_cut_one_stream(puzzles: PuzzleSet) -> None:
-    """The batch size decides where the stream is cut, not what it holds."""
+    """The batch size only changes where the stream is cut."""
     size = len(puzzles.example_tasks)
     by_epoch, by_sevens = epoch_stream(puzzles), stream(puzzles, 7)
     assert size % 7, "cuts should fall within epochs"
@@ -130,7 +130,7 @@ def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(p
             room = [CANVAS - max(sides) for sides in zip(given.shape, wanted.shape, strict=True)]
             reached.add((place[0] == 0, place[0] == room[0], place[1] == 0, place[1] == room[1]))
         assert min(corners.values()) >= 1
-    # Inside, and at each of the four edges, whatever the other axis does.
+    # Inside, and at each of the four edges independently of the other axis.
     assert (False, False, False, False) in reached
     assert (False, True, False, True) in reached
     assert {place[:2] for place in reached} >= {(True, False), (False, True), (False, False)}
@@ -174,7 +174,7 @@ def sampled(folder: Path, **settings: Any) -> PuzzleSet:
 
 
 def draws_of(puzzles: PuzzleSet, size: int, **more: Any) -> list[tuple[int, list[int]]]:
-    """The draws of 40 batches: the task, and the numbers of its examples among those of the dataset."""
+    """Return the draws of 40 batches: each one's task and the numbers of its examples in the dataset."""
     numbers = {held: number for number, held in enumerate(examples_of(puzzles))}
     made = stream(puzzles, size, **more)
     draws: list[tuple[int, list[int]]] = []
@@ -191,7 +191,7 @@ def draws_of(puzzles: PuzzleSet, size: int, **more: Any) -> list[tuple[int, list
 @pytest.mark.parametrize("pairs", [0, 2])
 @pytest.mark.parametrize("buckets", [[], [5]])
 def test_each_source_has_its_share_of_the_draws(tmp_path: Path, pairs: int, buckets: list[int]) -> None:
-    """Also where its tasks are on several canvases; within a source all tasks are drawn alike."""
+    """Also if its tasks use several canvases; within a source all tasks are drawn equally often."""
     puzzles = sampled(tmp_path, weights=["few=0.6"], pairs_per_draw=pairs)
     layout = layout_of(puzzles, buckets, 96)
     assert layout.buckets == buckets
@@ -216,7 +216,7 @@ def test_a_draw_has_so_many_pairs_and_others_each_time(tmp_path: Path) -> None:
 
 
 def places_of(puzzles: PuzzleSet) -> dict[tuple[int, tuple[int, bytes]], set[tuple[int, int]]]:
-    """Where on the canvas each example lies under each puzzle, over many epochs."""
+    """Return the places on the canvas of each example under each puzzle, over many epochs."""
     places = defaultdict(set)
     for step in range(20):
         batch = stream(puzzles, 48)[step]

@@ -1,4 +1,4 @@
-"""Canvas buckets: what they show, which task is on which, and how a batch is divided among them."""
+"""Canvas buckets: their tokens, the bucket of each task, and the division of a batch among them."""
 
 from collections import Counter
 from dataclasses import replace
@@ -73,22 +73,22 @@ def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int
     known = [grid for pair in task.demonstrations for grid in (pair.input, pair.output) if grid is not None]
     for grid in (*known, *(pair.input for pair in task.tests)):
         assert max(grid.shape) <= fitting_side(side, 30)
-    # And it is the smallest such canvas: nothing as large as the needed side fits the one before.
+    # It is the smallest such canvas: the needed side does not fit the next smaller one.
     smaller = [bucket for bucket in buckets if bucket < side]
     assert not smaller or needed_sides(set_of(task))[0] > fitting_side(smaller[-1], 30)
 
 
 @pytest.mark.parametrize(("pairs", "tests", "side"), [
-    # One output shape is expected again, however large the test is.
+    # A single output shape is expected again, whatever the size of the test.
     ([(3, 3, 5, 5), (2, 2, 5, 5)], [(9, 9)], 9),
     ([(3, 3, 5, 5), (4, 4, 5, 5)], [(4, 4)], 5),
     # All outputs three times as high as the inputs, and as wide.
     ([(2, 2, 6, 2), (3, 2, 9, 2)], [(4, 7)], 12),
     ([(2, 2, 2, 6), (2, 3, 2, 9)], [(4, 7)], 21),
-    # Growth that is no whole number: up; and a quotient that floats get wrong.
+    # A fractional ratio is rounded up; and a ratio that floats get wrong.
     ([(2, 2, 3, 3), (4, 4, 6, 6)], [(7, 7)], 11),
     ([(25, 1, 7, 1), (25, 2, 7, 2)], [(25, 25)], 25),
-    # They grow differently: twice as much as the most.
+    # Different ratios: twice the largest.
     ([(2, 2, 4, 4), (3, 3, 9, 9)], [(4, 4)], 24),
     # Never more than the whole canvas.
     ([(1, 1, 9, 9), (2, 2, 18, 18)], [(10, 10)], 30),
@@ -139,7 +139,7 @@ def test_a_layout_covers_the_batch(sides: list[int], buckets: list[int], batch_s
     assert sum(layout.rows) == batch_size
     assert min(layout.rows) > 0
     assert set(layout.task_sides.tolist()) == set(layout.sides)
-    # Inference, told the buckets that are left, puts each task on the same canvas.
+    # Inference, given the remaining buckets, puts each task on the same canvas.
     assert bucket_sides(puzzles, layout.buckets).tolist() == layout.task_sides.tolist()
     unit = np.gcd.reduce(layout.rows)
     for num_ranks in (1, 2, 4):
@@ -182,12 +182,12 @@ def test_each_row_is_on_its_canvas_with_all_its_tokens(puzzles: PuzzleSet, batch
                     assert not colors[side - 1].any()
                     assert not colors[:, side - 1].any()
                     reached[side] += int(colors[side - 2].any())
-    # Placed as far down as the row of EOS leaves room for, now and then.
+    # Some are placed as far down as the row of EOS permits.
     assert min(reached.values()) > 20
 
 
 def test_each_canvas_has_epochs_of_its_own(puzzles: PuzzleSet, batches: TrainingStream) -> None:
-    """Here each has three examples a task, so that all finish an epoch together every three steps."""
+    """With three examples per task, all canvases finish an epoch every three steps."""
     tasks = [puzzles.table.tasks[batches[step].puzzle_ids] for step in range(3)]
     for start, rows in ((0, 8), (8, 4), (12, 4)):
         count = Counter(np.concatenate([of_step[start : start + rows] for of_step in tasks]).tolist())

@@ -1,4 +1,4 @@
-"""The checkpoint folder: it comes back bit for bit, rows go by puzzle, damage is said in one line."""
+"""The checkpoint folder: exact round trips, rows by puzzle, one-line errors for damage."""
 
 import shutil
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def hashed(saved: Checkpoint, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def copy(hashed: Path) -> Path:
-    """A copy to damage, from before checkpoints had hashes: only what its files hold tells of damage."""
+    """A copy to damage, without hashes, as in older checkpoints: only the content shows the damage."""
     return forget_hashes(hashed)
 
 
@@ -100,15 +100,19 @@ def test_a_checkpoint_comes_back_and_is_not_written_over(saved: Checkpoint, puzz
     assert not loaded.model().training
 
 
+def all_rows(path: Path, puzzles: PuzzleSet) -> Tensor:
+    return load_checkpoint(path).rows_by_id(puzzles)(np.arange(puzzles.num_puzzles))
+
+
 def test_rows_go_by_task_and_augmentation_not_by_position(saved: Checkpoint, puzzles: PuzzleSet) -> None:
     order = np.random.default_rng(0).permutation(puzzles.num_puzzles)[:7].tolist()
     table = puzzles.table
     some = PuzzleTable(table.task_ids, table.tasks[order], table.dihedrals[order], table.colors[order])
-    rows = load_checkpoint(saved.path).rows_of(replace(puzzles, table=some))
+    rows = all_rows(saved.path, replace(puzzles, table=some))
     assert torch.equal(rows, saved.rows[order])
-    # Tasks are known by their names; their numbers are the dataset's own.
+    # Tasks are identified by name; their numbers differ between datasets.
     turned = replace(table, task_ids=table.task_ids[::-1], tasks=len(table.task_ids) - 1 - table.tasks)
-    assert torch.equal(load_checkpoint(saved.path).rows_of(replace(puzzles, table=turned)), saved.rows)
+    assert torch.equal(all_rows(saved.path, replace(puzzles, table=turned)), saved.rows)
 
 
 def test_a_dataset_of_other_puzzles_is_refused(saved: Checkpoint, puzzles: PuzzleSet) -> None:
@@ -124,25 +128,25 @@ def test_a_dataset_of_other_puzzles_is_refused(saved: Checkpoint, puzzles: Puzzl
         ({"family": family_of("sudoku", canvas)}, "family arc, the dataset has puzzles of family sudoku"),
     ):
         with pytest.raises(CheckpointError, match=said):
-            load_checkpoint(saved.path).rows_of(replace(puzzles, **change))  # type: ignore[arg-type]
+            all_rows(saved.path, replace(puzzles, **change))  # type: ignore[arg-type]
 
 
 def test_rows_are_handed_out_as_float32(saved: Checkpoint, puzzles: PuzzleSet, tmp_path: Path) -> None:
     half = saved.rows.bfloat16()
     save_checkpoint(replace(saved, path=tmp_path / "half", rows=half))
-    rows = load_checkpoint(tmp_path / "half").rows_of(puzzles)
+    rows = all_rows(tmp_path / "half", puzzles)
     assert rows.dtype == torch.float32
     assert torch.equal(rows, half.float())
     save(tmp_path / "without", puzzles, config=replace(CONFIG, puzzle_size=0, puzzle_tokens=0))
     stranger = replace(puzzles, table=PuzzleTable.of_groups(["stranger"], [[IDENTITY]]))
-    assert load_checkpoint(tmp_path / "without").rows_of(stranger).shape == (1, 0)
+    assert all_rows(tmp_path / "without", stranger).shape == (1, 0)
 
 
 def test_a_run_stands_for_its_newest_checkpoint(puzzles: PuzzleSet, tmp_path: Path) -> None:
     folder = tmp_path / "run" / CHECKPOINTS
     for step in (9, 100, 20):
         save(folder / f"step-{step:08d}", puzzles, step)
-    # A folder without a manifest is not finished, one with a point in front is being written.
+    # A folder without a manifest is incomplete; one with a leading dot is being written.
     (folder / "step-00000200").mkdir()
     shutil.copytree(folder / "step-00000100", folder / ".step-00000300.1.tmp")
     assert find_checkpoint(tmp_path / "run") == folder / "step-00000100"
@@ -150,7 +154,7 @@ def test_a_run_stands_for_its_newest_checkpoint(puzzles: PuzzleSet, tmp_path: Pa
     assert load_checkpoint(folder / "step-00000009").manifest["step"] == 9
 
 
-# As a disk leaves what it never wrote, at last.
+# Kinds of damage; the last is that of blocks that a disk never wrote.
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "gone": Path.unlink,
     "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3]),
@@ -164,7 +168,7 @@ PARTS = ("model.safetensors", "puzzles.safetensors", "puzzles.parquet", "model.j
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("hashes", [True, False])
 def test_a_damaged_file_is_named(hashed: Path, hashes: bool, damage: str) -> None:
-    """Without hashes, as in older checkpoints, some damage cannot be seen."""
+    """Without hashes, as in older checkpoints, some damage is not detected."""
     for part in PARTS if damage != "zeros" else PARTS[:4] * hashes:
         folder = shutil.copytree(hashed, hashed.parent / part)
         if not hashes:
@@ -179,7 +183,7 @@ def test_a_damaged_file_is_named(hashed: Path, hashes: bool, damage: str) -> Non
 
 
 def changed(path: Path, before: Checkpoint, ids: list[int], since: Path | None) -> Checkpoint:
-    """A checkpoint with other rows of these puzzles, and the rows of another one or zeros for the rest."""
+    """Save a checkpoint with new rows for these puzzles; the others are those of `since`, or zeros."""
     rows = before.rows.clone() if since else torch.zeros_like(before.rows)
     rows[ids] = torch.randn(len(ids), rows.shape[1])
     checkpoint = replace(before, path=path, rows=rows)
@@ -196,7 +200,7 @@ def test_only_rows_that_changed_are_written_and_the_others_linked_to(hashed: Pat
     third = changed(tmp_path / "third", first, [2], None)
     assert (second.path / BASE).samefile(hashed / TABLE)
     assert changes_since(second.path).ids.tolist() == [1, 5, 7]
-    # Nothing of a checkpoint depends on others, which come and go.
+    # A checkpoint must not depend on others, which may be removed.
     shutil.rmtree(hashed)
     shutil.rmtree(first.path)
     for checkpoint in (second, third):
@@ -262,7 +266,7 @@ def test_wrong_tensors_are_refused(
 @pytest.mark.parametrize("key", ["config", "family", "canvas", "vocabulary", "puzzles"])
 @pytest.mark.parametrize("value", [None, [], "many", {"unknown": 1}, 1])
 def test_a_wrong_model_json_is_said_in_one_line(copy: Path, key: str, value: Any) -> None:
-    """A vocabulary of 1 is too small for the family, 1 is no family, and 1 puzzle is not what there is."""
+    """A vocabulary of 1 is too small, 1 is not a family, and there is not 1 puzzle."""
     facts = orjson.loads((copy / "model.json").read_bytes())
     without = {name: fact for name, fact in facts.items() if name != key}
     for content in ([facts | {key: value}] if (key, value) != ("canvas", 1) else []) + [without, []]:

@@ -1,4 +1,4 @@
-"""Grids turned, recolored and as tokens: as the reference recorded them, and back again."""
+"""Augmentations and tokens of grids: equal to recordings of the reference, and invertible."""
 
 from pathlib import Path
 

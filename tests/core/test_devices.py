@@ -26,7 +26,7 @@ BATCH = 4
 
 
 def heads_flops(config: TRMConfig) -> float:
-    """Of one sample: the output head on each token and the halt head, which `flops` leaves out."""
+    """Return the operations of both heads for a sample, which `train_step_flops` leaves out."""
     return 2 * config.hidden_size * (NUM_TOKENS * VOCABULARY + 2)
 
 
@@ -34,7 +34,7 @@ def heads_flops(config: TRMConfig) -> float:
 def test_a_training_step_takes_as_many_as_torch_counts(config: TRMConfig) -> None:
     state = fresh_state(BATCH, config=config)
     settings = TrainSettings(batch_size=BATCH, optimizer="adamw")
-    # Only of this kernel torch counts exactly the products that there are.
+    # Only for this kernel torch counts the exact number of products.
     with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
         train_step(state, random_batch(BATCH), settings, 1.0, Accelerator(cpu=True))
     expected = train_step_flops(config, NUM_TOKENS) + 3 * heads_flops(config)

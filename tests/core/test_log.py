@@ -10,7 +10,7 @@ from arcpipe.errors import OutputError
 from arcpipe.log import MetricsFile, logger, program, progress, start_logging
 from screens import Terminal
 
-# Takes nothing: every write fails as on a full disk.
+# Every write to it fails, as on a full disk.
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
@@ -57,7 +57,7 @@ def test_a_bar_of_80_columns_keeps_the_first_figures(monkeypatch: pytest.MonkeyP
 def test_a_drawing_is_redrawn_in_place_below_the_bar_and_stays(
     rows: int, columns: int, height: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Among log lines and bars of parts of the work; of a drawing that is too large, what fits."""
+    """Between log lines and other bars; a drawing that is too large is cut off."""
     terminal = Terminal(rows, columns, monkeypatch)
     with progress(total=9, initial=0, unit="step", desc="a") as bar:
         for number in range(3):
@@ -82,7 +82,7 @@ def test_a_drawing_is_redrawn_in_place_below_the_bar_and_stays(
 @pytest.mark.parametrize(("started", "path", "typed"), [
     (".venv/bin/arcpipe", "/nowhere", ".venv/bin/arcpipe"),
     (".venv/bin/arcpipe", "HERE/.venv/bin", "arcpipe"),
-    # Another one on the PATH is not what runs.
+    # Another arcpipe on the PATH is not the one that runs.
     ("with space/arcpipe", "HERE/.venv/bin", "'with space/arcpipe'"),
     ("notebook.py", "HERE/.venv/bin", "arcpipe"),
 ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checkpoints of the reference: what they are read as, and that they are written as they were."""
+"""Checkpoints of the reference: import, and exact round trips."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ def recording(request: pytest.FixtureRequest, fixtures_dir: Path) -> Recording:
 
 @pytest.fixture
 def attention(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
-    """Files of an attention model with RoPE, whose canvas of 6 no tensor tells."""
+    """Files of an attention model with RoPE, whose canvas of 6 does not show in its tensors."""
     return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "i_attn_rope").arrays)
 
 
@@ -54,14 +54,14 @@ def side_of(recording: Recording) -> int:
 
 
 def imported(files: OfficialFiles, path: Path, **changes: Any) -> Checkpoint:
-    """What stands at `path` after the import."""
+    """Import a checkpoint to `path`; return it as loaded from there."""
     save_checkpoint(read_official(files.file, path, **changes))
     return load_checkpoint(path)
 
 
 @pytest.mark.parametrize("published", [True, False])
 def test_round_trips_are_exact(recording: Recording, tmp_path: Path, published: bool) -> None:
-    """Of files as they were published, of a compiled model in part in bfloat16, and of plain ones."""
+    """For files as published, of a compiled model with some bfloat16 tensors, and for plain ones."""
     files = write_official_files(
         tmp_path / "official", recording.arrays, compiled=published, bfloat16_init=published
     )
@@ -93,7 +93,7 @@ def test_an_imported_model_answers_as_the_reference_did(recording: Recording, tm
     carry = model.empty_carry(len(batch.inputs))
     carry = model.admit(carry, batch.inputs, batch.labels, batch.puzzle_ids)
     answer, latent = carry.answer, carry.latent
-    # The reference starts anew once it has done its steps.
+    # The reference starts a new sample after its last step.
     for step in range(min(NUM_STEPS, checkpoint.config.max_steps)):
         with torch.no_grad():
             answer, latent, logits, halt_logit = model(batch.inputs, rows, answer, latent)
@@ -190,7 +190,7 @@ def test_a_canvas_that_contradicts_the_tensors_is_refused(mlp: OfficialFiles, tm
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Checkpoint:
-    """A checkpoint as the trainer writes it: averages of its own, and no row for "<blank>"."""
+    """A checkpoint as the trainer writes it: separate averages, and no row for "<blank>"."""
     torch.manual_seed(0)
     config = TRMConfig(hidden_size=16, num_heads=2, num_layers=1, max_steps=3, puzzle_size=8, puzzle_tokens=1)
     raw = TRM(config, 25, 12).state_dict()

@@ -1,4 +1,4 @@
-"""Parquet files within bounds; folders and files of candidates, and what they say of one that is none."""
+"""Limits of Parquet files; folders and files of candidates, and errors for invalid ones."""
 
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def test_the_file_is_a_table_that_others_can_read(tmp_path: Path) -> None:
 def test_a_huge_column_that_nobody_reads_is_no_obstacle(tmp_path: Path, column: str) -> None:
     file, before = tmp_path / "some.parquet", pa.default_memory_pool().max_memory()
     values = table([candidate(CELLS)]).to_pylist()[0] | {column: "c" * 2**20}
-    # A row many times, which hardly needs room in a file.
+    # A repeated row takes hardly any space in a file.
     zeros = pa.array(np.zeros(2000, np.int32))
     huge = pa.table({name: pa.DictionaryArray.from_arrays(zeros, [of]) for name, of in values.items()})
     write_table(file, huge.set_column(0, "order", pa.array(range(2000))))
@@ -75,7 +75,7 @@ def test_a_huge_column_that_nobody_reads_is_no_obstacle(tmp_path: Path, column: 
 
 
 def said_of(file: Path) -> str:
-    """What reading says of a file, after its name and before the way out."""
+    """Return the error for a file, without its name and the remedy."""
     with pytest.raises(DataError) as caught:
         rows_of(file)
     message = str(caught.value)
@@ -86,11 +86,11 @@ def said_of(file: Path) -> str:
 
 
 def with_second_row(file: Path, **changes: Any) -> str:
-    """What reading says of a file of three predictions, the second one changed."""
+    """Return the error for a file of three predictions with the second one changed."""
     rows = table([candidate(CELLS)] * 3)
     listed = rows.to_pylist()
     listed[1] |= changes
-    # Wider integers than arcpipe's own, which could not hold some of what is to be found.
+    # Wider integers than arcpipe's own, to hold the invalid values.
     types = [pa.int64() if pa.types.is_integer(kind) else kind for kind in rows.schema.types]
     wide = pa.schema(zip(rows.column_names, types, strict=True))
     write_table(file, pa.Table.from_pylist(listed, schema=wide))
@@ -132,7 +132,7 @@ OTHER_TYPES = (
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_column_that_cannot_be_is_named(tmp_path: Path, column: str) -> None:
-    """Of another type, with numbers too large for it, there twice, or missing."""
+    """A column of another type, with too large numbers, repeated, or missing."""
     file, rows = tmp_path / "some.parquet", table([candidate(CELLS)])
     for values in OTHER_TYPES:
         write_table(file, rows.set_column(rows.column_names.index(column), column, values))

@@ -1,4 +1,4 @@
-"""The dataset folder comes back as written; what its fingerprint knows, and those of its puzzles."""
+"""Round trips of the dataset folder; fingerprints of a dataset and of its puzzles."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def test_any_tasks_are_read_as_written(
     groups = [as_arrays([IDENTITY, *more])] * len(tasks)
     write_puzzle_set(folder, puzzle_set_of(Selection(tasks, tasks[:1], 0, []), groups, 4), MANIFEST)
     puzzles = read_puzzle_set(folder)
-    # Outputs are given here, so the test pairs train, after the demonstrations of their task.
+    # With known outputs the test pairs train too, after the demonstrations of their task.
     everything = [pair for task in tasks for pair in (*demonstrations([task]), *solved_tests([task]))]
     assert training_pairs(puzzles) == everything
     assert unpacked(puzzles.test_inputs) == [given for _, given, _ in solved_tests(tasks[:1])]
@@ -138,7 +138,7 @@ NAMES = st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=4, unique
 
 @st.composite
 def tables(draw: st.DrawFn) -> PuzzleTable:
-    """Tables of a few tasks under distinct augmentations, whatever their names."""
+    """Tables of a few tasks with any names, under distinct augmentations."""
     names = draw(NAMES)
     groups = [draw(st.lists(augmentations(), min_size=1, max_size=4, unique=True)) for _ in names]
     return PuzzleTable.of_groups(names, groups)
@@ -149,12 +149,12 @@ def puzzles(table: PuzzleTable) -> list[tuple[str, Augmentation]]:
 
 
 def part(table: PuzzleTable, rows: list[int]) -> PuzzleTable:
-    """The puzzles of these rows, in this order."""
+    """Return the puzzles of these rows, in this order."""
     return PuzzleTable(table.task_ids, table.tasks[rows], table.dihedrals[rows], table.colors[rows])
 
 
 def test_fingerprints_stay_as_they_are() -> None:
-    """Checkpoints and datasets of different versions meet by them."""
+    """Fingerprints connect checkpoints and datasets of different versions."""
     table = PuzzleTable.of_groups(["007bbfb7"], [[IDENTITY, Augmentation(3, (0, 2, 1, *range(3, 10)))]])
     assert [f"{fingerprint:016x}" for fingerprint in table.fingerprints().tolist()] == [
         "747c7689b89b9f73",

@@ -14,7 +14,7 @@ from arcpipe.recipe import STRICT, TABLES, load_recipe, to_toml
 
 @dataclass(frozen=True)
 class Learning:
-    """Settings as a stage declares them."""
+    """Settings, declared as in a stage."""
 
     __pydantic_config__ = STRICT
 

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all, and have one writer at a time."""
+"""Files and folders are written atomically, by one writer at a time."""
 
 import errno
 import fcntl
@@ -106,7 +106,7 @@ def test_a_folder_without_the_right_manifest_is_refused(tmp_path: Path, content:
 def test_a_file_system_without_locks_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
-    """For ENOSYS filelock has a lock of another kind, which holds too."""
+    """After ENOSYS filelock uses another kind of lock, which works too."""
 
     def flock(*_: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -117,7 +117,7 @@ def test_a_file_system_without_locks_is_warned_of(
 
 
 def test_what_a_link_leads_to_is_not_written_to(tmp_path: Path) -> None:
-    """But a folder may lie elsewhere as a whole, and have links in it to what is in it."""
+    """A folder may itself be a link, and contain links to its own content."""
     whole, other = tmp_path / "whole", tmp_path / "other"
     whole.mkdir()
     other.write_text("mine")

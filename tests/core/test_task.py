@@ -1,4 +1,4 @@
-"""Grids and tasks: what comes back from JSON, and what is said of what is none, with its place."""
+"""Grids and tasks: round trips through JSON, and errors that name the place of a problem."""
 
 from pathlib import Path
 from typing import Any

@@ -164,7 +164,7 @@ def test_each_answer_is_that_of_a_plain_loop(either: PuzzleSet, settings: dict[s
     blank = either.family.blank_token
     for row in found[:: len(found) // 4]:
         item = schedule.items(np.array([row["order"]]))
-        tokens = either.encode_tests(item.tests, item.puzzle_ids)
+        tokens = either.encode(either.tables_with_eos[2], item.tests, item.puzzle_ids)
         inputs, vectors = torch.from_numpy(tokens.astype(np.int64)), checkpoint.rows[item.puzzle_ids]
         seed = seeds_of(asked.seed, np.array([row["order"]], np.uint64))
         shape = (either.num_tokens, either.family.vocabulary)

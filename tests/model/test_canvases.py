@@ -1,4 +1,4 @@
-"""The network on smaller canvases: their tokens keep the positions that they have on the whole one."""
+"""The network on smaller canvases, whose tokens keep their positions on the whole canvas."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,14 +36,14 @@ def models(**changes: Any) -> tuple[TRM, TRM]:
         if name in weights:
             weights[name] = weights[name][cells]
     small.load_state_dict(weights)
-    # Rows and columns of the corner are the same on any canvas: its own tables have them.
+    # Rows and columns of the corner are the same on any canvas, so its own tables are right.
     if not config.positions.startswith("rope2d"):
         small.rope_cos, small.rope_sin = whole.rope_cos[own], whole.rope_sin[own]
     return whole, small
 
 
 def example(model: TRM) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a model of the whole canvas takes: tokens, rows, answer and latent."""
+    """Return inputs for a model of the whole canvas: tokens, rows, answer and latent."""
     total = model.config.prefix + model.num_tokens
     answer, latent = torch.randn(2, BATCH, total, model.config.hidden_size)
     rows = torch.randn(BATCH, model.config.puzzle_size)

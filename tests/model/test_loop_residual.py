@@ -20,7 +20,7 @@ NUM_TOKENS, VOCABULARY, BATCH = 9, 12, 3
 
 
 def network(config: TRMConfig = CONFIG, scale: float = 1.0) -> TRM:
-    """A network whose residuals have learned something, each something else."""
+    """Return a network whose residuals have different random weights."""
     generator = torch.Generator().manual_seed(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -39,7 +39,7 @@ def sample() -> tuple[Tensor, Tensor]:
 
 
 class Transcription:
-    """The definition, one number at a time: weights and their sums as they are, without logarithms."""
+    """The definition, number by number: weights and their sums without logarithms."""
 
     def __init__(self, residual: LoopResidual, state: Tensor) -> None:
         self.query = residual.query.tolist()
@@ -111,7 +111,7 @@ def test_it_is_learned_in_float32_whatever_the_state_is() -> None:
 
 
 def test_no_score_is_too_large() -> None:
-    """Weights of exp(1000) and exp(-1000): a mean is one proposal alone."""
+    """With weights of exp(1000) and exp(-1000) the mean is a single proposal."""
     model = network(scale=300)
     inputs, rows = sample()
     state: list[Tensor] = []

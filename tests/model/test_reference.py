@@ -1,4 +1,4 @@
-"""The model computes what the reference recorded: fixtures/README.md says how, and how exactly."""
+"""The model agrees with recordings of the reference; see fixtures/README.md."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def recording(request: pytest.FixtureRequest, fixtures_dir: Path) -> Recording:
 
 
 def supervise(recording: Recording, mode: str) -> Iterator[dict[str, tuple[Tensor, float]]]:
-    """What each recorded supervision step computes, and how exactly, by the recorded names.
+    """Return what each recorded supervision step computes, with its tolerance, by the recorded names.
 
     No optimizer step is in between.
     """
@@ -52,7 +52,7 @@ def supervise(recording: Recording, mode: str) -> Iterator[dict[str, tuple[Tenso
             "z_L": (latent, tolerance),
             "logits": (logits, tolerance),
             "q_halt_logits": (halt_logit, tolerance),
-            # Not used here, but its weights are kept.
+            # Unused here, but its weights are stored.
             "q_continue_logits": (model.halt_head(answer[:, 0])[:, 1], tolerance),
             "preds": (logits.argmax(-1), EXACT),
             "steps": (left.steps, EXACT),
@@ -83,7 +83,7 @@ def test_all_that_was_recorded_of_three_steps(recording: Recording, mode: str) -
             for key, value in recording.arrays.items()
             if key.startswith(prefix)
         }
-        # A token may be another one where the two best logits are as good as alike.
+        # A token may differ if the two best logits are almost equal.
         best_two = np.sort(recorded["logits"], axis=-1)[..., -2:]
         clear = best_two[..., 1] - best_two[..., 0] > 2 * STATE_TOLERANCE[number]
         assert clear.mean() > 0.9

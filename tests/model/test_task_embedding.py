@@ -1,4 +1,4 @@
-"""The embedding of tasks and colors, and positions by row and column: what they compute."""
+"""Embeddings of tasks and colors, and positions by row and column."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def test_vectors_follow_their_colors() -> None:
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("tokens", [0, 2])
 def test_a_permutation_of_colors_commutes_with_the_network(tied: bool, tokens: int) -> None:
-    """Where no color has an embedding of its own, only those that the task gives it."""
+    """If colors have only the embeddings of their task, and none of their own."""
     model = network(replace(CONFIG, tied_head=tied, puzzle_tokens=tokens))
     inputs, rows, colors, permutations = sample()
     with torch.no_grad():

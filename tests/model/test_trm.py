@@ -1,4 +1,4 @@
-"""The network itself: how it starts, where its gradient flows, what it computes in bfloat16."""
+"""The network: initialization, gradients, bfloat16."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ TINY = TRMConfig(
     hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=2, max_steps=4, puzzle_size=48, puzzle_tokens=0
 )
 NUM_TOKENS, VOCABULARY, BATCH = 9, 12, 5
-# Two deviations of the parent normal, whose deviation is the larger.
+# Two deviations of the parent normal, relative to the deviation after truncation.
 CUT = 2 / 0.8796256610342398
 
 
@@ -77,7 +77,7 @@ def test_truncated_normal_has_the_deviation_it_is_asked_for(std: float) -> None:
 
 
 def test_the_model_starts_as_the_reference_starts() -> None:
-    """All weights have their deviation and are cut; of every sample it says that the answer is wrong."""
+    """All weights have the right deviation and are truncated; no sample halts at first."""
     model = tiny(replace(TINY, hidden_size=256, positions="learned"))
     assert not model.halt_head.weight.any()
     assert model.halt_head.bias.tolist() == [-5.0, -5.0]
@@ -108,7 +108,7 @@ def test_gradient_flows_through_the_last_outer_cycle_only() -> None:
 
 
 def like(model: TRM, **changes: Any) -> TRM:
-    """A model with the same weights and other settings."""
+    """Return a model with the same weights and other settings."""
     other = TRM(replace(model.config, **changes), NUM_TOKENS, VOCABULARY)
     other.load_state_dict(model.state_dict())
     return other

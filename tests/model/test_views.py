@@ -1,4 +1,4 @@
-"""Views of an input: what each shows, and what a network that mixes them computes."""
+"""Views of an input, and a network that mixes them."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ HALF_TURN = 2
 
 
 def canvas_of(tokens: NDArray[np.integer], side: int = SIDE, top: int = 0, left: int = 0) -> Tensor:
-    """The canvas (side * side,) that shows as much of the tokens as fits, from (top, left) on."""
+    """Return a canvas (side * side,) with the tokens at (top, left), cut off at its edges."""
     canvas = np.zeros((side, side), np.int64)
     fitting = tokens[: side - top, : side - left]
     canvas[top : top + len(fitting), left : left + fitting.shape[1]] = fitting
@@ -30,7 +30,7 @@ def canvas_of(tokens: NDArray[np.integer], side: int = SIDE, top: int = 0, left:
 
 
 def views_of(tokens: NDArray[np.integer], top: int, left: int) -> Tensor:
-    """The views (NUM_VIEWS, side * side) of a grid at a place of the canvas, with its EOS."""
+    """Return the views (NUM_VIEWS, side * side) of a grid at a place on the canvas, with its EOS."""
     framed = np.pad(tokens, ((0, 1), (0, 1)), constant_values=1)
     return input_views(canvas_of(framed, SIDE, top, left)[None], 2)[0].mT
 
@@ -45,7 +45,7 @@ def test_each_view_shows_what_numpy_does(height: int, width: int, top: int, left
     found = views_of(tokens, top, left)
     for view, grid in enumerate(expected):
         assert torch.equal(found[view], canvas_of(grid, SIDE, top, left)), view
-    # One cell down, up, right and left; what leaves the grid stays on the canvas.
+    # One cell down, up, right and left; cells outside the grid may be on the canvas.
     for view, (down, right) in enumerate([(1, 0), (-1, 0), (0, 1), (0, -1)], start=len(DIHEDRALS)):
         moved = np.roll(np.pad(framed, 1), (down, right), axis=(0, 1))
         cut = moved[2 - min(top, 2) :, 2 - min(left, 2) :]
@@ -71,7 +71,7 @@ def network() -> TRM:
 
 
 def test_a_row_weighs_the_views_that_its_puzzle_reads() -> None:
-    """A row that scores one view far above the others reads it alone; at zero 3/4 is the grid as it is."""
+    """A row with a large score for one view reads only that; a zero row reads 3/4 of the unchanged grid."""
     model = network()
     grid = np.random.default_rng(0).integers(2, VOCABULARY, (4, 5))
     plain, turned = (
@@ -83,7 +83,7 @@ def test_a_row_weighs_the_views_that_its_puzzle_reads() -> None:
     colors, identity = torch.randn(1, 2, 10, 32), torch.arange(10)[None]
 
     def shown(inputs: Tensor, row: Tensor) -> Tensor:
-        return model._shown_tokens(inputs, puzzle_vectors(row, colors, identity))
+        return model._token_shares(inputs, puzzle_vectors(row, colors, identity))
 
     torch.testing.assert_close(shown(plain, choice), torch.nn.functional.one_hot(turned, VOCABULARY).float())
     views = torch.nn.functional.one_hot(input_views(plain, 2), VOCABULARY)

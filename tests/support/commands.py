@@ -1,4 +1,4 @@
-"""Running `arcpipe` as a user does: in a process of its own, or in this one where there are many runs."""
+"""Run `arcpipe` as a user does: in a subprocess, or faster in this process."""
 
 import io
 import os
@@ -14,26 +14,26 @@ from sourcetree import ROOT
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables a command runs with: the package importable, on one thread of the CPU, no launcher's."""
+    """Return the environment of a command: the package on the path, one CPU thread, no launcher."""
     launchers = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_")
     own = {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
-    # `make test` tests what is installed; a bare pytest the checkout.
+    # `make test` tests the installed package, pytest alone the checkout.
     if not os.environ.get("ARCPIPE_TEST_INSTALLED"):
         own["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), own.get("PYTHONPATH"))))
     return own | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **(extra or {})}
 
 
 def arcpipe_command(*arguments: object) -> list[str]:
-    """The command line of `arcpipe` with these arguments, for the running interpreter."""
+    """Return the command line of `arcpipe` with these arguments, for the running interpreter."""
     return [sys.executable, "-m", "arcpipe", *map(str, arguments)]
 
 
 def run_arcpipe(
     *arguments: object, cwd: Path, env: Mapping[str, str] | None = None, timeout_s: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """What `arcpipe` did with these arguments in `cwd`: exit code, stdout, stderr.
+    """Run `arcpipe` with these arguments in `cwd`; return exit code, stdout and stderr.
 
-    Args:  env: variables on top of `environment()`.
+    Args:  env: variables added to `environment()`.
     """
     return subprocess.run(
         arcpipe_command(*arguments), cwd=cwd, env=environment(env), capture_output=True, text=True,
@@ -44,22 +44,22 @@ def run_arcpipe(
 def run_here(
     *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, code: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What `arcpipe` does with these arguments in this process, which spares the seconds of its imports.
+    """Run `arcpipe` with these arguments in this process, which saves seconds of imports.
 
-    Args:  env: variables on top of `environment()`; code: the exit code that it must have.
+    Args:  env: variables added to `environment()`. code: the exit code to assert.
     """
-    # Not at the top: most users of this module need nothing of arcpipe.
+    # Not at the top: most users of this module do not need to import arcpipe.
     from arcpipe.commands.cli import main
 
     out, err = io.StringIO(), io.StringIO()
     argv = ["arcpipe", *map(str, arguments)]
-    wanted = environment(env)
+    variables = environment(env)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", argv)
         patch.chdir(cwd or Path.cwd())
-        for name in os.environ.keys() - wanted.keys():
+        for name in os.environ.keys() - variables.keys():
             patch.delenv(name)
-        for name, value in wanted.items():
+        for name, value in variables.items():
             patch.setenv(name, value)
         with pytest.raises(SystemExit) as ended:
             main()
@@ -69,14 +69,14 @@ def run_here(
 
 
 def succeed_here(*arguments: object, cwd: Path | None = None) -> str:
-    """The stdout of an `arcpipe` command in this process that must exit with 0."""
+    """Run a command in this process, assert exit code 0, and return its stdout."""
     return run_here(*arguments, cwd=cwd, code=0).stdout
 
 
 def fail_here(
     *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, logs: bool = False
 ) -> str:
-    """The one line with which a command refuses, with exit code 2; where it logs, the last one."""
+    """Run a command in this process, assert exit code 2, and return its error, the last line with `logs`."""
     done = run_here(*arguments, cwd=cwd, env=env, code=2)
     before, _, last = done.stderr.rstrip("\n").rpartition("\n")
     assert last.startswith("arcpipe: "), done.stderr

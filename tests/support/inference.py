@@ -41,7 +41,7 @@ def checkpoint_of(
 
 
 def parrot(puzzles: PuzzleSet) -> Checkpoint:
-    """A model whose answer is its input and whose halt probability tells which puzzle it was given.
+    """Return a model whose answer is its input and whose halt probability depends on the puzzle.
 
     Blocks that add nothing leave each token's one-hot embedding as it is, but for its scale; the halt
     head reads the angle of the puzzle's row.
@@ -56,7 +56,7 @@ def parrot(puzzles: PuzzleSet) -> Checkpoint:
 
 
 def random_model(puzzles: PuzzleSet, config: TRMConfig = CONFIG) -> Checkpoint:
-    """A model of random weights, which answers something else at each step and halts here and there."""
+    """Return a model with random weights, whose answer changes at each step and which halts at some steps."""
     generator = torch.Generator().manual_seed(0)
     model = TRM(config, puzzles.num_tokens, puzzles.family.vocabulary)
     weights = {
@@ -68,8 +68,7 @@ def random_model(puzzles: PuzzleSet, config: TRMConfig = CONFIG) -> Checkpoint:
 
 
 def wavering(puzzles: PuzzleSet, path: Path = Path("made-up"), **facts: Any) -> Checkpoint:
-    """A model whose answers settle after a few steps, some sooner than others, and that likes to halt under
-    some puzzles."""
+    """Return a model whose answers settle after some steps, and that tends to halt under some puzzles."""
     steady, other = parrot(puzzles), random_model(puzzles)
     weights = {name: weight + 0.5 * other.ema[name] for name, weight in steady.ema.items()}
     return checkpoint_of(puzzles, weights, steady.rows, path, **facts)
@@ -95,9 +94,9 @@ def answers(checkpoint: Checkpoint, puzzles: PuzzleSet, **settings: Any) -> Rows
 
 
 def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> Rows:
-    """What a loop over batches makes of every test input under every puzzle of its task, in rounds.
+    """Return the answers of a plain loop over batches to every test input under every puzzle, in rounds.
 
-    Each is computed on the corner that is its task's canvas, alike in all of a batch.
+    Each is computed on the canvas of its task, which is the same within a batch.
     """
     model, rows = checkpoint.model(), []
     sides = bucket_sides(puzzles, checkpoint.config.buckets)[puzzles.test_tasks]
@@ -109,12 +108,12 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
     for start in range(0, len(items), batch_size):
         _, tests, ids = np.array(sorted(items)[start : start + batch_size]).T
         (side,) = {*sides[tests].tolist()}
-        inputs = torch.from_numpy(puzzles.encode_tests(tests, ids).astype(np.int64))
+        inputs = torch.from_numpy(puzzles.encode(puzzles.tables_with_eos[2], tests, ids).astype(np.int64))
         state: list[Tensor] = []
         with torch.inference_mode():
             for _ in range(CONFIG.max_steps):
                 answer, latent, logits, halt, *log_sums = model(
-                    crop(inputs, side, puzzles.canvas), checkpoint.rows_of(puzzles)[ids], *state
+                    crop(inputs, side, puzzles.canvas), checkpoint.rows_by_id(puzzles)(ids), *state
                 )
                 state = [answer, latent, *log_sums]
         grids = decode(logits.argmax(-1).numpy())
@@ -131,7 +130,7 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
 
 
 def assert_same(rows: Rows, expected: Rows) -> None:
-    """The same candidates; probabilities may differ by how many rows were computed together."""
+    """Assert equal candidates; probabilities may differ slightly, as they depend on the batch size."""
     assert len(rows) == len(expected)
     for row, other in zip(rows, expected, strict=True):
         for name in ("halt_probability", "log_probability"):

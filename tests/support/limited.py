@@ -1,6 +1,6 @@
-"""A full disk; and commands with little memory, or without the right to read a file: what they say and take.
+"""Run commands on a full disk, with little memory, or without permission to read a file.
 
-On stdin: [modules of arcpipe to import, [folder, [argument, ...], file], ...]; on stdout what each did.
+As a script: read [modules to import, [folder, [argument, ...], file], ...] from stdin; write the outcomes.
 """
 
 import json
@@ -24,7 +24,7 @@ _ALL = "-dac_override,-dac_read_search"
 
 
 class Outcome(NamedTuple):
-    """The exit code and output of a command; by how many bytes it made the process grow, and its seconds."""
+    """Exit code, output, growth of the process in bytes, and seconds of a command."""
 
     code: int
     out: str
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 @contextmanager
 def largest_file(size_bytes: int) -> Iterator[None]:
-    """No file can grow beyond a size, as on a disk that is full."""
+    """Limit the size of files during the block, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
     try:
@@ -45,28 +45,28 @@ def largest_file(size_bytes: int) -> Iterator[None]:
 
 
 def reason_to_skip() -> str:
-    """Why rights cannot be tested here; empty where they can."""
+    """Return why permissions cannot be tested here; empty if they can."""
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         return "root may read all, and there is no setpriv to take that right away"
     return ""
 
 
 def with_little_memory(commands: Sequence[tuple[Path, list[str]]], modules: Sequence[str]) -> list[Outcome]:
-    """What each command did in its folder, in a process that may take 2 GiB more than its modules do."""
-    # Else every thread reserves memory of its own, which the limit counts.
+    """Run each command in its folder, in a process limited to 2 GiB more than its modules take."""
+    # Otherwise every thread reserves memory that counts toward the limit.
     env = {"MALLOC_ARENA_MAX": "1", "PYTHONWARNINGS": "ignore"}
     return _run([], [modules, *((str(folder), words, "") for folder, words in commands)], env)
 
 
 def without_rights(commands: Sequence[tuple[Path, list[str]]], cwd: Path) -> list[Outcome]:
-    """What each command did while nobody may read its file, where root has lost its right to read all."""
+    """Run each command while its file is unreadable, even by root."""
     without = ["setpriv", f"--bounding-set={_ALL}", f"--inh-caps={_ALL}"] if os.geteuid() == 0 else []
     return _run(without, [[], *((str(cwd), words, str(file)) for file, words in commands)], {})
 
 
 def _run(before: list[str], asked: list[Any], variables: dict[str, str]) -> list[Outcome]:
     env = environment(variables)
-    # Where a safe path is asked for, Python does not look beside the script.
+    # With PYTHONSAFEPATH, Python does not search the script's folder.
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), env.get("PYTHONPATH"))))
     done = subprocess.run(
         [*before, sys.executable, __file__], input=json.dumps(asked), env=env, check=True,
@@ -81,7 +81,7 @@ def _status(name: str) -> int:
 
 
 def _measured(folder: str, words: list[str]) -> Outcome:
-    # The peak begins anew.
+    # Reset the peak of memory.
     Path("/proc/self/clear_refs").write_text("5")
     before, began = _status("VmRSS"), time.monotonic()
     try:

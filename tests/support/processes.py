@@ -1,6 +1,6 @@
-"""`arcpipe`, or a script, in processes of its own, which can be waited for, signalled and killed.
+"""Run `arcpipe` or a script in processes that can be waited for, signaled and killed.
 
-They are forked from a server that has imported what takes seconds, so that a test can have many of them.
+They are forked from a server with all slow imports done, so that tests can start many of them.
 """
 
 import multiprocessing
@@ -22,12 +22,12 @@ import pytest
 
 from commands import environment
 
-# The two of torch are what the first training of a process imports.
+# The two modules of torch are imported by the first training of a process.
 _PRELOADED = (
     "arcpipe.commands.cli", "arcpipe.train.trainer", "arcpipe.train.adapt", "arcpipe.infer.evaluate",
     "torch.distributed.tensor", "torch._dynamo",
 )  # fmt: skip
-# The launcher's flags without which it warns of its own defaults; --cpu would start one process only.
+# Without these flags the launcher warns about its defaults; --cpu would start a single process.
 LAUNCH = (
     sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
     "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
@@ -36,13 +36,13 @@ LAUNCH = (
 
 
 def loopback() -> dict[str, str]:
-    """What makes processes talk within this machine only."""
+    """Return variables that make processes talk over the loopback interface."""
     (name, *_) = (name for _, name in socket.if_nameindex() if name.startswith("lo"))
     return {"GLOO_SOCKET_IFNAME": name}
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -50,13 +50,13 @@ def free_port() -> int:
 
 
 def ranks(count: int) -> list[dict[str, str]]:
-    """The variables by which so many processes find each other, as a launcher would set them."""
+    """Return the variables of a launcher for `count` processes."""
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     return [common | loopback() | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 class Running:
-    """An `arcpipe` command, or a script, in a process of its own."""
+    """An `arcpipe` command or a script in a process."""
 
     def __init__(
         self, arguments: Sequence[object], cwd: Path, variables: Mapping[str, str], script: Path | None = None
@@ -76,7 +76,7 @@ class Running:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Return its process number."""
         assert self.process.pid is not None
         return self.process.pid
 
@@ -85,11 +85,11 @@ class Running:
         os.kill(self.pid, number)
 
     def said(self) -> str:
-        """What it has said on stderr so far."""
+        """Return its stderr so far."""
         return (self.folder / "err").read_text() if (self.folder / "err").exists() else ""
 
     def finish(self, timeout_s: float = 90, code: int | None = None) -> CompletedProcess[str]:
-        """What it did, once it has ended, within this time; with the exit code, if one is given."""
+        """Wait for its end and return its output; assert the exit code, if one is given."""
         self.process.join(timeout_s)
         ended = self.process.exitcode
         assert ended is not None, f"it does not end: {self.said()}"
@@ -97,7 +97,7 @@ class Running:
         return CompletedProcess(self.argv, ended, (self.folder / "out").read_text(), self.said())
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float = 60) -> None:
-        """Wait while it runs until something is so."""
+        """Wait until a condition holds; fail if the process ends first."""
         ends = time.monotonic() + timeout_s
         while not is_so():
             assert self.process.is_alive(), self.said()
@@ -106,20 +106,20 @@ class Running:
 
 
 def _run(argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path) -> None:
-    """In the process: be the command."""
+    """Run the command in the child process."""
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         with (folder / name).open("w") as file:
             os.dup2(file.fileno(), stream.fileno())
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(cwd)
-    # Not the server: what the command starts must be its own children.
+    # Not the fork server: the command must start children of its own.
     multiprocessing.set_start_method(None, force=True)
     import faulthandler
 
     faulthandler.enable()
     sys.argv = argv
-    # Python's own handler, which a parent may have taken away.
+    # Restore Python's own handler, which a parent may have replaced.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
     if argv[0] != "arcpipe":
@@ -135,7 +135,7 @@ def _run(argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path)
 def running(
     arguments: Sequence[object], cwd: Path, *, script: Path | None = None, **variables: str
 ) -> Iterator[Running]:
-    """A command, or a script, that runs; it ends with the block."""
+    """Run a command or a script; kill it at the end of the block."""
     command = Running(arguments, cwd, variables, script)
     try:
         yield command
@@ -149,7 +149,7 @@ def running(
 def running_together(
     arguments: Sequence[object], cwd: Path, count: int = 2, **variables: str
 ) -> Iterator[list[Running]]:
-    """So many processes of one command, by rank; they end with the block."""
+    """Run `count` processes of a command, by rank; kill them at the end of the block."""
     with ExitStack() as stack:
         yield [stack.enter_context(running(arguments, cwd, **found, **variables)) for found in ranks(count)]
 
@@ -157,12 +157,12 @@ def running_together(
 def together(
     arguments: Sequence[object], cwd: Path, count: int = 2, code: int = 0, **variables: str
 ) -> list[CompletedProcess[str]]:
-    """What so many processes of one command did, by rank; all of them with the exit code."""
+    """Run `count` processes of a command, assert their exit code, and return their output by rank."""
     with running_together(arguments, cwd, count, **variables) as commands:
         return [command.finish(code=code) for command in commands]
 
 
 def by_itself(arguments: Sequence[object], cwd: Path, timeout_s: float = 90) -> CompletedProcess[str]:
-    """What a command did in a process of its own, which must exit with 0."""
+    """Run a command in a process, assert exit code 0, and return its output."""
     with running(arguments, cwd) as command:
         return command.finish(timeout_s, code=0)

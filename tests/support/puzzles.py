@@ -1,4 +1,4 @@
-"""Made-up grids, tasks and boards, what becomes of them in plain numpy, and dataset folders of them."""
+"""Random grids, tasks and boards, their augmentations in plain numpy, and dataset folders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from arcpipe.augment.alike import Augmentations, likeness
 from arcpipe.augment.build import build_arc
 from arcpipe.augment.forms import DataSettings
 from arcpipe.augmentation import Augmentation
+from arcpipe.boards import BOXES
 from arcpipe.codec import ARC, GridTable, dihedral_transform, encode_grids
 from arcpipe.grid import Grid, as_grid
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import write_json
-from arcpipe.sudoku_rules import BOXES
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 
 
@@ -60,7 +60,7 @@ def augmented(grid: Grid, augmentation: Augmentation) -> Grid:
 
 
 def restored(grid: Grid, augmentation: Augmentation) -> Grid:
-    """The grid of which `grid` is the augmented one."""
+    """Return the grid before an augmentation."""
     inverse = (0, 3, 2, 1, 4, 5, 6, 7)[augmentation.dihedral]
     return np.argsort(augmentation.colors).astype(np.uint8)[turned(grid, inverse)]
 
@@ -126,7 +126,7 @@ def follows_the_rules(cells: NDArray[np.uint8]) -> bool:
 def made_up_tasks(count: int, *, seed: int = 0, max_side: int = 5) -> list[Task]:
     """Tasks of random grids: 1 to 4 demonstrations and 1 or 2 tests, all outputs known.
 
-    No augmentation makes one input of another: all demonstrations train.
+    No input is an augmentation of another, so all demonstrations train.
     """
     rng, seen = np.random.default_rng(seed), set[int]()
 
@@ -173,7 +173,7 @@ def task(task_id: str, *pairs: tuple[Grid, Grid], tests: tuple[Pair, ...]) -> Ta
     return Task(task_id, tuple(Pair(*pair) for pair in pairs), tests)
 
 
-# A pattern of cells found in no other grid here; longer than any random one could repeat.
+# A pattern of cells that is in no other grid here, too long to occur by chance.
 SECRET = grid("714928", "365077", "991384")
 
 
@@ -222,13 +222,14 @@ def files_holding(folder: Path, cells: bytes) -> set[str]:
 CANVAS, BUCKETS = 8, [4, 6]
 # In a bucket, EOS needs a row and a column: half of the tasks are on 4, a quarter each on 6 and on 8.
 SIDES = (2, 5, 3, 8, 1, 3, 4, 7)
-# With it no test input is a demonstration of another task, turned or recolored: all demonstrations train.
+# With this seed no test input is an augmented demonstration of another task, so all demonstrations train.
 SEED = 1577
 
 
 def sized_tasks(sides: Sequence[int] = SIDES, seed: int = SEED) -> list[Task]:
-    """A task for each side: three demonstrations and two tests, each output of its input's shape; the first
-    demonstration is of that side, the other grids are no larger."""
+    """Return a task for each side: three demonstrations and two tests, outputs in the shapes of their inputs.
+
+    The first demonstration has that side, the other grids are not larger."""
     rng = np.random.default_rng(seed)
 
     def grid(height: int, width: int) -> Grid:

@@ -1,4 +1,4 @@
-"""A run with everything that a report shows, made up: curves, tasks, predictions with steps, a submission."""
+"""A made-up run with everything a report shows: curves, tasks, predictions with steps, a submission."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table, write_folder
 
 KINDS = ("solved", "nearly", "cells", "size", "none", "outvoted")
-"""What comes of the tasks, in turn: of task 0 the first, of task 6 the first again."""
+"""The outcome of each task, in turn: task 0 has the first, task 6 the first again."""
 STEPS = (1, 2, 4)
 
 
@@ -58,16 +58,16 @@ def make_tasks(count: int, most_side: int = 8) -> list[Task]:
 
 
 def spoiled(grid: Grid, cells: int) -> Grid:
-    """The grid with so many of its cells changed, the first ones."""
+    """Return the grid with its first `cells` cells changed."""
     changed = grid.copy()
     changed.reshape(-1)[:cells] = (changed.reshape(-1)[:cells] + 1) % 10
     return changed
 
 
 def answers(truth: Grid, kind: str) -> list[Grid | None]:
-    """The grids that candidates hold, one of each way of asking; the first two are the attempts.
+    """Return the grids of the candidates, one per augmentation; the first two are the attempts.
 
-    Of an answer that is nearly right the second attempt is the better one.
+    For `nearly` the second attempt is the better one.
     """
     if kind == "none":
         return [None, None]
@@ -83,9 +83,9 @@ def answers(truth: Grid, kind: str) -> list[Grid | None]:
 
 
 def make_set(folder: Path, tasks: Sequence[Task]) -> dict[str, Path]:
-    """Files of a set and what was answered: challenges, solutions, predictions and submission, by name.
+    """Write challenges, solutions, predictions and submission of a set of tasks; return the files by name.
 
-    Of each way of asking there is a candidate at every one of STEPS, further from its answer the earlier.
+    Each augmentation has a candidate at every one of STEPS; earlier ones have more wrong cells.
     """
     files = {name: folder / f"{name}.json" for name in ("challenges", "solutions", "submission")}
     files["predictions"] = folder / "predictions.parquet"

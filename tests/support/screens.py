@@ -1,4 +1,4 @@
-"""What a terminal shows of what is written to it."""
+"""Emulate a terminal."""
 
 import io
 import os
@@ -11,10 +11,9 @@ _PART = re.compile(r"\x1b\[([0-9;]*)([A-Za-z])|(.)", re.DOTALL)
 
 
 def shown(text: str, rows: int, columns: int) -> list[str]:
-    """The lines of a terminal of this size, those that have scrolled off it first, without empty ends.
+    """Return the lines of a terminal of this size, including those scrolled off, without empty ends.
 
-    It knows what bars need: carriage returns, new lines, the way up and what erases all below; colors are
-    left out. What is longer than a line goes on in the next one.
+    It supports carriage return, newline, cursor up and erase below, and ignores colors. Long lines wrap.
     """
     screen, top, row, column = [""], 0, 0, 0
     for number, letter, character in _PART.findall(text):
@@ -50,13 +49,13 @@ class Terminal(io.StringIO):
         monkeypatch.setenv("TERM", "xterm")
 
     def isatty(self) -> bool:
-        """It is one."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """A number, of which only the size is asked."""
+        """Return any number: only the terminal size is read from it."""
         return 0
 
     def lines(self) -> list[str]:
-        """What it shows."""
+        """Return its lines."""
         return shown(self.getvalue(), self.rows, self.columns)

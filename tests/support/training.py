@@ -1,4 +1,4 @@
-"""Tiny trainings, and what they leave behind."""
+"""Tiny trainings and their outputs."""
 
 import json
 from pathlib import Path
@@ -44,29 +44,29 @@ def train_arguments(work: Path, out: Path, *flags: object, data: str = "data") -
 
 
 def train(work: Path, out: Path, *flags: object, data: str = "data") -> CompletedProcess[str]:
-    """A training in this process that must end well."""
+    """Run a training in this process and assert success."""
     return run_here(*train_arguments(work, out, *flags, data=data), code=0)
 
 
 def refused(work: Path, out: Path, *flags: object, data: str = "data", **env: str) -> str:
-    """The one line that a training says that must exit with 2."""
+    """Run a training that must fail with exit code 2; return its error line."""
     return fail_here(*train_arguments(work, out, *flags, data=data), env=env, logs=True)
 
 
 def newest(run: Path) -> dict[str, bytes]:
-    """The files of a run's newest checkpoint but for its manifest, which holds times."""
+    """Return the files of a run's newest checkpoint, without the manifest, which contains times."""
     folder = newest_checkpoint(run)
     return {part: (folder / part).read_bytes() for part in PARTS}
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Both runs end alike: every tensor bit for bit, every record but for its times."""
+    """Assert that two runs end with equal bits in all tensors, and equal records except times."""
     assert newest(one) == newest(other)
     assert metrics(one) == metrics(other)
 
 
 def assert_same_numbers(one: Path, other: Path) -> None:
-    """The last states and all records of two runs are alike, however their checkpoints hold the rows."""
+    """Assert that two runs end with equal tensors and records, however their checkpoints store the rows."""
     ends = [load_checkpoint(run) for run in (one, other)]
     assert torch.equal(*(end.rows for end in ends))
     assert ends[0].rows.any()
@@ -76,7 +76,7 @@ def assert_same_numbers(one: Path, other: Path) -> None:
 
 
 def assert_close(one: Path, other: Path, steps: int | None = None) -> None:
-    """The records of both runs, or the first so many, are equal but for the order of float32 sums."""
+    """Assert that the (first) records of two runs are equal up to the order of float32 sums."""
     found, expected = metrics(one), metrics(other)[:steps]
     assert len(found) == len(expected)
     for of_one, of_other in zip(found, expected, strict=True):
@@ -88,7 +88,7 @@ def settings(table: str, **values: object) -> list[str]:
     return [word for key, value in values.items() for word in ("--set", f"{table}.{key}={value}")]
 
 
-# The flags of trainings with embeddings of tasks, on the dataset `fresh`, and of those of a flow.
+# Flags of a training with embedding task, on the dataset `fresh`, and of a flow.
 TASK = [
     *settings("model", embedding="task", positions="rope2d+learned", puzzle_tokens=0, tied_head="true"),
     *settings("train", loss="softmax", clip=1.0, puzzle_lr=0.01),
@@ -97,27 +97,27 @@ FLOW = [*settings("model", flow="true"), *settings("train", objective="flow", fl
 
 
 def steps_of(run: Path) -> list[int]:
-    """The steps of the checkpoints of a run; nothing else may lie among them."""
+    """Return the steps of the checkpoints of a run; assert that the folder contains nothing else."""
     names = sorted(path.name for path in (run / CHECKPOINTS).iterdir())
     assert all(name.startswith("step-") for name in names), names
     return [int(name.removeprefix("step-")) for name in names]
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl but for the times."""
+    """Return the records of metrics.jsonl without times."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in record.items() if key not in _TIMES} for record in records]
 
 
 def recorded(run: Path) -> int:
-    """The last step that metrics.jsonl tells of, while it is written; 0 if there is none."""
+    """Return the last step in a metrics.jsonl that may still grow; 0 if there is none."""
     path = run / "metrics.jsonl"
     whole = path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
     return int(json.loads(whole[-1])["step"]) if whole else 0
 
 
 def forget_hashes(folder: Path) -> Path:
-    """The checkpoint folder, as from before checkpoints had hashes: its files may be changed."""
+    """Remove the hashes from a checkpoint's manifest, so that its files can be changed; return the folder."""
     manifest = json.loads((folder / "manifest.json").read_bytes())
     del manifest["files"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
