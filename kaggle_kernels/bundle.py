@@ -31,9 +31,9 @@ from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.infer.predict import InferSettings
 from arcpipe.kaggle_kernels.clock import KaggleSettings
-from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, KIND, read_bundle
 from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
 from arcpipe.kaggle_kernels.run import RECIPE_FILE, REPORT, RERUN_VARIABLE, ROOT_VARIABLE, SMOKE, SUBMISSION
+from arcpipe.kaggle_kernels.submit import DATASET, KERNEL, KIND, read_bundle
 from arcpipe.recipe import Recipe, load_recipe, to_toml
 from arcpipe.runs import (
     file_hash,

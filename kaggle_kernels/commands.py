@@ -14,7 +14,6 @@ import orjson
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.folder import KIND, read_bundle
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
 from arcpipe.kaggle_kernels.run import (
     MINUTES_VARIABLE,
@@ -23,7 +22,7 @@ from arcpipe.kaggle_kernels.run import (
     run_notebook,
     score_words,
 )
-from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
+from arcpipe.kaggle_kernels.submit import KIND, LOG, BundleOnKaggle, is_over, read_bundle
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.recipe import Overrides
 from arcpipe.runs import file_hash, hold_folder, known_manifest, refuse_existing

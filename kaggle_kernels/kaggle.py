@@ -16,19 +16,20 @@ from functools import partial
 from itertools import count
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 import requests
+from pydantic import Field
 from requests.exceptions import HTTPError, RequestException, Timeout
 from tqdm.utils import CallbackIOWrapper
 
 from arcpipe.errors import ArcpipeError, one_line
-from arcpipe.kaggle_kernels.folder import SentKernel, SentSubmission
 from arcpipe.log import logger, progress
 from arcpipe.runs import writing
 
 T = TypeVar("T")
+_Version = Annotated[int, Field(ge=1)]
 
 TRIES = 4
 _LONGEST_WAIT_S = 600.0
@@ -66,6 +67,52 @@ class Pace:
 
     timeout_s: float = 60.0
     poll_s: float = 30.0
+
+
+@dataclass
+class SentDataset:
+    """A version of a dataset that was sent: its reference, its number, and the hash of its files."""
+
+    reference: str
+    version: _Version
+    sha256: str
+
+
+@dataclass
+class SentKernel:
+    """A version of a kernel that was sent, its page, and the hash of the bundle; empty of older versions."""
+
+    reference: str
+    version: _Version
+    url: str
+    bundle: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the version in words."""
+        return f"{self.reference} version {self.version}"
+
+
+@dataclass
+class SentSubmission:
+    """A submission that was about to be sent; its reference is known once Kaggle has taken it.
+
+    run: 1, or which one it is of several submissions of one version.
+    """
+
+    competition: str
+    kernel: str
+    version: _Version
+    sha256: str
+    time: str
+    reference: int | None = None
+    run: int = 1
+
+    @property
+    def tag(self) -> str:
+        """Return what its description on Kaggle begins with."""
+        repeat = f", run {self.run}" if self.run > 1 else ""
+        return f"[{self.kernel} version {self.version}{repeat}]"
 
 
 class KaggleError(ArcpipeError):

@@ -29,7 +29,6 @@ from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.kaggle_kernels.bundle import NOTEBOOK, check_bundle, write_recipe, write_trunk
 from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, refuse_short_clock
-from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, read_bundle, read_history, write_history
 from arcpipe.kaggle_kernels.run import (
     LOG,
     MINUTES_VARIABLE,
@@ -44,6 +43,7 @@ from arcpipe.kaggle_kernels.run import (
     score_words,
     write_report,
 )
+from arcpipe.kaggle_kernels.submit import DATASET, KERNEL, read_bundle, read_history, write_history
 from arcpipe.log import logger
 from arcpipe.recipe import Recipe
 from arcpipe.runs import hold_folder, make_manifest, new_folder, write_json

@@ -5,32 +5,44 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
-from arcpipe.documents import load_json
-from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.folder import (
-    DATASET,
-    KERNEL,
-    Bundle,
+from arcpipe.documents import load_json, read_file, read_json
+from arcpipe.errors import ArcpipeError, DataError
+from arcpipe.kaggle_kernels.kaggle import (
+    TRIES,
+    Kaggle,
+    KaggleError,
+    ListedSubmission,
+    Pace,
     SentDataset,
     SentKernel,
     SentSubmission,
-    read_bundle,
-    read_history,
-    write_history,
+    poll,
+    shorten,
 )
-from arcpipe.kaggle_kernels.kaggle import TRIES, Kaggle, KaggleError, ListedSubmission, Pace, poll, shorten
 from arcpipe.kaggle_kernels.run import REPORT, SUBMISSION
 from arcpipe.log import logger
-from arcpipe.runs import file_hash, make_manifest, new_folder
+from arcpipe.runs import MANIFEST, file_hash, make_manifest, new_folder, read_manifest, write_json
 from arcpipe.submissions.submission import manifest_path, read_submission
 
+KIND = "kaggle-bundle"
+DATASET = Path("dataset/dataset-metadata.json")
+KERNEL = Path("kernel/kernel-metadata.json")
+# As references stand in the addresses of Kaggle's pages.
+_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:kaggle\.com/)?(?:(?:datasets|code|kernels|models|competitions|c)/)?"
+)
+_SOURCES = ("dataset_sources", "competition_sources", "kernel_sources", "model_sources")
+_REFERENCE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
+HISTORY_FILE = "kaggle-record.json"
 LOG = "kernel.log"
 _COMPLETE, _PENDING, _QUEUED = "COMPLETE", "PENDING", "QUEUED"
 # So small a share of what was rehearsed is far shorter.
@@ -43,6 +55,108 @@ _LOST = (
     "invalid_dataset_sources", "invalid_competition_sources", "invalid_kernel_sources",
     "invalid_model_sources", "invalid_tags",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle: its dataset and its kernel as owner/name, and the competitions that it mounts."""
+
+    dataset: str
+    kernel: str
+    competitions: tuple[str, ...]
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Return the Bundle of a folder with `dataset/` and `kernel/`.
+
+    Raises:  DataError naming file and field of what Kaggle would refuse or take for something else.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no bundle folder: see arcpipe kaggle bundle")
+    if (folder / MANIFEST).exists():
+        read_manifest(folder, KIND)
+    path = folder / KERNEL
+    dataset, kernel = _read_fields(folder / DATASET), _read_fields(path)
+    for file, fields in ((folder / DATASET, dataset), (path, kernel)):
+        reference = str(fields.get("id"))
+        _refuse_page(file, "id", reference)
+        if not _REFERENCE.fullmatch(reference):
+            raise DataError(f"{file}: id: expected owner/name")
+    if "id_no" in kernel:
+        # As the client writes it when it pulls a notebook.
+        raise DataError(f"{path}: id_no: remove it, it would be pushed there and not to {kernel['id']}")
+    for name in ("is_private", "enable_gpu", "enable_tpu", "enable_internet"):
+        if not isinstance(kernel.get(name, False), bool):
+            raise DataError(f"{path}: {name}: expected true or false")
+    if kernel.get("enable_internet") is not False:
+        # Where the field is missing, the client switches the internet on.
+        raise DataError(f"{path}: enable_internet: write false, a submission runs without internet")
+    for name in _SOURCES:
+        value = kernel.setdefault(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise DataError(f"{path}: {name}: expected a list of names")
+        for item in value:
+            _refuse_page(path, name, item)
+    if dataset["id"] not in {"/".join(source.split("/")[:2]) for source in kernel["dataset_sources"]}:
+        raise DataError(f"{path}: dataset_sources: add {dataset['id']}, the dataset of this bundle")
+    name = str(kernel.get("code_file"))
+    if name != Path(name).name:
+        raise DataError(f"{path}: code_file: expected the name of a file beside it")
+    code_file = path.with_name(name)
+    if code_file.suffix == ".ipynb":
+        _read_fields(code_file)
+    for file in sorted(one for part in (DATASET, KERNEL) for one in (folder / part.parent).rglob("*")):
+        if file.is_symlink():
+            raise DataError(f"{file}: is a link, which is not sent: put in its place what it leads to")
+        if file.is_file() and not file.stat().st_size:
+            raise DataError(f"{file}: an empty file, which Kaggle does not take: remove it")
+    return Bundle(dataset["id"], kernel["id"], tuple(kernel["competition_sources"]))
+
+
+def _refuse_page(path: Path, field: str, reference: str) -> None:
+    """Raise DataError if a reference begins as the address of its page does."""
+    match = _PAGE.match(reference)
+    if match and match[0]:
+        raise DataError(f"{path}: {field}: {reference!r}: write {reference[match.end() :]!r} only")
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object of fields")
+    return content
+
+
+@dataclass
+class History:
+    """The dataset and the kernel that were sent last, and all submissions, the oldest first.
+
+    rehearsed: the share of its clock that the commit run took when it was rehearsed last; None if never.
+    """
+
+    dataset: SentDataset | None = None
+    kernel: SentKernel | None = None
+    submissions: list[SentSubmission] = field(default_factory=list)
+    rehearsed: float | None = None
+
+
+def read_history(bundle: Path) -> History:
+    """Return the history of a bundle; an empty one if nothing has been sent."""
+    path = bundle / HISTORY_FILE
+    if not path.exists():
+        return History()
+    try:
+        return TypeAdapter(History).validate_json(read_file(path))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "its JSON"
+        raise DataError(
+            f"{path}: {where} is broken: move the file away, and see arcpipe kaggle scores before you submit"
+        ) from None
+
+
+def write_history(bundle: Path, history: History) -> None:
+    """Write the history in the place of the one before."""
+    write_json(bundle / HISTORY_FILE, asdict(history))
 
 
 def is_over(state: str) -> bool:
