@@ -4,6 +4,7 @@ A rehearsal runs the notebook as Kaggle would, on tasks that it has never seen, 
 Kaggle's image: what the image has, in the versions of this machine, no more.
 """
 
+import inspect
 import os
 import shutil
 import signal
@@ -205,8 +206,8 @@ def _run(
     }  # fmt: skip
     working = root / "working"
     notebook = (bundle / KERNEL.parent / NOTEBOOK).resolve()
-    script, executed = Path(__file__).with_name("execute.py"), (working / EXECUTED).resolve()
-    command = [*isolated, *map(str, (python.absolute(), "-P", script, notebook, executed))]
+    executed = (working / EXECUTED).resolve()
+    command = [*isolated, *map(str, (python.absolute(), "-P", "-c", EXECUTE, notebook, executed))]
     began = time.monotonic()
     problems = []
     code, last = _bounded(command, environment, working, 60 * minutes + _SPARE_S)
@@ -223,6 +224,46 @@ def _run(
     }  # fmt: skip
 
 
+def execute(source: str, target: str) -> int:
+    """Execute the notebook file `source` as Kaggle does; return 1 if a cell fails.
+
+    The notebook runs in the folder of `target`, where it is written with its outputs even if it fails.
+    SIGTERM ends the kernel and its processes. The environment of a rehearsal runs the source text of this
+    function: it has no arcpipe, so all imports are in here.
+    """
+    import fcntl
+    import socket
+    import struct
+    import sys
+    from contextlib import suppress
+    from pathlib import Path
+
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    # A new network namespace starts with its loopback down; anywhere else it is up and not ours to change.
+    set_flags, up_and_running = 0x8914, struct.pack("16sH22x", b"lo", 0x41)
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, set_flags, up_and_running)
+    notebook = nbformat.read(source, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", shutdown_kernel="immediate",
+        resources={"metadata": {"path": str(Path(target).parent)}},
+    )  # fmt: skip
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    finally:
+        nbformat.write(notebook, target)
+    return 0
+
+
+EXECUTE = f"import sys\n{inspect.getsource(execute)}sys.exit(execute(*sys.argv[1:]))"
+
+
 def _bounded(
     command: Sequence[str], environment: Mapping[str, str], cwd: Path, timeout_s: float
 ) -> tuple[int | None, str]:
@@ -236,7 +277,7 @@ def _bounded(
         except subprocess.TimeoutExpired:
             return None, ""
         finally:
-            # Also when this command is interrupted. The kernel has a group of its own, which execute.py ends.
+            # Also when this command is interrupted. The kernel has a group of its own, which `execute` ends.
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE_S)
