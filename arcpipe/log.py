@@ -21,6 +21,9 @@ from tqdm.utils import disp_trim
 from arcpipe.errors import printable
 from arcpipe.runs import writing
 
+METRICS_FILE = "metrics.jsonl"
+"""The records of a training, in its run folder."""
+
 logger = logging.getLogger("arcpipe")
 # Which command comes next; a command that calls others silences it.
 hints = logging.getLogger("arcpipe.hints")

@@ -41,6 +41,7 @@ from arcpipe.kaggle_kernels.mounts import (
     num_tests,
     refuse_partial,
 )
+from arcpipe.log import METRICS_FILE
 from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, read_manifest, write_json
@@ -264,7 +265,7 @@ class Pipeline:
         if not any(self.adapted.glob(_CHECKPOINTS)):
             raise ArcpipeError("adaptation left no checkpoint, without which nothing can be answered")
         with suppress(OSError, orjson.JSONDecodeError, IndexError):
-            last = orjson.loads((self.adapted / "metrics.jsonl").read_bytes().splitlines()[-1])
+            last = orjson.loads((self.adapted / METRICS_FILE).read_bytes().splitlines()[-1])
             self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
         self._stage("infer", self.budget.infer_s, self._infer, lambda: self.devices, together=False)
         self._count_grids()

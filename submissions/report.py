@@ -17,12 +17,12 @@ from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
 from arcpipe.infer.vote import RULES, Ranking, Votes, rank, ranked_grids, read_arc_votes, read_boards
+from arcpipe.log import METRICS_FILE
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.compare import oracle
 from arcpipe.submissions.results import (
-    METRICS_FILE,
     NEAR_TIE,
     NEARLY,
     OUTCOMES,

@@ -24,10 +24,10 @@ from arcpipe.documents import limit, read_file
 from arcpipe.errors import DataError, printable
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import Ranking, Votes, entries_by_test
+from arcpipe.log import METRICS_FILE
 from arcpipe.runs import make_manifest, new_folder, writing
 from arcpipe.task import Pair, Task
 
-METRICS_FILE = "metrics.jsonl"
 _LOSS = "train/loss_answer"
 _MOST_POINTS = 400
 _SPARE_VALUES = 2**20
