@@ -79,8 +79,7 @@ _FILLS = {
 }  # fmt: skip
 _STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#e2e2e2", "axes.axisbelow": True, "svg.hashsalt": "arcpipe", "svg.fonttype": "none",
-    "text.parse_math": False,
+    "grid.color": "#e2e2e2", "axes.axisbelow": True, "svg.fonttype": "none", "text.parse_math": False,
 }  # fmt: skip
 _DPI = 200
 _SHOWN_TESTS = 8
@@ -329,7 +328,7 @@ def _by_test(frame: Any, *keys: str) -> Any:
 def chart_svg(chart: Chart) -> bytes:
     """Draw a chart as SVG."""
     with mpl.rc_context(_STYLE):
-        return _rendered(_curves(chart), "svg")
+        return _render(_curves(chart), "svg")
 
 
 def write_figures(
@@ -347,7 +346,7 @@ def write_figures(
         for name, figure in figures.items():
             for suffix in ("png", "svg"):
                 with writing(new / name):
-                    (new / f"{name}.{suffix}").write_bytes(_rendered(figure, suffix))
+                    (new / f"{name}.{suffix}").write_bytes(_render(figure, suffix))
 
 
 def task_image(task: Task, suffix: str) -> bytes:
@@ -365,14 +364,16 @@ def task_image(task: Task, suffix: str) -> bytes:
             axes.set_title(name if grid is not None else "output hidden", fontsize=7)
             if grid is not None:
                 _draw(axes, grid, ARC, None)
-    return _rendered(figure, suffix)
+    return _render(figure, suffix)
 
 
-def _rendered(figure: Figure, suffix: str) -> bytes:
-    """Return the same bytes for the same figure."""
+def _render(figure: Figure, suffix: str) -> bytes:
+    """Render a figure; the same figure gives the same bytes."""
     content = io.BytesIO()
-    nothing = {"png": {"Software": None}, "svg": {"Date": None}}[suffix]
-    figure.savefig(content, format=suffix, dpi=_DPI, metadata=nothing, transparent=suffix == "svg")
+    omitted = {"png": {"Software": None}, "svg": {"Date": None}}[suffix]
+    # Without a salt the ids in an SVG are random.
+    with mpl.rc_context({"svg.hashsalt": "arcpipe"}):
+        figure.savefig(content, format=suffix, dpi=_DPI, metadata=omitted, transparent=suffix == "svg")
     return content.getvalue()
 
 

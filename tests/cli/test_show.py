@@ -99,6 +99,8 @@ def test_a_task_as_a_picture() -> None:
     # The svg has each text as a comment, too; the hidden output of the second test is said.
     assert all(text in svg for text in ("small", "demonstration 1", "test 2", "output hidden"))
     assert fail_here("show", "small.json", "--svg", "small.svg").startswith("small.svg exists already")
+    show("small.json", "--svg", "again.svg")
+    assert Path("again.svg").read_text() == svg
 
 
 @pytest.mark.parametrize(("variables", "cells"), [
