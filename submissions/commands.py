@@ -1,4 +1,4 @@
-"""`arcpipe check`, `score`, `merge`, `vote` and `report`, and the ledger's `arcpipe submissions`."""
+"""`arcpipe check`, `score`, `merge`, `vote`, `report` and `submissions`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -88,7 +88,7 @@ def check(
     if findings.errors:
         raise typer.Exit(2)
     solutions = challenges / "solutions.json" if challenges.is_dir() else solutions_beside(challenges)
-    # A source may have them itself.
+    # The source itself may include its solutions.
     solved = all(pair.output is not None for task in tasks for pair in task.tests)
     if solved or solutions.exists():
         say_next("score", submission, challenges if solved else solutions)
@@ -168,7 +168,7 @@ def _enter(scores: dict[str, Score], ledger: Path, solutions: Path) -> None:
 def _scores(
     paths: Iterable[Path], solutions: dict[str, list[Grid]], whole: dict[str, list[Grid]]
 ) -> dict[str, Score]:
-    """Return the score of each submission; `whole` is that of the file, before anything was left out."""
+    """Score each submission; `whole` has all solutions of the file, before tasks were left out."""
     scores: dict[str, Score] = {}
     for path in paths:
         if str(path) in scores:
@@ -179,7 +179,6 @@ def _scores(
 
 
 def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Path) -> Oracle:
-    """Return the best possible score of predictions."""
     votes = read_arc_votes(candidates, {task: len(grids) for task, grids in solutions.items()}, where)
     return oracle(votes, rank(votes), solutions)
 
@@ -187,8 +186,8 @@ def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Pat
 def _mend(
     solutions: dict[str, list[Grid]], leave_out: list[str] | None, corrections: list[str] | None
 ) -> dict[str, list[Grid]]:
-    """Return solutions without some tasks and with the outputs of others corrected."""
-    # Not at the top: it loads `datasets`, which takes seconds.
+    """Return the solutions without the tasks of `leave_out` and with the outputs of `corrections`."""
+    # Imported here because it loads `datasets`, which takes seconds.
     from arcpipe.augment.split import read_corrections, read_ids
 
     unwanted = read_ids(leave_out or [], solutions)
@@ -204,7 +203,7 @@ def _mend(
 
 
 def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
-    """Return the size rule of each task; DataError if the challenges lack one that is solved."""
+    """Return the size rule of each task; DataError if the challenges lack a task of the solutions."""
     rules = {task.id: size_rule(task) for task in read_tasks(challenges)}
     for task in solved:
         if task not in rules:
@@ -317,7 +316,7 @@ def vote(
 def _vote_on_tasks(
     predictions: list[Path], challenges: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Write the submission; return what there is to say, as a document and as text."""
+    """Write the submission; return its facts as a document and as text."""
     tasks = read_tasks(challenges)
     outputs = None if solutions is None else read_outputs(solutions)
     if outputs is not None:
@@ -339,7 +338,7 @@ def _vote_on_tasks(
 def _vote_on_boards(
     predictions: list[Path], dataset: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Write the answers to Sudokus or mazes; return what there is to say, as a document and as text."""
+    """Write the answers to Sudokus or mazes; return their facts as a document and as text."""
     from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 
     if solutions is not None:
