@@ -29,12 +29,12 @@ from arcpipe.runs import file_hash, hold_folder, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning
 from arcpipe.task import coverage_text
 
-# bundle.py and rehearse.py import torch, which has no place in the process of `run`: their commands load it.
+# bundle.py and rehearse.py load torch, which the process of `run` must not: their commands import them.
 
 app = typer.Typer(rich_markup_mode=None)
 
 
-# typer knows no lists of literals.
+# typer does not support lists of literals.
 _Layout = StrEnum("_Layout", ["FLAT", "NESTED", "MODEL"])
 _Mode = StrEnum("_Mode", ["COMMIT", "RERUN"])
 _Bundle = Annotated[Path, typer.Argument(help="A bundle folder, with dataset/ and kernel/.")]
@@ -131,7 +131,7 @@ def rehearse(
     from arcpipe.kaggle_kernels import rehearse as rehearsal
 
     start_logging()
-    # As Ctrl-C: the notebook is ended too.
+    # Treat it as Ctrl-C, so that the notebook is ended too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if out is not None:
         refuse_existing(out)
@@ -199,7 +199,7 @@ def simulate(
     from arcpipe.kaggle_kernels.rehearse import simulate_entry, solved_tasks
 
     solved = solved_tasks(source, tasks, seed)
-    # What the notebook shows is no result here.
+    # The log of the notebook is not the result of this command.
     with redirect_stdout(sys.stderr):
         report = simulate_entry(solved, checkpoint, entry_recipe(recipe), minutes, out)
     if as_json:
@@ -336,7 +336,7 @@ def submit(
 
 
 def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
-    """Warn that the competition of a bundle, as its manifest has it, is over."""
+    """Warn if the competition of a bundle has closed, by the settings in its manifest."""
     settings = manifest.get("kaggle", {})
     if "" < settings.get("closes", "") < datetime.now(UTC).date().isoformat():
         logger.warning(
