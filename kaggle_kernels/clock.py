@@ -203,7 +203,7 @@ class Outcome:
     tail: tuple[str, ...]
 
     @property
-    def well(self) -> bool:
+    def success(self) -> bool:
         """Whether all of them succeeded, or stopped when asked to."""
         good = (0, -signal.SIGTERM) if self.late else (0,)
         return all(code in good for code in self.codes)
@@ -211,7 +211,7 @@ class Outcome:
     @property
     def out_of_memory(self) -> bool:
         """Whether one of them reported that memory ran out."""
-        return not self.well and says_out_of_memory("\n".join(self.tail))
+        return not self.success and says_out_of_memory("\n".join(self.tail))
 
     @property
     def refused(self) -> bool:
@@ -221,7 +221,7 @@ class Outcome:
     @property
     def text(self) -> str:
         """Return a description for the log."""
-        if self.well:
+        if self.success:
             return "stopped when its time was up" if self.late else "done"
         ends = [
             f"killed by signal {-code}" if code < 0 else f"exit code {code}" for code in self.codes if code

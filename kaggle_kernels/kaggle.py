@@ -131,11 +131,11 @@ class KaggleError(ArcpipeError):
         self.retry_after_s = retry_after_s
 
 
-def retry(doing: str, function: Callable[[], T], pace: Pace, may_repeat: Callable[[KaggleError], bool]) -> T:
+def retry(action: str, function: Callable[[], T], pace: Pace, may_repeat: Callable[[KaggleError], bool]) -> T:
     """Call a function and return its result; call it again after an error that may be repeated."""
     for tries_left in reversed(range(TRIES)):
         try:
-            with explain_errors(doing):
+            with explain_errors(action):
                 return function()
         except KaggleError as error:
             if not tries_left or not may_repeat(error):
@@ -178,32 +178,32 @@ def poll(
 
 
 @contextmanager
-def explain_errors(doing: str) -> Iterator[None]:
+def explain_errors(action: str) -> Iterator[None]:
     """Turn exceptions of the client into KaggleErrors, and its output into warnings."""
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
             yield
     except RequestException as error:
-        raise _kaggle_error(doing, error) from None
+        raise _kaggle_error(action, error) from None
     except KeyError as error:
-        raise KaggleError(f"{doing}: Kaggle answers {error}, which its client does not know") from None
+        raise KaggleError(f"{action}: Kaggle answers {error}, which its client does not know") from None
     except JSONDecodeError as error:
         remedy = "see whether kaggle.com works from here"
-        raise KaggleError(f"{doing}: what came is no JSON ({error}): {remedy}", undecided=True) from None
+        raise KaggleError(f"{action}: what came is no JSON ({error}): {remedy}", undecided=True) from None
     except (ValueError, TypeError) as error:
-        raise KaggleError(f"{doing}: {shorten(error)}") from None
+        raise KaggleError(f"{action}: {shorten(error)}") from None
     for line in printed.getvalue().splitlines():
         logger.warning("kaggle: %s", line)
 
 
-def _kaggle_error(doing: str, error: RequestException) -> KaggleError:
+def _kaggle_error(action: str, error: RequestException) -> KaggleError:
     """Return the error in one line, with a remedy."""
     # Compare with None: a response with an error status is falsy.
     if not isinstance(error, HTTPError) or error.response is None:
         what = "did not answer in time" if isinstance(error, Timeout) else "cannot be reached"
         remedy = "see whether kaggle.com works from here, and run it again"
-        return KaggleError(f"{doing}: Kaggle {what}: {remedy}", undecided=True)
+        return KaggleError(f"{action}: Kaggle {what}: {remedy}", undecided=True)
     status = error.response.status_code
     after = error.response.headers.get("Retry-After", "")
     # The URL of a file may contain a signature, which is secret.
@@ -212,7 +212,7 @@ def _kaggle_error(doing: str, error: RequestException) -> KaggleError:
     for word, better in _REMEDIES_BY_WORD.items():
         remedy = better if word in text.lower() else remedy
     return KaggleError(
-        f"{doing}: Kaggle says {text} ({status}): {remedy}", status,
+        f"{action}: Kaggle says {text} ({status}): {remedy}", status,
         undecided=status >= 500, retry_after_s=float(after) if after.isdecimal() else 0.0,
     )  # fmt: skip
 
@@ -256,7 +256,7 @@ class Kaggle:
             raise ArcpipeError(
                 f"the kaggle package cannot be loaded ({one_line(error)}): mend that"
             ) from None
-        self._api = _tame(KaggleApi, pace)()
+        self._api = _api_class(KaggleApi, pace)()
         try:
             with explain_errors("logging in to Kaggle"):
                 self._api.authenticate()
@@ -299,9 +299,9 @@ class Kaggle:
                 return self._api.dataset_create_version(str(folder), notes, quiet=True, dir_mode="zip")
 
         # Only uploads may be repeated, not the creation of the dataset that follows them.
-        doing = f"{folder}: making the dataset"
+        action = f"{folder}: making the dataset"
         try:
-            answer = retry(doing, upload, self.pace, lambda error: isinstance(error, _UploadError))
+            answer = retry(action, upload, self.pace, lambda error: isinstance(error, _UploadError))
         except KaggleError as error:
             if not is_new or error.status != 400:
                 raise
@@ -332,15 +332,15 @@ class Kaggle:
         files: dict[str, str] = {}
         log = ""
         while True:
-            doing = f"{kernel.name}: its output"
-            answer = self._ask_of_run(doing, kernel, "list_kernel_session_output", request)
+            action = f"{kernel.name}: its output"
+            answer = self._ask_of_run(action, kernel, "list_kernel_session_output", request)
             files |= {file.file_name: file.url for file in answer.files or []}
             log = log or answer.log or ""
             if not answer.next_page_token:
                 return files, log
             request.page_token = answer.next_page_token
 
-    def _ask_of_run(self, doing: str, kernel: SentKernel, method: str, request: Any) -> Any:
+    def _ask_of_run(self, action: str, kernel: SentKernel, method: str, request: Any) -> Any:
         """Send a request about the run of this version; return Kaggle's answer."""
         request.user_name, request.kernel_slug = kernel.reference.split("/")
         # The client's own functions ignore the version and ask about the latest run.
@@ -350,7 +350,7 @@ class Kaggle:
             with self._api.build_kaggle_client() as client:
                 return getattr(client.kernels.kernels_api_client, method)(request)
 
-        return self._read(doing, look)
+        return self._read(action, look)
 
     def download(self, url: str, path: Path) -> None:
         """Download a URL of `kernel_output` to a file."""
@@ -405,14 +405,14 @@ class Kaggle:
                     shorten(item.error_description),
                 )
 
-    def _read(self, doing: str, function: Callable[[], T]) -> T:
-        return retry(doing, function, self.pace, lambda error: error.undecided or error.status == 429)
+    def _read(self, action: str, function: Callable[[], T]) -> T:
+        return retry(action, function, self.pace, lambda error: error.undecided or error.status == 429)
 
-    def _change(self, doing: str, function: Callable[[], T]) -> T:
-        return retry(doing, function, self.pace, lambda error: error.status == 429)
+    def _change(self, action: str, function: Callable[[], T]) -> T:
+        return retry(action, function, self.pace, lambda error: error.status == 429)
 
 
-def _tame(official: Any, pace: Pace) -> Any:
+def _api_class(official: Any, pace: Pace) -> Any:
     """Return a subclass of the official API with timeouts, our retries, and uploads that raise errors."""
     timeout = (_CONNECT_S, pace.timeout_s)
 
@@ -436,9 +436,9 @@ def _tame(official: Any, pace: Pace) -> Any:
         def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
             from kaggle.api.kaggle_api_extended import ResumableUploadResult
 
-            doing = f"{Path(path).name}: its upload"
+            action = f"{Path(path).name}: its upload"
             try:
-                with explain_errors(doing), open(path, "rb") as file:
+                with explain_errors(action), open(path, "rb") as file:
                     content = CallbackIOWrapper(self.bar.update, file, "read")
                     requests.put(url, data=content, timeout=timeout).raise_for_status()
             except KaggleError as error:

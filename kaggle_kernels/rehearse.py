@@ -88,7 +88,7 @@ def rehearse(
     manifest = check_bundle(bundle)
     if not challenges.is_file():
         raise DataError(f"{challenges}: no such file")
-    isolated, why_not = without_network()
+    prefix, why_not = without_network()
     if why_not:
         logger.warning("THE NETWORK IS NOT CUT OFF (%s): a download in the notebook would go unseen", why_not)
     out.mkdir(parents=True)
@@ -102,7 +102,7 @@ def rehearse(
         root = out / f"{layout}-{mode}"
         _lay_out(root, bundle, challenges, layout, manifest["competition"])
         logger.info("%s layout, %s mode: the notebook runs in %s", layout, mode, root)
-        report = _run(root, bundle, minutes, python, isolated, mode)
+        report = _run(root, bundle, minutes, python, prefix, mode)
         report["problems"] += _problems(report, root, challenges, mode)
         hours = estimate(report, manifest["kaggle"], peak)
         text = estimate_text(hours, manifest["kaggle"])
@@ -189,11 +189,11 @@ def _lay_out(root: Path, bundle: Path, challenges: Path, layout: str, competitio
 
 
 def _run(
-    root: Path, bundle: Path, minutes: float, python: Path, isolated: Sequence[str], mode: str
+    root: Path, bundle: Path, minutes: float, python: Path, prefix: Sequence[str], mode: str
 ) -> dict[str, Any]:
     """Execute the notebook; return the report of its run, with facts about the notebook.
 
-    Args:  isolated: the prefix of a command without network.
+    Args:  prefix: put before the command to cut off the network.
     """
     # Only these variables: others of this machine could help or disturb the notebook.
     environment = {
@@ -206,10 +206,10 @@ def _run(
     working = root / "working"
     notebook = (bundle / KERNEL.parent / NOTEBOOK).resolve()
     executed = (working / EXECUTED).resolve()
-    command = [*isolated, *map(str, (python.absolute(), "-P", "-c", EXECUTE, notebook, executed))]
+    command = [*prefix, *map(str, (python.absolute(), "-P", "-c", EXECUTE, notebook, executed))]
     began = time.monotonic()
     problems = []
-    code, last = _bounded(command, environment, working, 60 * minutes + _SPARE_S)
+    code, last = _run_command(command, environment, working, 60 * minutes + _SPARE_S)
     if code is None:
         problems.append(f"the notebook did not end within {minutes:g} minutes and {_SPARE_S / 60:g} more")
     elif code:
@@ -263,7 +263,7 @@ def execute(source: str, target: str) -> int:
 EXECUTE = f"import sys\n{inspect.getsource(execute)}sys.exit(execute(*sys.argv[1:]))"
 
 
-def _bounded(
+def _run_command(
     command: Sequence[str], environment: Mapping[str, str], cwd: Path, timeout_s: float
 ) -> tuple[int | None, str]:
     """Run a command; return its exit code, None if it had to be killed, and the last line of its stderr."""

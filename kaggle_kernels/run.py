@@ -217,7 +217,7 @@ class Pipeline:
             f"{self.devices.count} process(es) on {self.devices.text}"
         )
         for reason in self.hidden.unreadable.values():
-            self._lose(f"left at [[0]]: {reason}")
+            self._add_loss(f"left at [[0]]: {reason}")
         try:
             entries = self._predict()
             try:
@@ -229,7 +229,7 @@ class Pipeline:
             attempts = (entry.values() for task in entries.values() for entry in task)
             self.report.answered = sum(any(grid != NO_ANSWER for grid in pair) for pair in attempts)
         except (ArcpipeError, OSError) as error:
-            self._lose(str(error))
+            self._add_loss(str(error))
         self.report.seconds = time.monotonic() - self.began
         unit = 1 if sys.platform == "darwin" else 1024
         self.report.peak_memory_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
@@ -242,8 +242,8 @@ class Pipeline:
         Raises:  DataError if one of the files is damaged.
         """
         self.report.scored = len(self.answered)
-        known = read_solutions(solutions)
-        attempts, outputs = answered_part(read_submission(submission), known, self.answered)
+        grids = read_solutions(solutions)
+        attempts, outputs = answered_part(read_submission(submission), grids, self.answered)
         if outputs:
             score = score_submission(attempts, outputs, str(submission))
             self.report.scores = {
@@ -252,7 +252,7 @@ class Pipeline:
                 "pass@1": score.pass_at_1.mean_over_outputs,
             }
 
-    def _lose(self, what: str) -> None:
+    def _add_loss(self, what: str) -> None:
         """Report and log a loss, which makes the submission worse."""
         self.report.losses.append(what)
         self.journal.say(f"LOSS: {what}")
@@ -301,20 +301,20 @@ class Pipeline:
             environments = devices().environments()
             outcome = run_processes(arguments, environments, window, self.journal, together=together)
             self.journal.say(f"{name}: {outcome.text}")
-            if outcome.well or outcome.late or outcome.refused:
+            if outcome.success or outcome.late or outcome.refused:
                 break
-            self._lose(f"{name}, try {tries}: {outcome.text}")
+            self._add_loss(f"{name}, try {tries}: {outcome.text}")
             halvings += outcome.out_of_memory
             if devices().gpus:
                 # Continue without GPUs that no longer work.
-                left = find_devices(self.settings.cpu_processes, self.journal)
-                if left.gpus and left.gpus != self.devices.gpus:
-                    self._lose(f"{self.devices.text} -> {', '.join(left.gpus)}")
-                    self.devices = left
+                devices_now = find_devices(self.settings.cpu_processes, self.journal)
+                if devices_now.gpus and devices_now.gpus != self.devices.gpus:
+                    self._add_loss(f"{self.devices.text} -> {', '.join(devices_now.gpus)}")
+                    self.devices = devices_now
         text = "no time was left" if outcome is None else outcome.text
-        failed = outcome is None or not outcome.well
+        failed = outcome is None or not outcome.success
         if failed and not (self.report.losses and self.report.losses[-1].endswith(text)):
-            self._lose(f"{name}: {text}")
+            self._add_loss(f"{name}: {text}")
         self.report.stages.append(
             {
                 "name": name, "seconds": time.monotonic() - began, "ends_by": end_s, "failed": failed,
@@ -464,10 +464,10 @@ def _smoke(
     else:
         hidden = read_hidden_tasks(challenges)
     settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", KaggleSettings)
-    few = hidden.sample(settings.smoke_tasks)
-    journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in few.tasks)}")
+    sample = hidden.sample(settings.smoke_tasks)
+    journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in sample.tasks)}")
     limit = min(settings.smoke_minutes, minutes or settings.limit_minutes)
-    pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, few, limit)
+    pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, sample, limit)
     report = pipeline.run(out / SMOKE)
     if solutions is not None:
         try:

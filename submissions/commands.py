@@ -137,21 +137,21 @@ def score(
     scores = _scores((submission, *(others or [])), grids, whole)
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
-    compared = compare_scores(scores) if others else None
+    comparison = compare_scores(scores) if others else None
     best = _oracle(candidates, grids, solutions) if candidates else None
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
-    generated = generated_pairs(describe_source(submission)["manifest"])
+    pairs = generated_pairs(describe_source(submission)["manifest"])
     if as_json:
         document = {
             "submission": str(submission), "solutions": str(solutions), **vars(result),
-            "breakdown": parts, "comparison": compared, "oracle": best, "generated_of_test": generated,
+            "breakdown": parts, "comparison": comparison, "oracle": best, "generated_of_test": pairs,
         }  # fmt: skip
         typer.echo(_json(document))
     else:
-        texts = [score_text(result, parts), *map(str, filter(None, (compared, best)))]
-        texts += [f"trained on generated pairs of tasks to predict too: {generated}"] if generated else []
+        texts = [score_text(result, parts), *map(str, filter(None, (comparison, best)))]
+        texts += [f"trained on generated pairs of tasks to predict too: {pairs}"] if pairs else []
         typer.echo("\n\n".join(texts))
     if not no_ledger:
         _enter(scores, ledger, solutions)
@@ -190,8 +190,8 @@ def _mend(
     # Imported here because it loads `datasets`, which takes seconds.
     from arcpipe.augment.split import read_corrections, read_ids
 
-    unwanted = read_ids(leave_out or [], solutions)
-    outputs_by_task = {task: grids for task, grids in solutions.items() if task not in unwanted}
+    skip = read_ids(leave_out or [], solutions)
+    outputs_by_task = {task: grids for task, grids in solutions.items() if task not in skip}
     for task_id, task in read_corrections(corrections or [], outputs_by_task).items():
         outputs = [pair.output for pair in task.tests if pair.output is not None]
         if len(outputs) < len(task.tests) or not outputs:
@@ -245,8 +245,8 @@ def merge(
     tasks = read_tasks(challenges)
     ranked = {path: comparing.read_ranked(path, tasks, challenges) for path in sources}
     merged, contributions = comparing.merge(ranked, tasks, rule)
-    described = [describe_source(path) for path in sources]
-    write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": described})
+    origins = [describe_source(path) for path in sources]
+    write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": origins})
     width = max(len(str(path)) for path in contributions)
     typer.echo(f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}")
     for path, one in contributions.items():
@@ -331,8 +331,8 @@ def _vote_on_tasks(
         return facts, text
     if not votes.candidates.any():
         return facts, f"{text}\n{coverage_text(0, len(votes.candidates))}"
-    compared = compare_rules(votes, outputs)
-    return facts | {"comparison": compared}, f"{text}\n\n{compared}"
+    comparison = compare_rules(votes, outputs)
+    return facts | {"comparison": comparison}, f"{text}\n\n{comparison}"
 
 
 def _vote_on_boards(
@@ -418,8 +418,8 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     entries = ledgers.read_ledger(ledger)
     typer.echo(_json(entries) if as_json else ledgers.list_text(entries))
     if names := [entry.sha256[:8] for entry in entries[-2:]]:
-        of_ledger = ["--ledger", ledger] if ledger != LEDGER else []
-        say_next("submissions", "compare" if len(names) > 1 else "show", *names, *of_ledger)
+        flags = ["--ledger", ledger] if ledger != LEDGER else []
+        say_next("submissions", "compare" if len(names) > 1 else "show", *names, *flags)
 
 
 @app.command()

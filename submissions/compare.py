@@ -90,16 +90,16 @@ def merge(
     Raises:  DataError if a source has no candidate for any of the tasks.
     """
     contributions = {path: Contribution() for path in sources}
-    credited = list(contributions.values())
+    by_source = list(contributions.values())
     merged = {}
     for key in [(task.id, index) for task in tasks for index in range(len(task.tests))]:
         lists = [ranked.get(key, ()) for ranked in sources.values()]
-        ordered = _in_order(lists, rule)
+        ordered = _sort_grids(lists, rule)
         merged[key] = [lists[source][place] for (place, source), *_ in ordered]
-        for contribution, grids in zip(credited, lists, strict=True):
+        for contribution, grids in zip(by_source, lists, strict=True):
             contribution.answered += bool(grids)
         for place, holders in enumerate(ordered[: len(ATTEMPTS)]):
-            contribution = credited[holders[0][1]]
+            contribution = by_source[holders[0][1]]
             contribution.first += place == 0
             contribution.second += place == 1
             contribution.alone += len(holders) == 1
@@ -109,7 +109,7 @@ def merge(
     return build_submission(tasks, merged), contributions
 
 
-def _in_order(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tuple[int, int]]]:
+def _sort_grids(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tuple[int, int]]]:
     """Return the holders of each distinct grid, the best grid by `rule` first.
 
     A holder is (place of the grid in a list, number of the list); the best holder comes first.
@@ -256,8 +256,8 @@ def oracle(votes: Votes, ranking: Ranking, solutions: Mapping[str, Sequence[Grid
     longest = int(ranking.places.max(initial=0)) + 1
     at = [k for k in _ORACLE_RANKS if k < longest] + [longest]
     solved = np.stack([solved_tests(votes, ranking, right, k) for k in at], axis=1)
-    of_k = passes(solved, [*votes.num_tests.values()])
-    return Oracle(len(ranking.entries), dict(zip(at, of_k, strict=True)))
+    scores = passes(solved, [*votes.num_tests.values()])
+    return Oracle(len(ranking.entries), dict(zip(at, scores, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -263,12 +263,12 @@ def _boards(data: Path, predictions: Path) -> TestInputs:
     others = answers.valid & ~right & (puzzles.family.name == "maze")
     results = [
         Result(
-            task=f"board-{board}", entries=of_board, candidates=int(answers.votes.candidates[board]),
+            task=f"board-{board}", entries=board_entries, candidates=int(answers.votes.candidates[board]),
             pair=Pair(puzzles.test_inputs.grid(board), None if outputs is None else outputs.grid(board)),
             attempts=[answers.boards[board]] if answers.answered[board] else [],
             moves=moves.get((name, board), ()), note="another shortest path" if others[board] else None,
         )
-        for board, of_board in zip(numbers, entries, strict=True)
+        for board, board_entries in zip(numbers, entries, strict=True)
     ]  # fmt: skip
     sample = f"{len(results)} of {total:,} boards, wrong ones first" if len(results) < total else ""
     return TestInputs(tiles, results, sample=sample, side=puzzles.canvas)
@@ -295,10 +295,10 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     results = [
         Result(
             task=task.id, pair=task.tests[index], attempts=attempts.get((task.id, index), ()),
-            entries=of_test, candidates=int(candidates), moves=moves.get((task.id, index), ()),
+            entries=test_entries, candidates=int(candidates), moves=moves.get((task.id, index), ()),
             demonstrations=task.demonstrations, note=rules[task.id],
         )
-        for (task, index), of_test, candidates in zip(tests, entries, votes.candidates, strict=True)
+        for (task, index), test_entries, candidates in zip(tests, entries, votes.candidates, strict=True)
     ]  # fmt: skip
     if any(result.pair.output is None for result in results):
         return TestInputs(results=results)

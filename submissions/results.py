@@ -258,9 +258,9 @@ def ranked_entries(votes: Votes, ranking: Ranking, tests: Iterable[int]) -> list
     """Return the entries of each of the test inputs with these numbers, the best first."""
     counts = votes.count()
     halts = votes.total(votes.halt) / counts.clip(min=1)
-    of_test = entries_by_test(votes, ranking)
+    by_test = entries_by_test(votes, ranking)
     return [
-        [Entry(votes.grid(one), int(counts[one]), float(halts[one])) for one in of_test[test]]
+        [Entry(votes.grid(one), int(counts[one]), float(halts[one])) for one in by_test[test]]
         for test in tests
     ]
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from arcpipe import runs
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
-from arcpipe.submissions.submission import Submission, is_fallback, shown
+from arcpipe.submissions.submission import Submission, is_fallback, plain
 from arcpipe.task import Task
 
 # Public sets by `grids_hash` of their test outputs, and of the grids in their challenges file. ARC-AGI-1's
@@ -251,7 +251,7 @@ def _refuse_another_set(
         else:
             continue
         raise DataError(
-            f"{where}: task {shown(task_id)} {problem}; it answers {own_set}, the solutions are of "
+            f"{where}: task {plain(task_id)} {problem}; it answers {own_set}, the solutions are of "
             f"{scored_set}: score a submission against the solutions of its own set"
         )
 

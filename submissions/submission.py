@@ -156,12 +156,12 @@ def write_submission(submission: Submission, path: Path, made_by: Mapping[str, A
         for task_id, pairs in submission.attempts.items()
     }
     runs.refuse_existing(path)
-    written = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    data = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
     if made_by is not None:
-        digest = hashlib.sha256(written).hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
         # The manifest goes first, so that a submission never lacks it.
         runs.write_json(manifest_path(path), runs.make_manifest("submission", sha256=digest, **made_by))
-    runs.write_bytes(path, written)
+    runs.write_bytes(path, data)
 
 
 def manifest_path(path: Path) -> Path:
@@ -271,7 +271,7 @@ def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
     return content
 
 
-def shown(key: str) -> str:
+def plain(key: str) -> str:
     """Return a task id or field of a file in a form that is safe and short enough for a message."""
     return key if _PLAIN.fullmatch(key) else f"{key[:40]!a}{'...' if len(key) > 40 else ''}"
 
@@ -284,10 +284,10 @@ def _problems(
     Args:  num_tests: the number of test inputs of each task to answer; None if the tasks are not known.
            may_fail: allow null for an attempt.
     """
-    for task in map(shown, getattr(content, "repeated", ())):
+    for task in map(plain, getattr(content, "repeated", ())):
         yield Problem("error", "repeated_key", f"{path}: task {task} stands more than once", task)
     for key in {**(num_tests or {}), **content}:
-        task, entries = shown(key), content.get(key)
+        task, entries = plain(key), content.get(key)
         where = f"{path}: task {task}"
         if key not in content:
             yield Problem("error", "missing_task", f"{where} is missing", task)
@@ -309,9 +309,9 @@ def _problems_of_entry(entry: Any, where: str, task: str, test: int, may_fail: b
         message = f"{where}: expected an object with the fields {' and '.join(ATTEMPTS)}"
         yield Problem("error", "entries", message, task, test)
         return
-    for key in map(shown, getattr(entry, "repeated", ())):
+    for key in map(plain, getattr(entry, "repeated", ())):
         yield Problem("error", "repeated_key", f"{where}: {key} stands more than once", task, test, key)
-    for key in map(shown, (key for key in entry if key not in ATTEMPTS)):
+    for key in map(plain, (key for key in entry if key not in ATTEMPTS)):
         message = f"{where}: {key} is neither {' nor '.join(ATTEMPTS)}"
         yield Problem("error", "extra_key", message, task, test, key)
     grids = []
@@ -408,7 +408,7 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
     tasks: dict[str, dict[int, Attempts]] = defaultdict(dict)
     ignored = 0
     for line, row in enumerate(rows, 2):
-        # Not strict: padding each row to a header of a million names could fill the memory.
+        # Rows are not padded to the header: a million names in a million rows would fill the memory.
         fields = dict(zip(header, row, strict=False))
         output = _OUTPUT_ID.fullmatch(fields.get("output_id", ""))
         predictions = fields.get("output", "").split()
@@ -418,7 +418,7 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
             )
         task, index = output[1], int(output[2])
         if index in tasks[task]:
-            raise DataError(f"{path}: line {line}: {shown(output[0])} stands there a second time")
+            raise DataError(f"{path}: line {line}: {plain(output[0])} stands there a second time")
         digits = ([[*map(int, row)] for row in text.strip("|").split("|")] for text in predictions[:2])
         first, second = [*map(_grid, digits), NO_GRID, NO_GRID][:2]
         tasks[task][index] = (first, second)
@@ -427,7 +427,7 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
         raise DataError(f"{path}: no row of output_id,output")
     for task, pairs in tasks.items():
         if missing := set(range(max(pairs))) - set(pairs):
-            raise DataError(f"{path}: {shown(task)}_{min(missing)} is missing")
+            raise DataError(f"{path}: {plain(task)}_{min(missing)} is missing")
     if ignored:
         logger.warning("%s: the first two predictions count; %d outputs have more", path, ignored)
     return Submission({task: tuple(pairs[index] for index in sorted(pairs)) for task, pairs in tasks.items()})
