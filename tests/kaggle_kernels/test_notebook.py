@@ -1,4 +1,4 @@
-"""A bundle's notebook, whatever is mounted: a valid submission, and a word on what is missing."""
+"""The notebook of a bundle writes a valid submission and names what is missing, whatever is mounted."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def challenges_of(root: Path) -> Path:
 
 
 def run_notebook(bundle: Path, root: Path, mode: dict[str, str]) -> tuple[str, str]:
-    """What the code of the notebook prints in this process, and the error that it ends with."""
+    """Run the code of the notebook in this process; return its output and its error, if any."""
     notebook: dict[str, Any] = json.loads((bundle / "kernel" / "notebook.ipynb").read_bytes())
     code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     env = environment({"ARCPIPE_KAGGLE_ROOT": str(root), "ARCPIPE_KAGGLE_MINUTES": "0.1", **mode})
@@ -95,7 +95,7 @@ def test_without_a_whole_dataset_the_fallback_stays(
     (line,) = [line for line in printed.splitlines() if line.startswith("ONLY THE FALLBACK IS SURE: ")]
     assert why in line
     assert shown in line
-    # A rerun that throws scores nothing; a commit run that ends well would hide what is missing.
+    # A failed rerun scores nothing; a successful commit run would hide what is missing.
     assert error == ("" if mode else line.removeprefix("ONLY THE FALLBACK IS SURE: "))
 
 
