@@ -144,7 +144,6 @@ def rehearse(
         text = "\n\n".join(map(rehearsal.report_text, reports))
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
         rehearsal.refuse_problems(reports, out)
-        rehearsal.note_share(reports, bundle)
     say_next("kaggle", "push", bundle)
 
 

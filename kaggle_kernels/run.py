@@ -119,22 +119,6 @@ def read_hidden_tasks(path: Path) -> HiddenTasks:
     return HiddenTasks(tuple(tasks), unreadable, {name: num_tests(value) for name, value in content.items()})
 
 
-def read_ballot(hidden: HiddenTasks, path: Path) -> Entries:
-    """Read the entries of a voted submission file; unreadable tasks get the fallback.
-
-    Raises:  DataError if the file is damaged or lacks a readable task.
-    """
-    attempts, entries = read_submission(path).attempts, fallbacks(hidden.num_tests)
-    for task in hidden.tasks:
-        pairs = attempts.get(task.id, ())
-        if len(pairs) != len(task.tests):
-            raise DataError(f"{path}: task {task.id}: {len(pairs)} entries for {len(task.tests)} test inputs")
-        entries[task.id] = [
-            {name: grid.tolist() for name, grid in zip(ATTEMPTS, pair, strict=True)} for pair in pairs
-        ]
-    return entries
-
-
 def score_words(scores: Mapping[str, float]) -> list[str]:
     """Format scores with their labels, Kaggle's first."""
     return [f"{words} {scores[name]:.4f}" for name, words in SCORES.items() if name in scores]
@@ -280,7 +264,17 @@ class Pipeline:
         self._stage("vote", self.budget.vote_s, lambda *_: vote, lambda: Devices(()), together=False)
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
-        return read_ballot(self.hidden, self.ballot)
+        # Unreadable tasks keep the fallback.
+        attempts, entries = read_submission(self.ballot).attempts, fallbacks(self.hidden.num_tests)
+        for task in self.hidden.tasks:
+            pairs = attempts.get(task.id, ())
+            if len(pairs) != len(task.tests):
+                counts = f"{len(pairs)} entries for {len(task.tests)} test inputs"
+                raise DataError(f"{self.ballot}: task {task.id}: {counts}")
+            entries[task.id] = [
+                {name: grid.tolist() for name, grid in zip(ATTEMPTS, pair, strict=True)} for pair in pairs
+            ]
+        return entries
 
     def _stage(
         self, name: str, end_s: float, command: Callable[[float, int], list[str]],

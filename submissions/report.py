@@ -16,7 +16,7 @@ from arcpipe import __version__
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
-from arcpipe.infer.vote import RULES, Ranking, Votes, rank, ranked_grids, read_arc_votes, read_boards
+from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
 from arcpipe.log import METRICS_FILE
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
@@ -37,7 +37,7 @@ from arcpipe.submissions.results import (
     training_facts,
     write_figures,
 )
-from arcpipe.submissions.score import Part, Score, breakdown, score_submission, size_rule
+from arcpipe.submissions.score import Part, breakdown, score_submission, size_rule
 from arcpipe.submissions.submission import (
     build_submission,
     distinct_attempts,
@@ -304,10 +304,6 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
         return TestInputs(results=results)
     outputs = {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
     score = score_submission(submission, outputs, str(sources.submission))
-    return TestInputs(_tiles(score, outputs, votes, ranking), results, breakdown(score, rules))
-
-
-def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ranking: Ranking) -> list[Tile]:
     tiles, two = [], score.pass_at_2
     for name, at_k in (("pass@2", two), ("pass@1", score.pass_at_1)):
         low, high = at_k.interval_over_tasks
@@ -324,7 +320,7 @@ def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ra
         best = max(oracle(votes, ranking, outputs).at.items())[1]
         among = f"{best.solved_outputs} of {score.num_outputs} right outputs are among the candidates"
         tiles.append(("oracle, no score", f"{best.mean_over_tasks:.1%}", f"mean over tasks; {among}"))
-    return tiles
+    return TestInputs(tiles, results, breakdown(score, rules))
 
 
 def _page(sources: Sources, tests: TestInputs, metrics: pd.DataFrame, curves: Sequence[Chart]) -> bytes:
