@@ -127,7 +127,8 @@ def score(
 ) -> None:
     """Score a submission: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over test outputs.
 
-    What it leaves out counts as wrong. File and score are entered in the ledger, or a warning says why not.
+    Test outputs without an answer count as wrong. File and score are entered in the ledger, or a warning says
+    why not.
 
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
@@ -286,8 +287,8 @@ def vote(
 ) -> None:
     """Rank the candidates of each test input; the best two distinct ones are its attempts.
 
-    Candidates of several runs, checkpoints or machines vote together; ties keep the first seen. Of a Sudoku
-    or maze the best one is its answer, and a Sudoku that breaks a rule never wins over one that does not.
+    Candidates of several runs, checkpoints or machines vote together; in a tie the first one wins. The best
+    candidate is the answer to a Sudoku or maze; a Sudoku that breaks a rule never wins over a valid one.
 
     Example: arcpipe vote runs/predictions --challenges runs/data/challenges.json --out submission.json
     """
@@ -381,8 +382,8 @@ def report(
 ) -> None:
     """Make one HTML page of a run: its scores and curves, and every task with its votes and errors.
 
-    The page needs no network and no other file. What was made from the run and lies beside it, predictions
-    and the submission that was voted from them, is found by the manifests; of several the newest.
+    The page needs no network and no other file. Predictions from the run and a submission voted from them are
+    found beside the run by their manifests, the newest first.
 
     Example: arcpipe report runs/first --figures runs/first-figures
     """
@@ -402,15 +403,15 @@ _Entry = Annotated[
 
 @app.callback(invoke_without_command=True)
 def submissions(context: typer.Context) -> None:
-    """The ledger: what each submission file was made from, and what it scored."""
+    """The ledger: the origin and the scores of each submission file."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 @app.command(name="list")
 def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """One line per submission: hash, date, pass@2 at home (over tasks) and on Kaggle, checkpoint, file.
-    Then one per bundle that was scored on Kaggle: its submissions, their mean and how far they spread.
+    """List the submissions: hash, date, pass@2 here (over tasks) and on Kaggle, file, set and checkpoint.
+    Then list the bundles scored on Kaggle: their submissions, with the mean and range of the scores.
 
     Example: arcpipe submissions list
     """
@@ -424,7 +425,7 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
 
 @app.command()
 def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """All that the ledger knows of one submission.
+    """Show all facts of the ledger about one submission.
 
     Example: arcpipe submissions show 3f2a91c4
     """
@@ -435,8 +436,8 @@ def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -
 
 @app.command()
 def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """What differs between two submissions: recipe, checkpoint, data, versions, scores; and whether that is
-    real: outside the paired interval over tasks at home, outside the spread of repeats on Kaggle.
+    """Compare two submissions: recipe, checkpoint, data, versions and scores, and whether the difference is
+    real: outside the paired interval over tasks here, outside the spread of repeats on Kaggle.
 
     Example: arcpipe submissions compare 3f2a91c4 b07d11e2
     """
