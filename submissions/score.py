@@ -283,8 +283,8 @@ def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
 
 def _per_task(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
     """Count the solved test outputs of each task: (T, C) -> (tasks, C)."""
-    starts = np.cumsum(sizes) - sizes
-    return np.add.reduceat(solved.astype(np.float64), starts)
+    totals = np.asarray(sizes)
+    return np.add.reduceat(solved.astype(np.float64), np.cumsum(totals) - totals)
 
 
 def resampled_means(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
