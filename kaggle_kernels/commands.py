@@ -162,7 +162,7 @@ def run(
         Path | None, typer.Option(help="The bundle's dataset; by default a whole one below input.")
     ] = None,
 ) -> None:
-    """Run in the notebook: adapt, infer and vote by the clock; always write a complete submission.json.
+    """Run the entry in the notebook: adapt, infer and vote by the clock; always a complete submission.json.
 
     It finds its inputs itself and first writes a complete submission of [[0]]. A stage that fails is tried
     again or left out, and logged. With KAGGLE_IS_COMPETITION_RERUN no later failure is an error, because a
