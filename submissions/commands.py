@@ -382,8 +382,8 @@ def report(
 ) -> None:
     """Make one HTML page of a run: its scores and curves, and every task with its votes and errors.
 
-    The page needs no network and no other file. Predictions from the run and a submission voted from them are
-    found beside the run by their manifests, the newest first.
+    The page needs no network and no other file. Predictions made from the run, and the submission voted from
+    them, are found beside it by their manifests; of several the newest is taken.
 
     Example: arcpipe report runs/first --figures runs/first-figures
     """
