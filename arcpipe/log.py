@@ -21,6 +21,9 @@ from tqdm.utils import disp_trim
 from arcpipe.errors import printable
 from arcpipe.runs import writing
 
+METRICS_FILE = "metrics.jsonl"
+"""The records of a training, in its run folder."""
+
 logger = logging.getLogger("arcpipe")
 # Names the next command to run; disabled by commands that call other commands.
 hints = logging.getLogger("arcpipe.hints")

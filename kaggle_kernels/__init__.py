@@ -1,5 +1,5 @@
 """Kaggle, in three programs.
 
-At home `bundle` makes a bundle, and `rehearse` tries it; `folder`, `kaggle` and `submit` send and follow it.
+At home `bundle` makes a bundle and `rehearse` tries it; `submit` sends and follows it through `kaggle`.
 In its notebook `run` works with `mounts` and `clock`, without network or torch.
 """

@@ -1,12 +1,12 @@
 """A bundle: the folders `dataset` and `kernel` that `arcpipe kaggle push` sends, and their hashes.
 
-dataset/  a checkpoint folder with the trunk, and beside it the recipe, arcpipe's wheel, and bundle.json with
-          hashes; one level, because Kaggle has shown folders packed and unpacked
+dataset/  the files of a checkpoint with the trunk, the recipe, arcpipe's wheel, and bundle.json with hashes;
+          without subfolders, because Kaggle mounts those packed or unpacked
 kernel/   the notebook and its metadata
 
-The notebook writes a complete submission of [[0]] before it looks for the dataset. If that is not mounted,
-not whole, or cannot be run, one line says why and what is mounted. A commit run then fails, for the user to
-see it; a scored rerun ends well, because one that throws scores nothing.
+The notebook writes a complete submission of [[0]] before it looks for the dataset. If the dataset is missing,
+incomplete or cannot be run, one line says why and what is mounted. A commit run then fails visibly; a scored
+rerun succeeds, because a failed rerun scores nothing.
 """
 
 import base64
@@ -31,9 +31,9 @@ from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.infer.predict import InferSettings
 from arcpipe.kaggle_kernels.clock import KaggleSettings
-from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, KIND, read_bundle
 from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
 from arcpipe.kaggle_kernels.run import RECIPE_FILE, REPORT, RERUN_VARIABLE, ROOT_VARIABLE, SMOKE, SUBMISSION
+from arcpipe.kaggle_kernels.submit import DATASET, KERNEL, KIND, read_bundle
 from arcpipe.recipe import Recipe, load_recipe, to_toml
 from arcpipe.runs import (
     file_hash,
@@ -53,7 +53,7 @@ _IDENTITY = Augmentation(0, tuple(range(NUM_COLORS)))
 _CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _SLUG = re.compile(r"[a-z0-9](-?[a-z0-9])*")
-# Kaggle takes titles and names of 6 to 50 characters; the dataset's has its ending added.
+# Kaggle allows names of 6 to 50 characters; that of the dataset has an ending added.
 _DATASET_ENDING = "-data"
 _SHORTEST, _LONGEST = 6, 50 - len(_DATASET_ENDING)
 
@@ -64,14 +64,14 @@ _WHEEL_FACTS = {
     "WHEEL": f"Wheel-Version: 1.0\nGenerator: arcpipe\nRoot-Is-Purelib: true\nTag: {_TAG}\n",
     "entry_points.txt": "[console_scripts]\narcpipe = arcpipe.commands.cli:main\n",
 }
-# Always the same time, so that the same files make the same wheel.
+# A fixed time, so that the same files make the same wheel.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def entry_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Return a recipe for an entry, its tables [adapt], [infer] and [kaggle] right.
+    """Load the recipe of an entry and validate its tables [adapt], [infer] and [kaggle].
 
-    Raises:  RecipeError if one of them is not.
+    Raises:  RecipeError if one of them is invalid.
     """
     recipe = load_recipe(source, overrides, read=tuple(_TABLES))
     recipe.resolve(_TABLES)
@@ -85,9 +85,9 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 
 
 def write_trunk(path: Path, out: Path) -> None:
-    """Write a checkpoint without its puzzle rows but for one, their mean, with which new rows begin.
+    """Write a checkpoint with a single puzzle row, the mean of all rows, from which new rows start.
 
-    Raises:  CheckpointError if it is not of ARC tasks.
+    Raises:  CheckpointError if it is not for ARC tasks.
     """
     whole = load_checkpoint(path)
     if whole.family != ARC.name:
@@ -105,9 +105,9 @@ def write_trunk(path: Path, out: Path) -> None:
 def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Path) -> dict[str, Any]:
     """Write a bundle folder; return its manifest.
 
-    Args:    owner: of dataset and kernel on Kaggle. name: the kernel's name there.
-    Raises:  ArcpipeError and its kinds for names that Kaggle would refuse or change, if the checkpoint will
-             not do, or `out` exists.
+    Args:    owner: the owner of dataset and kernel on Kaggle. name: the name of the kernel.
+    Raises:  ArcpipeError if Kaggle would refuse or change a name; CheckpointError if the checkpoint is not
+             usable; OutputError if `out` exists.
     """
     if not _OWNER.fullmatch(owner):
         raise ArcpipeError(f"--owner {owner!r}: expected your name on Kaggle, as in kaggle.com/NAME")
@@ -119,7 +119,7 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
     refuse_existing(out)
     settings = recipe.settings("kaggle", KaggleSettings)
     kernel_id, dataset_id = f"{owner}/{name}", f"{owner}/{name}{_DATASET_ENDING}"
-    # Kaggle turns the title into the very name.
+    # Kaggle derives the name from the title.
     title = name.replace("-", " ")
     files: dict[str, str] = {}
     facts = {"competition": settings.competition, "recipe": recipe.name, "kaggle": asdict(settings)}
@@ -131,10 +131,10 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
         write_wheel(dataset)
         hashes = {path.name: file_hash(path) for path in sorted(dataset.iterdir())}
         write_json(dataset / BUNDLE_FILE, {"arcpipe": arcpipe.__version__, **facts, "files": hashes})
-        of_dataset = {"id": dataset_id, "title": f"{title} data", "licenses": [{"name": "other"}]}
-        write_json(folder / DATASET, of_dataset)
+        dataset_metadata = {"id": dataset_id, "title": f"{title} data", "licenses": [{"name": "other"}]}
+        write_json(folder / DATASET, dataset_metadata)
         # A private notebook without internet, with the dataset and the competition mounted.
-        of_kernel = {
+        kernel_metadata = {
             "id": kernel_id, "title": title, "code_file": NOTEBOOK, "language": "python",
             "kernel_type": "notebook", "is_private": True, "enable_gpu": bool(settings.machine_shape),
             "enable_tpu": False, "enable_internet": False,
@@ -142,7 +142,7 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
             "dataset_sources": [dataset_id], "competition_sources": [settings.competition],
             "kernel_sources": [], "model_sources": [],
         }  # fmt: skip
-        write_json(folder / KERNEL, of_kernel)
+        write_json(folder / KERNEL, kernel_metadata)
         digest = file_hash(dataset / BUNDLE_FILE)
         write_json(kernel / NOTEBOOK, _notebook(title, dataset_id, settings, digest))
         for path in sorted(path for part in (dataset, kernel) for path in part.iterdir()):
@@ -151,9 +151,9 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
 
 
 def _notebook(title: str, dataset_id: str, settings: KaggleSettings, digest: str) -> dict[str, Any]:
-    """Return the notebook, as its JSON.
+    """Return the notebook as JSON.
 
-    Args:  digest: the SHA-256 of the bundle.json that it goes with.
+    Args:  digest: the SHA-256 of the bundle.json of the same bundle.
     """
     room = resources.files("arcpipe.kaggle_kernels")
     text = Template((room / "templates" / "notebook.txt").read_text("utf-8")).substitute(
@@ -179,15 +179,14 @@ def _notebook(title: str, dataset_id: str, settings: KaggleSettings, digest: str
 
 
 def write_wheel(folder: Path) -> Path:
-    """Write the wheel of arcpipe as it runs here, from a checkout or an installed package, without a network;
-    always the same bytes.
+    """Write a reproducible wheel of the running arcpipe, from a checkout or an installed package, offline.
 
-    It names no requirements: Kaggle's image has them all, and nothing could be fetched there.
+    It declares no requirements: Kaggle's image has them, and the notebook has no network.
 
     Source:  packaging.python.org, "Binary distribution format".
     """
     package = Path(arcpipe.__file__).resolve().parent
-    # In a checkout the stages are links, which stay within it; what others lead to is not to be sent.
+    # In a checkout the stages are links within it. Do not send the targets of other links.
     paths = [Path(place, name) for place, _, names in os.walk(package, followlinks=True) for name in names]
     content = {
         path.relative_to(package.parent).as_posix(): path.read_bytes()
@@ -213,9 +212,9 @@ def write_wheel(folder: Path) -> Path:
 
 
 def check_bundle(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a bundle that is whole, as it was made, and as Kaggle takes it.
+    """Check that a bundle is complete, unchanged and acceptable to Kaggle; return its manifest.
 
-    Raises:  DataError with every file that is missing, changed or too many; CheckpointError.
+    Raises:  DataError with every missing, changed or unknown file; CheckpointError.
     """
     manifest = read_manifest(folder, KIND)
     files = manifest.get("files")

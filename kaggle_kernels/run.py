@@ -1,7 +1,7 @@
-"""What the notebook runs: an entry by the clock, with a complete submission from the start.
+"""The entry that the notebook runs: within the time limit, with a complete submission from the start.
 
-Its stages are adapt, infer and vote. Each is a command of arcpipe in processes of its own, with the recipe of
-the bundle, and ends in time; what one loses ends nothing else, whatever the tasks are like.
+Its stages are adapt, infer and vote. Each runs an arcpipe command in processes of its own, with the recipe of
+the bundle and a deadline. A failure in a stage or a task costs answers, never the submission.
 """
 
 import os
@@ -41,6 +41,7 @@ from arcpipe.kaggle_kernels.mounts import (
     num_tests,
     refuse_partial,
 )
+from arcpipe.log import METRICS_FILE
 from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, read_manifest, write_json
@@ -59,30 +60,30 @@ RECIPE_FILE = "recipe.toml"
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 ROOT_VARIABLE, MINUTES_VARIABLE = "ARCPIPE_KAGGLE_ROOT", "ARCPIPE_KAGGLE_MINUTES"
 _TRIES = 4
-# The core's own search is in checkpoint.py, which would bring torch, and whatever ails it, into this process.
+# Repeated from checkpoint.py, which loads torch: this process must work even if torch does not.
 _CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
 _NETWORK = "model.json"
-# Those of the tables [adapt] and [infer], where a recipe does not say.
+# Defaults of the tables [adapt] and [infer].
 _ADAPT_BATCH, _INFER_BATCH = 128, 256
 
 Entries = dict[str, list[dict[str, Any]]]
-"""The content of submission.json: task id -> an entry with both attempts for each test input."""
+"""The content of submission.json: task id -> both attempts at each test input."""
 
 SCORES = {
     "pass@2 over tasks": "pass@2 over tasks (Kaggle)",
     "pass@2": "pass@2 over test outputs",
     "pass@1": "pass@1 over test outputs",
 }
-"""The scores in a report, and what each is called where it is shown."""
+"""The scores in a report, with their labels in the log."""
 
 
 @dataclass(frozen=True)
 class HiddenTasks:
     """The tasks of a challenges file.
 
-    tasks: those that can be read.
-    unreadable: task id -> why it cannot be read.
-    num_tests: task id -> its number of test inputs, of all tasks in the file's order.
+    tasks: the tasks that can be read.
+    unreadable: task id -> the reason why it cannot be read.
+    num_tests: task id -> number of test inputs, for all tasks in the order of the file.
     """
 
     tasks: tuple[Task, ...]
@@ -95,15 +96,15 @@ class HiddenTasks:
         return sum(self.num_tests.values())
 
     def sample(self, count: int) -> "HiddenTasks":
-        """Return only so many of the tasks that can be read, those of several tests first."""
+        """Return `count` of the readable tasks, those with the most tests first."""
         tasks = tuple(sorted(self.tasks, key=lambda task: -len(task.tests))[:count])
         return HiddenTasks(tasks, {}, {task.id: len(task.tests) for task in tasks})
 
 
 def read_hidden_tasks(path: Path) -> HiddenTasks:
-    """Read a challenges file; a task that is broken leaves the others as they are.
+    """Read a challenges file; malformed tasks do not affect the others.
 
-    Raises:  DataError if the file itself is no JSON object of tasks.
+    Raises:  DataError if the file is not a JSON object of tasks.
     """
     content = read_json(path, repeated=True)
     if not isinstance(content, dict) or not content:
@@ -118,29 +119,13 @@ def read_hidden_tasks(path: Path) -> HiddenTasks:
     return HiddenTasks(tuple(tasks), unreadable, {name: num_tests(value) for name, value in content.items()})
 
 
-def read_ballot(hidden: HiddenTasks, path: Path) -> Entries:
-    """Return the attempts of a voted submission file, and the fallback for tasks that cannot be read.
-
-    Raises:  DataError if it is damaged or does not have every other task.
-    """
-    attempts, entries = read_submission(path).attempts, fallbacks(hidden.num_tests)
-    for task in hidden.tasks:
-        pairs = attempts.get(task.id, ())
-        if len(pairs) != len(task.tests):
-            raise DataError(f"{path}: task {task.id}: {len(pairs)} entries for {len(task.tests)} test inputs")
-        entries[task.id] = [
-            {name: grid.tolist() for name, grid in zip(ATTEMPTS, pair, strict=True)} for pair in pairs
-        ]
-    return entries
-
-
 def score_words(scores: Mapping[str, float]) -> list[str]:
-    """Return scores in words, Kaggle's first."""
+    """Format scores with their labels, Kaggle's first."""
     return [f"{words} {scores[name]:.4f}" for name, words in SCORES.items() if name in scores]
 
 
 def has_buckets(checkpoint: Path) -> bool:
-    """Return whether a network takes small tasks on smaller canvases; not for one too damaged to say."""
+    """Return whether a network has smaller canvases for small tasks; False for a damaged checkpoint."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         return bool(load_json(checkpoint / _NETWORK)["config"].get("buckets"))
     return False
@@ -148,11 +133,13 @@ def has_buckets(checkpoint: Path) -> bool:
 
 @dataclass
 class RunReport:
-    """What happened: stages with their time and outcome, and what was lost. Times are in seconds.
+    """The report of a run: stages with their times and outcomes, and losses. Times are in seconds.
 
-    clock: the time that there was. mode: which run it is. tasks: those of the test file, of which
-    tried_tasks were tried. answered: test outputs with another attempt than [[0]]. scores: by the names of
-    SCORES, where the solutions are known, of the `scored` test outputs that have a candidate.
+    mode: commit, rerun or simulation.
+    tasks: number of tasks in the test file; the run tried `tried_tasks` of them.
+    scores: by the names of SCORES, over the `scored` test outputs with a candidate, if solutions are known.
+    answered: test outputs with an attempt other than [[0]].
+    clock: the time limit.
     """
 
     mode: str = ""
@@ -179,14 +166,14 @@ class RunReport:
 class Pipeline:
     """The stages of one entry, in folders below its scratch folder.
 
-    answered: the test inputs that have a candidate, as task ids and test indices.
+    answered: (task id, test index) of each test input with a candidate.
     """
 
     def __init__(
         self, checkpoint: Path, recipe: Path, scratch: Path, journal: Journal, hidden: HiddenTasks,
         minutes: float | None,
     ) -> None:  # fmt: skip
-        """Args:  minutes: the clock; by default the limit of the recipe."""
+        """Args:  minutes: the time limit; by default that of the recipe."""
         self.checkpoint, self.recipe, self.scratch = checkpoint, recipe, scratch
         self.hidden, self.journal, self.began = hidden, journal, time.monotonic()
         entry = load_recipe(str(recipe))
@@ -202,7 +189,7 @@ class Pipeline:
         self.answered: set[tuple[str, int]] = set()
 
     def run(self, target: Path) -> RunReport:
-        """Write a submission to `target`: first the fallback, at the end what was voted.
+        """Write a submission to `target`: first the fallback, at the end the voted attempts.
 
         Raises:  OutputError if not even the fallback can be written.
         """
@@ -214,19 +201,19 @@ class Pipeline:
             f"{self.devices.count} process(es) on {self.devices.text}"
         )
         for reason in self.hidden.unreadable.values():
-            self._lose(f"left at [[0]]: {reason}")
+            self._add_loss(f"left at [[0]]: {reason}")
         try:
             entries = self._predict()
             try:
                 write_json(target, entries, indent=False)
             except OutputError:
-                # There is no room: make some.
+                # Make room on a full disk.
                 shutil.rmtree(self.scratch, ignore_errors=True)
                 write_json(target, entries, indent=False)
             attempts = (entry.values() for task in entries.values() for entry in task)
             self.report.answered = sum(any(grid != NO_ANSWER for grid in pair) for pair in attempts)
         except (ArcpipeError, OSError) as error:
-            self._lose(str(error))
+            self._add_loss(str(error))
         self.report.seconds = time.monotonic() - self.began
         unit = 1 if sys.platform == "darwin" else 1024
         self.report.peak_memory_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
@@ -234,13 +221,13 @@ class Pipeline:
         return self.report
 
     def score(self, submission: Path, solutions: Path) -> None:
-        """Note the scores of the answered test inputs of a submission in the report.
+        """Add the scores of the answered test inputs of a submission to the report.
 
         Raises:  DataError if one of the files is damaged.
         """
         self.report.scored = len(self.answered)
-        known = read_solutions(solutions)
-        attempts, outputs = answered_part(read_submission(submission), known, self.answered)
+        grids = read_solutions(solutions)
+        attempts, outputs = answered_part(read_submission(submission), grids, self.answered)
         if outputs:
             score = score_submission(attempts, outputs, str(submission))
             self.report.scores = {
@@ -249,13 +236,13 @@ class Pipeline:
                 "pass@1": score.pass_at_1.mean_over_outputs,
             }
 
-    def _lose(self, what: str) -> None:
-        """Note and say what makes the submission worse."""
+    def _add_loss(self, what: str) -> None:
+        """Report and log a loss, which makes the submission worse."""
         self.report.losses.append(what)
         self.journal.say(f"LOSS: {what}")
 
     def _predict(self) -> Entries:
-        """Return the voted submission; raise ArcpipeError if a stage left nothing."""
+        """Run all stages and return the voted submission; raise ArcpipeError if a stage has no result."""
         if not self.hidden.tasks:
             raise ArcpipeError("no task can be read")
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -264,29 +251,39 @@ class Pipeline:
         if not any(self.adapted.glob(_CHECKPOINTS)):
             raise ArcpipeError("adaptation left no checkpoint, without which nothing can be answered")
         with suppress(OSError, orjson.JSONDecodeError, IndexError):
-            last = orjson.loads((self.adapted / "metrics.jsonl").read_bytes().splitlines()[-1])
+            last = orjson.loads((self.adapted / METRICS_FILE).read_bytes().splitlines()[-1])
             self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
         self._stage("infer", self.budget.infer_s, self._infer, lambda: self.devices, together=False)
         self._count_grids()
         self.report.scratch_bytes = folder_size(self.scratch)
         if not self.report.grids:
             raise ArcpipeError("inference left no candidates")
-        # The vote is of one process, and takes no GPU.
+        # The vote takes a single process without GPU.
         words = "vote", self.predictions, "--challenges", self.challenges, "--out", self.ballot
         vote = [*map(str, words)]
         self._stage("vote", self.budget.vote_s, lambda *_: vote, lambda: Devices(()), together=False)
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
-        return read_ballot(self.hidden, self.ballot)
+        # Unreadable tasks keep the fallback.
+        attempts, entries = read_submission(self.ballot).attempts, fallbacks(self.hidden.num_tests)
+        for task in self.hidden.tasks:
+            pairs = attempts.get(task.id, ())
+            if len(pairs) != len(task.tests):
+                counts = f"{len(pairs)} entries for {len(task.tests)} test inputs"
+                raise DataError(f"{self.ballot}: task {task.id}: {counts}")
+            entries[task.id] = [
+                {name: grid.tolist() for name, grid in zip(ATTEMPTS, pair, strict=True)} for pair in pairs
+            ]
+        return entries
 
     def _stage(
         self, name: str, end_s: float, command: Callable[[float, int], list[str]],
         devices: Callable[[], Devices], *, together: bool,
     ) -> None:  # fmt: skip
-        """Run a stage until its end, again as long as it fails for a reason that may have gone.
+        """Run a stage; repeat it until its deadline if it fails for a reason that another try may avoid.
 
-        Args:  command: the arguments for so many minutes of work, with memory halved so often.
-               devices: on which of those that are left.
+        Args:  command: returns the arguments, given the minutes of work and how often to halve memory.
+               devices: returns the devices for the stage, of those that still work.
         """
         began, halvings, outcome = time.monotonic(), 0, None
         for tries in range(1, _TRIES + 1):
@@ -298,20 +295,20 @@ class Pipeline:
             environments = devices().environments()
             outcome = run_processes(arguments, environments, window, self.journal, together=together)
             self.journal.say(f"{name}: {outcome.text}")
-            if outcome.well or outcome.late or outcome.refused:
+            if outcome.success or outcome.late or outcome.refused:
                 break
-            self._lose(f"{name}, try {tries}: {outcome.text}")
+            self._add_loss(f"{name}, try {tries}: {outcome.text}")
             halvings += outcome.out_of_memory
             if devices().gpus:
-                # Go on without GPUs that no longer work.
-                left = find_devices(self.settings.cpu_processes, self.journal)
-                if left.gpus and left.gpus != self.devices.gpus:
-                    self._lose(f"{self.devices.text} -> {', '.join(left.gpus)}")
-                    self.devices = left
+                # Continue without GPUs that no longer work.
+                devices_now = find_devices(self.settings.cpu_processes, self.journal)
+                if devices_now.gpus and devices_now.gpus != self.devices.gpus:
+                    self._add_loss(f"{self.devices.text} -> {', '.join(devices_now.gpus)}")
+                    self.devices = devices_now
         text = "no time was left" if outcome is None else outcome.text
-        failed = outcome is None or not outcome.well
+        failed = outcome is None or not outcome.success
         if failed and not (self.report.losses and self.report.losses[-1].endswith(text)):
-            self._lose(f"{name}: {text}")
+            self._add_loss(f"{name}: {text}")
         self.report.stages.append(
             {
                 "name": name, "seconds": time.monotonic() - began, "ends_by": end_s, "failed": failed,
@@ -320,8 +317,7 @@ class Pipeline:
         )  # fmt: skip
 
     def _trainers(self) -> Devices:
-        """Return what adaptation computes on: of a network with buckets a power of two of the devices, by
-        which alone the samples of each canvas divide."""
+        """Return the devices for adaptation; with buckets a power of two, to divide the samples evenly."""
         if not has_buckets(self.checkpoint):
             return self.devices
         count = 1 << (self.devices.count.bit_length() - 1)
@@ -354,8 +350,8 @@ class Pipeline:
         return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
 
     def _count_grids(self) -> None:
-        """Note how many grids were predicted, and how many were to be."""
-        # Not at the top: a run must come to its fallback even where these do not load.
+        """Add the numbers of predicted and of planned grids to the report."""
+        # Imported here because the fallback must not depend on them.
         from pyarrow import ArrowException, parquet
 
         from arcpipe.predictions import answered_tests, shard_files
@@ -372,10 +368,10 @@ class Pipeline:
 def adapt_overrides(
     table: Mapping[str, int], processes: int, halvings: int, units: int = 1
 ) -> dict[str, int]:
-    """Return the changes of the table [adapt] for so many processes, with memory halved so often.
+    """Return the overrides of the table [adapt] for these processes, with memory halved `halvings` times.
 
-    A part of the batch at a time takes less memory, and the steps stay what they are; the batch itself
-    changes only if it does not divide, or gives a process less than so many units.
+    Accumulation saves memory without changing the steps. The batch size changes only if it does not divide by
+    the processes and parts, or leaves a process fewer than `units` samples.
     """
     batch, parts = table.get("batch_size", _ADAPT_BATCH), table.get("accumulation", 1)
     smaller = parts * 2**halvings
@@ -386,7 +382,7 @@ def adapt_overrides(
 
 
 def folder_size(folder: Path) -> int:
-    """Return the bytes of all files below a folder."""
+    """Return the total size of all files below a folder in bytes."""
     total = 0
     for path in folder.rglob("*"):
         with suppress(OSError):
@@ -395,21 +391,19 @@ def folder_size(folder: Path) -> int:
 
 
 def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None:
-    """Run the entry on Kaggle: in the scored rerun on the test tasks, otherwise a short one on a few
-    evaluation tasks, which shows that all of it works.
+    """Run the entry on Kaggle: all test tasks in the scored rerun, a few evaluation tasks in the commit run.
 
-    The files of the competition and the bundles lie below `root`/input, wherever; of several competitions
-    that of the bundle is taken.
+    The competition and the bundles may be anywhere below `root`/input; the bundle names its competition.
 
-    Args:    minutes: instead of the recipe's limit. bundle: where known.
-    Raises:  ArcpipeError if there are no test tasks or the fallback cannot be written; but for a rerun,
-             which would score nothing, also if the bundle is not whole or cannot be run.
+    Args:    minutes: replaces the time limit of the recipe. bundle: the bundle's folder, if known.
+    Raises:  ArcpipeError if there are no test tasks or the fallback cannot be written. A commit run also
+             raises it if the bundle is incomplete or cannot be run; a failed rerun would score nothing.
     """
     top, out, temp = root / "input", root / "working", root / "temp"
     journal = Journal(out / LOG)
     folders = bundles(top) if bundle is None else [bundle]
     competition = ""
-    # A run needs no more of bundle.json than this, and can do without.
+    # The name only breaks ties between competitions, so it may be missing.
     with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
         competition = str(load_json(folders[0] / BUNDLE_FILE)["competition"])
     try:
@@ -423,7 +417,7 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
         f"arcpipe {__version__} from {Path(__file__).parents[1]}; {test}: "
         f"{len(hidden.num_tests)} tasks; {'scored rerun' if rerun else 'commit run'}"
     )
-    # What is large is no output: where there is no /kaggle/temp, it goes to the system's own place.
+    # Large files must not become output of the notebook; use the temporary folder of Kaggle or the system.
     large = temp if temp.is_dir() and os.access(temp, os.W_OK) else Path(os.environ.get("TMPDIR", "/tmp"))
     scratch = large / f"arcpipe-{os.getpid()}"
     report = RunReport(outputs=hidden.num_outputs)
@@ -456,7 +450,7 @@ def _smoke(
 ) -> RunReport:  # fmt: skip
     """Run a few tasks for a short time; the submission for the test tasks stays the fallback.
 
-    Args:  evaluation: the files of challenges and of solutions to take them from, where they are mounted.
+    Args:  evaluation: the challenges and solutions file of the evaluation tasks, None if not mounted.
     """
     challenges, solutions = evaluation
     if challenges is None:
@@ -464,10 +458,10 @@ def _smoke(
     else:
         hidden = read_hidden_tasks(challenges)
     settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", KaggleSettings)
-    few = hidden.sample(settings.smoke_tasks)
-    journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in few.tasks)}")
+    sample = hidden.sample(settings.smoke_tasks)
+    journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in sample.tasks)}")
     limit = min(settings.smoke_minutes, minutes or settings.limit_minutes)
-    pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, few, limit)
+    pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, sample, limit)
     report = pipeline.run(out / SMOKE)
     if solutions is not None:
         try:
@@ -480,7 +474,7 @@ def _smoke(
 
 
 def write_report(report: RunReport, out: Path, journal: Journal) -> dict[str, Any]:
-    """Say what happened to each stage, and write all of it to the report; return its content."""
+    """Log the outcome of each stage, and write the report; return its content."""
     for stage in report.stages:
         journal.say(
             f"{stage['name']:5} took {stage['seconds'] / 60:5.1f} min, was to end by "

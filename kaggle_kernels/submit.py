@@ -1,48 +1,162 @@
-"""A bundle on Kaggle: its dataset is sent, then the kernel that mounts it; the run is submitted, once."""
+"""A bundle on Kaggle: send its dataset, then its kernel, follow the run, and submit it once."""
 
 import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
-from arcpipe.documents import load_json
-from arcpipe.errors import ArcpipeError
-from arcpipe.kaggle_kernels.folder import (
-    DATASET,
-    KERNEL,
-    Bundle,
+from arcpipe.documents import load_json, read_file, read_json
+from arcpipe.errors import ArcpipeError, DataError
+from arcpipe.kaggle_kernels.kaggle import (
+    TRIES,
+    Kaggle,
+    KaggleError,
+    ListedSubmission,
+    Pace,
     SentDataset,
     SentKernel,
     SentSubmission,
-    read_bundle,
-    read_history,
-    write_history,
+    poll,
+    shorten,
 )
-from arcpipe.kaggle_kernels.kaggle import TRIES, Kaggle, KaggleError, ListedSubmission, Pace, poll, shorten
 from arcpipe.kaggle_kernels.run import REPORT, SUBMISSION
 from arcpipe.log import logger
-from arcpipe.runs import file_hash, make_manifest, new_folder
+from arcpipe.runs import MANIFEST, file_hash, make_manifest, new_folder, read_manifest, write_json
 from arcpipe.submissions.submission import manifest_path, read_submission
 
+KIND = "kaggle-bundle"
+DATASET = Path("dataset/dataset-metadata.json")
+KERNEL = Path("kernel/kernel-metadata.json")
+# The part of a page's address before the reference.
+_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:kaggle\.com/)?(?:(?:datasets|code|kernels|models|competitions|c)/)?"
+)
+_SOURCES = ("dataset_sources", "competition_sources", "kernel_sources", "model_sources")
+_REFERENCE = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
+HISTORY_FILE = "kaggle-record.json"
 LOG = "kernel.log"
 _COMPLETE, _PENDING, _QUEUED = "COMPLETE", "PENDING", "QUEUED"
-# So small a share of what was rehearsed is far shorter.
+# A run that takes less than this share of the rehearsed time is suspiciously short.
 _FAR_SHORTER = 0.25
 _FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
 _READY = "ready"
 _HOPELESS = ("failed", "deleted")
-# Fields of Kaggle's answer that name what it left out of the kernel, although it took the rest.
+# Fields of Kaggle's answer with the sources that it dropped from an accepted kernel.
 _LOST = (
     "invalid_dataset_sources", "invalid_competition_sources", "invalid_kernel_sources",
     "invalid_model_sources", "invalid_tags",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The references (owner/name) of a bundle's dataset and kernel, and the competitions it mounts."""
+
+    dataset: str
+    kernel: str
+    competitions: tuple[str, ...]
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read the Bundle of a folder with `dataset/` and `kernel/`.
+
+    Raises:  DataError naming a file and field that Kaggle would refuse or misunderstand.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no bundle folder: see arcpipe kaggle bundle")
+    if (folder / MANIFEST).exists():
+        read_manifest(folder, KIND)
+    path = folder / KERNEL
+    dataset, kernel = _read_fields(folder / DATASET), _read_fields(path)
+    for file, fields in ((folder / DATASET, dataset), (path, kernel)):
+        reference = str(fields.get("id"))
+        _refuse_page(file, "id", reference)
+        if not _REFERENCE.fullmatch(reference):
+            raise DataError(f"{file}: id: expected owner/name")
+    if "id_no" in kernel:
+        # The client adds it to a notebook that it pulls.
+        raise DataError(f"{path}: id_no: remove it, it would be pushed there and not to {kernel['id']}")
+    for name in ("is_private", "enable_gpu", "enable_tpu", "enable_internet"):
+        if not isinstance(kernel.get(name, False), bool):
+            raise DataError(f"{path}: {name}: expected true or false")
+    if kernel.get("enable_internet") is not False:
+        # If the field is missing, the client enables the internet.
+        raise DataError(f"{path}: enable_internet: write false, a submission runs without internet")
+    for name in _SOURCES:
+        value = kernel.setdefault(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise DataError(f"{path}: {name}: expected a list of names")
+        for item in value:
+            _refuse_page(path, name, item)
+    if dataset["id"] not in {"/".join(source.split("/")[:2]) for source in kernel["dataset_sources"]}:
+        raise DataError(f"{path}: dataset_sources: add {dataset['id']}, the dataset of this bundle")
+    name = str(kernel.get("code_file"))
+    if name != Path(name).name:
+        raise DataError(f"{path}: code_file: expected the name of a file beside it")
+    code_file = path.with_name(name)
+    if code_file.suffix == ".ipynb":
+        _read_fields(code_file)
+    for file in sorted(one for part in (DATASET, KERNEL) for one in (folder / part.parent).rglob("*")):
+        if file.is_symlink():
+            raise DataError(f"{file}: is a link, which is not sent: put in its place what it leads to")
+        if file.is_file() and not file.stat().st_size:
+            raise DataError(f"{file}: an empty file, which Kaggle does not take: remove it")
+    return Bundle(dataset["id"], kernel["id"], tuple(kernel["competition_sources"]))
+
+
+def _refuse_page(path: Path, field: str, reference: str) -> None:
+    """Raise DataError if a reference begins like the address of its page."""
+    match = _PAGE.match(reference)
+    if match and match[0]:
+        raise DataError(f"{path}: {field}: {reference!r}: write {reference[match.end() :]!r} only")
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object of fields")
+    return content
+
+
+@dataclass
+class History:
+    """The latest dataset and kernel on Kaggle, and all submissions, the oldest first.
+
+    rehearsed: the share of its clock that the commit run took in the latest rehearsal; None without one.
+    """
+
+    dataset: SentDataset | None = None
+    kernel: SentKernel | None = None
+    submissions: list[SentSubmission] = field(default_factory=list)
+    rehearsed: float | None = None
+
+
+def read_history(bundle: Path) -> History:
+    """Read the history of a bundle; an empty one if nothing was sent."""
+    path = bundle / HISTORY_FILE
+    if not path.exists():
+        return History()
+    try:
+        return TypeAdapter(History).validate_json(read_file(path))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"])) or "its JSON"
+        raise DataError(
+            f"{path}: {where} is broken: move the file away, and see arcpipe kaggle scores before you submit"
+        ) from None
+
+
+def write_history(bundle: Path, history: History) -> None:
+    """Write the history, replacing the previous one."""
+    write_json(bundle / HISTORY_FILE, asdict(history))
 
 
 def is_over(state: str) -> bool:
@@ -51,19 +165,19 @@ def is_over(state: str) -> bool:
 
 
 class BundleOnKaggle:
-    """A bundle folder, its history on Kaggle, and the user's connection, which the first request makes."""
+    """A bundle folder, its history on Kaggle, and a connection that opens with the first request."""
 
     def __init__(self, folder: Path, pace: Pace) -> None:
         self.folder, self.pace, self.history = folder, pace, read_history(folder)
 
     @cached_property
     def kaggle(self) -> Kaggle:
-        """Return the connection."""
+        """The connection to Kaggle."""
         return Kaggle(self.pace)
 
     @property
     def kernel(self) -> SentKernel:
-        """Return the kernel that was pushed last."""
+        """The kernel version that was pushed last."""
         if self.history.kernel is None:
             read_bundle(self.folder)
             raise ArcpipeError(
@@ -75,9 +189,9 @@ class BundleOnKaggle:
         write_history(self.folder, self.history)
 
     def push_dataset(self, bundle: Bundle, max_minutes: float) -> SentDataset:
-        """Push the bundle's dataset; return its version on Kaggle, once it is ready to be mounted.
+        """Push the bundle's dataset; wait until it can be mounted, and return its version.
 
-        What was sent already, with these very files, is not sent again.
+        Does not send the same files again.
         """
         folder = self.folder / DATASET.parent
         sha256, sent = file_hash(folder), self.history.dataset
@@ -88,7 +202,7 @@ class BundleOnKaggle:
         is_current = (
             sent is not None
             and (sent.reference, sent.sha256) == (bundle.dataset, sha256)
-            # It is what Kaggle has, or will have.
+            # Kaggle has this version or a later one, or is still processing it.
             and state is not None and version <= sent.version and status not in _HOPELESS
         )  # fmt: skip
         if sent is None or not is_current:
@@ -113,12 +227,12 @@ class BundleOnKaggle:
         return sent
 
     def push_kernel(self, bundle: Bundle) -> SentKernel:
-        """Push the bundle's kernel; return its new version, which Kaggle begins to run.
+        """Push the bundle's kernel, which starts its run; return the new version.
 
-        Raises:  KaggleError if Kaggle refused it, or took it without some of its sources.
+        Raises:  KaggleError if Kaggle refused it, or dropped some of its sources.
         """
         folder = self.folder / KERNEL.parent
-        # A failed push must not leave an earlier version to be submitted in its place.
+        # After a failed push, no earlier version may be submitted instead.
         self.history.kernel = None
         self._write_history()
         try:
@@ -148,9 +262,9 @@ class BundleOnKaggle:
         return kernel
 
     def wait_for_end(self, max_minutes: float, max_queue_minutes: float) -> tuple[str, str]:
-        """Wait for the end of the run; return its last status, and why it failed, if it did.
+        """Wait for the end of the run; return its status and the reason of a failure.
 
-        Args:  max_minutes: since it began to run. max_queue_minutes: before that.
+        Args:  max_minutes: limit from the start of the run. max_queue_minutes: limit before it.
         """
 
         def look() -> tuple[str, tuple[str, str] | None]:
@@ -160,9 +274,9 @@ class BundleOnKaggle:
         return poll(look, self.kernel.name, self.pace, max_minutes, _QUEUED, max_queue_minutes)
 
     def output_of_success(self, state: str, reason: str, where: str) -> dict[str, str]:
-        """Return the addresses of the files of a run that has ended, by their names.
+        """Return the URLs of the files of a finished run, by name.
 
-        Args:    where: where its log is to be found.
+        Args:    where: the place of its log, for messages.
         Raises:  KaggleError if it failed, or ended without a submission file.
         """
         if state in _FAILED:
@@ -175,9 +289,9 @@ class BundleOnKaggle:
         raise KaggleError(f"{self.kernel.name}: {problem}: read {where}, mend it, and push again")
 
     def fetch_output(self, out: Path) -> None:
-        """Make the folder `out` of all files of the run, its log as kernel.log, and a manifest with hashes.
+        """Download all files of the run to the folder `out`, with its log and a manifest with hashes.
 
-        Raises:  OutputError if there is something at `out` already, KaggleError if a file does not come.
+        Raises:  OutputError if `out` exists; KaggleError if a download fails.
         """
         kernel = self.kernel
         files, log = self.kaggle.kernel_output(kernel)
@@ -195,15 +309,15 @@ class BundleOnKaggle:
                 self.kaggle.download(url, folder / name)
                 hashes[name] = file_hash(folder / name)
             with suppress(orjson.JSONDecodeError, KeyError, TypeError):
-                # Kaggle gives the log as a JSON list of its pieces.
+                # Kaggle's log is a JSON list of pieces.
                 log = "".join(piece["data"] for piece in orjson.loads(log))
             (folder / LOG).write_text(log, encoding="utf-8")
         logger.info("%s holds the log and all files of the run", out)
 
     def warn_if_short(self, files: Mapping[str, str]) -> None:
-        """Fetch the report of the ended run, and warn if it took far less of its clock than it did at home.
+        """Download the report of the finished run; warn if it took far less of its clock than rehearsed.
 
-        Args:  files: the addresses of its files, by their names.
+        Args:  files: the URLs of its files, by name.
         """
         path, name, rehearsed = self._output_path(REPORT), self.kernel.name, self.history.rehearsed
         if REPORT not in files:
@@ -216,7 +330,7 @@ class BundleOnKaggle:
         with suppress(OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             report = load_json(path)
             share = report["seconds"] / report["clock"]
-            # A run that was not rehearsed is taken to use its time.
+            # Without a rehearsal, expect the run to use all of its time.
             expected = 1.0 if rehearsed is None else rehearsed
             if share < _FAR_SHORTER * expected:
                 logger.warning(
@@ -230,11 +344,9 @@ class BundleOnKaggle:
         return self.folder / "outputs" / f"v{self.kernel.version}" / name
 
     def fetch_checked(self) -> Path:
-        """Fetch the submission file of the ended run, in Kaggle's form as far as the file alone can tell.
+        """Download the submission file of the finished run and check its form; warn if the run was too short.
 
-        A run that was far too short is warned about.
-
-        Raises:  ArcpipeError if the run goes on, failed, or left something else.
+        Raises:  ArcpipeError if the run has not ended, failed, or its submission file is not valid.
         """
         state, reason = self.kaggle.kernel_state(self.kernel)
         if not is_over(state):
@@ -252,13 +364,12 @@ class BundleOnKaggle:
         return path
 
     def submit_once(self, competition: str, sha256: str, message: str, *, again: bool) -> SentSubmission:
-        """Submit this version's file, unless Kaggle has it already; return what was written down of it.
+        """Submit the file of this version, unless Kaggle has it already; return the record of it.
 
-        Args:    sha256: of the submission file that the version's run left behind.
-                 again: submit it once more, although Kaggle has it; one whose end is unknown is looked for
-                 first.
-        Raises:  KaggleError if Kaggle refused it, or if there is no telling whether it took it; ArcpipeError
-                 if it is to be submitted again before it was submitted, or before that has ended.
+        Args:    sha256: the hash of the submission file from the run of this version.
+                 again: submit it once more, unless it is unknown whether Kaggle got the last submission.
+        Raises:  KaggleError if Kaggle refused it, or if it is unknown whether Kaggle got it; ArcpipeError
+                 for `again` without an earlier submission, or before that has ended.
         """
         key = (competition, self.kernel.reference, self.kernel.version)
         before = [
@@ -275,7 +386,7 @@ class BundleOnKaggle:
                 self._refuse_more(before, listed)
                 sent.run = 1 + max([*listed, *(one.run for one in before)])
             elif not before:
-                # Of a history that was lost.
+                # The history was lost: continue with the last run that Kaggle lists.
                 sent.run = max(listed, default=1)
             if sent not in before:
                 self.history.submissions.append(sent)
@@ -283,14 +394,14 @@ class BundleOnKaggle:
                 sent.reference = listed[sent.run].reference
                 logger.info("%s has it already, as submission %d", competition, sent.reference)
             else:
-                # Before it is sent: a command that ends in between must not send it again.
+                # Record it first, so that an interrupted command does not send it again.
                 self._write_history()
                 sent.reference = self._send(sent, f"{sent.tag} {sha256[:8]} {message}".strip())
             self._write_history()
         return sent
 
     def _runs(self, sent: SentSubmission) -> dict[int, ListedSubmission]:
-        """Return what Kaggle lists of this version's submissions, by their `run`, as their tags say."""
+        """Return Kaggle's list of submissions of this version, by the run number in their tags."""
         tag = re.compile(re.escape(replace(sent, run=1).tag[:-1]) + r"(?:, run ([0-9]{1,6}))?\]")
         runs: dict[int, ListedSubmission] = {}
         for one in self.kaggle.submissions(sent.competition):
@@ -299,7 +410,7 @@ class BundleOnKaggle:
         return runs
 
     def _refuse_more(self, before: Sequence[SentSubmission], listed: Mapping[int, ListedSubmission]) -> None:
-        """Raise ArcpipeError where `--again` would be the first submission, or another one has not ended."""
+        """Raise ArcpipeError if there is no earlier submission for `--again`, or one has not ended."""
         if not before and not listed:
             raise ArcpipeError(f"--again: {self.kernel.name} was not submitted yet: leave --again out")
         states: dict[int | None, str] = {one.reference: "not listed yet" for one in before}
@@ -312,7 +423,7 @@ class BundleOnKaggle:
                 )
 
     def _send(self, sent: SentSubmission, description: str) -> int:
-        """Submit now; return Kaggle's reference, from its list if its answer was lost."""
+        """Submit it; return Kaggle's reference, from the list of submissions if the answer was lost."""
         try:
             return self.kaggle.submit(sent, SUBMISSION, description)
         except KaggleError as error:
@@ -331,9 +442,9 @@ class BundleOnKaggle:
         )
 
     def wait_for_score(self, sent: SentSubmission, max_minutes: float) -> ListedSubmission:
-        """Wait for the score of a submission; return it with its score.
+        """Wait for the score of a submission; return Kaggle's entry of it.
 
-        Raises:  KaggleError if Kaggle could not score it, which it also calls COMPLETE.
+        Raises:  KaggleError if it ended without a score, even with status COMPLETE.
         """
         what = f"submission {sent.reference} to {sent.competition}"
 

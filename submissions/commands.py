@@ -1,4 +1,4 @@
-"""`arcpipe check`, `score`, `merge`, `vote` and `report`, and the ledger's `arcpipe submissions`."""
+"""`arcpipe check`, `score`, `merge`, `vote`, `report` and `submissions`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -88,7 +88,7 @@ def check(
     if findings.errors:
         raise typer.Exit(2)
     solutions = challenges / "solutions.json" if challenges.is_dir() else solutions_beside(challenges)
-    # A source may have them itself.
+    # The source itself may include its solutions.
     solved = all(pair.output is not None for task in tasks for pair in task.tests)
     if solved or solutions.exists():
         say_next("score", submission, challenges if solved else solutions)
@@ -127,7 +127,8 @@ def score(
 ) -> None:
     """Score a submission: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over test outputs.
 
-    What it leaves out counts as wrong. File and score are entered in the ledger, or a warning says why not.
+    Test outputs without an answer count as wrong. File and score are entered in the ledger, or a warning says
+    why not.
 
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
@@ -137,21 +138,21 @@ def score(
     scores = _scores((submission, *(others or [])), grids, whole)
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
-    compared = compare_scores(scores) if others else None
+    comparison = compare_scores(scores) if others else None
     best = _oracle(candidates, grids, solutions) if candidates else None
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
-    generated = generated_pairs(describe_source(submission)["manifest"])
+    pairs = generated_pairs(describe_source(submission)["manifest"])
     if as_json:
         document = {
             "submission": str(submission), "solutions": str(solutions), **vars(result),
-            "breakdown": parts, "comparison": compared, "oracle": best, "generated_of_test": generated,
+            "breakdown": parts, "comparison": comparison, "oracle": best, "generated_of_test": pairs,
         }  # fmt: skip
         typer.echo(_json(document))
     else:
-        texts = [score_text(result, parts), *map(str, filter(None, (compared, best)))]
-        texts += [f"trained on generated pairs of tasks to predict too: {generated}"] if generated else []
+        texts = [score_text(result, parts), *map(str, filter(None, (comparison, best)))]
+        texts += [f"trained on generated pairs of tasks to predict too: {pairs}"] if pairs else []
         typer.echo("\n\n".join(texts))
     if not no_ledger:
         _enter(scores, ledger, solutions)
@@ -168,7 +169,7 @@ def _enter(scores: dict[str, Score], ledger: Path, solutions: Path) -> None:
 def _scores(
     paths: Iterable[Path], solutions: dict[str, list[Grid]], whole: dict[str, list[Grid]]
 ) -> dict[str, Score]:
-    """Return the score of each submission; `whole` is that of the file, before anything was left out."""
+    """Score each submission; `whole` has all solutions of the file, before tasks were left out."""
     scores: dict[str, Score] = {}
     for path in paths:
         if str(path) in scores:
@@ -179,7 +180,6 @@ def _scores(
 
 
 def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Path) -> Oracle:
-    """Return the best possible score of predictions."""
     votes = read_arc_votes(candidates, {task: len(grids) for task, grids in solutions.items()}, where)
     return oracle(votes, rank(votes), solutions)
 
@@ -187,12 +187,12 @@ def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Pat
 def _mend(
     solutions: dict[str, list[Grid]], leave_out: list[str] | None, corrections: list[str] | None
 ) -> dict[str, list[Grid]]:
-    """Return solutions without some tasks and with the outputs of others corrected."""
-    # Not at the top: it loads `datasets`, which takes seconds.
+    """Return the solutions without the tasks of `leave_out` and with the outputs of `corrections`."""
+    # Imported here because it loads `datasets`, which takes seconds.
     from arcpipe.augment.split import read_corrections, read_ids
 
-    unwanted = read_ids(leave_out or [], solutions)
-    outputs_by_task = {task: grids for task, grids in solutions.items() if task not in unwanted}
+    skip = read_ids(leave_out or [], solutions)
+    outputs_by_task = {task: grids for task, grids in solutions.items() if task not in skip}
     for task_id, task in read_corrections(corrections or [], outputs_by_task).items():
         outputs = [pair.output for pair in task.tests if pair.output is not None]
         if len(outputs) < len(task.tests) or not outputs:
@@ -204,7 +204,7 @@ def _mend(
 
 
 def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
-    """Return the size rule of each task; DataError if the challenges lack one that is solved."""
+    """Return the size rule of each task; DataError if the challenges lack a task of the solutions."""
     rules = {task.id: size_rule(task) for task in read_tasks(challenges)}
     for task in solved:
         if task not in rules:
@@ -246,8 +246,8 @@ def merge(
     tasks = read_tasks(challenges)
     ranked = {path: comparing.read_ranked(path, tasks, challenges) for path in sources}
     merged, contributions = comparing.merge(ranked, tasks, rule)
-    described = [describe_source(path) for path in sources]
-    write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": described})
+    origins = [describe_source(path) for path in sources]
+    write_submission(merged, out, {"rule": rule, "challenges": str(challenges), "sources": origins})
     width = max(len(str(path)) for path in contributions)
     typer.echo(f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}")
     for path, one in contributions.items():
@@ -287,8 +287,8 @@ def vote(
 ) -> None:
     """Rank the candidates of each test input; the best two distinct ones are its attempts.
 
-    Candidates of several runs, checkpoints or machines vote together; ties keep the first seen. Of a Sudoku
-    or maze the best one is its answer, and a Sudoku that breaks a rule never wins over one that does not.
+    Candidates of several runs, checkpoints or machines vote together; in a tie the first one wins. The best
+    candidate is the answer to a Sudoku or maze; a Sudoku that breaks a rule never wins over a valid one.
 
     Example: arcpipe vote runs/predictions --challenges runs/data/challenges.json --out submission.json
     """
@@ -317,7 +317,7 @@ def vote(
 def _vote_on_tasks(
     predictions: list[Path], challenges: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Write the submission; return what there is to say, as a document and as text."""
+    """Write the submission; return its facts as a document and as text."""
     tasks = read_tasks(challenges)
     outputs = None if solutions is None else read_outputs(solutions)
     if outputs is not None:
@@ -332,14 +332,14 @@ def _vote_on_tasks(
         return facts, text
     if not votes.candidates.any():
         return facts, f"{text}\n{coverage_text(0, len(votes.candidates))}"
-    compared = compare_rules(votes, outputs)
-    return facts | {"comparison": compared}, f"{text}\n\n{compared}"
+    comparison = compare_rules(votes, outputs)
+    return facts | {"comparison": comparison}, f"{text}\n\n{comparison}"
 
 
 def _vote_on_boards(
     predictions: list[Path], dataset: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
-    """Write the answers to Sudokus or mazes; return what there is to say, as a document and as text."""
+    """Write the answers to Sudokus or mazes; return their facts as a document and as text."""
     from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 
     if solutions is not None:
@@ -382,8 +382,8 @@ def report(
 ) -> None:
     """Make one HTML page of a run: its scores and curves, and every task with its votes and errors.
 
-    The page needs no network and no other file. What was made from the run and lies beside it, predictions
-    and the submission that was voted from them, is found by the manifests; of several the newest.
+    The page needs no network and no other file. Predictions made from the run, and the submission voted from
+    them, are found beside it by their manifests; of several the newest is taken.
 
     Example: arcpipe report runs/first --figures runs/first-figures
     """
@@ -403,15 +403,15 @@ _Entry = Annotated[
 
 @app.callback(invoke_without_command=True)
 def submissions(context: typer.Context) -> None:
-    """The ledger: what each submission file was made from, and what it scored."""
+    """The ledger: the origin and the scores of each submission file."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 @app.command(name="list")
 def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """One line per submission: hash, date, pass@2 at home (over tasks) and on Kaggle, checkpoint, file.
-    Then one per bundle that was scored on Kaggle: its submissions, their mean and how far they spread.
+    """List the submissions: hash, date, pass@2 here (over tasks) and on Kaggle, file, set and checkpoint.
+    Then list the bundles scored on Kaggle: their submissions, with the mean and range of the scores.
 
     Example: arcpipe submissions list
     """
@@ -419,13 +419,13 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     entries = ledgers.read_ledger(ledger)
     typer.echo(_json(entries) if as_json else ledgers.list_text(entries))
     if names := [entry.sha256[:8] for entry in entries[-2:]]:
-        of_ledger = ["--ledger", ledger] if ledger != LEDGER else []
-        say_next("submissions", "compare" if len(names) > 1 else "show", *names, *of_ledger)
+        flags = ["--ledger", ledger] if ledger != LEDGER else []
+        say_next("submissions", "compare" if len(names) > 1 else "show", *names, *flags)
 
 
 @app.command()
 def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """All that the ledger knows of one submission.
+    """Show all facts of the ledger about one submission.
 
     Example: arcpipe submissions show 3f2a91c4
     """
@@ -436,8 +436,8 @@ def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -
 
 @app.command()
 def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """What differs between two submissions: recipe, checkpoint, data, versions, scores; and whether that is
-    real: outside the paired interval over tasks at home, outside the spread of repeats on Kaggle.
+    """Compare two submissions: recipe, checkpoint, data, versions and scores, and whether the difference is
+    real: outside the paired interval over tasks here, outside the spread of repeats on Kaggle.
 
     Example: arcpipe submissions compare 3f2a91c4 b07d11e2
     """

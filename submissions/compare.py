@@ -1,4 +1,4 @@
-"""Submissions merged into one or side by side; the rules of the vote side by side, and the oracle."""
+"""Merging submissions, comparing them and the rules of the vote, and the oracle score."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -52,11 +52,10 @@ MergeRule = Literal["order", "count"]
 
 
 def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
-    """Return the attempts of a submission or of published results, or the thousand best candidates of
-    predictions by count.
+    """Read the attempts of a submission or published results, or the 1000 best candidates of predictions.
 
-    Args:    challenges: the file of the tasks.
-    Raises:  DataError if it is none of these, or of another set.
+    Args:    challenges: the file of the tasks, for messages.
+    Raises:  DataError if `path` is none of these, or answers another set.
     """
     num_tests = {task.id: len(task.tests) for task in tasks}
     if (path / MANIFEST).exists() or path.suffix == ".parquet":
@@ -67,11 +66,11 @@ def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
 
 @dataclass
 class Contribution:
-    """The number of test inputs to which one source of a merged submission contributed.
+    """The contribution of one source to a merged submission.
 
-    answered: it has a candidate.
-    first, second: the attempt is its, and no source ranks it higher.
-    alone: attempts that no other source has among its candidates.
+    answered: test inputs for which it has a candidate.
+    first, second: first and second attempts that it ranks highest of all sources.
+    alone: attempts that no other source has as a candidate.
     """
 
     answered: int = 0
@@ -83,25 +82,24 @@ class Contribution:
 def merge(
     sources: Mapping[Path, Ranked], tasks: Sequence[Task], rule: MergeRule
 ) -> tuple[Submission, dict[Path, Contribution]]:
-    """Make one submission for exactly these tasks; return it and what each source contributed.
+    """Merge sources into one submission for exactly these tasks; return it and each source's contribution.
 
-    Each test input is decided alone, so sources may answer different tasks. By `order`, candidates of a
-    better rank come first, and of equal rank those of the earlier source. By `count`, a grid that more
-    sources would submit comes first, then as by `order`.
+    Each test input is decided on its own, so sources may answer different tasks. `order` sorts candidates by
+    rank, then by source. `count` first sorts by the number of sources that would submit the grid.
 
     Raises:  DataError if a source has no candidate for any of the tasks.
     """
     contributions = {path: Contribution() for path in sources}
-    credited = list(contributions.values())
+    by_source = list(contributions.values())
     merged = {}
     for key in [(task.id, index) for task in tasks for index in range(len(task.tests))]:
         lists = [ranked.get(key, ()) for ranked in sources.values()]
-        ordered = _in_order(lists, rule)
+        ordered = _sort_grids(lists, rule)
         merged[key] = [lists[source][place] for (place, source), *_ in ordered]
-        for contribution, grids in zip(credited, lists, strict=True):
+        for contribution, grids in zip(by_source, lists, strict=True):
             contribution.answered += bool(grids)
         for place, holders in enumerate(ordered[: len(ATTEMPTS)]):
-            contribution = credited[holders[0][1]]
+            contribution = by_source[holders[0][1]]
             contribution.first += place == 0
             contribution.second += place == 1
             contribution.alone += len(holders) == 1
@@ -111,10 +109,10 @@ def merge(
     return build_submission(tasks, merged), contributions
 
 
-def _in_order(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tuple[int, int]]]:
+def _sort_grids(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tuple[int, int]]]:
     """Return the holders of each distinct grid, the best grid by `rule` first.
 
-    A holder is the grid's place in a list, and the list's number; the best holder comes first.
+    A holder is (place of the grid in a list, number of the list); the best holder comes first.
     """
     holders_of: dict[tuple[int, bytes], list[tuple[int, int]]] = defaultdict(list)
     for source, grids in enumerate(lists):
@@ -123,15 +121,15 @@ def _in_order(lists: Sequence[Sequence[Grid]], rule: MergeRule) -> list[list[tup
     by_order = sorted(sorted(holders) for holders in holders_of.values())
     if rule == "order":
         return by_order
-    # What most sources would submit.
+    # The number of sources that would submit the grid.
     return sorted(by_order, key=lambda holders: -sum(place < len(ATTEMPTS) for place, _ in holders))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A submission's pass@2 and how much higher it is than the first's, with 95% paired intervals.
+    """The pass@2 of a submission minus that of the first one, with paired 95% intervals.
 
-    is_real: the interval over tasks leaves out 0; otherwise other tasks could have turned it round.
+    is_real: the interval over tasks excludes 0.
     """
 
     name: str
@@ -145,9 +143,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which submissions solve which test outputs, at pass@2; as text the counts, then the differences.
+    """A comparison of submissions at pass@2. As text: counts of solved test outputs, then differences.
 
-    others: the difference of each submission from the first.
+    others: the difference of each later submission from the first.
     outputs: the names of the submissions that solve each test output, by `task[test]`.
     """
 
@@ -156,7 +154,7 @@ class Comparison:
     outputs: dict[str, tuple[str, ...]]
 
     def groups(self) -> dict[str, int]:
-        """Count the test outputs solved by all, by each alone, by some, by none."""
+        """Count the test outputs solved by all, by several, by one alone, and by none."""
         counts = Counter(self.outputs.values())
         several = sum(n for who, n in counts.items() if 1 < len(who) < len(self.names))
         both = len(self.names) == 2
@@ -182,13 +180,13 @@ class Comparison:
             for name, (mean, more, (low, high)) in rows.items():
                 points = f"{100 * more:>+9.2f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
                 lines.append(f"{_MEANS[name]:35}{mean:>9.2%}{points}")
-            said, side = ("a real", "outside") if other.is_real else ("no real", "inside")
-            lines.append(f"{said} difference: 0 is {side} the 95% interval over tasks")
+            verdict, side = ("a real", "outside") if other.is_real else ("no real", "inside")
+            lines.append(f"{verdict} difference: 0 is {side} the 95% interval over tasks")
         return "\n".join(lines)
 
 
 def compare_scores(scores: Mapping[str, Score]) -> Comparison:
-    """Compare two or more scores on the same set, by name, with the first of them."""
+    """Compare scores on the same set, by name, with the first of them."""
     names, first = tuple(scores), next(iter(scores.values()))
     solved = np.array([[output.solved for output in score.outputs] for score in scores.values()]).T
     means = resampled_means(solved, [task.tests for task in first.tasks.values()])
@@ -208,9 +206,9 @@ def compare_scores(scores: Mapping[str, Score]) -> Comparison:
 
 
 def compare_files(one: Entry, other: Entry) -> Comparison:
-    """Compare two entries task by task, as their files score now on the set that both were scored on last.
+    """Compare two entries task by task: score their files again on the set on which both were scored last.
 
-    Raises:  DataError if there is no such set, or a file is gone or has changed.
+    Raises:  DataError if there is no such set, or a file is missing or has changed.
     """
     sets = {score["fingerprint"] for score in other.scores}
     solutions = [score["solutions"] for score in one.scores if score["fingerprint"] in sets]
@@ -219,27 +217,24 @@ def compare_files(one: Entry, other: Entry) -> Comparison:
     outputs = read_solutions(Path(solutions[-1]))
     scores = {}
     for entry in (one, other):
-        path = next((Path(file) for file in entry.files if _is_still(Path(file), entry.sha256)), None)
-        if path is None:
+        for path in map(Path, entry.files):
+            with suppress(OSError):
+                if file_hash(path) == entry.sha256:
+                    break
+        else:
             raise DataError(f"{', '.join(entry.files)}: gone, or changed since it was entered")
         scores[entry.sha256[:8]] = score_submission(read_results(path), outputs, str(path))
     return compare_scores(scores)
 
 
-def _is_still(path: Path, sha256: str) -> bool:
-    with suppress(OSError):
-        return file_hash(path) == sha256
-    return False
-
-
 @dataclass(frozen=True)
 class Oracle:
-    """What candidates would score if the solution were recognized wherever it is among the best k of them.
+    """The score of candidates if every solution among the best k of a test output were recognized.
 
-    No score: only two attempts can be submitted.
+    Only an upper bound: a submission has two attempts.
 
-    num_candidates: distinct ones, over all test outputs.
-    at: pass@k by k, the last k being the largest number of distinct candidates of a test output.
+    num_candidates: distinct candidates over all test outputs.
+    at: pass@k by k; the last k is the largest number of distinct candidates of a test output.
     """
 
     num_candidates: int
@@ -256,13 +251,13 @@ class Oracle:
 
 
 def oracle(votes: Votes, ranking: Ranking, solutions: Mapping[str, Sequence[Grid]]) -> Oracle:
-    """Return the Oracle of ranked candidates; `solutions` has the outputs of each task of the votes."""
+    """Compute the Oracle of ranked candidates; `solutions` has the outputs of each task of the votes."""
     right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
     longest = int(ranking.places.max(initial=0)) + 1
     at = [k for k in _ORACLE_RANKS if k < longest] + [longest]
     solved = np.stack([solved_tests(votes, ranking, right, k) for k in at], axis=1)
-    of_k = passes(solved, [*votes.num_tests.values()])
-    return Oracle(len(ranking.entries), dict(zip(at, of_k, strict=True)))
+    scores = passes(solved, [*votes.num_tests.values()])
+    return Oracle(len(ranking.entries), dict(zip(at, scores, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -283,15 +278,15 @@ Estimates = dict[str, Estimate]
 
 @dataclass(frozen=True)
 class RuleComparison:
-    """All rules of the vote on one set of candidates, over the test outputs that have a candidate.
+    """Scores of all rules of the vote on the same candidates, over the test outputs that have a candidate.
 
-    num_without_candidate: how many have none.
-    rules: `pass_at_1` and `pass_at_2` of each, and its `gain`: how much higher its pass@2 is than that of
-        the rule `count`, in the same resamples.
-    oracle: the share of tasks, and of test outputs, that some candidate solves.
-    votes: numbers of candidates of each test input; the curves have a point for each.
-    curve: pass@2 of each rule as means over test outputs when only the first candidates count.
-    curve_over_tasks: the same as means over tasks.
+    num_without_candidate: test outputs without a candidate.
+    rules: `pass_at_1`, `pass_at_2` and `gain` of each rule; the gain is its pass@2 minus that of `count`,
+        in the same resamples.
+    oracle: the share of tasks, and of test outputs, that any candidate solves.
+    votes: numbers of candidates per test input, one per point of the curves.
+    curve: pass@2 of each rule, as mean over test outputs, if only the first candidates vote.
+    curve_over_tasks: the same as mean over tasks.
     """
 
     num_tasks: int
@@ -324,7 +319,7 @@ class RuleComparison:
 
 
 def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> RuleComparison:
-    """Compare all rules of the vote where there is a candidate, which must be so of one test output.
+    """Compare all rules of the vote over the test outputs that have a candidate; at least one must.
 
     Args:  solutions: the outputs of each task of the votes.
     """
@@ -364,7 +359,7 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
 
 
 def _estimates(means: NDArray[np.float64]) -> Estimates:
-    """Return the estimates of means (3, 1 + R) as `resampled_means` gives them."""
+    """Return the estimates of the means (3, 1 + R) from `resampled_means`."""
     return {
         name: Estimate(float(mean[0]), *interval(mean)) for name, mean in zip(_MEANS, means, strict=False)
     }

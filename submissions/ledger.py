@@ -1,8 +1,8 @@
-"""The ledger: what each submission file was made from and what it scored, one JSON line per fact.
+"""The ledger: the origin and the scores of each submission file, one JSON line per fact.
 
 A line is `{"sha256": of the file, "fact": "file" | "score" | "kaggle", "time": ..., ...}`. Lines are only
-ever appended, under a lock where the file system has locks, and in one write each; the facts with the same
-hash are one entry.
+appended, each in a single write, under a lock if the file system has locks. Facts with the same hash form an
+entry.
 """
 
 import errno
@@ -27,24 +27,24 @@ from arcpipe.submissions.score import Score
 from arcpipe.submissions.submission import is_made_by, read_made_by
 
 LEDGER = Path("runs/ledger.jsonl")
-"""Where the ledger is, below the folder in which a command runs."""
+"""Default path of the ledger, relative to the working directory."""
 
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
-# What says when and where a submission was made, not what made it.
+# Fields about when and where a submission was made, which `differences` ignores.
 _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
 
 @dataclass
 class Entry:
-    """All that is known of one submission file.
+    """The facts about one submission file.
 
     time: when it was first entered, in UTC.
-    files: where it was seen.
-    made_by: the manifest that was beside it when it was last entered with one; empty if never.
-    scores: at home, each with its set.
-    kaggle: references and scores, each with the hash of its bundle where that is known.
+    files: the paths under which it was entered.
+    made_by: its manifest when it was last entered with one; empty if never.
+    scores: local scores, each with its set.
+    kaggle: scores on Kaggle with their references, and the hash of the bundle if known.
     """
 
     sha256: str
@@ -59,9 +59,7 @@ class Entry:
 
 
 def enter_file(ledger: Path, submission: Path) -> str:
-    """Enter a submission file with the manifest beside it, if there is one, and return its SHA-256.
-
-    A file that is in already stays one entry.
+    """Enter a submission file, with the manifest beside it if there is one; return its SHA-256.
 
     Raises:  DataError if it cannot be read, OutputError if the ledger cannot be written.
     """
@@ -74,7 +72,7 @@ def enter_file(ledger: Path, submission: Path) -> str:
 
 
 def enter_score(ledger: Path, submission: Path, score: Score, solutions: Path) -> str:
-    """Enter a submission file and its score at home, with the set it is on; return its SHA-256.
+    """Enter a submission file and its local score; return its SHA-256.
 
     Raises:  as `enter_file`.
     """
@@ -90,14 +88,14 @@ def enter_score(ledger: Path, submission: Path, score: Score, solutions: Path) -
 
 
 def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
-    """Append a fact about a file, unless the ledger holds the same one already, whatever its time.
+    """Append a fact about a file, unless the ledger has the same fact from any time.
 
     Raises:  OutputError if the ledger cannot be written.
     """
     new = {"sha256": sha256, "fact": fact, **content}
     with writing(ledger):
         if ledger.exists() and not ledger.is_file():
-            # A device could be read without end.
+            # Reading a device may never end.
             raise OSError(errno.EINVAL, "it is no file")
         ledger.parent.mkdir(parents=True, exist_ok=True)
         with ledger.open("a+b", buffering=0) as file:
@@ -107,13 +105,13 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
                 _warn_of_no_lock(ledger, error.strerror)
             file.seek(0)
             before = file.read()
-            about_it = (_parse(line) for line in before.splitlines() if sha256.encode() in line)
-            if any(fact and fact | {"time": None} == new | {"time": None} for fact in about_it):
+            facts = (_parse(line) for line in before.splitlines() if sha256.encode() in line)
+            if any(fact and fact | {"time": None} == new | {"time": None} for fact in facts):
                 return
             now = datetime.now(UTC).isoformat(timespec="seconds")
             line = orjson.dumps(new | {"time": now}, option=orjson.OPT_APPEND_NEWLINE)
             if before and not before.endswith(b"\n"):
-                # A writer was interrupted: its rest becomes a line of its own.
+                # A writer was interrupted; end its partial line first.
                 line = b"\n" + line
             if file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -122,13 +120,13 @@ def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
 
 @cache
 def _warn_of_no_lock(ledger: Path, reason: str) -> None:
-    """Warn once a command, which enters several lines."""
+    """Warn that the ledger cannot be locked; once per command, which may enter several lines."""
     logger.warning("%s: cannot be locked (%s): let no other command write it now", ledger, reason)
 
 
 @contextmanager
 def only_warning() -> Iterator[None]:
-    """Warn of what keeps the block from entering something; what it enters has been printed already."""
+    """Turn an error of the block into a warning: the user already has the printed result."""
     try:
         yield
     except ArcpipeError as error:
@@ -136,7 +134,7 @@ def only_warning() -> Iterator[None]:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return the fact of a line; None if it is cut off."""
+    """Parse a line into its fact; None if the line is cut off."""
     try:
         fact = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -147,9 +145,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def read_ledger(ledger: Path) -> list[Entry]:
     """Read the entries, in the order in which the files were first entered.
 
-    Warns of a line that is cut off, because its writer was interrupted, and leaves it out.
+    Skips a line cut off by an interrupted writer, with a warning.
 
-    Raises:  DataError if there is no ledger, or naming the line that is no fact.
+    Raises:  DataError if there is no ledger, or naming a line that is not a fact.
     """
     missing = "no ledger here: score a submission, or name one with --ledger"
     lines = read_file(ledger, missing=missing).splitlines()
@@ -173,9 +171,9 @@ def read_ledger(ledger: Path) -> list[Entry]:
 
 
 def bundle_entries(entries: Sequence[Entry]) -> list[Entry]:
-    """Return an entry for each bundle that was scored on Kaggle, by its hash, with all of its scores there.
+    """Return an entry for each bundle scored on Kaggle, under the hash of the bundle, with its scores there.
 
-    Bundles may leave the same file: what is scored is made of hidden tasks later.
+    Several bundles may have the same submission file: Kaggle scores another one, made for the hidden tasks.
     """
     bundles: dict[str, Entry] = {}
     for entry in entries:
@@ -188,7 +186,7 @@ def bundle_entries(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _refuse_unshowable(kind: str, fact: Mapping[str, Any]) -> None:
-    """Raise KeyError, TypeError or ValueError for a fact that lacks what is shown of it."""
+    """Raise KeyError, TypeError or ValueError if a fact lacks a field that the commands show."""
     texts = {"file": ("file",), "score": ("set", "fingerprint", "solutions"), "kaggle": ()}[kind]
     are_texts = all(isinstance(fact[name], str) for name in ("time", *texts))
     has_reference = kind != "kaggle" or isinstance(fact["reference"], str | int)
@@ -199,9 +197,10 @@ def _refuse_unshowable(kind: str, fact: Mapping[str, Any]) -> None:
 
 
 def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
-    """Return the entry of a submission file, or the only one, or bundle, whose hash begins with `name`.
+    """Return the entry of a submission or bundle.
 
-    Raises:  ArcpipeError if there is none, or there are several.
+    Args:    name: a submission file, or a unique prefix of the hash of a submission or bundle.
+    Raises:  ArcpipeError if no entry or several entries match.
     """
     prefix = file_hash(Path(name)) if Path(name).exists() else name.lower()
     matches = [one for one in (*entries, *bundle_entries(entries)) if one.sha256.startswith(prefix)]
@@ -216,21 +215,19 @@ def find_entry(entries: Sequence[Entry], name: str, ledger: Path) -> Entry:
 
 
 def list_text(entries: Sequence[Entry]) -> str:
-    """Return a table with two lines per entry, the first entered first; then one of the bundles on Kaggle."""
+    """Return a table of the entries, two lines each, then a table of the bundles on Kaggle."""
     rows: list[tuple[str, ...]] = [("hash", "entered", "pass@2 at home", "Kaggle", "file")]
-    made_of = []
+    origins = []
     for entry in entries:
-        # Counted as Kaggle does.
+        # The mean that Kaggle reports.
         home = [f"{one['pass_at_2']['mean_over_tasks']:.2%}" for one in entry.scores[-1:]]
         kaggle = [str(fact["score"]) for fact in entry.kaggle]
         facts = [", ".join(values) or "-" for values in (home, kaggle, entry.files[-1:])]
         rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
         checkpoints = ", ".join(str(one["checkpoint"]) for one in manifests if one.get("checkpoint"))
-        origin = [f"of {one['set']}" for one in entry.scores[-1:]] + [f"from {checkpoints}"] * bool(
-            checkpoints
-        )
-        made_of.append("; ".join(origin))
+        origin = [f"of {one['set']}" for one in entry.scores[-1:]]
+        origins.append("; ".join(origin + [f"from {checkpoints}"] * bool(checkpoints)))
     bundles: list[tuple[str, ...]] = [("bundle", "scored", "runs", "mean", "lowest", "highest", "kernel")]
     for entry in bundle_entries(entries):
         runs, last = kaggle_scores(entry), entry.kaggle[-1]
@@ -238,7 +235,7 @@ def list_text(entries: Sequence[Entry]) -> str:
         scored = last["time"][:16].replace("T", " ")
         bundles.append((entry.sha256[:8], scored, f"{len(runs)}", *spread, last.get("kernel", "-")))
     heading, *lines = _table(rows).splitlines()
-    pairs = [f"{line}\n    {more}".rstrip() for line, more in zip(lines, made_of, strict=True)]
+    pairs = [f"{line}\n    {more}".rstrip() for line, more in zip(lines, origins, strict=True)]
     return "\n".join([heading, *pairs]) + (f"\n\n{_table(bundles)}" if bundles[1:] else "")
 
 
@@ -248,10 +245,10 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def kaggle_scores(entry: Entry) -> list[float]:
-    """Return the scores on Kaggle of the bundle that was scored last, one for each of its submissions."""
+    """Return the scores of the bundle of an entry that Kaggle scored last, one per submission."""
 
     def bundle(fact: Mapping[str, Any]) -> list[Any]:
-        # Of older facts the version of the kernel.
+        # Older facts name the version of the kernel only.
         names = ("bundle",) if "bundle" in fact else ("kernel", "kernel_version")
         return [fact.get(name) for name in ("competition", *names)]
 
@@ -261,10 +258,9 @@ def kaggle_scores(entry: Entry) -> list[float]:
 
 @dataclass(frozen=True)
 class KaggleDifference:
-    """The scores on Kaggle of two entries, one for each submission, and how much higher the second's mean is.
+    """The scores of two entries on Kaggle, one per submission, and the second mean minus the first.
 
-    is_real: no score of the one is inside the spread of the other; None where each was submitted once, which
-        says nothing of the spread.
+    is_real: the ranges of scores do not overlap; None if each entry was submitted once, without a range.
     """
 
     first: list[float]
@@ -279,15 +275,14 @@ class KaggleDifference:
             else f"{runs[0]:.2f}"
             for runs in (self.first, self.second)
         )
-        side = "outside" if self.is_real else "inside"
-        said = f"{side} the spread of repeats"
+        verdict = f"{'outside' if self.is_real else 'inside'} the spread of repeats"
         if self.is_real is None:
-            said = "one run each does not tell whether that is real, arcpipe kaggle submit --again does"
-        return f"on Kaggle {first} -> {second}, {self.points:+.2f}: {said}"
+            verdict = "one run each does not tell whether that is real, arcpipe kaggle submit --again does"
+        return f"on Kaggle {first} -> {second}, {self.points:+.2f}: {verdict}"
 
 
 def kaggle_difference(one: Entry, other: Entry) -> KaggleDifference | None:
-    """Compare the scores of two entries on Kaggle; None where one has none."""
+    """Compare the scores of two entries on Kaggle; None if either has none."""
     first, second = kaggle_scores(one), kaggle_scores(other)
     if not first or not second:
         return None
@@ -297,17 +292,17 @@ def kaggle_difference(one: Entry, other: Entry) -> KaggleDifference | None:
 
 
 def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
-    """Return the facts in which two entries differ: name -> both values, None where one is not known.
+    """Return the facts in which two entries differ: name -> both values, None if unknown.
 
-    Compared is what made them, their scores on Kaggle, and the last score on each set at home.
+    Compares the manifests, the scores on Kaggle, and the last local score on each set.
     """
 
-    def compared(entry: Entry) -> dict[str, Any]:
+    def facts_of(entry: Entry) -> dict[str, Any]:
         scores = {score["set"]: score for score in entry.scores}
         kaggle = [fact["score"] for fact in entry.kaggle]
         return _leaves({"made_by": entry.made_by, "score": scores, "kaggle": kaggle})
 
-    first, second = compared(one), compared(other)
+    first, second = facts_of(one), facts_of(other)
     return {
         name: [first.get(name), second.get(name)]
         for name in first | second
@@ -316,11 +311,11 @@ def differences(one: Entry, other: Entry) -> dict[str, list[Any]]:
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, Any]:
-    """Return the leaves of nested objects and lists, each by its path, such as `made_by.sources.0.path`."""
+    """Flatten nested objects and lists to leaves by path, such as `made_by.sources.0.path`."""
     if isinstance(value, list) and not all(isinstance(item, (int, float, str)) for item in value):
         value = {str(number): item for number, item in enumerate(value)}
     if not isinstance(value, dict) or not value:
-        # What is empty is not known, as what is not there.
+        # An empty object or list is as unknown as a missing one.
         return {name: None if value in ({}, []) else value}
     leaves: dict[str, Any] = {}
     for key, item in value.items():

@@ -1,4 +1,4 @@
-"""The report: one HTML page, complete in itself, of a run's numbers and curves and of each of its tasks."""
+"""The report: a self-contained HTML page with the scores, curves and tasks of a run."""
 
 import base64
 import shutil
@@ -17,27 +17,28 @@ from arcpipe.boards import BOXES
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
-from arcpipe.infer.vote import RULES, Ranking, Votes, rank, ranked_grids, read_arc_votes, read_boards
+from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
+from arcpipe.log import METRICS_FILE
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.compare import oracle
-from arcpipe.submissions.figures import chart_svg, write_figures
 from arcpipe.submissions.results import (
-    METRICS_FILE,
     NEAR_TIE,
     NEARLY,
     OUTCOMES,
     Chart,
     Result,
+    chart_svg,
     charts,
     ranked_entries,
     read_metrics,
     read_moves,
-    sample_boards,
+    spread,
     training_facts,
+    write_figures,
 )
-from arcpipe.submissions.score import Part, Score, breakdown, score_submission, size_rule
+from arcpipe.submissions.score import Part, breakdown, score_submission, size_rule
 from arcpipe.submissions.submission import (
     build_submission,
     distinct_attempts,
@@ -48,20 +49,21 @@ from arcpipe.submissions.submission import (
 from arcpipe.task import Pair, read_challenges, read_solutions, solutions_beside, with_solutions
 
 _SHOWN_ENTRIES = 8
+_MOST_WRONG_BOARDS, _MOST_RIGHT_BOARDS = 150, 50
 
 Tile = tuple[str, str, str]
-"""A score on the page: its name, value and detail."""
+"""A score on the page: name, value and detail."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The parts of a report; None for one that there is not.
+    """The sources of a report; None for a missing one.
 
-    title: what is reported on.
-    manifest: of the run folder `run`.
-    data: a dataset folder.
+    title: the title of the page.
+    manifest: the manifest of the run folder `run`.
+    data: the dataset folder.
     challenges, solutions: files of ARC tasks.
-    family: of the puzzles.
+    family: the family of the puzzles.
     """
 
     title: str
@@ -75,22 +77,22 @@ class Sources:
     family: str
 
     def missing(self) -> list[str]:
-        """Return a sentence for each part that the page has to do without."""
+        """Return a sentence for each missing source."""
         is_arc = self.family == "arc"
-        is_asked = self.challenges if is_arc else self.data
-        lacks = {
+        tests = self.challenges if is_arc else self.data
+        notes = {
             "There is no run folder yet, so no curves.": not self.run,
             "Nothing says what the test inputs are, so none are shown: give --challenges, "
-            "a challenges file or the dataset folder.": not is_asked,
+            "a challenges file or the dataset folder.": not tests,
             "There are no predictions, so no votes: give --predictions.": not self.predictions,
             "There is no submission: the attempts are what a vote by count would submit.": (
                 is_arc and self.predictions and not self.submission
             ),
             "The right outputs are not known, so nothing says which attempts are right: give --solutions.": (
-                is_arc and is_asked and not self.solutions
+                is_arc and tests and not self.solutions
             ),
         }
-        return [sentence for sentence, is_lacking in lacks.items() if is_lacking]
+        return [sentence for sentence, is_missing in notes.items() if is_missing]
 
 
 def find_sources(
@@ -100,16 +102,16 @@ def find_sources(
     challenges: Path | None = None,
     solutions: Path | None = None,
 ) -> Sources:
-    """Find the parts of the report on a run, a quickstart or an evaluation; what is given goes first.
+    """Find the sources of the report on a run, a quickstart or an evaluation; arguments take precedence.
 
     Args:    challenges: a challenges file or a dataset folder.
-    Raises:  DataError if `folder` is neither, or `predictions` or `challenges` is a folder of another kind.
+    Raises:  DataError if `folder`, `predictions` or `challenges` is a folder of another kind.
     """
     is_whole = any(known_manifest(folder, kind) for kind in ("quickstart", "evaluation"))
     run = _existing(folder / "run") if is_whole else folder
     manifest = read_manifest(run, "run") if run else {}
-    trained_on = manifest.get("dataset") or {}
-    data = _same_dataset(trained_on.get("path"), trained_on.get("fingerprint"), folder)
+    dataset = manifest.get("dataset") or {}
+    data = _same_dataset(dataset.get("path"), dataset.get("fingerprint"), folder)
     if is_whole:
         data = _existing(folder / "data")
         predictions = predictions or _existing(folder / "predictions")
@@ -118,8 +120,8 @@ def find_sources(
     if challenges is not None:
         data = challenges if challenges.is_dir() else None
     elif predictions is not None and predictions.is_dir():
-        made_for = read_manifest(predictions, "predictions")
-        data = _same_dataset(made_for.get("data"), made_for.get("dataset"), predictions) or data
+        origin = read_manifest(predictions, "predictions")
+        data = _same_dataset(origin.get("data"), origin.get("dataset"), predictions) or data
     family = "arc" if data is None else str(read_manifest(data, "dataset")["family"])
     if family != "arc":
         for name, path in (("submission", submission), ("solutions", solutions)):
@@ -141,7 +143,7 @@ def find_sources(
 
 
 def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Path | None:
-    """Return the dataset folder that a manifest names, or one beside `maker`, if it is still the same."""
+    """Return the folder of the dataset with this fingerprint: `path`, or a folder beside `maker`."""
     for folder in (Path(path or ""), *sorted(maker.resolve().parent.iterdir())):
         manifest = known_manifest(folder, "dataset")
         if manifest and manifest.get("fingerprint") == fingerprint:
@@ -151,7 +153,7 @@ def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Pat
 
 def _predictions_of(run: Path) -> Path | None:
     """Return the newest predictions beside a run that were made from one of its checkpoints."""
-    # Not at the top: it loads torch.
+    # Imported here because it loads torch.
     from arcpipe.checkpoint import CHECKPOINTS, FILES, WEIGHTS
 
     checkpoints = [known_manifest(path, "checkpoint") or {} for path in (run / CHECKPOINTS).glob("step-*")]
@@ -159,7 +161,7 @@ def _predictions_of(run: Path) -> Path | None:
     by_time, beside = {}, (run if run.name.strip(".") else run.resolve()).parent
     for path in run.resolve().parent.iterdir():
         manifest = known_manifest(path, "predictions") or {}
-        # PATH@STEP, of the run or of a checkpoint, which may be gone: a run keeps few.
+        # PATH@STEP of the run or of a checkpoint, which may have been deleted since.
         label = str(manifest.get("checkpoint"))
         maker = Path(label.rpartition("@")[0] or label).resolve()
         if manifest and (manifest.get("weights") in weights or run.resolve() in (maker, *maker.parents)):
@@ -183,12 +185,13 @@ def _existing(path: Path) -> Path | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class TestInputs:
     """The test inputs of a report.
 
-    results: all of them, or a sample, as `sample` says.
+    results: the results of all test inputs, or of a sample.
     parts: test outputs by kind of task.
-    side: of boards; 0 of ARC tasks.
+    sample: describes the sample; empty if there is none.
+    side: the side of boards in cells; 0 for ARC tasks.
     """
 
     tiles: Sequence[Tile] = ()
@@ -199,11 +202,11 @@ class Shown:
 
 
 def write_report(sources: Sources, out: Path, figures: Path | None = None, *, overwrite: bool = False) -> str:
-    """Write the page, and the figures to a folder if one is named; return what was made and lacks, in words.
+    """Write the page, and the folder `figures` if given; return text on what was written and what is missing.
 
-    Args:    overwrite: replace a page, and a folder of figures, that are there.
-    Raises:  OutputError if one of them exists or cannot be written; DataError if a part cannot be read or is
-             of another set than the others, or if there is nothing to show.
+    Args:    overwrite: replace an existing page and folder of figures.
+    Raises:  OutputError if one of them exists or cannot be written; DataError if a source cannot be read or
+             does not match the others, or if there is nothing to show.
     """
     if not (overwrite and out.is_file()):
         refuse_existing(out, "--overwrite replaces it, --out names another page")
@@ -212,12 +215,12 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
         refuse_existing(figures, "choose another --figures folder" + " or --overwrite it" * is_ours)
     metrics = read_metrics(sources.run)
     curves = charts(metrics)
-    shown = Shown()
+    tests = TestInputs()
     if sources.family != "arc" and sources.data and sources.predictions:
-        shown = _boards(sources.data, sources.predictions)
+        tests = _boards(sources.data, sources.predictions)
     elif sources.challenges and (sources.predictions or sources.submission):
-        shown = _tasks(sources, sources.challenges)
-    if not curves and not shown.results:
+        tests = _tasks(sources, sources.challenges)
+    if not curves and not tests.results:
         raise DataError(
             f"{sources.title}: nothing to report yet: no record in its {METRICS_FILE}, "
             "and no predictions or submission with the tasks that they answer"
@@ -225,17 +228,17 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
     if figures is not None:
         if is_ours:
             shutil.rmtree(figures)
-        family = family_of(sources.family, shown.side or 9)
-        write_figures(figures, sources.title, curves, shown.results, family)
-    content = _page(sources, shown, metrics, curves)
+        family = family_of(sources.family, tests.side or 9)
+        write_figures(figures, sources.title, curves, tests.results, family)
+    content = _page(sources, tests, metrics, curves)
     write_bytes(out, content)
-    num_tasks = len({result.task for result in shown.results})
+    num_tasks = len({result.task for result in tests.results})
     counts = f"{num_tasks} {'tasks' if sources.family == 'arc' else 'boards'}, {len(curves)} charts"
-    made = f"{out}: {counts}, {len(content) / 1e6:.1f} MB; in a browser: {out.resolve().as_uri()}"
-    return "\n".join([made, *sources.missing()])
+    summary = f"{out}: {counts}, {len(content) / 1e6:.1f} MB; in a browser: {out.resolve().as_uri()}"
+    return "\n".join([summary, *sources.missing()])
 
 
-def _boards(data: Path, predictions: Path) -> Shown:
+def _boards(data: Path, predictions: Path) -> TestInputs:
     puzzles, outputs = read_puzzle_set(data), read_test_outputs(data)
     answers = read_boards([predictions], puzzles, data)
     total, answered, right, tiles = len(answers.valid), int(answers.answered.sum()), answers.valid, []
@@ -251,25 +254,27 @@ def _boards(data: Path, predictions: Path) -> Shown:
     if answered:
         valid = int(answers.valid.sum())
         tiles.append(("follow the rules", f"{valid / answered:.1%}", f"{valid:,} of {boards}"))
-    name, numbers = puzzles.table.task_ids[0], sample_boards(right).tolist()
+    samples = ((~right, _MOST_WRONG_BOARDS), (right, _MOST_RIGHT_BOARDS))
+    numbers = [board for mask, most in samples for board in spread(np.flatnonzero(mask), most).tolist()]
+    name = puzzles.table.task_ids[0]
     moves = read_moves(read_candidates([predictions]), [(name, board) for board in numbers])
     entries = ranked_entries(answers.votes, rank(answers.votes), numbers)
-    # A maze may have several shortest paths; one of them is recorded.
+    # The dataset records one shortest path of a maze; there may be others.
     others = answers.valid & ~right & (puzzles.family.name == "maze")
     results = [
         Result(
-            task=f"board-{board}", entries=of_board, candidates=int(answers.votes.candidates[board]),
+            task=f"board-{board}", entries=board_entries, candidates=int(answers.votes.candidates[board]),
             pair=Pair(puzzles.test_inputs.grid(board), None if outputs is None else outputs.grid(board)),
             attempts=[answers.boards[board]] if answers.answered[board] else [],
             moves=moves.get((name, board), ()), note="another shortest path" if others[board] else None,
         )
-        for board, of_board in zip(numbers, entries, strict=True)
+        for board, board_entries in zip(numbers, entries, strict=True)
     ]  # fmt: skip
     sample = f"{len(results)} of {total:,} boards, wrong ones first" if len(results) < total else ""
-    return Shown(tiles, results, sample=sample, side=puzzles.canvas)
+    return TestInputs(tiles, results, sample=sample, side=puzzles.canvas)
 
 
-def _tasks(sources: Sources, challenges: Path) -> Shown:
+def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     tasks = read_challenges(challenges)
     if sources.solutions:
         tasks = with_solutions(tasks, read_solutions(sources.solutions), str(sources.solutions))
@@ -290,19 +295,15 @@ def _tasks(sources: Sources, challenges: Path) -> Shown:
     results = [
         Result(
             task=task.id, pair=task.tests[index], attempts=attempts.get((task.id, index), ()),
-            entries=of_test, candidates=int(candidates), moves=moves.get((task.id, index), ()),
+            entries=test_entries, candidates=int(candidates), moves=moves.get((task.id, index), ()),
             demonstrations=task.demonstrations, note=rules[task.id],
         )
-        for (task, index), of_test, candidates in zip(tests, entries, votes.candidates, strict=True)
+        for (task, index), test_entries, candidates in zip(tests, entries, votes.candidates, strict=True)
     ]  # fmt: skip
     if any(result.pair.output is None for result in results):
-        return Shown(results=results)
+        return TestInputs(results=results)
     outputs = {task.id: [pair.output for pair in task.tests if pair.output is not None] for task in tasks}
     score = score_submission(submission, outputs, str(sources.submission))
-    return Shown(_tiles(score, outputs, votes, ranking), results, breakdown(score, rules))
-
-
-def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ranking: Ranking) -> list[Tile]:
     tiles, two = [], score.pass_at_2
     for name, at_k in (("pass@2", two), ("pass@1", score.pass_at_1)):
         low, high = at_k.interval_over_tasks
@@ -319,32 +320,48 @@ def _tiles(score: Score, outputs: Mapping[str, Sequence[Grid]], votes: Votes, ra
         best = max(oracle(votes, ranking, outputs).at.items())[1]
         among = f"{best.solved_outputs} of {score.num_outputs} right outputs are among the candidates"
         tiles.append(("oracle, no score", f"{best.mean_over_tasks:.1%}", f"mean over tasks; {among}"))
-    return tiles
+    return TestInputs(tiles, results, breakdown(score, rules))
 
 
-def _page(sources: Sources, shown: Shown, metrics: pd.DataFrame, curves: Sequence[Chart]) -> bytes:
-    """Return the HTML page: style, script and data in one file, which loads nothing."""
-    family = family_of(sources.family, shown.side or 9)
+def _page(sources: Sources, tests: TestInputs, metrics: pd.DataFrame, curves: Sequence[Chart]) -> bytes:
+    """Return the HTML page, with style, script and data inline."""
+    family = family_of(sources.family, tests.side or 9)
     names = ("run", "data", "predictions", "submission", "challenges", "solutions")
     facts = training_facts(metrics)
     if created := sources.manifest.get("created"):
         facts.append(("begun", str(created)[:10]))
     tasks: dict[str, dict[str, Any]] = {}
-    for result in shown.results:
+    for result in tests.results:
         train = [(pair.input, pair.output) for pair in result.demonstrations]
         task = {"id": result.task, "rule": result.note, "train": train, "tests": []}
-        tasks.setdefault(result.task, task)["tests"].append(_test_document(result))
+        truth = result.pair.output
+        tasks.setdefault(result.task, task)["tests"].append({
+            "input": result.pair.input, "truth": truth, "attempts": result.attempts,
+            "outcome": result.outcome, "wrong": result.wrong_cells, "candidates": result.candidates,
+            "gridless": result.candidates - sum(entry.candidates for entry in result.entries),
+            "distinct": len(result.entries),
+            # The best grids, and the right one at any rank.
+            "ranked": [
+                (place, entry.grid, entry.candidates, round(entry.halt_probability, 4))
+                for place, entry in enumerate(result.entries)
+                if place < _SHOWN_ENTRIES or (truth is not None and np.array_equal(entry.grid, truth))
+            ],
+            "moves": [
+                (move.step, move.grid, round(move.halt_probability, 4), move.agreeing, move.total)
+                for move in result.moves
+            ],
+        })  # fmt: skip
     document = {
         "title": sources.title, "version": __version__, "notes": sources.missing(), "facts": facts,
         "files": [(name, str(path)) for name in names if (path := getattr(sources, name)) is not None],
         "charts": [(chart.title, base64.b64encode(chart_svg(chart)).decode()) for chart in curves],
-        "recipe": sources.manifest.get("recipe"), "tiles": shown.tiles, "parts": shown.parts,
-        "family": family.name, "symbols": family.symbols, "box": BOXES.get(shown.side),
+        "recipe": sources.manifest.get("recipe"), "tiles": tests.tiles, "parts": tests.parts,
+        "family": family.name, "symbols": family.symbols, "box": BOXES.get(tests.side),
         "palette": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in family.palette or PALETTE],
-        "outcomes": OUTCOMES, "nearly": NEARLY, "tie": NEAR_TIE, "sample": shown.sample,
+        "outcomes": OUTCOMES, "nearly": NEARLY, "tie": NEAR_TIE, "sample": tests.sample,
         "tasks": list(tasks.values()),
     }  # fmt: skip
-    # "<" could end the script element that holds the data.
+    # A "<" could end the script element that contains the data.
     data = orjson.dumps(document, default=_text).replace(b"<", b"\\u003c")
     folder = resources.files("arcpipe.submissions") / "templates"
     html = (folder / "report.html").read_bytes()
@@ -353,31 +370,6 @@ def _page(sources: Sources, shown: Shown, metrics: pd.DataFrame, curves: Sequenc
     return html.replace(b"@data@", data)
 
 
-def _test_document(result: Result) -> dict[str, Any]:
-    """Return a test input as the page's script reads it."""
-    truth = result.pair.output
-    return {
-        "input": result.pair.input,
-        "truth": truth,
-        "attempts": result.attempts,
-        "outcome": result.outcome,
-        "wrong": result.wrong_cells,
-        "candidates": result.candidates,
-        "gridless": result.candidates - sum(entry.candidates for entry in result.entries),
-        "distinct": len(result.entries),
-        # The best, and the right one wherever it stands.
-        "ranked": [
-            (place, entry.grid, entry.candidates, round(entry.halt_probability, 4))
-            for place, entry in enumerate(result.entries)
-            if place < _SHOWN_ENTRIES or (truth is not None and np.array_equal(entry.grid, truth))
-        ],
-        "moves": [
-            (move.step, move.grid, round(move.halt_probability, 4), move.agreeing, move.total)
-            for move in result.moves
-        ],
-    }
-
-
 def _text(grid: Grid) -> str:
-    """Return the digits of a grid's rows, "/" between them."""
+    """Return the digits of a grid, with "/" between rows."""
     return "/".join((row + ord("0")).tobytes().decode() for row in grid)

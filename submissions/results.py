@@ -1,33 +1,42 @@
-"""What came of a training, as curves, and of each test input: attempts, votes, how the answer moved."""
+"""Results of a run: training curves, attempts and votes for each test input, and figures of both."""
 
+import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
+from arcpipe.codec import ARC, Family
 from arcpipe.documents import limit, read_file
-from arcpipe.errors import DataError
+from arcpipe.errors import DataError, printable
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import Ranking, Votes, entries_by_test
-from arcpipe.task import Pair
+from arcpipe.log import METRICS_FILE
+from arcpipe.runs import make_manifest, new_folder, writing
+from arcpipe.task import Pair, Task
 
-METRICS_FILE = "metrics.jsonl"
 _LOSS = "train/loss_answer"
 _MOST_POINTS = 400
 _SPARE_VALUES = 2**20
 _EVALUATION = "eval/"
 _ANSWERED = "eval/answered"
-# Of an evaluation, what is no share.
+# Metrics of an evaluation that are counts; the others are shares.
 _COUNTS = ("eval/test_inputs", "eval/votes", "eval/votes_asked")
 _OF_FINISHED = ["train/exact_accuracy", "train/cell_accuracy", "train/steps_to_halt"]
-# Title, scale, and the name of each metric there.
+# Title, scale, and the metrics to draw with their labels.
 _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Loss", "log", {"train/loss_answer": "answer", "train/loss_halt": "halt"}),
     ("Accuracy in training", "share", {
@@ -41,10 +50,10 @@ _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )  # fmt: skip
 
 NEARLY = 3
-"""So many wrong cells are nearly solved."""
+"""Most wrong cells of a test input that counts as nearly solved."""
 
 NEAR_TIE = 2
-"""So few votes between the second grid, an attempt, and the third are nearly none."""
+"""Most votes between the second grid, which is an attempt, and the third for a near tie."""
 
 OUTCOMES = {
     "solved": "solved",
@@ -54,24 +63,37 @@ OUTCOMES = {
     "none": "no votes",
     "unknown": "answered",
 }
-"""The outcomes of a test input, the best first, and what the page calls them."""
+"""Outcomes of a test input, the best first, with their labels on the page."""
 
-_MOST_WRONG_BOARDS, _MOST_RIGHT_BOARDS = 150, 50
 _MOST_STEPS = 16
 _TEST = ["task", "test_index"]
 _WAY = ["dihedral", "colors", "variant", "rollout", "checkpoint"]
 
+# Okabe and Ito's palette, safe for color blindness; the dashes work without color.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+_DASHES = ("-", "--", ":", "-.")
+_FILLS = {
+    "solved": ("#009e73", ""), "nearly": ("#e69f00", "//"), "cells": ("#d55e00", "xx"),
+    "size": ("#cc79a7", ".."), "none": ("#bbbbbb", ""), "unknown": ("#0072b2", ""),
+}  # fmt: skip
+_STYLE: dict[Any, Any] = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#e2e2e2", "axes.axisbelow": True, "svg.fonttype": "none", "text.parse_math": False,
+}  # fmt: skip
+_DPI = 200
+_SHOWN_TESTS = 8
+_SIDE_POINTS = 90
 
 Line = tuple[list[int], list[float]]
-"""A curve: steps, and the value at each of them."""
+"""A curve: steps, and the value at each step."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over training steps on one scale, by name.
+    """Curves over training steps, by name, on one scale.
 
     scale: share (0..1), log or linear.
-    averaged: how many records a point is the mean of.
+    averaged: records averaged into one point.
     """
 
     title: str
@@ -81,12 +103,12 @@ class Chart:
 
 
 def read_metrics(run: Path | None) -> pd.DataFrame:
-    """Read the metrics of a run, a row for each record by its step; NaN where it has no number.
+    """Read the metrics of a run: a row per record, indexed by step; NaN where a record has no number.
 
-    A last line that is still being written is left out; so are the zeros that older runs wrote where no
-    sample finished.
+    Skips a last line without a line break, which is still being written, and the zeros that older runs
+    wrote when no sample finished.
 
-    Raises:  DataError naming the line if the file cannot be read or holds something else.
+    Raises:  DataError naming the line if the file cannot be read or a line is not a record.
     """
     records = []
     path = (run or Path()) / METRICS_FILE
@@ -100,7 +122,7 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
         if not isinstance(record, dict) or type(record.get("step")) is not int:
             raise DataError(f"{path}: line {number} is no record of a training; mend the file or remove it")
         names.update(record)
-        # A table of records that have no name in common would be the square of the file.
+        # If no two records share a name, the table grows with the square of the file.
         if len(names) * number > limit(_SPARE_VALUES + len(content)):
             raise DataError(
                 f"{path}: line {number}: {len(names)} metrics by then, too many for its size; mend the file "
@@ -116,7 +138,7 @@ def read_metrics(run: Path | None) -> pd.DataFrame:
 
 
 def training_facts(metrics: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return what the metrics say of the training as a whole, in words."""
+    """Return facts about the whole training, as pairs of name and text."""
     trained = metrics[metrics[_LOSS].notna()] if _LOSS in metrics else metrics[:0]
     if trained.empty:
         return []
@@ -133,7 +155,7 @@ def training_facts(metrics: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words: its two largest units."""
+    """Format a time in its two largest units."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -144,9 +166,9 @@ def duration(seconds: float) -> str:
 
 
 def charts(metrics: pd.DataFrame) -> list[Chart]:
-    """Return the charts that there are metrics for.
+    """Return the charts for which there are metrics.
 
-    Evaluations come last, in one, with the share answered where that is not all.
+    The last chart has all scores of evaluations. It shows the share answered only if that is ever below 1.
     """
     evaluated = {
         key: key.removeprefix(_EVALUATION).replace("_", " ")
@@ -162,7 +184,7 @@ def charts(metrics: pd.DataFrame) -> list[Chart]:
         size = max(1, -(-max(map(len, curves.values()), default=0) // _MOST_POINTS))
         lines: dict[str, Line] = {}
         for name, curve in curves.items():
-            # The mean of each `size` values after each other, at the last of their steps.
+            # Each point is the mean of `size` consecutive values, at the last of their steps.
             means = curve.groupby(np.arange(len(curve)) // size).mean()
             last = [*range(size - 1, len(curve) - 1, size), len(curve) - 1]
             lines[name] = curve.index[last].tolist(), [float(f"{mean:.5g}") for mean in means]
@@ -172,7 +194,7 @@ def charts(metrics: pd.DataFrame) -> list[Chart]:
 
 
 class Entry(NamedTuple):
-    """A distinct grid, the number of candidates that hold it, and their mean halt probability."""
+    """A distinct grid, its number of candidates, and their mean halt probability."""
 
     grid: Grid
     candidates: int
@@ -180,9 +202,9 @@ class Entry(NamedTuple):
 
 
 class Move(NamedTuple):
-    """The answer after so many steps, None where no grid could be cropped.
+    """The answer after a number of steps; the grid is None if none could be cropped.
 
-    agreeing: how many of the `total` candidates made at that step have the same grid.
+    agreeing: candidates with the same grid, of the `total` at that step.
     """
 
     step: int
@@ -194,14 +216,14 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A test input and what came of it.
+    """A test input with its attempts and votes.
 
-    attempts: distinct ones, the first first.
-    entries: the distinct grids of its candidates, the best first.
-    candidates: how many there are, those without a grid too.
-    moves: its answer by step.
-    demonstrations: of its task.
-    note: words to show beside its task.
+    attempts: the distinct attempts, in order.
+    entries: the distinct grids of the candidates, the best first.
+    candidates: number of candidates, including those without a grid.
+    moves: the answer step by step.
+    demonstrations: the demonstrations of its task.
+    note: a remark to show beside its task.
     """
 
     task: str
@@ -215,7 +237,7 @@ class Result:
 
     @property
     def wrong_cells(self) -> int | None:
-        """The fewest wrong cells of an attempt of the right size; None without one."""
+        """The fewest wrong cells of an attempt; None if no attempt has the right size."""
         truth = self.pair.output
         sized = [grid for grid in self.attempts if truth is not None and grid.shape == truth.shape]
         return min((int((grid != truth).sum()) for grid in sized), default=None)
@@ -233,37 +255,31 @@ class Result:
 
 
 def ranked_entries(votes: Votes, ranking: Ranking, tests: Iterable[int]) -> list[list[Entry]]:
-    """Return the entries of some test inputs, by their numbers, the best first."""
+    """Return the entries of each of the test inputs with these numbers, the best first."""
     counts = votes.count()
     halts = votes.total(votes.halt) / counts.clip(min=1)
-    of_test = entries_by_test(votes, ranking)
+    by_test = entries_by_test(votes, ranking)
     return [
-        [Entry(votes.grid(one), int(counts[one]), float(halts[one])) for one in of_test[test]]
+        [Entry(votes.grid(one), int(counts[one]), float(halts[one])) for one in by_test[test]]
         for test in tests
     ]
 
 
-def sample_boards(right: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the numbers of up to 150 wrong boards, then of up to 50 right ones, evenly spread."""
-    wrong_ones = _spread(np.flatnonzero(~right), _MOST_WRONG_BOARDS)
-    return np.concatenate([wrong_ones, _spread(np.flatnonzero(right), _MOST_RIGHT_BOARDS)])
-
-
-def _spread(items: NDArray[np.intp], most: int) -> NDArray[np.intp]:
-    """Return up to `most` of the items, evenly spread, the first and the last among them."""
+def spread(items: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """Return up to `most` evenly spaced items, including the first and the last."""
     return items[np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(np.intp)]
 
 
 def read_moves(
     tables: Iterable[pa.Table], tests: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], list[Move]]:
-    """Return up to 16 moves of the answer to each test input, as it was first asked for several steps.
+    """Return up to 16 moves per test input, from the first way of answering it that has several steps.
 
-    That is without augmentation or noise, if there are candidates of several steps of it. Inputs without
-    candidates of several steps are left out.
+    A way is an augmentation, variant, rollout and checkpoint; the first has no augmentation or noise. A test
+    input without such a way is left out.
 
-    Args:  tables: as `arcpipe.predictions.read_candidates` gives them.
-           tests: the task and index of each input; others may be returned too.
+    Args:  tables: the tables of `arcpipe.predictions.read_candidates`.
+           tests: the task and index of each input; the result may have more.
     """
     tasks = pa.array([task for task, _ in tests], pa.string())
     indices = pa.array([index for _, index in tests], pa.int32())
@@ -272,14 +288,14 @@ def read_moves(
     for table in tables:
         is_task = pc.is_in(table["task"].cast(pa.string()), tasks)
         part = table.select(columns).filter(pc.and_(is_task, pc.is_in(table["test_index"], indices)))
-        # As numbers: a grid's bytes and a permutation's text stand in many rows.
+        # Dictionaries: many rows repeat the same grid and the same permutation.
         for name in ("colors", "cells"):
             part = part.set_column(columns.index(name), name, part[name].dictionary_encode())
         parts.append(part)
     if not parts:
         return {}
     table = pa.concat_tables(parts).unify_dictionaries()
-    # Their numbers do, which are those of equal grids; as values all would be in memory once more.
+    # Compare grids by their dictionary index: decoding them would copy every grid in memory.
     cells = table["cells"].combine_chunks()
     frame = table.drop_columns("cells").to_pandas().assign(cells=cells.indices.to_numpy())
     frame["total"] = _by_test(frame, "steps")["width"].transform("size")
@@ -291,7 +307,7 @@ def read_moves(
     moves: dict[tuple[str, int], list[Move]] = {}
     for test, rows in _by_test(frame):
         moves[test] = []
-        for row in rows.iloc[_spread(np.arange(len(rows)), _MOST_STEPS)].itertuples():
+        for row in rows.iloc[spread(np.arange(len(rows)), _MOST_STEPS)].itertuples():
             content = cells.dictionary[row.cells].as_py()
             grid = np.frombuffer(content, np.uint8).reshape(-1, row.width) if row.width else None
             moves[test].append(Move(row.steps, grid, float(row.halt_probability), row.agreeing, row.total))
@@ -300,3 +316,140 @@ def read_moves(
 
 def _by_test(frame: Any, *keys: str) -> Any:
     return frame.groupby([*_TEST, *keys], observed=True, sort=False)
+
+
+def chart_svg(chart: Chart) -> bytes:
+    """Draw a chart as SVG."""
+    with mpl.rc_context(_STYLE):
+        return _render(_curves(chart), "svg")
+
+
+def write_figures(
+    folder: Path, title: str, curves: Iterable[Chart], results: Sequence[Result], family: Family
+) -> None:
+    """Write a folder of figures: each chart, the outcomes, and examples of test inputs with their attempts.
+
+    Args:    title: goes into the manifest. family: the family of the test inputs.
+    Raises:  OutputError if the folder exists or cannot be written.
+    """
+    with mpl.rc_context(_STYLE), new_folder(folder, make_manifest("figures", title=title)) as new:
+        figures = {chart.title.lower().replace(" ", "-").replace("'", ""): _curves(chart) for chart in curves}
+        if results:
+            figures |= {"outcomes": _outcomes(results), "examples": _examples(results, family)}
+        for name, figure in figures.items():
+            for suffix in ("png", "svg"):
+                with writing(new / name):
+                    (new / f"{name}.{suffix}").write_bytes(_render(figure, suffix))
+
+
+def task_image(task: Task, suffix: str) -> bytes:
+    """Draw a task as svg or png: a column per pair, the input above the output."""
+    pairs = [*task.demonstrations, *task.tests]
+    figure = Figure(figsize=(1.6 * len(pairs), 3.8), layout="constrained")
+    figure.suptitle(task.id, fontsize=9)
+    for number, (pair, column) in enumerate(
+        zip(pairs, figure.subplots(2, len(pairs), squeeze=False).T, strict=True), 1
+    ):
+        test = number - len(task.demonstrations)
+        title = f"test {test}" if test > 0 else f"demonstration {number}"
+        for axes, grid, name in zip(column, (pair.input, pair.output), (title, "output"), strict=True):
+            axes.set_axis_off()
+            axes.set_title(name if grid is not None else "output hidden", fontsize=7)
+            if grid is not None:
+                _draw(axes, grid, ARC, None)
+    return _render(figure, suffix)
+
+
+def _render(figure: Figure, suffix: str) -> bytes:
+    """Render a figure; the same figure gives the same bytes."""
+    content = io.BytesIO()
+    omitted = {"png": {"Software": None}, "svg": {"Date": None}}[suffix]
+    # Without a salt the ids in an SVG are random.
+    with mpl.rc_context({"svg.hashsalt": "arcpipe"}):
+        figure.savefig(content, format=suffix, dpi=_DPI, metadata=omitted, transparent=suffix == "svg")
+    return content.getvalue()
+
+
+def _curves(chart: Chart) -> Figure:
+    figure = Figure(figsize=(3.1, 2.6), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, (steps, values)) in enumerate(chart.lines.items()):
+        end = f"{values[-1]:.1%}" if chart.scale == "share" else f"{values[-1]:.3g}"
+        axes.plot(
+            steps, values, label=f"{name}: {end} at the end", color=_COLORS[number % len(_COLORS)],
+            linestyle=_DASHES[number % len(_DASHES)], linewidth=1.3, marker="o" if len(steps) < 10 else "",
+            markersize=3,
+        )  # fmt: skip
+    if chart.scale == "log" and all(min(values) > 0 for _, values in chart.lines.values()):
+        axes.set_yscale("log")
+        # Powers of ten need math text, which is off.
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
+    if chart.scale == "share":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel(f"step (means of {chart.averaged} records)" if chart.averaged > 1 else "step")
+    axes.set_title(chart.title, loc="left", fontsize=10)
+    figure.legend(loc="outside lower left", frameon=False, fontsize=8)
+    return figure
+
+
+def _outcomes(results: Sequence[Result]) -> Figure:
+    """Draw the number of test inputs by outcome, as bars that differ in color and hatch."""
+    counts = Counter(result.outcome for result in results)
+    shown = [outcome for outcome in OUTCOMES if counts[outcome]]
+    figure = Figure(figsize=(4.2, 0.6 + 0.35 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(
+        [OUTCOMES[outcome] for outcome in shown], [counts[outcome] for outcome in shown],
+        color=[_FILLS[outcome][0] for outcome in shown], hatch=[_FILLS[outcome][1] for outcome in shown],
+        edgecolor="#333333", linewidth=0.6,
+    )  # fmt: skip
+    axes.bar_label(bars, padding=3)
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.set_xlabel("test inputs")
+    return figure
+
+
+def _examples(results: Sequence[Result], family: Family) -> Figure:
+    """Draw up to eight test inputs with their right output and attempts; crosses mark wrong cells."""
+    # Take outcomes in turn, so that each is shown; then sort the rows by outcome.
+    groups = [[result for result in results if result.outcome == outcome] for outcome in OUTCOMES]
+    in_turn = [group[number] for number in range(_SHOWN_TESTS) for group in groups if number < len(group)]
+    rows = sorted(in_turn[:_SHOWN_TESTS], key=lambda result: list(OUTCOMES).index(result.outcome))
+    columns = 2 + max(len(result.attempts) for result in rows)
+    figure = Figure(figsize=(1.5 * columns, 1.9 * len(rows)), layout="constrained")
+    for result, row in zip(rows, figure.subplots(len(rows), columns, squeeze=False), strict=True):
+        grids = {f"{printable(result.task)}\ninput": result.pair.input, "right output": result.pair.output}
+        attempts = {f"attempt {number}": grid for number, grid in enumerate(result.attempts, 1)}
+        for axes in row:
+            axes.set_axis_off()
+        for axes, (title, grid) in zip(row, (grids | attempts).items(), strict=False):
+            if grid is not None:
+                axes.set_title(title, fontsize=7)
+                _draw(axes, grid, family, result.pair.output if title in attempts else None)
+    return figure
+
+
+def _draw(axes: Axes, grid: Grid, family: Family, truth: Grid | None) -> None:
+    """Draw a grid; if `truth` has the same size, cross out the cells that differ, in white on black."""
+    colors = [(255, 255, 255)] * family.num_values if family.palette is None else family.palette
+    edges = [np.arange(side + 1) - 0.5 for side in grid.shape[::-1]]
+    colormap = ListedColormap(np.array(colors) / 255)
+    axes.pcolormesh(
+        *edges, grid, vmin=0, vmax=len(colors) - 1, cmap=colormap, edgecolors="#777777", linewidth=0.4
+    )
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    if family.palette is None:
+        for (row, x), value in np.ndenumerate(grid):
+            if value:
+                axes.text(x, row, family.symbols[value], ha="center", va="center", fontsize=6)
+    if truth is not None and truth.shape == grid.shape:
+        rows, columns = np.nonzero(grid != truth)
+        # A mark is half as wide as a cell; its area is in square points.
+        area = (_SIDE_POINTS / max(grid.shape) / 2) ** 2
+        for color, width in (("#000000", 2.2), ("#ffffff", 1.0)):
+            axes.scatter(columns, rows, marker="x", s=area, color=color, linewidths=width)

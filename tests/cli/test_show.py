@@ -100,6 +100,8 @@ def test_a_task_as_a_picture() -> None:
     # The SVG has each text as a comment too; the second test's output is marked as hidden.
     assert all(text in svg for text in ("small", "demonstration 1", "test 2", "output hidden"))
     assert fail_here("show", "small.json", "--svg", "small.svg").startswith("small.svg exists already")
+    show("small.json", "--svg", "again.svg")
+    assert Path("again.svg").read_text() == svg
 
 
 @pytest.mark.parametrize(("variables", "cells"), [

@@ -1,4 +1,4 @@
-"""A small Kaggle with a bundle to push to it; and, made once, a checkpoint and the bundle of an entry."""
+"""An imitation of Kaggle with a minimal bundle to push, and a checkpoint with the bundle of an entry."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +50,7 @@ def server(shell: Shell) -> KaggleServer:
 
 @pytest.fixture
 def pushed(shell: Shell, bundle: Path) -> Path:
-    """The bundle, its kernel complete on Kaggle."""
+    """The bundle after a push, with the run of its kernel complete."""
     shell.succeed("push", bundle)
     shell.succeed("status", bundle, "--wait")
     return bundle
@@ -63,7 +63,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def entry(checkpoint: Path) -> Path:
-    """The bundle of an entry whose adaptation ends by itself after a few steps; not to be changed."""
+    """The bundle of an entry that adapts for a few steps; shared, so tests must not change it."""
     return make_bundle(checkpoint, checkpoint.parent / "bundle", "adapt.steps=20")
 
 

@@ -1,4 +1,4 @@
-"""`arcpipe kaggle bundle`: what is sent to Kaggle is whole, private, offline, and enough to run there."""
+"""`arcpipe kaggle bundle`: a bundle is complete, private and offline, and runs on Kaggle's image."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def test_the_notebook_is_short_and_python(entry: Path) -> None:
     code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for source in code:
         compile(source, "cell", "exec")
-    # The search for the files is the code that `arcpipe kaggle run` has too, and is tested with it.
+    # `arcpipe kaggle run` uses the same code to find files, and its tests cover it.
     assert code[0] == Path(mounts.__file__).read_text().strip()
     assert sum(len(source.splitlines()) for source in code[1:]) < 55
     assert "$" not in json.dumps(notebook)
@@ -77,7 +77,7 @@ def test_a_bundle_goes_to_kaggle_and_gets_a_score(checkpoint: Path, shell: Shell
     submitted = shell.run("submit", bundle, "--ledger", tmp_path / "ledger.jsonl")
     assert "scored 31.39" in submitted.stdout
     assert closed in submitted.stderr
-    # What was sent is noted beside it, and changes nothing of it.
+    # The history is a file beside the bundle, not a part of it.
     assert "whole, 11 files" in shell.succeed("bundle", bundle, "--check")
 
 
@@ -139,7 +139,7 @@ def test_the_wheel_is_installed_whole_and_is_always_the_same(tmp_path: Path) -> 
 
 
 def test_the_image_has_all_that_a_run_needs() -> None:
-    """A bundle brings arcpipe alone; the packages that the image lacks have no part in a run on Kaggle."""
+    """A bundle brings arcpipe only; a run on Kaggle does not need the packages that the image lacks."""
     image = image_packages()
     requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     lacking = [

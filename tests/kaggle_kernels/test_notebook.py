@@ -1,4 +1,4 @@
-"""A bundle's notebook, whatever is mounted: a valid submission, and a word on what is missing."""
+"""The notebook of a bundle writes a valid submission and names what is missing, whatever is mounted."""
 
 import io
 import json
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from arcpipe import kaggle_kernels
 from arcpipe.kaggle_kernels.mounts import bundles
+from arcpipe.kaggle_kernels.rehearse import EXECUTE
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_here
@@ -33,7 +33,7 @@ def challenges_of(root: Path) -> Path:
 
 
 def run_notebook(bundle: Path, root: Path, mode: dict[str, str]) -> tuple[str, str]:
-    """What the code of the notebook prints in this process, and the error that it ends with."""
+    """Run the code of the notebook in this process; return its output and its error, if any."""
     notebook: dict[str, Any] = json.loads((bundle / "kernel" / "notebook.ipynb").read_bytes())
     code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     env = environment({"ARCPIPE_KAGGLE_ROOT": str(root), "ARCPIPE_KAGGLE_MINUTES": "0.1", **mode})
@@ -95,7 +95,7 @@ def test_without_a_whole_dataset_the_fallback_stays(
     (line,) = [line for line in printed.splitlines() if line.startswith("ONLY THE FALLBACK IS SURE: ")]
     assert why in line
     assert shown in line
-    # A rerun that throws scores nothing; a commit run that ends well would hide what is missing.
+    # A failed rerun scores nothing; a successful commit run would hide what is missing.
     assert error == ("" if mode else line.removeprefix("ONLY THE FALLBACK IS SURE: "))
 
 
@@ -140,10 +140,9 @@ def test_of_two_bundles_the_notebooks_own_is_run(entry: Path, root: Path) -> Non
 @MODES
 def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], entry: Path, root: Path) -> None:
     shutil.rmtree(dataset_of(root))
-    script = Path(kaggle_kernels.__path__[0]) / "execute.py"
     notebook, executed = entry / "kernel" / "notebook.ipynb", root / "working" / "executed.ipynb"
     done = subprocess.run(
-        [sys.executable, "-P", str(script), str(notebook), str(executed)], cwd=root, timeout=60,
+        [sys.executable, "-P", "-c", EXECUTE, str(notebook), str(executed)], cwd=root, timeout=60,
         env=environment({"ARCPIPE_KAGGLE_ROOT": str(root), "JUPYTER_PLATFORM_DIRS": "1", **mode}),
         capture_output=True, text=True,
     )  # fmt: skip

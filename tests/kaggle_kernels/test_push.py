@@ -1,4 +1,4 @@
-"""`arcpipe kaggle push`: credentials, what is sent, what is not sent again, and how it fails."""
+"""`arcpipe kaggle push`: credentials, the requests that it sends and does not repeat, and failures."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ NO_WAY = {"KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY, "HTTP_PROXY": PROXY, "http
 
 @pytest.fixture
 def nobody(shell: Shell) -> Shell:
-    """The shell without a name and a key."""
+    """A shell without credentials."""
     hidden = ("KAGGLE_USERNAME", "KAGGLE_KEY")
     return Shell(shell.server, {name: value for name, value in shell.env.items() if name not in hidden})
 
@@ -56,7 +56,7 @@ def test_bad_credentials_are_one_line_without_them(
 
 
 def test_a_token_is_enough_and_sent_when_needed(nobody: Shell, server: KaggleServer, tmp_path: Path) -> None:
-    """In a process of its own: it is the import of the client that would send it too."""
+    """Run in a new process: importing the client could send the token too."""
     scores = ("kaggle", "scores", "--competition", COMPETITION)
     assert "no submissions" in run_arcpipe(*scores, cwd=tmp_path, env=nobody.env | BY_TOKEN).stdout
     assert server.count("IntrospectToken") == 1
@@ -137,12 +137,12 @@ def test_a_failure_of_kaggle_is_one_line_and_leaves_nothing_to_submit(
     shell: Shell, server: KaggleServer, bundle: Path, method: str, failure: Failure, expected: str
 ) -> None:
     if method == "SaveKernel":
-        # An earlier version must not be submitted in the place of the new one.
+        # An earlier version must not be submitted instead of the new one.
         shell.succeed("push", bundle)
     server.faults[method] = failure
     is_silent = isinstance(failure, Fault) and not failure.status
     assert expected in shell.fail("push", bundle, "--timeout-s", 0.5 if is_silent else 5)
-    # What changes something is repeated only where Kaggle did not listen.
+    # Requests that change something are repeated only after status 429.
     assert server.count("CreateDataset") <= 1
     assert server.kernel_version <= 2
     assert "its kernel is not on Kaggle" in shell.fail("submit", bundle)

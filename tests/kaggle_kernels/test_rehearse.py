@@ -1,4 +1,4 @@
-"""`arcpipe kaggle rehearse` and `simulate`: a bundle's own notebook as Kaggle runs it; an entry at home."""
+"""`arcpipe kaggle rehearse` runs a bundle's notebook as Kaggle does; `simulate` scores an entry locally."""
 
 import json
 import signal
@@ -18,13 +18,13 @@ from arcpipe.recipe import load_recipe
 from commands import arcpipe_command, environment, run_here
 from entries import SMALL, hidden_task, hidden_tasks, make_bundle, write_challenges
 
-# Every run here ends long before, by itself: it is for a machine that is busy.
+# Runs end by themselves long before this limit, which allows for a busy machine.
 MINUTES = 10
 
 
 @pytest.fixture(scope="module")
 def challenges(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """240 tasks that nothing has seen, some with several tests, and their solutions."""
+    """240 unseen tasks, some with several tests, and their solutions."""
     folder = tmp_path_factory.mktemp("tasks")
     tasks = hidden_tasks(240)
     solutions = {
@@ -37,7 +37,7 @@ def challenges(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _handler() -> Iterator[None]:
-    """What a signal does is the same after a rehearsal in this process."""
+    """Restore the signal handler after a rehearsal in this process."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -59,11 +59,11 @@ def test_the_notebook_runs_offline_on_unseen_tasks(entry: Path, challenges: Path
     assert report["peak_memory_bytes"] > 1e8
     assert report["at_240_tasks"]["infer_hours_here"] > 0
     assert list(report["scores"]) == ["pass@2 over tasks", "pass@2", "pass@1"]
-    # By this the run on Kaggle is judged.
+    # The run on Kaggle is compared with this share.
     share = json.loads((entry / "kaggle-record.json").read_bytes())["rehearsed"]
     assert share == report["seconds"] / report["clock"] < 1
     root = out / "flat-commit"
-    # The wheel of the bundle ran, and not what is installed here.
+    # The bundle's wheel ran, not the arcpipe installed here.
     log = (root / "working" / "arcpipe.log").read_text()
     assert f"from {root / 'temp' / 'site'}" in log
     executed = json.loads((root / "working" / "executed.ipynb").read_bytes())
@@ -75,7 +75,7 @@ def test_the_notebook_runs_offline_on_unseen_tasks(entry: Path, challenges: Path
 
 
 def test_what_would_fail_on_kaggle_fails_here(checkpoint: Path, tmp_path: Path) -> None:
-    """A recipe that cannot be run: the file is there, and the rehearsal says that it is worth nothing."""
+    """With an invalid recipe only the fallback is left, and the rehearsal fails."""
     bundle = make_bundle(checkpoint, tmp_path / "bundle", 'adapt.trackers=["none"]')
     tasks = write_challenges(tmp_path / "few_challenges.json", hidden_tasks(3))
     done = rehearse(bundle, tasks, "--layout", "nested", "--mode", "rerun")
@@ -88,7 +88,7 @@ def test_what_would_fail_on_kaggle_fails_here(checkpoint: Path, tmp_path: Path) 
 
 
 def processes_of(root: Path) -> list[psutil.Process]:
-    """The processes of a notebook, which all know its /kaggle."""
+    """The processes of a notebook, recognized by its /kaggle in their environment."""
     return [
         one
         for one in psutil.process_iter(["environ", "cmdline"])
@@ -105,7 +105,7 @@ def test_nothing_of_the_notebook_outlives_an_interrupt(entry: Path, tmp_path: Pa
         while not any({"adapt", "infer"} & {*one.info["cmdline"]} for one in processes_of(root)):
             assert process.poll() is None
             time.sleep(0.1)
-        # To which it listens as to Ctrl-C.
+        # SIGTERM acts like Ctrl-C.
         process.terminate()
         printed = process.communicate(timeout=120)[1]
     assert (process.returncode, printed.splitlines()[-1]) == (2, "arcpipe: interrupted")
@@ -154,7 +154,7 @@ def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> N
     report = json.loads((tmp_path / "simulated/arcpipe-report.json").read_bytes())
     assert report["outputs"] == report["answered"] == report["scored"] == 4
     assert report["losses"] == []
-    # A model that repeats its input is right where the output is the input: one of one test, one of three.
+    # The model repeats its input, so it solves the first test of each task only.
     assert report["scores"] == pytest.approx({"pass@2 over tasks": 2 / 3, "pass@2": 1 / 2, "pass@1": 1 / 2})
     words = "pass@2 over tasks (Kaggle) 0.6667, pass@2 over test outputs 0.5000, pass@1 over test outputs"
     assert done.stdout == f"simulated: all 4 test inputs answered; {words} 0.5000\n"

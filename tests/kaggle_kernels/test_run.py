@@ -1,4 +1,4 @@
-"""`arcpipe kaggle run`: whatever happens, a complete submission, exit code 0, and a word on what was lost."""
+"""`arcpipe kaggle run`: whatever fails, a complete submission, exit code 0, and a report of the losses."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ TASKS = hidden_tasks(9)
 
 
 def answers_of(root: Path, tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """The submission, which answers exactly these tasks with grids, and all their tests."""
+    """The submission, after checking that it answers exactly all tests of these tasks with grids."""
     answers: dict[str, Any] = json.loads((root / "working" / "submission.json").read_bytes())
     assert list(answers) == list(tasks)
     for name, task in tasks.items():
@@ -50,14 +50,14 @@ def report_of(root: Path) -> dict[str, Any]:
 def run(
     root: Path, minutes: float = 10, disk: AbstractContextManager[None] | None = None
 ) -> tuple[dict[str, Any], str]:
-    """The report and the output of a run that must exit with 0, and does so before a clock of ten minutes."""
+    """The report and the output of a run that must succeed."""
     with disk or nullcontext():
         done = run_here("kaggle", "run", "--root", root, "--minutes", minutes, env=RERUN, code=0)
     return report_of(root), done.stdout
 
 
 def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
-    """The processes of a stage that it has started."""
+    """The processes of adaptation that a run has started."""
     return [child for child in psutil.Process(process.pid).children() if "adapt" in child.cmdline()]
 
 
@@ -66,7 +66,7 @@ def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(tmp_path
     facts = json.loads((checkpoint / "model.json").read_bytes())
     facts["config"]["buckets"] = [3]
     (checkpoint / "model.json").write_text(json.dumps(facts))
-    # Too few to divide by two processes on each of two canvases; and three would not do at all.
+    # The batch is too small for two processes on two canvases, and three processes cannot share it.
     small = ("adapt.steps=5", "adapt.batch_size=8", "kaggle.cpu_processes=3")
     bundle = make_bundle(forget_hashes(checkpoint), tmp_path / "bundle", *small)
     pair = {"input": [[1, 2]], "output": [[2, 1]]}
@@ -130,7 +130,7 @@ def test_damaged_weights_leave_the_fallback(root: Path) -> None:
     answers_of(root, TASKS)
     assert report["answered"] == 0
     assert "damaged checkpoint" in report["losses"][0]
-    # Nothing is tried again that would fail again.
+    # A stage that would fail again is not repeated.
     assert (len(report["stages"]), len(report["losses"])) == (1, 2)
 
 
@@ -151,7 +151,7 @@ def test_tasks_that_none_can_read(root: Path, tasks: dict[str, Any], counts: dic
 def test_the_inputs_are_found_in_every_layout(layout: tuple[str, str], names: str, tmp_path: Path) -> None:
     places = {"competition": "arc-prize-2026-arc-agi-2", "owner": "someone", "slug": "entry-data"}
     competition, dataset = (tmp_path / "input" / place.format(**places) for place in layout)
-    # Another competition, and another dataset, are mounted too.
+    # Mount another competition and another dataset too.
     other = tmp_path / "input" / "competitions" / "another-competition"
     for folder in (competition, other, dataset, dataset.with_name("zzz")):
         folder.mkdir(parents=True, exist_ok=True)
@@ -216,7 +216,7 @@ def test_a_damaged_network_is_left_to_the_adaptation_to_refuse(tmp_path: Path, f
 
 
 def test_a_stage_without_memory_is_tried_again_with_less(entry: Path, root: Path, tmp_path: Path) -> None:
-    """By commands that say so, or that end well."""
+    """The commands report a lack of memory twice, then succeed."""
     hidden = read_hidden_tasks(next(root.rglob("arc-agi_test_challenges.json")))
     dataset = entry / "dataset"
     scratch, journal, asked = tmp_path / "scratch", Journal(tmp_path / "log"), list[int]()

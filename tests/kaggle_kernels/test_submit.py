@@ -1,4 +1,4 @@
-"""`arcpipe kaggle status`, `submit` and `scores`: what a run left behind is submitted once, never twice."""
+"""`arcpipe kaggle status`, `submit` and `scores`: the output of a run is submitted once, never twice."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def test_the_whole_path(shell: Shell, server: KaggleServer, bundle: Path, tmp_pa
     expected = {"score": "31.39", "reference": 1000, "kernel_version": 1, "competition": COMPETITION}
     assert expected.items() <= entry["kaggle"][0].items()
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
-    # Another run has begun since: what was pushed is still the version that is meant.
+    # After another push elsewhere, the commands still ask about the version pushed from here.
     server.kernel_version = 2
     assert "someone/arcpipe-entry version 1: Kaggle says Not found (404)" in shell.fail("status", bundle)
 
@@ -173,7 +173,7 @@ def test_a_version_is_submitted_again_only_on_purpose(
     assert shell.succeed(*submit, "--again") == SCORED.replace("1000", "1001")
     assert [(one["reference"], one["run"]) for one in record(pushed)] == [(1000, 1), (1001, 2)]
     assert server.submissions[0]["description"].startswith("[someone/arcpipe-entry version 1, run 2] ")
-    # Without the flag it is the newest that is waited for, also where the record is lost.
+    # Without the flag the command waits for the newest submission, even if the history is lost.
     assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
     change_json(pushed / "kaggle-record.json", submissions=[])
     assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
@@ -204,7 +204,7 @@ def test_again_is_not_sent_twice(shell: Shell, server: KaggleServer, submit: lis
 
 def test_a_lost_record(shell: Shell, server: KaggleServer, submit: list[object], pushed: Path) -> None:
     shell.succeed(*submit)
-    # Others came after it: it is on a later page.
+    # Later submissions move it to another page of the list.
     for number in range(3):
         server.submissions.insert(0, {"ref": 2000 + number, "status": "ERROR", "description": "by hand"})
     change_json(pushed / "kaggle-record.json", submissions=[])
@@ -246,7 +246,7 @@ def test_whatever_happens_there_is_one_submission(
         server.faults["CreateCodeSubmission"] = fault
         done = shell.run(*submit, "--no-wait", "--timeout-s", 0.1, "--poll-s", 0.01)
         assert len(server.submissions) <= 1
-        # An answer that got lost is found in Kaggle's list.
+        # If the answer is lost, the submission is found in Kaggle's list.
         assert not fault.done or done.returncode == 0
         if forgets:
             change_json(pushed / "kaggle-record.json", submissions=[])

@@ -1,4 +1,4 @@
-"""A set of two tasks, `one` with one test input and `two` with two, and a submission that solves it all."""
+"""A set of two tasks, `one` with one test input and `two` with two, and a submission that solves it."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def solutions(tasks: list[Task], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    """What a submission file holds that has every output right, at the first or the second attempt."""
+    """The content of a submission with every output right, at the first or the second attempt."""
     return {
         "one": [{"attempt_1": [[1, 2]], "attempt_2": [[9]]}],
         "two": [{"attempt_1": [[9]], "attempt_2": [[3], [4]]}, {"attempt_1": [[5]], "attempt_2": [[9]]}],
@@ -55,7 +55,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def predictions(tmp_path: Path) -> Path:
-    """Candidates for the set: of "one", two for a wrong grid and one for the right one; of "two" one."""
+    """Candidates: for "one", two with a wrong grid and one with the right grid; for "two", one."""
     grids = (("one", [[9]]), ("one", [[1, 2]]), ("one", [[9]]), ("two", [[3], [4]]))
     rows = [candidate(cells, task=task) for task, cells in grids]
     write_table(tmp_path / "predictions.parquet", table(rows))
@@ -64,5 +64,5 @@ def predictions(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a quickstart on 12 tasks, made up."""
+    """The folder of an imitated quickstart on 12 tasks."""
     return make_quickstart(tmp_path_factory.mktemp("made") / "quickstart-seed7")

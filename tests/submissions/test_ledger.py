@@ -1,4 +1,4 @@
-"""The ledger keeps whole lines, one entry per file; whatever ails it, a score is printed."""
+"""The ledger has whole lines and one entry per file; a score is printed even if it cannot be entered."""
 
 import logging
 import subprocess
@@ -130,7 +130,7 @@ def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Pa
     assert [line.split()[0] for line in lines[::2]] == [one, two]
     assert lines[0].split()[3:] == ["100.00%", "0.125", str(merged)]
     assert lines[1].startswith("    of a set of 2 tasks and 3 test outputs")
-    # Of tasks one is solved and one is not, of three test outputs one.
+    # One of two tasks is solved, one of three test outputs.
     assert lines[2].split()[3:] == ["50.00%", "-", str(other)]
     document = orjson.loads(run("list", "--json"))
     assert document[0]["kaggle"][0]["reference"] == "52345"
@@ -150,7 +150,7 @@ def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Pa
     assert f"{place}.pass_at_2.solved_outputs: 3 -> 1" in lines
     assert "made_by.rule: order -> None" in lines
     assert not [line for line in lines if line.startswith("made_by: ")]
-    # Of both tasks of `one`, and of one of `two`: other tasks could have told another story.
+    # The loss is in one of two tasks only, so resamples without that task have no difference.
     assert lines[-4:] == [
         f"{two} against {one}",
         "mean over tasks (Kaggle, ARC Prize)   50.00%   -50.00 points [-100.0, +0.0]",
@@ -185,7 +185,7 @@ BEFORE = b"""\
 def test_the_ledger_of_an_older_version_keeps_its_numbers_under_their_names(ledger: Path) -> None:
     ledger.parent.mkdir()
     ledger.write_bytes(BEFORE)
-    # With Kaggle's score goes the mean over tasks.
+    # The list shows the mean over tasks, like Kaggle.
     listed = succeed_here("submissions", "list", "--ledger", ledger).splitlines()
     assert len(listed) == 3
     assert listed[1].split()[3:5] == ["66.67%", "27.64"]
@@ -203,7 +203,7 @@ def add_run(ledger: Path, bundle: str, reference: int, score: str, *, recipe: st
 
 
 def test_repeats_of_a_bundle_are_grouped_and_tell_what_is_real(ledger: Path) -> None:
-    """The files of both bundles are one, for they leave it before they see what is scored."""
+    """Both bundles leave the same submission file: the scored one is made later, from the hidden tasks."""
     ledger.parent.mkdir()
     ledger.write_bytes(BEFORE)
     a, b = "a" * 64, "b" * 64
@@ -241,7 +241,7 @@ def test_a_ledger_without_locks(content: Content, file: Path, solutions: Path, l
     assert warning.startswith(f"{ledger}: cannot be locked (")
     assert entered == f"{file} is {file_hash(file)[:8]} in {ledger}"
     listed = run_here("submissions", "list", "--ledger", ledger)
-    # Reading needs no lock: it says nothing of it.
+    # Reading needs no lock, so it does not warn.
     assert (listed.returncode, listed.stderr.count("\n"), listed.stderr[:6]) == (0, 1, "next: ")
     assert f"{file_hash(file)[:8]}  " in listed.stdout
 

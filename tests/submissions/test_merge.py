@@ -1,4 +1,4 @@
-"""Results of others are read like ours, and several sources become one valid submission."""
+"""Published results are read like our own, and several sources merge into one valid submission."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ UNTOUCHED = {"attempt_1": [[0]], "attempt_2": [[0]]}
 
 
 def source(**colors: str) -> Ranked:
-    """Candidates of one cell for the one test of each task: their colors, the best first."""
+    """Single-cell candidates for the test of each task, by color, the best first."""
     return {
         (task, 0): [np.full((1, 1), int(color), np.uint8) for color in best] for task, best in colors.items()
     }
@@ -53,7 +53,7 @@ def attempts(submission: Submission) -> dict[str, str]:
     ("count", ("12", "21"), "12"),
 ])  # fmt: skip
 def test_the_rule_picks_two_distinct_attempts(rule: MergeRule, lists: tuple[str, ...], expected: str) -> None:
-    # A second task, which all answer, because a source without any candidate is refused.
+    # Every source answers a second task, because a source without any candidate is refused.
     sources = {Path(f"{number}"): source(a=colors, b="5") for number, colors in enumerate(lists)}
     merged, _ = merge(sources, tasks_of("ab"), rule)
     assert attempts(merged) == {"a": expected, "b": "55"}
@@ -66,7 +66,7 @@ def test_sources_may_answer_different_tasks_and_are_credited() -> None:
     )
     assert attempts(merged) == {"a": "12", "b": "34", "c": "55", "d": "00"}
     assert credited == {first: Contribution(1, 1, 1, alone=2), second: Contribution(2, 2, 1, alone=3)}
-    # A shared attempt is credited once, and to the higher rank.
+    # A shared attempt is credited once, to the source that ranks it higher.
     _, credited = merge({first: source(a="12"), second: source(a="21")}, tasks_of("a"), "count")
     assert credited == {first: Contribution(1, 1, 0, alone=0), second: Contribution(1, 0, 1, alone=0)}
 
@@ -98,7 +98,7 @@ WORDS = ["merge", "--challenges", "challenges.json", "--out", "merged.json"]
 
 @pytest.fixture(autouse=True)
 def here(challenges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the folder of the test's files."""
+    """Run in the folder of the test's files."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -151,7 +151,7 @@ SOLVED = {"one": "1/1", "two": "1/2"}
 
 
 def folder_of(path: Path) -> Path:
-    """`one` right at the second attempt, after a failure; `two` right at its second test, which is first."""
+    """`one` is right at the second attempt; `two` is right at its second test, whose entry comes first."""
 
     def answer(grid: object, test: int = 0) -> dict[str, Any]:
         return {"answer": grid, "metadata": {"model": "m", "pair_index": test}}
@@ -216,13 +216,13 @@ def test_an_old_table_and_null_attempts_are_scored(solutions: Path, challenges: 
     score = orjson.loads(done.stdout)
     assert (score["pass_at_2"]["solved_outputs"], score["num_answered"]) == (2, 2)
     assert score["pass_at_1"]["solved_outputs"] == 1
-    # No attempt is right because it failed.
+    # A failed attempt is not right by accident.
     write_json(tmp_path / "zero.json", {"one": [[[0]]]})
     for second, solved in (([[0]], 1), (None, 0)):
         write_json(tmp_path / "nulls.json", {"one": [{"attempt_1": None, "attempt_2": second}]})
         words = ("score", tmp_path / "nulls.json", tmp_path / "zero.json", "--json", "--no-ledger")
         assert orjson.loads(succeed_here(*words))["pass_at_2"]["solved_outputs"] == solved
-    # Kaggle takes no null.
+    # Kaggle does not accept null.
     checked = run_here("check", tmp_path / "nulls.json", "--challenges", challenges)
     assert checked.returncode == 2
     assert "task one, test[0].attempt_1: expected a list of rows, found null" in checked.stderr

@@ -1,4 +1,4 @@
-"""What the commands on submissions refuse: one line says what is wrong, and nothing is written."""
+"""Input that the commands on submissions refuse: one line says what is wrong, nothing is written."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,12 @@ from commands import fail_here
 from reports import make_run, make_set, make_sudokus, make_tasks
 
 WRONG = {"attempt_1": [[9]], "attempt_2": [[8]]}
-# What a submission file holds in place of the entries of a right one.
+# Entries of submission files that replace those of a right one.
 SUBMISSIONS: dict[str, dict[str, Any]] = {
     "s": {}, "there": {}, "stranger": {"stranger": []}, "more": {"one": [WRONG, WRONG]}, "short": {"one": []},
     "half": {"one": [{"attempt_1": [[1]]}]}, "nulls": {"one": [{"attempt_1": None, "attempt_2": [[1, 2]]}]},
 }  # fmt: skip
-# Results as others publish them, of the task `one`.
+# Published results of the task `one`.
 FOLDERS: dict[str, Any] = {
     "broken": {"train": [], "test": []}, "more": [WRONG, WRONG],
 }  # fmt: skip
@@ -34,7 +34,7 @@ TABLES = {
 SCORE, MERGE = "score s.json solutions.json", "merge --challenges challenges.json --out merged.json"
 REPORT = "report QUICKSTART --out new.html"
 TWICE = "the key 'one' stands more than once in an object: remove all but one"
-# The command line, and parts of what it must say.
+# Command lines, and parts of the error message.
 REFUSED = {
     "check s.json --challenges tasks-twice.json": f"tasks-twice.json: {TWICE}",
     "score s.json solutions-twice.json": f"solutions-twice.json: {TWICE}",
@@ -97,7 +97,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
-    """Files of the set, right and wrong ones; of another set; of boards; and a run without records."""
+    """Right and wrong files of the set, files of another set and of boards, and a run without records."""
     folder = tmp_path_factory.mktemp("refused")
     outputs, inputs = solutions_json(tasks), challenges_json(tasks)
     right = {

@@ -1,4 +1,4 @@
-"""`arcpipe report`: what it finds, and what the page holds."""
+"""`arcpipe report`: the sources that it finds, and the content of the page."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from reports import KINDS, STEPS, make_run, make_sudokus
 
 
 def data_of(page: Path) -> dict[str, Any]:
-    """What the script of a page reads."""
+    """The data of a page, as its script reads them."""
     text = page.read_text("utf-8")
     data = text.partition('<script id="data" type="application/json">')[2].partition("</script>")[0]
     found: dict[str, Any] = orjson.loads(data)
@@ -42,7 +42,7 @@ def made(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(made: Path) -> dict[str, Any]:
-    """What the page holds."""
+    """The data of the page."""
     text = (made / "report.html").read_text("utf-8")
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
     assert "@style@" not in text
@@ -51,7 +51,7 @@ def page(made: Path) -> dict[str, Any]:
 
 def test_everything_of_a_quickstart_is_found(page: dict[str, Any]) -> None:
     assert (page["title"], page["notes"]) == ("quickstart-seed7", [])
-    # Task by task 2 of 12 are solved, and the right outputs of 4 found.
+    # 2 of 12 tasks are solved, and the right outputs of 4 are among the candidates.
     assert [tile[:2] for tile in page["tiles"]] == [
         ["pass@2", "16.7%"], ["pass@1", "16.7%"], ["mean over test outputs, pass@2", "14.3%"],
         ["oracle, no score", "33.3%"],
@@ -107,7 +107,7 @@ def test_a_part_that_is_missing_is_said_to_be(quickstart: Path, tmp_path: Path) 
     for test in (test for task in voted["tasks"] for test in task["tests"]):
         assert test["attempts"] == [grid for _, grid, _, _ in test["ranked"][:2]]
 
-    # Without solutions nothing is called right.
+    # Without solutions the page calls nothing right.
     hidden = page(*predictions, "--challenges", challenges)
     tests = [test for task in hidden["tasks"] for test in task["tests"]]
     assert (hidden["tiles"], {test["truth"] for test in tests}) == ([], {None})
@@ -115,7 +115,7 @@ def test_a_part_that_is_missing_is_said_to_be(quickstart: Path, tmp_path: Path) 
 
 
 def test_the_dataset_is_found_by_what_the_predictions_say(quickstart: Path, tmp_path: Path) -> None:
-    """It must still be the one they were made for."""
+    """It must have the fingerprint that the predictions name."""
     for fingerprint, found in (("f", quickstart / "data"), ("g", None)):
         manifest = make_manifest("predictions", data=str(quickstart / "data"), dataset=fingerprint)
         write_json(tmp_path / fingerprint / "manifest.json", manifest)
@@ -128,7 +128,7 @@ def test_figures_for_a_paper_are_the_same_each_time(made: Path, quickstart: Path
         "report", run, "--predictions", quickstart / "predictions", "--challenges", quickstart / "data",
         "--submission", quickstart / "submission.json", "--figures", tmp_path / "figures",
     )  # fmt: skip
-    # Outdated ones are replaced on request; what is none of ours never.
+    # --overwrite replaces a folder of figures, never another folder.
     (tmp_path / "figures").mkdir()
     assert fail_here(*words, "--overwrite").startswith(
         f"{tmp_path / 'figures'} exists already: choose another"
@@ -143,7 +143,7 @@ def test_figures_for_a_paper_are_the_same_each_time(made: Path, quickstart: Path
         "outcomes", "examples",
     }  # fmt: skip
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")} | {"manifest.json"}
-    # There are no curves of a run without records.
+    # A run without records has no curves.
     assert {name.partition(".")[0] for name in fewer} == {"outcomes", "examples", "manifest"}
     for name in names - {"manifest.json"}:
         content = (made / "figures" / name).read_bytes()
@@ -166,12 +166,12 @@ def test_sudokus_are_boards_and_wrong_ones_come_first(tmp_path: Path) -> None:
     assert list(outcomes) == ["board-0", "board-2", "board-1", "board-3"]
     assert [outcomes[f"board-{number}"] for number in (1, 2, 3)] == ["solved", "none", "solved"]
     last = page["tasks"][-1]["tests"][0]
-    # A board that breaks a rule never wins, however many ask for it.
+    # A board that breaks a rule never wins, however many votes it has.
     assert (last["ranked"][1][1], last["attempts"]) == (last["truth"], [last["truth"]])
 
 
 def maze_file(path: Path, *walls: str) -> str:
-    """A file of mazes of side 4, those cells walls; the recorded path runs along the top, then down."""
+    """A file of 4 x 4 mazes with these walls; the recorded path runs along the top, then down."""
     lines = ["question,answer"]
     for cells in walls:
         question, answer = list("S" + " " * 14 + "G"), list("Sooo   o   o   G")
@@ -191,7 +191,7 @@ def test_another_shortest_path_is_said_to_be_one(tmp_path: Path) -> None:
     build_maze(MazeSettings(**files, num_aug=0), data)
     puzzles, outputs = read_puzzle_set(data), read_test_outputs(data)
     assert outputs is not None
-    # The first maze is the same across its diagonal: down, then along the bottom is as short.
+    # The first maze is symmetric: the path down, then along the bottom, is as short.
     found = [outputs.grid(0).T, outputs.grid(1)]
     name = puzzles.table.task_ids[0]
     rows = [candidate(grid, task=name, test_index=number) for number, grid in enumerate(found)]
@@ -207,7 +207,7 @@ def test_another_shortest_path_is_said_to_be_one(tmp_path: Path) -> None:
 
 
 def test_moves_are_those_of_the_first_way_that_tells() -> None:
-    """Ways of one step tell nothing; the same ways in another test input are others."""
+    """Ways with a single step have no moves; each test input has its own first way."""
     rows = [
         candidate([[9]], steps=4, dihedral=1),
         candidate([[1]], 0.1, steps=2),
@@ -239,13 +239,13 @@ def test_moves_are_those_of_the_first_way_that_tells() -> None:
 
 
 def metrics_of(folder: Path, *records: object) -> pd.DataFrame:
-    """What is read of a run with these records."""
+    """The metrics of a run with these records."""
     lines = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
     (folder / "metrics.jsonl").write_bytes(lines)
     return read_metrics(folder)
 
 
-# An older run has another number of its halting head, which is not drawn.
+# Older runs record halt_accuracy, which is not drawn.
 FINISHED = {"step": 1, "train/finished": 4, "train/exact_accuracy": 0.25, "train/halt_accuracy": 1.0}
 ACCURACY = {"whole grids": ([1], [0.25])}
 HALT = {"step": 1, "train/halt_recall": 0.25, "train/halt_precision": 0.5}
@@ -258,14 +258,14 @@ EVALUATED = [{"step": step, "eval/valid": 0.5, "eval/answered": 1.0, **COUNTS} f
         [{"step": 5, "eval/pass@1": 0.25, "eval/cell_accuracy": 1}, {"step": 9, "eval/pass@1": 0.5}],
         {"pass@1": ([5, 9], [0.25, 0.5]), "cell accuracy": ([5], [1.0])},
     ),
-    # The share answered is a curve where it is not all.
+    # The share answered is drawn only if it is ever below 1.
     (EVALUATED, {"valid": ([1, 2], [0.5, 0.5])}),
     (
         [*EVALUATED, {"step": 3, "eval/answered": 0.0, **COUNTS}],
         {"valid": ([1, 2], [0.5, 0.5]), "answered": ([1, 2, 3], [1.0, 1.0, 0.0])},
     ),
     ([HALT], {"halt recall": ([1], [0.25]), "halt precision": ([1], [0.5])}),
-    # Where no sample finished older runs wrote zeros.
+    # Older runs wrote zeros if no sample finished.
     ([FINISHED, {"step": 2, "train/finished": 0}], ACCURACY),
     ([FINISHED, {**FINISHED, "step": 2, "train/finished": 0, "train/exact_accuracy": 0}], ACCURACY),
 ])  # fmt: skip

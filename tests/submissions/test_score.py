@@ -1,4 +1,4 @@
-"""Scores by hand, with the solutions file as denominator, and submissions and rules side by side."""
+"""Scores against the whole solutions file, and comparisons of submissions and of rules of the vote."""
 
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def test_the_score_of_any_submission_is_that_of_five_lines(data: st.DataObject) 
 
 
 def pass_at_k(solved: list[bool], size: int = 1) -> PassAtK:
-    """The score of tasks, each with so many tests, all solved or none."""
+    """The score of tasks with `size` tests each, of which all or none are solved."""
     return passes(np.repeat(solved, size)[:, None], [size] * len(solved))[0]
 
 
@@ -128,7 +128,7 @@ def test_the_public_sets_are_named(name: str, outputs: int, called: str) -> None
     }
     for found in (task_set(solutions, grids_hash(solutions)), set_of_challenges(tasks)):
         assert (found.num_outputs, found.name) == (outputs, called)
-    # One cell makes it another set of as many tasks and outputs.
+    # Changing one cell makes it an unknown set.
     first = next(iter(solutions.values()))[0]
     first[0, 0] = (first[0, 0] + 1) % 10
     assert task_set(solutions, grids_hash(solutions)).name is None
@@ -259,7 +259,7 @@ def test_the_difference_is_paired() -> None:
     scores = {"a": score_of(*first), "b": score_of(*first), "c": score_of(*better)}
     same, more = compare_scores(scores).others
     assert (same.over_outputs, same.interval_over_outputs, same.interval_over_tasks) == (0, (0, 0), (0, 0))
-    # c solves all that a solves, and a tenth more: how many of both are drawn does not matter.
+    # c solves all tasks of a and a tenth more, so only that tenth varies between resamples.
     assert more.over_tasks == pytest.approx(0.1)
     spread = 1.96 * (0.1 * 0.9 / 100) ** 0.5
     assert more.interval_over_tasks == pytest.approx((0.1 - spread, 0.1 + spread), abs=0.012)
@@ -298,7 +298,7 @@ def votes_of(*rows: dict[str, object]) -> Votes:
 
 
 def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
-    # Of t the first test is solved at once, the second not at all; of u at the second attempt.
+    # The first test of t is solved at attempt 1, its second test is not; u is solved at attempt 2.
     rows = [
         *[candidate([[1]])] * 2, candidate([[4]]), candidate([[5]], test_index=1),
         *[candidate([[3], [3]], task="u")] * 3, candidate([[3, 3]], task="u"), candidate([[0]], task="u"),
@@ -311,7 +311,7 @@ def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
     assert count["pass_at_2"]["outputs"].value == pytest.approx(2 / 3)
     assert count["pass_at_2"]["tasks"].value == pytest.approx((1 / 2 + 1) / 2)
     assert found.oracle["outputs"].value == pytest.approx(2 / 3)
-    # Of two tasks drawn, both may be t, or both u.
+    # A resample of two tasks may be t twice, or u twice.
     assert (count["pass_at_2"]["tasks"].low, count["pass_at_2"]["tasks"].high) == (0.5, 1.0)
 
 
@@ -327,7 +327,7 @@ def test_the_gain_of_a_rule_is_over_count_on_the_same_tasks() -> None:
 
 
 def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
-    # Right is first, then outvoted; one without a grid is a vote spent.
+    # The right grid comes first and is outvoted later; a candidate without a grid counts as a vote.
     wrong = [candidate([[cell]]) for cell in (6, 7, 6, 7)]
     rows = [candidate([[1]]), *wrong, candidate(None, task="u"), candidate([[3, 3]], task="u")]
     rows += [candidate([[9]], test_index=1)]

@@ -1,4 +1,4 @@
-"""A submission file: built complete from any candidates, and every defect of one found, named and placed."""
+"""A submission file: complete for any candidates; every defect is found, with its kind and place."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ from commands import run_here
 
 Content = dict[str, Any]
 
-# Small and few-colored, so that candidates often coincide; any larger grid is treated alike.
+# Small grids of few colors, so that candidates often coincide.
 sides = st.one_of(st.integers(1, 3), st.just(30))
 grids = st.builds(
     lambda height, width, color: np.full((height, width), color, np.uint8),
@@ -96,7 +96,7 @@ def test_the_manifest_beside_it_says_what_made_it(file: Path) -> None:
     assert read_made_by(bare, file_hash(bare)) is None
     with pytest.raises(OutputError, match="exists already"):
         write_submission(submission, bare)
-    # The manifest of another content is not its own.
+    # The manifest belongs to another content now.
     file.write_text("{}")
     assert read_made_by(file, file_hash(file)) is None
 
@@ -125,7 +125,7 @@ DEFECTS: dict[str, tuple[Callable[[Content], object], str, str, int | None, str 
     "identical": (entry(1, attempt_1=[[9]]), "identical_attempts", "two", 1, None, "are identical"),
 }  # fmt: skip
 ANY_SET = {"missing task", "extra task", "missing test", "extra test", "no candidate", "identical"}
-"""What is no error of a file whose tasks are not known."""
+"""Defects that cannot be found without knowing the tasks."""
 
 
 @pytest.mark.parametrize("name", DEFECTS)
@@ -158,7 +158,7 @@ def test_all_defects_are_found_at_once(tasks: list[Task], content: Content, file
     file.write_bytes(orjson.dumps(content | {f"{number}": 0 for number in range(5000)}))
     findings = check_submission(file, tasks)
     assert findings.counts == {"missing_task": 1, "extra_task": 5000, "attempt": 3, "extra_key": 1}
-    # Of thousands the first of each kind are kept.
+    # Only the first 1000 of each kind are kept.
     kinds = [problem.kind for problem in findings.errors]
     assert kinds == ["missing_task", *["extra_task"] * 1000, *["attempt"] * 3, "extra_key"]
 
@@ -184,7 +184,7 @@ HOSTILE = {
     "deep attempt": '{"one": [{"attempt_1": ' + "[" * 900 + "]" * 900 + "}]}",
     "a number of 5000 digits": '{"one": [' + "1" * 5000 + "]}",
     "names": json.dumps(dict.fromkeys(["\x1b[31m\n", "x" * 1000, ""])),
-    # 1 MB to spare, and for 3 outputs of two attempts with 900 cells 12 bytes each.
+    # The limit: 1 MB, and 12 bytes for each of 900 cells of two attempts at 3 outputs.
     "too large": " " * (1_000_000 + 3 * 2 * 900 * 12 + 1),
 }  # fmt: skip
 
@@ -242,7 +242,7 @@ Rows = Annotated[list[Annotated[list[Cell], Sides]], Sides]
 
 
 class Entry(BaseModel):
-    """What Kaggle's page asks for, written down a second time and in another way."""
+    """An entry as Kaggle's page defines it, implemented independently."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     attempt_1: Rows
@@ -268,10 +268,10 @@ def owners(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def damage(content: Any, rng: np.random.Generator) -> Any:
-    """The content with something in it replaced by junk or by something else of it, removed, or repeated."""
+    """A copy with one value replaced by junk or by another value, removed, or repeated."""
     damaged = copy.deepcopy(content)
     places = list(owners(damaged))
-    (owner, key), (other, its) = (places[index] for index in rng.integers(len(places), size=2))
+    (owner, key), (other, other_key) = (places[index] for index in rng.integers(len(places), size=2))
     match rng.integers(4):
         case 0:
             owner[key] = JUNK[rng.integers(len(JUNK))]
@@ -280,7 +280,7 @@ def damage(content: Any, rng: np.random.Generator) -> Any:
         case 2 if isinstance(owner, list):
             owner.insert(key, owner[key])
         case _:
-            owner[key] = copy.deepcopy(other[its])
+            owner[key] = copy.deepcopy(other[other_key])
     return damaged
 
 
