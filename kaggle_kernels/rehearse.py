@@ -4,7 +4,6 @@ A rehearsal runs the notebook as Kaggle would, on unseen tasks, in an environmen
 image: it has only the packages of the image, in the versions installed here.
 """
 
-import inspect
 import os
 import shutil
 import signal
@@ -213,8 +212,8 @@ def _run(
     }  # fmt: skip
     working = root / "working"
     notebook = (bundle / KERNEL.parent / NOTEBOOK).resolve()
-    executed = (working / EXECUTED).resolve()
-    command = [*prefix, *map(str, (python.absolute(), "-P", "-c", EXECUTE, notebook, executed))]
+    script, executed = Path(__file__).with_name("execute.py"), (working / EXECUTED).resolve()
+    command = [*prefix, *map(str, (python.absolute(), "-P", script, notebook, executed))]
     began = time.monotonic()
     problems = []
     code, last = _run_command(command, environment, working, 60 * minutes + _SPARE_S)
@@ -231,46 +230,6 @@ def _run(
     }  # fmt: skip
 
 
-def execute(source: str, target: str) -> int:
-    """Execute the notebook file `source` as Kaggle does; return 1 if a cell fails.
-
-    The notebook runs in the folder of `target`, where it is written with its outputs even if it fails.
-    SIGTERM ends the kernel and its processes. The environment of a rehearsal runs the source text of this
-    function: it has no arcpipe, so all imports are in here.
-    """
-    import fcntl
-    import socket
-    import struct
-    import sys
-    from contextlib import suppress
-    from pathlib import Path
-
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
-
-    # A new network namespace starts with its loopback down; anywhere else it is up and not ours to change.
-    set_flags, up_and_running = 0x8914, struct.pack("16sH22x", b"lo", 0x41)
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, set_flags, up_and_running)
-    notebook = nbformat.read(source, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", shutdown_kernel="immediate",
-        resources={"metadata": {"path": str(Path(target).parent)}},
-    )  # fmt: skip
-    try:
-        client.execute()
-    except (CellExecutionError, DeadKernelError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    finally:
-        nbformat.write(notebook, target)
-    return 0
-
-
-EXECUTE = f"import sys\n{inspect.getsource(execute)}sys.exit(execute(*sys.argv[1:]))"
-
-
 def _run_command(
     command: Sequence[str], environment: Mapping[str, str], cwd: Path, timeout_s: float
 ) -> tuple[int | None, str]:
@@ -284,7 +243,7 @@ def _run_command(
         except subprocess.TimeoutExpired:
             return None, ""
         finally:
-            # Also on an interrupt. The kernel has a process group of its own, which `execute` ends.
+            # Also on an interrupt. The kernel has a process group of its own, which execute.py ends.
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE_S)

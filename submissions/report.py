@@ -23,20 +23,19 @@ from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.compare import oracle
+from arcpipe.submissions.figures import chart_svg, write_figures
 from arcpipe.submissions.results import (
     NEAR_TIE,
     NEARLY,
     OUTCOMES,
     Chart,
     Result,
-    chart_svg,
     charts,
     ranked_entries,
     read_metrics,
     read_moves,
     spread,
     training_facts,
-    write_figures,
 )
 from arcpipe.submissions.score import Part, breakdown, score_submission, size_rule
 from arcpipe.submissions.submission import (

@@ -57,7 +57,7 @@ def show(
     typer.echo(text, color=True)
     for suffix, path in files.items():
         # Not at the top: it loads matplotlib.
-        from arcpipe.submissions.results import task_image
+        from arcpipe.submissions.figures import task_image
 
         assert task is not None
         write_bytes(path, task_image(task, suffix))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from arcpipe import kaggle_kernels
 from arcpipe.kaggle_kernels.mounts import bundles
-from arcpipe.kaggle_kernels.rehearse import EXECUTE
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_here
@@ -140,9 +140,10 @@ def test_of_two_bundles_the_notebooks_own_is_run(entry: Path, root: Path) -> Non
 @MODES
 def test_jupyter_ends_as_plain_python_does(mode: dict[str, str], entry: Path, root: Path) -> None:
     shutil.rmtree(dataset_of(root))
+    script = Path(kaggle_kernels.__path__[0]) / "execute.py"
     notebook, executed = entry / "kernel" / "notebook.ipynb", root / "working" / "executed.ipynb"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", EXECUTE, str(notebook), str(executed)], cwd=root, timeout=60,
+        [sys.executable, "-P", str(script), str(notebook), str(executed)], cwd=root, timeout=60,
         env=environment({"ARCPIPE_KAGGLE_ROOT": str(root), "JUPYTER_PLATFORM_DIRS": "1", **mode}),
         capture_output=True, text=True,
     )  # fmt: skip
