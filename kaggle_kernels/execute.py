@@ -1,4 +1,4 @@
-"""Execute a notebook as Kaggle does, in an environment without arcpipe: python -P execute.py NOTEBOOK EXECUTED.
+"""Execute a notebook as Kaggle does, without arcpipe: python -P execute.py NOTEBOOK EXECUTED.
 
 The notebook runs in the folder of EXECUTED, where it is written with its outputs even if a cell fails, which
 exits with 1. SIGTERM ends the kernel and its processes.
