@@ -251,17 +251,17 @@ class TaskReader:
             for part in read
             if part in parts and (part != "test" or parts[part] != [])
         }
-        for key in (key for key in parts if key not in read):
-            if _is_pairs(parts[key]):
-                advice = _nearest("train", [key]) or f" (--extra-key {key} trains them)"
-                self.note(f"pairs under the key {key!r} that are left out{advice}", place, len(parts[key]))
+        for name in (name for name in parts if name not in read):
+            if _is_pairs(parts[name]):
+                advice = _nearest("train", [name]) or f" (--extra-key {name} trains them)"
+                self.note(f"pairs under the key {name!r} that are left out{advice}", place, len(parts[name]))
             else:
-                self.note(f"keys {key!r} that are not read{_nearest('train', [key])}", place)
+                self.note(f"keys {name!r} that are not read{_nearest('train', [name])}", place)
         for part in read:
             for pair in parts.get(part, ()):
-                for key in (key for key in pair if key not in ("input", "output")):
-                    near = _nearest("output", [key]) if "output" not in pair else ""
-                    self.note(f"keys {key!r} of pairs that are not read{near}", f"{place}, {part}")
+                for name in (name for name in pair if name not in ("input", "output")):
+                    near = _nearest("output", [name]) if "output" not in pair else ""
+                    self.note(f"keys {name!r} of pairs that are not read{near}", f"{place}, {part}")
         generated = tuple(chain(*(pairs.get(extra, ()) for extra in self.settings.extra_keys)))
         if "test" in pairs:
             task = Task(task_id, pairs["train"], pairs["test"], generated)
