@@ -177,7 +177,7 @@ class TaskReader:
     name: str
     settings: DataSettings
     bounded: Callable[[bytes], bytes] = bytes
-    # By path or id: the file of a task, if there are several files, and the task.
+    # By the key of `add`: the file of a task, if there are several files, and the task.
     _tasks: dict[str, tuple[PurePosixPath, Task]] = field(default_factory=dict)
     _file: PurePosixPath = _NO_FILE
     _generated: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
@@ -238,6 +238,7 @@ class TaskReader:
 
         In a task without test inputs, the pairs of `train` are generated pairs, too.
 
+        Args:    key: the path of its file, if there are several files; the id by default.
         Raises:  DataError naming `where`, the task and the field.
         """
         place = f"{where}: task {task_id}"
