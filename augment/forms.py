@@ -177,7 +177,7 @@ class TaskReader:
     name: str
     settings: DataSettings
     bounded: Callable[[bytes], bytes] = bytes
-    # By path or id: the file of a task, if there are several files, and the task.
+    # By the key of `add`: the file of a task, if there are several files, and the task.
     _tasks: dict[str, tuple[PurePosixPath, Task]] = field(default_factory=dict)
     _file: PurePosixPath = _NO_FILE
     _generated: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
@@ -238,6 +238,7 @@ class TaskReader:
 
         In a task without test inputs, the pairs of `train` are generated pairs, too.
 
+        Args:    key: the path of its file, if there are several files; the id by default.
         Raises:  DataError naming `where`, the task and the field.
         """
         place = f"{where}: task {task_id}"
@@ -251,17 +252,17 @@ class TaskReader:
             for part in read
             if part in parts and (part != "test" or parts[part] != [])
         }
-        for key in (key for key in parts if key not in read):
-            if _is_pairs(parts[key]):
-                advice = _nearest("train", [key]) or f" (--extra-key {key} trains them)"
-                self.note(f"pairs under the key {key!r} that are left out{advice}", place, len(parts[key]))
+        for name in (name for name in parts if name not in read):
+            if _is_pairs(parts[name]):
+                advice = _nearest("train", [name]) or f" (--extra-key {name} trains them)"
+                self.note(f"pairs under the key {name!r} that are left out{advice}", place, len(parts[name]))
             else:
-                self.note(f"keys {key!r} that are not read{_nearest('train', [key])}", place)
+                self.note(f"keys {name!r} that are not read{_nearest('train', [name])}", place)
         for part in read:
             for pair in parts.get(part, ()):
-                for key in (key for key in pair if key not in ("input", "output")):
-                    near = _nearest("output", [key]) if "output" not in pair else ""
-                    self.note(f"keys {key!r} of pairs that are not read{near}", f"{place}, {part}")
+                for name in (name for name in pair if name not in ("input", "output")):
+                    near = _nearest("output", [name]) if "output" not in pair else ""
+                    self.note(f"keys {name!r} of pairs that are not read{near}", f"{place}, {part}")
         generated = tuple(chain(*(pairs.get(extra, ()) for extra in self.settings.extra_keys)))
         if "test" in pairs:
             task = Task(task_id, pairs["train"], pairs["test"], generated)

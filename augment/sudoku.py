@@ -42,7 +42,7 @@ _FRUITLESS_DRAWS = 20
 _KEYS_AT_ONCE = 4096
 # Purposes of random generators, which follow the seed.
 _GENERATE, _SPLIT = 1, 2
-# Side with so few puzzles, up to shuffles, that training and test sets must not share any up to shuffles.
+# At this side there are so few puzzles that training and test sets must not even share shuffles of one.
 _SMALL = 4
 
 

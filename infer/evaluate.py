@@ -216,7 +216,7 @@ class Proof:
 
     A trained network has memorized its demonstrations, but answers them only with the right rows.
 
-    asked: how many were asked, from as many parts of the table.
+    asked: how many were asked; their rows are spread evenly over the table.
     right: right answers.
     shifted: right answers with each puzzle's next row; None for a table of at most one row.
     gained, lost: demonstrations right only with their own row, and only with the next one.

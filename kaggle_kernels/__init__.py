@@ -1,5 +1,6 @@
-"""Kaggle, in three programs.
+"""Entries to Kaggle's competitions.
 
-At home `bundle` makes a bundle and `rehearse` tries it; `submit` sends and follows it through `kaggle`.
-In its notebook `run` works with `mounts` and `clock`, without network or torch.
+At home, `bundle` makes a bundle, `rehearse` tries it, and `submit` sends it through `kaggle` and follows the
+run.
+In the notebook, `run` works with `mounts` and `clock`, without network or torch.
 """

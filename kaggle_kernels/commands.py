@@ -146,6 +146,8 @@ def rehearse(
         text = "\n\n".join(map(rehearsal.report_text, reports))
         typer.echo(orjson.dumps(reports).decode() if as_json else text)
         rehearsal.refuse_problems(reports, out)
+        # After the reports are printed: a broken history must not cost them.
+        rehearsal.note_share(reports, bundle)
     say_next("kaggle", "push", bundle)
 
 

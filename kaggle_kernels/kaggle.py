@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 import requests
 from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 from requests.exceptions import HTTPError, RequestException, Timeout
 from tqdm.utils import CallbackIOWrapper
 
@@ -68,7 +69,7 @@ class Pace:
     poll_s: float = 30.0
 
 
-@dataclass
+@checked_dataclass
 class SentDataset:
     """A version of a dataset on Kaggle and the hash of its files."""
 
@@ -77,7 +78,7 @@ class SentDataset:
     sha256: str
 
 
-@dataclass
+@checked_dataclass
 class SentKernel:
     """A version of a kernel on Kaggle, its page, and the hash of its bundle; empty in older records."""
 
@@ -92,7 +93,7 @@ class SentKernel:
         return f"{self.reference} version {self.version}"
 
 
-@dataclass
+@checked_dataclass
 class SentSubmission:
     """A submission, recorded before it is sent; Kaggle's answer adds the reference.
 

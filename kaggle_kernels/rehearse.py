@@ -79,8 +79,7 @@ def rehearse(
 ) -> list[dict[str, Any]]:
     """Run a bundle's notebook in the new folder `out`, once for each layout and mode; return the reports.
 
-    Each report lists the `problems` that the run would have on Kaggle. Without any, the history of the bundle
-    gets the share of its clock that the commit run took, to compare the run on Kaggle with.
+    Each report lists the `problems` that the run would have on Kaggle.
 
     Args:    challenges: the file of tasks in place of the hidden ones. minutes: the time limit of each run.
     Raises:  DataError if the bundle is not complete; ArcpipeError if this machine cannot rehearse.
@@ -108,13 +107,6 @@ def rehearse(
         text = estimate_text(hours, manifest["kaggle"])
         facts = {"layout": layout, "network": "on" if why_not else "cut off"}
         reports.append({**facts, **report, "at_240_tasks": hours, "estimate": text})
-    # Bundles of older versions do not report their clock.
-    commits = [report for report in reports if report["mode"] == "commit" and report.get("clock")]
-    if commits and not any(report["problems"] for report in reports):
-        share = min(report["seconds"] / report["clock"] for report in commits)
-        # A bundle in a read-only folder can be rehearsed too.
-        with suppress(OutputError), hold_folder(bundle):
-            write_history(bundle, replace(read_history(bundle), rehearsed=share))
     return reports
 
 
@@ -346,6 +338,20 @@ def refuse_problems(reports: Sequence[Mapping[str, Any]], out: Path | None) -> N
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         where = f"see {out}" if out else "--out DIR keeps its logs"
         raise ArcpipeError(f"the rehearsal failed: {problems[0]}{more}; {where}")
+
+
+def note_share(reports: Sequence[Mapping[str, Any]], bundle: Path) -> None:
+    """Note in the history of the bundle which share of its clock the commit run took.
+
+    The run on Kaggle is compared with it.
+    """
+    # Bundles of older versions do not report their clock.
+    commits = [report for report in reports if report["mode"] == "commit" and report.get("clock")]
+    if commits:
+        share = min(report["seconds"] / report["clock"] for report in commits)
+        # A bundle in a read-only folder can be rehearsed too.
+        with suppress(OutputError), hold_folder(bundle):
+            write_history(bundle, replace(read_history(bundle), rehearsed=share))
 
 
 def solved_tasks(source: str, count: int, seed: int) -> list[Task]:

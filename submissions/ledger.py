@@ -245,7 +245,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def kaggle_scores(entry: Entry) -> list[float]:
-    """Return the scores of the bundle of an entry that Kaggle scored last, one per submission."""
+    """Return the scores of the last bundle of an entry on Kaggle, one per submission."""
 
     def bundle(fact: Mapping[str, Any]) -> list[Any]:
         # Older facts name the version of the kernel only.

@@ -41,10 +41,10 @@ _CHARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
 )  # fmt: skip
 
 NEARLY = 3
-"""Most wrong cells of a test input that counts as nearly solved."""
+"""A test input is nearly solved with at most this many wrong cells."""
 
 NEAR_TIE = 2
-"""Most votes between the second grid, which is an attempt, and the third for a near tie."""
+"""A near tie: the votes of the second grid, an attempt, and of the third differ by at most this many."""
 
 OUTCOMES = {
     "solved": "solved",

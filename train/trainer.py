@@ -64,9 +64,7 @@ def train(run: TrainRun) -> TrainResult:
                 state = resumed_state(run, state, accelerator)
             if changes:
                 logger.warning("going on with another recipe: %s", "; ".join(changes))
-                manifest = read_manifest(run.out, "run")
-                manifest |= {"recipe": run.recipe, "changes": [*manifest.get("changes", []), *changes]}
-                run_on_main(lambda: write_json(run.out / MANIFEST, manifest), accelerator)
+                run_on_main(lambda: _freeze_recipe(run, changes), accelerator)
             _log_start(run, state, accelerator)
             for note in make_ready(state, run.settings, accelerator.device):
                 logger.info(note)
@@ -214,6 +212,13 @@ def _check_folder(run: TrainRun) -> list[str]:
             "to begin anew"
         )
     return changes
+
+
+def _freeze_recipe(run: TrainRun, changes: list[str]) -> None:
+    """Write the new recipe and its changes to the manifest of the run folder."""
+    manifest = read_manifest(run.out, "run")
+    manifest |= {"recipe": run.recipe, "changes": [*manifest.get("changes", []), *changes]}
+    write_json(run.out / MANIFEST, manifest)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ _NAME = re.compile(HUB + r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # OSError, and the base of all errors of the client's HTTP library, which differs between versions.
 _FAILURES: tuple[type[Exception], ...] = HfHubHTTPError.__bases__
-# Options to import each of them: for the identifiers of its rows, and a recipe without an all_config.yaml.
+# Options to import each of them: for the identifiers of its rows, and a recipe if it lacks all_config.yaml.
 _ARC_1, _ARC_2 = (f"--rebuild-identifiers {name} --source CONCEPT" for name in ("arc-agi-1", "arc-agi-2"))
 _ONE_ROW = "no identifiers"
 _KNOWN = (

@@ -183,7 +183,7 @@ def test_progress_is_a_plain_line_a_minute_where_no_terminal_is(
     work: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("arcpipe.log.LINE_EVERY_S", 0.0)
-    monkeypatch.setattr("arcpipe.log._UNWATCHED", {"mininterval": 0.0, "miniters": 1})
+    monkeypatch.setattr("arcpipe.log._LOG", {"mininterval": 0.0, "miniters": 1})
     done = train(work, run, "--max-minutes", 1)
     assert "\r" not in done.stderr
     pattern = (
