@@ -14,7 +14,7 @@ from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, whole_checkpoints
 from arcpipe.commands.cli import INTERRUPTED, app
-from arcpipe.commands.recipe import SETTINGS
+from arcpipe.commands.recipe import settings_types
 from arcpipe.commands.show import task_text
 from arcpipe.documents import read_json
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
@@ -40,7 +40,7 @@ from arcpipe.task import (
 )
 
 RECIPE = "quickstart"
-_TABLES = {name: SETTINGS[name] for name in ("data", "model", "train", "eval", "infer")}
+_TABLES = ("data", "model", "train", "eval", "infer")
 # File with the seconds of each finished stage, and under `unfinished` those of an interrupted one.
 _SECONDS, _UNFINISHED = "seconds.json", "unfinished"
 # File with the number of candidates that an evaluation inferred, and the seconds it took.
@@ -72,10 +72,11 @@ def quickstart(
     if out is not None and (not (out / MANIFEST).exists() or (out / "tasks.csv").exists()):
         refuse_existing(out)
     settings = [f"data.seed={seed}", f"train.seed={seed}", *(overrides or [])]
-    tables = as_tables(load_recipe(RECIPE, settings, tuple(_TABLES)).resolve(_TABLES))
+    types = {name: kind for name, kind in settings_types().items() if name in _TABLES}
+    tables = as_tables(load_recipe(RECIPE, settings, _TABLES).resolve(types))
     manifest = _open_folder(folder, "quickstart", recipe=tables, minutes=minutes)
     # The folder may be older than some settings, which had their defaults then.
-    defaults = as_tables({name: kind() for name, kind in _TABLES.items()})
+    defaults = as_tables({name: kind() for name, kind in types.items()})
     before = {name: table | manifest.get("recipe", {}).get(name, {}) for name, table in defaults.items()}
     changes = recipe_changes(before, tables)
     if manifest.get("minutes") != minutes:

@@ -6,15 +6,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import orjson
 import typer
 
-from arcpipe.augment.forms import DataSettings
-from arcpipe.augment.maze import MazeSettings
-from arcpipe.augment.puzzles import PuzzleSettings
-from arcpipe.augment.sudoku import SudokuSettings
 from arcpipe.errors import RecipeError
-from arcpipe.infer.predict import InferSettings
-from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.log import fact_line, say_next
-from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import (
     TABLES,
     Overrides,
@@ -28,17 +21,8 @@ from arcpipe.recipe import (
     to_toml,
     to_toml_value,
 )
-from arcpipe.train.config import AdaptSettings, EvalSettings, TrainSettings
 
 app = typer.Typer(rich_markup_mode=None)
-
-SETTINGS = {
-    "data": DataSettings, "model": TRMConfig, "train": TrainSettings, "eval": EvalSettings,
-    "adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings,
-}  # fmt: skip
-"""The dataclass of each table of a recipe; for [data], the one of ARC."""
-
-_DATA: tuple[type, ...] = (DataSettings, PuzzleSettings, SudokuSettings, MazeSettings)
 
 _Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe's name, a .toml file, or a run folder.")
@@ -150,14 +134,30 @@ def settings(
 
     Example: arcpipe recipe settings train
     """
-    if table is not None and table not in SETTINGS:
-        raise RecipeError(f"[{table}]: no table of settings; there are {', '.join(SETTINGS)}")
-    typer.echo("\n\n".join(_settings_table(name) for name in ([table] if table else SETTINGS)))
+    types = settings_types()
+    if table is not None and table not in types:
+        raise RecipeError(f"[{table}]: no table of settings; there are {', '.join(types)}")
+    names = [table] if table else types
+    typer.echo("\n\n".join(_settings_table(name, types[name]) for name in names))
 
 
-def _settings_table(name: str) -> str:
+def settings_types() -> dict[str, type]:
+    """Return the dataclass of each table of a recipe; for [data], the one of ARC."""
+    # Not at the top: they load torch, which `recipe list` and every --help do without.
+    from arcpipe.augment.forms import DataSettings
+    from arcpipe.infer.predict import InferSettings
+    from arcpipe.kaggle_kernels.clock import KaggleSettings
+    from arcpipe.model_config import TRMConfig
+    from arcpipe.train.config import AdaptSettings, EvalSettings, TrainSettings
+
+    return {
+        "data": DataSettings, "model": TRMConfig, "train": TrainSettings, "eval": EvalSettings,
+        "adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings,
+    }  # fmt: skip
+
+
+def _settings_table(name: str, kind: type) -> str:
     """Return the settings of a table, one per row."""
-    kind = SETTINGS[name]
     # A field that only overrides a default has its description in the base class.
     described = [get_type_hints(base, include_extras=True) for base in kind.__mro__[:-1]]
     defaults = as_tables({name: kind()})[name]
@@ -188,18 +188,23 @@ def _types(recipe: Recipe) -> dict[str, type]:
 
     For a recipe of training these are its own tables and any others in it; for an entry to Kaggle, three.
     """
+    settings = settings_types()
     if "kaggle" in recipe.tables and not {"model", "train"} & recipe.tables.keys():
-        return {name: SETTINGS[name] for name in ("adapt", "infer", "kaggle")}
+        return {name: settings[name] for name in ("adapt", "infer", "kaggle")}
     training = ("model", "train", "infer")
-    types = {name: kind for name, kind in SETTINGS.items() if name in recipe.tables or name in training}
+    types = {name: kind for name, kind in settings.items() if name in recipe.tables or name in training}
     if "data" in types:
+        from arcpipe.augment.maze import MazeSettings
+        from arcpipe.augment.puzzles import PuzzleSettings
+        from arcpipe.augment.sudoku import SudokuSettings
+
         # The table does not name its kind of puzzle: take the one with the fewest unknown keys and problems.
         keys = recipe.tables["data"].keys()
         misfits = {
             kind: (len(keys - {one.name for one in fields(kind)}), len(recipe.examine({"data": kind})[1]))
-            for kind in _DATA
+            for kind in (settings["data"], PuzzleSettings, SudokuSettings, MazeSettings)
         }
-        types["data"] = min(_DATA, key=misfits.__getitem__)
+        types["data"] = min(misfits, key=misfits.__getitem__)
     return types
 
 
