@@ -143,7 +143,7 @@ def settings(
 
 def settings_types() -> dict[str, type]:
     """Return the dataclass of each table of a recipe; for [data], the one of ARC."""
-    # Not at the top: they load torch, which `recipe list` and every --help do without.
+    # Not at the top: they load torch, which `recipe list` and `recipe --help` do without.
     from arcpipe.augment.forms import DataSettings
     from arcpipe.infer.predict import InferSettings
     from arcpipe.kaggle_kernels.clock import KaggleSettings

@@ -163,6 +163,12 @@ def test_a_score_loads_no_network(tmp_path: Path) -> None:
     assert not loaded & {"torch", "accelerate", "datasets", "pandas", "matplotlib"}
 
 
+def test_a_list_of_recipes_loads_nothing_heavy() -> None:
+    loaded = packages_after("from arcpipe.commands.recipe import list_recipes\nlist_recipes()")
+    assert "arc-laptop" in loaded
+    assert not loaded & HEAVY
+
+
 def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
     for words in (["train", "quickstart", "--data", "none", "--out", "x"], ["infer", "--checkpoint=none"]):
         run = f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {['arcpipe', *words]!r}\n"
