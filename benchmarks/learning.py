@@ -73,6 +73,8 @@ def main() -> None:
         help="a setting of all recipes")  # fmt: skip
     add("--seeds", type=int, default=1, help="how many, from --first-seed (%(default)s)")
     add("--first-seed", type=int, default=0)
+    add("--inference-steps", type=int, nargs="*", default=[], metavar="N",
+        help="ask a set of Sudokus or mazes with so many supervision steps, too")  # fmt: skip
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
     budget.add_argument("--cpu-seconds", type=float, help="of the training, all threads together")
@@ -107,18 +109,31 @@ def one_run(asked: argparse.Namespace, name: str, recipe: str, seed: int) -> dic
     if asked.cpu_seconds or asked.steps:
         steps = asked.steps or steps_within(asked, recipe, data)
         overrides.append(f"train.steps={steps}")
-    run, predictions = folder / "run", folder / "predictions"
-    training, inference = sets(overrides, ("model", "train")), sets(overrides, ("infer",))
+    run = folder / "run"
+    training = sets(overrides, ("model", "train"))
     resumed = ["--resume"] if (run / "manifest.json").exists() else []
     words = ["train", recipe, "--data", data, "--out", run, "--seed", seed, *training, *resumed]
     figures = {"train_s": arcpipe(words)}
-    resumed = ["--resume"] if (predictions / "manifest.json").exists() else []
-    words = ["infer", "--recipe", recipe, "--checkpoint", run, "--data", data, "--out", predictions]
-    figures["infer_s"] = arcpipe([*words, *inference, *resumed])
     last = orjson.loads((run / "metrics.jsonl").read_bytes().splitlines()[-1])
-    figures |= {"steps": last["step"]} | scores(data, predictions) | log_likelihood(data, run)
+    figures |= {"steps": last["step"]}
+    figures |= answer(folder, recipe, data, overrides) | log_likelihood(data, run)
+    for steps in asked.inference_steps:
+        changed = [*overrides, f"infer.max_steps={steps}"]
+        found = answer(folder, recipe, data, changed, f"predictions-{steps}")
+        figures[f"exact at {steps}"] = found["exact_accuracy"]
     write_json(file, figures)
     return figures
+
+
+def answer(
+    folder: Path, recipe: str, data: Path, overrides: Sequence[str], name: str = "predictions"
+) -> dict[str, float]:
+    """Infer with a run; return the scores and the CPU-seconds."""
+    predictions = folder / name
+    resumed = ["--resume"] if (predictions / "manifest.json").exists() else []
+    words = ["infer", "--recipe", recipe, "--checkpoint", folder / "run", "--data", data, "--out", predictions]
+    seconds = arcpipe([*words, *sets(overrides, ("infer",)), *resumed])
+    return {"infer_s": seconds} | scores(data, predictions)
 
 
 def sets(overrides: Sequence[str], tables: Sequence[str]) -> list[str]:
