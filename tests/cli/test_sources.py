@@ -2,24 +2,20 @@
 
 import json
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from arcpipe import codec
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
 from commands import fail_here, succeed_here
 from puzzles import made_up_tasks, training_pairs, write_source
+from refusals import Files, assert_refused, lay_out
 
 pytestmark = pytest.mark.usefixtures("own_folder")
-Files = dict[str, Any]
 
 
 def pair(*cells: int) -> dict[str, Any]:
@@ -44,37 +40,6 @@ def fails(seed, count):
     yield {"input": [[1]], "output": [[1]]}
     raise ValueError("no more")
 """
-
-
-def lay_out(files: Files) -> None:
-    """Write files: JSON, rows of a .jsonl, columns of a .parquet, members of an archive, or text."""
-    for name, content in files.items():
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, str):
-            path.write_text(content)
-        elif name.endswith(".jsonl"):
-            path.write_text("".join(f"{json.dumps(row)}\n" for row in content))
-        elif name.endswith(".parquet"):
-            parquet.write_table(pa.table(content), path)
-        elif name.endswith((".zip", ".tar.gz")):
-            pack(path, content)
-        else:
-            path.write_text(json.dumps(content))
-
-
-def pack(path: Path, members: Files) -> None:
-    folder = Path("packed")
-    lay_out({f"{folder}/{name}": content for name, content in members.items()})
-    names = {name: (folder / name).resolve() for name in members}
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, file in names.items():
-                archive.write(file, name)
-    else:
-        with tarfile.open(path, "w:gz") as tar:
-            for name, file in names.items():
-                tar.add(file, name)
 
 
 def built(*arguments: object, out: str = "out") -> list[str]:
@@ -198,8 +163,7 @@ def test_what_is_wrong_with_a_source_is_one_line(case: str, monkeypatch: pytest.
     source, files, says = BAD[case]
     lay_out(files)
     monkeypatch.delitem(sys.modules, "made", raising=False)
-    assert says in fail_here("augment", "arc", "--source", *source.split(), "--out", "out")
-    assert not Path("out").exists()
+    assert_refused(f"augment arc --source {source} --out out", says)
 
 
 @pytest.mark.parametrize(

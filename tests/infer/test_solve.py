@@ -21,9 +21,10 @@ from arcpipe.infer.solve import Solved, Step, animation, read_puzzle, solve_puzz
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json
-from commands import fail_here, succeed_here
+from commands import succeed_here
 from inference import parrot, random_model
 from puzzles import EASY, board, build, made_up_tasks, plain_task, write_source
+from refusals import assert_refused
 
 
 def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir: Path) -> None:
@@ -322,4 +323,4 @@ def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
 @pytest.mark.usefixtures("work")
 def test_what_cannot_be_solved_is_one_line(arguments: str, message: str) -> None:
     Path("there.svg").write_text("mine")
-    assert fail_here("solve", *arguments.split()).startswith(message)
+    assert assert_refused(f"solve {arguments}", message).startswith(message)
