@@ -65,12 +65,6 @@ def test_one_set_from_all_forms(tmp_path: Path, some: list[Task], monkeypatch: p
     assert (alone.name, plain(alone.tasks)) == (some[3].id, plain(some[3:4]))
 
 
-def test_unknown_keys_do_not_mix_up_the_tasks_of_a_folder(tmp_path: Path, some: list[Task]) -> None:
-    for task in some:
-        (tmp_path / f"{task.id}.json").write_text(json.dumps(task_json(task) | {"name": "same"}))
-    assert plain(read_source(str(tmp_path)).tasks) == plain(some)
-
-
 @pytest.mark.parametrize(
     ("prefix", "set_name"),
     [("arc-agi_evaluation2_", "evaluation2"), ("arc-agi_a_b_", "a_b"), ("mine_", "mine"), ("", "round one")],

@@ -17,11 +17,9 @@ from torch import Tensor
 
 from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.checkpoint import (
-    CHECKPOINTS,
     Checkpoint,
     RowChanges,
     changes_since,
-    find_checkpoint,
     load_checkpoint,
     load_trainer_state,
     save_checkpoint,
@@ -140,18 +138,6 @@ def test_rows_are_handed_out_as_float32(saved: Checkpoint, puzzles: PuzzleSet, t
     save(tmp_path / "without", puzzles, config=replace(CONFIG, puzzle_size=0, puzzle_tokens=0))
     stranger = replace(puzzles, table=PuzzleTable.of_groups(["stranger"], [[IDENTITY]]))
     assert all_rows(tmp_path / "without", stranger).shape == (1, 0)
-
-
-def test_a_run_stands_for_its_newest_checkpoint(puzzles: PuzzleSet, tmp_path: Path) -> None:
-    folder = tmp_path / "run" / CHECKPOINTS
-    for step in (9, 100, 20):
-        save(folder / f"step-{step:08d}", puzzles, step)
-    # A folder without a manifest is incomplete; one with a leading dot is being written.
-    (folder / "step-00000200").mkdir()
-    shutil.copytree(folder / "step-00000100", folder / ".step-00000300.1.tmp")
-    assert find_checkpoint(tmp_path / "run") == folder / "step-00000100"
-    assert load_checkpoint(tmp_path / "run").manifest["step"] == 100
-    assert load_checkpoint(folder / "step-00000009").manifest["step"] == 9
 
 
 # Kinds of damage; the last is that of blocks that a disk never wrote.

@@ -224,14 +224,6 @@ def test_another_dataset_than_that_of_the_training_is_warned_of_and_answered(
     ]
 
 
-def test_a_dataset_that_the_checkpoint_does_not_know_is_refused_alone(
-    trained: Path, sudoku_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(CheckpointError, match="family arc, the dataset has puzzles of family sudoku"):
-        infer_to_folder(trained, sudoku_dir, tmp_path / "out", PLAIN)
-    assert (warnings(caplog), list(tmp_path.iterdir())) == ([], [])
-
-
 def test_nothing_is_left_of_answers_that_are_none(arc: PuzzleSet, arc_dir: Path, tmp_path: Path) -> None:
     checkpoint = save(tmp_path / "checkpoint", arc, weight=3e38)
     (tmp_path / "file").write_text("mine")

@@ -152,18 +152,6 @@ def test_only_the_rows_of_the_puzzles_in_flight_move_and_are_named() -> None:
     assert set(caught.value.puzzle_ids) == {3}
 
 
-def test_the_schedule_scales_the_rate_of_rows_and_weights() -> None:
-    moved = []
-    for scale in (1.0, 0.5):
-        state = fresh_state(4)
-        before = [state.model.output_head.weight.detach().clone(), state.rows.clone()]
-        settings = TrainSettings(batch_size=4, puzzle_lr=0.1, puzzle_weight_decay=0.0)
-        advance(state, random_batch(4), settings, scale)
-        after = [state.model.output_head.weight.detach(), state.rows]
-        moved.append([float((new - old).norm()) for new, old in zip(after, before, strict=True)])
-    assert moved[1] == pytest.approx([length / 2 for length in moved[0]], rel=0.01)
-
-
 def test_the_tasks_of_a_broken_step_are_named(work: Path, tmp_path: Path) -> None:
     tasks, data = made_up_tasks(8, max_side=3), str(tmp_path / "data")
     build(tmp_path / "data", write_source(tmp_path, "tasks", tasks), num_aug=0)
