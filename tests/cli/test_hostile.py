@@ -2,7 +2,7 @@
 
 Each row is run under a limit of memory. The readers of predictions, tasks, submissions and checkpoints have
 tables of what is merely wrong in files of their names. Paths that lead out of an archive stand in
-tests/cli/test_sources.py, links in a bundle in tests/kaggle_kernels/test_push.py, those in any folder
+tests/augment/test_sources.py, links in a bundle in tests/kaggle_kernels/test_push.py, those in any folder
 that is written to in tests/core/test_runs.py.
 """
 

@@ -56,6 +56,12 @@ def test_its_table_holds_the_score_and_the_seconds_of_each_stage(mini: Any) -> N
     assert len((mini.folder / "tasks.csv").read_text().splitlines()) == 1 + score["num_outputs"]
 
 
+def test_the_dataset_folder_stands_for_its_challenges(mini: Any, tmp_path: Path) -> None:
+    words = (mini.folder / "predictions", "--challenges", mini.folder / "data", "--out", tmp_path / "a.json")
+    succeed_here("vote", *words)
+    assert (tmp_path / "a.json").read_bytes() == (mini.folder / "submission.json").read_bytes()
+
+
 def test_a_second_call_prints_the_same_and_runs_nothing(mini: Any, tiny: list[str], tmp_path: Path) -> None:
     """Also in a folder that is older than a setting."""
     cwd = shutil.copytree(mini.cwd, tmp_path / "older")
