@@ -11,11 +11,11 @@ import pytest
 
 from arcpipe.puzzleset import Sampling, Variants, read_puzzle_set
 from arcpipe.runs import read_manifest
-from commands import succeed_here
+from commands import assert_refused, succeed_here
+from files import Files, lay_out
 from limited import largest_file
 from processes import running
 from puzzles import EASY, FEWEST_CLUES, HARD, made_up_tasks, write_source
-from refusals import Files, assert_refused, lay_out
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 KNOWN = (EASY, FEWEST_CLUES, HARD)

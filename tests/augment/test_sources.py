@@ -19,9 +19,9 @@ from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
-from commands import fail_here, succeed_here
+from commands import assert_refused, fail_here, succeed_here
+from files import Files, lay_out
 from puzzles import made_up_tasks, plain_task, training_pairs, write_source
-from refusals import Files, assert_refused, lay_out
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 

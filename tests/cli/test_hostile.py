@@ -28,6 +28,7 @@ from arcpipe.augment.build import write_puzzle_set
 from arcpipe.puzzleset import read_puzzle_set
 from candidates import candidate, table, write_folder
 from commands import run_here
+from files import changing, forget_hashes, json_of
 from limited import Outcome, with_little_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
@@ -75,8 +76,8 @@ def facts(file: str, **changes: Any) -> Callable[[Path], Any]:
     """Change a JSON file in a folder."""
 
     def change(folder: Path) -> None:
-        content = json.loads((folder / file).read_text())
-        (folder / file).write_text(json.dumps(content | changes))
+        with changing(folder / file) as content:
+            content |= changes
 
     return change
 
@@ -86,7 +87,7 @@ def rebuilt(**changes: Callable[[Any], Any]) -> Callable[[Path], Any]:
 
     def change(folder: Path) -> None:
         puzzles = read_puzzle_set(folder)
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json_of(folder / "manifest.json")
         shutil.rmtree(folder)
         others = {name: other(getattr(puzzles, name)) for name, other in changes.items()}
         write_puzzle_set(folder, replace(puzzles, **others), manifest)
@@ -117,11 +118,7 @@ def checkpoint(change: Callable[[Path], Any]) -> Callable[[Path, Path], Any]:
 
     def make(here: Path, mini: Path) -> None:
         (folder,) = (mini / "run" / "checkpoints").iterdir()
-        shutil.copytree(folder, here / "c")
-        content = json.loads((here / "c" / "manifest.json").read_text())
-        del content["files"]
-        (here / "c" / "manifest.json").write_text(json.dumps(content))
-        change(here / "c")
+        change(forget_hashes(shutil.copytree(folder, here / "c")))
 
     return make
 
@@ -130,8 +127,8 @@ def config(**changes: Any) -> Callable[[Path], Any]:
     """Other settings of the network of a checkpoint."""
 
     def make(folder: Path) -> None:
-        before = json.loads((folder / "model.json").read_text())["config"]
-        facts("model.json", config=before | changes)(folder)
+        with changing(folder / "model.json") as content:
+            content["config"] |= changes
 
     return make
 

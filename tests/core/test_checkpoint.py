@@ -29,9 +29,9 @@ from arcpipe.errors import ArcpipeError, CheckpointError, OutputError
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import make_manifest
+from files import forget_hashes
 from inference import random_model
 from puzzles import build, made_up_tasks, write_source
-from training import forget_hashes
 
 CONFIG = TRMConfig(
     hidden_size=16, num_heads=2, num_layers=1, outer_cycles=1, inner_cycles=1, max_steps=2, puzzle_size=6,

@@ -1,6 +1,5 @@
 """Round trips of the dataset folder; fingerprints of a dataset and of its puzzles."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import make_manifest
 from arcpipe.task import Pair, Task
+from files import json_of
 from puzzles import (
     augmentations,
     build,
@@ -37,11 +37,6 @@ def as_arrays(augmentations: list[Augmentation]) -> Augmentations:
         np.array([augmentation.dihedral for augmentation in augmentations], np.uint8),
         np.array([augmentation.colors for augmentation in augmentations], np.uint8),
     )
-
-
-def fingerprint(folder: Path) -> str:
-    found: str = json.loads((folder / "manifest.json").read_bytes())["fingerprint"]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +90,9 @@ def test_the_fingerprint_knows_all_that_training_sees(tmp_path: Path, tasks: lis
         build(tmp_path / "fewer", fewer),
         build(tmp_path / "changed", write_source(tmp_path, "changed", changed)),
     ]
-    assert len({fingerprint(folder) for folder in variants}) == len(variants)
-    assert fingerprint(build(tmp_path / "again", source)) == fingerprint(variants[0])
+    first, *others = (json_of(of / "manifest.json")["fingerprint"] for of in variants)
+    assert len({first, *others}) == len(variants)
+    assert json_of(build(tmp_path / "again", source) / "manifest.json")["fingerprint"] == first
 
 
 PARTS = ("examples/train/data-*.arrow", "puzzles/data-*.arrow", "examples/test/state.json")

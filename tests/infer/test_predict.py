@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 import torch
 
@@ -23,9 +22,9 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
+from files import changing, forget_hashes
 from inference import CONFIG, answers, assert_same, parrot, plain_loop, random_model, rows_of, wavering
 from puzzles import BUCKETS, sized_data, sized_tasks
-from training import forget_hashes
 
 RESIDUAL = replace(CONFIG, loop_residual=True)
 
@@ -262,10 +261,9 @@ def test_a_checkpoint_without_the_key_answers(data: Path, puzzles: PuzzleSet, tm
     old = tmp_path / "old"
     save_checkpoint(replace(wavering(puzzles), path=old))
     forget_hashes(old)
-    facts = orjson.loads((old / "model.json").read_bytes())
-    assert facts["config"].pop("buckets") == []
-    assert facts["config"].pop("loop_residual") is False
-    (old / "model.json").write_bytes(orjson.dumps(facts))
+    with changing(old / "model.json") as facts:
+        assert facts["config"].pop("buckets") == []
+        assert facts["config"].pop("loop_residual") is False
     result = infer_to_folder(old, data, tmp_path / "out", InferSettings())
     assert (result.done, result.total) == (64, 64)
     expected = [row["cells"] for row in answers(wavering(puzzles), puzzles)]

@@ -21,10 +21,9 @@ from arcpipe.infer.solve import Solved, Step, animation, read_puzzle, solve_puzz
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json
-from commands import succeed_here
+from commands import assert_refused, succeed_here
 from inference import parrot, random_model
 from puzzles import EASY, board, build, made_up_tasks, plain_task, write_source
-from refusals import assert_refused
 
 
 def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir: Path) -> None:

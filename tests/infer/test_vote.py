@@ -25,9 +25,8 @@ from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import build_submission
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table, write_folder
-from commands import fail_here, succeed_here
+from commands import assert_refused, fail_here, succeed_here
 from puzzles import augmented, encode, grids, restored
-from refusals import assert_refused
 
 
 def array(cells: Any) -> Grid:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from arcpipe.runs import write_json
 from entries import hidden_tasks, make_bundle, make_checkpoint, make_root
-from kaggle_server import COMPETITION, USER, KaggleServer, Shell, kaggle_server, write_json
+from kaggle_server import COMPETITION, USER, KaggleServer, Shell, kaggle_server
 
 DATASET, KERNEL = f"{USER}/arcpipe-bundle", f"{USER}/arcpipe-entry"
 NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}

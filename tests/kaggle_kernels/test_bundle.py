@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,19 +17,16 @@ from arcpipe.kaggle_kernels import mounts
 from arcpipe.kaggle_kernels.bundle import write_wheel
 from arcpipe.kaggle_kernels.rehearse import image_packages
 from commands import fail_here
+from files import json_of
 from kaggle_server import Shell
 from sourcetree import ROOT, package_files
 
 
-def content(path: Path) -> Any:
-    return json.loads(path.read_bytes())
-
-
 def test_a_bundle_is_small_private_offline_and_mounts_its_dataset(entry: Path) -> None:
-    kernel = content(entry / "kernel" / "kernel-metadata.json")
+    kernel = json_of(entry / "kernel" / "kernel-metadata.json")
     assert kernel["is_private"] is True
     assert kernel["enable_internet"] is False
-    assert kernel["dataset_sources"] == [content(entry / "dataset" / "dataset-metadata.json")["id"]]
+    assert kernel["dataset_sources"] == [json_of(entry / "dataset" / "dataset-metadata.json")["id"]]
     assert kernel["competition_sources"] == ["arc-prize-2026-arc-agi-2"]
     assert kernel["title"].replace(" ", "-") == kernel["id"].partition("/")[2]
     files = list((entry / "dataset").iterdir())
@@ -48,7 +44,7 @@ def test_a_bundle_has_the_trunk_and_the_mean_of_the_rows(entry: Path, checkpoint
 
 
 def test_the_notebook_is_short_and_python(entry: Path) -> None:
-    notebook = content(entry / "kernel" / "notebook.ipynb")
+    notebook = json_of(entry / "kernel" / "notebook.ipynb")
     code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for source in code:
         compile(source, "cell", "exec")

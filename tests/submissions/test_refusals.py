@@ -13,7 +13,7 @@ from arcpipe.runs import write_json
 from arcpipe.submissions.ledger import add_fact
 from arcpipe.task import Task, challenges_json, solutions_json
 from candidates import candidate, table
-from refusals import assert_refused
+from commands import assert_refused
 from reports import make_run, make_set, make_sudokus, make_tasks
 
 WRONG = {"attempt_1": [[9]], "attempt_2": [[8]]}

@@ -254,15 +254,3 @@ class Shell:
     def fail(self, *arguments: object, **env: str) -> str:
         """The one line of a command that must exit with 2, and print nothing else but warnings."""
         return fail_here("kaggle", *arguments, env=self.env | env, logs=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file of JSON, in a folder that need not be there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-
-
-def change_json(path: Path, **fields: Any) -> None:
-    """Change fields of a file; None removes one."""
-    content = json.loads(path.read_text()) | fields
-    write_json(path, {name: value for name, value in content.items() if value is not None})

@@ -20,6 +20,7 @@ from arcpipe.train import trainer
 from arcpipe.train.config import EvalSettings, TrainResult, TrainRun, TrainSettings
 from candidates import read_predictions
 from commands import succeed_here
+from files import changing
 from limited import largest_file
 from puzzles import build, made_up_tasks, write_source
 from training import metrics, newest, refused, settings, steps_of, train
@@ -291,8 +292,8 @@ def test_the_minutes_between_them_go_on(work: Path, run: Path, minutes: int, ask
     hourly = {"every": 0, "every_minutes": 60.0}
     cut = Scripted({}, lambda _: os.kill(os.getpid(), signal.SIGTERM), covering={3: SOME})
     run_scripted(work, run, cut, steps=3, **hourly)
-    path = newest_checkpoint(run) / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"seconds": 60 * minutes}))
+    with changing(newest_checkpoint(run) / "manifest.json") as manifest:
+        manifest["seconds"] = 60 * minutes
     run_scripted(work, run, later, steps=4, resume=True, **hourly)
     assert later.asked == asked
 

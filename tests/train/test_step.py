@@ -1,6 +1,5 @@
 """One optimizer step: the reference's sums, halting, non-finite losses and gradients, and float16."""
 
-import json
 import logging
 import re
 from dataclasses import replace
@@ -21,6 +20,7 @@ from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import MIN_LOSS_SCALE, NotFiniteError, train_step
 from commands import run_here
+from files import changing, forget_hashes
 from puzzles import build, made_up_tasks, write_source
 from reference import (
     LOSS_TOLERANCE,
@@ -32,7 +32,7 @@ from reference import (
     read_recording,
 )
 from steps import advance, fresh_state, learned, overflow_gradients, random_batch, same, snapshot, state_of
-from training import forget_hashes, refused, settings, train, train_arguments
+from training import refused, settings, train, train_arguments
 
 STILL = 0.0
 OFFICIAL_METRICS = {
@@ -287,9 +287,8 @@ def test_a_loss_that_is_not_finite_stops_float16_at_once() -> None:
 def test_a_run_that_moves_to_a_device_for_float16_gets_a_loss_scale(work: Path, run: Path) -> None:
     """As with train.precision = auto, which the manifest then records for both."""
     train(work, run, "--steps", 3)
-    manifest = json.loads((run / "manifest.json").read_bytes())
-    manifest["recipe"]["train"]["precision"] = "float16"
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    with changing(run / "manifest.json") as manifest:
+        manifest["recipe"]["train"]["precision"] = "float16"
     train(work, run, *settings("train", precision="float16"), "--resume", "--steps", 5)
     assert load_file(find_checkpoint(run) / "trainer.safetensors")["scaler._growth_tracker"].item() == 2
 
