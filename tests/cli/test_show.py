@@ -30,11 +30,10 @@ SMALL = Task(
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(own_folder: Path) -> None:
     content = challenges_json([SMALL])["small"]
     content["test"][0]["output"] = [[8, 9]]
-    write_json(tmp_path / "small.json", content)
-    monkeypatch.chdir(tmp_path)
+    write_json(own_folder / "small.json", content)
 
 
 def show(*arguments: object) -> str:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from commands import environment
+from processes import wait_until
 from sourcetree import ROOT
 from training import metrics, recorded, steps_of, train
 
@@ -148,9 +148,7 @@ def test_a_slurm_job_saves_when_warned_is_requeued_and_goes_on(work: Path, tmp_p
     }  # fmt: skip
 
     with started("slurm.sbatch", *arguments, cwd=work, **slurm) as job:
-        while not recorded(run):
-            assert job.poll() is None, job.communicate()
-            time.sleep(0.1)
+        wait_until(lambda: recorded(run) > 0, is_alive=lambda: job.poll() is None)
         job.send_signal(signal.SIGUSR1)
         out, err = job.communicate(timeout=60)
     assert job.returncode == 0, err

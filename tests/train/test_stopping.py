@@ -6,7 +6,6 @@ import signal
 import subprocess
 import termios
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 from commands import arcpipe_command, environment
-from processes import LAUNCH, by_itself, loopback, running, running_together
+from processes import LAUNCH, by_itself, loopback, running, running_together, wait_until
 from screens import shown
 from training import assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
 
@@ -29,13 +28,6 @@ main()
 # Size of the terminal, in rows and columns.
 SIZE = (24, 80)
 TIMES = int(os.environ.get("REPETITIONS", "3"))
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
-    ends = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < ends, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("count", [1, 2])
