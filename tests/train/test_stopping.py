@@ -128,6 +128,8 @@ def on_terminal(work: Path, run: Path) -> tuple[int, int, list[bytes]]:
         return b"answer at step" in b"".join(said)
 
     wait_until(has_drawn)
+    # The rest of the drawing.
+    time.sleep(0.05)
     return pid, terminal, said
 
 
