@@ -17,12 +17,10 @@ from arcpipe.kaggle_kernels.mounts import bundles
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_here
-from entries import hidden_tasks
+from entries import RERUN, TASKS
 from files import changing
 
-RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
 MODES = pytest.mark.parametrize("mode", [{}, RERUN], ids=["commit", "rerun"])
-TASKS = hidden_tasks(9)
 
 
 def dataset_of(root: Path) -> Path:

@@ -19,12 +19,19 @@ from arcpipe.kaggle_kernels.mounts import bundles, find_file
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.run import Pipeline, adapt_overrides, has_buckets, read_hidden_tasks
 from commands import arcpipe_command, environment, run_here
-from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
+from entries import (
+    RERUN,
+    TASKS,
+    hidden_task,
+    hidden_tasks,
+    make_bundle,
+    make_checkpoint,
+    make_root,
+    write_challenges,
+)
 from files import changing, forget_hashes, json_of
 from limited import largest_file
-
-RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
-TASKS = hidden_tasks(9)
+from processes import wait_until
 
 
 def answers_of(root: Path, tasks: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,12 +80,9 @@ def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(tmp_path
     root = make_root(tmp_path / "kaggle", bundle, tasks)
     command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 10)
     with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 300
-        while len(pair_of := workers(process)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: len(workers(process)) > 1, 300, every_s=0.05)
         time.sleep(float(np.random.default_rng(0).uniform(0, 3)))
-        pair_of[1].kill()
+        workers(process)[1].kill()
         printed, _ = process.communicate(timeout=900)
     assert process.returncode == 0
     report, answers = json_of(root / "working" / "arcpipe-report.json"), answers_of(root, tasks)

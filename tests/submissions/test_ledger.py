@@ -125,8 +125,7 @@ def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Pa
     merged, other = scored
     one, two = (file_hash(path)[:8] for path in scored)
     add_fact(ledger, file_hash(merged), "kaggle", reference="52345", score=0.125)
-    heading, *lines = run("list").splitlines()
-    assert heading.split()[0] == "hash"
+    _, *lines = run("list").splitlines()
     assert [line.split()[0] for line in lines[::2]] == [one, two]
     assert lines[0].split()[3:] == ["100.00%", "0.125", str(merged)]
     assert lines[1].startswith("    of a set of 2 tasks and 3 test outputs")
@@ -149,7 +148,6 @@ def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Pa
     place = "score.a set of 2 tasks and 3 test outputs"
     assert f"{place}.pass_at_2.solved_outputs: 3 -> 1" in lines
     assert "made_by.rule: order -> None" in lines
-    assert not [line for line in lines if line.startswith("made_by: ")]
     # The loss is in one of two tasks only, so resamples without that task have no difference.
     assert lines[-4:] == [
         f"{two} against {one}",
@@ -158,9 +156,6 @@ def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Pa
         "no real difference: 0 is inside the 95% interval over tasks",
     ]
     assert not [line for line in lines if ".num_tasks" in line or ".host" in line or "created" in line]
-    swapped = run("compare", other, merged).splitlines()
-    assert "made_by.rule: None -> order" in swapped
-    assert len(swapped) == len(lines)
     document = orjson.loads(run("compare", merged, other, "--json"))
     assert document["changes"]["made_by.rule"] == ["order", None]
     assert document["comparison"]["others"][0]["is_real"] is False

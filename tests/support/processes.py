@@ -106,13 +106,14 @@ def wait_until(
     timeout_s: float = 60,
     is_alive: Callable[[], bool] = lambda: True,
     said: Callable[[], str] = lambda: "",
+    every_s: float = 0.002,
 ) -> None:
     """Wait until a condition holds; fail if the process ends first, or with what it said."""
     ends = time.monotonic() + timeout_s
     while not is_so():
         assert is_alive(), said()
         assert time.monotonic() < ends, f"waited in vain: {said()}"
-        time.sleep(0.002)
+        time.sleep(every_s)
 
 
 def _run(argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path) -> None:
