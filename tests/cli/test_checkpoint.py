@@ -39,12 +39,6 @@ def recording(request: pytest.FixtureRequest, fixtures_dir: Path) -> Recording:
 
 
 @pytest.fixture
-def files(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
-    """Attention with RoPE, ten puzzle rows; its canvas of 6 does not show in its tensors."""
-    return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "i_attn_rope").arrays)
-
-
-@pytest.fixture
 def mlp(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
     """A model that mixes tokens by an MLP, 4 + 36 of them, with 11 tokens of vocabulary."""
     return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "ii_mlp_t").arrays)

@@ -24,7 +24,7 @@ from arcpipe.recipe import recipe_names
 from arcpipe.runs import file_hash, make_manifest, read_manifest
 from commands import fail_here, run_here, succeed_here
 from puzzles import made_up_tasks, write_source
-from reference import OfficialFiles, read_recording, write_official_files
+from reference import OfficialFiles
 
 REPO = "owner/model"
 NAME = f"hf:{REPO}/part/step_1234"
@@ -117,11 +117,6 @@ def hub_server() -> Iterator[Hub]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@pytest.fixture
-def files(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
-    return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "i_attn_rope").arrays)
 
 
 @pytest.fixture

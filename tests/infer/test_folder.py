@@ -247,13 +247,19 @@ def test_a_full_disk_is_said(trained: Path, arc_dir: Path, whole: Path, tmp_path
     assert_same(rows_of(out), rows_of(whole))
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [(f"--candidates-at={steps}", "infer.candidates_at.") for steps in ("4,x", "0", "2.5")]
-    + [("--max-steps=10001", "--max-steps"), ("--set=infer.max_steps=10001", "infer.max_steps: ")],
-)
-def test_wrong_settings(trained: Path, arc_dir: Path, tmp_path: Path, flag: str, message: str) -> None:
-    assert message in fail_here(*command(trained, arc_dir, tmp_path / "out", flag))
+@pytest.mark.parametrize(("flags", "message"), [
+    ("--candidates-at 4,x", "infer.candidates_at."),
+    ("--candidates-at 0", "infer.candidates_at."),
+    ("--candidates-at 2.5", "infer.candidates_at."),
+    ("--candidates-at 2,5", "a candidate is wanted at step 5, but there are only 4 steps"),
+    ("--max-steps 10001", "--max-steps"),
+    ("--set infer.max_steps=10001", "infer.max_steps: "),
+    ("--rollouts 2", "2 rollouts with noise 0: the first rollout is without noise"),
+    ("--noise 0.3", "1 rollouts with noise 0.3"),
+    ("--variants 1", "--variants is for Sudokus and mazes"),
+])  # fmt: skip
+def test_wrong_settings(trained: Path, arc_dir: Path, tmp_path: Path, flags: str, message: str) -> None:
+    assert message in fail_here(*command(trained, arc_dir, tmp_path / "out", flags))
 
 
 @pytest.mark.parametrize("family", ["sudoku", "maze"])

@@ -12,7 +12,7 @@ import torch
 
 from arcpipe.buckets import bucket_sides
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
-from arcpipe.errors import ArcpipeError, CheckpointError
+from arcpipe.errors import CheckpointError
 from arcpipe.flow import move, noise, probabilities, seeds_of, stir, with_given
 from arcpipe.infer.engine import STABLE_STEPS, best_tokens
 from arcpipe.infer.evaluate import Evaluator
@@ -123,16 +123,6 @@ def test_the_averaged_weights_answer(arc: PuzzleSet) -> None:
     checkpoint = parrot(arc)
     raw = {name: torch.full_like(weight, torch.nan) for name, weight in checkpoint.raw.items()}
     assert all(row["height"] for row in answers(replace(checkpoint, raw=raw), arc))
-
-
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"rollouts": 2}, "2 rollouts with noise 0: the first rollout is without noise"),
-    ({"noise": 0.3}, r"1 rollouts with noise 0\.3"),
-    ({"candidates_at": [2, 5]}, "a candidate is wanted at step 5, but there are only 4 steps"),
-])  # fmt: skip
-def test_contradicting_settings_are_refused(arc: PuzzleSet, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArcpipeError, match=message):
-        answers(random_model(arc), arc, **settings)
 
 
 @pytest.mark.parametrize("name", ["output_head.weight", "halt_head.weight"])

@@ -23,7 +23,7 @@ from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json
 from commands import assert_refused, succeed_here
 from inference import parrot, random_model
-from puzzles import EASY, board, build, made_up_tasks, plain_task, write_source
+from puzzles import EASY, board, build, grid, made_up_tasks, plain_task, write_source
 
 
 def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir: Path) -> None:
@@ -74,12 +74,8 @@ def test_the_trace_holds_each_step_of_the_input_as_it_is(arc: PuzzleSet, tasks: 
     assert [solved.candidates for solved in traced] == [8, 8]
 
 
-def array(text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.array([[int(cell) for cell in row] for row in text.split()], np.uint8)
-
-
-STEPS = [Step(1, None, 0.25), Step(2, array("12 30"), 0.5), Step(3, array("12 34"), 0.75)]
-ARC_STEPS = [*STEPS, Step(4, array("123 345 000"), 1.0)]
+STEPS = [Step(1, None, 0.25), Step(2, grid("12", "30"), 0.5), Step(3, grid("12", "34"), 0.75)]
+ARC_STEPS = [*STEPS, Step(4, grid("123", "345", "000"), 1.0)]
 
 
 def test_the_trace_marks_what_changed() -> None:
@@ -91,14 +87,17 @@ def test_the_trace_marks_what_changed() -> None:
     )
 
 
-BOARD_STEPS = [Step(2, np.tile(array("12 30"), (2, 2)), 0.5), Step(3, np.tile(array("12 34"), (2, 2)), 0.75)]
+BOARD_STEPS = [
+    Step(2, np.tile(grid("12", "30"), (2, 2)), 0.5),
+    Step(3, np.tile(grid("12", "34"), (2, 2)), 0.75),
+]
 
 
 @pytest.mark.parametrize(
     ("family", "steps"), [("sudoku", BOARD_STEPS), ("maze", STEPS[1:]), ("arc", ARC_STEPS)]
 )
 def test_the_animation_shows_each_step_for_its_time(family: str, steps: list[Step]) -> None:
-    question = array("10 00") if family != "sudoku" else np.tile(array("10 00"), (2, 2))
+    question = grid("10", "00") if family != "sudoku" else np.tile(grid("10", "00"), (2, 2))
     solved = Solved(question, [], 1, steps, None)
     document = minidom.parseString(animation([solved, solved], family_of(family, 4)))
     width = float(document.documentElement.getAttribute("width"))
