@@ -227,12 +227,8 @@ BAD_SUDOKUS = {
 } | {
     csv_text(EASY, row, HARD): f"a.csv: row 2: {says}"
     for row, says in (
-        ((QUESTION[1:], ANSWER), "question has 80 characters, expected 81"),
-        ((QUESTION, ANSWER[1:]), "answer has 80 characters, expected 81"),
-        (("x" + QUESTION[1:], ANSWER), "question holds 'x' in line 1, column 1 of the board; it is made of"),
         (("\u00e9" + QUESTION[1:], ANSWER), "question holds '\\xe9'"),
         ((QUESTION, "." + ANSWER[1:]), "answer holds '.' in line 1, column 1 of the board"),
-        (("11" + QUESTION[2:], ANSWER), "question holds a digit twice in a row, column or box"),
         ((QUESTION, ANSWER[:-1] + "5"), "answer holds a digit twice in a row, column or box"),
         ((QUESTION, EASY[1]), "answer changes a digit that question gives"),
     )

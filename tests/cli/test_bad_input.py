@@ -110,10 +110,8 @@ USAGE: dict[str, Case] = {
     "unknown command": ("trian", "'trian'|'train'", {}),
     "unknown command of a group": ("augment ark", "'ark'", {}),
     "missing option": ("train quickstart --out out", "'--data'", {}),
-    "missing argument": ("score", "argument", {}),
     "no number": (f"{TRAIN} --steps many", "'--steps'", {}),
     "number out of range": (f"{ARC} --max-side 31", "'--max-side'|30", {}),
-    "option without its value": (f"{TRAIN} --seed", "'--seed'", {}),
 }
 ALL = {
     f"{group}: {name}": case

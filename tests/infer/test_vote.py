@@ -376,7 +376,6 @@ def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
 
 
 EXPECTED = "expected a predictions folder or a Parquet file of predictions, found"
-EXPECTED_CHALLENGES = "expected a challenges file, found"
 TWICE = "given twice, its candidates would count twice"
 ANOTHER_SET = "no candidate is for a task of challenges.json: are these predictions of another set?"
 REFUSED = {
@@ -394,9 +393,7 @@ REFUSED = {
     "list.json": f"list.json: {EXPECTED} another JSON file",
     "dataset": "dataset: expected a predictions folder, found a dataset folder",
     "checkpoint": "checkpoint: expected a predictions folder, found a checkpoint folder",
-    "p --challenges submission.json": f"submission.json: {EXPECTED_CHALLENGES} a submission",
-    "p --challenges solutions.json": f"solutions.json: {EXPECTED_CHALLENGES} a solutions file",
-    "p --challenges task.json": f"task.json: {EXPECTED_CHALLENGES} the file of one task",
+    "p --challenges submission.json": "submission.json: expected a challenges file, found a submission",
     "p --challenges p": "p: expected a dataset folder, found a predictions folder",
     "large": "large: a candidate has a side of 40, those of ARC have up to 30",
     "p --compare other.json": "other.json: task t: 1 outputs for 2 test inputs",

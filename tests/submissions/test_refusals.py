@@ -86,8 +86,6 @@ REFUSED = {
     f"{REPORT} --figures empty": "choose another --figures folder",
     f"{REPORT} --predictions none": "no such folder",
     f"{REPORT} --submission none.json": "no such file",
-    f"{REPORT} --solutions none.json": "no such file",
-    f"{REPORT} --challenges none.json": "no such file",
     f"{REPORT} --predictions tasks/predictions.parquet": "another set",
     f"{REPORT} --solutions tasks/solutions.json": "task-0000 has no solution",
     f"{REPORT} --submission tasks/submission.json": "is not in the solutions",
