@@ -117,14 +117,16 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
                 )
                 state = [answer, latent, *log_sums]
         grids = decode(logits.argmax(-1).numpy())
-        for grid, puzzle, test, logit in zip(grids, ids, tests, halt, strict=True):
+        # Of a contiguous tensor: of a single number or a column it can differ in the last bit.
+        probabilities = halt.contiguous().sigmoid().tolist()
+        for grid, puzzle, test, probability in zip(grids, ids, tests, probabilities, strict=True):
             turned = None if grid is None else restored(grid, puzzles.table.augmentation(puzzle))
             rows.append({
                 "task": puzzles.table.task_ids[puzzles.test_tasks[test]],
                 "test_index": puzzles.test_indices[test],
                 "cells": b"" if turned is None else turned.tobytes(),
                 "height": 0 if turned is None else turned.shape[0],
-                "halt_probability": float(logit.sigmoid()), "steps": CONFIG.max_steps,
+                "halt_probability": probability, "steps": CONFIG.max_steps,
             })  # fmt: skip
     return rows
 
