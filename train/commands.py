@@ -46,7 +46,10 @@ def train(
         str, typer.Argument(help="A recipe's name, a .toml file, or a run folder whose recipe to take.")
     ],
     data: Annotated[Path, typer.Option(help="The dataset folder to train on.")],
-    out: Annotated[Path, typer.Option(help="The run folder to make, or to go on with.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run folder to make, or to go on with; a dry run needs none."),
+    ] = None,
     resume: _Resume = False,
     steps: _Steps = None,
     max_minutes: _MaxMinutes = None,
@@ -80,6 +83,11 @@ def train(
     """
     clock = Clock(max_minutes)
     _refuse_lone_step(from_step, resume)
+    if out is None:
+        if resume or not dry_run:
+            raise ArcpipeError("--out is missing: name the run folder to make, or to go on with")
+        # Never used: a dry run writes nothing.
+        out = Path()
     types = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
     overrides = [*(overrides or []), *([] if seed is None else [f"train.seed={seed}"])]
     tables = load_recipe(recipe, overrides, read=tuple(types)).resolve(types)
