@@ -98,7 +98,7 @@ def train(
         clock=clock,
     )  # fmt: skip
     if dry_run:
-        return run_dry(run, typer.echo if is_first_rank() else lambda _: None)
+        return run_dry(run, recipe, typer.echo if is_first_rank() else lambda _: None)
     result = train_run(run)
     _tell_result(result, out, data)
     # For the quickstart, which stops if the training was interrupted.
