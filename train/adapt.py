@@ -42,6 +42,8 @@ def adapt(
         raise CheckpointError(f"{checkpoint.path}: is for {checkpoint.family} puzzles, not for ARC tasks")
     if settings.loss == "trained":
         settings = replace(settings, loss=checkpoint.loss)  # type: ignore[arg-type]
+    if settings.precision == "trained":
+        settings = replace(settings, precision=checkpoint.precision)  # type: ignore[arg-type]
     if checkpoint.config.flow:
         settings = replace(settings, objective="flow")
     config = replace(

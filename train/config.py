@@ -200,6 +200,13 @@ class AdaptSettings(TrainSettings):
         Literal["trained", "stablemax", "softmax"],
         Field(description="The cross-entropy of a cell's tokens; trained: as in the checkpoint's training."),
     ] = "trained"  # type: ignore[assignment]
+    precision: Annotated[
+        Literal["trained", "auto", "float32", "bfloat16", "float16"],
+        Field(
+            description="Compute dtype; trained: as in the checkpoint's training; auto: bfloat16 where it is "
+            "in hardware, float16 on a T4 or V100."
+        ),
+    ] = "trained"  # type: ignore[assignment]
     steps: Positive = 15_000
     batch_size: Positive = 128
     rows_only: Fraction = 0.25
