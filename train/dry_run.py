@@ -22,9 +22,9 @@ from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype, measure_peak, speed_text
 from arcpipe.log import fact_line
 from arcpipe.recipe import recipe_names
-from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max
 from arcpipe.train.optim import make_optimizers
+from arcpipe.train.run import TrainRun
 from arcpipe.train.state import EMA, TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
 from arcpipe.train.trainer import training_stream
