@@ -169,7 +169,7 @@ def test_a_list_of_recipes_loads_nothing_heavy() -> None:
     assert not loaded & HEAVY
 
 
-def test_help_and_recipes_load_no_torch() -> None:
+def test_help_and_recipes_load_neither_torch_nor_datasets() -> None:
     commands = [f"{name} --help" for name in ("quickstart", "train", "adapt", "infer", "solve", "evaluate")]
     commands += ["doctor --help", "augment arc --help", "kaggle bundle --help", "vote --help"]
     commands += [f"recipe {what}" for what in ("show quickstart", "check arc-agi-1", "settings")]
@@ -177,7 +177,7 @@ def test_help_and_recipes_load_no_torch() -> None:
     run = f"from arcpipe.commands.cli import app\nfor command in {commands!r}:\n"
     loaded = packages_after(f"{run}    app(command.split(), standalone_mode=False)")
     assert {"--checkpoint", "halt_exploration", "arc-agi-1:"} <= loaded
-    assert not loaded & {"torch", "accelerate"}
+    assert not loaded & {"torch", "accelerate", "datasets", "pandas"}
 
 
 def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
