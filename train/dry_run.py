@@ -164,7 +164,7 @@ def _memory(
             ways.append(f"{peak / _GIB:.2f} GiB {name} (fits {fits or 'none'})")
         if (small := f"{recipe}-small-gpu") in recipe_names():
             ways.append(f"the recipe {small} has a smaller batch")
-        yield "less", "; ".join(ways)
+        yield "less", "; ".join(ways) or "a smaller network or train.batch_size"
 
 
 def _smaller(run: TrainRun, num_processes: int) -> Iterator[tuple[str, TrainRun, int]]:
