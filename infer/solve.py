@@ -20,7 +20,8 @@ from arcpipe.codec import Family, GridTable, family_of
 from arcpipe.documents import read_json, read_text
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid, draw
-from arcpipe.infer.predict import InferSettings, predict, schedule_of
+from arcpipe.infer.config import InferSettings
+from arcpipe.infer.predict import predict, schedule_of
 from arcpipe.infer.vote import by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.task import Pair, Task, parse_task

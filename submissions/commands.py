@@ -289,6 +289,7 @@ def vote(
 
     Candidates of several runs, checkpoints or machines vote together; in a tie the first one wins. The best
     candidate is the answer to a Sudoku or maze; a Sudoku that breaks a rule never wins over a valid one.
+    A candidate for an ARC task whose top left cell is no color holds no grid and has no vote.
 
     Example: arcpipe vote runs/predictions --challenges runs/data/challenges.json --out submission.json
     """

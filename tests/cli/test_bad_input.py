@@ -114,6 +114,12 @@ USAGE: dict[str, Case] = {
     "unknown command": ("trian", "'trian'|'train'", {}),
     "unknown command of a group": ("augment ark", "'ark'", {}),
     "missing option": ("train quickstart --out out", "'--data'", {}),
+    "missing run": ("train quickstart --data MINI/data", "--out is missing: name the run folder", {}),
+    "missing run to go on with": (
+        "train quickstart --data MINI/data --resume --dry-run",
+        "--out is missing: name the run folder",
+        {},
+    ),
     "missing argument": ("score", "argument", {}),
     "no number": (f"{TRAIN} --steps many", "'--steps'", {}),
     "number out of range": (f"{ARC} --max-side 31", "'--max-side'|30", {}),

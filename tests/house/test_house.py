@@ -169,6 +169,17 @@ def test_a_list_of_recipes_loads_nothing_heavy() -> None:
     assert not loaded & HEAVY
 
 
+def test_help_and_recipes_load_neither_torch_nor_datasets() -> None:
+    commands = [f"{name} --help" for name in ("quickstart", "train", "adapt", "infer", "solve", "evaluate")]
+    commands += ["doctor --help", "augment arc --help", "kaggle bundle --help", "vote --help"]
+    commands += [f"recipe {what}" for what in ("show quickstart", "check arc-agi-1", "settings")]
+    commands += ["recipe diff kaggle-l4x4 kaggle-t4x2"]
+    run = f"from arcpipe.commands.cli import app\nfor command in {commands!r}:\n"
+    loaded = packages_after(f"{run}    app(command.split(), standalone_mode=False)")
+    assert {"--checkpoint", "halt_exploration", "arc-agi-1:"} <= loaded
+    assert not loaded & {"torch", "accelerate", "datasets", "pandas"}
+
+
 def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
     for words in (["train", "quickstart", "--data", "none", "--out", "x"], ["infer", "--checkpoint=none"]):
         run = f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {['arcpipe', *words]!r}\n"
@@ -177,7 +188,7 @@ def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
 
 
 def test_training_inference_and_sources_load_no_builder_of_datasets() -> None:
-    rooms = ("train.commands", "infer.commands", "augment.sources")
+    rooms = ("train.commands", "train.trainer", "infer.commands", "infer.solve", "augment.sources")
     packages = packages_after(f"import {', '.join(f'arcpipe.{room}' for room in rooms)}")
     assert "torch" in packages
     assert not packages & {"datasets", "pandas"}

@@ -73,7 +73,7 @@ def test_the_submission_is_official_where_it_can_be(recording: dict[str, Any], t
         printed = succeed_here("vote", *files, "--challenges", "challenges.json", "--out", out, cwd=tmp_path)
         assert printed == (
             f"{out}: 12 test inputs, 10 with a grid, 2 without any candidate; {len(rows)} candidates, 2 of "
-            "them without a grid\n"
+            "which hold no grid and have no vote\n"
         )
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from arcpipe.buckets import bucket_sides, crop
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.codec import decode
-from arcpipe.infer.predict import InferSettings, predict
+from arcpipe.infer.config import InferSettings
+from arcpipe.infer.predict import predict
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import PuzzleSet

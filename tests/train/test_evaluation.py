@@ -18,7 +18,8 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.train import trainer
-from arcpipe.train.config import EvalSettings, TrainResult, TrainRun, TrainSettings
+from arcpipe.train.config import EvalSettings, TrainResult, TrainSettings
+from arcpipe.train.run import TrainRun
 from candidates import read_predictions
 from commands import succeed_here
 from limited import largest_file
