@@ -163,7 +163,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     if file.is_dir():
         raise CheckpointError(f"{file}: is a folder; give the file in it, such as step_N")
     if not file.exists():
-        raise CheckpointError(f"{file}: no such file")
+        raise CheckpointError(
+            f"{file}: no such file; one on the Hugging Face hub is named hf:OWNER/NAME/PATH"
+        )
     try:
         # Opened here, because zipfile reports "no archive" where permission is missing.
         with reading(file), file.open("rb") as opened:

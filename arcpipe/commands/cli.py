@@ -128,7 +128,12 @@ def _refuse_missing_folders(words: list[str]) -> None:
             try:
                 Path(value).stat()
             except FileNotFoundError:
-                raise DataError(f"{value}: no such folder") from None
+                # Not at the top: most calls need none of it.
+                from arcpipe.runs import similar
+
+                is_on_hub = value.startswith("hf:")
+                advice = ": get it with arcpipe checkpoint import" if is_on_hub else similar(Path(value))
+                raise DataError(f"{value}: no such folder{advice}") from None
             except OSError:
                 # The command itself reports why it cannot be read.
                 pass
