@@ -125,11 +125,10 @@ def score(
     ledger: Annotated[Path, typer.Option(help="The ledger to enter the file and its score in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
 ) -> None:
-    """Score a submission to ARC tasks: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over
-    test outputs. Answers to Sudokus and mazes are scored by `arcpipe vote`.
+    """Score a submission: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over test outputs.
 
-    Test outputs without an answer count as wrong. File and score are entered in the ledger, or a warning says
-    why not.
+    It is for ARC tasks; `vote` scores Sudokus and mazes. Test outputs without an answer count as wrong. File
+    and score are entered in the ledger, or a warning says why not.
 
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
