@@ -435,6 +435,10 @@ ROWS: dict[str, Case] = {
         "recipe show r.toml", "[infer]: 9980 problems more",
         text("r.toml", "[infer]\n" + "".join(f"k{number} = 1\n" for number in range(10_000))),
     ),
+    "ledger, nested": (
+        "submissions show aaaa --ledger l", "l: line 1 is no fact about a submission",
+        text("l", '{"sha256": "aaaa", "fact": "file", "made_by": ' + '{"a":' * 300 + "1" + "}" * 301),
+    ),
     "ledger, no scores": (
         "submissions list --ledger l", "l: line 1 is no fact about a submission",
         text("l", '{"sha256": "a", "fact": "score", "time": "now", "set": "s", "pass_at_2": 1}\n'),
