@@ -17,7 +17,8 @@ from arcpipe.checkpoint import load_checkpoint
 from arcpipe.kaggle_kernels import mounts
 from arcpipe.kaggle_kernels.bundle import write_wheel
 from arcpipe.kaggle_kernels.rehearse import image_packages
-from commands import fail_here, succeed_here
+from commands import fail_here, run_here, succeed_here
+from entries import RECIPE
 from kaggle_server import Shell
 from sourcetree import ROOT, package_files
 
@@ -85,6 +86,26 @@ def test_a_bundle_goes_to_kaggle_and_gets_a_score(checkpoint: Path, shell: Shell
     assert closed in submitted.stderr
     # The history is a file beside the bundle, not a part of it.
     assert "whole, 11 files" in shell.succeed("bundle", bundle, "--check")
+
+
+def test_the_settings_of_another_competition_are_those_of_the_bundles_recipe(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    flags = (
+        "--checkpoint",
+        checkpoint,
+        "--out",
+        tmp_path / "bundle",
+        "--owner",
+        "someone",
+        "--recipe",
+        RECIPE,
+    )
+    made = run_here("kaggle", "bundle", *flags, "--set", "kaggle.closes=2020-01-01", code=0)
+    assert (
+        f"for another one see kaggle.competition and the settings after it (arcpipe recipe show {RECIPE})"
+        in (made.stderr)
+    )
 
 
 @pytest.mark.parametrize(
