@@ -100,6 +100,14 @@ READ: dict[str, tuple[str, Files, str]] = {
         "t: 1 tasks, 3 pairs, 2 of them train; pairs under the key 'arc-gen' that are left out "
         "(--extra-key arc-gen trains them): 2, such as in g/t.json: task t; keys 'name' that are not read: 1",
     ),
+    "extra keys of challenges whose solutions are known": (
+        "g_challenges.json --extra-key arc-gen --generated-of-test",
+        {
+            "g_challenges.json": {"t": {"train": [ONE, TWO], "test": [{"input": [[7]]}], "arc-gen": [FOUR]}},
+            "g_solutions.json": {"t": [[[7]]]},
+        },
+        "g: 1 tasks, 4 pairs, 3 of them train",
+    ),
     "misspelt keys": (
         "t.json", {"t.json": {"train": [ONE], "test": [{"input": [[1, 1]], "ouput": [[2]]}], "tset": 1}},
         "keys 'ouput' of pairs that are not read; 'ouput' is not 'output': 1, such as in t.json: task t",
