@@ -414,7 +414,8 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     own += [f"model.positions = {config.positions}"] if config.positions.startswith("rope2d") else []
     if own:
         raise CheckpointError(
-            f"{checkpoint.path}: has {', '.join(own)}, which the official program does not know"
+            f"{checkpoint.path}: has {', '.join(own)}, which the official program does not know: "
+            "--format arcpipe exports it for arcpipe"
         )
     state = {official_name(name, compiled=compiled): value.clone() for name, value in checkpoint.ema.items()}
     if "official_config" not in checkpoint.manifest:

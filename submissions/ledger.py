@@ -224,7 +224,8 @@ def list_text(entries: Sequence[Entry]) -> str:
         facts = [", ".join(values) or "-" for values in (home, kaggle, entry.files[-1:])]
         rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
-        checkpoints = ", ".join(str(one["checkpoint"]) for one in manifests if one.get("checkpoint"))
+        names = [str(one["checkpoint"]) for one in manifests if one.get("checkpoint")]
+        checkpoints = ", ".join(dict.fromkeys(names))
         origin = [f"of {one['set']}" for one in entry.scores[-1:]]
         origins.append("; ".join(origin + [f"from {checkpoints}"] * bool(checkpoints)))
     bundles: list[tuple[str, ...]] = [("bundle", "scored", "runs", "mean", "lowest", "highest", "kernel")]

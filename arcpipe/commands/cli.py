@@ -181,7 +181,7 @@ def main() -> None:
         with redirect_stdout(cast(Any, _Printable(sys.stdout))):
             code = app(prog_name="arcpipe", standalone_mode=False)
     except _ClickException as error:
-        _fail(error.format_message())  # type: ignore[attr-defined]
+        _fail(_usage_text(error))
     except ArcpipeError as error:
         _fail(str(error))
     except PermissionError as error:
@@ -194,6 +194,13 @@ def main() -> None:
     if code == INTERRUPTED:
         _fail("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_text(error: Any) -> str:
+    """Return what is wrong with a command line, and which --help to read."""
+    context = getattr(error, "ctx", None)
+    text = str(error.format_message()).rstrip(".")
+    return f"{text}; see {context.command_path} --help" if context else text
 
 
 def _fail(message: str) -> None:

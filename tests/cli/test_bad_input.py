@@ -125,9 +125,10 @@ TAKEN: dict[str, Case] = {
 # Typer words these errors: only the option or command must be named.
 USAGE: dict[str, Case] = {
     "unknown option": (f"{TRAIN} --stepz 3", "--stepz|--steps", {}),
-    "unknown command": ("trian", "'trian'|'train'", {}),
+    "unknown command": ("trian", "'trian'|'train'|; see arcpipe --help", {}),
     "unknown command of a group": ("augment ark", "'ark'", {}),
-    "missing option": ("train quickstart --out out", "'--data'", {}),
+    "missing option": ("train quickstart --out out", "'--data'; see arcpipe train --help", {}),
+    "missing word of a group": ("augment --source a --out out", "--source; see arcpipe augment --help", {}),
     "missing argument": ("score", "argument", {}),
     "no number": (f"{TRAIN} --steps many", "'--steps'", {}),
     "number out of range": (f"{ARC} --max-side 31", "'--max-side'|30", {}),
