@@ -99,6 +99,8 @@ def _concept_corpus(spec: str) -> str:
     if (Path(spec) / "corpus").is_dir():
         return str(Path(spec) / "corpus")
     archive = split_archive(spec)
+    if archive is None and ":" not in spec and not os.path.exists(spec) and not hub_name(spec):
+        raise DataError(f"--concept {spec}: no such folder or zip: download {_CONCEPT_URL}")
     if archive is None or archive[1] != ".":
         return spec
     with reading_archive(archive[0]):
@@ -127,6 +129,8 @@ def read_source(spec: str, settings: DataSettings | None = None) -> Source:
     if os.path.isdir(spec):
         return _read_folder(Path(spec), settings)
     if not os.path.exists(spec):
+        if spec.startswith(_HUB) and "/" not in spec:
+            raise DataError(f"{spec}: expected {_HUB}OWNER/NAME or {_HUB}OWNER/NAME:SPLIT")
         if _GENERATOR.fullmatch(spec):
             return _read_generator(spec, settings)
         place, _, split = spec.removeprefix(_HUB).partition(":")
