@@ -198,9 +198,11 @@ def main() -> None:
 
 def _usage_text(error: Any) -> str:
     """Return what is wrong with a command line, and which --help to read."""
-    context = getattr(error, "ctx", None)
-    text = str(error.format_message()).rstrip(".")
-    return f"{text}; see {context.command_path} --help" if context else text
+    context, text = getattr(error, "ctx", None), str(error.format_message())
+    # A wrong value is named with what it should be.
+    if context is None or type(error).__name__ == "BadParameter":
+        return text
+    return f"{text.rstrip('.')}; see {context.command_path} --help"
 
 
 def _fail(message: str) -> None:
