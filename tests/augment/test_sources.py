@@ -1,6 +1,8 @@
 """Sources: every form gives the same tasks and columns; tests/cli has the messages for broken ones."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
+from arcpipe.augment.archives import archive_files
 from arcpipe.augment.forms import Source
 from arcpipe.augment.puzzles import read_columns
 from arcpipe.augment.sources import fitting, hide, read_source
@@ -63,6 +66,21 @@ def test_one_set_from_all_forms(tmp_path: Path, some: list[Task], monkeypatch: p
     assert plain(from_object.tasks) == plain(some)
     alone = read_source(str(one))
     assert (alone.name, plain(alone.tasks)) == (some[3].id, plain(some[3:4]))
+
+
+@pytest.mark.parametrize("packed", ["", "gz"])
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_names_and_contents_in_a_tar_file_of_each_form(tmp_path: Path, form: int, packed: str) -> None:
+    path, long = tmp_path / "a.tar.gz", "x" * (90 if form == tarfile.USTAR_FORMAT else 300)
+    names = ["a.json", f"d/{long}.json", "d/\u00e9\u4e2d.json"]
+    with tarfile.open(path, f"w:{packed}", format=form, pax_headers={"comment": "all of them"}) as tar:
+        for number, name in enumerate(names):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = 600 * number, 1.5
+            tar.addfile(member, io.BytesIO(b"1" * member.size))
+    found = {name: content.read() for name, content in archive_files(path, ".")}
+    assert found == {name: b"1" * 600 * number for number, name in enumerate(names)}
+    assert [name for name, _ in archive_files(path, "d")] == names[1:]
 
 
 def test_unknown_keys_do_not_mix_up_the_tasks_of_a_folder(tmp_path: Path, some: list[Task]) -> None:

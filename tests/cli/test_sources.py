@@ -100,6 +100,14 @@ READ: dict[str, tuple[str, Files, str]] = {
         "t: 1 tasks, 3 pairs, 2 of them train; pairs under the key 'arc-gen' that are left out "
         "(--extra-key arc-gen trains them): 2, such as in g/t.json: task t; keys 'name' that are not read: 1",
     ),
+    "extra keys of challenges whose solutions are known": (
+        "g_challenges.json --extra-key arc-gen --generated-of-test",
+        {
+            "g_challenges.json": {"t": {"train": [ONE, TWO], "test": [{"input": [[7]]}], "arc-gen": [FOUR]}},
+            "g_solutions.json": {"t": [[[7]]]},
+        },
+        "g: 1 tasks, 4 pairs, 3 of them train",
+    ),
     "misspelt keys": (
         "t.json", {"t.json": {"train": [ONE], "test": [{"input": [[1, 1]], "ouput": [[2]]}], "tset": 1}},
         "keys 'ouput' of pairs that are not read; 'ouput' is not 'output': 1, such as in t.json: task t",
@@ -183,12 +191,14 @@ BAD: dict[str, tuple[str, Files, str]] = {
     "a zip bomb": ("a.zip", {"a.zip": {"t.json": f"[{BLANKS}]"}}, "a.zip: 100 MB or more when unpacked"),
     "a tar bomb": ("a.tar.gz", {"a.tar.gz": {"t.json": f"[{BLANKS}]"}}, "a.tar.gz: 100 MB or more when unp"),
     "a zip of nothing": ("a.zip/x", {"a.zip": {"b.json": TASK}}, "a.zip/x: no task files"),
+    "no name of the hub": ("hub:name", {}, "hub:name: expected hub:OWNER/NAME or hub:OWNER/NAME:SPLIT"),
     "no module": ("nowhere:function", {}, "nowhere:function: cannot be run with seed=0, count=1000 (ModuleN"),
     "a generator that raises": ("made:fails", {"made.py": GENERATOR}, "made:fails: cannot be run with seed="),
     "extra key": ("a.json --extra-key x", {"a.json": TASK | {"x": 3}}, "task a, x: expected a non-empty lis"),
     "leave out nobody": ("a.json --leave-out b", {"a.json": TASK}, "--leave-out b: no task here, nor a file"),
     "leave out others": ("a.json --leave-out l.txt", {"a.json": TASK, "l.txt": "b"}, "none of its ids is a"),
     "correct nobody": ("a.json --corrections b.json", {"a.json": TASK, "b.json": OTHER}, "none of its tasks"),
+    "no ConceptARC": ("a.json --concept x", {"a.json": TASK}, "--concept x: no such folder or zip: down"),
     "both": ("a.json --concept x --without-concept", {}, "--concept and --without-concept: give one of them"),
 }  # fmt: skip
 

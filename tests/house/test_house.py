@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,11 +89,22 @@ TEXT = {".py", ".toml", ".md", ".txt", ".cfg", ".ipynb", ".json", ".sh", ".sbatc
 
 
 def text_files() -> Iterator[Path]:
-    """The files written by hand: code, tests and the papers at the top."""
-    # In a worktree of git a file stands in place of its folder.
-    yield from (path for path in ROOT.iterdir() if path.is_file() and path.name != ".git")
+    """The files written by hand: code, tests and the papers at the top; of a clone, those that git tracks."""
+    paths = [path for path in ROOT.iterdir() if path.is_file()]
     for folder in ("arcpipe", *STAGES, "benchmarks", "launch", "tests"):
-        yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT)
+        paths += [path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT]
+    tracked = tracked_files()
+    yield from (path for path in paths if not tracked or path in tracked)
+
+
+def tracked_files() -> set[Path]:
+    """The files that git tracks; none where there is no git, as in an unpacked archive."""
+    with suppress(OSError):
+        done = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        return {ROOT / name for name in done.stdout.split("\0") if name}
+    return set()
 
 
 def test_no_line_names_a_path_of_someones_machine() -> None:
