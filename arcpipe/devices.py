@@ -39,9 +39,7 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
     if precision == "auto":
         return native, f"auto: {what}"
     if precision == "bfloat16" and device.type == "cuda" and native != torch.bfloat16:
-        raise ArcpipeError(
-            f"train.precision is bfloat16, which {what} only emulates; use float16, float32 or auto"
-        )
+        raise ArcpipeError(f"precision is bfloat16, which {what} only emulates; use float16, float32 or auto")
     return _DTYPES[precision], "as the recipe says"
 
 

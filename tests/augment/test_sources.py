@@ -1,7 +1,9 @@
 """Sources: every form of ARC tasks, tables of boards, pairs that train, exclusions, and what is wrong."""
 
+import io
 import json
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from arcpipe import codec
+from arcpipe.augment.archives import archive_files
 from arcpipe.augment.forms import Source
 from arcpipe.augment.puzzles import read_columns
 from arcpipe.augment.sources import fitting, hide, read_source
@@ -72,6 +75,14 @@ READ: dict[str, tuple[str, Files, str]] = {
         "g/t.json", {"g/t.json": TASK | {"arc-gen": [FOUR, FIVE], "name": "x"}},
         "t: 1 tasks, 3 pairs, 2 of them train; pairs under the key 'arc-gen' that are left out "
         "(--extra-key arc-gen trains them): 2, such as in g/t.json: task t; keys 'name' that are not read: 1",
+    ),
+    "extra keys of challenges whose solutions are known": (
+        "g_challenges.json --extra-key arc-gen --generated-of-test",
+        {
+            "g_challenges.json": {"t": {"train": [ONE, TWO], "test": [{"input": [[7]]}], "arc-gen": [FOUR]}},
+            "g_solutions.json": {"t": [[[7]]]},
+        },
+        "g: 1 tasks, 4 pairs, 3 of them train",
     ),
     "misspelt keys": (
         "t.json", {"t.json": {"train": [ONE], "test": [{"input": [[1, 1]], "ouput": [[2]]}], "tset": 1}},
@@ -156,12 +167,14 @@ BAD: dict[str, tuple[str, Files, str]] = {
     "a zip bomb": ("a.zip", {"a.zip": {"t.json": f"[{BLANKS}]"}}, "a.zip: 100 MB or more when unpacked"),
     "a tar bomb": ("a.tar.gz", {"a.tar.gz": {"t.json": f"[{BLANKS}]"}}, "a.tar.gz: 100 MB or more when unp"),
     "a zip of nothing": ("a.zip/x", {"a.zip": {"b.json": TASK}}, "a.zip/x: no task files"),
+    "no name of the hub": ("hub:name", {}, "hub:name: expected hub:OWNER/NAME or hub:OWNER/NAME:SPLIT"),
     "no module": ("nowhere:function", {}, "nowhere:function: cannot be run with seed=0, count=1000 (ModuleN"),
     "a generator that raises": ("made:fails", {"made.py": GENERATOR}, "made:fails: cannot be run with seed="),
     "extra key": ("a.json --extra-key x", {"a.json": TASK | {"x": 3}}, "task a, x: expected a non-empty lis"),
     "leave out nobody": ("a.json --leave-out b", {"a.json": TASK}, "--leave-out b: no task here, nor a file"),
     "leave out others": ("a.json --leave-out l.txt", {"a.json": TASK, "l.txt": "b"}, "none of its ids is a"),
     "correct nobody": ("a.json --corrections b.json", {"a.json": TASK, "b.json": OTHER}, "none of its tasks"),
+    "no ConceptARC": ("a.json --concept x", {"a.json": TASK}, "--concept x: no such folder or zip: down"),
     "both": ("a.json --concept x --without-concept", {}, "--concept and --without-concept: give one of them"),
 }  # fmt: skip
 
@@ -322,6 +335,27 @@ def test_one_set_from_all_forms(tmp_path: Path, some: list[Task], monkeypatch: p
     assert plain(from_object.tasks) == plain(some)
     alone = read_source(str(one))
     assert (alone.name, plain(alone.tasks)) == (some[3].id, plain(some[3:4]))
+
+
+@pytest.mark.parametrize("packed", ["", "gz"])
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_names_and_contents_in_a_tar_file_of_each_form(tmp_path: Path, form: int, packed: str) -> None:
+    path, long = tmp_path / "a.tar.gz", "x" * (90 if form == tarfile.USTAR_FORMAT else 300)
+    names = ["a.json", f"d/{long}.json", "d/\u00e9\u4e2d.json"]
+    with tarfile.open(path, f"w:{packed}", format=form, pax_headers={"comment": "all of them"}) as tar:
+        for number, name in enumerate(names):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = 600 * number, 1.5
+            tar.addfile(member, io.BytesIO(b"1" * member.size))
+    found = {name: content.read() for name, content in archive_files(path, ".")}
+    assert found == {name: b"1" * 600 * number for number, name in enumerate(names)}
+    assert [name for name, _ in archive_files(path, "d")] == names[1:]
+
+
+def test_unknown_keys_do_not_mix_up_the_tasks_of_a_folder(tmp_path: Path, some: list[Task]) -> None:
+    for task in some:
+        (tmp_path / f"{task.id}.json").write_text(json.dumps(task_json(task) | {"name": "same"}))
+    assert plain(read_source(str(tmp_path)).tasks) == plain(some)
 
 
 @pytest.mark.parametrize(

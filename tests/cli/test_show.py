@@ -142,13 +142,38 @@ def test_what_arcpipe_made_is_named(mini: Any) -> None:
             ": predictions, made ",
             "\nanswers      the test inputs of runs/quickstart-seed0/data\n",
         ),
-        "submission.json": (": a submission to a set of 15 tasks and ", f"\nfrom {folder}/predictions\n"),
+        "submission.json": (
+            ": a submission to a set of 15 tasks and ",
+            f"\nfrom {folder}/predictions\n",
+            f"\nnext: arcpipe score {folder}/submission.json ",
+        ),
         "data/solutions.json": (": a solutions file: ", " of 15 tasks\n"),
         "run/checkpoints/step-00000050": (": checkpoint, made ", "\nnext         arcpipe checkpoint show "),
-        ".": (": quickstart, made ", "\nmade by      arcpipe quickstart "),
+        ".": (
+            ": quickstart, made ",
+            "\nscore        pass@1 0.",
+            " of 15 solved wholly\n",
+            ", loss at the end ",
+            f"\nsubmission   {folder}/submission.json\n",
+            f"\nreport       {folder}/report.html, in a browser: {(mini.folder / 'report.html').as_uri()}\n",
+            "\nmade by      arcpipe quickstart ",
+            f"\nnext         arcpipe score {folder}/submission.json {folder}/data/solutions.json\n",
+        ),
     }.items():
         shown = succeed_here("show", folder / name, cwd=mini.cwd)
         assert [part for part in (str(folder / name), *says) if part not in shown] == [], shown
+    assert succeed_here("show", folder / "manifest.json", cwd=mini.cwd) == shown
+
+
+def test_an_unfinished_quickstart_names_the_command_that_goes_on() -> None:
+    write_json(Path("begun/manifest.json"), {"kind": "quickstart", "command": ["arcpipe", "quickstart"]})
+    assert show("begun").endswith("\nnext         arcpipe quickstart  (goes on where it stopped)\n")
+
+
+def test_a_folder_of_another_kind_shows_what_is_in_it() -> None:
+    for name in ("manifest.json", "curves.svg", ".lock", "more/x"):
+        write_json(Path("figures") / name, {"kind": "figures"})
+    assert "\nholds        curves.svg, manifest.json, more/\n" in show("figures")
 
 
 def test_a_folder_of_what_arcpipe_made_is_listed(mini: Any) -> None:

@@ -18,7 +18,8 @@ from torch._dynamo.utils import counters
 from arcpipe.devices import compile_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import predict
-from arcpipe.infer.predict import InferSettings, infer_to_folder
+from arcpipe.infer.config import InferSettings
+from arcpipe.infer.predict import infer_to_folder
 from arcpipe.predictions import read_candidates, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import file_hash, hold_folder, read_manifest, write_json

@@ -14,9 +14,10 @@ from arcpipe.buckets import bucket_sides
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.errors import CheckpointError
 from arcpipe.flow import move, noise, probabilities, seeds_of, stir, with_given
+from arcpipe.infer.config import InferSettings
 from arcpipe.infer.engine import STABLE_STEPS, best_tokens
 from arcpipe.infer.evaluate import Evaluator
-from arcpipe.infer.predict import InferSettings, infer_to_folder, schedule_of
+from arcpipe.infer.predict import infer_to_folder, schedule_of
 from arcpipe.infer.solve import solve_puzzle
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS

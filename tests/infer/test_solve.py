@@ -154,8 +154,10 @@ def test_a_sudoku_in_place_of_its_file(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(read_puzzle(Path(QUESTION), "sudoku", 9).tests[0].input, board(QUESTION))
     with pytest.raises(DataError, match="a sudoku of 9 x 9, but the checkpoint solves those of 4 x 4"):
         read_puzzle(Path(QUESTION), "sudoku", 4)
-    with pytest.raises(DataError, match="no such file"):
-        read_puzzle(Path(QUESTION[1:]), "sudoku", 9)
+    rows = [QUESTION[start : start + 9] for start in range(0, 81, 9)]
+    np.testing.assert_array_equal(
+        read_puzzle(Path("\n".join(rows)), "sudoku", 9).tests[0].input, board(QUESTION)
+    )
     # An existing file takes precedence over the Sudoku that its name spells.
     monkeypatch.chdir(tmp_path)
     Path("." * 16).write_text("1" + "." * 15)
@@ -197,7 +199,9 @@ def test_an_arc_task_takes_its_name_from_its_file_or_its_key(tmp_path: Path) -> 
 BAD = {
     "empty": (" \n", "sudoku", 9, "is empty, expected a puzzle"),
     "short": (QUESTION[:80], "sudoku", 9, "no Sudoku: expected 81, 36 or 16 characters in one"),
-    "uneven lines": ("\n".join([*LINES[:7], LINES[7] + "1", LINES[8][1:]]), "sudoku", 9, "9 lines and 81"),
+    "uneven lines": (
+        "\n".join([*LINES[:7], LINES[7] + "1", LINES[8][1:]]), "sudoku", 9, "81 characters in 9 lines"
+    ),
     "several": (f"{QUESTION}\n{QUESTION}\n", "sudoku", 9, "2 Sudokus, solve takes a file of one"),
     "several rows": (f"question\n{QUESTION},a\n{QUESTION},b\n", "sudoku", 9, "2 rows of puzzles"),
     "no digit": (QUESTION.replace("8", "x", 1), "sudoku", 9, "'x' in row 3, column 3; a Sudoku of this size"),
@@ -230,6 +234,17 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, case: str) -> None:
     assert message.startswith(f"{tmp_path / 'puzzle.txt'}: ")
     assert says in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("typed", "says"), [
+    ("1..4", "expected 81, 36 or 16 characters in one line, or 9, 6 or 4 lines"),
+    (QUESTION[:80], "found 80 characters in 1 line"),
+    (".".join(QUESTION) * 4, "found 644 characters in 1 line"),
+    (QUESTION.replace(".", "_"), "no such file; instead of one, a Sudoku can be typed: 16, 36 or 81 digits"),
+])  # fmt: skip
+def test_a_sudoku_that_is_typed_wrongly_is_no_missing_file(typed: str, says: str) -> None:
+    with pytest.raises(DataError, match=re.escape(says)):
+        read_puzzle(Path(typed), "sudoku", 9)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

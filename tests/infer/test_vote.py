@@ -76,7 +76,7 @@ def test_the_submission_is_official_where_it_can_be(recording: dict[str, Any], t
     words = ("p.parquet", "--challenges", "challenges.json", "--out", "a.json")
     assert succeed_here("vote", *words, cwd=tmp_path) == (
         f"a.json: 12 test inputs, 10 with a grid, 2 without any candidate; {len(rows)} candidates, 2 of "
-        "them without a grid\n"
+        "which hold no grid and have no vote\n"
     )
     made = json.loads((tmp_path / "a.json").read_bytes())
     unanswered = {"attempt_1": [[0]], "attempt_2": [[0]]}
@@ -268,8 +268,8 @@ def test_each_rule_submits_its_own_best_two(work: Path) -> None:
     best = {"count": [2, 3], "halt": [3, 4], "score": [4, 3], "rank": [2, 4]}
     for rule in RULES:
         assert vote("rows", *CHALLENGES, "--rule", rule, "--out", f"{rule}.json") == (
-            f"{rule}.json: 3 test inputs, 1 with a grid, 1 without any candidate; 5 candidates, 1 of them "
-            "without a grid; ignored those for 1 other test inputs\n"
+            f"{rule}.json: 3 test inputs, 1 with a grid, 1 without any candidate; 5 candidates, 1 of which "
+            "hold no grid and have no vote; ignored those for 1 other test inputs\n"
         )
         first, second = best[rule]
         assert submitted(f"{rule}.json") == {"t": [[[[first]], [[second]]], NONE], "u": [NONE]}
@@ -327,8 +327,8 @@ def test_sudokus_and_mazes_get_one_answer_each(work: Path) -> None:
     rows = [candidate(sudokus[test], task="sudoku", test_index=test) for test in (0, 2)]
     write_folder(work / "rows", [table([*rows, candidate(mazes[0], task="maze")])])
     assert vote("rows", "--challenges", "sudoku", "--out", "a.csv") == (
-        "a.csv: 3 test inputs, 2 with a grid, 1 without any candidate; 2 candidates, 0 of them without "
-        "a grid; ignored those for 1 other test inputs\nexact accuracy 100.00%, cell accuracy 100.00%, "
+        "a.csv: 3 test inputs, 2 with a grid, 1 without any candidate; 2 candidates; ignored "
+        "those for 1 other test inputs\nexact accuracy 100.00%, cell accuracy 100.00%, "
         "valid 100.00%; 2 of 3 test inputs answered (66.7%), the scores are of these\n"
     )
     first, last = ("".join(map(str, sudokus[test].ravel())) for test in (0, 2))
@@ -368,11 +368,11 @@ def test_a_source_stands_for_challenges_and_solutions(work: Path) -> None:
 def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
     write_folder(work / "none", [])
     printed = vote("none", *CHALLENGES, "--out", "a.json", "--compare", "solutions.json")
-    assert printed.startswith("a.json: 3 test inputs, 0 with a grid, 3 without any candidate; 0 candidates, ")
+    assert printed.startswith("a.json: 3 test inputs, 0 with a grid, 3 without any candidate; 0 candidates\n")
     assert printed.endswith("\nno score, none of 3 test inputs answered\n")
     assert submitted("a.json") == {"t": [NONE, NONE], "u": [NONE]}
     printed = vote("none", "--challenges", "sudoku", "--out", "a.csv")
-    assert printed.endswith("without a grid\nno score, none of 3 test inputs answered\n")
+    assert printed.endswith("; 0 candidates\nno score, none of 3 test inputs answered\n")
 
 
 EXPECTED = "expected a predictions folder or a Parquet file of predictions, found"

@@ -29,7 +29,7 @@ FOLDERS: dict[str, Any] = {
 TABLES = {
     "empty": b"output_id,output\n", "torn": b"output_id,output\none_0,|1|\none_1,|1|2\n",
     "again": b"output_id,output\none_0,|1|\none_0,|2|\n", "gap": b"output_id,output\ntwo_1,|1|\n",
-    "bytes": b"output_id,output\none_0,\xff\n",
+    "bytes": b"output_id,output\none_0,\xff\n", "answers": b'"question","answer"\n"1.","12"\n',
 }  # fmt: skip
 SCORE, MERGE = "score s.json solutions.json", "merge --challenges challenges.json --out merged.json"
 REPORT = "report QUICKSTART --out new.html"
@@ -55,6 +55,11 @@ REFUSED = {
     "score lm-broken solutions.json": "lm-broken/one.json: expected a list over test outputs of",
     "score lm-more solutions.json": "lm-more: task one has 2 entries, the solutions 1",
     "score boards solutions.json": "boards: a folder that arcpipe made: arcpipe vote makes a submission of",
+    "score answers.csv data": "data: a dataset of sudoku boards, expected ARC tasks; arcpipe vote and",
+    "score answers.csv solutions.json": "answers.csv: answers to Sudokus or mazes, expected a submission to",
+    "check s.json --challenges data": "data: a dataset of sudoku boards, expected ARC tasks",
+    "check s.json --challenges boards": "boards: expected a dataset folder, found a predictions folder",
+    "augment arc --source data --out out": "data: a dataset of sudoku boards, expected ARC tasks",
     "score none.csv solutions.json": "none.csv: no such file",
     "score empty.csv solutions.json": "empty.csv: no row of output_id,output",
     "score torn.csv solutions.json": "torn.csv: line 3: expected output_id,output, such as 00576224_0,",

@@ -13,7 +13,7 @@ import pytest
 
 from arcpipe.checkpoint import Checkpoint, find_checkpoint, newest_checkpoint, read_best
 from arcpipe.infer.evaluate import Coverage, Evaluator
-from arcpipe.train.config import TrainRun
+from arcpipe.train.run import TrainRun
 from candidates import read_predictions
 from commands import succeed_here
 from files import changing

@@ -58,9 +58,10 @@ def test_a_script_is_sound_and_says_without_arguments_how_it_is_used(script: Pat
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", script], check=True)
     done = launch(script.name, cwd=tmp_path)
-    assert done.returncode != 0
-    assert "usage: " in done.stderr
-    assert f"launch/{script.name} " in done.stderr
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("usage: ")
+    assert f"launch/{script.name} " in line
 
 
 def test_what_is_in_the_way_of_a_script_is_said_with_what_to_do(tmp_path: Path) -> None:
@@ -71,9 +72,14 @@ def test_what_is_in_the_way_of_a_script_is_said_with_what_to_do(tmp_path: Path) 
     assert (done.returncode, done.stderr) == (
         2, f"launch/several-nodes.sh: port {port} is in use here: set PORT to a free one, on all machines\n"
     )  # fmt: skip
-    done = launch("slurm.sbatch", "recipe", "data", "run", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "start this script with sbatch, or take launch/one-node.sh" in done.stderr
+    for script, arguments, said in (
+        ("slurm.sbatch", (), "start this script with sbatch, or take launch/one-node.sh"),
+        ("several-nodes.sh", (0,), "set NODES to the number of machines"),
+    ):
+        done = launch(script, *arguments, "recipe", "data", "run", cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"launch/{script}: ")
+        assert done.stderr.endswith(f"{said}\n")
 
 
 def test_a_script_finds_the_environment_that_make_has_left(tmp_path: Path) -> None:

@@ -68,13 +68,15 @@ OF_DATA = {
         "maze", settings("eval", every=2, metric="pass@2"),
         "is none of these puzzles' scores: exact_accuracy, cell_accuracy, valid",
     ),
-    "a bucket as large as the canvas": (
-        "sized/data", settings("model", buckets=[4, 8]),
-        "model.buckets: 8 is not smaller than the dataset's canvas of 8: leave it out",
+    "buckets as large as the canvas": (
+        "sized/data", settings("model", buckets=[4, 8, 10]),
+        "model.buckets [4, 8, 10] must all be smaller than the dataset's canvas of 8: leave out the others "
+        "by --set 'model.buckets=[4]'",
     ),
+    "no smaller bucket": ("sized/data", settings("model", buckets=[10]), "by --set 'model.buckets=[]'"),
     "boards in buckets": (
         "sudoku", settings("model", buckets=[3]),
-        "model.buckets are for ARC tasks: every sudoku fills its canvas",
+        "model.buckets are for ARC tasks: every sudoku fills its canvas: leave them out by --set 'mo",
     ),
 }  # fmt: skip
 ALL = {name: ("data", *case) for name, case in CASES.items()} | OF_DATA

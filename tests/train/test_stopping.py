@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import termios
 import time
 from contextlib import suppress
@@ -91,6 +92,30 @@ def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, nu
     assert f"stopped at step {saved} on a signal" in text
     assert "go on with --resume" in text
     assert ("the launcher of this process has ended" in text) == (number == signal.SIGKILL)
+
+
+RANK = """
+import os, time
+from arcpipe.processes import stop_on_signals
+launcher = os.getppid()
+print("started", flush=True)
+while os.getppid() == launcher:
+    time.sleep(0.01)
+with stop_on_signals() as should_stop:
+    print(should_stop())
+"""
+LAUNCHER = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+def test_a_launcher_that_ends_before_the_training_begins_is_noticed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, RANK], env=environment({"RANK": "0"}), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as launcher:  # fmt: skip
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == "started\n"
+        launcher.kill()
+        assert launcher.stdout.read() == "True\n"
 
 
 def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, run: Path) -> None:
