@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from sourcetree import CORE, ROOT, STAGES, broken_rule, imported_names, modules
 
 # Packages that are declared under another name than they are imported by.
@@ -26,7 +28,31 @@ def test_every_module_keeps_the_import_rules() -> None:
         if (rule := broken_rule(module, name))
     }
     assert not broken
-    assert broken_rule("arcpipe.checkpoint", "arcpipe.train.trainer.train"), "a broken rule would be noticed"
+
+
+@pytest.mark.parametrize(("importer", "forbidden", "allowed"), [
+    ("arcpipe", "arcpipe.errors.ArcpipeError", "importlib"),
+    ("arcpipe.runs", "arcpipe.task.Task", "arcpipe.__version__"),
+    ("arcpipe.grid", "arcpipe.grid.Grid", "arcpipe.errors.ArcpipeError"),
+    ("arcpipe.task", "arcpipe.commands.cli", "arcpipe.grid.Grid"),
+    ("arcpipe.checkpoint", "arcpipe.train.trainer.train", "numpy"),
+    ("arcpipe.checkpoint", "accelerate.Accelerator", "arcpipe.trm.TRM"),
+    ("arcpipe.infer.predict", "arcpipe.train.trainer.train", "accelerate.Accelerator"),
+    ("arcpipe.train.trainer", "arcpipe.submissions", "arcpipe.infer.evaluate.evaluate"),
+    ("arcpipe.train.trainer", ".", "arcpipe.train.step"),
+    ("arcpipe.commands.cli", "train.loop.train", "arcpipe.train.trainer.train"),
+    ("arcpipe.commands.cli", "kaggle", "arcpipe.kaggle_kernels.commands"),
+    ("arcpipe.kaggle_kernels.bundle", "kaggle.api", "arcpipe.checkpoint"),
+    ("arcpipe.kaggle_kernels.kaggle", "arcpipe.commands.cli", "kaggle.api"),
+])  # fmt: skip
+def test_forbidden_imports_are_noticed(importer: str, forbidden: str, allowed: str) -> None:
+    assert broken_rule(importer, forbidden)
+    assert not broken_rule(importer, allowed)
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = "import a.b as c\ndef f():\n    from d.e import g, h\n    from . import i\n"
+    assert list(imported_names(source)) == ["a.b", "d.e.g", "d.e.h", "."]
 
 
 def test_every_core_module_has_its_place_in_the_order() -> None:

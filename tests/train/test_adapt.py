@@ -18,9 +18,9 @@ from arcpipe.runs import read_manifest
 from arcpipe.task import Pair
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
-from processes import running
+from processes import running, together
 from puzzles import made_up_tasks, write_source
-from training import assert_same_run, recorded, settings, train
+from training import assert_close, assert_same_run, recorded, settings, train
 
 SMALL = settings(
     "adapt", steps=8, batch_size=8, num_aug=3, log_every=1, checkpoint_every=2, keep_last=9, warmup_steps=0,
@@ -142,6 +142,11 @@ def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: P
     shutil.rmtree(run / "checkpoints")
     adapt(whole, challenges, run, "--resume")
     assert_same_run(run, adapted)
+
+
+def test_two_adapt_as_one(adapted: Path, whole: Path, challenges: Path, work: Path, run: Path) -> None:
+    together(adapt_arguments(whole, challenges, run), work)
+    assert_close(run, adapted)
 
 
 def test_what_does_not_fit_is_refused(work: Path, whole: Path, challenges: Path, tmp_path: Path) -> None:
