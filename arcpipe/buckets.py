@@ -91,10 +91,14 @@ def bucket_sides(
     """
     canvas = puzzles.canvas
     if buckets and not puzzles.family.with_eos:
-        raise DataError(f"model.buckets are for ARC tasks: every {puzzles.family.name} fills its canvas")
+        raise DataError(
+            f"model.buckets are for ARC tasks: every {puzzles.family.name} fills its canvas: leave them out "
+            "by --set 'model.buckets=[]'"
+        )
     if buckets and buckets[-1] >= canvas:
         raise DataError(
-            f"model.buckets: {buckets[-1]} is not smaller than the dataset's canvas of {canvas}: leave it out"
+            f"model.buckets {[*buckets]} must all be smaller than the dataset's canvas of {canvas}: leave "
+            f"out the others by --set 'model.buckets={[side for side in buckets if side < canvas]}'"
         )
     if not buckets:
         return np.full(len(puzzles.table.task_ids), canvas, np.intp)

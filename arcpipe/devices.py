@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.layers import mlp_width
+from arcpipe.layers import Attention, mlp_width
 from arcpipe.model_config import TRMConfig
 
 _ONEDNN_HIDDEN_SIZE = 256
@@ -39,9 +39,7 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
     if precision == "auto":
         return native, f"auto: {what}"
     if precision == "bfloat16" and device.type == "cuda" and native != torch.bfloat16:
-        raise ArcpipeError(
-            f"train.precision is bfloat16, which {what} only emulates; use float16, float32 or auto"
-        )
+        raise ArcpipeError(f"precision is bfloat16, which {what} only emulates; use float16, float32 or auto")
     return _DTYPES[precision], "as the recipe says"
 
 
@@ -75,7 +73,7 @@ def _use_onednn(hidden_size: int) -> bool:
 
 
 def ready_blocks(
-    blocks: Iterable[nn.Module], *, hidden_size: int, dtype: torch.dtype, device: torch.device, threads: int,
+    blocks: nn.ModuleList, *, hidden_size: int, dtype: torch.dtype, device: torch.device, threads: int,
     compiled: str, dynamic: bool | None,
 ) -> list[str]:  # fmt: skip
     """Set CPU threads, oneDNN and torch.compile; return log lines about what differs from torch's defaults.
@@ -87,6 +85,10 @@ def ready_blocks(
         torch.set_num_threads(threads)
     if device.type == "cpu" and dtype == torch.float32 and _use_onednn(hidden_size):
         notes.append("float32 products by oneDNN: it does not round on this CPU")
+    for module in blocks.modules():
+        if isinstance(module, Attention):
+            # On a CPU the backward pass of torch's attention takes up to eight times as long in 16 bits.
+            module.in_float32 = device.type == "cpu"
     note = compile_blocks(blocks, compiled, device, dynamic)
     return [*notes, note] if compiled == "on" or device.type == "cuda" else notes
 

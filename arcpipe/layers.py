@@ -94,6 +94,8 @@ class Attention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        # Compute scores and mixture in float32, whatever the dtype of the weights.
+        self.in_float32 = False
         self.qkv = Linear(hidden_size, 3 * hidden_size)
         self.out = Linear(hidden_size, hidden_size)
 
@@ -107,11 +109,11 @@ class Attention(nn.Module):
             first, second = qk_BSHK.chunk(2, dim=-1)
             half, (cos_SK, sin_SK) = first.shape[-1], rope
             cos, sin = cos_SK[:, None, :half], sin_SK[:, None, :half]
-            rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-            qk_BSHK = rotated.to(qk_BSHK.dtype)
-        q_BHSK, k_BHSK = qk_BSHK.transpose(1, 2).chunk(2, dim=1)
-        v_BHSK = v_BSD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK)
+            qk_BSHK = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+        dtype = torch.float32 if self.in_float32 else v_BSD.dtype
+        q_BHSK, k_BHSK = qk_BSHK.to(dtype).transpose(1, 2).chunk(2, dim=1)
+        v_BHSK = v_BSD.to(dtype).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        mixed_BHSK = F.scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK).to(v_BSD.dtype)
         mixed_BSD: Tensor = self.out(mixed_BHSK.transpose(1, 2).flatten(-2))
         return mixed_BSD
 

@@ -163,7 +163,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     if file.is_dir():
         raise CheckpointError(f"{file}: is a folder; give the file in it, such as step_N")
     if not file.exists():
-        raise CheckpointError(f"{file}: no such file")
+        raise CheckpointError(
+            f"{file}: no such file; one on the Hugging Face hub is named hf:OWNER/NAME/PATH"
+        )
     try:
         # Opened here, because zipfile reports "no archive" where permission is missing.
         with reading(file), file.open("rb") as opened:
@@ -412,7 +414,8 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     own += [f"model.positions = {config.positions}"] if config.positions.startswith("rope2d") else []
     if own:
         raise CheckpointError(
-            f"{checkpoint.path}: has {', '.join(own)}, which the official program does not know"
+            f"{checkpoint.path}: has {', '.join(own)}, which the official program does not know: "
+            "--format arcpipe exports it for arcpipe"
         )
     state = {official_name(name, compiled=compiled): value.clone() for name, value in checkpoint.ema.items()}
     if "official_config" not in checkpoint.manifest:

@@ -32,6 +32,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # Every launcher sets one of these variables.
 _LAUNCHER_MARKS = ("RANK", "TORCHELASTIC_RUN_ID", "ACCELERATE_DYNAMO_BACKEND")
 _LAUNCHER_PREFIXES = ("ACCELERATE_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_")
+# Taken when the command starts: a launcher may end while torch is loaded and the processes find each other.
+_PROCESS, _LAUNCHER = os.getpid(), os.getppid()
 # From the failure of one process until the others are killed.
 _GRACE_S = 30.0
 
@@ -62,8 +64,9 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     terminal ends the process at once; the first one says so.
     """
     received: list[int] = []
+    # A fork of the process that imported this module has another parent.
+    parent = _LAUNCHER if os.getpid() == _PROCESS else os.getppid()
     has_launcher = any(name in os.environ for name in _LAUNCHER_MARKS)
-    parent = os.getppid()
     previous = {number: signal.getsignal(number) for number in SIGNALS}
 
     def receive(number: int, _frame: FrameType | None) -> None:

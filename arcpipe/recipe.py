@@ -1,9 +1,9 @@
 """Recipes: TOML files of settings, `--set table.key=value` overrides, validation, and command flags.
 
 A recipe has the tables `[data] [model] [train] [eval] [adapt] [infer] [kaggle]`. The keys of a table are the
-fields of a dataclass that is defined beside its consumer; a command resolves only the tables it reads. A
-recipe with `extends = "NAME"` above its tables changes another recipe, key by key. Flags of commands are
-derived from the fields.
+fields of a dataclass that is defined in the room of its consumer; a command resolves only the tables it
+reads. A recipe with `extends = "NAME"` above its tables changes another recipe, key by key. Flags of commands
+are derived from the fields.
 """
 
 import dataclasses

@@ -1,5 +1,6 @@
 """Outputs of commands: files and folders written atomically, their manifests, and folder locks."""
 
+import difflib
 import errno
 import hashlib
 import logging
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ _logger = logging.getLogger("arcpipe")
 MANIFEST = "manifest.json"
 # Most subfolders searched for one of the right kind, to name in an error.
 _MOST_NEARBY = 100
+# Most names that a missing one is compared with.
+_MOST_BESIDE = 1000
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
 # Kinds of folders whose manifests are checked, and the types of their entries.
 _TYPED = ("dataset", "run", "checkpoint", "predictions", "quickstart")
@@ -210,6 +214,15 @@ def nearby(folder: Path, *kinds: str) -> str:
             if load_json(file).get("kind") in kinds:
                 return f"; {file.parent} is one"
     return ""
+
+
+def similar(path: Path) -> str:
+    """Return the end of a message about a missing file or folder: the name beside it that is most like it."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = [one.name for one in islice(path.parent.iterdir(), _MOST_BESIDE)]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
 def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:

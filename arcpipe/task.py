@@ -1,7 +1,7 @@
 """Task and Pair, and their JSON forms: ARC task files, Kaggle's challenges and solutions files."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def with_solutions(tasks: Iterable[Task], solutions: dict[str, list[Grid]], wher
                 f"{where}: task {task.id}: {len(outputs)} outputs for {len(task.tests)} test inputs"
             )
         tests = tuple(Pair(pair.input, output) for pair, output in zip(task.tests, outputs, strict=True))
-        solved.append(Task(task.id, task.demonstrations, tests))
+        solved.append(replace(task, tests=tests))
     return solved
 
 

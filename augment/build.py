@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -25,6 +24,9 @@ from arcpipe.grid import NUM_COLORS
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
 from arcpipe.task import Task, challenges_json, solutions_json
+
+if TYPE_CHECKING:
+    import datasets
 
 _MOST_LINES = 10
 
@@ -326,6 +328,9 @@ def write_puzzle_set(
     if len(puzzles.test_tasks):
         splits[TEST] = _parts({"task": puzzles.test_tasks}, input=puzzles.test_inputs)
     rows: dict[str, NDArray[Any]] = {"task": table.tasks, "dihedral": table.dihedrals, "colors": table.colors}
+    # Here and below not at the top: it takes a second, which `--help` and `arcpipe recipe` do without.
+    import datasets
+
     with new_folder(path, manifest | facts) as folder:
         datasets.disable_progress_bars()
         first = {name: _dataset(next(parts)) for name, parts in splits.items()}
@@ -359,6 +364,8 @@ def _parts(columns: Mapping[str, NDArray[Any]], **grids: GridTable) -> Iterator[
 
 def _append(folder: Path, parts: Iterator[dict[str, NDArray[Any]]]) -> None:
     """Append rows to a split that `datasets` has saved as one file."""
+    import datasets
+
     first = next(parts, None)
     if first is None:
         return
@@ -376,7 +383,9 @@ def _append(folder: Path, parts: Iterator[dict[str, NDArray[Any]]]) -> None:
     whole.rename(path)
 
 
-def _dataset(columns: dict[str, NDArray[Any]]) -> datasets.Dataset:
+def _dataset(columns: dict[str, NDArray[Any]]) -> "datasets.Dataset":
+    import datasets
+
     return datasets.Dataset(datasets.table.InMemoryTable(_arrow(columns)))
 
 

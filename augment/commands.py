@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from arcpipe.augment.build import build_arc, report_overlaps
+from arcpipe.augment.build import BuildSummary, build_arc, report_overlaps
 from arcpipe.augment.forms import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.augment.puzzles import PuzzleSettings, PuzzleSummary
@@ -17,6 +17,8 @@ from arcpipe.recipe import Recipe, with_settings
 
 app = typer.Typer(rich_markup_mode=None)
 _MOST_CONFLICTS = 5
+# The canvas of arc-laptop, the largest of its smaller ones, and the most tasks that the quickstart suits.
+_LAPTOP_CANVAS, _LAPTOP_BUCKET, _QUICKSTART_TASKS = 10, 8, 100
 _Out = Annotated[Path, typer.Option(help="The dataset folder to make.")]
 
 
@@ -70,7 +72,7 @@ def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Ou
     lines += report_overlaps(summary, settings)
     if lines:
         typer.echo("\n".join([*lines, f"all of these are in {out / 'manifest.json'}"]))
-    _say_train(context, out, "quickstart" if settings.num_aug is None else "arc-agi-1")
+    _say_train(context, out, *_arc_recipe(summary, settings))
 
 
 @app.command()
@@ -89,7 +91,7 @@ def sudoku(context: typer.Context, settings: SudokuSettings, out: _Out) -> None:
     _print_puzzles(out, summary, f"{count} shuffles of each", settings)
     if summary.unverified:
         typer.echo(f"{summary.unverified} puzzles were not checked for a second solution")
-    _say_train(context, out, "sudoku-4x4" if summary.canvas == 4 else "sudoku-extreme")
+    _say_train(context, out, "sudoku-extreme" if summary.canvas == 9 else "sudoku-4x4")
 
 
 @app.command()
@@ -124,6 +126,21 @@ def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: P
         typer.echo(f"{summary.overlap} training boards are tests too: {advice}")
 
 
-def _say_train(context: typer.Context, out: Path, recipe: str) -> None:
-    """Log the command that trains on the dataset, with the recipe of this command or else `recipe`."""
-    say_next("train", context.params["recipe"] or recipe, "--data", out, "--out", f"{out}-run")
+def _arc_recipe(summary: BuildSummary, settings: DataSettings) -> list[str]:
+    """Return the recipe for a dataset of ARC tasks, and the flags that it needs."""
+    if settings.num_aug is not None and summary.canvas > _LAPTOP_CANVAS:
+        return ["arc-agi-1"]
+    # arc-laptop has smaller canvases too, of up to 8 x 8.
+    is_large = summary.canvas > _LAPTOP_BUCKET and summary.tasks > _QUICKSTART_TASKS
+    recipe = "arc-laptop" if is_large else "quickstart"
+    if settings.num_aug is None:
+        return [recipe]
+    # Both are for eight dihedrals with colors drawn afresh.
+    return [recipe, "--set", "model.embedding=augmentation", "--set", "model.views=false"]
+
+
+def _say_train(context: typer.Context, out: Path, recipe: str, *flags: str) -> None:
+    """Log the command that trains on the dataset, with the recipe of this command or else with this one."""
+    own = context.params["recipe"]
+    words = [own] if own else [recipe, *flags]
+    say_next("train", words[0], "--data", out, "--out", f"{out}-run", *words[1:])

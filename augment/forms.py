@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
 from typing import IO, Annotated, Any, Literal
@@ -30,6 +30,7 @@ CONCEPT_EXAMPLES = 907
 TABLES = (".jsonl", ".parquet")
 _NO_FILE = PurePosixPath()
 _MOST_LINE = 2**26
+_PART = 2**20
 
 # The roles of the columns of a table, and the names that are detected.
 _ROLES = {
@@ -218,7 +219,9 @@ class TaskReader:
             self._file = PurePosixPath(path)
             self.add_table(content, where)
             return
-        document = content.read(MOST_BYTES + 1)
+        # Not in one call, for which Python would allocate as many bytes as it may read.
+        parts = iter(lambda: content.read(_PART), b"")
+        document = b"".join(islice(parts, MOST_BYTES // _PART + 1))
         if len(document) > MOST_BYTES:
             raise DataError(f"{where}: larger than {MOST_BYTES / 1e6:.1f} MB")
         self.add_document(path, parse_json(self.bounded(document), where), where)

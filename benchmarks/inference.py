@@ -24,8 +24,9 @@ from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.codec import decode
 from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError
+from arcpipe.infer.config import InferSettings
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.predict import InferSettings, predict, schedule_of
+from arcpipe.infer.predict import predict, schedule_of
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from common import ROWS, Report, arcpipe, build_puzzles, options, run, small_precision

@@ -1,11 +1,9 @@
 """Build ARC-AGI-1 as a plain program would, for `data.py`: augment, pad and save every demonstration.
 
-    benchmarks/store_every_grid.py NUM_AUG MAX_SIDE OUT
-
 It prints the number of puzzles.
 """
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -45,4 +43,8 @@ def main(num_aug: int, max_side: int, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("num_aug", type=int, help="augmentations of each task")
+    parser.add_argument("max_side", type=int, help="leave out tasks with a larger grid")
+    parser.add_argument("out", type=Path, help="the folder to make, of inputs.npy and labels.npy")
+    main(**vars(parser.parse_args()))

@@ -28,9 +28,10 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import load_recipe
-from arcpipe.train.config import TrainRun, TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import is_out_of_memory, make_accelerator
 from arcpipe.train.losses import step_loss
+from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import METRICS, train_step
 from common import ROWS, Report, build_puzzles, options, run, small_precision

@@ -5,12 +5,9 @@ from typing import Annotated
 
 import typer
 
-from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import family_of
 from arcpipe.errors import OutputError
-from arcpipe.infer.evaluate import summary
-from arcpipe.infer.predict import InferResult, InferSettings, infer_to_folder
-from arcpipe.infer.solve import animation, read_puzzle, solve_puzzle, solved_text, trace_text
+from arcpipe.infer.config import InferResult, InferSettings
 from arcpipe.log import color_bits, say_next, start_logging
 from arcpipe.processes import with_processes
 from arcpipe.puzzleset import dataset_family
@@ -40,6 +37,10 @@ def infer(
 
     Example: arcpipe infer --checkpoint runs/first --data runs/data --out runs/predictions --max-minutes 60
     """
+    # Here and below not at the top: they load torch, which takes seconds.
+    from arcpipe.infer.evaluate import summary
+    from arcpipe.infer.predict import infer_to_folder
+
     start_logging()
     result = infer_to_folder(checkpoint, data, out, settings, resume=resume, max_minutes=max_minutes)
     typer.echo(f"{out}: {summary(result, out, data)}")
@@ -87,6 +88,9 @@ def solve(
         if out.suffix != ".svg":
             raise OutputError(f"--out {out}: the name should end in .svg, the animation is drawn as one")
         refuse_existing(out)
+    from arcpipe.checkpoint import load_checkpoint
+    from arcpipe.infer.solve import animation, read_puzzle, solve_puzzle, solved_text, trace_text
+
     loaded = load_checkpoint(checkpoint)
     family = family_of(loaded.family, loaded.canvas)
     task = read_puzzle(file, loaded.family, loaded.canvas)

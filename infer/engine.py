@@ -4,8 +4,6 @@ A row finishes at the last step, or earlier by the halting rule. Its state stays
 reads back which rows have finished, and their answers.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import PAD, encode_grids
 from arcpipe.errors import CheckpointError
 from arcpipe.flow import FlowSampler
+from arcpipe.infer.config import Plan
 from arcpipe.infer.items import Answers, Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.task_embedding import puzzle_vectors
@@ -25,33 +24,6 @@ STABLE_STEPS = 3
 """Consecutive steps with the same answer after which `stable` halts."""
 _NO_TOKEN = 255
 _IDLE = -1
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How each item is computed.
-
-    steps: the maximum of supervision steps.
-    halt: when to end earlier. never; stable: if the answer has been the same for STABLE_STEPS steps; learned:
-        if the halting head says so and the answer is that of the step before.
-    marks: steps before the last whose answers are candidates too, ascending.
-    noise: the deviation of the noise added to the latent before each step, except in rollout 0. It is a
-        function of (seed, position, step).
-    seed: of the noise.
-    gamma: for a network with flow, the amount of fresh noise in each step.
-    """
-
-    steps: int
-    halt: str = "never"
-    marks: tuple[int, ...] = ()
-    noise: float = 0.0
-    seed: int = 0
-    gamma: float = 0.0
-
-    @property
-    def answers_each(self) -> int:
-        """How many answers an item has: one at each mark and the final one."""
-        return len(self.marks) + 1
 
 
 class Engine:

@@ -17,8 +17,9 @@ from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import GridTable
 from arcpipe.errors import CheckpointError, DataError
 from arcpipe.grid import MAX_SIDE, Grid
+from arcpipe.infer.config import InferResult, InferSettings
 from arcpipe.infer.items import candidate_table, concatenate
-from arcpipe.infer.predict import InferResult, InferSettings, make_engine, predict, schedule_of
+from arcpipe.infer.predict import make_engine, predict, schedule_of
 from arcpipe.infer.vote import choose_boards, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, Variants, read_puzzle_set, read_test_outputs

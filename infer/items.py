@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from arcpipe.augmentation import TRANSPOSES, PuzzleTable
 from arcpipe.codec import GridTable, crop_shapes
 from arcpipe.errors import DataError
+from arcpipe.infer.config import FRESH_VOTES
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet
 
-FRESH_VOTES = 64
-"""How often a test input is asked under fresh colorings if no number of votes is given."""
 _MAZE_TURNS = 7
 _AT_ONCE = 1024
 _TRANSPOSES = np.array(TRANSPOSES)

@@ -10,9 +10,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +21,18 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from pyarrow import parquet
-from pydantic import Field
 
 from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
-from arcpipe.infer.engine import Engine, Plan
-from arcpipe.infer.items import FRESH_VOTES, Answers, Schedule, WorkQueue, candidate_table, concatenate
+from arcpipe.infer.config import InferResult, InferSettings
+from arcpipe.infer.engine import Engine
+from arcpipe.infer.items import Answers, Schedule, WorkQueue, candidate_table, concatenate
 from arcpipe.log import logger, progress
-from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
 from arcpipe.processes import Clock, stop_on_signals
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.recipe import STRICT, Count, Positive, recipe_changes
+from arcpipe.recipe import recipe_changes
 from arcpipe.runs import (
     file_hash,
     hold_folder,
@@ -50,104 +49,6 @@ _FLUSH_ROWS = 16_384
 # The share of steps saved by --halt learned from which the log mentions it.
 _WORTH_SAYING = 0.05
 _NONE = np.zeros(0, np.int64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InferSettings:
-    """The table [infer] of a recipe. Defaults: those of the official code, all steps for every item."""
-
-    __pydantic_config__ = STRICT
-
-    max_steps: Annotated[
-        int, Field(ge=0, le=10000, description="Supervision steps; 0 for as many as in training.")
-    ] = 0
-    batch_size: Annotated[
-        int, Field(gt=0, le=2**20, description="Grids computed at a time, by each process.")
-    ] = 256
-    halt: Annotated[
-        Literal["never", "stable", "learned"],
-        Field(
-            description="When to end before the last step: never; stable: the answer was the same for three "
-            "steps; learned: the model says that it is right, and it is that of the step before."
-        ),
-    ] = "never"
-    candidates_at: Annotated[
-        list[Positive], Field(max_length=1000, description="Steps whose answers are candidates too.")
-    ] = field(default_factory=list)
-    rollouts: Annotated[
-        int, Field(gt=0, description="How often to ask each item, all but the first time with noise.")
-    ] = 1
-    noise: Annotated[
-        float, Field(ge=0, description="Deviation of the noise that each step adds to the latent.")
-    ] = 0.0
-    gamma: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="Of a model with flow: how much fresh noise each step takes; 0 for none, Euler's "
-            "method. Its rollouts differ by their noise alone.",
-        ),
-    ] = 1.0
-    variants: Annotated[
-        Count, Field(description="Ask each Sudoku also so many times shuffled, each maze turned.")
-    ] = 0
-    votes: Annotated[
-        Count,
-        Field(
-            description="Ask each test input under at most so many augmentations, rollouts apart; 0: all, or "
-            f"{FRESH_VOTES} where colorings are drawn afresh."
-        ),
-    ] = 0
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Seed of the noise.")] = 0
-    precision: Annotated[
-        Literal["trained", "auto", "float32", "bfloat16", "float16"],
-        Field(description="Compute dtype; trained takes that of the training."),
-    ] = "trained"
-    compile: Annotated[
-        Literal["auto", "on", "off"],
-        Field(description="Compile the network; auto does on a GPU. The first steps take a minute longer."),
-    ] = "auto"
-
-    def plan(self, config: TRMConfig) -> Plan:
-        """Return how each item is computed.
-
-        Raises:  ArcpipeError for settings that contradict each other.
-        """
-        steps = self.max_steps or config.max_steps
-        marks = tuple(sorted({*self.candidates_at} - {steps}))
-        if marks and marks[-1] > steps:
-            raise ArcpipeError(f"a candidate is wanted at step {marks[-1]}, but there are only {steps} steps")
-        if config.flow and (self.halt != "never" or self.noise):
-            raise ArcpipeError(
-                f"halt {self.halt} and noise {self.noise:g} for a model with flow, which takes all its steps "
-                "and has noise of its own: leave both out"
-            )
-        if not config.flow and (self.rollouts > 1) != (self.noise > 0):
-            raise ArcpipeError(
-                f"{self.rollouts} rollouts with noise {self.noise:g}: the first rollout is without noise, "
-                "so ask for more than one and for noise, or for neither"
-            )
-        return Plan(steps, self.halt, marks, self.noise, self.seed, self.gamma)
-
-
-@dataclass(frozen=True)
-class InferResult:
-    """What a folder of predictions holds after an inference.
-
-    candidates: rows of all shards.
-    done: items answered by all processes so far.
-    total: items of the schedule.
-    interrupted: a signal ended the inference.
-    late: the time limit ended it.
-    alone: no other process was answering.
-    """
-
-    candidates: int
-    done: int
-    total: int
-    interrupted: bool
-    late: bool
-    alone: bool
 
 
 def schedule_of(puzzles: PuzzleSet, settings: InferSettings) -> Schedule:

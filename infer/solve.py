@@ -1,6 +1,7 @@
 """One puzzle: read from a file, solved like a whole dataset, shown as text or SVG."""
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -20,7 +21,8 @@ from arcpipe.codec import Family, GridTable, family_of
 from arcpipe.documents import read_json, read_text
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid, draw
-from arcpipe.infer.predict import InferSettings, predict, schedule_of
+from arcpipe.infer.config import InferSettings
+from arcpipe.infer.predict import predict, schedule_of
 from arcpipe.infer.vote import by_count, rank, read_votes
 from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.task import Pair, Task, parse_task
@@ -28,6 +30,7 @@ from arcpipe.task import Pair, Task, parse_task
 _MAX_BYTES = 10**6
 _BOARDS = {side * side for side in BOXES}
 _FRAME = str.maketrans("", "", " \t|+-")
+_TYPED = {*".0123456789 |+-\n"}
 _MOST_ROWS = 64
 _CELL, _SMALL = 16, 8
 _GAP = 24
@@ -58,8 +61,12 @@ def read_puzzle(path: Path, family: str, canvas: int) -> Task:
     path = Path("/dev/stdin") if str(path) == "-" else path
     if family == "arc":
         return _read_task(path, canvas)
-    is_board = len(str(path)) in _BOARDS and not {*str(path)} - {*".0123456789"}
-    rows = [str(path)] if is_board and not path.exists() else _read_lines(path)
+    # Not by Path.exists, which raises OSError for a text that is too long for a name.
+    is_missing, is_typed = not os.path.exists(path), not {*str(path)} - _TYPED
+    if is_missing and not is_typed and family == "sudoku":
+        counts = "16, 36 or 81 digits, with . for an empty cell"
+        raise DataError(f"{path}: no such file; instead of one, a Sudoku can be typed: {counts}")
+    rows = str(path).splitlines() if is_missing and is_typed else _read_lines(path)
     board = _maze(rows, path) if family == "maze" else _sudoku(rows, path)
     if len(board) != canvas:
         raise DataError(
@@ -124,7 +131,7 @@ def _sudoku(lines: list[str], path: Path) -> Grid:
     if len(cells) not in _BOARDS or not in_lines:
         raise DataError(
             f"{path}: no Sudoku: expected 81, 36 or 16 characters in one line, or 9, 6 or 4 lines of as many "
-            f"characters; found {len(rows)} lines and {len(cells)} characters"
+            f"characters; found {len(cells)} characters in {len(rows)} line{'s' * (len(rows) != 1)}"
         )
     allowed = ".123456789"[: side + 1]
     board = _board(cells.replace("0", "."), allowed, path, "a Sudoku of this size is made of")

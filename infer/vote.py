@@ -87,9 +87,9 @@ class Votes:
         }
         text = (
             f"{len(none)} test inputs, {facts['with_grid']} with a grid, {facts['without_candidate']} "
-            f"without any candidate; {facts['candidates']} candidates, {self.without_grid} of them without "
-            "a grid"
+            f"without any candidate; {facts['candidates']} candidates"
         )
+        text += f", {self.without_grid} of which hold no grid and have no vote" if self.without_grid else ""
         return facts, text + (f"; ignored those for {self.others} other test inputs" if self.others else "")
 
     def shapes(self) -> NDArray[np.intp]:

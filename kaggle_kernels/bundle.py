@@ -29,7 +29,7 @@ from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.grid import NUM_COLORS
-from arcpipe.infer.predict import InferSettings
+from arcpipe.infer.config import InferSettings
 from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
 from arcpipe.kaggle_kernels.run import RECIPE_FILE, REPORT, RERUN_VARIABLE, ROOT_VARIABLE, SMOKE, SUBMISSION

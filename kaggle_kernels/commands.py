@@ -344,8 +344,8 @@ def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
     if "" < settings.get("closes", "") < datetime.now(UTC).date().isoformat():
         logger.warning(
             "%s closed on %s: a submission may still be scored, but has no rank; for another one see "
-            "kaggle.competition and the settings after it (arcpipe recipe show kaggle-l4x4)",
-            settings["competition"], settings["closes"],
+            "kaggle.competition and the settings after it (arcpipe recipe show %s)",
+            settings["competition"], settings["closes"], manifest.get("recipe", "kaggle-l4x4"),
         )  # fmt: skip
 
 

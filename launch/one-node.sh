@@ -6,7 +6,10 @@
 # Ctrl-C or SIGTERM saves a checkpoint; the same command resumes from the newest one.
 set -eu
 
-: "${3:?usage: launch/one-node.sh RECIPE DATA OUT [flags of arcpipe train]}"
+if [ -z "${3:-}" ]; then
+    echo "usage: launch/one-node.sh RECIPE DATA OUT [flags of arcpipe train]" >&2
+    exit 2
+fi
 recipe=$1 data=$2 out=$3
 shift 3
 

@@ -7,10 +7,14 @@
 # traceback of its own. The same commands resume from the newest checkpoint.
 set -eu
 
-: "${4:?usage: NODES=N GPUS=N HEAD=ADDRESS launch/several-nodes.sh NUMBER RECIPE DATA OUT [flags]}"
-: "${NODES:?set NODES to the number of machines}"
-: "${GPUS:?set GPUS to the number of GPUs of each machine}"
-: "${HEAD:?set HEAD to the address of machine 0}"
+refuse() {
+    echo "$1" >&2
+    exit 2
+}
+[ "${4:-}" ] || refuse "usage: NODES=N GPUS=N HEAD=ADDRESS launch/several-nodes.sh NUMBER RECIPE DATA OUT [flags]"
+[ "${NODES:-}" ] || refuse "launch/several-nodes.sh: set NODES to the number of machines"
+[ "${GPUS:-}" ] || refuse "launch/several-nodes.sh: set GPUS to the number of GPUs of each machine"
+[ "${HEAD:-}" ] || refuse "launch/several-nodes.sh: set HEAD to the address of machine 0"
 number=$1 recipe=$2 data=$3 out=$4 port=${PORT:-29500}
 shift 4
 
@@ -19,8 +23,7 @@ command -v arcpipe >/dev/null || PATH=$(cd "$(dirname "$0")/.." && pwd)/.venv/bi
 
 listen="import socket; socket.create_server(('', $port)).close()"
 if [ "$number" = 0 ] && ! python3 -c "$listen" 2>/dev/null; then
-    echo "launch/several-nodes.sh: port $port is in use here: set PORT to a free one, on all machines" >&2
-    exit 2
+    refuse "launch/several-nodes.sh: port $port is in use here: set PORT to a free one, on all machines"
 fi
 
 resume=

@@ -127,8 +127,8 @@ def score(
 ) -> None:
     """Score a submission: pass@1 and pass@2, as means over tasks (Kaggle, ARC Prize) and over test outputs.
 
-    Test outputs without an answer count as wrong. File and score are entered in the ledger, or a warning says
-    why not.
+    It is for ARC tasks; `vote` scores Sudokus and mazes. Test outputs without an answer count as wrong. File
+    and score are entered in the ledger, or a warning says why not.
 
     Example: arcpipe score submission.json arc-agi_evaluation_solutions.json --with other.json
     """
@@ -289,6 +289,7 @@ def vote(
 
     Candidates of several runs, checkpoints or machines vote together; in a tie the first one wins. The best
     candidate is the answer to a Sudoku or maze; a Sudoku that breaks a rule never wins over a valid one.
+    A candidate for an ARC task whose top left cell is no color holds no grid and has no vote.
 
     Example: arcpipe vote runs/predictions --challenges runs/data/challenges.json --out submission.json
     """
@@ -425,13 +426,13 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
 
 @app.command()
 def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
-    """Show all facts of the ledger about one submission.
+    """Show what the ledger knows of one submission: its scores, then what made it.
 
     Example: arcpipe submissions show 3f2a91c4
     """
     start_logging()
     entry = ledgers.find_entry(ledgers.read_ledger(ledger), submission, ledger)
-    typer.echo(_json(entry) if as_json else str(entry))
+    typer.echo(_json(entry) if as_json else ledgers.entry_text(entry))
 
 
 @app.command()
@@ -456,7 +457,10 @@ def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _J
     elif are_same:
         typer.echo("the same submission")
     else:
-        lines = [f"{name}: {before} -> {after}" for name, (before, after) in changes.items()]
+        lines = [
+            f"{name}: {' -> '.join(ledgers.plain(value) or 'unknown' for value in values)}"
+            for name, values in changes.items()
+        ]
         lines = lines or ["nothing else is known to differ"]
         texts = ["\n".join([f"{one.sha256[:8]} -> {other.sha256[:8]}", *lines])]
         typer.echo("\n\n".join([*texts, *map(str, filter(None, (comparison, why_not, on_kaggle)))]))

@@ -10,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 import orjson
 
-from arcpipe.documents import read_file
+from arcpipe.documents import read_file, refuse_extremes
 from arcpipe.errors import ArcpipeError, DataError, why_unreadable
-from arcpipe.log import logger
+from arcpipe.log import fact_line, logger
 from arcpipe.runs import file_hash, writing
 from arcpipe.submissions.score import Score
 from arcpipe.submissions.submission import is_made_by, read_made_by
@@ -33,6 +33,7 @@ Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
 # Fields about when and where a submission was made, which `differences` ignores.
+_WIDTH = 14
 _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
 
@@ -53,9 +54,6 @@ class Entry:
     made_by: dict[str, Any] = field(default_factory=dict)
     scores: list[dict[str, Any]] = field(default_factory=list)
     kaggle: list[dict[str, Any]] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in _leaves(asdict(self)).items())
 
 
 def enter_file(ledger: Path, submission: Path) -> str:
@@ -187,6 +185,7 @@ def bundle_entries(entries: Sequence[Entry]) -> list[Entry]:
 
 def _refuse_unshowable(kind: str, fact: Mapping[str, Any]) -> None:
     """Raise KeyError, TypeError or ValueError if a fact lacks a field that the commands show."""
+    refuse_extremes(fact)
     texts = {"file": ("file",), "score": ("set", "fingerprint", "solutions"), "kaggle": ()}[kind]
     are_texts = all(isinstance(fact[name], str) for name in ("time", *texts))
     has_reference = kind != "kaggle" or isinstance(fact["reference"], str | int)
@@ -225,7 +224,8 @@ def list_text(entries: Sequence[Entry]) -> str:
         facts = [", ".join(values) or "-" for values in (home, kaggle, entry.files[-1:])]
         rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
-        checkpoints = ", ".join(str(one["checkpoint"]) for one in manifests if one.get("checkpoint"))
+        names = [str(one["checkpoint"]) for one in manifests if one.get("checkpoint")]
+        checkpoints = ", ".join(dict.fromkeys(names))
         origin = [f"of {one['set']}" for one in entry.scores[-1:]]
         origins.append("; ".join(origin + [f"from {checkpoints}"] * bool(checkpoints)))
     bundles: list[tuple[str, ...]] = [("bundle", "scored", "runs", "mean", "lowest", "highest", "kernel")]
@@ -237,6 +237,73 @@ def list_text(entries: Sequence[Entry]) -> str:
     heading, *lines = _table(rows).splitlines()
     pairs = [f"{line}\n    {more}".rstrip() for line, more in zip(lines, origins, strict=True)]
     return "\n".join([heading, *pairs]) + (f"\n\n{_table(bundles)}" if bundles[1:] else "")
+
+
+def entry_text(entry: Entry) -> str:
+    """Return the facts of an entry as text: its scores, then what made it, without what is not known."""
+    lines = [f"{entry.sha256}, entered {_minute(entry.time)}"]
+    lines += [fact_line("file", file, _WIDTH) for file in entry.files]
+    for fact in entry.scores:
+        lines += ["", fact_line("score", _home_score(fact), _WIDTH)]
+        rest = {"of": fact["set"], "solutions": fact["solutions"], "scored": _minute(fact["time"])}
+        rest |= {name: fact.get(name) for name in ("left_out", "corrected")}
+        lines += _tree(rest, "  ")
+    for fact in entry.kaggle:
+        lines += ["", fact_line("Kaggle score", str(fact["score"]), _WIDTH)]
+        lines += _tree({name: fact[name] for name in fact if name not in ("score", "made_by")}, "  ")
+    # A bundle made the submission that was scored on Kaggle.
+    makers = [entry.made_by, *(fact.get("made_by") for fact in entry.kaggle)]
+    for number, maker in enumerate(makers):
+        if maker and maker not in makers[:number]:
+            lines += ["", "made by", *_tree(maker, "  ")]
+    return "\n".join(lines)
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
+
+
+def _home_score(fact: Mapping[str, Any]) -> str:
+    """Return the score of a submission at home, from its pass@1 and pass@2."""
+    text = ""
+    for name in ("pass_at_2", "pass_at_1"):
+        at_k = fact.get(name) or {}
+        shares = {of: at_k.get(f"mean_over_{of}") for of in ("tasks", "outputs")}
+        words = [f"{value:.2%} of {of}" for of, value in shares.items() if isinstance(value, int | float)]
+        text += f"{'; ' if text else ''}{name.replace('_at_', '@')} {', '.join(words) or 'not known'}"
+    two = fact["pass_at_2"]
+    return (
+        f"{text}; solved {two.get('solved_tasks', '?')} of {fact.get('num_tasks', '?')} tasks wholly, "
+        f"{two.get('solved_outputs', '?')} of {fact.get('num_outputs', '?')} test outputs"
+    )
+
+
+def _tree(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
+    """Yield the lines of nested facts; a table without others in it takes one line."""
+    width = _WIDTH + len(indent)
+    for name, value in facts.items():
+        if name == "command" and isinstance(value, list):
+            value = " ".join(["arcpipe", *map(str, value[1:])])
+        for item in value if _has_tables(value) and isinstance(value, list) else [value]:
+            if isinstance(item, dict) and any(map(_has_tables, item.values())):
+                yield f"{indent}{name}"
+                yield from _tree(item, f"{indent}  ")
+            elif text := plain(item):
+                yield fact_line(f"{indent}{name} ", text, width)
+
+
+def _has_tables(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_has_tables, value)))
+
+
+def plain(value: Any) -> str:
+    """Return a fact in a line: text without quotes, others as JSON writes them; empty if it is unknown."""
+    if isinstance(value, dict):
+        texts = {name: plain(item) for name, item in value.items()}
+        return ", ".join(f"{name} {text}" for name, text in texts.items() if text)
+    if value in (None, []):
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -405,6 +405,11 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
         header, *rows = [row for row in csv.reader(text, strict=True) if row] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV file ({one_line(error)})") from None
+    if header == ["question", "answer"]:
+        raise DataError(
+            f"{path}: answers to Sudokus or mazes, expected a submission to ARC tasks; arcpipe vote and "
+            "arcpipe report score answers to boards"
+        )
     tasks: dict[str, dict[int, Attempts]] = defaultdict(dict)
     ignored = 0
     for line, row in enumerate(rows, 2):

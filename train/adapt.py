@@ -18,8 +18,9 @@ from arcpipe.processes import Clock
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
-from arcpipe.train.config import AdaptSettings, TrainResult, TrainRun
+from arcpipe.train.config import AdaptSettings, TrainResult
 from arcpipe.train.distributed import explain_failures, make_accelerator, run_on_main
+from arcpipe.train.run import TrainRun
 from arcpipe.train.trainer import RUN_EXISTS, train
 
 DATA = "data"
@@ -42,6 +43,8 @@ def adapt(
         raise CheckpointError(f"{checkpoint.path}: is for {checkpoint.family} puzzles, not for ARC tasks")
     if settings.loss == "trained":
         settings = replace(settings, loss=checkpoint.loss)  # type: ignore[arg-type]
+    if settings.precision == "trained":
+        settings = replace(settings, precision=checkpoint.precision)  # type: ignore[arg-type]
     if checkpoint.config.flow:
         settings = replace(settings, objective="flow")
     config = replace(

@@ -27,8 +27,8 @@ from arcpipe.infer.evaluate import COVERAGE, Evaluator
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS
 from arcpipe.runs import make_manifest, new_folder, reading, write_json, writing
-from arcpipe.train.config import TrainRun
 from arcpipe.train.distributed import reduce_max, run_on_main, run_stoppable
+from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_state
 
 EVALUATIONS = "evaluations"

@@ -11,9 +11,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.processes import Clock, with_processes
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables, load_recipe, with_settings
-from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainRun, TrainSettings
-from arcpipe.train.dry_run import dry_run as run_dry
-from arcpipe.train.trainer import train as train_run
+from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainSettings
 
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")]
 _FromStep = Annotated[
@@ -39,6 +37,13 @@ _MaxMinutes = Annotated[
     ),
 ]
 
+_DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Write nothing; say how large and how long it would be, from a small batch."
+    ),
+]
+
 
 @with_processes(together=True)
 def train(
@@ -46,7 +51,9 @@ def train(
         str, typer.Argument(help="A recipe's name, a .toml file, or a run folder whose recipe to take.")
     ],
     data: Annotated[Path, typer.Option(help="The dataset folder to train on.")],
-    out: Annotated[Path, typer.Option(help="The run folder to make, or to go on with.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder to make, or to go on with; a dry run needs none.")
+    ] = None,
     resume: _Resume = False,
     steps: _Steps = None,
     max_minutes: _MaxMinutes = None,
@@ -60,12 +67,7 @@ def train(
     ] = None,
     from_step: _FromStep = None,
     force: _Force = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Write nothing; say how large and how long it would be, from a small batch."
-        ),
-    ] = False,
+    dry_run: _DryRun = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
@@ -78,11 +80,20 @@ def train(
 
     Example: arcpipe train quickstart --data runs/data --out runs/first --set train.lr=1e-3
     """
-    clock = Clock(max_minutes)
     _refuse_lone_step(from_step, resume)
+    if out is None and (resume or not dry_run):
+        raise ArcpipeError("--out is missing: name the run folder to make, or to go on with")
+    # A dry run does not use it.
+    out = out or Path()
     types = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
     overrides = [*(overrides or []), *([] if seed is None else [f"train.seed={seed}"])]
     tables = load_recipe(recipe, overrides, read=tuple(types)).resolve(types)
+    # Here and below not at the top: they load torch, which takes seconds.
+    from arcpipe.train.dry_run import dry_run as run_dry
+    from arcpipe.train.run import TrainRun
+    from arcpipe.train.trainer import train as train_run
+
+    clock = Clock(max_minutes)
     run = TrainRun(
         puzzles=read_puzzle_set(data), data_dir=data, config=tables["model"], settings=tables["train"],
         recipe=as_tables(tables), out=out, evaluation=tables["eval"], init=init,
@@ -90,7 +101,7 @@ def train(
         clock=clock,
     )  # fmt: skip
     if dry_run:
-        return run_dry(run, typer.echo if is_first_rank() else lambda _: None)
+        return run_dry(run, recipe, typer.echo if is_first_rank() else lambda _: None)
     result = train_run(run)
     _tell_result(result, out, data)
     # For the quickstart, which stops if the training was interrupted.
@@ -125,12 +136,11 @@ def adapt(
     Example: arcpipe adapt --checkpoint runs/trm --challenges arc-agi_test_challenges.json --out runs/adapted
     --max-minutes 60
     """
-    clock = Clock(max_minutes)
-    # Not at the top: it imports the `datasets` library, which takes a second and training does not need.
+    _refuse_lone_step(from_step, resume)
     from arcpipe.train.adapt import DATA
     from arcpipe.train.adapt import adapt as adapt_checkpoint
 
-    _refuse_lone_step(from_step, resume)
+    clock = Clock(max_minutes)
     result = adapt_checkpoint(
         checkpoint, challenges, settings, out, resume=resume, from_step=from_step, force=force, stop_at=steps,
         clock=clock,

@@ -1,25 +1,12 @@
-"""The settings of training, and the description of one training run."""
+"""The settings of training, and how one ended; without torch, which takes `--help` seconds to load."""
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from arcpipe.buckets import Layout, layout_of
-from arcpipe.checkpoint import whole_checkpoints
-from arcpipe.devices import train_step_flops
-from arcpipe.errors import ArcpipeError
-from arcpipe.infer.evaluate import Evaluator, known_outputs
-from arcpipe.infer.predict import InferSettings
-from arcpipe.model_config import TRMConfig
-from arcpipe.processes import Clock
-from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import STRICT, Count, Positive
-from arcpipe.runs import read_manifest
-
-LOG_FILE = "train.log"
 
 Rate = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -200,6 +187,13 @@ class AdaptSettings(TrainSettings):
         Literal["trained", "stablemax", "softmax"],
         Field(description="The cross-entropy of a cell's tokens; trained: as in the checkpoint's training."),
     ] = "trained"  # type: ignore[assignment]
+    precision: Annotated[
+        Literal["trained", "auto", "float32", "bfloat16", "float16"],
+        Field(
+            description="Compute dtype; trained: as in the checkpoint's training; auto: bfloat16 where it is "
+            "in hardware, float16 on a T4 or V100."
+        ),
+    ] = "trained"  # type: ignore[assignment]
     steps: Positive = 15_000
     batch_size: Positive = 128
     rows_only: Fraction = 0.25
@@ -243,102 +237,6 @@ class EvalSettings:
             "over tasks; exact_accuracy of others."
         ),
     ] = ""
-
-
-@dataclass(frozen=True)
-class TrainRun:
-    """What to train, how, and where to.
-
-    puzzles: the dataset in `data_dir`.
-    config: the architecture of the network.
-    settings: the table [train], or [adapt].
-    recipe: the resolved tables, which the run's manifest records.
-    out: the run folder.
-    evaluation: when and how to evaluate.
-    init: a checkpoint to begin from.
-    folder: "new": does not exist yet; "made": exists, nothing is trained; "resumed": exists, to be resumed.
-    from_step: resume from the checkpoint of this step; None for the newest.
-    force: resume although the recipe has changed.
-    stop_at: end after this optimizer step; the schedule is still that of settings.steps.
-    clock: the time limit of this command; the schedule is shortened to fit it.
-
-    Raises:  DataError or ArcpipeError if the dataset does not allow the evaluation of the recipe.
-    """
-
-    puzzles: PuzzleSet
-    data_dir: Path
-    config: TRMConfig
-    settings: TrainSettings
-    recipe: dict[str, Any]
-    out: Path
-    evaluation: EvalSettings = field(default_factory=EvalSettings)
-    init: Path | None = None
-    folder: Literal["new", "made", "resumed"] = "new"
-    from_step: int | None = None
-    force: bool = False
-    stop_at: int | None = None
-    clock: Clock = field(default_factory=Clock)
-
-    def __post_init__(self) -> None:
-        if self.evaluator is not None and self.metric not in self.evaluator.metrics:
-            metrics = ", ".join(self.evaluator.metrics)
-            raise ArcpipeError(f"eval.metric: {self.metric!r} is none of these puzzles' scores: {metrics}")
-
-    @cached_property
-    def evaluator(self) -> Evaluator | None:
-        """The evaluator of the model in training; None to never evaluate."""
-        evaluation = self.evaluation
-        if not evaluation.every and not evaluation.every_minutes:
-            return None
-        if evaluation.every == "auto" and not known_outputs(self.data_dir, self.puzzles):
-            return None
-        settings = InferSettings(
-            max_steps=evaluation.max_steps, batch_size=evaluation.batch_size, votes=evaluation.votes
-        )
-        return Evaluator(self.puzzles, self.data_dir, settings, tests=evaluation.tests)
-
-    @property
-    def start(self) -> Path | None:
-        """The checkpoint to begin from; None for random weights, or if the run has its own checkpoints."""
-        if self.folder != "resumed":
-            return self.init
-        if whole_checkpoints(self.out):
-            return None
-        recorded = read_manifest(self.out, "run")["init"]
-        return self.init or (Path(recorded) if recorded else None)
-
-    @cached_property
-    def dataset(self) -> dict[str, Any]:
-        """The facts about the dataset for manifests: path, fingerprint, and how many generated pairs are of
-        tasks to predict."""
-        manifest = read_manifest(self.data_dir, "dataset")
-        facts = {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
-        generated = manifest.get("counts", {}).get("generated_of_test", 0)
-        return facts | ({"generated_of_test": generated} if generated else {})
-
-    @cached_property
-    def layout(self) -> Layout:
-        """The canvases of a batch; raises DataError if the puzzles do not fit those of the recipe."""
-        return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
-
-    def sample_flops(self, cycles: tuple[int, int] | None = None) -> float:
-        """Return the FLOP of a supervision step of one sample, the mean over a batch.
-
-        Args:  cycles: outer and inner cycles; None for the network's own.
-        """
-        outer, inner = cycles or (self.config.outer_cycles, self.config.inner_cycles)
-        config = replace(self.config, outer_cycles=outer, inner_cycles=inner)
-        return self.layout.mean(lambda tokens: train_step_flops(config, tokens))
-
-    @property
-    def metric(self) -> str:
-        """The score by which the best checkpoint is chosen."""
-        return self.evaluation.metric or ("pass@2" if self.puzzles.family.with_eos else "exact_accuracy")
-
-    @property
-    def last_step(self) -> int:
-        """The step after which the training ends."""
-        return self.stop_at or self.settings.steps
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from torch.utils._pytree import tree_leaves
 from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype, measure_peak, speed_text
 from arcpipe.log import fact_line
-from arcpipe.train.config import TrainRun
+from arcpipe.recipe import recipe_names
 from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max
 from arcpipe.train.optim import make_optimizers
+from arcpipe.train.run import TrainRun
 from arcpipe.train.state import EMA, TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
 from arcpipe.train.trainer import training_stream
@@ -32,17 +33,20 @@ from arcpipe.train.trainer import training_stream
 _TIMED_STEPS = 3
 _TIMED_S = 2.0
 _ROWS_OF_CANVASES = 32
+_GIB = 2**30
 # Usable GiB of GPU memory; the CUDA context takes one.
 _GPUS = {"T4": 15.0, "L4": 22.5, "H200": 139.0}
 _GPU_CONTEXT = 1.0
+# By how much a suggestion to save memory divides the batch.
+_PARTS = 4
 
 
-def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
+def dry_run(run: TrainRun, recipe: str, say: Callable[[str], None]) -> float:
     """Report a training's sizes, memory, arithmetic, speed and time; return samples per second.
 
     It writes nothing and times steps of a small batch.
 
-    Args:    say: prints a line of the report.
+    Args:    recipe: its name or file. say: prints a line of the report.
     Raises:  ArcpipeError if the recipe contradicts itself or the launcher.
     """
 
@@ -51,7 +55,6 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
 
     accelerator = make_accelerator(run.settings)
     with explain_failures(run.settings):
-        batch = training_stream(run, accelerator)[0]
         # Steps are timed with a smaller batch, of about a second, that divides among processes and canvases.
         num_processes: int = accelerator.num_processes
         size, unit = run.settings.batch_size, num_processes * run.settings.accumulation
@@ -62,9 +65,8 @@ def dry_run(run: TrainRun, say: Callable[[str], None]) -> float:
         small_size = min(size, max(unit, rows // unit * unit))
         small = replace(run, settings=replace(run.settings, batch_size=small_size))
         state = fresh_state(small, accelerator)
-        for name, text in _sizes(run, state):
+        for name, text in (*_sizes(run, state), *_memory(run, state, recipe, accelerator)):
             line(name, text)
-        line("memory", _memory(run, state, batch, accelerator))
         notes = make_ready(state, run.settings, accelerator.device)
         seconds = _time_step(small, state, accelerator)
     flops = size * run.sample_flops()
@@ -126,26 +128,66 @@ def _time_step(run: TrainRun, state: TrainState, accelerator: Accelerator) -> fl
     return min(seconds[1:])
 
 
-def _memory(run: TrainRun, state: TrainState, batch: PuzzleBatch, accelerator: Accelerator) -> str:
-    """Return how much memory a process needs here, and on a CPU which GPUs have enough."""
-    device: torch.device = accelerator.device
-    gib, count = 2**30, int(accelerator.num_processes)
+def _memory(
+    run: TrainRun, state: TrainState, recipe: str, accelerator: Accelerator
+) -> Iterator[tuple[str, str]]:
+    """Yield name and text of the memory of a process, on a CPU of the GPUs that have so much, and of the
+    settings that need less.
+    """
+    device, count = accelerator.device, int(accelerator.num_processes)
     dtype, _ = compute_dtype(run.settings.precision, device)
-    lasting, peak = peak_bytes(run, state, batch, dtype, count)
+    lasting, peak = _bytes_of(run, state, dtype, count)
     if device.type == "cuda":
         here = torch.cuda.get_device_properties(device).total_memory
     else:
         here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    text = f"{lasting / gib:.2f} GiB of weights, optimizer, rows and state; {peak / gib:.2f} GiB at most"
+    text = f"{lasting / _GIB:.2f} GiB of weights, optimizer, rows and state; {peak / _GIB:.2f} GiB at most"
     text += f" for each of {count} processes" * (count > 1)
-    text += f", of {here / gib:.1f} here" + (": too much" * (peak > here))
-    if device.type == "cuda":
-        return text
-    if run.settings.precision == "auto" and dtype == torch.float32:
-        _, peak = peak_bytes(run, state, batch, torch.bfloat16, count)
-    fits = {name: peak <= (size - _GPU_CONTEXT) * gib for name, size in _GPUS.items()}
-    words = ", ".join(f"{name} {'yes' if is_so else 'no'}" for name, is_so in fits.items())
-    return f"{text}; on a GPU {peak / gib:.2f} at most, so it fits: {words}"
+    yield "memory", f"{text}, of {here / _GIB:.1f} here" + (": too much" * (peak > here))
+    limits = {"this GPU": here / _GIB}
+    if device.type != "cuda":
+        limits = {name: size - _GPU_CONTEXT for name, size in _GPUS.items()}
+        if run.settings.precision == "auto" and dtype == torch.float32:
+            dtype = torch.bfloat16
+            _, peak = _bytes_of(run, state, dtype, count)
+        fits, others = (
+            ", ".join(name for name, limit in limits.items() if (peak <= limit * _GIB) is is_enough)
+            for is_enough in (True, False)
+        )
+        words = [f"fits {fits}"] * bool(fits) + [f"too much for {others}"] * bool(others)
+        yield "GPUs", f"{peak / _GIB:.2f} GiB at most: {', '.join(words)}"
+    if peak > _GIB * min(limits.values()):
+        ways = []
+        for name, smaller, processes in _smaller(run, count):
+            _, peak = _bytes_of(smaller, state, dtype, processes)
+            fits = ", ".join(gpu for gpu, limit in limits.items() if peak <= limit * _GIB)
+            ways.append(f"{peak / _GIB:.2f} GiB {name} (fits {fits or 'none'})")
+        if (small := f"{recipe}-small-gpu") in recipe_names():
+            ways.append(f"the recipe {small} has a smaller batch")
+        yield "less", "; ".join(ways) or "a smaller network or train.batch_size"
+
+
+def _smaller(run: TrainRun, num_processes: int) -> Iterator[tuple[str, TrainRun, int]]:
+    """Yield ways to train the same with less memory: their name, the run, its number of processes."""
+    settings = run.settings
+    parts, many = settings.accumulation * _PARTS, num_processes * _PARTS
+    ways: dict[str, dict[str, Any]] = {}
+    if divides := settings.batch_size % (num_processes * parts) == 0:
+        ways[f"with train.accumulation={parts}"] = {"accumulation": parts}
+    if not settings.recompute:
+        ways["with train.recompute=true"] = {"recompute": True}
+    if len(ways) == 2:
+        ways["with both"] = {"accumulation": parts, "recompute": True}
+    for name, changes in ways.items():
+        yield name, replace(run, settings=replace(settings, **changes)), num_processes
+    if divides and not any(rows % many for rows in run.layout.rows):
+        yield f"in each of {many} processes", run, many
+
+
+def _bytes_of(run: TrainRun, state: TrainState, dtype: torch.dtype, num_processes: int) -> tuple[int, int]:
+    """Return `peak_bytes` of one of several processes, with its share of the first batch."""
+    one: Any = SimpleNamespace(process_index=0, num_processes=num_processes)
+    return peak_bytes(run, state, training_stream(run, one)[0], dtype, num_processes)
 
 
 def peak_bytes(
@@ -167,7 +209,7 @@ def peak_bytes(
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(fake):
         model = copy.deepcopy(state.model)
-    model.cycles = (1, run.config.inner_cycles)
+    model.cycles, model.recompute = (1, run.config.inner_cycles), run.settings.recompute
     with fake, _Tally() as tally:
         rows, colors = torch.zeros(state.rows.shape), torch.zeros(state.colors.shape)
         tables = [rows.requires_grad_(), colors.requires_grad_()] if state.tables else []

@@ -17,7 +17,7 @@ from arcpipe.grid import draw
 from arcpipe.infer.evaluate import answer_first_test
 from arcpipe.log import METRICS_FILE, MetricsFile, color_bits, logger, progress
 from arcpipe.runs import write_bytes
-from arcpipe.train.config import TrainRun
+from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, checkpoint_of
 from arcpipe.train.step import METRICS
 

@@ -30,9 +30,10 @@ from arcpipe.grid import NUM_COLORS
 from arcpipe.log import logger
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import as_tables, recipe_changes
-from arcpipe.train.config import TrainRun, TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import run_on_main, shared_zeros
 from arcpipe.train.optim import make_optimizers
+from arcpipe.train.run import TrainRun
 from arcpipe.trm import TRM, Carry
 
 # Fields of TRMConfig that change no weight, so a training may differ in them from its --init.

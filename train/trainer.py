@@ -25,12 +25,14 @@ from arcpipe.runs import (
     write_json,
 )
 from arcpipe.train.checkpointing import Checkpointer, resumed_state
-from arcpipe.train.config import LOG_FILE, EvalSettings, TrainResult, TrainRun
+from arcpipe.train.config import EvalSettings, TrainResult
 from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max, run_on_main
 from arcpipe.train.metrics import MetricsLogger
+from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 
+_LOG_FILE = "train.log"
 RUN_EXISTS = "go on with --resume, choose another --out or remove it"
 FREE = (
     "trackers", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "workers", "recompute",
@@ -244,7 +246,7 @@ def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
         run_on_main(lambda: stack.enter_context(hold_folder(run.out)), accelerator)
         # Stop logging to train.log once training ends.
         stack.callback(start_logging)
-        start_logging(run.out / LOG_FILE)
+        start_logging(run.out / _LOG_FILE)
         if run.settings.trackers:
             flat = {
                 f"{name}.{key}": str(value)

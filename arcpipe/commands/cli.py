@@ -128,7 +128,12 @@ def _refuse_missing_folders(words: list[str]) -> None:
             try:
                 Path(value).stat()
             except FileNotFoundError:
-                raise DataError(f"{value}: no such folder") from None
+                # Not at the top: most calls need none of it.
+                from arcpipe.runs import similar
+
+                is_on_hub = value.startswith("hf:")
+                advice = ": get it with arcpipe checkpoint import" if is_on_hub else similar(Path(value))
+                raise DataError(f"{value}: no such folder{advice}") from None
             except OSError:
                 # The command itself reports why it cannot be read.
                 pass
@@ -176,7 +181,7 @@ def main() -> None:
         with redirect_stdout(cast(Any, _Printable(sys.stdout))):
             code = app(prog_name="arcpipe", standalone_mode=False)
     except _ClickException as error:
-        _fail(error.format_message())  # type: ignore[attr-defined]
+        _fail(_usage_text(error))
     except ArcpipeError as error:
         _fail(str(error))
     except PermissionError as error:
@@ -189,6 +194,15 @@ def main() -> None:
     if code == INTERRUPTED:
         _fail("interrupted")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_text(error: Any) -> str:
+    """Return what is wrong with a command line, and which --help to read."""
+    context, text = getattr(error, "ctx", None), str(error.format_message())
+    # A wrong value is named with what it should be.
+    if context is None or type(error).__name__ == "BadParameter":
+        return text
+    return f"{text.rstrip('.')}; see {context.command_path} --help"
 
 
 def _fail(message: str) -> None:

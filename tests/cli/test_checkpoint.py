@@ -1,25 +1,31 @@
-"""`arcpipe checkpoint`: import and export of published files, their answers, and refusal of hostile ones."""
+"""`arcpipe checkpoint`: files of the reference, exact round trips, and refusal of wrong and hostile ones."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from arcpipe.augmentation import BLANK_TASK
-from arcpipe.checkpoint import load_checkpoint
-from arcpipe.official import identifiers_of
+from arcpipe.augmentation import BLANK_TASK, IDENTITY, Augmentation, PuzzleTable
+from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from arcpipe.model_config import TRMConfig
+from arcpipe.official import identifiers_of, read_identifiers, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.runs import make_manifest
+from arcpipe.trm import TRM
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
-from puzzles import made_up_tasks, write_source
-from reference import OfficialFiles, Recording, read_recording, write_official_files
-from training import forget_hashes
+from files import forget_hashes
+from puzzles import augmented, made_up_tasks, restored, write_source
+from reference import RECORDINGS, OfficialFiles, Recording, read_recording, write_official_files
 
 INNER = "_orig_mod.model.inner"
 ROWS, HEAD, TOKENS = (
@@ -27,15 +33,15 @@ ROWS, HEAD, TOKENS = (
 )
 
 
-@pytest.fixture(scope="module")
-def recording(fixtures_dir: Path) -> Recording:
-    """Attention with RoPE, 36 cells, ten puzzle rows."""
-    return read_recording(fixtures_dir, "i_attn_rope")
+@pytest.fixture(scope="module", params=RECORDINGS)
+def recording(request: pytest.FixtureRequest, fixtures_dir: Path) -> Recording:
+    return read_recording(fixtures_dir, request.param)
 
 
 @pytest.fixture
-def files(recording: Recording, tmp_path: Path) -> OfficialFiles:
-    return write_official_files(tmp_path / "official", recording.arrays)
+def mlp(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
+    """A model that mixes tokens by an MLP, 4 + 36 of them, with 11 tokens of vocabulary."""
+    return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "ii_mlp_t").arrays)
 
 
 @pytest.fixture
@@ -61,6 +67,46 @@ def refused(files: OfficialFiles, *flags: object) -> str:
     return said
 
 
+@pytest.mark.parametrize("published", [True, False])
+def test_round_trips_are_exact(recording: Recording, tmp_path: Path, published: bool) -> None:
+    """For files as published, of a compiled model with some bfloat16 tensors, and for plain ones."""
+    files = write_official_files(
+        tmp_path / "official", recording.arrays, compiled=published, bfloat16_init=published
+    )
+    own, out, side = tmp_path / "own", tmp_path / "back", math.isqrt(recording.model.num_tokens)
+    checkpoint("import", files.file, "--out", own, "--canvas", side)
+    imported = load_checkpoint(own)
+    assert asdict(imported.config) == asdict(recording.model.config)
+    for name, value in recording.model.state_dict().items():
+        assert published or torch.equal(imported.ema[name], value), name
+    checkpoint("export", own, "--out", out, *([] if published else ["--no-compiled-names"]))
+    state = torch.load(out / files.file.name, weights_only=True)
+    assert state.keys() == files.state.keys()
+    for name, value in files.state.items():
+        assert state[name].dtype == value.dtype, name
+        assert torch.equal(state[name], value), name
+    before, after = (yaml.safe_load((of / "all_config.yaml").read_text()) for of in (files.folder, out))
+    assert after | {"arch": before["arch"]} == before | {"canvas": side, "ema": True}
+    assert before["arch"].items() <= after["arch"].items()
+    if recording.model.config.puzzle_size:
+        names = [json.loads((of / "identifiers.json").read_bytes()) for of in (files.folder, out)]
+        assert names[0] == names[1]
+
+
+def test_the_digits_of_an_identifier_are_the_color_of_each_color(fixtures_dir: Path, tmp_path: Path) -> None:
+    with np.load(fixtures_dir / "grid_encoding.npz") as recorded:
+        name, before, after = str(recorded["aug_name"]), recorded["aug_in"], recorded["aug_out"]
+        back = recorded["aug_inverse_of_out"]
+    path = tmp_path / "identifiers.json"
+    path.write_text(json.dumps([BLANK_TASK, name]))
+    puzzles = read_identifiers(path)
+    augmentation = puzzles.augmentation(1)
+    assert puzzles.task_ids[puzzles.tasks[1]] == name.partition("|||")[0]
+    assert np.array_equal(augmented(before.astype(np.uint8), augmentation), after)
+    assert np.array_equal(restored(after, augmentation), back)
+    assert identifiers_of(puzzles) == [BLANK_TASK, name]
+
+
 def test_an_imported_checkpoint_answers_under_its_augmentations(files: OfficialFiles, tmp_path: Path) -> None:
     tasks = made_up_tasks(2)
     challenges = write_source(tmp_path, "few", tasks)
@@ -78,16 +124,6 @@ def test_an_imported_checkpoint_answers_under_its_augmentations(files: OfficialF
     succeed_here("infer", "--checkpoint", own, "--data", data, "--out", predictions, "--max-steps", 2)
     asked = {(one.task, one.test_index, one.augmentation) for one in read_predictions(predictions)}
     assert len(asked) == 4 * sum(len(task.tests) for task in tasks)
-
-
-def test_import_and_export_are_inverse(files: OfficialFiles, own: Path, tmp_path: Path) -> None:
-    checkpoint("export", own, "--out", tmp_path / "back")
-    state = torch.load(tmp_path / "back" / files.file.name, weights_only=True)
-    assert state.keys() == files.state.keys()
-    assert all(torch.equal(state[name], value) for name, value in files.state.items())
-    checkpoint("export", own, "--out", tmp_path / "plain", "--no-compiled-names")
-    plain = torch.load(tmp_path / "plain" / files.file.name, weights_only=True)
-    assert {"_orig_mod." + name for name in plain} == state.keys()
 
 
 def test_a_checkpoint_to_hand_on_is_smaller(own: Path, tmp_path: Path) -> None:
@@ -194,37 +230,57 @@ def test_what_is_no_file_of_tensors_is_refused_and_code_in_it_not_run(files: Off
     assert refused(files).startswith(f"{files.file}: ")
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({HEAD: None}, "output_head.weight is missing"),
-    ({TOKENS: None}, "are not a Tiny Recursive Model's"),
-    ({f"{INNER}.H_level.layers.0.w": torch.zeros(2)}, "H_level.layers.0.w is not the network's"),
-    ({HEAD: torch.zeros(12, 31)}, "output_head.weight has shape (12, 31), expected (12, 32)"),
-    ({HEAD: torch.full((12, 32), float("nan"))}, "output_head.weight holds values that are not finite"),
-    ({HEAD: torch.zeros(12, 32, dtype=torch.int64)}, "output_head.weight is of type int64"),
-    ({ROWS: torch.full((10, 32), float("inf"))}, "the puzzle table holds values that are not finite"),
-    ({ROWS: torch.zeros(10)}, "are not a Tiny Recursive Model's"),
-    ({HEAD.removeprefix("_orig_mod."): torch.zeros(12, 32)}, "holds tensors twice"),
-    ({TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)}, "7 tokens are of no family known"),
-])  # fmt: skip
-def test_tensors_of_no_model(
-    files: OfficialFiles, changes: dict[str, torch.Tensor | None], says: str
-) -> None:
-    state: dict[str, Any] = files.state | changes
-    torch.save({name: value for name, value in state.items() if value is not None}, files.file)
+ARCH, CONFIG, NAMES, TENSORS = "arch", "all_config.yaml", "identifiers.json", "tensors"
+# A part of the files, what is in it instead or changed in it, and the error.
+WRONG: list[tuple[str, Any, str]] = [
+    (TENSORS, {HEAD: None}, "output_head.weight is missing"),
+    (TENSORS, {TOKENS: None}, "are not a Tiny Recursive Model's"),
+    (TENSORS, {f"{INNER}.H_level.layers.0.w": torch.zeros(2)}, "H_level.layers.0.w is not the network's"),
+    (TENSORS, {HEAD: torch.zeros(12, 31)}, "output_head.weight has shape (12, 31), expected (12, 32)"),
+    (TENSORS, {HEAD: torch.full((12, 32), math.nan)}, "output_head.weight holds values that are not finite"),
+    (TENSORS, {HEAD: torch.zeros(12, 32, dtype=torch.int64)}, "output_head.weight is of type int64"),
+    (TENSORS, {ROWS: torch.full((10, 32), math.inf)}, "the puzzle table holds values that are not finite"),
+    (TENSORS, {ROWS: torch.zeros(10)}, "are not a Tiny Recursive Model's"),
+    (TENSORS, {HEAD.removeprefix("_orig_mod."): torch.zeros(12, 32)}, "holds tensors twice"),
+    (TENSORS, {TOKENS: torch.zeros(7, 32), HEAD: torch.zeros(7, 32)}, "7 tokens are of no family known"),
+    (ARCH, {"hidden_size": 64}, "hidden_size 64, the tensors 32"),
+    (
+        ARCH, {"L_layers": 4, "mlp_t": True},
+        "num_layers 4, the tensors 2; mixer 'mlp', the tensors 'attention'",
+    ),
+    (ARCH, {"puzzle_emb_ndim": 0}, "puzzle_size 0, the tensors 32"),
+    (ARCH, {"pos_encodings": "learned"}, "embed_positions is missing"),
+    (ARCH, {"H_cycles": "three"}, "model.outer_cycles: input should be a valid integer, found 'three'"),
+    (ARCH, {"puzzle_emb_ndim": "${.hidden_size}", "num_heads": 5}, "a multiple of 2 * num_heads (10)"),
+    (ARCH, {"expansion": 40}, "blocks.0.mlp.down.weight has shape (32, 256), expected (32, 1024)"),
+    (CONFIG, "arch: [", "cannot be read as YAML"),
+    (CONFIG, "just text", "has no table `arch`"),
+    (CONFIG, "arch:\n  H_cycles: !!python/object/apply:os.system ['exit 1']\n", "cannot be read as YAML"),
+    (CONFIG, "arch: {H_cycles: 2, L_cycles: 2}\nfound: !!set {a, b}\n", "do not tell max_steps, num_heads"),
+    (NAMES, [], "expected a list of names"),
+    (NAMES, [BLANK_TASK, 3], "expected a list of names"),
+    (NAMES, ["a", "b"], "its first name is 'a', expected '<blank>'"),
+    (NAMES, [BLANK_TASK, "a|||t8|||0123456789"], "row 2: 'a|||t8|||0123456789' is neither a task nor"),
+    (NAMES, [BLANK_TASK, "a|||t1|||012345678"], "row 2: 'a|||t1|||012345678' is neither"),
+    (NAMES, [BLANK_TASK, "a|||t1|||0123456788"], "row 2: its colors are no permutation"),
+    (NAMES, [BLANK_TASK, "a", "a|||t0|||0123456789"], "names 'a' twice"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "content", "says"), WRONG)
+def test_files_that_are_wrong_are_refused(files: OfficialFiles, part: str, content: Any, says: str) -> None:
+    path = files.folder / (CONFIG if part == ARCH else part)
+    if part == TENSORS:
+        path, state = files.file, files.state | content
+        torch.save({name: value for name, value in state.items() if value is not None}, path)
+    elif part == ARCH:
+        config = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump(config | {"arch": config["arch"] | content}))
+    else:
+        path.write_text(content if part == CONFIG else json.dumps(content))
     said = refused(files)
-    assert said.startswith(f"{files.file}: ")
+    assert str(path if part == NAMES else files.folder) in said
     assert says in said
-
-
-@pytest.mark.parametrize(("content", "says"), [
-    ("arch: [", "cannot be read as YAML"),
-    ("just text", "has no table `arch`"),
-    ("arch:\n  H_cycles: !!python/object/apply:os.system ['exit 1']\n", "cannot be read as YAML"),
-    ("arch: {H_cycles: 2, L_cycles: 2}\nfound: !!set {a, b}\n", "do not tell max_steps, num_heads"),
-])  # fmt: skip
-def test_wrong_configurations_are_named(files: OfficialFiles, content: str, says: str) -> None:
-    (files.folder / "all_config.yaml").write_text(content)
-    assert says in refused(files)
 
 
 def test_identifiers_of_another_dataset_are_refused(files: OfficialFiles) -> None:
@@ -234,3 +290,77 @@ def test_identifiers_of_another_dataset_are_refused(files: OfficialFiles) -> Non
     assert "names 3 puzzles" in said
     assert "has 10 rows: it is of another dataset" in said
     assert "no such file" in refused(files, "--identifiers", files.folder / "none.json")
+
+
+@pytest.mark.parametrize("kind", ["none", "of another count"])
+def test_rows_that_may_be_of_other_puzzles_are_left_out_with_a_warning(
+    files: OfficialFiles, tmp_path: Path, kind: str
+) -> None:
+    path = files.folder / NAMES
+    if kind == "none":
+        path.unlink()
+    else:
+        path.write_text(json.dumps([BLANK_TASK, "a"]))
+    done = run_here("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6, code=0)
+    trunk = load_checkpoint(tmp_path / "own")
+    assert (len(trunk.puzzles), trunk.rows.shape) == (0, (0, 32))
+    assert "the 10 puzzle rows are left out" in done.stderr
+    assert "--identifiers" in done.stderr
+
+
+def test_the_one_row_of_a_sudoku_model_is_its_familys(mlp: OfficialFiles, tmp_path: Path) -> None:
+    torch.save(mlp.state | {ROWS: mlp.state[ROWS][:1].clone()}, mlp.file)
+    (mlp.folder / NAMES).write_text(json.dumps([BLANK_TASK]))
+    checkpoint("import", mlp.file, "--out", tmp_path / "own")
+    imported = load_checkpoint(tmp_path / "own")
+    assert (imported.family, imported.canvas) == ("sudoku", 6)
+    assert identifiers_of(imported.puzzles) == ["sudoku"]
+    back = write_official(imported, tmp_path / "back")
+    assert json.loads((back.parent / NAMES).read_bytes()) == [BLANK_TASK]
+    assert torch.equal(torch.load(back, weights_only=True)[ROWS], mlp.state[ROWS][:1])
+
+
+def test_a_canvas_or_family_that_contradicts_the_tensors_is_refused(mlp: OfficialFiles) -> None:
+    said = refused(mlp, "--canvas", 9)
+    assert "a canvas of side 9, " in said
+    assert "has shape (40, 256), expected (85, 256)" in said
+    assert "11 tokens are too few for arc on a canvas of side 6" in refused(mlp, "--family", "arc")
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Checkpoint:
+    """A checkpoint as the trainer writes it: separate averages, and no row for "<blank>"."""
+    torch.manual_seed(0)
+    config = TRMConfig(hidden_size=16, num_heads=2, num_layers=1, max_steps=3, puzzle_size=8, puzzle_tokens=1)
+    raw = TRM(config, 25, 12).state_dict()
+    puzzles = PuzzleTable.of_groups(["b", "a"], [[IDENTITY, Augmentation(3)], [IDENTITY]])
+    made = Checkpoint(
+        path=tmp_path / "trained", config=config, family="arc", canvas=5, vocabulary=12, raw=raw,
+        ema={name: value + 1 for name, value in raw.items()}, rows=torch.randn(3, 8), puzzles=puzzles,
+        manifest=make_manifest("checkpoint", step=7, recipe={"train": {"lr": 3e-4, "halt_exploration": 0.2}}),
+    )  # fmt: skip
+    save_checkpoint(made)
+    return made
+
+
+def test_it_is_written_with_its_averages_and_a_blank_row(trained: Checkpoint, tmp_path: Path) -> None:
+    file = write_official(trained, tmp_path / "official", compiled=False)
+    again = read_official(file, tmp_path / "again")
+    assert (file.name, again.config) == ("step_7", trained.config)
+    assert all(torch.equal(value, trained.ema[name]) for name, value in again.ema.items())
+    assert identifiers_of(again.puzzles) == [BLANK_TASK, "b", "b|||t3|||0123456789", "a"]
+    assert torch.equal(again.rows, torch.cat((torch.zeros(1, 8), trained.rows)))
+    config = yaml.safe_load((file.parent / "all_config.yaml").read_text())
+    assert (config["lr"], config["arch"]["halt_exploration_prob"]) == (3e-4, 0.2)
+    assert (config["arch"]["forward_dtype"], again.precision) == ("float32", "float32")
+
+
+def test_it_is_written_in_the_arithmetic_of_its_training(trained: Checkpoint, tmp_path: Path) -> None:
+    in_bfloat16 = replace(trained, manifest=trained.manifest | {"dtype": "bfloat16"})
+    file = write_official(in_bfloat16, tmp_path / "official")
+    config = yaml.safe_load((file.parent / "all_config.yaml").read_text())
+    assert config["arch"]["forward_dtype"] == "bfloat16"
+    state = torch.load(file, weights_only=True)
+    dtypes = {name: value.dtype for name, value in state.items() if name.endswith(("H_init", "L_init"))}
+    assert list(dtypes.values()) == [torch.bfloat16] * 2
+    assert read_official(file, tmp_path / "again", canvas=5).precision == "auto"

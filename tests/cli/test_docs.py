@@ -37,12 +37,14 @@ def commands_of(block: str) -> list[list[str]]:
     return [shlex.split(command, comments=True) for command in found]
 
 
-BLOCKS = [
-    (language, commands_of(body))
-    for page in PAGES
-    for language, body in FENCED.findall(page.read_text(encoding="utf-8"))
-]
-COMMANDS = [command for _, block in BLOCKS for command in block]
+def blocks_of(page: Path) -> list[tuple[str, list[list[str]]]]:
+    """Return the language and the commands of each block of a page."""
+    text = page.read_text(encoding="utf-8")
+    return [(language, commands_of(body)) for language, body in FENCED.findall(text)]
+
+
+BY_PAGE = {page: [command for _, block in blocks_of(page) for command in block] for page in PAGES}
+COMMANDS = [command for commands in BY_PAGE.values() for command in commands]
 
 
 def parse(command: list[str]) -> dict[str, Any]:
@@ -69,6 +71,19 @@ def test_every_command_is_spelled_right() -> None:
             recipe.resolve({"model": TRMConfig, "train": TrainSettings})
 
 
+def test_no_page_makes_anything_twice() -> None:
+    """The second command would be refused, because what exists is not overwritten."""
+    for page, commands in BY_PAGE.items():
+        made: list[Path] = []
+        for command in commands:
+            parameters = parse(command)
+            if not any(parameters.get(name) for name in ("resume", "overwrite", "dry_run")):
+                is_page = command[0] == "report"
+                out = parameters.get("out") or (parameters["run"] / "report.html" if is_page else None)
+                made += [path for path in (out, parameters.get("per_task")) if path]
+        assert [path for path in made if made.count(path) > 1] == [], page.name
+
+
 def test_every_link_to_a_file_leads_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^):#]+)\)", page.read_text(encoding="utf-8")):
@@ -89,11 +104,16 @@ def test_every_make_target_exists() -> None:
 
 
 def test_the_walk_through_the_stages_runs(tmp_path: Path, tiny_train: list[str]) -> None:
+    readme, inference = PAGES[0], ROOT / "docs" / "inference.md"
     (walk,) = [
-        block for language, block in BLOCKS if language in SHELLS and [words[0] for words in block] == WALK
+        block
+        for language, block in blocks_of(readme)
+        if language in SHELLS and [words[0] for words in block] == WALK
     ]
+    # The Sudokus to solve are of another page.
+    more = [command for command in BY_PAGE[inference] if command[0] != "solve"]
     shows = [command for command in COMMANDS if command[0] == "show"]
-    for command in [*walk, *shows]:
+    for command in [*walk, *more, *shows]:
         assert succeed_here(*command, *(tiny_train if command[0] == "train" else ()), cwd=tmp_path)
         for option, made in pairwise(command):
             assert option not in ("--out", "--per-task") or (tmp_path / made).exists()
@@ -116,13 +136,18 @@ def listed(help_text: str) -> set[str]:
     return set(re.findall(r"^  (\w+)  ", help_text.partition("Commands:")[2], re.MULTILINE))
 
 
-def test_every_command_is_listed_also_without_a_word() -> None:
-    assert listed(succeed_here("--help")) == {name.split()[0] for name in NAMES}
-    assert succeed_here() == succeed_here("--help")
-    for group in {name.split()[0] for name in NAMES if " " in name}:
-        inner = listed(succeed_here(group, "--help"))
-        assert inner == {name.split()[1] for name in NAMES if name.startswith(f"{group} ")}
-        assert succeed_here(group) == succeed_here(group, "--help")
+def test_every_command_is_listed_also_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its whole summary, in eighty columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    inner = {"": {name.split()[0] for name in NAMES}}
+    for group, name in (name.split() for name in NAMES if " " in name):
+        inner.setdefault(group, set()).add(name)
+    for group, names in inner.items():
+        text = succeed_here(*group.split(), "--help")
+        assert listed(text) == names
+        assert succeed_here(*group.split()) == text
+        assert "..." not in text.partition("Commands:")[2]
+        assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("command", NAMES)
@@ -137,14 +162,6 @@ def test_the_help_of_a_command_fits_and_has_an_example(command: str, monkeypatch
     assert not set("\\<|&;$`") & set(last + "".join(line[:-1] for line in lines))
     assert "--help" in text.partition("Options:")[2]
     assert max(map(len, text.splitlines())) <= 80
-
-
-def test_summaries_and_examples_fit_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    for group in ("", *sorted({name.split()[0] for name in NAMES if " " in name})):
-        text = succeed_here(*group.split(), "--help")
-        assert "..." not in text.partition("Commands:")[2]
-        assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

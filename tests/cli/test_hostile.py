@@ -2,10 +2,11 @@
 
 Each row is run under a limit of memory. The readers of predictions, tasks, submissions and checkpoints have
 tables of what is merely wrong in files of their names. Paths that lead out of an archive stand in
-tests/cli/test_sources.py, links in a bundle in tests/kaggle_kernels/test_push.py, those in any folder
+tests/augment/test_sources.py, links in a bundle in tests/kaggle_kernels/test_push.py, those in any folder
 that is written to in tests/core/test_runs.py.
 """
 
+import bz2
 import gzip
 import json
 import shutil
@@ -28,6 +29,7 @@ from arcpipe.augment.build import write_puzzle_set
 from arcpipe.puzzleset import read_puzzle_set
 from candidates import candidate, table, write_folder
 from commands import run_here
+from files import changing, forget_hashes, json_of
 from limited import Outcome, with_little_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
@@ -42,6 +44,7 @@ MODULES = (
 )
 CHECK = "check MINI/submission.json --challenges c.json"
 DATA = "vote MINI/predictions --challenges data --out out"
+ARCHIVE = "augment arc --source a.tar.gz --out out"
 TRAIN = "train quickstart --data data --out out"
 INFER, IMPORT = "infer --checkpoint c --data MINI/data --out out", "checkpoint import step_9 --out out"
 CELLS = [[1, 2], [3, 4]]
@@ -75,8 +78,8 @@ def facts(file: str, **changes: Any) -> Callable[[Path], Any]:
     """Change a JSON file in a folder."""
 
     def change(folder: Path) -> None:
-        content = json.loads((folder / file).read_text())
-        (folder / file).write_text(json.dumps(content | changes))
+        with changing(folder / file) as content:
+            content |= changes
 
     return change
 
@@ -86,7 +89,7 @@ def rebuilt(**changes: Callable[[Any], Any]) -> Callable[[Path], Any]:
 
     def change(folder: Path) -> None:
         puzzles = read_puzzle_set(folder)
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json_of(folder / "manifest.json")
         shutil.rmtree(folder)
         others = {name: other(getattr(puzzles, name)) for name, other in changes.items()}
         write_puzzle_set(folder, replace(puzzles, **others), manifest)
@@ -117,11 +120,7 @@ def checkpoint(change: Callable[[Path], Any]) -> Callable[[Path, Path], Any]:
 
     def make(here: Path, mini: Path) -> None:
         (folder,) = (mini / "run" / "checkpoints").iterdir()
-        shutil.copytree(folder, here / "c")
-        content = json.loads((here / "c" / "manifest.json").read_text())
-        del content["files"]
-        (here / "c" / "manifest.json").write_text(json.dumps(content))
-        change(here / "c")
+        change(forget_hashes(shutil.copytree(folder, here / "c")))
 
     return make
 
@@ -130,8 +129,8 @@ def config(**changes: Any) -> Callable[[Path], Any]:
     """Other settings of the network of a checkpoint."""
 
     def make(folder: Path) -> None:
-        before = json.loads((folder / "model.json").read_text())["config"]
-        facts("model.json", config=before | changes)(folder)
+        with changing(folder / "model.json") as content:
+            content["config"] |= changes
 
     return make
 
@@ -263,11 +262,25 @@ def zip_of(content: bytes) -> Callable[[Path, Path], Any]:
     return make
 
 
-def long_header(here: Path, mini: Path) -> None:
-    """An archive with a member whose metadata has 50 MB."""
-    member = tarfile.TarInfo("a")
-    member.type, member.size = tarfile.XHDTYPE, 5 * 10**7
-    squeezed("a.tar.gz", member.tobuf() + bytes(member.size + 2048))(here, mini)
+def tar_of(kind: bytes, content: bytes, size: int | None = None) -> Callable[[Path, Path], Any]:
+    """An archive with a member of a type, its content, and a file; less than 1 kB if the content is uniform.
+
+    Args:  size: what the member says in place of the size of its content.
+    """
+    member = tarfile.TarInfo("a.json")
+    member.type, member.size = kind, len(content) if size is None else size
+    blocks = member.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+    return squeezed("a.tar.gz", blocks + tarfile.TarInfo("b.json").tobuf() + bytes(1024))
+
+
+def latin_zip(here: Path, mini: Path) -> None:
+    """An archive with a name that is not in the encoding that it says."""
+    zip_of(b"[]")(here, mini)
+    content = (here / "a.zip").read_bytes()
+    at = content.index(b"PK\x01\x02")
+    entry = bytearray(content[at:])
+    entry[9] |= 0x08
+    (here / "a.zip").write_bytes(content[:at] + entry.replace(b"a.json", b"\xe9.json"))
 
 
 def pickled(here: Path, _: Path) -> None:
@@ -413,7 +426,29 @@ ROWS: dict[str, Case] = {
         "augment arc --source a.zip --out out", "MB or more when unpacked",
         zip_of(b"[" + b"[]," * 10**6 + b"1]"),
     ),
-    "tar, a large header": ("augment arc --source a.tar.gz --out out", "a header of 50 MB", long_header),
+    "zip, a name": (ARCHIVE.replace("tar.gz", "zip"), "a.zip: not an archive that can be read (", latin_zip),
+    "tar, a large header": (ARCHIVE, "a header of 50 MB", tar_of(tarfile.XHDTYPE, bytes(5 * 10**7))),
+    "tar, digits": (ARCHIVE, "(a damaged header)", tar_of(tarfile.XHDTYPE, b"1" * 10**6)),
+    "tar, records": (ARCHIVE, "(a damaged header)", tar_of(tarfile.XHDTYPE, b"2 " * 500_000 + b"=")),
+    "tar, a value of digits": (
+        ARCHIVE, "b.json: not a JSON file",
+        tar_of(tarfile.XHDTYPE, b"1000000 comment=" + b"1" * (10**6 - 17) + b"\n"),
+    ),
+    "tar, sparse": (ARCHIVE, "(a sparse file)", tar_of(tarfile.GNUTYPE_SPARSE, b"")),
+    "tar, sparse by a header": (
+        ARCHIVE, "(a sparse file)",
+        tar_of(tarfile.XHDTYPE, b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"),
+    ),
+    "tar, backwards": (ARCHIVE, "(a size of -1024)", tar_of(tarfile.REGTYPE, b"", -1024)),
+    "tar, another size": (ARCHIVE, "(another size in a header, 9)", tar_of(tarfile.XHDTYPE, b"9 size=9\n")),
+    "tar, packed otherwise": (
+        ARCHIVE, "a.tar.gz: not an archive that can be read",
+        lambda here, _: (here / "a.tar.gz").write_bytes(bz2.compress(bytes(10**8))),
+    ),
+    "tar, many members": (
+        ARCHIVE, "MB or more when unpacked",
+        squeezed("a.tar.gz", tarfile.TarInfo("b").tobuf() * 100_000 + bytes(1024)),
+    ),
     "metrics, many names": ("report run --out out", "metrics by then, too many", run_of(names(20_000))),
     "metrics, a square": (
         "report run --out out", "metrics by then, too many",
@@ -434,6 +469,10 @@ ROWS: dict[str, Case] = {
     "recipe, many keys": (
         "recipe show r.toml", "[infer]: 9980 problems more",
         text("r.toml", "[infer]\n" + "".join(f"k{number} = 1\n" for number in range(10_000))),
+    ),
+    "ledger, nested": (
+        "submissions show aaaa --ledger l", "l: line 1 is no fact about a submission",
+        text("l", '{"sha256": "aaaa", "fact": "file", "made_by": ' + '{"a":' * 300 + "1" + "}" * 301),
     ),
     "ledger, no scores": (
         "submissions list --ledger l", "l: line 1 is no fact about a submission",

@@ -3,11 +3,10 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,9 @@ from arcpipe.official import identifiers_of
 from arcpipe.recipe import recipe_names
 from arcpipe.runs import file_hash, make_manifest, read_manifest
 from commands import fail_here, run_here, succeed_here
+from kaggle_server import serving
 from puzzles import made_up_tasks, write_source
-from reference import OfficialFiles, read_recording, write_official_files
+from reference import OfficialFiles
 
 REPO = "owner/model"
 NAME = f"hf:{REPO}/part/step_1234"
@@ -107,21 +107,8 @@ def hub_server() -> Iterator[Hub]:
                 return
             self.wfile.write(content[start:])
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    hub.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(Handler) as hub.port:
         yield hub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
-def files(fixtures_dir: Path, tmp_path: Path) -> OfficialFiles:
-    return write_official_files(tmp_path / "official", read_recording(fixtures_dir, "i_attn_rope").arrays)
 
 
 @pytest.fixture

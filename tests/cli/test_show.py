@@ -30,11 +30,10 @@ SMALL = Task(
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(own_folder: Path) -> None:
     content = challenges_json([SMALL])["small"]
     content["test"][0]["output"] = [[8, 9]]
-    write_json(tmp_path / "small.json", content)
-    monkeypatch.chdir(tmp_path)
+    write_json(own_folder / "small.json", content)
 
 
 def show(*arguments: object) -> str:
@@ -59,15 +58,6 @@ def test_a_task_of_a_file_in_digits_when_piped() -> None:
         "input 1x1",
         "0",
     ]
-
-
-def test_color_paints_each_cell_in_the_color_of_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLORTERM", "truecolor")
-    colored = show("small.json", "--color")
-    cells = re.findall(r"\x1b\[48;2;(\d+;\d+;\d+)m  \x1b\[0m", colored)
-    # Row by row: 5 is below 4.
-    assert cells == [";".join(map(str, PALETTE[value])) for value in (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)]
-    assert "input 1x3   -> output 2x1" in colored
 
 
 def test_an_id_is_looked_up_in_the_sources_that_are_named() -> None:
@@ -104,15 +94,23 @@ def test_a_task_as_a_picture() -> None:
     assert Path("again.svg").read_text() == svg
 
 
-@pytest.mark.parametrize(("variables", "cells"), [
-    ({"COLORTERM": "truecolor"}, "\x1b[48;2;0;116;217m  \x1b[0m"),
-    ({"TERM": "xterm-256color"}, "\x1b[48;5;32m  \x1b[0m"),
-    ({"TERM": "linux"}, "\x1b[46m  \x1b[0m"),
+@pytest.mark.parametrize(("variables", "start"), [
+    ({"COLORTERM": "truecolor"}, "48;2;0;116;217m"),
+    ({"TERM": "xterm-256color"}, "48;5;32m"),
+    ({"TERM": "linux"}, "46m"),
 ])  # fmt: skip
-def test_the_terminals_colors(variables: dict[str, str], cells: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_are_painted(variables: dict[str, str], start: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the colors that the terminal has."""
     for name, value in ({"COLORTERM": "", "TERM": ""} | variables).items():
         monkeypatch.setenv(name, value)
-    assert cells in show("small.json", "--color")
+    shown = show("small.json", "--color")
+    cells = re.findall(r"\x1b\[([0-9;]+m)  \x1b\[0m", shown)
+    assert (cells[0], len(cells)) == (start, 10)
+    if start.startswith("48;2;"):
+        # Row by row: 5 is below 4.
+        colors = [PALETTE[value] for value in (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)]
+        assert cells == [f"48;2;{';'.join(map(str, color))}m" for color in colors]
+    assert "input 1x3   -> output 2x1" in shown
 
 
 @pytest.mark.parametrize(
@@ -144,13 +142,38 @@ def test_what_arcpipe_made_is_named(mini: Any) -> None:
             ": predictions, made ",
             "\nanswers      the test inputs of runs/quickstart-seed0/data\n",
         ),
-        "submission.json": (": a submission to a set of 15 tasks and ", f"\nfrom {folder}/predictions\n"),
+        "submission.json": (
+            ": a submission to a set of 15 tasks and ",
+            f"\nfrom {folder}/predictions\n",
+            f"\nnext: arcpipe score {folder}/submission.json ",
+        ),
         "data/solutions.json": (": a solutions file: ", " of 15 tasks\n"),
         "run/checkpoints/step-00000050": (": checkpoint, made ", "\nnext         arcpipe checkpoint show "),
-        ".": (": quickstart, made ", "\nmade by      arcpipe quickstart "),
+        ".": (
+            ": quickstart, made ",
+            "\nscore        pass@1 0.",
+            " of 15 solved wholly\n",
+            ", loss at the end ",
+            f"\nsubmission   {folder}/submission.json\n",
+            f"\nreport       {folder}/report.html, in a browser: {(mini.folder / 'report.html').as_uri()}\n",
+            "\nmade by      arcpipe quickstart ",
+            f"\nnext         arcpipe score {folder}/submission.json {folder}/data/solutions.json\n",
+        ),
     }.items():
         shown = succeed_here("show", folder / name, cwd=mini.cwd)
         assert [part for part in (str(folder / name), *says) if part not in shown] == [], shown
+    assert succeed_here("show", folder / "manifest.json", cwd=mini.cwd) == shown
+
+
+def test_an_unfinished_quickstart_names_the_command_that_goes_on() -> None:
+    write_json(Path("begun/manifest.json"), {"kind": "quickstart", "command": ["arcpipe", "quickstart"]})
+    assert show("begun").endswith("\nnext         arcpipe quickstart  (goes on where it stopped)\n")
+
+
+def test_a_folder_of_another_kind_shows_what_is_in_it() -> None:
+    for name in ("manifest.json", "curves.svg", ".lock", "more/x"):
+        write_json(Path("figures") / name, {"kind": "figures"})
+    assert "\nholds        curves.svg, manifest.json, more/\n" in show("figures")
 
 
 def test_a_folder_of_what_arcpipe_made_is_listed(mini: Any) -> None:

@@ -113,11 +113,6 @@ def test_batches_cut_one_stream(puzzles: PuzzleSet) -> None:
     assert same(whole, joined([by_sevens[step] for step in range(size)]))
 
 
-def test_the_seed_decides(puzzles: PuzzleSet) -> None:
-    assert same(stream(puzzles, seed=3)[5], stream(puzzles, seed=3)[5])
-    assert not same(stream(puzzles, seed=3)[5], stream(puzzles, seed=4)[5])
-
-
 def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(puzzles: PuzzleSet) -> None:
     reached = set()
     for epoch in range(200):
@@ -148,13 +143,6 @@ def test_tokens_are_the_codec_s_and_labels_ignore_padding_only(puzzles: PuzzleSe
         assert np.array_equal(tokens, encode(given, CANVAS, offset))
         target = encode(wanted, CANVAS, offset).astype(np.int64)
         assert np.array_equal(labels, np.where(target == PAD, IGNORE, target))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_workers_make_the_same_batches_in_order(puzzles: PuzzleSet, workers: int) -> None:
-    made = list(stream(puzzles).batches(4, 9, workers, pin=False))
-    assert len(made) == 5
-    assert same(joined(made), joined([stream(puzzles)[step] for step in range(4, 9)]))
 
 
 def test_a_dataset_and_its_batches_are_those_of_earlier_versions(puzzles: PuzzleSet) -> None:

@@ -116,16 +116,6 @@ def test_the_outputs_of_tests_decide_nothing(tmp_path: Path) -> None:
         assert (layout.sides, layout.rows) == (found[0].sides, found[0].rows)
 
 
-def test_a_batch_is_divided_in_proportion_to_the_examples(puzzles: PuzzleSet) -> None:
-    layout = layout_of(puzzles, BUCKETS, BATCH)
-    assert (layout.sides, layout.rows, layout.buckets) == ((4, 6, 8), (8, 4, 4), BUCKETS)
-    assert layout.mean(float) == (8 * 16 + 4 * 36 + 4 * 64) / 16
-    assert layout.text == (
-        "side 4: 4 tasks, 8 of 16 rows; side 6: 2 tasks, 4 of 16 rows; side 8: 2 tasks, 4 of 16 rows; "
-        "33 tokens a sample on average, 52% of the tokens"
-    )
-
-
 @given(
     st.lists(st.integers(1, 8), min_size=1, max_size=40),
     st.lists(st.integers(2, 7), unique=True).map(sorted),

@@ -17,11 +17,9 @@ from torch import Tensor
 
 from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.checkpoint import (
-    CHECKPOINTS,
     Checkpoint,
     RowChanges,
     changes_since,
-    find_checkpoint,
     load_checkpoint,
     load_trainer_state,
     save_checkpoint,
@@ -31,15 +29,10 @@ from arcpipe.errors import ArcpipeError, CheckpointError, OutputError
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import make_manifest
-from inference import random_model
+from files import forget_hashes
+from inference import CONFIG, random_model
 from puzzles import build, made_up_tasks, write_source
-from training import forget_hashes
 
-CONFIG = TRMConfig(
-    hidden_size=16, num_heads=2, num_layers=1, outer_cycles=1, inner_cycles=1, max_steps=2, puzzle_size=6,
-    puzzle_tokens=1,
-)  # fmt: skip
-VOCABULARY = 12
 STATE = torch.zeros(2, 3)
 TRAINER = {"steps": torch.tensor([1, 2]), "answer": STATE, "latent": STATE}
 
@@ -142,18 +135,6 @@ def test_rows_are_handed_out_as_float32(saved: Checkpoint, puzzles: PuzzleSet, t
     assert all_rows(tmp_path / "without", stranger).shape == (1, 0)
 
 
-def test_a_run_stands_for_its_newest_checkpoint(puzzles: PuzzleSet, tmp_path: Path) -> None:
-    folder = tmp_path / "run" / CHECKPOINTS
-    for step in (9, 100, 20):
-        save(folder / f"step-{step:08d}", puzzles, step)
-    # A folder without a manifest is incomplete; one with a leading dot is being written.
-    (folder / "step-00000200").mkdir()
-    shutil.copytree(folder / "step-00000100", folder / ".step-00000300.1.tmp")
-    assert find_checkpoint(tmp_path / "run") == folder / "step-00000100"
-    assert load_checkpoint(tmp_path / "run").manifest["step"] == 100
-    assert load_checkpoint(folder / "step-00000009").manifest["step"] == 9
-
-
 # Kinds of damage; the last is that of blocks that a disk never wrote.
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "gone": Path.unlink,
@@ -234,17 +215,17 @@ def test_without_trainer_state_it_loads_but_ends(hashed: Path, damage: str) -> N
 
 
 HEAD = "ema.output_head.weight"
-NOT_FINITE = torch.full((VOCABULARY, 16), float("inf"))
+NOT_FINITE = torch.full((12, 16), float("inf"))
 
 
 @pytest.mark.parametrize(("part", "name", "value", "says"), [
     ("model", "raw.output_head.weight", NOT_FINITE, "raw.output_head.weight holds values that are not"),
     ("model", HEAD, NOT_FINITE, f"{HEAD} holds values that are not finite"),
-    ("model", HEAD, torch.zeros(VOCABULARY, 16).long(), f"{HEAD} is of type int64, expected float32"),
+    ("model", HEAD, torch.zeros(12, 16).long(), f"{HEAD} is of type int64, expected float32"),
     ("model", HEAD, torch.zeros(2, 3), "weights do not fit model.json"),
     ("model", HEAD, None, "weights do not fit model.json"),
-    ("puzzles", "rows", torch.full((12, 6), float("nan")), "the puzzle table holds values that are not"),
-    ("puzzles", "rows", torch.zeros(11, 6), "rows of shape (11, 6), expected (12, 6)"),
+    ("puzzles", "rows", torch.full((12, 2), float("nan")), "the puzzle table holds values that are not"),
+    ("puzzles", "rows", torch.zeros(11, 2), "rows of shape (11, 2), expected (12, 2)"),
     ("puzzles-changed", "ids", torch.tensor([12]), "a puzzle is none of 12"),
     ("puzzles-changed", "ids", torch.tensor([[0]]), "rows of shape"),
     ("puzzles-changed", "ids", torch.tensor([0.0]), "rows of shape"),

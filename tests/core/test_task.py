@@ -38,18 +38,16 @@ from puzzles import plain_task, solved_tasks
     ("12", "expected a list of rows, found '12'"),
     ([[0] * 31], "1 x 31 cells, sides may be 1..30"),
     (np.zeros((1, 1, 1), np.uint8), "row 1, column 1 holds a list"),
+    ([["a\nb" * 1000]], "row 1, column 1 holds 'a\\nba"),
 ])  # fmt: skip
 def test_what_is_no_grid_is_refused_with_its_place(cells: Any, message: str) -> None:
+    """In one short line."""
     with pytest.raises(DataError) as caught:
         as_grid(cells, "tasks.json: task 007, train[1].output")
-    assert str(caught.value).startswith(f"tasks.json: task 007, train[1].output: {message}")
-
-
-def test_a_message_is_one_short_line() -> None:
-    with pytest.raises(DataError) as caught:
-        as_grid([["a\nb" * 1000]], "here")
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 120
+    said = str(caught.value)
+    assert said.startswith(f"tasks.json: task 007, train[1].output: {message}")
+    assert "\n" not in said
+    assert len(said) < 160
 
 
 SOLVED = {"input": [[1]], "output": [[2]]}

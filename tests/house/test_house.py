@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,11 +89,22 @@ TEXT = {".py", ".toml", ".md", ".txt", ".cfg", ".ipynb", ".json", ".sh", ".sbatc
 
 
 def text_files() -> Iterator[Path]:
-    """The files written by hand: code, tests and the papers at the top."""
-    # In a worktree of git a file stands in place of its folder.
-    yield from (path for path in ROOT.iterdir() if path.is_file() and path.name != ".git")
+    """The files written by hand: code, tests and the papers at the top; of a clone, those that git tracks."""
+    paths = [path for path in ROOT.iterdir() if path.is_file()]
     for folder in ("arcpipe", *STAGES, "benchmarks", "launch", "tests"):
-        yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT)
+        paths += [path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT]
+    tracked = tracked_files()
+    yield from (path for path in paths if not tracked or path in tracked)
+
+
+def tracked_files() -> set[Path]:
+    """The files that git tracks; none where there is no git, as in an unpacked archive."""
+    with suppress(OSError):
+        done = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        return {ROOT / name for name in done.stdout.split("\0") if name}
+    return set()
 
 
 def test_no_line_names_a_path_of_someones_machine() -> None:
@@ -169,6 +181,17 @@ def test_a_list_of_recipes_loads_nothing_heavy() -> None:
     assert not loaded & HEAVY
 
 
+def test_help_and_recipes_load_neither_torch_nor_datasets() -> None:
+    commands = [f"{name} --help" for name in ("quickstart", "train", "adapt", "infer", "solve", "evaluate")]
+    commands += ["doctor --help", "augment arc --help", "kaggle bundle --help", "vote --help"]
+    commands += [f"recipe {what}" for what in ("show quickstart", "check arc-agi-1", "settings")]
+    commands += ["recipe diff kaggle-l4x4 kaggle-t4x2"]
+    run = f"from arcpipe.commands.cli import app\nfor command in {commands!r}:\n"
+    loaded = packages_after(f"{run}    app(command.split(), standalone_mode=False)")
+    assert {"--checkpoint", "halt_exploration", "arc-agi-1:"} <= loaded
+    assert not loaded & {"torch", "accelerate", "datasets", "pandas"}
+
+
 def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
     for words in (["train", "quickstart", "--data", "none", "--out", "x"], ["infer", "--checkpoint=none"]):
         run = f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {['arcpipe', *words]!r}\n"
@@ -177,7 +200,7 @@ def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
 
 
 def test_training_inference_and_sources_load_no_builder_of_datasets() -> None:
-    rooms = ("train.commands", "infer.commands", "augment.sources")
+    rooms = ("train.commands", "train.trainer", "infer.commands", "infer.solve", "augment.sources")
     packages = packages_after(f"import {', '.join(f'arcpipe.{room}' for room in rooms)}")
     assert "torch" in packages
     assert not packages & {"datasets", "pandas"}

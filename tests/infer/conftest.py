@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
@@ -14,12 +13,6 @@ from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task
 from inference import save
 from puzzles import build, write_source
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Threads cost more than they bring on models this small."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ from torch._dynamo.utils import counters
 from arcpipe.devices import compile_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import predict
-from arcpipe.infer.predict import InferSettings, infer_to_folder
+from arcpipe.infer.config import InferSettings
+from arcpipe.infer.predict import infer_to_folder
 from arcpipe.predictions import read_candidates, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import file_hash, hold_folder, read_manifest, write_json
@@ -224,14 +225,6 @@ def test_another_dataset_than_that_of_the_training_is_warned_of_and_answered(
     ]
 
 
-def test_a_dataset_that_the_checkpoint_does_not_know_is_refused_alone(
-    trained: Path, sudoku_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(CheckpointError, match="family arc, the dataset has puzzles of family sudoku"):
-        infer_to_folder(trained, sudoku_dir, tmp_path / "out", PLAIN)
-    assert (warnings(caplog), list(tmp_path.iterdir())) == ([], [])
-
-
 def test_nothing_is_left_of_answers_that_are_none(arc: PuzzleSet, arc_dir: Path, tmp_path: Path) -> None:
     checkpoint = save(tmp_path / "checkpoint", arc, weight=3e38)
     (tmp_path / "file").write_text("mine")
@@ -255,13 +248,19 @@ def test_a_full_disk_is_said(trained: Path, arc_dir: Path, whole: Path, tmp_path
     assert_same(rows_of(out), rows_of(whole))
 
 
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [(f"--candidates-at={steps}", "infer.candidates_at.") for steps in ("4,x", "0", "2.5")]
-    + [("--max-steps=10001", "--max-steps"), ("--set=infer.max_steps=10001", "infer.max_steps: ")],
-)
-def test_wrong_settings(trained: Path, arc_dir: Path, tmp_path: Path, flag: str, message: str) -> None:
-    assert message in fail_here(*command(trained, arc_dir, tmp_path / "out", flag))
+@pytest.mark.parametrize(("flags", "message"), [
+    ("--candidates-at 4,x", "infer.candidates_at."),
+    ("--candidates-at 0", "infer.candidates_at."),
+    ("--candidates-at 2.5", "infer.candidates_at."),
+    ("--candidates-at 2,5", "a candidate is wanted at step 5, but there are only 4 steps"),
+    ("--max-steps 10001", "--max-steps"),
+    ("--set infer.max_steps=10001", "infer.max_steps: "),
+    ("--rollouts 2", "2 rollouts with noise 0: the first rollout is without noise"),
+    ("--noise 0.3", "1 rollouts with noise 0.3"),
+    ("--variants 1", "--variants is for Sudokus and mazes"),
+])  # fmt: skip
+def test_wrong_settings(trained: Path, arc_dir: Path, tmp_path: Path, flags: str, message: str) -> None:
+    assert message in fail_here(*command(trained, arc_dir, tmp_path / "out", flags))
 
 
 @pytest.mark.parametrize("family", ["sudoku", "maze"])

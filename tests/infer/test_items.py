@@ -58,9 +58,7 @@ def test_votes_are_the_first_ways_of_each_test_input(uneven: PuzzleSet) -> None:
         assert [item for item in few if item[0] == test] == ways[:3]
 
 
-def test_variants_are_refused_where_there_are_none(arc: PuzzleSet, maze_dir: Path) -> None:
-    with pytest.raises(DataError, match="--variants is for Sudokus and mazes"):
-        Schedule(arc, variants=1)
+def test_a_maze_has_so_many_variants(maze_dir: Path) -> None:
     with pytest.raises(DataError, match="--variants 8: a maze has 7 turns"):
         Schedule(read_puzzle_set(maze_dir), variants=8)
 

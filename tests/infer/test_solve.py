@@ -21,9 +21,9 @@ from arcpipe.infer.solve import Solved, Step, animation, read_puzzle, solve_puzz
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set, read_test_outputs
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json
-from commands import fail_here, succeed_here
+from commands import assert_refused, succeed_here
 from inference import parrot, random_model
-from puzzles import EASY, board, build, made_up_tasks, plain_task, write_source
+from puzzles import EASY, board, build, grid, made_up_tasks, plain_task, write_source
 
 
 def test_a_full_sudoku_is_valid_and_a_question_is_not(sudoku_dir: Path, maze_dir: Path) -> None:
@@ -74,12 +74,8 @@ def test_the_trace_holds_each_step_of_the_input_as_it_is(arc: PuzzleSet, tasks: 
     assert [solved.candidates for solved in traced] == [8, 8]
 
 
-def array(text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.array([[int(cell) for cell in row] for row in text.split()], np.uint8)
-
-
-STEPS = [Step(1, None, 0.25), Step(2, array("12 30"), 0.5), Step(3, array("12 34"), 0.75)]
-ARC_STEPS = [*STEPS, Step(4, array("123 345 000"), 1.0)]
+STEPS = [Step(1, None, 0.25), Step(2, grid("12", "30"), 0.5), Step(3, grid("12", "34"), 0.75)]
+ARC_STEPS = [*STEPS, Step(4, grid("123", "345", "000"), 1.0)]
 
 
 def test_the_trace_marks_what_changed() -> None:
@@ -91,14 +87,17 @@ def test_the_trace_marks_what_changed() -> None:
     )
 
 
-BOARD_STEPS = [Step(2, np.tile(array("12 30"), (2, 2)), 0.5), Step(3, np.tile(array("12 34"), (2, 2)), 0.75)]
+BOARD_STEPS = [
+    Step(2, np.tile(grid("12", "30"), (2, 2)), 0.5),
+    Step(3, np.tile(grid("12", "34"), (2, 2)), 0.75),
+]
 
 
 @pytest.mark.parametrize(
     ("family", "steps"), [("sudoku", BOARD_STEPS), ("maze", STEPS[1:]), ("arc", ARC_STEPS)]
 )
 def test_the_animation_shows_each_step_for_its_time(family: str, steps: list[Step]) -> None:
-    question = array("10 00") if family != "sudoku" else np.tile(array("10 00"), (2, 2))
+    question = grid("10", "00") if family != "sudoku" else np.tile(grid("10", "00"), (2, 2))
     solved = Solved(question, [], 1, steps, None)
     document = minidom.parseString(animation([solved, solved], family_of(family, 4)))
     width = float(document.documentElement.getAttribute("width"))
@@ -155,8 +154,10 @@ def test_a_sudoku_in_place_of_its_file(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(read_puzzle(Path(QUESTION), "sudoku", 9).tests[0].input, board(QUESTION))
     with pytest.raises(DataError, match="a sudoku of 9 x 9, but the checkpoint solves those of 4 x 4"):
         read_puzzle(Path(QUESTION), "sudoku", 4)
-    with pytest.raises(DataError, match="no such file"):
-        read_puzzle(Path(QUESTION[1:]), "sudoku", 9)
+    rows = [QUESTION[start : start + 9] for start in range(0, 81, 9)]
+    np.testing.assert_array_equal(
+        read_puzzle(Path("\n".join(rows)), "sudoku", 9).tests[0].input, board(QUESTION)
+    )
     # An existing file takes precedence over the Sudoku that its name spells.
     monkeypatch.chdir(tmp_path)
     Path("." * 16).write_text("1" + "." * 15)
@@ -198,7 +199,9 @@ def test_an_arc_task_takes_its_name_from_its_file_or_its_key(tmp_path: Path) -> 
 BAD = {
     "empty": (" \n", "sudoku", 9, "is empty, expected a puzzle"),
     "short": (QUESTION[:80], "sudoku", 9, "no Sudoku: expected 81, 36 or 16 characters in one"),
-    "uneven lines": ("\n".join([*LINES[:7], LINES[7] + "1", LINES[8][1:]]), "sudoku", 9, "9 lines and 81"),
+    "uneven lines": (
+        "\n".join([*LINES[:7], LINES[7] + "1", LINES[8][1:]]), "sudoku", 9, "81 characters in 9 lines"
+    ),
     "several": (f"{QUESTION}\n{QUESTION}\n", "sudoku", 9, "2 Sudokus, solve takes a file of one"),
     "several rows": (f"question\n{QUESTION},a\n{QUESTION},b\n", "sudoku", 9, "2 rows of puzzles"),
     "no digit": (QUESTION.replace("8", "x", 1), "sudoku", 9, "'x' in row 3, column 3; a Sudoku of this size"),
@@ -231,6 +234,17 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, case: str) -> None:
     assert message.startswith(f"{tmp_path / 'puzzle.txt'}: ")
     assert says in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("typed", "says"), [
+    ("1..4", "expected 81, 36 or 16 characters in one line, or 9, 6 or 4 lines"),
+    (QUESTION[:80], "found 80 characters in 1 line"),
+    (".".join(QUESTION) * 4, "found 644 characters in 1 line"),
+    (QUESTION.replace(".", "_"), "no such file; instead of one, a Sudoku can be typed: 16, 36 or 81 digits"),
+])  # fmt: skip
+def test_a_sudoku_that_is_typed_wrongly_is_no_missing_file(typed: str, says: str) -> None:
+    with pytest.raises(DataError, match=re.escape(says)):
+        read_puzzle(Path(typed), "sudoku", 9)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -322,4 +336,4 @@ def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
 @pytest.mark.usefixtures("work")
 def test_what_cannot_be_solved_is_one_line(arguments: str, message: str) -> None:
     Path("there.svg").write_text("mine")
-    assert fail_here("solve", *arguments.split()).startswith(message)
+    assert assert_refused(f"solve {arguments}", message).startswith(message)

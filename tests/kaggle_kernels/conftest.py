@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from entries import hidden_tasks, make_bundle, make_checkpoint, make_root
-from kaggle_server import COMPETITION, USER, KaggleServer, Shell, kaggle_server, write_json
+from arcpipe.runs import write_json
+from entries import TASKS, make_bundle, make_checkpoint, make_root
+from kaggle_server import COMPETITION, USER, KaggleServer, Shell, kaggle_server
 
 DATASET, KERNEL = f"{USER}/arcpipe-bundle", f"{USER}/arcpipe-entry"
 NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
@@ -70,4 +71,4 @@ def entry(checkpoint: Path) -> Path:
 @pytest.fixture
 def root(entry: Path, tmp_path: Path) -> Path:
     """A /kaggle with the entry and nine hidden tasks."""
-    return make_root(tmp_path / "kaggle", entry, hidden_tasks(9))
+    return make_root(tmp_path / "kaggle", entry, TASKS)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,20 +16,18 @@ from arcpipe.checkpoint import load_checkpoint
 from arcpipe.kaggle_kernels import mounts
 from arcpipe.kaggle_kernels.bundle import write_wheel
 from arcpipe.kaggle_kernels.rehearse import image_packages
-from commands import fail_here
+from commands import fail_here, run_here, succeed_here
+from entries import RECIPE
+from files import json_of
 from kaggle_server import Shell
 from sourcetree import ROOT, package_files
 
 
-def content(path: Path) -> Any:
-    return json.loads(path.read_bytes())
-
-
 def test_a_bundle_is_small_private_offline_and_mounts_its_dataset(entry: Path) -> None:
-    kernel = content(entry / "kernel" / "kernel-metadata.json")
+    kernel = json_of(entry / "kernel" / "kernel-metadata.json")
     assert kernel["is_private"] is True
     assert kernel["enable_internet"] is False
-    assert kernel["dataset_sources"] == [content(entry / "dataset" / "dataset-metadata.json")["id"]]
+    assert kernel["dataset_sources"] == [json_of(entry / "dataset" / "dataset-metadata.json")["id"]]
     assert kernel["competition_sources"] == ["arc-prize-2026-arc-agi-2"]
     assert kernel["title"].replace(" ", "-") == kernel["id"].partition("/")[2]
     files = list((entry / "dataset").iterdir())
@@ -48,7 +45,7 @@ def test_a_bundle_has_the_trunk_and_the_mean_of_the_rows(entry: Path, checkpoint
 
 
 def test_the_notebook_is_short_and_python(entry: Path) -> None:
-    notebook = content(entry / "kernel" / "notebook.ipynb")
+    notebook = json_of(entry / "kernel" / "notebook.ipynb")
     code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for source in code:
         compile(source, "cell", "exec")
@@ -68,17 +65,43 @@ def test_a_bundle_goes_to_kaggle_and_gets_a_score(checkpoint: Path, shell: Shell
         "arc-prize-2026-arc-agi-2 closed on 2020-01-01: a submission may still be scored, but has no rank"
     )
     assert closed in made.stderr
+    shown = succeed_here("show", bundle)
+    assert "\nenters       arc-prize-2026-arc-agi-2, closes 2020-01-01\n" in shown
+    assert f"\nnext         arcpipe kaggle rehearse {bundle} --challenges CHALLENGES\n" in shown
     assert "dataset someone/arcpipe-entry-data version 1" in shell.succeed("push", bundle)
     assert shell.server.last_request("SaveKernel")["machineShape"] == "NvidiaL4"
     assert shell.server.dataset_files == sorted(
         path.name for path in (bundle / "dataset").iterdir() if path.name != "dataset-metadata.json"
     )
     shell.succeed("status", bundle, "--wait")
+    shown = succeed_here("show", bundle)
+    assert "\npushed       someone/arcpipe-entry version 1, https://www.kaggle.com/" in shown
+    assert f"\nnext         arcpipe kaggle status {bundle} --wait\n" in shown
     submitted = shell.run("submit", bundle, "--ledger", tmp_path / "ledger.jsonl")
     assert "scored 31.39" in submitted.stdout
     assert closed in submitted.stderr
     # The history is a file beside the bundle, not a part of it.
     assert "whole, 11 files" in shell.succeed("bundle", bundle, "--check")
+
+
+def test_the_settings_of_another_competition_are_those_of_the_bundles_recipe(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    flags = (
+        "--checkpoint",
+        checkpoint,
+        "--out",
+        tmp_path / "bundle",
+        "--owner",
+        "someone",
+        "--recipe",
+        RECIPE,
+    )
+    made = run_here("kaggle", "bundle", *flags, "--set", "kaggle.closes=2020-01-01", code=0)
+    assert (
+        f"for another one see kaggle.competition and the settings after it (arcpipe recipe show {RECIPE})"
+        in (made.stderr)
+    )
 
 
 @pytest.mark.parametrize(

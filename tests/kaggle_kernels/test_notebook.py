@@ -17,11 +17,10 @@ from arcpipe.kaggle_kernels.mounts import bundles
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_here
-from entries import hidden_tasks
+from entries import RERUN, TASKS
+from files import changing
 
-RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
 MODES = pytest.mark.parametrize("mode", [{}, RERUN], ids=["commit", "rerun"])
-TASKS = hidden_tasks(9)
 
 
 def dataset_of(root: Path) -> Path:
@@ -122,8 +121,8 @@ def test_of_two_bundles_the_notebooks_own_is_run(entry: Path, root: Path) -> Non
     other, partial = (own.with_name(name) for name in ("a-version-before", "a-version-without-a-trunk"))
     for folder in (other, partial):
         shutil.copytree(own, folder)
-    changed = json.loads((other / "bundle.json").read_bytes()) | {"recipe": "another"}
-    (other / "bundle.json").write_text(json.dumps(changed))
+    with changing(other / "bundle.json") as changed:
+        changed["recipe"] = "another"
     (partial / "model.safetensors").unlink()
     # The error names the bundle that was run.
     (own / "recipe.toml").write_text("[kaggle]\ncolour = 1\n")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from arcpipe.runs import hold_folder
+from arcpipe.runs import hold_folder, write_json
 from commands import run_arcpipe
+from files import changing
 from kaggle_server import (
     COMPETITION,
     KEY,
@@ -17,8 +18,6 @@ from kaggle_server import (
     Fault,
     KaggleServer,
     Shell,
-    change_json,
-    write_json,
 )
 
 FILES = ["arcpipe.whl", "trunk.safetensors", "wheels.zip"]
@@ -190,7 +189,8 @@ def test_bad_input(
     if isinstance(content, str):
         (bundle / file).write_text(content)
     else:
-        change_json(bundle / file, **content)
+        with changing(bundle / file) as changed:
+            changed |= content
     assert expected in shell.fail("push", bundle)
 
 

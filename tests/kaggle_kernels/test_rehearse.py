@@ -158,6 +158,8 @@ def test_an_entry_is_simulated_and_scored(checkpoint: Path, tmp_path: Path) -> N
     assert report["scores"] == pytest.approx({"pass@2 over tasks": 2 / 3, "pass@2": 1 / 2, "pass@1": 1 / 2})
     words = "pass@2 over tasks (Kaggle) 0.6667, pass@2 over test outputs 0.5000, pass@1 over test outputs"
     assert done.stdout == f"simulated: all 4 test inputs answered; {words} 0.5000\n"
+    shown = run_here("show", "simulated", cwd=tmp_path, code=0).stdout
+    assert "\nscore        pass@1 0.667, pass@2 0.667 of tasks (Kaggle); 1 of 2 solved wholly\n" in shown
     assert "exists already" in run_here("kaggle", "simulate", *flags, cwd=tmp_path).stderr
     short = run_here("kaggle", "simulate", *flags, "--minutes", 0.5, "--out", "short", cwd=tmp_path)
     assert short.returncode == 2

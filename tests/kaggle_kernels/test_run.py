@@ -19,12 +19,19 @@ from arcpipe.kaggle_kernels.mounts import bundles, find_file
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.run import Pipeline, adapt_overrides, has_buckets, read_hidden_tasks
 from commands import arcpipe_command, environment, run_here
-from entries import hidden_task, hidden_tasks, make_bundle, make_checkpoint, make_root, write_challenges
+from entries import (
+    RERUN,
+    TASKS,
+    hidden_task,
+    hidden_tasks,
+    make_bundle,
+    make_checkpoint,
+    make_root,
+    write_challenges,
+)
+from files import changing, forget_hashes, json_of
 from limited import largest_file
-from training import forget_hashes
-
-RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
-TASKS = hidden_tasks(9)
+from processes import wait_until
 
 
 def answers_of(root: Path, tasks: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,18 +49,13 @@ def answers_of(root: Path, tasks: Mapping[str, Any]) -> dict[str, Any]:
     return answers
 
 
-def report_of(root: Path) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
-    return report
-
-
 def run(
     root: Path, minutes: float = 10, disk: AbstractContextManager[None] | None = None
 ) -> tuple[dict[str, Any], str]:
     """The report and the output of a run that must succeed."""
     with disk or nullcontext():
         done = run_here("kaggle", "run", "--root", root, "--minutes", minutes, env=RERUN, code=0)
-    return report_of(root), done.stdout
+    return json_of(root / "working" / "arcpipe-report.json"), done.stdout
 
 
 def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
@@ -63,9 +65,8 @@ def workers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
-    facts = json.loads((checkpoint / "model.json").read_bytes())
-    facts["config"]["buckets"] = [3]
-    (checkpoint / "model.json").write_text(json.dumps(facts))
+    with changing(checkpoint / "model.json") as facts:
+        facts["config"]["buckets"] = [3]
     # The batch is too small for two processes on two canvases, and three processes cannot share it.
     small = ("adapt.steps=5", "adapt.batch_size=8", "kaggle.cpu_processes=3")
     bundle = make_bundle(forget_hashes(checkpoint), tmp_path / "bundle", *small)
@@ -79,15 +80,12 @@ def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(tmp_path
     root = make_root(tmp_path / "kaggle", bundle, tasks)
     command = arcpipe_command("kaggle", "run", "--root", root, "--minutes", 10)
     with subprocess.Popen(command, env=environment(RERUN), stdout=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 300
-        while len(pair_of := workers(process)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: len(workers(process)) > 1, 300, every_s=0.05)
         time.sleep(float(np.random.default_rng(0).uniform(0, 3)))
-        pair_of[1].kill()
+        workers(process)[1].kill()
         printed, _ = process.communicate(timeout=900)
     assert process.returncode == 0
-    report, answers = report_of(root), answers_of(root, tasks)
+    report, answers = json_of(root / "working" / "arcpipe-report.json"), answers_of(root, tasks)
     nothing = {"attempt_1": [[0]], "attempt_2": [[0]]}
     assert answers["broken"] == [nothing] * 2
     assert answers["none"] == [nothing]

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from commands import succeed_here
-from kaggle_server import ANSWER, COMPETITION, KEY, Failure, Fault, KaggleServer, Shell, change_json
+from files import changing, json_of
+from kaggle_server import ANSWER, COMPETITION, KEY, Failure, Fault, KaggleServer, Shell
 
 SCORED = f"{COMPETITION}: submission 1000 scored 31.39\n"
 INCORRECT = "Your notebook generated a submission file with incorrect format."
@@ -87,7 +88,8 @@ def test_a_run_far_shorter_than_rehearsed_is_warned_about_before_it_is_submitted
     shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path,
     seconds: int | None, rehearsed: float | None, expected: str,
 ) -> None:  # fmt: skip
-    change_json(pushed / "kaggle-record.json", rehearsed=rehearsed)
+    with changing(pushed / "kaggle-record.json") as content:
+        content["rehearsed"] = rehearsed
     report = {"seconds": seconds, "clock": 36000}
     server.outputs["arcpipe-report.json"] = json.dumps(report if seconds else []).encode()
     for words in (["status"], ["submit", "--no-wait", "--ledger", tmp_path / "ledger.jsonl"]):
@@ -143,9 +145,14 @@ def submit(pushed: Path, tmp_path: Path) -> list[object]:
 
 
 def record(bundle: Path) -> list[dict[str, object]]:
-    content = json.loads((bundle / "kaggle-record.json").read_text())
-    submissions: list[dict[str, object]] = content["submissions"]
+    submissions: list[dict[str, object]] = json_of(bundle / "kaggle-record.json")["submissions"]
     return submissions
+
+
+def lose_record(bundle: Path) -> None:
+    """Forget the submissions of a bundle."""
+    with changing(bundle / "kaggle-record.json") as content:
+        content["submissions"] = []
 
 
 def test_a_second_one_waits(shell: Shell, server: KaggleServer, submit: list[object], pushed: Path) -> None:
@@ -175,7 +182,7 @@ def test_a_version_is_submitted_again_only_on_purpose(
     assert server.submissions[0]["description"].startswith("[someone/arcpipe-entry version 1, run 2] ")
     # Without the flag the command waits for the newest submission, even if the history is lost.
     assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
-    change_json(pushed / "kaggle-record.json", submissions=[])
+    lose_record(pushed)
     assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
     server.scored = {"status": "PENDING"}
     assert shell.succeed(*submit, "--again", "--no-wait") == f"{COMPETITION}: submission 1002\n"
@@ -207,7 +214,7 @@ def test_a_lost_record(shell: Shell, server: KaggleServer, submit: list[object],
     # Later submissions move it to another page of the list.
     for number in range(3):
         server.submissions.insert(0, {"ref": 2000 + number, "status": "ERROR", "description": "by hand"})
-    change_json(pushed / "kaggle-record.json", submissions=[])
+    lose_record(pushed)
     assert shell.succeed(*submit) == SCORED
     assert server.count("CreateCodeSubmission") == 1
 
@@ -241,7 +248,7 @@ def test_whatever_happens_there_is_one_submission(
     shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, faults: list[Fault], forgets: bool
 ) -> None:
     server.submissions.clear()
-    change_json(pushed / "kaggle-record.json", submissions=[])
+    lose_record(pushed)
     for fault in faults:
         server.faults["CreateCodeSubmission"] = fault
         done = shell.run(*submit, "--no-wait", "--timeout-s", 0.1, "--poll-s", 0.01)
@@ -249,7 +256,7 @@ def test_whatever_happens_there_is_one_submission(
         # If the answer is lost, the submission is found in Kaggle's list.
         assert not fault.done or done.returncode == 0
         if forgets:
-            change_json(pushed / "kaggle-record.json", submissions=[])
+            lose_record(pushed)
     server.faults.clear()
     shell.succeed(*submit, "--no-wait")
     assert len(server.submissions) == 1
@@ -320,7 +327,8 @@ def test_a_broken_file_is_not_submitted(shell: Shell, server: KaggleServer, subm
 def test_the_competition_is_named_where_the_kernel_mounts_several(
     shell: Shell, submit: list[object], pushed: Path, server: KaggleServer
 ) -> None:
-    change_json(pushed / "kernel/kernel-metadata.json", competition_sources=["one", "two"])
+    with changing(pushed / "kernel/kernel-metadata.json") as metadata:
+        metadata["competition_sources"] = ["one", "two"]
     assert "its kernel mounts one, two: name a --competition" in shell.fail(*submit)
     assert "two: submission 1000 scored" in shell.succeed(*submit, "--competition", "two")
     assert server.last_request("CreateCodeSubmission")["competitionName"] == "two"

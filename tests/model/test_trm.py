@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from arcpipe.devices import ready_blocks
 from arcpipe.errors import RecipeError
-from arcpipe.layers import rope_tables, truncated_normal
+from arcpipe.layers import Attention, rope_tables, truncated_normal
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
 from arcpipe.train.losses import step_loss
@@ -173,8 +174,18 @@ def test_a_halted_row_takes_its_new_sample_and_the_others_stay() -> None:
     assert (later.latent[halted] == model.init_latent).all()
 
 
-def test_bfloat16_stays_close_to_float32() -> None:
+@pytest.mark.parametrize("ready_for_a_cpu", [False, True])
+def test_bfloat16_stays_close_to_float32(ready_for_a_cpu: bool) -> None:
+    """Whether attention computes in bfloat16 or, as on a CPU, in float32."""
     model = tiny()
+    if ready_for_a_cpu:
+        ready_blocks(
+            model.blocks, hidden_size=32, dtype=torch.bfloat16, device=torch.device("cpu"), threads=0,
+            compiled="off", dynamic=False,
+        )  # fmt: skip
+    assert all(
+        module.in_float32 == ready_for_a_cpu for module in model.modules() if isinstance(module, Attention)
+    )
     inputs, _, rows = example()
     with torch.no_grad():
         exact = model(inputs, rows, *start(model))

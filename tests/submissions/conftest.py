@@ -3,26 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from arcpipe.predictions import write_table
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table
+from puzzles import grid
 from reports import make_quickstart
-
-
-def grid(*rows: list[int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.array(rows, dtype=np.uint8)
 
 
 @pytest.fixture(scope="session")
 def tasks() -> list[Task]:
-    demonstration = Pair(grid([1]), grid([2]))
-    outputs = {"one": [grid([1, 2])], "two": [grid([3], [4]), grid([5])]}
+    demonstration = Pair(grid("1"), grid("2"))
+    outputs = {"one": [grid("12")], "two": [grid("3", "4"), grid("5")]}
     return [
-        Task(task_id, (demonstration,), tuple(Pair(grid([7]), output) for output in grids))
+        Task(task_id, (demonstration,), tuple(Pair(grid("7"), output) for output in grids))
         for task_id, grids in outputs.items()
     ]
 

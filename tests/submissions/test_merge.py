@@ -15,7 +15,7 @@ from arcpipe.submissions.compare import Contribution, MergeRule, merge
 from arcpipe.submissions.submission import Ranked, Submission, check_submission, describe_source
 from arcpipe.task import Pair, Task
 from commands import run_here, succeed_here
-from reports import make_set, make_tasks
+from reports import data_of, make_set, make_tasks
 
 Content = dict[str, Any]
 UNTOUCHED = {"attempt_1": [[0]], "attempt_2": [[0]]}
@@ -252,7 +252,6 @@ def test_a_report_shows_the_attempts_that_there_are(quickstart: Path, tmp_path: 
         write_json(tmp_path / "model" / f"{name}.json", entries)
     out = tmp_path / "report.html"
     succeed_here("report", quickstart, "--submission", tmp_path / "model", "--out", out)
-    page = out.read_text("utf-8").partition('<script id="data" type="application/json">')[2]
-    document = orjson.loads(page.partition("</script>")[0])
+    document = data_of(out)
     assert {len(test["attempts"]) for task in document["tasks"] for test in task["tests"]} <= {0, 1}
     assert document["tiles"][0][1] == "16.7%"

@@ -19,15 +19,7 @@ from arcpipe.submissions.results import (
 )
 from candidates import candidate, table, write_folder
 from commands import fail_here, succeed_here
-from reports import KINDS, STEPS, make_run, make_sudokus
-
-
-def data_of(page: Path) -> dict[str, Any]:
-    """The data of a page, as its script reads them."""
-    text = page.read_text("utf-8")
-    data = text.partition('<script id="data" type="application/json">')[2].partition("</script>")[0]
-    found: dict[str, Any] = orjson.loads(data)
-    return found
+from reports import KINDS, STEPS, data_of, make_run, make_sudokus
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -83,3 +83,24 @@ def fail_here(
     assert "Traceback" not in before
     assert (done.stdout, logs or not before) == ("", True), done
     return last.removeprefix("arcpipe: ")
+
+
+def assert_refused(command: str, says: str, *, logs: bool = False, **folders: Path) -> str:
+    """Run a command that must fail; return its line, which has all parts of `says`, between `|`.
+
+    Neither the working folder nor those of `folders` may change; their names in the command stand for them.
+    """
+    words = command.split()
+    for name, folder in folders.items():
+        words = [word.replace(name, str(folder)) for word in words]
+    places = (Path(), *folders.values())
+    before = [dict(_contents(place)) for place in places]
+    said = fail_here(*words, logs=logs)
+    assert [part for part in says.split("|") if part not in said] == [], said
+    assert [dict(_contents(place)) for place in places] == before
+    return said
+
+
+def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    for path in folder.rglob("*"):
+        yield path, path.read_bytes() if path.is_file() else b""

@@ -44,6 +44,10 @@ def write_challenges(path: Path, tasks: Mapping[str, Any]) -> Path:
     return path
 
 
+TASKS = hidden_tasks(9)
+RERUN = {"KAGGLE_IS_COMPETITION_RERUN": "1"}
+
+
 def make_checkpoint(folder: Path) -> Path:
     """A checkpoint that mostly repeats its input, with rows for two tasks of its own."""
     tasks = tuple(parse_task(f"own{number}", hidden_task(1000 + number), "made up") for number in range(2))

@@ -12,7 +12,8 @@ from torch import Tensor
 from arcpipe.buckets import bucket_sides, crop
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.codec import decode
-from arcpipe.infer.predict import InferSettings, predict
+from arcpipe.infer.config import InferSettings
+from arcpipe.infer.predict import predict
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import PuzzleSet
@@ -117,14 +118,16 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
                 )
                 state = [answer, latent, *log_sums]
         grids = decode(logits.argmax(-1).numpy())
-        for grid, puzzle, test, logit in zip(grids, ids, tests, halt, strict=True):
+        # Of a contiguous tensor: of a single number or a column it can differ in the last bit.
+        probabilities = halt.contiguous().sigmoid().tolist()
+        for grid, puzzle, test, probability in zip(grids, ids, tests, probabilities, strict=True):
             turned = None if grid is None else restored(grid, puzzles.table.augmentation(puzzle))
             rows.append({
                 "task": puzzles.table.task_ids[puzzles.test_tasks[test]],
                 "test_index": puzzles.test_indices[test],
                 "cells": b"" if turned is None else turned.tobytes(),
                 "height": 0 if turned is None else turned.shape[0],
-                "halt_probability": float(logit.sigmoid()), "steps": CONFIG.max_steps,
+                "halt_probability": probability, "steps": CONFIG.max_steps,
             })  # fmt: skip
     return rows
 

@@ -222,19 +222,27 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Answer requests during the block; yield the port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
 def kaggle_server() -> Iterator[KaggleServer]:
     """A server that runs until the block ends."""
     state = KaggleServer()
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state})) as server:
-        state.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(type("Handler", (_Handler,), {"state": state})) as state.port:
         try:
             yield state
         finally:
             state.closing.set()
-            server.shutdown()
-            thread.join()
 
 
 @dataclass
@@ -254,15 +262,3 @@ class Shell:
     def fail(self, *arguments: object, **env: str) -> str:
         """The one line of a command that must exit with 2, and print nothing else but warnings."""
         return fail_here("kaggle", *arguments, env=self.env | env, logs=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file of JSON, in a folder that need not be there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-
-
-def change_json(path: Path, **fields: Any) -> None:
-    """Change fields of a file; None removes one."""
-    content = json.loads(path.read_text()) | fields
-    write_json(path, {name: value for name, value in content.items() if value is not None})

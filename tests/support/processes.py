@@ -98,11 +98,22 @@ class Running:
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float = 60) -> None:
         """Wait until a condition holds; fail if the process ends first."""
-        ends = time.monotonic() + timeout_s
-        while not is_so():
-            assert self.process.is_alive(), self.said()
-            assert time.monotonic() < ends, f"waited in vain: {self.said()}"
-            time.sleep(0.002)
+        wait_until(is_so, timeout_s, self.process.is_alive, self.said)
+
+
+def wait_until(
+    is_so: Callable[[], bool],
+    timeout_s: float = 60,
+    is_alive: Callable[[], bool] = lambda: True,
+    said: Callable[[], str] = lambda: "",
+    every_s: float = 0.002,
+) -> None:
+    """Wait until a condition holds; fail if the process ends first, or with what it said."""
+    ends = time.monotonic() + timeout_s
+    while not is_so():
+        assert is_alive(), said()
+        assert time.monotonic() < ends, f"waited in vain: {said()}"
+        time.sleep(every_s)
 
 
 def _run(argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -107,6 +108,14 @@ def make_set(folder: Path, tasks: Sequence[Task]) -> dict[str, Path]:
     write_table(files["predictions"], table(rows))
     write_submission(build_submission(tasks, ranked), files["submission"])
     return files
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """Return the data of a page, as its script reads them."""
+    text = page.read_text("utf-8")
+    data = text.partition('<script id="data" type="application/json">')[2].partition("</script>")[0]
+    found: dict[str, Any] = orjson.loads(data)
+    return found
 
 
 def make_quickstart(folder: Path) -> Path:

@@ -114,11 +114,3 @@ def recorded(run: Path) -> int:
     path = run / "metrics.jsonl"
     whole = path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
     return int(json.loads(whole[-1])["step"]) if whole else 0
-
-
-def forget_hashes(folder: Path) -> Path:
-    """Remove the hashes from a checkpoint's manifest, so that its files can be changed; return the folder."""
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    del manifest["files"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder

@@ -5,7 +5,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
 
 from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.augment.sources import fitting, read_source
@@ -16,9 +15,7 @@ from training import RECIPE, train
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick() -> None:
-    """Threads cost more than they bring on models this small, and each training ends with a collection of
-    garbage, which would go through all that is imported."""
-    torch.set_num_threads(1)
+    """Each training ends with a collection of garbage, which would go through all that is imported."""
     for name in ("arcpipe.commands.cli", "arcpipe.train.adapt", "torch.distributed.tensor", "torch._dynamo"):
         import_module(name)
     gc.freeze()

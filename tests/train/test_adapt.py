@@ -24,7 +24,7 @@ from training import assert_close, assert_same_run, recorded, settings, train
 
 SMALL = settings(
     "adapt", steps=8, batch_size=8, num_aug=3, log_every=1, checkpoint_every=2, keep_last=9, warmup_steps=0,
-    rows_only=0.5, precision="float32",
+    rows_only=0.5,
 )  # fmt: skip
 
 
@@ -64,6 +64,9 @@ def test_the_dataset_lies_in_the_run(adapted: Path, challenges: Path) -> None:
     manifest = json.loads((adapted / "manifest.json").read_bytes())
     assert manifest["dataset"]["path"] == str(adapted / "data")
     assert manifest["recipe"]["adapt"]["num_aug"] == 3
+    # Both as in the checkpoint's training.
+    assert manifest["recipe"]["adapt"]["precision"] == "float32"
+    assert manifest["recipe"]["adapt"]["loss"] == "stablemax"
     assert manifest["recipe"]["model"]["hidden_size"] == 32
     assert recorded(adapted) == 8
 

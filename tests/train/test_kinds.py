@@ -261,11 +261,11 @@ def test_new_tasks_of_a_trunk_begin_at_zero(work: Path, of_tasks: Path, tmp_path
 
 
 def test_what_does_not_fit_is_refused(work: Path, of_tasks: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out, positions = tmp_path / "out", "model.positions = rope2d+learned"
     for words, message in (
         (["infer", "--checkpoint", of_tasks, "--data", work / "data", "--out", out], "--num-aug inf"),
         (["infer", "--checkpoint", whole, "--data", work / "fresh", "--out", out], "--num-aug N"),
-        (["checkpoint", "export", of_tasks, "--out", out], "the official program does not know"),
+        (["checkpoint", "export", of_tasks, "--out", out], f"model.tied_head = True, {positions}, which the"),
     ):
         assert message in fail_here(*words, logs=True)
         assert not out.exists()

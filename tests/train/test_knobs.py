@@ -116,7 +116,7 @@ def dry_run(work: Path, folder: Path, *flags: object, data: str = "data") -> dic
 
 def test_a_dry_run_says_how_large_it_is_and_writes_nothing(work: Path, tmp_path: Path) -> None:
     lines = dry_run(work, tmp_path, *settings("eval", every=4))
-    assert list(lines) == ["weights", "tokens", "steps", "arithmetic", "memory", "speed", "time"]
+    assert list(lines) == ["weights", "tokens", "steps", "arithmetic", "memory", "GPUs", "speed", "time"]
     # Four tasks under four augmentations each.
     assert lines["weights"] == "29,506, and 16 puzzle rows of 32"
     assert lines["tokens"] == "9 and a prefix of 1"
@@ -141,11 +141,18 @@ def test_a_dry_run_says_what_smaller_canvases_save(work: Path, tmp_path: Path) -
 
 
 def test_a_dry_run_of_the_largest_recipe_answers_from_a_sample(work: Path, tmp_path: Path) -> None:
-    flags = ["--dry-run", "--data", work / "data", "--out", tmp_path / "run", "--max-minutes", 1]
+    flags = ["--dry-run", "--data", work / "data", "--max-minutes", 1]
     flags += settings("model", hidden_size=128, outer_cycles=2, inner_cycles=1)
-    flags += settings("train", precision="float32", batch_size=2048)
+    flags += settings("train", precision="float32", batch_size=12_288)
     said = succeed_here("train", "arc-agi-1", *flags)
     lines = dict(line.split(maxsplit=1) for line in said.splitlines())
     assert "by its arithmetic" in lines["speed"]
     assert "steps with all cycles in --max-minutes" in lines["time"]
-    assert lines["memory"].endswith("so it fits: T4 yes, L4 yes, H200 yes")
+    assert lines["GPUs"].endswith(" GiB at most: fits L4, H200, too much for T4")
+    ways = lines["less"].split("; ")
+    for way, settings_of_it in zip(
+        ways[:3], ("train.accumulation=4", "train.recompute=true", "both"), strict=True
+    ):
+        assert re.fullmatch(rf"\d+\.\d\d GiB with {settings_of_it} \(fits T4, L4, H200\)", way)
+    assert ways[3].endswith(" GiB in each of 4 processes (fits T4, L4, H200)")
+    assert ways[4:] == ["the recipe arc-agi-1-small-gpu has a smaller batch"]

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from commands import environment
+from processes import wait_until
 from sourcetree import ROOT
 from training import metrics, recorded, steps_of, train
 
@@ -58,9 +58,10 @@ def test_a_script_is_sound_and_says_without_arguments_how_it_is_used(script: Pat
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", script], check=True)
     done = launch(script.name, cwd=tmp_path)
-    assert done.returncode != 0
-    assert "usage: " in done.stderr
-    assert f"launch/{script.name} " in done.stderr
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("usage: ")
+    assert f"launch/{script.name} " in line
 
 
 def test_what_is_in_the_way_of_a_script_is_said_with_what_to_do(tmp_path: Path) -> None:
@@ -71,9 +72,14 @@ def test_what_is_in_the_way_of_a_script_is_said_with_what_to_do(tmp_path: Path) 
     assert (done.returncode, done.stderr) == (
         2, f"launch/several-nodes.sh: port {port} is in use here: set PORT to a free one, on all machines\n"
     )  # fmt: skip
-    done = launch("slurm.sbatch", "recipe", "data", "run", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "start this script with sbatch, or take launch/one-node.sh" in done.stderr
+    for script, arguments, said in (
+        ("slurm.sbatch", (), "start this script with sbatch, or take launch/one-node.sh"),
+        ("several-nodes.sh", (0,), "set NODES to the number of machines"),
+    ):
+        done = launch(script, *arguments, "recipe", "data", "run", cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"launch/{script}: ")
+        assert done.stderr.endswith(f"{said}\n")
 
 
 def test_a_script_finds_the_environment_that_make_has_left(tmp_path: Path) -> None:
@@ -148,9 +154,7 @@ def test_a_slurm_job_saves_when_warned_is_requeued_and_goes_on(work: Path, tmp_p
     }  # fmt: skip
 
     with started("slurm.sbatch", *arguments, cwd=work, **slurm) as job:
-        while not recorded(run):
-            assert job.poll() is None, job.communicate()
-            time.sleep(0.1)
+        wait_until(lambda: recorded(run) > 0, is_alive=lambda: job.poll() is None)
         job.send_signal(signal.SIGUSR1)
         out, err = job.communicate(timeout=60)
     assert job.returncode == 0, err

@@ -53,16 +53,18 @@ def with_gradients(model: TRM) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", ["adam_atan2", "adamw", "muon"])
 def test_every_weight_has_one_optimizer_and_the_schedule_scales_it(name: str) -> None:
+    """And the rate of the puzzle rows."""
     model = tiny_model()
     state = state_of(model, torch.zeros(5, 16), 2, optimizer=name)
     groups = [group for optimizer in state.optimizers for group in optimizer.param_groups]
     assert sorted(id(weight) for group in groups for weight in group["params"]) == sorted(
         id(weight) for weight in model.parameters()
     )
-    full = [group["lr"] for group in groups]
+    full, settings = [group["lr"] for group in groups], TrainSettings(puzzle_lr=0.1, puzzle_weight_decay=0.0)
     for scale in (0.5, 0.25, 0.0):
-        before = copy.deepcopy(model.state_dict())
-        advance(state, random_batch(2), TrainSettings(), scale)
+        before, rows = copy.deepcopy(model.state_dict()), state.rows.clone()
+        advance(state, random_batch(2), settings, scale)
+        assert float((state.rows - rows).abs().max()) == pytest.approx(0.1 * scale)
         assert [group["lr"] for group in groups] == [scale * rate for rate in full]
         same = [torch.equal(weight, before[key]) for key, weight in model.named_parameters()]
         assert all(same) == (scale == 0)

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from arcpipe.batches import TrainingStream
 from arcpipe.puzzleset import read_puzzle_set
+from files import forget_hashes
 from processes import running, running_together, together
 from puzzles import BUCKETS
 from training import (
     assert_close,
     assert_same_numbers,
-    forget_hashes,
     metrics,
     recorded,
     refused,

@@ -21,8 +21,9 @@ from arcpipe.layers import Block, rope_tables
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
-from arcpipe.train.config import TrainRun, TrainSettings
+from arcpipe.train.config import TrainSettings
 from arcpipe.train.dry_run import peak_bytes
+from arcpipe.train.run import TrainRun
 from arcpipe.train.state import fresh_state
 from arcpipe.train.step import train_step
 from arcpipe.train.trainer import training_stream

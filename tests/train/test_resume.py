@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ import torch
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
 from commands import succeed_here
+from files import changing, json_of
 from limited import largest_file
 from processes import running, running_together, together
 from training import (
@@ -84,12 +84,9 @@ def test_a_run_killed_before_any_checkpoint_starts_anew(work: Path, whole: Path,
 
 
 def test_a_run_older_than_settings_had_their_defaults(work: Path, whole: Path, run: Path) -> None:
-    newer = (("model", "loop_residual"), ("train", "clip"))
     train(work, run, "--steps", 4)
-    manifest = json.loads((run / "manifest.json").read_bytes())
-    for table, key in newer:
-        del manifest["recipe"][table][key]
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    with changing(run / "manifest.json") as manifest:
+        del manifest["recipe"]["model"]["loop_residual"], manifest["recipe"]["train"]["clip"]
     assert "train.clip: 0.0 -> 1.0" in refused(work, run, "--resume", *settings("train", clip=1.0))
     train(work, run, "--resume")
     assert_same_run(run, whole)
@@ -98,10 +95,9 @@ def test_a_run_older_than_settings_had_their_defaults(work: Path, whole: Path, r
 def test_the_schedule_goes_on_and_the_limit_is_the_commands_own(work: Path, run: Path) -> None:
     """As if a thousand seconds had passed; two hundred are left."""
     train(work, run, "--steps", 3)
-    path = run / "checkpoints" / "step-00000003" / "manifest.json"
-    manifest = json.loads(path.read_bytes())
-    assert 0 < manifest["seconds"] < 60
-    path.write_text(json.dumps(manifest | {"seconds": 1000}))
+    with changing(run / "checkpoints" / "step-00000003" / "manifest.json") as manifest:
+        assert 0 < manifest["seconds"] < 60
+        manifest["seconds"] = 1000
     train(work, run, "--resume", "--max-minutes", 200 / 60, "--steps", 4)
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert 1000 < last["seconds"] < 1060
@@ -170,11 +166,6 @@ def loaded(run: Path) -> Checkpoint:
     return load_checkpoint(newest_checkpoint(run))
 
 
-def manifest(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "manifest.json").read_bytes())
-    return content
-
-
 @pytest.fixture(scope="module")
 def begun(work: Path, whole: Path) -> Path:
     """A run that begins from another."""
@@ -192,7 +183,7 @@ def test_a_run_begins_with_averages_and_rows(work: Path, whole: Path, begun: Pat
         assert torch.equal(weight, after.ema[name])
     assert torch.equal(after.rows, before.rows)
     assert after.rows.any()
-    assert manifest(run)["init"] == str(whole)
+    assert json_of(run / "manifest.json")["init"] == str(whole)
     shutil.rmtree(run / "checkpoints")
     train(work, run, "--resume")
     assert_same_run(run, begun)
@@ -239,22 +230,23 @@ def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, run: Path) -> Non
     log = (run / "train.log").read_text()
     assert "WARNING going on with another recipe: train.lr: 0.001 -> 0.0001" in log
     # From then on this is the run's recipe, which needs no --force.
-    assert manifest(run)["recipe"]["train"]["lr"] == 1e-4
-    assert manifest(run)["changes"] == ["train.lr: 0.001 -> 0.0001"]
+    manifest = json_of(run / "manifest.json")
+    assert manifest["recipe"]["train"]["lr"] == 1e-4
+    assert manifest["changes"] == ["train.lr: 0.001 -> 0.0001"]
     train(work, run, "--resume", "--steps", 7, *slower)
     assert len(metrics(run)) == 7
 
 
 def test_what_no_force_can_change_changes_nothing(work: Path, run: Path) -> None:
     train(work, run, "--steps", 2)
-    before = newest(run), metrics(run), manifest(run)
+    before = newest(run), metrics(run), json_of(run / "manifest.json")
     for flags, said in (
         (settings("train", optimizer="adamw"), "an optimizer cannot go on with the state of another"),
         (settings("train", batch_size=8), "does not fit this run (its batch has another size)"),
         (settings("model", hidden_size=64), "does not fit this run ("),
     ):
         assert said in refused(work, run, "--resume", "--force", *flags)
-        assert (newest(run), metrics(run), manifest(run)) == before
+        assert (newest(run), metrics(run), json_of(run / "manifest.json")) == before
 
 
 def test_rows_that_learn_alone_leave_the_weights_bit_for_bit(work: Path, run: Path) -> None:
@@ -406,9 +398,7 @@ def test_a_step_that_is_not_there_is_refused(work: Path, copy: Path) -> None:
 
 
 def test_a_checkpoint_from_before_hashes_is_resumed(work: Path, copy: Path, nine: Path) -> None:
-    file = copy / "checkpoints" / "step-00000006" / "manifest.json"
-    manifest = json.loads(file.read_bytes())
-    assert manifest.pop("files").keys() == set(PARTS)
-    file.write_text(json.dumps(manifest))
+    with changing(copy / "checkpoints" / "step-00000006" / "manifest.json") as manifest:
+        assert manifest.pop("files").keys() == set(PARTS)
     go_on(work, copy)
     assert_same_run(copy, nine)

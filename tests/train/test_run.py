@@ -7,7 +7,6 @@ import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from arcpipe.commands.cli import main
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.train.distributed import is_out_of_memory
 from commands import run_here
+from files import json_of
 from screens import Terminal
 from training import (
     NUM_STEPS,
@@ -30,11 +30,6 @@ from training import (
     train,
     train_arguments,
 )
-
-
-def manifest(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
-    return content
 
 
 def test_a_recipe_for_a_gpu_says_at_once_that_there_is_none(work: Path, run: Path) -> None:
@@ -76,7 +71,7 @@ def test_a_run_folder_holds_what_it_should_and_nothing_half_done(whole: Path) ->
     assert steps_of(whole) == [8, 12]
     for folder in (whole / "checkpoints").iterdir():
         assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", *sorted(PARTS)]
-        assert manifest(folder)["step"] == int(folder.name.removeprefix("step-"))
+        assert json_of(folder / "manifest.json")["step"] == int(folder.name.removeprefix("step-"))
     # What is trained and where; nothing about defaults.
     (line,) = (whole / "train.log").read_text().splitlines()
     assert "29,506 weights, 16 puzzles x 32, 9 tokens; float32 on cpu" in line
@@ -84,14 +79,14 @@ def test_a_run_folder_holds_what_it_should_and_nothing_half_done(whole: Path) ->
 
 def test_a_manifest_says_what_made_it(work: Path, run: Path) -> None:
     train(work, run, "--steps", 1, "--seed", 5, "--set", "train.lr=2e-3")
-    content = manifest(run)
+    content = json_of(run / "manifest.json")
     recipe = content["recipe"]
     assert content["seed"] == 5
     assert recipe["train"]["seed"] == 5
     assert recipe["train"]["lr"] == 2e-3
     assert recipe["train"]["ema"] == 0.999, "defaults are written out"
     assert recipe["model"]["hidden_size"] == 32
-    fingerprint = manifest(work / "data")["fingerprint"]
+    fingerprint = json_of(work / "data" / "manifest.json")["fingerprint"]
     assert content["dataset"] == {"path": str(work / "data"), "fingerprint": fingerprint}
 
 

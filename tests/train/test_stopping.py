@@ -4,9 +4,9 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import termios
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from commands import arcpipe_command, environment
-from processes import LAUNCH, by_itself, loopback, running, running_together
+from processes import LAUNCH, by_itself, loopback, running, running_together, wait_until
 from screens import shown
 from training import assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
 
@@ -29,13 +29,6 @@ main()
 # Size of the terminal, in rows and columns.
 SIZE = (24, 80)
 TIMES = int(os.environ.get("REPETITIONS", "3"))
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 60) -> None:
-    ends = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < ends, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -101,6 +94,30 @@ def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, nu
     assert ("the launcher of this process has ended" in text) == (number == signal.SIGKILL)
 
 
+RANK = """
+import os, time
+from arcpipe.processes import stop_on_signals
+launcher = os.getppid()
+print("started", flush=True)
+while os.getppid() == launcher:
+    time.sleep(0.01)
+with stop_on_signals() as should_stop:
+    print(should_stop())
+"""
+LAUNCHER = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+def test_a_launcher_that_ends_before_the_training_begins_is_noticed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, RANK], env=environment({"RANK": "0"}), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as launcher:  # fmt: skip
+        assert launcher.stdout is not None
+        assert launcher.stdout.readline() == "started\n"
+        launcher.kill()
+        assert launcher.stdout.read() == "True\n"
+
+
 def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, run: Path) -> None:
     """The evaluation would take an hour; the other process has most of its share left."""
     evaluation = settings("eval", every=2, max_steps=10_000, max_minutes=60.0, batch_size=1)
@@ -136,6 +153,8 @@ def on_terminal(work: Path, run: Path) -> tuple[int, int, list[bytes]]:
         return b"answer at step" in b"".join(said)
 
     wait_until(has_drawn)
+    # The rest of the drawing.
+    time.sleep(0.05)
     return pid, terminal, said
 
 
