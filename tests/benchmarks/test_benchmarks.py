@@ -153,13 +153,13 @@ def test_a_step_that_fails_is_named_and_ends_what_needs_it(tmp_path: Path) -> No
 def test_recipes_are_compared_by_what_they_learn(tmp_path: Path) -> None:
     rows = ROOT / "benchmarks" / "recipes" / "rows.toml"
     small = ("--override", "infer.votes=2", "--override", "data.num_aug=1", "--out", "learning")
-    flags = ("--set", "quickstart", "--recipe", rows, "--steps", 2, *small)
+    flags = ("--set", "quickstart", "--recipe", rows, "--steps", 2, "--inference-steps", 3, *small)
     printed = run("learning", *flags, cwd=tmp_path)
     assert "spread" in printed
     (figures,) = json.loads((tmp_path / "learning" / "learning.json").read_bytes())["runs"]
     assert (figures["seed"], figures["steps"]) == (0, 2)
     assert figures["train_s"] > 0
-    assert {"pass@1", "pass@2", "oracle", "pass@2 of outputs", "exact"} <= figures.keys()
+    assert {"pass@1", "pass@2", "oracle", "pass@2 of outputs", "exact", "pass@2 at 3"} <= figures.keys()
     # Of twelve tokens, after two steps of training.
     assert -5 < figures["log_likelihood"] < 0
     (file,) = tmp_path.rglob("figures.json")
