@@ -32,8 +32,8 @@ LEDGER = Path("runs/ledger.jsonl")
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
-# Fields about when and where a submission was made, which `differences` ignores.
 _WIDTH = 14
+# Fields about when and where a submission was made, which `differences` ignores.
 _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
 
 

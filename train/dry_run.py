@@ -131,8 +131,8 @@ def _time_step(run: TrainRun, state: TrainState, accelerator: Accelerator) -> fl
 def _memory(
     run: TrainRun, state: TrainState, recipe: str, accelerator: Accelerator
 ) -> Iterator[tuple[str, str]]:
-    """Yield name and text of the memory of a process, on a CPU of the GPUs that have so much, and of the
-    settings that need less.
+    """Yield name and text of three lines: the memory of a process; on a CPU, the GPUs that have as much; if
+    some device has not, the settings that need less.
     """
     device, count = accelerator.device, int(accelerator.num_processes)
     dtype, _ = compute_dtype(run.settings.precision, device)
@@ -196,7 +196,8 @@ def peak_bytes(
     """Return the bytes that a process keeps between steps, and the peak within a step.
 
     A step is run on fake tensors, which have no memory, with one outer cycle: the cycles before the last one
-    keep no activations. Its operations are those of a CPU; the fused ones of a GPU keep less.
+    keep no activations. Its operations are those of a CPU, but for attention, which is in `dtype` as on a
+    GPU; the fused ones of a GPU keep less.
 
     Args:  state: of the run; its carry may have any size. batch: a process's share of a global batch.
     """

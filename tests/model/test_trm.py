@@ -202,6 +202,17 @@ def test_bfloat16_stays_close_to_float32(ready_for_a_cpu: bool) -> None:
         assert cosine(gradient, of_exact[name]) > 0.98, name
 
 
+def test_attention_in_float32_rounds_only_what_it_returns() -> None:
+    attention, x = Attention(32, 2).bfloat16(), torch.randn(3, 7, 32).bfloat16()
+    rounded = attention(x, None)
+    attention.in_float32 = True
+    parts = attention.qkv(x).float().view(3, 7, 3, 2, 16).permute(2, 0, 3, 1, 4)
+    mixed = torch.nn.functional.scaled_dot_product_attention(*parts)
+    expected = attention.out(mixed.bfloat16().transpose(1, 2).flatten(-2))
+    assert torch.equal(attention(x, None), expected)
+    assert not torch.equal(rounded, expected)
+
+
 @pytest.mark.parametrize(("size", "tokens", "prefix"), [(0, 16, 0), (32, 0, 1), (33, 0, 2), (32, 4, 4)])
 def test_prefix_tokens(size: int, tokens: int, prefix: int) -> None:
     config = replace(TINY, puzzle_size=size, puzzle_tokens=tokens)

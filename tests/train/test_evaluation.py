@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from arcpipe.checkpoint import Checkpoint, find_checkpoint, newest_checkpoint, read_best
+from arcpipe.errors import ArcpipeError
 from arcpipe.infer.evaluate import Coverage, Evaluator
 from arcpipe.train.run import TrainRun
 from candidates import read_predictions
@@ -67,10 +69,16 @@ def run_scripted(
 ) -> CompletedProcess[str]:
     """Train with an evaluation every three steps, unless the settings say otherwise."""
     given = [*settings("eval", **({"every": 3} | evaluation)), *settings("train", keep_last=keep)]
-    with pytest.MonkeyPatch.context() as patch:
-        # Instead of the one made from its settings.
-        patch.setattr(TrainRun, "evaluator", evaluator)
+    with evaluated_by(evaluator):
         return train(work, out, *given, "--steps", steps, *flags)
+
+
+@contextmanager
+def evaluated_by(evaluator: Evaluator) -> Iterator[None]:
+    """Evaluate with this one instead of the one made from the settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainRun, "evaluator", evaluator)
+        yield
 
 
 def scores(run: Path) -> list[dict[str, Any]]:
@@ -305,6 +313,15 @@ def test_less_time_says_how_much_was_answered(work: Path, tmp_path: Path) -> Non
     assert not candidates, "no time answers none"
     assert read_best(run) is None
     assert "step 1: no score, none of 7 test inputs answered; " in (run / "train.log").read_text()
+
+
+def test_an_error_of_the_evaluator_ends_the_training_with_its_line(work: Path, run: Path) -> None:
+    def fail(step: int) -> None:
+        raise ArcpipeError("no answer")
+
+    with evaluated_by(Scripted({}, fail)):
+        assert "no answer" in refused(work, run, *settings("eval", every=3))
+    assert steps_of(run) == [3]
 
 
 def test_a_full_disk_leaves_the_checkpoint(work: Path, evaluated: Path, run: Path) -> None:
