@@ -69,6 +69,10 @@ def dry_run(run: TrainRun, recipe: str, say: Callable[[str], None]) -> float:
             line(name, text)
         notes = make_ready(state, run.settings, accelerator.device)
         seconds = _time_step(small, state, accelerator)
+    # As at the end of a training: a process that exits with its process group may abort.
+    del state
+    accelerator.free_memory()
+    accelerator.end_training()
     flops = size * run.sample_flops()
     if small_size < size:
         notes.insert(0, f"from a batch of {small_size} by its arithmetic")

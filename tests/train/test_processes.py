@@ -3,6 +3,7 @@
 import resource
 import shutil
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from arcpipe.batches import TrainingStream
 from arcpipe.puzzleset import read_puzzle_set
 from files import forget_hashes
-from processes import running, running_together, together
+from processes import ranks, running, running_together, together
 from puzzles import BUCKETS
 from training import (
     assert_close,
@@ -193,3 +194,17 @@ def test_a_batch_that_does_not_divide_by_the_processes_is_refused(
     for done in together(train_arguments(work, run, *flags, data=data), work, code=2, **alone):
         assert done.stderr == f"arcpipe: {said}\n"
     assert not run.exists()
+
+
+def test_a_dry_run_ends_its_connection(work: Path, tmp_path: Path) -> None:
+    """A process that exits with its process group aborts now and then."""
+    script = tmp_path / "dry.py"
+    script.write_text(
+        "import sys\nimport torch\nfrom arcpipe.commands.cli import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\nassert not torch.distributed.is_initialized()\n"
+    )
+    words = ("train", work / "tiny.toml", "--data", work / "data", "--dry-run")
+    with ExitStack() as stack:
+        pair = [stack.enter_context(running(words, work, script=script, **rank)) for rank in ranks(2)]
+        ended = [process.finish(code=0) for process in pair]
+    assert [done.stdout.count("samples/s") for done in ended] == [1, 0]
