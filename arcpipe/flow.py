@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from arcpipe.augmentation import random_bits
+from arcpipe.stablemax import probabilities
 
 # Turns of draws other than noise. Noise has turn 0 for x_0 and i + 1 for step i of inference.
 TIMES, PSEUDOTARGETS = -1, -2
@@ -61,15 +62,6 @@ def times(seeds_B: Tensor, steps: int, kind: str) -> Tensor:
     if kind == "random_start":
         draws[:, 1:] = draws[:, :1] + (1 - draws[:, :1]) * draws[:, 1:]
     return draws.sort(dim=1).values[:, :steps]
-
-
-def probabilities(logits_BLV: Tensor, loss: str) -> Tensor:
-    """Return the probability of each token, float32, from logits of a model trained with this loss."""
-    values = logits_BLV.float()
-    if loss == "softmax":
-        return values.softmax(dim=-1)
-    scores = torch.where(values < 0, 1 / (1 - values.clamp(max=0)), values + 1)
-    return scores / scores.sum(dim=-1, keepdim=True)
 
 
 def with_given(x_BLV: Tensor, inputs_BL: Tensor, blank: int | None) -> Tensor:

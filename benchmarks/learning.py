@@ -34,13 +34,13 @@ from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import PAD
 from arcpipe.errors import ArcpipeError
-from arcpipe.flow import probabilities
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.vote import rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import write_json
+from arcpipe.stablemax import probabilities
 from arcpipe.task import challenges_json, solutions_json
 from arcpipe.task_embedding import puzzle_vectors
 

@@ -18,6 +18,7 @@ from arcpipe.flow import FlowSampler
 from arcpipe.infer.config import Plan
 from arcpipe.infer.items import Answers, Items, Schedule, WorkQueue
 from arcpipe.puzzleset import PuzzleSet
+from arcpipe.stablemax import probabilities
 from arcpipe.task_embedding import puzzle_vectors
 
 STABLE_STEPS = 3
@@ -43,12 +44,12 @@ class Engine:
         # Rows and color vectors (T, 2, 10, D) stay on the checkpoint's device.
         self.rows_of, self.colors = checkpoint.rows_by_id(puzzles), checkpoint.colors_of(puzzles)
         self.sides = bucket_sides(puzzles, checkpoint.config.buckets, needed)
-        self.model = checkpoint.model(puzzles.canvas).to(device)
+        self.model, self.loss = checkpoint.model(puzzles.canvas).to(device), checkpoint.loss
         self.sampler = None
         if checkpoint.config.flow:
             self.sampler = FlowSampler(
                 batch_size, puzzles.num_tokens, checkpoint.vocabulary, device, steps=plan.steps,
-                gamma=plan.gamma, seed=plan.seed, loss=checkpoint.loss, blank=puzzles.family.blank_token,
+                gamma=plan.gamma, seed=plan.seed, loss=self.loss, blank=puzzles.family.blank_token,
             )  # fmt: skip
         self.generator = torch.Generator(device)
         carry = self.model.empty_carry(batch_size, dtype)
@@ -200,7 +201,7 @@ class Engine:
         """Return the answers of rows (M,); `final` (M,) says which are final, not at a mark."""
         where = torch.from_numpy(rows).to(self.device)
         logits, halt_logit = logits[where], halt_logit[where]
-        tokens, log_probability = best_tokens(logits)
+        tokens, log_probability = best_tokens(logits, self.loss)
         # Check the logits: an infinite one can give finite probabilities.
         finite = (logits.isfinite().all(dim=(1, 2)) & halt_logit.isfinite()).float()
         halt, log_mean, is_finite = torch.stack([halt_logit.sigmoid(), log_probability, finite]).cpu().numpy()
@@ -224,18 +225,15 @@ class Engine:
         return [answers[is_ready] for answers, is_ready in parts if is_ready.any()]
 
 
-def best_tokens(logits: Tensor) -> tuple[Tensor, Tensor]:
+def best_tokens(logits: Tensor, loss: str) -> tuple[Tensor, Tensor]:
     """Return the best tokens (N, L), uint8, of logits (N, L, V), and the mean log of their probability.
 
     The mean (N,), float32, is over the tokens that are not PAD; it is 0 if all are PAD.
 
-    Source:  the official code's stablemax, s(x) = x + 1 from 0 on and 1 / (1 - x) below.
+    Args:  loss: of the model's training.
     """
-    tokens, values = logits.argmax(dim=-1), logits.float()
-    best = values.gather(-1, tokens[..., None])[..., 0]
-    weights = torch.where(values < 0, 1 / (1 - values.clamp(max=0)), values + 1)
-    log_weight = torch.where(best < 0, -torch.log1p(-best.clamp(max=0)), torch.log1p(best.clamp(min=0)))
-    log_probability = (log_weight - weights.sum(dim=-1).log()).clamp(max=0)
+    tokens = logits.argmax(dim=-1)
+    log_probability = probabilities(logits, loss).amax(dim=-1).log()
     cells = tokens != PAD
     mean = (log_probability * cells).sum(dim=1) / cells.sum(dim=1).clamp(min=1)
     return tokens.to(torch.uint8), mean

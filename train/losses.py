@@ -8,19 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from arcpipe.batches import IGNORE
+from arcpipe.stablemax import stablemax_scores
 from arcpipe.train.config import LossPrecision
 
 
 def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the loss of each cell (...,) float64, 0 where the label is IGNORE.
 
-    Stablemax replaces the exponential of softmax by s(x) = x + 1 for x >= 0, 1 / (1 - x) below. Like the
-    reference, it computes in float64.
+    Like the reference, it computes in float64.
 
     Args:    logits: (..., V) of any float dtype. labels: (...,) int64.
     """
-    x = logits.to(torch.float64)
-    scores = torch.where(x < 0, 1 / (1 - x + 1e-30), x + 1)
+    scores = stablemax_scores(logits.to(torch.float64))
     valid = labels != IGNORE
     label_score = scores.gather(-1, torch.where(valid, labels, 0)[..., None]).squeeze(-1)
     return torch.where(valid, scores.sum(-1).log() - label_score.log(), 0)
@@ -35,10 +34,7 @@ def stablemax_cross_entropy_float32(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:    logits: (..., V) of any float dtype. labels: (...,) int64.
     """
-    x = logits.float()
-    below = x < 0
-    # The inner `where` prevents 1 / 0 in the discarded branch, whose gradient would be 0 * inf = NaN.
-    scores = torch.where(below, 1 / (1 - torch.where(below, x, 0)), x + 1)
+    scores = stablemax_scores(logits.float())
     valid = labels != IGNORE
     label = torch.where(valid, labels, 0)[..., None]
     label_score = scores.gather(-1, label).squeeze(-1)

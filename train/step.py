@@ -18,7 +18,6 @@ from arcpipe.flow import (
     PSEUDOTARGETS,
     interpolant,
     noise,
-    probabilities,
     seeds_of,
     times,
     uniform,
@@ -26,6 +25,7 @@ from arcpipe.flow import (
 )
 from arcpipe.log import logger
 from arcpipe.model_config import TRMConfig
+from arcpipe.stablemax import probabilities
 from arcpipe.task_embedding import puzzle_vectors
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.losses import StepLoss, join_losses, step_loss

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.flow import interpolant, move, noise, probabilities, seeds_of, stir, times, with_given
+from arcpipe.flow import interpolant, move, noise, seeds_of, stir, times, with_given
+from arcpipe.stablemax import probabilities
 
 SEEDS = seeds_of(3, np.arange(2000, dtype=np.uint64))
 

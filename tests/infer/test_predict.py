@@ -13,7 +13,7 @@ import torch
 from arcpipe.buckets import bucket_sides
 from arcpipe.checkpoint import Checkpoint, save_checkpoint
 from arcpipe.errors import CheckpointError
-from arcpipe.flow import move, noise, probabilities, seeds_of, stir, with_given
+from arcpipe.flow import move, noise, seeds_of, stir, with_given
 from arcpipe.infer.config import InferSettings
 from arcpipe.infer.engine import STABLE_STEPS, best_tokens
 from arcpipe.infer.evaluate import Evaluator
@@ -23,6 +23,7 @@ from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
+from arcpipe.stablemax import probabilities
 from files import changing, forget_hashes
 from inference import CONFIG, answers, assert_same, parrot, plain_loop, random_model, rows_of, wavering
 from puzzles import BUCKETS, sized_data, sized_tasks
@@ -109,13 +110,15 @@ def test_noise_changes_all_rollouts_but_the_first(arc: PuzzleSet) -> None:
     assert noisy != answers(model, arc, rollouts=3, noise=0.5, seed=2)
 
 
-def test_log_probability_is_the_mean_over_the_cells_that_are_shown() -> None:
+@pytest.mark.parametrize("loss", ["stablemax", "softmax"])
+def test_log_probability_is_the_mean_over_the_cells_that_are_shown(loss: str) -> None:
     logits = torch.randn(5, 9, 7, generator=torch.Generator().manual_seed(0)) * 3
     logits[4, :, 0] = 50.0
-    tokens, mean = best_tokens(logits)
+    tokens, mean = best_tokens(logits, loss)
     for row in range(5):
         values = logits[row].double()
-        weights = torch.where(values < 0, 1 / (1 - values), values + 1)
+        stablemax = torch.where(values < 0, 1 / (1 - values), values + 1)
+        weights = stablemax if loss == "stablemax" else values.exp()
         logs = (weights.amax(-1) / weights.sum(-1)).log()[tokens[row] != 0]
         assert mean[row].item() == pytest.approx(logs.mean().item() if len(logs) else 0.0, abs=1e-6)
 

@@ -26,6 +26,7 @@ CORE = (
     "model_config",
     "buckets",
     "batches",
+    "stablemax",
     "flow",
     "task_embedding",
     "layers",
