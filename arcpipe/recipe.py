@@ -128,13 +128,15 @@ def as_tables(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return the changed keys of `after` as lines `table.key: old -> new`; both are resolved recipes."""
-    return [
-        f"{table}.{key}: {before.get(table, {}).get(key)!r} -> {value!r}"
-        for table, settings in after.items()
-        for key, value in settings.items()
-        if before.get(table, {}).get(key) != value
-    ]
+    """Return the changed keys of `after` as lines `table.key: old -> new`, the values as in TOML."""
+    changes = []
+    for table, settings in after.items():
+        old = before.get(table, {})
+        for key, value in settings.items():
+            if old.get(key) != value:
+                earlier = to_toml_value(old[key]) if key in old else "unset"
+                changes.append(f"{table}.{key}: {earlier} -> {to_toml_value(value)}")
+    return changes
 
 
 def recipe_names() -> list[str]:
