@@ -76,24 +76,6 @@ def recolorings(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint8]:
     return np.concatenate([np.zeros((len(numbers), 1), np.uint8), others], axis=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """A recoloring (cell value v becomes `colors[v]`) followed by a turn or flip (`dihedral`).
-
-    `codec.py` applies augmentations to many grids at once; `infer/items.py` inverts them.
-    """
-
-    dihedral: int = 0
-    colors: tuple[int, ...] = IDENTITY_COLORS
-
-    def __post_init__(self) -> None:
-        assert 0 <= self.dihedral < 8, f"dihedral {self.dihedral} is not 0..7"
-        assert sorted(self.colors) == list(IDENTITY_COLORS), f"{self.colors} is no permutation of 0..9"
-
-
-IDENTITY = Augmentation()
-
-
 @dataclass(frozen=True, eq=False)
 class PuzzleTable:
     """P puzzles, which are tasks under augmentations, one for each row of a puzzle-embedding table.
@@ -113,23 +95,14 @@ class PuzzleTable:
     colors: NDArray[np.uint8]
 
     @classmethod
-    def of_groups(cls, task_ids: Sequence[str], groups: Sequence[Sequence[Augmentation]]) -> "PuzzleTable":
-        """Return the puzzles of all tasks, given the augmentations of each task."""
-        flat = [augmentation for group in groups for augmentation in group]
-        return cls(
-            list(task_ids),
-            np.repeat(np.arange(len(task_ids), dtype=np.int32), [len(group) for group in groups]),
-            np.array([augmentation.dihedral for augmentation in flat], np.uint8),
-            np.array([augmentation.colors for augmentation in flat], np.uint8).reshape(-1, NUM_COLORS),
-        )
+    def uncolored(cls, task_ids: Sequence[str], dihedrals: Sequence[int] = (0,)) -> "PuzzleTable":
+        """Return the puzzles of tasks under these dihedrals, with the colors unchanged."""
+        tasks = np.repeat(np.arange(len(task_ids), dtype=np.int32), len(dihedrals))
+        colors = np.tile(np.array(IDENTITY_COLORS, np.uint8), (len(tasks), 1))
+        return cls(list(task_ids), tasks, np.tile(np.array(dihedrals, np.uint8), len(task_ids)), colors)
 
     def __len__(self) -> int:
         return len(self.tasks)
-
-    def augmentation(self, puzzle_id: int) -> Augmentation:
-        """Return the augmentation of a puzzle."""
-        colors = tuple(int(color) for color in self.colors[puzzle_id])
-        return Augmentation(int(self.dihedrals[puzzle_id]), colors)
 
     def of_task(self, task: int) -> NDArray[np.intp]:
         """Return the puzzle ids of a task, in order."""

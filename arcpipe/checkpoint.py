@@ -382,7 +382,7 @@ def _load_puzzles(
     """
     rows, colors, shape = None, no_colors(), (num_puzzles, config.puzzle_size)
     if not num_puzzles:
-        return PuzzleTable.of_groups([], []), torch.zeros(shape), colors
+        return PuzzleTable.uncolored([]), torch.zeros(shape), colors
     with _part(folder / _PUZZLES, manifest) as file:
         columns = read_table(file, _COLUMNS, most_rows=_MOST_ROWS, most_bytes=_MOST_BYTES)
         puzzles = PuzzleTable.from_arrow(columns)

@@ -25,7 +25,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from arcpipe.augmentation import BLANK_TASK, IDENTITY, IDENTITY_COLORS, PuzzleTable
+from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable
 from arcpipe.boards import MAX_SIDE
 from arcpipe.checkpoint import Checkpoint, refuse_bad_values
 from arcpipe.codec import family_of
@@ -132,9 +132,9 @@ def read_official(
     family, canvas = _family_and_canvas(file, weights, own_config, family, canvas)
     _refuse_misfits(file, weights, own_config, canvas)
     rows = weights.pop(_ROWS, torch.zeros(0, 0))
-    puzzles = PuzzleTable.of_groups([], [])
+    puzzles = PuzzleTable.uncolored([])
     if own_config.puzzle_size and family != "arc" and len(rows) == 1:
-        puzzles = PuzzleTable.of_groups([family], [[IDENTITY]])
+        puzzles = PuzzleTable.uncolored([family])
     elif own_config.puzzle_size:
         puzzles = _find_puzzles(file, identifiers, len(rows))
     rows = rows[: len(puzzles)]
@@ -348,7 +348,7 @@ def _find_puzzles(
         "%s of the dataset with --identifiers, or make it again with --rebuild-identifiers", num_rows,
         reason, IDENTIFIERS_FILE,
     )  # fmt: skip
-    return PuzzleTable.of_groups([], [])
+    return PuzzleTable.uncolored([])
 
 
 def read_identifiers(path: Path) -> PuzzleTable:

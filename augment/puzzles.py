@@ -18,7 +18,7 @@ from pydantic import Field
 
 from arcpipe.augment.build import write_puzzle_set
 from arcpipe.augment.sources import hub_name, hub_split
-from arcpipe.augmentation import IDENTITY, PuzzleTable
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import GridTable, family_of
 from arcpipe.documents import limit
 from arcpipe.errors import DataError, one_line, why_unreadable
@@ -388,7 +388,7 @@ def build_puzzles(
     puzzles = PuzzleSet(
         family=family_of(domain, train.side),
         canvas=train.side,
-        table=PuzzleTable.of_groups([domain], [[IDENTITY]]),
+        table=PuzzleTable.uncolored([domain]),
         inputs=_grid_table(examples.questions),
         outputs=_grid_table(examples.answers),
         example_tasks=np.zeros(len(examples), np.int32),

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import IDENTITY, PuzzleTable
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.boards import BOXES, CHARACTERS, GOAL, PATH, START, at, cells_of, distances, is_valid, repeats
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import Family, GridTable, family_of
@@ -236,7 +236,7 @@ def _puzzle_set(checkpoint: Checkpoint, task: Task, most: int) -> PuzzleSet:
     """Return the task as a dataset. An ARC task gets the augmentations that the checkpoint knows of it, the
     identity first, up to `most` of them (0 for all)."""
     family, canvas = family_of(checkpoint.family, checkpoint.canvas), checkpoint.canvas
-    table = PuzzleTable.of_groups([task.id], [[IDENTITY]])
+    table = PuzzleTable.uncolored([task.id])
     if family.with_eos:
         known = checkpoint.puzzles
         if task.id not in known.task_ids:

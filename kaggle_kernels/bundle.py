@@ -24,11 +24,10 @@ from typing import Any
 import torch
 
 import arcpipe
-from arcpipe.augmentation import Augmentation, PuzzleTable
+from arcpipe.augmentation import DIHEDRALS, PuzzleTable
 from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.codec import ARC
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError
-from arcpipe.grid import NUM_COLORS
 from arcpipe.infer.config import InferSettings
 from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
@@ -49,7 +48,6 @@ from arcpipe.train.config import AdaptSettings
 _TABLES = {"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings}
 NOTEBOOK = "notebook.ipynb"
 _MEAN = "<mean of the trained rows>"
-_IDENTITY = Augmentation(0, tuple(range(NUM_COLORS)))
 _CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _SLUG = re.compile(r"[a-z0-9](-?[a-z0-9])*")
@@ -95,10 +93,10 @@ def write_trunk(path: Path, out: Path) -> None:
     rows, puzzles, colors = whole.rows, whole.puzzles, whole.colors
     if len(puzzles) and whole.config.embedding == "task":
         rows, colors = whole.mean_rows(), colors.mean(dim=0, keepdim=True)
-        puzzles = PuzzleTable.of_groups([_MEAN], [[Augmentation(dihedral) for dihedral in range(8)]])
+        puzzles = PuzzleTable.uncolored([_MEAN], range(len(DIHEDRALS)))
     elif len(puzzles):
         rows = rows.mean(dim=0, keepdim=True, dtype=torch.float32)
-        puzzles = PuzzleTable.of_groups([_MEAN], [[_IDENTITY]])
+        puzzles = PuzzleTable.uncolored([_MEAN])
     save_checkpoint(replace(whole, path=out, raw=whole.ema, rows=rows, puzzles=puzzles, colors=colors))
 
 

@@ -269,7 +269,7 @@ def export_checkpoint(
         raise ArcpipeError("--no-compiled-names goes with --format trm")
     copy = replace(load_checkpoint(checkpoint), path=out)
     if trunk_only:
-        no_puzzles = PuzzleTable.of_groups([], [])
+        no_puzzles = PuzzleTable.uncolored([])
         copy = replace(copy, rows=copy.rows[:0], colors=copy.colors[:0], puzzles=no_puzzles)
     if rows:
         dtype = getattr(torch, rows)

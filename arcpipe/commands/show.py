@@ -407,10 +407,10 @@ def _augmented_text(puzzles: PuzzleSet, color: int) -> str:
         task_id, fingerprints = puzzles.table.task_ids[task], puzzles.table.fingerprints()
         titles = []
         for puzzle in map(int, puzzle_ids):
-            augmentation = puzzles.table.augmentation(puzzle)
+            colors = "".join(map(str, puzzles.table.colors[puzzle]))
             titles.append(
-                f"puzzle {puzzle}: task {task_id}, dihedral {augmentation.dihedral}, colors "
-                f"{''.join(map(str, augmentation.colors))}, fingerprint {int(fingerprints[puzzle]):016x}"
+                f"puzzle {puzzle}: task {task_id}, dihedral {puzzles.table.dihedrals[puzzle]}, "
+                f"colors {colors}, fingerprint {int(fingerprints[puzzle]):016x}"
             )
     else:
         count = _SHOWN if puzzles.variants.count is None else puzzles.variants.count + 1

@@ -15,7 +15,6 @@ from arcpipe.augment.alike import distinct_augmentations, likeness
 from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.sources import grids_of, hide, read_source
 from arcpipe.augment.split import Selection, select
-from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
@@ -23,8 +22,10 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task
 from inference import parrot
-from puzzles import (
+from puzzles import (  # fmt: skip
+    IDENTITY,
     SECRET,
+    Augmentation,
     as_list,
     augmentations,
     augmented,
@@ -40,7 +41,7 @@ from puzzles import (
     training_pairs,
     turned,
     write_source,
-)  # fmt: skip
+)
 
 
 def test_other_sets_train_with_their_test_pairs_and_the_test_set_does_not(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from arcpipe.augmentation import BLANK_TASK, IDENTITY, Augmentation, PuzzleTable
+from arcpipe.augmentation import BLANK_TASK
 from arcpipe.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from arcpipe.model_config import TRMConfig
 from arcpipe.official import identifiers_of, read_identifiers, read_official, write_official
@@ -24,7 +24,16 @@ from arcpipe.trm import TRM
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
 from files import forget_hashes
-from puzzles import augmented, made_up_tasks, restored, write_source
+from puzzles import (
+    IDENTITY,
+    Augmentation,
+    augmentation_of,
+    augmented,
+    made_up_tasks,
+    restored,
+    table_of,
+    write_source,
+)
 from reference import RECORDINGS, OfficialFiles, Recording, read_recording, write_official_files
 
 INNER = "_orig_mod.model.inner"
@@ -100,7 +109,7 @@ def test_the_digits_of_an_identifier_are_the_color_of_each_color(fixtures_dir: P
     path = tmp_path / "identifiers.json"
     path.write_text(json.dumps([BLANK_TASK, name]))
     puzzles = read_identifiers(path)
-    augmentation = puzzles.augmentation(1)
+    augmentation = augmentation_of(puzzles, 1)
     assert puzzles.task_ids[puzzles.tasks[1]] == name.partition("|||")[0]
     assert np.array_equal(augmented(before.astype(np.uint8), augmentation), after)
     assert np.array_equal(restored(after, augmentation), back)
@@ -333,7 +342,7 @@ def trained(tmp_path: Path) -> Checkpoint:
     torch.manual_seed(0)
     config = TRMConfig(hidden_size=16, num_heads=2, num_layers=1, max_steps=3, puzzle_size=8, puzzle_tokens=1)
     raw = TRM(config, 25, 12).state_dict()
-    puzzles = PuzzleTable.of_groups(["b", "a"], [[IDENTITY, Augmentation(3)], [IDENTITY]])
+    puzzles = table_of(["b", "a"], [[IDENTITY, Augmentation(3)], [IDENTITY]])
     made = Checkpoint(
         path=tmp_path / "trained", config=config, family="arc", canvas=5, vocabulary=12, raw=raw,
         ema={name: value + 1 for name, value in raw.items()}, rows=torch.randn(3, 8), puzzles=puzzles,

@@ -11,13 +11,12 @@ import pytest
 
 from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
-from arcpipe.augmentation import Augmentation
 from arcpipe.grid import PALETTE
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest, write_json
 from arcpipe.task import Pair, Task, challenges_json
 from commands import fail_here, succeed_here
-from puzzles import augmented, build, write_source
+from puzzles import Augmentation, augmentation_of, augmented, build, write_source
 
 SMALL = Task(
     "small",
@@ -207,10 +206,10 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() 
     assert titles[0][:3] == ("0", "0", "0123456789")
     assert len(titles) == 3
     for row, (_, dihedral, colors, fingerprint) in enumerate(titles):
-        assert table.augmentation(row) == Augmentation(int(dihedral), tuple(map(int, colors)))
+        assert augmentation_of(table, row) == Augmentation(int(dihedral), tuple(map(int, colors)))
         assert int(fingerprint, 16) == int(table.fingerprints()[row])
         drawn = shown.split(f"puzzle {row}: ")[1].split("puzzle ")[0]
-        lines = augmented(SMALL.demonstrations[0].input, table.augmentation(row))
+        lines = augmented(SMALL.demonstrations[0].input, augmentation_of(table, row))
         assert all(" ".join(map(str, line)) in drawn for line in lines)
 
 

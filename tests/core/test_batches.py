@@ -15,7 +15,7 @@ from arcpipe.buckets import layout_of
 from arcpipe.codec import ARC, PAD
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from puzzles import build, encode, made_up_tasks, restored, write_source
+from puzzles import augmentation_of, build, encode, made_up_tasks, restored, write_source
 
 CANVAS = 8
 Placed = tuple[Grid, tuple[int, int]]
@@ -74,7 +74,7 @@ def undone(puzzles: PuzzleSet, batch: PuzzleBatch) -> list[tuple[int, bytes]]:
     """Return the base example of each row, with placement and augmentation undone."""
     found = []
     for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
-        augmentation = puzzles.table.augmentation(int(puzzle_id))
+        augmentation = augmentation_of(puzzles.table, int(puzzle_id))
         given, _ = find_grid(tokens.numpy())
         wanted, _ = find_grid(labels.numpy())
         task = int(puzzles.table.tasks[puzzle_id])

@@ -10,14 +10,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.augmentation import IDENTITY, PuzzleTable
 from arcpipe.batches import IGNORE, TrainingStream
 from arcpipe.buckets import bucket_sides, crop, fitting_side, layout_of, needed_sides, pad_back
 from arcpipe.codec import ARC, PAD, GridTable
 from arcpipe.grid import Grid
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.task import Pair, Task
-from puzzles import BUCKETS, CANVAS, build, encode, grids, sized_data, sized_tasks, solved_tasks, write_source
+from puzzles import (
+    BUCKETS,
+    CANVAS,
+    IDENTITY,
+    build,
+    encode,
+    grids,
+    sized_data,
+    sized_tasks,
+    solved_tasks,
+    table_of,
+    write_source,
+)
 
 BATCH = 16
 
@@ -36,7 +47,7 @@ def set_of(*tasks: Task, canvas: int = 30) -> PuzzleSet:
     return PuzzleSet(
         family=ARC,
         canvas=canvas,
-        table=PuzzleTable.of_groups([task.id for task in tasks], [[IDENTITY]] * len(tasks)),
+        table=table_of([task.id for task in tasks], [[IDENTITY]] * len(tasks)),
         inputs=GridTable.pack([pair.input for _, pair in pairs], canvas),
         outputs=GridTable.pack(outputs, canvas),
         example_tasks=numbers,

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arcpipe.augmentation import IDENTITY, PuzzleTable
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import (
     Checkpoint,
     RowChanges,
@@ -31,7 +31,7 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import make_manifest
 from files import forget_hashes
 from inference import CONFIG, random_model
-from puzzles import build, made_up_tasks, write_source
+from puzzles import IDENTITY, build, made_up_tasks, table_of, write_source
 
 STATE = torch.zeros(2, 3)
 TRAINER = {"steps": torch.tensor([1, 2]), "answer": STATE, "latent": STATE}
@@ -131,7 +131,7 @@ def test_rows_are_handed_out_as_float32(saved: Checkpoint, puzzles: PuzzleSet, t
     assert rows.dtype == torch.float32
     assert torch.equal(rows, half.float())
     save(tmp_path / "without", puzzles, config=replace(CONFIG, puzzle_size=0, puzzle_tokens=0))
-    stranger = replace(puzzles, table=PuzzleTable.of_groups(["stranger"], [[IDENTITY]]))
+    stranger = replace(puzzles, table=table_of(["stranger"], [[IDENTITY]]))
     assert all_rows(tmp_path / "without", stranger).shape == (1, 0)
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRAL_INVERSE, Augmentation, apply_dihedral
+from arcpipe.augmentation import DIHEDRAL_INVERSE, apply_dihedral
 from arcpipe.codec import ARC, EOS, PAD, GridTable, crop_shapes, decode, dihedral_transform, encode_grids
 from arcpipe.grid import Grid
-from puzzles import augmentations, augmented, encode, grids, turned
+from puzzles import Augmentation, augmentations, augmented, encode, grids, turned
 
 STACKS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=4, max_side=4))
 

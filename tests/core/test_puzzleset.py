@@ -13,23 +13,27 @@ from hypothesis import strategies as st
 from arcpipe.augment.alike import Augmentations
 from arcpipe.augment.build import puzzle_set_of, write_puzzle_set
 from arcpipe.augment.split import Selection
-from arcpipe.augmentation import IDENTITY, Augmentation, PuzzleTable
+from arcpipe.augmentation import PuzzleTable
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import make_manifest
 from arcpipe.task import Pair, Task
 from files import json_of
-from puzzles import (
+from puzzles import (  # fmt: skip
+    IDENTITY,
+    Augmentation,
+    augmentation_of,
     augmentations,
     build,
     demonstrations,
     made_up_tasks,
     solved_tasks,
     solved_tests,
+    table_of,
     training_pairs,
     unpacked,
     write_source,
-)  # fmt: skip
+)
 
 
 def as_arrays(augmentations: list[Augmentation]) -> Augmentations:
@@ -127,11 +131,11 @@ def tables(draw: st.DrawFn) -> PuzzleTable:
     """Tables of a few tasks with any names, under distinct augmentations."""
     names = draw(NAMES)
     groups = [draw(st.lists(augmentations(), min_size=1, max_size=4, unique=True)) for _ in names]
-    return PuzzleTable.of_groups(names, groups)
+    return table_of(names, groups)
 
 
 def puzzles(table: PuzzleTable) -> list[tuple[str, Augmentation]]:
-    return [(table.task_ids[task], table.augmentation(row)) for row, task in enumerate(table.tasks)]
+    return [(table.task_ids[task], augmentation_of(table, row)) for row, task in enumerate(table.tasks)]
 
 
 def part(table: PuzzleTable, rows: list[int]) -> PuzzleTable:
@@ -141,7 +145,7 @@ def part(table: PuzzleTable, rows: list[int]) -> PuzzleTable:
 
 def test_fingerprints_stay_as_they_are() -> None:
     """Fingerprints connect checkpoints and datasets of different versions."""
-    table = PuzzleTable.of_groups(["007bbfb7"], [[IDENTITY, Augmentation(3, (0, 2, 1, *range(3, 10)))]])
+    table = table_of(["007bbfb7"], [[IDENTITY, Augmentation(3, (0, 2, 1, *range(3, 10)))]])
     assert [f"{fingerprint:016x}" for fingerprint in table.fingerprints().tolist()] == [
         "747c7689b89b9f73",
         "07e29f4fe54a3cb9",

@@ -14,7 +14,6 @@ from pyarrow import parquet
 
 from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
-from arcpipe.augmentation import IDENTITY, Augmentation
 from arcpipe.codec import decode
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, Votes, rank, ranked_grids, read_votes
@@ -26,7 +25,7 @@ from arcpipe.submissions.submission import build_submission
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table, write_folder
 from commands import assert_refused, fail_here, succeed_here
-from puzzles import augmented, encode, grids, restored
+from puzzles import IDENTITY, Augmentation, augmented, encode, grids, restored
 
 
 def array(cells: Any) -> Grid:

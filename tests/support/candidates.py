@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from arcpipe.augmentation import Augmentation
 from arcpipe.predictions import SCHEMA, read_candidates, write_shard
 from arcpipe.runs import make_manifest, write_json
+from puzzles import Augmentation
 
 COLORS = "0123456789"
 

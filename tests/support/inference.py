@@ -19,7 +19,7 @@ from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM
-from puzzles import restored
+from puzzles import augmentation_of, restored
 
 CONFIG = TRMConfig(
     hidden_size=16, num_heads=2, num_layers=1, outer_cycles=1, inner_cycles=1, max_steps=4,
@@ -121,7 +121,7 @@ def plain_loop(checkpoint: Checkpoint, puzzles: PuzzleSet, batch_size: int) -> R
         # Of a contiguous tensor: of a single number or a column it can differ in the last bit.
         probabilities = halt.contiguous().sigmoid().tolist()
         for grid, puzzle, test, probability in zip(grids, ids, tests, probabilities, strict=True):
-            turned = None if grid is None else restored(grid, puzzles.table.augmentation(puzzle))
+            turned = None if grid is None else restored(grid, augmentation_of(puzzles.table, puzzle))
             rows.append({
                 "task": puzzles.table.task_ids[puzzles.test_tasks[test]],
                 "test_index": puzzles.test_indices[test],

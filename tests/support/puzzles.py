@@ -1,6 +1,7 @@
 """Random grids, tasks and boards, their augmentations in plain numpy, and dataset folders."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,40 @@ from numpy.typing import NDArray
 from arcpipe.augment.alike import Augmentations, likeness
 from arcpipe.augment.build import build_arc
 from arcpipe.augment.forms import DataSettings
-from arcpipe.augmentation import Augmentation
+from arcpipe.augmentation import IDENTITY_COLORS, PuzzleTable
 from arcpipe.boards import BOXES
 from arcpipe.codec import ARC, GridTable, dihedral_transform, encode_grids
 from arcpipe.grid import Grid, as_grid
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import write_json
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A recoloring (cell value v becomes `colors[v]`) followed by a turn or flip."""
+
+    dihedral: int = 0
+    colors: tuple[int, ...] = IDENTITY_COLORS
+
+
+IDENTITY = Augmentation()
+
+
+def table_of(names: Sequence[str], groups: Sequence[Sequence[Augmentation]]) -> PuzzleTable:
+    """The table of all puzzles, given the augmentations of each task."""
+    flat = [augmentation for group in groups for augmentation in group]
+    return PuzzleTable(
+        list(names),
+        np.repeat(np.arange(len(names), dtype=np.int32), [len(group) for group in groups]),
+        np.array([augmentation.dihedral for augmentation in flat], np.uint8),
+        np.array([augmentation.colors for augmentation in flat], np.uint8).reshape(-1, 10),
+    )
+
+
+def augmentation_of(table: PuzzleTable, row: int) -> Augmentation:
+    """The augmentation of a puzzle."""
+    return Augmentation(int(table.dihedrals[row]), tuple(table.colors[row].tolist()))
 
 
 def grids(max_side: int = 30) -> st.SearchStrategy[Grid]:
@@ -184,10 +212,8 @@ def unpacked(table: GridTable) -> list[Any]:
 
 def as_list(augmentations: Augmentations) -> list[Augmentation]:
     """Augmentations one by one."""
-    return [
-        Augmentation(int(dihedral), tuple(colors.tolist()))
-        for dihedral, colors in zip(*augmentations, strict=True)
-    ]
+    pairs = zip(*augmentations, strict=True)
+    return [Augmentation(int(dihedral), tuple(colors.tolist())) for dihedral, colors in pairs]
 
 
 def training_pairs(puzzles: PuzzleSet) -> list[tuple[str, Any, Any]]:
