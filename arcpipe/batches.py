@@ -7,8 +7,7 @@ workers. With `Sampling`, a draw takes some examples of a group, and groups are 
 frequencies; then the length of an epoch is the average over such draws.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +27,7 @@ IGNORE = -100
 """The label of a cell that losses and accuracies ignore."""
 
 
-@dataclass(frozen=True)
-class PuzzleBatch:
+class PuzzleBatch(NamedTuple):
     """B samples, all int64.
 
     inputs: (B, L).
@@ -45,15 +43,8 @@ class PuzzleBatch:
 
     def to(self, device: torch.device) -> "PuzzleBatch":
         """Return the batch on another device; from pinned memory, the copy is asynchronous."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> "PuzzleBatch":
-        """Return the batch in pinned memory; `DataLoader` calls this."""
-        return self._each(Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "PuzzleBatch":
-        tensors = (getattr(self, field.name) for field in fields(self))
-        return PuzzleBatch(*(None if tensor is None else change(tensor) for tensor in tensors))  # type: ignore[arg-type]
+        tensors = (None if one is None else one.to(device, non_blocking=True) for one in self)
+        return PuzzleBatch(*tensors)  # type: ignore[arg-type]
 
 
 class _Draws(NamedTuple):

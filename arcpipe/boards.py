@@ -5,7 +5,6 @@ Everything is vectorized over a batch of boards (N, S, S), uint8. Cells of a maz
 digit 1..S; S is 4, 6 or 9.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -217,8 +216,7 @@ def gather(cells: Cells) -> Units:
     return Units(row, column, box, distinct != terms)
 
 
-@dataclass(frozen=True)
-class Shuffle:
+class Shuffle(NamedTuple):
     """N rearrangements of boards of side S: `out[r, c] = digits[board[rows[r], columns[c]]]`.
 
     With `transpose` the source is the transposed board: `digits[board[columns[c], rows[r]]]`.
@@ -232,24 +230,6 @@ class Shuffle:
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     transpose: NDArray[np.bool_]
-
-    def apply(self, boards: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the boards (N, S, S), each rearranged by its own shuffle."""
-        item = np.arange(len(boards))[:, None, None]
-        rows, columns, swap = self.rows[:, :, None], self.columns[:, None, :], self.transpose[:, None, None]
-        source = boards[item, np.where(swap, columns, rows), np.where(swap, rows, columns)]
-        return self.digits[item, source]
-
-    def inverse(self) -> "Shuffle":
-        """Return the inverse shuffles."""
-        rows, columns = np.argsort(self.rows, axis=1), np.argsort(self.columns, axis=1)
-        swap = self.transpose[:, None]
-        return Shuffle(
-            np.argsort(self.digits, axis=1).astype(np.uint8),
-            np.where(swap, columns, rows),
-            np.where(swap, rows, columns),
-            self.transpose,
-        )
 
 
 def shuffles(side: int, seed: int, boards: NDArray[np.integer], variants: NDArray[np.integer]) -> Shuffle:

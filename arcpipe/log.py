@@ -12,9 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from textwrap import fill
-from typing import IO, Any
+from typing import Any
 
-import orjson
 from tqdm import tqdm
 from tqdm.utils import disp_trim
 
@@ -156,7 +155,8 @@ class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
     A drawing may stand below the bar; the line between them is for the bar of a part of the work.
     """
 
-    def __init__(self, left_s: Callable[[], float], **arguments: Any) -> None:
+    def __init__(self, *, left_s: Callable[[], float] = lambda: math.inf, **arguments: Any) -> None:
+        """Args:  left_s: returns the seconds left until the time limit. arguments: of tqdm."""
         self._left_s, self._on_terminal = left_s, sys.stderr.isatty()
         # The lines of the drawing, and how far below the bar the last one on the screen is; 0 for none.
         self._drawing: list[str] = []
@@ -221,33 +221,3 @@ class Progress(tqdm):  # type: ignore[type-arg]  # tqdm itself is not generic
             self._last_row = 0
             super().close()
             self.fp.write("\n" * self._last_row)
-
-
-def progress(
-    *, total: int, initial: int, unit: str, desc: str, left_s: Callable[[], float] = lambda: math.inf
-) -> Progress:
-    """Return a progress bar, shown on rank 0 only.
-
-    Args:  left_s: returns the seconds left until the time limit.
-    """
-    return Progress(left_s, total=total, initial=initial, unit=unit, desc=desc)
-
-
-class MetricsFile:
-    """`metrics.jsonl`: one JSON object per line, appended and flushed; OutputError if that fails."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with writing(path):
-            self._file: IO[bytes] = path.open("ab")
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Append one record."""
-        with writing(self.path):
-            self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        with writing(self.path):
-            self._file.close()

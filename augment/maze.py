@@ -39,7 +39,7 @@ from arcpipe.boards import (
 )
 from arcpipe.documents import read_text
 from arcpipe.errors import DataError
-from arcpipe.log import progress
+from arcpipe.log import Progress
 
 _LEAST_GENERATED = 5
 _PURPOSE = 0x6D617A65
@@ -142,7 +142,7 @@ def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuz
         raise DataError(f"mazes of {size} x {size}: the side should be {_LEAST_GENERATED} to {MAX_SIDE}")
     mazes: dict[bytes, NDArray[np.uint8]] = {}
     longest = tries = 0
-    with progress(total=count, initial=0, unit="maze", desc="mazes") as bar:
+    with Progress(total=count, unit="maze", desc="mazes") as bar:
         while len(mazes) < count:
             if tries >= _LEAST_TRIES + _TRIES_PER_MAZE * len(mazes):
                 raise DataError(

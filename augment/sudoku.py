@@ -28,7 +28,7 @@ from arcpipe.augment.puzzles import (
 from arcpipe.boards import BOXES, Cells, differs, gather, repeats
 from arcpipe.documents import read_text
 from arcpipe.errors import DataError
-from arcpipe.log import progress
+from arcpipe.log import Progress
 from arcpipe.recipe import Count
 
 _ONE = np.uint16(1)
@@ -66,12 +66,7 @@ def build_sudoku(settings: SudokuSettings, out: Path) -> PuzzleSummary:
         known = {board.tobytes() for board in others}
         return np.array([board.tobytes() in known for board in questions], bool)
 
-    def generate() -> tuple[SolvedPuzzles, SolvedPuzzles]:
-        return generate_split(
-            settings.generate, settings.test, settings.side, settings.seed, settings.min_rating
-        )
-
-    return build_puzzles("sudoku", settings, out, generate, read_sudokus, same_boards)
+    return build_puzzles("sudoku", settings, out, lambda: generate_split(settings), read_sudokus, same_boards)
 
 
 def read_sudokus(settings: PuzzleSettings, split: str = "train", *, verify: int = _VERIFY) -> SolvedPuzzles:
@@ -102,7 +97,7 @@ def read_sudokus(settings: PuzzleSettings, split: str = "train", *, verify: int 
     rows, total = draw_rows(settings, split, len(questions))
     checked = rows[:verify] if table.has_answers else rows
     counts, solutions = np.ones(len(questions), np.uint8), np.zeros_like(questions)
-    with progress(total=len(checked), initial=0, unit="puzzle", desc="verify") as bar:
+    with Progress(total=len(checked), unit="puzzle", desc="verify") as bar:
         for start in range(0, len(checked), _SOLVED_AT_ONCE):
             part = checked[start : start + _SOLVED_AT_ONCE]
             solved = solve_boards(questions[part])
@@ -143,7 +138,7 @@ def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> S
     parts: list[NDArray[np.uint8]] = []
     seen: set[bytes] = set()
     fruitless = hardest = lot = 0
-    with progress(total=count, initial=0, unit="puzzle", desc="generate") as bar:
+    with Progress(total=count, unit="puzzle", desc="generate") as bar:
         while len(seen) < count:
             rng = np.random.default_rng([seed, _GENERATE, side, lot])
             answers = _full_boards(side, rng)
@@ -168,9 +163,7 @@ def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> S
     return SolvedPuzzles(*np.concatenate(parts, axis=1))
 
 
-def generate_split(
-    train_count: int, test_count: int, side: int, seed: int, min_rating: int = 0
-) -> tuple[SolvedPuzzles, SolvedPuzzles]:
+def generate_split(settings: SudokuSettings) -> tuple[SolvedPuzzles, SolvedPuzzles]:
     """Generate disjoint training and test puzzles; see `generate_sudokus`.
 
     For side 4 no puzzle of one set is a shuffle of a puzzle of the other, though they share solutions, of
@@ -179,6 +172,8 @@ def generate_split(
 
     Raises:  DataError if too few such puzzles come up.
     """
+    side, seed, min_rating = settings.side, settings.seed, settings.min_rating
+    train_count, test_count = settings.generate, settings.test
     total = train_count + test_count
     if side != _SMALL:
         return generate_sudokus(total, side, seed, min_rating).split(test_count)

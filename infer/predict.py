@@ -28,7 +28,7 @@ from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer.config import InferResult, InferSettings
 from arcpipe.infer.engine import Engine
 from arcpipe.infer.items import Answers, Schedule, WorkQueue, candidate_table, concatenate
-from arcpipe.log import logger, progress
+from arcpipe.log import Progress, logger
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
 from arcpipe.processes import Clock, stop_on_signals
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
@@ -258,7 +258,7 @@ def predict(
         logger.info(note)
     finished: list[Answers] = []
     last_flush, failure, step_s = time.monotonic(), None, 0.0
-    with progress(total=total, initial=0, unit="grid", desc="infer", left_s=left_s) as bar:
+    with Progress(total=total, unit="grid", desc="infer", left_s=left_s) as bar:
         while engine.refill() and not stop() and left_s() > step_s:
             start = time.monotonic()
             try:

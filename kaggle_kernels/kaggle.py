@@ -25,7 +25,7 @@ from requests.exceptions import HTTPError, RequestException, Timeout
 from tqdm.utils import CallbackIOWrapper
 
 from arcpipe.errors import ArcpipeError, one_line
-from arcpipe.log import logger, progress
+from arcpipe.log import Progress, logger
 from arcpipe.runs import writing
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ def poll(
     """
     limits = {False: max_minutes, True: max_queue_minutes}
     waited_s, was_queued, last = {False: 0.0, True: 0.0}, False, time.monotonic()
-    with progress(total=round(max_minutes * 60), initial=0, unit="s", desc=what) as bar:
+    with Progress(total=round(max_minutes * 60), unit="s", desc=what) as bar:
         while True:
             state, result = look()
             if result is not None:
@@ -293,7 +293,7 @@ class Kaggle:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
         def upload() -> Any:
-            with _private_temporary(), progress(total=size, initial=0, unit="B", desc="upload") as bar:
+            with _private_temporary(), Progress(total=size, unit="B", desc="upload") as bar:
                 bar.unit_scale, self._api.bar = True, bar
                 if is_new:
                     return self._api.dataset_create_new(str(folder), quiet=True, dir_mode="zip")

@@ -15,8 +15,8 @@ from arcpipe.documents import read_file
 from arcpipe.errors import DataError
 from arcpipe.grid import draw
 from arcpipe.infer.evaluate import answer_first_test
-from arcpipe.log import METRICS_FILE, MetricsFile, color_bits, logger, progress
-from arcpipe.runs import write_bytes
+from arcpipe.log import METRICS_FILE, Progress, color_bits, logger
+from arcpipe.runs import write_bytes, writing
 from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, checkpoint_of
 from arcpipe.train.step import METRICS
@@ -56,12 +56,10 @@ class MetricsLogger:
         self.shown: dict[str, str] = {}
         # Step of the last exact sample; infinite once its absence has been logged.
         self.exact_at: float = state.step
-        self.file = None
+        self.path = run.out / METRICS_FILE
         if accelerator.is_main_process:
-            path = run.out / METRICS_FILE
-            _forget_after(path, state.step)
-            self.file = MetricsFile(path)
-        self.bar = progress(
+            _forget_after(self.path, state.step)
+        self.bar = Progress(
             total=run.last_step, initial=state.step, unit="step", desc="train",
             left_s=lambda: run.clock.left_s,
         )  # fmt: skip
@@ -146,16 +144,15 @@ class MetricsLogger:
     def write(self, state: TrainState, values: dict[str, float]) -> None:
         """Write a record of values measured at a step, such as scores, if there are any."""
         record = {"step": state.step, "seconds": round(state.seconds, 3), **values}
-        if self.file is not None and values:
-            self.file.write(record)
+        if self.accelerator.is_main_process and values:
+            with writing(self.path), self.path.open("ab") as file:
+                file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
         if self.accelerator.trackers and values:
             self.accelerator.log(record, step=state.step)
 
     def close(self) -> None:
-        """Close the bar and the file."""
+        """Close the bar."""
         self.bar.close()
-        if self.file is not None:
-            self.file.close()
 
 
 def _forget_after(path: Path, step: int) -> None:
