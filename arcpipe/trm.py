@@ -18,6 +18,7 @@ Shape letters: B batch, L grid tokens, P puzzle prefix tokens, S = P + L, D hidd
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -327,7 +328,8 @@ class TRM(nn.Module):
             if self.recompute and torch.is_grad_enabled():
                 # With the current weights, because in the backward pass they are no longer cast.
                 weights = dict(block.named_parameters())
-                x_BSD = checkpoint(functional_call, block, weights, (x_BSD, rope), use_reentrant=False)
+                recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+                x_BSD = recomputed(functional_call, block, weights, (x_BSD, rope))
             else:
                 x_BSD = block(x_BSD, rope)
         return x_BSD

@@ -99,9 +99,9 @@ class Engine:
         self.inputs[where] = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
         vectors = self.rows_of(items.puzzle_ids)
         if len(self.colors):
-            permutations = puzzles.colors(items.puzzle_ids, items.variants).astype(np.int64)
+            permutations = torch.from_numpy(puzzles.colors(items.puzzle_ids, items.variants).astype(np.int64))
             colors = self.colors[torch.from_numpy(puzzles.test_tasks[items.tests])]
-            vectors = puzzle_vectors(vectors, colors, torch.from_numpy(permutations))
+            vectors = puzzle_vectors(vectors, colors, permutations.to(colors.device))
         self.vectors[where] = vectors.to(self.device)
         initial_state = (model.init_answer, model.init_latent, model.init_log_sums)
         for tensor, initial in zip(self.state, initial_state, strict=False):

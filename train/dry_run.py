@@ -1,6 +1,5 @@
 """`arcpipe train --dry-run`: estimates of a training's size, memory and time."""
 
-import copy
 import os
 import time
 import weakref
@@ -14,7 +13,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.amp import GradScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -28,6 +28,7 @@ from arcpipe.train.run import TrainRun
 from arcpipe.train.state import EMA, TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
 from arcpipe.train.trainer import training_stream
+from arcpipe.trm import TRM
 
 # Steps to time after a warm-up step, and the seconds after which no other one begins.
 _TIMED_STEPS = 3
@@ -60,7 +61,8 @@ def dry_run(run: TrainRun, recipe: str, say: Callable[[str], None]) -> float:
         size, unit = run.settings.batch_size, num_processes * run.settings.accumulation
         if num_processes > 1 and run.layout.buckets:
             unit *= _ROWS_OF_CANVASES
-        peak = measure_peak(accelerator.device, torch.float32)
+        # The slowest device decides, because all processes take equal shares of one batch.
+        peak = -reduce_max([-measure_peak(accelerator.device, torch.float32)], accelerator)[0]
         rows = int(num_processes * peak / run.sample_flops())
         small_size = min(size, max(unit, rows // unit * unit))
         small = replace(run, settings=replace(run.settings, batch_size=small_size))
@@ -209,11 +211,14 @@ def peak_bytes(
     # In place of an Accelerator of one process, which does not handle fake tensors.
     alone: Any = SimpleNamespace(
         num_processes=1, reduce=lambda value, _: value, gather=lambda value: value,
-        no_sync=lambda _: nullcontext(),
+        no_sync=lambda _: nullcontext(), wait_for_everyone=lambda: None,
     )  # fmt: skip
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with FakeCopyMode(fake):
-        model = copy.deepcopy(state.model)
+    # Made on the meta device, because initial weights are drawn until none is too large.
+    with torch.device("meta"):
+        model = TRM(run.config, state.model.num_tokens, state.model.vocabulary)
+    with fake:
+        model.to_empty(device="cpu")
     model.cycles, model.recompute = (1, run.config.inner_cycles), run.settings.recompute
     with fake, _Tally() as tally:
         rows, colors = torch.zeros(state.rows.shape), torch.zeros(state.colors.shape)
@@ -224,6 +229,8 @@ def peak_bytes(
             ema=EMA(model, run.settings.ema), rows=rows, colors=colors,
             carry=model.empty_carry(len(batch.inputs), dtype), layout=own.layout,
             own_rows=own.layout.own_rows(0, 1), tasks=torch.zeros(state.tasks.shape, dtype=torch.int64),
+            scaler=GradScaler("cpu", enabled=dtype == torch.float16),
+            changed=torch.zeros(state.changed.shape, dtype=torch.bool),
         )  # fmt: skip
         train_step(shadow, batch, own.settings, 1.0, alone)
         moments = [

@@ -1,5 +1,8 @@
 """What a GPU needs, tested without one: whole graphs, few operations, one sync a step, known memory."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.profiler import profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import pretend_gpu
 from arcpipe.devices import compile_blocks
 from arcpipe.layers import Block, rope_tables
 from arcpipe.model_config import TRMConfig
@@ -27,10 +31,11 @@ from arcpipe.train.run import TrainRun
 from arcpipe.train.state import fresh_state
 from arcpipe.train.step import train_step
 from arcpipe.train.trainer import training_stream
+from commands import environment
 from puzzles import BUCKETS
 from steps import CONFIG, random_batch
 from steps import fresh_state as made_up_state
-from training import settings, train
+from training import FLOW, TASK, assert_close, settings, train, train_arguments
 
 # A warning turned into an error would end torch's compiler, which then falls back to eager mode.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -124,6 +129,45 @@ def test_a_compiled_block_is_nine_kernels() -> None:
     calls = [line for line in lines if not line.startswith(("#", "assert"))]
     launched = [line for line in calls if any(name in line for name in names)]
     assert len(launched) <= KERNELS_OF_A_COMPILED_BLOCK, launched
+
+
+def test_what_runs_on_a_cpu_runs_on_another_device(work: Path, tmp_path: Path) -> None:
+    """Trainings with an evaluation, inference and a dry run, on a device whose tensors mix with no others."""
+    views = [*TASK, *settings("model", views="true"), *settings("train", optimizer="muon", color_noise=0.4)]
+    small = [*settings("model", buckets=BUCKETS), *settings("train", accumulation=2)]
+    host = settings("train", puzzle_memory="host")
+    cases: dict[str, tuple[str, list[str]]] = {
+        "task": ("fresh", views),
+        "buckets": ("sized/data", small),
+        "host": ("data", [*host, *settings("model", loop_residual="true")]),
+        "flow": ("sudoku", FLOW),
+    }
+    commands: list[list[object]] = []
+    for name, (data, own) in cases.items():
+        flags = [*own, *settings("eval", every=3, votes=2), "--steps", "3"]
+        train(work, tmp_path / name, *flags, data=data)
+        commands.append(train_arguments(work, tmp_path / f"{name}-device", *flags, data=data))
+    run = tmp_path / "buckets-device"
+    words = ["--data", work / "sized/data", "--out", run / "predictions", "--votes", "1", "--halt", "learned"]
+    commands += [
+        ["infer", "--checkpoint", run, *words],
+        ["train", work / "tiny.toml", "--data", work / "data", *host, "--dry-run"],
+        [
+            "train",
+            work / "tiny.toml",
+            "--data",
+            work / "data",
+            "--set",
+            "train.precision=float16",
+            "--dry-run",
+        ],
+    ]
+    listed = json.dumps([[str(word) for word in command] for command in commands])
+    script = [sys.executable, str(Path(pretend_gpu.__file__)), listed]
+    done = subprocess.run(script, env=environment(), capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr[-3000:]
+    for name in cases:
+        assert_close(tmp_path / f"{name}-device", tmp_path / name)
 
 
 @needs_compiler
