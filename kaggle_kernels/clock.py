@@ -315,18 +315,33 @@ def find_devices(cpu_processes: int, journal: Journal) -> Devices:
     """Return the GPUs that compute a small product correctly, or else the CPU."""
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return Devices((), cpu_processes)
-    printed = b""
+    printed, why = b"", "torch finds none"
     try:
         command = [sys.executable, "-c", _PROBE]
-        printed = subprocess.run(command, capture_output=True, timeout=_PROBE_S, check=False).stdout
+        done = subprocess.run(command, capture_output=True, timeout=_PROBE_S, check=False)
+        printed = done.stdout
+        why = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or why
     except subprocess.TimeoutExpired as error:
-        printed = error.stdout or b""
+        printed, why = error.stdout or b"", f"no answer within {_PROBE_S:g} s"
     except OSError as error:
-        journal.say(f"the GPUs cannot be asked ({error})")
+        why = str(error)
     lines = [line.split("\t") for line in printed.decode(errors="replace").splitlines()]
     for bad in (line for line in lines if line[0] == "bad"):
         journal.say(f"GPU {' '.join(bad[1:])}: is left out")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else []
     good = [int(line[0]) for line in lines if line[0].isdecimal()]
+    if not good:
+        journal.say(f"this machine has a GPU, but none computes: {why}")
     return Devices(tuple(names[index] if index < len(names) else str(index) for index in good), cpu_processes)
+
+
+def refuse_missing_gpus(settings: KaggleSettings, gpus: Sequence[str]) -> None:
+    """Raise ArcpipeError if fewer GPUs compute than the machine of the settings has."""
+    if len(gpus) < settings.gpus:
+        shape = f" {settings.machine_shape}" if settings.machine_shape else ""
+        raise ArcpipeError(
+            f"{len(gpus)} of {settings.gpus} GPUs (kaggle.gpus) compute: choose the accelerator{shape} in "
+            "the notebook's settings on Kaggle and run it again, or make the bundle with kaggle.gpus and "
+            "kaggle.machine_shape of the machine that it got"
+        )

@@ -27,6 +27,7 @@ from arcpipe.kaggle_kernels.clock import (
     find_devices,
     make_budget,
     make_window,
+    refuse_missing_gpus,
     run_processes,
 )
 from arcpipe.kaggle_kernels.mounts import (
@@ -433,6 +434,10 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
                 find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
             ]
             report = _smoke(bundle, scratch, journal, hidden, evaluation, minutes, out)
+        if minutes is None:
+            # A rehearsal, which replaces the clock, is not on the machine of the settings.
+            settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", KaggleSettings)
+            refuse_missing_gpus(settings, report.gpus)
     except (ArcpipeError, EntryError) as error:
         failure = str(error)
         report.losses.append(failure)

@@ -144,6 +144,23 @@ def test_tasks_that_none_can_read(root: Path, tasks: dict[str, Any], counts: dic
     assert report["losses"][-1] == "no task can be read"
 
 
+@pytest.mark.parametrize(("mode", "flags", "code"), [
+    ({}, (), 2), (RERUN, (), 0), ({}, ("--minutes", 10), 0),
+], ids=["commit", "rerun", "rehearsal"])  # fmt: skip
+def test_a_missing_gpu_fails_the_commit_run(
+    mode: dict[str, str], flags: tuple[object, ...], code: int, root: Path
+) -> None:
+    """Without a task to read, no stage takes time."""
+    for file in root.rglob("arc-agi_*_challenges.json"):
+        write_challenges(file, {"none": 3})
+    recipe = next(root.rglob("recipe.toml"))
+    recipe.write_text(recipe.read_text().replace("gpus = 0", "gpus = 64"))
+    done = run_here("kaggle", "run", "--root", root, *flags, env=mode, code=code)
+    losses = json_of(root / "working" / "arcpipe-report.json")["losses"]
+    said = " of 64 GPUs (kaggle.gpus) compute: choose the accelerator"
+    assert (said in losses[-1], said in done.stderr) == (not flags, code == 2)
+
+
 @pytest.mark.parametrize("layout", [*LAYOUTS.values(), ("", "other-name/a/b")])
 @pytest.mark.parametrize("names", ["arc-agi_{}_challenges.json", "arc-agi_{}-challenges.json"])
 def test_the_inputs_are_found_in_every_layout(layout: tuple[str, str], names: str, tmp_path: Path) -> None:
