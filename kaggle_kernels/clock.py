@@ -16,12 +16,15 @@ from typing import IO, Annotated
 
 from pydantic import BeforeValidator, Field
 
-from arcpipe.errors import ArcpipeError, says_out_of_memory
+from arcpipe.errors import LOST, ArcpipeError, says_out_of_memory
 from arcpipe.processes import rank_variables
 from arcpipe.recipe import STRICT
 
 _POLL_S = 0.1
 _TAIL_LINES = 30
+# The beginning of the line in which a command says why it fails.
+_ERROR = "arcpipe: "
+_LOST = f"{_ERROR}{LOST}"
 _HEARTBEAT_S = 600.0
 _PROBE_S = 180.0
 # A listed GPU may still not compute, so multiply on each.
@@ -195,12 +198,12 @@ class Outcome:
 
     codes: exit codes by rank.
     late: whether their time was up.
-    tail: the last lines of their output.
+    tails: the last lines of the output of each.
     """
 
     codes: tuple[int, ...]
     late: bool
-    tail: tuple[str, ...]
+    tails: tuple[tuple[str, ...], ...]
 
     @property
     def success(self) -> bool:
@@ -211,12 +214,18 @@ class Outcome:
     @property
     def out_of_memory(self) -> bool:
         """Whether one of them reported that memory ran out."""
-        return not self.success and says_out_of_memory("\n".join(self.tail))
+        return not self.success and any(says_out_of_memory("\n".join(tail)) for tail in self.tails)
 
     @property
     def refused(self) -> bool:
-        """Whether one of them ended with a user error, which another try would not change."""
-        return 2 in self.codes and not self.out_of_memory
+        """Whether one of them ended with a user error, which another try would not change.
+
+        That it has lost another one is no such error.
+        """
+        return not self.out_of_memory and any(
+            code == 2 and not any(line.startswith(_LOST) for line in tail)
+            for code, tail in zip(self.codes, self.tails, strict=True)
+        )
 
     @property
     def text(self) -> str:
@@ -227,8 +236,14 @@ class Outcome:
             f"killed by signal {-code}" if code < 0 else f"exit code {code}" for code in self.codes if code
         ]
         why = "its time was up; " if self.late else ""
-        errors = [line for line in self.tail if line.startswith("arcpipe: ")] or list(self.tail)
-        return f"{why}{', '.join(ends)}" + (f": {errors[-1]}" if errors else "")
+        errors = [
+            (code, ([line for line in tail if line.startswith(_ERROR)] or tail)[-1])
+            for code, tail in zip(self.codes, self.tails, strict=True)
+            if code and tail
+        ]
+        # Of a process that was not killed and has lost no other, if there is one.
+        errors.sort(key=lambda error: (error[0] < 0, error[1].startswith(_LOST)))
+        return f"{why}{', '.join(ends)}" + (f": {errors[0][1]}" if errors else "")
 
 
 def run_processes(
@@ -241,7 +256,8 @@ def run_processes(
 
     Args:  together: stop all when one fails, because the others would wait for it.
     """
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    # One for each, so that the progress of the others does not push out the error of one.
+    tails = [deque[str](maxlen=_TAIL_LINES) for _ in environments]
     processes: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
 
@@ -251,13 +267,13 @@ def run_processes(
             codes = [process.poll() for process in processes]
             if None not in codes or (together and any(codes)):
                 return
-            if time.monotonic() >= heartbeat and tail:
+            if time.monotonic() >= heartbeat and tails[0]:
                 heartbeat += _HEARTBEAT_S
-                journal.say(f"  {tail[-1]}")
+                journal.say(f"  {tails[0][-1]}")
             time.sleep(_POLL_S)
 
     try:
-        for environment in environments:
+        for environment, tail in zip(environments, tails, strict=True):
             # Read their output here: writing to a full disk themselves, they would fail.
             process = subprocess.Popen(
                 [sys.executable, "-m", "arcpipe", *arguments], env=environment, text=True, errors="replace",
@@ -277,7 +293,7 @@ def run_processes(
         codes = tuple(process.wait() for process in processes)
     for reader in readers:
         reader.join(timeout=5)
-    return Outcome(codes, late, tuple(tail))
+    return Outcome(codes, late, tuple(map(tuple, tails)))
 
 
 def _read(output: IO[str], tail: "deque[str]", journal: Journal) -> None:

@@ -313,7 +313,7 @@ class Pipeline:
         self.report.stages.append(
             {
                 "name": name, "seconds": time.monotonic() - began, "ends_by": end_s, "failed": failed,
-                "outcome": text, "said": outcome.tail[-1] if outcome is not None and outcome.tail else "",
+                "outcome": text, "said": "".join(outcome.tails[0][-1:]) if outcome is not None else "",
             }
         )  # fmt: skip
 

@@ -1,9 +1,11 @@
 """`arcpipe kaggle run`: whatever fails, a complete submission, exit code 0, and a report of the losses."""
 
 import json
+import os
 import subprocess
+import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, Outcome, make_budget
+from arcpipe.kaggle_kernels.clock import (
+    Journal,
+    KaggleSettings,
+    Outcome,
+    Window,
+    make_budget,
+    run_processes,
+)
 from arcpipe.kaggle_kernels.mounts import bundles, find_file
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.run import Pipeline, adapt_overrides, has_buckets, read_hidden_tasks
@@ -212,16 +221,61 @@ def test_memory_is_halved_and_the_batch_divides(
         assert changed["batch_size"] == batch
 
 
-@pytest.mark.parametrize(("codes", "line", "expected"), [
-    ((2,), "arcpipe: out of memory with train.batch_size=384: lower it", (True, False)),
-    ((1, 0), "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", (True, False)),
-    ((2,), "arcpipe: x: damaged checkpoint", (False, True)),
-    ((-9,), "step 3", (False, False)),
-    ((0,), "out of memory, it says, but it went on", (False, False)),
+OTHER_ENDED = "arcpipe: another process of this training has ended; what it said tells why"
+
+
+@pytest.mark.parametrize(("codes", "lines", "expected"), [
+    ((2,), ["arcpipe: out of memory with train.batch_size=384: lower it"], (True, False)),
+    ((1, 0), ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "done"], (True, False)),
+    ((2,), ["arcpipe: x: damaged checkpoint"], (False, True)),
+    ((-9,), ["step 3"], (False, False)),
+    ((0,), ["out of memory, it says, but it went on"], (False, False)),
+    ((2, -9), [OTHER_ENDED, "step 3"], (False, False)),
+    ((2, 2, -15), ["arcpipe: x: damaged checkpoint", OTHER_ENDED, "step 3"], (False, True)),
 ])  # fmt: skip
-def test_what_ended_a_stage_counts(codes: tuple[int, ...], line: str, expected: tuple[bool, bool]) -> None:
-    ended = Outcome(codes, late=False, tail=(line,))
+def test_what_ended_a_stage_counts(
+    codes: tuple[int, ...], lines: list[str], expected: tuple[bool, bool]
+) -> None:
+    ended = Outcome(codes, late=False, tails=tuple((line,) for line in lines))
     assert (ended.out_of_memory, ended.refused) == expected
+    assert ended.success or ended.text.endswith(f": {lines[0]}")
+
+
+@pytest.fixture
+def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """A function that runs a script in the place of arcpipe, in two processes, for 60 seconds at most."""
+
+    def run_ranks(script: str, seconds: float = 60.0, grace: float = 1.0, **how: Any) -> Outcome:
+        (tmp_path / "arcpipe").mkdir()
+        (tmp_path / "arcpipe" / "__init__.py").touch()
+        (tmp_path / "arcpipe" / "__main__.py").write_text(f"{_SCRIPT}{textwrap.dedent(script)}")
+        monkeypatch.chdir(tmp_path)
+        end = time.monotonic() + seconds
+        window = Window(end, end - grace, seconds - grace)
+        environments = [os.environ | {"RANK": rank} for rank in "01"]
+        return run_processes([], environments, window, Journal(tmp_path / "log"), **how)
+
+    return run_ranks
+
+
+_SCRIPT = """
+import os, signal, sys, time
+rank = int(os.environ["RANK"])
+"""
+
+
+def test_the_progress_of_one_process_leaves_the_error_of_another(ranks: Callable[..., Outcome]) -> None:
+    script = """
+    if rank == 0:
+        sys.exit("CUDA out of memory")
+    time.sleep(1)
+    for step in range(100):
+        print("step", step)
+    """
+    ended = ranks(script, together=False)
+    assert ended.codes == (1, 0)
+    assert ended.out_of_memory
+    assert ended.text == "exit code 1: CUDA out of memory"
 
 
 @pytest.mark.parametrize("facts", ["{}", "[]", '{"config": [1]}', "no JSON"])
