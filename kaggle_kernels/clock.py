@@ -27,6 +27,8 @@ _ERROR = "arcpipe: "
 _LOST = f"{_ERROR}{LOST}"
 _HEARTBEAT_S = 600.0
 _PROBE_S = 180.0
+# A process in a call of a GPU driver may outlive SIGKILL.
+_KILLED_S = 30.0
 # A listed GPU may still not compute, so multiply on each.
 _PROBE = """
 import torch
@@ -252,7 +254,8 @@ def run_processes(
 ) -> Outcome:  # fmt: skip
     """Run an `arcpipe` command in one process per environment, until all have ended or time is up.
 
-    The processes are direct children, because a launcher kills all of them when one dies.
+    The processes are direct children, because a launcher kills all of them when one dies. To stop them is to
+    ask them, and to kill those that run on after the grace of the window.
 
     Args:  together: stop all when one fails, because the others would wait for it.
     """
@@ -286,14 +289,23 @@ def run_processes(
         late = time.monotonic() >= window.term
         for process in processes:
             process.terminate()
-        wait(window.end, False)
+        wait(min(window.end, time.monotonic() + window.end - window.term), False)
     finally:
         for process in processes:
             process.kill()
-        codes = tuple(process.wait() for process in processes)
+        ends = time.monotonic() + _KILLED_S
+        codes = tuple(_exit_code(process, ends) for process in processes)
     for reader in readers:
         reader.join(timeout=5)
     return Outcome(codes, late, tuple(map(tuple, tails)))
+
+
+def _exit_code(process: "subprocess.Popen[str]", until: float) -> int:
+    """Wait for a killed process and return its exit code, -SIGKILL if it has not ended by then."""
+    try:
+        return process.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL
 
 
 def _read(output: IO[str], tail: "deque[str]", journal: Journal) -> None:

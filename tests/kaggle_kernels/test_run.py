@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arcpipe.kaggle_kernels import clock
 from arcpipe.kaggle_kernels.clock import (
     Journal,
     KaggleSettings,
@@ -262,6 +263,33 @@ _SCRIPT = """
 import os, signal, sys, time
 rank = int(os.environ["RANK"])
 """
+
+
+# A process that still runs is not waited for.
+@pytest.mark.filterwarnings("ignore:subprocess")
+@pytest.mark.parametrize(("dies", "seconds", "kill", "codes"), [
+    (True, 60.0, None, (-9, 1)), (False, 4.0, None, (-9, -9)), (False, 4.0, lambda _: None, (-9, -9)),
+], ids=["one fails", "late", "kill fails"])  # fmt: skip
+def test_a_process_that_does_not_stop_is_killed_soon(
+    dies: bool, seconds: float, kill: Callable[[Any], None] | None, codes: tuple[int, ...],
+    ranks: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if kill is not None:
+        # As in a call of a driver, the process runs on.
+        monkeypatch.setattr(subprocess.Popen, "kill", kill)
+        monkeypatch.setattr(clock, "_KILLED_S", 1.0)
+    script = f"""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.close(1), os.close(2)
+    if rank == 1 and {dies}:
+        time.sleep(1)
+        os._exit(1)
+    time.sleep(20)
+    """
+    began = time.monotonic()
+    ended = ranks(script, seconds, together=True)
+    assert ended.codes == codes
+    assert time.monotonic() - began < 15
 
 
 def test_the_progress_of_one_process_leaves_the_error_of_another(ranks: Callable[..., Outcome]) -> None:
