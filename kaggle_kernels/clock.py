@@ -1,6 +1,7 @@
 """The clock of a Kaggle entry: its settings, the deadlines of its stages, and processes that meet them."""
 
 import itertools
+import math
 import os
 import signal
 import subprocess
@@ -250,7 +251,7 @@ class Outcome:
 
 def run_processes(
     arguments: Sequence[str], environments: Sequence[Mapping[str, str]], window: Window, journal: Journal,
-    *, together: bool,
+    *, together: bool, restart_by: float = -math.inf,
 ) -> Outcome:  # fmt: skip
     """Run an `arcpipe` command in one process per environment, until all have ended or time is up.
 
@@ -258,17 +259,21 @@ def run_processes(
     ask them, and to kill those that run on after the grace of the window.
 
     Args:  together: stop all when one fails, because the others would wait for it.
+           restart_by: until then, on the monotonic clock, stop all when one crashes, to start all again.
     """
     # One for each, so that the progress of the others does not push out the error of one.
     tails = [deque[str](maxlen=_TAIL_LINES) for _ in environments]
     processes: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
 
-    def wait(until: float, together: bool) -> None:
+    def wait(until: float, together: bool, restart_by: float) -> None:
         heartbeat = time.monotonic() + _HEARTBEAT_S
         while time.monotonic() < until:
             codes = [process.poll() for process in processes]
             if None not in codes or (together and any(codes)):
+                return
+            # A user error, exit code 2, would only be repeated.
+            if time.monotonic() < restart_by and not {*codes} <= {None, 0, 2}:
                 return
             if time.monotonic() >= heartbeat and tails[0]:
                 heartbeat += _HEARTBEAT_S
@@ -285,11 +290,11 @@ def run_processes(
             processes.append(process)
             readers.append(threading.Thread(target=_read, args=(process.stdout, tail, journal), daemon=True))
             readers[-1].start()
-        wait(window.term, together)
+        wait(window.term, together, restart_by)
         late = time.monotonic() >= window.term
         for process in processes:
             process.terminate()
-        wait(min(window.end, time.monotonic() + window.end - window.term), False)
+        wait(min(window.end, time.monotonic() + window.end - window.term), False, -math.inf)
     finally:
         for process in processes:
             process.kill()

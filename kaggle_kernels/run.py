@@ -294,7 +294,11 @@ class Pipeline:
             arguments = command(window.work_s / 60, halvings)
             self.journal.say(f"{name}: arcpipe {' '.join(arguments)}")
             environments = devices().environments()
-            outcome = run_processes(arguments, environments, window, self.journal, together=together)
+            # Only once, so that the others come to their end if one crashes each time.
+            restart_by = time.monotonic() + (2 / 3 * window.work_s if tries == 1 else 0.0)
+            outcome = run_processes(
+                arguments, environments, window, self.journal, together=together, restart_by=restart_by
+            )
             self.journal.say(f"{name}: {outcome.text}")
             if outcome.success or outcome.late or outcome.refused:
                 break

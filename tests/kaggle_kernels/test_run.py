@@ -292,6 +292,26 @@ def test_a_process_that_does_not_stop_is_killed_soon(
     assert time.monotonic() - began < 15
 
 
+@pytest.mark.parametrize(("code", "early", "codes"), [
+    (1, True, (0, 1)), (1, False, (3, 1)), (2, True, (3, 2)),
+], ids=["crash", "late crash", "user error"])  # fmt: skip
+def test_the_others_stop_for_a_new_start_if_one_crashes_early(
+    code: int, early: bool, codes: tuple[int, ...], ranks: Callable[..., Outcome]
+) -> None:
+    script = f"""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if rank == 0:
+        open("ready", "w").close()
+        time.sleep(4)
+        sys.exit(3)
+    while not os.path.exists("ready"):
+        time.sleep(0.1)
+    sys.exit({code})
+    """
+    restart_by = time.monotonic() + (60.0 if early else 0.0)
+    assert ranks(script, together=False, restart_by=restart_by).codes == codes
+
+
 def test_the_progress_of_one_process_leaves_the_error_of_another(ranks: Callable[..., Outcome]) -> None:
     script = """
     if rank == 0:
