@@ -17,7 +17,7 @@ from typing import IO, Annotated
 
 from pydantic import BeforeValidator, Field
 
-from arcpipe.errors import LOST, ArcpipeError, says_out_of_memory
+from arcpipe.errors import IN_FLOAT16, LOST, NOT_FINITE, ArcpipeError, says_out_of_memory
 from arcpipe.processes import rank_variables
 from arcpipe.recipe import STRICT
 
@@ -220,12 +220,22 @@ class Outcome:
         return not self.success and any(says_out_of_memory("\n".join(tail)) for tail in self.tails)
 
     @property
+    def not_finite(self) -> bool:
+        """Whether the loss or its gradient was not finite."""
+        return not self.success and any(NOT_FINITE in line for tail in self.tails for line in tail)
+
+    @property
+    def in_float16(self) -> bool:
+        """Whether it was not finite in float16."""
+        return self.not_finite and any(IN_FLOAT16 in line for tail in self.tails for line in tail)
+
+    @property
     def refused(self) -> bool:
         """Whether one of them ended with a user error, which another try would not change.
 
-        That it has lost another one is no such error.
+        That it has lost another one is no such error, nor are those for which another try changes settings.
         """
-        return not self.out_of_memory and any(
+        return not (self.out_of_memory or self.not_finite) and any(
             code == 2 and not any(line.startswith(_LOST) for line in tail)
             for code, tail in zip(self.codes, self.tails, strict=True)
         )

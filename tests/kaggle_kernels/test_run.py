@@ -5,7 +5,7 @@ import os
 import subprocess
 import textwrap
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arcpipe.errors import IN_FLOAT16, NOT_FINITE
 from arcpipe.kaggle_kernels import clock
 from arcpipe.kaggle_kernels.clock import (
     Journal,
@@ -26,8 +27,9 @@ from arcpipe.kaggle_kernels.clock import (
     run_processes,
 )
 from arcpipe.kaggle_kernels.mounts import bundles, find_file
+from arcpipe.kaggle_kernels.overrides import adapt_overrides
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
-from arcpipe.kaggle_kernels.run import Pipeline, adapt_overrides, has_buckets, read_hidden_tasks
+from arcpipe.kaggle_kernels.run import Pipeline, has_buckets, read_hidden_tasks
 from commands import arcpipe_command, environment, run_here
 from entries import (
     RERUN,
@@ -332,19 +334,31 @@ def test_a_damaged_network_is_left_to_the_adaptation_to_refuse(tmp_path: Path, f
     assert not has_buckets(tmp_path)
 
 
-def test_a_stage_without_memory_is_tried_again_with_less(entry: Path, root: Path, tmp_path: Path) -> None:
-    """The commands report a lack of memory twice, then succeed."""
+LOWER = ["lr=0.0005", "puzzle_lr=0.05", "muon_lr=0.01"]
+LOWEST = ["lr=0.00025", "puzzle_lr=0.025", "muon_lr=0.005"]
+
+
+@pytest.mark.parametrize(("says", "then"), [
+    ("out of memory", [[], ["accumulation=2"], ["accumulation=4"]]),
+    (NOT_FINITE, [[], LOWER, LOWEST]),
+    (IN_FLOAT16, [[], [*LOWER, "precision=float32"], [*LOWEST, "precision=float32"]]),
+])  # fmt: skip
+def test_a_stage_that_may_do_better_is_tried_again_with_other_settings(
+    says: str, then: list[list[str]], entry: Path, root: Path, tmp_path: Path
+) -> None:
+    """The commands fail twice for this reason, then succeed."""
     hidden = read_hidden_tasks(next(root.rglob("arc-agi_test_challenges.json")))
     dataset = entry / "dataset"
-    scratch, journal, asked = tmp_path / "scratch", Journal(tmp_path / "log"), list[int]()
+    scratch, journal, asked = tmp_path / "scratch", Journal(tmp_path / "log"), list[list[str]]()
     pipeline = Pipeline(dataset, dataset / "recipe.toml", scratch, journal, hidden, 10)
 
-    def command(_minutes: float, halvings: int) -> list[str]:
-        asked.append(halvings)
-        return ["score", "none", "out of memory"] if halvings < 2 else ["--version"]
+    def command(minutes: float, failures: Sequence[Outcome]) -> list[str]:
+        words = pipeline._adapt(minutes, failures)
+        asked.append([word.removeprefix("adapt.") for word in words if word.startswith("adapt.")])
+        return ["score", "none", says] if len(failures) < 2 else ["--version"]
 
     pipeline._stage("adapt", 600, command, lambda: pipeline.devices, together=True)
-    assert asked == [0, 1, 2]
+    assert asked == then
     assert [loss.partition(":")[0] for loss in pipeline.report.losses] == ["adapt, try 1", "adapt, try 2"]
     assert not pipeline.report.stages[0]["failed"]
 
