@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import TRANSPOSES, PuzzleTable
-from arcpipe.codec import GridTable, crop_shapes
+from arcpipe.codec import PAD, GridTable, crop_shapes
 from arcpipe.errors import DataError
 from arcpipe.infer.config import FRESH_VOTES
 from arcpipe.predictions import SCHEMA
@@ -171,7 +171,7 @@ def original_grids(
     """Return shapes (N, 2) and cells of answers, turned back to the original puzzle.
 
     The cells of all grids follow one another, row by row. The shape is 0, 0 if there is no grid. A Sudoku or
-    maze has 0, an empty cell or a wall, for a token that is no cell value.
+    maze has 0, an empty cell or a wall, for a token that is no cell value, and no grid if all are PAD.
     """
     family, count = puzzles.family, len(tokens)
     if family.with_eos:
@@ -183,7 +183,8 @@ def original_grids(
         table = GridTable(np.broadcast_to(np.uint8(0), (count, side, side)), shapes.astype(np.int16))
     else:
         table, numbers = puzzles.tables_with_eos[2], items.tests
-        side, shapes = puzzles.canvas, np.full((count, 2), puzzles.canvas)
+        side = puzzles.canvas
+        shapes = np.where((tokens != PAD).any(axis=1)[:, None], side, np.zeros((count, 2), np.intp))
     transform = puzzles.transform(table, numbers, items.puzzle_ids, items.variants)
     values = np.zeros((count, 256), np.uint8)
     every = np.arange(family.num_values, dtype=np.uint8)

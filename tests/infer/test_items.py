@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.errors import DataError
-from arcpipe.infer.items import Schedule, WorkQueue
+from arcpipe.infer.items import Schedule, WorkQueue, original_grids
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from puzzles import build, made_up_tasks, write_source
 
@@ -61,6 +61,16 @@ def test_votes_are_the_first_ways_of_each_test_input(uneven: PuzzleSet) -> None:
 def test_a_maze_has_so_many_variants(maze_dir: Path) -> None:
     with pytest.raises(DataError, match="--variants 8: a maze has 7 turns"):
         Schedule(read_puzzle_set(maze_dir), variants=8)
+
+
+def test_a_board_without_a_cell_value_is_no_grid(sudoku_dir: Path) -> None:
+    puzzles = read_puzzle_set(sudoku_dir)
+    items = Schedule(puzzles).items(np.arange(2))
+    tokens = np.zeros((2, puzzles.num_tokens), np.uint8)
+    tokens[1, 0] = puzzles.family.first
+    shapes, cells = original_grids(puzzles, items, tokens)
+    assert shapes.tolist() == [[0, 0], [4, 4]]
+    assert len(cells) == 16
 
 
 @given(st.integers(0, 200_000), st.integers(0, 1000), st.integers(1, 4), st.integers(1, 70_000))
