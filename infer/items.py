@@ -23,6 +23,8 @@ from arcpipe.puzzleset import PuzzleSet
 
 _MAZE_TURNS = 7
 _AT_ONCE = 1024
+# Of the deal of items to processes, the same in all of them.
+_SEED = 0
 _TRANSPOSES = np.array(TRANSPOSES)
 
 
@@ -113,6 +115,9 @@ class Schedule:
 class WorkQueue:
     """The positions of a schedule that one rank has to answer.
 
+    Of as many positions in a row as there are ranks, each rank has one at random: then a rank that dies or is
+    slow has some of the votes of each test input, not all votes of some.
+
     left: how many are left.
 
     Args:  length: of the schedule.
@@ -120,7 +125,10 @@ class WorkQueue:
     """
 
     def __init__(self, length: int, done: NDArray[np.int64], rank: int = 0, num_ranks: int = 1) -> None:
-        self._positions = np.delete(np.arange(length), done)[rank::num_ranks]
+        undone = np.delete(np.arange(length), done)
+        deals = np.tile(np.arange(num_ranks), (-(-len(undone) // num_ranks), 1))
+        ranks = np.random.default_rng(_SEED).permuted(deals, axis=1).ravel()[: len(undone)]
+        self._positions: NDArray[np.int64] = undone[ranks == rank]
         self.left = len(self._positions)
 
     def take(self, count: int) -> NDArray[np.int64]:
