@@ -390,7 +390,8 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
 
     Args:    minutes: replaces the time limit of the recipe. bundle: the bundle's folder, if known.
     Raises:  ArcpipeError if there are no test tasks or the fallback cannot be written. A commit run also
-             raises it if the bundle is incomplete or cannot be run; a failed rerun would score nothing.
+             raises it if the bundle is incomplete or cannot be run, or if GPUs of the recipe's machine are
+             missing and the time limit is the recipe's; a failed rerun would score nothing.
     """
     top, out, temp = root / "input", root / "working", root / "temp"
     journal = Journal(out / LOG)
