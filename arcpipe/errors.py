@@ -23,6 +23,9 @@ _OUT_OF_MEMORY = (
 )
 LOST = "another process of this"
 """The beginning of a process's error if the cause is in another process."""
+NOT_FINITE = "the loss or its gradient is not finite"
+IN_FLOAT16 = f"{NOT_FINITE} in float16"
+"""What the error of a training that diverges says, by which the Kaggle notebook recognizes it."""
 
 
 class ArcpipeError(Exception):

@@ -6,8 +6,8 @@
 The manifest is written first, so that a growing folder can be read and resumed. Columns: order, the place in
 the queue, which breaks ties; task, test_index; the query: dihedral, colors (ten digits), variant (the turn or
 shuffle of a board), rollout (0: without noise); height, width, cells (bytes, row by row; 0, 0, empty if
-nothing could be cropped); halt_probability; log_probability, the mean over cells of the log of the predicted
-color's probability; steps; checkpoint, its path and step.
+nothing could be cropped or the answer was not finite); halt_probability; log_probability, the mean over cells
+of the log of the predicted color's probability; steps; checkpoint, its path and step.
 
 A single Parquet file with these columns can be read too, with or without `order`.
 """

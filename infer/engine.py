@@ -23,6 +23,7 @@ from arcpipe.task_embedding import puzzle_vectors
 
 STABLE_STEPS = 3
 """Consecutive steps with the same answer after which `stable` halts."""
+_FIRST_ANSWERS = 64
 _NO_TOKEN = 255
 _IDLE = -1
 
@@ -65,6 +66,8 @@ class Engine:
         self.items.positions[:] = _IDLE
         self.steps = np.zeros(batch_size, np.int64)
         self.pending: list[Answers] = []
+        # Answers so far, those of them that are not finite, and the number of first ones.
+        self.answers, self.broken, self.enough = 0, 0, min(_FIRST_ANSWERS, work.left)
 
     @property
     def busy(self) -> NDArray[np.bool_]:
@@ -117,7 +120,7 @@ class Engine:
     def step(self) -> list[Answers]:
         """Compute one supervision step of all rows; return the answers of the rows that finished.
 
-        Raises:  CheckpointError if an answer is not finite.
+        Raises:  CheckpointError if none of the first answers is finite.
         """
         if self.plan.noise:
             noisy = np.flatnonzero(self.busy & (self.items.rollouts > 0))
@@ -198,14 +201,23 @@ class Engine:
     def _read(
         self, rows: NDArray[np.intp], logits: Tensor, halt_logit: Tensor, final: NDArray[np.bool_]
     ) -> Answers:
-        """Return the answers of rows (M,); `final` (M,) says which are final, not at a mark."""
+        """Return the answers of rows (M,); `final` (M,) says which are final, not at a mark.
+
+        An answer that is not finite becomes one without a grid. If none of the first ones is finite, the
+        checkpoint is broken.
+        """
         where = torch.from_numpy(rows).to(self.device)
         logits, halt_logit = logits[where], halt_logit[where]
-        tokens, log_probability = best_tokens(logits, self.loss)
         # Check the logits: an infinite one can give finite probabilities.
-        finite = (logits.isfinite().all(dim=(1, 2)) & halt_logit.isfinite()).float()
-        halt, log_mean, is_finite = torch.stack([halt_logit.sigmoid(), log_probability, finite]).cpu().numpy()
-        if not is_finite.all():
+        broken = ~(logits.isfinite().all(dim=(1, 2)) & halt_logit.isfinite())
+        # Of equal logits, the best token is PAD: no grid. Its log probability and the one to halt are 0.
+        logits = logits.masked_fill(broken[:, None, None], 0.0)
+        halt_logit = halt_logit.masked_fill(broken, -torch.inf)
+        tokens, log_probability = best_tokens(logits, self.loss)
+        halt, log_mean, is_broken = torch.stack([halt_logit.sigmoid(), log_probability, broken]).cpu().numpy()
+        self.answers += len(rows)
+        self.broken += int(is_broken.sum())
+        if self.broken == self.answers >= self.enough:
             raise CheckpointError(
                 "its answers are not finite; choose an earlier one, train again, or compute in float32"
             )

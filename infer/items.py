@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import TRANSPOSES, PuzzleTable
-from arcpipe.codec import GridTable, crop_shapes
+from arcpipe.codec import PAD, GridTable, crop_shapes
 from arcpipe.errors import DataError
 from arcpipe.infer.config import FRESH_VOTES
 from arcpipe.predictions import SCHEMA
@@ -23,6 +23,8 @@ from arcpipe.puzzleset import PuzzleSet
 
 _MAZE_TURNS = 7
 _AT_ONCE = 1024
+# Of the deal of items to processes, the same in all of them.
+_SEED = 0
 _TRANSPOSES = np.array(TRANSPOSES)
 
 
@@ -113,6 +115,9 @@ class Schedule:
 class WorkQueue:
     """The positions of a schedule that one rank has to answer.
 
+    Of as many positions in a row as there are ranks, each rank has one at random: then a rank that dies or is
+    slow has some of the votes of each test input, not all votes of some.
+
     left: how many are left.
 
     Args:  length: of the schedule.
@@ -120,7 +125,10 @@ class WorkQueue:
     """
 
     def __init__(self, length: int, done: NDArray[np.int64], rank: int = 0, num_ranks: int = 1) -> None:
-        self._positions = np.delete(np.arange(length), done)[rank::num_ranks]
+        undone = np.delete(np.arange(length), done)
+        deals = np.tile(np.arange(num_ranks), (-(-len(undone) // num_ranks), 1))
+        ranks = np.random.default_rng(_SEED).permuted(deals, axis=1).ravel()[: len(undone)]
+        self._positions: NDArray[np.int64] = undone[ranks == rank]
         self.left = len(self._positions)
 
     def take(self, count: int) -> NDArray[np.int64]:
@@ -171,7 +179,7 @@ def original_grids(
     """Return shapes (N, 2) and cells of answers, turned back to the original puzzle.
 
     The cells of all grids follow one another, row by row. The shape is 0, 0 if there is no grid. A Sudoku or
-    maze has 0, an empty cell or a wall, for a token that is no cell value.
+    maze has 0, an empty cell or a wall, for a token that is no cell value, and no grid if all are PAD.
     """
     family, count = puzzles.family, len(tokens)
     if family.with_eos:
@@ -183,7 +191,8 @@ def original_grids(
         table = GridTable(np.broadcast_to(np.uint8(0), (count, side, side)), shapes.astype(np.int16))
     else:
         table, numbers = puzzles.tables_with_eos[2], items.tests
-        side, shapes = puzzles.canvas, np.full((count, 2), puzzles.canvas)
+        side = puzzles.canvas
+        shapes = np.where((tokens != PAD).any(axis=1)[:, None], side, np.zeros((count, 2), np.intp))
     transform = puzzles.transform(table, numbers, items.puzzle_ids, items.variants)
     values = np.zeros((count, 256), np.uint8)
     every = np.arange(family.num_values, dtype=np.uint8)

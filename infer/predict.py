@@ -242,8 +242,8 @@ def predict(
              needed: `needed_sides` of the whole dataset, if `puzzles` lacks some test inputs of a task.
              stop: returns whether to stop, before each supervision step; unfinished rows are dropped.
              left_s: returns the seconds left; no step begins that would take longer.
-    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or its answers are
-             not finite; finished candidates are yielded first.
+    Raises:  CheckpointError if the checkpoint does not know the dataset's puzzles, or none of its first
+             answers is finite. If some are, the others are candidates without a grid.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     engine, (how, *notes) = make_engine(
@@ -257,15 +257,14 @@ def predict(
     for note in notes:
         logger.info(note)
     finished: list[Answers] = []
-    last_flush, failure, step_s = time.monotonic(), None, 0.0
+    last_flush, step_s = time.monotonic(), 0.0
     with Progress(total=total, unit="grid", desc="infer", left_s=left_s) as bar:
         while engine.refill() and not stop() and left_s() > step_s:
             start = time.monotonic()
             try:
                 finished += engine.step()
             except CheckpointError as error:
-                failure = CheckpointError(f"{checkpoint.path}: {error}")
-                break
+                raise CheckpointError(f"{checkpoint.path}: {error}") from None
             # The shortest one, because the first may compile.
             step_s = min(step_s or math.inf, time.monotonic() - start)
             answered = total - work.left - int(engine.busy.sum())
@@ -279,8 +278,11 @@ def predict(
                 finished, last_flush = [], time.monotonic()
     if finished:
         yield candidate_table(puzzles, concatenate(finished), label)
-    if failure:
-        raise failure
+    if engine.broken:
+        logger.warning(
+            "%d of %d answers are not finite and have no grid: compute in float32, or choose an earlier "
+            "checkpoint", engine.broken, engine.answers,
+        )  # fmt: skip
     steps = engine.plan.steps * (total - work.left)
     if (spared := int(engine.spared)) > _WORTH_SAYING * steps:
         logger.info("--halt learned would have saved %.0f%% of the steps", 100 * spared / steps)

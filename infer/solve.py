@@ -276,7 +276,8 @@ def _make_solved(puzzles: PuzzleSet, pair: Pair, candidates: pa.Table) -> Solved
     attempts = [Attempt(votes.grid(entry), int(count[entry]), float(halt[entry])) for entry in best]
     right = None
     if not family.with_eos:
-        right = bool(is_valid(family.name, pair.input[None], attempts[0].grid[None])[0])
+        # Without an attempt, no answer was finite.
+        right = bool(attempts) and bool(is_valid(family.name, pair.input[None], attempts[0].grid[None])[0])
     elif pair.output is not None:
         right = any(np.array_equal(attempt.grid, pair.output) for attempt in attempts)
     # The first item of a test input is the plain one, without augmentation.

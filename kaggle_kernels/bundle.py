@@ -137,6 +137,8 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
             "kernel_type": "notebook", "is_private": True, "enable_gpu": bool(settings.machine_shape),
             "enable_tpu": False, "enable_internet": False,
             **({"machine_shape": settings.machine_shape} if settings.machine_shape else {}),
+            # Else the kernel keeps its first image, such as that without CUDA, on another machine too.
+            "docker_image_pinning_type": "latest",
             "dataset_sources": [dataset_id], "competition_sources": [settings.competition],
             "kernel_sources": [], "model_sources": [],
         }  # fmt: skip

@@ -1,6 +1,7 @@
 """The clock of a Kaggle entry: its settings, the deadlines of its stages, and processes that meet them."""
 
 import itertools
+import math
 import os
 import signal
 import subprocess
@@ -16,14 +17,19 @@ from typing import IO, Annotated
 
 from pydantic import BeforeValidator, Field
 
-from arcpipe.errors import ArcpipeError, says_out_of_memory
+from arcpipe.errors import IN_FLOAT16, LOST, NOT_FINITE, ArcpipeError, says_out_of_memory
 from arcpipe.processes import rank_variables
 from arcpipe.recipe import STRICT
 
 _POLL_S = 0.1
 _TAIL_LINES = 30
+# The beginning of the line in which a command says why it fails.
+_ERROR = "arcpipe: "
+_LOST = f"{_ERROR}{LOST}"
 _HEARTBEAT_S = 600.0
 _PROBE_S = 180.0
+# A process in a call of a GPU driver may outlive SIGKILL.
+_KILLED_S = 30.0
 # A listed GPU may still not compute, so multiply on each.
 _PROBE = """
 import torch
@@ -195,12 +201,12 @@ class Outcome:
 
     codes: exit codes by rank.
     late: whether their time was up.
-    tail: the last lines of their output.
+    tails: the last lines of the output of each.
     """
 
     codes: tuple[int, ...]
     late: bool
-    tail: tuple[str, ...]
+    tails: tuple[tuple[str, ...], ...]
 
     @property
     def success(self) -> bool:
@@ -211,12 +217,28 @@ class Outcome:
     @property
     def out_of_memory(self) -> bool:
         """Whether one of them reported that memory ran out."""
-        return not self.success and says_out_of_memory("\n".join(self.tail))
+        return not self.success and any(says_out_of_memory("\n".join(tail)) for tail in self.tails)
+
+    @property
+    def not_finite(self) -> bool:
+        """Whether the loss or its gradient was not finite."""
+        return not self.success and any(NOT_FINITE in line for tail in self.tails for line in tail)
+
+    @property
+    def in_float16(self) -> bool:
+        """Whether it was not finite in float16."""
+        return self.not_finite and any(IN_FLOAT16 in line for tail in self.tails for line in tail)
 
     @property
     def refused(self) -> bool:
-        """Whether one of them ended with a user error, which another try would not change."""
-        return 2 in self.codes and not self.out_of_memory
+        """Whether one of them ended with a user error, which another try would not change.
+
+        That it has lost another one is no such error, nor are those for which another try changes settings.
+        """
+        return not (self.out_of_memory or self.not_finite) and any(
+            code == 2 and not any(line.startswith(_LOST) for line in tail)
+            for code, tail in zip(self.codes, self.tails, strict=True)
+        )
 
     @property
     def text(self) -> str:
@@ -227,37 +249,49 @@ class Outcome:
             f"killed by signal {-code}" if code < 0 else f"exit code {code}" for code in self.codes if code
         ]
         why = "its time was up; " if self.late else ""
-        errors = [line for line in self.tail if line.startswith("arcpipe: ")] or list(self.tail)
-        return f"{why}{', '.join(ends)}" + (f": {errors[-1]}" if errors else "")
+        errors = [
+            (code, ([line for line in tail if line.startswith(_ERROR)] or tail)[-1])
+            for code, tail in zip(self.codes, self.tails, strict=True)
+            if code and tail
+        ]
+        # Of a process that was not killed and has lost no other, if there is one.
+        errors.sort(key=lambda error: (error[0] < 0, error[1].startswith(_LOST)))
+        return f"{why}{', '.join(ends)}" + (f": {errors[0][1]}" if errors else "")
 
 
 def run_processes(
     arguments: Sequence[str], environments: Sequence[Mapping[str, str]], window: Window, journal: Journal,
-    *, together: bool,
+    *, together: bool, restart_by: float = -math.inf,
 ) -> Outcome:  # fmt: skip
     """Run an `arcpipe` command in one process per environment, until all have ended or time is up.
 
-    The processes are direct children, because a launcher kills all of them when one dies.
+    The processes are direct children, because a launcher kills all of them when one dies. To stop them is to
+    ask them, and to kill those that run on after the grace of the window.
 
     Args:  together: stop all when one fails, because the others would wait for it.
+           restart_by: until then, on the monotonic clock, stop all when one crashes, to start all again.
     """
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    # One for each, so that the progress of the others does not push out the error of one.
+    tails = [deque[str](maxlen=_TAIL_LINES) for _ in environments]
     processes: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
 
-    def wait(until: float, together: bool) -> None:
+    def wait(until: float, together: bool, restart_by: float) -> None:
         heartbeat = time.monotonic() + _HEARTBEAT_S
         while time.monotonic() < until:
             codes = [process.poll() for process in processes]
             if None not in codes or (together and any(codes)):
                 return
-            if time.monotonic() >= heartbeat and tail:
+            # A user error, exit code 2, would only be repeated.
+            if time.monotonic() < restart_by and not {*codes} <= {None, 0, 2}:
+                return
+            if time.monotonic() >= heartbeat and tails[0]:
                 heartbeat += _HEARTBEAT_S
-                journal.say(f"  {tail[-1]}")
+                journal.say(f"  {tails[0][-1]}")
             time.sleep(_POLL_S)
 
     try:
-        for environment in environments:
+        for environment, tail in zip(environments, tails, strict=True):
             # Read their output here: writing to a full disk themselves, they would fail.
             process = subprocess.Popen(
                 [sys.executable, "-m", "arcpipe", *arguments], env=environment, text=True, errors="replace",
@@ -266,18 +300,27 @@ def run_processes(
             processes.append(process)
             readers.append(threading.Thread(target=_read, args=(process.stdout, tail, journal), daemon=True))
             readers[-1].start()
-        wait(window.term, together)
+        wait(window.term, together, restart_by)
         late = time.monotonic() >= window.term
         for process in processes:
             process.terminate()
-        wait(window.end, False)
+        wait(min(window.end, time.monotonic() + window.end - window.term), False, -math.inf)
     finally:
         for process in processes:
             process.kill()
-        codes = tuple(process.wait() for process in processes)
+        ends = time.monotonic() + _KILLED_S
+        codes = tuple(_exit_code(process, ends) for process in processes)
     for reader in readers:
         reader.join(timeout=5)
-    return Outcome(codes, late, tuple(tail))
+    return Outcome(codes, late, tuple(map(tuple, tails)))
+
+
+def _exit_code(process: "subprocess.Popen[str]", until: float) -> int:
+    """Wait for a killed process and return its exit code, -SIGKILL if it has not ended by then."""
+    try:
+        return process.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL
 
 
 def _read(output: IO[str], tail: "deque[str]", journal: Journal) -> None:
@@ -315,18 +358,33 @@ def find_devices(cpu_processes: int, journal: Journal) -> Devices:
     """Return the GPUs that compute a small product correctly, or else the CPU."""
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return Devices((), cpu_processes)
-    printed = b""
+    printed, why = b"", "torch finds none"
     try:
         command = [sys.executable, "-c", _PROBE]
-        printed = subprocess.run(command, capture_output=True, timeout=_PROBE_S, check=False).stdout
+        done = subprocess.run(command, capture_output=True, timeout=_PROBE_S, check=False)
+        printed = done.stdout
+        why = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or why
     except subprocess.TimeoutExpired as error:
-        printed = error.stdout or b""
+        printed, why = error.stdout or b"", f"no answer within {_PROBE_S:g} s"
     except OSError as error:
-        journal.say(f"the GPUs cannot be asked ({error})")
+        why = str(error)
     lines = [line.split("\t") for line in printed.decode(errors="replace").splitlines()]
     for bad in (line for line in lines if line[0] == "bad"):
         journal.say(f"GPU {' '.join(bad[1:])}: is left out")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else []
     good = [int(line[0]) for line in lines if line[0].isdecimal()]
+    if not good:
+        journal.say(f"this machine has a GPU, but none computes: {why}")
     return Devices(tuple(names[index] if index < len(names) else str(index) for index in good), cpu_processes)
+
+
+def refuse_missing_gpus(settings: KaggleSettings, gpus: Sequence[str]) -> None:
+    """Raise ArcpipeError if fewer GPUs compute than the machine of the settings has."""
+    if len(gpus) < settings.gpus:
+        shape = f" {settings.machine_shape}" if settings.machine_shape else ""
+        raise ArcpipeError(
+            f"{len(gpus)} of {settings.gpus} GPUs (kaggle.gpus) compute: choose the accelerator{shape} in "
+            "the notebook's settings on Kaggle and run it again, or make the bundle with kaggle.gpus and "
+            "kaggle.machine_shape of the machine that it got"
+        )

@@ -168,8 +168,8 @@ def run(
 
     It finds its inputs itself and first writes a complete submission of [[0]]. A stage that fails is tried
     again or left out, and logged. With KAGGLE_IS_COMPETITION_RERUN no later failure is an error, because a
-    failed rerun scores nothing; without it, a few evaluation tasks are tried, and an incomplete bundle is
-    exit code 2.
+    failed rerun scores nothing; without it, a few evaluation tasks are tried, and an incomplete bundle, or a
+    machine with fewer GPUs than kaggle.gpus, is exit code 2; with --minutes the machine may be any.
 
     Example: arcpipe kaggle run --root runs/kaggle --minutes 20
     """

@@ -24,9 +24,11 @@ from arcpipe.kaggle_kernels.clock import (
     Devices,
     Journal,
     KaggleSettings,
+    Outcome,
     find_devices,
     make_budget,
     make_window,
+    refuse_missing_gpus,
     run_processes,
 )
 from arcpipe.kaggle_kernels.mounts import (
@@ -41,6 +43,7 @@ from arcpipe.kaggle_kernels.mounts import (
     num_tests,
     refuse_partial,
 )
+from arcpipe.kaggle_kernels.overrides import adapt_overrides, rate_overrides
 from arcpipe.log import METRICS_FILE
 from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.recipe import load_recipe
@@ -63,8 +66,8 @@ _TRIES = 4
 # Repeated from checkpoint.py, which loads torch: this process must work even if torch does not.
 _CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
 _NETWORK = "model.json"
-# Defaults of the tables [adapt] and [infer].
-_ADAPT_BATCH, _INFER_BATCH = 128, 256
+# Default of the table [infer].
+_INFER_BATCH = 256
 
 Entries = dict[str, list[dict[str, Any]]]
 """The content of submission.json: task id -> both attempts at each test input."""
@@ -277,28 +280,32 @@ class Pipeline:
         return entries
 
     def _stage(
-        self, name: str, end_s: float, command: Callable[[float, int], list[str]],
+        self, name: str, end_s: float, command: Callable[[float, Sequence[Outcome]], list[str]],
         devices: Callable[[], Devices], *, together: bool,
     ) -> None:  # fmt: skip
         """Run a stage; repeat it until its deadline if it fails for a reason that another try may avoid.
 
-        Args:  command: returns the arguments, given the minutes of work and how often to halve memory.
+        Args:  command: returns the arguments, given the minutes of work and the tries that failed.
                devices: returns the devices for the stage, of those that still work.
         """
-        began, halvings, outcome = time.monotonic(), 0, None
+        began, failures, outcome = time.monotonic(), list[Outcome](), None
         for tries in range(1, _TRIES + 1):
             window = make_window(self.settings, self.began + end_s)
             if window.work_s <= 0:
                 break
-            arguments = command(window.work_s / 60, halvings)
+            arguments = command(window.work_s / 60, failures)
             self.journal.say(f"{name}: arcpipe {' '.join(arguments)}")
             environments = devices().environments()
-            outcome = run_processes(arguments, environments, window, self.journal, together=together)
+            # Only once, so that the others come to their end if one crashes each time.
+            restart_by = time.monotonic() + (2 / 3 * window.work_s if tries == 1 else 0.0)
+            outcome = run_processes(
+                arguments, environments, window, self.journal, together=together, restart_by=restart_by
+            )
             self.journal.say(f"{name}: {outcome.text}")
             if outcome.success or outcome.late or outcome.refused:
                 break
             self._add_loss(f"{name}, try {tries}: {outcome.text}")
-            halvings += outcome.out_of_memory
+            failures.append(outcome)
             if devices().gpus:
                 # Continue without GPUs that no longer work.
                 devices_now = find_devices(self.settings.cpu_processes, self.journal)
@@ -312,7 +319,7 @@ class Pipeline:
         self.report.stages.append(
             {
                 "name": name, "seconds": time.monotonic() - began, "ends_by": end_s, "failed": failed,
-                "outcome": text, "said": outcome.tail[-1] if outcome is not None and outcome.tail else "",
+                "outcome": text, "said": "".join(outcome.tails[0][-1:]) if outcome is not None else "",
             }
         )  # fmt: skip
 
@@ -323,7 +330,7 @@ class Pipeline:
         count = 1 << (self.devices.count.bit_length() - 1)
         return Devices(self.devices.gpus[:count], min(self.devices.cpu_processes, count))
 
-    def _adapt(self, minutes: float, halvings: int) -> list[str]:
+    def _adapt(self, minutes: float, failures: Sequence[Outcome]) -> list[str]:
         arguments = [
             "adapt", "--checkpoint", str(self.checkpoint), "--challenges", str(self.challenges),
             "--out", str(self.adapted), "--recipe", str(self.recipe),
@@ -334,17 +341,19 @@ class Pipeline:
         table, count, units = self.tables.get("adapt", {}), self._trainers().count, 1
         if has_buckets(self.checkpoint) and count > 1:
             units = BUCKET_UNITS
-        for key, value in adapt_overrides(table, count, halvings, units).items():
+        halvings = sum(failure.out_of_memory for failure in failures)
+        overrides = adapt_overrides(table, count, halvings, units) | rate_overrides(table, failures)
+        for key, value in overrides.items():
             arguments += ["--set", f"adapt.{key}={value}"]
         return arguments
 
-    def _infer(self, minutes: float, halvings: int) -> list[str]:
+    def _infer(self, minutes: float, failures: Sequence[Outcome]) -> list[str]:
         arguments = [
             "infer", "--checkpoint", str(self.adapted), "--data", str(self.adapted / "data"),
             "--out", str(self.predictions), "--recipe", str(self.recipe),
             "--max-minutes", f"{minutes:.3f}",
         ]  # fmt: skip
-        if halvings:
+        if halvings := sum(failure.out_of_memory for failure in failures):
             batch = self.tables.get("infer", {}).get("batch_size", _INFER_BATCH)
             arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
         return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
@@ -365,22 +374,6 @@ class Pipeline:
                 self.answered |= answered_tests(file)
 
 
-def adapt_overrides(
-    table: Mapping[str, int], processes: int, halvings: int, units: int = 1
-) -> dict[str, int]:
-    """Return the overrides of the table [adapt] for these processes, with memory halved `halvings` times.
-
-    Accumulation saves memory without changing the steps. The batch size changes only if it does not divide by
-    the processes and parts, or leaves a process fewer than `units` samples.
-    """
-    batch, parts = table.get("batch_size", _ADAPT_BATCH), table.get("accumulation", 1)
-    smaller = parts * 2**halvings
-    whole = processes * smaller
-    fitting = max(-(-processes * units // whole) * whole, batch // whole * whole)
-    changes = {"accumulation": (parts, smaller), "batch_size": (batch, fitting)}
-    return {key: after for key, (before, after) in changes.items() if after != before}
-
-
 def folder_size(folder: Path) -> int:
     """Return the total size of all files below a folder in bytes."""
     total = 0
@@ -397,7 +390,8 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
 
     Args:    minutes: replaces the time limit of the recipe. bundle: the bundle's folder, if known.
     Raises:  ArcpipeError if there are no test tasks or the fallback cannot be written. A commit run also
-             raises it if the bundle is incomplete or cannot be run; a failed rerun would score nothing.
+             raises it if the bundle is incomplete or cannot be run, or if GPUs of the recipe's machine are
+             missing and the time limit is the recipe's; a failed rerun would score nothing.
     """
     top, out, temp = root / "input", root / "working", root / "temp"
     journal = Journal(out / LOG)
@@ -433,6 +427,10 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
                 find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
             ]
             report = _smoke(bundle, scratch, journal, hidden, evaluation, minutes, out)
+        if minutes is None:
+            # A rehearsal, which replaces the clock, is not on the machine of the settings.
+            settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", KaggleSettings)
+            refuse_missing_gpus(settings, report.gpus)
     except (ArcpipeError, EntryError) as error:
         failure = str(error)
         report.losses.append(failure)

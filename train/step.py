@@ -13,7 +13,7 @@ from torch import Tensor
 from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.buckets import crop, pad_back
 from arcpipe.codec import PAD
-from arcpipe.errors import ArcpipeError
+from arcpipe.errors import IN_FLOAT16, NOT_FINITE, ArcpipeError
 from arcpipe.flow import (
     PSEUDOTARGETS,
     interpolant,
@@ -51,10 +51,11 @@ class NotFiniteError(ArcpipeError):
     puzzle_ids: the puzzles of this process that may be the cause.
     """
 
-    def __init__(self, step: int, puzzle_ids: list[int], table: str) -> None:
+    def __init__(self, step: int, puzzle_ids: list[int], table: str, *, in_float16: bool) -> None:
         super().__init__(
-            f"step {step}: the loss or its gradient is not finite; no weight was changed by this "
-            f"step. Train again with a lower {table}.lr or {table}.puzzle_lr"
+            f"step {step}: {IN_FLOAT16 if in_float16 else NOT_FINITE}; no weight was changed by this step. "
+            f"Train again with a lower {table}.lr or {table}.puzzle_lr"
+            + (f", or with {table}.precision=float32" if in_float16 else "")
         )
         self.puzzle_ids = puzzle_ids
 
@@ -143,7 +144,9 @@ def train_step(
         logger.info("step %d: float16 gradients overflow, nothing learned; loss scale halved", state.step + 1)
     else:
         suspects = carry.puzzle_ids if out.finite.all() else carry.puzzle_ids[~out.finite]
-        raise NotFiniteError(state.step + 1, suspects.tolist(), settings.table)
+        raise NotFiniteError(
+            state.step + 1, suspects.tolist(), settings.table, in_float16=state.scaler.is_enabled()
+        )
     state.model.zero_grad(set_to_none=True)
 
     halted = _halted(carry.steps + 1, out.halt_logit, state, settings)

@@ -5,8 +5,10 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -15,17 +17,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch._dynamo.utils import counters
 
+from arcpipe.checkpoint import save_checkpoint
 from arcpipe.devices import compile_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import predict
 from arcpipe.infer.config import InferSettings
-from arcpipe.infer.predict import infer_to_folder
+from arcpipe.infer.predict import infer_to_folder, schedule_of
 from arcpipe.predictions import read_candidates, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import file_hash, hold_folder, read_manifest, write_json
 from arcpipe.task import Task
 from commands import fail_here, succeed_here
-from inference import assert_same, rows_of, save
+from inference import assert_same, rows_of, save, wavering
 from limited import largest_file
 from processes import running, running_together, together
 from puzzles import build, write_source
@@ -234,6 +237,30 @@ def test_nothing_is_left_of_answers_that_are_none(arc: PuzzleSet, arc_dir: Path,
     with pytest.raises(CheckpointError, match="its answers are not finite"):
         infer_to_folder(checkpoint, arc_dir, tmp_path / "out", PLAIN)
     assert sorted(os.listdir(tmp_path)) == ["checkpoint", "file"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 256])
+def test_an_answer_that_is_not_finite_has_no_grid_and_the_others_stay(
+    batch_size: int, arc: PuzzleSet, arc_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rows of two puzzles, one that is answered first, are too large."""
+    sound = wavering(arc, tmp_path / "sound")
+    broken = replace(sound, path=tmp_path / "broken", rows=sound.rows.clone())
+    broken.rows[[0, -1]] = 3e38
+    rows, asked = [], InferSettings(batch_size=batch_size)
+    for checkpoint in (sound, broken):
+        save_checkpoint(checkpoint)
+        out = tmp_path / f"of-{checkpoint.path.name}"
+        assert infer_to_folder(checkpoint.path, arc_dir, out, asked).done == 48
+        rows.append([row | {"checkpoint": ""} for row in rows_of(out)])
+    puzzle_ids = schedule_of(arc, asked).items(np.arange(48)).puzzle_ids
+    is_broken = np.isin(puzzle_ids, [0, len(sound.rows) - 1])
+    none = {"height": 0, "width": 0, "cells": b"", "halt_probability": 0.0, "log_probability": 0.0}
+    expected = [row | (none if is_none else {}) for row, is_none in zip(rows[0], is_broken, strict=True)]
+    assert_same(rows[1], expected)
+    assert warnings(caplog) == [
+        "4 of 48 answers are not finite and have no grid: compute in float32, or choose an earlier checkpoint"
+    ]
 
 
 def test_a_full_disk_is_said(trained: Path, arc_dir: Path, whole: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.errors import DataError
-from arcpipe.infer.items import Schedule, WorkQueue
+from arcpipe.infer.items import Schedule, WorkQueue, original_grids
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from puzzles import build, made_up_tasks, write_source
 
@@ -63,15 +63,37 @@ def test_a_maze_has_so_many_variants(maze_dir: Path) -> None:
         Schedule(read_puzzle_set(maze_dir), variants=8)
 
 
+def test_a_board_without_a_cell_value_is_no_grid(sudoku_dir: Path) -> None:
+    puzzles = read_puzzle_set(sudoku_dir)
+    items = Schedule(puzzles).items(np.arange(2))
+    tokens = np.zeros((2, puzzles.num_tokens), np.uint8)
+    tokens[1, 0] = puzzles.family.first
+    shapes, cells = original_grids(puzzles, items, tokens)
+    assert shapes.tolist() == [[0, 0], [4, 4]]
+    assert len(cells) == 16
+
+
 @given(st.integers(0, 200_000), st.integers(0, 1000), st.integers(1, 4), st.integers(1, 70_000))
 def test_processes_share_what_is_not_done(length: int, holes: int, num_ranks: int, at_once: int) -> None:
     done = np.unique(np.random.default_rng(holes).integers(0, length, holes)) if length else np.zeros(0, int)
     undone = np.setdiff1d(np.arange(length), done)
+    shares = []
     for rank in range(num_ranks):
         work = WorkQueue(length, done, rank, num_ranks)
-        assert work.left == len(undone[rank::num_ranks])
+        assert len(undone) // num_ranks <= work.left <= -(-len(undone) // num_ranks)
         parts = [np.zeros(0, np.int64)]
         while work.left:
             parts.append(work.take(at_once))
-        np.testing.assert_array_equal(np.concatenate(parts), undone[rank::num_ranks])
+        shares.append(np.concatenate(parts))
+        assert (np.diff(shares[-1]) > 0).all(), "in the order of the schedule"
         assert not len(work.take(1))
+    np.testing.assert_array_equal(np.sort(np.concatenate(shares)), undone)
+
+
+@pytest.mark.parametrize(("tests", "num_ranks"), [(1, 2), (8, 4), (240, 4), (239, 4)])
+def test_each_process_has_a_like_share_of_each_test_input(tests: int, num_ranks: int) -> None:
+    votes = 128
+    for rank in range(num_ranks):
+        work = WorkQueue(tests * votes, np.zeros(0, np.int64), rank, num_ranks)
+        counts = np.bincount(work.take(work.left) % tests, minlength=tests)
+        assert (abs(counts - votes / num_ranks) < 24).all()

@@ -27,6 +27,8 @@ def test_a_bundle_is_small_private_offline_and_mounts_its_dataset(entry: Path) -
     kernel = json_of(entry / "kernel" / "kernel-metadata.json")
     assert kernel["is_private"] is True
     assert kernel["enable_internet"] is False
+    # Another machine gets its own image.
+    assert kernel["docker_image_pinning_type"] == "latest"
     assert kernel["dataset_sources"] == [json_of(entry / "dataset" / "dataset-metadata.json")["id"]]
     assert kernel["competition_sources"] == ["arc-prize-2026-arc-agi-2"]
     assert kernel["title"].replace(" ", "-") == kernel["id"].partition("/")[2]
@@ -69,7 +71,8 @@ def test_a_bundle_goes_to_kaggle_and_gets_a_score(checkpoint: Path, shell: Shell
     assert "\nenters       arc-prize-2026-arc-agi-2, closes 2020-01-01\n" in shown
     assert f"\nnext         arcpipe kaggle rehearse {bundle} --challenges CHALLENGES\n" in shown
     assert "dataset someone/arcpipe-entry-data version 1" in shell.succeed("push", bundle)
-    assert shell.server.last_request("SaveKernel")["machineShape"] == "NvidiaL4"
+    sent = shell.server.last_request("SaveKernel")
+    assert (sent["machineShape"], sent["dockerImagePinningType"]) == ("NvidiaL4", "latest")
     assert shell.server.dataset_files == sorted(
         path.name for path in (bundle / "dataset").iterdir() if path.name != "dataset-metadata.json"
     )

@@ -1,9 +1,11 @@
 """`arcpipe kaggle run`: whatever fails, a complete submission, exit code 0, and a report of the losses."""
 
 import json
+import os
 import subprocess
+import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, Outcome, make_budget
+from arcpipe.errors import IN_FLOAT16, NOT_FINITE
+from arcpipe.kaggle_kernels import clock
+from arcpipe.kaggle_kernels.clock import (
+    Journal,
+    KaggleSettings,
+    Outcome,
+    Window,
+    make_budget,
+    run_processes,
+)
 from arcpipe.kaggle_kernels.mounts import bundles, find_file
+from arcpipe.kaggle_kernels.overrides import adapt_overrides
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
-from arcpipe.kaggle_kernels.run import Pipeline, adapt_overrides, has_buckets, read_hidden_tasks
+from arcpipe.kaggle_kernels.run import Pipeline, has_buckets, read_hidden_tasks
 from commands import arcpipe_command, environment, run_here
 from entries import (
     RERUN,
@@ -144,6 +156,23 @@ def test_tasks_that_none_can_read(root: Path, tasks: dict[str, Any], counts: dic
     assert report["losses"][-1] == "no task can be read"
 
 
+@pytest.mark.parametrize(("mode", "flags", "code"), [
+    ({}, (), 2), (RERUN, (), 0), ({}, ("--minutes", 10), 0),
+], ids=["commit", "rerun", "rehearsal"])  # fmt: skip
+def test_a_missing_gpu_fails_the_commit_run(
+    mode: dict[str, str], flags: tuple[object, ...], code: int, root: Path
+) -> None:
+    """Without a task to read, no stage takes time."""
+    for file in root.rglob("arc-agi_*_challenges.json"):
+        write_challenges(file, {"none": 3})
+    recipe = next(root.rglob("recipe.toml"))
+    recipe.write_text(recipe.read_text().replace("gpus = 0", "gpus = 64"))
+    done = run_here("kaggle", "run", "--root", root, *flags, env=mode, code=code)
+    losses = json_of(root / "working" / "arcpipe-report.json")["losses"]
+    said = " of 64 GPUs (kaggle.gpus) compute: choose the accelerator"
+    assert (said in losses[-1], said in done.stderr) == (not flags, code == 2)
+
+
 @pytest.mark.parametrize("layout", [*LAYOUTS.values(), ("", "other-name/a/b")])
 @pytest.mark.parametrize("names", ["arc-agi_{}_challenges.json", "arc-agi_{}-challenges.json"])
 def test_the_inputs_are_found_in_every_layout(layout: tuple[str, str], names: str, tmp_path: Path) -> None:
@@ -195,16 +224,108 @@ def test_memory_is_halved_and_the_batch_divides(
         assert changed["batch_size"] == batch
 
 
-@pytest.mark.parametrize(("codes", "line", "expected"), [
-    ((2,), "arcpipe: out of memory with train.batch_size=384: lower it", (True, False)),
-    ((1, 0), "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", (True, False)),
-    ((2,), "arcpipe: x: damaged checkpoint", (False, True)),
-    ((-9,), "step 3", (False, False)),
-    ((0,), "out of memory, it says, but it went on", (False, False)),
+OTHER_ENDED = "arcpipe: another process of this training has ended; what it said tells why"
+
+
+@pytest.mark.parametrize(("codes", "lines", "expected"), [
+    ((2,), ["arcpipe: out of memory with train.batch_size=384: lower it"], (True, False)),
+    ((1, 0), ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "done"], (True, False)),
+    ((2,), ["arcpipe: x: damaged checkpoint"], (False, True)),
+    ((-9,), ["step 3"], (False, False)),
+    ((0,), ["out of memory, it says, but it went on"], (False, False)),
+    ((2, -9), [OTHER_ENDED, "step 3"], (False, False)),
+    ((2, 2, -15), ["arcpipe: x: damaged checkpoint", OTHER_ENDED, "step 3"], (False, True)),
 ])  # fmt: skip
-def test_what_ended_a_stage_counts(codes: tuple[int, ...], line: str, expected: tuple[bool, bool]) -> None:
-    ended = Outcome(codes, late=False, tail=(line,))
+def test_what_ended_a_stage_counts(
+    codes: tuple[int, ...], lines: list[str], expected: tuple[bool, bool]
+) -> None:
+    ended = Outcome(codes, late=False, tails=tuple((line,) for line in lines))
     assert (ended.out_of_memory, ended.refused) == expected
+    assert ended.success or ended.text.endswith(f": {lines[0]}")
+
+
+@pytest.fixture
+def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """A function that runs a script in the place of arcpipe, in two processes, for 60 seconds at most."""
+
+    def run_ranks(script: str, seconds: float = 60.0, grace: float = 1.0, **how: Any) -> Outcome:
+        (tmp_path / "arcpipe").mkdir()
+        (tmp_path / "arcpipe" / "__init__.py").touch()
+        (tmp_path / "arcpipe" / "__main__.py").write_text(f"{_SCRIPT}{textwrap.dedent(script)}")
+        monkeypatch.chdir(tmp_path)
+        end = time.monotonic() + seconds
+        window = Window(end, end - grace, seconds - grace)
+        environments = [os.environ | {"RANK": rank} for rank in "01"]
+        return run_processes([], environments, window, Journal(tmp_path / "log"), **how)
+
+    return run_ranks
+
+
+_SCRIPT = """
+import os, signal, sys, time
+rank = int(os.environ["RANK"])
+"""
+
+
+# A process that still runs is not waited for.
+@pytest.mark.filterwarnings("ignore:subprocess")
+@pytest.mark.parametrize(("dies", "seconds", "kill", "codes"), [
+    (True, 60.0, None, (-9, 1)), (False, 4.0, None, (-9, -9)), (False, 4.0, lambda _: None, (-9, -9)),
+], ids=["one fails", "late", "kill fails"])  # fmt: skip
+def test_a_process_that_does_not_stop_is_killed_soon(
+    dies: bool, seconds: float, kill: Callable[[Any], None] | None, codes: tuple[int, ...],
+    ranks: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if kill is not None:
+        # As in a call of a driver, the process runs on.
+        monkeypatch.setattr(subprocess.Popen, "kill", kill)
+        monkeypatch.setattr(clock, "_KILLED_S", 1.0)
+    script = f"""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.close(1), os.close(2)
+    if rank == 1 and {dies}:
+        time.sleep(1)
+        os._exit(1)
+    time.sleep(20)
+    """
+    began = time.monotonic()
+    ended = ranks(script, seconds, together=True)
+    assert ended.codes == codes
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize(("code", "early", "codes"), [
+    (1, True, (0, 1)), (1, False, (3, 1)), (2, True, (3, 2)),
+], ids=["crash", "late crash", "user error"])  # fmt: skip
+def test_the_others_stop_for_a_new_start_if_one_crashes_early(
+    code: int, early: bool, codes: tuple[int, ...], ranks: Callable[..., Outcome]
+) -> None:
+    script = f"""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if rank == 0:
+        open("ready", "w").close()
+        time.sleep(4)
+        sys.exit(3)
+    while not os.path.exists("ready"):
+        time.sleep(0.1)
+    sys.exit({code})
+    """
+    restart_by = time.monotonic() + (60.0 if early else 0.0)
+    assert ranks(script, together=False, restart_by=restart_by).codes == codes
+
+
+def test_the_progress_of_one_process_leaves_the_error_of_another(ranks: Callable[..., Outcome]) -> None:
+    script = """
+    if rank == 0:
+        sys.exit("CUDA out of memory")
+    time.sleep(1)
+    for step in range(100):
+        print("step", step)
+    """
+    ended = ranks(script, together=False)
+    assert ended.codes == (1, 0)
+    assert ended.out_of_memory
+    assert ended.text == "exit code 1: CUDA out of memory"
 
 
 @pytest.mark.parametrize("facts", ["{}", "[]", '{"config": [1]}', "no JSON"])
@@ -213,19 +334,31 @@ def test_a_damaged_network_is_left_to_the_adaptation_to_refuse(tmp_path: Path, f
     assert not has_buckets(tmp_path)
 
 
-def test_a_stage_without_memory_is_tried_again_with_less(entry: Path, root: Path, tmp_path: Path) -> None:
-    """The commands report a lack of memory twice, then succeed."""
+LOWER = ["lr=0.0005", "puzzle_lr=0.05", "muon_lr=0.01"]
+LOWEST = ["lr=0.00025", "puzzle_lr=0.025", "muon_lr=0.005"]
+
+
+@pytest.mark.parametrize(("says", "then"), [
+    ("out of memory", [[], ["accumulation=2"], ["accumulation=4"]]),
+    (NOT_FINITE, [[], LOWER, LOWEST]),
+    (IN_FLOAT16, [[], [*LOWER, "precision=float32"], [*LOWEST, "precision=float32"]]),
+])  # fmt: skip
+def test_a_stage_that_may_do_better_is_tried_again_with_other_settings(
+    says: str, then: list[list[str]], entry: Path, root: Path, tmp_path: Path
+) -> None:
+    """The commands fail twice for this reason, then succeed."""
     hidden = read_hidden_tasks(next(root.rglob("arc-agi_test_challenges.json")))
     dataset = entry / "dataset"
-    scratch, journal, asked = tmp_path / "scratch", Journal(tmp_path / "log"), list[int]()
+    scratch, journal, asked = tmp_path / "scratch", Journal(tmp_path / "log"), list[list[str]]()
     pipeline = Pipeline(dataset, dataset / "recipe.toml", scratch, journal, hidden, 10)
 
-    def command(_minutes: float, halvings: int) -> list[str]:
-        asked.append(halvings)
-        return ["score", "none", "out of memory"] if halvings < 2 else ["--version"]
+    def command(minutes: float, failures: Sequence[Outcome]) -> list[str]:
+        words = pipeline._adapt(minutes, failures)
+        asked.append([word.removeprefix("adapt.") for word in words if word.startswith("adapt.")])
+        return ["score", "none", says] if len(failures) < 2 else ["--version"]
 
     pipeline._stage("adapt", 600, command, lambda: pipeline.devices, together=True)
-    assert asked == [0, 1, 2]
+    assert asked == then
     assert [loss.partition(":")[0] for loss in pipeline.report.losses] == ["adapt, try 1", "adapt, try 2"]
     assert not pipeline.report.stages[0]["failed"]
 
