@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from arcpipe.augment.sources import read_outputs
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import (
@@ -42,7 +43,7 @@ from arcpipe.submissions.submission import (
     distinct_attempts,
     read_results,
 )
-from arcpipe.task import Task, coverage_text, read_solutions
+from arcpipe.task import Task, coverage_text
 
 _MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}
 _ORACLE_RANKS = (1, 2, 10, 100, 1000)
@@ -214,7 +215,7 @@ def compare_files(one: Entry, other: Entry) -> Comparison:
     solutions = [score["solutions"] for score in one.scores if score["fingerprint"] in sets]
     if not solutions:
         raise DataError("they were not scored on one set")
-    outputs = read_solutions(Path(solutions[-1]))
+    outputs = read_outputs(Path(solutions[-1]))
     scores = {}
     for entry in (one, other):
         for path in map(Path, entry.files):
