@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from arcpipe.submissions.score import (
     PassAtK,
     Score,
     interval,
+    mended_solutions,
     passes,
     resampled_means,
     score_submission,
@@ -207,15 +208,20 @@ def compare_scores(scores: Mapping[str, Score]) -> Comparison:
 
 
 def compare_files(one: Entry, other: Entry) -> Comparison:
-    """Compare two entries task by task: score their files again on the set on which both were scored last.
+    """Compare two entries task by task: score their files again on the set on which both were scored last,
+    without the tasks that were left out and with the corrections.
 
     Raises:  DataError if there is no such set, or a file is missing or has changed.
     """
-    sets = {score["fingerprint"] for score in other.scores}
-    solutions = [score["solutions"] for score in one.scores if score["fingerprint"] in sets]
-    if not solutions:
-        raise DataError("they were not scored on one set")
-    outputs = read_outputs(Path(solutions[-1]))
+    sets = [_scored_set(score) for score in other.scores]
+    both = [score for score in one.scores if _scored_set(score) in sets]
+    if not both:
+        raise DataError("they were not scored on one set with the same --leave-out and --corrections")
+    last = both[-1]
+    if last.get("corrected") and "corrections" not in last:
+        raise DataError("an older version did not enter where their corrections come from: score both again")
+    whole = read_outputs(Path(last["solutions"]))
+    outputs = mended_solutions(whole, last.get("left_out", []), last.get("corrections", []))
     scores = {}
     for entry in (one, other):
         for path in map(Path, entry.files):
@@ -224,8 +230,13 @@ def compare_files(one: Entry, other: Entry) -> Comparison:
                     break
         else:
             raise DataError(f"{', '.join(entry.files)}: gone, or changed since it was entered")
-        scores[entry.sha256[:8]] = score_submission(read_results(path), outputs, str(path))
+        scores[entry.sha256[:8]] = score_submission(read_results(path), outputs, str(path), whole)
     return compare_scores(scores)
+
+
+def _scored_set(score: Mapping[str, Any]) -> list[Any]:
+    """Return what two scores have in common if they are of the same outputs."""
+    return [score.get(name) for name in ("fingerprint", "left_out", "corrected", "corrections")]
 
 
 @dataclass(frozen=True)

@@ -195,21 +195,43 @@ def write_set(tasks: Sequence[Task], folder: Path) -> None:
         write_json(path / "solutions.json", outputs)
 
 
-@pytest.mark.parametrize("source", ["solutions.json", "tasks", "data"])
+CORRECTED = ("--corrections", "corrected.json")
+
+
+@pytest.mark.parametrize(("source", "first", "second", "groups"), [
+    ("solutions.json", (), (), [1, 0, 2, 0]),
+    ("tasks", (), (), [1, 0, 2, 0]),
+    ("data", (), (), [1, 0, 2, 0]),
+    ("tasks", ("--leave-out", "two"), ("--leave-out", "two"), [1, 0, 0, 0]),
+    ("data", CORRECTED, CORRECTED, [1, 0, 0, 2]),
+    ("tasks", (), ("--leave-out", "two"), None),
+    ("tasks", CORRECTED, (), None),
+])  # fmt: skip
 def test_entries_are_compared_on_what_they_were_scored_on(
     tasks: list[Task], content: Content, ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    source: str,
+    source: str, first: Sequence[str], second: Sequence[str], groups: list[int] | None,
 ) -> None:  # fmt: skip
-    """The first solves one test output, the second all three."""
+    """The first solves one test output, the second all three, before `two` is corrected."""
     monkeypatch.chdir(tmp_path)
     write_set(tasks, Path())
+    two = orjson.loads(Path("tasks/two.json").read_bytes())
+    corrected = [pair | {"output": [[8]]} for pair in two["test"]]
+    write_json(Path("corrected.json"), {"two": two | {"test": corrected}})
     files = {"first.json": {"one": content["one"]}, "second.json": content}
-    for name, attempts in files.items():
+    for (name, attempts), flags in zip(files.items(), (first, second), strict=True):
         Path(name).write_bytes(orjson.dumps(attempts))
-        succeed_here("score", name, source, "--ledger", ledger)
+        succeed_here("score", name, source, *flags, "--ledger", ledger)
     text = succeed_here("submissions", "compare", *files, "--ledger", ledger)
+    if groups is None:
+        why = "they were not scored on one set with the same --leave-out and --corrections"
+        assert text.endswith(f"\n\nnot compared task by task: {why}\n")
+        return
     _, counts, *_ = text.split("\n\n")
-    assert [int(line.split()[-1]) for line in counts.splitlines()[1:]] == [1, 0, 2, 0]
+    assert [int(line.split()[-1]) for line in counts.splitlines()[1:]] == groups
+    # An older version did not enter the source of the corrections.
+    ledger.write_bytes(ledger.read_bytes().replace(b',"corrections":["corrected.json"]', b""))
+    again = succeed_here("submissions", "compare", *files, "--ledger", ledger)
+    assert ("where their corrections come from: score both again" in again) == (first == CORRECTED)
 
 
 BEFORE = b"""\
