@@ -20,14 +20,16 @@ from arcpipe.codec import GridTable
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
+from arcpipe.infer.config import deciding
 from arcpipe.predictions import read_candidates, shard_files
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.runs import read_manifest, write_bytes
 from arcpipe.task import kind_of
 
 _MAX_WIDTH, _BOARDS_AT_ONCE = 256, 100_000
-# Two folders of predictions whose manifests agree in these have the same candidates.
-_REQUEST = ("weights", "checkpoint_manifest", "dataset", "recipe")
+# Two folders of predictions have the same candidates if their manifests agree in these, and in the settings
+# that decide.
+_REQUEST = ("weights", "checkpoint_manifest", "dataset")
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
 
 
@@ -305,7 +307,8 @@ def _read_vote_files(
         made = read_manifest(path, "predictions") if path.is_dir() else {}
         if dataset is not None and made.get("dataset", dataset) != dataset:
             raise DataError(f"{path}: made for another dataset, {made.get('data')}; its boards are others")
-        request = {name: made.get(name) for name in _REQUEST}
+        settings = deciding(made.get("recipe", {}).get("infer", {}))
+        request = {"settings": settings, **{name: made.get(name) for name in _REQUEST}}
         if made.get("weights") and request in requests:
             raise DataError(
                 f"{path}: is of the same checkpoint, dataset and settings as another of these folders: its "

@@ -225,9 +225,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():  # fmt: skip
         write_folder(folder / name, [table([row])])
     (folder / "link").symlink_to("p")
-    for name in ("same", "copied"):
+    # An older version had fewer settings; batch size and compilation change no prediction, a seed does.
+    settings = {
+        "same": {},
+        "copied": {"batch_size": 7, "compile": "off", "gamma": 1.0},
+        "seeded": {"seed": 1},
+    }
+    for name, infer in settings.items():
         write_folder(folder / name, [table([candidate([[1]])])])
-        write_json(folder / name / "manifest.json", make_manifest("predictions", weights="w", recipe={}))
+        manifest = make_manifest("predictions", weights="w", recipe={"infer": infer})
+        write_json(folder / name / "manifest.json", manifest)
     rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
     write_folder(folder / "damaged", [rows.slice(0, 2), rows.slice(2)])
     shard = folder / "damaged" / "shards" / "part-0000000002-rank1.parquet"
@@ -283,7 +290,7 @@ def test_folders_and_tables_vote_together_in_the_order_given(work: Path) -> None
     write_folder(work / "r", [table([candidate([[7]]), candidate([[7]])])])
     for files, expected in {
         "theirs.parquet q": ([5, 2], [4, 3]), "q theirs.parquet": ([5, 2], [4, 3]),
-        "q r": ([5, 7], [4, 4]), "r q": ([7, 5], [4, 4]),
+        "q r": ([5, 7], [4, 4]), "r q": ([7, 5], [4, 4]), "same r seeded": ([1, 7], [0, 0]),
     }.items():  # fmt: skip
         out = f"{files.replace(' ', '-')}.json"
         vote(*files.split(), *CHALLENGES, "--out", out)
