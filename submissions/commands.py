@@ -305,7 +305,8 @@ def _vote_on_tasks(
     outputs = None if solutions is None else read_outputs(solutions)
     if outputs is not None:
         with_solutions(tasks, outputs, str(solutions))
-    votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
+    num_tests = {task.id: len(task.tests) for task in tasks}
+    votes = read_arc_votes(predictions, num_tests, challenges, tasks)
     if out is not None:
         submission = build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
         sources = [describe_source(path) for path in predictions]

@@ -61,7 +61,7 @@ def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
     """
     num_tests = {task.id: len(task.tests) for task in tasks}
     if (path / MANIFEST).exists() or path.suffix == ".parquet":
-        votes = read_arc_votes([path], num_tests, challenges)
+        votes = read_arc_votes([path], num_tests, challenges, tasks)
         return ranked_grids(votes, rank(votes, by_count), _MOST_RANKED)
     return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
 

@@ -25,7 +25,7 @@ from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import build_submission
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table, write_folder
-from commands import assert_refused, fail_here, succeed_here
+from commands import assert_refused, fail_here, run_here, succeed_here
 from puzzles import augmented, encode, grids, restored
 
 
@@ -317,6 +317,35 @@ def test_compare_scores_every_rule(work: Path) -> None:
     # As Kaggle counts.
     score = json.loads(succeed_here("score", "a.json", "solutions.json", "--json", "--no-ledger"))
     assert score["pass_at_2"]["mean_over_tasks"] == 0.75
+
+
+TWO = np.array([[2]], np.uint8)
+
+
+@pytest.mark.parametrize(("inputs", "fingerprint", "warns"), [
+    ([ONE, TWO], "f", False),
+    ([TWO, ONE], "f", True),
+    ([ONE], "f", True),
+    ([TWO, ONE], "of another dataset, made there since", False),
+    ([], "f", False),
+])  # fmt: skip
+def test_predictions_for_other_test_inputs_are_warned_about(
+    work: Path, inputs: list[Grid], fingerprint: str, warns: bool
+) -> None:
+    def task_of(name: str, inputs: Sequence[Grid]) -> Task:
+        return Task(name, (Pair(ONE, ONE),), tuple(Pair(one, ONE) for one in inputs))
+
+    tasks = {"set.json": [task_of("t", [ONE, TWO]), task_of("u", [ONE])]}
+    # A dataset may have more tasks, or fewer; one without challenges tells nothing.
+    tasks |= {"data/challenges.json": [task_of("t", inputs), task_of("w", [TWO])]} if inputs else {}
+    for name, of in tasks.items():
+        write_json(work / name, challenges_json(of))
+    write_json(work / "data/manifest.json", make_manifest("dataset", fingerprint=fingerprint, family="arc"))
+    write_folder(work / "rows", [table([candidate([[2]])])])
+    write_json(work / "rows/manifest.json", make_manifest("predictions", data="data", dataset="f"))
+    done = run_here("vote", "rows", "--challenges", "set.json", "--out", "a.json", code=0)
+    said = "rows: its dataset has other test inputs than set.json in 1 of its 2 tasks, such as t: candidates"
+    assert (said in done.stderr) == warns == ("other test inputs" in done.stderr)
 
 
 def answers(file: str, data: str, symbols: str) -> list[str]:
