@@ -306,7 +306,7 @@ class Overlap:
 
     @property
     def is_answer(self) -> bool:
-        """Return whether the shared input is a test input to predict: then the other pair does not train."""
+        """Return whether the shared input is a test input to predict: then the other pair may not train."""
         return self.part.startswith("test")
 
     @property

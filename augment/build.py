@@ -103,18 +103,19 @@ def _without_collector() -> Iterator[None]:
 
 
 @_without_collector()
-def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
+def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = False) -> BuildSummary:
     """Build a dataset folder from ARC sources.
 
     Test outputs of the set to predict are only copied into solutions.json.
 
+    Args:    keep_demonstrations: as in `select`.
     Raises:  DataError for a source that cannot be read; OutputError if `out` exists.
     """
     refuse_existing(out)
     specs = source_specs(settings)
     originals = [read_source(spec, settings) for spec in specs]
     sources, left_out, corrected = correct_sources(originals, settings.leave_out, settings.corrections)
-    selection = select(sources, settings)
+    selection = select(sources, settings, keep_demonstrations=keep_demonstrations)
     sides = {
         task.id: largest_side(*task.demonstrations, *task.tests, *task.generated) for task in selection.shown
     }
@@ -163,24 +164,24 @@ def build_arc(settings: DataSettings, out: Path) -> BuildSummary:
     return summary
 
 
-def report_overlaps(summary: BuildSummary, settings: DataSettings) -> list[str]:
-    """Return a few lines about overlaps for the user; no lines if there are no overlaps."""
+def report_overlaps(
+    summary: BuildSummary, settings: DataSettings, *, keep_demonstrations: bool = False
+) -> list[str]:
+    """Return a few lines about overlaps for the user; no lines if there are no overlaps.
+
+    Args:  keep_demonstrations: as of the build, whose tasks are then all of one source.
+    """
     lines, overlaps, untrained = [], summary.overlaps, summary.untrained
     keep_overlap, test_set = settings.keep_overlap, settings.test_set
     answers = [overlap for overlap in overlaps if overlap.is_answer]
     whole = [overlap for overlap in overlaps if overlap.part == "train"]
-    if answers or summary.unlisted:
-        pairs = {(answer.source, answer.other, answer.other_part) for answer in answers}
-        what = "pairs that train all the same (--keep-overlap)" if keep_overlap else "pairs that do not train"
-        because = "though" if keep_overlap else "because"
-        lines += [
-            f"{what}: {len(pairs) + summary.unlisted}, {because} a test input to predict is their input, "
-            "as it is or turned, flipped, recolored",
-            *(f"  {answer.line}" for answer in answers[:_MOST_LINES]),
-        ]
-    if len(answers) > _MOST_LINES:
-        least = "at least " if summary.unlisted else ""
-        lines.append(f"  and {least}{len(answers) - _MOST_LINES} more matches")
+    groups: dict[bool, list[Overlap]] = {True: [], False: []}
+    for one in answers:
+        is_kept = keep_demonstrations and one.other_part.startswith("train[")
+        groups[keep_overlap or is_kept].append(one)
+    for trains, group in groups.items():
+        unlisted = summary.unlisted if trains == keep_overlap else 0
+        lines += _answer_lines(group, unlisted, keep_overlap, trains)
     if whole:
         lines.append(f"tasks to predict all of whose demonstrations another task has: {len(whole)}")
         lines += [f"  {overlap.line}" for overlap in whole[:_MOST_LINES]]
@@ -198,6 +199,24 @@ def report_overlaps(summary: BuildSummary, settings: DataSettings) -> list[str]:
         lines.append(
             f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
         )
+    return lines
+
+
+def _answer_lines(answers: Sequence[Overlap], unlisted: int, keep_overlap: bool, trains: bool) -> list[str]:
+    """Return the lines about pairs that are answers, which all train or all do not."""
+    if not answers and not unlisted:
+        return []
+    pairs = {(answer.source, answer.other, answer.other_part) for answer in answers}
+    flag = " (--keep-overlap)" if keep_overlap else ""
+    what = f"pairs that train all the same{flag}" if trains else "pairs that do not train"
+    lines = [
+        f"{what}: {len(pairs) + unlisted}, {'though' if trains else 'because'} a test input to predict is "
+        "their input, as it is or turned, flipped, recolored",
+        *(f"  {answer.line}" for answer in answers[:_MOST_LINES]),
+    ]
+    if len(answers) > _MOST_LINES:
+        least = "at least " if unlisted else ""
+        lines.append(f"  and {least}{len(answers) - _MOST_LINES} more matches")
     return lines
 
 

@@ -119,7 +119,9 @@ class Selection:
     skipped: list[Counter[str]] = field(default_factory=list)
 
 
-def select(sources: Sequence[Source], settings: DataSettings) -> Selection:
+def select(
+    sources: Sequence[Source], settings: DataSettings, *, keep_demonstrations: bool = False
+) -> Selection:
     """Select the tasks that train and those to predict.
 
     Demonstrations of all tasks train. Test pairs train only if their source is not the one to predict,
@@ -127,6 +129,7 @@ def select(sources: Sequence[Source], settings: DataSettings) -> Selection:
     task does not train (see `find_overlaps`), even as a demonstration of a task to predict; a task of another
     source without any other demonstration does not train at all.
 
+    Args:    keep_demonstrations: train all demonstrations of the tasks to predict, answers or not.
     Raises:  DataError if the test set is not one of the sources, no task to predict fits or nothing is
              left to train.
     """
@@ -147,6 +150,8 @@ def select(sources: Sequence[Source], settings: DataSettings) -> Selection:
     overlaps = find_overlaps(list(pool.targets.values()), others)
     left_out = (overlaps.sharing if settings.exclude_overlap else set()) | pool.targets.keys()
     answers = frozenset[Pair]() if settings.keep_overlap else overlaps.answers
+    if keep_demonstrations:
+        answers -= {pair for _, task in pool.targets.values() for pair in task.demonstrations}
     # Each task with all pairs that may train, and without answers.
     candidates = [
         (shown, _filtered(shown, lambda pair: pair not in answers))

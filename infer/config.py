@@ -1,7 +1,8 @@
 """The settings of inference, and how one ended; without torch, which takes `--help` seconds to load."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,6 +12,7 @@ from arcpipe.recipe import STRICT, Count, Positive
 
 FRESH_VOTES = 64
 """How often a test input is asked under fresh colorings if no number of votes is given."""
+_CHANGE_NO_PREDICTION = ("batch_size", "compile")
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,15 @@ class InferSettings:
                 "so ask for more than one and for noise, or for neither"
             )
         return Plan(steps, self.halt, marks, self.noise, self.seed, self.gamma)
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a folder of predictions that decide its candidates.
+
+    Those that the folder's version did not have were at their defaults.
+    """
+    known = asdict(InferSettings()) | dict(settings)
+    return {name: value for name, value in known.items() if name not in _CHANGE_NO_PREDICTION}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ rule computes sort keys of the entries from their candidates. The answer to a Su
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,17 @@ from arcpipe.codec import GridTable
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
+from arcpipe.infer.config import deciding
+from arcpipe.log import logger
 from arcpipe.predictions import read_candidates, shard_files
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.runs import read_manifest, write_bytes
-from arcpipe.task import kind_of
+from arcpipe.runs import known_manifest, read_manifest, write_bytes
+from arcpipe.task import Pair, Task, kind_of, read_challenges
 
 _MAX_WIDTH, _BOARDS_AT_ONCE = 256, 100_000
-# Two folders of predictions whose manifests agree in these have the same candidates.
-_REQUEST = ("weights", "checkpoint_manifest", "dataset", "recipe")
+# Two folders of predictions have the same candidates if their manifests agree in these, and in the settings
+# that decide.
+_REQUEST = ("weights", "checkpoint_manifest", "dataset")
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
 
 
@@ -305,7 +309,8 @@ def _read_vote_files(
         made = read_manifest(path, "predictions") if path.is_dir() else {}
         if dataset is not None and made.get("dataset", dataset) != dataset:
             raise DataError(f"{path}: made for another dataset, {made.get('data')}; its boards are others")
-        request = {name: made.get(name) for name in _REQUEST}
+        settings = deciding(made.get("recipe", {}).get("infer", {}))
+        request = {"settings": settings, **{name: made.get(name) for name in _REQUEST}}
         if made.get("weights") and request in requests:
             raise DataError(
                 f"{path}: is of the same checkpoint, dataset and settings as another of these folders: its "
@@ -318,16 +323,49 @@ def _read_vote_files(
     return votes
 
 
-def read_arc_votes(paths: Sequence[Path], num_tests: Mapping[str, int], where: Path) -> Votes:
-    """Read the votes for ARC tasks.
+def read_arc_votes(
+    paths: Sequence[Path], num_tests: Mapping[str, int], where: Path, tasks: Sequence[Task] = ()
+) -> Votes:
+    """Read the votes for ARC tasks; warn of folders that were made for other test inputs.
 
+    Args:    tasks: those of `where`; without them only the numbers of test inputs are compared.
     Raises:  DataError as `_read_vote_files`, and for a grid that is too large.
     """
     votes = _read_vote_files(paths, num_tests, where)
     if (side := votes.shapes().max(initial=0)) > MAX_SIDE:
         names = ", ".join(map(str, paths))
         raise DataError(f"{names}: a candidate has a side of {side}, those of ARC have up to {MAX_SIDE}")
+    tests = {task.id: task.tests for task in tasks}
+    for path in paths:
+        asked = _tests_of_dataset(path)
+        others = [
+            task_id
+            for task_id, pairs in asked.items()
+            if len(pairs) != num_tests.get(task_id, len(pairs))
+            or not all(map(_same_input, pairs, tests.get(task_id, pairs)))
+        ]
+        if others:
+            logger.warning(
+                "%s: its dataset has other test inputs than %s in %d of its %d tasks, such as %s: candidates "
+                "may be counted for the wrong one, or be missing: predict the set that is voted on",
+                path, where, len(others), len(asked), others[0],
+            )  # fmt: skip
     return votes
+
+
+def _tests_of_dataset(path: Path) -> dict[str, tuple[Pair, ...]]:
+    """Return the tests, by task, of the dataset of predictions; none if it is gone or was replaced."""
+    made = known_manifest(path, "predictions") or {}
+    data = Path(made.get("data", ""))
+    if (known_manifest(data, "dataset") or {}).get("fingerprint", "") != made.get("dataset"):
+        return {}
+    with suppress(DataError):
+        return {task.id: task.tests for task in read_challenges(data / "challenges.json")}
+    return {}
+
+
+def _same_input(one: Pair, other: Pair) -> bool:
+    return np.array_equal(one.input, other.input)
 
 
 @dataclass(frozen=True, eq=False)

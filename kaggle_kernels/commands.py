@@ -26,7 +26,7 @@ from arcpipe.kaggle_kernels.submit import KIND, LOG, BundleOnKaggle, is_over, re
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.recipe import Overrides
 from arcpipe.runs import file_hash, hold_folder, known_manifest, refuse_existing
-from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning
+from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning, read_ledger
 from arcpipe.task import coverage_text
 
 # bundle.py and rehearse.py load torch, which the process of `run` must not: their commands import them.
@@ -296,7 +296,7 @@ def submit(
     max_minutes: Annotated[
         float, typer.Option(min=0, help="How long to wait for it, with the time in Kaggle's queue.")
     ] = 2160,
-    ledger: Annotated[Path, typer.Option(help="The ledger that the score is entered in.")] = LEDGER,
+    ledger: Annotated[Path, typer.Option(help="The ledger that scores are entered in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
@@ -304,7 +304,8 @@ def submit(
     """Submit the finished run of the kernel that was pushed last, and wait for its score.
 
     Without --again no run is submitted twice: the command only continues to wait. The run's submission.json
-    is downloaded to outputs/ in the bundle and entered in the ledger with its score.
+    is downloaded to outputs/ in the bundle and entered in the ledger with its score, and so are earlier
+    submissions of the bundle that have a score by now.
 
     Example: arcpipe kaggle submit runs/bundle --message "256 augmentations"
     """
@@ -313,7 +314,10 @@ def submit(
     _warn_if_closed(manifest or {})
     with hold_folder(bundle):
         sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
-        kernel = sent.kernel
+        if not no_ledger:
+            # Here too: those of earlier versions, even if the one that was pushed last has failed.
+            with only_warning():
+                _enter_scores(sent, ledger, manifest)
         if not competition and len(competitions) != 1:
             names = ", ".join(competitions) or "none"
             raise ArcpipeError(f"{bundle}: its kernel mounts {names}: name a --competition")
@@ -328,14 +332,33 @@ def submit(
     if no_ledger:
         return
     with only_warning():
-        sha256 = enter_file(ledger, path)
-        made_by = {"bundle": kernel.bundle, "made_by": manifest} if kernel.bundle else {}
+        _enter_scores(sent, ledger, manifest)
+        say_next("submissions", "show", submitted.sha256[:8], "--ledger", ledger)
+
+
+def _enter_scores(sent: BundleOnKaggle, ledger: Path, manifest: dict[str, Any] | None) -> None:
+    """Enter the scores of a bundle's submissions, of all versions, that the ledger lacks.
+
+    Args:    manifest: of the bundle as it is now, for the version that was pushed last.
+    Raises:  KaggleError, DataError or OutputError if Kaggle, the ledger or a file does not answer.
+    """
+    kernel = sent.history.kernel
+    entries = read_ledger(ledger) if ledger.is_file() else []
+    known = {(fact["reference"], fact["score"]) for entry in entries for fact in entry.kaggle}
+    for one, listed in sent.scored():
+        if (listed.reference, listed.score) in known:
+            continue
+        path, made_by = sent.output_path(SUBMISSION, one.version), dict[str, Any](bundle=one.bundle)
+        if kernel is not None and (kernel.reference, kernel.version) == (one.kernel, one.version):
+            made_by = {"bundle": kernel.bundle, "made_by": manifest}
+        if path.is_file():
+            enter_file(ledger, path)
         add_fact(
-            ledger, sha256, "kaggle", competition=target, reference=submission.reference,
-            kernel=kernel.reference, kernel_version=kernel.version, score=submission.score, **made_by,
+            ledger, one.sha256, "kaggle", competition=one.competition, reference=listed.reference,
+            kernel=one.kernel, kernel_version=one.version, score=listed.score,
+            **(made_by if made_by["bundle"] else {}),
         )  # fmt: skip
-        typer.echo(f"{path} is {sha256[:8]} in {ledger}", err=True)
-        say_next("submissions", "show", sha256[:8], "--ledger", ledger)
+        typer.echo(f"{path} is {one.sha256[:8]} in {ledger}", err=True)
 
 
 def _warn_if_closed(manifest: Mapping[str, Any]) -> None:

@@ -98,6 +98,7 @@ class SentSubmission:
     """A submission, recorded before it is sent; Kaggle's answer adds the reference.
 
     run: its number among the submissions of one version, from 1.
+    bundle: as of its SentKernel.
     """
 
     competition: str
@@ -107,6 +108,7 @@ class SentSubmission:
     time: str
     reference: int | None = None
     run: int = 1
+    bundle: str = ""
 
     @property
     def tag(self) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -319,7 +319,8 @@ class BundleOnKaggle:
 
         Args:  files: the URLs of its files, by name.
         """
-        path, name, rehearsed = self._output_path(REPORT), self.kernel.name, self.history.rehearsed
+        path, name = self.output_path(REPORT, self.kernel.version), self.kernel.name
+        rehearsed = self.history.rehearsed
         if REPORT not in files:
             return
         try:
@@ -340,8 +341,9 @@ class BundleOnKaggle:
                     "was to be expected" if rehearsed is None else "were rehearsed", self.folder,
                 )  # fmt: skip
 
-    def _output_path(self, name: str) -> Path:
-        return self.folder / "outputs" / f"v{self.kernel.version}" / name
+    def output_path(self, name: str, version: int) -> Path:
+        """Return the path of a downloaded file of the run of a version."""
+        return self.folder / "outputs" / f"v{version}" / name
 
     def fetch_checked(self) -> Path:
         """Download the submission file of the finished run and check its form; warn if the run was too short.
@@ -355,7 +357,7 @@ class BundleOnKaggle:
             )
         where = f"its log (arcpipe kaggle status {self.folder} --out DIR)"
         files = self.output_of_success(state, reason, where)
-        path = self._output_path(SUBMISSION)
+        path = self.output_path(SUBMISSION, self.kernel.version)
         for file in (manifest_path(path), path):
             if file.name in files:
                 self.kaggle.download(files[file.name], file)
@@ -379,7 +381,8 @@ class BundleOnKaggle:
         if before and not is_more:
             sent = before[-1]
         else:
-            sent = SentSubmission(*key, sha256, datetime.now(UTC).isoformat(timespec="seconds"))
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            sent = SentSubmission(*key, sha256, now, bundle=self.kernel.bundle)
         if sent.reference is None:
             listed = self._runs(sent)
             if is_more:
@@ -463,3 +466,12 @@ class BundleOnKaggle:
                 "fault, arcpipe kaggle submit --again sends this one once more"
             )
         return submission
+
+    def scored(self) -> Iterator[tuple[SentSubmission, ListedSubmission]]:
+        """Yield the submissions of all versions that have a score, with Kaggle's entries of them."""
+        competitions = {one.competition for one in self.history.submissions}
+        listed = {one.reference: one for name in competitions for one in self.kaggle.submissions(name)}
+        for sent in self.history.submissions:
+            entry = listed.get(sent.reference) if sent.reference is not None else None
+            if entry is not None and entry.status == _COMPLETE and entry.score:
+                yield sent, entry

@@ -21,6 +21,7 @@ from arcpipe.submissions.ledger import LEDGER
 from arcpipe.submissions.score import (
     Score,
     breakdown,
+    mended_solutions,
     score_submission,
     score_text,
     set_of_challenges,
@@ -134,7 +135,7 @@ def score(
     """
     start_logging()
     whole = read_outputs(solutions)
-    grids = _mend(whole, leave_out, corrections) if leave_out or corrections else whole
+    grids = mended_solutions(whole, leave_out or [], corrections or [])
     scores = _scores((submission, *(others or [])), grids, whole)
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
@@ -155,13 +156,13 @@ def score(
         texts += [f"trained on generated pairs of tasks to predict too: {pairs}"] if pairs else []
         typer.echo("\n\n".join(texts))
     if not no_ledger:
-        _enter(scores, ledger, solutions)
+        _enter(scores, ledger, solutions, corrections or [])
 
 
-def _enter(scores: dict[str, Score], ledger: Path, solutions: Path) -> None:
+def _enter(scores: dict[str, Score], ledger: Path, solutions: Path, corrections: list[str]) -> None:
     with ledgers.only_warning():
         for name, one in scores.items():
-            sha256 = ledgers.enter_score(ledger, Path(name), one, solutions)
+            sha256 = ledgers.enter_score(ledger, Path(name), one, solutions, corrections)
             typer.echo(f"{name} is {sha256[:8]} in {ledger}", err=True)
         say_next("submissions", "list", *(["--ledger", ledger] if ledger != LEDGER else []))
 
@@ -182,25 +183,6 @@ def _scores(
 def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Path) -> Oracle:
     votes = read_arc_votes(candidates, {task: len(grids) for task, grids in solutions.items()}, where)
     return oracle(votes, rank(votes), solutions)
-
-
-def _mend(
-    solutions: dict[str, list[Grid]], leave_out: list[str] | None, corrections: list[str] | None
-) -> dict[str, list[Grid]]:
-    """Return the solutions without the tasks of `leave_out` and with the outputs of `corrections`."""
-    # Imported here because it loads `datasets`, which takes seconds.
-    from arcpipe.augment.split import read_corrections, read_ids
-
-    skip = read_ids(leave_out or [], solutions)
-    outputs_by_task = {task: grids for task, grids in solutions.items() if task not in skip}
-    for task_id, task in read_corrections(corrections or [], outputs_by_task).items():
-        outputs = [pair.output for pair in task.tests if pair.output is not None]
-        if len(outputs) < len(task.tests) or not outputs:
-            raise DataError(f"--corrections: task {task_id} has no outputs of its tests")
-        outputs_by_task[task_id] = outputs
-    if not outputs_by_task:
-        raise DataError("--leave-out: no task is left to score")
-    return outputs_by_task
 
 
 def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:
@@ -323,7 +305,8 @@ def _vote_on_tasks(
     outputs = None if solutions is None else read_outputs(solutions)
     if outputs is not None:
         with_solutions(tasks, outputs, str(solutions))
-    votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
+    num_tests = {task.id: len(task.tests) for task in tasks}
+    votes = read_arc_votes(predictions, num_tests, challenges, tasks)
     if out is not None:
         submission = build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
         sources = [describe_source(path) for path in predictions]

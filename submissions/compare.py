@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from arcpipe.augment.sources import read_outputs
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import (
@@ -30,6 +31,7 @@ from arcpipe.submissions.score import (
     PassAtK,
     Score,
     interval,
+    mended_solutions,
     passes,
     resampled_means,
     score_submission,
@@ -42,7 +44,7 @@ from arcpipe.submissions.submission import (
     distinct_attempts,
     read_results,
 )
-from arcpipe.task import Task, coverage_text, read_solutions
+from arcpipe.task import Task, coverage_text
 
 _MEANS = {"tasks": "mean over tasks (Kaggle, ARC Prize)", "outputs": "mean over test outputs"}
 _ORACLE_RANKS = (1, 2, 10, 100, 1000)
@@ -59,7 +61,7 @@ def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
     """
     num_tests = {task.id: len(task.tests) for task in tasks}
     if (path / MANIFEST).exists() or path.suffix == ".parquet":
-        votes = read_arc_votes([path], num_tests, challenges)
+        votes = read_arc_votes([path], num_tests, challenges, tasks)
         return ranked_grids(votes, rank(votes, by_count), _MOST_RANKED)
     return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
 
@@ -206,15 +208,20 @@ def compare_scores(scores: Mapping[str, Score]) -> Comparison:
 
 
 def compare_files(one: Entry, other: Entry) -> Comparison:
-    """Compare two entries task by task: score their files again on the set on which both were scored last.
+    """Compare two entries task by task: score their files again on the set on which both were scored last,
+    without the tasks that were left out and with the corrections.
 
     Raises:  DataError if there is no such set, or a file is missing or has changed.
     """
-    sets = {score["fingerprint"] for score in other.scores}
-    solutions = [score["solutions"] for score in one.scores if score["fingerprint"] in sets]
-    if not solutions:
-        raise DataError("they were not scored on one set")
-    outputs = read_solutions(Path(solutions[-1]))
+    sets = [_scored_set(score) for score in other.scores]
+    both = [score for score in one.scores if _scored_set(score) in sets]
+    if not both:
+        raise DataError("they were not scored on one set with the same --leave-out and --corrections")
+    last = both[-1]
+    if last.get("corrected") and "corrections" not in last:
+        raise DataError("an older version did not enter where their corrections come from: score both again")
+    whole = read_outputs(Path(last["solutions"]))
+    outputs = mended_solutions(whole, last.get("left_out", []), last.get("corrections", []))
     scores = {}
     for entry in (one, other):
         for path in map(Path, entry.files):
@@ -223,8 +230,13 @@ def compare_files(one: Entry, other: Entry) -> Comparison:
                     break
         else:
             raise DataError(f"{', '.join(entry.files)}: gone, or changed since it was entered")
-        scores[entry.sha256[:8]] = score_submission(read_results(path), outputs, str(path))
+        scores[entry.sha256[:8]] = score_submission(read_results(path), outputs, str(path), whole)
     return compare_scores(scores)
+
+
+def _scored_set(score: Mapping[str, Any]) -> list[Any]:
+    """Return what two scores have in common if they are of the same outputs."""
+    return [score.get(name) for name in ("fingerprint", "left_out", "corrected", "corrections")]
 
 
 @dataclass(frozen=True)

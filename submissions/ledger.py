@@ -32,6 +32,8 @@ LEDGER = Path("runs/ledger.jsonl")
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
+# What was changed of the solutions, as lists of texts.
+_CHANGES = ("left_out", "corrected", "corrections")
 _WIDTH = 14
 # Fields about when and where a submission was made, which `differences` ignores.
 _CIRCUMSTANCES = {"time", "created", "command", "host", "sha256", "reference"}
@@ -69,18 +71,21 @@ def enter_file(ledger: Path, submission: Path) -> str:
     return sha256
 
 
-def enter_score(ledger: Path, submission: Path, score: Score, solutions: Path) -> str:
+def enter_score(
+    ledger: Path, submission: Path, score: Score, solutions: Path, corrections: Sequence[str] = ()
+) -> str:
     """Enter a submission file and its local score; return its SHA-256.
 
+    Args:    corrections: the sources of the corrected tasks.
     Raises:  as `enter_file`.
     """
     sha256 = enter_file(ledger, submission)
     one, two = ({name: getattr(k, name) for name in _SCORED} for k in (score.pass_at_1, score.pass_at_2))
-    changes = {"left_out": score.left_out, "corrected": score.corrected}
+    changes = {"left_out": score.left_out, "corrected": score.corrected, "corrections": corrections}
     add_fact(
         ledger, sha256, "score", set=score.set_name, fingerprint=score.set.fingerprint,
         num_tasks=score.num_tasks, num_outputs=score.num_outputs, solutions=str(solutions), pass_at_1=one,
-        pass_at_2=two, **{name: list(tasks) for name, tasks in changes.items() if tasks},
+        pass_at_2=two, **{name: list(items) for name, items in changes.items() if items},
     )  # fmt: skip
     return sha256
 
@@ -188,6 +193,7 @@ def _refuse_unshowable(kind: str, fact: Mapping[str, Any]) -> None:
     refuse_extremes(fact)
     texts = {"file": ("file",), "score": ("set", "fingerprint", "solutions"), "kaggle": ()}[kind]
     are_texts = all(isinstance(fact[name], str) for name in ("time", *texts))
+    are_texts &= all(isinstance(text, str) for name in _CHANGES for text in fact.get(name, ()))
     has_reference = kind != "kaggle" or isinstance(fact["reference"], str | int)
     if not are_texts or not has_reference or not is_made_by(fact.get("made_by") or {}):
         raise TypeError
@@ -246,7 +252,7 @@ def entry_text(entry: Entry) -> str:
     for fact in entry.scores:
         lines += ["", fact_line("score", _home_score(fact), _WIDTH)]
         rest = {"of": fact["set"], "solutions": fact["solutions"], "scored": _minute(fact["time"])}
-        rest |= {name: fact.get(name) for name in ("left_out", "corrected")}
+        rest |= {name: fact.get(name) for name in _CHANGES}
         lines += _tree(rest, "  ")
     for fact in entry.kaggle:
         lines += ["", fact_line("Kaggle score", str(fact["score"]), _WIDTH)]

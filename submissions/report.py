@@ -284,7 +284,8 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
         submission = read_results(sources.submission, len(tests))
         made_by = read_made_by(sources.submission, file_hash(sources.submission)) or {}
         rule = str(made_by.get("rule", rule))
-    votes = read_arc_votes(predictions, {task.id: len(task.tests) for task in tasks}, challenges)
+    num_tests = {task.id: len(task.tests) for task in tasks}
+    votes = read_arc_votes(predictions, num_tests, challenges, tasks)
     ranking = rank(votes, RULES.get(rule, RULES["count"]))
     submission = submission or build_submission(tasks, ranked_grids(votes, ranking, 2))
     attempts = distinct_attempts(submission, tasks, sources.submission or Path("submission"))

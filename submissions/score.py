@@ -179,6 +179,31 @@ class Score:
         return [output for task in self.tasks.values() for output in task.outputs]
 
 
+def mended_solutions(
+    solutions: dict[str, list[Grid]], leave_out: Sequence[str], corrections: Sequence[str]
+) -> dict[str, list[Grid]]:
+    """Return the solutions without the tasks of `leave_out` and with the outputs of `corrections`.
+
+    Args:    leave_out, corrections: as in `arcpipe.augment.split`.
+    Raises:  DataError if they cannot be read or lack an output, or if no task is left.
+    """
+    if not leave_out and not corrections:
+        return solutions
+    # Imported here because it loads `datasets`, which takes seconds.
+    from arcpipe.augment.split import read_corrections, read_ids
+
+    skip = read_ids(leave_out, solutions)
+    outputs_by_task = {task: grids for task, grids in solutions.items() if task not in skip}
+    for task_id, task in read_corrections(corrections, outputs_by_task).items():
+        outputs = [pair.output for pair in task.tests if pair.output is not None]
+        if len(outputs) < len(task.tests) or not outputs:
+            raise DataError(f"--corrections: task {task_id} has no outputs of its tests")
+        outputs_by_task[task_id] = outputs
+    if not outputs_by_task:
+        raise DataError("--leave-out: no task is left to score")
+    return outputs_by_task
+
+
 def score_submission(
     submission: Submission,
     solutions: Mapping[str, Sequence[Grid]],

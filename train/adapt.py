@@ -79,12 +79,13 @@ def _make_folder(out: Path, settings: DataSettings, recipe: dict[str, Any]) -> N
     refuse_existing(out, RUN_EXISTS)
     manifest = make_manifest("run", recipe=recipe, seed=settings.seed, init=settings.extend)
     with new_folder(out, manifest) as folder:
-        built = build_arc(settings, folder / DATA)
+        # The challenges show these demonstrations to every solver, and one may be the only one of its task.
+        built = build_arc(settings, folder / DATA, keep_demonstrations=True)
         fingerprint = read_manifest(folder / DATA, "dataset")["fingerprint"]
         manifest["dataset"] = {"path": str(out / DATA), "fingerprint": fingerprint}
     logger.info(
         "%d of %d tasks fit the checkpoint's canvas of %d, %d of them known to it: %d puzzles",
         built.tasks, built.sources[0].tasks, settings.canvas, built.known, built.puzzles,
     )  # fmt: skip
-    for line in report_overlaps(built, settings):
+    for line in report_overlaps(built, settings, keep_demonstrations=True):
         logger.info("%s", line)

@@ -80,7 +80,7 @@ def vote(predictions: Pathlike | Sequence[Pathlike], challenges: Pathlike, rule:
     folders = [predictions] if isinstance(predictions, str | Path) else predictions
     tasks = _read_challenges(Path(challenges))
     num_tests = {task.id: len(task.tests) for task in tasks}
-    votes = read_arc_votes([Path(one) for one in folders], num_tests, Path(challenges))
+    votes = read_arc_votes([Path(one) for one in folders], num_tests, Path(challenges), tasks)
     return build_submission(tasks, ranked_grids(votes, rank(votes, RULES[rule]), 2))
 
 

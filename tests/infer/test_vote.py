@@ -24,7 +24,7 @@ from arcpipe.submissions.score import score_submission
 from arcpipe.submissions.submission import build_submission
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from candidates import candidate, table, write_folder
-from commands import assert_refused, fail_here, succeed_here
+from commands import assert_refused, fail_here, run_here, succeed_here
 from puzzles import IDENTITY, Augmentation, augmented, encode, grids, restored
 
 
@@ -224,9 +224,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():  # fmt: skip
         write_folder(folder / name, [table([row])])
     (folder / "link").symlink_to("p")
-    for name in ("same", "copied"):
+    # An older version had fewer settings; batch size and compilation change no prediction, a seed does.
+    settings = {
+        "same": {},
+        "copied": {"batch_size": 7, "compile": "off", "gamma": 1.0},
+        "seeded": {"seed": 1},
+    }
+    for name, infer in settings.items():
         write_folder(folder / name, [table([candidate([[1]])])])
-        write_json(folder / name / "manifest.json", make_manifest("predictions", weights="w", recipe={}))
+        manifest = make_manifest("predictions", weights="w", recipe={"infer": infer})
+        write_json(folder / name / "manifest.json", manifest)
     rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
     write_folder(folder / "damaged", [rows.slice(0, 2), rows.slice(2)])
     shard = folder / "damaged" / "shards" / "part-0000000002-rank1.parquet"
@@ -282,7 +289,7 @@ def test_folders_and_tables_vote_together_in_the_order_given(work: Path) -> None
     write_folder(work / "r", [table([candidate([[7]]), candidate([[7]])])])
     for files, expected in {
         "theirs.parquet q": ([5, 2], [4, 3]), "q theirs.parquet": ([5, 2], [4, 3]),
-        "q r": ([5, 7], [4, 4]), "r q": ([7, 5], [4, 4]),
+        "q r": ([5, 7], [4, 4]), "r q": ([7, 5], [4, 4]), "same r seeded": ([1, 7], [0, 0]),
     }.items():  # fmt: skip
         out = f"{files.replace(' ', '-')}.json"
         vote(*files.split(), *CHALLENGES, "--out", out)
@@ -309,6 +316,35 @@ def test_compare_scores_every_rule(work: Path) -> None:
     # As Kaggle counts.
     score = json.loads(succeed_here("score", "a.json", "solutions.json", "--json", "--no-ledger"))
     assert score["pass_at_2"]["mean_over_tasks"] == 0.75
+
+
+TWO = np.array([[2]], np.uint8)
+
+
+@pytest.mark.parametrize(("inputs", "fingerprint", "warns"), [
+    ([ONE, TWO], "f", False),
+    ([TWO, ONE], "f", True),
+    ([ONE], "f", True),
+    ([TWO, ONE], "of another dataset, made there since", False),
+    ([], "f", False),
+])  # fmt: skip
+def test_predictions_for_other_test_inputs_are_warned_about(
+    work: Path, inputs: list[Grid], fingerprint: str, warns: bool
+) -> None:
+    def task_of(name: str, inputs: Sequence[Grid]) -> Task:
+        return Task(name, (Pair(ONE, ONE),), tuple(Pair(one, ONE) for one in inputs))
+
+    tasks = {"set.json": [task_of("t", [ONE, TWO]), task_of("u", [ONE])]}
+    # A dataset may have more tasks, or fewer; one without challenges tells nothing.
+    tasks |= {"data/challenges.json": [task_of("t", inputs), task_of("w", [TWO])]} if inputs else {}
+    for name, of in tasks.items():
+        write_json(work / name, challenges_json(of))
+    write_json(work / "data/manifest.json", make_manifest("dataset", fingerprint=fingerprint, family="arc"))
+    write_folder(work / "rows", [table([candidate([[2]])])])
+    write_json(work / "rows/manifest.json", make_manifest("predictions", data="data", dataset="f"))
+    done = run_here("vote", "rows", "--challenges", "set.json", "--out", "a.json", code=0)
+    said = "rows: its dataset has other test inputs than set.json in 1 of its 2 tasks, such as t: candidates"
+    assert (said in done.stderr) == warns == ("other test inputs" in done.stderr)
 
 
 def answers(file: str, data: str, symbols: str) -> list[str]:

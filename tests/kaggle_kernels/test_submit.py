@@ -199,6 +199,32 @@ def test_a_version_is_submitted_again_only_on_purpose(
     assert listed[-1].split()[3:] == ["2", "27.34", "23.30", "31.39", "someone/arcpipe-entry"]
 
 
+def test_the_score_of_an_earlier_version_is_entered(
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, tmp_path: Path
+) -> None:
+    def listed(*flags: str) -> str:
+        return succeed_here("submissions", "list", *flags, "--ledger", tmp_path / "ledger.jsonl")
+
+    def scores() -> list[tuple[int, str]]:
+        facts = [fact for entry in json.loads(listed("--json")) for fact in entry["kaggle"]]
+        return [(fact["kernel_version"], fact["score"]) for fact in facts]
+
+    shell.succeed(*submit, "--no-wait")
+    (pushed / "dataset/trunk.safetensors").write_bytes(b"another")
+    shell.succeed("push", pushed)
+    # The run of version 2 fails, but version 1 has its score.
+    server.faults["GetKernelSessionStatus"] = {"status": "ERROR"}
+    for _ in range(3):
+        assert "version 2: ERROR: read its log" in shell.fail(*submit)
+    assert scores() == [(1, "31.39")]
+    del server.faults["GetKernelSessionStatus"]
+    server.scored = {"status": "COMPLETE", "publicScore": "23.3"}
+    assert shell.succeed(*submit) == f"{COMPETITION}: submission 1001 scored 23.3\n"
+    assert scores() == [(1, "31.39"), (2, "23.3")]
+    # Two bundles, one run each.
+    assert [line.split()[3] for line in listed().splitlines()[-2:]] == ["1", "1"]
+
+
 def test_again_is_not_sent_twice(shell: Shell, server: KaggleServer, submit: list[object]) -> None:
     shell.succeed(*submit)
     server.faults["CreateCodeSubmission"] = Fault(times=1)

@@ -4,6 +4,7 @@ import logging
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from arcpipe.runs import file_hash
+from arcpipe.runs import file_hash, make_manifest, write_json
 from arcpipe.submissions.ledger import add_fact, enter_file, read_ledger
 from arcpipe.submissions.submission import manifest_path
+from arcpipe.task import Task, challenges_json, solutions_json
 from commands import environment, run_here, succeed_here
 from limited import largest_file
 
@@ -180,6 +182,56 @@ def test_the_commands_list_show_and_compare(ledger: Path, scored: tuple[Path, Pa
     other.write_text("{}")
     gone = run("compare", one, two).splitlines()[-1]
     assert gone == f"not compared task by task: {other}: gone, or changed since it was entered"
+
+
+def write_set(tasks: Sequence[Task], folder: Path) -> None:
+    """Write solved tasks in each form that `score` takes: solutions, task files, and a dataset folder."""
+    challenges, outputs = challenges_json(tasks), solutions_json(tasks)
+    for task_id, task in challenges.items():
+        tests = [pair | {"output": grid} for pair, grid in zip(task["test"], outputs[task_id], strict=True)]
+        write_json(folder / "tasks" / f"{task_id}.json", task | {"test": tests})
+    write_json(folder / "data" / "manifest.json", make_manifest("dataset"))
+    for path in (folder, folder / "data"):
+        write_json(path / "solutions.json", outputs)
+
+
+CORRECTED = ("--corrections", "corrected.json")
+
+
+@pytest.mark.parametrize(("source", "first", "second", "groups"), [
+    ("solutions.json", (), (), [1, 0, 2, 0]),
+    ("tasks", (), (), [1, 0, 2, 0]),
+    ("data", (), (), [1, 0, 2, 0]),
+    ("tasks", ("--leave-out", "two"), ("--leave-out", "two"), [1, 0, 0, 0]),
+    ("data", CORRECTED, CORRECTED, [1, 0, 0, 2]),
+    ("tasks", (), ("--leave-out", "two"), None),
+    ("tasks", CORRECTED, (), None),
+])  # fmt: skip
+def test_entries_are_compared_on_what_they_were_scored_on(
+    tasks: list[Task], content: Content, ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    source: str, first: Sequence[str], second: Sequence[str], groups: list[int] | None,
+) -> None:  # fmt: skip
+    """The first solves one test output, the second all three, before `two` is corrected."""
+    monkeypatch.chdir(tmp_path)
+    write_set(tasks, Path())
+    two = orjson.loads(Path("tasks/two.json").read_bytes())
+    corrected = [pair | {"output": [[8]]} for pair in two["test"]]
+    write_json(Path("corrected.json"), {"two": two | {"test": corrected}})
+    files = {"first.json": {"one": content["one"]}, "second.json": content}
+    for (name, attempts), flags in zip(files.items(), (first, second), strict=True):
+        Path(name).write_bytes(orjson.dumps(attempts))
+        succeed_here("score", name, source, *flags, "--ledger", ledger)
+    text = succeed_here("submissions", "compare", *files, "--ledger", ledger)
+    if groups is None:
+        why = "they were not scored on one set with the same --leave-out and --corrections"
+        assert text.endswith(f"\n\nnot compared task by task: {why}\n")
+        return
+    _, counts, *_ = text.split("\n\n")
+    assert [int(line.split()[-1]) for line in counts.splitlines()[1:]] == groups
+    # An older version did not enter the source of the corrections.
+    ledger.write_bytes(ledger.read_bytes().replace(b',"corrections":["corrected.json"]', b""))
+    again = succeed_here("submissions", "compare", *files, "--ledger", ledger)
+    assert ("where their corrections come from: score both again" in again) == (first == CORRECTED)
 
 
 BEFORE = b"""\

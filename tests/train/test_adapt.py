@@ -14,8 +14,8 @@ from arcpipe.augment.sources import fitting, read_source
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.runs import read_manifest
-from arcpipe.task import Pair
+from arcpipe.runs import read_manifest, write_json
+from arcpipe.task import Pair, challenges_json
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
 from processes import running, together
@@ -82,15 +82,23 @@ def test_what_is_learned_and_what_is_left_out_is_said(work: Path, whole: Path, t
     assert "rows for 4 of 8 puzzles known" in done.stderr
 
 
-def test_a_demonstration_that_is_a_test_input_of_another_task_is_named(whole: Path, tmp_path: Path) -> None:
+def test_a_demonstration_that_is_a_test_input_of_another_task_trains_and_is_named(
+    whole: Path, tmp_path: Path
+) -> None:
+    """It may be the only one of its task, and all see it. A pair of a generator does not train."""
     target, other = made_up_tasks(2, seed=3, max_side=3)
     answer = Pair(apply_dihedral(target.tests[0].input, 6), target.tests[0].output)
-    other = replace(other, demonstrations=(answer, *other.demonstrations))
-    source = Path(write_source(tmp_path, "mine", [target, other], solved=False))
-    done = adapt(whole, source, tmp_path / "run", "--max-minutes", 0)
-    assert f"  {target.id} test[0] = {other.id} train[0] of mine, turned\n" in done.stderr
+    other = replace(other, demonstrations=(answer,))
+    for name, content in challenges_json([target, other]).items():
+        write_json(tmp_path / "mine" / f"{name}.json", content)
+    write_json(tmp_path / "mine" / "made.json", content["train"])
+    done = adapt(whole, tmp_path / "mine", tmp_path / "run", "--max-minutes", 0)
+    assert "pairs that train all the same: 1, though a test input" in done.stderr
+    assert "pairs that do not train: 1, because a test input" in done.stderr
+    for part in (f"{other.id} train[0]", "made generated[0]"):
+        assert f"  {target.id} test[0] = {part} of mine, turned\n" in done.stderr
     counts = read_manifest(tmp_path / "run" / "data", "dataset")["counts"]
-    assert counts["examples"] == len(target.demonstrations) + len(other.demonstrations) - 1
+    assert (counts["examples"], counts["untrained"]) == (len(target.demonstrations) + 1, ["made"])
 
 
 def test_known_rows_stay_and_new_ones_are_the_mean(whole: Path, challenges: Path, run: Path) -> None:
