@@ -1,12 +1,13 @@
 """Dtype, CPU threads and torch.compile of a device, with reasons for the log; operations and peak speed."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from arcpipe.errors import ArcpipeError
+from arcpipe.errors import ArcpipeError, one_line, says_out_of_memory
 from arcpipe.layers import Attention, mlp_width
 from arcpipe.model_config import TRMConfig
 
@@ -41,6 +42,22 @@ def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, st
     if precision == "bfloat16" and device.type == "cuda" and native != torch.bfloat16:
         raise ArcpipeError(f"precision is bfloat16, which {what} only emulates; use float16, float32 or auto")
     return _DTYPES[precision], "as the recipe says"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether torch's or numpy's allocator raised this error."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or says_out_of_memory(str(error))
+
+
+@contextmanager
+def explain_out_of_memory(remedy: str) -> Iterator[None]:
+    """Raise an ArcpipeError with this remedy instead of the error of an allocator."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ArcpipeError(f"out of memory {remedy} ({one_line(error)})") from None
 
 
 def refuse_lone_processes(joined: int, device: torch.device) -> None:
@@ -112,6 +129,8 @@ def compile_blocks(
     if missing:
         return f"not compiled: {missing}"
     torch._dynamo.config.suppress_errors = True
+    # It would split a block at the buckets of DistributedDataParallel.
+    torch._dynamo.config.optimize_ddp = False
     # There is a program for each canvas, with and without gradient; beyond the limit torch stops compiling.
     torch._dynamo.config.recompile_limit = _MAX_PROGRAMS
     for block in blocks:

@@ -245,11 +245,11 @@ class TRM(nn.Module):
 
     def _embed(self, inputs_BL: Tensor, puzzles: Tensor, noisy_BLV: Tensor | None = None) -> Tensor:
         """Return x (B, S, D): the puzzle prefix and the tokens, scaled to unit deviation."""
-        dtype = self.halt_head.weight.dtype
+        dtype, tokens_VD = self.halt_head.weight.dtype, self.embed_tokens
         is_task = self.config.embedding == "task"
         shares_BLV = self._token_shares(inputs_BL, puzzles) if is_task else inputs_BL
         # In float32, because the gradient of a token sums over all its cells, thousands of them for PAD.
-        x_BSD = shares_BLV @ self.embed_tokens if self.config.views else self.embed_tokens[inputs_BL]
+        x_BSD = shares_BLV @ tokens_VD if self.config.views else nn.functional.embedding(inputs_BL, tokens_VD)
         x_BSD = x_BSD.to(dtype)
         if noisy_BLV is not None:
             x_BSD = self.embed_input(x_BSD) + (noisy_BLV @ self.embed_noisy).to(dtype)

@@ -23,9 +23,15 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
-from arcpipe.devices import compute_dtype, ready_blocks, refuse_lone_processes
-from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
-from arcpipe.infer.config import InferResult, InferSettings
+from arcpipe.devices import compute_dtype, explain_out_of_memory, ready_blocks, refuse_lone_processes
+from arcpipe.errors import (
+    ArcpipeError,
+    CheckpointError,
+    DataError,
+    OutputError,
+    UnreadableError,
+)
+from arcpipe.infer.config import InferResult, InferSettings, deciding
 from arcpipe.infer.engine import Engine
 from arcpipe.infer.items import Answers, Schedule, WorkQueue, candidate_table, concatenate
 from arcpipe.log import Progress, logger
@@ -185,10 +191,8 @@ def _check_same(out: Path, request: dict[str, Any]) -> None:
         raise ArcpipeError(f"{where} checkpoint: it was made with {manifest.get('checkpoint')}")
     if manifest.get("dataset") != request["dataset"]:
         raise DataError(f"{where} dataset: it was made for {manifest.get('data')}")
-    # Settings that the folder's version did not have were at their defaults. These two change no prediction.
-    settings = asdict(InferSettings()) | manifest["recipe"].get("infer", {})
-    settings |= {name: request["recipe"]["infer"][name] for name in ("batch_size", "compile")}
-    if changes := recipe_changes({"infer": settings}, request["recipe"]):
+    before, after = ({"infer": deciding(facts["recipe"].get("infer", {}))} for facts in (manifest, request))
+    if changes := recipe_changes(before, after):
         raise ArcpipeError(f"{where} recipe ({'; '.join(changes)})")
 
 
@@ -246,9 +250,11 @@ def predict(
              answers is finite. If some are, the others are candidates without a grid.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    engine, (how, *notes) = make_engine(
-        checkpoint, puzzles, settings, device, done=done, rank=rank, num_ranks=num_ranks, needed=needed
-    )
+    remedy = f"with batch_size={settings.batch_size} in inference: lower it"
+    with explain_out_of_memory(remedy):
+        engine, (how, *notes) = make_engine(
+            checkpoint, puzzles, settings, device, done=done, rank=rank, num_ranks=num_ranks, needed=needed
+        )
     work, total, num_tests = engine.work, engine.work.left, len(puzzles.test_tasks)
     logger.info(
         "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s, %d process(es)",
@@ -262,7 +268,8 @@ def predict(
         while engine.refill() and not stop() and left_s() > step_s:
             start = time.monotonic()
             try:
-                finished += engine.step()
+                with explain_out_of_memory(remedy):
+                    finished += engine.step()
             except CheckpointError as error:
                 raise CheckpointError(f"{checkpoint.path}: {error}") from None
             # The shortest one, because the first may compile.

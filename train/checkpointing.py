@@ -258,7 +258,7 @@ def resumed_state(run: TrainRun, fresh: TrainState, accelerator: Accelerator) ->
 
     Raises:  CheckpointError, naming the other checkpoints to resume from, if this one is damaged.
     """
-    whole = whole_checkpoints(run.out)
+    whole = run_on_main(lambda: whole_checkpoints(run.out), accelerator)
     step = max(whole) if run.from_step is None else run.from_step
     try:
         checkpoint, tensors = load_checkpoint(whole[step]), load_trainer_state(whole[step])

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -19,8 +19,8 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from arcpipe.devices import compute_dtype, refuse_lone_processes
-from arcpipe.errors import LOST, ArcpipeError, one_line, says_out_of_memory
+from arcpipe.devices import compute_dtype, explain_out_of_memory, refuse_lone_processes
+from arcpipe.errors import LOST, ArcpipeError
 from arcpipe.train.config import TrainSettings
 
 Result = TypeVar("Result")
@@ -46,6 +46,12 @@ def make_accelerator(
             raise ArcpipeError(f"{settings.table}.trackers: {name!r} is none of Accelerate's: {names}")
         if name not in map(str, get_available_trackers()):
             raise ArcpipeError(f"{settings.table}.trackers: {name} is not installed (pip install {name})")
+    local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if 0 < gpus <= local:
+        raise ArcpipeError(
+            f"process {local} of this machine sees {gpus} GPU(s): start one process per GPU, and let each "
+            "see all of them (srun --gpu-bind=none)"
+        )
     # cpu=True without a GPU: otherwise Accelerate would not connect processes on CPUs, and would choose MPS
     # on a Mac, which lacks the float64 of the loss.
     accelerator = Accelerator(
@@ -186,21 +192,20 @@ def explain_failures(settings: TrainSettings | None = None) -> Iterator[None]:
 
     Args:  settings: the settings to lower if memory runs out; None to let that error pass.
     """
+    remedy = (
+        nullcontext()
+        if settings is None
+        else explain_out_of_memory(
+            f"with {settings.table}.batch_size={settings.batch_size}: lower it or the sizes in [model], or raise "
+            f"{settings.table}.accumulation"
+        )
+    )
     try:
-        yield
-    except (MemoryError, RuntimeError) as error:
+        with remedy:
+            yield
+    except RuntimeError as error:
         if isinstance(error, torch.distributed.DistError) or any(part in str(error) for part in _GLOO_ERRORS):
             raise ArcpipeError(
                 f"{LOST} training has ended; what it said tells why: mend that, then go on with --resume"
             ) from None
-        if settings is None or not is_out_of_memory(error):
-            raise
-        raise ArcpipeError(
-            f"out of memory with {settings.table}.batch_size={settings.batch_size}: lower it or the sizes in "
-            f"[model], or raise {settings.table}.accumulation ({one_line(error)})"
-        ) from None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether torch's or numpy's allocator raised this error."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or says_out_of_memory(str(error))
+        raise

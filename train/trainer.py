@@ -55,13 +55,14 @@ def train(run: TrainRun) -> TrainResult:
     start_logging()
     evaluation_minutes = run.evaluation.max_minutes if run.evaluator else 0.0
     accelerator = make_accelerator(run.settings, run.out, evaluation_minutes=evaluation_minutes)
-    changes = _check_folder(run)
+    # One process looks at the folder: on a shared disk another may not see yet what is there.
+    changes = run_on_main(lambda: _check_folder(run), accelerator)
     stream = training_stream(run, accelerator)
     with explain_failures(run.settings):
         # Before the folder is made, so that a contradictory recipe leaves none.
         state = fresh_state(run, accelerator)
         with _open_folder(run, accelerator), stop_on_signals() as is_asked_to_stop, _suggest_remedies(run):
-            resumed = bool(whole_checkpoints(run.out))
+            resumed = run_on_main(lambda: bool(whole_checkpoints(run.out)), accelerator)
             if resumed:
                 state = resumed_state(run, state, accelerator)
             if changes:
@@ -238,8 +239,6 @@ def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
         with new_folder(run.out, manifest):
             pass
 
-    # Barrier: a rank still in _check_folder would find the folder that the main process makes.
-    accelerator.wait_for_everyone()
     if run.folder == "new":
         run_on_main(make, accelerator)
     with ExitStack() as stack:

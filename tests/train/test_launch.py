@@ -23,10 +23,10 @@ SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix in (".sh", ".s
 # Stand-ins for SLURM's commands, which record their arguments.
 SRUN = """#!{python}
 import os, signal, subprocess, sys
-assert sys.argv[1] == "--gpu-bind=none"
+assert sys.argv[1:3] == ["--kill-on-bad-exit=1", "--gpu-bind=none"]
 numbers = map(str, range(int(os.environ["SLURM_NTASKS"])))
 own = [os.environ | {{"SLURM_PROCID": number, "SLURM_LOCALID": number}} for number in numbers]
-tasks = [subprocess.Popen(sys.argv[2:], env=variables) for variables in own]
+tasks = [subprocess.Popen(sys.argv[3:], env=variables) for variables in own]
 signal.signal(signal.SIGUSR1, lambda number, frame: [task.send_signal(number) for task in tasks])
 sys.exit(max(task.wait() for task in tasks))
 """

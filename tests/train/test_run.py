@@ -13,8 +13,8 @@ import torch
 
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.commands.cli import main
+from arcpipe.devices import is_out_of_memory
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.train.distributed import is_out_of_memory
 from commands import run_here
 from files import json_of
 from screens import Terminal
