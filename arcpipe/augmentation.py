@@ -10,6 +10,7 @@ Dihedral ids are the official ones (`dataset/common.py`): 0 identity, 1..3 rot90
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -107,6 +108,22 @@ class PuzzleTable:
     def of_task(self, task: int) -> NDArray[np.intp]:
         """Return the puzzle ids of a task, in order."""
         return np.flatnonzero(self.tasks == task)
+
+    @cached_property
+    def num_of_tasks(self) -> NDArray[np.intp]:
+        """How many puzzles each task has."""
+        return np.bincount(self.tasks, minlength=len(self.task_ids))
+
+    @cached_property
+    def _by_task(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """All puzzle ids by task, and the place in them of the first one of each task."""
+        return np.argsort(self.tasks, kind="stable"), np.cumsum(self.num_of_tasks) - self.num_of_tasks
+
+    def nth(self, tasks: NDArray[np.integer], numbers: NDArray[np.integer]) -> NDArray[np.intp]:
+        """Return the puzzle (N,) of each task (N,) that has this number (N,) among those of its task."""
+        order, first = self._by_task
+        ids: NDArray[np.intp] = order[first[tasks] + numbers]
+        return ids
 
     def fingerprints(self) -> NDArray[np.uint64]:
         """Return the fingerprint (P,) of each puzzle: a hash of 64 bits."""

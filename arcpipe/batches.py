@@ -89,10 +89,6 @@ class _CanvasStream:
         # Weighted draws are cut at the end of the epoch; with few draws this would favor large groups.
         self.num_draws = len(self.taken) if self.weights is None else max(len(self.taken), _FEWEST_DRAWS)
         self.epoch_size = round(float(np.average(self.taken, weights=self.weights)) * self.num_draws)
-        # The puzzles of task t are by_task[first[t] : first[t] + count[t]].
-        self.by_task = np.argsort(puzzles.table.tasks, kind="stable")
-        self.count = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
-        self.first = np.cumsum(self.count) - self.count
         # Not lru_cache, because worker processes get a copy of this object.
         self.epochs: dict[int, _Draws] = {}
 
@@ -122,7 +118,8 @@ class _CanvasStream:
         order, ranks = order[drawn], ranks[drawn]
         draws, examples = draws[order], self.examples[items[order]]
         tasks = self.task_of_group[groups][draws]
-        puzzle_ids = self.by_task[self.first[tasks] + (choices[draws] * self.count[tasks]).astype(np.intp)]
+        table = self.puzzles.table
+        puzzle_ids = table.nth(tasks, (choices[draws] * table.num_of_tasks[tasks]).astype(np.intp))
         placements = np.zeros((len(order), 2))
         if self.placement and sampling.places is not None:
             placements = self._fixed_places(sampling.places, items[order], puzzle_ids)

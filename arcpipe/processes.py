@@ -27,6 +27,7 @@ import typer
 
 from arcpipe.errors import LOST, ArcpipeError
 from arcpipe.log import is_dumb, logger, start_logging
+from arcpipe.recipe import with_parameters
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 # Every launcher sets one of these variables.
@@ -135,7 +136,7 @@ Processes = Annotated[
 def rank_variables(count: int, **more: str) -> list[dict[str, str]]:
     """Return the environment of each of `count` processes: this one, `more`, and how they find each other."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHER_PREFIXES)}
-    base = {"OMP_NUM_THREADS": str(max(1, _num_cores() // count))} | own | more
+    base = {"OMP_NUM_THREADS": str(max(1, num_cores() // count))} | own | more
     if count == 1:
         return [base]
     with socket.socket() as probe:
@@ -174,15 +175,17 @@ def with_processes(*, together: bool) -> Callable[[Callable[..., Any]], Callable
         flag = inspect.Parameter(
             "processes", inspect.Parameter.KEYWORD_ONLY, annotation=Processes, default=None
         )
-        parameters = [*signature.parameters.values(), flag]
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
-        return run
+        return with_parameters(run, [*signature.parameters.values(), flag])
 
     return decorate
 
 
-def _num_cores() -> int:
+def memory_bytes() -> int:
+    """Return the size of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def num_cores() -> int:
     """Return the number of cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -197,7 +200,7 @@ def _auto_count(command: Callable[..., Any], arguments: dict[str, Any], signatur
     if gpus := torch.cuda.device_count():
         return gpus
     # A power of two, so that batches divide evenly.
-    most = 1 << (_num_cores().bit_length() - 1)
+    most = 1 << (num_cores().bit_length() - 1)
     if most == 1 or "dry_run" not in signature.parameters:
         logger.info("--processes auto: %d, by the number of cores", most)
         return most

@@ -139,6 +139,15 @@ def recipe_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return changes
 
 
+def changes_since(recorded: dict[str, Any], tables: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """Return the changes of resolved tables since a manifest recorded them, as `recipe_changes`.
+
+    Args:  defaults: a dataclass for each table; settings that were unknown then had their defaults.
+    """
+    before = {name: table | recorded.get(name, {}) for name, table in as_tables(defaults).items()}
+    return recipe_changes(before, tables)
+
+
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with arcpipe."""
     return sorted(file.name.removesuffix(".toml") for file in _OURS.iterdir() if file.name.endswith(".toml"))
@@ -296,11 +305,18 @@ def with_settings(
             for name, annotation in (("recipe", _RECIPE), ("overrides", Overrides))
         ]
         keyword = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
-        run.__signature__ = signature.replace(parameters=keyword)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in keyword}
-        return run
+        return with_parameters(run, keyword)
 
     return decorate
+
+
+def with_parameters(
+    command: Callable[..., Any], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., Any]:
+    """Give a function other parameters, which Typer turns into flags; return it."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> inspect.Parameter:

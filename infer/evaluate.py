@@ -251,17 +251,16 @@ class Proof:
         )
 
 
-def probe(checkpoint: Checkpoint, puzzles: PuzzleSet, seed: int = 0) -> Proof:
+def probe(checkpoint: Checkpoint, puzzles: PuzzleSet) -> Proof:
     """Ask a checkpoint for demonstrations of a dataset, with their puzzles' rows and with the next rows.
 
     Args:    puzzles: the dataset; only its tasks and training examples are used, not its puzzle table.
-             seed: of the choice of puzzles and demonstrations.
     Raises:  CheckpointError if the family or canvas differs or there are no rows; DataError if the
              dataset has no examples of the checkpoint's tasks.
     """
     if checkpoint.config.puzzle_size and not len(checkpoint.puzzles):
         raise CheckpointError(f"{checkpoint.path}: has no puzzle rows, so there is nothing to prove")
-    rows, examples = _draw(checkpoint, puzzles, seed)
+    rows, examples = _draw(checkpoint, puzzles)
     right = _answered(checkpoint, puzzles, rows, rows, examples)
     shifted, shifted_right = None, right
     if checkpoint.config.puzzle_size and len(checkpoint.puzzles) > 1:
@@ -277,7 +276,7 @@ def probe(checkpoint: Checkpoint, puzzles: PuzzleSet, seed: int = 0) -> Proof:
     )
 
 
-def _draw(checkpoint: Checkpoint, puzzles: PuzzleSet, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _draw(checkpoint: Checkpoint, puzzles: PuzzleSet) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Draw one row (N,) of each of N equal parts of the table, and an example (N,) of its task."""
     number_of = {name: number for number, name in enumerate(puzzles.table.task_ids)}
     numbers = np.array([number_of.get(name, -1) for name in checkpoint.puzzles.task_ids], np.intp)
@@ -288,7 +287,7 @@ def _draw(checkpoint: Checkpoint, puzzles: PuzzleSet, seed: int) -> tuple[NDArra
             "prove nothing"
         )
     eligible = np.flatnonzero(with_examples[checkpoint.puzzles.tasks])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows = eligible[((np.arange(_PROBES) + rng.random(_PROBES)) * len(eligible) / _PROBES).astype(np.intp)]
     tasks = numbers[checkpoint.puzzles.tasks[rows]]
     examples = [rng.choice(np.flatnonzero(puzzles.example_tasks == task)) for task in tasks]

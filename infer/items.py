@@ -71,11 +71,8 @@ class Schedule:
             raise DataError("--variants: the dataset does not say how to shuffle; build it again")
         if variants > _MAZE_TURNS and puzzles.family.name == "maze":
             raise DataError(f"--variants {variants}: a maze has {_MAZE_TURNS} turns and flips beside itself")
-        by_task = np.argsort(puzzles.table.tasks, kind="stable")
-        num_puzzles = np.bincount(puzzles.table.tasks, minlength=len(puzzles.table.task_ids))
-        self._by_task, self._variants = by_task, variants
-        self._first = (np.cumsum(num_puzzles) - num_puzzles)[puzzles.test_tasks]
-        self._fresh, self._puzzles = puzzles.fresh_colors, num_puzzles[puzzles.test_tasks]
+        self._table, self._tasks, self._variants = puzzles.table, puzzles.test_tasks, variants
+        self._fresh, self._puzzles = puzzles.fresh_colors, self._table.num_of_tasks[self._tasks]
         # The ways of each test input apart from noise: its task's puzzles, or its variants.
         self._ways = self._puzzles * (1 + variants)
         if self._fresh:
@@ -108,7 +105,7 @@ class Schedule:
         if self._fresh:
             # A new coloring each time; the task's puzzles, its dihedrals, take turns.
             puzzles, variants = ways % self._puzzles[tests], ways
-        puzzle_ids = self._by_task[self._first[tests] + puzzles]
+        puzzle_ids = self._table.nth(self._tasks[tests], puzzles)
         return Items(positions, tests, puzzle_ids, variants.astype(np.uint64), rollouts)
 
 

@@ -24,7 +24,7 @@ from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.infer.config import deciding
 from arcpipe.log import logger
 from arcpipe.predictions import read_candidates, shard_files
-from arcpipe.puzzleset import PuzzleSet
+from arcpipe.puzzleset import PuzzleSet, ranks_of
 from arcpipe.runs import known_manifest, read_manifest, write_bytes
 from arcpipe.task import Pair, Task, kind_of, read_challenges
 
@@ -141,9 +141,6 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     tests, cells, widths, checkpoint_ids, halt, log_probability = map(
         np.concatenate, zip(*parts, strict=True)
     )
-    order = np.argsort(tests, kind="stable")
-    numbers = np.empty(len(tests), np.intp)
-    numbers[order] = places(tests[order])
     with_grid = widths > 0
     # One number for each pair of test input and grid.
     shape = (max(1, total), max(1, len(grids)), _MAX_WIDTH)
@@ -153,7 +150,7 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     return Votes(
         num_tests,
         entries.indices.to_numpy().astype(np.intp),
-        numbers[with_grid],
+        ranks_of(tests)[with_grid],
         checkpoint_ids[with_grid],
         halt[with_grid],
         log_probability[with_grid],
@@ -173,13 +170,6 @@ def _codes(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
     codes = [numbers.setdefault(value, len(numbers)) for value in encoded.dictionary.to_pylist()]
     coded: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
     return coded
-
-
-def places(groups: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the place (N,) of each item in its group, from 0; equal groups are adjacent."""
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    lengths = np.diff(np.append(starts, len(groups)))
-    return np.arange(len(groups)) - np.repeat(starts, lengths)
 
 
 Keys = tuple[NDArray[Any], ...]
@@ -245,7 +235,7 @@ def rank(votes: Votes, rule: Rule = by_count, valid: NDArray[np.bool_] | None = 
     keys = [*([] if valid is None else [valid]), *rule(votes)]
     falling = [-key[present].astype(np.float64) for key in reversed(keys)]
     order = present[np.lexsort((present, *falling, votes.tests[present]))]
-    return Ranking(order, places(votes.tests[order]))
+    return Ranking(order, ranks_of(votes.tests[order]))
 
 
 def entries_by_test(votes: Votes, ranking: Ranking) -> list[NDArray[np.intp]]:

@@ -192,14 +192,7 @@ def explain_failures(settings: TrainSettings | None = None) -> Iterator[None]:
 
     Args:  settings: the settings to lower if memory runs out; None to let that error pass.
     """
-    remedy = (
-        nullcontext()
-        if settings is None
-        else explain_out_of_memory(
-            f"with {settings.table}.batch_size={settings.batch_size}: lower it or the sizes in [model], or raise "
-            f"{settings.table}.accumulation"
-        )
-    )
+    remedy = nullcontext() if settings is None else explain_out_of_memory(_lower(settings))
     try:
         with remedy:
             yield
@@ -209,3 +202,9 @@ def explain_failures(settings: TrainSettings | None = None) -> Iterator[None]:
                 f"{LOST} training has ended; what it said tells why: mend that, then go on with --resume"
             ) from None
         raise
+
+
+def _lower(settings: TrainSettings) -> str:
+    """Return what to lower if memory runs out."""
+    batch, parts = f"{settings.table}.batch_size", f"{settings.table}.accumulation"
+    return f"with {batch}={settings.batch_size}: lower it or the sizes in [model], or raise {parts}"

@@ -1,6 +1,5 @@
 """`arcpipe train --dry-run`: estimates of a training's size, memory and time."""
 
-import os
 import time
 import weakref
 from collections import Counter
@@ -21,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype, measure_peak, speed_text
 from arcpipe.log import fact_line
+from arcpipe.processes import memory_bytes
 from arcpipe.recipe import recipe_names
 from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max
 from arcpipe.train.optim import make_optimizers
@@ -143,15 +143,13 @@ def _memory(
     device, count = accelerator.device, int(accelerator.num_processes)
     dtype, _ = compute_dtype(run.settings.precision, device)
     lasting, peak = _bytes_of(run, state, dtype, count)
-    if device.type == "cuda":
-        here = torch.cuda.get_device_properties(device).total_memory
-    else:
-        here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    on_gpu = device.type == "cuda"
+    here = torch.cuda.get_device_properties(device).total_memory if on_gpu else memory_bytes()
     text = f"{lasting / _GIB:.2f} GiB of weights, optimizer, rows and state; {peak / _GIB:.2f} GiB at most"
     text += f" for each of {count} processes" * (count > 1)
     yield "memory", f"{text}, of {here / _GIB:.1f} here" + (": too much" * (peak > here))
     limits = {"this GPU": here / _GIB}
-    if device.type != "cuda":
+    if not on_gpu:
         limits = {name: size - _GPU_CONTEXT for name, size in _GPUS.items()}
         if run.settings.precision == "auto" and dtype == torch.float32:
             dtype = torch.bfloat16

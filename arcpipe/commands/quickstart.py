@@ -23,7 +23,7 @@ from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import Overrides, as_tables, load_recipe, recipe_changes
+from arcpipe.recipe import Overrides, as_tables, changes_since, load_recipe, recipe_changes
 from arcpipe.runs import MANIFEST, hold_folder, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
 from arcpipe.submissions.score import Score, answered_part, score_submission, write_per_task
@@ -77,10 +77,8 @@ def quickstart(
     types = {name: kind for name, kind in settings_types().items() if name in _TABLES}
     tables = as_tables(load_recipe(RECIPE, settings, _TABLES).resolve(types))
     manifest = _open_folder(folder, "quickstart", recipe=tables, minutes=minutes)
-    # The folder may be older than some settings, which had their defaults then.
-    defaults = as_tables({name: kind() for name, kind in types.items()})
-    before = {name: table | manifest.get("recipe", {}).get(name, {}) for name, table in defaults.items()}
-    changes = recipe_changes(before, tables)
+    defaults = {name: kind() for name, kind in types.items()}
+    changes = changes_since(manifest.get("recipe", {}), tables, defaults)
     if manifest.get("minutes") != minutes:
         changes.append(f"--minutes: {manifest.get('minutes')} -> {minutes}")
     _refuse_changes(folder, changes)
