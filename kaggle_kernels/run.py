@@ -20,19 +20,21 @@ import orjson
 from arcpipe import __version__
 from arcpipe.documents import load_json, read_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.infer.config import InferSettings
 from arcpipe.kaggle_kernels.clock import (
     Devices,
     Journal,
     KaggleSettings,
     Outcome,
+    adapt_overrides,
     find_devices,
     make_budget,
     make_window,
+    rate_overrides,
     refuse_missing_gpus,
     run_processes,
 )
 from arcpipe.kaggle_kernels.mounts import (
-    ATTEMPTS,
     BUNDLE_FILE,
     NO_ANSWER,
     EntryError,
@@ -43,7 +45,6 @@ from arcpipe.kaggle_kernels.mounts import (
     num_tests,
     refuse_partial,
 )
-from arcpipe.kaggle_kernels.overrides import adapt_overrides, rate_overrides
 from arcpipe.log import METRICS_FILE
 from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.recipe import load_recipe
@@ -66,8 +67,6 @@ _TRIES = 4
 # Repeated from checkpoint.py, which loads torch: this process must work even if torch does not.
 _CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
 _NETWORK = "model.json"
-# Default of the table [infer].
-_INFER_BATCH = 256
 
 Entries = dict[str, list[dict[str, Any]]]
 """The content of submission.json: task id -> both attempts at each test input."""
@@ -268,15 +267,7 @@ class Pipeline:
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
         # Unreadable tasks keep the fallback.
-        attempts, entries = read_submission(self.ballot).attempts, fallbacks(self.hidden.num_tests)
-        for task in self.hidden.tasks:
-            pairs = attempts.get(task.id, ())
-            if len(pairs) != len(task.tests):
-                counts = f"{len(pairs)} entries for {len(task.tests)} test inputs"
-                raise DataError(f"{self.ballot}: task {task.id}: {counts}")
-            entries[task.id] = [
-                {name: grid.tolist() for name, grid in zip(ATTEMPTS, pair, strict=True)} for pair in pairs
-            ]
+        entries: Entries = fallbacks(self.hidden.num_tests) | read_json(self.ballot)
         return entries
 
     def _stage(
@@ -354,7 +345,7 @@ class Pipeline:
             "--max-minutes", f"{minutes:.3f}",
         ]  # fmt: skip
         if halvings := sum(failure.out_of_memory for failure in failures):
-            batch = self.tables.get("infer", {}).get("batch_size", _INFER_BATCH)
+            batch = self.tables.get("infer", {}).get("batch_size", InferSettings().batch_size)
             arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
         return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
 

@@ -130,8 +130,8 @@ def adapt(
     """Train a checkpoint on the demonstrations of new ARC tasks, so that it has puzzle rows for them.
 
     New rows begin at the mean of the trained ones and learn alone for the first quarter; tasks that the
-    checkpoint knows keep their rows. A demonstration whose input is a test input of another of the tasks,
-    turned, flipped or recolored too, does not train: the log names it.
+    checkpoint knows keep their rows. All demonstrations train; the log names those whose input is a test
+    input of another of the tasks, turned, flipped or recolored too.
 
     Example: arcpipe adapt --checkpoint runs/trm --challenges arc-agi_test_challenges.json --out runs/adapted
     --max-minutes 60

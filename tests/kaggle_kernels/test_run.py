@@ -23,11 +23,11 @@ from arcpipe.kaggle_kernels.clock import (
     KaggleSettings,
     Outcome,
     Window,
+    adapt_overrides,
     make_budget,
     run_processes,
 )
 from arcpipe.kaggle_kernels.mounts import bundles, find_file
-from arcpipe.kaggle_kernels.overrides import adapt_overrides
 from arcpipe.kaggle_kernels.rehearse import LAYOUTS
 from arcpipe.kaggle_kernels.run import Pipeline, has_buckets, read_hidden_tasks
 from commands import arcpipe_command, environment, run_here
