@@ -14,7 +14,7 @@ from arcpipe.augmentation import DIHEDRALS, apply_dihedral, random_bits
 
 CHARACTERS = "# SGo"
 WALL, FREE, START, GOAL, PATH = range(len(CHARACTERS))
-MAX_SIDE = 64
+MAX_BOARD_SIDE = 64
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 """Height and width of a box, by the board's side."""
 

@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arcpipe.augmentation import PuzzleTable
-from arcpipe.boards import MAX_SIDE
+from arcpipe.boards import MAX_BOARD_SIDE
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
@@ -266,7 +266,10 @@ def _save_rows(
 
 
 def changes_since(folder: Path) -> RowChanges:
-    """Return the rows of a checkpoint that differ from the full table that later checkpoints can link to."""
+    """Return which rows of a checkpoint differ from the last whole table on disk, and where that is.
+
+    A later checkpoint stores these rows only, and those that changed since.
+    """
     manifest = read_manifest(folder, "checkpoint")
     with _part(folder / _FACTS, manifest) as file:
         base = load_json(file).get("base")
@@ -358,7 +361,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
         family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
         num_puzzles, base = int(facts["puzzles"]), facts.get("base")
-        if family not in FAMILIES or not 0 < canvas <= MAX_SIDE:
+        if family not in FAMILIES or not 0 < canvas <= MAX_BOARD_SIDE:
             raise ValueError(f"family {family} on canvas {canvas}")
         if vocabulary < family_of(family, canvas).vocabulary:
             raise ValueError(f"{vocabulary} tokens for family {family} on canvas {canvas}")

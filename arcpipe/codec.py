@@ -110,7 +110,7 @@ class GridTable:
         return self.cells[index, :height, :width]
 
     def with_eos(self, family: Family) -> "GridTable":
-        """Return the table for `encode_grids`: with a frame if the family has EOS."""
+        """Return the table with a frame of EOS and PAD around each grid; itself for a family without EOS."""
         if not family.with_eos:
             return self
         eos, pad = family.num_values, family.num_values + 1

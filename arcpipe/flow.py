@@ -83,7 +83,7 @@ def interpolant(start_BLV: Tensor, end_BLV: Tensor, times_B: Tensor) -> Tensor:
 def stir(
     x_BLV: Tensor, fresh_BLV: Tensor, now_B: Tensor, later_B: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """Move a noisy answer back in time by adding noise; return it and its time (B,). Gamma 0 adds none."""
+    """Make a noisy answer one of an earlier time by adding noise; return both. Gamma 0 changes nothing."""
     share_B = (1 - gamma * (later_B - now_B)).clamp(0, 1)
     time_B = share_B * now_B
     amount_B = ((1 - time_B) ** 2 - (share_B - time_B) ** 2).clamp(min=0).sqrt()

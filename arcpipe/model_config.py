@@ -9,7 +9,9 @@ from pydantic import Field
 from arcpipe.recipe import STRICT, Count, Positive
 
 BUCKET_UNITS = 32
-"""A batch is divided among the canvases of `buckets` in at least this many units, if it has enough rows."""
+"""A batch has rows for each canvas of `buckets` in multiples of 1/32 of it, or of less: then 2, 4, 8 or more
+processes get equal shares.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ import yaml
 from torch import Tensor
 
 from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable
-from arcpipe.boards import MAX_SIDE
+from arcpipe.boards import MAX_BOARD_SIDE
 from arcpipe.checkpoint import Checkpoint, refuse_bad_values
 from arcpipe.codec import family_of
 from arcpipe.documents import limit, read_json, read_within, refuse_extremes
@@ -128,7 +128,7 @@ def read_official(
     official = _read_config(config_path) if config or config_path.exists() else {}
     own_config = _own_config(file, weights, official.get("arch", {}), settings or {})
     side = official.get("canvas")
-    canvas = canvas or (side if isinstance(side, int) and 0 < side <= MAX_SIDE else 0)
+    canvas = canvas or (side if isinstance(side, int) and 0 < side <= MAX_BOARD_SIDE else 0)
     family, canvas = _family_and_canvas(file, weights, own_config, family, canvas)
     _refuse_misfits(file, weights, own_config, canvas)
     rows = weights.pop(_ROWS, torch.zeros(0, 0))

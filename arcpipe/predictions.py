@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS
-from arcpipe.boards import MAX_SIDE
+from arcpipe.boards import MAX_BOARD_SIDE
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.runs import read_manifest, reading, write_bytes
@@ -176,7 +176,7 @@ def _check_rows(table: pa.Table, file: Path) -> None:
     )
     halt, log = (table[name].to_numpy() for name in ("halt_probability", "log_probability"))
     height, width = (table[name].to_numpy().astype(np.int64) for name in ("height", "width"))
-    sides_fit = (height >= 1) & (height <= MAX_SIDE) & (width >= 1) & (width <= MAX_SIDE)
+    sides_fit = (height >= 1) & (height <= MAX_BOARD_SIDE) & (width >= 1) & (width <= MAX_BOARD_SIDE)
     num_cells = _map_values(table["cells"], pc.binary_length)
     problems = {
         "order {order} is negative": order < 0,
@@ -187,7 +187,7 @@ def _check_rows(table: pa.Table, file: Path) -> None:
             table["colors"], _are_permutations
         ),
         "rollout {rollout} is negative": rollout < 0,
-        f"{{height}} x {{width}} cells, sides may be 1..{MAX_SIDE}": ((height > 0) | (width > 0))
+        f"{{height}} x {{width}} cells, sides may be 1..{MAX_BOARD_SIDE}": ((height > 0) | (width > 0))
         & ~sides_fit,
         "{num_cells} cells, expected {height} x {width}": num_cells != height * width,
         "a cell is above 9": _map_values(

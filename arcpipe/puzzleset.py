@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arcpipe.augmentation import DIHEDRALS, PuzzleTable, recolorings
-from arcpipe.boards import MAX_SIDE, shuffles
+from arcpipe.boards import MAX_BOARD_SIDE, shuffles
 from arcpipe.codec import FAMILIES, Family, GridTable, Transform, dihedral_transform, encode_grids, family_of
 from arcpipe.documents import load_json
 from arcpipe.errors import DataError, one_line
@@ -35,9 +35,8 @@ TRAIN, TEST = "train", "test"
 
 @dataclass(frozen=True)
 class Variants:
-    """Rule-preserving changes of an example under the same puzzle id, computed from (seed, number).
-
-    For ARC tasks they permute the colors.
+    """Other forms of an example with its puzzle id: shuffles of a Sudoku, turns of a maze, colorings of an
+    ARC task. Each is a function of (seed, number).
 
     count: number of variants besides the example itself; None for a new one at every draw.
     """
@@ -252,8 +251,8 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
     tests = _table(folder / "examples" / TEST) if (folder / "examples" / TEST).exists() else train.slice(0, 0)
     if manifest["family"] not in FAMILIES:
         raise ValueError(f"family {manifest['family']!r:.40}, expected one of {', '.join(FAMILIES)}")
-    if type(manifest["canvas"]) is not int or not 0 < manifest["canvas"] <= MAX_SIDE:
-        raise ValueError(f"canvas {manifest['canvas']!r:.40}, expected 1..{MAX_SIDE}")
+    if type(manifest["canvas"]) is not int or not 0 < manifest["canvas"] <= MAX_BOARD_SIDE:
+        raise ValueError(f"canvas {manifest['canvas']!r:.40}, expected 1..{MAX_BOARD_SIDE}")
     if not all(isinstance(name, str) for name in manifest["task_ids"]):
         raise ValueError("the id of a task is no text")
     variants = manifest["variants"]

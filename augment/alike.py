@@ -87,7 +87,7 @@ def patterns(grids: Sequence[Grid], fixed: bytes = b"") -> list[Pattern]:
 
 
 def change_between(owns: Sequence[Pattern], other: Pattern) -> tuple[str, int, str] | None:
-    """Return the change that turns grids into others (in words, its dihedral, its colors), None without one.
+    """Return how to turn grids into others: in words, as a dihedral and as colors; None if no change does.
 
     Args:    owns: the `patterns` of the grids.
              other: the `pattern` of the others at dihedral 0.

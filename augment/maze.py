@@ -23,7 +23,7 @@ from arcpipe.boards import (
     CHARACTERS,
     FREE,
     GOAL,
-    MAX_SIDE,
+    MAX_BOARD_SIDE,
     PATH,
     START,
     WALL,
@@ -86,7 +86,7 @@ def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:
     """
     question = settings.question
     table = read_split(settings, split, lambda path: _read_text(path, question))
-    side = table.side(question, range(2, MAX_SIDE + 1), f"2 to {MAX_SIDE}")
+    side = table.side(question, range(2, MAX_BOARD_SIDE + 1), f"2 to {MAX_BOARD_SIDE}")
     boards = table.boards(side, dict.fromkeys(table.columns, CHARACTERS))
     questions, answers = boards[0], boards[-1]
     if not table.has_answers:
@@ -138,8 +138,10 @@ def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuz
     Raises:  DataError if `size` is not 5 to 64, or if fewer than one random maze in a hundred is new and
              has such a path.
     """
-    if not _LEAST_GENERATED <= size <= MAX_SIDE:
-        raise DataError(f"mazes of {size} x {size}: the side should be {_LEAST_GENERATED} to {MAX_SIDE}")
+    if not _LEAST_GENERATED <= size <= MAX_BOARD_SIDE:
+        raise DataError(
+            f"mazes of {size} x {size}: the side should be {_LEAST_GENERATED} to {MAX_BOARD_SIDE}"
+        )
     mazes: dict[bytes, NDArray[np.uint8]] = {}
     longest = tries = 0
     with Progress(total=count, unit="maze", desc="mazes") as bar:

@@ -99,7 +99,8 @@ class Selection:
     repeated: number of tasks that a later source repeats.
     overlaps: overlaps of tasks to predict with other tasks.
     unlisted: number of pairs that do not train because of overlaps too many to list.
-    shown: the tasks of `training` including pairs that are answers; they decide augmentations and canvas.
+    shown: the tasks of `training` before pairs that are answers were taken out; they decide the augmentations
+        and the canvas.
     untrained: ids of tasks all of whose demonstrations are answers. Tasks to predict among them stay in
                `training` without a pair; the others do not.
     sources: the source of each task of `training`.

@@ -22,7 +22,7 @@ class Plan:
     steps: the maximum of supervision steps.
     halt: when to end earlier. never; stable: if the answer has been the same for STABLE_STEPS steps; learned:
         if the halting head says so and the answer is that of the step before.
-    marks: steps before the last whose answers are candidates too, ascending.
+    marks: the steps, before the last one, whose answers are candidates too, ascending.
     noise: the deviation of the noise added to the latent before each step, except in rollout 0. It is a
         function of (seed, position, step).
     seed: of the noise.

@@ -80,8 +80,8 @@ class Schedule:
         elif votes:
             self._ways = self._ways.clip(max=votes)
         lengths = self._ways * rollouts
-        # Test inputs with equally many items drop out of the rounds together; between two drops, all rounds
-        # have the same test inputs.
+        # Round k asks each test input with more than k items once. Between two of these numbers of items all
+        # rounds have the same test inputs.
         self._drops = np.unique(lengths)
         self._active = [np.flatnonzero(lengths >= length) for length in self._drops]
         sizes = np.array([len(tests) for tests in self._active])

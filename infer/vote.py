@@ -46,9 +46,9 @@ class Votes:
     halt: (N,) halt probabilities.
     log_probability: (N,).
     tests: (E,) the number of each entry's test input.
-    cells: (E,) an index into `grids`.
-    widths: (E,).
-    grids: the distinct cells of all entries.
+    cells: (E,) which of `grids` holds the cells of each entry.
+    widths: (E,) of its grid; the same cells in another width are another entry.
+    grids: the distinct cells of all entries, row by row.
     candidates: (T,) how many candidates each test input has, with a grid or without.
     without_grid: how many candidates hold no grid.
     others: how many test inputs have candidates but are not in `num_tests`.

@@ -112,8 +112,8 @@ def run_stoppable(
 ) -> bool:  # fmt: skip
     """Run `work(stop)` on every process; return whether a request to stop on any of them ended it on all.
 
-    `stop()` is collective: the n-th call on one process meets the n-th call on the others. A process that
-    finishes early keeps calling until all have finished, so the processes may have different amounts of work.
+    `work` calls `stop()` before each of its steps and ends if it is true. The n-th call on one process meets
+    the n-th on the others, and a process that is done goes on calling until all are.
 
     Raises:  on every process, the ArcpipeError of the lowest rank whose work failed.
     """

@@ -72,7 +72,9 @@ class TrainRun:
 
     @property
     def start(self) -> Path | None:
-        """The checkpoint to begin from; None for random weights, or if the run has its own checkpoints."""
+        """The checkpoint whose weights begin the run (`--init`). None for random weights, and for a run that
+        goes on from a checkpoint of its own.
+        """
         if self.folder != "resumed":
             return self.init
         if whole_checkpoints(self.out):

@@ -81,8 +81,8 @@ class TrainState:
     tasks: (P,) the task of each row.
     blank_token: the token of an empty cell; None if the puzzles have no given cells.
     owns_rows: this process writes `rows`; if they are shared, one process of each machine does.
-    changed: (P,) the rows that differ from those of the checkpoint `since`, or from 0 without one. Its
-        length is 0 if checkpoints hold all rows.
+    changed: (P,) whether a row was written since the checkpoint `since`, or since the start without one. Its
+        length is 0 if each checkpoint stores all rows.
     """
 
     model: TRM
