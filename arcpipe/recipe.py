@@ -229,7 +229,7 @@ def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
         raise RecipeError(f"{where}no recipe {source!r}{near}; a recipe of your own is a .toml file")
     try:
         with reading(Path(source)):
-            return read_within(Path(source)).decode()
+            return read_within(Path(source)).decode("utf-8-sig")
     except FileNotFoundError:
         name = Path(source).stem
         ours = f"; the recipe of arcpipe is named {name}" if name in recipe_names() else ""
