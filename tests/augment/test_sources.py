@@ -88,6 +88,11 @@ READ: dict[str, tuple[str, Files, str]] = {
         "t.json", {"t.json": {"train": [ONE], "test": [{"input": [[1, 1]], "ouput": [[2]]}], "tset": 1}},
         "keys 'ouput' of pairs that are not read; 'ouput' is not 'output': 1, such as in t.json: task t",
     ),
+    "a list without ids": (
+        "l.json", {"l.json": [TASK, OTHER]},
+        "l: 2 tasks, 5 pairs, 3 of them train; columns: train as train, test as test; "
+        "ids that are made up: l/l/1 to l/l/2",
+    ),
     "a mark of the byte order": ("a.json", {"a.json": f"\ufeff{json.dumps(TASK)}"}, "a: 1 tasks, 3 pairs, "),
     "tasks a row": ("t.jsonl", {"t.jsonl": [{"id": "x", **TASK}, OTHER]}, "t: 2 tasks, 5 pairs, 3 of them "),
     "lists of pairs a row": (
@@ -149,7 +154,9 @@ def test_a_set_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("cache"))
     _, line = built("--source", "hub:owner/puzzles:train")
-    assert line.strip() == "puzzles: 2 tasks, 3 pairs, 3 of them train; columns: examples as pairs"
+    assert line.strip() == "puzzles: 2 tasks, 3 pairs, 3 of them train; columns: examples as pairs; " + (
+        "ids that are made up: puzzles/1 to puzzles/2"
+    )
 
 
 BAD: dict[str, tuple[str, Files, str]] = {
