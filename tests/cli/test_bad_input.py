@@ -37,6 +37,7 @@ RECIPES: dict[str, Case] = {
         "recipe quickstart: |train.stepz is unknown, did you mean 'steps'?|train.lr: |'fast'|train.ema: |1.5|"
         "[model]: hidden_size 30 must be a multiple of", {},
     ),
+    "a name of the official code": (f"{TRAIN} --set model.L_cycles=3", "did you mean 'inner_cycles'?", {}),
     "quickstart's": ("quickstart --out out --set data.num_aug:3", "--set 'data.num_aug:3': expected", {}),
 }  # fmt: skip
 FOLDERS: dict[str, Case] = {
