@@ -66,6 +66,7 @@ REFUSED = {
     "score again.csv solutions.json": "again.csv: line 3: one_0 stands there a second time",
     "score gap.csv solutions.json": "gap.csv: two_0 is missing",
     "score bytes.csv solutions.json": "bytes.csv: not a CSV file (",
+    "score challenges.json solutions.json": "challenges.json: expected a submission, found a challenges file",
     f"{MERGE} s.json list": "list: holds neither predictions nor results",
     f"{REPORT} --submission list": "list: holds neither predictions nor results",
     f"{MERGE} none.json": "none.json: no such file",
