@@ -77,6 +77,7 @@ REFUSED = {
     f"{MERGE} s.json other.parquet": "no candidate is for a task of challenges.json",
     f"{MERGE} s.json large.parquet": "large.parquet: a candidate has a side of 40",
     f"{MERGE} s.json --out there.json": "there.json exists already",
+    "show l.jsonl": "l.jsonl: a ledger, which is shown by arcpipe submissions list --ledger l.jsonl",
     "submissions list --ledger none.jsonl": "none.jsonl: no ledger here",
     "submissions list --ledger other.jsonl": "other.jsonl: line 1 is no fact about a submission: remove it",
     "submissions list --ledger list.jsonl": "list.jsonl: line 1 is no fact about a submission: remove it",
