@@ -76,6 +76,7 @@ FOLDERS: dict[str, Case] = {
     "evaluate with a setting": (f"{EVALUATE} infer.halt=stable", "names the tasks to answer here, not a", {}),
     "show a Sudoku": ("show s.txt", "s.txt: not a source of ARC tasks; a Sudoku or a maze", {"s.txt": "1"}),
     "show as another picture": ("show 0d3d703e --png a.jpg", "--png a.jpg: the name should end in .png", {}),
+    "bundle for nobody": ("kaggle bundle --checkpoint MINI/run --out out", "--owner is missing: your", {}),
     "evaluate no checkpoint": (EVALUATE.replace("MINI/run", "none") + " a", "none: no such folder", {}),
     "import our own": ("checkpoint import MINI/run --out out", "is of arcpipe already, which needs", {}),
     "push a run": ("kaggle push MINI/run", "run: expected a kaggle-bundle folder, found a run folder", {}),
