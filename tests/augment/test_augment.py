@@ -189,7 +189,7 @@ BAD: list[tuple[str, Files, str]] = [
     (ARC, CHALLENGES | {"my_solutions.json": '{"a": [[[1]], [[2]]]}'}, "2 outputs for 1 test inputs"),
     (f"{ARC} --test-set mine", CHALLENGES, "test set 'mine' should be exactly one of"),
     (f"{ARC} --source other/my_challenges.json --test-set my", TWO, "exactly one of the sources: my, my"),
-    (f"{ARC} --max-side 1", CHALLENGES, "no task of my fits 1 x 1"),
+    (f"{ARC} --max-side 1", CHALLENGES, "no task of 'my' fits 1 x 1 (--max-side"),
     (f"{ARC} --canvas 1", CHALLENGES, "task a: a grid of side 2 does not fit canvas 1"),
     (f"{ARC} --extend no", CHALLENGES, "no: "),
     (f"{ARC} --set data.num_augs=2", CHALLENGES, "data.num_augs is unknown, did you mean"),
