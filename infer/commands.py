@@ -96,8 +96,8 @@ def solve(
     task = read_puzzle(file, loaded.family, loaded.canvas)
     steps = trace or out is not None
     solved = solve_puzzle(loaded, task, max_steps=max_steps, max_votes=max_votes, trace=steps)
-    for index, one in enumerate(solved):
-        typer.echo(f"{task.id}, test {index}\n" if family.with_eos else f"{file}: {task.id}\n")
+    for number, one in enumerate(solved, 1):
+        typer.echo(f"{task.id}, test {number}\n" if family.with_eos else f"{file}: {task.id}\n")
         if trace:
             typer.echo(f"{trace_text(one.steps, family)}\n")
         typer.echo(solved_text(one, family, color_bits(color)), color=True)
