@@ -165,7 +165,8 @@ class Checkpoint:
             names = sorted(puzzles.table.task_ids[task] for task in unknown)
             raise CheckpointError(
                 f"{self.path}: knows no embedding for {len(names)} tasks of the dataset "
-                f"or for some of their augmentations, such as {names[0]}; train on this dataset"
+                f"or for some of their augmentations, such as {names[0]}: adapt it to them, or train on this "
+                "dataset"
             )
         return lambda puzzle_ids: self.rows[torch.from_numpy(places[puzzle_ids])].float()
 

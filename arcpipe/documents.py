@@ -120,7 +120,9 @@ def _parse(content: bytes) -> tuple[Any, list[RepeatedKeys]]:
 
     try:
         # Not with orjson, which takes two thirds of the time, but silently drops repeated keys.
-        text = content.decode()
+        text = content.decode("utf-8-sig")
+        if not text or text.isspace():
+            raise ValueError("it is empty")
         value = json.loads(text, object_pairs_hook=make_object, parse_constant=_number, parse_float=_number)
         if "\\u" in text:
             # A lone surrogate is not a character and could not be written again.

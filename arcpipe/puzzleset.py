@@ -246,6 +246,12 @@ def dataset_family(path: Path) -> str:
     return str(read_manifest(path, "dataset")["family"]) if (path / MANIFEST).is_file() else "arc"
 
 
+def has_tests(path: Path) -> bool:
+    """Return whether a dataset folder has test inputs to answer; DataError if it is no such folder."""
+    read_manifest(path, "dataset")
+    return (path / "examples" / TEST).exists()
+
+
 def _load(folder: Path, manifest: dict[str, Any]) -> PuzzleSet:
     train, rows = _table(folder / "examples" / TRAIN), _table(folder / "puzzles")
     tests = _table(folder / "examples" / TEST) if (folder / "examples" / TEST).exists() else train.slice(0, 0)

@@ -53,6 +53,12 @@ Overrides = Annotated[
 EXTENDS = "extends"
 _OURS = resources.files("arcpipe") / "recipes"
 _MOST_PROBLEMS = 20
+# Names in the official code, and elsewhere, of settings that are spelled too differently here to be found.
+_ALIASES = {
+    "learning_rate": "lr", "ema_rate": "ema",
+    "H_cycles": "outer_cycles", "L_cycles": "inner_cycles",
+    "puzzle_emb_ndim": "puzzle_size", "puzzle_emb_len": "puzzle_tokens", "pos_encodings": "positions",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,8 @@ def _problem(table: str, settings_type: type, detail: Any) -> str:
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1)
+    own = _ALIASES.get(word)
+    near = [own] if own in words else difflib.get_close_matches(word, words, n=1)
     return f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(words)})"
 
 
@@ -229,7 +236,7 @@ def _read_text(source: str, heirs: tuple[str, ...] = ()) -> str:
         raise RecipeError(f"{where}no recipe {source!r}{near}; a recipe of your own is a .toml file")
     try:
         with reading(Path(source)):
-            return read_within(Path(source)).decode()
+            return read_within(Path(source)).decode("utf-8-sig")
     except FileNotFoundError:
         name = Path(source).stem
         ours = f"; the recipe of arcpipe is named {name}" if name in recipe_names() else ""

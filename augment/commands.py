@@ -43,7 +43,7 @@ def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Ou
     summary = build_arc(settings, out)
     typer.echo(
         f"{out}: {summary.tasks} tasks, {summary.examples} training examples, "
-        f"{summary.test_inputs} test inputs, {summary.puzzles} puzzles, canvas {summary.canvas}"
+        f"{_tests_text(summary.test_inputs)}, {summary.puzzles} puzzles, canvas {summary.canvas}"
         + (f" (its grids need {summary.needed}: --canvas 0)" if summary.needed < summary.canvas else "")
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
         + (f"; {summary.known} with the augmentations of {settings.extend}" if settings.extend else "")
@@ -72,7 +72,7 @@ def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Ou
     lines += report_overlaps(summary, settings)
     if lines:
         typer.echo("\n".join([*lines, f"all of these are in {out / 'manifest.json'}"]))
-    _say_train(context, out, *_arc_recipe(summary, settings))
+    _say_train(context, out, summary, *_arc_recipe(summary, settings))
 
 
 @app.command()
@@ -91,7 +91,7 @@ def sudoku(context: typer.Context, settings: SudokuSettings, out: _Out) -> None:
     _print_puzzles(out, summary, f"{count} shuffles of each", settings)
     if summary.unverified:
         typer.echo(f"{summary.unverified} puzzles were not checked for a second solution")
-    _say_train(context, out, "sudoku-extreme" if summary.canvas == 9 else "sudoku-4x4")
+    _say_train(context, out, summary, "sudoku-extreme" if summary.canvas == 9 else "sudoku-4x4")
 
 
 @app.command()
@@ -106,12 +106,12 @@ def maze(context: typer.Context, settings: MazeSettings, out: _Out) -> None:
     """
     summary = build_maze(settings, out)
     _print_puzzles(out, summary, f"{settings.num_aug} turns and flips of each", settings)
-    _say_train(context, out, "maze-10x10" if summary.canvas <= 10 else "maze-hard")
+    _say_train(context, out, summary, "maze-10x10" if summary.canvas <= 10 else "maze-hard")
 
 
 def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: PuzzleSettings) -> None:
     typer.echo(
-        f"{out}: {summary.examples} training examples, {summary.test_inputs} test inputs, {variants}, "
+        f"{out}: {summary.examples} training examples, {_tests_text(summary.test_inputs)}, {variants}, "
         f"canvas {summary.canvas}"
     )
     train, test = (summary.examples, summary.drawn_from), (summary.test_inputs, summary.tests_drawn_from)
@@ -124,6 +124,10 @@ def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: P
         excluded = settings.exclude_overlap
         advice = "left out of the training set" if excluded else "leave them out with --exclude-overlap"
         typer.echo(f"{summary.overlap} training boards are tests too: {advice}")
+
+
+def _tests_text(count: int) -> str:
+    return f"{count} test inputs" if count else "no test inputs (it trains, but infer has nothing to answer)"
 
 
 def _arc_recipe(summary: BuildSummary, settings: DataSettings) -> list[str]:
@@ -139,8 +143,12 @@ def _arc_recipe(summary: BuildSummary, settings: DataSettings) -> list[str]:
     return [recipe, "--set", "model.embedding=augmentation", "--set", "model.views=false"]
 
 
-def _say_train(context: typer.Context, out: Path, recipe: str, *flags: str) -> None:
+def _say_train(
+    context: typer.Context, out: Path, summary: BuildSummary | PuzzleSummary, recipe: str, *flags: str
+) -> None:
     """Log the command that trains on the dataset, with the recipe of this command or else with this one."""
     own = context.params["recipe"]
     words = [own] if own else [recipe, *flags]
+    # Recipes that evaluate refuse a dataset without test inputs.
+    words += [] if summary.test_inputs else ["--set", "eval.every=0"]
     say_next("train", words[0], "--data", out, "--out", f"{out}-run", *words[1:])

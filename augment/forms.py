@@ -184,6 +184,8 @@ class TaskReader:
     _generated: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
     _counts: Counter[str] = field(default_factory=Counter)
     _first: dict[str, str] = field(default_factory=dict)
+    # The first and the last id that was made up.
+    _made_up: tuple[str, ...] = ()
 
     def note(self, what: str, where: str, count: int = 1) -> None:
         """Count something that is not read, and keep its first place; with count 0, note `what` alone."""
@@ -203,10 +205,12 @@ class TaskReader:
             shared = key == str(file) and names[file.stem] > 1
             own_id = str(file.with_suffix("")) if shared else task.id
             tasks.append(replace(task, id=own_id, generated=(*task.generated, *self._generated[key])))
-        notes = (
+        notes = [
             f"{what}: {count}, such as in {self._first[what]}" if count else what
             for what, count in self._counts.items()
-        )
+        ]
+        if self._made_up:
+            notes.append(f"ids that are made up: {' to '.join(dict.fromkeys(self._made_up))}")
         return Source(self.name, tuple(tasks), tuple(files), tuple(notes))
 
     def add_file(self, path: str, content: IO[bytes], where: str) -> None:
@@ -273,6 +277,11 @@ class TaskReader:
             task = Task(task_id, (), (), pairs["train"] + generated)
         self._tasks[key or task_id] = self._file, task
 
+    def _make_up(self, task_id: str) -> str:
+        """Return the id for a task without one, and remember it for the notes."""
+        self._made_up = (*self._made_up[:1], task_id)
+        return task_id
+
     def _add_pairs(self, task_id: str, value: Any, place: str) -> None:
         pairs = self._pairs(value, place)
         if pairs:
@@ -328,7 +337,8 @@ class TaskReader:
             if absent:
                 raise DataError(f"{place}: no column {absent[0]!r}, which the first one has")
             values = {role: _plain(row.get(column), place) for role, column in roles.items()}
-            task_id = str(f"{prefix}/{number}" if values.get("id") is None else values["id"])
+            has_id = values.get("id") is not None
+            task_id = str(values["id"]) if has_id else self._make_up(f"{prefix}/{number}")
             if "train" in roles:
                 parts = (part for part in ("train", "test") if values.get(part))
                 task = {part: self._pairs(values[part], place) for part in parts}
@@ -397,7 +407,7 @@ class TaskReader:
                 continue
             value = _plain(value, place)
             if isinstance(value, dict) and "train" in value:
-                task_id = task_id or str(value.pop("id", f"{self.name}/{number}"))
+                task_id = task_id or str(value.pop("id", "")) or self._make_up(f"{self.name}/{number}")
                 self.add(task_id, value, place)
             else:
                 depth, first = 0, value

@@ -141,7 +141,7 @@ def select(
         raise DataError(f"test set {test_set!r} should be exactly one of the sources: {', '.join(names)}")
     pool = _Pool(sources, settings)
     if not pool.targets and (test_set or not (pool.others or pool.generated)):
-        raise DataError(f"no task of {test_set or ', '.join(names)} fits {side} x {side}")
+        raise DataError(f"no task of {test_set or ', '.join(names)!r} fits {side} x {side} (--max-side)")
     # Pairs that do not fit count as overlaps, too, and so do generated pairs of tasks to predict.
     others = [
         (source.name, replace(task, demonstrations=(), tests=()) if pool.is_target(source, task) else task)

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from arcpipe.codec import family_of
-from arcpipe.errors import OutputError
+from arcpipe.errors import DataError, OutputError
 from arcpipe.infer.config import InferResult, InferSettings
 from arcpipe.log import color_bits, say_next, start_logging
 from arcpipe.processes import with_processes
-from arcpipe.puzzleset import dataset_family
+from arcpipe.puzzleset import dataset_family, has_tests
 from arcpipe.recipe import with_settings
 from arcpipe.runs import refuse_existing, write_bytes
 
@@ -37,6 +37,8 @@ def infer(
 
     Example: arcpipe infer --checkpoint runs/first --data runs/data --out runs/predictions --max-minutes 60
     """
+    if not has_tests(data):
+        raise DataError(f"{data}: has no test inputs: build it with some, or choose another")
     # Here and below not at the top: they load torch, which takes seconds.
     from arcpipe.infer.evaluate import summary
     from arcpipe.infer.predict import infer_to_folder
@@ -96,8 +98,8 @@ def solve(
     task = read_puzzle(file, loaded.family, loaded.canvas)
     steps = trace or out is not None
     solved = solve_puzzle(loaded, task, max_steps=max_steps, max_votes=max_votes, trace=steps)
-    for index, one in enumerate(solved):
-        typer.echo(f"{task.id}, test {index}\n" if family.with_eos else f"{file}: {task.id}\n")
+    for number, one in enumerate(solved, 1):
+        typer.echo(f"{task.id}, test {number}\n" if family.with_eos else f"{file}: {task.id}\n")
         if trace:
             typer.echo(f"{trace_text(one.steps, family)}\n")
         typer.echo(solved_text(one, family, color_bits(color)), color=True)

@@ -38,7 +38,9 @@ app = typer.Typer(rich_markup_mode=None)
 _Layout = StrEnum("_Layout", ["FLAT", "NESTED", "MODEL"])
 _Mode = StrEnum("_Mode", ["COMMIT", "RERUN"])
 _Bundle = Annotated[Path, typer.Argument(help="A bundle folder, with dataset/ and kernel/.")]
-_CHECKPOINT_HELP = "The checkpoint to adapt, or a run folder for its newest one; only its trunk is used."
+_CHECKPOINT_HELP = (
+    "The checkpoint to adapt, or a run folder for its best or newest one; only its trunk is used."
+)
 _Recipe = Annotated[str, typer.Option(help="A recipe with the tables [adapt], [infer] and [kaggle].")]
 _Timeout = Annotated[
     float, typer.Option(min=0.01, envvar="ARCPIPE_KAGGLE_TIMEOUT_S", help="Seconds to wait for an answer.")
@@ -97,6 +99,8 @@ def bundle(
         return
     if checkpoint is None or out is None or folder is not None:
         raise ArcpipeError("to make a bundle, give --checkpoint and --out (and no folder but that)")
+    if not owner:
+        raise ArcpipeError("--owner is missing: your name on Kaggle, as in kaggle.com/NAME")
     manifest = make_bundle(checkpoint, entry_recipe(recipe, overrides or []), owner, name, out)
     _warn_if_closed(manifest)
     size = sum((out / file).stat().st_size for file in manifest["files"])

@@ -29,6 +29,9 @@ from arcpipe.submissions.submission import is_made_by, read_made_by
 LEDGER = Path("runs/ledger.jsonl")
 """Default path of the ledger, relative to the working directory."""
 
+LEDGER_START = b'{"sha256":"'
+"""The first bytes of each line."""
+
 Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")

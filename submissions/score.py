@@ -428,7 +428,9 @@ def score_text(score: Score, parts: Mapping[str, Sequence[Part]]) -> str:
         f"{score.set.name or 'not a known set'}{others}",
         "",
     ]
-    lines.append(f"{'score':>51}{'solved':>10}{'95% interval':>15}")
+    # Resampling a single task tells nothing.
+    has_interval = tasks > 1
+    lines.append(f"{'score':>51}{'solved':>10}" + f"{'95% interval':>15}" * has_interval)
     rows = {
         "mean over tasks (Kaggle, ARC Prize)": [
             (k.mean_over_tasks, f"{round(k.task_sum, 2):g}/{tasks}", k.interval_over_tasks) for k in both
@@ -443,8 +445,9 @@ def score_text(score: Score, parts: Mapping[str, Sequence[Part]]) -> str:
     for title, row in rows.items():
         for k, (mean, solved, (low, high)) in enumerate(row, 1):
             name = f"{title if k == 1 else '':36}pass@{k}"
-            lines.append(f"{name}{mean:>9.2%}{solved:>10}{f'[{100 * low:.1f}, {100 * high:.1f}]':>15}")
-    lines.append(f"(95% intervals: tasks resampled {NUM_RESAMPLES} times)")
+            interval_text = f"[{100 * low:.1f}, {100 * high:.1f}]" if has_interval else ""
+            lines.append(f"{name}{mean:>9.2%}{solved:>10}{interval_text:>15}".rstrip())
+    lines += [f"(95% intervals: tasks resampled {NUM_RESAMPLES} times)"] * has_interval
     for title, group in parts.items():
         lines += ["", f"{title.replace('_', ' '):20}{'outputs':>8}{'pass@1':>16}{'pass@2':>16}"]
         for part in group:

@@ -29,7 +29,7 @@ from arcpipe.documents import MOST_BYTES, load_json, read_file, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import MAX_SIDE, Grid, as_grid
 from arcpipe.log import logger
-from arcpipe.task import Task
+from arcpipe.task import SUBMISSION, Task, refuse_other_kinds
 
 ATTEMPTS = ("attempt_1", "attempt_2")
 NO_GRID: Grid = np.zeros((0, 0), np.uint8)
@@ -266,6 +266,7 @@ def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
     )
     remedy = remedy if num_outputs is not None else ""
     content = read_json(path, _max_bytes(num_outputs), remedy, repeated=True)
+    refuse_other_kinds(path, content, SUBMISSION)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of attempts by task id")
     return content

@@ -18,10 +18,10 @@ from arcpipe.processes import Clock
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
 from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
-from arcpipe.train.config import AdaptSettings, TrainResult
+from arcpipe.train.config import RUN_EXISTS, AdaptSettings, TrainResult
 from arcpipe.train.distributed import explain_failures, make_accelerator, run_on_main
 from arcpipe.train.run import TrainRun
-from arcpipe.train.trainer import RUN_EXISTS, train
+from arcpipe.train.trainer import train
 
 DATA = "data"
 """The dataset folder inside the run folder of an adaptation."""

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from arcpipe.errors import ArcpipeError
-from arcpipe.log import hints, is_first_rank, say_next
+from arcpipe.log import command_line, hints, is_first_rank, say_next
 from arcpipe.model_config import TRMConfig
 from arcpipe.processes import Clock, with_processes
-from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.puzzleset import has_tests, read_puzzle_set
 from arcpipe.recipe import as_tables, load_recipe, with_settings
-from arcpipe.train.config import AdaptSettings, EvalSettings, TrainResult, TrainSettings
+from arcpipe.runs import read_manifest, refuse_existing
+from arcpipe.train.config import RUN_EXISTS, AdaptSettings, EvalSettings, TrainResult, TrainSettings
 
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")]
 _FromStep = Annotated[
@@ -73,7 +74,7 @@ def train(
         typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
     ] = None,
 ) -> TrainResult | float:
-    """Train on a dataset folder, in one process or with --processes N; returns samples/s of a dry run.
+    """Train on a dataset folder, in one process or with --processes N.
 
     Ctrl-C saves a checkpoint; --resume goes on from it as if nothing had happened. With --set eval.every=N
     the model is evaluated every N steps, and the best checkpoint is kept.
@@ -81,10 +82,8 @@ def train(
     Example: arcpipe train quickstart --data runs/data --out runs/first --set train.lr=1e-3
     """
     _refuse_lone_step(from_step, resume)
-    if out is None and (resume or not dry_run):
-        raise ArcpipeError("--out is missing: name the run folder to make, or to go on with")
-    # A dry run does not use it.
-    out = out or Path()
+    out = _checked_out(out, resume, dry_run)
+    read_manifest(data, "dataset")
     types = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
     overrides = [*(overrides or []), *([] if seed is None else [f"train.seed={seed}"])]
     tables = load_recipe(recipe, overrides, read=tuple(types)).resolve(types)
@@ -101,9 +100,11 @@ def train(
         clock=clock,
     )  # fmt: skip
     if dry_run:
+        # The samples/s, for --processes auto.
         return run_dry(run, recipe, typer.echo if is_first_rank() else lambda _: None)
     result = train_run(run)
-    _tell_result(result, out, data)
+    resuming = ("train", out, "--data", data, "--out", out)
+    _tell_result(result, out, data, resuming, steps)
     # For the quickstart, which stops if the training was interrupted.
     return result
 
@@ -145,7 +146,10 @@ def adapt(
         checkpoint, challenges, settings, out, resume=resume, from_step=from_step, force=force, stop_at=steps,
         clock=clock,
     )  # fmt: skip
-    _tell_result(result, out, out / DATA, f"; the dataset: {out / DATA}")
+    resuming = (
+        "adapt", "--recipe", out, "--checkpoint", checkpoint, "--challenges", challenges, "--out", out,
+    )  # fmt: skip
+    _tell_result(result, out, out / DATA, resuming, steps, f"; the dataset: {out / DATA}")
 
 
 def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
@@ -153,10 +157,30 @@ def _refuse_lone_step(from_step: int | None, resume: bool) -> None:
         raise ArcpipeError("--from-step goes with --resume")
 
 
-def _tell_result(result: TrainResult, out: Path, data: Path, more: str = "") -> None:
-    """Print the checkpoint; suggest the next command: --resume if there are steps left, and infer."""
-    if result.unfinished:
-        hints.info("go on with --resume")
+def _checked_out(out: Path | None, resume: bool, dry_run: bool) -> Path:
+    """Return the run folder, any path for a dry run; ArcpipeError if it is missing or may not exist yet."""
+    if out is None and (resume or not dry_run):
+        raise ArcpipeError("--out is missing: name the run folder to make, or to go on with")
+    if out is not None and not (resume or dry_run):
+        refuse_existing(out, RUN_EXISTS)
+    # A dry run does not use it.
+    return out or Path()
+
+
+def _tell_result(
+    result: TrainResult, out: Path, data: Path, resuming: tuple[object, ...], steps: int | None,
+    more: str = "",
+) -> None:  # fmt: skip
+    """Print the checkpoint; suggest the next command, which resumes if a signal ended the training.
+
+    Args:    resuming: the command that resumes, without --resume and --steps.
+    """
+    resuming += ("--resume", *(() if steps is None else ("--steps", steps)))
+    if result.unfinished and not result.interrupted:
+        hints.info("go on with --resume: %s", command_line(*resuming))
     if is_first_rank():
         typer.echo(f"{result.checkpoint}: step {result.step}{more}")
-    say_next("infer", "--checkpoint", out, "--data", data, "--out", f"{out}-predictions")
+    if result.interrupted:
+        say_next(*resuming)
+    elif has_tests(data):
+        say_next("infer", "--checkpoint", out, "--data", data, "--out", f"{out}-predictions")

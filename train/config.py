@@ -8,6 +8,9 @@ from pydantic import Field
 
 from arcpipe.recipe import STRICT, Count, Positive
 
+RUN_EXISTS = "go on with --resume, choose another --out or remove it"
+"""What to do about a run folder that exists."""
+
 Rate = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 LossPrecision = Literal["float64", "float32"]

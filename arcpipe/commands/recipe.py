@@ -89,7 +89,8 @@ def check(source: _Recipe, as_json: _Json = False) -> None:
     if as_json:
         _print_json({"recipe": source, "valid": not problems, "problems": problems})
     elif not problems:
-        typer.echo(f"{source}: valid")
+        nothing_set = "" if any(recipe.tables.values()) else "; nothing is set, so all are defaults"
+        typer.echo(f"{source}: valid{nothing_set}")
         say_next("recipe", "show", source)
     for problem in problems:
         typer.echo(problem, err=True)

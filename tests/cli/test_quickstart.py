@@ -145,6 +145,8 @@ def test_scores_are_of_what_is_answered(mini: Any, tiny: list[str], tmp_path: Pa
         "augment train infer vote check score submissions submissions",
     ),
     ("augment sudoku --generate 4 --test 2 --side 4 --out few", "augment train infer vote report"),
+    # Without test inputs there is nothing to infer.
+    ("augment sudoku --generate 4 --side 4 --out few", "augment train"),
     ("checkpoint export MINI/run --trunk-only --out few", "checkpoint checkpoint"),
     ("kaggle bundle --checkpoint MINI/run --owner me --out few", "kaggle kaggle"),
     ("recipe check quickstart", "recipe recipe"),

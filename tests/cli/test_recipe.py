@@ -142,6 +142,12 @@ def test_the_data_of_a_recipe_is_of_a_family(data: str, problem: str, tmp_path: 
         assert shown.items() >= {k: v for k, v in tomllib.loads(data).items() if v != float("inf")}.items()
 
 
+def test_an_empty_recipe_is_valid_and_said_to_be_empty(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("\ufeff[train]\n")
+    assert succeed_here("recipe", "check", mine) == f"{mine}: valid; nothing is set, so all are defaults\n"
+
+
 def test_a_recipe_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (line,) = problems(Path("maze-hrd"))
     assert "did you mean 'maze-hard'" in line

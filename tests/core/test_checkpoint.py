@@ -116,7 +116,7 @@ def test_a_dataset_of_other_puzzles_is_refused(saved: Checkpoint, puzzles: Puzzl
     stranger = replace(table, task_ids=[*table.task_ids[:-1], "stranger"])
     for change, said in (
         ({"table": stranger}, r"knows no embedding for 1 tasks .* such as stranger"),
-        ({"table": replace(table, colors=colors)}, f"such as {table.task_ids[-1]}; train on this dataset"),
+        ({"table": replace(table, colors=colors)}, f"such as {table.task_ids[-1]}: adapt it"),
         ({"canvas": canvas + 1}, f"canvas {canvas}, the dataset has canvas {canvas + 1}"),
         ({"family": family_of("sudoku", canvas)}, "family arc, the dataset has puzzles of family sudoku"),
     ):

@@ -106,7 +106,6 @@ BAD_JSON = {
     "encoded surrogate": b'["\xed\xa0\x80"]',
     "not UTF-8": b'["\xff"]',
     "UTF-16": "{}".encode("utf-16"),
-    "byte order mark": b"\xef\xbb\xbf{}",
     "deep": b"[" * 100_000,
     "repeated key": b'{"a": {"k": 1, "k": 2}}',
 }
@@ -124,7 +123,8 @@ def test_whatever_is_json_is_read_as_written(tmp_path: Path) -> None:
     content = {"\\ud800": ["\U0001f600", "\x7f", None, True, -0.5, 2**63], "": {}}
     path = write(tmp_path / "a.json", content)
     assert read_json(path) == content
-    path.write_text(r'["\ud83d\ude00"]')
+    # With a byte order mark too.
+    path.write_bytes(b'\xef\xbb\xbf["\\ud83d\\ude00"]')
     assert read_json(path) == ["\U0001f600"]
 
 

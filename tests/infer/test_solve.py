@@ -322,7 +322,7 @@ def test_an_arc_task_that_the_checkpoint_knows(work: Path) -> None:
         write_json(work / "task.json", challenges_json([task]))
         said = solve("task.json", "--checkpoint", "arc", "--max-votes", 2)
         for index in range(len(task.tests)):
-            assert f"{task.id}, test {index}\n\ninput" in said
+            assert f"{task.id}, test {index + 1}\n\ninput" in said
         assert said.count("attempt 1: 2 of 2 votes, ") == len(task.tests)
 
 

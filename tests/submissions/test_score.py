@@ -163,6 +163,7 @@ def test_tasks_are_left_out_and_corrected_and_it_is_said(
     text = succeed_here("score", file, solutions, *left, "--corrections", tmp_path / "one.json")
     assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, 1 corrected, not a known set\n")
     assert "0/1" in text
+    assert "95%" not in text, "one task has no interval"
     assert [(one["set"], one["left_out"], one.get("corrected")) for one in read_ledger(ledger)[0].scores] == [
         ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks", ["two"], None),
         ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks, 1 corrected", ["two"], ["one"]),

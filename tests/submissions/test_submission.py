@@ -114,7 +114,7 @@ DEFECTS: dict[str, tuple[Callable[[Content], object], str, str, int | None, str 
     "missing attempt": (lambda c: c["two"][1].pop("attempt_2"), "attempt", "two", 1, "attempt_2", "missing"),
     "extra attempt": (entry(0, attempt_3=[[1]]), "extra_key", "two", 0, "attempt_3", "attempt_3 is neither"),
     "entry a list": (
-        lambda c: c.update(one=[[[1]]]), "entries", "one", 0, None, "one, test[0]: expected an object",
+        lambda c: c["two"].__setitem__(0, [[1]]), "entries", "two", 0, None, "test[0]: expected an object",
     ),
     "entries no list": (lambda c: c.update(one={}), "entries", "one", None, None, "one: expected a list"),
     "ragged": (entry(1, attempt_2=[[1, 2], [3]]), "attempt", "two", 1, "attempt_2", f"{AT}ragged grid"),

@@ -261,14 +261,14 @@ def test_a_signal_leaves_an_evaluation_to_the_resumed_run(work: Path, tmp_path: 
     cut = Scripted({6: 0.5, at: 0.75}, stop, covering={at: SOME})
     done = run_scripted(work, run, cut)
     assert f": step {at}\n" in done.stdout
-    assert "go on with --resume" in done.stderr
+    assert f"--out {run} --resume --steps 12\n" in done.stderr
     assert [record["step"] for record in scores(run)] == list(range(3, at + 1, 3))
     assert best(run, "step") < (at,)
     again = Scripted({6: 0.5})
     done = run_scripted(work, run, again, "--resume")
     assert again.asked == list(range(at, 13, 3))
     assert ": step 12\n" in done.stdout
-    assert "go on with --resume" not in done.stderr
+    assert "--resume" not in done.stderr
     assert metrics(run) == metrics(uninterrupted)
     assert newest(run) == newest(uninterrupted)
     assert read_best(run) == read_best(uninterrupted)

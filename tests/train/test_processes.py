@@ -50,7 +50,7 @@ def test_processes_of_the_command_do_as_one_and_stop_together(work: Path, whole:
         command.wait_until(lambda: recorded(run) > 12)
         command.send(signal.SIGTERM)
         done = command.finish(code=0)
-    assert done.stderr.count("2 process(es)") == done.stderr.count("go on with --resume") == 1
+    assert done.stderr.count("2 process(es)") == done.stderr.count(" --resume --steps 1000000\n") == 1
     last = steps_of(run)[-1]
     assert f"stopped at step {last} on a signal" in done.stderr
     for record, other in zip(metrics(run), metrics(whole), strict=False):

@@ -223,7 +223,11 @@ def test_what_changes_no_weight_may_change_on_resuming(work: Path, whole: Path, 
 def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, run: Path) -> None:
     slower = settings("train", lr=1e-4)
     train(work, run, "--steps", 4)
-    assert "train.lr: 0.001 -> 0.0001" in refused(work, run, "--resume", *slower)
+    said = refused(work, run, "--resume", *slower)
+    assert "train.lr: 0.001 -> 0.0001" in said
+    assert f" train {run} --data {work / 'data'} --out {run} --resume, or go on" in said
+    done = train(work, run, "--resume", "--steps", 3)
+    assert "already at step 4, so there is nothing to train" in done.stderr
     train(work, run, "--resume", "--force", "--steps", 6, *slower)
     rates = [record["train/lr"] for record in metrics(run)]
     assert rates[4] < 0.2 * rates[3]

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from commands import arcpipe_command, environment
+from commands import arcpipe_command, environment, run_here
 from processes import LAUNCH, by_itself, loopback, running, running_together, wait_until
 from screens import shown
 from training import assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
@@ -55,8 +55,9 @@ def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, 
         assert all(done.returncode in (0, -second) for done in ended), [done.stderr for done in ended]
         assert f"stopped at step {saved} on a signal" in ended[0].stderr
     if count == 1:
-        assert f"stopped at step {saved} on a signal\ngo on with --resume" in ended[0].stderr
-        train(work, run, *LONG, "--resume", "--steps", saved + 1)
+        said = f"train {run} --data {work / 'data'} --out {run} --resume"
+        assert ended[0].stderr.endswith(f" {said}\n")
+        run_here(*said.split(), "--steps", saved + 1, code=0)
         train(work, uninterrupted, *LONG, "--steps", saved + 1)
         assert_same_run(run, uninterrupted)
 
@@ -90,7 +91,7 @@ def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, nu
     assert saved >= recorded(run) > 0
     text = (tmp_path / "said").read_text()
     assert f"stopped at step {saved} on a signal" in text
-    assert "go on with --resume" in text
+    assert f"--out {run} --resume" in text
     assert ("the launcher of this process has ended" in text) == (number == signal.SIGKILL)
 
 
