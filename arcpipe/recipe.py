@@ -49,6 +49,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
 ]
 """The flag `--set` of a command that reads a recipe."""
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 EXTENDS = "extends"
 _OURS = resources.files("arcpipe") / "recipes"
@@ -315,6 +316,17 @@ def with_settings(
         return with_parameters(run, keyword)
 
     return decorate
+
+
+def json_text(document: Any) -> str:
+    """Return what a command with `--json` prints."""
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def print_help(context: typer.Context) -> None:
+    """Print the help of a group of commands that is called by its name alone."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def with_parameters(

@@ -13,20 +13,16 @@ from arcpipe.augment.puzzles import PuzzleSettings, PuzzleSummary
 from arcpipe.augment.sources import short_name
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.log import say_next
-from arcpipe.recipe import Recipe, with_settings
+from arcpipe.recipe import Recipe, print_help, with_settings
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(
+    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
+    help="Raw puzzles -> a dataset folder of base examples and a table of augmentations.",
+)  # fmt: skip
 _MOST_CONFLICTS = 5
 # The canvas of arc-laptop, the largest of its smaller ones, and the most tasks that the quickstart suits.
 _LAPTOP_CANVAS, _LAPTOP_BUCKET, _QUICKSTART_TASKS = 10, 8, 100
 _Out = Annotated[Path, typer.Option(help="The dataset folder to make.")]
-
-
-@app.callback(invoke_without_command=True)
-def augment(context: typer.Context) -> None:
-    """Raw puzzles -> a dataset folder of base examples and a table of augmentations."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command()

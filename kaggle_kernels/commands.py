@@ -10,7 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from arcpipe.errors import ArcpipeError
@@ -24,14 +23,17 @@ from arcpipe.kaggle_kernels.run import (
 )
 from arcpipe.kaggle_kernels.submit import KIND, LOG, BundleOnKaggle, is_over, read_bundle
 from arcpipe.log import logger, say_next, start_logging
-from arcpipe.recipe import Overrides
+from arcpipe.recipe import Json, Overrides, json_text, print_help
 from arcpipe.runs import file_hash, hold_folder, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning, read_ledger
 from arcpipe.task import coverage_text
 
 # bundle.py and rehearse.py load torch, which the process of `run` must not: their commands import them.
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(
+    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
+    help="Kaggle: make a bundle, rehearse it, push it, follow its run, submit it once, and see its score.",
+)  # fmt: skip
 
 
 # typer does not support lists of literals.
@@ -51,14 +53,6 @@ _Poll = Annotated[
         min=0.01, envvar="ARCPIPE_KAGGLE_POLL_S", help="Seconds between two looks at Kaggle, or two tries."
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
-
-
-@app.callback(invoke_without_command=True)
-def kaggle(context: typer.Context) -> None:
-    """Kaggle: make a bundle, rehearse it, push it, follow its run, submit it once, and see its score."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command()
@@ -124,7 +118,7 @@ def rehearse(
     ] = None,
     mode: Annotated[list[_Mode] | None, typer.Option(help="Which run it is. Default: both.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder to keep what the runs made.")] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Run a bundle's own notebook as Kaggle will, and fail here instead of there.
 
@@ -148,7 +142,7 @@ def rehearse(
             layout or [_Layout.FLAT, _Layout.NESTED], mode or list(_Mode),
         )  # fmt: skip
         text = "\n\n".join(map(rehearsal.report_text, reports))
-        typer.echo(orjson.dumps(reports).decode() if as_json else text)
+        typer.echo(json_text(reports) if as_json else text)
         rehearsal.refuse_problems(reports, out)
         # After the reports are printed: a broken history must not cost them.
         rehearsal.note_share(reports, bundle)
@@ -194,7 +188,7 @@ def simulate(
     recipe: _Recipe = "kaggle-l4x4",
     tasks: Annotated[int, typer.Option(min=0, help="Only so many tasks, by the seed; 0 for all.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Which tasks, with --tasks.")] = 0,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Run a whole entry here: adapt and infer on a solved set as the notebook would, and score it.
 
@@ -210,7 +204,7 @@ def simulate(
     with redirect_stdout(sys.stderr):
         report = simulate_entry(solved, checkpoint, entry_recipe(recipe), minutes, out)
     if as_json:
-        typer.echo(orjson.dumps(report).decode())
+        typer.echo(json_text(report))
         return
     if not report["answered"]:
         raise ArcpipeError(f"{out}: no test input was answered: {'; '.join(report['losses'])}")
@@ -379,7 +373,7 @@ def _warn_if_closed(manifest: Mapping[str, Any]) -> None:
 @app.command()
 def scores(
     competition: Annotated[str, typer.Option(help="The competition's name on Kaggle.")],
-    as_json: _Json = False,
+    as_json: Json = False,
     timeout_s: _Timeout = 60,
     poll_s: _Poll = 30,
 ) -> None:
@@ -390,7 +384,7 @@ def scores(
     start_logging()
     submissions = list(Kaggle(Pace(timeout_s, poll_s)).submissions(competition))
     if as_json:
-        typer.echo(orjson.dumps(submissions).decode())
+        typer.echo(json_text(submissions))
         return
     for one in submissions:
         text = " ".join(filter(None, (one.description, one.error)))

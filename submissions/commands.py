@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import orjson
 import typer
 
 from arcpipe.augment.sources import read_outputs, read_tasks
@@ -13,6 +12,7 @@ from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
 from arcpipe.log import say_next, start_logging
 from arcpipe.puzzleset import dataset_family
+from arcpipe.recipe import Json, json_text, print_help
 from arcpipe.runs import known_manifest, refuse_existing
 from arcpipe.submissions import compare as comparing
 from arcpipe.submissions import ledger as ledgers
@@ -45,11 +45,6 @@ _RESULTS = (
     "A submission.json, or results that others publish: a folder of TASK.json with attempt_1 and attempt_2 "
     "of each test output, or a CSV of output_id,output."
 )
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
-
-
-def _json(document: Any) -> str:
-    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
 def check(
@@ -57,7 +52,7 @@ def check(
     challenges: Annotated[
         Path, typer.Option(help="What it answers: a challenges file, or a source as of augment arc.")
     ],
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Check that a submission is complete and in Kaggle's form; exit code 2 if it is not.
 
@@ -80,7 +75,7 @@ def check(
             "num_tasks": answered.num_tasks, "num_outputs": answered.num_outputs,
             "num_no_candidate": unanswered, "num_identical_attempts": identical, **vars(findings),
         }  # fmt: skip
-        typer.echo(_json(document))
+        typer.echo(json_text(document))
     elif not findings.errors:
         typer.echo(
             f"{submission}: valid, {answered.num_tasks} tasks, {answered.num_outputs} test outputs, "
@@ -122,7 +117,7 @@ def score(
         list[str] | None,
         typer.Option(help="A source whose test outputs replace those of the same task; may be repeated."),
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
     ledger: Annotated[Path, typer.Option(help="The ledger to enter the file and its score in.")] = LEDGER,
     no_ledger: Annotated[bool, typer.Option("--no-ledger", help="Enter nothing.")] = False,
 ) -> None:
@@ -150,7 +145,7 @@ def score(
             "submission": str(submission), "solutions": str(solutions), **vars(result),
             "breakdown": parts, "comparison": comparison, "oracle": best, "generated_of_test": pairs,
         }  # fmt: skip
-        typer.echo(_json(document))
+        typer.echo(json_text(document))
     else:
         texts = [score_text(result, parts), *map(str, filter(None, (comparison, best)))]
         texts += [f"trained on generated pairs of tasks to predict too: {pairs}"] if pairs else []
@@ -265,7 +260,7 @@ def vote(
         Path | None,
         typer.Option(metavar="SOLUTIONS", help="Score all rules against this solutions file (ARC only)."),
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> None:
     """Rank the candidates of each test input; the best two distinct ones are its attempts.
 
@@ -283,7 +278,7 @@ def vote(
     vote_on = _vote_on_tasks if dataset_family(challenges) == "arc" else _vote_on_boards
     facts, text = vote_on(predictions, challenges, out, rule, compare)
     document = {"out": None if out is None else str(out), "rule": rule, **facts}
-    typer.echo(_json(document) if as_json else text if out is None else f"{out}: {text}")
+    typer.echo(json_text(document) if as_json else text if out is None else f"{out}: {text}")
     if out is None:
         say_next(
             "vote", *predictions, "--challenges", challenges, "--out", f"{predictions[0]}-submission.json"
@@ -377,7 +372,10 @@ def report(
     typer.echo(write_report(sources, out or run / "report.html", figures, overwrite=overwrite))
 
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(
+    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
+    help="The ledger: the origin and the scores of each submission file.",
+)  # fmt: skip
 
 _Ledger = Annotated[Path, typer.Option(help="The ledger to read.")]
 _Entry = Annotated[
@@ -385,15 +383,8 @@ _Entry = Annotated[
 ]
 
 
-@app.callback(invoke_without_command=True)
-def submissions(context: typer.Context) -> None:
-    """The ledger: the origin and the scores of each submission file."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
 @app.command(name="list")
-def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
+def list_submissions(ledger: _Ledger = LEDGER, as_json: Json = False) -> None:
     """List the submissions: hash, date, pass@2 here (over tasks) and on Kaggle, file, set and checkpoint.
     Then list the bundles scored on Kaggle: their submissions, with the mean and range of the scores.
 
@@ -401,25 +392,25 @@ def list_submissions(ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
     """
     start_logging()
     entries = ledgers.read_ledger(ledger)
-    typer.echo(_json(entries) if as_json else ledgers.list_text(entries))
+    typer.echo(json_text(entries) if as_json else ledgers.list_text(entries))
     if names := [entry.sha256[:8] for entry in entries[-2:]]:
         flags = ["--ledger", ledger] if ledger != LEDGER else []
         say_next("submissions", "compare" if len(names) > 1 else "show", *names, *flags)
 
 
 @app.command()
-def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
+def show(submission: _Entry, ledger: _Ledger = LEDGER, as_json: Json = False) -> None:
     """Show what the ledger knows of one submission: its scores, then what made it.
 
     Example: arcpipe submissions show 3f2a91c4
     """
     start_logging()
     entry = ledgers.find_entry(ledgers.read_ledger(ledger), submission, ledger)
-    typer.echo(_json(entry) if as_json else ledgers.entry_text(entry))
+    typer.echo(json_text(entry) if as_json else ledgers.entry_text(entry))
 
 
 @app.command()
-def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _Json = False) -> None:
+def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: Json = False) -> None:
     """Compare two submissions: recipe, checkpoint, data, versions and scores, and whether the difference is
     real: outside the paired interval over tasks here, outside the spread of repeats on Kaggle.
 
@@ -436,7 +427,7 @@ def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: _J
         why_not = f"not compared task by task: {error}"
     if as_json:
         document = {"first": one.sha256, "second": other.sha256, "changes": changes}
-        typer.echo(_json(document | {"comparison": comparison, "why_not": why_not, "kaggle": on_kaggle}))
+        typer.echo(json_text(document | {"comparison": comparison, "why_not": why_not, "kaggle": on_kaggle}))
     elif are_same:
         typer.echo("the same submission")
     else:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import orjson
 import torch
 import typer
 
@@ -30,11 +29,14 @@ from arcpipe.infer.evaluate import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import load_recipe
+from arcpipe.recipe import Json, json_text, load_recipe, print_help
 from arcpipe.runs import known_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(
+    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
+    help="Import published checkpoints, export them for others, show what is in one, verify its files.",
+)  # fmt: skip
 
 _Folder = Annotated[
     Path,
@@ -95,13 +97,6 @@ _SYMBOLS = {
 }
 # Topics whose numbers are printed with commas.
 _COUNTS = ("weights", "puzzles", "bytes")
-
-
-@app.callback(invoke_without_command=True)
-def checkpoint(context: typer.Context) -> None:
-    """Import published checkpoints, export them for others, show what is in one, verify its files."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command("import")
@@ -283,7 +278,7 @@ def export_checkpoint(
 @app.command("show")
 def show_checkpoint(
     checkpoint: _Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the same as one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """What is in a checkpoint: architecture, sizes, puzzles, training and where it comes from.
 
@@ -291,7 +286,7 @@ def show_checkpoint(
     """
     facts = _facts(load_checkpoint(checkpoint))
     if as_json:
-        typer.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
+        typer.echo(json_text(facts))
         return
     typer.echo(facts.pop("path"))
     for title, table in facts.items():

