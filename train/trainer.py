@@ -103,7 +103,7 @@ def _take_steps(
         workers = 1 if on_gpu else 0
     batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
     start_time, step_s = time.monotonic() - state.seconds, 0.0
-    compiles = any(map(is_compiled, state.model.blocks))
+    compiled, before = any(map(is_compiled, state.model.blocks)), None
     while state.step < run.last_step:
         left_s = run.clock.left_s - checkpointer.end_s - step_s
         # The processes agree on the time and on when to stop.
@@ -126,15 +126,16 @@ def _take_steps(
         step_start = time.monotonic()
         scale = rate_scale(settings, state.step, progress)
         state.model.cycles = cycles_at(settings, run.config, progress)
-        sums = train_step(
-            state, next(batches).to(accelerator.device), settings, scale, accelerator,
-            rows_only=progress < settings.rows_only,
-        )  # fmt: skip
+        rows_only = progress < settings.rows_only
+        batch = next(batches).to(accelerator.device)
+        sums = train_step(state, batch, settings, scale, accelerator, rows_only=rows_only)
         step_s = time.monotonic() - step_start
-        if compiles:
-            # Compilation counts neither toward the schedule nor toward the speed.
-            logger.info("compiled: the first step took %.0f s", step_s)
-            start_time, step_s, compiles = start_time + step_s, 0.0, False
+        if compiled and rows_only != before:
+            # The first step, or the first in which the weights learn too: compilation counts neither
+            # toward the schedule nor toward the speed.
+            logger.info("compiled: this step took %.0f s", step_s)
+            start_time, step_s = start_time + step_s, 0.0
+        before = rows_only
         state.seconds = time.monotonic() - start_time
         metrics.step(sums, state, settings.lr * scale, step_s)
     return False
