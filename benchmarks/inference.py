@@ -68,16 +68,16 @@ def plain_loop(
                 answer, latent, logits, halt_logit = model(inputs, of_puzzles, answer, latent)
         halts = halt_logit.sigmoid().tolist()
         for index, grid in enumerate(decode(logits.argmax(-1).cpu().numpy(), puzzles.family)):
-            augmentation = puzzles.table.augmentation(int(items.puzzle_ids[index]))
-            colors = np.argsort(augmentation.colors).astype(np.uint8)
-            back = DIHEDRAL_INVERSE[augmentation.dihedral]
-            own = np.zeros((0, 0), np.uint8) if grid is None else apply_dihedral(colors[grid], back)
+            puzzle = int(items.puzzle_ids[index])
+            dihedral, colors = int(puzzles.table.dihedrals[puzzle]), puzzles.table.colors[puzzle]
+            before, back = np.argsort(colors).astype(np.uint8), DIHEDRAL_INVERSE[dihedral]
+            own = np.zeros((0, 0), np.uint8) if grid is None else apply_dihedral(before[grid], back)
             test = int(items.tests[index])
             rows.append({
                 "order": int(items.positions[index]),
                 "task": puzzles.table.task_ids[puzzles.test_tasks[test]],
-                "test_index": int(puzzles.test_indices[test]), "dihedral": augmentation.dihedral,
-                "colors": "".join(map(str, augmentation.colors)), "variant": 0, "rollout": 0,
+                "test_index": int(puzzles.test_indices[test]), "dihedral": dihedral,
+                "colors": "".join(map(str, colors)), "variant": 0, "rollout": 0,
                 "height": own.shape[0], "width": own.shape[1], "cells": own.tobytes(), "checkpoint": LABEL,
                 "halt_probability": halts[index], "log_probability": 0.0, "steps": num_steps,
             })  # fmt: skip

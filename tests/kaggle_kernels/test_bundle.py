@@ -125,7 +125,7 @@ def test_a_changed_bundle_is_refused(command: str, flags: list[str], entry: Path
 
 
 @pytest.mark.parametrize(("flags", "expected"), [
-    (["--owner", ""], "expected your name on Kaggle"),
+    (["--owner", ""], "--owner is missing: your name on Kaggle"),
     (["--name", "a"], "expected 6 to 45 characters"),
     (["--name", "Two  words"], "expected 6 to 45 characters"),
     (["--set", "kaggle.machine=1"], "kaggle.machine is unknown"),

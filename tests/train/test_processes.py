@@ -111,8 +111,8 @@ def test_four_processes_do_what_one_does(work: Path, tmp_path: Path) -> None:
     train(work, one, *flags)
     together(train_arguments(work, many, *flags), work, 4)
     assert_close(many, one)
-    shards = sorted((many / "evaluations" / "step-00000006" / "shards").iterdir())
-    assert [shard.name[-13:] for shard in shards] == [f"rank{rank}.parquet" for rank in range(4)]
+    shards = (many / "evaluations" / "step-00000006" / "shards").iterdir()
+    assert sorted(shard.name[-13:] for shard in shards) == [f"rank{rank}.parquet" for rank in range(4)]
 
 
 def test_a_killed_process_ends_the_other(work: Path, run: Path) -> None:

@@ -137,8 +137,8 @@ def test_a_loss_or_gradient_that_is_not_finite_changes_nothing(part: str, of: st
 def test_only_the_rows_of_the_puzzles_in_flight_move_and_are_named() -> None:
     """The puzzles of the waiting batch are not."""
     settings, state = TrainSettings(batch_size=4, puzzle_lr=0.5, puzzle_weight_decay=0.0), fresh_state(4)
-    batch = replace(random_batch(4), puzzle_ids=torch.tensor([1, 3, 3, 1]))
-    waiting = replace(batch, puzzle_ids=torch.tensor([0, 2, 4, 0]))
+    batch = random_batch(4)._replace(puzzle_ids=torch.tensor([1, 3, 3, 1]))
+    waiting = batch._replace(puzzle_ids=torch.tensor([0, 2, 4, 0]))
     before = state.rows.clone()
     advance(state, batch, settings)
     moved = (state.rows - before).abs()
