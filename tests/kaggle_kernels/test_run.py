@@ -255,7 +255,9 @@ def ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outc
         monkeypatch.chdir(tmp_path)
         end = time.monotonic() + seconds
         window = Window(end, end - grace, seconds - grace)
-        environments = [os.environ | {"RANK": rank} for rank in "01"]
+        # The script stands for the package, wherever that is installed.
+        own = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": ""}
+        environments = [os.environ | own | {"RANK": rank} for rank in "01"]
         return run_processes([], environments, window, Journal(tmp_path / "log"), **how)
 
     return run_ranks
