@@ -144,7 +144,7 @@ def test_what_runs_on_a_cpu_runs_on_another_device(work: Path, tmp_path: Path) -
     }
     commands: list[list[object]] = []
     for name, (data, own) in cases.items():
-        flags = [*own, *settings("eval", every=3, votes=2), "--steps", "3"]
+        flags = [*own, *settings("eval", every=2, votes=2), "--steps", "2"]
         train(work, tmp_path / name, *flags, data=data)
         commands.append(train_arguments(work, tmp_path / f"{name}-device", *flags, data=data))
     run = tmp_path / "buckets-device"
