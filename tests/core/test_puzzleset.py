@@ -19,7 +19,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import make_manifest
 from arcpipe.task import Pair, Task
 from files import json_of
-from puzzles import (  # fmt: skip
+from puzzles import (
     IDENTITY,
     Augmentation,
     augmentation_of,

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, UntypedStorage
+from torch import Tensor, UntypedStorage, library
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -105,8 +105,9 @@ if __name__ == "__main__":
     from arcpipe.commands.cli import app
 
     _setup_privateuseone_for_python_backend(NAME)
-    library = torch.library.Library("_", "IMPL")
-    library.fallback(run, "PrivateUse1")
+    # Held, because the device loses its operations with it.
+    kernels = library.Library("_", "IMPL")
+    kernels.fallback(run, "PrivateUse1")
     torch.Generator = Generator  # type: ignore[misc]
     torch.accelerator.synchronize = lambda *_: None  # type: ignore[assignment]
     Accelerator.device = property(lambda _: torch.device(NAME, 0))  # type: ignore[assignment]

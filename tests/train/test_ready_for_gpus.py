@@ -144,23 +144,16 @@ def test_what_runs_on_a_cpu_runs_on_another_device(work: Path, tmp_path: Path) -
     }
     commands: list[list[object]] = []
     for name, (data, own) in cases.items():
-        flags = [*own, *settings("eval", every=2, votes=2), "--steps", "2"]
+        # Samples end at the second step, the last one evaluates.
+        flags = [*own, *settings("model", max_steps=2), *settings("eval", every=3, votes=2), "--steps", "3"]
         train(work, tmp_path / name, *flags, data=data)
         commands.append(train_arguments(work, tmp_path / f"{name}-device", *flags, data=data))
     run = tmp_path / "buckets-device"
     words = ["--data", work / "sized/data", "--out", run / "predictions", "--votes", "1", "--halt", "learned"]
     commands += [
         ["infer", "--checkpoint", run, *words],
-        ["train", work / "tiny.toml", "--data", work / "data", *host, "--dry-run"],
-        [
-            "train",
-            work / "tiny.toml",
-            "--data",
-            work / "data",
-            "--set",
-            "train.precision=float16",
-            "--dry-run",
-        ],
+        train_arguments(work, run, *host, "--dry-run"),
+        train_arguments(work, run, *settings("train", precision="float16"), "--dry-run"),
     ]
     listed = json.dumps([[str(word) for word in command] for command in commands])
     script = [sys.executable, str(Path(pretend_gpu.__file__)), listed]
