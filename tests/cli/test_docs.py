@@ -3,8 +3,6 @@
 import io
 import re
 import shlex
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from itertools import pairwise
 from pathlib import Path
@@ -212,18 +210,7 @@ def test_every_name_is_documented_and_there() -> None:
     assert all(callable(getattr(arcpipe, name)) for name in arcpipe.__all__)
 
 
-def test_names_are_found_when_they_are_used_and_modules_stay_what_they_are(tmp_path: Path) -> None:
-    """In a process without other imports."""
-    code = (
-        "import arcpipe\n"
-        "from arcpipe import train\n"
-        "import arcpipe.train.trainer\n"
-        "assert callable(arcpipe.train) and callable(train) and arcpipe.train.trainer.train\n"
-        "assert callable(arcpipe.read_tasks)\n"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_names_are_listed_and_others_are_none() -> None:
     assert "vote" in dir(arcpipe)
     with pytest.raises(AttributeError, match="nothing"):
         arcpipe.nothing  # noqa: B018

@@ -200,8 +200,13 @@ def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
 
 
 def test_training_inference_and_sources_load_no_builder_of_datasets() -> None:
+    """And functions of the names of stages hide no module of theirs."""
     rooms = ("train.commands", "train.trainer", "infer.commands", "infer.solve", "augment.sources")
-    packages = packages_after(f"import {', '.join(f'arcpipe.{room}' for room in rooms)}")
+    packages = packages_after(
+        f"from arcpipe import train\nimport {', '.join(f'arcpipe.{room}' for room in rooms)}\n"
+        "assert callable(arcpipe.train) and callable(train) and arcpipe.train.trainer.train\n"
+        "assert callable(arcpipe.read_tasks)"
+    )
     assert "torch" in packages
     assert not packages & {"datasets", "pandas"}
 
