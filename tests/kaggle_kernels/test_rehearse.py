@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +14,9 @@ import pytest
 from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.kaggle_kernels.rehearse import estimate, without_network
 from arcpipe.recipe import load_recipe
-from commands import arcpipe_command, environment, run_here
+from commands import run_here
 from entries import SMALL, hidden_task, hidden_tasks, make_bundle, write_challenges
+from processes import running
 
 # Runs end by themselves long before this limit, which allows for a busy machine.
 MINUTES = 10
@@ -99,16 +99,14 @@ def processes_of(root: Path) -> list[psutil.Process]:
 def test_nothing_of_the_notebook_outlives_an_interrupt(entry: Path, tmp_path: Path) -> None:
     tasks = write_challenges(tmp_path / "few_challenges.json", hidden_tasks(3))
     flags = ("--minutes", MINUTES, "--layout", "nested", "--mode", "rerun", "--out", tmp_path / "out")
-    command = arcpipe_command("kaggle", "rehearse", entry, "--challenges", tasks, *flags)
+    command = ("kaggle", "rehearse", entry, "--challenges", tasks, *flags)
     root = tmp_path / "out" / "nested-rerun"
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
-        while not any({"adapt", "infer"} & {*one.info["cmdline"]} for one in processes_of(root)):
-            assert process.poll() is None
-            time.sleep(0.1)
+    with running(command, tmp_path) as process:
+        process.wait_until(lambda: any("adapt" in one.info["cmdline"] for one in processes_of(root)), 120)
         # SIGTERM acts like Ctrl-C.
-        process.terminate()
-        printed = process.communicate(timeout=120)[1]
-    assert (process.returncode, printed.splitlines()[-1]) == (2, "arcpipe: interrupted")
+        process.send(signal.SIGTERM)
+        done = process.finish(code=2)
+    assert done.stderr.splitlines()[-1] == "arcpipe: interrupted"
     _, left = psutil.wait_procs(processes_of(root), timeout=10)
     assert not left
 
