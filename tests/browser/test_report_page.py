@@ -15,7 +15,7 @@ from reports import KINDS, make_run, make_set, make_tasks
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium on this machine")
 
-TASKS = 400
+TASKS = 48
 WHOLE = [f"task-{number:04}" for number in range(TASKS)]
 CHARTS = ["Loss", "Accuracy in training", "Steps to halt", "Learning rate", "Throughput", "Evaluation"]
 
@@ -33,18 +33,20 @@ SORT = (
 SOON = "new Promise((done) => setTimeout(done, 50))"
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a report on 400 tasks."""
-    folder = tmp_path_factory.mktemp("report")
-    files = make_set(folder, make_tasks(TASKS, most_side=30))
+def report_on(num_tasks: int, folder: Path) -> Path:
+    """The page of a report on tasks with grids of up to 30 x 30."""
+    files = make_set(folder, make_tasks(num_tasks, most_side=30))
     succeed_here(
         "report", make_run(folder / "run"), "--predictions", files["predictions"],
         "--submission", files["submission"], "--challenges", files["challenges"],
     )  # fmt: skip
-    made = folder / "run" / "report.html"
-    assert made.stat().st_size < 15e6
-    return made.as_uri()
+    return folder / "run" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a report on the tasks of WHOLE."""
+    return report_on(TASKS, tmp_path_factory.mktemp("report")).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +72,17 @@ def names(*kinds: str) -> list[str]:
     return [task for number, task in enumerate(WHOLE) if KINDS[number % len(KINDS)] in kinds]
 
 
-def test_a_report_on_400_tasks_answers_within_two_seconds(browser: Browser) -> None:
+def test_a_report_on_400_tasks_answers_within_two_seconds(process: Browser, tmp_path: Path) -> None:
     """From the start of loading to a drawn task, then to each answer to the reader."""
+    large = report_on(400, tmp_path)
+    assert large.stat().st_size < 15e6
+    process.view(1400)
+    process.errors.clear()
+    process.open(large.as_uri())
     timing = "performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart"
-    assert browser.run(timing) < 2000
-    assert (browser.run(NAMES), browser.run(OPEN)) == (WHOLE, "task-0000")
-    slowest = browser.run(
+    assert process.run(timing) < 2000
+    assert (len(process.run(NAMES)), process.run(OPEN), process.errors) == (400, "task-0000", [])
+    slowest = process.run(
         "(() => { const times = []; for (const one of document.querySelectorAll('#filters button')) {"
         "const began = performance.now(); one.click(); document.body.offsetHeight;"
         "times.push(performance.now() - began); } return Math.max(...times); })()"
@@ -91,7 +98,8 @@ def test_a_filter_keeps_its_kind_and_says_how_many(browser: Browser) -> None:
         counted = f"document.querySelector('[data-filter={name}] span').textContent"
         assert browser.run(counted) == str(len(expected))
         assert browser.run(OPEN) in expected
-        assert browser.run("document.getElementById('count').textContent") == f"{len(expected)} of 400 tasks"
+        said = browser.run("document.getElementById('count').textContent")
+        assert said == f"{len(expected)} of {TASKS} tasks"
     browser.click("[data-filter=all]")
     assert browser.run(NAMES) == WHOLE
 
@@ -130,19 +138,19 @@ def test_the_list_is_sorted(browser: Browser) -> None:
 
 
 def test_search_by_task_id(browser: Browser) -> None:
-    browser.press("/", *"K-012")
-    assert browser.run(NAMES) == [f"task-012{last}" for last in range(10)]
+    browser.press("/", *"K-003")
+    assert browser.run(NAMES) == [f"task-003{last}" for last in range(10)]
     browser.press(*"zz")
     assert browser.run("document.getElementById('list').textContent") == "No task is like this."
     # Letters that are keys elsewhere are text in here.
-    assert browser.run("document.getElementById('search').value") == "K-012zz"
+    assert browser.run("document.getElementById('search').value") == "K-003zz"
     browser.press("Escape")
     assert browser.run("document.activeElement.id") != "search"
 
 
 def test_a_link_opens_its_task(browser: Browser, page: str) -> None:
-    browser.open(f"{page}#task-0321")
-    assert browser.run(OPEN) == "task-0321"
+    browser.open(f"{page}#task-0041")
+    assert browser.run(OPEN) == "task-0041"
     assert 0 <= browser.run("document.querySelector('#detail h2').getBoundingClientRect().top") < 900
     browser.click("[data-filter=none]")
     browser.run(f"location.hash = '#task-0000'; {SOON}")
