@@ -14,7 +14,6 @@ from arcpipe.model_config import TRMConfig
 _ONEDNN_HIDDEN_SIZE = 256
 _MAX_PROGRAMS = 64
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_TRIES = 4
 
 
 def compute_dtype(precision: str, device: torch.device) -> tuple[torch.dtype, str]:
@@ -188,10 +187,11 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
     # Not at the top: inference does not need it, and the import is slow.
     from torch.utils.benchmark import Timer
 
-    # A CPU without 16-bit products takes 0.2 s for one of this side, and three seconds for one of 1024.
-    side, products = (8192, 4) if device.type == "cuda" else (512, 1)
+    # A CPU without 16-bit products takes three seconds for one of side 1024.
+    cpu_side = 1024 if dtype == torch.float32 else 512
+    side = 8192 if device.type == "cuda" else cpu_side
     generator = torch.Generator(device).manual_seed(0)
     one, other = (torch.randn(side, side, generator=generator, device=device).to(dtype) for _ in range(2))
     operands = {"one": one, "other": other, "product": torch.empty_like(one)}
     timer = Timer("torch.mm(one, other, out=product)", globals=operands, num_threads=torch.get_num_threads())
-    return 2.0 * side**3 / min(timer.timeit(products).median for _ in range(_TRIES))
+    return 2.0 * side**3 / min(timer.blocked_autorange(min_run_time=0.1).times)
