@@ -28,12 +28,6 @@ _PRELOADED = (
     "arcpipe.commands.cli", "arcpipe.train.trainer", "arcpipe.train.adapt", "arcpipe.infer.evaluate",
     "torch.distributed.tensor", "torch._dynamo", "torch.profiler", "pandas", "filelock", "pytest",
 )  # fmt: skip
-# Without these flags the launcher warns about its defaults; --cpu would start a single process.
-LAUNCH = (
-    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-    "--main_process_ip", "127.0.0.1", "--main_process_port", "0", "-m", "arcpipe",
-)  # fmt: skip
 
 
 def loopback() -> dict[str, str]:
