@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import date
-from functools import wraps
+from functools import cache, wraps
 from importlib import resources
 from itertools import takewhile
 from pathlib import Path
@@ -100,7 +100,7 @@ class Recipe:
             try:
                 # Strict validation of Python values refuses dicts for dataclasses; of JSON it takes objects.
                 content = orjson.dumps(self.tables.get(table, {}))
-                resolved[table] = TypeAdapter(settings_type).validate_json(content)
+                resolved[table] = _adapter(settings_type).validate_json(content)
             except orjson.JSONEncodeError as error:
                 problems.append(f"[{table}]: {error}")
             except ValidationError as error:
@@ -109,6 +109,11 @@ class Recipe:
                 if len(details) > _MOST_PROBLEMS:
                     problems.append(f"[{table}]: {len(details) - _MOST_PROBLEMS} problems more")
         return resolved, problems
+
+
+@cache
+def _adapter(settings_type: type) -> TypeAdapter[Any]:
+    return TypeAdapter(settings_type)
 
 
 def _problem(table: str, settings_type: type, detail: Any) -> str:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -146,16 +147,20 @@ def make_manifest(kind: str, **facts: Any) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **facts,
         "command": sys.argv,
-        "versions": {
-            "arcpipe": __version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        "versions": _versions(),
         "git_commit": _git_commit(),
         "host": {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()},
     }
 
 
+# Both of what this process has loaded: a training asks for them at each checkpoint.
+@cache
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in _PACKAGES}
+    return {"arcpipe": __version__, "python": platform.python_version(), **packages}
+
+
+@cache
 def _git_commit() -> str | None:
     """Return the commit of the checkout this runs from; None for an installed package."""
     source = Path(__file__)

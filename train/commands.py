@@ -87,14 +87,14 @@ def train(
     types = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
     overrides = [*(overrides or []), *([] if seed is None else [f"train.seed={seed}"])]
     tables = load_recipe(recipe, overrides, read=tuple(types)).resolve(types)
+    clock, puzzles = Clock(max_minutes), read_puzzle_set(data)
     # Here and below not at the top: they load torch, which takes seconds.
     from arcpipe.train.dry_run import dry_run as run_dry
     from arcpipe.train.run import TrainRun
     from arcpipe.train.trainer import train as train_run
 
-    clock = Clock(max_minutes)
     run = TrainRun(
-        puzzles=read_puzzle_set(data), data_dir=data, config=tables["model"], settings=tables["train"],
+        puzzles=puzzles, data_dir=data, config=tables["model"], settings=tables["train"],
         recipe=as_tables(tables), out=out, evaluation=tables["eval"], init=init,
         folder="resumed" if resume else "new", from_step=from_step, force=force, stop_at=steps,
         clock=clock,

@@ -111,6 +111,8 @@ def _sizes(run: TrainRun, state: TrainState) -> Iterator[tuple[str, str]]:
 
 def _full_steps(run: TrainRun) -> float:
     """Return the arithmetic of the run as a number of steps with all cycles; a curriculum may use fewer."""
+    if not run.settings.curriculum:
+        return run.last_step
     counts = Counter(
         cycles_at(run.settings, run.config, step / run.settings.steps) for step in range(run.last_step)
     )
@@ -268,6 +270,9 @@ class _Tally(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is torch.ops.prim.device.default:
+            # Asked more often than all else; a fake tensor takes long to answer.
+            return torch.device("cpu")
         if func is torch.ops.aten._local_scalar_dense.default:
             # The step reads whether the loss is finite, which a fake tensor cannot tell.
             return True

@@ -3,6 +3,7 @@
 They are forked from a server with all slow imports done, so that tests can start many of them.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -22,16 +23,10 @@ import pytest
 
 from commands import environment
 
-# The two modules of torch are imported by the first training of a process.
+# All but those of arcpipe are imported late: by the first training of a process, or by this module.
 _PRELOADED = (
     "arcpipe.commands.cli", "arcpipe.train.trainer", "arcpipe.train.adapt", "arcpipe.infer.evaluate",
-    "torch.distributed.tensor", "torch._dynamo",
-)  # fmt: skip
-# Without these flags the launcher warns about its defaults; --cpu would start a single process.
-LAUNCH = (
-    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-    "--main_process_ip", "127.0.0.1", "--main_process_port", "0", "-m", "arcpipe",
+    "torch.distributed.tensor", "torch._dynamo", "torch.profiler", "pandas", "filelock", "pytest",
 )  # fmt: skip
 
 
@@ -118,6 +113,8 @@ def wait_until(
 
 def _run(argv: list[str], cwd: Path, variables: Mapping[str, str], folder: Path) -> None:
     """Run the command in the child process."""
+    # Each training ends with a collection of garbage, which would go through all that is imported.
+    gc.freeze()
     for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
         with (folder / name).open("w") as file:
             os.dup2(file.fileno(), stream.fileno())

@@ -88,6 +88,8 @@ def settings(table: str, **values: object) -> list[str]:
     return [word for key, value in values.items() for word in ("--set", f"{table}.{key}={value}")]
 
 
+# Flags of a training that ends when it is told to, and saves only then.
+LONG = settings("train", steps=10**6, checkpoint_every=10**6, checkpoint_minutes=1000.0)
 # Flags of a training with embedding task, on the dataset `fresh`, and of a flow.
 TASK = [
     *settings("model", embedding="task", positions="rope2d+learned", puzzle_tokens=0, tied_head="true"),

@@ -296,7 +296,7 @@ def test_the_minutes_between_them_go_on(work: Path, run: Path, minutes: int, ask
 
 
 def test_less_time_says_how_much_was_answered(work: Path, tmp_path: Path) -> None:
-    slow = settings("eval", every=1, batch_size=1, max_steps=50)
+    slow = settings("eval", every=1, batch_size=1, max_steps=20)
     for number, minutes in enumerate((10, 0.001, 0)):
         run = tmp_path / f"run{number}"
         train(work, run, *slow, *settings("eval", max_minutes=minutes), "--steps", 1)

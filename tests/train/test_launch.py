@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from commands import environment
+from commands import environment, run_here
 from processes import wait_until
 from sourcetree import ROOT
-from training import metrics, recorded, steps_of, train
+from training import LONG, recorded, steps_of
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch"))
@@ -82,29 +83,25 @@ def test_what_is_in_the_way_of_a_script_is_said_with_what_to_do(tmp_path: Path) 
         assert done.stderr.endswith(f"{said}\n")
 
 
-def test_a_script_finds_the_environment_that_make_has_left(tmp_path: Path) -> None:
+def test_one_node_goes_on_with_what_is_there(work: Path, tmp_path: Path) -> None:
+    """With the environment that make has left."""
+    run = tmp_path / "run with a space"
     for folder, name in (("launch", "one-node.sh"), (".venv/bin", "arcpipe")):
         (tmp_path / folder).mkdir(parents=True)
-        script = (LAUNCH / name).read_text() if folder == "launch" else '#!/bin/sh\necho "$@"\n'
+        script = (LAUNCH / name).read_text() if folder == "launch" else "#!/bin/sh\nprintf '%s\\n' \"$@\"\n"
         (tmp_path / folder / name).write_text(script)
         (tmp_path / folder / name).chmod(0o755)
-    for processes, env in (("auto", {}), ("2", {"GPUS": "2"})):
+    given = [work / "tiny.toml", work / "data", run, "--steps"]
+    first = ["train", work / "tiny.toml", "--data", work / "data", "--out", run, "--processes"]
+    for steps, processes, resume, env in ((3, "auto", [], {}), (5, "1", ["--resume"], {"GPUS": "1"})):
         done = subprocess.run(
-            [tmp_path / "launch" / "one-node.sh", "recipe", "data", "run", "--steps", "3"], cwd="/",
+            [tmp_path / "launch" / "one-node.sh", *map(str, [*given, steps])], cwd="/",
             env={"PATH": "/usr/bin:/bin", **env}, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert done.stdout == f"train recipe --data data --out run --processes {processes} --steps 3\n"
-
-
-def test_one_node_goes_on_with_what_is_there(work: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run with a space"
-    train(work, run, "--steps", 3)
-    arguments = (work / "tiny.toml", work / "data", run, "--steps", 5)
-    done = launch("one-node.sh", *arguments, cwd=work, GPUS="1", TMPDIR=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert "1 process(es), step 3" in done.stderr
-    assert "warn" not in done.stderr.lower()
-    assert [record["step"] for record in metrics(run)] == [1, 2, 3, 4, 5]
+        words = done.stdout.splitlines()
+        assert words == [str(word) for word in (*first, processes, *resume, "--steps", steps)]
+        run_here(*(word if word != "auto" else "1" for word in words), code=0)
+        assert steps_of(run)[-1] == steps
 
 
 @contextmanager
@@ -121,23 +118,36 @@ def started(script: str, *arguments: object, cwd: Path, **env: str) -> Iterator[
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_each_of_several_nodes_starts_its_share(work: Path, tmp_path: Path) -> None:
+def send(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
+def test_each_of_several_nodes_starts_its_share_and_ctrl_c_saves(work: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     port = str(20000 + os.getpid() % 20000)
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(
                 started(
-                    "several-nodes.sh", number, work / "tiny.toml", work / "data", run, "--steps", 2,
+                    "several-nodes.sh", number, work / "tiny.toml", work / "data", run, *LONG,
                     cwd=work, NODES="2", GPUS="1", HEAD="127.0.0.1", PORT=port, TMPDIR=str(tmp_path),
                 )
             )
             for number in (0, 1)
         ]  # fmt: skip
-        said = [node.communicate(timeout=90)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
+        wait_until(lambda: recorded(run) > 0, 120, lambda: nodes[0].poll() is None)
+        launchers = [psutil.Process(node.pid) for node in nodes]
+        # Ctrl-C reaches launchers and processes, which have sessions of their own.
+        for process in [*launchers, *(rank for launcher in launchers for rank in launcher.children())]:
+            stack.callback(send, process, signal.SIGKILL)
+            send(process, signal.SIGINT)
+        said = [node.communicate(timeout=60)[1] for node in nodes]
     assert "2 process(es)" in said[0]
-    assert steps_of(run) == [2]
+    (saved,) = steps_of(run)
+    assert saved >= recorded(run) > 0
+    assert f"stopped at step {saved} on a signal" in said[0]
+    assert f"--out {run} --resume" in said[0]
 
 
 def test_a_slurm_job_saves_when_warned_is_requeued_and_goes_on(work: Path, tmp_path: Path) -> None:
@@ -154,7 +164,7 @@ def test_a_slurm_job_saves_when_warned_is_requeued_and_goes_on(work: Path, tmp_p
     }  # fmt: skip
 
     with started("slurm.sbatch", *arguments, cwd=work, **slurm) as job:
-        wait_until(lambda: recorded(run) > 0, is_alive=lambda: job.poll() is None)
+        wait_until(lambda: recorded(run) > 0, 120, lambda: job.poll() is None)
         job.send_signal(signal.SIGUSR1)
         out, err = job.communicate(timeout=60)
     assert job.returncode == 0, err

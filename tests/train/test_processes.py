@@ -81,11 +81,12 @@ def test_a_launcher_that_is_killed_at_the_beginning_leaves_no_process(
 
 
 def test_an_error_of_processes_is_told_once(work: Path, run: Path) -> None:
-    flags = ["--processes", 2, *settings("train", batch_size=15)]
-    with running(train_arguments(work, run, *flags), work) as command:
-        done = command.finish()
-    assert done.returncode == 2
-    assert done.stderr == "arcpipe: train.batch_size 15 does not divide by 2 processes\n"
+    broken = shutil.copytree(work / "data", run.with_name("broken"))
+    (broken / "puzzles" / "state.json").unlink()
+    with running(train_arguments(work, run, "--processes", 2, data=str(broken)), work) as command:
+        done = command.finish(code=2)
+    assert done.stderr.startswith(f"arcpipe: {broken}: damaged dataset folder (")
+    assert done.stderr.count("\n") == 1
     said = refused(work, run, "--processes", 2, RANK="0", WORLD_SIZE="2")
     assert said.endswith("a launcher has started this process: leave one of them out")
 

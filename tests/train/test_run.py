@@ -150,14 +150,14 @@ def test_without_time_the_first_weights_are_saved(work: Path, whole: Path, run: 
 
 def test_the_schedule_is_complete_when_the_time_is_up(work: Path, run: Path) -> None:
     flags = settings("train", steps=100000, checkpoint_every=100000)
-    done = train(work, run, "--max-minutes", 0.05, *flags)
+    done = train(work, run, "--max-minutes", 0.03, *flags)
     (*_, last) = steps_of(run)
     assert f"stopped at step {last} of 100000: the time is up" in done.stderr
     assert load_checkpoint(run).manifest["step"] == last
     rates = [record["train/lr"] for record in metrics(run)]
     assert rates[-1] < 0.5 * max(rates)
     # The limit is that of one command; the schedule covers both.
-    train(work, run, "--resume", "--max-minutes", 0.05, *flags)
+    train(work, run, "--resume", "--max-minutes", 0.03, *flags)
     later = [record["train/lr"] for record in metrics(run) if record["step"] > last]
     assert len(later) > 2
     assert rates[-1] < later[0] < max(rates)

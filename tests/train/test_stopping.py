@@ -7,20 +7,28 @@ import subprocess
 import sys
 import termios
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
-from commands import arcpipe_command, environment, run_here
-from processes import LAUNCH, by_itself, loopback, running, running_together, wait_until
+from commands import environment, run_here
+from processes import Running, by_itself, running, running_together, wait_until
 from screens import shown
-from training import assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
+from training import LONG, assert_same_run, metrics, recorded, settings, steps_of, train, train_arguments
 
-LONG = settings("train", steps=10**6, checkpoint_every=10**6, checkpoint_minutes=1000.0)
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-DRAWS_OFTEN = """
+ON_TERMINAL = """
+import fcntl, os, signal, sys, termios
+os.setsid()
+terminal = os.open(sys.argv.pop(1), os.O_RDWR)
+fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+for stream in (0, 1, 2):
+    os.dup2(terminal, stream)
+os.close(terminal)
+# nohup ignores the signal, which the child would inherit.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from arcpipe.commands.cli import main
 from arcpipe.train import metrics
 metrics.DRAW_EVERY_S = 0.2
@@ -62,37 +70,22 @@ def test_signals_that_come_again_leave_a_checkpoint(work: Path, tmp_path: Path, 
         assert_same_run(run, uninterrupted)
 
 
-@pytest.mark.parametrize(("number", "to"), [(signal.SIGINT, "all"), (signal.SIGKILL, "launcher")])
-def test_a_launcher_that_ends_leaves_a_checkpoint(work: Path, tmp_path: Path, number: int, to: str) -> None:
-    """Ctrl-C reaches its processes too; if it is killed, they are orphans."""
-    run, ranks = tmp_path / "run", list[psutil.Process]()
-    with (
-        (tmp_path / "said").open("w") as said,
-        subprocess.Popen(
-            [*LAUNCH, *map(str, train_arguments(work, run, *LONG))], cwd=work, text=True,
-            env=environment({**loopback(), "TMPDIR": str(tmp_path)}), start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=said,
-        ) as launcher,
-    ):  # fmt: skip
-        try:
-            wait_until(lambda: recorded(run) > 0)
-            ranks = psutil.Process(launcher.pid).children()
-            for pid in (launcher.pid, *(rank.pid for rank in ranks if to == "all")):
-                os.kill(pid, number)
-            launcher.wait(60)
-            wait_until(lambda: not any(rank.is_running() for rank in ranks))
-        finally:
-            launcher.kill()
-            # The processes have sessions of their own.
-            for rank in ranks:
-                with suppress(psutil.NoSuchProcess):
-                    rank.kill()
+def test_a_launcher_that_is_killed_leaves_a_checkpoint(work: Path, run: Path) -> None:
+    """Its process is an orphan."""
+    script = run.with_name("launcher.py")
+    script.write_text(
+        "import os, signal\nfrom arcpipe.commands.cli import main\nsignal.pause() if os.fork() else main()\n"
+    )
+    arguments = train_arguments(work, run, *LONG, "--max-minutes", 2)
+    with running(arguments, work, script=script, ACCELERATE_DYNAMO_BACKEND="no") as launcher:
+        launcher.wait_until(lambda: recorded(run) > 0)
+        launcher.send(signal.SIGKILL)
+        wait_until(lambda: f"--out {run} --resume" in launcher.said())
+        said = launcher.said()
     (saved,) = steps_of(run)
     assert saved >= recorded(run) > 0
-    text = (tmp_path / "said").read_text()
-    assert f"stopped at step {saved} on a signal" in text
-    assert f"--out {run} --resume" in text
-    assert ("the launcher of this process has ended" in text) == (number == signal.SIGKILL)
+    assert "the launcher of this process has ended" in said
+    assert f"stopped at step {saved} on a signal" in said
 
 
 RANK = """
@@ -133,16 +126,12 @@ def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, run: Path
     assert steps_of(run) == [2]
 
 
-def on_terminal(work: Path, run: Path) -> tuple[int, int, list[bytes]]:
-    """Process id, terminal and output of a training on a terminal that has drawn its bar."""
-    pid, terminal = pty.fork()
-    if not pid:
-        command = arcpipe_command(*train_arguments(work, run, *LONG))
-        command[1:3] = ["-c", DRAWS_OFTEN]
-        os.chdir(work)
-        # nohup ignores the signal, which the child would inherit.
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        os.execve(command[0], command, environment({"TERM": "xterm"}))
+@contextmanager
+def on_terminal(work: Path, run: Path) -> Iterator[tuple[Running, int, list[bytes]]]:
+    """A training on a terminal that has drawn its bar, the terminal, and its output so far."""
+    script = run.with_name("on_terminal.py")
+    script.write_text(ON_TERMINAL)
+    terminal, other_end = pty.openpty()
     termios.tcsetwinsize(terminal, SIZE)
     # Unread output would block it.
     os.set_blocking(terminal, False)
@@ -153,22 +142,26 @@ def on_terminal(work: Path, run: Path) -> tuple[int, int, list[bytes]]:
             said.append(os.read(terminal, 100_000))
         return b"answer at step" in b"".join(said)
 
-    wait_until(has_drawn)
-    # The rest of the drawing.
-    time.sleep(0.05)
-    return pid, terminal, said
+    arguments = [os.ttyname(other_end), *train_arguments(work, run, *LONG)]
+    with running(arguments, work, script=script, TERM="xterm") as process:
+        process.wait_until(has_drawn)
+        os.close(other_end)
+        # The rest of the drawing.
+        time.sleep(0.05)
+        yield process, terminal, said
 
 
 def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, run: Path) -> None:
-    pid, terminal, said = on_terminal(work, run)
-    os.write(terminal, b"\x03")
+    with on_terminal(work, run) as (process, terminal, said):
+        os.write(terminal, b"\x03")
 
-    def ended() -> bool:
-        with suppress(OSError):
-            said.append(os.read(terminal, 100_000))
-        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+        def ended() -> bool:
+            alive = process.process.is_alive()
+            with suppress(OSError):
+                said.append(os.read(terminal, 100_000))
+            return not alive
 
-    wait_until(ended)
+        wait_until(ended)
     lines = shown(b"".join(said).decode(), *SIZE)
     os.close(terminal)
     assert steps_of(run)[-1] >= recorded(run) > 0
@@ -179,9 +172,9 @@ def test_ctrl_c_saves_and_says_what_a_second_one_does(work: Path, run: Path) -> 
 
 
 def test_a_terminal_that_is_closed_leaves_a_checkpoint(work: Path, run: Path) -> None:
-    pid, terminal, _ = on_terminal(work, run)
-    os.close(terminal)
-    wait_until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
+    with on_terminal(work, run) as (process, terminal, _):
+        os.close(terminal)
+        process.finish()
     assert steps_of(run)[-1] >= recorded(run) > 0
 
 
