@@ -323,10 +323,14 @@ def json_text(document: Any) -> str:
     return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def print_help(context: typer.Context) -> None:
-    """Print the help of a group of commands that is called by its name alone."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+def command_group(text: str) -> typer.Typer:
+    """Return a group of commands, which prints its help if it is called by its name alone."""
+
+    def print_help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return typer.Typer(rich_markup_mode=None, invoke_without_command=True, callback=print_help, help=text)
 
 
 def with_parameters(

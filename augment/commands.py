@@ -13,12 +13,9 @@ from arcpipe.augment.puzzles import PuzzleSettings, PuzzleSummary
 from arcpipe.augment.sources import short_name
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.log import say_next
-from arcpipe.recipe import Recipe, print_help, with_settings
+from arcpipe.recipe import Recipe, command_group, with_settings
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="Raw puzzles -> a dataset folder of base examples and a table of augmentations.",
-)  # fmt: skip
+app = command_group("Raw puzzles -> a dataset folder of base examples and a table of augmentations.")
 _MOST_CONFLICTS = 5
 # The canvas of arc-laptop, the largest of its smaller ones, and the most tasks that the quickstart suits.
 _LAPTOP_CANVAS, _LAPTOP_BUCKET, _QUICKSTART_TASKS = 10, 8, 100

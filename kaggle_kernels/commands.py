@@ -23,17 +23,16 @@ from arcpipe.kaggle_kernels.run import (
 )
 from arcpipe.kaggle_kernels.submit import KIND, LOG, BundleOnKaggle, is_over, read_bundle
 from arcpipe.log import logger, say_next, start_logging
-from arcpipe.recipe import Json, Overrides, json_text, print_help
+from arcpipe.recipe import Json, Overrides, command_group, json_text
 from arcpipe.runs import file_hash, hold_folder, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning, read_ledger
 from arcpipe.task import coverage_text
 
 # bundle.py and rehearse.py load torch, which the process of `run` must not: their commands import them.
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="Kaggle: make a bundle, rehearse it, push it, follow its run, submit it once, and see its score.",
-)  # fmt: skip
+app = command_group(
+    "Kaggle: make a bundle, rehearse it, push it, follow its run, submit it once, and see its score."
+)
 
 
 # typer does not support lists of literals.

@@ -12,7 +12,7 @@ from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
 from arcpipe.log import say_next, start_logging
 from arcpipe.puzzleset import dataset_family
-from arcpipe.recipe import Json, json_text, print_help
+from arcpipe.recipe import Json, command_group, json_text
 from arcpipe.runs import known_manifest, refuse_existing
 from arcpipe.submissions import compare as comparing
 from arcpipe.submissions import ledger as ledgers
@@ -372,10 +372,7 @@ def report(
     typer.echo(write_report(sources, out or run / "report.html", figures, overwrite=overwrite))
 
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="The ledger: the origin and the scores of each submission file.",
-)  # fmt: skip
+app = command_group("The ledger: the origin and the scores of each submission file.")
 
 _Ledger = Annotated[Path, typer.Option(help="The ledger to read.")]
 _Entry = Annotated[

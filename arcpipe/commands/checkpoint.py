@@ -29,14 +29,13 @@ from arcpipe.infer.evaluate import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import Json, json_text, load_recipe, print_help
+from arcpipe.recipe import Json, command_group, json_text, load_recipe
 from arcpipe.runs import known_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="Import published checkpoints, export them for others, show what is in one, verify its files.",
-)  # fmt: skip
+app = command_group(
+    "Import published checkpoints, export them for others, show what is in one, verify its files."
+)
 
 _Folder = Annotated[
     Path,

@@ -13,10 +13,10 @@ from arcpipe.recipe import (
     Overrides,
     Recipe,
     as_tables,
+    command_group,
     description,
     json_text,
     load_recipe,
-    print_help,
     recipe_changes,
     recipe_names,
     recipe_summary,
@@ -24,10 +24,7 @@ from arcpipe.recipe import (
     to_toml_value,
 )
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="The settings of a training: list, show, check or compare recipes.",
-)  # fmt: skip
+app = command_group("The settings of a training: list, show, check or compare recipes.")
 
 _Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe's name, a .toml file, or a run folder.")
