@@ -12,7 +12,6 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import date
 from functools import wraps
@@ -27,9 +26,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from arcpipe.documents import load_json, parse_toml, read_within
+from arcpipe.documents import parse_toml, read_within
 from arcpipe.errors import RecipeError
-from arcpipe.runs import MANIFEST, reading
+from arcpipe.runs import MANIFEST, known_json, reading
 
 TABLES = ("data", "model", "train", "eval", "adapt", "infer", "kaggle")
 Settings = TypeVar("Settings")
@@ -203,10 +202,9 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
     if source in heirs:
         raise RecipeError(f"{heirs[0]}: extends itself ({' -> '.join((*heirs, source))})")
     if source not in recipe_names() and Path(source).is_dir():
-        with suppress(OSError, KeyError, TypeError, ValueError), reading(Path(source, MANIFEST)):
-            manifest = load_json(Path(source, MANIFEST))
-            if manifest["kind"] in ("run", "checkpoint"):
-                return dict(manifest["recipe"]), ()
+        manifest = known_json(Path(source, MANIFEST))
+        if manifest.get("kind") in ("run", "checkpoint") and isinstance(manifest.get("recipe"), dict):
+            return manifest["recipe"], ()
         raise RecipeError(f"{source}: no run folder with a recipe in its {MANIFEST}")
     try:
         document = parse_toml(_read_text(source, heirs))

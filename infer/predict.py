@@ -22,7 +22,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, explain_out_of_memory, ready_blocks, refuse_lone_processes
 from arcpipe.errors import (
     ArcpipeError,
@@ -40,6 +40,8 @@ from arcpipe.processes import Clock, stop_on_signals
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import recipe_changes
 from arcpipe.runs import (
+    FILES,
+    WEIGHTS,
     file_hash,
     hold_folder,
     json_bytes,

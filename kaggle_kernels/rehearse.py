@@ -25,7 +25,6 @@ from packaging.utils import canonicalize_name
 
 from arcpipe.augment.sources import read_source
 from arcpipe.devices import measure_peak
-from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.kaggle_kernels.bundle import NOTEBOOK, check_bundle, write_recipe, write_trunk
 from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, refuse_short_clock
@@ -46,7 +45,7 @@ from arcpipe.kaggle_kernels.run import (
 from arcpipe.kaggle_kernels.submit import DATASET, KERNEL, read_bundle, read_history, write_history
 from arcpipe.log import logger
 from arcpipe.recipe import Recipe
-from arcpipe.runs import hold_folder, make_manifest, new_folder, write_json
+from arcpipe.runs import hold_folder, known_json, make_manifest, new_folder, write_json
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import (
     Task,
@@ -213,11 +212,8 @@ def _run(
         problems.append(f"the notebook did not end within {minutes:g} minutes and {_SPARE_S / 60:g} more")
     elif code:
         problems.append(f"the notebook failed: {last}")
-    report: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        report = load_json(working / REPORT)
     return {
-        **report, "mode": mode, "notebook_seconds": time.monotonic() - began,
+        **known_json(working / REPORT), "mode": mode, "notebook_seconds": time.monotonic() - began,
         "output_bytes": folder_size(working), "problems": problems,
     }  # fmt: skip
 

@@ -48,7 +48,7 @@ from arcpipe.kaggle_kernels.mounts import (
 from arcpipe.log import METRICS_FILE
 from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.recipe import load_recipe
-from arcpipe.runs import MANIFEST, read_manifest, write_json
+from arcpipe.runs import MANIFEST, MODEL_FACTS, read_manifest, whole_checkpoints, write_json
 from arcpipe.submissions.score import answered_part, score_submission
 from arcpipe.submissions.submission import read_submission
 from arcpipe.task import (
@@ -64,9 +64,6 @@ RECIPE_FILE = "recipe.toml"
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 ROOT_VARIABLE, MINUTES_VARIABLE = "ARCPIPE_KAGGLE_ROOT", "ARCPIPE_KAGGLE_MINUTES"
 _TRIES = 4
-# Repeated from checkpoint.py, which loads torch: this process must work even if torch does not.
-_CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
-_NETWORK = "model.json"
 
 Entries = dict[str, list[dict[str, Any]]]
 """The content of submission.json: task id -> both attempts at each test input."""
@@ -129,7 +126,7 @@ def score_words(scores: Mapping[str, float]) -> list[str]:
 def has_buckets(checkpoint: Path) -> bool:
     """Return whether a network has smaller canvases for small tasks; False for a damaged checkpoint."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        return bool(load_json(checkpoint / _NETWORK)["config"].get("buckets"))
+        return bool(load_json(checkpoint / MODEL_FACTS)["config"].get("buckets"))
     return False
 
 
@@ -250,7 +247,7 @@ class Pipeline:
         self.scratch.mkdir(parents=True, exist_ok=True)
         write_json(self.challenges, challenges_json(self.hidden.tasks), indent=False)
         self._stage("adapt", self.budget.adapt_s, self._adapt, self._trainers, together=True)
-        if not any(self.adapted.glob(_CHECKPOINTS)):
+        if not whole_checkpoints(self.adapted):
             raise ArcpipeError("adaptation left no checkpoint, without which nothing can be answered")
         with suppress(OSError, orjson.JSONDecodeError, IndexError):
             last = orjson.loads((self.adapted / METRICS_FILE).read_bytes().splitlines()[-1])

@@ -21,7 +21,16 @@ from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_b
 from arcpipe.log import METRICS_FILE
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
-from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existing, write_bytes
+from arcpipe.runs import (
+    CHECKPOINTS,
+    FILES,
+    WEIGHTS,
+    file_hash,
+    known_manifest,
+    read_manifest,
+    refuse_existing,
+    write_bytes,
+)
 from arcpipe.submissions.compare import oracle
 from arcpipe.submissions.figures import chart_svg, write_figures
 from arcpipe.submissions.results import (
@@ -152,9 +161,6 @@ def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Pat
 
 def _predictions_of(run: Path) -> Path | None:
     """Return the newest predictions beside a run that were made from one of its checkpoints."""
-    # Imported here because it loads torch.
-    from arcpipe.checkpoint import CHECKPOINTS, FILES, WEIGHTS
-
     checkpoints = [known_manifest(path, "checkpoint") or {} for path in (run / CHECKPOINTS).glob("step-*")]
     weights = {manifest[FILES][WEIGHTS] for manifest in checkpoints if manifest.get(FILES)}
     by_time, beside = {}, (run if run.name.strip(".") else run.resolve()).parent

@@ -26,7 +26,7 @@ import numpy as np
 import orjson
 
 from arcpipe import runs
-from arcpipe.documents import MOST_BYTES, load_json, parse_json, read_file, read_json
+from arcpipe.documents import MOST_BYTES, parse_json, read_file, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import MAX_SIDE, Grid, as_grid
 from arcpipe.log import logger
@@ -172,11 +172,7 @@ def manifest_path(path: Path) -> Path:
 
 def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     """Read the manifest beside a submission file; None if it is missing or has another hash."""
-    try:
-        with runs.reading(manifest_path(path)):
-            manifest = load_json(manifest_path(path))
-    except (OSError, ValueError):
-        return None
+    manifest = runs.known_json(manifest_path(path))
     return manifest if is_made_by(manifest) and manifest.get("sha256") == sha256 else None
 
 

@@ -11,22 +11,24 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from arcpipe.checkpoint import (
-    BEST_FILE,
-    CHECKPOINTS,
-    checkpoint_name,
-    load_checkpoint,
-    load_trainer_state,
-    named_checkpoints,
-    read_best,
-    whole_checkpoints,
-)
-from arcpipe.documents import load_json
+from arcpipe.checkpoint import load_checkpoint, load_trainer_state
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.evaluate import COVERAGE, Evaluator
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS
-from arcpipe.runs import make_manifest, new_folder, reading, write_json, writing
+from arcpipe.runs import (
+    BEST_FILE,
+    CHECKPOINTS,
+    checkpoint_name,
+    known_json,
+    make_manifest,
+    named_checkpoints,
+    new_folder,
+    read_best,
+    whole_checkpoints,
+    write_json,
+    writing,
+)
 from arcpipe.train.distributed import reduce_max, run_on_main, run_stoppable
 from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_state
@@ -218,12 +220,8 @@ def _is_other_process(pid: int) -> bool:
 
 def _read_scores(file: Path) -> dict[str, float]:
     """Return the scores in scores.json; empty if the evaluation is missing, incomplete or damaged."""
-    try:
-        with reading(file):
-            scores: dict[str, float] = load_json(file)
-        return {} if scores.get("interrupted") else scores
-    except (OSError, ValueError, AttributeError):
-        return {}
+    scores = known_json(file)
+    return {} if scores.get("interrupted") else scores
 
 
 def _better(

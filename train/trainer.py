@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 
 from arcpipe.batches import TrainingStream
-from arcpipe.checkpoint import named_checkpoints, newest_checkpoint, whole_checkpoints
 from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import command_line, logger, program, start_logging
@@ -19,9 +18,12 @@ from arcpipe.runs import (
     MANIFEST,
     hold_folder,
     make_manifest,
+    named_checkpoints,
     new_folder,
+    newest_checkpoint,
     read_manifest,
     refuse_existing,
+    whole_checkpoints,
     write_json,
 )
 from arcpipe.train.checkpointing import Checkpointer, resumed_state

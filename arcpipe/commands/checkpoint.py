@@ -15,22 +15,14 @@ from arcpipe.augment.alike import read_official_sources, rebuild_identifiers
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
 from arcpipe.augmentation import PuzzleTable
-from arcpipe.checkpoint import (
-    FILES,
-    TRAINER,
-    Checkpoint,
-    load_checkpoint,
-    load_trainer_state,
-    named_checkpoints,
-    save_checkpoint,
-)
+from arcpipe.checkpoint import TRAINER, Checkpoint, load_checkpoint, load_trainer_state, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.infer.evaluate import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import Json, command_group, json_text, load_recipe
-from arcpipe.runs import known_manifest, refuse_existing, write_bytes
+from arcpipe.runs import FILES, known_manifest, named_checkpoints, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 
 app = command_group(

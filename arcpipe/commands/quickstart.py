@@ -31,7 +31,15 @@ from arcpipe.recipe import (
     load_recipe,
     recipe_changes,
 )
-from arcpipe.runs import MANIFEST, hold_folder, make_manifest, read_manifest, refuse_existing, write_json
+from arcpipe.runs import (
+    MANIFEST,
+    hold_folder,
+    make_manifest,
+    read_manifest,
+    refuse_existing,
+    whole_checkpoints,
+    write_json,
+)
 from arcpipe.submissions.commands import report
 from arcpipe.submissions.score import Score, answered_part, score_submission, write_per_task
 from arcpipe.submissions.submission import Submission, read_submission
@@ -92,9 +100,6 @@ def quickstart(
     with hold_folder(folder):
         stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
         _conclude(folder, _run_stages(folder, stages))
-    # Here and below not at the top: it loads torch, which takes seconds.
-    from arcpipe.checkpoint import whole_checkpoints
-
     step = max(whole_checkpoints(folder / "run"))
     steps = read_manifest(folder / "run", "run")["recipe"]["train"]["steps"]
     if step < steps:
@@ -164,8 +169,6 @@ def _quickstart_stages(
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
     limit: list[Any] = []
     if minutes is not None:
-        from arcpipe.checkpoint import whole_checkpoints
-
         # Subtract the minutes of an interrupted training.
         saved = list(whole_checkpoints(run).values())
         spent = read_manifest(saved[-1], "checkpoint")["seconds"] / 60 if saved else 0.0
@@ -304,7 +307,7 @@ def evaluate(
         "recipe": recipe, "known_only": known_only, "seed": seed,
     }  # fmt: skip
     settings = load_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
-    from arcpipe.checkpoint import load_checkpoint
+    from arcpipe.checkpoint import load_checkpoint  # not at the top: it loads torch, which takes seconds
 
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)

@@ -17,7 +17,17 @@ from arcpipe.grid import Grid, draw
 from arcpipe.log import color_bits, command_line
 from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.runs import MANIFEST, file_hash, read_manifest, reading, refuse_existing, write_bytes
+from arcpipe.runs import (
+    CHECKPOINTS,
+    MANIFEST,
+    file_hash,
+    read_best,
+    read_manifest,
+    reading,
+    refuse_existing,
+    whole_checkpoints,
+    write_bytes,
+)
 from arcpipe.submissions.ledger import LEDGER_START
 from arcpipe.submissions.score import score_submission, task_set
 from arcpipe.submissions.submission import Submission, is_fallback, read_made_by, read_submission
@@ -189,8 +199,7 @@ def _predictions_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]
 
 
 def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    # Not at the top: they load torch and pandas.
-    from arcpipe.checkpoint import CHECKPOINTS, read_best, whole_checkpoints
+    # Not at the top: it loads pandas.
     from arcpipe.submissions.results import read_metrics, training_facts
 
     recipe, data = _table(manifest, "recipe"), _table(manifest, "dataset").get("path")

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from arcpipe.augment.sources import fitting, read_source
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.flow import interpolant, noise, seeds_of, times
 from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.runs import newest_checkpoint
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import make_accelerator
 from arcpipe.train.step import noisy_answers, train_step
