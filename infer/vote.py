@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -257,6 +257,23 @@ def ranked_grids(
         for name, entries in zip(names, entries_by_test(votes, ranking), strict=True)
         if len(entries)
     }
+
+
+class VotedGrid(NamedTuple):
+    """A distinct grid, how many candidates equal it, and their mean halt probability."""
+
+    grid: Grid
+    votes: int
+    halt_probability: float
+
+
+def voted_grids(votes: Votes, ranking: Ranking, tests: Iterable[int]) -> list[list[VotedGrid]]:
+    """Return the distinct grids of each of the test inputs with these numbers, the best first."""
+    by_test, (count, halt) = entries_by_test(votes, ranking), by_count(votes)
+    return [
+        [VotedGrid(votes.grid(one), int(count[one]), float(halt[one])) for one in by_test[test]]
+        for test in tests
+    ]
 
 
 def right_entries(votes: Votes, outputs: Sequence[Grid]) -> NDArray[np.bool_]:

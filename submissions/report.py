@@ -17,7 +17,7 @@ from arcpipe.boards import BOXES
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
-from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
+from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards, voted_grids
 from arcpipe.log import METRICS_FILE
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
@@ -40,7 +40,6 @@ from arcpipe.submissions.results import (
     Chart,
     Result,
     charts,
-    ranked_entries,
     read_metrics,
     read_moves,
     spread,
@@ -56,7 +55,7 @@ from arcpipe.submissions.submission import (
 )
 from arcpipe.task import Pair, read_challenges, read_solutions, solutions_beside, with_solutions
 
-_SHOWN_ENTRIES = 8
+_SHOWN_GRIDS = 8
 _MOST_WRONG_BOARDS, _MOST_RIGHT_BOARDS = 150, 50
 
 Tile = tuple[str, str, str]
@@ -263,17 +262,17 @@ def _boards(data: Path, predictions: Path) -> TestInputs:
     numbers = [board for mask, most in samples for board in spread(np.flatnonzero(mask), most).tolist()]
     name = puzzles.table.task_ids[0]
     moves = read_moves(read_candidates([predictions]), [(name, board) for board in numbers])
-    entries = ranked_entries(answers.votes, rank(answers.votes), numbers)
+    voted = voted_grids(answers.votes, rank(answers.votes), numbers)
     # The dataset records one shortest path of a maze; there may be others.
     others = answers.valid & ~right & (puzzles.family.name == "maze")
     results = [
         Result(
-            task=f"board-{board}", entries=board_entries, candidates=int(answers.votes.candidates[board]),
+            task=f"board-{board}", voted=grids, candidates=int(answers.votes.candidates[board]),
             pair=Pair(puzzles.test_inputs.grid(board), None if outputs is None else outputs.grid(board)),
             attempts=[answers.boards[board]] if answers.answered[board] else [],
             moves=moves.get((name, board), ()), note="another shortest path" if others[board] else None,
         )
-        for board, board_entries in zip(numbers, entries, strict=True)
+        for board, grids in zip(numbers, voted, strict=True)
     ]  # fmt: skip
     sample = f"{len(results)} of {total:,} boards, wrong ones first" if len(results) < total else ""
     return TestInputs(tiles, results, sample=sample, side=puzzles.canvas)
@@ -297,14 +296,14 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     attempts = distinct_attempts(submission, tasks, sources.submission or Path("submission"))
     moves = read_moves(read_candidates(predictions), [(task.id, index) for task, index in tests])
     rules = {task.id: size_rule(task) for task in tasks}
-    entries = ranked_entries(votes, ranking, range(len(tests)))
+    voted = voted_grids(votes, ranking, range(len(tests)))
     results = [
         Result(
             task=task.id, pair=task.tests[index], attempts=attempts.get((task.id, index), ()),
-            entries=test_entries, candidates=int(candidates), moves=moves.get((task.id, index), ()),
+            voted=grids, candidates=int(candidates), moves=moves.get((task.id, index), ()),
             demonstrations=task.demonstrations, note=rules[task.id],
         )
-        for (task, index), test_entries, candidates in zip(tests, entries, votes.candidates, strict=True)
+        for (task, index), grids, candidates in zip(tests, voted, votes.candidates, strict=True)
     ]  # fmt: skip
     if any(result.pair.output is None for result in results):
         return TestInputs(results=results)
@@ -344,13 +343,13 @@ def _page(sources: Sources, tests: TestInputs, metrics: pd.DataFrame, curves: Se
         tasks.setdefault(result.task, task)["tests"].append({
             "input": result.pair.input, "truth": truth, "attempts": result.attempts,
             "outcome": result.outcome, "wrong": result.wrong_cells, "candidates": result.candidates,
-            "gridless": result.candidates - sum(entry.candidates for entry in result.entries),
-            "distinct": len(result.entries),
+            "gridless": result.candidates - sum(one.votes for one in result.voted),
+            "distinct": len(result.voted),
             # The best grids, and the right one at any rank.
             "ranked": [
-                (place, entry.grid, entry.candidates, round(entry.halt_probability, 4))
-                for place, entry in enumerate(result.entries)
-                if place < _SHOWN_ENTRIES or (truth is not None and np.array_equal(entry.grid, truth))
+                (place, one.grid, one.votes, round(one.halt_probability, 4))
+                for place, one in enumerate(result.voted)
+                if place < _SHOWN_GRIDS or (truth is not None and np.array_equal(one.grid, truth))
             ],
             "moves": [
                 (move.step, move.grid, round(move.halt_probability, 4), move.agreeing, move.total)
