@@ -225,12 +225,15 @@ class Engine:
         marks = np.searchsorted(self.plan.marks, steps)
         number = np.where(final, len(self.plan.marks), marks)
         orders = items.positions * self.plan.answers_each + number
-        return Answers(orders, items, tokens.cpu().numpy(), halt, log_mean, steps)
+        return Answers(
+            **vars(items), orders=orders, tokens=tokens.cpu().numpy(), halt=halt, log_probability=log_mean,
+            steps=steps,
+        )  # fmt: skip
 
     def _release(self, done: NDArray[np.bool_]) -> list[Answers]:
         """Free the rows that are done; return their pending answers."""
         finished = self.items.positions[done]
-        ready = [np.isin(answers.items.positions, finished) for answers in self.pending]
+        ready = [np.isin(answers.positions, finished) for answers in self.pending]
         parts = list(zip(self.pending, ready, strict=True))
         self.pending = [answers[~is_ready] for answers, is_ready in parts if not is_ready.all()]
         self.items.positions[done] = _IDLE

@@ -8,7 +8,7 @@ turned back to the orientation and colors of the original puzzle.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,8 +45,8 @@ class Items:
     variants: NDArray[np.uint64]
     rollouts: NDArray[np.intp]
 
-    def __getitem__(self, index: NDArray[Any] | slice) -> "Items":
-        return Items(*(getattr(self, field.name)[index] for field in fields(self)))
+    def __getitem__(self, index: NDArray[Any] | slice) -> Self:
+        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def __setitem__(self, index: NDArray[np.intp], items: "Items") -> None:
         for field in fields(self):
@@ -137,11 +137,10 @@ class WorkQueue:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """N answers of the model.
+class Answers(Items):
+    """N items with the answers of the model.
 
     orders: (N,) values of the column `order`.
-    items: the N items.
     tokens: (N, L).
     halt: (N,) halt probabilities.
     log_probability: (N,) mean over the tokens that are not PAD.
@@ -149,7 +148,6 @@ class Answers:
     """
 
     orders: NDArray[np.int64]
-    items: Items
     tokens: NDArray[np.uint8]
     halt: NDArray[np.float32]
     log_probability: NDArray[np.float32]
@@ -158,16 +156,12 @@ class Answers:
     def __len__(self) -> int:
         return len(self.orders)
 
-    def __getitem__(self, index: NDArray[Any] | slice) -> "Answers":
-        return Answers(*(getattr(self, field.name)[index] for field in fields(self)))
-
 
 def concatenate(parts: Sequence[Answers]) -> Answers:
     """Return the answers of all parts, sorted by order."""
-    items = {f.name: np.concatenate([getattr(part.items, f.name) for part in parts]) for f in fields(Items)}
-    names = [field.name for field in fields(Answers) if field.name != "items"]
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Answers(items=Items(**items), **columns)[np.argsort(columns["orders"], kind="stable")]
+    names = [field.name for field in fields(Answers)]
+    answers = Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return answers[np.argsort(answers.orders, kind="stable")]
 
 
 def original_grids(
@@ -212,23 +206,23 @@ def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa
 
     Args:  checkpoint: the value of the column `checkpoint`.
     """
-    items, table, count = answers.items, puzzles.table, len(answers)
+    table, count = puzzles.table, len(answers)
     parts = [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
-    grids = [original_grids(puzzles, items[part], answers.tokens[part]) for part in parts]
+    grids = [original_grids(puzzles, answers[part], answers.tokens[part]) for part in parts]
     shapes, cells = (np.concatenate(columns) for columns in zip(*grids, strict=True))
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int32)
     augmentations = PuzzleTable(
         table.task_ids,
-        puzzles.test_tasks[items.tests],
-        table.dihedrals[items.puzzle_ids],
-        puzzles.colors(items.puzzle_ids, items.variants),
+        puzzles.test_tasks[answers.tests],
+        table.dihedrals[answers.puzzle_ids],
+        puzzles.colors(answers.puzzle_ids, answers.variants),
     ).to_arrow()
     columns = {
         "order": answers.orders,
         **{name: augmentations[name].combine_chunks() for name in augmentations.column_names},
-        "test_index": puzzles.test_indices[items.tests],
-        "variant": items.variants,
-        "rollout": items.rollouts,
+        "test_index": puzzles.test_indices[answers.tests],
+        "variant": answers.variants,
+        "rollout": answers.rollouts,
         "height": shapes[:, 0],
         "width": shapes[:, 1],
         "cells": pa.Array.from_buffers(
