@@ -159,7 +159,7 @@ class Evaluator:
         self.needed = needed_sides(puzzles)
         if 0 < tests < len(outputs):
             sample = np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(len(outputs))[:tests])
-            puzzles, outputs = _select_tests(puzzles, sample), _select_rows(outputs, sample)
+            puzzles, outputs = _select_tests(puzzles, sample), outputs.take(sample)
         self.puzzles, self.outputs, self.settings = puzzles, outputs, settings
         self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.with_eos else BOARD_SCORES
 
@@ -203,12 +203,8 @@ def answer_first_test(checkpoint: Checkpoint, puzzles: PuzzleSet, device: torch.
 
 def _select_tests(puzzles: PuzzleSet, tests: NDArray[np.intp] | slice) -> PuzzleSet:
     """Return the dataset with only some of its test inputs, numbered anew."""
-    inputs = _select_rows(puzzles.test_inputs, tests)
-    return replace(puzzles, test_inputs=inputs, test_tasks=puzzles.test_tasks[tests])
-
-
-def _select_rows(table: GridTable, rows: NDArray[np.intp] | slice) -> GridTable:
-    return GridTable(table.cells[rows], table.shapes[rows])
+    inputs, tasks = puzzles.test_inputs.take(tests), puzzles.test_tasks[tests]
+    return replace(puzzles, test_inputs=inputs, test_tasks=tasks)
 
 
 @dataclass(frozen=True)
@@ -316,7 +312,7 @@ def _answered(
     questions = replace(
         puzzles,
         table=own,
-        test_inputs=_select_rows(puzzles.inputs, examples),
+        test_inputs=puzzles.inputs.take(examples),
         test_tasks=own.tasks,
         variants=Variants(None, 0) if config.embedding == "task" else None,
     )
