@@ -116,9 +116,7 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
     originals = [read_source(spec, settings) for spec in specs]
     sources, left_out, corrected = correct_sources(originals, settings.leave_out, settings.corrections)
     selection = select(sources, settings, keep_demonstrations=keep_demonstrations)
-    sides = {
-        task.id: largest_side(*task.demonstrations, *task.tests, *task.generated) for task in selection.shown
-    }
+    sides = {task.id: largest_side(*task.pairs) for task in selection.shown}
     needed = max(sides.values())
     canvas = settings.canvas or needed
     for task_id, side in sides.items():
@@ -249,17 +247,10 @@ def _source_summaries(
     sources: Sequence[Source], specs: Sequence[str], selection: Selection
 ) -> list[SourceSummary]:
     """Return the summary of each source."""
-    trained = {
-        id(pair)
-        for task in selection.training
-        for pair in (*task.demonstrations, *task.tests, *task.generated)
-        if pair.output is not None
-    }
+    trained = {id(pair) for task in selection.training for pair in task.pairs if pair.output is not None}
     summaries = []
     for source, spec, skipped in zip(sources, specs, selection.skipped, strict=True):
-        pairs = [
-            pair for task in source.tasks for pair in (*task.demonstrations, *task.tests, *task.generated)
-        ]
+        pairs = [pair for task in source.tasks for pair in task.pairs]
         lines = [*source.notes, *(f"{what}: {count}" for what, count in skipped.items())]
         num_trained = sum(id(pair) in trained for pair in pairs)
         summaries.append(SourceSummary(source.name, spec, len(source.tasks), len(pairs), num_trained, lines))
@@ -279,7 +270,7 @@ def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas:
     pairs = [
         (number, pair.input, pair.output)
         for number, task in enumerate(selection.training)
-        for pair in (*task.demonstrations, *task.tests, *task.generated)
+        for pair in task.pairs
         if pair.output is not None
     ]
     tests = [(numbers[task.id], pair.input) for task in selection.targets for pair in task.tests]

@@ -129,8 +129,7 @@ def _source_text(source: Source) -> str:
         f"{known} of them with their output"
     ]
     for task in source.tasks:
-        pairs = (*task.demonstrations, *task.tests, *task.generated)
-        inputs, outputs = sides([pair.input for pair in pairs]), sides([pair.output for pair in pairs])
+        inputs, outputs = sides([one.input for one in task.pairs]), sides([one.output for one in task.pairs])
         lines.append(f"{task.id:{widest}}  {_counts(task)}; {inputs} -> {outputs}")
     return "\n".join(lines)
 
