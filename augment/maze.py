@@ -19,6 +19,7 @@ from arcpipe.augment.puzzles import (
     draw_rows,
     read_split,
 )
+from arcpipe.augmentation import DIHEDRALS, apply_dihedral
 from arcpipe.boards import (
     CHARACTERS,
     FREE,
@@ -28,12 +29,10 @@ from arcpipe.boards import (
     START,
     WALL,
     at,
-    canonical,
     cells_of,
     distances,
     is_shortest_path,
     mark_shortest_paths,
-    overlap,
     path_moves,
     search,
 )
@@ -73,6 +72,28 @@ def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
         read_mazes,
         overlap,
     )
+
+
+def canonical(questions: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """Return keys (N,) that are equal if and only if two mazes are equal up to a turn or flip."""
+    smallest = _turned(questions, 0)
+    rows = np.arange(len(questions))
+    for dihedral in range(1, len(DIHEDRALS)):
+        turned = _turned(questions, dihedral)
+        first = (turned != smallest).argmax(axis=1)
+        smaller = turned[rows, first] < smallest[rows, first]
+        smallest[smaller] = turned[smaller]
+    return smallest.view(f"S{smallest.shape[1]}")[:, 0]
+
+
+def overlap(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which questions (N,) are, turned or flipped, among the others, whose size may differ."""
+    return np.isin(canonical(questions), canonical(others))
+
+
+def _turned(questions: NDArray[np.uint8], dihedral: int) -> NDArray[np.uint8]:
+    """Return the cells (N, S * S) of turned mazes, plus 1, because byte strings drop zeros at their end."""
+    return apply_dihedral(questions, dihedral).reshape(len(questions), questions.shape[1] ** 2) + np.uint8(1)
 
 
 def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.maze import generate_mazes, read_mazes
+from arcpipe.augment.maze import canonical, generate_mazes, overlap, read_mazes
 from arcpipe.augment.puzzles import PuzzleSettings
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.boards import (
@@ -24,12 +24,10 @@ from arcpipe.boards import (
     START,
     WALL,
     at,
-    canonical,
     cells_of,
     distances,
     is_shortest_path,
     mark_shortest_paths,
-    overlap,
     search,
 )
 
