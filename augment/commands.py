@@ -9,7 +9,7 @@ import typer
 from arcpipe.augment.build import BuildSummary, build_arc, report_overlaps
 from arcpipe.augment.forms import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.maze import MazeSettings, build_maze
-from arcpipe.augment.puzzles import PuzzleSettings, PuzzleSummary
+from arcpipe.augment.puzzles import BoardSettings, BoardSummary
 from arcpipe.augment.sources import short_name
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.log import say_next
@@ -81,7 +81,7 @@ def sudoku(context: typer.Context, settings: SudokuSettings, out: _Out) -> None:
     """
     summary = build_sudoku(settings, out)
     count = "inf" if settings.num_aug is None else settings.num_aug
-    _print_puzzles(out, summary, f"{count} shuffles of each", settings)
+    _print_boards(out, summary, f"{count} shuffles of each", settings)
     if summary.unverified:
         typer.echo(f"{summary.unverified} puzzles were not checked for a second solution")
     _say_train(context, out, summary, "sudoku-extreme" if summary.canvas == 9 else "sudoku-4x4")
@@ -98,11 +98,11 @@ def maze(context: typer.Context, settings: MazeSettings, out: _Out) -> None:
     Example: arcpipe augment maze --generate 1000 --test 1000 --size 30 --min-path 110 --out runs/maze
     """
     summary = build_maze(settings, out)
-    _print_puzzles(out, summary, f"{settings.num_aug} turns and flips of each", settings)
+    _print_boards(out, summary, f"{settings.num_aug} turns and flips of each", settings)
     _say_train(context, out, summary, "maze-10x10" if summary.canvas <= 10 else "maze-hard")
 
 
-def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: PuzzleSettings) -> None:
+def _print_boards(out: Path, summary: BoardSummary, variants: str, settings: BoardSettings) -> None:
     typer.echo(
         f"{out}: {summary.examples} training examples, {_tests_text(summary.test_inputs)}, {variants}, "
         f"canvas {summary.canvas}"
@@ -137,7 +137,7 @@ def _arc_recipe(summary: BuildSummary, settings: DataSettings) -> list[str]:
 
 
 def _say_train(
-    context: typer.Context, out: Path, summary: BuildSummary | PuzzleSummary, recipe: str, *flags: str
+    context: typer.Context, out: Path, summary: BuildSummary | BoardSummary, recipe: str, *flags: str
 ) -> None:
     """Log the command that trains on the dataset, with the recipe of this command or else with this one."""
     own = context.params["recipe"]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from arcpipe.augment.puzzles import (
-    PuzzleSettings,
-    PuzzleSummary,
-    SolvedPuzzles,
+    BoardSettings,
+    BoardSummary,
+    SolvedBoards,
     Table,
-    build_puzzles,
+    build_boards,
     draw_rows,
     read_split,
 )
@@ -51,7 +51,7 @@ _TRIES_PER_MAZE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class MazeSettings(PuzzleSettings):
+class MazeSettings(BoardSettings):
     """The table [data] of a recipe for mazes."""
 
     num_aug: Annotated[int, Field(ge=0, le=7, description="Turns and flips of each maze beside itself.")] = 7
@@ -61,17 +61,14 @@ class MazeSettings(PuzzleSettings):
     ] = 110
 
 
-def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
-    """Build a dataset folder of mazes; errors as of `build_puzzles`."""
+def build_maze(settings: MazeSettings, out: Path) -> BoardSummary:
+    """Build a dataset folder of mazes; errors as of `build_boards`."""
     total = settings.generate + settings.test
-    return build_puzzles(
-        "maze",
-        settings,
-        out,
+    return build_boards(
+        "maze", settings, out,
         lambda: generate_mazes(total, settings.size, settings.min_path, settings.seed).split(settings.test),
-        read_mazes,
-        overlap,
-    )
+        read_mazes, overlap,
+    )  # fmt: skip
 
 
 def canonical(questions: NDArray[np.uint8]) -> NDArray[np.bytes_]:
@@ -96,7 +93,7 @@ def _turned(questions: NDArray[np.uint8], dihedral: int) -> NDArray[np.uint8]:
     return apply_dihedral(questions, dihedral).reshape(len(questions), questions.shape[1] ** 2) + np.uint8(1)
 
 
-def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:
+def read_mazes(settings: BoardSettings, split: str = "train") -> SolvedBoards:
     """Read the mazes of a split, all of one side, in order.
 
     A maze consists of walls '#', free cells ' ', a start 'S' and a goal 'G'; its answer marks a path with
@@ -129,7 +126,7 @@ def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:
     longer = ~is_shortest_path(questions, answers)
     table.refuse((longer, "the answer marks another path than a shortest one, or cells beside it"))
     rows, total = draw_rows(settings, split, len(questions))
-    return SolvedPuzzles(questions, answers, table.files, total).take(rows)
+    return SolvedBoards(questions, answers, table.files, total).take(rows)
 
 
 def _read_text(path: Path, column: str) -> Table:
@@ -150,7 +147,7 @@ def _read_text(path: Path, column: str) -> Table:
     return Table({column: strings}, lambda row: f"{path}: maze {row + 1}", (path,), False)
 
 
-def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuzzles:
+def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedBoards:
     """Generate random mazes of size x size with one shortest path of more than `min_path` moves.
 
     No two mazes are equal under any turn or flip, so a training and a test set generated together are
@@ -181,7 +178,7 @@ def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuz
                 mazes.setdefault(key, question)
             bar.update(min(len(mazes), count) - before)
     questions = np.array(list(mazes.values())[:count], np.uint8).reshape(count, size, size)
-    return SolvedPuzzles(questions, mark_shortest_paths(questions))
+    return SolvedBoards(questions, mark_shortest_paths(questions))
 
 
 def _draw_mazes(size: int, min_path: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:

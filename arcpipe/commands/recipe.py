@@ -190,14 +190,14 @@ def _types(recipe: Recipe) -> dict[str, type]:
     types = {name: kind for name, kind in settings.items() if name in recipe.tables or name in training}
     if "data" in types:
         from arcpipe.augment.maze import MazeSettings
-        from arcpipe.augment.puzzles import PuzzleSettings
+        from arcpipe.augment.puzzles import BoardSettings
         from arcpipe.augment.sudoku import SudokuSettings
 
         # The table does not name its kind of puzzle: take the one with the fewest unknown keys and problems.
         keys = recipe.tables["data"].keys()
         misfits = {
             kind: (len(keys - {one.name for one in fields(kind)}), len(recipe.examine({"data": kind})[1]))
-            for kind in (settings["data"], PuzzleSettings, SudokuSettings, MazeSettings)
+            for kind in (settings["data"], BoardSettings, SudokuSettings, MazeSettings)
         }
         types["data"] = min(misfits, key=misfits.__getitem__)
     return types
