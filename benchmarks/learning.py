@@ -36,11 +36,11 @@ from arcpipe.codec import PAD
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.vote import rank, read_votes, right_entries, solved_tests
+from arcpipe.layers import probabilities
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import write_json
-from arcpipe.stablemax import probabilities
 from arcpipe.task import challenges_json, solutions_json
 from arcpipe.task_embedding import puzzle_vectors
 

@@ -17,8 +17,8 @@ from arcpipe.errors import CheckpointError
 from arcpipe.flow import FlowSampler
 from arcpipe.infer.config import Plan
 from arcpipe.infer.items import Answers, Items, Schedule, WorkQueue
+from arcpipe.layers import probabilities
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.stablemax import probabilities
 from arcpipe.task_embedding import puzzle_vectors
 
 STABLE_STEPS = 3

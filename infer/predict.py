@@ -24,13 +24,7 @@ from pyarrow import parquet
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.devices import compute_dtype, explain_out_of_memory, ready_blocks, refuse_lone_processes
-from arcpipe.errors import (
-    ArcpipeError,
-    CheckpointError,
-    DataError,
-    OutputError,
-    UnreadableError,
-)
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.config import InferResult, InferSettings, deciding
 from arcpipe.infer.engine import Engine
 from arcpipe.infer.items import Answers, Schedule, WorkQueue, candidate_table, concatenate

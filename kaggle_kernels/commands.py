@@ -14,13 +14,7 @@ import typer
 
 from arcpipe.errors import ArcpipeError
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
-from arcpipe.kaggle_kernels.run import (
-    MINUTES_VARIABLE,
-    ROOT_VARIABLE,
-    SUBMISSION,
-    run_notebook,
-    score_words,
-)
+from arcpipe.kaggle_kernels.run import MINUTES_VARIABLE, ROOT_VARIABLE, SUBMISSION, run_notebook, score_words
 from arcpipe.kaggle_kernels.submit import KIND, LOG, BundleOnKaggle, is_over, read_bundle
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.recipe import Json, Overrides, command_group, json_text

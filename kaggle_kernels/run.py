@@ -51,13 +51,7 @@ from arcpipe.recipe import load_recipe
 from arcpipe.runs import MANIFEST, MODEL_FACTS, read_manifest, whole_checkpoints, write_json
 from arcpipe.submissions.score import answered_part, score_submission
 from arcpipe.submissions.submission import read_submission
-from arcpipe.task import (
-    Task,
-    challenges_json,
-    coverage_text,
-    parse_task,
-    read_solutions,
-)
+from arcpipe.task import Task, challenges_json, coverage_text, parse_task, read_solutions
 
 SUBMISSION, SMOKE, REPORT, LOG = "submission.json", "smoke.json", "arcpipe-report.json", "arcpipe.log"
 RECIPE_FILE = "recipe.toml"

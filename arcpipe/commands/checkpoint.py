@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import typer
 
-from arcpipe.augment.alike import read_official_sources, rebuild_identifiers
 from arcpipe.augment.forms import Source
+from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.checkpoint import TRAINER, Checkpoint, load_checkpoint, load_trainer_state, save_checkpoint

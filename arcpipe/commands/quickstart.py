@@ -23,14 +23,7 @@ from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import (
-    TABLES,
-    Overrides,
-    as_tables,
-    changes_since,
-    load_recipe,
-    recipe_changes,
-)
+from arcpipe.recipe import TABLES, Overrides, as_tables, changes_since, load_recipe, recipe_changes
 from arcpipe.runs import (
     MANIFEST,
     hold_folder,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arcpipe.augment.alike import read_official_sources, rebuild_identifiers
 from arcpipe.augment.forms import Source
+from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid

@@ -13,8 +13,8 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from arcpipe.augment.alike import rebuild_identifiers
 from arcpipe.augment.build import puzzle_set_of, write_puzzle_set
+from arcpipe.augment.identifiers import rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.augment.split import Selection
 from arcpipe.checkpoint import load_checkpoint

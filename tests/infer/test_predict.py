@@ -19,11 +19,11 @@ from arcpipe.infer.engine import STABLE_STEPS, best_tokens
 from arcpipe.infer.evaluate import Evaluator
 from arcpipe.infer.predict import infer_to_folder, schedule_of
 from arcpipe.infer.solve import solve_puzzle
+from arcpipe.layers import probabilities
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
-from arcpipe.stablemax import probabilities
 from files import changing, forget_hashes
 from inference import CONFIG, answers, assert_same, parrot, plain_loop, random_model, rows_of, wavering
 from puzzles import BUCKETS, sized_data, sized_tasks
