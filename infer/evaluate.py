@@ -18,8 +18,9 @@ from arcpipe.codec import GridTable
 from arcpipe.errors import CheckpointError, DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.infer.config import InferResult, InferSettings
-from arcpipe.infer.items import candidate_table, concatenate
-from arcpipe.infer.predict import make_engine, predict, schedule_of
+from arcpipe.infer.engine import Engine
+from arcpipe.infer.items import Schedule, candidate_table, concatenate
+from arcpipe.infer.predict import predict
 from arcpipe.infer.vote import choose_boards, rank, read_votes, right_entries, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, Variants, read_puzzle_set, read_test_outputs
@@ -185,14 +186,14 @@ class Evaluator:
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
         """Return the scores of the candidates in the folder, by name, and their coverage."""
         scores, votes = evaluate(self.puzzles, self.outputs, read_candidates([folder]))
-        num_items = len(schedule_of(self.puzzles, self.settings))
+        num_items = len(Schedule(self.puzzles, self.settings))
         return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), num_items)
 
 
 def answer_first_test(checkpoint: Checkpoint, puzzles: PuzzleSet, device: torch.device) -> Grid | None:
     """Return a single answer to the first test input of a dataset; None if it holds no grid."""
     one, settings = _select_tests(puzzles, slice(1)), InferSettings(votes=1, batch_size=1, compile="off")
-    engine, _ = make_engine(checkpoint, one, settings, device, needed=needed_sides(puzzles))
+    engine = Engine(checkpoint, one, settings, device, needed=needed_sides(puzzles))
     answers = []
     while engine.refill():
         answers += engine.step()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from arcpipe.augmentation import TRANSPOSES, PuzzleTable
 from arcpipe.codec import PAD, GridTable, crop_shapes
 from arcpipe.errors import DataError
-from arcpipe.infer.config import FRESH_VOTES
+from arcpipe.infer.config import FRESH_VOTES, InferSettings
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet
 
@@ -56,13 +56,12 @@ class Items:
 class Schedule:
     """The items of a puzzle set in their order.
 
-    Args:    variants: turns or shuffles of each Sudoku or maze, beside the plain one.
-             rollouts: repetitions of each way; all but the first with noise.
-             votes: the maximum of ways of each test input; 0 for all, or FRESH_VOTES of fresh colorings.
+    Args:    settings: how often each test input is asked: its variants, rollouts and votes.
     Raises:  DataError if there is no test input, or the puzzles have no such variants.
     """
 
-    def __init__(self, puzzles: PuzzleSet, *, variants: int = 0, rollouts: int = 1, votes: int = 0) -> None:
+    def __init__(self, puzzles: PuzzleSet, settings: InferSettings) -> None:
+        variants, votes = settings.variants, settings.votes
         if not len(puzzles.test_tasks):
             raise DataError("the dataset has no test inputs: build it with some, or choose another")
         if variants and puzzles.family.with_eos:
@@ -79,7 +78,7 @@ class Schedule:
             self._ways = np.full(len(puzzles.test_tasks), votes or FRESH_VOTES)
         elif votes:
             self._ways = self._ways.clip(max=votes)
-        lengths = self._ways * rollouts
+        lengths = self._ways * settings.rollouts
         # Round k asks each test input with more than k items once. Between two of these numbers of items all
         # rounds have the same test inputs.
         self._drops = np.unique(lengths)

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
-from arcpipe.devices import compute_dtype, explain_out_of_memory, ready_blocks, refuse_lone_processes
+from arcpipe.devices import explain_out_of_memory, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.config import InferResult, InferSettings, deciding
-from arcpipe.infer.engine import Engine
+from arcpipe.infer.engine import NONE, Engine
 from arcpipe.infer.items import Answers, Schedule, WorkQueue, candidate_table, concatenate
 from arcpipe.log import Progress, logger
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
@@ -50,12 +50,6 @@ FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
 # The share of steps saved by --halt learned from which the log mentions it.
 _WORTH_SAYING = 0.05
-_NONE = np.zeros(0, np.int64)
-
-
-def schedule_of(puzzles: PuzzleSet, settings: InferSettings) -> Schedule:
-    """Return the items to answer."""
-    return Schedule(puzzles, variants=settings.variants, rollouts=settings.rollouts, votes=settings.votes)
 
 
 def infer_to_folder(
@@ -138,7 +132,7 @@ def _request(
         canvas=puzzles.canvas,
         data=str(data),
         dataset=fingerprint,
-        items=len(schedule_of(puzzles, settings)),
+        items=len(Schedule(puzzles, settings)),
         recipe={"infer": asdict(settings)},
     )
 
@@ -229,7 +223,7 @@ def _done(out: Path, answers_each: int) -> NDArray[np.int64]:
 
 def predict(
     checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device | None = None,
-    *, label: str = "", done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
+    *, label: str = "", done: NDArray[np.int64] = NONE, rank: int = 0, num_ranks: int = 1,
     needed: NDArray[np.intp] | None = None, stop: Callable[[], bool] = lambda: False,
     left_s: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[pa.Table]:  # fmt: skip
@@ -248,10 +242,11 @@ def predict(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     remedy = f"with batch_size={settings.batch_size} in inference: lower it"
     with explain_out_of_memory(remedy):
-        engine, (how, *notes) = make_engine(
+        engine = Engine(
             checkpoint, puzzles, settings, device, done=done, rank=rank, num_ranks=num_ranks, needed=needed
         )
     work, total, num_tests = engine.work, engine.work.left, len(puzzles.test_tasks)
+    how, *notes = engine.notes
     logger.info(
         "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s, %d process(es)",
         num_tests, len(engine.schedule), len(done), engine.plan.steps, how, num_ranks,
@@ -293,28 +288,3 @@ def _log_end(engine: Engine, steps: int) -> None:
         )  # fmt: skip
     if (spared := int(engine.spared)) > _WORTH_SAYING * steps:
         logger.info("--halt learned would have saved %.0f%% of the steps", 100 * spared / steps)
-
-
-def make_engine(
-    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device, *,
-    done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
-    needed: NDArray[np.intp] | None = None,
-) -> tuple[Engine, list[str]]:  # fmt: skip
-    """Return an engine, whose network is compiled if the settings say so, and notes for the log.
-
-    The first note is the dtype and the device. Arguments and errors are those of `predict`.
-    """
-    precision = checkpoint.precision if settings.precision == "trained" else settings.precision
-    dtype, reason = compute_dtype(precision, device)
-    schedule = schedule_of(puzzles, settings)
-    engine = Engine(
-        checkpoint, puzzles, schedule, WorkQueue(len(schedule), done, rank, num_ranks),
-        settings.plan(checkpoint.config), batch_size=settings.batch_size, device=device, dtype=dtype,
-        needed=needed,
-    )  # fmt: skip
-    # dynamic=None: the number of rows varies, at the end and with several canvases.
-    notes = ready_blocks(
-        engine.model.blocks, hidden_size=checkpoint.config.hidden_size, dtype=dtype, device=device,
-        threads=checkpoint.cpu_threads, compiled=settings.compile, dynamic=None,
-    )  # fmt: skip
-    return engine, [f"{str(dtype).removeprefix('torch.')} on {device} ({reason})", *notes]

@@ -22,7 +22,8 @@ from arcpipe.documents import read_json, read_text
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid, draw
 from arcpipe.infer.config import InferSettings
-from arcpipe.infer.predict import predict, schedule_of
+from arcpipe.infer.items import Schedule
+from arcpipe.infer.predict import predict
 from arcpipe.infer.vote import VotedGrid, rank, read_votes, voted_grids
 from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.task import Pair, Task, parse_task
@@ -215,7 +216,7 @@ def solve_puzzle(
     settings = InferSettings(
         max_steps=steps, votes=max_votes, candidates_at=[*range(1, steps)] if trace else []
     )
-    settings = replace(settings, batch_size=min(len(schedule_of(puzzles, settings)), _MOST_ROWS))
+    settings = replace(settings, batch_size=min(len(Schedule(puzzles, settings)), _MOST_ROWS))
     table = pa.concat_tables(list(predict(checkpoint, puzzles, settings))).sort_by("order")
     return [
         _make_solved(puzzles, index, pair, table.filter(pc.equal(table["test_index"], index)))

@@ -19,6 +19,7 @@ from arcpipe.documents import read_json
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.grid import draw
 from arcpipe.infer.config import InferSettings
+from arcpipe.infer.items import Schedule
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.processes import Processes
@@ -407,9 +408,7 @@ def _count(predictions: Path) -> int:
 
 def _remaining_text(folder: Path, settings: InferSettings, checkpoint: "Checkpoint") -> str:
     """Return how many of all candidates are inferred, and an estimate of the time that all would take."""
-    from arcpipe.infer.predict import schedule_of
-
-    schedule = schedule_of(read_puzzle_set(folder / "data"), replace(settings, votes=0))
+    schedule = Schedule(read_puzzle_set(folder / "data"), replace(settings, votes=0))
     total = len(schedule) * settings.plan(checkpoint.config).answers_each
     done, speed = _count(folder / "predictions"), read_json(folder / _SPEED)
     text = f"{done} of {total} candidates under all augmentations"
