@@ -128,8 +128,11 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
     sampling = sampling_of(selection, settings)
     groups, num_known = _augmentations(selection.shown, settings)
     variants = Variants(None, settings.seed) if settings.num_aug is None else None
-    puzzles = replace(puzzle_set_of(selection, groups, canvas), variants=variants, sampling=sampling)
-    target_ids = {task.id for task in selection.targets}
+    puzzles = replace(
+        puzzle_set_of(selection.training, selection.targets, groups, canvas),
+        variants=variants,
+        sampling=sampling,
+    )
     summary = BuildSummary(
         tasks=len(selection.training),
         examples=len(puzzles.example_tasks),
@@ -145,7 +148,7 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
         sources=_source_summaries(sources, specs, selection),
         left_out=left_out,
         corrected=corrected,
-        generated_of_test=sum(len(task.generated) for task in selection.training if task.id in target_ids),
+        generated_of_test=sum(len(selection.training[task].generated) for task in set(puzzles.test_tasks)),
         shares={name: share for name, _, share in puzzles.sampling.shares},
         unlisted=selection.unlisted,
     )
@@ -264,16 +267,18 @@ def _json_lines(tasks: Sequence[Task], to_json: Callable[[Sequence[Task]], Any])
     yield b"}\n"
 
 
-def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> PuzzleSet:
-    """Return the puzzle set of selected tasks, each with its augmentations."""
-    numbers = {task.id: number for number, task in enumerate(selection.training)}
+def puzzle_set_of(
+    training: Sequence[Task], targets: Sequence[Task], groups: Sequence[Augmentations], canvas: int
+) -> PuzzleSet:
+    """Return the puzzle set of tasks that train, each with its augmentations, and of tasks to predict."""
+    numbers = {task.id: number for number, task in enumerate(training)}
     pairs = [
         (number, pair.input, pair.output)
-        for number, task in enumerate(selection.training)
+        for number, task in enumerate(training)
         for pair in task.pairs
         if pair.output is not None
     ]
-    tests = [(numbers[task.id], pair.input) for task in selection.targets for pair in task.tests]
+    tests = [(numbers[task.id], pair.input) for task in targets for pair in task.tests]
     example_tasks = np.array([number for number, _, _ in pairs], np.int32)
     return PuzzleSet(
         family=ARC,
@@ -306,7 +311,7 @@ def demonstrations_of(sources: Sequence[Source], canvas: int) -> PuzzleSet:
     if not tasks:
         raise DataError(f"no task of {', '.join(source.name for source in sources)} fits {canvas} x {canvas}")
     identity = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
-    return puzzle_set_of(Selection([*tasks.values()], [], 0, []), [identity] * len(tasks), canvas)
+    return puzzle_set_of([*tasks.values()], [], [identity] * len(tasks), canvas)
 
 
 def write_puzzle_set(

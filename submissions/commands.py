@@ -16,7 +16,7 @@ from arcpipe.recipe import Json, command_group, json_text
 from arcpipe.runs import known_manifest, refuse_existing
 from arcpipe.submissions import compare as comparing
 from arcpipe.submissions import ledger as ledgers
-from arcpipe.submissions.compare import compare_files, compare_rules, compare_scores, oracle
+from arcpipe.submissions.compare import Oracle, compare_files, compare_rules, compare_scores, oracle
 from arcpipe.submissions.ledger import LEDGER
 from arcpipe.submissions.score import (
     Score,
@@ -135,10 +135,7 @@ def score(
     result = scores[str(submission)]
     rules = None if challenges is None else _size_rules(challenges, grids)
     comparison = compare_scores(scores) if others else None
-    best = None
-    if candidates:
-        votes = read_arc_votes(candidates, {task: len(outputs) for task, outputs in grids.items()}, solutions)
-        best = oracle(votes, rank(votes), grids)
+    best = _oracle(candidates, grids, solutions) if candidates else None
     if per_task is not None:
         write_per_task(result, per_task, rules)
     parts = breakdown(result, rules)
@@ -176,6 +173,11 @@ def _scores(
         results = read_results(path, sum(map(len, whole.values())))
         scores[str(path)] = score_submission(results, solutions, str(path), whole)
     return scores
+
+
+def _oracle(candidates: list[Path], solutions: dict[str, list[Grid]], where: Path) -> Oracle:
+    votes = read_arc_votes(candidates, {task: len(grids) for task, grids in solutions.items()}, where)
+    return oracle(votes, rank(votes), solutions)
 
 
 def _size_rules(challenges: Path, solved: Iterable[str]) -> dict[str, str]:

@@ -354,7 +354,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "tasks": len(table.task_ids),
     }
     if len(table.task_ids):
-        rows = np.bincount(table.tasks, minlength=len(table.task_ids))
+        rows = table.num_of_tasks
         for name, value in (("fewest", rows.min()), ("median", np.median(rows)), ("most", rows.max())):
             puzzles[f"{name}_rows_of_a_task"] = int(value)
     provenance = ("created", "source", "dataset", "command", "versions", "git_commit")
