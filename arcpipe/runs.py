@@ -232,12 +232,12 @@ def similar(path: Path) -> str:
     return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
-def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
-    """Return the manifest of a folder; None if it is missing or of another kind."""
+def known_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """Return the manifest of a folder; an empty one if it is missing or of another kind."""
     try:
         return read_manifest(folder, kind)
     except DataError:
-        return None
+        return {}
 
 
 def known_json(file: Path) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def known_json(file: Path) -> dict[str, Any]:
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint folder at `path`; of a run folder its best checkpoint, or else the newest."""
     with reading(path):
-        if (path / MODEL_FACTS).is_file() or _manifest_of(path) is not None:
+        if (path / MODEL_FACTS).is_file() or _manifest_of(path):
             return path
     best = read_best(path)
     return newest_checkpoint(path) if best is None else path / CHECKPOINTS / checkpoint_name(best["step"])
@@ -280,9 +280,7 @@ def whole_checkpoints(run: Path) -> dict[int, Path]:
     A folder counts only if its manifest has the step of its name: it may be an incomplete or renamed copy.
     """
     return {
-        step: path
-        for step, path in named_checkpoints(run).items()
-        if (_manifest_of(path) or {}).get("step") == step
+        step: path for step, path in named_checkpoints(run).items() if _manifest_of(path).get("step") == step
     }
 
 
@@ -297,14 +295,14 @@ def named_checkpoints(run: Path) -> dict[int, Path]:
     return {step: path for step, path in sorted(folders.items()) if path.name == checkpoint_name(step)}
 
 
-def _manifest_of(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a checkpoint folder; None if it is not one."""
+def _manifest_of(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint folder, empty if it is none; UnreadableError without permission."""
     try:
         return read_manifest(folder, "checkpoint")
     except UnreadableError:
         raise
     except DataError:
-        return None
+        return {}
 
 
 def checkpoint_name(step: int) -> str:

@@ -356,7 +356,7 @@ def _file_in(folder: Path, name: str) -> Path:
 
 def _refuse_boards(folder: Path) -> None:
     """Raise DataError for a dataset folder of Sudokus or mazes."""
-    family = (known_manifest(folder, "dataset") or {}).get("family", ARC.name)
+    family = known_manifest(folder, "dataset").get("family", ARC.name)
     if family != ARC.name:
         raise DataError(
             f"{folder}: a dataset of {family} boards, expected ARC tasks; arcpipe vote and arcpipe report "

@@ -362,9 +362,9 @@ def read_arc_votes(
 
 def _tests_of_dataset(path: Path) -> dict[str, tuple[Pair, ...]]:
     """Return the tests, by task, of the dataset of predictions; none if it is gone or was replaced."""
-    made = known_manifest(path, "predictions") or {}
+    made = known_manifest(path, "predictions")
     data = Path(made.get("data", ""))
-    if (known_manifest(data, "dataset") or {}).get("fingerprint", "") != made.get("dataset"):
+    if known_manifest(data, "dataset").get("fingerprint", "") != made.get("dataset"):
         return {}
     with suppress(DataError):
         return {task.id: task.tests for task in read_challenges(data / "challenges.json")}

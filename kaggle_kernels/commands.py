@@ -302,7 +302,7 @@ def submit(
     """
     start_logging()
     competitions, manifest = read_bundle(bundle).competitions, known_manifest(bundle, KIND)
-    _warn_if_closed(manifest or {})
+    _warn_if_closed(manifest)
     with hold_folder(bundle):
         sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
         if not no_ledger:
@@ -327,7 +327,7 @@ def submit(
         say_next("submissions", "show", submitted.sha256[:8], "--ledger", ledger)
 
 
-def _enter_scores(sent: BundleOnKaggle, ledger: Path, manifest: dict[str, Any] | None) -> None:
+def _enter_scores(sent: BundleOnKaggle, ledger: Path, manifest: dict[str, Any]) -> None:
     """Enter the scores of a bundle's submissions, of all versions, that the ledger lacks.
 
     Args:    manifest: of the bundle as it is now, for the version that was pushed last.
@@ -341,7 +341,7 @@ def _enter_scores(sent: BundleOnKaggle, ledger: Path, manifest: dict[str, Any] |
             continue
         path, made_by = sent.output_path(SUBMISSION, one.version), dict[str, Any](bundle=one.bundle)
         if kernel is not None and (kernel.reference, kernel.version) == (one.kernel, one.version):
-            made_by = {"bundle": kernel.bundle, "made_by": manifest}
+            made_by = {"bundle": kernel.bundle, "made_by": manifest or None}
         if path.is_file():
             enter_file(ledger, path)
         add_fact(

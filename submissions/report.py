@@ -160,11 +160,11 @@ def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Pat
 
 def _predictions_of(run: Path) -> Path | None:
     """Return the newest predictions beside a run that were made from one of its checkpoints."""
-    checkpoints = [known_manifest(path, "checkpoint") or {} for path in (run / CHECKPOINTS).glob("step-*")]
+    checkpoints = [known_manifest(path, "checkpoint") for path in (run / CHECKPOINTS).glob("step-*")]
     weights = {manifest[FILES][WEIGHTS] for manifest in checkpoints if manifest.get(FILES)}
     by_time, beside = {}, (run if run.name.strip(".") else run.resolve()).parent
     for path in run.resolve().parent.iterdir():
-        manifest = known_manifest(path, "predictions") or {}
+        manifest = known_manifest(path, "predictions")
         # PATH@STEP of the run or of a checkpoint, which may have been deleted since.
         label = str(manifest.get("checkpoint"))
         maker = Path(label.rpartition("@")[0] or label).resolve()
@@ -214,7 +214,7 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
     """
     if not (overwrite and out.is_file()):
         refuse_existing(out, "--overwrite replaces it, --out names another page")
-    is_ours = figures is not None and known_manifest(figures, "figures") is not None
+    is_ours = figures is not None and bool(known_manifest(figures, "figures"))
     if figures is not None and not (overwrite and is_ours):
         refuse_existing(figures, "choose another --figures folder" + " or --overwrite it" * is_ours)
     metrics = read_metrics(sources.run)

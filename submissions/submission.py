@@ -182,13 +182,13 @@ def describe_source(path: Path) -> dict[str, Any]:
     Unknown values are None, for lack of a manifest or checkpoint; so is the hash of a predictions folder.
     """
     sha256 = None if (path / runs.MANIFEST).exists() else runs.file_hash(path)
-    manifest = read_made_by(path, sha256) if sha256 else runs.known_manifest(path, "predictions")
+    manifest = read_made_by(path, sha256) if sha256 else runs.known_manifest(path, "predictions") or None
     checkpoint = None
     if label := (manifest or {}).get("checkpoint"):
         # PATH@STEP of a checkpoint or of the run that saved it.
         folder = Path(label.rpartition("@")[0] or label)
         maker = runs.known_manifest(folder, "checkpoint") or runs.known_manifest(folder, "run")
-        checkpoint = maker and {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")}
+        checkpoint = {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")} if maker else None
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
 
 
