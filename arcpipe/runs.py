@@ -82,7 +82,7 @@ def refuse_existing(path: Path, remedy: str = "choose another --out or remove it
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, flush it to disk, and rename it."""
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     Raises:  OutputError if `path` exists or cannot be written. A failed block leaves nothing behind.
     """
     refuse_existing(path)
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     try:
         with writing(path):
             temporary.mkdir(parents=True)
@@ -142,7 +142,8 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
+    """Return the hidden name under which this process writes a file or folder before it renames it."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 

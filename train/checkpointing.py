@@ -25,6 +25,7 @@ from arcpipe.runs import (
     named_checkpoints,
     new_folder,
     read_best,
+    temporary_path,
     whole_checkpoints,
     write_json,
     writing,
@@ -197,7 +198,7 @@ class Checkpointer:
             for path in (evaluations / whole[step].name, whole[step]):
                 if path.is_dir() and not path.is_symlink():
                     # A process killed in the middle must not leave a partial folder under a valid name.
-                    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+                    unfinished = temporary_path(path)
                     with suppress(OSError):
                         path.rename(unfinished)
                     shutil.rmtree(unfinished, ignore_errors=True)
