@@ -79,8 +79,8 @@ def cells_of(questions: NDArray[np.uint8], value: int) -> NDArray[np.intp]:
 
 def at(values: NDArray[np.integer], cells: NDArray[np.integer]) -> NDArray[np.integer]:
     """Return the value (N,) of each board (N, S, S) at a cell, row * S + column, of that board."""
-    entries: NDArray[np.integer] = _flat(values)[np.arange(len(values)), cells]
-    return entries
+    found: NDArray[np.integer] = _flat(values)[np.arange(len(values)), cells]
+    return found
 
 
 def mark_shortest_paths(questions: NDArray[np.uint8]) -> NDArray[np.uint8]:

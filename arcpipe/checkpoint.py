@@ -250,7 +250,7 @@ def save_checkpoint(
 def _save_rows(
     folder: Path, checkpoint: Checkpoint, changes: RowChanges | None
 ) -> tuple[dict[str, str], dict[str, bool]]:
-    """Write the puzzle table; return the SHA-256 of the linked file, and the entry of model.json about it."""
+    """Write the puzzle table; return the SHA-256 of the linked file, and what model.json says of it."""
     linked: dict[str, str] = {}
     if changes is not None and changes.since is not None:
         files = read_manifest(changes.since, "checkpoint").get(FILES, {})

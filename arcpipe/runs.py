@@ -41,7 +41,7 @@ _MOST_NEARBY = 100
 # Most names that a missing one is compared with.
 _MOST_BESIDE = 1000
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
-# Kinds of folders whose manifests are checked, and the types of their entries.
+# Kinds of folders whose manifests are checked, and the types of the facts in them.
 _TYPED = ("dataset", "run", "checkpoint", "predictions", "quickstart")
 _TYPES: dict[str, Any] = {
     "created": str, "recipe": dict, "counts": dict, "files": dict, "checkpoint": str, "items": int,

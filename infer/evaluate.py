@@ -21,7 +21,7 @@ from arcpipe.infer.config import InferResult, InferSettings
 from arcpipe.infer.engine import Engine
 from arcpipe.infer.items import Schedule, candidate_table, concatenate
 from arcpipe.infer.predict import predict
-from arcpipe.infer.vote import choose_boards, rank, read_votes, right_entries, solved_tests
+from arcpipe.infer.vote import choose_boards, rank, read_votes, right_choices, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, Variants, read_puzzle_set, read_test_outputs
 from arcpipe.task import coverage_text, read_solutions
@@ -107,7 +107,7 @@ def evaluate(
         return {}, votes.candidates
     if not puzzles.family.with_eos:
         return choose_boards(puzzles, votes).scores(outputs), votes.candidates
-    right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
+    right = right_choices(votes, [outputs.grid(number) for number in range(len(outputs))])
     ranking, tasks = rank(votes), puzzles.test_tasks[answered]
     scores, counts = {}, np.bincount(tasks)
     for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
@@ -323,5 +323,5 @@ def _answered(
     needed = needed_sides(puzzles)[puzzles.example_tasks[examples]]
     candidates = predict(with_rows, questions, settings, needed=needed)
     votes = read_votes(candidates, dict.fromkeys(own.task_ids, 1))
-    right = right_entries(votes, [puzzles.outputs.grid(example) for example in examples])
+    right = right_choices(votes, [puzzles.outputs.grid(example) for example in examples])
     return solved_tests(votes, rank(votes), right, 1)

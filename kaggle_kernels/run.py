@@ -59,7 +59,7 @@ RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 ROOT_VARIABLE, MINUTES_VARIABLE = "ARCPIPE_KAGGLE_ROOT", "ARCPIPE_KAGGLE_MINUTES"
 _TRIES = 4
 
-Entries = dict[str, list[dict[str, Any]]]
+Content = dict[str, list[dict[str, Any]]]
 """The content of submission.json: task id -> both attempts at each test input."""
 
 SCORES = {
@@ -196,14 +196,14 @@ class Pipeline:
         for reason in self.hidden.unreadable.values():
             self._add_loss(f"left at [[0]]: {reason}")
         try:
-            entries = self._predict()
+            content = self._predict()
             try:
-                write_json(target, entries, indent=False)
+                write_json(target, content, indent=False)
             except OutputError:
                 # Make room on a full disk.
                 shutil.rmtree(self.scratch, ignore_errors=True)
-                write_json(target, entries, indent=False)
-            attempts = (entry.values() for task in entries.values() for entry in task)
+                write_json(target, content, indent=False)
+            attempts = (pair.values() for task in content.values() for pair in task)
             self.report.answered = sum(any(grid != NO_ANSWER for grid in pair) for pair in attempts)
         except (ArcpipeError, OSError) as error:
             self._add_loss(str(error))
@@ -234,7 +234,7 @@ class Pipeline:
         self.report.losses.append(what)
         self.journal.say(f"LOSS: {what}")
 
-    def _predict(self) -> Entries:
+    def _predict(self) -> Content:
         """Run all stages and return the voted submission; raise ArcpipeError if a stage has no result."""
         if not self.hidden.tasks:
             raise ArcpipeError("no task can be read")
@@ -258,8 +258,8 @@ class Pipeline:
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
         # Unreadable tasks keep the fallback.
-        entries: Entries = fallbacks(self.hidden.num_tests) | read_json(self.ballot)
-        return entries
+        content: Content = fallbacks(self.hidden.num_tests) | read_json(self.ballot)
+        return content
 
     def _stage(
         self, name: str, end_s: float, command: Callable[[float, Sequence[Outcome]], list[str]],

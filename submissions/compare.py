@@ -21,7 +21,7 @@ from arcpipe.infer.vote import (
     rank,
     ranked_grids,
     read_arc_votes,
-    right_entries,
+    right_choices,
     solved_tests,
 )
 from arcpipe.runs import MANIFEST, file_hash
@@ -264,12 +264,12 @@ class Oracle:
 
 def oracle(votes: Votes, ranking: Ranking, solutions: Mapping[str, Sequence[Grid]]) -> Oracle:
     """Compute the Oracle of ranked candidates; `solutions` has the outputs of each task of the votes."""
-    right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
+    right = right_choices(votes, [grid for task in votes.num_tests for grid in solutions[task]])
     longest = int(ranking.places.max(initial=0)) + 1
     at = [k for k in _ORACLE_RANKS if k < longest] + [longest]
     solved = np.stack([solved_tests(votes, ranking, right, k) for k in at], axis=1)
     scores = passes(solved, [*votes.num_tests.values()])
-    return Oracle(len(ranking.entries), dict(zip(at, scores, strict=True)))
+    return Oracle(len(ranking.choices), dict(zip(at, scores, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
 
     Args:  solutions: the outputs of each task of the votes.
     """
-    right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
+    right = right_choices(votes, [grid for task in votes.num_tests for grid in solutions[task]])
     most = int(votes.candidates.max(initial=0))
     # 1, 2, 4, ... candidates, then all.
     steps = [*(2**power for power in range(max(most - 1, 0).bit_length())), *([most] if most else [])]

@@ -321,7 +321,7 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     if score.num_answered < score.num_outputs:
         solved += f"; {score.num_answered} are answered, the others count as wrong"
     tiles.append(("mean over test outputs, pass@2", f"{two.mean_over_outputs:.1%}", solved))
-    if len(ranking.entries):
+    if len(ranking.choices):
         best = max(oracle(votes, ranking, outputs).at.items())[1]
         among = f"{best.solved_outputs} of {score.num_outputs} right outputs are among the candidates"
         tiles.append(("oracle, no score", f"{best.mean_over_tasks:.1%}", f"mean over tasks; {among}"))
