@@ -21,6 +21,7 @@ from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS
+from arcpipe.log import counted
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
 from arcpipe.task import Task, challenges_json, solutions_json
@@ -51,8 +52,8 @@ class SourceSummary:
     @property
     def line(self) -> str:
         """Return the summary in words."""
-        text = f"{self.name}: {self.tasks} tasks, {self.pairs} pairs, {self.trained} of them train"
-        return "; ".join([text, *self.skipped])
+        counts = f"{counted(self.tasks, 'task')}, {counted(self.pairs, 'pair')}, {self.trained} of them train"
+        return "; ".join([f"{self.name}: {counts}", *self.skipped])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.augment.puzzles import BoardSettings, BoardSummary
 from arcpipe.augment.sources import short_name
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
-from arcpipe.log import say_next
+from arcpipe.log import counted, say_next
 from arcpipe.recipe import Recipe, command_group, with_settings
 
 app = command_group("Raw puzzles -> a dataset folder of base examples and a table of augmentations.")
@@ -35,8 +35,8 @@ def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Ou
     settings = replace(settings, test_set=short_name(settings.test_set))
     summary = build_arc(settings, out)
     typer.echo(
-        f"{out}: {summary.tasks} tasks, {summary.examples} training examples, "
-        f"{_tests_text(summary.test_inputs)}, {summary.puzzles} puzzles, canvas {summary.canvas}"
+        f"{out}: {counted(summary.tasks, 'task')}, {counted(summary.examples, 'training example')}, "
+        f"{_tests_text(summary.test_inputs)}, {counted(summary.puzzles, 'puzzle')}, canvas {summary.canvas}"
         + (f" (its grids need {summary.needed}: --canvas 0)" if summary.needed < summary.canvas else "")
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
         + (f"; {summary.known} with the augmentations of {settings.extend}" if settings.extend else "")
@@ -104,8 +104,8 @@ def maze(context: typer.Context, settings: MazeSettings, out: _Out) -> None:
 
 def _print_boards(out: Path, summary: BoardSummary, variants: str, settings: BoardSettings) -> None:
     typer.echo(
-        f"{out}: {summary.examples} training examples, {_tests_text(summary.test_inputs)}, {variants}, "
-        f"canvas {summary.canvas}"
+        f"{out}: {counted(summary.examples, 'training example')}, {_tests_text(summary.test_inputs)}, "
+        f"{variants}, canvas {summary.canvas}"
     )
     train, test = (summary.examples, summary.drawn_from), (summary.test_inputs, summary.tests_drawn_from)
     for name, (count, total) in (("training", train), ("test", test)):
@@ -120,7 +120,8 @@ def _print_boards(out: Path, summary: BoardSummary, variants: str, settings: Boa
 
 
 def _tests_text(count: int) -> str:
-    return f"{count} test inputs" if count else "no test inputs (it trains, but infer has nothing to answer)"
+    none = "no test inputs (it trains, but infer has nothing to answer)"
+    return counted(count, "test input") if count else none
 
 
 def _arc_recipe(summary: BuildSummary, settings: DataSettings) -> list[str]:

@@ -22,7 +22,7 @@ from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.infer.config import deciding
-from arcpipe.log import logger
+from arcpipe.log import counted, logger
 from arcpipe.predictions import read_candidates, shard_files
 from arcpipe.puzzleset import PuzzleSet, ranks_of
 from arcpipe.runs import known_manifest, read_manifest, write_bytes
@@ -90,8 +90,8 @@ class Votes:
             "other_test_inputs": self.others,
         }
         text = (
-            f"{len(none)} test inputs, {facts['with_grid']} with a grid, {facts['without_candidate']} "
-            f"without any candidate; {facts['candidates']} candidates"
+            f"{counted(len(none), 'test input')}, {facts['with_grid']} with a grid, "
+            f"{facts['without_candidate']} without any candidate; {counted(facts['candidates'], 'candidate')}"
         )
         text += f", {self.without_grid} of which hold no grid and have no vote" if self.without_grid else ""
         return facts, text + (f"; ignored those for {self.others} other test inputs" if self.others else "")

@@ -10,7 +10,7 @@ from arcpipe.augment.sources import read_outputs, read_tasks
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
-from arcpipe.log import say_next, start_logging
+from arcpipe.log import counted, say_next, start_logging
 from arcpipe.puzzleset import dataset_family
 from arcpipe.recipe import Json, command_group, json_text
 from arcpipe.runs import known_manifest, refuse_existing
@@ -78,7 +78,8 @@ def check(
         typer.echo(json_text(document))
     elif not findings.errors:
         typer.echo(
-            f"{submission}: valid, {answered.num_tasks} tasks, {answered.num_outputs} test outputs, "
+            f"{submission}: valid, {counted(answered.num_tasks, 'task')}, "
+            f"{counted(answered.num_outputs, 'test output')}, "
             f"{unanswered} without a candidate, {identical} with identical attempts"
         )
     if findings.errors:
@@ -229,7 +230,7 @@ def merge(
     typer.echo(f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}")
     for path, one in contributions.items():
         typer.echo(f"{path!s:{width}}{one.answered:>10}{one.first:>11}{one.second:>11}{one.alone:>11}")
-    typer.echo(f"{out}: {len(tasks)} tasks")
+    typer.echo(f"{out}: {counted(len(tasks), 'task')}")
     say_next("check", out, "--challenges", challenges)
 
 

@@ -18,7 +18,7 @@ from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards, voted_grids
-from arcpipe.log import METRICS_FILE
+from arcpipe.log import METRICS_FILE, counted
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
 from arcpipe.runs import (
@@ -237,7 +237,8 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
     content = _page(sources, tests, metrics, curves)
     write_bytes(out, content)
     num_tasks = len({result.task for result in tests.results})
-    counts = f"{num_tasks} {'tasks' if sources.family == 'arc' else 'boards'}, {len(curves)} charts"
+    noun = "task" if sources.family == "arc" else "board"
+    counts = f"{counted(num_tasks, noun)}, {counted(len(curves), 'chart')}"
     summary = f"{out}: {counts}, {len(content) / 1e6:.1f} MB; in a browser: {out.resolve().as_uri()}"
     return "\n".join([summary, *sources.missing()])
 

@@ -14,7 +14,7 @@ from arcpipe.codec import decode
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid, draw
-from arcpipe.log import color_bits, command_line
+from arcpipe.log import color_bits, command_line, counted
 from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import (
@@ -95,7 +95,8 @@ def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, 
         if kind == SOLUTIONS:
             outputs = read_solutions(path)
             count = sum(map(len, outputs.values()))
-            return f"{path}: a solutions file: {count} test outputs of {len(outputs)} tasks", None
+            text = f"{counted(count, 'test output')} of {counted(len(outputs), 'task')}"
+            return f"{path}: a solutions file: {text}", None
     elif path.suffix in (".csv", ".txt") and path.is_file():
         drawing = command_line("solve", path, "--checkpoint", "RUN")
         raise DataError(f"{path}: not a source of ARC tasks; a Sudoku or a maze is drawn by {drawing}")
@@ -125,7 +126,8 @@ def _source_text(source: Source) -> str:
     demonstrations = sum(len(task.demonstrations) for task in source.tasks)
     widest = max(len(task.id) for task in source.tasks)
     lines = [
-        f"{source.name}: {len(source.tasks)} tasks, {demonstrations} demonstrations, {len(tests)} tests, "
+        f"{source.name}: {counted(len(source.tasks), 'task')}, {counted(demonstrations, 'demonstration')}, "
+        f"{counted(len(tests), 'test')}, "
         f"{known} of them with their output"
     ]
     for task in source.tasks:
@@ -137,7 +139,7 @@ def _source_text(source: Source) -> str:
 def _counts(task: Task) -> str:
     parts = [("demonstration", task.demonstrations), ("test", task.tests)]
     parts += [("generated pair", task.generated)] if task.generated else []
-    return ", ".join(f"{len(pairs)} {name}{'' if len(pairs) == 1 else 's'}" for name, pairs in parts)
+    return ", ".join(counted(len(pairs), name) for name, pairs in parts)
 
 
 def _kind(manifest: Any) -> str:
@@ -355,7 +357,8 @@ def dataset_text(folder: Path, color: int) -> str:
     except (KeyError, TypeError):
         raise DataError(f"{folder}: its manifest does not say how it was built; build it again") from None
     sources = [
-        f"{one['name']} ({one['tasks']} tasks, {one['pairs']} pairs, of which {one['trained']} train)"
+        f"{one['name']} ({counted(one['tasks'], 'task')}, {counted(one['pairs'], 'pair')}, "
+        f"of which {one['trained']} train)"
         for one in counts.get("sources", [])
     ]
     # Older datasets lack counts per source; datasets of boards have one source.
@@ -395,9 +398,13 @@ def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) 
     examples = np.bincount(puzzles.example_tasks, minlength=len(puzzles.table.task_ids))
     tested = np.unique(puzzles.test_tasks)
     demonstrations, trained = int(examples[tested].sum()), int((examples > 0).sum())
-    trains = f"{examples.sum()} pairs of {trained} tasks: {demonstrations} demonstrations of the tasks asked"
+    trains = (
+        f"{counted(int(examples.sum()), 'pair')} of {counted(trained, 'task')}: "
+        f"{counted(demonstrations, 'demonstration')} of the tasks asked"
+    )
     if others := trained - int((examples[tested] > 0).sum()):
-        trains += f", {examples.sum() - demonstrations} pairs of {others} other tasks"
+        pairs = int(examples.sum()) - demonstrations
+        trains += f", {counted(pairs, 'pair')} of {counted(others, 'other task')}"
     is_known = (folder / "solutions.json").exists()
     overlap, overlaps = "none found", counts.get("overlaps", [])
     if overlaps:
@@ -410,7 +417,7 @@ def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) 
         )
     return {
         "trains": trains,
-        "asked": f"{len(puzzles.test_tasks)} test inputs of {len(tested)} tasks",
+        "asked": f"{counted(len(puzzles.test_tasks), 'test input')} of {counted(len(tested), 'task')}",
         "never trains": "the outputs of these, "
         + ("in solutions.json for the score alone" if is_known else "which are not known"),
         "overlap": overlap,
