@@ -267,10 +267,7 @@ def export_checkpoint(
 
 
 @app.command("show")
-def show_checkpoint(
-    checkpoint: _Folder,
-    as_json: Json = False,
-) -> None:
+def show_checkpoint(checkpoint: _Folder, as_json: Json = False) -> None:
     """What is in a checkpoint: architecture, sizes, puzzles, training and where it comes from.
 
     Example: arcpipe checkpoint show runs/first
