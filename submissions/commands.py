@@ -11,7 +11,7 @@ from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
 from arcpipe.log import counted, say_next, start_logging
-from arcpipe.puzzleset import dataset_family
+from arcpipe.puzzleset import dataset_family, read_puzzle_set, read_test_outputs
 from arcpipe.recipe import Json, command_group, json_text
 from arcpipe.runs import known_manifest, refuse_existing
 from arcpipe.submissions import compare as comparing
@@ -320,8 +320,6 @@ def _vote_on_boards(
     predictions: list[Path], dataset: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Write the answers to Sudokus or mazes; return their facts as a document and as text."""
-    from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
-
     if solutions is not None:
         raise DataError(f"--compare {solutions}: is for ARC tasks; {dataset} knows its own answers")
     puzzles = read_puzzle_set(dataset)

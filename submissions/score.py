@@ -191,7 +191,7 @@ def mended_solutions(
     """
     if not leave_out and not corrections:
         return solutions
-    # Imported here because it loads `datasets`, which takes seconds.
+    # Imported here because it loads pyarrow, which the notebook on Kaggle may do without.
     from arcpipe.augment.split import read_corrections, read_ids
 
     skip = read_ids(leave_out, solutions)

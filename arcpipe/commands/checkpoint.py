@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import typer
 
+from arcpipe.augment.build import demonstrations_of
 from arcpipe.augment.forms import Source
 from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
@@ -37,7 +38,7 @@ _Folder = Annotated[
 
 def _print_known(is_set: bool) -> None:
     if is_set:
-        # Here and below not at the top: importing `datasets` and the hub's client takes a second.
+        # Here and below not at the top: importing the hub's client takes a second.
         from arcpipe.commands.hub import KNOWN
 
         typer.echo(KNOWN)
@@ -203,8 +204,6 @@ def _prove(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> d
 
     Raises:  CheckpointError if the rows fail the probe, unless `unproven`.
     """
-    from arcpipe.augment.build import demonstrations_of
-
     proof = probe(imported, demonstrations_of(sources, imported.canvas))
     logger.info(proof.text)
     if not proof.holds and not unproven:
