@@ -31,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from arcpipe import runs
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.boards import MAX_BOARD_SIDE
 from arcpipe.codec import FAMILIES, family_of
@@ -39,17 +40,6 @@ from arcpipe.errors import CheckpointError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.runs import (
-    FILES,
-    MODEL_FACTS,
-    WEIGHTS,
-    file_hash,
-    find_checkpoint,
-    new_folder,
-    read_manifest,
-    reading,
-    write_json,
-)
 from arcpipe.tables import read_table
 from arcpipe.task_embedding import puzzle_vectors
 from arcpipe.trm import TRM
@@ -138,7 +128,7 @@ class Checkpoint:
             model = TRM(config, num_tokens, self.vocabulary)
             model.load_state_dict(self.ema)
         except RuntimeError as error:
-            reason = f"weights do not fit {MODEL_FACTS}: {one_line(error):.1000}"
+            reason = f"weights do not fit {runs.MODEL_FACTS}: {one_line(error):.1000}"
             raise CheckpointError(f"{self.path}: {reason}") from None
         return model.eval()
 
@@ -232,19 +222,19 @@ def save_checkpoint(
         "vocabulary": checkpoint.vocabulary,
         "puzzles": len(checkpoint.puzzles),
     }
-    manifest: dict[str, Any] = {**checkpoint.manifest, FILES: {}}
+    manifest: dict[str, Any] = {**checkpoint.manifest, runs.FILES: {}}
     linked: dict[str, str] = {}
-    with new_folder(checkpoint.path, manifest) as folder:
-        _save_tensors(folder / WEIGHTS, weights)
+    with runs.new_folder(checkpoint.path, manifest) as folder:
+        _save_tensors(folder / runs.WEIGHTS, weights)
         if len(checkpoint.puzzles):
             linked, base = _save_rows(folder, checkpoint, changes)
             facts |= base
             pq.write_table(checkpoint.puzzles.to_arrow(), folder / _PUZZLES)
         if trainer is not None:
             _save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
-        write_json(folder / MODEL_FACTS, facts)
+        runs.write_json(folder / runs.MODEL_FACTS, facts)
         files = sorted(folder.iterdir())
-        manifest[FILES] |= {file.name: linked.get(file.name) or file_hash(file) for file in files}
+        manifest[runs.FILES] |= {file.name: linked.get(file.name) or runs.file_hash(file) for file in files}
 
 
 def _save_rows(
@@ -253,7 +243,7 @@ def _save_rows(
     """Write the puzzle table; return the SHA-256 of the linked file, and what model.json says of it."""
     linked: dict[str, str] = {}
     if changes is not None and changes.since is not None:
-        files = read_manifest(changes.since, "checkpoint").get(FILES, {})
+        files = runs.read_manifest(changes.since, "checkpoint").get(runs.FILES, {})
         try:
             (name,) = {_ROWS, _BASE} & files.keys()
             os.link(changes.since / name, folder / _BASE)
@@ -274,8 +264,8 @@ def changes_since(folder: Path) -> RowChanges:
 
     A later checkpoint stores these rows only, and those that changed since.
     """
-    manifest = read_manifest(folder, "checkpoint")
-    with _part(folder / MODEL_FACTS, manifest) as file:
+    manifest = runs.read_manifest(folder, "checkpoint")
+    with _part(folder / runs.MODEL_FACTS, manifest) as file:
         base = load_json(file).get("base")
     if base is None:
         return RowChanges(torch.zeros(0, dtype=torch.int64), folder)
@@ -288,9 +278,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:  CheckpointError or DataError, in one line, if a part is missing, damaged or does not fit.
     """
-    folder = find_checkpoint(path)
-    manifest = read_manifest(folder, "checkpoint")
-    with _part(folder / MODEL_FACTS, manifest) as file:
+    folder = runs.find_checkpoint(path)
+    manifest = runs.read_manifest(folder, "checkpoint")
+    with _part(folder / runs.MODEL_FACTS, manifest) as file:
         facts = load_json(file)
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
         family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
@@ -299,7 +289,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ValueError(f"family {family} on canvas {canvas}")
         if vocabulary < family_of(family, canvas).vocabulary:
             raise ValueError(f"{vocabulary} tokens for family {family} on canvas {canvas}")
-    with _part(folder / WEIGHTS, manifest) as file:
+    with _part(folder / runs.WEIGHTS, manifest) as file:
         weights = load_file(file)
     refuse_bad_values(weights, folder)
     raw, ema = (
@@ -365,7 +355,7 @@ def _load_puzzles(
 
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:
     """Return the trainer state of a checkpoint; CheckpointError if it has none, or it is damaged."""
-    manifest = read_manifest(folder, "checkpoint")
+    manifest = runs.read_manifest(folder, "checkpoint")
     with _part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
         return load_file(file)
 
@@ -389,9 +379,9 @@ def _part(
     """
     try:
         # Opened here too, because safetensors reports a missing file where permission is missing.
-        with reading(file), file.open("rb"):
-            hashes = manifest.get(FILES)
-            if isinstance(hashes, dict) and file_hash(file) != hashes.get(file.name):
+        with runs.reading(file), file.open("rb"):
+            hashes = manifest.get(runs.FILES)
+            if isinstance(hashes, dict) and runs.file_hash(file) != hashes.get(file.name):
                 raise ValueError("it is not what was written: its SHA-256 is another")
         yield file
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, pa.ArrowException) as error:

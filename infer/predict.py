@@ -22,6 +22,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from arcpipe import runs
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.devices import explain_out_of_memory, refuse_lone_processes
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
@@ -33,18 +34,6 @@ from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
 from arcpipe.processes import Clock, stop_on_signals
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import recipe_changes
-from arcpipe.runs import (
-    FILES,
-    WEIGHTS,
-    file_hash,
-    hold_folder,
-    json_bytes,
-    make_manifest,
-    new_folder,
-    read_manifest,
-    refuse_existing,
-    writing,
-)
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
@@ -64,7 +53,7 @@ def infer_to_folder(
     """
     clock = Clock(max_minutes)
     if not resume:
-        refuse_existing(out, "go on with --resume, choose another --out or remove it")
+        runs.refuse_existing(out, "go on with --resume, choose another --out or remove it")
     # cpu=True without a GPU: otherwise Accelerate would not connect processes on CPUs, and would choose MPS
     # on a Mac, which has no float64.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -112,7 +101,7 @@ def _request(
     """
     step = checkpoint.manifest.get("step")
     trained_on = (checkpoint.manifest.get("dataset") or {}).get("fingerprint")
-    fingerprint = read_manifest(data, "dataset")["fingerprint"]
+    fingerprint = runs.read_manifest(data, "dataset")["fingerprint"]
     if trained_on and trained_on != fingerprint:
         # Raises for unknown puzzles. Another dataset is no error: it may be a part of the training dataset.
         checkpoint.rows_by_id(puzzles)
@@ -121,12 +110,12 @@ def _request(
             checkpoint.path, data,
         )  # fmt: skip
     # Hashed without the hashes of its files, so that a partial copy of the checkpoint counts as the same.
-    facts = {key: value for key, value in checkpoint.manifest.items() if key != FILES}
-    return make_manifest(
+    facts = {key: value for key, value in checkpoint.manifest.items() if key != runs.FILES}
+    return runs.make_manifest(
         "predictions",
         checkpoint=f"{checkpoint_path}" if step is None else f"{checkpoint_path}@{step}",
-        checkpoint_manifest=hashlib.sha256(json_bytes(facts)).hexdigest(),
-        weights=file_hash(checkpoint.path / WEIGHTS),
+        checkpoint_manifest=hashlib.sha256(runs.json_bytes(facts)).hexdigest(),
+        weights=runs.file_hash(checkpoint.path / runs.WEIGHTS),
         step=step,
         family=puzzles.family.name,
         canvas=puzzles.canvas,
@@ -154,9 +143,9 @@ def _open_folder(
                 if resume:
                     _check_same(out, request)
                 else:
-                    with new_folder(out, request) as folder:
+                    with runs.new_folder(out, request) as folder:
                         (folder / SHARDS).mkdir()
-                stack.enter_context(hold_folder(out))
+                stack.enter_context(runs.hold_folder(out))
                 if resume:
                     _set_damaged_aside(out, request["items"] * answers_each)
             except ArcpipeError as error:
@@ -165,13 +154,13 @@ def _open_folder(
         if failure is not None:
             raise failure
         if not accelerator.is_main_process:
-            stack.enter_context(hold_folder(out, accelerator.process_index))
-        yield read_manifest(out, "predictions")
+            stack.enter_context(runs.hold_folder(out, accelerator.process_index))
+        yield runs.read_manifest(out, "predictions")
 
 
 def _check_same(out: Path, request: dict[str, Any]) -> None:
     """Raise ArcpipeError if the folder was made with another checkpoint, dataset or settings."""
-    manifest = read_manifest(out, "predictions")
+    manifest = runs.read_manifest(out, "predictions")
     if missing := [name for name in ("checkpoint", "items", "recipe") if name not in manifest]:
         raise DataError(f"{out}: cannot be resumed: its manifest.json lacks {', '.join(missing)}")
     where = f"{out}: cannot be resumed with another"
@@ -207,7 +196,7 @@ def _set_damaged_aside(out: Path, total: int) -> None:
             raise
         except DataError as error:
             logger.warning("%s; answering its part again, the file is kept as %s.damaged", error, file.name)
-            with writing(file):
+            with runs.writing(file):
                 file.rename(file.with_name(f"{file.name}.damaged"))
     for unfinished in (out / SHARDS).glob(".part-*.tmp"):
         unfinished.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from arcpipe import __version__
+from arcpipe import __version__, runs
 from arcpipe.boards import BOXES
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
@@ -21,16 +21,6 @@ from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_b
 from arcpipe.log import METRICS_FILE, counted
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
-from arcpipe.runs import (
-    CHECKPOINTS,
-    FILES,
-    WEIGHTS,
-    file_hash,
-    known_manifest,
-    read_manifest,
-    refuse_existing,
-    write_bytes,
-)
 from arcpipe.submissions.compare import oracle
 from arcpipe.submissions.figures import chart_svg, write_figures
 from arcpipe.submissions.results import (
@@ -114,9 +104,9 @@ def find_sources(
     Args:    challenges: a challenges file or a dataset folder.
     Raises:  DataError if `folder`, `predictions` or `challenges` is a folder of another kind.
     """
-    is_whole = any(known_manifest(folder, kind) for kind in ("quickstart", "evaluation"))
+    is_whole = any(runs.known_manifest(folder, kind) for kind in ("quickstart", "evaluation"))
     run = _existing(folder / "run") if is_whole else folder
-    manifest = read_manifest(run, "run") if run else {}
+    manifest = runs.read_manifest(run, "run") if run else {}
     dataset = manifest.get("dataset") or {}
     data = _same_dataset(dataset.get("path"), dataset.get("fingerprint"), folder)
     if is_whole:
@@ -127,9 +117,9 @@ def find_sources(
     if challenges is not None:
         data = challenges if challenges.is_dir() else None
     elif predictions is not None and predictions.is_dir():
-        origin = read_manifest(predictions, "predictions")
+        origin = runs.read_manifest(predictions, "predictions")
         data = _same_dataset(origin.get("data"), origin.get("dataset"), predictions) or data
-    family = "arc" if data is None else str(read_manifest(data, "dataset")["family"])
+    family = "arc" if data is None else str(runs.read_manifest(data, "dataset")["family"])
     if family != "arc":
         for name, path in (("submission", submission), ("solutions", solutions)):
             if path is not None:
@@ -152,7 +142,7 @@ def find_sources(
 def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Path | None:
     """Return the folder of the dataset with this fingerprint: `path`, or a folder beside `maker`."""
     for folder in (Path(path or ""), *sorted(maker.resolve().parent.iterdir())):
-        manifest = known_manifest(folder, "dataset")
+        manifest = runs.known_manifest(folder, "dataset")
         if manifest and manifest.get("fingerprint") == fingerprint:
             return folder
     return None
@@ -160,11 +150,13 @@ def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Pat
 
 def _predictions_of(run: Path) -> Path | None:
     """Return the newest predictions beside a run that were made from one of its checkpoints."""
-    checkpoints = [known_manifest(path, "checkpoint") for path in (run / CHECKPOINTS).glob("step-*")]
-    weights = {manifest[FILES][WEIGHTS] for manifest in checkpoints if manifest.get(FILES)}
+    checkpoints = [
+        runs.known_manifest(path, "checkpoint") for path in (run / runs.CHECKPOINTS).glob("step-*")
+    ]
+    weights = {manifest[runs.FILES][runs.WEIGHTS] for manifest in checkpoints if manifest.get(runs.FILES)}
     by_time, beside = {}, (run if run.name.strip(".") else run.resolve()).parent
     for path in run.resolve().parent.iterdir():
-        manifest = known_manifest(path, "predictions")
+        manifest = runs.known_manifest(path, "predictions")
         # PATH@STEP of the run or of a checkpoint, which may have been deleted since.
         label = str(manifest.get("checkpoint"))
         maker = Path(label.rpartition("@")[0] or label).resolve()
@@ -175,10 +167,10 @@ def _predictions_of(run: Path) -> Path | None:
 
 def _submission_of(predictions: Path) -> Path | None:
     """Return the newest submission beside predictions that was voted from them."""
-    own, by_time = known_manifest(predictions, "predictions"), {}
+    own, by_time = runs.known_manifest(predictions, "predictions"), {}
     for file in predictions.resolve().parent.glob(f"*{manifest_path(Path('.json')).name}"):
         path = predictions.parent / f"{file.name.removesuffix('.manifest.json')}.json"
-        manifest = (read_made_by(path, file_hash(path)) if path.is_file() else None) or {}
+        manifest = (read_made_by(path, runs.file_hash(path)) if path.is_file() else None) or {}
         if own and own in [source.get("manifest") for source in manifest.get("sources", [])]:
             by_time[str(manifest.get("created")), path.name] = path
     return by_time[max(by_time)] if by_time else None
@@ -213,10 +205,10 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
              does not match the others, or if there is nothing to show.
     """
     if not (overwrite and out.is_file()):
-        refuse_existing(out, "--overwrite replaces it, --out names another page")
-    is_ours = figures is not None and bool(known_manifest(figures, "figures"))
+        runs.refuse_existing(out, "--overwrite replaces it, --out names another page")
+    is_ours = figures is not None and bool(runs.known_manifest(figures, "figures"))
     if figures is not None and not (overwrite and is_ours):
-        refuse_existing(figures, "choose another --figures folder" + " or --overwrite it" * is_ours)
+        runs.refuse_existing(figures, "choose another --figures folder" + " or --overwrite it" * is_ours)
     metrics = read_metrics(sources.run)
     curves = charts(metrics)
     tests = TestInputs()
@@ -235,7 +227,7 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
         family = family_of(sources.family, tests.side or 9)
         write_figures(figures, sources.title, curves, tests.results, family)
     content = _page(sources, tests, metrics, curves)
-    write_bytes(out, content)
+    runs.write_bytes(out, content)
     num_tasks = len({result.task for result in tests.results})
     noun = "task" if sources.family == "arc" else "board"
     counts = f"{counted(num_tasks, noun)}, {counted(len(curves), 'chart')}"
@@ -288,7 +280,7 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     rule, submission = "count", None
     if sources.submission:
         submission = read_results(sources.submission, len(tests))
-        made_by = read_made_by(sources.submission, file_hash(sources.submission)) or {}
+        made_by = read_made_by(sources.submission, runs.file_hash(sources.submission)) or {}
         rule = str(made_by.get("rule", rule))
     num_tests = {task.id: len(task.tests) for task in tasks}
     votes = read_arc_votes(predictions, num_tests, challenges, tasks)
