@@ -39,8 +39,9 @@ DIHEDRALS = (
 TRANSPOSES = tuple(transpose for transpose, _, _ in DIHEDRALS)
 DIHEDRAL_INVERSE = (0, 3, 2, 1, 4, 5, 6, 7)
 IDENTITY_COLORS = tuple(range(NUM_COLORS))
-# The increment of SplitMix64's state and the factors of its two mixing steps.
-_STEP, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+SPLIT_MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+"""The increment of SplitMix64's state and the factors of its two mixing steps."""
+_STEP, _FIRST, _SECOND = map(np.uint64, SPLIT_MIX)
 
 
 def random_bits(seed: int, *counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -56,9 +57,9 @@ def random_bits(seed: int, *counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    state = state + np.uint64(_STEP)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(_FIRST)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(_SECOND)
+    state = state + _STEP
+    state = (state ^ (state >> np.uint64(30))) * _FIRST
+    state = (state ^ (state >> np.uint64(27))) * _SECOND
     return state ^ (state >> np.uint64(31))
 
 

@@ -48,7 +48,7 @@ class PuzzleBatch(NamedTuple):
 
 
 class _Draws(NamedTuple):
-    """N entries of the stream.
+    """N draws of the stream.
 
     examples, puzzle_ids, variants: (N,) the example, its puzzle and the number of its variant.
     placements: (N, 2) place on the canvas, as a fraction of the free rows and columns.
@@ -93,7 +93,7 @@ class _CanvasStream:
         self.epochs: dict[int, _Draws] = {}
 
     def draws(self, start: int, count: int) -> _Draws:
-        """Return the entries start .. start + count - 1."""
+        """Return the draws start .. start + count - 1."""
         epochs, positions = np.divmod(np.arange(start, start + count), self.epoch_size)
         parts = []
         for epoch in np.unique(epochs).tolist():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.augmentation import DIHEDRALS, apply_dihedral, random_bits
+from arcpipe.augmentation import random_bits
 
 CHARACTERS = "# SGo"
 WALL, FREE, START, GOAL, PATH = range(len(CHARACTERS))
@@ -79,8 +79,8 @@ def cells_of(questions: NDArray[np.uint8], value: int) -> NDArray[np.intp]:
 
 def at(values: NDArray[np.integer], cells: NDArray[np.integer]) -> NDArray[np.integer]:
     """Return the value (N,) of each board (N, S, S) at a cell, row * S + column, of that board."""
-    entries: NDArray[np.integer] = _flat(values)[np.arange(len(values)), cells]
-    return entries
+    found: NDArray[np.integer] = _flat(values)[np.arange(len(values)), cells]
+    return found
 
 
 def mark_shortest_paths(questions: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -123,28 +123,6 @@ def path_moves(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDAr
     """Return the moves (N,) from start to goal over the cells marked in answers; -1 if there is no path."""
     passable = (answers == PATH) | (questions == START) | (questions == GOAL)
     return at(search(passable, cells_of(questions, START)).distances, cells_of(questions, GOAL))
-
-
-def canonical(questions: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Return keys (N,) that are equal if and only if two mazes are equal up to a turn or flip."""
-    smallest = _turned(questions, 0)
-    rows = np.arange(len(questions))
-    for dihedral in range(1, len(DIHEDRALS)):
-        turned = _turned(questions, dihedral)
-        first = (turned != smallest).argmax(axis=1)
-        smaller = turned[rows, first] < smallest[rows, first]
-        smallest[smaller] = turned[smaller]
-    return smallest.view(f"S{smallest.shape[1]}")[:, 0]
-
-
-def overlap(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which questions (N,) are, turned or flipped, among the others, whose size may differ."""
-    return np.isin(canonical(questions), canonical(others))
-
-
-def _turned(questions: NDArray[np.uint8], dihedral: int) -> NDArray[np.uint8]:
-    """Return the cells (N, S * S) of turned mazes, plus 1, because byte strings drop zeros at their end."""
-    return _flat(apply_dihedral(questions, dihedral)) + np.uint8(1)
 
 
 def _flat(boards: NDArray[Any]) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from arcpipe.errors import DataError
+from arcpipe.log import counted
 from arcpipe.model_config import BUCKET_UNITS
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Layout:
         """Return the layout in a line, for the log."""
         tokens, total = self.mean(float), sum(self.rows)
         parts = (
-            f"side {side}: {int((self.task_sides == side).sum())} tasks, {rows} of {total} rows"
+            f"side {side}: {counted(int((self.task_sides == side).sum()), 'task')}, {rows} of {total} rows"
             for side, rows in zip(self.sides, self.rows, strict=True)
         )
         share = tokens / self.canvas**2

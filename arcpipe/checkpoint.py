@@ -14,7 +14,6 @@ A trunk has P = 0 and no puzzle files; an exported checkpoint has no trainer.saf
 """
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -32,28 +31,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from arcpipe import runs
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.boards import MAX_BOARD_SIDE
 from arcpipe.codec import FAMILIES, family_of
 from arcpipe.documents import load_json
-from arcpipe.errors import CheckpointError, DataError, UnreadableError, one_line
+from arcpipe.errors import CheckpointError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.runs import file_hash, nearby, new_folder, read_manifest, reading, write_json
 from arcpipe.tables import read_table
 from arcpipe.task_embedding import puzzle_vectors
 from arcpipe.trm import TRM
 
-CHECKPOINTS = "checkpoints"
-FILES = "files"
-"""The key of a manifest with the SHA-256 of each file by name; older checkpoints lack it."""
-WEIGHTS = "model.safetensors"
-BEST_FILE = "best.json"
 TRAINER = "trainer.safetensors"
-_ROWS, _PUZZLES, _FACTS = "puzzles.safetensors", "puzzles.parquet", "model.json"
+_ROWS, _PUZZLES = "puzzles.safetensors", "puzzles.parquet"
 _BASE, _CHANGED = "puzzles-base.safetensors", "puzzles-changed.safetensors"
-_STEP_NAME = re.compile(r"step-([0-9]{8,18})")
 _SPARE_WEIGHTS = 1 << 24
 _COLUMNS = ("task", "dihedral", "colors")
 _MOST_ROWS, _MOST_BYTES = 2**31, 2**36
@@ -135,7 +128,7 @@ class Checkpoint:
             model = TRM(config, num_tokens, self.vocabulary)
             model.load_state_dict(self.ema)
         except RuntimeError as error:
-            reason = f"weights do not fit {_FACTS}: {one_line(error):.1000}"
+            reason = f"weights do not fit {runs.MODEL_FACTS}: {one_line(error):.1000}"
             raise CheckpointError(f"{self.path}: {reason}") from None
         return model.eval()
 
@@ -229,28 +222,28 @@ def save_checkpoint(
         "vocabulary": checkpoint.vocabulary,
         "puzzles": len(checkpoint.puzzles),
     }
-    manifest: dict[str, Any] = {**checkpoint.manifest, FILES: {}}
+    manifest: dict[str, Any] = {**checkpoint.manifest, runs.FILES: {}}
     linked: dict[str, str] = {}
-    with new_folder(checkpoint.path, manifest) as folder:
-        _save_tensors(folder / WEIGHTS, weights)
+    with runs.new_folder(checkpoint.path, manifest) as folder:
+        _save_tensors(folder / runs.WEIGHTS, weights)
         if len(checkpoint.puzzles):
             linked, base = _save_rows(folder, checkpoint, changes)
             facts |= base
             pq.write_table(checkpoint.puzzles.to_arrow(), folder / _PUZZLES)
         if trainer is not None:
             _save_tensors(folder / TRAINER, {name: value.clone() for name, value in trainer.items()})
-        write_json(folder / _FACTS, facts)
+        runs.write_json(folder / runs.MODEL_FACTS, facts)
         files = sorted(folder.iterdir())
-        manifest[FILES] |= {file.name: linked.get(file.name) or file_hash(file) for file in files}
+        manifest[runs.FILES] |= {file.name: linked.get(file.name) or runs.file_hash(file) for file in files}
 
 
 def _save_rows(
     folder: Path, checkpoint: Checkpoint, changes: RowChanges | None
 ) -> tuple[dict[str, str], dict[str, bool]]:
-    """Write the puzzle table; return the SHA-256 of the linked file, and the entry of model.json about it."""
+    """Write the puzzle table; return the SHA-256 of the linked file, and what model.json says of it."""
     linked: dict[str, str] = {}
     if changes is not None and changes.since is not None:
-        files = read_manifest(changes.since, "checkpoint").get(FILES, {})
+        files = runs.read_manifest(changes.since, "checkpoint").get(runs.FILES, {})
         try:
             (name,) = {_ROWS, _BASE} & files.keys()
             os.link(changes.since / name, folder / _BASE)
@@ -271,8 +264,8 @@ def changes_since(folder: Path) -> RowChanges:
 
     A later checkpoint stores these rows only, and those that changed since.
     """
-    manifest = read_manifest(folder, "checkpoint")
-    with _part(folder / _FACTS, manifest) as file:
+    manifest = runs.read_manifest(folder, "checkpoint")
+    with _part(folder / runs.MODEL_FACTS, manifest) as file:
         base = load_json(file).get("base")
     if base is None:
         return RowChanges(torch.zeros(0, dtype=torch.int64), folder)
@@ -280,84 +273,14 @@ def changes_since(folder: Path) -> RowChanges:
         return RowChanges(load_file(file)["ids"], folder if base else None)
 
 
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder at `path`; of a run folder its best checkpoint, or else the newest."""
-    with reading(path):
-        if (path / _FACTS).is_file() or _manifest_of(path) is not None:
-            return path
-    best = read_best(path)
-    return newest_checkpoint(path) if best is None else path / CHECKPOINTS / checkpoint_name(best["step"])
-
-
-def newest_checkpoint(run: Path) -> Path:
-    """Return the newest whole checkpoint folder of a run folder; CheckpointError if there is none."""
-    with reading(run):
-        if not run.exists():
-            raise CheckpointError(f"{run}: no such folder")
-    whole = whole_checkpoints(run)
-    if not whole:
-        near = nearby(run, "run", "checkpoint")
-        raise CheckpointError(f"{run}: neither a checkpoint folder nor a run folder with a checkpoint{near}")
-    return whole[max(whole)]
-
-
-def whole_checkpoints(run: Path) -> dict[int, Path]:
-    """Return the complete checkpoint folders of a run by step, in order.
-
-    A folder counts only if its manifest has the step of its name: it may be an incomplete or renamed copy.
-    """
-    return {
-        step: path
-        for step, path in named_checkpoints(run).items()
-        if (_manifest_of(path) or {}).get("step") == step
-    }
-
-
-def named_checkpoints(run: Path) -> dict[int, Path]:
-    """Return the folders of a run named like a checkpoint, complete or not, by step, in order."""
-    try:
-        with reading(run / CHECKPOINTS):
-            paths = list((run / CHECKPOINTS).iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    folders = {int(match[1]): path for path in paths if (match := _STEP_NAME.fullmatch(path.name))}
-    return {step: path for step, path in sorted(folders.items()) if path.name == checkpoint_name(step)}
-
-
-def _manifest_of(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a checkpoint folder; None if it is not one."""
-    try:
-        return read_manifest(folder, "checkpoint")
-    except UnreadableError:
-        raise
-    except DataError:
-        return None
-
-
-def checkpoint_name(step: int) -> str:
-    """Return the name of the folder of a step; the names sort by step."""
-    return f"step-{step:08d}"
-
-
-def read_best(run: Path) -> dict[str, Any] | None:
-    """Return step, metric and value of a run's best evaluation; None if it or its checkpoint is missing."""
-    try:
-        with reading(run / BEST_FILE):
-            best: dict[str, Any] = load_json(run / BEST_FILE)
-        sound = type(best["step"]) is int and type(best["value"]) is float
-        return best if sound and best["step"] in whole_checkpoints(run) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def load_checkpoint(path: Path) -> Checkpoint:
     """Return the checkpoint at `path`, a checkpoint folder or a run folder.
 
     Raises:  CheckpointError or DataError, in one line, if a part is missing, damaged or does not fit.
     """
-    folder = find_checkpoint(path)
-    manifest = read_manifest(folder, "checkpoint")
-    with _part(folder / _FACTS, manifest) as file:
+    folder = runs.find_checkpoint(path)
+    manifest = runs.read_manifest(folder, "checkpoint")
+    with _part(folder / runs.MODEL_FACTS, manifest) as file:
         facts = load_json(file)
         config = TypeAdapter(TRMConfig).validate_json(orjson.dumps(facts["config"]))
         family, canvas, vocabulary = facts["family"], int(facts["canvas"]), int(facts["vocabulary"])
@@ -366,7 +289,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ValueError(f"family {family} on canvas {canvas}")
         if vocabulary < family_of(family, canvas).vocabulary:
             raise ValueError(f"{vocabulary} tokens for family {family} on canvas {canvas}")
-    with _part(folder / WEIGHTS, manifest) as file:
+    with _part(folder / runs.WEIGHTS, manifest) as file:
         weights = load_file(file)
     refuse_bad_values(weights, folder)
     raw, ema = (
@@ -432,7 +355,7 @@ def _load_puzzles(
 
 def load_trainer_state(folder: Path) -> dict[str, Tensor]:
     """Return the trainer state of a checkpoint; CheckpointError if it has none, or it is damaged."""
-    manifest = read_manifest(folder, "checkpoint")
+    manifest = runs.read_manifest(folder, "checkpoint")
     with _part(folder / TRAINER, manifest, "it cannot be resumed from") as file:
         return load_file(file)
 
@@ -456,9 +379,9 @@ def _part(
     """
     try:
         # Opened here too, because safetensors reports a missing file where permission is missing.
-        with reading(file), file.open("rb"):
-            hashes = manifest.get(FILES)
-            if isinstance(hashes, dict) and file_hash(file) != hashes.get(file.name):
+        with runs.reading(file), file.open("rb"):
+            hashes = manifest.get(runs.FILES)
+            if isinstance(hashes, dict) and runs.file_hash(file) != hashes.get(file.name):
                 raise ValueError("it is not what was written: its SHA-256 is another")
         yield file
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, pa.ArrowException) as error:

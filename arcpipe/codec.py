@@ -98,11 +98,14 @@ class GridTable:
     def __len__(self) -> int:
         return len(self.shapes)
 
+    def take(self, rows: NDArray[np.integer] | slice) -> "GridTable":
+        """Return a table of some of the grids."""
+        return GridTable(self.cells[rows], self.shapes[rows])
+
     def parts(self) -> Iterator["GridTable"]:
         """Yield the grids in order in smaller tables; at least one, which may be empty."""
         for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
-            rows = slice(start, start + _GRIDS_AT_ONCE)
-            yield GridTable(self.cells[rows], self.shapes[rows])
+            yield self.take(slice(start, start + _GRIDS_AT_ONCE))
 
     def grid(self, index: int) -> Grid:
         """Return one of the grids (H, W)."""
@@ -140,10 +143,9 @@ class GridList(GridTable):
         """Return all cells, packed now."""
         return GridTable.pack(self.grids, self.side).cells
 
-    def parts(self) -> Iterator[GridTable]:
-        """Yield the grids in order in smaller packed tables."""
-        for start in range(0, max(1, len(self)), _GRIDS_AT_ONCE):
-            yield GridTable.pack(self.grids[start : start + _GRIDS_AT_ONCE], self.side)
+    def take(self, rows: NDArray[np.integer] | slice) -> GridTable:
+        """Return a packed table of some of the grids."""
+        return GridTable.pack([self.grids[index] for index in np.arange(len(self))[rows]], self.side)
 
     def grid(self, index: int) -> Grid:
         """Return one of the grids (H, W)."""

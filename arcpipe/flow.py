@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from arcpipe.augmentation import random_bits
-from arcpipe.stablemax import probabilities
+from arcpipe.augmentation import SPLIT_MIX, random_bits
+from arcpipe.layers import probabilities
 
 # Turns of draws other than noise. Noise has turn 0 for x_0 and i + 1 for step i of inference.
 TIMES, PSEUDOTARGETS = -1, -2
-# The constants of `random_bits` as signed numbers.
-_STEP, _FIRST, _SECOND = (
-    value - 2**64 for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
+# As signed numbers.
+_STEP, _FIRST, _SECOND = (value - 2**64 for value in SPLIT_MIX)
 
 
 def seeds_of(seed: int, *counters: NDArray[np.uint64]) -> Tensor:

@@ -69,6 +69,11 @@ def fact_line(label: str, text: str, width: int) -> str:
     )  # fmt: skip
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, such as `1 task` or `2 tasks`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def program() -> str:
     """Return how to start this program from a shell in the current folder."""
     script = sys.argv[0]

@@ -34,7 +34,7 @@ from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.log import logger
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
-from arcpipe.runs import file_hash, make_manifest, new_folder, reading, refuse_existing, write_json
+from arcpipe.runs import file_hash, make_manifest, new_folder, reading, write_json
 from arcpipe.trm import TRM
 
 CONFIG_FILE = "all_config.yaml"
@@ -404,7 +404,6 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     Raises:  CheckpointError if it has no rows, or settings that the official code lacks; OutputError if
              `out` exists or cannot be written.
     """
-    refuse_existing(out)
     config, plain = checkpoint.config, TRMConfig()
     own = [
         f"model.{name} = {value}"

@@ -237,7 +237,7 @@ def _run_in_processes(
         # A terminal sends Ctrl-C to all processes: it must not kill those that have no handler yet.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for process, variables in zip(processes, rank_variables(count), strict=True):
-            with _environment(variables):
+            with environment(variables):
                 process.start()
         signal.signal(signal.SIGINT, handler)
         _wait(processes, should_stop, together)
@@ -256,7 +256,7 @@ def _run_in_processes(
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Replace the environment during the block."""
     previous = dict(os.environ)
     try:

@@ -205,7 +205,7 @@ class PuzzleSet:
 
 
 def ranks_of(values: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Return the number (N,) of earlier entries with the same value."""
+    """Return the number (N,) of earlier ones with the same value."""
     order, ranks = np.argsort(values, kind="stable"), np.empty(len(values), np.intp)
     _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
     ranks[order] = np.arange(len(values)) - np.repeat(first, counts)

@@ -12,7 +12,6 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import date
 from functools import cache, wraps
@@ -27,9 +26,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from arcpipe.documents import load_json, parse_toml, read_within
+from arcpipe.documents import parse_toml, read_within
 from arcpipe.errors import RecipeError
-from arcpipe.runs import MANIFEST, reading
+from arcpipe.runs import MANIFEST, known_json, reading
 
 TABLES = ("data", "model", "train", "eval", "adapt", "infer", "kaggle")
 Settings = TypeVar("Settings")
@@ -208,10 +207,9 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
     if source in heirs:
         raise RecipeError(f"{heirs[0]}: extends itself ({' -> '.join((*heirs, source))})")
     if source not in recipe_names() and Path(source).is_dir():
-        with suppress(OSError, KeyError, TypeError, ValueError), reading(Path(source, MANIFEST)):
-            manifest = load_json(Path(source, MANIFEST))
-            if manifest["kind"] in ("run", "checkpoint"):
-                return dict(manifest["recipe"]), ()
+        manifest = known_json(Path(source, MANIFEST))
+        if manifest.get("kind") in ("run", "checkpoint") and isinstance(manifest.get("recipe"), dict):
+            return manifest["recipe"], ()
         raise RecipeError(f"{source}: no run folder with a recipe in its {MANIFEST}")
     try:
         document = parse_toml(_read_text(source, heirs))
@@ -328,10 +326,14 @@ def json_text(document: Any) -> str:
     return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def print_help(context: typer.Context) -> None:
-    """Print the help of a group of commands that is called by its name alone."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+def command_group(text: str) -> typer.Typer:
+    """Return a group of commands, which prints its help if it is called by its name alone."""
+
+    def print_help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return typer.Typer(rich_markup_mode=None, invoke_without_command=True, callback=print_help, help=text)
 
 
 def with_parameters(

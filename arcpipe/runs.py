@@ -1,4 +1,4 @@
-"""Outputs of commands: files and folders written atomically, their manifests, and folder locks."""
+"""Outputs of commands: files and folders written atomically, manifests, folder locks, a run's checkpoints."""
 
 import difflib
 import errno
@@ -25,17 +25,24 @@ import orjson
 
 from arcpipe import __version__
 from arcpipe.documents import load_json
-from arcpipe.errors import DataError, OutputError, UnreadableError, one_line
+from arcpipe.errors import CheckpointError, DataError, OutputError, UnreadableError, one_line
 
 # The logger of log.py, which imports this module.
 _logger = logging.getLogger("arcpipe")
 MANIFEST = "manifest.json"
+CHECKPOINTS, BEST_FILE = "checkpoints", "best.json"
+"""In a run folder: the folder of its checkpoints, and the file about the best of them."""
+WEIGHTS, MODEL_FACTS = "model.safetensors", "model.json"
+"""In a checkpoint: the weights, and what network they are of."""
+FILES = "files"
+"""The key of a manifest with the SHA-256 of each file by name; older checkpoints lack it."""
+_STEP_NAME = re.compile(r"step-([0-9]{8,18})")
 # Most subfolders searched for one of the right kind, to name in an error.
 _MOST_NEARBY = 100
 # Most names that a missing one is compared with.
 _MOST_BESIDE = 1000
 _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
-# Kinds of folders whose manifests are checked, and the types of their entries.
+# Kinds of folders whose manifests are checked, and the types of the facts in them.
 _TYPED = ("dataset", "run", "checkpoint", "predictions", "quickstart")
 _TYPES: dict[str, Any] = {
     "created": str, "recipe": dict, "counts": dict, "files": dict, "checkpoint": str, "items": int,
@@ -76,7 +83,7 @@ def refuse_existing(path: Path, remedy: str = "choose another --out or remove it
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, flush it to disk, and rename it."""
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +115,7 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
     Raises:  OutputError if `path` exists or cannot be written. A failed block leaves nothing behind.
     """
     refuse_existing(path)
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     try:
         with writing(path):
             temporary.mkdir(parents=True)
@@ -136,7 +143,8 @@ def new_folder(path: Path, manifest: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
+    """Return the hidden name under which this process writes a file or folder before it renames it."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
@@ -230,12 +238,89 @@ def similar(path: Path) -> str:
     return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
-def known_manifest(folder: Path, kind: str) -> dict[str, Any] | None:
-    """Return the manifest of a folder; None if it is missing or of another kind."""
+def known_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """Return the manifest of a folder; an empty one if it is missing or of another kind."""
     try:
         return read_manifest(folder, kind)
     except DataError:
-        return None
+        return {}
+
+
+def known_json(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one if the file is missing, damaged or of something else.
+
+    Raises:  UnreadableError without permission to read it.
+    """
+    try:
+        with reading(file):
+            value = load_json(file)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder at `path`; of a run folder its best checkpoint, or else the newest."""
+    with reading(path):
+        if (path / MODEL_FACTS).is_file() or _manifest_of(path):
+            return path
+    best = read_best(path)
+    return newest_checkpoint(path) if best is None else path / CHECKPOINTS / checkpoint_name(best["step"])
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """Return the newest whole checkpoint folder of a run folder; CheckpointError if there is none."""
+    with reading(run):
+        if not run.exists():
+            raise CheckpointError(f"{run}: no such folder")
+    whole = whole_checkpoints(run)
+    if not whole:
+        near = nearby(run, "run", "checkpoint")
+        raise CheckpointError(f"{run}: neither a checkpoint folder nor a run folder with a checkpoint{near}")
+    return whole[max(whole)]
+
+
+def whole_checkpoints(run: Path) -> dict[int, Path]:
+    """Return the complete checkpoint folders of a run by step, in order.
+
+    A folder counts only if its manifest has the step of its name: it may be an incomplete or renamed copy.
+    """
+    return {
+        step: path for step, path in named_checkpoints(run).items() if _manifest_of(path).get("step") == step
+    }
+
+
+def named_checkpoints(run: Path) -> dict[int, Path]:
+    """Return the folders of a run named like a checkpoint, complete or not, by step, in order."""
+    try:
+        with reading(run / CHECKPOINTS):
+            paths = list((run / CHECKPOINTS).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    folders = {int(match[1]): path for path in paths if (match := _STEP_NAME.fullmatch(path.name))}
+    return {step: path for step, path in sorted(folders.items()) if path.name == checkpoint_name(step)}
+
+
+def _manifest_of(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint folder, empty if it is none; UnreadableError without permission."""
+    try:
+        return read_manifest(folder, "checkpoint")
+    except UnreadableError:
+        raise
+    except DataError:
+        return {}
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the name of the folder of a step; the names sort by step."""
+    return f"step-{step:08d}"
+
+
+def read_best(run: Path) -> dict[str, Any] | None:
+    """Return step, metric and value of a run's best evaluation; None if it or its checkpoint is missing."""
+    best = known_json(run / BEST_FILE)
+    sound = type(best.get("step")) is int and type(best.get("value")) is float
+    return best if sound and best["step"] in whole_checkpoints(run) else None
 
 
 def file_hash(path: Path) -> str:

@@ -34,6 +34,11 @@ class Task:
     tests: tuple[Pair, ...]
     generated: tuple[Pair, ...] = ()
 
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """All pairs: demonstrations, tests, generated."""
+        return (*self.demonstrations, *self.tests, *self.generated)
+
 
 def parse_task(task_id: str, value: Any, where: str) -> Task:
     """Return the Task of `{"train": [PAIR], "test": [PAIR]}`; DataError names `where`, task and field."""

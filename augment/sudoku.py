@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from arcpipe.augment.puzzles import (
-    PuzzleSettings,
-    PuzzleSummary,
-    SolvedPuzzles,
+    BoardSettings,
+    BoardSummary,
+    SolvedBoards,
     Table,
-    build_puzzles,
+    build_boards,
     draw_rows,
     read_split,
 )
@@ -47,7 +47,7 @@ _SMALL = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class SudokuSettings(PuzzleSettings):
+class SudokuSettings(BoardSettings):
     """The table [data] of a recipe for Sudokus."""
 
     num_aug: Annotated[
@@ -59,17 +59,17 @@ class SudokuSettings(PuzzleSettings):
     ] = 0
 
 
-def build_sudoku(settings: SudokuSettings, out: Path) -> PuzzleSummary:
-    """Build a dataset folder of Sudokus; errors as of `build_puzzles`."""
+def build_sudoku(settings: SudokuSettings, out: Path) -> BoardSummary:
+    """Build a dataset folder of Sudokus; errors as of `build_boards`."""
 
     def same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
         known = {board.tobytes() for board in others}
         return np.array([board.tobytes() in known for board in questions], bool)
 
-    return build_puzzles("sudoku", settings, out, lambda: generate_split(settings), read_sudokus, same_boards)
+    return build_boards("sudoku", settings, out, lambda: generate_split(settings), read_sudokus, same_boards)
 
 
-def read_sudokus(settings: PuzzleSettings, split: str = "train", *, verify: int = _VERIFY) -> SolvedPuzzles:
+def read_sudokus(settings: BoardSettings, split: str = "train", *, verify: int = _VERIFY) -> SolvedBoards:
     """Read the Sudokus of a split, all of one side, in order; `.` and `0` are empty cells.
 
     A text file holds one puzzle a line; their answers are computed.
@@ -107,7 +107,7 @@ def read_sudokus(settings: PuzzleSettings, split: str = "train", *, verify: int 
         (counts == 0, f"{question} has no solution"), (counts > 1, f"{question} has more than one solution")
     )
     answers = boards[answer] if table.has_answers else solutions
-    return SolvedPuzzles(questions[rows], answers[rows], table.files, total, len(rows) - len(checked))
+    return SolvedBoards(questions[rows], answers[rows], table.files, total, len(rows) - len(checked))
 
 
 def _read_text(path: Path, column: str) -> Table:
@@ -126,7 +126,7 @@ def _in_parts(check: Callable[..., NDArray[np.bool_]], *arrays: NDArray[np.uint8
     return np.concatenate([check(*(part[s : s + _CHECKED_AT_ONCE] for part in arrays)) for s in starts])
 
 
-def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> SolvedPuzzles:
+def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> SolvedBoards:
     """Generate `count` minimal puzzles of side 4, 6 or 9: one solution, and no clue can go.
 
     All puzzles differ; for sides 6 and 9 all solutions differ, too. Puzzles are not equally likely. A larger
@@ -160,10 +160,10 @@ def generate_sudokus(count: int, side: int, seed: int, min_rating: int = 0) -> S
                     f"were found, then {fruitless * _FULL_AT_ONCE} tries brought no other (highest rating "
                     f"seen: {hardest}): ask for fewer puzzles, a lower rating or a larger side"
                 )
-    return SolvedPuzzles(*np.concatenate(parts, axis=1))
+    return SolvedBoards(*np.concatenate(parts, axis=1))
 
 
-def generate_split(settings: SudokuSettings) -> tuple[SolvedPuzzles, SolvedPuzzles]:
+def generate_split(settings: SudokuSettings) -> tuple[SolvedBoards, SolvedBoards]:
     """Generate disjoint training and test puzzles; see `generate_sudokus`.
 
     For side 4 no puzzle of one set is a shuffle of a puzzle of the other, though they share solutions, of

@@ -26,7 +26,8 @@ from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer.config import InferSettings
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.predict import predict, schedule_of
+from arcpipe.infer.items import Schedule
+from arcpipe.infer.predict import predict
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from common import ROWS, Report, arcpipe, build_puzzles, options, run, small_precision
@@ -52,7 +53,7 @@ def plain_loop(
     vectors = checkpoint.rows_by_id(puzzles)(np.arange(puzzles.num_puzzles)).to(device)
     dtype = dtype_of(checkpoint, settings, device)
     num_steps = settings.max_steps or checkpoint.config.max_steps
-    schedule = schedule_of(puzzles, settings)
+    schedule = Schedule(puzzles, settings)
     positions = np.setdiff1d(np.arange(len(schedule)), done)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(positions), settings.batch_size):
@@ -123,7 +124,7 @@ def measure(arguments: argparse.Namespace, report: Report, scratch: Path) -> Non
     for _ in range(1 if arguments.quick else TURNS):
         for name, changes in ways.items():
             settings = replace(plain, **changes)
-            length = len(schedule_of(puzzles, settings))
+            length = len(Schedule(puzzles, settings))
             left_out = np.arange(min(most or length, length), length)
             way = plain_loop if name == PLAIN else engine
             infer = partial(way, checkpoint, puzzles, settings, device, left_out)

@@ -35,12 +35,12 @@ from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import PAD
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer.evaluate import evaluate, known_outputs
-from arcpipe.infer.vote import rank, read_votes, right_entries, solved_tests
+from arcpipe.infer.vote import rank, read_votes, right_choices, solved_tests
+from arcpipe.layers import probabilities
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import write_json
-from arcpipe.stablemax import probabilities
 from arcpipe.task import challenges_json, solutions_json
 from arcpipe.task_embedding import puzzle_vectors
 
@@ -220,7 +220,7 @@ def scores(data: Path, predictions: Path) -> dict[str, float]:
         return found
     names = Counter(puzzles.table.task_ids[task] for task in puzzles.test_tasks)
     votes = read_votes(read_candidates([predictions]), names)
-    right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
+    right = right_choices(votes, [outputs.grid(number) for number in range(len(outputs))])
     solved = solved_tests(votes, rank(votes), right, 2)
     share = votes.count()[right].sum() / votes.candidates.sum()
     return found | {"pass@2 of outputs": float(solved.mean()), "exact": float(share)}

@@ -13,35 +13,45 @@ from arcpipe.augmentation import random_bits
 from arcpipe.buckets import bucket_sides, crop, pad_back
 from arcpipe.checkpoint import Checkpoint
 from arcpipe.codec import PAD, encode_grids
+from arcpipe.devices import compute_dtype, ready_blocks
 from arcpipe.errors import CheckpointError
 from arcpipe.flow import FlowSampler
-from arcpipe.infer.config import Plan
+from arcpipe.infer.config import InferSettings
 from arcpipe.infer.items import Answers, Items, Schedule, WorkQueue
+from arcpipe.layers import probabilities
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.stablemax import probabilities
 from arcpipe.task_embedding import puzzle_vectors
 
 STABLE_STEPS = 3
 """Consecutive steps with the same answer after which `stable` halts."""
+NONE = np.zeros(0, np.int64)
+"""No position of a schedule."""
 _FIRST_ANSWERS = 64
 _NO_TOKEN = 255
 _IDLE = -1
 
 
 class Engine:
-    """A batch of rows in which a checkpoint answers the items of a schedule.
+    """A batch of rows in which a checkpoint answers items of a schedule; free rows are dropped at the end.
 
-    Args:    work: positions in the schedule to answer.
-             batch_size: number of rows; rows without an item are dropped at the end.
+    notes: lines for the log, the first on the dtype and the device.
+
+    Args:    done: (M,) positions of the schedule to leave out, sorted.
+             rank, num_ranks: which of the other positions to answer.
              needed: `needed_sides` of the whole dataset, if `puzzles` lacks some test inputs of a task.
     Raises:  CheckpointError if the checkpoint does not know the puzzles.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, puzzles: PuzzleSet, schedule: Schedule, work: WorkQueue, plan: Plan,
-        *, batch_size: int, device: torch.device, dtype: torch.dtype, needed: NDArray[np.intp] | None = None,
+        self, checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device, *,
+        done: NDArray[np.int64] = NONE, rank: int = 0, num_ranks: int = 1,
+        needed: NDArray[np.intp] | None = None,
     ) -> None:  # fmt: skip
-        self.puzzles, self.schedule, self.work, self.plan, self.device = puzzles, schedule, work, plan, device
+        precision = checkpoint.precision if settings.precision == "trained" else settings.precision
+        dtype, reason = compute_dtype(precision, device)
+        self.puzzles, self.schedule, self.device = puzzles, Schedule(puzzles, settings), device
+        self.work = WorkQueue(len(self.schedule), done, rank, num_ranks)
+        self.plan, batch_size = settings.plan(checkpoint.config), settings.batch_size
         # Rows and color vectors (T, 2, 10, D) stay on the checkpoint's device.
         self.rows_of, self.colors = checkpoint.rows_by_id(puzzles), checkpoint.colors_of(puzzles)
         self.sides = bucket_sides(puzzles, checkpoint.config.buckets, needed)
@@ -49,8 +59,8 @@ class Engine:
         self.sampler = None
         if checkpoint.config.flow:
             self.sampler = FlowSampler(
-                batch_size, puzzles.num_tokens, checkpoint.vocabulary, device, steps=plan.steps,
-                gamma=plan.gamma, seed=plan.seed, loss=self.loss, blank=puzzles.family.blank_token,
+                batch_size, puzzles.num_tokens, checkpoint.vocabulary, device, steps=self.plan.steps,
+                gamma=self.plan.gamma, seed=self.plan.seed, loss=self.loss, blank=puzzles.family.blank_token,
             )  # fmt: skip
         self.generator = torch.Generator(device)
         carry = self.model.empty_carry(batch_size, dtype)
@@ -62,12 +72,18 @@ class Engine:
         self.same = torch.zeros(batch_size, dtype=torch.int64, device=device)
         # Rows that `learned` would have ended, and how many steps it would have saved.
         self.over, self.spared = torch.zeros_like(carry.halted), torch.zeros_like(self.same[0])
-        self.items = schedule.items(np.zeros(batch_size, np.int64))
+        self.items = self.schedule.items(np.zeros(batch_size, np.int64))
         self.items.positions[:] = _IDLE
         self.steps = np.zeros(batch_size, np.int64)
         self.pending: list[Answers] = []
         # Answers so far, those of them that are not finite, and the number of first ones.
-        self.answers, self.broken, self.enough = 0, 0, min(_FIRST_ANSWERS, work.left)
+        self.answers, self.broken, self.enough = 0, 0, min(_FIRST_ANSWERS, self.work.left)
+        # dynamic=None: the number of rows varies, at the end and with several canvases.
+        notes = ready_blocks(
+            self.model.blocks, hidden_size=checkpoint.config.hidden_size, dtype=dtype, device=device,
+            threads=checkpoint.cpu_threads, compiled=settings.compile, dynamic=None,
+        )  # fmt: skip
+        self.notes = [f"{str(dtype).removeprefix('torch.')} on {device} ({reason})", *notes]
 
     @property
     def busy(self) -> NDArray[np.bool_]:
@@ -225,12 +241,15 @@ class Engine:
         marks = np.searchsorted(self.plan.marks, steps)
         number = np.where(final, len(self.plan.marks), marks)
         orders = items.positions * self.plan.answers_each + number
-        return Answers(orders, items, tokens.cpu().numpy(), halt, log_mean, steps)
+        return Answers(
+            **vars(items), orders=orders, tokens=tokens.cpu().numpy(), halt=halt, log_probability=log_mean,
+            steps=steps,
+        )  # fmt: skip
 
     def _release(self, done: NDArray[np.bool_]) -> list[Answers]:
         """Free the rows that are done; return their pending answers."""
         finished = self.items.positions[done]
-        ready = [np.isin(answers.items.positions, finished) for answers in self.pending]
+        ready = [np.isin(answers.positions, finished) for answers in self.pending]
         parts = list(zip(self.pending, ready, strict=True))
         self.pending = [answers[~is_ready] for answers, is_ready in parts if not is_ready.all()]
         self.items.positions[done] = _IDLE

@@ -18,9 +18,10 @@ from arcpipe.codec import GridTable
 from arcpipe.errors import CheckpointError, DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.infer.config import InferResult, InferSettings
-from arcpipe.infer.items import candidate_table, concatenate
-from arcpipe.infer.predict import make_engine, predict, schedule_of
-from arcpipe.infer.vote import choose_boards, rank, read_votes, right_entries, solved_tests
+from arcpipe.infer.engine import Engine
+from arcpipe.infer.items import Schedule, candidate_table, concatenate
+from arcpipe.infer.predict import predict
+from arcpipe.infer.vote import choose_boards, rank, read_votes, right_choices, solved_tests
 from arcpipe.predictions import read_candidates, write_shard
 from arcpipe.puzzleset import PuzzleSet, Variants, read_puzzle_set, read_test_outputs
 from arcpipe.task import coverage_text, read_solutions
@@ -106,7 +107,7 @@ def evaluate(
         return {}, votes.candidates
     if not puzzles.family.with_eos:
         return choose_boards(puzzles, votes).scores(outputs), votes.candidates
-    right = right_entries(votes, [outputs.grid(number) for number in range(len(outputs))])
+    right = right_choices(votes, [outputs.grid(number) for number in range(len(outputs))])
     ranking, tasks = rank(votes), puzzles.test_tasks[answered]
     scores, counts = {}, np.bincount(tasks)
     for name, most in zip(ARC_SCORES, (1, 2, len(right)), strict=True):
@@ -159,7 +160,7 @@ class Evaluator:
         self.needed = needed_sides(puzzles)
         if 0 < tests < len(outputs):
             sample = np.sort(np.random.default_rng(_SAMPLE_SEED).permutation(len(outputs))[:tests])
-            puzzles, outputs = _select_tests(puzzles, sample), _select_rows(outputs, sample)
+            puzzles, outputs = _select_tests(puzzles, sample), outputs.take(sample)
         self.puzzles, self.outputs, self.settings = puzzles, outputs, settings
         self.metrics: tuple[str, ...] = ARC_SCORES if puzzles.family.with_eos else BOARD_SCORES
 
@@ -185,14 +186,14 @@ class Evaluator:
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
         """Return the scores of the candidates in the folder, by name, and their coverage."""
         scores, votes = evaluate(self.puzzles, self.outputs, read_candidates([folder]))
-        num_items = len(schedule_of(self.puzzles, self.settings))
+        num_items = len(Schedule(self.puzzles, self.settings))
         return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), num_items)
 
 
 def answer_first_test(checkpoint: Checkpoint, puzzles: PuzzleSet, device: torch.device) -> Grid | None:
     """Return a single answer to the first test input of a dataset; None if it holds no grid."""
     one, settings = _select_tests(puzzles, slice(1)), InferSettings(votes=1, batch_size=1, compile="off")
-    engine, _ = make_engine(checkpoint, one, settings, device, needed=needed_sides(puzzles))
+    engine = Engine(checkpoint, one, settings, device, needed=needed_sides(puzzles))
     answers = []
     while engine.refill():
         answers += engine.step()
@@ -203,12 +204,8 @@ def answer_first_test(checkpoint: Checkpoint, puzzles: PuzzleSet, device: torch.
 
 def _select_tests(puzzles: PuzzleSet, tests: NDArray[np.intp] | slice) -> PuzzleSet:
     """Return the dataset with only some of its test inputs, numbered anew."""
-    inputs = _select_rows(puzzles.test_inputs, tests)
-    return replace(puzzles, test_inputs=inputs, test_tasks=puzzles.test_tasks[tests])
-
-
-def _select_rows(table: GridTable, rows: NDArray[np.intp] | slice) -> GridTable:
-    return GridTable(table.cells[rows], table.shapes[rows])
+    inputs, tasks = puzzles.test_inputs.take(tests), puzzles.test_tasks[tests]
+    return replace(puzzles, test_inputs=inputs, test_tasks=tasks)
 
 
 @dataclass(frozen=True)
@@ -316,7 +313,7 @@ def _answered(
     questions = replace(
         puzzles,
         table=own,
-        test_inputs=_select_rows(puzzles.inputs, examples),
+        test_inputs=puzzles.inputs.take(examples),
         test_tasks=own.tasks,
         variants=Variants(None, 0) if config.embedding == "task" else None,
     )
@@ -326,5 +323,5 @@ def _answered(
     needed = needed_sides(puzzles)[puzzles.example_tasks[examples]]
     candidates = predict(with_rows, questions, settings, needed=needed)
     votes = read_votes(candidates, dict.fromkeys(own.task_ids, 1))
-    right = right_entries(votes, [puzzles.outputs.grid(example) for example in examples])
+    right = right_choices(votes, [puzzles.outputs.grid(example) for example in examples])
     return solved_tests(votes, rank(votes), right, 1)

@@ -8,7 +8,7 @@ turned back to the orientation and colors of the original puzzle.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from arcpipe.augmentation import TRANSPOSES, PuzzleTable
 from arcpipe.codec import PAD, GridTable, crop_shapes
 from arcpipe.errors import DataError
-from arcpipe.infer.config import FRESH_VOTES
+from arcpipe.infer.config import FRESH_VOTES, InferSettings
 from arcpipe.predictions import SCHEMA
 from arcpipe.puzzleset import PuzzleSet
 
@@ -45,8 +45,8 @@ class Items:
     variants: NDArray[np.uint64]
     rollouts: NDArray[np.intp]
 
-    def __getitem__(self, index: NDArray[Any] | slice) -> "Items":
-        return Items(*(getattr(self, field.name)[index] for field in fields(self)))
+    def __getitem__(self, index: NDArray[Any] | slice) -> Self:
+        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def __setitem__(self, index: NDArray[np.intp], items: "Items") -> None:
         for field in fields(self):
@@ -56,13 +56,12 @@ class Items:
 class Schedule:
     """The items of a puzzle set in their order.
 
-    Args:    variants: turns or shuffles of each Sudoku or maze, beside the plain one.
-             rollouts: repetitions of each way; all but the first with noise.
-             votes: the maximum of ways of each test input; 0 for all, or FRESH_VOTES of fresh colorings.
+    Args:    settings: how often each test input is asked: its variants, rollouts and votes.
     Raises:  DataError if there is no test input, or the puzzles have no such variants.
     """
 
-    def __init__(self, puzzles: PuzzleSet, *, variants: int = 0, rollouts: int = 1, votes: int = 0) -> None:
+    def __init__(self, puzzles: PuzzleSet, settings: InferSettings) -> None:
+        variants, votes = settings.variants, settings.votes
         if not len(puzzles.test_tasks):
             raise DataError("the dataset has no test inputs: build it with some, or choose another")
         if variants and puzzles.family.with_eos:
@@ -79,7 +78,7 @@ class Schedule:
             self._ways = np.full(len(puzzles.test_tasks), votes or FRESH_VOTES)
         elif votes:
             self._ways = self._ways.clip(max=votes)
-        lengths = self._ways * rollouts
+        lengths = self._ways * settings.rollouts
         # Round k asks each test input with more than k items once. Between two of these numbers of items all
         # rounds have the same test inputs.
         self._drops = np.unique(lengths)
@@ -137,11 +136,10 @@ class WorkQueue:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """N answers of the model.
+class Answers(Items):
+    """N items with the answers of the model.
 
     orders: (N,) values of the column `order`.
-    items: the N items.
     tokens: (N, L).
     halt: (N,) halt probabilities.
     log_probability: (N,) mean over the tokens that are not PAD.
@@ -149,7 +147,6 @@ class Answers:
     """
 
     orders: NDArray[np.int64]
-    items: Items
     tokens: NDArray[np.uint8]
     halt: NDArray[np.float32]
     log_probability: NDArray[np.float32]
@@ -158,16 +155,12 @@ class Answers:
     def __len__(self) -> int:
         return len(self.orders)
 
-    def __getitem__(self, index: NDArray[Any] | slice) -> "Answers":
-        return Answers(*(getattr(self, field.name)[index] for field in fields(self)))
-
 
 def concatenate(parts: Sequence[Answers]) -> Answers:
     """Return the answers of all parts, sorted by order."""
-    items = {f.name: np.concatenate([getattr(part.items, f.name) for part in parts]) for f in fields(Items)}
-    names = [field.name for field in fields(Answers) if field.name != "items"]
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Answers(items=Items(**items), **columns)[np.argsort(columns["orders"], kind="stable")]
+    names = [field.name for field in fields(Answers)]
+    answers = Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return answers[np.argsort(answers.orders, kind="stable")]
 
 
 def original_grids(
@@ -212,23 +205,23 @@ def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa
 
     Args:  checkpoint: the value of the column `checkpoint`.
     """
-    items, table, count = answers.items, puzzles.table, len(answers)
+    table, count = puzzles.table, len(answers)
     parts = [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
-    grids = [original_grids(puzzles, items[part], answers.tokens[part]) for part in parts]
+    grids = [original_grids(puzzles, answers[part], answers.tokens[part]) for part in parts]
     shapes, cells = (np.concatenate(columns) for columns in zip(*grids, strict=True))
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int32)
     augmentations = PuzzleTable(
         table.task_ids,
-        puzzles.test_tasks[items.tests],
-        table.dihedrals[items.puzzle_ids],
-        puzzles.colors(items.puzzle_ids, items.variants),
+        puzzles.test_tasks[answers.tests],
+        table.dihedrals[answers.puzzle_ids],
+        puzzles.colors(answers.puzzle_ids, answers.variants),
     ).to_arrow()
     columns = {
         "order": answers.orders,
         **{name: augmentations[name].combine_chunks() for name in augmentations.column_names},
-        "test_index": puzzles.test_indices[items.tests],
-        "variant": items.variants,
-        "rollout": items.rollouts,
+        "test_index": puzzles.test_indices[answers.tests],
+        "variant": answers.variants,
+        "rollout": answers.rollouts,
         "height": shapes[:, 0],
         "width": shapes[:, 1],
         "cells": pa.Array.from_buffers(

@@ -22,44 +22,23 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from arcpipe.checkpoint import FILES, WEIGHTS, Checkpoint, load_checkpoint
-from arcpipe.devices import compute_dtype, explain_out_of_memory, ready_blocks, refuse_lone_processes
-from arcpipe.errors import (
-    ArcpipeError,
-    CheckpointError,
-    DataError,
-    OutputError,
-    UnreadableError,
-)
+from arcpipe import runs
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
+from arcpipe.devices import explain_out_of_memory, refuse_lone_processes
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError, UnreadableError
 from arcpipe.infer.config import InferResult, InferSettings, deciding
-from arcpipe.infer.engine import Engine
+from arcpipe.infer.engine import NONE, Engine
 from arcpipe.infer.items import Answers, Schedule, WorkQueue, candidate_table, concatenate
 from arcpipe.log import Progress, logger
 from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
 from arcpipe.processes import Clock, stop_on_signals
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import recipe_changes
-from arcpipe.runs import (
-    file_hash,
-    hold_folder,
-    json_bytes,
-    make_manifest,
-    new_folder,
-    read_manifest,
-    refuse_existing,
-    writing,
-)
 
 FLUSH_EVERY_S = 30.0
 _FLUSH_ROWS = 16_384
 # The share of steps saved by --halt learned from which the log mentions it.
 _WORTH_SAYING = 0.05
-_NONE = np.zeros(0, np.int64)
-
-
-def schedule_of(puzzles: PuzzleSet, settings: InferSettings) -> Schedule:
-    """Return the items to answer."""
-    return Schedule(puzzles, variants=settings.variants, rollouts=settings.rollouts, votes=settings.votes)
 
 
 def infer_to_folder(
@@ -74,7 +53,7 @@ def infer_to_folder(
     """
     clock = Clock(max_minutes)
     if not resume:
-        refuse_existing(out, "go on with --resume, choose another --out or remove it")
+        runs.refuse_existing(out, "go on with --resume, choose another --out or remove it")
     # cpu=True without a GPU: otherwise Accelerate would not connect processes on CPUs, and would choose MPS
     # on a Mac, which has no float64.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -122,7 +101,7 @@ def _request(
     """
     step = checkpoint.manifest.get("step")
     trained_on = (checkpoint.manifest.get("dataset") or {}).get("fingerprint")
-    fingerprint = read_manifest(data, "dataset")["fingerprint"]
+    fingerprint = runs.read_manifest(data, "dataset")["fingerprint"]
     if trained_on and trained_on != fingerprint:
         # Raises for unknown puzzles. Another dataset is no error: it may be a part of the training dataset.
         checkpoint.rows_by_id(puzzles)
@@ -131,18 +110,18 @@ def _request(
             checkpoint.path, data,
         )  # fmt: skip
     # Hashed without the hashes of its files, so that a partial copy of the checkpoint counts as the same.
-    facts = {key: value for key, value in checkpoint.manifest.items() if key != FILES}
-    return make_manifest(
+    facts = {key: value for key, value in checkpoint.manifest.items() if key != runs.FILES}
+    return runs.make_manifest(
         "predictions",
         checkpoint=f"{checkpoint_path}" if step is None else f"{checkpoint_path}@{step}",
-        checkpoint_manifest=hashlib.sha256(json_bytes(facts)).hexdigest(),
-        weights=file_hash(checkpoint.path / WEIGHTS),
+        checkpoint_manifest=hashlib.sha256(runs.json_bytes(facts)).hexdigest(),
+        weights=runs.file_hash(checkpoint.path / runs.WEIGHTS),
         step=step,
         family=puzzles.family.name,
         canvas=puzzles.canvas,
         data=str(data),
         dataset=fingerprint,
-        items=len(schedule_of(puzzles, settings)),
+        items=len(Schedule(puzzles, settings)),
         recipe={"infer": asdict(settings)},
     )
 
@@ -164,9 +143,9 @@ def _open_folder(
                 if resume:
                     _check_same(out, request)
                 else:
-                    with new_folder(out, request) as folder:
+                    with runs.new_folder(out, request) as folder:
                         (folder / SHARDS).mkdir()
-                stack.enter_context(hold_folder(out))
+                stack.enter_context(runs.hold_folder(out))
                 if resume:
                     _set_damaged_aside(out, request["items"] * answers_each)
             except ArcpipeError as error:
@@ -175,13 +154,13 @@ def _open_folder(
         if failure is not None:
             raise failure
         if not accelerator.is_main_process:
-            stack.enter_context(hold_folder(out, accelerator.process_index))
-        yield read_manifest(out, "predictions")
+            stack.enter_context(runs.hold_folder(out, accelerator.process_index))
+        yield runs.read_manifest(out, "predictions")
 
 
 def _check_same(out: Path, request: dict[str, Any]) -> None:
     """Raise ArcpipeError if the folder was made with another checkpoint, dataset or settings."""
-    manifest = read_manifest(out, "predictions")
+    manifest = runs.read_manifest(out, "predictions")
     if missing := [name for name in ("checkpoint", "items", "recipe") if name not in manifest]:
         raise DataError(f"{out}: cannot be resumed: its manifest.json lacks {', '.join(missing)}")
     where = f"{out}: cannot be resumed with another"
@@ -217,7 +196,7 @@ def _set_damaged_aside(out: Path, total: int) -> None:
             raise
         except DataError as error:
             logger.warning("%s; answering its part again, the file is kept as %s.damaged", error, file.name)
-            with writing(file):
+            with runs.writing(file):
                 file.rename(file.with_name(f"{file.name}.damaged"))
     for unfinished in (out / SHARDS).glob(".part-*.tmp"):
         unfinished.unlink(missing_ok=True)
@@ -233,7 +212,7 @@ def _done(out: Path, answers_each: int) -> NDArray[np.int64]:
 
 def predict(
     checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device | None = None,
-    *, label: str = "", done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
+    *, label: str = "", done: NDArray[np.int64] = NONE, rank: int = 0, num_ranks: int = 1,
     needed: NDArray[np.intp] | None = None, stop: Callable[[], bool] = lambda: False,
     left_s: Callable[[], float] = lambda: math.inf,
 ) -> Iterator[pa.Table]:  # fmt: skip
@@ -252,10 +231,11 @@ def predict(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     remedy = f"with batch_size={settings.batch_size} in inference: lower it"
     with explain_out_of_memory(remedy):
-        engine, (how, *notes) = make_engine(
+        engine = Engine(
             checkpoint, puzzles, settings, device, done=done, rank=rank, num_ranks=num_ranks, needed=needed
         )
     work, total, num_tests = engine.work, engine.work.left, len(puzzles.test_tasks)
+    how, *notes = engine.notes
     logger.info(
         "%d test inputs, %d grids to answer, %d done; up to %d steps each; %s, %d process(es)",
         num_tests, len(engine.schedule), len(done), engine.plan.steps, how, num_ranks,
@@ -297,28 +277,3 @@ def _log_end(engine: Engine, steps: int) -> None:
         )  # fmt: skip
     if (spared := int(engine.spared)) > _WORTH_SAYING * steps:
         logger.info("--halt learned would have saved %.0f%% of the steps", 100 * spared / steps)
-
-
-def make_engine(
-    checkpoint: Checkpoint, puzzles: PuzzleSet, settings: InferSettings, device: torch.device, *,
-    done: NDArray[np.int64] = _NONE, rank: int = 0, num_ranks: int = 1,
-    needed: NDArray[np.intp] | None = None,
-) -> tuple[Engine, list[str]]:  # fmt: skip
-    """Return an engine, whose network is compiled if the settings say so, and notes for the log.
-
-    The first note is the dtype and the device. Arguments and errors are those of `predict`.
-    """
-    precision = checkpoint.precision if settings.precision == "trained" else settings.precision
-    dtype, reason = compute_dtype(precision, device)
-    schedule = schedule_of(puzzles, settings)
-    engine = Engine(
-        checkpoint, puzzles, schedule, WorkQueue(len(schedule), done, rank, num_ranks),
-        settings.plan(checkpoint.config), batch_size=settings.batch_size, device=device, dtype=dtype,
-        needed=needed,
-    )  # fmt: skip
-    # dynamic=None: the number of rows varies, at the end and with several canvases.
-    notes = ready_blocks(
-        engine.model.blocks, hidden_size=checkpoint.config.hidden_size, dtype=dtype, device=device,
-        threads=checkpoint.cpu_threads, compiled=settings.compile, dynamic=None,
-    )  # fmt: skip
-    return engine, [f"{str(dtype).removeprefix('torch.')} on {device} ({reason})", *notes]

@@ -22,8 +22,9 @@ from arcpipe.documents import read_json, read_text
 from arcpipe.errors import CheckpointError, DataError, one_line
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid, draw
 from arcpipe.infer.config import InferSettings
-from arcpipe.infer.predict import predict, schedule_of
-from arcpipe.infer.vote import by_count, rank, read_votes
+from arcpipe.infer.items import Schedule
+from arcpipe.infer.predict import predict
+from arcpipe.infer.vote import VotedGrid, rank, read_votes, voted_grids
 from arcpipe.puzzleset import PuzzleSet, Variants
 from arcpipe.task import Pair, Task, parse_task
 
@@ -181,15 +182,6 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Attempt:
-    """One of the best grids, how many candidates equal it, and their mean halt probability."""
-
-    grid: Grid
-    votes: int
-    halt_probability: float
-
-
-@dataclass(frozen=True, eq=False)
 class Solved:
     """The result for one test input.
 
@@ -201,7 +193,7 @@ class Solved:
     """
 
     question: Grid
-    attempts: list[Attempt]
+    attempts: list[VotedGrid]
     candidates: int
     steps: list[Step]
     right: bool | None
@@ -224,10 +216,10 @@ def solve_puzzle(
     settings = InferSettings(
         max_steps=steps, votes=max_votes, candidates_at=[*range(1, steps)] if trace else []
     )
-    settings = replace(settings, batch_size=min(len(schedule_of(puzzles, settings)), _MOST_ROWS))
+    settings = replace(settings, batch_size=min(len(Schedule(puzzles, settings)), _MOST_ROWS))
     table = pa.concat_tables(list(predict(checkpoint, puzzles, settings))).sort_by("order")
     return [
-        _make_solved(puzzles, pair, table.filter(pc.equal(table["test_index"], index)))
+        _make_solved(puzzles, index, pair, table.filter(pc.equal(table["test_index"], index)))
         for index, pair in enumerate(task.tests)
     ]
 
@@ -266,14 +258,12 @@ def _puzzle_set(checkpoint: Checkpoint, task: Task, most: int) -> PuzzleSet:
     )
 
 
-def _make_solved(puzzles: PuzzleSet, pair: Pair, candidates: pa.Table) -> Solved:
-    """Return the result for one test input, from its candidates."""
+def _make_solved(puzzles: PuzzleSet, index: int, pair: Pair, candidates: pa.Table) -> Solved:
+    """Return the result for the test input `index`, from its candidates."""
     family, steps = puzzles.family, candidates["steps"]
     final = candidates.filter(pc.equal(steps, pc.max(steps)))
     votes = read_votes([final], {puzzles.table.task_ids[0]: len(puzzles.test_tasks)})
-    ranking, (count, halt) = rank(votes), by_count(votes)
-    best = ranking.entries[ranking.places < (2 if family.with_eos else 1)]
-    attempts = [Attempt(votes.grid(entry), int(count[entry]), float(halt[entry])) for entry in best]
+    attempts = voted_grids(votes, rank(votes), [index])[0][: 2 if family.with_eos else 1]
     right = None
     if not family.with_eos:
         # Without an attempt, no answer was finite.

@@ -1,7 +1,7 @@
 """The vote: the candidates of each test input are grouped by grid, and the grids are ranked.
 
-N candidates are held as arrays. Their E distinct grids are the entries, numbered in order of appearance. A
-rule computes sort keys of the entries from their candidates. The answer to a Sudoku or maze is the best one.
+N candidates are held as arrays. Their C distinct grids are the choices, numbered in order of appearance. A
+rule computes sort keys of the choices from their candidates. The answer to a Sudoku or maze is the best one.
 """
 
 import io
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
 from arcpipe.infer.config import deciding
-from arcpipe.log import logger
+from arcpipe.log import counted, logger
 from arcpipe.predictions import read_candidates, shard_files
 from arcpipe.puzzleset import PuzzleSet, ranks_of
 from arcpipe.runs import known_manifest, read_manifest, write_bytes
@@ -40,22 +40,22 @@ class Votes:
     """The candidates that hold a grid, in the order they were made, and their distinct grids.
 
     num_tests: how many test inputs each task has; they are numbered in this order, T in all.
-    entries: (N,) the entry of each candidate.
+    choices: (N,) the choice of each candidate.
     numbers: (N,) the place of each among all candidates of its test input, with a grid or without.
     checkpoints: (N,) the number of each candidate's checkpoint.
     halt: (N,) halt probabilities.
     log_probability: (N,).
-    tests: (E,) the number of each entry's test input.
-    cells: (E,) which of `grids` holds the cells of each entry.
-    widths: (E,) of its grid; the same cells in another width are another entry.
-    grids: the distinct cells of all entries, row by row.
+    tests: (C,) the number of each choice's test input.
+    cells: (C,) which of `grids` holds the cells of each choice.
+    widths: (C,) of its grid; the same cells in another width are another choice.
+    grids: the distinct cells of all choices, row by row.
     candidates: (T,) how many candidates each test input has, with a grid or without.
     without_grid: how many candidates hold no grid.
     others: how many test inputs have candidates but are not in `num_tests`.
     """
 
     num_tests: Mapping[str, int]
-    entries: NDArray[np.intp]
+    choices: NDArray[np.intp]
     numbers: NDArray[np.intp]
     checkpoints: NDArray[np.intp]
     halt: NDArray[np.float32]
@@ -69,14 +69,14 @@ class Votes:
     others: int
 
     def where(self, mask: NDArray[np.bool_]) -> "Votes":
-        """Return the votes of some candidates; all entries stay, with their numbers."""
-        columns = ("entries", "numbers", "checkpoints", "halt", "log_probability")
+        """Return the votes of some candidates; all choices stay, with their numbers."""
+        columns = ("choices", "numbers", "checkpoints", "halt", "log_probability")
         return replace(self, **{name: getattr(self, name)[mask] for name in columns})
 
-    def grid(self, entry: int) -> Grid:
-        """Return the grid of an entry."""
-        cells = np.frombuffer(self.grids[self.cells[entry]], np.uint8)
-        return cells.reshape(-1, self.widths[entry])
+    def grid(self, choice: int) -> Grid:
+        """Return the grid of a choice."""
+        cells = np.frombuffer(self.grids[self.cells[choice]], np.uint8)
+        return cells.reshape(-1, self.widths[choice])
 
     def summary(self) -> tuple[dict[str, int], str]:
         """Return the counts of test inputs and candidates, by name and in a line."""
@@ -90,24 +90,24 @@ class Votes:
             "other_test_inputs": self.others,
         }
         text = (
-            f"{len(none)} test inputs, {facts['with_grid']} with a grid, {facts['without_candidate']} "
-            f"without any candidate; {facts['candidates']} candidates"
+            f"{counted(len(none), 'test input')}, {facts['with_grid']} with a grid, "
+            f"{facts['without_candidate']} without any candidate; {counted(facts['candidates'], 'candidate')}"
         )
         text += f", {self.without_grid} of which hold no grid and have no vote" if self.without_grid else ""
         return facts, text + (f"; ignored those for {self.others} other test inputs" if self.others else "")
 
     def shapes(self) -> NDArray[np.intp]:
-        """Return height and width (E, 2) of the entries' grids."""
+        """Return height and width (C, 2) of the choices' grids."""
         sizes = np.array([len(cells) for cells in self.grids], np.intp)
         return np.stack([sizes[self.cells] // self.widths, self.widths], axis=1)
 
     def count(self) -> NDArray[np.intp]:
-        """Return how many candidates (E,) each entry has."""
-        return np.bincount(self.entries, minlength=len(self.tests))
+        """Return how many candidates (C,) each choice has."""
+        return np.bincount(self.choices, minlength=len(self.tests))
 
     def total(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the sum (E,) of the values (N,) of each entry's candidates."""
-        sums = np.bincount(self.entries, weights=values, minlength=len(self.tests))
+        """Return the sum (C,) of the values (N,) of each choice's candidates."""
+        sums = np.bincount(self.choices, weights=values, minlength=len(self.tests))
         return sums.astype(np.float64)
 
 
@@ -145,18 +145,18 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     # One number for each pair of test input and grid.
     shape = (max(1, total), max(1, len(grids)), _MAX_WIDTH)
     keys = np.ravel_multi_index((tests[with_grid], cells[with_grid], widths[with_grid]), shape)
-    entries = pa.array(keys).dictionary_encode()
-    entry_tests, entry_cells, entry_widths = np.unravel_index(entries.dictionary.to_numpy(), shape)
+    choices = pa.array(keys).dictionary_encode()
+    choice_tests, choice_cells, choice_widths = np.unravel_index(choices.dictionary.to_numpy(), shape)
     return Votes(
         num_tests,
-        entries.indices.to_numpy().astype(np.intp),
+        choices.indices.to_numpy().astype(np.intp),
         ranks_of(tests)[with_grid],
         checkpoint_ids[with_grid],
         halt[with_grid],
         log_probability[with_grid],
-        entry_tests,
-        entry_cells,
-        entry_widths,
+        choice_tests,
+        choice_cells,
+        choice_widths,
         list(grids),
         np.bincount(tests, minlength=total),
         int((~with_grid).sum()),
@@ -174,7 +174,7 @@ def _codes(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
 
 Keys = tuple[NDArray[Any], ...]
 Rule = Callable[[Votes], Keys]
-"""Returns the sort keys (E,) of the entries, the most significant first; higher is better."""
+"""Returns the sort keys (C,) of the choices, the most significant first; higher is better."""
 
 
 def by_count(votes: Votes) -> Keys:
@@ -200,14 +200,14 @@ def by_score(votes: Votes) -> Keys:
 
 
 def by_rank(votes: Votes) -> Keys:
-    """Rank by the sum over the checkpoints of 1 / the place that the entry has by `count` in that checkpoint.
+    """Rank by the sum over checkpoints of 1 / the place that the choice has by `count` in that checkpoint.
 
     Each checkpoint has the same weight, however many candidates it made; a single one ranks as by `count`.
     """
     total = np.zeros(len(votes.tests))
     for checkpoint in np.unique(votes.checkpoints):
         ranking = rank(votes.where(votes.checkpoints == checkpoint))
-        total[ranking.entries] += 1 / (ranking.places + 1)
+        total[ranking.choices] += 1 / (ranking.places + 1)
     return total, *by_count(votes)
 
 
@@ -216,20 +216,20 @@ RULES: Mapping[str, Rule] = {"count": by_count, "halt": by_halt, "score": by_sco
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Ranked entries.
+    """Ranked choices.
 
-    entries: (M,) the entries that have a candidate, by test input, the best first.
+    choices: (M,) the choices that have a candidate, by test input, the best first.
     places: (M,) the place of each in its test input, from 0.
     """
 
-    entries: NDArray[np.intp]
+    choices: NDArray[np.intp]
     places: NDArray[np.intp]
 
 
 def rank(votes: Votes, rule: Rule = by_count, valid: NDArray[np.bool_] | None = None) -> Ranking:
-    """Return the entries ranked by a rule; ties are broken by order of appearance.
+    """Return the choices ranked by a rule; ties are broken by order of appearance.
 
-    Args:  valid: (E,) entries to rank before all others of their test input.
+    Args:  valid: (C,) choices to rank before all others of their test input.
     """
     present = np.flatnonzero(votes.count())
     keys = [*([] if valid is None else [valid]), *rule(votes)]
@@ -238,10 +238,10 @@ def rank(votes: Votes, rule: Rule = by_count, valid: NDArray[np.bool_] | None = 
     return Ranking(order, ranks_of(votes.tests[order]))
 
 
-def entries_by_test(votes: Votes, ranking: Ranking) -> list[NDArray[np.intp]]:
-    """Return the entries of each of the T test inputs, the best first."""
+def choices_by_test(votes: Votes, ranking: Ranking) -> list[NDArray[np.intp]]:
+    """Return the choices of each of the T test inputs, the best first."""
     tests = np.arange(1, len(votes.candidates))
-    return np.split(ranking.entries, np.searchsorted(votes.tests[ranking.entries], tests))
+    return np.split(ranking.choices, np.searchsorted(votes.tests[ranking.choices], tests))
 
 
 def ranked_grids(
@@ -253,14 +253,31 @@ def ranked_grids(
     """
     names = [(task, index) for task, count in votes.num_tests.items() for index in range(count)]
     return {
-        name: [votes.grid(entry) for entry in entries[:most]]
-        for name, entries in zip(names, entries_by_test(votes, ranking), strict=True)
-        if len(entries)
+        name: [votes.grid(choice) for choice in choices[:most]]
+        for name, choices in zip(names, choices_by_test(votes, ranking), strict=True)
+        if len(choices)
     }
 
 
-def right_entries(votes: Votes, outputs: Sequence[Grid]) -> NDArray[np.bool_]:
-    """Return which entries (E,) equal the output of their test input; there are T outputs."""
+class VotedGrid(NamedTuple):
+    """A distinct grid, how many candidates equal it, and their mean halt probability."""
+
+    grid: Grid
+    votes: int
+    halt_probability: float
+
+
+def voted_grids(votes: Votes, ranking: Ranking, tests: Iterable[int]) -> list[list[VotedGrid]]:
+    """Return the distinct grids of each of the test inputs with these numbers, the best first."""
+    by_test, (count, halt) = choices_by_test(votes, ranking), by_count(votes)
+    return [
+        [VotedGrid(votes.grid(one), int(count[one]), float(halt[one])) for one in by_test[test]]
+        for test in tests
+    ]
+
+
+def right_choices(votes: Votes, outputs: Sequence[Grid]) -> NDArray[np.bool_]:
+    """Return which choices (C,) equal the output of their test input; there are T outputs."""
     number = {cells: index for index, cells in enumerate(votes.grids)}
     cells = np.array([number.get(grid.tobytes(), -1) for grid in outputs], np.intp)
     widths = np.array([grid.shape[1] for grid in outputs], np.intp)
@@ -269,8 +286,8 @@ def right_entries(votes: Votes, outputs: Sequence[Grid]) -> NDArray[np.bool_]:
 
 
 def solved_tests(votes: Votes, ranking: Ranking, right: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
-    """Return which test inputs (T,) have a right entry among their `most` best."""
-    best = ranking.entries[ranking.places < most]
+    """Return which test inputs (T,) have a right choice among their `most` best."""
+    best = ranking.choices[ranking.places < most]
     solved = np.zeros(len(votes.candidates), bool)
     solved[votes.tests[best[right[best]]]] = True
     return solved
@@ -345,9 +362,9 @@ def read_arc_votes(
 
 def _tests_of_dataset(path: Path) -> dict[str, tuple[Pair, ...]]:
     """Return the tests, by task, of the dataset of predictions; none if it is gone or was replaced."""
-    made = known_manifest(path, "predictions") or {}
+    made = known_manifest(path, "predictions")
     data = Path(made.get("data", ""))
-    if (known_manifest(data, "dataset") or {}).get("fingerprint", "") != made.get("dataset"):
+    if known_manifest(data, "dataset").get("fingerprint", "") != made.get("dataset"):
         return {}
     with suppress(DataError):
         return {task.id: task.tests for task in read_challenges(data / "challenges.json")}
@@ -420,14 +437,14 @@ def read_boards(
 
 
 def choose_boards(puzzles: PuzzleSet, votes: Votes, rule: Rule = by_count) -> BoardAnswers:
-    """Return the best entry of each test input by a rule of the vote.
+    """Return the best choice of each test input by a rule of the vote.
 
     A Sudoku that breaks no rule of Sudoku ranks before one that does.
     """
     family, questions = puzzles.family.name, puzzles.test_inputs.cells
 
-    def boards_of(entries: NDArray[np.intp]) -> NDArray[np.uint8]:
-        cells = b"".join([votes.grids[number] for number in votes.cells[entries]])
+    def boards_of(choices: NDArray[np.intp]) -> NDArray[np.uint8]:
+        cells = b"".join([votes.grids[number] for number in votes.cells[choices]])
         return np.frombuffer(cells, np.uint8).reshape(-1, *questions.shape[1:])
 
     valid = np.zeros(len(votes.tests), bool)
@@ -435,7 +452,7 @@ def choose_boards(puzzles: PuzzleSet, votes: Votes, rule: Rule = by_count) -> Bo
         part = np.arange(start, min(start + _BOARDS_AT_ONCE, len(valid)))
         valid[part] = is_valid(family, questions[votes.tests[part]], boards_of(part))
     ranking = rank(votes, rule, valid if family == "sudoku" else None)
-    best = ranking.entries[ranking.places == 0]
+    best = ranking.choices[ranking.places == 0]
     tests = votes.tests[best]
     answers = BoardAnswers(votes, np.zeros_like(questions), *np.zeros((2, len(questions)), bool))
     answers.boards[tests], answers.answered[tests], answers.valid[tests] = boards_of(best), True, valid[best]

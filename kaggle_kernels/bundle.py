@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 import arcpipe
+from arcpipe import runs
 from arcpipe.augmentation import DIHEDRALS, PuzzleTable
 from arcpipe.checkpoint import load_checkpoint, save_checkpoint
 from arcpipe.codec import ARC
@@ -34,15 +35,6 @@ from arcpipe.kaggle_kernels.mounts import BUNDLE_FILE
 from arcpipe.kaggle_kernels.run import RECIPE_FILE, REPORT, RERUN_VARIABLE, ROOT_VARIABLE, SMOKE, SUBMISSION
 from arcpipe.kaggle_kernels.submit import DATASET, KERNEL, KIND, read_bundle
 from arcpipe.recipe import Recipe, load_recipe, to_toml
-from arcpipe.runs import (
-    file_hash,
-    make_manifest,
-    new_folder,
-    read_manifest,
-    refuse_existing,
-    write_json,
-    writing,
-)
 from arcpipe.train.config import AdaptSettings
 
 _TABLES = {"adapt": AdaptSettings, "infer": InferSettings, "kaggle": KaggleSettings}
@@ -114,23 +106,23 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
             f"--name {name!r}: expected {_SHORTEST} to {_LONGEST} characters a-z and 0-9, with single "
             "hyphens between them"
         )
-    refuse_existing(out)
+    runs.refuse_existing(out)
     settings = recipe.settings("kaggle", KaggleSettings)
     kernel_id, dataset_id = f"{owner}/{name}", f"{owner}/{name}{_DATASET_ENDING}"
     # Kaggle derives the name from the title.
     title = name.replace("-", " ")
     files: dict[str, str] = {}
     facts = {"competition": settings.competition, "recipe": recipe.name, "kaggle": asdict(settings)}
-    manifest = make_manifest(KIND, checkpoint=str(checkpoint), **facts, files=files)
-    with new_folder(out, manifest) as folder:
+    manifest = runs.make_manifest(KIND, checkpoint=str(checkpoint), **facts, files=files)
+    with runs.new_folder(out, manifest) as folder:
         dataset, kernel = (folder / path.parent for path in (DATASET, KERNEL))
         write_trunk(checkpoint, dataset)
         write_recipe(recipe, dataset / RECIPE_FILE)
         write_wheel(dataset)
-        hashes = {path.name: file_hash(path) for path in sorted(dataset.iterdir())}
-        write_json(dataset / BUNDLE_FILE, {"arcpipe": arcpipe.__version__, **facts, "files": hashes})
+        hashes = {path.name: runs.file_hash(path) for path in sorted(dataset.iterdir())}
+        runs.write_json(dataset / BUNDLE_FILE, {"arcpipe": arcpipe.__version__, **facts, "files": hashes})
         dataset_metadata = {"id": dataset_id, "title": f"{title} data", "licenses": [{"name": "other"}]}
-        write_json(folder / DATASET, dataset_metadata)
+        runs.write_json(folder / DATASET, dataset_metadata)
         # A private notebook without internet, with the dataset and the competition mounted.
         kernel_metadata = {
             "id": kernel_id, "title": title, "code_file": NOTEBOOK, "language": "python",
@@ -142,11 +134,11 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
             "dataset_sources": [dataset_id], "competition_sources": [settings.competition],
             "kernel_sources": [], "model_sources": [],
         }  # fmt: skip
-        write_json(folder / KERNEL, kernel_metadata)
-        digest = file_hash(dataset / BUNDLE_FILE)
-        write_json(kernel / NOTEBOOK, _notebook(title, dataset_id, settings, digest))
+        runs.write_json(folder / KERNEL, kernel_metadata)
+        digest = runs.file_hash(dataset / BUNDLE_FILE)
+        runs.write_json(kernel / NOTEBOOK, _notebook(title, dataset_id, settings, digest))
         for path in sorted(path for part in (dataset, kernel) for path in part.iterdir()):
-            files[path.relative_to(folder).as_posix()] = file_hash(path)
+            files[path.relative_to(folder).as_posix()] = runs.file_hash(path)
     return manifest
 
 
@@ -202,7 +194,7 @@ def write_wheel(folder: Path) -> Path:
         record += f"{path},sha256={digest},{len(content[path])}\n"
     content[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
     target = folder / f"{_WHEEL}-{_TAG}.whl"
-    with writing(target), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with runs.writing(target), zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(content):
             entry = zipfile.ZipInfo(path, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -216,12 +208,12 @@ def check_bundle(folder: Path) -> dict[str, Any]:
 
     Raises:  DataError with every missing, changed or unknown file; CheckpointError.
     """
-    manifest = read_manifest(folder, KIND)
+    manifest = runs.read_manifest(folder, KIND)
     files = manifest.get("files")
     if not isinstance(files, dict):
         raise DataError(f"{folder}: its manifest names no files: make the bundle again")
     hashes = {
-        path.relative_to(folder).as_posix(): file_hash(path)
+        path.relative_to(folder).as_posix(): runs.file_hash(path)
         for part in (DATASET, KERNEL)
         for path in (folder / part.parent).rglob("*")
         if path.is_file()

@@ -14,26 +14,19 @@ import typer
 
 from arcpipe.errors import ArcpipeError
 from arcpipe.kaggle_kernels.kaggle import Kaggle, Pace
-from arcpipe.kaggle_kernels.run import (
-    MINUTES_VARIABLE,
-    ROOT_VARIABLE,
-    SUBMISSION,
-    run_notebook,
-    score_words,
-)
+from arcpipe.kaggle_kernels.run import MINUTES_VARIABLE, ROOT_VARIABLE, SUBMISSION, run_notebook, score_words
 from arcpipe.kaggle_kernels.submit import KIND, LOG, BundleOnKaggle, is_over, read_bundle
 from arcpipe.log import logger, say_next, start_logging
-from arcpipe.recipe import Json, Overrides, json_text, print_help
+from arcpipe.recipe import Json, Overrides, command_group, json_text
 from arcpipe.runs import file_hash, hold_folder, known_manifest, refuse_existing
 from arcpipe.submissions.ledger import LEDGER, add_fact, enter_file, only_warning, read_ledger
 from arcpipe.task import coverage_text
 
 # bundle.py and rehearse.py load torch, which the process of `run` must not: their commands import them.
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="Kaggle: make a bundle, rehearse it, push it, follow its run, submit it once, and see its score.",
-)  # fmt: skip
+app = command_group(
+    "Kaggle: make a bundle, rehearse it, push it, follow its run, submit it once, and see its score."
+)
 
 
 # typer does not support lists of literals.
@@ -309,7 +302,7 @@ def submit(
     """
     start_logging()
     competitions, manifest = read_bundle(bundle).competitions, known_manifest(bundle, KIND)
-    _warn_if_closed(manifest or {})
+    _warn_if_closed(manifest)
     with hold_folder(bundle):
         sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
         if not no_ledger:
@@ -334,7 +327,7 @@ def submit(
         say_next("submissions", "show", submitted.sha256[:8], "--ledger", ledger)
 
 
-def _enter_scores(sent: BundleOnKaggle, ledger: Path, manifest: dict[str, Any] | None) -> None:
+def _enter_scores(sent: BundleOnKaggle, ledger: Path, manifest: dict[str, Any]) -> None:
     """Enter the scores of a bundle's submissions, of all versions, that the ledger lacks.
 
     Args:    manifest: of the bundle as it is now, for the version that was pushed last.
@@ -348,7 +341,7 @@ def _enter_scores(sent: BundleOnKaggle, ledger: Path, manifest: dict[str, Any] |
             continue
         path, made_by = sent.output_path(SUBMISSION, one.version), dict[str, Any](bundle=one.bundle)
         if kernel is not None and (kernel.reference, kernel.version) == (one.kernel, one.version):
-            made_by = {"bundle": kernel.bundle, "made_by": manifest}
+            made_by = {"bundle": kernel.bundle, "made_by": manifest or None}
         if path.is_file():
             enter_file(ledger, path)
         add_fact(

@@ -26,6 +26,7 @@ from tqdm.utils import CallbackIOWrapper
 
 from arcpipe.errors import ArcpipeError, one_line
 from arcpipe.log import Progress, logger
+from arcpipe.processes import environment
 from arcpipe.runs import writing
 
 T = TypeVar("T")
@@ -454,17 +455,10 @@ def _api_class(official: Any, pace: Pace) -> Any:
 @contextmanager
 def _offline() -> Iterator[None]:
     """Block all requests inside the block: the client contacts Kaggle while it is imported."""
-    names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-    before = {name: os.environ.get(name) for lower in names for name in (lower, lower.upper())}
     # With an unknown proxy scheme a request fails before it is sent.
-    os.environ.update({name: "" if name.lower() == "no_proxy" else "offline://x" for name in before})
-    try:
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "offline://x") | {"no_proxy": ""}
+    with environment({**os.environ, **proxies, **{name.upper(): value for name, value in proxies.items()}}):
         yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 @contextmanager

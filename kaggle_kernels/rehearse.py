@@ -25,28 +25,14 @@ from packaging.utils import canonicalize_name
 
 from arcpipe.augment.sources import read_source
 from arcpipe.devices import measure_peak
-from arcpipe.documents import load_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
+from arcpipe.kaggle_kernels import run
 from arcpipe.kaggle_kernels.bundle import NOTEBOOK, check_bundle, write_recipe, write_trunk
 from arcpipe.kaggle_kernels.clock import Journal, KaggleSettings, refuse_short_clock
-from arcpipe.kaggle_kernels.run import (
-    LOG,
-    MINUTES_VARIABLE,
-    RECIPE_FILE,
-    REPORT,
-    RERUN_VARIABLE,
-    ROOT_VARIABLE,
-    SUBMISSION,
-    Pipeline,
-    folder_size,
-    read_hidden_tasks,
-    score_words,
-    write_report,
-)
 from arcpipe.kaggle_kernels.submit import DATASET, KERNEL, read_bundle, read_history, write_history
 from arcpipe.log import logger
 from arcpipe.recipe import Recipe
-from arcpipe.runs import hold_folder, make_manifest, new_folder, write_json
+from arcpipe.runs import hold_folder, known_json, make_manifest, new_folder, write_json
 from arcpipe.submissions.submission import check_submission
 from arcpipe.task import (
     Task,
@@ -199,8 +185,8 @@ def _run(
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "PATH": os.pathsep.join((str(python.parent), os.defpath)), "HOME": str(root / "home"),
         "JUPYTER_PLATFORM_DIRS": "1", "HF_HUB_OFFLINE": "1", "PYTHONNOUSERSITE": "1",
-        "KAGGLE_KERNEL_RUN_TYPE": "Batch", ROOT_VARIABLE: str(root.resolve()),
-        MINUTES_VARIABLE: f"{minutes:g}", **({RERUN_VARIABLE: "1"} if mode == "rerun" else {}),
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch", run.ROOT_VARIABLE: str(root.resolve()),
+        run.MINUTES_VARIABLE: f"{minutes:g}", **({run.RERUN_VARIABLE: "1"} if mode == "rerun" else {}),
     }  # fmt: skip
     working = root / "working"
     notebook = (bundle / KERNEL.parent / NOTEBOOK).resolve()
@@ -213,12 +199,9 @@ def _run(
         problems.append(f"the notebook did not end within {minutes:g} minutes and {_SPARE_S / 60:g} more")
     elif code:
         problems.append(f"the notebook failed: {last}")
-    report: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        report = load_json(working / REPORT)
     return {
-        **report, "mode": mode, "notebook_seconds": time.monotonic() - began,
-        "output_bytes": folder_size(working), "problems": problems,
+        **known_json(working / run.REPORT), "mode": mode, "notebook_seconds": time.monotonic() - began,
+        "output_bytes": run.folder_size(working), "problems": problems,
     }  # fmt: skip
 
 
@@ -247,9 +230,9 @@ def _run_command(
 
 def _problems(report: Mapping[str, Any], root: Path, challenges: Path, mode: str) -> list[str]:
     """Return the problems that the run would have had on Kaggle."""
-    submission = root / "working" / SUBMISSION
+    submission = root / "working" / run.SUBMISSION
     if not submission.exists():
-        return [f"there is no {SUBMISSION}"]
+        return [f"there is no {run.SUBMISSION}"]
     errors = check_submission(submission, read_challenges(challenges)).errors
     problems = [problem.message for problem in errors]
     if "stages" not in report:
@@ -320,7 +303,7 @@ def report_text(report: Mapping[str, Any]) -> str:
             f"{report.get('scratch_bytes', 0) / 1e6:.1f} MB, output {report['output_bytes'] / 1e6:.1f} MB",
             f"  {report.get('answered', 0)} of {report.get('outputs', 0)} test outputs answered",
             *([f"  {coverage_text(scored, report['outputs'])}"] if 0 < scored < report["outputs"] else []),
-            *(f"  {words}" for words in score_words(report.get("scores", {}))),
+            *(f"  {words}" for words in run.score_words(report.get("scores", {}))),
             *(f"  {line}" for line in report["estimate"].splitlines()),
             *(f"  PROBLEM: {problem}" for problem in report["problems"]),
         ]
@@ -381,13 +364,13 @@ def simulate_entry(
     with new_folder(out, manifest) as folder:
         # As in a bundle, only the trunk of the checkpoint.
         write_trunk(checkpoint, folder / "trunk")
-        write_recipe(recipe, folder / RECIPE_FILE)
+        write_recipe(recipe, folder / run.RECIPE_FILE)
         write_json(folder / "challenges.json", challenges_json(tasks), indent=False)
         write_json(folder / "solutions.json", solutions_json(tasks), indent=False)
-    journal = Journal(out / LOG)
-    hidden = read_hidden_tasks(out / "challenges.json")
-    pipeline = Pipeline(out / "trunk", out / RECIPE_FILE, out / "work", journal, hidden, minutes)
-    report = pipeline.run(out / SUBMISSION)
+    journal = Journal(out / run.LOG)
+    hidden = run.read_hidden_tasks(out / "challenges.json")
+    pipeline = run.Pipeline(out / "trunk", out / run.RECIPE_FILE, out / "work", journal, hidden, minutes)
+    report = pipeline.run(out / run.SUBMISSION)
     report.mode, report.tasks = "simulation", len(tasks)
-    pipeline.score(out / SUBMISSION, out / "solutions.json")
-    return write_report(report, out, journal)
+    pipeline.score(out / run.SUBMISSION, out / "solutions.json")
+    return run.write_report(report, out, journal)

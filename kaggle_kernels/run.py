@@ -21,54 +21,22 @@ from arcpipe import __version__
 from arcpipe.documents import load_json, read_json
 from arcpipe.errors import ArcpipeError, DataError, OutputError
 from arcpipe.infer.config import InferSettings
-from arcpipe.kaggle_kernels.clock import (
-    Devices,
-    Journal,
-    KaggleSettings,
-    Outcome,
-    adapt_overrides,
-    find_devices,
-    make_budget,
-    make_window,
-    rate_overrides,
-    refuse_missing_gpus,
-    run_processes,
-)
-from arcpipe.kaggle_kernels.mounts import (
-    BUNDLE_FILE,
-    NO_ANSWER,
-    EntryError,
-    bundles,
-    fallbacks,
-    find_file,
-    find_test,
-    num_tests,
-    refuse_partial,
-)
+from arcpipe.kaggle_kernels import clock, mounts
 from arcpipe.log import METRICS_FILE
 from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.recipe import load_recipe
-from arcpipe.runs import MANIFEST, read_manifest, write_json
+from arcpipe.runs import MANIFEST, MODEL_FACTS, read_manifest, whole_checkpoints, write_json
 from arcpipe.submissions.score import answered_part, score_submission
 from arcpipe.submissions.submission import read_submission
-from arcpipe.task import (
-    Task,
-    challenges_json,
-    coverage_text,
-    parse_task,
-    read_solutions,
-)
+from arcpipe.task import Task, challenges_json, coverage_text, parse_task, read_solutions
 
 SUBMISSION, SMOKE, REPORT, LOG = "submission.json", "smoke.json", "arcpipe-report.json", "arcpipe.log"
 RECIPE_FILE = "recipe.toml"
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 ROOT_VARIABLE, MINUTES_VARIABLE = "ARCPIPE_KAGGLE_ROOT", "ARCPIPE_KAGGLE_MINUTES"
 _TRIES = 4
-# Repeated from checkpoint.py, which loads torch: this process must work even if torch does not.
-_CHECKPOINTS = f"checkpoints/step-*/{MANIFEST}"
-_NETWORK = "model.json"
 
-Entries = dict[str, list[dict[str, Any]]]
+Content = dict[str, list[dict[str, Any]]]
 """The content of submission.json: task id -> both attempts at each test input."""
 
 SCORES = {
@@ -118,7 +86,8 @@ def read_hidden_tasks(path: Path) -> HiddenTasks:
             tasks.append(parse_task(task_id, value, path.name))
         except DataError as error:
             unreadable[task_id] = str(error)
-    return HiddenTasks(tuple(tasks), unreadable, {name: num_tests(value) for name, value in content.items()})
+    num_tests = {name: mounts.num_tests(value) for name, value in content.items()}
+    return HiddenTasks(tuple(tasks), unreadable, num_tests)
 
 
 def score_words(scores: Mapping[str, float]) -> list[str]:
@@ -129,7 +98,7 @@ def score_words(scores: Mapping[str, float]) -> list[str]:
 def has_buckets(checkpoint: Path) -> bool:
     """Return whether a network has smaller canvases for small tasks; False for a damaged checkpoint."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        return bool(load_json(checkpoint / _NETWORK)["config"].get("buckets"))
+        return bool(load_json(checkpoint / MODEL_FACTS)["config"].get("buckets"))
     return False
 
 
@@ -172,16 +141,16 @@ class Pipeline:
     """
 
     def __init__(
-        self, checkpoint: Path, recipe: Path, scratch: Path, journal: Journal, hidden: HiddenTasks,
+        self, checkpoint: Path, recipe: Path, scratch: Path, journal: clock.Journal, hidden: HiddenTasks,
         minutes: float | None,
     ) -> None:  # fmt: skip
         """Args:  minutes: the time limit; by default that of the recipe."""
         self.checkpoint, self.recipe, self.scratch = checkpoint, recipe, scratch
         self.hidden, self.journal, self.began = hidden, journal, time.monotonic()
         entry = load_recipe(str(recipe))
-        self.tables, self.settings = entry.tables, entry.settings("kaggle", KaggleSettings)
-        self.budget = make_budget(self.settings, minutes)
-        self.devices = find_devices(self.settings.cpu_processes, journal)
+        self.tables, self.settings = entry.tables, entry.settings("kaggle", clock.KaggleSettings)
+        self.budget = clock.make_budget(self.settings, minutes)
+        self.devices = clock.find_devices(self.settings.cpu_processes, journal)
         self.report = RunReport(
             outputs=hidden.num_outputs, plan=self.budget.text, clock=self.budget.total_s,
             gpus=self.devices.gpus, processes=self.devices.count, tried_tasks=len(hidden.tasks),
@@ -196,7 +165,7 @@ class Pipeline:
         Raises:  OutputError if not even the fallback can be written.
         """
         outputs = f"{self.report.outputs} test outputs"
-        write_json(target, fallbacks(self.hidden.num_tests), indent=False)
+        write_json(target, mounts.fallbacks(self.hidden.num_tests), indent=False)
         self.journal.say(f"{target.name}: complete with [[0]] for {outputs}")
         self.journal.say(
             f"plan for {len(self.hidden.tasks)} tasks with {outputs}: {self.budget.text}; "
@@ -205,15 +174,15 @@ class Pipeline:
         for reason in self.hidden.unreadable.values():
             self._add_loss(f"left at [[0]]: {reason}")
         try:
-            entries = self._predict()
+            content = self._predict()
             try:
-                write_json(target, entries, indent=False)
+                write_json(target, content, indent=False)
             except OutputError:
                 # Make room on a full disk.
                 shutil.rmtree(self.scratch, ignore_errors=True)
-                write_json(target, entries, indent=False)
-            attempts = (entry.values() for task in entries.values() for entry in task)
-            self.report.answered = sum(any(grid != NO_ANSWER for grid in pair) for pair in attempts)
+                write_json(target, content, indent=False)
+            attempts = (pair.values() for task in content.values() for pair in task)
+            self.report.answered = sum(any(grid != mounts.NO_ANSWER for grid in pair) for pair in attempts)
         except (ArcpipeError, OSError) as error:
             self._add_loss(str(error))
         self.report.seconds = time.monotonic() - self.began
@@ -243,14 +212,14 @@ class Pipeline:
         self.report.losses.append(what)
         self.journal.say(f"LOSS: {what}")
 
-    def _predict(self) -> Entries:
+    def _predict(self) -> Content:
         """Run all stages and return the voted submission; raise ArcpipeError if a stage has no result."""
         if not self.hidden.tasks:
             raise ArcpipeError("no task can be read")
         self.scratch.mkdir(parents=True, exist_ok=True)
         write_json(self.challenges, challenges_json(self.hidden.tasks), indent=False)
         self._stage("adapt", self.budget.adapt_s, self._adapt, self._trainers, together=True)
-        if not any(self.adapted.glob(_CHECKPOINTS)):
+        if not whole_checkpoints(self.adapted):
             raise ArcpipeError("adaptation left no checkpoint, without which nothing can be answered")
         with suppress(OSError, orjson.JSONDecodeError, IndexError):
             last = orjson.loads((self.adapted / METRICS_FILE).read_bytes().splitlines()[-1])
@@ -263,25 +232,25 @@ class Pipeline:
         # The vote takes a single process without GPU.
         words = "vote", self.predictions, "--challenges", self.challenges, "--out", self.ballot
         vote = [*map(str, words)]
-        self._stage("vote", self.budget.vote_s, lambda *_: vote, lambda: Devices(()), together=False)
+        self._stage("vote", self.budget.vote_s, lambda *_: vote, lambda: clock.Devices(()), together=False)
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
         # Unreadable tasks keep the fallback.
-        entries: Entries = fallbacks(self.hidden.num_tests) | read_json(self.ballot)
-        return entries
+        content: Content = mounts.fallbacks(self.hidden.num_tests) | read_json(self.ballot)
+        return content
 
     def _stage(
-        self, name: str, end_s: float, command: Callable[[float, Sequence[Outcome]], list[str]],
-        devices: Callable[[], Devices], *, together: bool,
+        self, name: str, end_s: float, command: Callable[[float, Sequence[clock.Outcome]], list[str]],
+        devices: Callable[[], clock.Devices], *, together: bool,
     ) -> None:  # fmt: skip
         """Run a stage; repeat it until its deadline if it fails for a reason that another try may avoid.
 
         Args:  command: returns the arguments, given the minutes of work and the tries that failed.
                devices: returns the devices for the stage, of those that still work.
         """
-        began, failures, outcome = time.monotonic(), list[Outcome](), None
+        began, failures, outcome = time.monotonic(), list[clock.Outcome](), None
         for tries in range(1, _TRIES + 1):
-            window = make_window(self.settings, self.began + end_s)
+            window = clock.make_window(self.settings, self.began + end_s)
             if window.work_s <= 0:
                 break
             arguments = command(window.work_s / 60, failures)
@@ -289,7 +258,7 @@ class Pipeline:
             environments = devices().environments()
             # Only once, so that the others come to their end if one crashes each time.
             restart_by = time.monotonic() + (2 / 3 * window.work_s if tries == 1 else 0.0)
-            outcome = run_processes(
+            outcome = clock.run_processes(
                 arguments, environments, window, self.journal, together=together, restart_by=restart_by
             )
             self.journal.say(f"{name}: {outcome.text}")
@@ -299,7 +268,7 @@ class Pipeline:
             failures.append(outcome)
             if devices().gpus:
                 # Continue without GPUs that no longer work.
-                devices_now = find_devices(self.settings.cpu_processes, self.journal)
+                devices_now = clock.find_devices(self.settings.cpu_processes, self.journal)
                 if devices_now.gpus and devices_now.gpus != self.devices.gpus:
                     self._add_loss(f"{self.devices.text} -> {', '.join(devices_now.gpus)}")
                     self.devices = devices_now
@@ -314,14 +283,14 @@ class Pipeline:
             }
         )  # fmt: skip
 
-    def _trainers(self) -> Devices:
+    def _trainers(self) -> clock.Devices:
         """Return the devices for adaptation; with buckets a power of two, to divide the samples evenly."""
         if not has_buckets(self.checkpoint):
             return self.devices
         count = 1 << (self.devices.count.bit_length() - 1)
-        return Devices(self.devices.gpus[:count], min(self.devices.cpu_processes, count))
+        return clock.Devices(self.devices.gpus[:count], min(self.devices.cpu_processes, count))
 
-    def _adapt(self, minutes: float, failures: Sequence[Outcome]) -> list[str]:
+    def _adapt(self, minutes: float, failures: Sequence[clock.Outcome]) -> list[str]:
         arguments = [
             "adapt", "--checkpoint", str(self.checkpoint), "--challenges", str(self.challenges),
             "--out", str(self.adapted), "--recipe", str(self.recipe),
@@ -333,12 +302,12 @@ class Pipeline:
         if has_buckets(self.checkpoint) and count > 1:
             units = BUCKET_UNITS
         halvings = sum(failure.out_of_memory for failure in failures)
-        overrides = adapt_overrides(table, count, halvings, units) | rate_overrides(table, failures)
-        for key, value in overrides.items():
+        overrides = clock.adapt_overrides(table, count, halvings, units)
+        for key, value in (overrides | clock.rate_overrides(table, failures)).items():
             arguments += ["--set", f"adapt.{key}={value}"]
         return arguments
 
-    def _infer(self, minutes: float, failures: Sequence[Outcome]) -> list[str]:
+    def _infer(self, minutes: float, failures: Sequence[clock.Outcome]) -> list[str]:
         arguments = [
             "infer", "--checkpoint", str(self.adapted), "--data", str(self.adapted / "data"),
             "--out", str(self.predictions), "--recipe", str(self.recipe),
@@ -385,18 +354,18 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
              missing and the time limit is the recipe's; a failed rerun would score nothing.
     """
     top, out, temp = root / "input", root / "working", root / "temp"
-    journal = Journal(out / LOG)
-    folders = bundles(top) if bundle is None else [bundle]
+    journal = clock.Journal(out / LOG)
+    folders = mounts.bundles(top) if bundle is None else [bundle]
     competition = ""
     # The name only breaks ties between competitions, so it may be missing.
     with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-        competition = str(load_json(folders[0] / BUNDLE_FILE)["competition"])
+        competition = str(load_json(folders[0] / mounts.BUNDLE_FILE)["competition"])
     try:
-        test = find_test(top, competition)
-    except EntryError as error:
+        test = mounts.find_test(top, competition)
+    except mounts.EntryError as error:
         raise DataError(str(error)) from None
     hidden = read_hidden_tasks(test)
-    write_json(out / SUBMISSION, fallbacks(hidden.num_tests), indent=False)
+    write_json(out / SUBMISSION, mounts.fallbacks(hidden.num_tests), indent=False)
     rerun = bool(os.environ.get(RERUN_VARIABLE))
     journal.say(
         f"arcpipe {__version__} from {Path(__file__).parents[1]}; {test}: "
@@ -408,21 +377,21 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
     report = RunReport(outputs=hidden.num_outputs)
     failure = ""
     try:
-        refuse_partial(top, folders)
+        mounts.refuse_partial(top, folders)
         bundle = folders[0]
         if rerun:
             pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, hidden, minutes)
             report = pipeline.run(out / SUBMISSION)
         else:
             evaluation = [
-                find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
+                mounts.find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
             ]
             report = _smoke(bundle, scratch, journal, hidden, evaluation, minutes, out)
         if minutes is None:
             # A rehearsal, which replaces the clock, is not on the machine of the settings.
-            settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", KaggleSettings)
-            refuse_missing_gpus(settings, report.gpus)
-    except (ArcpipeError, EntryError) as error:
+            settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", clock.KaggleSettings)
+            clock.refuse_missing_gpus(settings, report.gpus)
+    except (ArcpipeError, mounts.EntryError) as error:
         failure = str(error)
         report.losses.append(failure)
     finally:
@@ -434,8 +403,8 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
 
 
 def _smoke(
-    bundle: Path, scratch: Path, journal: Journal, hidden: HiddenTasks, evaluation: Sequence[Path | None],
-    minutes: float | None, out: Path,
+    bundle: Path, scratch: Path, journal: clock.Journal, hidden: HiddenTasks,
+    evaluation: Sequence[Path | None], minutes: float | None, out: Path,
 ) -> RunReport:  # fmt: skip
     """Run a few tasks for a short time; the submission for the test tasks stays the fallback.
 
@@ -446,7 +415,7 @@ def _smoke(
         journal.say("no evaluation file beside the test file: trying a few of the test tasks")
     else:
         hidden = read_hidden_tasks(challenges)
-    settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", KaggleSettings)
+    settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", clock.KaggleSettings)
     sample = hidden.sample(settings.smoke_tasks)
     journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in sample.tasks)}")
     limit = min(settings.smoke_minutes, minutes or settings.limit_minutes)
@@ -462,7 +431,7 @@ def _smoke(
     return report
 
 
-def write_report(report: RunReport, out: Path, journal: Journal) -> dict[str, Any]:
+def write_report(report: RunReport, out: Path, journal: clock.Journal) -> dict[str, Any]:
     """Log the outcome of each stage, and write the report; return its content."""
     for stage in report.stages:
         journal.say(

@@ -10,9 +10,9 @@ from arcpipe.augment.sources import read_outputs, read_tasks
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
-from arcpipe.log import say_next, start_logging
-from arcpipe.puzzleset import dataset_family
-from arcpipe.recipe import Json, json_text, print_help
+from arcpipe.log import counted, say_next, start_logging
+from arcpipe.puzzleset import dataset_family, read_puzzle_set, read_test_outputs
+from arcpipe.recipe import Json, command_group, json_text
 from arcpipe.runs import known_manifest, refuse_existing
 from arcpipe.submissions import compare as comparing
 from arcpipe.submissions import ledger as ledgers
@@ -78,7 +78,8 @@ def check(
         typer.echo(json_text(document))
     elif not findings.errors:
         typer.echo(
-            f"{submission}: valid, {answered.num_tasks} tasks, {answered.num_outputs} test outputs, "
+            f"{submission}: valid, {counted(answered.num_tasks, 'task')}, "
+            f"{counted(answered.num_outputs, 'test output')}, "
             f"{unanswered} without a candidate, {identical} with identical attempts"
         )
     if findings.errors:
@@ -229,7 +230,7 @@ def merge(
     typer.echo(f"{'source':{width}}{'answers':>10}{'attempt_1':>11}{'attempt_2':>11}{'its alone':>11}")
     for path, one in contributions.items():
         typer.echo(f"{path!s:{width}}{one.answered:>10}{one.first:>11}{one.second:>11}{one.alone:>11}")
-    typer.echo(f"{out}: {len(tasks)} tasks")
+    typer.echo(f"{out}: {counted(len(tasks), 'task')}")
     say_next("check", out, "--challenges", challenges)
 
 
@@ -319,8 +320,6 @@ def _vote_on_boards(
     predictions: list[Path], dataset: Path, out: Path | None, rule: str, solutions: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Write the answers to Sudokus or mazes; return their facts as a document and as text."""
-    from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
-
     if solutions is not None:
         raise DataError(f"--compare {solutions}: is for ARC tasks; {dataset} knows its own answers")
     puzzles = read_puzzle_set(dataset)
@@ -372,10 +371,7 @@ def report(
     typer.echo(write_report(sources, out or run / "report.html", figures, overwrite=overwrite))
 
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="The ledger: the origin and the scores of each submission file.",
-)  # fmt: skip
+app = command_group("The ledger: the origin and the scores of each submission file.")
 
 _Ledger = Annotated[Path, typer.Option(help="The ledger to read.")]
 _Entry = Annotated[

@@ -13,17 +13,7 @@ from numpy.typing import NDArray
 from arcpipe.augment.sources import read_outputs
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import (
-    RULES,
-    Ranking,
-    Votes,
-    by_count,
-    rank,
-    ranked_grids,
-    read_arc_votes,
-    right_entries,
-    solved_tests,
-)
+from arcpipe.infer import vote
 from arcpipe.runs import MANIFEST, file_hash
 from arcpipe.submissions.ledger import Entry
 from arcpipe.submissions.score import (
@@ -61,8 +51,8 @@ def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
     """
     num_tests = {task.id: len(task.tests) for task in tasks}
     if (path / MANIFEST).exists() or path.suffix == ".parquet":
-        votes = read_arc_votes([path], num_tests, challenges, tasks)
-        return ranked_grids(votes, rank(votes, by_count), _MOST_RANKED)
+        votes = vote.read_arc_votes([path], num_tests, challenges, tasks)
+        return vote.ranked_grids(votes, vote.rank(votes, vote.by_count), _MOST_RANKED)
     return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
 
 
@@ -262,14 +252,14 @@ class Oracle:
         return "\n".join(lines)
 
 
-def oracle(votes: Votes, ranking: Ranking, solutions: Mapping[str, Sequence[Grid]]) -> Oracle:
+def oracle(votes: vote.Votes, ranking: vote.Ranking, solutions: Mapping[str, Sequence[Grid]]) -> Oracle:
     """Compute the Oracle of ranked candidates; `solutions` has the outputs of each task of the votes."""
-    right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
+    right = vote.right_choices(votes, [grid for task in votes.num_tests for grid in solutions[task]])
     longest = int(ranking.places.max(initial=0)) + 1
     at = [k for k in _ORACLE_RANKS if k < longest] + [longest]
-    solved = np.stack([solved_tests(votes, ranking, right, k) for k in at], axis=1)
+    solved = np.stack([vote.solved_tests(votes, ranking, right, k) for k in at], axis=1)
     scores = passes(solved, [*votes.num_tests.values()])
-    return Oracle(len(ranking.entries), dict(zip(at, scores, strict=True)))
+    return Oracle(len(ranking.choices), dict(zip(at, scores, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -330,29 +320,31 @@ class RuleComparison:
         return "\n".join(lines)
 
 
-def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> RuleComparison:
+def compare_rules(votes: vote.Votes, solutions: Mapping[str, Sequence[Grid]]) -> RuleComparison:
     """Compare all rules of the vote over the test outputs that have a candidate; at least one must.
 
     Args:  solutions: the outputs of each task of the votes.
     """
-    right = right_entries(votes, [grid for task in votes.num_tests for grid in solutions[task]])
+    right = vote.right_choices(votes, [grid for task in votes.num_tests for grid in solutions[task]])
     most = int(votes.candidates.max(initial=0))
     # 1, 2, 4, ... candidates, then all.
     steps = [*(2**power for power in range(max(most - 1, 0).bit_length())), *([most] if most else [])]
-    ranked = {name: rank(votes, rule) for name, rule in RULES.items()}
-    solved = {(name, k): solved_tests(votes, ranked[name], right, k) for name in RULES for k in (1, 2)}
-    solved["oracle", 0] = solved_tests(votes, ranked["count"], right, len(right))
+    ranked = {name: vote.rank(votes, rule) for name, rule in vote.RULES.items()}
+    solved = {
+        (name, k): vote.solved_tests(votes, ranked[name], right, k) for name in vote.RULES for k in (1, 2)
+    }
+    solved["oracle", 0] = vote.solved_tests(votes, ranked["count"], right, len(right))
     for step in steps:
         first = votes.where(votes.numbers < step)
-        for name, rule in RULES.items():
-            solved[f"{name} by votes", step] = solved_tests(first, rank(first, rule), right, 2)
+        for name, rule in vote.RULES.items():
+            solved[f"{name} by votes", step] = vote.solved_tests(first, vote.rank(first, rule), right, 2)
     answered, num_tests = votes.candidates > 0, [*votes.num_tests.values()]
     counts = np.bincount(np.repeat(np.arange(len(num_tests)), num_tests)[answered])
     sizes = counts[counts > 0].tolist()
     columns = np.stack([*solved.values()], axis=1)[answered]
     means = dict(zip(solved, resampled_means(columns, sizes), strict=True))
     over_tasks, over_outputs = (
-        {name: [float(means[f"{name} by votes", step][mean, 0]) for step in steps] for name in RULES}
+        {name: [float(means[f"{name} by votes", step][mean, 0]) for step in steps] for name in vote.RULES}
         for mean in (0, 1)
     )
     rules = {
@@ -361,7 +353,7 @@ def compare_rules(votes: Votes, solutions: Mapping[str, Sequence[Grid]]) -> Rule
             "pass_at_2": _estimates(means[name, 2]),
             "gain": _estimates(means[name, 2] - means["count", 2]),
         }
-        for name in RULES
+        for name in vote.RULES
     }
     return RuleComparison(
         num_tasks=len(sizes), num_outputs=sum(sizes), num_without_candidate=int((~answered).sum()),

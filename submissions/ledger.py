@@ -231,7 +231,7 @@ def list_text(entries: Sequence[Entry]) -> str:
         home = [f"{one['pass_at_2']['mean_over_tasks']:.2%}" for one in entry.scores[-1:]]
         kaggle = [str(fact["score"]) for fact in entry.kaggle]
         facts = [", ".join(values) or "-" for values in (home, kaggle, entry.files[-1:])]
-        rows.append((entry.sha256[:8], entry.time[:16].replace("T", " "), *facts))
+        rows.append((entry.sha256[:8], _minute(entry.time), *facts))
         manifests = [source.get("manifest") or {} for source in entry.made_by.get("sources", ())]
         names = [str(one["checkpoint"]) for one in manifests if one.get("checkpoint")]
         checkpoints = ", ".join(dict.fromkeys(names))
@@ -241,7 +241,7 @@ def list_text(entries: Sequence[Entry]) -> str:
     for entry in bundle_entries(entries):
         runs, last = kaggle_scores(entry), entry.kaggle[-1]
         spread = (f"{value:.2f}" for value in (fmean(runs), min(runs), max(runs)))
-        scored = last["time"][:16].replace("T", " ")
+        scored = _minute(last["time"])
         bundles.append((entry.sha256[:8], scored, f"{len(runs)}", *spread, last.get("kernel", "-")))
     heading, *lines = _table(rows).splitlines()
     pairs = [f"{line}\n    {more}".rstrip() for line, more in zip(lines, origins, strict=True)]

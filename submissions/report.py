@@ -12,16 +12,15 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from arcpipe import __version__
+from arcpipe import __version__, runs
 from arcpipe.boards import BOXES
 from arcpipe.codec import family_of
 from arcpipe.errors import DataError
 from arcpipe.grid import PALETTE, Grid
-from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards
-from arcpipe.log import METRICS_FILE
+from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes, read_boards, voted_grids
+from arcpipe.log import METRICS_FILE, counted
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set, read_test_outputs
-from arcpipe.runs import file_hash, known_manifest, read_manifest, refuse_existing, write_bytes
 from arcpipe.submissions.compare import oracle
 from arcpipe.submissions.figures import chart_svg, write_figures
 from arcpipe.submissions.results import (
@@ -31,7 +30,6 @@ from arcpipe.submissions.results import (
     Chart,
     Result,
     charts,
-    ranked_entries,
     read_metrics,
     read_moves,
     spread,
@@ -47,7 +45,7 @@ from arcpipe.submissions.submission import (
 )
 from arcpipe.task import Pair, read_challenges, read_solutions, solutions_beside, with_solutions
 
-_SHOWN_ENTRIES = 8
+_SHOWN_GRIDS = 8
 _MOST_WRONG_BOARDS, _MOST_RIGHT_BOARDS = 150, 50
 
 Tile = tuple[str, str, str]
@@ -106,9 +104,9 @@ def find_sources(
     Args:    challenges: a challenges file or a dataset folder.
     Raises:  DataError if `folder`, `predictions` or `challenges` is a folder of another kind.
     """
-    is_whole = any(known_manifest(folder, kind) for kind in ("quickstart", "evaluation"))
+    is_whole = any(runs.known_manifest(folder, kind) for kind in ("quickstart", "evaluation"))
     run = _existing(folder / "run") if is_whole else folder
-    manifest = read_manifest(run, "run") if run else {}
+    manifest = runs.read_manifest(run, "run") if run else {}
     dataset = manifest.get("dataset") or {}
     data = _same_dataset(dataset.get("path"), dataset.get("fingerprint"), folder)
     if is_whole:
@@ -119,9 +117,9 @@ def find_sources(
     if challenges is not None:
         data = challenges if challenges.is_dir() else None
     elif predictions is not None and predictions.is_dir():
-        origin = read_manifest(predictions, "predictions")
+        origin = runs.read_manifest(predictions, "predictions")
         data = _same_dataset(origin.get("data"), origin.get("dataset"), predictions) or data
-    family = "arc" if data is None else str(read_manifest(data, "dataset")["family"])
+    family = "arc" if data is None else str(runs.read_manifest(data, "dataset")["family"])
     if family != "arc":
         for name, path in (("submission", submission), ("solutions", solutions)):
             if path is not None:
@@ -144,7 +142,7 @@ def find_sources(
 def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Path | None:
     """Return the folder of the dataset with this fingerprint: `path`, or a folder beside `maker`."""
     for folder in (Path(path or ""), *sorted(maker.resolve().parent.iterdir())):
-        manifest = known_manifest(folder, "dataset")
+        manifest = runs.known_manifest(folder, "dataset")
         if manifest and manifest.get("fingerprint") == fingerprint:
             return folder
     return None
@@ -152,14 +150,13 @@ def _same_dataset(path: str | None, fingerprint: str | None, maker: Path) -> Pat
 
 def _predictions_of(run: Path) -> Path | None:
     """Return the newest predictions beside a run that were made from one of its checkpoints."""
-    # Imported here because it loads torch.
-    from arcpipe.checkpoint import CHECKPOINTS, FILES, WEIGHTS
-
-    checkpoints = [known_manifest(path, "checkpoint") or {} for path in (run / CHECKPOINTS).glob("step-*")]
-    weights = {manifest[FILES][WEIGHTS] for manifest in checkpoints if manifest.get(FILES)}
+    checkpoints = [
+        runs.known_manifest(path, "checkpoint") for path in (run / runs.CHECKPOINTS).glob("step-*")
+    ]
+    weights = {manifest[runs.FILES][runs.WEIGHTS] for manifest in checkpoints if manifest.get(runs.FILES)}
     by_time, beside = {}, (run if run.name.strip(".") else run.resolve()).parent
     for path in run.resolve().parent.iterdir():
-        manifest = known_manifest(path, "predictions") or {}
+        manifest = runs.known_manifest(path, "predictions")
         # PATH@STEP of the run or of a checkpoint, which may have been deleted since.
         label = str(manifest.get("checkpoint"))
         maker = Path(label.rpartition("@")[0] or label).resolve()
@@ -170,10 +167,10 @@ def _predictions_of(run: Path) -> Path | None:
 
 def _submission_of(predictions: Path) -> Path | None:
     """Return the newest submission beside predictions that was voted from them."""
-    own, by_time = known_manifest(predictions, "predictions"), {}
+    own, by_time = runs.known_manifest(predictions, "predictions"), {}
     for file in predictions.resolve().parent.glob(f"*{manifest_path(Path('.json')).name}"):
         path = predictions.parent / f"{file.name.removesuffix('.manifest.json')}.json"
-        manifest = (read_made_by(path, file_hash(path)) if path.is_file() else None) or {}
+        manifest = (read_made_by(path, runs.file_hash(path)) if path.is_file() else None) or {}
         if own and own in [source.get("manifest") for source in manifest.get("sources", [])]:
             by_time[str(manifest.get("created")), path.name] = path
     return by_time[max(by_time)] if by_time else None
@@ -208,10 +205,10 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
              does not match the others, or if there is nothing to show.
     """
     if not (overwrite and out.is_file()):
-        refuse_existing(out, "--overwrite replaces it, --out names another page")
-    is_ours = figures is not None and known_manifest(figures, "figures") is not None
+        runs.refuse_existing(out, "--overwrite replaces it, --out names another page")
+    is_ours = figures is not None and bool(runs.known_manifest(figures, "figures"))
     if figures is not None and not (overwrite and is_ours):
-        refuse_existing(figures, "choose another --figures folder" + " or --overwrite it" * is_ours)
+        runs.refuse_existing(figures, "choose another --figures folder" + " or --overwrite it" * is_ours)
     metrics = read_metrics(sources.run)
     curves = charts(metrics)
     tests = TestInputs()
@@ -230,9 +227,10 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
         family = family_of(sources.family, tests.side or 9)
         write_figures(figures, sources.title, curves, tests.results, family)
     content = _page(sources, tests, metrics, curves)
-    write_bytes(out, content)
+    runs.write_bytes(out, content)
     num_tasks = len({result.task for result in tests.results})
-    counts = f"{num_tasks} {'tasks' if sources.family == 'arc' else 'boards'}, {len(curves)} charts"
+    noun = "task" if sources.family == "arc" else "board"
+    counts = f"{counted(num_tasks, noun)}, {counted(len(curves), 'chart')}"
     summary = f"{out}: {counts}, {len(content) / 1e6:.1f} MB; in a browser: {out.resolve().as_uri()}"
     return "\n".join([summary, *sources.missing()])
 
@@ -257,17 +255,17 @@ def _boards(data: Path, predictions: Path) -> TestInputs:
     numbers = [board for mask, most in samples for board in spread(np.flatnonzero(mask), most).tolist()]
     name = puzzles.table.task_ids[0]
     moves = read_moves(read_candidates([predictions]), [(name, board) for board in numbers])
-    entries = ranked_entries(answers.votes, rank(answers.votes), numbers)
+    voted = voted_grids(answers.votes, rank(answers.votes), numbers)
     # The dataset records one shortest path of a maze; there may be others.
     others = answers.valid & ~right & (puzzles.family.name == "maze")
     results = [
         Result(
-            task=f"board-{board}", entries=board_entries, candidates=int(answers.votes.candidates[board]),
+            task=f"board-{board}", voted=grids, candidates=int(answers.votes.candidates[board]),
             pair=Pair(puzzles.test_inputs.grid(board), None if outputs is None else outputs.grid(board)),
             attempts=[answers.boards[board]] if answers.answered[board] else [],
             moves=moves.get((name, board), ()), note="another shortest path" if others[board] else None,
         )
-        for board, board_entries in zip(numbers, entries, strict=True)
+        for board, grids in zip(numbers, voted, strict=True)
     ]  # fmt: skip
     sample = f"{len(results)} of {total:,} boards, wrong ones first" if len(results) < total else ""
     return TestInputs(tiles, results, sample=sample, side=puzzles.canvas)
@@ -282,7 +280,7 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     rule, submission = "count", None
     if sources.submission:
         submission = read_results(sources.submission, len(tests))
-        made_by = read_made_by(sources.submission, file_hash(sources.submission)) or {}
+        made_by = read_made_by(sources.submission, runs.file_hash(sources.submission)) or {}
         rule = str(made_by.get("rule", rule))
     num_tests = {task.id: len(task.tests) for task in tasks}
     votes = read_arc_votes(predictions, num_tests, challenges, tasks)
@@ -291,14 +289,14 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     attempts = distinct_attempts(submission, tasks, sources.submission or Path("submission"))
     moves = read_moves(read_candidates(predictions), [(task.id, index) for task, index in tests])
     rules = {task.id: size_rule(task) for task in tasks}
-    entries = ranked_entries(votes, ranking, range(len(tests)))
+    voted = voted_grids(votes, ranking, range(len(tests)))
     results = [
         Result(
             task=task.id, pair=task.tests[index], attempts=attempts.get((task.id, index), ()),
-            entries=test_entries, candidates=int(candidates), moves=moves.get((task.id, index), ()),
+            voted=grids, candidates=int(candidates), moves=moves.get((task.id, index), ()),
             demonstrations=task.demonstrations, note=rules[task.id],
         )
-        for (task, index), test_entries, candidates in zip(tests, entries, votes.candidates, strict=True)
+        for (task, index), grids, candidates in zip(tests, voted, votes.candidates, strict=True)
     ]  # fmt: skip
     if any(result.pair.output is None for result in results):
         return TestInputs(results=results)
@@ -316,7 +314,7 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     if score.num_answered < score.num_outputs:
         solved += f"; {score.num_answered} are answered, the others count as wrong"
     tiles.append(("mean over test outputs, pass@2", f"{two.mean_over_outputs:.1%}", solved))
-    if len(ranking.entries):
+    if len(ranking.choices):
         best = max(oracle(votes, ranking, outputs).at.items())[1]
         among = f"{best.solved_outputs} of {score.num_outputs} right outputs are among the candidates"
         tiles.append(("oracle, no score", f"{best.mean_over_tasks:.1%}", f"mean over tasks; {among}"))
@@ -338,13 +336,13 @@ def _page(sources: Sources, tests: TestInputs, metrics: pd.DataFrame, curves: Se
         tasks.setdefault(result.task, task)["tests"].append({
             "input": result.pair.input, "truth": truth, "attempts": result.attempts,
             "outcome": result.outcome, "wrong": result.wrong_cells, "candidates": result.candidates,
-            "gridless": result.candidates - sum(entry.candidates for entry in result.entries),
-            "distinct": len(result.entries),
+            "gridless": result.candidates - sum(one.votes for one in result.voted),
+            "distinct": len(result.voted),
             # The best grids, and the right one at any rank.
             "ranked": [
-                (place, entry.grid, entry.candidates, round(entry.halt_probability, 4))
-                for place, entry in enumerate(result.entries)
-                if place < _SHOWN_ENTRIES or (truth is not None and np.array_equal(entry.grid, truth))
+                (place, one.grid, one.votes, round(one.halt_probability, 4))
+                for place, one in enumerate(result.voted)
+                if place < _SHOWN_GRIDS or (truth is not None and np.array_equal(one.grid, truth))
             ],
             "moves": [
                 (move.step, move.grid, round(move.halt_probability, 4), move.agreeing, move.total)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from arcpipe.documents import limit, read_file
 from arcpipe.errors import DataError
 from arcpipe.grid import Grid
-from arcpipe.infer.vote import Ranking, Votes, entries_by_test
+from arcpipe.infer.vote import VotedGrid
 from arcpipe.log import METRICS_FILE
 from arcpipe.task import Pair
 
@@ -170,14 +170,6 @@ def charts(metrics: pd.DataFrame) -> list[Chart]:
     return drawable
 
 
-class Entry(NamedTuple):
-    """A distinct grid, its number of candidates, and their mean halt probability."""
-
-    grid: Grid
-    candidates: int
-    halt_probability: float
-
-
 class Move(NamedTuple):
     """The answer after a number of steps; the grid is None if none could be cropped.
 
@@ -196,7 +188,7 @@ class Result:
     """A test input with its attempts and votes.
 
     attempts: the distinct attempts, in order.
-    entries: the distinct grids of the candidates, the best first.
+    voted: the distinct grids of the candidates, the best first.
     candidates: number of candidates, including those without a grid.
     moves: the answer step by step.
     demonstrations: the demonstrations of its task.
@@ -206,7 +198,7 @@ class Result:
     task: str
     pair: Pair
     attempts: Sequence[Grid]
-    entries: Sequence[Entry] = ()
+    voted: Sequence[VotedGrid] = ()
     candidates: int = 0
     moves: Sequence[Move] = ()
     demonstrations: Sequence[Pair] = ()
@@ -229,17 +221,6 @@ class Result:
         if (wrong := self.wrong_cells) is None:
             return "size"
         return "cells" if wrong > NEARLY else "nearly" if wrong else "solved"
-
-
-def ranked_entries(votes: Votes, ranking: Ranking, tests: Iterable[int]) -> list[list[Entry]]:
-    """Return the entries of each of the test inputs with these numbers, the best first."""
-    counts = votes.count()
-    halts = votes.total(votes.halt) / counts.clip(min=1)
-    by_test = entries_by_test(votes, ranking)
-    return [
-        [Entry(votes.grid(one), int(counts[one]), float(halts[one])) for one in by_test[test]]
-        for test in tests
-    ]
 
 
 def spread(items: NDArray[np.intp], most: int) -> NDArray[np.intp]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from arcpipe import runs
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid
+from arcpipe.log import counted
 from arcpipe.submissions.submission import Submission, is_fallback, plain
 from arcpipe.task import Task
 
@@ -68,7 +69,8 @@ class TaskSet:
     num_outputs: int
 
     def __str__(self) -> str:
-        return self.name or f"a set of {self.num_tasks} tasks and {self.num_outputs} test outputs"
+        counts = f"{counted(self.num_tasks, 'task')} and {counted(self.num_outputs, 'test output')}"
+        return self.name or f"a set of {counts}"
 
 
 def task_set(tests: Mapping[str, Sized], content: str | None = None) -> TaskSet:
@@ -189,7 +191,7 @@ def mended_solutions(
     """
     if not leave_out and not corrections:
         return solutions
-    # Imported here because it loads `datasets`, which takes seconds.
+    # Imported here because it loads pyarrow, which the notebook on Kaggle may do without.
     from arcpipe.augment.split import read_corrections, read_ids
 
     skip = read_ids(leave_out, solutions)

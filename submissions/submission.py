@@ -26,7 +26,7 @@ import numpy as np
 import orjson
 
 from arcpipe import runs
-from arcpipe.documents import MOST_BYTES, load_json, parse_json, read_file, read_json
+from arcpipe.documents import MOST_BYTES, parse_json, read_file, read_json
 from arcpipe.errors import DataError, one_line
 from arcpipe.grid import MAX_SIDE, Grid, as_grid
 from arcpipe.log import logger
@@ -172,11 +172,7 @@ def manifest_path(path: Path) -> Path:
 
 def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     """Read the manifest beside a submission file; None if it is missing or has another hash."""
-    try:
-        with runs.reading(manifest_path(path)):
-            manifest = load_json(manifest_path(path))
-    except (OSError, ValueError):
-        return None
+    manifest = runs.known_json(manifest_path(path))
     return manifest if is_made_by(manifest) and manifest.get("sha256") == sha256 else None
 
 
@@ -186,13 +182,13 @@ def describe_source(path: Path) -> dict[str, Any]:
     Unknown values are None, for lack of a manifest or checkpoint; so is the hash of a predictions folder.
     """
     sha256 = None if (path / runs.MANIFEST).exists() else runs.file_hash(path)
-    manifest = read_made_by(path, sha256) if sha256 else runs.known_manifest(path, "predictions")
+    manifest = read_made_by(path, sha256) if sha256 else runs.known_manifest(path, "predictions") or None
     checkpoint = None
     if label := (manifest or {}).get("checkpoint"):
         # PATH@STEP of a checkpoint or of the run that saved it.
         folder = Path(label.rpartition("@")[0] or label)
         maker = runs.known_manifest(folder, "checkpoint") or runs.known_manifest(folder, "run")
-        checkpoint = maker and {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")}
+        checkpoint = {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")} if maker else None
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
 
 

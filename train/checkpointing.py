@@ -11,22 +11,12 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from arcpipe.checkpoint import (
-    BEST_FILE,
-    CHECKPOINTS,
-    checkpoint_name,
-    load_checkpoint,
-    load_trainer_state,
-    named_checkpoints,
-    read_best,
-    whole_checkpoints,
-)
-from arcpipe.documents import load_json
+from arcpipe import runs
+from arcpipe.checkpoint import load_checkpoint, load_trainer_state
 from arcpipe.errors import CheckpointError
 from arcpipe.infer.evaluate import COVERAGE, Evaluator
 from arcpipe.log import logger
 from arcpipe.predictions import SHARDS
-from arcpipe.runs import make_manifest, new_folder, reading, write_json, writing
 from arcpipe.train.distributed import reduce_max, run_on_main, run_stoppable
 from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, checkpoint_of, load_state, save_state
@@ -97,9 +87,9 @@ class Checkpointer:
 
     def save(self, state: TrainState) -> Path:
         """Write checkpoints/step-N, unless this step is saved, and remove old ones; return its path."""
-        path, start = self.run.out / CHECKPOINTS / checkpoint_name(state.step), time.monotonic()
+        path, start = self.run.out / runs.CHECKPOINTS / runs.checkpoint_name(state.step), time.monotonic()
         if self.saved_step != state.step:
-            manifest = make_manifest("checkpoint", recipe=self.run.recipe, dataset=self.run.dataset)
+            manifest = runs.make_manifest("checkpoint", recipe=self.run.recipe, dataset=self.run.dataset)
             save_state(state, path, self.run.puzzles, manifest, self.accelerator)
             self.save_s = time.monotonic() - start
             self.saved_step, self.saved_at = state.step, state.seconds
@@ -142,11 +132,11 @@ class Checkpointer:
         def make_folder() -> None:
             # A killed or interrupted evaluation may have left one.
             shutil.rmtree(folder, ignore_errors=True)
-            with new_folder(folder, make_manifest("predictions", step=state.step)) as empty:
+            with runs.new_folder(folder, runs.make_manifest("predictions", step=state.step)) as empty:
                 (empty / SHARDS).mkdir()
 
         run_on_main(make_folder, self.accelerator)
-        manifest = make_manifest("checkpoint", recipe=self.run.recipe)
+        manifest = runs.make_manifest("checkpoint", recipe=self.run.recipe)
         checkpoint = checkpoint_of(state, self.run.out, self.run.puzzles, manifest)
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         return run_stoppable(
@@ -173,21 +163,21 @@ class Checkpointer:
         logger.info("step %d: %s", step, "; ".join(words))
         facts = scores | coverage.facts
         if scores and not interrupted:
-            best = read_best(self.run.out)
+            best = runs.read_best(self.run.out)
             if (new := _better(self.run, step, facts, best)) is not best:
-                write_json(self.run.out / BEST_FILE, new)
-        write_json(file, facts | ({"interrupted": True} if interrupted else {}))
+                runs.write_json(self.run.out / runs.BEST_FILE, new)
+        runs.write_json(file, facts | ({"interrupted": True} if interrupted else {}))
         self._remove_old()
         return facts
 
     def _scores_file(self, step: int) -> Path:
-        return self.run.out / EVALUATIONS / checkpoint_name(step) / "scores.json"
+        return self.run.out / EVALUATIONS / runs.checkpoint_name(step) / "scores.json"
 
     def _remove_old(self) -> None:
         """Remove all whole checkpoints but the newest and the best, with their evaluations, and the remains
         of killed processes."""
-        folder, evaluations = self.run.out / CHECKPOINTS, self.run.out / EVALUATIONS
-        whole, best = whole_checkpoints(self.run.out), read_best(self.run.out)
+        folder, evaluations = self.run.out / runs.CHECKPOINTS, self.run.out / EVALUATIONS
+        whole, best = runs.whole_checkpoints(self.run.out), runs.read_best(self.run.out)
         to_keep = {*list(whole)[-self.run.settings.keep_last :], self.saved_step}
         to_keep |= set() if best is None else {best["step"]}
         for step in sorted(whole.keys() - to_keep):
@@ -195,7 +185,7 @@ class Checkpointer:
             for path in (evaluations / whole[step].name, whole[step]):
                 if path.is_dir() and not path.is_symlink():
                     # A process killed in the middle must not leave a partial folder under a valid name.
-                    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+                    unfinished = runs.temporary_path(path)
                     with suppress(OSError):
                         path.rename(unfinished)
                     shutil.rmtree(unfinished, ignore_errors=True)
@@ -218,12 +208,8 @@ def _is_other_process(pid: int) -> bool:
 
 def _read_scores(file: Path) -> dict[str, float]:
     """Return the scores in scores.json; empty if the evaluation is missing, incomplete or damaged."""
-    try:
-        with reading(file):
-            scores: dict[str, float] = load_json(file)
-        return {} if scores.get("interrupted") else scores
-    except (OSError, ValueError, AttributeError):
-        return {}
+    scores = runs.known_json(file)
+    return {} if scores.get("interrupted") else scores
 
 
 def _better(
@@ -258,7 +244,7 @@ def resumed_state(run: TrainRun, fresh: TrainState, accelerator: Accelerator) ->
 
     Raises:  CheckpointError, naming the other checkpoints to resume from, if this one is damaged.
     """
-    whole = run_on_main(lambda: whole_checkpoints(run.out), accelerator)
+    whole = run_on_main(lambda: runs.whole_checkpoints(run.out), accelerator)
     step = max(whole) if run.from_step is None else run.from_step
     try:
         checkpoint, tensors = load_checkpoint(whole[step]), load_trainer_state(whole[step])
@@ -273,8 +259,8 @@ def resumed_state(run: TrainRun, fresh: TrainState, accelerator: Accelerator) ->
 
 def _set_later_aside(run: TrainRun, step: int) -> None:
     """Rename later checkpoints and their evaluations; replace a best.json that names one of them."""
-    whole = whole_checkpoints(run.out)
-    for later, path in named_checkpoints(run.out).items():
+    whole = runs.whole_checkpoints(run.out)
+    for later, path in runs.named_checkpoints(run.out).items():
         if later <= step:
             continue
         if later in whole:
@@ -286,15 +272,15 @@ def _set_later_aside(run: TrainRun, step: int) -> None:
         if evaluation.exists():
             _set_aside(evaluation, word)
         logger.warning("%s: %s; it is kept as %s", path, why, _set_aside(path, word).name)
-    if (run.out / BEST_FILE).exists() and read_best(run.out) is None:
-        _set_aside(run.out / BEST_FILE, "aside")
+    if (run.out / runs.BEST_FILE).exists() and runs.read_best(run.out) is None:
+        _set_aside(run.out / runs.BEST_FILE, "aside")
         best: dict[str, Any] | None = None
-        for number, path in whole_checkpoints(run.out).items():
+        for number, path in runs.whole_checkpoints(run.out).items():
             with suppress(OSError, ValueError, KeyError, TypeError):
                 scores = _read_scores(run.out / EVALUATIONS / path.name / "scores.json")
                 best = _better(run, number, scores, best)
         if best is not None:
-            write_json(run.out / BEST_FILE, best)
+            runs.write_json(run.out / runs.BEST_FILE, best)
 
 
 def _set_aside(path: Path, word: str) -> Path:
@@ -303,6 +289,6 @@ def _set_aside(path: Path, word: str) -> Path:
     while target.exists() or target.is_symlink():
         number += 1
         target = path.with_name(f"{path.name}.{word}-{number}")
-    with writing(path):
+    with runs.writing(path):
         path.rename(target)
     return target

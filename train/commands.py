@@ -10,7 +10,7 @@ from arcpipe.log import command_line, hints, is_first_rank, say_next
 from arcpipe.model_config import TRMConfig
 from arcpipe.processes import Clock, with_processes
 from arcpipe.puzzleset import has_tests, read_puzzle_set
-from arcpipe.recipe import as_tables, load_recipe, with_settings
+from arcpipe.recipe import Overrides, as_tables, load_recipe, with_settings
 from arcpipe.runs import read_manifest, refuse_existing
 from arcpipe.train.config import RUN_EXISTS, AdaptSettings, EvalSettings, TrainResult, TrainSettings
 
@@ -69,10 +69,7 @@ def train(
     from_step: _FromStep = None,
     force: _Force = False,
     dry_run: _DryRun = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override a setting of the recipe."),
-    ] = None,
+    overrides: Overrides = None,
 ) -> TrainResult | float:
     """Train on a dataset folder, in one process or with --processes N.
 

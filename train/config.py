@@ -64,8 +64,7 @@ class TrainSettings:
         Field(description="Type of the puzzle rows. bfloat16: half as large, rounded up or down at random."),
     ] = "float32"
     color_noise: Annotated[
-        Rate,
-        Field(description="Embedding task: deviation of the noise on the color vectors of each sample."),
+        Rate, Field(description="Embedding task: deviation of the noise on the color vectors of each sample.")
     ] = 0.7
     clip: Annotated[
         Rate, Field(description="Longest gradient of the network, the norm over its weights; 0 for any.")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from arcpipe.batches import IGNORE
-from arcpipe.stablemax import stablemax_scores
+from arcpipe.layers import stablemax_scores
 from arcpipe.train.config import LossPrecision
 
 

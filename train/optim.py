@@ -1,7 +1,6 @@
 """The optimizers: three kinds for the network's weights, sign-SGD for the rows of the puzzle table."""
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,35 +71,28 @@ class AdamATan2(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            # Usually all parameters are at the same step; one that had no gradient at first lags behind.
-            params_by_step: dict[int, list[Tensor]] = defaultdict(list)
-            for param in group["params"]:
-                if param.grad is None:
-                    continue
-                state = self.state[param]
-                if not state:
-                    state["step"] = torch.zeros(())
-                    state["exp_avg"] = torch.zeros_like(param)
-                    state["exp_avg_sq"] = torch.zeros_like(param)
-                state["step"] += 1
-                params_by_step[int(state["step"])].append(param)
-            for step, params in params_by_step.items():
-                self._update(group, step, params)
-
-    def _update(self, group: dict[str, Any], step: int, params: list[Tensor]) -> None:
-        grads = [param.grad for param in params if param.grad is not None]
-        means = [self.state[param]["exp_avg"] for param in params]
-        squares = [self.state[param]["exp_avg_sq"] for param in params]
-        beta1, beta2 = group["betas"]
-
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_lerp_(means, grads, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-        scales = torch._foreach_sqrt(squares)
-        torch._foreach_div_(scales, math.sqrt(1 - beta2**step))
-        updates = [torch.atan2(mean, scale) for mean, scale in zip(means, scales, strict=True)]
-        torch._foreach_add_(params, updates, alpha=-group["lr"] / (1 - beta1**step))
+            params = [param for param in group["params"] if param.grad is not None]
+            if not params:
+                continue
+            for param in params:
+                if not self.state[param]:
+                    zeros = {name: torch.zeros_like(param) for name in ("exp_avg", "exp_avg_sq")}
+                    self.state[param] = {"step": torch.zeros(()), **zeros}
+                self.state[param]["step"] += 1
+            grads = [param.grad for param in params]
+            means = [self.state[param]["exp_avg"] for param in params]
+            squares = [self.state[param]["exp_avg_sq"] for param in params]
+            # One that had no gradient at first is some steps behind.
+            steps = [int(self.state[param]["step"]) for param in params]
+            beta1, beta2 = group["betas"]
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_lerp_(means, grads, 1 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+            scales = torch._foreach_sqrt(squares)
+            torch._foreach_div_(scales, [math.sqrt(1 - beta2**step) for step in steps])
+            for param, mean, scale, step in zip(params, means, scales, steps, strict=True):
+                param.add_(torch.atan2(mean, scale), alpha=-group["lr"] / (1 - beta1**step))
 
 
 class Muon(Optimizer):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from arcpipe.buckets import Layout, layout_of
-from arcpipe.checkpoint import whole_checkpoints
 from arcpipe.devices import train_step_flops
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer.config import InferSettings
@@ -14,7 +13,7 @@ from arcpipe.infer.evaluate import Evaluator, known_outputs
 from arcpipe.model_config import TRMConfig
 from arcpipe.processes import Clock
 from arcpipe.puzzleset import PuzzleSet
-from arcpipe.runs import read_manifest
+from arcpipe.runs import read_manifest, whole_checkpoints
 from arcpipe.train.config import EvalSettings, TrainSettings
 
 

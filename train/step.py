@@ -14,18 +14,10 @@ from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.buckets import crop, pad_back
 from arcpipe.codec import PAD
 from arcpipe.errors import IN_FLOAT16, NOT_FINITE, ArcpipeError
-from arcpipe.flow import (
-    PSEUDOTARGETS,
-    interpolant,
-    noise,
-    seeds_of,
-    times,
-    uniform,
-    with_given,
-)
+from arcpipe.flow import PSEUDOTARGETS, interpolant, noise, seeds_of, times, uniform, with_given
+from arcpipe.layers import probabilities
 from arcpipe.log import logger
 from arcpipe.model_config import TRMConfig
-from arcpipe.stablemax import probabilities
 from arcpipe.task_embedding import puzzle_vectors
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.losses import StepLoss, join_losses, step_loss

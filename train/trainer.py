@@ -7,23 +7,14 @@ from contextlib import ExitStack, closing, contextmanager
 import torch
 from accelerate import Accelerator
 
+from arcpipe import runs
 from arcpipe.batches import TrainingStream
-from arcpipe.checkpoint import named_checkpoints, newest_checkpoint, whole_checkpoints
 from arcpipe.devices import compute_dtype, is_compiled
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import command_line, logger, program, start_logging
 from arcpipe.model_config import TRMConfig
 from arcpipe.processes import stop_on_signals
 from arcpipe.recipe import changes_since
-from arcpipe.runs import (
-    MANIFEST,
-    hold_folder,
-    make_manifest,
-    new_folder,
-    read_manifest,
-    refuse_existing,
-    write_json,
-)
 from arcpipe.train.checkpointing import Checkpointer, resumed_state
 from arcpipe.train.config import RUN_EXISTS, EvalSettings, TrainResult
 from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max, run_on_main
@@ -61,7 +52,7 @@ def train(run: TrainRun) -> TrainResult:
         # Before the folder is made, so that a contradictory recipe leaves none.
         state = fresh_state(run, accelerator)
         with _open_folder(run, accelerator), stop_on_signals() as is_asked_to_stop, _suggest_remedies(run):
-            resumed = run_on_main(lambda: bool(whole_checkpoints(run.out)), accelerator)
+            resumed = run_on_main(lambda: bool(runs.whole_checkpoints(run.out)), accelerator)
             if resumed:
                 state = resumed_state(run, state, accelerator)
             if changes:
@@ -184,10 +175,10 @@ def _check_folder(run: TrainRun) -> list[str]:
              the recipe that is not allowed; CheckpointError if there is no checkpoint to resume from.
     """
     if run.folder == "new":
-        refuse_existing(run.out, RUN_EXISTS)
+        runs.refuse_existing(run.out, RUN_EXISTS)
     if run.folder != "resumed":
         return []
-    manifest = read_manifest(run.out, "run")
+    manifest = runs.read_manifest(run.out, "run")
     if (manifest.get("dataset") or {}).get("fingerprint") != run.dataset["fingerprint"]:
         raise DataError(f"{run.out}: was trained on another dataset than {run.data_dir}")
     defaults = {"model": TRMConfig(), run.settings.table: type(run.settings)(), "eval": EvalSettings()}
@@ -208,11 +199,11 @@ def _check_folder(run: TrainRun) -> list[str]:
             f"{run.out}: was trained with another recipe ({'; '.join(changes)}); repeat its settings with "
             f"{own}, or go on with these by --force"
         )
-    whole = whole_checkpoints(run.out)
+    whole = runs.whole_checkpoints(run.out)
     if run.from_step is not None and run.from_step not in whole:
         others = f"those of steps {', '.join(map(str, whole))}" if whole else "none"
         raise CheckpointError(f"{run.out}: has no whole checkpoint of step {run.from_step}, but {others}")
-    if not whole and (broken := named_checkpoints(run.out)):
+    if not whole and (broken := runs.named_checkpoints(run.out)):
         names = ", ".join(path.name for path in broken.values())
         raise CheckpointError(
             f"{run.out}: none of its checkpoints is whole ({names}): copy the run again, or move them away "
@@ -223,9 +214,9 @@ def _check_folder(run: TrainRun) -> list[str]:
 
 def _freeze_recipe(run: TrainRun, changes: list[str]) -> None:
     """Write the new recipe and its changes to the manifest of the run folder."""
-    manifest = read_manifest(run.out, "run")
+    manifest = runs.read_manifest(run.out, "run")
     manifest |= {"recipe": run.recipe, "changes": [*manifest.get("changes", []), *changes]}
-    write_json(run.out / MANIFEST, manifest)
+    runs.write_json(run.out / runs.MANIFEST, manifest)
 
 
 @contextmanager
@@ -236,17 +227,17 @@ def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
     """
 
     def make() -> None:
-        manifest = make_manifest(
+        manifest = runs.make_manifest(
             "run", recipe=run.recipe, seed=run.settings.seed, dataset=run.dataset,
             init=None if run.init is None else str(run.init),
         )  # fmt: skip
-        with new_folder(run.out, manifest):
+        with runs.new_folder(run.out, manifest):
             pass
 
     if run.folder == "new":
         run_on_main(make, accelerator)
     with ExitStack() as stack:
-        run_on_main(lambda: stack.enter_context(hold_folder(run.out)), accelerator)
+        run_on_main(lambda: stack.enter_context(runs.hold_folder(run.out)), accelerator)
         # Stop logging to train.log once training ends.
         stack.callback(start_logging)
         start_logging(run.out / _LOG_FILE)
@@ -267,7 +258,7 @@ def _suggest_remedies(run: TrainRun) -> Iterator[None]:
         yield
     except OutputError as error:
         try:
-            saved = f"{newest_checkpoint(run.out).name} is whole"
+            saved = f"{runs.newest_checkpoint(run.out).name} is whole"
         except CheckpointError:
             saved = "there is no checkpoint yet"
         raise OutputError(f"{error}; {saved}: make room, then go on with --resume") from None

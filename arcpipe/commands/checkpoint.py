@@ -11,32 +11,24 @@ import numpy as np
 import torch
 import typer
 
-from arcpipe.augment.alike import read_official_sources, rebuild_identifiers
+from arcpipe.augment.build import demonstrations_of
 from arcpipe.augment.forms import Source
+from arcpipe.augment.identifiers import read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.augmentation import PuzzleTable
-from arcpipe.checkpoint import (
-    FILES,
-    TRAINER,
-    Checkpoint,
-    load_checkpoint,
-    load_trainer_state,
-    named_checkpoints,
-    save_checkpoint,
-)
+from arcpipe.checkpoint import TRAINER, Checkpoint, load_checkpoint, load_trainer_state, save_checkpoint
 from arcpipe.errors import ArcpipeError, CheckpointError
 from arcpipe.infer.evaluate import probe
 from arcpipe.log import logger, say_next, start_logging
 from arcpipe.official import identifiers_of, read_official, write_official
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import Json, json_text, load_recipe, print_help
-from arcpipe.runs import known_manifest, refuse_existing, write_bytes
+from arcpipe.recipe import Json, command_group, json_text, load_recipe
+from arcpipe.runs import FILES, known_manifest, named_checkpoints, refuse_existing, write_bytes
 from arcpipe.submissions.score import task_set
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="Import published checkpoints, export them for others, show what is in one, verify its files.",
-)  # fmt: skip
+app = command_group(
+    "Import published checkpoints, export them for others, show what is in one, verify its files."
+)
 
 _Folder = Annotated[
     Path,
@@ -46,7 +38,7 @@ _Folder = Annotated[
 
 def _print_known(is_set: bool) -> None:
     if is_set:
-        # Here and below not at the top: importing `datasets` and the hub's client takes a second.
+        # Here and below not at the top: importing the hub's client takes a second.
         from arcpipe.commands.hub import KNOWN
 
         typer.echo(KNOWN)
@@ -212,8 +204,6 @@ def _prove(imported: Checkpoint, sources: Sequence[Source], unproven: bool) -> d
 
     Raises:  CheckpointError if the rows fail the probe, unless `unproven`.
     """
-    from arcpipe.augment.build import demonstrations_of
-
     proof = probe(imported, demonstrations_of(sources, imported.canvas))
     logger.info(proof.text)
     if not proof.holds and not unproven:
@@ -276,10 +266,7 @@ def export_checkpoint(
 
 
 @app.command("show")
-def show_checkpoint(
-    checkpoint: _Folder,
-    as_json: Json = False,
-) -> None:
+def show_checkpoint(checkpoint: _Folder, as_json: Json = False) -> None:
     """What is in a checkpoint: architecture, sizes, puzzles, training and where it comes from.
 
     Example: arcpipe checkpoint show runs/first
@@ -363,7 +350,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "tasks": len(table.task_ids),
     }
     if len(table.task_ids):
-        rows = np.bincount(table.tasks, minlength=len(table.task_ids))
+        rows = table.num_of_tasks
         for name, value in (("fewest", rows.min()), ("median", np.median(rows)), ("most", rows.max())):
             puzzles[f"{name}_rows_of_a_task"] = int(value)
     provenance = ("created", "source", "dataset", "command", "versions", "git_commit")

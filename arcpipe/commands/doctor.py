@@ -20,9 +20,7 @@ from arcpipe.runs import make_manifest
 Facts = dict[str, Any]
 
 
-def doctor(
-    as_json: Json = False,
-) -> None:
+def doctor(as_json: Json = False) -> None:
     """What this machine can run, and why: devices, precision, processes, disk, accounts.
 
     It changes nothing, needs no network, and does not look into any file of credentials.

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from pyarrow import parquet
 
+from arcpipe import runs
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
 from arcpipe.commands.cli import INTERRUPTED, app
@@ -19,19 +20,12 @@ from arcpipe.documents import read_json
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.grid import draw
 from arcpipe.infer.config import InferSettings
+from arcpipe.infer.items import Schedule
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.predictions import answered_tests, shard_files
 from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.recipe import (
-    TABLES,
-    Overrides,
-    as_tables,
-    changes_since,
-    load_recipe,
-    recipe_changes,
-)
-from arcpipe.runs import MANIFEST, hold_folder, make_manifest, read_manifest, refuse_existing, write_json
+from arcpipe.recipe import TABLES, Overrides, as_tables, changes_since, load_recipe, recipe_changes
 from arcpipe.submissions.commands import report
 from arcpipe.submissions.score import Score, answered_part, score_submission, write_per_task
 from arcpipe.submissions.submission import Submission, read_submission
@@ -78,8 +72,8 @@ def quickstart(
     """
     start_logging()
     folder = out or Path("runs") / f"quickstart-seed{seed}"
-    if out is not None and (not (out / MANIFEST).exists() or (out / "tasks.csv").exists()):
-        refuse_existing(out)
+    if out is not None and (not (out / runs.MANIFEST).exists() or (out / "tasks.csv").exists()):
+        runs.refuse_existing(out)
     settings = [f"data.seed={seed}", f"train.seed={seed}", *(overrides or [])]
     types = {name: kind for name, kind in settings_types().items() if name in _TABLES}
     tables = as_tables(load_recipe(RECIPE, settings, _TABLES).resolve(types))
@@ -89,14 +83,11 @@ def quickstart(
     if manifest.get("minutes") != minutes:
         changes.append(f"--minutes: {manifest.get('minutes')} -> {minutes}")
     _refuse_changes(folder, changes)
-    with hold_folder(folder):
+    with runs.hold_folder(folder):
         stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
         _conclude(folder, _run_stages(folder, stages))
-    # Here and below not at the top: it loads torch, which takes seconds.
-    from arcpipe.checkpoint import whole_checkpoints
-
-    step = max(whole_checkpoints(folder / "run"))
-    steps = read_manifest(folder / "run", "run")["recipe"]["train"]["steps"]
+    step = max(runs.whole_checkpoints(folder / "run"))
+    steps = runs.read_manifest(folder / "run", "run")["recipe"]["train"]["steps"]
     if step < steps:
         _, (train, _), *_ = _quickstart_stages(folder, seed, None, processes, overrides or [])
         typer.echo(f"The time ended the training at step {step} of {steps}; train on: {command_line(*train)}")
@@ -136,7 +127,7 @@ def _run(command: list[str], seconds: dict[str, float], file: Path) -> None:
     finally:
         hints.disabled = False
         seconds[name] = time.monotonic() - began
-        write_json(file, seconds)
+        runs.write_json(file, seconds)
     if name == _UNFINISHED:
         raise ArcpipeError("interrupted; the same command goes on from there")
 
@@ -144,8 +135,8 @@ def _run(command: list[str], seconds: dict[str, float], file: Path) -> None:
 def _open_folder(folder: Path, kind: str, **facts: Any) -> dict[str, Any]:
     """Return the manifest of a folder, which is made with these facts unless it exists."""
     if not folder.exists():
-        write_json(folder / MANIFEST, make_manifest(kind, **facts))
-    return read_manifest(folder, kind)
+        runs.write_json(folder / runs.MANIFEST, runs.make_manifest(kind, **facts))
+    return runs.read_manifest(folder, kind)
 
 
 def _refuse_changes(folder: Path, changes: Sequence[str]) -> None:
@@ -164,11 +155,9 @@ def _quickstart_stages(
     data, run, predictions = folder / "data", folder / "run", folder / "predictions"
     limit: list[Any] = []
     if minutes is not None:
-        from arcpipe.checkpoint import whole_checkpoints
-
         # Subtract the minutes of an interrupted training.
-        saved = list(whole_checkpoints(run).values())
-        spent = read_manifest(saved[-1], "checkpoint")["seconds"] / 60 if saved else 0.0
+        saved = list(runs.whole_checkpoints(run).values())
+        spent = runs.read_manifest(saved[-1], "checkpoint")["seconds"] / 60 if saved else 0.0
         limit = ["--max-minutes", round(max(0.0, minutes - spent), 3)]
     stages: list[tuple[list[Any], Path, tuple[str, ...]]] = [
         (["augment", "arc", "--recipe", RECIPE, "--seed", seed], data, ("data",)),
@@ -304,13 +293,13 @@ def evaluate(
         "recipe": recipe, "known_only": known_only, "seed": seed,
     }  # fmt: skip
     settings = load_recipe(recipe, [], ("infer",)).settings("infer", InferSettings)
-    from arcpipe.checkpoint import load_checkpoint
+    from arcpipe.checkpoint import load_checkpoint  # not at the top: it loads torch, which takes seconds
 
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)
     before = _open_folder(folder, "evaluation", asked=options)["asked"]
     _refuse_changes(folder, recipe_changes({"asked": before}, {"asked": options}))
-    with hold_folder(folder):
+    with runs.hold_folder(folder):
         if len(tasks) < len(source.tasks):
             task_set = _write_known_tasks(folder, tasks)
         _conclude(folder, _run_stages(folder, _evaluation_stages(folder, options, task_set, loaded)))
@@ -364,8 +353,8 @@ def _write_known_tasks(folder: Path, tasks: list[Task]) -> str:
     if challenges.exists():
         return str(challenges)
     if all(pair.output is not None for task in tasks for pair in task.tests):
-        write_json(folder / "known_solutions.json", solutions_json(tasks), indent=False)
-    write_json(challenges, challenges_json(tasks), indent=False)
+        runs.write_json(folder / "known_solutions.json", solutions_json(tasks), indent=False)
+    runs.write_json(challenges, challenges_json(tasks), indent=False)
     return str(challenges)
 
 
@@ -394,7 +383,7 @@ def _evaluation_stages(
     )
     if not (folder / _SPEED).exists():
         speed = {"candidates": _count(predictions) - before, "seconds": time.monotonic() - began}
-        write_json(folder / _SPEED, speed)
+        runs.write_json(folder / _SPEED, speed)
     compare = ("--compare", solutions) if solutions.exists() else ()
     yield words("vote", predictions, "--challenges", challenges, *compare, "--out", submission), submission
     yield words("check", submission, "--challenges", challenges), None
@@ -411,9 +400,7 @@ def _count(predictions: Path) -> int:
 
 def _remaining_text(folder: Path, settings: InferSettings, checkpoint: "Checkpoint") -> str:
     """Return how many of all candidates are inferred, and an estimate of the time that all would take."""
-    from arcpipe.infer.predict import schedule_of
-
-    schedule = schedule_of(read_puzzle_set(folder / "data"), replace(settings, votes=0))
+    schedule = Schedule(read_puzzle_set(folder / "data"), replace(settings, votes=0))
     total = len(schedule) * settings.plan(checkpoint.config).answers_each
     done, speed = _count(folder / "predictions"), read_json(folder / _SPEED)
     text = f"{done} of {total} candidates under all augmentations"

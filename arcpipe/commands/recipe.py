@@ -13,10 +13,10 @@ from arcpipe.recipe import (
     Overrides,
     Recipe,
     as_tables,
+    command_group,
     description,
     json_text,
     load_recipe,
-    print_help,
     recipe_changes,
     recipe_names,
     recipe_summary,
@@ -24,10 +24,7 @@ from arcpipe.recipe import (
     to_toml_value,
 )
 
-app = typer.Typer(
-    rich_markup_mode=None, invoke_without_command=True, callback=print_help,
-    help="The settings of a training: list, show, check or compare recipes.",
-)  # fmt: skip
+app = command_group("The settings of a training: list, show, check or compare recipes.")
 
 _Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe's name, a .toml file, or a run folder.")
@@ -193,14 +190,14 @@ def _types(recipe: Recipe) -> dict[str, type]:
     types = {name: kind for name, kind in settings.items() if name in recipe.tables or name in training}
     if "data" in types:
         from arcpipe.augment.maze import MazeSettings
-        from arcpipe.augment.puzzles import PuzzleSettings
+        from arcpipe.augment.puzzles import BoardSettings
         from arcpipe.augment.sudoku import SudokuSettings
 
         # The table does not name its kind of puzzle: take the one with the fewest unknown keys and problems.
         keys = recipe.tables["data"].keys()
         misfits = {
             kind: (len(keys - {one.name for one in fields(kind)}), len(recipe.examine({"data": kind})[1]))
-            for kind in (settings["data"], PuzzleSettings, SudokuSettings, MazeSettings)
+            for kind in (settings["data"], BoardSettings, SudokuSettings, MazeSettings)
         }
         types["data"] = min(misfits, key=misfits.__getitem__)
     return types

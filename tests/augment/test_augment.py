@@ -71,12 +71,12 @@ def test_sudokus_of_tables() -> None:
     Path("test.csv").write_text(csv_text(HARD))
     sources = ("sudoku", "--source", "train.csv", "--test-source", "test.csv")
     assert augment(*sources, "--num-aug", 5, "--out", "data") == (
-        "data: 3 training examples, 1 test inputs, 5 shuffles of each, canvas 9\n"
+        "data: 3 training examples, 1 test input, 5 shuffles of each, canvas 9\n"
         "1 training boards are tests too: leave them out with --exclude-overlap\n"
     )
     assert len(read_puzzle_set(Path("data")).inputs) == 3
     assert augment(*sources, "--num-aug", "inf", "--exclude-overlap", "--out", "fresh") == (
-        "fresh: 2 training examples, 1 test inputs, inf shuffles of each, canvas 9\n"
+        "fresh: 2 training examples, 1 test input, inf shuffles of each, canvas 9\n"
         "1 training boards are tests too: left out of the training set\n"
     )
     assert read_puzzle_set(Path("fresh")).variants == Variants(None, 0)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arcpipe.augment.alike import _draw, read_official_sources, rebuild_identifiers
 from arcpipe.augment.forms import Source
+from arcpipe.augment.identifiers import _draw, read_official_sources, rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.errors import DataError

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.maze import generate_mazes, read_mazes
-from arcpipe.augment.puzzles import PuzzleSettings
+from arcpipe.augment.maze import canonical, generate_mazes, overlap, read_mazes
+from arcpipe.augment.puzzles import BoardSettings
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.boards import (
     CHARACTERS,
@@ -24,12 +24,10 @@ from arcpipe.boards import (
     START,
     WALL,
     at,
-    canonical,
     cells_of,
     distances,
     is_shortest_path,
     mark_shortest_paths,
-    overlap,
     search,
 )
 
@@ -163,7 +161,7 @@ def test_the_same_mazes_from_all_files(tmp_path: Path) -> None:
     bare = "\n\n\n".join("\r\n".join(lines) for lines in questions)
     (tmp_path / "bare.txt").write_text(f"\n{bare}\n\n")
     for name in ("mazes.csv", "mazes.parquet", "solved.txt", "bare.txt"):
-        mazes = read_mazes(PuzzleSettings(source=str(tmp_path / name), question="maze", answer="path"))
+        mazes = read_mazes(BoardSettings(source=str(tmp_path / name), question="maze", answer="path"))
         np.testing.assert_array_equal(mazes.questions, some.questions)
         np.testing.assert_array_equal(mazes.answers, some.answers)
         assert mazes.questions.dtype == mazes.answers.dtype == np.uint8

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arcpipe.augment.maze import MazeSettings, build_maze
+from arcpipe.augment.maze import MazeSettings, build_maze, overlap
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku, generate_sudokus
 from arcpipe.augmentation import apply_dihedral
 from arcpipe.batches import PuzzleBatch, TrainingStream
-from arcpipe.boards import is_shortest_path, overlap
+from arcpipe.boards import is_shortest_path
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from puzzles import EASY, FEWEST_CLUES, HARD, board, follows_the_rules, full_board, text
 

@@ -19,6 +19,7 @@ from arcpipe.augment.forms import Source
 from arcpipe.augment.puzzles import read_columns
 from arcpipe.augment.sources import fitting, hide, read_source
 from arcpipe.errors import DataError
+from arcpipe.log import counted
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
@@ -66,14 +67,14 @@ READ: dict[str, tuple[str, Files, str]] = {
         {"re_arc/tasks/a1.json": [ONE, TWO], "re_arc/tasks/a2.json": [FOUR], "re_arc/meta.json": {"a1": {}}},
         "re_arc: 2 tasks, 3 pairs, 3 of them train; files that are no tasks: 1, such as in re_arc/meta.json",
     ),
-    "no test inputs": ("a.json", {"a.json": TASK | {"test": []}}, "a: 1 tasks, 2 pairs, 2 of them train"),
+    "no test inputs": ("a.json", {"a.json": TASK | {"test": []}}, "a: 1 task, 2 pairs, 2 of them train"),
     "folders below": (
         "all", {"all/A/t.json": TASK, "all/B/t.json": OTHER, "all/c.json": [pair(5)], "all/.x/a.json": "no"},
         "all: 3 tasks, 6 pairs, 4 of them train",
     ),
     "extra keys": (
         "g/t.json", {"g/t.json": TASK | {"arc-gen": [FOUR, FIVE], "name": "x"}},
-        "t: 1 tasks, 3 pairs, 2 of them train; pairs under the key 'arc-gen' that are left out "
+        "t: 1 task, 3 pairs, 2 of them train; pairs under the key 'arc-gen' that are left out "
         "(--extra-key arc-gen trains them): 2, such as in g/t.json: task t; keys 'name' that are not read: 1",
     ),
     "extra keys of challenges whose solutions are known": (
@@ -82,7 +83,7 @@ READ: dict[str, tuple[str, Files, str]] = {
             "g_challenges.json": {"t": {"train": [ONE, TWO], "test": [{"input": [[7]]}], "arc-gen": [FOUR]}},
             "g_solutions.json": {"t": [[[7]]]},
         },
-        "g: 1 tasks, 4 pairs, 3 of them train",
+        "g: 1 task, 4 pairs, 3 of them train",
     ),
     "misspelt keys": (
         "t.json", {"t.json": {"train": [ONE], "test": [{"input": [[1, 1]], "ouput": [[2]]}], "tset": 1}},
@@ -93,7 +94,7 @@ READ: dict[str, tuple[str, Files, str]] = {
         "l: 2 tasks, 5 pairs, 3 of them train; columns: train as train, test as test; "
         "ids that are made up: l/l/1 to l/l/2",
     ),
-    "a mark of the byte order": ("a.json", {"a.json": f"\ufeff{json.dumps(TASK)}"}, "a: 1 tasks, 3 pairs, "),
+    "a mark of the byte order": ("a.json", {"a.json": f"\ufeff{json.dumps(TASK)}"}, "a: 1 task, 3 pairs, "),
     "tasks a row": ("t.jsonl", {"t.jsonl": [{"id": "x", **TASK}, OTHER]}, "t: 2 tasks, 5 pairs, 3 of them "),
     "lists of pairs a row": (
         "b.jsonl", {"b.jsonl": [{"examples": AS_LISTS, "source": "x"}, {"examples": [FOUR]}]},
@@ -115,16 +116,16 @@ READ: dict[str, tuple[str, Files, str]] = {
     ),
     "too large": (
         "l.jsonl", {"l.jsonl": [{"examples": [AS_LISTS[0], [[[1] * 31], [[1]]]]}]},
-        "l: 1 tasks, 1 pairs, 1 of them train; columns: examples as pairs; pairs with a side of more than 30",
+        "l: 1 task, 1 pair, 1 of them train; columns: examples as pairs; pairs with a side of more than 30",
     ),
     "zip": (
         "z.zip", {"z.zip": {"top/a.json": TASK, "top/b/c.parquet": {"pairs": [AS_LISTS]}, "README.md": "x"}},
         "z: 2 tasks, 5 pairs, 4 of them train",
     ),
-    "a folder of a zip": ("z.zip/b", {"z.zip": {"a.json": TASK, "b/c.json": [FOUR]}}, "b: 1 tasks, 1 pairs,"),
+    "a folder of a zip": ("z.zip/b", {"z.zip": {"a.json": TASK, "b/c.json": [FOUR]}}, "b: 1 task, 1 pair,"),
     "tar": ("t.tar.gz", {"t.tar.gz": {"a.json": TASK, "b/b.json": OTHER}}, "t: 2 tasks, 5 pairs, 3 of them"),
     "a generator of pairs": (
-        "made:pairs --count 4", {"made.py": GENERATOR}, "pairs: 1 tasks, 4 pairs, 4 of them train"
+        "made:pairs --count 4", {"made.py": GENERATOR}, "pairs: 1 task, 4 pairs, 4 of them train"
     ),
     "a generator of tasks": ("made:tasks", {"made.py": GENERATOR}, "tasks: 2 tasks, 4 pairs, 3 of them "),
 }  # fmt: skip
@@ -139,7 +140,8 @@ def test_each_form_is_read_and_counted(form: str, monkeypatch: pytest.MonkeyPatc
     assert says in line.strip()
     counts = read_manifest(Path("out"), "dataset")["counts"]
     (of_source,) = counts["sources"]
-    assert summary.startswith(f"out: {of_source['tasks']} tasks, {of_source['trained']} training examples, ")
+    tasks, examples = counted(of_source["tasks"], "task"), counted(of_source["trained"], "training example")
+    assert summary.startswith(f"out: {tasks}, {examples}, ")
     assert len(read_puzzle_set(Path("out")).inputs) == of_source["trained"]
 
 
@@ -219,9 +221,9 @@ def test_generated_pairs_of_a_task_to_predict_train_only_if_asked_and_never_its_
     sources = ("--source", "set_challenges.json", "--source", "re_arc")
     reason = "generated pairs of tasks to predict (--generated-of-test trains them): 2"
     lines = built(*sources, "--test-set", "set", out="without")
-    assert lines[2].strip() == f"re_arc: 1 tasks, 2 pairs, 0 of them train; {reason}"
+    assert lines[2].strip() == f"re_arc: 1 task, 2 pairs, 0 of them train; {reason}"
     lines = built(*sources, "--test-set", "set", "--generated-of-test")
-    assert lines[2].strip() == "re_arc: 1 tasks, 2 pairs, 1 of them train"
+    assert lines[2].strip() == "re_arc: 1 task, 2 pairs, 1 of them train"
     assert "generated pairs of tasks to predict that train: 1" in lines
     assert "  t test[0] = t generated[1] of re_arc, the same, the output too" in lines
     assert [one["input"] for one in json.loads(Path("out/challenges.json").read_text())["t"]["train"]] == [
@@ -284,7 +286,7 @@ def test_a_recipe_says_what_it_needs_and_takes_conceptarc_or_fewer_steps() -> No
         "the recipe trains on set_challenges.json and ConceptARC, which comes with no package"
     )
     lines = built("--recipe", "mine.toml", "--concept", "c.zip")
-    assert lines[2].strip() == "corpus: 1 tasks, 2 pairs, 1 of them train"
+    assert lines[2].strip() == "corpus: 1 task, 2 pairs, 1 of them train"
     lines = built("--recipe", "mine.toml", "--without-concept", out="less")
     assert lines[2] == "as many epochs without ConceptARC: arcpipe train mine.toml --data less --steps 20"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from arcpipe.augment.puzzles import PuzzleSettings
+from arcpipe.augment.puzzles import BoardSettings
 from arcpipe.augment.sudoku import (
     SudokuSettings,
     candidates,
@@ -47,7 +47,7 @@ def test_the_same_puzzles_from_all_forms(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "packed.csv.gz", "wt") as packed:
         packed.write("puzzle,solution\n" + "\n".join(map(",".join, PUZZLES)))
     for name in ("a.csv", "zeros.csv", "a.parquet", "a.txt", "others.csv", "packed.csv.gz"):
-        boards = read_sudokus(PuzzleSettings(source=str(tmp_path / name)))
+        boards = read_sudokus(BoardSettings(source=str(tmp_path / name)))
         assert [(text(q), text(a)) for q, a in zip(boards.questions, boards.answers, strict=True)] == PUZZLES
         assert (boards.files, boards.unverified, boards.side, len(boards)) == ((tmp_path / name,), 0, 9, 3)
 
@@ -58,12 +58,12 @@ def test_numbers_in_place_of_digits_are_refused(tmp_path: Path, number: float) -
         pa.table({"question": [number], "answer": ["1234341221434321"]}), tmp_path / "a.parquet"
     )
     with pytest.raises(DataError, match=r"column 'question' holds numbers .*: write it as text"):
-        read_sudokus(PuzzleSettings(source=str(tmp_path / "a.parquet")))
+        read_sudokus(BoardSettings(source=str(tmp_path / "a.parquet")))
 
 
 def test_only_so_many_puzzles_are_solved(tmp_path: Path) -> None:
     csv.write_csv(table([*PUZZLES[:2], ("." * 81, HARD[1])]), tmp_path / "a.csv")
-    settings = PuzzleSettings(source=str(tmp_path / "a.csv"))
+    settings = BoardSettings(source=str(tmp_path / "a.csv"))
     with pytest.raises(DataError, match="row 3"):
         read_sudokus(settings)
     assert read_sudokus(settings, verify=2).unverified == 1

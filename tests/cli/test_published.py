@@ -13,10 +13,9 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from arcpipe.augment.alike import rebuild_identifiers
 from arcpipe.augment.build import puzzle_set_of, write_puzzle_set
+from arcpipe.augment.identifiers import rebuild_identifiers
 from arcpipe.augment.sources import read_source
-from arcpipe.augment.split import Selection
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.official import identifiers_of
 from arcpipe.recipe import recipe_names
@@ -262,8 +261,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     numbers = {name: number for number, name in enumerate(puzzles.task_ids)}
     rows = [puzzles.of_task(numbers[task.id]) for task in source.tasks]
     groups = [(puzzles.dihedrals[of_task], puzzles.colors[of_task]) for of_task in rows]
-    selection = Selection(list(source.tasks), [], 0, [])
-    write_puzzle_set(folder / "data", puzzle_set_of(selection, groups, 3), make_manifest("dataset"))
+    data = puzzle_set_of(source.tasks, [], groups, 3)
+    write_puzzle_set(folder / "data", data, make_manifest("dataset"))
     (folder / "recipe.toml").write_text(RECIPE)
     succeed_here("train", "recipe.toml", "--data", "data", "--out", "run", cwd=folder)
     succeed_here("checkpoint", "export", "run", "--out", "official", cwd=folder)

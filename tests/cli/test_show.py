@@ -191,16 +191,16 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() 
     shown, table, found = show(data), read_puzzle_set(data).table, facts(show(data))
     assert found.pop("puzzles").startswith("5 ")
     assert found == {
-        "sources": "few (1 tasks, 3 pairs, of which 1 train)",
-        "trains": "1 pairs of 1 tasks: 1 demonstrations of the tasks asked",
-        "asked": "2 test inputs of 1 tasks",
+        "sources": "few (1 task, 3 pairs, of which 1 train)",
+        "trains": "1 pair of 1 task: 1 demonstration of the tasks asked",
+        "asked": "2 test inputs of 1 task",
         "never trains": "the outputs of these, which are not known", "overlap": "none found",
         "canvas": "3 x 3",
     }  # fmt: skip
     manifest = read_manifest(data, "dataset")
     manifest["counts"]["sources"] = [{"name": "few", "tasks": 1, "pairs": 3, "trained": 1}]
     write_json(data / "manifest.json", manifest)
-    assert facts(show(data))["sources"] == "few (1 tasks, 3 pairs, of which 1 train)"
+    assert facts(show(data))["sources"] == "few (1 task, 3 pairs, of which 1 train)"
     title = r"^puzzle (\d): task small, dihedral (\d), colors (\d{10}), fingerprint (\w{16})$"
     titles = re.findall(title, shown, re.MULTILINE)
     assert titles[0][:3] == ("0", "0", "0123456789")

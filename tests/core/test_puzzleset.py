@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from arcpipe.augment.alike import Augmentations
 from arcpipe.augment.build import puzzle_set_of, write_puzzle_set
-from arcpipe.augment.split import Selection
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.errors import DataError
 from arcpipe.puzzleset import read_puzzle_set
@@ -64,9 +63,7 @@ def test_any_tasks_are_read_as_written(
 ) -> None:
     folder = tmp_path_factory.mktemp("any") / "data"
     groups, asked = [as_arrays([IDENTITY, *more])] * len(tasks), tasks[::-1][:2]
-    write_puzzle_set(
-        folder, puzzle_set_of(Selection(tasks, asked, 0, []), groups, 4), make_manifest("dataset")
-    )
+    write_puzzle_set(folder, puzzle_set_of(tasks, asked, groups, 4), make_manifest("dataset"))
     puzzles = read_puzzle_set(folder)
     # With known outputs the test pairs train too, after the demonstrations of their task.
     everything = [pair for task in tasks for pair in (*demonstrations([task]), *solved_tests([task]))]

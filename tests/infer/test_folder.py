@@ -22,7 +22,8 @@ from arcpipe.devices import compile_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.infer import predict
 from arcpipe.infer.config import InferSettings
-from arcpipe.infer.predict import infer_to_folder, schedule_of
+from arcpipe.infer.items import Schedule
+from arcpipe.infer.predict import infer_to_folder
 from arcpipe.predictions import read_candidates, shard_files, write_shard
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import file_hash, hold_folder, read_manifest, write_json
@@ -253,7 +254,7 @@ def test_an_answer_that_is_not_finite_has_no_grid_and_the_others_stay(
         out = tmp_path / f"of-{checkpoint.path.name}"
         assert infer_to_folder(checkpoint.path, arc_dir, out, asked).done == 48
         rows.append([row | {"checkpoint": ""} for row in rows_of(out)])
-    puzzle_ids = schedule_of(arc, asked).items(np.arange(48)).puzzle_ids
+    puzzle_ids = Schedule(arc, asked).items(np.arange(48)).puzzle_ids
     is_broken = np.isin(puzzle_ids, [0, len(sound.rows) - 1])
     none = {"height": 0, "width": 0, "cells": b"", "halt_probability": 0.0, "log_probability": 0.0}
     expected = [row | (none if is_none else {}) for row, is_none in zip(rows[0], is_broken, strict=True)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.errors import DataError
+from arcpipe.infer.config import InferSettings
 from arcpipe.infer.items import Schedule, WorkQueue, original_grids
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from puzzles import build, made_up_tasks, write_source
@@ -35,7 +36,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
 
 
 def test_each_test_input_meets_each_puzzle_of_its_task_in_fair_rounds(uneven: PuzzleSet) -> None:
-    schedule = every(Schedule(uneven, rollouts=2))
+    schedule = every(Schedule(uneven, InferSettings(rollouts=2)))
     assert sorted(schedule) == [
         (test, int(puzzle), 0, rollout)
         for test, task in enumerate(uneven.test_tasks)
@@ -52,7 +53,7 @@ def test_each_test_input_meets_each_puzzle_of_its_task_in_fair_rounds(uneven: Pu
 
 
 def test_votes_are_the_first_ways_of_each_test_input(uneven: PuzzleSet) -> None:
-    few, whole = every(Schedule(uneven, votes=3)), every(Schedule(uneven))
+    few, whole = every(Schedule(uneven, InferSettings(votes=3))), every(Schedule(uneven, InferSettings()))
     for test in range(len(uneven.test_tasks)):
         ways = [item for item in whole if item[0] == test]
         assert [item for item in few if item[0] == test] == ways[:3]
@@ -60,12 +61,12 @@ def test_votes_are_the_first_ways_of_each_test_input(uneven: PuzzleSet) -> None:
 
 def test_a_maze_has_so_many_variants(maze_dir: Path) -> None:
     with pytest.raises(DataError, match="--variants 8: a maze has 7 turns"):
-        Schedule(read_puzzle_set(maze_dir), variants=8)
+        Schedule(read_puzzle_set(maze_dir), InferSettings(variants=8))
 
 
 def test_a_board_without_a_cell_value_is_no_grid(sudoku_dir: Path) -> None:
     puzzles = read_puzzle_set(sudoku_dir)
-    items = Schedule(puzzles).items(np.arange(2))
+    items = Schedule(puzzles, InferSettings()).items(np.arange(2))
     tokens = np.zeros((2, puzzles.num_tokens), np.uint8)
     tokens[1, 0] = puzzles.family.first
     shapes, cells = original_grids(puzzles, items, tokens)

@@ -17,13 +17,14 @@ from arcpipe.flow import move, noise, seeds_of, stir, with_given
 from arcpipe.infer.config import InferSettings
 from arcpipe.infer.engine import STABLE_STEPS, best_tokens
 from arcpipe.infer.evaluate import Evaluator
-from arcpipe.infer.predict import infer_to_folder, schedule_of
+from arcpipe.infer.items import Schedule
+from arcpipe.infer.predict import infer_to_folder
 from arcpipe.infer.solve import solve_puzzle
+from arcpipe.layers import probabilities
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import write_json
-from arcpipe.stablemax import probabilities
 from files import changing, forget_hashes
 from inference import CONFIG, answers, assert_same, parrot, plain_loop, random_model, rows_of, wavering
 from puzzles import BUCKETS, sized_data, sized_tasks
@@ -149,7 +150,7 @@ def either(request: pytest.FixtureRequest) -> PuzzleSet:
 def test_each_answer_is_that_of_a_plain_loop(either: PuzzleSet, settings: dict[str, Any]) -> None:
     checkpoint = random_model(either, replace(CONFIG, flow=True))
     model, asked = checkpoint.model(), InferSettings(**settings)
-    schedule = schedule_of(either, asked)
+    schedule = Schedule(either, asked)
     found = answers(checkpoint, either, **settings)
     assert_same(answers(checkpoint, either, batch_size=5, **settings), found)
     assert len(found) == len(schedule)

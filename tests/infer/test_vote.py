@@ -137,7 +137,7 @@ def alone(cell: int, halt: float = 0.5, log: float = -1.0, checkpoint: str = "c"
 ])  # fmt: skip
 def test_a_rule_ranks_by_what_it_says(rule: str, rows: list[dict[str, Any]], expected: list[int]) -> None:
     votes = votes_of(rows)
-    assert [int(votes.grid(entry)[0, 0]) for entry in rank(votes, RULES[rule]).entries] == expected
+    assert [int(votes.grid(choice)[0, 0]) for choice in rank(votes, RULES[rule]).choices] == expected
 
 
 ROWS = st.lists(
@@ -190,9 +190,9 @@ def test_how_a_folder_is_cut_into_shards_changes_nothing(
     write_folder(folder, data.draw(st.permutations([shard for shard in shards if len(shard)])))
     cut, one = (read_votes(tables, NUM_TESTS) for tables in (read_candidates([folder]), [whole]))
     for rule in RULES.values():
-        np.testing.assert_array_equal(rank(cut, rule).entries, rank(one, rule).entries)
-    for entry in range(len(one.tests)):
-        np.testing.assert_array_equal(cut.grid(entry), one.grid(entry))
+        np.testing.assert_array_equal(rank(cut, rule).choices, rank(one, rule).choices)
+    for choice in range(len(one.tests)):
+        np.testing.assert_array_equal(cut.grid(choice), one.grid(choice))
     assert cut.summary() == one.summary()
 
 

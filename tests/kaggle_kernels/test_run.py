@@ -111,7 +111,7 @@ def test_every_test_of_every_task_is_answered_though_a_worker_is_killed(tmp_path
     assert printed.index("complete with [[0]]") < printed.index("arcpipe adapt")
     log = (root / "working" / "arcpipe.log").read_text()
     assert all(line in log for line in printed.splitlines())
-    assert "canvases: side 3: 1 tasks" in log
+    assert "canvases: side 3: 1 task" in log
     assert list((root / "temp").iterdir()) == []
 
 

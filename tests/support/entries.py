@@ -53,7 +53,7 @@ def make_checkpoint(folder: Path) -> Path:
     tasks = tuple(parse_task(f"own{number}", hidden_task(1000 + number), "made up") for number in range(2))
     selection = select([Source("own", tasks, ())], DataSettings(max_side=CANVAS, canvas=CANVAS))
     groups = [distinct_augmentations(task, 1, 0) for task in selection.training]
-    return save(folder, puzzle_set_of(selection, groups, CANVAS))
+    return save(folder, puzzle_set_of(selection.training, selection.targets, groups, CANVAS))
 
 
 def make_bundle(checkpoint: Path, out: Path, *settings: str) -> Path:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from arcpipe.checkpoint import CHECKPOINTS, load_checkpoint, newest_checkpoint
+from arcpipe.checkpoint import load_checkpoint
+from arcpipe.runs import CHECKPOINTS, newest_checkpoint
 from commands import fail_here, run_here
 
 NUM_STEPS = 12

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from arcpipe.checkpoint import Checkpoint, find_checkpoint, newest_checkpoint, read_best
+from arcpipe.checkpoint import Checkpoint
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer.evaluate import Coverage, Evaluator
+from arcpipe.runs import find_checkpoint, newest_checkpoint, read_best
 from arcpipe.train.run import TrainRun
 from candidates import read_predictions
 from commands import succeed_here

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from arcpipe.augment.sources import fitting, read_source
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.flow import interpolant, noise, seeds_of, times
 from arcpipe.puzzleset import read_puzzle_set
+from arcpipe.runs import newest_checkpoint
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import make_accelerator
 from arcpipe.train.step import noisy_answers, train_step
@@ -310,7 +311,7 @@ def test_adaptation_keeps_the_canvases(work: Path, bucketed: Path, tmp_path: Pat
     flags = settings("adapt", steps=4, batch_size=8, num_aug=3, warmup_steps=0, precision="float32")
     words = ("adapt", "--checkpoint", bucketed, "--challenges", challenges, "--out", run, *flags)
     done = run_here(*words, code=0)
-    assert "canvases: side 4: 2 tasks, 5 of 8 rows; side 8: 1 tasks, 3 of 8 rows; " in done.stderr
+    assert "canvases: side 4: 2 tasks, 5 of 8 rows; side 8: 1 task, 3 of 8 rows; " in done.stderr
     assert load_checkpoint(run).config.buckets == [4]
     succeed_here("infer", "--checkpoint", run, "--data", run / "data", "--out", out)
     assert {one.task for one in read_predictions(out)} == {"of2-0", "of3-1", "of8-2"}

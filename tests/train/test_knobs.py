@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from arcpipe.checkpoint import newest_checkpoint
 from arcpipe.devices import compile_blocks, train_step_flops
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
+from arcpipe.runs import newest_checkpoint
 from commands import succeed_here
 from processes import by_itself, running
 from puzzles import BUCKETS, CANVAS

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import typer
 
-from arcpipe.checkpoint import find_checkpoint
 from arcpipe.commands.cli import app
 from arcpipe.recipe import load_recipe, recipe_names
+from arcpipe.runs import find_checkpoint
 from commands import succeed_here
 from puzzles import build, sized_tasks, write_source
 from training import metrics

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from arcpipe.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
+from arcpipe.runs import newest_checkpoint
 from commands import succeed_here
 from files import changing, json_of
 from limited import largest_file

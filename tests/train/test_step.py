@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from arcpipe.batches import IGNORE
-from arcpipe.checkpoint import find_checkpoint
 from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError
+from arcpipe.runs import find_checkpoint
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.state import TrainState
 from arcpipe.train.step import MIN_LOSS_SCALE, NotFiniteError, train_step
