@@ -17,12 +17,14 @@ from arcpipe.checkpoint import load_checkpoint as _load_checkpoint
 from arcpipe.commands.cli import ClickException, app, usage_text
 from arcpipe.errors import ArcpipeError as ArcpipeError
 from arcpipe.grid import draw as draw
+from arcpipe.infer.config import InferResult
 from arcpipe.infer.solve import Solved, read_puzzle, solve_puzzle
 from arcpipe.infer.vote import RULES, rank, ranked_grids, read_arc_votes
 from arcpipe.recipe import to_toml_value
 from arcpipe.submissions.score import Score, score_submission
 from arcpipe.submissions.submission import Submission, build_submission, read_submission
 from arcpipe.task import Task
+from arcpipe.train.config import TrainResult
 from arcpipe.trm import TRM as TRM
 
 Pathlike = str | Path
@@ -58,9 +60,17 @@ def _word(value: object) -> str:
 
 
 def _run(command: str, *words: object, **flags: object) -> Any:
-    """Run a command; return its result."""
+    """Run a command; return its result.
+
+    Raises:  KeyboardInterrupt or ArcpipeError if Ctrl-C or another signal ended it, after it has saved.
+    """
     with _parse(command, *words, **flags) as context:
-        return context.command.invoke(context)
+        result = context.command.invoke(context)
+    if isinstance(result, TrainResult | InferResult) and (result.interrupted or result.by_ctrl_c):
+        done = f"step {result.step}" if isinstance(result, TrainResult) else f"grid {result.done}"
+        text = f"{flags['out']}: ended by a signal at {done}, which is saved: go on with resume=True"
+        raise KeyboardInterrupt(text) if result.by_ctrl_c else ArcpipeError(text)
+    return result
 
 
 def _overrides(table: str, settings: dict[str, Any]) -> list[str]:
@@ -96,6 +106,7 @@ def train(
     """Train on a dataset folder; return the run folder.
 
     Args:    set: settings, such as "train.steps=300". The others are the flags of `arcpipe train`.
+    Raises:  KeyboardInterrupt after Ctrl-C and ArcpipeError after another signal, once a checkpoint is saved.
     """
     _run(
         "train", recipe, data=data, out=out, set=set, resume=resume, steps=steps, max_minutes=max_minutes,
@@ -116,7 +127,7 @@ def predict(
     """Write the predictions for the test inputs of a dataset; return their folder.
 
     Args:    settings: fields of `InferSettings`, such as votes, max_steps, halt.
-    Raises:  RecipeError with all unknown settings and wrong values.
+    Raises:  RecipeError with all unknown settings and wrong values; after a signal as `train`.
     """
     _run(
         "infer", checkpoint=checkpoint, data=data, out=out, resume=resume, max_minutes=max_minutes,
