@@ -5,8 +5,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "TRM", "build_dataset", "draw", "load_checkpoint", "predict", "read_tasks", "score", "solve", "train",
-    "vote",
+    "TRM", "ArcpipeError", "build_dataset", "draw", "load_checkpoint", "predict", "read_tasks", "score",
+    "solve", "train", "vote",
 ]  # fmt: skip
 
 

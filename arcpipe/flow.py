@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from arcpipe.augmentation import SPLIT_MIX, random_bits
-from arcpipe.layers import probabilities
+from arcpipe.losses import probabilities
 
 # Turns of draws other than noise. Noise has turn 0 for x_0 and i + 1 for step i of inference.
 TIMES, PSEUDOTARGETS = -1, -2

@@ -1,9 +1,7 @@
-"""The layers of the TRM, as in the official code (`models/layers.py`), and probabilities of tokens.
+"""The layers of the TRM, as in the official code (`models/layers.py`): without biases and gains.
 
-Shape letters: B batch, S tokens (puzzle prefix and grid), L grid tokens, D hidden, H heads, K head size,
-F MLP width, V vocabulary.
-Layers have no biases and gains. Their weights are float32; a caller may cast them, and each layer computes in
-the dtype of its weights.
+Shape letters: B batch, S tokens (puzzle prefix and grid), D hidden, H heads, K head size, F MLP width.
+Weights are float32; a caller may cast them, and each layer computes in the dtype of its weights.
 """
 
 import math
@@ -164,21 +162,3 @@ class Block(nn.Module):
             x_BDS = x_BSD.transpose(1, 2)
             x_BSD = rms_norm(x_BDS + self.token_mlp(x_BDS)).transpose(1, 2)
         return rms_norm(x_BSD + self.mlp(x_BSD))
-
-
-def stablemax_scores(logits: Tensor) -> Tensor:
-    """Return s(x) = x + 1 for x >= 0 and 1 / (1 - x) below, which replaces the exponential of softmax.
-
-    Source:  the official `models/losses.py`.
-    """
-    # Clamped, because the gradient of a discarded 1 / 0 would be 0 * inf = NaN.
-    return torch.where(logits < 0, 1 / (1 - logits.clamp(max=0)), logits + 1)
-
-
-def probabilities(logits_BLV: Tensor, loss: str) -> Tensor:
-    """Return the probability of each token, float32, from logits of a model trained with this loss."""
-    values = logits_BLV.float()
-    if loss == "softmax":
-        return values.softmax(dim=-1)
-    scores = stablemax_scores(values)
-    return scores / scores.sum(dim=-1, keepdim=True)

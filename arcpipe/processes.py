@@ -57,14 +57,16 @@ class Clock:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
+def stop_on_signals(received: list[int] | None = None) -> Iterator[Callable[[], bool]]:
     """Yield a function that returns whether this process should stop.
 
     It should after SIGINT, SIGTERM, SIGUSR1 or SIGHUP, and after its launcher has exited. Further signals do
     not interrupt a save, because launchers and schedulers often send several. Only a second Ctrl-C in a
-    terminal ends the process at once; the first one says so.
+    terminal ends the process at once; the first one says so. A thread receives no signals.
+
+    Args:  received: a list that gets the number of each signal, 0 for the end of the launcher.
     """
-    received: list[int] = []
+    received = [] if received is None else received
     # A fork of the process that imported this module has another parent.
     parent = _LAUNCHER if os.getpid() == _PROCESS else os.getppid()
     has_launcher = any(name in os.environ for name in _LAUNCHER_MARKS)
@@ -91,12 +93,18 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     for number, handler in previous.items():
         # Under nohup, SIGHUP is ignored already and must stay so.
         if number != signal.SIGHUP or handler != signal.SIG_IGN:
-            signal.signal(number, receive)
+            _set_handler(number, receive)
     try:
         yield should_stop
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            _set_handler(number, handler)
+
+
+def _set_handler(number: int, handler: Any) -> Any:
+    """Set the handler of a signal and return the one before; outside the main thread Python allows none."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return signal.signal(number, handler) if is_main else None
 
 
 def _announce_interrupt(*, again: bool) -> None:
@@ -233,14 +241,15 @@ def _run_in_processes(
         context.Process(target=_run_rank, args=(sender, command, dict(arguments), quiet))
         for _, sender in pipes
     ]
-    with stop_on_signals() as should_stop:
+    received: list[int] = []
+    with stop_on_signals(received) as should_stop:
         # A terminal sends Ctrl-C to all processes: it must not kill those that have no handler yet.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        handler = _set_handler(signal.SIGINT, signal.SIG_IGN)
         for process, variables in zip(processes, rank_variables(count), strict=True):
             with environment(variables):
                 process.start()
-        signal.signal(signal.SIGINT, handler)
-        _wait(processes, should_stop, together)
+        _set_handler(signal.SIGINT, handler)
+        _wait(processes, should_stop, received, together)
         interrupted = should_stop()
     outcomes = [receiver.recv() if receiver.poll() else (None, "") for receiver, _ in pipes]
     if errors := sorted((error for _, error in outcomes if error), key=lambda text: text.startswith(LOST)):
@@ -268,7 +277,9 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(previous)
 
 
-def _wait(processes: Sequence[Any], should_stop: Callable[[], bool], together: bool) -> None:
+def _wait(
+    processes: Sequence[Any], should_stop: Callable[[], bool], received: Sequence[int], together: bool
+) -> None:
     """Wait for all processes; pass a signal on, and kill those that wait for one that failed."""
     deadline, is_passed_on = math.inf, False
     try:
@@ -276,6 +287,9 @@ def _wait(processes: Sequence[Any], should_stop: Callable[[], bool], together: b
             if should_stop() and not is_passed_on:
                 is_passed_on = True
                 for process in alive:
+                    if signal.SIGINT in received:
+                        # For the result to say so; not enough for one that has no handler yet.
+                        os.kill(process.pid, signal.SIGINT)
                     process.terminate()
             if together and deadline == math.inf and any(process.exitcode for process in processes):
                 deadline = time.monotonic() + _GRACE_S

@@ -273,7 +273,7 @@ def to_toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(to_toml_value, value))}]"
     # TOML has the escapes of JSON, and also requires one for DEL.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 
 def with_settings(

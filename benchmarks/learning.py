@@ -36,7 +36,7 @@ from arcpipe.codec import PAD
 from arcpipe.errors import ArcpipeError
 from arcpipe.infer.evaluate import evaluate, known_outputs
 from arcpipe.infer.vote import rank, read_votes, right_choices, solved_tests
-from arcpipe.layers import probabilities
+from arcpipe.losses import probabilities
 from arcpipe.predictions import read_candidates
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import load_recipe

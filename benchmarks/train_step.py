@@ -25,12 +25,12 @@ from torch.optim import AdamW
 from arcpipe.batches import PuzzleBatch, TrainingStream
 from arcpipe.devices import is_out_of_memory, measure_peak, train_step_flops
 from arcpipe.errors import ArcpipeError
+from arcpipe.losses import step_loss
 from arcpipe.model_config import TRMConfig
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import load_recipe
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import make_accelerator
-from arcpipe.train.losses import step_loss
 from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import METRICS, train_step

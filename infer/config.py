@@ -139,6 +139,7 @@ class InferResult:
     interrupted: a signal ended the inference.
     late: the time limit ended it.
     alone: no other process was answering.
+    by_ctrl_c: Ctrl-C (SIGINT) was among the signals.
     """
 
     candidates: int
@@ -147,3 +148,4 @@ class InferResult:
     interrupted: bool
     late: bool
     alone: bool
+    by_ctrl_c: bool

@@ -18,7 +18,7 @@ from arcpipe.errors import CheckpointError
 from arcpipe.flow import FlowSampler
 from arcpipe.infer.config import InferSettings
 from arcpipe.infer.items import Answers, Items, Schedule, WorkQueue
-from arcpipe.layers import probabilities
+from arcpipe.losses import probabilities
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.task_embedding import puzzle_vectors
 

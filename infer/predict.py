@@ -7,6 +7,7 @@ and writes its own shards.
 import hashlib
 import math
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,8 +69,9 @@ def infer_to_folder(
         accelerator.wait_for_everyone()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+        signals: list[int] = []
         try:
-            with stop_on_signals() as is_asked_to_stop:
+            with stop_on_signals(signals) as is_asked_to_stop:
                 for table in predict(
                     checkpoint, puzzles, settings, accelerator.device, label=manifest["checkpoint"],
                     done=done, rank=rank, num_ranks=num_ranks, stop=is_asked_to_stop,
@@ -88,8 +90,9 @@ def infer_to_folder(
         answered, own = _done(out, answers_each), WorkQueue(manifest["items"], done, rank, num_ranks)
         late = not interrupted and not np.isin(own.take(own.left), answered).all()
         return InferResult(
-            candidates, len(answered), manifest["items"], interrupted, late, alone=num_ranks == 1
-        )
+            candidates, len(answered), manifest["items"], interrupted, late, alone=num_ranks == 1,
+            by_ctrl_c=signal.SIGINT in signals,
+        )  # fmt: skip
 
 
 def _request(

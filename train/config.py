@@ -246,9 +246,11 @@ class TrainResult:
     """How a training ended: its newest checkpoint and that checkpoint's step.
 
     interrupted: a signal ended it. unfinished: it ended before the last step or the last evaluation.
+    by_ctrl_c: Ctrl-C (SIGINT) was among the signals.
     """
 
     checkpoint: Path
     step: int
     interrupted: bool
     unfinished: bool
+    by_ctrl_c: bool

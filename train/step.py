@@ -15,12 +15,11 @@ from arcpipe.buckets import crop, pad_back
 from arcpipe.codec import PAD
 from arcpipe.errors import IN_FLOAT16, NOT_FINITE, ArcpipeError
 from arcpipe.flow import PSEUDOTARGETS, interpolant, noise, seeds_of, times, uniform, with_given
-from arcpipe.layers import probabilities
 from arcpipe.log import logger
+from arcpipe.losses import StepLoss, join_losses, probabilities, step_loss
 from arcpipe.model_config import TRMConfig
 from arcpipe.task_embedding import puzzle_vectors
 from arcpipe.train.config import TrainSettings
-from arcpipe.train.losses import StepLoss, join_losses, step_loss
 from arcpipe.train.optim import sign_sgd_rows
 from arcpipe.train.state import TrainState
 from arcpipe.trm import Carry

@@ -1,5 +1,6 @@
 """The trainer: one global batch over any number of processes, stopped and resumed at any step."""
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -48,10 +49,14 @@ def train(run: TrainRun) -> TrainResult:
     # One process looks at the folder: on a shared disk another may not see yet what is there.
     changes = run_on_main(lambda: _check_folder(run), accelerator)
     stream = training_stream(run, accelerator)
+    signals: list[int] = []
     with explain_failures(run.settings):
         # Before the folder is made, so that a contradictory recipe leaves none.
         state = fresh_state(run, accelerator)
-        with _open_folder(run, accelerator), stop_on_signals() as is_asked_to_stop, _suggest_remedies(run):
+        with (
+            _open_folder(run, accelerator), stop_on_signals(signals) as is_asked_to_stop,
+            _suggest_remedies(run),
+        ):  # fmt: skip
             resumed = run_on_main(lambda: bool(runs.whole_checkpoints(run.out)), accelerator)
             if resumed:
                 state = resumed_state(run, state, accelerator)
@@ -80,7 +85,8 @@ def train(run: TrainRun) -> TrainResult:
             del state
             accelerator.free_memory()
             accelerator.end_training()
-    return TrainResult(saved, step, interrupted, interrupted or step < run.last_step)
+    unfinished = interrupted or step < run.last_step
+    return TrainResult(saved, step, interrupted, unfinished, signal.SIGINT in signals)
 
 
 def _take_steps(

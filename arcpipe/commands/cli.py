@@ -39,7 +39,7 @@ COMMANDS = {
 """Each command: the module and the function or Typer application in it, and a line of help."""
 
 # Newer versions of typer contain their own copy of click: this class is from the copy in use.
-_ClickException: type[Exception] = next(
+ClickException: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 
@@ -180,8 +180,8 @@ def main() -> None:
         _refuse_missing_folders(sys.argv[1:])
         with redirect_stdout(cast(Any, _Printable(sys.stdout))):
             code = app(prog_name="arcpipe", standalone_mode=False)
-    except _ClickException as error:
-        _fail(_usage_text(error))
+    except ClickException as error:
+        _fail(usage_text(error))
     except ArcpipeError as error:
         _fail(str(error))
     except PermissionError as error:
@@ -196,7 +196,7 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _usage_text(error: Any) -> str:
+def usage_text(error: Any) -> str:
     """Return what is wrong with a command line, and which --help to read."""
     context, text = getattr(error, "ctx", None), str(error.format_message())
     # A wrong value is named with what it should be.

@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -132,10 +131,9 @@ READ: dict[str, tuple[str, Files, str]] = {
 
 
 @pytest.mark.parametrize("form", READ)
-def test_each_form_is_read_and_counted(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_form_is_read_and_counted(form: str) -> None:
     source, files, says = READ[form]
     lay_out(files)
-    monkeypatch.delitem(sys.modules, "made", raising=False)
     summary, line, *_ = built("--source", *source.split())
     assert says in line.strip()
     counts = read_manifest(Path("out"), "dataset")["counts"]
@@ -143,6 +141,15 @@ def test_each_form_is_read_and_counted(form: str, monkeypatch: pytest.MonkeyPatc
     tasks, examples = counted(of_source["tasks"], "task"), counted(of_source["trained"], "training example")
     assert summary.startswith(f"out: {tasks}, {examples}, ")
     assert len(read_puzzle_set(Path("out")).inputs) == of_source["trained"]
+
+
+def test_a_generator_is_the_one_that_is_in_the_file_now() -> None:
+    """Also if it was edited within a second, to as many characters."""
+    for cell in (3, 4):
+        lay_out({"made.py": f"def one(seed, count):\n    yield [[[{cell}]], [[1]]]\n"})
+        built("--source", "made:one", out=f"out-{cell}")
+        ((_, inputs, _),) = training_pairs(read_puzzle_set(Path(f"out-{cell}")))
+        assert inputs == [[cell]]
 
 
 def test_two_files_of_one_name_are_two_tasks() -> None:
@@ -191,10 +198,9 @@ BAD: dict[str, tuple[str, Files, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_with_a_source_is_one_line(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_wrong_with_a_source_is_one_line(case: str) -> None:
     source, files, says = BAD[case]
     lay_out(files)
-    monkeypatch.delitem(sys.modules, "made", raising=False)
     assert_refused(f"augment arc --source {source} --out out", says)
 
 

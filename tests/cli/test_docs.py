@@ -1,6 +1,7 @@
 """Documentation: the commands in README.md and docs/, --help, and the Python notebook."""
 
 import io
+import json
 import re
 import shlex
 from contextlib import redirect_stdout
@@ -19,8 +20,10 @@ from arcpipe.errors import ArcpipeError
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import load_recipe
 from arcpipe.runs import read_manifest
+from arcpipe.task import challenges_json
 from arcpipe.train.config import TrainSettings
-from commands import environment, run_here, succeed_here
+from commands import environment, fail_here, run_here, succeed_here
+from files import lay_out
 from puzzles import made_up_tasks, write_source
 from sourcetree import ROOT
 
@@ -200,6 +203,53 @@ def test_no_limit_in_python(unlimited: Any, own_folder: Path) -> None:
     assert read_manifest(data, "dataset")["recipe"]["data"]["num_aug"] is None
 
 
+def test_a_build_in_python_says_what_the_command_does(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(
+        {"a.json": {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[3]], "ouput": [[4]]}]}}
+    )
+    said = succeed_here("augment", "arc", "--source", "a.json", "--num-aug", "0", "--out", "one")
+    capsys.readouterr()
+    arcpipe.build_dataset(Path("a.json"), "two", num_aug=0)
+    assert capsys.readouterr().out == said.replace("one:", "two:")
+    assert "'ouput' is not 'output'" in said
+
+
+# A function and its command, whose folders exist; both get one more argument.
+CALLS: dict[str, tuple[tuple[str, ...], str]] = {
+    "train": (("quickstart", ".", "out"), "train quickstart --data . --out out"),
+    "predict": ((".", ".", "out"), "infer --checkpoint . --data . --out out"),
+    "vote": ((".", "."), "vote . --challenges ."),
+    "solve": ((".", "file"), "solve file --checkpoint ."),
+}
+
+
+@pytest.mark.parametrize(("name", "more"), [
+    ("train", {"steps": 0}),
+    ("train", {"steps": -3}),
+    ("train", {"steps": 3.5}),
+    ("train", {"max_minutes": -1}),
+    ("train", {"max_minutes": "soon"}),
+    ("train", {"processes": 0}),
+    ("train", {"processes": "abc"}),
+    ("train", {"set": "train.steps"}),
+    ("predict", {"max_minutes": -1}),
+    ("vote", {"rule": "nope"}),
+    ("solve", {"max_steps": -3}),
+    ("solve", {"max_votes": -3}),
+])  # fmt: skip
+def test_arguments_in_python_are_refused_in_the_words_of_the_command_line(
+    name: str, more: dict[str, Any], own_folder: Path
+) -> None:
+    words, command = CALLS[name]
+    ((flag, value),) = more.items()
+    with pytest.raises(arcpipe.ArcpipeError) as refused:
+        getattr(arcpipe, name)(*words, **more)
+    assert str(refused.value) == fail_here(*command.split(), f"--{flag.replace('_', '-')}", value)
+    assert not list(own_folder.iterdir())
+
+
 NOTEBOOK = ROOT / "examples" / "python.ipynb"
 
 
@@ -231,3 +281,10 @@ def test_the_example_is_the_documentation_and_runs(tmp_path: Path, monkeypatch: 
         for cell in cells:
             exec(cell.replace("train.steps=300", "train.steps=2"), names)
     assert "test input" in printed.getvalue()
+    # A checkpoint may be given for a path, and the other way round.
+    predictions = arcpipe.predict(names["checkpoint"], names["data"], "more", votes=1)
+    task = names["task"]
+    Path(f"{task.id}.json").write_text(json.dumps(challenges_json([task])[task.id]))
+    (solved,) = arcpipe.solve(names["run"], f"{task.id}.json", max_votes=1)
+    assert solved.candidates == 1
+    assert arcpipe.vote([predictions], names["data"], rule="halt").attempts

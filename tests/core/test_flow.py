@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arcpipe.flow import interpolant, move, noise, seeds_of, stir, times, with_given
-from arcpipe.layers import probabilities
+from arcpipe.losses import probabilities
 
 SEEDS = seeds_of(3, np.arange(2000, dtype=np.uint64))
 

@@ -20,7 +20,7 @@ from arcpipe.infer.evaluate import Evaluator
 from arcpipe.infer.items import Schedule
 from arcpipe.infer.predict import infer_to_folder
 from arcpipe.infer.solve import solve_puzzle
-from arcpipe.layers import probabilities
+from arcpipe.losses import probabilities
 from arcpipe.model_config import TRMConfig
 from arcpipe.predictions import SHARDS
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set

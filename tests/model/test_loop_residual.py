@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from arcpipe.layers import NORM_EPSILON, LoopResidual
+from arcpipe.losses import step_loss
 from arcpipe.model_config import TRMConfig
-from arcpipe.train.losses import step_loss
 from arcpipe.trm import TRM
 
 CONFIG = TRMConfig(

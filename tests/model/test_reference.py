@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from arcpipe.train.losses import step_loss
+from arcpipe.losses import step_loss
 from reference import (
     GRADIENT_TOLERANCE,
     LOSS_TOLERANCE,

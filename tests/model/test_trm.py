@@ -10,9 +10,9 @@ from torch import Tensor
 from arcpipe.devices import ready_blocks
 from arcpipe.errors import RecipeError
 from arcpipe.layers import Attention, rope_tables, truncated_normal
+from arcpipe.losses import step_loss
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
-from arcpipe.train.losses import step_loss
 from arcpipe.trm import TRM
 
 TINY = TRMConfig(

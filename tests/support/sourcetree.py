@@ -26,6 +26,7 @@ CORE = (
     "model_config",
     "buckets",
     "batches",
+    "losses",
     "task_embedding",
     "layers",
     "flow",

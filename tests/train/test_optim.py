@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from arcpipe.batches import IGNORE
+from arcpipe.losses import stablemax_cross_entropy, stablemax_cross_entropy_float32, step_loss
 from arcpipe.model_config import TRMConfig
 from arcpipe.train.config import TrainSettings
-from arcpipe.train.losses import stablemax_cross_entropy, stablemax_cross_entropy_float32, step_loss
 from arcpipe.train.optim import AdamATan2, Muon, make_optimizers, sign_sgd_rows
 from arcpipe.train.state import EMA
 from arcpipe.trm import TRM

@@ -8,11 +8,13 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+import arcpipe
 from commands import environment, run_here
 from processes import Running, by_itself, running, running_together, wait_until
 from screens import shown
@@ -110,6 +112,36 @@ def test_a_launcher_that_ends_before_the_training_begins_is_noticed() -> None:
         assert launcher.stdout.readline() == "started\n"
         launcher.kill()
         assert launcher.stdout.read() == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, arcpipe.ArcpipeError)]
+)
+def test_a_signal_is_raised_in_python_once_a_checkpoint_is_saved(
+    work: Path, run: Path, number: int, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next cells of a notebook do not go on with a model that is half trained."""
+
+    def send() -> None:
+        wait_until(lambda: recorded(run) > 0)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(send)
+        with pytest.raises(kind) as ended:
+            arcpipe.train(work / "tiny.toml", work / "data", run, set=LONG[1::2])
+    (saved,) = steps_of(run)
+    assert f"{run}: ended by a signal at step {saved}," in str(ended.value)
+
+
+def test_a_training_in_a_thread_takes_no_signals(
+    work: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(arcpipe.train, work / "tiny.toml", work / "data", run, steps=1).result()
+    assert steps_of(run) == [1]
 
 
 def test_a_signal_to_one_process_ends_an_evaluation_of_all(work: Path, run: Path) -> None:

@@ -1,4 +1,4 @@
-"""The losses of a supervision step, and whether each sample is right: the reference's `models/losses.py`."""
+"""Probabilities of tokens, and the losses of a supervision step: the official `models/losses.py`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from arcpipe.batches import IGNORE
-from arcpipe.layers import stablemax_scores
-from arcpipe.train.config import LossPrecision
+
+
+def stablemax_scores(logits: Tensor) -> Tensor:
+    """Return s(x) = x + 1 for x >= 0 and 1 / (1 - x) below, which replaces the exponential of softmax.
+
+    Source:  the official `models/losses.py`.
+    """
+    # Clamped, because the gradient of a discarded 1 / 0 would be 0 * inf = NaN.
+    return torch.where(logits < 0, 1 / (1 - logits.clamp(max=0)), logits + 1)
+
+
+def probabilities(logits_BLV: Tensor, loss: str) -> Tensor:
+    """Return the probability of each token, float32, from logits of a model trained with this loss."""
+    values = logits_BLV.float()
+    if loss == "softmax":
+        return values.softmax(dim=-1)
+    scores = stablemax_scores(values)
+    return scores / scores.sum(dim=-1, keepdim=True)
 
 
 def stablemax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -81,7 +97,7 @@ def join_losses(parts: Sequence[StepLoss]) -> StepLoss:
 
 
 def step_loss(
-    logits: Tensor, halt_logit: Tensor, labels: Tensor, precision: LossPrecision = "float64",
+    logits: Tensor, halt_logit: Tensor, labels: Tensor, precision: str = "float64",
     kind: str = "stablemax",
 ) -> StepLoss:  # fmt: skip
     """Return the losses of logits (B, L, V) and halt_logit (B,) against labels (B, L)."""
