@@ -4,6 +4,7 @@ Source:  test-time training of arXiv 2511.02886 (McGovern) and of NVARC's entry 
          begin at the mean of the trained ones; at first they learn alone, then all weights do.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from arcpipe.augment.forms import DataSettings
 from arcpipe.augment.sources import fitting, read_source
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
-from arcpipe.errors import CheckpointError, DataError
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.log import logger, start_logging
 from arcpipe.processes import Clock
 from arcpipe.puzzleset import read_puzzle_set
@@ -23,7 +24,7 @@ from arcpipe.task import challenges_json
 from arcpipe.train.config import RUN_EXISTS, AdaptSettings, TrainResult
 from arcpipe.train.distributed import explain_failures, make_accelerator, run_on_main
 from arcpipe.train.run import TrainRun
-from arcpipe.train.trainer import train
+from arcpipe.train.trainer import LOG_FILE, train
 
 DATA = "data"
 """The dataset folder inside the run folder of an adaptation."""
@@ -70,13 +71,19 @@ def adapt(
             run_on_main(lambda: _refuse_other_tasks(out, data), accelerator)
         else:
             run_on_main(lambda: _make_folder(out, data, recipe), accelerator)
-    return train(
-        TrainRun(
-            puzzles=read_puzzle_set(out / DATA), data_dir=out / DATA, config=config, settings=settings,
-            recipe=recipe, out=out, init=checkpoint_path, folder="resumed" if resume else "made",
-            from_step=from_step, force=force, stop_at=stop_at, clock=clock or Clock(),
-        )
-    )  # fmt: skip
+    try:
+        return train(
+            TrainRun(
+                puzzles=read_puzzle_set(out / DATA), data_dir=out / DATA, config=config, settings=settings,
+                recipe=recipe, out=out, init=checkpoint_path, folder="resumed" if resume else "made",
+                from_step=from_step, force=force, stop_at=stop_at, clock=clock or Clock(),
+            )
+        )  # fmt: skip
+    except ArcpipeError:
+        # What was refused before it began leaves no folder, which would be in the way of another try.
+        if not resume and accelerator.is_main_process and not (out / LOG_FILE).exists():
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def _refuse_other_tasks(out: Path, settings: DataSettings) -> None:

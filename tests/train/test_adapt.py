@@ -174,6 +174,8 @@ def test_what_does_not_fit_is_refused(work: Path, whole: Path, challenges: Path,
     said = refused(whole, Path(write_source(tmp_path, "large", tasks, solved=False)), run)
     assert "no task of " in said
     assert "fits 3 x 3" in said
+    train(work, tmp_path / "rowless", "--steps", 1, *settings("model", puzzle_size=0, puzzle_tokens=0))
+    assert "adapt.rows_only: the model has no puzzle rows" in refused(tmp_path / "rowless", challenges, run)
     assert not run.exists()
 
 
@@ -191,3 +193,4 @@ def test_messages_name_the_settings_of_adaptation(
     whole: Path, challenges: Path, run: Path, flags: tuple[object, ...], said: str
 ) -> None:
     assert said in refused(whole, challenges, run, *flags)
+    assert run.exists() == ("lower adapt.lr" in said), "only a training that began leaves a folder"
