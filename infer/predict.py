@@ -119,6 +119,7 @@ def _request(
         data=str(data),
         dataset=fingerprint,
         items=len(Schedule(puzzles, settings)),
+        plan={**asdict(settings.plan(checkpoint.config)), "flow": checkpoint.config.flow},
         recipe={"infer": asdict(settings)},
     )
 
