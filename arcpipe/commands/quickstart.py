@@ -277,7 +277,7 @@ def evaluate(
         float | None, typer.Option(min=0, help="Answer for at most this long; what is finished counts.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Take the table [infer] of this recipe, .toml file or run folder.")
+        str | None, typer.Option(help="Take the table [infer] of this recipe or .toml file.")
     ] = None,
     known_only: Annotated[
         bool, typer.Option("--known-only", help="Leave out the tasks that the checkpoint has no rows for.")
