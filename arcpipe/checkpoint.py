@@ -45,6 +45,8 @@ from arcpipe.task_embedding import puzzle_vectors
 from arcpipe.trm import TRM
 
 TRAINER = "trainer.safetensors"
+OFFICIAL_LOSSES = {"stablemax_cross_entropy": "stablemax", "softmax_cross_entropy": "softmax"}
+"""The official names of the losses (`models/losses.py`), and those here."""
 _ROWS, _PUZZLES = "puzzles.safetensors", "puzzles.parquet"
 _BASE, _CHANGED = "puzzles-base.safetensors", "puzzles-changed.safetensors"
 _SPARE_WEIGHTS = 1 << 24
@@ -90,18 +92,25 @@ class Checkpoint:
     @property
     def precision(self) -> str:
         """Return the precision of its recipe; without one float32 if an import says so, else auto."""
-        imported = (self.manifest.get("official_config") or {}).get("arch", {}).get("forward_dtype")
+        imported = self._official_arch.get("forward_dtype")
         return str(self._training.get("precision", imported if imported == "float32" else "auto"))
 
     @property
     def loss(self) -> str:
         """Return the loss of its training, which decides how to read its logits; stablemax by default."""
-        return str(self._training.get("loss", "stablemax"))
+        imported = self._official_arch.get("loss")
+        name = imported.get("loss_type") if isinstance(imported, dict) else None
+        return str(self._training.get("loss", OFFICIAL_LOSSES.get(str(name), "stablemax")))
 
     @property
     def cpu_threads(self) -> int:
         """Return the CPU threads of its recipe; 0 for torch's default."""
         return int(self._training.get("cpu_threads", 0))
+
+    @property
+    def _official_arch(self) -> dict[str, Any]:
+        arch: dict[str, Any] = (self.manifest.get("official_config") or {}).get("arch", {})
+        return arch
 
     @property
     def _training(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 _RECIPE = Annotated[
     str | None,
-    typer.Option("--recipe", help="A recipe's name, a .toml file, or a run folder: its table is taken."),
+    typer.Option("--recipe", help="A recipe's name, a .toml file, or a run folder that has it: its table."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -165,15 +165,24 @@ def recipe_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in _OURS.iterdir() if file.name.endswith(".toml"))
 
 
-def load_recipe(source: str | None, overrides: Sequence[str] = (), read: Sequence[str] = TABLES) -> Recipe:
+def load_recipe(
+    source: str | None, overrides: Sequence[str] = (), read: Sequence[str] = TABLES, needed: str = ""
+) -> Recipe:
     """Return a recipe by name, from a TOML file, or as frozen into a run folder; overrides applied.
 
     Args:    source: the name of a recipe of arcpipe, a `.toml` file, or a run folder; None for an empty one.
              overrides: `table.key=value`, the value as TOML; a bare word is text.
              read: the tables that the command reads; overrides of others are refused.
-    Raises:  RecipeError if there is no such recipe or it cannot be parsed.
+             needed: the one that a run folder must have; empty for any of them.
+    Raises:  RecipeError if there is no such recipe, it cannot be parsed, or a run folder has no such table.
     """
     tables, bases = ({}, ()) if source is None else _read(source)
+    wanted = [needed] if needed else read
+    if source is not None and _is_folder(source) and not any(table in tables for table in wanted):
+        raise RecipeError(
+            f"{source}: this run has no table [{'], ['.join(wanted)}], only [{'], ['.join(tables)}]: "
+            "give the name of a recipe or a .toml file instead"
+        )
     changes: dict[str, dict[str, Any]] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
@@ -192,6 +201,11 @@ def load_recipe(source: str | None, overrides: Sequence[str] = (), read: Sequenc
     return Recipe(source or "of the command line", _changed(tables, changes), bases)
 
 
+def _is_folder(source: str) -> bool:
+    """Return whether the source of a recipe is a folder, not a name or file."""
+    return source not in recipe_names() and Path(source).is_dir()
+
+
 def _changed(
     tables: dict[str, dict[str, Any]], changes: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
@@ -206,7 +220,7 @@ def _read(source: str, heirs: tuple[str, ...] = ()) -> tuple[dict[str, dict[str,
     """
     if source in heirs:
         raise RecipeError(f"{heirs[0]}: extends itself ({' -> '.join((*heirs, source))})")
-    if source not in recipe_names() and Path(source).is_dir():
+    if _is_folder(source):
         manifest = known_json(Path(source, MANIFEST))
         if manifest.get("kind") in ("run", "checkpoint") and isinstance(manifest.get("recipe"), dict):
             return manifest["recipe"], ()

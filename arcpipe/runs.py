@@ -46,7 +46,7 @@ _PACKAGES = ("torch", "accelerate", "datasets", "numpy")
 _TYPED = ("dataset", "run", "checkpoint", "predictions", "quickstart")
 _TYPES: dict[str, Any] = {
     "created": str, "recipe": dict, "counts": dict, "files": dict, "checkpoint": str, "items": int,
-    "data": str, "family": str,
+    "data": str, "family": str, "plan": dict,
 }  # fmt: skip
 # pyarrow gives the file name in its message only.
 _ARROW_FILE = re.compile(r"local file '(.*)'\. Detail")

@@ -112,21 +112,29 @@ def _request(
             "%s: trained on another dataset than %s: its test outputs may have been trained on",
             checkpoint.path, data,
         )  # fmt: skip
-    # Hashed without the hashes of its files, so that a partial copy of the checkpoint counts as the same.
-    facts = {key: value for key, value in checkpoint.manifest.items() if key != runs.FILES}
     return runs.make_manifest(
         "predictions",
         checkpoint=f"{checkpoint_path}" if step is None else f"{checkpoint_path}@{step}",
-        checkpoint_manifest=hashlib.sha256(runs.json_bytes(facts)).hexdigest(),
-        weights=runs.file_hash(checkpoint.path / runs.WEIGHTS),
+        **identity(checkpoint),
         step=step,
         family=puzzles.family.name,
         canvas=puzzles.canvas,
         data=str(data),
         dataset=fingerprint,
         items=len(Schedule(puzzles, settings)),
+        plan={**asdict(settings.plan(checkpoint.config)), "flow": checkpoint.config.flow},
         recipe={"infer": asdict(settings)},
     )
+
+
+def identity(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return the hashes by which a checkpoint is known again: of its manifest and of its weights."""
+    # Without the hashes of its files, so that a partial copy of the checkpoint counts as the same.
+    facts = {key: value for key, value in checkpoint.manifest.items() if key != runs.FILES}
+    return {
+        "checkpoint_manifest": hashlib.sha256(runs.json_bytes(facts)).hexdigest(),
+        "weights": runs.file_hash(checkpoint.path / runs.WEIGHTS),
+    }
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,17 +22,14 @@ from arcpipe.codec import GridTable
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
-from arcpipe.infer.config import deciding
+from arcpipe.infer.items import Doubles
 from arcpipe.log import counted, logger
-from arcpipe.predictions import read_candidates, shard_files
+from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import PuzzleSet, ranks_of
 from arcpipe.runs import known_manifest, read_manifest, write_bytes
 from arcpipe.task import Pair, Task, kind_of, read_challenges
 
 _MAX_WIDTH, _BOARDS_AT_ONCE = 256, 100_000
-# Two folders of predictions have the same candidates if their manifests agree in these, and in the settings
-# that decide.
-_REQUEST = ("weights", "checkpoint_manifest", "dataset")
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
 
 
@@ -300,12 +298,12 @@ def _read_vote_files(
 
     Args:    num_tests: how many test inputs each task of `where` has.
              dataset: the fingerprint that the dataset of all folders must have; None for any.
-    Raises:  DataError if a file is given twice, is of another kind or cannot be read, or if all candidates
-             are for test inputs that `where` lacks. No candidate at all is no error, because a short time
-             limit leaves none.
+    Raises:  DataError if a file is given twice, is of another kind or cannot be read, if two folders asked
+             the same (see `Doubles`), or if all candidates are for test inputs that `where` lacks. No
+             candidate at all is no error, because a short time limit leaves none.
     """
     shards: set[Path] = set()
-    requests: list[dict[str, Any]] = []
+    manifests: list[dict[str, Any]] = []
     for path in paths:
         if path.suffix == ".json" and path.is_file():
             raise DataError(f"{path}: {_PREDICTIONS}, found {kind_of(read_json(path))}")
@@ -316,15 +314,10 @@ def _read_vote_files(
         made = read_manifest(path, "predictions") if path.is_dir() else {}
         if dataset is not None and made.get("dataset", dataset) != dataset:
             raise DataError(f"{path}: made for another dataset, {made.get('data')}; its boards are others")
-        settings = deciding(made.get("recipe", {}).get("infer", {}))
-        request = {"settings": settings, **{name: made.get(name) for name in _REQUEST}}
-        if made.get("weights") and request in requests:
-            raise DataError(
-                f"{path}: is of the same checkpoint, dataset and settings as another of these folders: its "
-                "candidates would count twice"
-            )
-        requests.append(request)
-    votes = read_votes(read_candidates(paths), num_tests)
+        manifests.append(made)
+    doubles = Doubles()
+    tables = (doubles.distinct(*one) for one in zip(paths, manifests, strict=True))
+    votes = read_votes(chain.from_iterable(tables), num_tests)
     if votes.others and not votes.candidates.any():
         raise DataError(f"no candidate is for a task of {where}: are these predictions of another set?")
     return votes

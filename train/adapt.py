@@ -4,24 +4,27 @@ Source:  test-time training of arXiv 2511.02886 (McGovern) and of NVARC's entry 
          begin at the mean of the trained ones; at first they learn alone, then all weights do.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from arcpipe.augment.build import build_arc, report_overlaps
 from arcpipe.augment.forms import DataSettings
+from arcpipe.augment.sources import fitting, read_source
 from arcpipe.checkpoint import load_checkpoint
 from arcpipe.codec import ARC
-from arcpipe.errors import CheckpointError
+from arcpipe.errors import ArcpipeError, CheckpointError, DataError
 from arcpipe.log import logger, start_logging
 from arcpipe.processes import Clock
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import as_tables
-from arcpipe.runs import make_manifest, new_folder, read_manifest, refuse_existing
+from arcpipe.runs import known_json, make_manifest, new_folder, read_manifest, refuse_existing
+from arcpipe.task import challenges_json
 from arcpipe.train.config import RUN_EXISTS, AdaptSettings, TrainResult
 from arcpipe.train.distributed import explain_failures, make_accelerator, run_on_main
 from arcpipe.train.run import TrainRun
-from arcpipe.train.trainer import train
+from arcpipe.train.trainer import LOG_FILE, train
 
 DATA = "data"
 """The dataset folder inside the run folder of an adaptation."""
@@ -35,7 +38,8 @@ def adapt(
     """Train a checkpoint on the tasks of a source, in a run folder that holds their dataset.
 
     Args:    challenges: the source. from_step, force, stop_at, clock: as in `TrainRun`.
-    Raises:  CheckpointError if the checkpoint is not for ARC tasks; the errors of `build_arc` and `train`.
+    Raises:  CheckpointError if the checkpoint is not for ARC tasks; DataError if a run that is resumed is of
+             other tasks; the errors of `build_arc` and `train`.
     """
     start_logging()
     checkpoint = load_checkpoint(checkpoint_path)
@@ -62,16 +66,37 @@ def adapt(
         seed=settings.seed,
     )
     accelerator = make_accelerator(settings)
-    if not resume:
-        with explain_failures():
+    with explain_failures():
+        if resume:
+            run_on_main(lambda: _refuse_other_tasks(out, data), accelerator)
+        else:
             run_on_main(lambda: _make_folder(out, data, recipe), accelerator)
-    return train(
-        TrainRun(
-            puzzles=read_puzzle_set(out / DATA), data_dir=out / DATA, config=config, settings=settings,
-            recipe=recipe, out=out, init=checkpoint_path, folder="resumed" if resume else "made",
-            from_step=from_step, force=force, stop_at=stop_at, clock=clock or Clock(),
+    try:
+        return train(
+            TrainRun(
+                puzzles=read_puzzle_set(out / DATA), data_dir=out / DATA, config=config, settings=settings,
+                recipe=recipe, out=out, init=checkpoint_path, folder="resumed" if resume else "made",
+                from_step=from_step, force=force, stop_at=stop_at, clock=clock or Clock(),
+            )
+        )  # fmt: skip
+    except ArcpipeError:
+        # What was refused before it began leaves no folder, which would be in the way of another try.
+        if not resume and accelerator.is_main_process and not (out / LOG_FILE).exists():
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _refuse_other_tasks(out: Path, settings: DataSettings) -> None:
+    """Raise DataError if the tasks of the source are not those of the dataset in the run folder."""
+    side, (source,) = read_manifest(out / DATA, "dataset")["canvas"], settings.sources
+    fit = [task for task in fitting(read_source(source, settings).tasks, side) if task.tests]
+    now, before = challenges_json(fit), known_json(out / DATA / "challenges.json")
+    names = now.keys() | before.keys()
+    if others := sorted(name for name in names if now.get(name) != before.get(name)):
+        raise DataError(
+            f"{source}: its tasks are not those that {out} adapts to, {len(others)} of {len(names)} differ, "
+            f"such as {others[0]}: name the source that it began with, or adapt to this one in another --out"
         )
-    )  # fmt: skip
 
 
 def _make_folder(out: Path, settings: DataSettings, recipe: dict[str, Any]) -> None:

@@ -52,11 +52,15 @@ class Checkpointer:
         if run.evaluator and run.clock.minutes is not None:
             self.evaluation_s = 60 * min(run.evaluation.max_minutes, _SHARE * run.clock.minutes)
         self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
-        # The last tenth of the run that `due` saw; its first call must not evaluate.
-        self.evaluated_step, self.tenth = -1, 10
-        # A run killed after an evaluation and before its record in metrics.jsonl reads the scores again.
-        has_scores = run_on_main(lambda: _read_scores(self._scores_file(state.step)), accelerator)
-        self.scored_step = state.step if has_scores else -1
+        # The last tenth of the run that `due` saw. Its first call evaluates the first step of a tenth only,
+        # whose evaluation may be missing, because a new time limit moves the progress.
+        tenths = [int(step / run.settings.steps / _SHARE) for step in (state.step - 1, state.step)]
+        self.evaluated_step, self.tenth = -1, tenths[0] if tenths[0] < tenths[1] else 10
+        # A run killed after an evaluation and before its record in metrics.jsonl reads the scores again; an
+        # evaluation that did not end is done again.
+        file = self._scores_file(state.step)
+        scores, is_begun = run_on_main(lambda: (_read_scores(file), file.parent.exists()), accelerator)
+        self.scored_step, self.begun_step = (state.step if fact else -1 for fact in (scores, is_begun))
 
     @property
     def end_s(self) -> float:
@@ -83,7 +87,7 @@ class Checkpointer:
         else:
             by_step = evaluation.every > 0 and state.step % evaluation.every == 0
         by_time = 0 < evaluation.every_minutes <= minutes
-        return self.evaluate(state) if by_step or by_time or state.step == self.scored_step else {}
+        return self.evaluate(state) if by_step or by_time or state.step == self.begun_step else {}
 
     def save(self, state: TrainState) -> Path:
         """Write checkpoints/step-N, unless this step is saved, and remove old ones; return its path."""

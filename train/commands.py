@@ -83,7 +83,7 @@ def train(
     read_manifest(data, "dataset")
     types = {"model": TRMConfig, "train": TrainSettings, "eval": EvalSettings}
     overrides = [*(overrides or []), *([] if seed is None else [f"train.seed={seed}"])]
-    tables = load_recipe(recipe, overrides, read=tuple(types)).resolve(types)
+    tables = load_recipe(recipe, overrides, read=tuple(types), needed="train").resolve(types)
     clock, puzzles = Clock(max_minutes), read_puzzle_set(data)
     # Here and below not at the top: they load torch, which takes seconds.
     from arcpipe.train.dry_run import dry_run as run_dry

@@ -337,6 +337,10 @@ def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Ten
             # Checkpoints of older versions have no colors.
             if name != "colors" or "carry.colors" in tensors
         }
+        if carry["answer"].shape != state.carry.answer.shape:
+            raise RuntimeError("its samples have another prefix: repeat model.puzzle_tokens, or use --init")
+        # With a lower limit than before, samples beyond it end without being counted.
+        carry["halted"] |= carry["steps"] >= state.model.config.max_steps
         times = {name: checkpoint.manifest[name] for name in ("step", "seconds", "evaluated_at")}
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"{checkpoint.path}: does not fit this run ({one_line(error)})") from None

@@ -24,7 +24,7 @@ from arcpipe.train.run import TrainRun
 from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 
-_LOG_FILE = "train.log"
+LOG_FILE = "train.log"
 FREE = (
     "trackers", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "workers", "recompute",
 )  # fmt: skip
@@ -246,7 +246,7 @@ def _open_folder(run: TrainRun, accelerator: Accelerator) -> Iterator[None]:
         run_on_main(lambda: stack.enter_context(runs.hold_folder(run.out)), accelerator)
         # Stop logging to train.log once training ends.
         stack.callback(start_logging)
-        start_logging(run.out / _LOG_FILE)
+        start_logging(run.out / LOG_FILE)
         if run.settings.trackers:
             flat = {
                 f"{name}.{key}": str(value)

@@ -1,8 +1,9 @@
 """`arcpipe quickstart` and `arcpipe evaluate`: run the commands of the whole pipe, and print each of them."""
 
+import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,7 @@ from arcpipe.commands.show import task_text
 from arcpipe.documents import read_json
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.grid import draw
-from arcpipe.infer.config import InferSettings
+from arcpipe.infer.config import InferSettings, deciding
 from arcpipe.infer.items import Schedule
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
 from arcpipe.predictions import answered_tests, shard_files
@@ -82,7 +83,7 @@ def quickstart(
     changes = changes_since(manifest.get("recipe", {}), tables, defaults)
     if manifest.get("minutes") != minutes:
         changes.append(f"--minutes: {manifest.get('minutes')} -> {minutes}")
-    _refuse_changes(folder, changes)
+    _refuse_changes(folder, [*changes, *_changed_sources(folder / "data")])
     with runs.hold_folder(folder):
         stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
         _conclude(folder, _run_stages(folder, stages))
@@ -146,6 +147,13 @@ def _refuse_changes(folder: Path, changes: Sequence[str]) -> None:
             f"{folder} was made with other settings ({'; '.join(changes)}): repeat those to go on, "
             "choose another --out or remove it"
         )
+
+
+def _changed_sources(data: Path) -> list[str]:
+    """Return a line for each file of a dataset's sources whose content has changed since it was built."""
+    files = runs.known_manifest(data, "dataset").get("files", {})
+    there = (file for file in files if Path(file).exists())
+    return [f"{file}: other content" for file in there if runs.file_hash(Path(file)) != files[file]]
 
 
 def _quickstart_stages(
@@ -269,7 +277,7 @@ def evaluate(
         float | None, typer.Option(min=0, help="Answer for at most this long; what is finished counts.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Take the table [infer] of this recipe, .toml file or run folder.")
+        str | None, typer.Option(help="Take the table [infer] of this recipe or .toml file.")
     ] = None,
     known_only: Annotated[
         bool, typer.Option("--known-only", help="Leave out the tasks that the checkpoint has no rows for.")
@@ -297,8 +305,7 @@ def evaluate(
 
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)
-    before = _open_folder(folder, "evaluation", asked=options)["asked"]
-    _refuse_changes(folder, recipe_changes({"asked": before}, {"asked": options}))
+    _open_evaluation(folder, options, _contents(loaded, tasks, settings))
     with runs.hold_folder(folder):
         if len(tasks) < len(source.tasks):
             task_set = _write_known_tasks(folder, tasks)
@@ -308,6 +315,45 @@ def evaluate(
         typer.echo(_remaining_text(folder, settings, loaded))
     if (folder / "data" / "solutions.json").exists():
         say_next("submissions", "list")
+
+
+def _contents(checkpoint: "Checkpoint", tasks: Sequence[Task], settings: InferSettings) -> dict[str, Any]:
+    """Return what decides the answers and scores of an evaluation, the grids as a hash, for its manifest."""
+    from arcpipe.infer.predict import identity  # not at the top, as above
+
+    pairs = ((pair.input, pair.output) for task in tasks for pair in (*task.demonstrations, *task.tests))
+    grids = [None if grid is None else grid.tolist() for pair in pairs for grid in pair]
+    counts = [(task.id, len(task.demonstrations), len(task.tests)) for task in tasks]
+    return {
+        **identity(checkpoint),
+        "step": checkpoint.manifest.get("step"),
+        "tasks": hashlib.sha256(runs.json_bytes([counts, grids])).hexdigest(),
+        "infer": asdict(settings),
+    }
+
+
+def _open_evaluation(folder: Path, options: dict[str, Any], now: dict[str, Any]) -> None:
+    """Make the folder of an evaluation, or check that it is of the same options and contents.
+
+    Args:    now: the contents of what the options name.
+    Raises:  OutputError if the folder is of other options, or of what they named before.
+    """
+    before = _open_folder(folder, "evaluation", asked=options, **now)
+    _refuse_changes(folder, recipe_changes({"asked": before["asked"]}, {"asked": options}))
+    # Folders of older versions have no such facts, but their predictions say which checkpoint made them.
+    made = {**now, **runs.known_manifest(folder / "predictions", "predictions"), **before}
+    others = []
+    if any(made[name] != now[name] for name in ("checkpoint_manifest", "weights")):
+        was, is_now = (f"(step {facts['step']})" for facts in (made, now))
+        others.append(f"another checkpoint {was} than {options['checkpoint']} is now {is_now}")
+    if made["tasks"] != now["tasks"]:
+        others.append(f"other tasks than {options['set']} has now")
+    if changes := recipe_changes({"infer": deciding(made["infer"])}, {"infer": deciding(now["infer"])}):
+        others.append(f"other settings than {options['recipe'] or 'arcpipe'} has now ({'; '.join(changes)})")
+    if others:
+        raise OutputError(
+            f"{folder} has the answers of {', of '.join(others)}: choose another --out or remove the folder"
+        )
 
 
 def _read_set(task_set: str) -> Source:

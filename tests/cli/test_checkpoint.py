@@ -261,6 +261,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (ARCH, {"pos_encodings": "learned"}, "embed_positions is missing"),
     (ARCH, {"H_cycles": "three"}, "model.outer_cycles: input should be a valid integer, found 'three'"),
     (ARCH, {"puzzle_emb_ndim": "${.hidden_size}", "num_heads": 5}, "a multiple of 2 * num_heads (10)"),
+    (ARCH, {"loss": {"loss_type": "focal"}}, "arch.loss.loss_type is focal, which decides how answers read"),
     (ARCH, {"expansion": 40}, "blocks.0.mlp.down.weight has shape (32, 256), expected (32, 1024)"),
     (CONFIG, "arch: [", "cannot be read as YAML"),
     (CONFIG, "just text", "has no table `arch`"),
@@ -362,6 +363,19 @@ def test_it_is_written_with_its_averages_and_a_blank_row(trained: Checkpoint, tm
     config = yaml.safe_load((file.parent / "all_config.yaml").read_text())
     assert (config["lr"], config["arch"]["halt_exploration_prob"]) == (3e-4, 0.2)
     assert (config["arch"]["forward_dtype"], again.precision) == ("float32", "float32")
+
+
+@pytest.mark.parametrize(("table", "loss"), [("train", "softmax"), ("adapt", "softmax"), ("train", None)])
+def test_its_loss_comes_back(trained: Checkpoint, tmp_path: Path, table: str, loss: str | None) -> None:
+    """And again after a second export; by it probabilities are read, and `adapt` trains with it."""
+    recipe = {table: {"loss": loss} if loss else {}}
+    again = replace(trained, manifest=make_manifest("checkpoint", recipe=recipe))
+    for number in range(2):
+        file = write_official(again, tmp_path / f"official{number}")
+        written = yaml.safe_load((file.parent / "all_config.yaml").read_text())["arch"]["loss"]
+        assert written == {"name": "losses@ACTLossHead", "loss_type": f"{loss or 'stablemax'}_cross_entropy"}
+        again = read_official(file, tmp_path / "again", canvas=5)
+        assert again.loss == (loss or "stablemax")
 
 
 def test_it_is_written_in_the_arithmetic_of_its_training(trained: Checkpoint, tmp_path: Path) -> None:

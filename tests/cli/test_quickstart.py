@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from arcpipe.predictions import read_shard
 from arcpipe.runs import MANIFEST, read_manifest, write_json
 from arcpipe.task import challenges_json, read_challenges
 from commands import fail_here, run_here, succeed_here
+from files import changing
 from processes import running
 from puzzles import made_up_tasks, write_source
 from reports import data_of
@@ -228,6 +230,38 @@ def test_a_quickstarts_checkpoint_scores_as_the_quickstart(mini: Any, tmp_path: 
     assert "was made with other settings (asked.seed: 0 -> 1)" in other
 
 
+def test_scores_of_what_an_argument_named_before_are_not_those_of_what_it_names_now(
+    mini: Any, tmp_path: Path
+) -> None:
+    """A run that was trained on, tasks and a recipe that were edited; also of an older version's folder."""
+    shutil.copytree(mini.folder / "run", tmp_path / "run")
+    tasks = read_challenges(mini.folder / "data" / "challenges.json")
+    tasks = [task for task in tasks if len(task.tests) == 1][:2]
+    swapped = [replace(task, tests=other.tests) for task, other in zip(tasks, tasks[::-1], strict=True)]
+    write_source(tmp_path, "few", tasks, solved=False)
+    (tmp_path / "my.toml").write_text("[infer]\nvotes = 1\n")
+    words = (
+        "evaluate", "--checkpoint", "run", "--set", "few_challenges.json", "--recipe", "my.toml",
+    )  # fmt: skip
+    succeed_here(*words, cwd=tmp_path)
+    folder = "runs/evaluation-run-few"
+    succeed_here(*words, "--out", "older", cwd=tmp_path)
+    with changing(tmp_path / "older" / MANIFEST) as manifest:
+        for name in ("checkpoint_manifest", "weights", "step", "tasks", "infer"):
+            manifest.pop(name, None)
+    write_source(tmp_path, "few", swapped, solved=False)
+    (tmp_path / "my.toml").write_text("[infer]\nvotes = 1\nbatch_size = 9\nhalt = 'stable'\n")
+    said = fail_here(*words, cwd=tmp_path)
+    changed = 'of other settings than my.toml has now (infer.halt: "never" -> "stable")'
+    assert f"{folder} has the answers of other tasks than few_challenges.json has now, {changed}" in said
+    assert said.endswith(": choose another --out or remove the folder")
+    more = ("--data", mini.folder / "data", "--out", "run", "--resume", "--force", "--set", "train.steps=51")
+    succeed_here("train", "run", *more, cwd=tmp_path)
+    changed = "has the answers of another checkpoint (step 50) than run is now (step 51)"
+    for out in (folder, "older"):
+        assert f"{out} {changed}" in fail_here(*words, "--out", out, cwd=tmp_path)
+
+
 @pytest.mark.parametrize("there", ["predictions/shards", "submission.json"])
 def test_one_that_was_killed_goes_on_to_the_same_files(mini: Any, tmp_path: Path, there: str) -> None:
     out = tmp_path / "out"
@@ -296,3 +330,8 @@ def test_solutions_change_nothing(mini: Any, tiny: list[str], tmp_path: Path, so
     one, other = (json.loads((folder / "data" / "manifest.json").read_bytes()) for folder in (right, made))
     assert one["fingerprint"] == other["fingerprint"]
     assert one["files"] != other["files"]
+    # What was made of a file is not taken for what the file says now.
+    (made / "tasks.csv").unlink(missing_ok=True)
+    write_json(tmp_path / "arc-agi_small_challenges.json", challenges_json(tasks[1:]))
+    said = fail_here("quickstart", "--out", "made", *tiny, *source, cwd=tmp_path)
+    assert "made was made with other settings (arc-agi_small_challenges.json: other content)" in said

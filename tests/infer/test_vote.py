@@ -296,6 +296,46 @@ def test_folders_and_tables_vote_together_in_the_order_given(work: Path) -> None
         assert submitted(out)["t"] == [[[[cell]] for cell in pair] for pair in expected]
 
 
+FIRST, SECOND, OTHER, SHORT = (
+    candidate([[1]], **of) for of in ({}, {"rollout": 1}, {"colors": "1023456789"}, {"steps": 3})
+)
+NOISE, FLOW = {"noise": 0.3}, {"flow": True}
+
+
+@pytest.mark.parametrize(("one", "rows", "other", "more", "counted"), [
+    # Settings without an effect: a seed of no noise, a rule that ended nothing, more votes.
+    ({}, [FIRST], {"seed": 1}, [FIRST], None),
+    ({}, [FIRST], {"halt": "stable"}, [FIRST], None),
+    ({}, [FIRST], {}, [OTHER, FIRST], None),
+    # What is not the same: an earlier end, another augmentation, checkpoint or canvas.
+    ({}, [FIRST], {"halt": "stable"}, [SHORT], 2),
+    ({}, [FIRST], {}, [OTHER], 2),
+    ({}, [FIRST], {"weights": "v"}, [FIRST], 2),
+    ({}, [FIRST], {"canvas": 9}, [FIRST], 2),
+    # Of noise the first rollout counts once, the others differ by the seed.
+    ({}, [FIRST], NOISE, [FIRST, SECOND], 2),
+    (NOISE, [FIRST, SECOND], {}, [FIRST], 2),
+    (NOISE, [FIRST, SECOND], NOISE | {"seed": 1}, [FIRST, SECOND], 3),
+    (NOISE, [FIRST, SECOND], NOISE | {"halt": "stable"}, [FIRST, SECOND], None),
+    (FLOW, [FIRST], FLOW | {"seed": 1}, [FIRST], 2),
+    (FLOW, [FIRST], FLOW | {"halt": "stable"}, [FIRST], None),
+])  # fmt: skip
+def test_what_was_asked_twice_does_not_count_twice(
+    work: Path, one: dict[str, Any], rows: list[Any], other: dict[str, Any], more: list[Any],
+    counted: int | None,
+) -> None:  # fmt: skip
+    for name, facts, own in (("one", one, rows), ("other", other, more)):
+        write_folder(work / name, [table(own)])
+        plan = {"steps": 16, "marks": [], "noise": 0.0, "seed": 0, "gamma": 1.0, "flow": False} | facts
+        made = {"weights": "w", "canvas": 3} | facts
+        write_json(work / name / "manifest.json", make_manifest("predictions", plan=plan, **made))
+    words = ("one", "other", *CHALLENGES, "--out", "a.json")
+    if counted is None:
+        assert "other: asked the same checkpoint the same as one, so that " in fail_here("vote", *words)
+    else:
+        assert f"; {counted} candidate" in vote(*words)
+
+
 def test_compare_scores_every_rule(work: Path) -> None:
     write_folder(work / "rows", [table([candidate([[2]]), candidate([[1]]), candidate([[1]], task="u")])])
     arguments = ("rows", *CHALLENGES, "--compare", "solutions.json")
@@ -415,7 +455,7 @@ TWICE = "given twice, its candidates would count twice"
 ANOTHER_SET = "no candidate is for a task of challenges.json: are these predictions of another set?"
 REFUSED = {
     "p p": f"p: {TWICE}",
-    "same copied": "copied: is of the same checkpoint, dataset and settings as another of these folders",
+    "same copied": "copied: asked the same checkpoint the same as same, so that 1 candidate would",
     "p link": f"link: {TWICE}",
     "p p/../p": f"p/../p: {TWICE}",
     "p p/shards/part-0000000000-rank0.parquet": f"p/shards/part-0000000000-rank0.parquet: {TWICE}",

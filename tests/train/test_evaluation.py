@@ -275,6 +275,29 @@ def test_a_signal_leaves_an_evaluation_to_the_resumed_run(work: Path, tmp_path: 
     assert read_best(run) == read_best(uninterrupted)
 
 
+@pytest.mark.parametrize(("at", "left"), [(6, "scores.json"), (6, "folder"), (6, "nothing"), (7, "folder")])
+def test_auto_does_again_what_did_not_end(work: Path, run: Path, at: int, left: str) -> None:
+    """Ended by a signal, or killed while or before it answered; step 7 is the last at first."""
+
+    def stop(step: int) -> None:
+        if step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    again, tenths = Scripted({}), [2, 3, 4, 5, 6, 8, 9, 10, 11, 12]
+    cut = Scripted({}, stop, covering={at: SOME})
+    run_scripted(work, run, cut, every="auto", steps=12 if at in tenths else at)
+    assert cut.asked == [step for step in tenths if step < at] + [at]
+    if left != "scores.json":
+        scores_file(run, at).unlink()
+    if left == "nothing":
+        shutil.rmtree(scores_file(run, at).parent)
+    run_scripted(work, run, again, "--resume", every="auto")
+    assert again.asked == [at] + [step for step in tenths if step > at]
+    later = Scripted({})
+    run_scripted(work, run, later, "--resume", every="auto")
+    assert later.asked == []
+
+
 def test_evaluations_every_few_minutes(work: Path, tmp_path: Path) -> None:
     always, never = Scripted({}), Scripted({})
     run_scripted(work, tmp_path / "always", always, every=0, every_minutes=1e-9, steps=3)
@@ -292,6 +315,8 @@ def test_the_minutes_between_them_go_on(work: Path, run: Path, minutes: int, ask
     run_scripted(work, run, cut, steps=3, **hourly)
     with changing(newest_checkpoint(run) / "manifest.json") as manifest:
         manifest["seconds"] = 60 * minutes
+    # As if step 3 had not been the last: an evaluation that was begun is done again in any case.
+    shutil.rmtree(run / "evaluations")
     run_scripted(work, run, later, "--resume", steps=4, **hourly)
     assert later.asked == asked
 

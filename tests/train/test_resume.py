@@ -21,6 +21,7 @@ from files import changing, json_of
 from limited import largest_file
 from processes import running, running_together, together
 from training import (
+    FLOW,
     PARTS,
     assert_same_run,
     metrics,
@@ -242,6 +243,16 @@ def test_a_changed_recipe_is_gone_on_with_by_force(work: Path, run: Path) -> Non
     assert len(metrics(run)) == 7
 
 
+@pytest.mark.parametrize("flags", [[], FLOW], ids=["recursion", "flow"])
+def test_samples_beyond_a_lower_limit_begin_anew(work: Path, run: Path, flags: list[str]) -> None:
+    """None ended at step 2, in which none may."""
+    flags = [*flags, *settings("train", halt_exploration=1.0)]
+    train(work, run, *flags, "--steps", 2)
+    train(work, run, *flags, "--resume", "--force", "--steps", 4, *settings("model", max_steps=2))
+    steps = [record.get("train/steps_to_halt") for record in metrics(run)]
+    assert steps == [None, None, None, 2.0]
+
+
 def test_what_no_force_can_change_changes_nothing(work: Path, run: Path) -> None:
     train(work, run, "--steps", 2)
     before = newest(run), metrics(run), json_of(run / "manifest.json")
@@ -249,6 +260,7 @@ def test_what_no_force_can_change_changes_nothing(work: Path, run: Path) -> None
         (settings("train", optimizer="adamw"), "an optimizer cannot go on with the state of another"),
         (settings("train", batch_size=8), "does not fit this run (its batch has another size)"),
         (settings("model", hidden_size=64), "does not fit this run ("),
+        (settings("model", puzzle_tokens=2), "does not fit this run (its samples have another prefix: "),
     ):
         assert said in refused(work, run, "--resume", "--force", *flags)
         assert (newest(run), metrics(run), json_of(run / "manifest.json")) == before
