@@ -13,6 +13,7 @@ on the others; a single seed is a hint.
     arc-40       40 tasks of ARC-AGI-2 training, sides up to 6, none of the quickstart's
     arc-78       78 tasks of ARC-AGI-1 evaluation, sides up to 10, learned beside those of training
     sudoku-6, sudoku-9, maze-10   1000 generated puzzles, 500 others to solve
+    sudoku-6-plain                the puzzles of sudoku-6, not shuffled
 """
 
 import argparse
@@ -54,6 +55,7 @@ SETS: dict[str, tuple[str, ...]] = {
         "--max-side", "10",
     ),
     "sudoku-6": ("augment", "sudoku", *PUZZLES, "--side", "6", "--num-aug", "inf"),
+    "sudoku-6-plain": ("augment", "sudoku", *PUZZLES, "--side", "6", "--num-aug", "0"),
     "sudoku-9": ("augment", "sudoku", *PUZZLES, "--side", "9", "--num-aug", "inf"),
     "maze-10": ("augment", "maze", *PUZZLES, "--size", "10", "--min-path", "12"),
 }  # fmt: skip

@@ -3,8 +3,8 @@
 An item is a test input and one way to present it: under an augmentation, as a variant, with noise. Round k
 has the k-th way of each test input that has so many; the first way is the plain one. Items are computed
 from their position in the schedule, because all of them may not fit into memory. Answers are cropped and
-turned back to the orientation and colors of the original puzzle. `Doubles` finds what two folders of predictions
-both asked.
+turned back to the orientation and colors of the original puzzle. `Doubles` finds what two folders of
+predictions both asked.
 """
 
 import hashlib
