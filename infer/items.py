@@ -246,7 +246,7 @@ def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa
 
 
 class _Asked(NamedTuple):
-    """Hashes (N,) of the questions of a folder, and whether its rollouts after the first have noise."""
+    """Hashes (N,) of a folder's questions, sorted, and whether its rollouts after the first have noise."""
 
     path: Path
     is_noisy: bool
@@ -283,7 +283,9 @@ class Doubles:
             questions, first = self._questions(table, manifest), table["rollout"].to_numpy() == 0
             keep = np.ones(len(table), bool)
             for other in earlier:
-                double = np.isin(questions, other.questions)
+                # Not np.isin, which would sort the other's again for each table.
+                before = np.searchsorted(other.questions, questions, "left")
+                double = before < np.searchsorted(other.questions, questions, "right")
                 spared = first & (is_noisy or other.is_noisy)
                 if (count := int((double & ~spared).sum())) > 0:
                     raise DataError(
@@ -297,7 +299,7 @@ class Doubles:
             yield table.filter(keep)
         if left_out:
             logger.info("%s: %s without noise already counted", path, counted(left_out, "candidate"))
-        earlier.append(_Asked(path, is_noisy, np.concatenate(parts)))
+        earlier.append(_Asked(path, is_noisy, np.sort(np.concatenate(parts))))
 
     def _questions(self, table: pa.Table, manifest: Mapping[str, Any]) -> NDArray[np.uint64]:
         """Return a hash (N,) of the question of each candidate."""
