@@ -15,7 +15,7 @@ from arcpipe.kaggle_kernels.clock import KaggleSettings
 from arcpipe.kaggle_kernels.rehearse import estimate, without_network
 from arcpipe.recipe import load_recipe
 from commands import run_here
-from entries import SMALL, hidden_task, hidden_tasks, write_challenges
+from entries import SMALL, hidden_task, hidden_tasks, make_bundle, write_challenges
 from processes import running
 
 # Runs end by themselves long before this limit, which allows for a busy machine.
@@ -74,12 +74,14 @@ def test_the_notebook_runs_offline_on_unseen_tasks(entry: Path, challenges: Path
     assert set(json.loads((root / "working" / "submission.json").read_bytes())) == set(hidden_tasks(240))
 
 
-def test_what_would_fail_on_kaggle_fails_here(entry: Path, tmp_path: Path) -> None:
-    """In six seconds only the fallback is made, and the rehearsal fails."""
+def test_what_would_fail_on_kaggle_fails_here(checkpoint: Path, tmp_path: Path) -> None:
+    """With an invalid recipe only the fallback is left, and the rehearsal fails."""
+    bundle = make_bundle(checkpoint, tmp_path / "bundle", 'adapt.trackers=["none"]')
     tasks = write_challenges(tmp_path / "few_challenges.json", hidden_tasks(3))
-    done = rehearse(entry, tasks, "--layout", "nested", "--mode", "rerun", "--minutes", 0.1)
+    done = rehearse(bundle, tasks, "--layout", "nested", "--mode", "rerun")
     assert done.returncode == 2
-    assert "PROBLEM: adaptation left no checkpoint" in done.stdout
+    assert "PROBLEM: adapt: exit code 2: arcpipe: adapt.trackers: 'none' is none of " in done.stdout
+    assert "adaptation left no checkpoint" in done.stdout
     last = done.stderr.splitlines()[-1]
     assert last.startswith("arcpipe: the rehearsal failed: nested, rerun: ")
     assert "--out DIR keeps its logs" in last
