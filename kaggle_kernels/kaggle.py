@@ -27,7 +27,7 @@ from tqdm.utils import CallbackIOWrapper
 from arcpipe.errors import ArcpipeError, one_line
 from arcpipe.log import Progress, logger
 from arcpipe.processes import environment
-from arcpipe.runs import writing
+from arcpipe.runs import temporary_path, writing
 
 T = TypeVar("T")
 _Version = Annotated[int, Field(ge=1)]
@@ -66,8 +66,13 @@ _TOKEN_AS_KEY = (
 class Pace:
     """Seconds to wait for an answer (timeout_s), and between two looks at a state or two tries (poll_s)."""
 
-    timeout_s: float = 60.0
-    poll_s: float = 30.0
+    timeout_s: float
+    poll_s: float
+
+    @property
+    def timeouts(self) -> tuple[float, float]:
+        """The seconds in which a connection is made and an answer begins, as requests takes them."""
+        return _CONNECT_S, self.timeout_s
 
 
 @checked_dataclass
@@ -160,24 +165,29 @@ def poll(
              queue: the state whose time counts against `max_queue_minutes` only.
     Raises:  ArcpipeError when the time is up.
     """
-    limits = {False: max_minutes, True: max_queue_minutes}
-    waited_s, was_queued, last = {False: 0.0, True: 0.0}, False, time.monotonic()
+    running_s, queued_s, last, state = 0.0, 0.0, time.monotonic(), ""
     with Progress(total=round(max_minutes * 60), unit="s", desc=what) as bar:
         while True:
+            before = state
             state, result = look()
             if result is not None:
                 return result
-            is_queued, now = state == queue, time.monotonic()
-            waited_s[is_queued] += now - last
-            if waited_s[is_queued] >= 60 * (limit := limits[is_queued]):
+            passed_s = time.monotonic() - last
+            last += passed_s
+            if state == queue:
+                queued_s += passed_s
+                waited_s, limit = queued_s, max_queue_minutes
+            else:
+                running_s += passed_s
+                waited_s, limit = running_s, max_minutes
+            if waited_s >= 60 * limit:
                 raise ArcpipeError(
                     f"{what}: {state} after {limit:g} minutes: run the same command to go on waiting"
                 )
-            if is_queued and not was_queued:
+            if state == queue != before:
                 logger.info("%s: %s: it waits for a machine, which does not count as running", what, state)
-            was_queued, last = is_queued, now
             bar.set_postfix_str(state, refresh=False)
-            bar.update(int(waited_s[False]) - bar.n)
+            bar.update(int(running_s) - bar.n)
             time.sleep(pace.poll_s)
 
 
@@ -253,8 +263,11 @@ class Kaggle:
     def __init__(self, pace: Pace) -> None:
         """Log in with the user's credentials; ArcpipeError if there are none."""
         self.pace = pace
+        # The client contacts Kaggle while it is imported. With an unknown proxy scheme that fails at once.
+        proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "offline://x") | {"no_proxy": ""}
+        proxies |= {name.upper(): value for name, value in proxies.items()}
         try:
-            with _offline(), redirect_stdout(io.StringIO()):
+            with environment({**os.environ, **proxies}), redirect_stdout(io.StringIO()):
                 from kaggle.api.kaggle_api_extended import KaggleApi
         except (ImportError, OSError) as error:
             raise ArcpipeError(
@@ -358,11 +371,10 @@ class Kaggle:
 
     def download(self, url: str, path: Path) -> None:
         """Download a URL of `kernel_output` to a file."""
-        part = path.with_name(f".{path.name}.part")
+        part = temporary_path(path)
 
         def load() -> None:
-            timeout = (_CONNECT_S, self.pace.timeout_s)
-            with requests.get(url, stream=True, timeout=timeout) as answer:
+            with requests.get(url, stream=True, timeout=self.pace.timeouts) as answer:
                 answer.raise_for_status()
                 with part.open("wb") as file:
                     file.writelines(answer.iter_content(1 << 20))
@@ -418,7 +430,6 @@ class Kaggle:
 
 def _api_class(official: Any, pace: Pace) -> Any:
     """Return a subclass of the official API with timeouts, our retries, and uploads that raise errors."""
-    timeout = (_CONNECT_S, pace.timeout_s)
 
     class Api(official):
         """The API; uploads advance the progress bar `bar`."""
@@ -429,7 +440,7 @@ def _api_class(official: Any, pace: Pace) -> Any:
             client = super().build_kaggle_client()
             http = client.http_client()
             http._init_session()
-            http._session.send = partial(http._session.send, timeout=timeout)
+            http._session.send = partial(http._session.send, timeout=pace.timeouts)
             return client
 
         def with_retry(self, func: Any, *_: Any, **__: Any) -> Any:
@@ -444,21 +455,12 @@ def _api_class(official: Any, pace: Pace) -> Any:
             try:
                 with explain_errors(action), open(path, "rb") as file:
                     content = CallbackIOWrapper(self.bar.update, file, "read")
-                    requests.put(url, data=content, timeout=timeout).raise_for_status()
+                    requests.put(url, data=content, timeout=pace.timeouts).raise_for_status()
             except KaggleError as error:
                 raise _UploadError(f"{error}; nothing was made", error.status, undecided=True) from None
             return ResumableUploadResult.COMPLETE
 
     return Api
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Block all requests inside the block: the client contacts Kaggle while it is imported."""
-    # With an unknown proxy scheme a request fails before it is sent.
-    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "offline://x") | {"no_proxy": ""}
-    with environment({**os.environ, **proxies, **{name.upper(): value for name, value in proxies.items()}}):
-        yield
 
 
 @contextmanager
