@@ -50,11 +50,6 @@ _FAR_SHORTER = 0.25
 _FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
 _READY = "ready"
 _HOPELESS = ("failed", "deleted")
-# Fields of Kaggle's answer with the sources that it dropped from an accepted kernel.
-_LOST = (
-    "invalid_dataset_sources", "invalid_competition_sources", "invalid_kernel_sources",
-    "invalid_model_sources", "invalid_tags",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -247,8 +242,9 @@ class BundleOnKaggle:
         page = f"{answer.ref} {answer.url}".strip()
         if page and bundle.kernel.lower() not in page.lower():
             raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
-        losses = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
-                for name in _LOST if getattr(answer, name)]  # fmt: skip
+        # Kaggle names what it dropped from a kernel that it accepted.
+        dropped = {name: getattr(answer, f"invalid_{name}") for name in (*_SOURCES, "tags")}
+        losses = [f"{name} {', '.join(values)}" for name, values in dropped.items() if values]
         sha256 = hashlib.sha256(f"{file_hash(self.folder / DATASET.parent)}{file_hash(folder)}".encode())
         kernel = SentKernel(bundle.kernel, answer.version_number, answer.url, sha256.hexdigest())
         if losses:
@@ -319,10 +315,9 @@ class BundleOnKaggle:
 
         Args:  files: the URLs of its files, by name.
         """
-        path, name = self.output_path(REPORT, self.kernel.version), self.kernel.name
-        rehearsed = self.history.rehearsed
         if REPORT not in files:
             return
+        path, name = self.output_path(REPORT, self.kernel.version), self.kernel.name
         try:
             self.kaggle.download(files[REPORT], path)
         except ArcpipeError as error:
@@ -332,6 +327,7 @@ class BundleOnKaggle:
             report = load_json(path)
             share = report["seconds"] / report["clock"]
             # Without a rehearsal, expect the run to use all of its time.
+            rehearsed = self.history.rehearsed
             expected = 1.0 if rehearsed is None else rehearsed
             if share < _FAR_SHORTER * expected:
                 logger.warning(
