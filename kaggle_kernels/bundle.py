@@ -22,6 +22,7 @@ from string import Template
 from typing import Any
 
 import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import arcpipe
 from arcpipe import runs
@@ -161,17 +162,15 @@ def _notebook(title: str, dataset_id: str, settings: KaggleSettings, digest: str
     _, *parts = _CELL.split(text)
     cells = []
     for number, (markdown, source) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
-        cell: dict[str, Any] = {"id": f"cell-{number}"}
         if markdown:
             plain = re.sub(r"^# ?", "", source.strip(), flags=re.MULTILINE)
-            cell |= {"cell_type": "markdown", "metadata": {}, "source": plain}
+            cells.append(new_markdown_cell(plain, id=f"cell-{number}"))
         else:
-            cell |= {"cell_type": "code", "metadata": {}, "source": source.strip()}
-            cell |= {"execution_count": None, "outputs": []}
-        cells.append(cell)
+            cells.append(new_code_cell(source.strip(), id=f"cell-{number}"))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    notebook: dict[str, Any] = new_notebook(cells=cells, metadata=metadata)
+    return notebook
 
 
 def write_wheel(folder: Path) -> Path:
