@@ -225,7 +225,7 @@ def push(
         sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
         dataset = sent.push_dataset(contents, max_minutes)
         kernel = sent.push_kernel(contents)
-    typer.echo(f"dataset {dataset.reference} version {dataset.version}")
+    typer.echo(f"dataset {dataset.name}")
     typer.echo(f"kernel {kernel.name}: {kernel.url}")
     say_next("kaggle", "status", bundle, "--wait", "--out", f"{bundle}-output")
 

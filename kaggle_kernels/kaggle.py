@@ -76,27 +76,31 @@ class Pace:
 
 
 @checked_dataclass
-class SentDataset:
-    """A version of a dataset on Kaggle and the hash of its files."""
+class _Sent:
+    """A version of something on Kaggle."""
 
     reference: str
     version: _Version
-    sha256: str
-
-
-@checked_dataclass
-class SentKernel:
-    """A version of a kernel on Kaggle, its page, and the hash of its bundle; empty in older records."""
-
-    reference: str
-    version: _Version
-    url: str
-    bundle: str = ""
 
     @property
     def name(self) -> str:
         """Return the reference and version for messages."""
         return f"{self.reference} version {self.version}"
+
+
+@checked_dataclass
+class SentDataset(_Sent):
+    """A version of a dataset on Kaggle and the hash of its files."""
+
+    sha256: str
+
+
+@checked_dataclass
+class SentKernel(_Sent):
+    """A version of a kernel on Kaggle, its page, and the hash of its bundle; empty in older records."""
+
+    url: str
+    bundle: str = ""
 
 
 @checked_dataclass
@@ -199,7 +203,22 @@ def explain_errors(action: str) -> Iterator[None]:
         with redirect_stdout(printed):
             yield
     except RequestException as error:
-        raise _kaggle_error(action, error) from None
+        # Compare with None: a response with an error status is falsy.
+        if not isinstance(error, HTTPError) or error.response is None:
+            what = "did not answer in time" if isinstance(error, Timeout) else "cannot be reached"
+            remedy = "see whether kaggle.com works from here, and run it again"
+            raise KaggleError(f"{action}: Kaggle {what}: {remedy}", undecided=True) from None
+        status = error.response.status_code
+        after = error.response.headers.get("Retry-After", "")
+        # The URL of a file may contain a signature, which is secret.
+        text = shorten(str(error).partition(" for url: ")[0])
+        remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
+        for word, better in _REMEDIES_BY_WORD.items():
+            remedy = better if word in text.lower() else remedy
+        raise KaggleError(
+            f"{action}: Kaggle says {text} ({status}): {remedy}", status,
+            undecided=status >= 500, retry_after_s=float(after) if after.isdecimal() else 0.0,
+        ) from None  # fmt: skip
     except KeyError as error:
         raise KaggleError(f"{action}: Kaggle answers {error}, which its client does not know") from None
     except JSONDecodeError as error:
@@ -209,26 +228,6 @@ def explain_errors(action: str) -> Iterator[None]:
         raise KaggleError(f"{action}: {shorten(error)}") from None
     for line in printed.getvalue().splitlines():
         logger.warning("kaggle: %s", line)
-
-
-def _kaggle_error(action: str, error: RequestException) -> KaggleError:
-    """Return the error in one line, with a remedy."""
-    # Compare with None: a response with an error status is falsy.
-    if not isinstance(error, HTTPError) or error.response is None:
-        what = "did not answer in time" if isinstance(error, Timeout) else "cannot be reached"
-        remedy = "see whether kaggle.com works from here, and run it again"
-        return KaggleError(f"{action}: Kaggle {what}: {remedy}", undecided=True)
-    status = error.response.status_code
-    after = error.response.headers.get("Retry-After", "")
-    # The URL of a file may contain a signature, which is secret.
-    text = shorten(str(error).partition(" for url: ")[0])
-    remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
-    for word, better in _REMEDIES_BY_WORD.items():
-        remedy = better if word in text.lower() else remedy
-    return KaggleError(
-        f"{action}: Kaggle says {text} ({status}): {remedy}", status,
-        undecided=status >= 500, retry_after_s=float(after) if after.isdecimal() else 0.0,
-    )  # fmt: skip
 
 
 def shorten(text: object) -> str:

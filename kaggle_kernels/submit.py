@@ -110,9 +110,9 @@ def read_bundle(folder: Path) -> Bundle:
 
 def _refuse_page(path: Path, field: str, reference: str) -> None:
     """Raise DataError if a reference begins like the address of its page."""
-    match = _PAGE.match(reference)
-    if match and match[0]:
-        raise DataError(f"{path}: {field}: {reference!r}: write {reference[match.end() :]!r} only")
+    bare = _PAGE.sub("", reference, count=1)
+    if bare != reference:
+        raise DataError(f"{path}: {field}: {reference!r}: write {bare!r} only")
 
 
 def _read_fields(path: Path) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class BundleOnKaggle:
             self.kaggle.send_dataset(folder, f"arcpipe {sha256[:8]}", is_new=state is None)
             self.history.dataset = sent
             self._write_history()
-        name, sent_version = f"{sent.reference} version {sent.version}", sent.version
+        name, sent_version = sent.name, sent.version
 
         def look() -> tuple[str, bool | None]:
             state = self.kaggle.dataset_state(bundle.dataset)
@@ -291,9 +291,8 @@ class BundleOnKaggle:
         """
         kernel = self.kernel
         files, log = self.kaggle.kernel_output(kernel)
-        hashes: dict[str, str] = {}
         manifest = make_manifest(
-            "kaggle-output", kernel=kernel.reference, kernel_version=kernel.version, files=hashes
+            "kaggle-output", kernel=kernel.reference, kernel_version=kernel.version, files={}
         )
         with new_folder(out, manifest) as folder:
             for name, url in files.items():
@@ -303,7 +302,7 @@ class BundleOnKaggle:
                         f"{kernel.name}: it left a file named {name[:80]!a}, which is not fetched"
                     )
                 self.kaggle.download(url, folder / name)
-                hashes[name] = file_hash(folder / name)
+                manifest["files"][name] = file_hash(folder / name)
             with suppress(orjson.JSONDecodeError, KeyError, TypeError):
                 # Kaggle's log is a JSON list of pieces.
                 log = "".join(piece["data"] for piece in orjson.loads(log))
