@@ -224,7 +224,17 @@ class Pipeline:
             last = orjson.loads((self.adapted / METRICS_FILE).read_bytes().splitlines()[-1])
             self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
         self._stage("infer", self.budget.infer_s, self._infer, lambda: self.devices, together=False)
-        self._count_grids()
+        if (self.predictions / MANIFEST).exists():
+            # Imported here because the fallback must not depend on them.
+            from pyarrow import ArrowException, parquet
+
+            from arcpipe.predictions import answered_tests, shard_files
+
+            self.report.grids_wanted = read_manifest(self.predictions, "predictions")["items"]
+            for file in shard_files(self.predictions):
+                with suppress(OSError, ArrowException, DataError):
+                    self.report.grids += parquet.ParquetFile(file).metadata.num_rows
+                    self.answered |= answered_tests(file)
         self.report.scratch_bytes = folder_size(self.scratch)
         if not self.report.grids:
             raise ArcpipeError("inference left no candidates")
@@ -323,21 +333,6 @@ class Pipeline:
             batch = self.tables.get("infer", {}).get("batch_size", InferSettings().batch_size)
             arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
         return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
-
-    def _count_grids(self) -> None:
-        """Add the numbers of predicted and of planned grids to the report."""
-        # Imported here because the fallback must not depend on them.
-        from pyarrow import ArrowException, parquet
-
-        from arcpipe.predictions import answered_tests, shard_files
-
-        if not (self.predictions / MANIFEST).exists():
-            return
-        self.report.grids_wanted = read_manifest(self.predictions, "predictions")["items"]
-        for file in shard_files(self.predictions):
-            with suppress(OSError, ArrowException, DataError):
-                self.report.grids += parquet.ParquetFile(file).metadata.num_rows
-                self.answered |= answered_tests(file)
 
 
 def folder_size(folder: Path) -> int:
