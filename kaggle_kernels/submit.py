@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -375,27 +375,36 @@ class BundleOnKaggle:
         is_more = again and not (before and before[-1].reference is None)
         if before and not is_more:
             sent = before[-1]
+            if sent.reference is not None:
+                return sent
         else:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             sent = SentSubmission(*key, sha256, now, bundle=self.kernel.bundle)
-        if sent.reference is None:
-            listed = self._runs(sent)
-            if is_more:
-                self._refuse_more(before, listed)
-                sent.run = 1 + max([*listed, *(one.run for one in before)])
-            elif not before:
-                # The history was lost: continue with the last run that Kaggle lists.
-                sent.run = max(listed, default=1)
-            if sent not in before:
-                self.history.submissions.append(sent)
-            if sent.run in listed:
-                sent.reference = listed[sent.run].reference
-                logger.info("%s has it already, as submission %d", competition, sent.reference)
-            else:
-                # Record it first, so that an interrupted command does not send it again.
-                self._write_history()
-                sent.reference = self._send(sent, f"{sent.tag} {sha256[:8]} {message}".strip())
+            self.history.submissions.append(sent)
+        listed = self._runs(sent)
+        if is_more:
+            states: dict[int | None, str] = {one.reference: "not listed yet" for one in before}
+            states |= {one.reference: one.status for one in listed.values()}
+            if not states:
+                raise ArcpipeError(f"--again: {self.kernel.name} was not submitted yet: leave --again out")
+            for reference, state in states.items():
+                if state in (_PENDING, "not listed yet"):
+                    raise ArcpipeError(
+                        f"--again: submission {reference} of {self.kernel.name} is {state}: leave --again "
+                        "out to wait for its score"
+                    )
+            sent.run = 1 + max([*listed, *(one.run for one in before)])
+        elif not before:
+            # The history was lost: continue with the last run that Kaggle lists.
+            sent.run = max(listed, default=1)
+        if sent.run in listed:
+            sent.reference = listed[sent.run].reference
+            logger.info("%s has it already, as submission %d", competition, sent.reference)
+        else:
+            # Record it first, so that an interrupted command does not send it again.
             self._write_history()
+            sent.reference = self._send(sent, f"{sent.tag} {sha256[:8]} {message}".strip())
+        self._write_history()
         return sent
 
     def _runs(self, sent: SentSubmission) -> dict[int, ListedSubmission]:
@@ -406,19 +415,6 @@ class BundleOnKaggle:
             if match := tag.search(one.description):
                 runs.setdefault(int(match[1] or 1), one)
         return runs
-
-    def _refuse_more(self, before: Sequence[SentSubmission], listed: Mapping[int, ListedSubmission]) -> None:
-        """Raise ArcpipeError if there is no earlier submission for `--again`, or one has not ended."""
-        if not before and not listed:
-            raise ArcpipeError(f"--again: {self.kernel.name} was not submitted yet: leave --again out")
-        states: dict[int | None, str] = {one.reference: "not listed yet" for one in before}
-        states |= {one.reference: one.status for one in listed.values()}
-        for reference, state in states.items():
-            if state in (_PENDING, "not listed yet"):
-                raise ArcpipeError(
-                    f"--again: submission {reference} of {self.kernel.name} is {state}: leave --again out to "
-                    "wait for its score"
-                )
 
     def _send(self, sent: SentSubmission, description: str) -> int:
         """Submit it; return Kaggle's reference, from the list of submissions if the answer was lost."""
