@@ -240,9 +240,9 @@ class Outcome:
 
     @property
     def refused(self) -> bool:
-        """Whether one of them ended with a user error, which another try would not change.
+        """Whether one of them ended with a user error that another try would repeat.
 
-        That it has lost another one is no such error, nor are those for which another try changes settings.
+        The loss of another process is none, nor is an error for which another try has other settings.
         """
         return not (self.out_of_memory or self.not_finite) and any(
             code == 2 and not any(line.startswith(_LOST) for line in tail)
@@ -347,7 +347,7 @@ def adapt_overrides(
     parts = table.get("accumulation", _DEFAULTS.accumulation)
     smaller = parts * 2**halvings
     whole = processes * smaller
-    fitting = max(-(-processes * units // whole) * whole, batch // whole * whole)
+    fitting = whole * max(batch // whole, math.ceil(processes * units / whole))
     changes = {"accumulation": (parts, smaller), "batch_size": (batch, fitting)}
     return {key: after for key, (before, after) in changes.items() if after != before}
 
