@@ -361,6 +361,6 @@ def test_the_scores_of_a_competition(shell: Shell, server: KaggleServer, submit:
     assert listed[1].startswith("1000  2026-10-01T12:00:00")
     assert "  COMPLETE  31.39  [someone/arcpipe-entry version 1] " in listed[1]
     assert listed[1].endswith(" first try")
-    listed = json.loads(shell.succeed(*scores, "--json"))
-    facts = [(one["reference"], one["score"], one["error"]) for one in listed]
+    documents = json.loads(shell.succeed(*scores, "--json"))
+    facts = [(one["reference"], one["score"], one["error"]) for one in documents]
     assert facts == [(7, "", INCORRECT[:-1]), (1000, "31.39", "")]
