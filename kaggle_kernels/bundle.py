@@ -22,6 +22,7 @@ from string import Template
 from typing import Any
 
 import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import arcpipe
 from arcpipe import runs
@@ -111,9 +112,8 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
     kernel_id, dataset_id = f"{owner}/{name}", f"{owner}/{name}{_DATASET_ENDING}"
     # Kaggle derives the name from the title.
     title = name.replace("-", " ")
-    files: dict[str, str] = {}
     facts = {"competition": settings.competition, "recipe": recipe.name, "kaggle": asdict(settings)}
-    manifest = runs.make_manifest(KIND, checkpoint=str(checkpoint), **facts, files=files)
+    manifest = runs.make_manifest(KIND, checkpoint=str(checkpoint), **facts, files={})
     with runs.new_folder(out, manifest) as folder:
         dataset, kernel = (folder / path.parent for path in (DATASET, KERNEL))
         write_trunk(checkpoint, dataset)
@@ -137,9 +137,14 @@ def make_bundle(checkpoint: Path, recipe: Recipe, owner: str, name: str, out: Pa
         runs.write_json(folder / KERNEL, kernel_metadata)
         digest = runs.file_hash(dataset / BUNDLE_FILE)
         runs.write_json(kernel / NOTEBOOK, _notebook(title, dataset_id, settings, digest))
-        for path in sorted(path for part in (dataset, kernel) for path in part.iterdir()):
-            files[path.relative_to(folder).as_posix()] = runs.file_hash(path)
+        manifest["files"] = _hashes(folder)
     return manifest
+
+
+def _hashes(bundle: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of the dataset and the kernel, by its path in the bundle."""
+    paths = sorted(path for part in (DATASET, KERNEL) for path in (bundle / part.parent).rglob("*"))
+    return {path.relative_to(bundle).as_posix(): runs.file_hash(path) for path in paths if path.is_file()}
 
 
 def _notebook(title: str, dataset_id: str, settings: KaggleSettings, digest: str) -> dict[str, Any]:
@@ -157,17 +162,15 @@ def _notebook(title: str, dataset_id: str, settings: KaggleSettings, digest: str
     _, *parts = _CELL.split(text)
     cells = []
     for number, (markdown, source) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
-        cell: dict[str, Any] = {"id": f"cell-{number}"}
         if markdown:
             plain = re.sub(r"^# ?", "", source.strip(), flags=re.MULTILINE)
-            cell |= {"cell_type": "markdown", "metadata": {}, "source": plain}
+            cells.append(new_markdown_cell(plain, id=f"cell-{number}"))
         else:
-            cell |= {"cell_type": "code", "metadata": {}, "source": source.strip()}
-            cell |= {"execution_count": None, "outputs": []}
-        cells.append(cell)
+            cells.append(new_code_cell(source.strip(), id=f"cell-{number}"))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    notebook: dict[str, Any] = new_notebook(cells=cells, metadata=metadata)
+    return notebook
 
 
 def write_wheel(folder: Path) -> Path:
@@ -212,12 +215,7 @@ def check_bundle(folder: Path) -> dict[str, Any]:
     files = manifest.get("files")
     if not isinstance(files, dict):
         raise DataError(f"{folder}: its manifest names no files: make the bundle again")
-    hashes = {
-        path.relative_to(folder).as_posix(): runs.file_hash(path)
-        for part in (DATASET, KERNEL)
-        for path in (folder / part.parent).rglob("*")
-        if path.is_file()
-    }
+    hashes = _hashes(folder)
     problems = [
         *(f"{name} is missing" for name in files.keys() - hashes.keys()),
         *(f"{name} is not of the bundle" for name in hashes.keys() - files.keys()),

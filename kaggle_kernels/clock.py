@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
 from pydantic import BeforeValidator, Field
 
@@ -24,7 +24,6 @@ from arcpipe.processes import rank_variables
 from arcpipe.recipe import STRICT
 from arcpipe.train.config import AdaptSettings
 
-_RATES = ("lr", "puzzle_lr", "muon_lr")
 _DEFAULTS = AdaptSettings()
 _POLL_S = 0.1
 _TAIL_LINES = 30
@@ -131,7 +130,7 @@ class Budget:
         return ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in parts.items()) + " minutes"
 
 
-def make_budget(settings: KaggleSettings, minutes: float | None = None) -> Budget:
+def make_budget(settings: KaggleSettings, minutes: float | None) -> Budget:
     """Return the budget for the time limit, or for `minutes`, with all parts scaled by the same factor."""
     total = 60 * (settings.limit_minutes if minutes is None else minutes)
     scale = total / settings.limit_minutes
@@ -220,25 +219,30 @@ class Outcome:
         return all(code in good for code in self.codes)
 
     @property
+    def _failure(self) -> str:
+        """The last lines of all of them; empty if they succeeded."""
+        return "" if self.success else "\n".join(itertools.chain.from_iterable(self.tails))
+
+    @property
     def out_of_memory(self) -> bool:
         """Whether one of them reported that memory ran out."""
-        return not self.success and any(says_out_of_memory("\n".join(tail)) for tail in self.tails)
+        return says_out_of_memory(self._failure)
 
     @property
     def not_finite(self) -> bool:
         """Whether the loss or its gradient was not finite."""
-        return not self.success and any(NOT_FINITE in line for tail in self.tails for line in tail)
+        return NOT_FINITE in self._failure
 
     @property
     def in_float16(self) -> bool:
         """Whether it was not finite in float16."""
-        return self.not_finite and any(IN_FLOAT16 in line for tail in self.tails for line in tail)
+        return IN_FLOAT16 in self._failure
 
     @property
     def refused(self) -> bool:
-        """Whether one of them ended with a user error, which another try would not change.
+        """Whether one of them ended with a user error that another try would repeat.
 
-        That it has lost another one is no such error, nor are those for which another try changes settings.
+        The loss of another process is none, nor is an error for which another try has other settings.
         """
         return not (self.out_of_memory or self.not_finite) and any(
             code == 2 and not any(line.startswith(_LOST) for line in tail)
@@ -281,7 +285,7 @@ def run_processes(
     processes: list[subprocess.Popen[str]] = []
     readers: list[threading.Thread] = []
 
-    def wait(until: float, together: bool, restart_by: float) -> None:
+    def wait(until: float, together: bool = False, restart_by: float = -math.inf) -> None:
         heartbeat = time.monotonic() + _HEARTBEAT_S
         while time.monotonic() < until:
             codes = [process.poll() for process in processes]
@@ -309,23 +313,18 @@ def run_processes(
         late = time.monotonic() >= window.term
         for process in processes:
             process.terminate()
-        wait(min(window.end, time.monotonic() + window.end - window.term), False, -math.inf)
+        wait(min(window.end, time.monotonic() + window.end - window.term))
     finally:
         for process in processes:
             process.kill()
         ends = time.monotonic() + _KILLED_S
-        codes = tuple(_exit_code(process, ends) for process in processes)
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, ends - time.monotonic()))
     for reader in readers:
         reader.join(timeout=5)
-    return Outcome(codes, late, tuple(map(tuple, tails)))
-
-
-def _exit_code(process: "subprocess.Popen[str]", until: float) -> int:
-    """Wait for a killed process and return its exit code, -SIGKILL if it has not ended by then."""
-    try:
-        return process.wait(max(0.0, until - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return -signal.SIGKILL
+    codes = (-signal.SIGKILL if one.returncode is None else one.returncode for one in processes)
+    return Outcome(tuple(codes), late, tuple(map(tuple, tails)))
 
 
 def _read(output: IO[str], tail: "deque[str]", journal: Journal) -> None:
@@ -348,23 +347,9 @@ def adapt_overrides(
     parts = table.get("accumulation", _DEFAULTS.accumulation)
     smaller = parts * 2**halvings
     whole = processes * smaller
-    fitting = max(-(-processes * units // whole) * whole, batch // whole * whole)
+    fitting = whole * max(batch // whole, math.ceil(processes * units / whole))
     changes = {"accumulation": (parts, smaller), "batch_size": (batch, fitting)}
     return {key: after for key, (before, after) in changes.items() if after != before}
-
-
-def rate_overrides(table: Mapping[str, Any], failures: Sequence[Outcome]) -> dict[str, Any]:
-    """Return the overrides of the table [adapt] that halve its learning rates for each divergence.
-
-    If one was in float16, which overflows sooner, they compute in float32.
-
-    Args:  failures: the tries so far.
-    """
-    divergences = sum(failure.not_finite for failure in failures)
-    if not divergences:
-        return {}
-    rates = {name: table.get(name, getattr(_DEFAULTS, name)) / 2**divergences for name in _RATES}
-    return rates | ({"precision": "float32"} if any(failure.in_float16 for failure in failures) else {})
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def push(
         sent = BundleOnKaggle(bundle, Pace(timeout_s, poll_s))
         dataset = sent.push_dataset(contents, max_minutes)
         kernel = sent.push_kernel(contents)
-    typer.echo(f"dataset {dataset.reference} version {dataset.version}")
+    typer.echo(f"dataset {dataset.name}")
     typer.echo(f"kernel {kernel.name}: {kernel.url}")
     say_next("kaggle", "status", bundle, "--wait", "--out", f"{bundle}-output")
 
@@ -339,7 +339,8 @@ def _enter_scores(sent: BundleOnKaggle, ledger: Path, manifest: dict[str, Any]) 
     for one, listed in sent.scored():
         if (listed.reference, listed.score) in known:
             continue
-        path, made_by = sent.output_path(SUBMISSION, one.version), dict[str, Any](bundle=one.bundle)
+        path = sent.output_path(SUBMISSION, one.version)
+        made_by: dict[str, Any] = {"bundle": one.bundle}
         if kernel is not None and (kernel.reference, kernel.version) == (one.kernel, one.version):
             made_by = {"bundle": kernel.bundle, "made_by": manifest or None}
         if path.is_file():

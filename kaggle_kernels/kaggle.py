@@ -27,7 +27,7 @@ from tqdm.utils import CallbackIOWrapper
 from arcpipe.errors import ArcpipeError, one_line
 from arcpipe.log import Progress, logger
 from arcpipe.processes import environment
-from arcpipe.runs import writing
+from arcpipe.runs import temporary_path, writing
 
 T = TypeVar("T")
 _Version = Annotated[int, Field(ge=1)]
@@ -66,32 +66,41 @@ _TOKEN_AS_KEY = (
 class Pace:
     """Seconds to wait for an answer (timeout_s), and between two looks at a state or two tries (poll_s)."""
 
-    timeout_s: float = 60.0
-    poll_s: float = 30.0
+    timeout_s: float
+    poll_s: float
+
+    @property
+    def timeouts(self) -> tuple[float, float]:
+        """The seconds in which a connection is made and an answer begins, as requests takes them."""
+        return _CONNECT_S, self.timeout_s
 
 
 @checked_dataclass
-class SentDataset:
-    """A version of a dataset on Kaggle and the hash of its files."""
+class _Sent:
+    """A version of something on Kaggle."""
 
     reference: str
     version: _Version
-    sha256: str
-
-
-@checked_dataclass
-class SentKernel:
-    """A version of a kernel on Kaggle, its page, and the hash of its bundle; empty in older records."""
-
-    reference: str
-    version: _Version
-    url: str
-    bundle: str = ""
 
     @property
     def name(self) -> str:
         """Return the reference and version for messages."""
         return f"{self.reference} version {self.version}"
+
+
+@checked_dataclass
+class SentDataset(_Sent):
+    """A version of a dataset on Kaggle and the hash of its files."""
+
+    sha256: str
+
+
+@checked_dataclass
+class SentKernel(_Sent):
+    """A version of a kernel on Kaggle, its page, and the hash of its bundle; empty in older records."""
+
+    url: str
+    bundle: str = ""
 
 
 @checked_dataclass
@@ -160,24 +169,29 @@ def poll(
              queue: the state whose time counts against `max_queue_minutes` only.
     Raises:  ArcpipeError when the time is up.
     """
-    limits = {False: max_minutes, True: max_queue_minutes}
-    waited_s, was_queued, last = {False: 0.0, True: 0.0}, False, time.monotonic()
+    running_s, queued_s, last, state = 0.0, 0.0, time.monotonic(), ""
     with Progress(total=round(max_minutes * 60), unit="s", desc=what) as bar:
         while True:
+            before = state
             state, result = look()
             if result is not None:
                 return result
-            is_queued, now = state == queue, time.monotonic()
-            waited_s[is_queued] += now - last
-            if waited_s[is_queued] >= 60 * (limit := limits[is_queued]):
+            passed_s = time.monotonic() - last
+            last += passed_s
+            if state == queue:
+                queued_s += passed_s
+                waited_s, limit = queued_s, max_queue_minutes
+            else:
+                running_s += passed_s
+                waited_s, limit = running_s, max_minutes
+            if waited_s >= 60 * limit:
                 raise ArcpipeError(
                     f"{what}: {state} after {limit:g} minutes: run the same command to go on waiting"
                 )
-            if is_queued and not was_queued:
+            if state == queue != before:
                 logger.info("%s: %s: it waits for a machine, which does not count as running", what, state)
-            was_queued, last = is_queued, now
             bar.set_postfix_str(state, refresh=False)
-            bar.update(int(waited_s[False]) - bar.n)
+            bar.update(int(running_s) - bar.n)
             time.sleep(pace.poll_s)
 
 
@@ -189,7 +203,22 @@ def explain_errors(action: str) -> Iterator[None]:
         with redirect_stdout(printed):
             yield
     except RequestException as error:
-        raise _kaggle_error(action, error) from None
+        # Compare with None: a response with an error status is falsy.
+        if not isinstance(error, HTTPError) or error.response is None:
+            what = "did not answer in time" if isinstance(error, Timeout) else "cannot be reached"
+            remedy = "see whether kaggle.com works from here, and run it again"
+            raise KaggleError(f"{action}: Kaggle {what}: {remedy}", undecided=True) from None
+        status = error.response.status_code
+        after = error.response.headers.get("Retry-After", "")
+        # The URL of a file may contain a signature, which is secret.
+        text = shorten(str(error).partition(" for url: ")[0])
+        remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
+        for word, better in _REMEDIES_BY_WORD.items():
+            remedy = better if word in text.lower() else remedy
+        raise KaggleError(
+            f"{action}: Kaggle says {text} ({status}): {remedy}", status,
+            undecided=status >= 500, retry_after_s=float(after) if after.isdecimal() else 0.0,
+        ) from None  # fmt: skip
     except KeyError as error:
         raise KaggleError(f"{action}: Kaggle answers {error}, which its client does not know") from None
     except JSONDecodeError as error:
@@ -199,26 +228,6 @@ def explain_errors(action: str) -> Iterator[None]:
         raise KaggleError(f"{action}: {shorten(error)}") from None
     for line in printed.getvalue().splitlines():
         logger.warning("kaggle: %s", line)
-
-
-def _kaggle_error(action: str, error: RequestException) -> KaggleError:
-    """Return the error in one line, with a remedy."""
-    # Compare with None: a response with an error status is falsy.
-    if not isinstance(error, HTTPError) or error.response is None:
-        what = "did not answer in time" if isinstance(error, Timeout) else "cannot be reached"
-        remedy = "see whether kaggle.com works from here, and run it again"
-        return KaggleError(f"{action}: Kaggle {what}: {remedy}", undecided=True)
-    status = error.response.status_code
-    after = error.response.headers.get("Retry-After", "")
-    # The URL of a file may contain a signature, which is secret.
-    text = shorten(str(error).partition(" for url: ")[0])
-    remedy = _REMEDIES.get(status, "run it again later" if status >= 500 else "mend it, and run it again")
-    for word, better in _REMEDIES_BY_WORD.items():
-        remedy = better if word in text.lower() else remedy
-    return KaggleError(
-        f"{action}: Kaggle says {text} ({status}): {remedy}", status,
-        undecided=status >= 500, retry_after_s=float(after) if after.isdecimal() else 0.0,
-    )  # fmt: skip
 
 
 def shorten(text: object) -> str:
@@ -253,8 +262,11 @@ class Kaggle:
     def __init__(self, pace: Pace) -> None:
         """Log in with the user's credentials; ArcpipeError if there are none."""
         self.pace = pace
+        # The client contacts Kaggle while it is imported. With an unknown proxy scheme that fails at once.
+        proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "offline://x") | {"no_proxy": ""}
+        proxies |= {name.upper(): value for name, value in proxies.items()}
         try:
-            with _offline(), redirect_stdout(io.StringIO()):
+            with environment({**os.environ, **proxies}), redirect_stdout(io.StringIO()):
                 from kaggle.api.kaggle_api_extended import KaggleApi
         except (ImportError, OSError) as error:
             raise ArcpipeError(
@@ -358,11 +370,10 @@ class Kaggle:
 
     def download(self, url: str, path: Path) -> None:
         """Download a URL of `kernel_output` to a file."""
-        part = path.with_name(f".{path.name}.part")
+        part = temporary_path(path)
 
         def load() -> None:
-            timeout = (_CONNECT_S, self.pace.timeout_s)
-            with requests.get(url, stream=True, timeout=timeout) as answer:
+            with requests.get(url, stream=True, timeout=self.pace.timeouts) as answer:
                 answer.raise_for_status()
                 with part.open("wb") as file:
                     file.writelines(answer.iter_content(1 << 20))
@@ -418,7 +429,6 @@ class Kaggle:
 
 def _api_class(official: Any, pace: Pace) -> Any:
     """Return a subclass of the official API with timeouts, our retries, and uploads that raise errors."""
-    timeout = (_CONNECT_S, pace.timeout_s)
 
     class Api(official):
         """The API; uploads advance the progress bar `bar`."""
@@ -429,7 +439,7 @@ def _api_class(official: Any, pace: Pace) -> Any:
             client = super().build_kaggle_client()
             http = client.http_client()
             http._init_session()
-            http._session.send = partial(http._session.send, timeout=timeout)
+            http._session.send = partial(http._session.send, timeout=pace.timeouts)
             return client
 
         def with_retry(self, func: Any, *_: Any, **__: Any) -> Any:
@@ -444,21 +454,12 @@ def _api_class(official: Any, pace: Pace) -> Any:
             try:
                 with explain_errors(action), open(path, "rb") as file:
                     content = CallbackIOWrapper(self.bar.update, file, "read")
-                    requests.put(url, data=content, timeout=timeout).raise_for_status()
+                    requests.put(url, data=content, timeout=pace.timeouts).raise_for_status()
             except KaggleError as error:
                 raise _UploadError(f"{error}; nothing was made", error.status, undecided=True) from None
             return ResumableUploadResult.COMPLETE
 
     return Api
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Block all requests inside the block: the client contacts Kaggle while it is imported."""
-    # With an unknown proxy scheme a request fails before it is sent.
-    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "offline://x") | {"no_proxy": ""}
-    with environment({**os.environ, **proxies, **{name.upper(): value for name, value in proxies.items()}}):
-        yield
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 import venv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata, resources
@@ -112,17 +112,6 @@ def make_image(folder: Path) -> Path:
     """
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     site = next((folder / "lib").glob("python*/site-packages"))
-    for package in _packages():
-        for top in {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}:
-            if not (site / top).exists():
-                (site / top).symlink_to(Path(str(package.locate_file(top))).resolve())
-    if not (site / "pip").exists():
-        raise ArcpipeError("pip: a rehearsal needs it: python -m ensurepip")
-    return folder / "bin" / "python"
-
-
-def _packages() -> Iterator[metadata.Distribution]:
-    """Yield the packages of the image that are installed here, and their requirements on this machine."""
     queue, seen = [Requirement(name) for name in image_packages()], set()
     while queue:
         requirement = queue.pop()
@@ -134,13 +123,18 @@ def _packages() -> Iterator[metadata.Distribution]:
             package = metadata.distribution(requirement.name)
         except metadata.PackageNotFoundError:
             continue
-        yield package
+        for top in {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(Path(str(package.locate_file(top))).resolve())
         queue += [
             dependency
             for dependency in map(Requirement, package.requires or [])
             if dependency.marker is None
             or any(dependency.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras))
         ]
+    if not (site / "pip").exists():
+        raise ArcpipeError("pip: a rehearsal needs it: python -m ensurepip")
+    return folder / "bin" / "python"
 
 
 def without_network() -> tuple[list[str], str]:
@@ -191,32 +185,19 @@ def _run(
     working = root / "working"
     notebook = (bundle / KERNEL.parent / NOTEBOOK).resolve()
     script, executed = Path(__file__).with_name("execute.py"), (working / EXECUTED).resolve()
-    command = [*prefix, *map(str, (python.absolute(), "-P", script, notebook, executed))]
-    began = time.monotonic()
-    problems = []
-    code, last = _run_command(command, environment, working, 60 * minutes + _SPARE_S)
-    if code is None:
-        problems.append(f"the notebook did not end within {minutes:g} minutes and {_SPARE_S / 60:g} more")
-    elif code:
-        problems.append(f"the notebook failed: {last}")
-    return {
-        **known_json(working / run.REPORT), "mode": mode, "notebook_seconds": time.monotonic() - began,
-        "output_bytes": run.folder_size(working), "problems": problems,
-    }  # fmt: skip
-
-
-def _run_command(
-    command: Sequence[str], environment: Mapping[str, str], cwd: Path, timeout_s: float
-) -> tuple[int | None, str]:
-    """Run a command; return its exit code, None if it had to be killed, and the last line of its stderr."""
+    began, problems = time.monotonic(), []
     with subprocess.Popen(
-        command, env=environment, cwd=cwd, text=True, errors="replace", stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
+        [*prefix, *map(str, (python.absolute(), "-P", script, notebook, executed))], env=environment,
+        cwd=working, text=True, errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            stderr = process.communicate(timeout=timeout_s)[1]
+            stderr = process.communicate(timeout=60 * minutes + _SPARE_S)[1]
+            if process.returncode:
+                last = stderr.rstrip().rpartition("\n")[2]
+                problems.append(f"the notebook failed: {last}")
         except subprocess.TimeoutExpired:
-            return None, ""
+            problems.append(f"the notebook did not end within {minutes:g} minutes and {_SPARE_S / 60:g} more")
         finally:
             # Also on an interrupt. The kernel has a process group of its own, which execute.py ends.
             process.terminate()
@@ -224,8 +205,10 @@ def _run_command(
                 process.wait(_GRACE_S)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    return process.returncode, lines[-1] if lines else ""
+    return {
+        **known_json(working / run.REPORT), "mode": mode, "notebook_seconds": time.monotonic() - began,
+        "output_bytes": run.folder_size(working), "problems": problems,
+    }  # fmt: skip
 
 
 def _problems(report: Mapping[str, Any], root: Path, challenges: Path, mode: str) -> list[str]:

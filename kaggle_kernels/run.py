@@ -29,15 +29,14 @@ from arcpipe.runs import MANIFEST, MODEL_FACTS, read_manifest, whole_checkpoints
 from arcpipe.submissions.score import answered_part, score_submission
 from arcpipe.submissions.submission import read_submission
 from arcpipe.task import Task, challenges_json, coverage_text, parse_task, read_solutions
+from arcpipe.train.config import AdaptSettings
 
 SUBMISSION, SMOKE, REPORT, LOG = "submission.json", "smoke.json", "arcpipe-report.json", "arcpipe.log"
 RECIPE_FILE = "recipe.toml"
 RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 ROOT_VARIABLE, MINUTES_VARIABLE = "ARCPIPE_KAGGLE_ROOT", "ARCPIPE_KAGGLE_MINUTES"
 _TRIES = 4
-
-Content = dict[str, list[dict[str, Any]]]
-"""The content of submission.json: task id -> both attempts at each test input."""
+_RATES = ("lr", "puzzle_lr", "muon_lr")
 
 SCORES = {
     "pass@2 over tasks": "pass@2 over tasks (Kaggle)",
@@ -212,7 +211,7 @@ class Pipeline:
         self.report.losses.append(what)
         self.journal.say(f"LOSS: {what}")
 
-    def _predict(self) -> Content:
+    def _predict(self) -> dict[str, list[dict[str, Any]]]:
         """Run all stages and return the voted submission; raise ArcpipeError if a stage has no result."""
         if not self.hidden.tasks:
             raise ArcpipeError("no task can be read")
@@ -225,18 +224,28 @@ class Pipeline:
             last = orjson.loads((self.adapted / METRICS_FILE).read_bytes().splitlines()[-1])
             self.report.trained = {name: last.get(name) for name in ("step", "seconds", "samples_per_second")}
         self._stage("infer", self.budget.infer_s, self._infer, lambda: self.devices, together=False)
-        self._count_grids()
+        if (self.predictions / MANIFEST).exists():
+            # Imported here because the fallback must not depend on them.
+            from pyarrow import ArrowException, parquet
+
+            from arcpipe.predictions import answered_tests, shard_files
+
+            self.report.grids_wanted = read_manifest(self.predictions, "predictions")["items"]
+            for file in shard_files(self.predictions):
+                with suppress(OSError, ArrowException, DataError):
+                    self.report.grids += parquet.ParquetFile(file).metadata.num_rows
+                    self.answered |= answered_tests(file)
         self.report.scratch_bytes = folder_size(self.scratch)
         if not self.report.grids:
             raise ArcpipeError("inference left no candidates")
         # The vote takes a single process without GPU.
-        words = "vote", self.predictions, "--challenges", self.challenges, "--out", self.ballot
-        vote = [*map(str, words)]
+        vote = [*map(str, ("vote", self.predictions, "--challenges", self.challenges, "--out", self.ballot))]
         self._stage("vote", self.budget.vote_s, lambda *_: vote, lambda: clock.Devices(()), together=False)
         if not self.ballot.exists():
             raise ArcpipeError("the vote left no answers")
         # Unreadable tasks keep the fallback.
-        content: Content = mounts.fallbacks(self.hidden.num_tests) | read_json(self.ballot)
+        content = mounts.fallbacks(self.hidden.num_tests)
+        content.update(read_json(self.ballot))
         return content
 
     def _stage(
@@ -248,7 +257,8 @@ class Pipeline:
         Args:  command: returns the arguments, given the minutes of work and the tries that failed.
                devices: returns the devices for the stage, of those that still work.
         """
-        began, failures, outcome = time.monotonic(), list[clock.Outcome](), None
+        began, outcome = time.monotonic(), None
+        failures: list[clock.Outcome] = []
         for tries in range(1, _TRIES + 1):
             window = clock.make_window(self.settings, self.began + end_s)
             if window.work_s <= 0:
@@ -274,7 +284,8 @@ class Pipeline:
                     self.devices = devices_now
         text = "no time was left" if outcome is None else outcome.text
         failed = outcome is None or not outcome.success
-        if failed and not (self.report.losses and self.report.losses[-1].endswith(text)):
+        # The loss of a try with another one after it is known already.
+        if failed and outcome not in failures:
             self._add_loss(f"{name}: {text}")
         self.report.stages.append(
             {
@@ -291,19 +302,24 @@ class Pipeline:
         return clock.Devices(self.devices.gpus[:count], min(self.devices.cpu_processes, count))
 
     def _adapt(self, minutes: float, failures: Sequence[clock.Outcome]) -> list[str]:
+        """Return the arguments of adaptation; each failure changes what it failed for."""
         arguments = [
             "adapt", "--checkpoint", str(self.checkpoint), "--challenges", str(self.challenges),
-            "--out", str(self.adapted), "--recipe", str(self.recipe),
+            "--out", str(self.adapted), "--recipe", str(self.recipe), "--max-minutes", f"{minutes:.3f}",
         ]  # fmt: skip
         if (self.adapted / MANIFEST).exists():
             arguments += ["--resume", "--force"]
-        arguments += ["--max-minutes", f"{minutes:.3f}"]
-        table, count, units = self.tables.get("adapt", {}), self._trainers().count, 1
-        if has_buckets(self.checkpoint) and count > 1:
-            units = BUCKET_UNITS
+        table, count = self.tables.get("adapt", {}), self._trainers().count
+        units = BUCKET_UNITS if count > 1 and has_buckets(self.checkpoint) else 1
         halvings = sum(failure.out_of_memory for failure in failures)
-        overrides = clock.adapt_overrides(table, count, halvings, units)
-        for key, value in (overrides | clock.rate_overrides(table, failures)).items():
+        divergences = sum(failure.not_finite for failure in failures)
+        overrides: dict[str, Any] = clock.adapt_overrides(table, count, halvings, units)
+        for rate in _RATES if divergences else ():
+            overrides[rate] = table.get(rate, getattr(AdaptSettings(), rate)) / 2**divergences
+        if any(failure.in_float16 for failure in failures):
+            # It overflows sooner.
+            overrides["precision"] = "float32"
+        for key, value in overrides.items():
             arguments += ["--set", f"adapt.{key}={value}"]
         return arguments
 
@@ -317,21 +333,6 @@ class Pipeline:
             batch = self.tables.get("infer", {}).get("batch_size", InferSettings().batch_size)
             arguments += ["--set", f"infer.batch_size={max(1, batch >> halvings)}"]
         return arguments + (["--resume"] if (self.predictions / MANIFEST).exists() else [])
-
-    def _count_grids(self) -> None:
-        """Add the numbers of predicted and of planned grids to the report."""
-        # Imported here because the fallback must not depend on them.
-        from pyarrow import ArrowException, parquet
-
-        from arcpipe.predictions import answered_tests, shard_files
-
-        if not (self.predictions / MANIFEST).exists():
-            return
-        self.report.grids_wanted = read_manifest(self.predictions, "predictions")["items"]
-        for file in shard_files(self.predictions):
-            with suppress(OSError, ArrowException, DataError):
-                self.report.grids += parquet.ParquetFile(file).metadata.num_rows
-                self.answered |= answered_tests(file)
 
 
 def folder_size(folder: Path) -> int:
@@ -379,17 +380,14 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
     try:
         mounts.refuse_partial(top, folders)
         bundle = folders[0]
+        settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", clock.KaggleSettings)
         if rerun:
             pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, hidden, minutes)
             report = pipeline.run(out / SUBMISSION)
         else:
-            evaluation = [
-                mounts.find_file(top, competition, "evaluation", kind) for kind in ("challenges", "solutions")
-            ]
-            report = _smoke(bundle, scratch, journal, hidden, evaluation, minutes, out)
+            report = _smoke(root, competition, bundle, settings, scratch, journal, hidden, minutes)
         if minutes is None:
             # A rehearsal, which replaces the clock, is not on the machine of the settings.
-            settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", clock.KaggleSettings)
             clock.refuse_missing_gpus(settings, report.gpus)
     except (ArcpipeError, mounts.EntryError) as error:
         failure = str(error)
@@ -403,27 +401,27 @@ def run_notebook(root: Path, minutes: float | None, bundle: Path | None) -> None
 
 
 def _smoke(
-    bundle: Path, scratch: Path, journal: clock.Journal, hidden: HiddenTasks,
-    evaluation: Sequence[Path | None], minutes: float | None, out: Path,
+    root: Path, competition: str, bundle: Path, settings: clock.KaggleSettings, scratch: Path,
+    journal: clock.Journal, hidden: HiddenTasks, minutes: float | None,
 ) -> RunReport:  # fmt: skip
-    """Run a few tasks for a short time; the submission for the test tasks stays the fallback.
-
-    Args:  evaluation: the challenges and solutions file of the evaluation tasks, None if not mounted.
-    """
-    challenges, solutions = evaluation
+    """Run a few tasks for a short time; the submission for the test tasks stays the fallback."""
+    target = root / "working" / SMOKE
+    challenges, solutions = (
+        mounts.find_file(root / "input", competition, "evaluation", kind)
+        for kind in ("challenges", "solutions")
+    )
     if challenges is None:
         journal.say("no evaluation file beside the test file: trying a few of the test tasks")
     else:
         hidden = read_hidden_tasks(challenges)
-    settings = load_recipe(str(bundle / RECIPE_FILE)).settings("kaggle", clock.KaggleSettings)
     sample = hidden.sample(settings.smoke_tasks)
     journal.say(f"{SUBMISSION} stays at [[0]]; trying {', '.join(task.id for task in sample.tasks)}")
     limit = min(settings.smoke_minutes, minutes or settings.limit_minutes)
     pipeline = Pipeline(bundle, bundle / RECIPE_FILE, scratch, journal, sample, limit)
-    report = pipeline.run(out / SMOKE)
+    report = pipeline.run(target)
     if solutions is not None:
         try:
-            pipeline.score(out / SMOKE, solutions)
+            pipeline.score(target, solutions)
             words = [coverage_text(report.scored, report.outputs), *score_words(report.scores)]
             journal.say(f"{SMOKE}: {', '.join(words)}")
         except ArcpipeError as error:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -50,11 +50,6 @@ _FAR_SHORTER = 0.25
 _FAILED = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
 _READY = "ready"
 _HOPELESS = ("failed", "deleted")
-# Fields of Kaggle's answer with the sources that it dropped from an accepted kernel.
-_LOST = (
-    "invalid_dataset_sources", "invalid_competition_sources", "invalid_kernel_sources",
-    "invalid_model_sources", "invalid_tags",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,9 +110,9 @@ def read_bundle(folder: Path) -> Bundle:
 
 def _refuse_page(path: Path, field: str, reference: str) -> None:
     """Raise DataError if a reference begins like the address of its page."""
-    match = _PAGE.match(reference)
-    if match and match[0]:
-        raise DataError(f"{path}: {field}: {reference!r}: write {reference[match.end() :]!r} only")
+    bare = _PAGE.sub("", reference, count=1)
+    if bare != reference:
+        raise DataError(f"{path}: {field}: {reference!r}: write {bare!r} only")
 
 
 def _read_fields(path: Path) -> dict[str, Any]:
@@ -210,7 +205,7 @@ class BundleOnKaggle:
             self.kaggle.send_dataset(folder, f"arcpipe {sha256[:8]}", is_new=state is None)
             self.history.dataset = sent
             self._write_history()
-        name, sent_version = f"{sent.reference} version {sent.version}", sent.version
+        name, sent_version = sent.name, sent.version
 
         def look() -> tuple[str, bool | None]:
             state = self.kaggle.dataset_state(bundle.dataset)
@@ -247,8 +242,9 @@ class BundleOnKaggle:
         page = f"{answer.ref} {answer.url}".strip()
         if page and bundle.kernel.lower() not in page.lower():
             raise KaggleError(f"{folder}: Kaggle took it as {page}: make id and title of its metadata agree")
-        losses = [f"{name.removeprefix('invalid_')} {', '.join(getattr(answer, name))}"
-                for name in _LOST if getattr(answer, name)]  # fmt: skip
+        # Kaggle names what it dropped from a kernel that it accepted.
+        dropped = {name: getattr(answer, f"invalid_{name}") for name in (*_SOURCES, "tags")}
+        losses = [f"{name} {', '.join(values)}" for name, values in dropped.items() if values]
         sha256 = hashlib.sha256(f"{file_hash(self.folder / DATASET.parent)}{file_hash(folder)}".encode())
         kernel = SentKernel(bundle.kernel, answer.version_number, answer.url, sha256.hexdigest())
         if losses:
@@ -295,9 +291,8 @@ class BundleOnKaggle:
         """
         kernel = self.kernel
         files, log = self.kaggle.kernel_output(kernel)
-        hashes: dict[str, str] = {}
         manifest = make_manifest(
-            "kaggle-output", kernel=kernel.reference, kernel_version=kernel.version, files=hashes
+            "kaggle-output", kernel=kernel.reference, kernel_version=kernel.version, files={}
         )
         with new_folder(out, manifest) as folder:
             for name, url in files.items():
@@ -307,7 +302,7 @@ class BundleOnKaggle:
                         f"{kernel.name}: it left a file named {name[:80]!a}, which is not fetched"
                     )
                 self.kaggle.download(url, folder / name)
-                hashes[name] = file_hash(folder / name)
+                manifest["files"][name] = file_hash(folder / name)
             with suppress(orjson.JSONDecodeError, KeyError, TypeError):
                 # Kaggle's log is a JSON list of pieces.
                 log = "".join(piece["data"] for piece in orjson.loads(log))
@@ -319,10 +314,9 @@ class BundleOnKaggle:
 
         Args:  files: the URLs of its files, by name.
         """
-        path, name = self.output_path(REPORT, self.kernel.version), self.kernel.name
-        rehearsed = self.history.rehearsed
         if REPORT not in files:
             return
+        path, name = self.output_path(REPORT, self.kernel.version), self.kernel.name
         try:
             self.kaggle.download(files[REPORT], path)
         except ArcpipeError as error:
@@ -332,6 +326,7 @@ class BundleOnKaggle:
             report = load_json(path)
             share = report["seconds"] / report["clock"]
             # Without a rehearsal, expect the run to use all of its time.
+            rehearsed = self.history.rehearsed
             expected = 1.0 if rehearsed is None else rehearsed
             if share < _FAR_SHORTER * expected:
                 logger.warning(
@@ -380,27 +375,36 @@ class BundleOnKaggle:
         is_more = again and not (before and before[-1].reference is None)
         if before and not is_more:
             sent = before[-1]
+            if sent.reference is not None:
+                return sent
         else:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             sent = SentSubmission(*key, sha256, now, bundle=self.kernel.bundle)
-        if sent.reference is None:
-            listed = self._runs(sent)
-            if is_more:
-                self._refuse_more(before, listed)
-                sent.run = 1 + max([*listed, *(one.run for one in before)])
-            elif not before:
-                # The history was lost: continue with the last run that Kaggle lists.
-                sent.run = max(listed, default=1)
-            if sent not in before:
-                self.history.submissions.append(sent)
-            if sent.run in listed:
-                sent.reference = listed[sent.run].reference
-                logger.info("%s has it already, as submission %d", competition, sent.reference)
-            else:
-                # Record it first, so that an interrupted command does not send it again.
-                self._write_history()
-                sent.reference = self._send(sent, f"{sent.tag} {sha256[:8]} {message}".strip())
+            self.history.submissions.append(sent)
+        listed = self._runs(sent)
+        if is_more:
+            states: dict[int | None, str] = {one.reference: "not listed yet" for one in before}
+            states |= {one.reference: one.status for one in listed.values()}
+            if not states:
+                raise ArcpipeError(f"--again: {self.kernel.name} was not submitted yet: leave --again out")
+            for reference, state in states.items():
+                if state in (_PENDING, "not listed yet"):
+                    raise ArcpipeError(
+                        f"--again: submission {reference} of {self.kernel.name} is {state}: leave --again "
+                        "out to wait for its score"
+                    )
+            sent.run = 1 + max([*listed, *(one.run for one in before)])
+        elif not before:
+            # The history was lost: continue with the last run that Kaggle lists.
+            sent.run = max(listed, default=1)
+        if sent.run in listed:
+            sent.reference = listed[sent.run].reference
+            logger.info("%s has it already, as submission %d", competition, sent.reference)
+        else:
+            # Record it first, so that an interrupted command does not send it again.
             self._write_history()
+            sent.reference = self._send(sent, f"{sent.tag} {sha256[:8]} {message}".strip())
+        self._write_history()
         return sent
 
     def _runs(self, sent: SentSubmission) -> dict[int, ListedSubmission]:
@@ -411,19 +415,6 @@ class BundleOnKaggle:
             if match := tag.search(one.description):
                 runs.setdefault(int(match[1] or 1), one)
         return runs
-
-    def _refuse_more(self, before: Sequence[SentSubmission], listed: Mapping[int, ListedSubmission]) -> None:
-        """Raise ArcpipeError if there is no earlier submission for `--again`, or one has not ended."""
-        if not before and not listed:
-            raise ArcpipeError(f"--again: {self.kernel.name} was not submitted yet: leave --again out")
-        states: dict[int | None, str] = {one.reference: "not listed yet" for one in before}
-        states |= {one.reference: one.status for one in listed.values()}
-        for reference, state in states.items():
-            if state in (_PENDING, "not listed yet"):
-                raise ArcpipeError(
-                    f"--again: submission {reference} of {self.kernel.name} is {state}: leave --again out to "
-                    "wait for its score"
-                )
 
     def _send(self, sent: SentSubmission, description: str) -> int:
         """Submit it; return Kaggle's reference, from the list of submissions if the answer was lost."""

@@ -1,6 +1,7 @@
 """`arcpipe kaggle bundle`: a bundle is complete, private and offline, and runs on Kaggle's image."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,23 +20,8 @@ from arcpipe.kaggle_kernels.rehearse import image_packages
 from commands import fail_here, run_here, succeed_here
 from entries import RECIPE
 from files import json_of
-from kaggle_server import Shell
+from kaggle_server import COMPETITION, Shell
 from sourcetree import ROOT, package_files
-
-
-def test_a_bundle_is_small_private_offline_and_mounts_its_dataset(entry: Path) -> None:
-    kernel = json_of(entry / "kernel" / "kernel-metadata.json")
-    assert kernel["is_private"] is True
-    assert kernel["enable_internet"] is False
-    # Another machine gets its own image.
-    assert kernel["docker_image_pinning_type"] == "latest"
-    assert kernel["dataset_sources"] == [json_of(entry / "dataset" / "dataset-metadata.json")["id"]]
-    assert kernel["competition_sources"] == ["arc-prize-2026-arc-agi-2"]
-    assert kernel["title"].replace(" ", "-") == kernel["id"].partition("/")[2]
-    files = list((entry / "dataset").iterdir())
-    assert all(path.is_file() and path.stat().st_size for path in files)
-    wheel = f"arcpipe-{arcpipe.__version__}-py3-none-any.whl"
-    assert [path.name for path in files if path.suffix == ".whl"] == [wheel]
 
 
 def test_a_bundle_has_the_trunk_and_the_mean_of_the_rows(entry: Path, checkpoint: Path) -> None:
@@ -58,24 +44,33 @@ def test_the_notebook_is_short_and_python(entry: Path) -> None:
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_a_bundle_goes_to_kaggle_and_gets_a_score(checkpoint: Path, shell: Shell, tmp_path: Path) -> None:
+def test_a_bundle_goes_to_kaggle_private_and_offline_and_gets_a_score(
+    checkpoint: Path, shell: Shell, tmp_path: Path
+) -> None:
     bundle = tmp_path / "bundle"
     flags = ("--checkpoint", checkpoint, "--out", bundle, "--owner", "someone")
     made = shell.run("bundle", *flags, "--set", "kaggle.closes=2020-01-01")
     assert f"{bundle}: 11 files, " in made.stdout
-    closed = (
-        "arc-prize-2026-arc-agi-2 closed on 2020-01-01: a submission may still be scored, but has no rank"
-    )
+    closed = f"{COMPETITION} closed on 2020-01-01: a submission may still be scored, but has no rank"
     assert closed in made.stderr
     shown = succeed_here("show", bundle)
-    assert "\nenters       arc-prize-2026-arc-agi-2, closes 2020-01-01\n" in shown
+    assert f"\nenters       {COMPETITION}, closes 2020-01-01\n" in shown
     assert f"\nnext         arcpipe kaggle rehearse {bundle} --challenges CHALLENGES\n" in shown
     assert "dataset someone/arcpipe-entry-data version 1" in shell.succeed("push", bundle)
-    sent = shell.server.last_request("SaveKernel")
-    assert (sent["machineShape"], sent["dockerImagePinningType"]) == ("NvidiaL4", "latest")
-    assert shell.server.dataset_files == sorted(
-        path.name for path in (bundle / "dataset").iterdir() if path.name != "dataset-metadata.json"
-    )
+    kernel = shell.server.last_request("SaveKernel")
+    expected = {
+        "slug": "someone/arcpipe-entry", "newTitle": "arcpipe entry", "machineShape": "NvidiaL4",
+        "isPrivate": True, "enableInternet": False, "datasetDataSources": ["someone/arcpipe-entry-data"],
+        "competitionDataSources": [COMPETITION],
+        # Another machine gets its own image.
+        "dockerImagePinningType": "latest",
+    }  # fmt: skip
+    assert {name: kernel.get(name, False) for name in expected} == expected
+    # Without subfolders, each of which would arrive as an archive.
+    sent = shell.server.dataset_files
+    assert sorted([*sent, "dataset-metadata.json"]) == sorted(os.listdir(bundle / "dataset"))
+    wheel = f"arcpipe-{arcpipe.__version__}-py3-none-any.whl"
+    assert [name for name in sent if name.endswith(".whl")] == [wheel]
     shell.succeed("status", bundle, "--wait")
     shown = succeed_here("show", bundle)
     assert "\npushed       someone/arcpipe-entry version 1, https://www.kaggle.com/" in shown
@@ -87,41 +82,26 @@ def test_a_bundle_goes_to_kaggle_and_gets_a_score(checkpoint: Path, shell: Shell
     assert "whole, 11 files" in shell.succeed("bundle", bundle, "--check")
 
 
-def test_the_settings_of_another_competition_are_those_of_the_bundles_recipe(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    flags = (
-        "--checkpoint",
-        checkpoint,
-        "--out",
-        tmp_path / "bundle",
-        "--owner",
-        "someone",
-        "--recipe",
-        RECIPE,
-    )
-    made = run_here("kaggle", "bundle", *flags, "--set", "kaggle.closes=2020-01-01", code=0)
-    assert (
-        f"for another one see kaggle.competition and the settings after it (arcpipe recipe show {RECIPE})"
-        in (made.stderr)
-    )
+def test_the_warning_of_a_closed_competition_names_the_recipe(checkpoint: Path, tmp_path: Path) -> None:
+    given = ("--checkpoint", checkpoint, "--out", tmp_path / "bundle", "--owner", "someone")
+    flags = ("--recipe", RECIPE, "--set", "kaggle.closes=2020-01-01")
+    made = run_here("kaggle", "bundle", *given, *flags, code=0)
+    other = "for another one see kaggle.competition and the settings after it (arcpipe recipe show"
+    assert f"{other} {RECIPE})" in made.stderr
 
 
-@pytest.mark.parametrize(
-    ("command", "flags"), [("bundle", ["--check"]), ("rehearse", ["--challenges", "any.json"])]
-)
+@pytest.mark.parametrize(("command", "flags"), [
+    ("bundle", ["--check"]), ("rehearse", ["--challenges", "any.json"]),
+])  # fmt: skip
 def test_a_changed_bundle_is_refused(command: str, flags: list[str], entry: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(entry, tmp_path / "bundle")
     (bundle / "dataset" / "recipe.toml").write_text("")
     (bundle / "dataset" / "notes.txt").write_text("x")
     (bundle / "kernel" / "notebook.ipynb").unlink()
-    line = fail_here("kaggle", command, bundle, *flags)
-    for expected in (
-        "recipe.toml has changed",
-        "notes.txt is not of the bundle",
-        "notebook.ipynb is missing",
-    ):
-        assert expected in line
+    assert (
+        "dataset/notes.txt is not of the bundle; dataset/recipe.toml has changed; kernel/notebook.ipynb is "
+        "missing: make the bundle again"
+    ) in fail_here("kaggle", command, bundle, *flags)
 
 
 @pytest.mark.parametrize(("flags", "expected"), [

@@ -1,12 +1,13 @@
 """The notebook of a bundle writes a valid submission and names what is missing, whatever is mounted."""
 
 import io
-import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from arcpipe.submissions.submission import check_submission
 from arcpipe.task import read_challenges
 from commands import environment, run_here
 from entries import RERUN, TASKS
-from files import changing
+from files import changing, json_of
 
+cut = partial(os.truncate, length=100)
 MODES = pytest.mark.parametrize("mode", [{}, RERUN], ids=["commit", "rerun"])
 
 
@@ -33,8 +35,8 @@ def challenges_of(root: Path) -> Path:
 
 def run_notebook(bundle: Path, root: Path, mode: dict[str, str]) -> tuple[str, str]:
     """Run the code of the notebook in this process; return its output and its error, if any."""
-    notebook: dict[str, Any] = json.loads((bundle / "kernel" / "notebook.ipynb").read_bytes())
-    code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    cells = json_of(bundle / "kernel" / "notebook.ipynb")["cells"]
+    code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
     env = environment({"ARCPIPE_KAGGLE_ROOT": str(root), "ARCPIPE_KAGGLE_MINUTES": "0.1", **mode})
     names: dict[str, Any] = {"__name__": "__main__"}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
@@ -52,10 +54,9 @@ def run_notebook(bundle: Path, root: Path, mode: dict[str, str]) -> tuple[str, s
 def assert_complete_fallback(root: Path) -> None:
     submission = root / "working" / "submission.json"
     assert check_submission(submission, read_challenges(challenges_of(root))).errors == []
-    entries = [entry for task in json.loads(submission.read_bytes()).values() for entry in task]
-    assert entries == [{"attempt_1": [[0]], "attempt_2": [[0]]}] * sum(
-        len(task["test"]) for task in TASKS.values()
-    )
+    entries = [entry for task in json_of(submission).values() for entry in task]
+    num_tests = sum(len(task["test"]) for task in TASKS.values())
+    assert entries == [{"attempt_1": [[0]], "attempt_2": [[0]]}] * num_tests
 
 
 def empty(folder: Path) -> None:
@@ -63,28 +64,18 @@ def empty(folder: Path) -> None:
     folder.mkdir()
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:100])
-
-
 @MODES
-@pytest.mark.parametrize(
-    ("damage", "why", "shown"),
-    [
-        (
-            shutil.rmtree,
-            "attach the dataset someone/arcpipe-entry-data;",
-            "arc-prize-2026-arc-agi-2 (arc-agi_evaluation_challenges",
-        ),
-        (empty, "no bundle.json below", "datasets/someone/arcpipe-entry-data (empty)"),
-        (lambda folder: (folder / "bundle.json").unlink(), "no bundle.json below", "entry-data (arcpipe-"),
-        (lambda folder: cut(folder / "bundle.json"), "lacks a bundle.json that", "entry-data (arcpipe-"),
-        (lambda folder: next(folder.glob("*.whl")).unlink(), "lacks arcpipe-", "entry-data (bundle.json"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safeten", "someone/arcpipe"),
-        (lambda folder: cut(next(folder.glob("*.whl"))), "pip install: exit code 1: ERROR: ", ".whl"),
-    ],
-    ids=["none", "empty", "no bundle.json", "half a bundle.json", "no wheel", "no trunk", "half a wheel"],
-)
+@pytest.mark.parametrize(("damage", "why", "shown"), [
+    (shutil.rmtree, "attach the dataset someone/arcpipe-entry-data;",
+     "arc-prize-2026-arc-agi-2 (arc-agi_evaluation_challenges"),
+    (empty, "no bundle.json below", "datasets/someone/arcpipe-entry-data (empty)"),
+    (lambda folder: (folder / "bundle.json").unlink(), "no bundle.json below", "entry-data (arcpipe-"),
+    (lambda folder: cut(folder / "bundle.json"), "lacks a bundle.json that", "entry-data (arcpipe-"),
+    (lambda folder: next(folder.glob("*.whl")).unlink(), "lacks arcpipe-", "entry-data (bundle.json"),
+    (lambda folder: (folder / "model.safetensors").unlink(), "lacks model.safeten", "someone/arcpipe"),
+    (lambda folder: cut(next(folder.glob("*.whl"))), "pip install: exit code 1: ERROR: ", ".whl"),
+], ids=["none", "empty", "no bundle.json", "half a bundle.json", "no wheel", "no trunk", "half a wheel"],
+)  # fmt: skip
 def test_without_a_whole_dataset_the_fallback_stays(
     damage: Callable[[Path], None], why: str, shown: str, mode: dict[str, str], entry: Path, root: Path
 ) -> None:
@@ -129,7 +120,7 @@ def test_of_two_bundles_the_notebooks_own_is_run(entry: Path, root: Path) -> Non
     printed, error = run_notebook(entry, root, RERUN)
     assert not error
     assert f"bundle: {own}\nnot used: {other}\nnot used: {partial}\n" in printed
-    report = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
+    report = json_of(root / "working" / "arcpipe-report.json")
     assert f"{own / 'recipe.toml'}: kaggle.colour is unknown" in report["losses"][0]
     assert_complete_fallback(root)
     shutil.rmtree(own)
@@ -163,7 +154,7 @@ def test_the_command_too(damage: Callable[[Path], None], why: str, mode: dict[st
     assert_complete_fallback(root)
     assert why in done.stdout
     assert (why in done.stderr) == (not mode)
-    report = json.loads((root / "working" / "arcpipe-report.json").read_bytes())
+    report = json_of(root / "working" / "arcpipe-report.json")
     assert why in report["losses"][0]
     challenges_of(root).unlink()
     done = run_here("kaggle", "run", "--root", root, env=mode)

@@ -12,7 +12,7 @@ from commands import succeed_here
 from files import changing, json_of
 from kaggle_server import ANSWER, COMPETITION, KEY, Failure, Fault, KaggleServer, Shell
 
-SCORED = f"{COMPETITION}: submission 1000 scored 31.39\n"
+SCORED, SCORED_AGAIN = (f"{COMPETITION}: submission {number} scored 31.39\n" for number in (1000, 1001))
 INCORRECT = "Your notebook generated a submission file with incorrect format."
 
 
@@ -28,14 +28,10 @@ def test_the_whole_path(shell: Shell, server: KaggleServer, bundle: Path, tmp_pa
     assert ended == "someone/arcpipe-entry version 1: COMPLETE\n"
     for name, content in server.outputs.items():
         assert (out / name).read_bytes() == content
-    assert json.loads((out / "manifest.json").read_bytes())["files"].keys() == server.outputs.keys()
+    assert json_of(out / "manifest.json")["files"].keys() == server.outputs.keys()
     assert (out / "kernel.log").read_text() == "solved 1\ndone\n"
     assert "exists already" in shell.fail("status", bundle, "--out", out)
-    assert shell.succeed("submit", bundle, "--message", "first try", "--ledger", ledger) == SCORED
-    listed = shell.succeed("scores", "--competition", COMPETITION)
-    assert "1000  2026-10-01T12:00:00" in listed
-    assert "COMPLETE  31.39  [someone/arcpipe-entry version 1] " in listed
-    assert "first try" in listed
+    assert shell.succeed("submit", bundle, "--ledger", ledger) == SCORED
     (entry,) = json.loads(succeed_here("submissions", "list", "--json", "--ledger", ledger))
     assert entry["sha256"] == manifest["sha256"]
     assert entry["made_by"] == manifest
@@ -56,7 +52,6 @@ def test_a_run_that_goes_on(shell: Shell, server: KaggleServer, bundle: Path, tm
     assert "it has no output yet: add --wait" in shell.fail("status", bundle, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert "RUNNING: wait with arcpipe kaggle status" in shell.fail("submit", bundle)
-    del server.faults["GetKernelSessionStatus"]
     server.faults["GetKernelSessionStatus"] = Fault(503, "busy", times=3)
     assert "COMPLETE" in shell.succeed("status", bundle, "--wait")
     assert server.count("CreateCodeSubmission") == 0
@@ -98,9 +93,8 @@ def test_a_run_far_shorter_than_rehearsed_is_warned_about_before_it_is_submitted
         assert expected in done.stderr
         assert bool(expected) == ("read its log" in done.stderr)
     server.faults["GET"] = Fault(404)
-    assert (
-        "nothing is known of how long it ran (arcpipe-report.json: its" in shell.run("status", pushed).stderr
-    )
+    said = shell.run("status", pushed).stderr
+    assert "nothing is known of how long it ran (arcpipe-report.json: its" in said
 
 
 @pytest.mark.parametrize("status", [404, 500, 0])
@@ -113,10 +107,8 @@ def test_no_output(shell: Shell, server: KaggleServer, pushed: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", ""])
-def test_a_name_leads_inside(
-    shell: Shell, server: KaggleServer, pushed: Path, tmp_path: Path, name: str
-) -> None:
-    server.outputs = {name: b"x"}
+def test_a_name_leads_inside(shell: Shell, pushed: Path, tmp_path: Path, name: str) -> None:
+    shell.server.outputs = {name: b"x"}
     assert "which is not fetched" in shell.fail("status", pushed, "--out", tmp_path / "out")
     assert not (tmp_path / "outside.txt").exists()
 
@@ -163,10 +155,15 @@ def test_a_second_one_waits(shell: Shell, server: KaggleServer, submit: list[obj
     server.scored = scored
     assert shell.succeed(*submit) == SCORED
     assert shell.succeed(*submit) == SCORED
+    assert len(record(pushed)) == 1
+    # Also if its record is lost, and later submissions have moved it to another page of the list.
+    lose_record(pushed)
+    for number in range(3):
+        server.submissions.insert(0, {"ref": 2000 + number, "status": "ERROR", "description": "by hand"})
+    assert shell.succeed(*submit) == SCORED
     assert server.count("CreateCodeSubmission") == 1
     request = server.last_request("CreateCodeSubmission")
     assert (request["fileName"], request["kernelVersion"]) == ("submission.json", 1)
-    assert len(record(pushed)) == 1
 
 
 def test_a_version_is_submitted_again_only_on_purpose(
@@ -177,21 +174,20 @@ def test_a_version_is_submitted_again_only_on_purpose(
     scored, server.scored = server.scored, {"status": "ERROR", "errorDescription": "Timeout"}
     assert "arcpipe kaggle submit --again sends this one once more" in shell.fail(*submit)
     server.scored = scored
-    assert shell.succeed(*submit, "--again") == SCORED.replace("1000", "1001")
+    assert shell.succeed(*submit, "--again") == SCORED_AGAIN
     assert [(one["reference"], one["run"]) for one in record(pushed)] == [(1000, 1), (1001, 2)]
     assert server.submissions[0]["description"].startswith("[someone/arcpipe-entry version 1, run 2] ")
     # Without the flag the command waits for the newest submission, even if the history is lost.
-    assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
+    assert shell.succeed(*submit) == SCORED_AGAIN
     lose_record(pushed)
-    assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
+    assert shell.succeed(*submit) == SCORED_AGAIN
     server.scored = {"status": "PENDING"}
     assert shell.succeed(*submit, "--again", "--no-wait") == f"{COMPETITION}: submission 1002\n"
     assert "submission 1002 of someone/arcpipe-entry version 1 is PENDING" in shell.fail(*submit, "--again")
     assert server.count("CreateCodeSubmission") == 3
     newest = server.submissions.pop(0)
-    assert "submission 1002 of someone/arcpipe-entry version 1 is not listed" in shell.fail(
-        *submit, "--again"
-    )
+    line = shell.fail(*submit, "--again")
+    assert "submission 1002 of someone/arcpipe-entry version 1 is not listed" in line
     server.submissions.insert(0, newest)
     server.scored = {"status": "COMPLETE", "publicScore": "23.3"}
     shell.succeed(*submit)
@@ -225,40 +221,23 @@ def test_the_score_of_an_earlier_version_is_entered(
     assert [line.split()[3] for line in listed().splitlines()[-2:]] == ["1", "1"]
 
 
-def test_again_is_not_sent_twice(shell: Shell, server: KaggleServer, submit: list[object]) -> None:
-    shell.succeed(*submit)
-    server.faults["CreateCodeSubmission"] = Fault(times=1)
-    assert "it submits only what is not listed by then" in shell.fail(*submit, "--again", "--timeout-s", 0.2)
-    server.answer("CreateCodeSubmission", server.last_request("CreateCodeSubmission"))
-    for _ in range(2):
-        assert shell.succeed(*submit) == SCORED.replace("1000", "1001")
-    assert len(server.submissions) == 2
-
-
-def test_a_lost_record(shell: Shell, server: KaggleServer, submit: list[object], pushed: Path) -> None:
-    shell.succeed(*submit)
-    # Later submissions move it to another page of the list.
-    for number in range(3):
-        server.submissions.insert(0, {"ref": 2000 + number, "status": "ERROR", "description": "by hand"})
-    lose_record(pushed)
-    assert shell.succeed(*submit) == SCORED
-    assert server.count("CreateCodeSubmission") == 1
-
-
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(("again", "late"), [(False, False), (False, True), (True, True)])
 def test_a_submission_with_an_unknown_end_is_looked_for_before_it_is_repeated(
-    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, late: bool
+    shell: Shell, server: KaggleServer, submit: list[object], pushed: Path, again: bool, late: bool
 ) -> None:
+    if again:
+        shell.succeed(*submit)
     server.faults["CreateCodeSubmission"] = Fault(times=1)
-    line = shell.fail(*submit, "--timeout-s", 0.2)
+    line = shell.fail(*submit, *["--again"] * again, "--timeout-s", 0.2)
     assert "did not answer in time" in line
     assert "it submits only what is not listed by then" in line
-    assert [one["reference"] for one in record(pushed)] == [None]
+    assert [one["reference"] for one in record(pushed)] == [*[1000] * again, None]
     if late:
         server.answer("CreateCodeSubmission", server.last_request("CreateCodeSubmission"))
-    assert shell.succeed(*submit) == SCORED
-    assert len(server.submissions) == 1
-    assert server.count("CreateCodeSubmission") == (1 if late else 2)
+    for _ in range(2):
+        assert shell.succeed(*submit) == (SCORED_AGAIN if again else SCORED)
+    assert len(server.submissions) == 1 + again
+    assert server.count("CreateCodeSubmission") == (1 if late else 2) + again
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -312,18 +291,16 @@ def test_a_refused_submission_may_be_repeated(
     assert shell.succeed(*submit) == SCORED
 
 
-@pytest.mark.parametrize(
-    "method", ["GetKernelSessionStatus", "ListKernelSessionOutput", "GET", "ListSubmissions"]
-)
-def test_a_step_before_it_fails(
-    shell: Shell, server: KaggleServer, submit: list[object], method: str
-) -> None:
+@pytest.mark.parametrize("method", [
+    "GetKernelSessionStatus", "ListKernelSessionOutput", "GET", "ListSubmissions",
+])  # fmt: skip
+def test_a_step_before_it_fails(shell: Shell, submit: list[object], method: str) -> None:
     for status in (401, 403, 404, 429, 500, 0):
-        server.faults[method] = Fault(status, "Kaggle's words")
+        shell.server.faults[method] = Fault(status, "Kaggle's words")
         # A fault of status 0 is no answer at all.
         line = shell.fail(*submit, "--timeout-s", 10 if status else 0.1)
         assert (f"({status})" if status else "did not answer in time") in line
-    assert server.count("CreateCodeSubmission") == 0
+    assert shell.server.count("CreateCodeSubmission") == 0
 
 
 @pytest.mark.parametrize(("scored", "expected"), [
@@ -377,11 +354,13 @@ def test_no_lock_is_needed(shell: Shell, bundle: Path, tmp_path: Path) -> None:
 def test_the_scores_of_a_competition(shell: Shell, server: KaggleServer, submit: list[object]) -> None:
     scores = ("scores", "--competition", COMPETITION)
     assert shell.succeed(*scores) == f"{COMPETITION}: no submissions\n"
-    shell.succeed(*submit)
+    shell.succeed(*submit, "--message", "first try")
     server.submissions.insert(0, {"ref": 7, "status": "COMPLETE", "errorDescription": INCORRECT})
-    assert shell.succeed(*scores).splitlines()[0] == f"7    COMPLETE  -  {INCORRECT[:-1]}"
-    listed = json.loads(shell.succeed(*scores, "--json"))
-    assert [(one["reference"], one["score"], one["error"]) for one in listed] == [
-        (7, "", INCORRECT[:-1]),
-        (1000, "31.39", ""),
-    ]
+    listed = shell.succeed(*scores).splitlines()
+    assert listed[0] == f"7    COMPLETE  -  {INCORRECT[:-1]}"
+    assert listed[1].startswith("1000  2026-10-01T12:00:00")
+    assert "  COMPLETE  31.39  [someone/arcpipe-entry version 1] " in listed[1]
+    assert listed[1].endswith(" first try")
+    documents = json.loads(shell.succeed(*scores, "--json"))
+    facts = [(one["reference"], one["score"], one["error"]) for one in documents]
+    assert facts == [(7, "", INCORRECT[:-1]), (1000, "31.39", "")]

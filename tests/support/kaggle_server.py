@@ -88,11 +88,18 @@ class KaggleServer:
         self.looks[what] += 1
         return self.looks[what] > 1
 
-    def answer(self, method: str, request: dict[str, Any]) -> dict[str, Any] | int:
+    def answer(self, method: str, request: dict[str, Any]) -> dict[str, Any] | bytes | int:
         """What a method answers, or the status of its refusal."""
-        function: Callable[[dict[str, Any]], dict[str, Any] | int] = getattr(self, f"do_{method}")
+        function: Callable[[dict[str, Any]], dict[str, Any] | bytes | int] = getattr(self, f"do_{method}")
         answer, failure = function(request), self.faults.get(method)
         return answer | failure if isinstance(answer, dict) and isinstance(failure, dict) else answer
+
+    def do_PUT(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.uploads[request["name"]] = request["content"]
+        return {}
+
+    def do_GET(self, request: dict[str, Any]) -> bytes:
+        return self.outputs[request["name"]]
 
     def do_IntrospectToken(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"active": True, "username": USER}
@@ -140,13 +147,10 @@ class KaggleServer:
 
     def do_CreateCodeSubmission(self, request: dict[str, Any]) -> dict[str, Any]:
         reference = max([999, *(one["ref"] for one in self.submissions)]) + 1
-        self.submissions.insert(
-            0,
-            {
-                "ref": reference, "date": "2026-10-01T12:00:00Z", "status": "PENDING",
-                "fileName": request["fileName"], "description": request["submissionDescription"],
-            },
-        )  # fmt: skip
+        self.submissions.insert(0, {
+            "ref": reference, "date": "2026-10-01T12:00:00Z", "status": "PENDING",
+            "fileName": request["fileName"], "description": request["submissionDescription"],
+        })  # fmt: skip
         return {"message": "Successfully submitted", "ref": reference}
 
     def do_ListSubmissions(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -162,32 +166,26 @@ class _Handler(BaseHTTPRequestHandler):
     state: KaggleServer
 
     def do_POST(self) -> None:
-        method = self.path.rpartition("/")[2]
-        request = json.loads(self._body())
+        is_known = self.headers.get("Authorization") in CREDENTIALS or self.path.endswith("/IntrospectToken")
+        refusal = None if is_known else Fault(401, "Unauthenticated")
+        self._answer(self.path.rpartition("/")[2], json.loads(self._body()), refusal)
+
+    def do_PUT(self) -> None:
+        self._answer("PUT", {"name": self.path.rpartition("/")[2], "content": self._body()})
+
+    def do_GET(self) -> None:
+        self._answer("GET", {"name": self.path.removeprefix(f"{ROOT}/file/")})
+
+    def _answer(self, method: str, request: dict[str, Any], refusal: Fault | None = None) -> None:
         self.state.calls.append((method, request))
-        is_known = self.headers.get("Authorization") in CREDENTIALS or method == "IntrospectToken"
-        fault = self._fault(method) if is_known else Fault(401, "Unauthenticated")
+        fault = refusal or self._fault(method)
         answer = self.state.answer(method, request) if fault is None or fault.done else {}
         if fault is not None:
             self._fail(fault)
         elif isinstance(answer, int):
             self._fail(Fault(answer, "Permission was denied" if answer == 403 else "Not found"))
         else:
-            self._send(200, json.dumps(answer).encode())
-
-    def do_PUT(self) -> None:
-        name, content = self.path.rpartition("/")[2], self._body()
-        self.state.calls.append(("PUT", {"name": name}))
-        if (fault := self._fault("PUT")) is not None:
-            return self._fail(fault)
-        self.state.uploads[name] = content
-        return self._send(200, b"{}")
-
-    def do_GET(self) -> None:
-        self.state.calls.append(("GET", {"path": self.path}))
-        if (fault := self._fault("GET")) is not None:
-            return self._fail(fault)
-        return self._send(200, self.state.outputs[self.path.removeprefix(f"{ROOT}/file/")])
+            self._send(200, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
@@ -203,11 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not fault.status:
             self.state.closing.wait(60)
             self.close_connection = True
-            return None
-        body = json.dumps({"code": fault.status, "message": fault.message}).encode()
-        if fault.status == 200:
-            return self._send(200, b"<html>", {"Content-Type": "text/html"})
-        return self._send(fault.status, body, fault.headers)
+        elif fault.status == 200:
+            self._send(200, b"<html>", {"Content-Type": "text/html"})
+        else:
+            body = json.dumps({"code": fault.status, "message": fault.message}).encode()
+            self._send(fault.status, body, fault.headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
