@@ -234,6 +234,12 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
     return _table(rows, spec, names, (path,))
 
 
+def byte_keys(boards: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """Return the cells of boards (N, S, S) as byte strings (N,), which drop zeros at their end."""
+    num_cells = boards.shape[1] * boards.shape[2]
+    return boards.reshape(len(boards), num_cells).view(f"S{num_cells}")[:, 0]
+
+
 def draw_rows(settings: BoardSettings, split: str, total: int) -> tuple[NDArray[np.intp], int]:
     """Return the rows of a split to take, in order, and the number they were drawn from; 0 for all rows.
 
@@ -353,14 +359,14 @@ def build_boards(
     family: str, settings: BoardSettings, out: Path,
     generate: Callable[[], tuple[SolvedBoards, SolvedBoards]],
     read: Callable[[BoardSettings, str], SolvedBoards],
-    overlap: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]],
+    keys_of: Callable[[NDArray[np.uint8]], NDArray[np.bytes_]],
 ) -> BoardSummary:  # fmt: skip
     """Generate or read boards, exclude overlaps if the settings say so, and write the dataset folder.
 
     Args:    family: sudoku or maze.
              generate: makes the training boards and the tests.
              read: reads a split, train or test.
-             overlap: returns which boards (N, S, S) are among others (M, S, S).
+             keys_of: returns a key (N,) for each board (N, S, S), equal for boards that overlap.
     Raises:  DataError for contradictory settings or an unreadable source; OutputError if `out` exists.
     """
     refuse_existing(out)
@@ -381,7 +387,8 @@ def build_boards(
             f"the tests are {test.side} wide, the training boards {train.side}: "
             "a dataset has boards of one size"
         )
-    shared = overlap(train.questions, test.questions) if len(test) else np.zeros(len(train), bool)
+    test_keys = set(keys_of(test.questions).tolist())
+    shared = np.array([key in test_keys for key in keys_of(train.questions).tolist()])
     examples = train.take(np.flatnonzero(~shared)) if settings.exclude_overlap else train
     if not len(examples):
         raise DataError("no board is left to train on: all of them are tests too")
@@ -399,15 +406,14 @@ def build_boards(
     )
     summary = BoardSummary(
         examples=len(examples), test_inputs=len(test), canvas=train.side, overlap=int(shared.sum()),
-        repeated=len(examples) - len({board.tobytes() for board in examples.questions}),
+        repeated=len(examples) - len(set(byte_keys(examples.questions).tolist())),
         drawn_from=train.total, tests_drawn_from=test.total,
         unverified=train.unverified + test.unverified,
     )  # fmt: skip
     files = {str(path): file_hash(path) for path in dict.fromkeys((*train.files, *test.files))}
     counts = asdict(summary) | {"tasks": 1, "puzzles": 1}
     manifest = make_manifest("dataset", recipe={"data": asdict(settings)}, files=files, counts=counts)
-    solutions = _grid_table(test.answers) if len(test) else None
-    write_puzzle_set(out, puzzles, manifest, solutions=solutions)
+    write_puzzle_set(out, puzzles, manifest, solutions=_grid_table(test.answers) if len(test) else None)
     return summary
 
 

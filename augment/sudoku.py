@@ -22,6 +22,7 @@ from arcpipe.augment.puzzles import (
     SolvedBoards,
     Table,
     build_boards,
+    byte_keys,
     draw_rows,
     read_split,
 )
@@ -61,12 +62,7 @@ class SudokuSettings(BoardSettings):
 
 def build_sudoku(settings: SudokuSettings, out: Path) -> BoardSummary:
     """Build a dataset folder of Sudokus; errors as of `build_boards`."""
-
-    def same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        known = {board.tobytes() for board in others}
-        return np.array([board.tobytes() in known for board in questions], bool)
-
-    return build_boards("sudoku", settings, out, lambda: generate_split(settings), read_sudokus, same_boards)
+    return build_boards("sudoku", settings, out, lambda: generate_split(settings), read_sudokus, byte_keys)
 
 
 def read_sudokus(settings: BoardSettings, split: str = "train", *, verify: int = _VERIFY) -> SolvedBoards:
