@@ -78,7 +78,7 @@ def read_mazes(settings: BoardSettings, split: str = "train") -> SolvedBoards:
     Raises:  DataError naming the file and the row, counted from 1, of an invalid maze or path.
     """
     question = settings.question
-    table = read_split(settings, split, lambda path: _read_text(path, question))
+    table = read_split(settings, split, _read_text)
     side = table.side(question, range(2, boards.MAX_BOARD_SIDE + 1), f"2 to {boards.MAX_BOARD_SIDE}")
     columns = table.boards(side, dict.fromkeys(table.columns, boards.CHARACTERS))
     questions, answers = columns[0], columns[-1]

@@ -193,24 +193,21 @@ class SolvedBoards:
         return self.take(train), self.take(test)
 
 
-def read_split(settings: BoardSettings, split: str, read_text: Callable[[Path], Table]) -> Table:
-    """Read the source of a split (train or test): a table, or a text file through `read_text`."""
-    spec = settings.source if split == "train" else settings.test_source
-    if spec.endswith(".txt"):
-        return read_text(Path(spec))
-    return read_columns(spec, split, (settings.question, settings.answer))
+def read_split(settings: BoardSettings, split: str, read_text: Callable[[Path, str], Table]) -> Table:
+    """Read the source of a split; at least one row.
 
+    A set on the Hugging Face hub is downloaded once into its cache.
 
-def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
-    """Read text columns of a table; at least one row.
-
-    Args:    spec: a `.csv` or `.parquet` file, or `hub:OWNER/NAME` or `OWNER/NAME`, a data set on the
-             Hugging Face hub, which is downloaded once into its cache.
-             split: the split of a set on the hub, such as train; a file has one only.
+    Args:    split: train, or another for the tests; the name of the split of a set on the hub.
+             read_text: reads a text file as a column of this name.
     Raises:  DataError if the source does not exist, cannot be reached or read, lacks a column or has no
              rows.
     """
-    path, names = Path(spec), list(dict.fromkeys(names))
+    spec = settings.source if split == "train" else settings.test_source
+    path = Path(spec)
+    if spec.endswith(".txt"):
+        return read_text(path, settings.question)
+    names = list(dict.fromkeys((settings.question, settings.answer)))
     if name := hub_name(spec):
         return _read_hub(name, split, names)
     is_csv = spec.endswith((".csv", ".csv.gz"))
@@ -255,7 +252,7 @@ def draw_rows(settings: BoardSettings, split: str, total: int) -> tuple[NDArray[
     return np.sort(rng.permutation(total)[:count]), total
 
 
-def _read_csv(path: Path, names: list[str]) -> Any:
+def _read_csv(path: Path, names: list[str]) -> pa.Table:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         header = file.readline(_MOST_HEADER).decode(errors="replace")
         if path.suffix == ".gz":
@@ -314,7 +311,7 @@ def _find_columns(available: Sequence[str], where: str, names: Sequence[str]) ->
     return matches
 
 
-def _table(rows: Any, name: str, names: Sequence[str], files: tuple[Path, ...]) -> Table:
+def _table(rows: pa.Table, name: str, names: Sequence[str], files: tuple[Path, ...]) -> Table:
     """Return a pyarrow table as a Table."""
     if rows.num_rows == 0:
         raise DataError(f"{name}: no rows")

@@ -75,7 +75,7 @@ def read_sudokus(settings: BoardSettings, split: str = "train", *, verify: int =
              puzzle, or of a puzzle without a solution or with several.
     """
     question, answer = settings.question, settings.answer
-    table = read_split(settings, split, lambda path: _read_text(path, question))
+    table = read_split(settings, split, _read_text)
     for column, strings in table.columns.items():
         # Some tables have spaces between the digits.
         table.columns[column] = pc.replace_substring(strings, " ", "")

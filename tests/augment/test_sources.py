@@ -3,19 +3,19 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import csv, parquet
 
 from arcpipe import codec
 from arcpipe.augment.archives import archive_files
 from arcpipe.augment.forms import Source
-from arcpipe.augment.puzzles import read_columns
+from arcpipe.augment.maze import read_mazes
+from arcpipe.augment.puzzles import BoardSettings
 from arcpipe.augment.sources import fitting, hide, read_source
 from arcpipe.errors import DataError
 from arcpipe.log import counted
@@ -407,44 +407,27 @@ def test_fitting_never_looks_at_test_outputs(training: Source) -> None:
         assert fitting([task], 3) == [task] * fits
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet", "parquet, large strings"])
-def test_columns_of_files(tmp_path: Path, form: str) -> None:
-    path = tmp_path / f"table.{form.split(',')[0]}"
-    # Larger than the blocks of about one megabyte in which a CSV file is read.
-    questions = [f"{number:025b}" for number in range(60_000)]
-    text = pa.large_string() if "large" in form else pa.string()
-    columns = {"rating": pa.array(range(60_000)), "question": pa.array(questions, text)}
-    if form == "csv":
-        csv.write_csv(pa.table(columns), path)
-        path.write_bytes("\ufeff".encode() + path.read_bytes())
-    else:
-        parquet.write_table(pa.table(columns), path, row_group_size=10_000)
-    table = read_columns(str(path), "train", ["question"])
-    assert (table.row_name(0), table.files) == (f"{path}: row 1", (path,))
-    (boards,) = table.boards(5, {"question": "01"})
-    assert boards.dtype == np.uint8
-    assert "".join(map(str, boards.ravel().tolist())) == "".join(questions)
-
-
 def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # `datasets` reads a local folder of the set's name.
-    folder = tmp_path / "owner/puzzles"
+    folder = tmp_path / "owner/mazes"
     folder.mkdir(parents=True)
-    for split, (first, second) in (("train", ("S G#", "G S#")), ("test", ("#SG ", "SG# "))):
+    # Start and goal touch, so each maze is its own answer.
+    for split, (first, second) in (("train", ("S G#", "G S#")), ("test", ("#S G", "GS# "))):
         (folder / f"{split}.csv").write_text(f"question,rating\n{first},1\n{second},2\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    table = read_columns("hub:owner/puzzles", "test", ["question"])
-    assert table.boards(2, {"question": (" #S", "G")})[0].tolist() == [[[0, 0], [1, 0]], [[0, 1], [0, 0]]]
-    assert table.row_name(1) == "owner/puzzles, test: row 2"
-    assert [path.suffix for path in table.files] == [".arrow"]
-    assert all(path.exists() for path in table.files)
-    for split, column, expected in (
-        ("validation", "question", "owner/puzzles: validation cannot be read from the Hugging Face hub"),
-        ("train", "answer", "owner/puzzles, train: no column 'answer'; its columns are: question, rating"),
+    hub = "hub:owner/mazes"
+    settings = BoardSettings(source=hub, test_source=hub, answer="question")
+    assert read_mazes(settings).questions.tolist() == [[[2, 1], [3, 0]], [[3, 1], [2, 0]]]
+    tests = read_mazes(settings, "test")
+    assert tests.questions.tolist() == [[[0, 2], [1, 3]], [[3, 2], [0, 1]]]
+    assert [path.suffix for path in tests.files] == [".arrow"]
+    assert all(path.exists() for path in tests.files)
+    for column, split, says in (
+        ("question", "validation", "owner/mazes: validation cannot be read from the Hugging Face hub"),
+        ("solved", "test", "owner/mazes, test: no column 'solved'; its columns are: question, rating"),
+        ("rating", "train", "owner/mazes, train: column 'rating' holds numbers"),
     ):
-        with pytest.raises(DataError) as caught:
-            read_columns("hub:owner/puzzles", split, [column])
-        assert str(caught.value).startswith(expected)
-        assert "\n" not in str(caught.value)
+        with pytest.raises(DataError, match=f"^{says}"):
+            read_mazes(replace(settings, answer=column), split)

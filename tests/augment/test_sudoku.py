@@ -52,6 +52,24 @@ def test_the_same_puzzles_from_all_forms(tmp_path: Path) -> None:
         assert (boards.files, boards.unverified, boards.side, len(boards)) == ((tmp_path / name,), 0, 9, 3)
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet", "parquet, large strings"])
+def test_large_tables_are_read_whole_and_in_order(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"a.{form.split(',')[0]}"
+    # Of 60,000 questions to one answer, larger than the blocks of about a megabyte in which CSV is read.
+    shown = np.arange(60_000)[:, None] >> np.arange(16) & 1
+    questions = (full_board(4).ravel() * shown).astype(np.uint8).reshape(-1, 4, 4)
+    strings = pa.array(map(text, questions), pa.large_string() if "large" in form else pa.string())
+    columns = {"rating": np.arange(60_000), "question": strings, "answer": [text(full_board(4))] * 60_000}
+    if form == "csv":
+        csv.write_csv(pa.table(columns), path)
+        path.write_bytes("\ufeff".encode() + path.read_bytes())
+    else:
+        parquet.write_table(pa.table(columns), path, row_group_size=10_000)
+    found = read_sudokus(BoardSettings(source=str(path)), verify=0).questions
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, questions)
+
+
 @pytest.mark.parametrize("number", [1034000000000012, 1034000000000000.0])
 def test_numbers_in_place_of_digits_are_refused(tmp_path: Path, number: float) -> None:
     parquet.write_table(
