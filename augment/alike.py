@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcpipe.augment.sources import grids_of
-from arcpipe.augmentation import DIHEDRAL_INVERSE, DIHEDRALS, apply_dihedral, random_bits
+from arcpipe.augmentation import DIHEDRAL_INVERSE, DIHEDRALS, IDENTITY_COLORS, apply_dihedral, random_bits
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
 from arcpipe.task import Pair, Task
 
 Augmentations = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """K augmentations: dihedrals (K,) and color permutations (K, 10)."""
+
+IDENTITY: Augmentations = np.zeros(1, np.uint8), np.array([IDENTITY_COLORS], np.uint8)
+"""The augmentation that changes nothing."""
 
 Pattern = tuple[bytes, bytes]
 """Shapes and cells with numbered colors, and the colors in the order of their numbers."""
@@ -152,7 +155,7 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
 
     name = int.from_bytes(hashlib.sha256(task.id.encode()).digest()[:8], "big")
     rng = np.random.default_rng([seed, name])
-    dihedrals, colors = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
+    dihedrals, colors = IDENTITY
     # Column 0 is black, which no augmentation changes.
     permutations = np.tile(colors, (_TRIES_AT_ONCE, 1))
     others, tries = permutations[:, 1:].copy(), TRIES_PER_AUGMENTATION * num_aug

@@ -13,14 +13,13 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augment.alike import Augmentations, Overlap, distinct_augmentations
+from arcpipe.augment.alike import IDENTITY, Augmentations, Overlap, distinct_augmentations
 from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.sources import fitting, largest_side, read_source, source_specs
 from arcpipe.augment.split import Conflict, Selection, correct_sources, sampling_of, select
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
-from arcpipe.grid import NUM_COLORS
 from arcpipe.log import counted
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
@@ -239,8 +238,8 @@ def _augmentations(tasks: Sequence[Task], settings: DataSettings) -> tuple[list[
             known[task_id] = table.dihedrals[rows], table.colors[rows]
     num_known = sum(task.id in known for task in tasks)
     if settings.num_aug is None:
-        turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
-        return [turns] * len(tasks), num_known
+        turns = PuzzleTable.uncolored(["any task"], range(8))
+        return [(turns.dihedrals, turns.colors)] * len(tasks), num_known
     groups = [
         known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed) for task in tasks
     ]
@@ -311,8 +310,7 @@ def demonstrations_of(sources: Sequence[Source], canvas: int) -> PuzzleSet:
     }
     if not tasks:
         raise DataError(f"no task of {', '.join(source.name for source in sources)} fits {canvas} x {canvas}")
-    identity = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
-    return puzzle_set_of([*tasks.values()], [], [identity] * len(tasks), canvas)
+    return puzzle_set_of([*tasks.values()], [], [IDENTITY] * len(tasks), canvas)
 
 
 def write_puzzle_set(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arcpipe.augment.alike import TRIES_PER_AUGMENTATION, Augmentations, cell_numbers
+from arcpipe.augment.alike import IDENTITY, TRIES_PER_AUGMENTATION, Augmentations, cell_numbers
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
-from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable, random_bits
+from arcpipe.augmentation import BLANK_TASK, PuzzleTable, random_bits
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.task import Task
@@ -70,7 +70,7 @@ def rebuild_identifiers(sources: Sequence[Source], seed: int, num_aug: int) -> P
     """
     rng = np.random.RandomState(seed)
     numbers = {BLANK_TASK: 0}
-    tasks, dihedrals, colors = [0], [np.zeros(1, np.uint8)], [np.array([IDENTITY_COLORS], np.uint8)]
+    tasks, dihedrals, colors = [0], [IDENTITY[0]], [IDENTITY[1]]
     for source in sources:
         order = list(source.tasks)
         rng.shuffle(order)  # type: ignore[arg-type]  # numpy shuffles a list unlike an array
@@ -98,7 +98,7 @@ def _draw(task: Task, num_aug: int, rng: np.random.RandomState) -> Augmentations
             is_color = (grid.reshape(-1) == np.arange(NUM_COLORS)[:, None]).astype(np.uint64)
             sums[:, number] += (is_color @ cell_numbers(grid.shape, place)).T
 
-    dihedrals, colors = np.zeros(1, np.uint8), np.array([IDENTITY_COLORS], np.uint8)
+    dihedrals, colors = IDENTITY
     distinct, tries = np.zeros(1, np.intp), TRIES_PER_AUGMENTATION * num_aug
     digits = np.arange(1, NUM_COLORS)
     # Each try adds at most one augmentation, so a batch of this size never draws more than the builder.
