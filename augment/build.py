@@ -172,24 +172,36 @@ def report_overlaps(
 
     Args:  keep_demonstrations: as of the build, whose tasks are then all of one source.
     """
-    lines, overlaps, untrained = [], summary.overlaps, summary.untrained
-    keep_overlap, test_set = settings.keep_overlap, settings.test_set
-    answers = [overlap for overlap in overlaps if overlap.is_answer]
-    whole = [overlap for overlap in overlaps if overlap.part == "train"]
+    lines: list[str] = []
+    overlaps, keep_overlap, test_set = summary.overlaps, settings.keep_overlap, settings.test_set
     groups: dict[bool, list[Overlap]] = {True: [], False: []}
-    for one in answers:
-        is_kept = keep_demonstrations and one.other_part.startswith("train[")
-        groups[keep_overlap or is_kept].append(one)
-    for trains, group in groups.items():
+    for one in overlaps:
+        if one.is_answer:
+            is_kept = keep_demonstrations and one.other_part.startswith("train[")
+            groups[keep_overlap or is_kept].append(one)
+    for trains, answers in groups.items():
         unlisted = summary.unlisted if trains == keep_overlap else 0
-        lines += _answer_lines(group, unlisted, keep_overlap, trains)
+        if not answers and not unlisted:
+            continue
+        pairs = {(answer.source, answer.other, answer.other_part) for answer in answers}
+        flag = " (--keep-overlap)" if keep_overlap else ""
+        what, why = (f"train all the same{flag}", "though") if trains else ("do not train", "because")
+        lines.append(
+            f"pairs that {what}: {len(pairs) + unlisted}, {why} a test input to predict is their input, as "
+            "it is or turned, flipped, recolored"
+        )
+        lines += [f"  {answer.line}" for answer in answers[:_MOST_LINES]]
+        if len(answers) > _MOST_LINES:
+            least = "at least " if unlisted else ""
+            lines.append(f"  and {least}{len(answers) - _MOST_LINES} more matches")
+    whole = [overlap for overlap in overlaps if overlap.part == "train"]
     if whole:
         lines.append(f"tasks to predict all of whose demonstrations another task has: {len(whole)}")
         lines += [f"  {overlap.line}" for overlap in whole[:_MOST_LINES]]
-    if untrained:
+    if summary.untrained:
         lines.append(
-            f"tasks without a demonstration left: {len(untrained)}, such as {untrained[0]}; they do not "
-            "train, those to predict are predicted all the same"
+            f"tasks without a demonstration left: {len(summary.untrained)}, such as {summary.untrained[0]}; "
+            "they do not train, those to predict are predicted all the same"
         )
     among = [one for one in overlaps if one.part.startswith("train[") and test_set in ("", one.source)]
     if among:
@@ -200,24 +212,6 @@ def report_overlaps(
         lines.append(
             f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
         )
-    return lines
-
-
-def _answer_lines(answers: Sequence[Overlap], unlisted: int, keep_overlap: bool, trains: bool) -> list[str]:
-    """Return the lines about pairs that are answers, which all train or all do not."""
-    if not answers and not unlisted:
-        return []
-    pairs = {(answer.source, answer.other, answer.other_part) for answer in answers}
-    flag = " (--keep-overlap)" if keep_overlap else ""
-    what = f"pairs that train all the same{flag}" if trains else "pairs that do not train"
-    lines = [
-        f"{what}: {len(pairs) + unlisted}, {'though' if trains else 'because'} a test input to predict is "
-        "their input, as it is or turned, flipped, recolored",
-        *(f"  {answer.line}" for answer in answers[:_MOST_LINES]),
-    ]
-    if len(answers) > _MOST_LINES:
-        least = "at least " if unlisted else ""
-        lines.append(f"  and {least}{len(answers) - _MOST_LINES} more matches")
     return lines
 
 
