@@ -219,7 +219,7 @@ def _full_boards(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         board = np.arange(stuck.shape[1])
         is_open = np.bitwise_count(stuck) > 1
         place = np.argmax(rng.random(stuck.shape) * is_open, axis=0)
-        bits = np.uint16(1) << np.arange(side, dtype=np.uint16)[:, None]
+        bits = _ONE << np.arange(side, dtype=np.uint16)[:, None]
         possible = (stuck[place, board] & bits) != 0
         stuck[place, board] = bits[np.argmax(rng.random(possible.shape) * possible, axis=0), 0]
         cells = np.concatenate([result.cells[..., result.unfinished], stuck.reshape(side, side, -1)], axis=2)
@@ -238,7 +238,7 @@ def _take_clues(answers: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
         questions[board, place] = 0
         cells = candidates(questions.reshape(-1, side, side))
         # There is a second solution if the cell can hold another digit.
-        cells[place // side, place % side, board] = every & ~(np.uint16(1) << (clue - np.uint8(1)))
+        cells[place // side, place % side, board] = every & ~(_ONE << (clue - np.uint8(1)))
         others = search(cells, limit=1).count
         questions[board, place] = np.where(others == 0, 0, clue)
     return questions.reshape(-1, side, side)
