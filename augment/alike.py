@@ -192,9 +192,9 @@ class Overlap:
     other: str
     other_part: str
     change: str
-    output: bool | None = True
-    dihedral: int = 0
-    colors: str = ""
+    output: bool | None
+    dihedral: int
+    colors: str
 
     @property
     def is_answer(self) -> bool:
@@ -353,19 +353,20 @@ def _whole_tasks(targets: Iterable[NamedTask], matches: Iterable[tuple[_Place, _
         is_whole = len(pairs) == counts[task]
         change = change_between(patterns(owns), pattern(others, 0)) if is_whole else None
         if change:
-            whole.append(Overlap(task, "train", source, other_task, "train", change[0], True, *change[1:]))
+            words, dihedral, colors = change
+            whole.append(Overlap(task, "train", source, other_task, "train", words, True, dihedral, colors))
     return whole
 
 
 def _overlap(own: _Place, other: _Place) -> Overlap:
     """Return the overlap of a pair of a target with a pair of another task."""
     known = own.pair.output is not None and other.pair.output is not None
-    same = known and own.pair_key == other.pair_key
-    others = grids_of(other.pair) if same else [other.pair.input]
-    change = change_between(_patterns(own.pair, same), pattern(others, 0))
+    output = own.pair_key == other.pair_key if known else None
+    others = grids_of(other.pair) if output else [other.pair.input]
+    change = change_between(_patterns(own.pair, bool(output)), pattern(others, 0))
     assert change is not None, "equal keys without a change between the grids"
-    output = same if known else None
-    return Overlap(own.task, own.part, other.source, other.task, other.part, change[0], output, *change[1:])
+    words, dihedral, colors = change
+    return Overlap(own.task, own.part, other.source, other.task, other.part, words, output, dihedral, colors)
 
 
 @lru_cache(maxsize=64)

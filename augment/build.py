@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,8 +86,8 @@ class BuildSummary:
     left_out: list[str]
     corrected: list[str]
     generated_of_test: int
-    shares: dict[str, float] = field(default_factory=dict)
-    unlisted: int = 0
+    shares: dict[str, float]
+    unlisted: int
 
 
 @contextmanager
@@ -127,10 +127,9 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
             )
     sampling = sampling_of(selection, settings)
     groups, num_known = _augmentations(selection.shown, settings)
-    variants = Variants(None, settings.seed) if settings.num_aug is None else None
     puzzles = replace(
         puzzle_set_of(selection.training, selection.targets, groups, canvas),
-        variants=variants,
+        variants=Variants(None, settings.seed) if settings.num_aug is None else None,
         sampling=sampling,
     )
     summary = BuildSummary(
@@ -159,8 +158,8 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
     targets, extra = selection.targets, {}
     if targets:
         extra["challenges.json"] = _json_lines(targets, challenges_json)
-    if targets and all(pair.output is not None for task in targets for pair in task.tests):
-        extra["solutions.json"] = _json_lines(targets, solutions_json)
+        if all(pair.output is not None for task in targets for pair in task.tests):
+            extra["solutions.json"] = _json_lines(targets, solutions_json)
     write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
 
