@@ -127,6 +127,11 @@ def cell_numbers(shape: tuple[int, int], place: int) -> NDArray[np.uint64]:
     return np.stack(columns, axis=1)
 
 
+def first_of_each(keys: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Return the places in keys (N,) of the first of each key, in order."""
+    return np.sort(np.unique(keys, return_index=True)[1])
+
+
 def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations:
     """Return the identity and up to `num_aug` augmentations, which all give different puzzles.
 
@@ -165,7 +170,7 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
         colors = np.append(colors, permutations[:tries], axis=0)
         images = np.take_along_axis(colors, shown[dihedrals], axis=1)
         numbers = images @ weights[:-1] + classes[dihedrals] * weights[-1]
-        distinct = np.sort(np.unique(numbers, return_index=True)[1])
+        distinct = first_of_each(numbers)
         dihedrals, colors, tries = dihedrals[distinct], colors[distinct], tries - _TRIES_AT_ONCE
     return dihedrals[: num_aug + 1], colors[: num_aug + 1]
 
@@ -292,7 +297,7 @@ def find_overlaps(targets: Sequence[NamedTask], others: Sequence[NamedTask]) -> 
     # A match of two targets is found from either side and listed once.
     listed += [(own, other) for own, other in among if own.task < other.task]
     unlisted = len(answers) - len({other.pair for own, other in listed if own.is_test})
-    # Answers, whole tasks, demonstrations.
+    # Answers have rank 0, whole tasks 1, demonstrations 2.
     ranks: list[tuple[tuple[Any, ...], Overlap]] = [((1,), overlap) for overlap in whole]
     for own, other in listed:
         overlap, same_task = _overlap(own, other), own.task == other.task
@@ -312,7 +317,10 @@ def _pairs(tasks: Iterable[NamedTask]) -> Iterator[tuple[str, str, str, Pair]]:
 
 
 def _places(tasks: Iterable[NamedTask], keys: NDArray[np.uint64], shared: NDArray[np.uint64]) -> list[_Place]:
-    """Return the places of the pairs of tasks, of these input keys, whose key is one of `shared`."""
+    """Return the places of those pairs of tasks whose input has a shared key.
+
+    Args:    keys: of the inputs of all pairs, in order. shared: some of them.
+    """
     is_shared = np.isin(keys, shared)
     rows = list(compress(_pairs(tasks), is_shared.tolist()))
     pair_keys = likeness([pair.input for *_, pair in rows], [pair.output for *_, pair in rows])
@@ -325,7 +333,7 @@ def _places(tasks: Iterable[NamedTask], keys: NDArray[np.uint64], shared: NDArra
 def _matches_among(groups: Iterable[Sequence[_Place]]) -> Iterator[tuple[_Place, _Place]]:
     """Yield the matches of two targets, given the places of each input under any change.
 
-    A match is a test input and a pair with that input, or two demonstrations with the same output, too.
+    A match is a test input and a pair that has it, or two demonstrations of the same input and output.
     """
     for places in groups:
         pairs = [place for place in places if not place.is_test]
