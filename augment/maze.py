@@ -81,7 +81,7 @@ def read_mazes(settings: BoardSettings, split: str = "train") -> SolvedBoards:
     table = read_split(settings, split, _read_text)
     side = table.side(question, range(2, boards.MAX_BOARD_SIDE + 1), f"2 to {boards.MAX_BOARD_SIDE}")
     columns = table.boards(side, dict.fromkeys(table.columns, boards.CHARACTERS))
-    questions, answers = columns[0], columns[-1]
+    questions, answers = columns[question], columns[settings.answer if table.has_answers else question]
     if not table.has_answers:
         questions = np.where(questions == boards.PATH, boards.FREE, questions).astype(np.uint8)
     table.refuse(((questions == boards.PATH).any(axis=(1, 2)), f"{question} marks a path with 'o'"))

@@ -99,8 +99,8 @@ class Table:
             f"{in_words}{advice}"
         )
 
-    def boards(self, side: int, symbols: Mapping[str, Sequence[str]]) -> list[NDArray[np.uint8]]:
-        """Return the boards (N, S, S) of each column.
+    def boards(self, side: int, symbols: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.uint8]]:
+        """Return the boards (N, S, S) by column.
 
         Args:    symbols: by column, the characters of each cell value, counted from 0.
         Raises:  DataError naming the rows of a wrong length or with an unknown character.
@@ -123,14 +123,14 @@ class Table:
                 problem = f"{column} holds {string[place]!a} in {where}; it is made of {allowed!r}"
                 faults.append((strange, problem))
         self.refuse(*faults)
-        boards = []
+        boards = {}
         for column, characters_of in symbols.items():
             values = np.zeros(128, np.uint8)
             for value, characters in enumerate(characters_of):
                 values[[ord(character) for character in characters]] = value
             chunks = ("".join(chunk.to_pylist()).encode() for chunk in self.columns[column].chunks)
             codes = np.frombuffer(b"".join(chunks), np.uint8)
-            boards.append(values[codes].reshape(-1, side, side))
+            boards[column] = values[codes].reshape(-1, side, side)
         return boards
 
     def refuse(self, *faults: tuple[NDArray[np.bool_], str]) -> None:

@@ -82,7 +82,7 @@ def read_sudokus(settings: BoardSettings, split: str = "train", *, verify: int =
     side = table.side(question, BOXES, "4, 6 or 9")
     digits = "123456789"[:side]
     symbols = {question: ("0.", *digits)} | ({answer: ("", *digits)} if table.has_answers else {})
-    boards = dict(zip(symbols, table.boards(side, symbols), strict=True))
+    boards = table.boards(side, symbols)
     questions = boards[question]
     for column, cells in boards.items():
         table.refuse((_in_parts(repeats, cells), f"{column} holds a digit twice in a row, column or box"))
