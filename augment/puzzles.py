@@ -385,7 +385,7 @@ def build_boards(
             "a dataset has boards of one size"
         )
     test_keys = set(keys_of(test.questions).tolist())
-    shared = np.array([key in test_keys for key in keys_of(train.questions).tolist()])
+    shared = np.array([key in test_keys for key in keys_of(train.questions).tolist()], bool)
     examples = train.take(np.flatnonzero(~shared)) if settings.exclude_overlap else train
     if not len(examples):
         raise DataError("no board is left to train on: all of them are tests too")
