@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arcpipe.augment.sources import grids_of
-from arcpipe.augmentation import DIHEDRAL_INVERSE, DIHEDRALS, apply_dihedral, random_bits
+from arcpipe.augmentation import DIHEDRAL_INVERSE, DIHEDRALS, IDENTITY_COLORS, apply_dihedral, random_bits
 from arcpipe.grid import MAX_SIDE, NUM_COLORS, Grid
 from arcpipe.task import Pair, Task
 
 Augmentations = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """K augmentations: dihedrals (K,) and color permutations (K, 10)."""
+
+IDENTITY: Augmentations = np.zeros(1, np.uint8), np.array([IDENTITY_COLORS], np.uint8)
+"""The augmentation that changes nothing."""
 
 Pattern = tuple[bytes, bytes]
 """Shapes and cells with numbered colors, and the colors in the order of their numbers."""
@@ -79,7 +82,7 @@ def change_between(owns: Sequence[Pattern], other: Pattern) -> tuple[str, int, s
     recolored, turned, dihedral, own_colors = min(changes)
     words = " and ".join(["turned"] * turned + ["recolored"] * recolored) or "the same"
     pairs = sorted(zip(own_colors, colors, strict=True))
-    return words, dihedral, " ".join(f"{own}>{other}" for own, other in pairs if own != other)
+    return words, dihedral, " ".join(f"{before}>{after}" for before, after in pairs if before != after)
 
 
 def likeness(*columns: Sequence[Grid | None]) -> NDArray[np.uint64]:
@@ -124,6 +127,11 @@ def cell_numbers(shape: tuple[int, int], place: int) -> NDArray[np.uint64]:
     return np.stack(columns, axis=1)
 
 
+def first_of_each(keys: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Return the places in keys (N,) of the first of each key, in order."""
+    return np.sort(np.unique(keys, return_index=True)[1])
+
+
 def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations:
     """Return the identity and up to `num_aug` augmentations, which all give different puzzles.
 
@@ -152,7 +160,7 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
 
     name = int.from_bytes(hashlib.sha256(task.id.encode()).digest()[:8], "big")
     rng = np.random.default_rng([seed, name])
-    dihedrals, colors = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
+    dihedrals, colors = IDENTITY
     # Column 0 is black, which no augmentation changes.
     permutations = np.tile(colors, (_TRIES_AT_ONCE, 1))
     others, tries = permutations[:, 1:].copy(), TRIES_PER_AUGMENTATION * num_aug
@@ -162,7 +170,7 @@ def distinct_augmentations(task: Task, num_aug: int, seed: int) -> Augmentations
         colors = np.append(colors, permutations[:tries], axis=0)
         images = np.take_along_axis(colors, shown[dihedrals], axis=1)
         numbers = images @ weights[:-1] + classes[dihedrals] * weights[-1]
-        distinct = np.sort(np.unique(numbers, return_index=True)[1])
+        distinct = first_of_each(numbers)
         dihedrals, colors, tries = dihedrals[distinct], colors[distinct], tries - _TRIES_AT_ONCE
     return dihedrals[: num_aug + 1], colors[: num_aug + 1]
 
@@ -189,9 +197,9 @@ class Overlap:
     other: str
     other_part: str
     change: str
-    output: bool | None = True
-    dihedral: int = 0
-    colors: str = ""
+    output: bool | None
+    dihedral: int
+    colors: str
 
     @property
     def is_answer(self) -> bool:
@@ -289,7 +297,7 @@ def find_overlaps(targets: Sequence[NamedTask], others: Sequence[NamedTask]) -> 
     # A match of two targets is found from either side and listed once.
     listed += [(own, other) for own, other in among if own.task < other.task]
     unlisted = len(answers) - len({other.pair for own, other in listed if own.is_test})
-    # Answers, whole tasks, demonstrations.
+    # Answers have rank 0, whole tasks 1, demonstrations 2.
     ranks: list[tuple[tuple[Any, ...], Overlap]] = [((1,), overlap) for overlap in whole]
     for own, other in listed:
         overlap, same_task = _overlap(own, other), own.task == other.task
@@ -309,7 +317,10 @@ def _pairs(tasks: Iterable[NamedTask]) -> Iterator[tuple[str, str, str, Pair]]:
 
 
 def _places(tasks: Iterable[NamedTask], keys: NDArray[np.uint64], shared: NDArray[np.uint64]) -> list[_Place]:
-    """Return the places of the pairs of tasks, of these input keys, whose key is one of `shared`."""
+    """Return the places of those pairs of tasks whose input has a shared key.
+
+    Args:    keys: of the inputs of all pairs, in order. shared: some of them.
+    """
     is_shared = np.isin(keys, shared)
     rows = list(compress(_pairs(tasks), is_shared.tolist()))
     pair_keys = likeness([pair.input for *_, pair in rows], [pair.output for *_, pair in rows])
@@ -322,7 +333,7 @@ def _places(tasks: Iterable[NamedTask], keys: NDArray[np.uint64], shared: NDArra
 def _matches_among(groups: Iterable[Sequence[_Place]]) -> Iterator[tuple[_Place, _Place]]:
     """Yield the matches of two targets, given the places of each input under any change.
 
-    A match is a test input and a pair with that input, or two demonstrations with the same output, too.
+    A match is a test input and a pair that has it, or two demonstrations of the same input and output.
     """
     for places in groups:
         pairs = [place for place in places if not place.is_test]
@@ -350,19 +361,20 @@ def _whole_tasks(targets: Iterable[NamedTask], matches: Iterable[tuple[_Place, _
         is_whole = len(pairs) == counts[task]
         change = change_between(patterns(owns), pattern(others, 0)) if is_whole else None
         if change:
-            whole.append(Overlap(task, "train", source, other_task, "train", change[0], True, *change[1:]))
+            words, dihedral, colors = change
+            whole.append(Overlap(task, "train", source, other_task, "train", words, True, dihedral, colors))
     return whole
 
 
 def _overlap(own: _Place, other: _Place) -> Overlap:
     """Return the overlap of a pair of a target with a pair of another task."""
     known = own.pair.output is not None and other.pair.output is not None
-    same = known and own.pair_key == other.pair_key
-    others = grids_of(other.pair) if same else [other.pair.input]
-    change = change_between(_patterns(own.pair, same), pattern(others, 0))
+    output = own.pair_key == other.pair_key if known else None
+    others = grids_of(other.pair) if output else [other.pair.input]
+    change = change_between(_patterns(own.pair, bool(output)), pattern(others, 0))
     assert change is not None, "equal keys without a change between the grids"
-    output = same if known else None
-    return Overlap(own.task, own.part, other.source, other.task, other.part, change[0], output, *change[1:])
+    words, dihedral, colors = change
+    return Overlap(own.task, own.part, other.source, other.task, other.part, words, output, dihedral, colors)
 
 
 @lru_cache(maxsize=64)

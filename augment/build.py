@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,13 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arcpipe.augment.alike import Augmentations, Overlap, distinct_augmentations
+from arcpipe.augment.alike import IDENTITY, Augmentations, Overlap, distinct_augmentations
 from arcpipe.augment.forms import DataSettings, Source
 from arcpipe.augment.sources import fitting, largest_side, read_source, source_specs
 from arcpipe.augment.split import Conflict, Selection, correct_sources, sampling_of, select
 from arcpipe.augmentation import PuzzleTable
 from arcpipe.codec import ARC, GridList, GridTable
 from arcpipe.errors import DataError
-from arcpipe.grid import NUM_COLORS
 from arcpipe.log import counted
 from arcpipe.puzzleset import TEST, TRAIN, PuzzleSet, Variants, read_puzzle_set
 from arcpipe.runs import file_hash, make_manifest, new_folder, refuse_existing
@@ -87,8 +86,8 @@ class BuildSummary:
     left_out: list[str]
     corrected: list[str]
     generated_of_test: int
-    shares: dict[str, float] = field(default_factory=dict)
-    unlisted: int = 0
+    shares: dict[str, float]
+    unlisted: int
 
 
 @contextmanager
@@ -128,10 +127,9 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
             )
     sampling = sampling_of(selection, settings)
     groups, num_known = _augmentations(selection.shown, settings)
-    variants = Variants(None, settings.seed) if settings.num_aug is None else None
     puzzles = replace(
         puzzle_set_of(selection.training, selection.targets, groups, canvas),
-        variants=variants,
+        variants=Variants(None, settings.seed) if settings.num_aug is None else None,
         sampling=sampling,
     )
     summary = BuildSummary(
@@ -160,8 +158,8 @@ def build_arc(settings: DataSettings, out: Path, *, keep_demonstrations: bool = 
     targets, extra = selection.targets, {}
     if targets:
         extra["challenges.json"] = _json_lines(targets, challenges_json)
-    if targets and all(pair.output is not None for task in targets for pair in task.tests):
-        extra["solutions.json"] = _json_lines(targets, solutions_json)
+        if all(pair.output is not None for task in targets for pair in task.tests):
+            extra["solutions.json"] = _json_lines(targets, solutions_json)
     write_puzzle_set(out, puzzles, manifest, extra_files=extra)
     return summary
 
@@ -173,24 +171,36 @@ def report_overlaps(
 
     Args:  keep_demonstrations: as of the build, whose tasks are then all of one source.
     """
-    lines, overlaps, untrained = [], summary.overlaps, summary.untrained
-    keep_overlap, test_set = settings.keep_overlap, settings.test_set
-    answers = [overlap for overlap in overlaps if overlap.is_answer]
-    whole = [overlap for overlap in overlaps if overlap.part == "train"]
+    lines: list[str] = []
+    overlaps, keep_overlap, test_set = summary.overlaps, settings.keep_overlap, settings.test_set
     groups: dict[bool, list[Overlap]] = {True: [], False: []}
-    for one in answers:
-        is_kept = keep_demonstrations and one.other_part.startswith("train[")
-        groups[keep_overlap or is_kept].append(one)
-    for trains, group in groups.items():
+    for one in overlaps:
+        if one.is_answer:
+            is_kept = keep_demonstrations and one.other_part.startswith("train[")
+            groups[keep_overlap or is_kept].append(one)
+    for trains, answers in groups.items():
         unlisted = summary.unlisted if trains == keep_overlap else 0
-        lines += _answer_lines(group, unlisted, keep_overlap, trains)
+        if not answers and not unlisted:
+            continue
+        pairs = {(answer.source, answer.other, answer.other_part) for answer in answers}
+        flag = " (--keep-overlap)" if keep_overlap else ""
+        what, why = (f"train all the same{flag}", "though") if trains else ("do not train", "because")
+        lines.append(
+            f"pairs that {what}: {len(pairs) + unlisted}, {why} a test input to predict is their input, as "
+            "it is or turned, flipped, recolored"
+        )
+        lines += [f"  {answer.line}" for answer in answers[:_MOST_LINES]]
+        if len(answers) > _MOST_LINES:
+            least = "at least " if unlisted else ""
+            lines.append(f"  and {least}{len(answers) - _MOST_LINES} more matches")
+    whole = [overlap for overlap in overlaps if overlap.part == "train"]
     if whole:
         lines.append(f"tasks to predict all of whose demonstrations another task has: {len(whole)}")
         lines += [f"  {overlap.line}" for overlap in whole[:_MOST_LINES]]
-    if untrained:
+    if summary.untrained:
         lines.append(
-            f"tasks without a demonstration left: {len(untrained)}, such as {untrained[0]}; they do not "
-            "train, those to predict are predicted all the same"
+            f"tasks without a demonstration left: {len(summary.untrained)}, such as {summary.untrained[0]}; "
+            "they do not train, those to predict are predicted all the same"
         )
     among = [one for one in overlaps if one.part.startswith("train[") and test_set in ("", one.source)]
     if among:
@@ -201,24 +211,6 @@ def report_overlaps(
         lines.append(
             f"tasks of other sources that share a pair with a task to predict: {len(outside)}; {advice}"
         )
-    return lines
-
-
-def _answer_lines(answers: Sequence[Overlap], unlisted: int, keep_overlap: bool, trains: bool) -> list[str]:
-    """Return the lines about pairs that are answers, which all train or all do not."""
-    if not answers and not unlisted:
-        return []
-    pairs = {(answer.source, answer.other, answer.other_part) for answer in answers}
-    flag = " (--keep-overlap)" if keep_overlap else ""
-    what = f"pairs that train all the same{flag}" if trains else "pairs that do not train"
-    lines = [
-        f"{what}: {len(pairs) + unlisted}, {'though' if trains else 'because'} a test input to predict is "
-        "their input, as it is or turned, flipped, recolored",
-        *(f"  {answer.line}" for answer in answers[:_MOST_LINES]),
-    ]
-    if len(answers) > _MOST_LINES:
-        least = "at least " if unlisted else ""
-        lines.append(f"  and {least}{len(answers) - _MOST_LINES} more matches")
     return lines
 
 
@@ -239,8 +231,8 @@ def _augmentations(tasks: Sequence[Task], settings: DataSettings) -> tuple[list[
             known[task_id] = table.dihedrals[rows], table.colors[rows]
     num_known = sum(task.id in known for task in tasks)
     if settings.num_aug is None:
-        turns = np.arange(8, dtype=np.uint8), np.tile(np.arange(NUM_COLORS, dtype=np.uint8), (8, 1))
-        return [turns] * len(tasks), num_known
+        turns = PuzzleTable.uncolored(["any task"], range(8))
+        return [(turns.dihedrals, turns.colors)] * len(tasks), num_known
     groups = [
         known.get(task.id) or distinct_augmentations(task, settings.num_aug, settings.seed) for task in tasks
     ]
@@ -311,8 +303,7 @@ def demonstrations_of(sources: Sequence[Source], canvas: int) -> PuzzleSet:
     }
     if not tasks:
         raise DataError(f"no task of {', '.join(source.name for source in sources)} fits {canvas} x {canvas}")
-    identity = np.zeros(1, np.uint8), np.arange(NUM_COLORS, dtype=np.uint8)[None]
-    return puzzle_set_of([*tasks.values()], [], [identity] * len(tasks), canvas)
+    return puzzle_set_of([*tasks.values()], [], [IDENTITY] * len(tasks), canvas)
 
 
 def write_puzzle_set(

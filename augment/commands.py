@@ -107,8 +107,10 @@ def _print_boards(out: Path, summary: BoardSummary, variants: str, settings: Boa
         f"{out}: {counted(summary.examples, 'training example')}, {_tests_text(summary.test_inputs)}, "
         f"{variants}, canvas {summary.canvas}"
     )
-    train, test = (summary.examples, summary.drawn_from), (summary.test_inputs, summary.tests_drawn_from)
-    for name, (count, total) in (("training", train), ("test", test)):
+    for name, count, total in (
+        ("training", summary.examples, summary.drawn_from),
+        ("test", summary.test_inputs, summary.tests_drawn_from),
+    ):
         if total:
             typer.echo(f"{count} of {total} {name} puzzles drawn, seed {settings.seed}")
     if summary.repeated:

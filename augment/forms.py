@@ -179,15 +179,15 @@ class TaskReader:
     _tasks: dict[str, tuple[PurePosixPath, Task]] = field(default_factory=dict)
     _file: PurePosixPath = _NO_FILE
     _generated: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
-    _counts: Counter[str] = field(default_factory=Counter)
-    _first: dict[str, str] = field(default_factory=dict)
+    # By the text of a note: how often it holds, and where first.
+    _notes: dict[str, tuple[int, str]] = field(default_factory=dict)
     # The first and the last id that was made up.
     _made_up: tuple[str, ...] = ()
 
     def note(self, what: str, where: str, count: int = 1) -> None:
         """Count something that is not read, and keep its first place; with count 0, note `what` alone."""
-        self._counts[what] += count
-        self._first.setdefault(what, where)
+        before, first = self._notes.get(what, (0, where))
+        self._notes[what] = before + count, first
 
     def source(self, where: object, files: Iterable[Path]) -> Source:
         """Return the tasks, sorted by the paths of their files. If two files share a name, paths are ids.
@@ -203,8 +203,8 @@ class TaskReader:
             own_id = str(file.with_suffix("")) if shared else task.id
             tasks.append(replace(task, id=own_id, generated=(*task.generated, *self._generated[key])))
         notes = [
-            f"{what}: {count}, such as in {self._first[what]}" if count else what
-            for what, count in self._counts.items()
+            f"{what}: {count}, such as in {first}" if count else what
+            for what, (count, first) in self._notes.items()
         ]
         if self._made_up:
             notes.append(f"ids that are made up: {' to '.join(dict.fromkeys(self._made_up))}")

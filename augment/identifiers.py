@@ -1,13 +1,13 @@
-"""The augmentations of the official builder, which its unpublished `identifiers.json` names, drawn again."""
+"""The augmentations of the official builder drawn again: its `identifiers.json` of names is unpublished."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from arcpipe.augment.alike import TRIES_PER_AUGMENTATION, Augmentations, cell_numbers
+from arcpipe.augment.alike import IDENTITY, TRIES_PER_AUGMENTATION, Augmentations, cell_numbers, first_of_each
 from arcpipe.augment.forms import Source
 from arcpipe.augment.sources import read_source
-from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable, random_bits
+from arcpipe.augmentation import BLANK_TASK, PuzzleTable, random_bits
 from arcpipe.errors import DataError
 from arcpipe.grid import NUM_COLORS
 from arcpipe.task import Task
@@ -70,7 +70,7 @@ def rebuild_identifiers(sources: Sequence[Source], seed: int, num_aug: int) -> P
     """
     rng = np.random.RandomState(seed)
     numbers = {BLANK_TASK: 0}
-    tasks, dihedrals, colors = [0], [np.zeros(1, np.uint8)], [np.array([IDENTITY_COLORS], np.uint8)]
+    tasks, dihedrals, colors = [0], [IDENTITY[0]], [IDENTITY[1]]
     for source in sources:
         order = list(source.tasks)
         rng.shuffle(order)  # type: ignore[arg-type]  # numpy shuffles a list unlike an array
@@ -81,7 +81,7 @@ def rebuild_identifiers(sources: Sequence[Source], seed: int, num_aug: int) -> P
             tasks += [numbers.setdefault(task.id, len(numbers))] * len(turns)
     table = PuzzleTable(list(numbers), np.array(tasks, np.int32), *map(np.concatenate, (dihedrals, colors)))
     # A repeated name, of a task in two subsets, keeps its first row.
-    first = np.sort(np.unique(table.fingerprints(), return_index=True)[1])
+    first = first_of_each(table.fingerprints())
     return PuzzleTable(table.task_ids, table.tasks[first], table.dihedrals[first], table.colors[first])
 
 
@@ -98,11 +98,10 @@ def _draw(task: Task, num_aug: int, rng: np.random.RandomState) -> Augmentations
             is_color = (grid.reshape(-1) == np.arange(NUM_COLORS)[:, None]).astype(np.uint64)
             sums[:, number] += (is_color @ cell_numbers(grid.shape, place)).T
 
-    dihedrals, colors = np.zeros(1, np.uint8), np.array([IDENTITY_COLORS], np.uint8)
-    distinct, tries = np.zeros(1, np.intp), TRIES_PER_AUGMENTATION * num_aug
+    (dihedrals, colors), tries = IDENTITY, TRIES_PER_AUGMENTATION * num_aug
     digits = np.arange(1, NUM_COLORS)
     # Each try adds at most one augmentation, so a batch of this size never draws more than the builder.
-    while count := min(tries, num_aug + 1 - len(distinct)):
+    while count := min(tries, num_aug + 1 - len(dihedrals)):
         tries -= count
         draws = [(rng.randint(0, 8), rng.permutation(digits)) for _ in range(count)]
         dihedrals = np.append(dihedrals, np.array([dihedral for dihedral, _ in draws], np.uint8))
@@ -111,6 +110,6 @@ def _draw(task: Task, num_aug: int, rng: np.random.RandomState) -> Augmentations
         # The key (K, N) of a pair weighs the sums by the new colors, from 1 so that black counts; that of an
         # augmentation adds its pairs, in any order. Keys collide with a probability of 2^-60.
         pair_keys = (sums[dihedrals] * (colors[:, None].astype(np.uint64) + np.uint64(1))).sum(axis=2)
-        keys = random_bits(0, pair_keys).sum(axis=1)
-        distinct = np.sort(np.unique(keys, return_index=True)[1])
-    return dihedrals[distinct], colors[distinct]
+        distinct = first_of_each(random_bits(0, pair_keys).sum(axis=1))
+        dihedrals, colors = dihedrals[distinct], colors[distinct]
+    return dihedrals, colors

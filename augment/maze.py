@@ -17,6 +17,7 @@ from arcpipe.augment.puzzles import (
     SolvedBoards,
     Table,
     build_boards,
+    byte_keys,
     draw_rows,
     read_split,
 )
@@ -52,30 +53,19 @@ def build_maze(settings: MazeSettings, out: Path) -> BoardSummary:
     return build_boards(
         "maze", settings, out,
         lambda: generate_mazes(total, settings.size, settings.min_path, settings.seed).split(settings.test),
-        read_mazes, overlap,
+        read_mazes, canonical,
     )  # fmt: skip
 
 
 def canonical(questions: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     """Return keys (N,) that are equal if and only if two mazes are equal up to a turn or flip."""
-    smallest = _turned(questions, 0)
-    rows = np.arange(len(questions))
+    # Without zeros, mazes of different sizes differ too.
+    cells = questions + np.uint8(1)
+    smallest = byte_keys(cells)
     for dihedral in range(1, len(DIHEDRALS)):
-        turned = _turned(questions, dihedral)
-        first = (turned != smallest).argmax(axis=1)
-        smaller = turned[rows, first] < smallest[rows, first]
-        smallest[smaller] = turned[smaller]
-    return smallest.view(f"S{smallest.shape[1]}")[:, 0]
-
-
-def overlap(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return which questions (N,) are, turned or flipped, among the others, whose size may differ."""
-    return np.isin(canonical(questions), canonical(others))
-
-
-def _turned(questions: NDArray[np.uint8], dihedral: int) -> NDArray[np.uint8]:
-    """Return the cells (N, S * S) of turned mazes, plus 1, because byte strings drop zeros at their end."""
-    return apply_dihedral(questions, dihedral).reshape(len(questions), questions.shape[1] ** 2) + np.uint8(1)
+        keys = byte_keys(apply_dihedral(cells, dihedral))
+        smallest = np.where(keys < smallest, keys, smallest)
+    return smallest
 
 
 def read_mazes(settings: BoardSettings, split: str = "train") -> SolvedBoards:
@@ -88,10 +78,10 @@ def read_mazes(settings: BoardSettings, split: str = "train") -> SolvedBoards:
     Raises:  DataError naming the file and the row, counted from 1, of an invalid maze or path.
     """
     question = settings.question
-    table = read_split(settings, split, lambda path: _read_text(path, question))
+    table = read_split(settings, split, _read_text)
     side = table.side(question, range(2, boards.MAX_BOARD_SIDE + 1), f"2 to {boards.MAX_BOARD_SIDE}")
     columns = table.boards(side, dict.fromkeys(table.columns, boards.CHARACTERS))
-    questions, answers = columns[0], columns[-1]
+    questions, answers = columns[question], columns[settings.answer if table.has_answers else question]
     if not table.has_answers:
         questions = np.where(questions == boards.PATH, boards.FREE, questions).astype(np.uint8)
     table.refuse(((questions == boards.PATH).any(axis=(1, 2)), f"{question} marks a path with 'o'"))

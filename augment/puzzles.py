@@ -99,8 +99,8 @@ class Table:
             f"{in_words}{advice}"
         )
 
-    def boards(self, side: int, symbols: Mapping[str, Sequence[str]]) -> list[NDArray[np.uint8]]:
-        """Return the boards (N, S, S) of each column.
+    def boards(self, side: int, symbols: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.uint8]]:
+        """Return the boards (N, S, S) by column.
 
         Args:    symbols: by column, the characters of each cell value, counted from 0.
         Raises:  DataError naming the rows of a wrong length or with an unknown character.
@@ -123,14 +123,14 @@ class Table:
                 problem = f"{column} holds {string[place]!a} in {where}; it is made of {allowed!r}"
                 faults.append((strange, problem))
         self.refuse(*faults)
-        boards = []
+        boards = {}
         for column, characters_of in symbols.items():
             values = np.zeros(128, np.uint8)
             for value, characters in enumerate(characters_of):
                 values[[ord(character) for character in characters]] = value
             chunks = ("".join(chunk.to_pylist()).encode() for chunk in self.columns[column].chunks)
             codes = np.frombuffer(b"".join(chunks), np.uint8)
-            boards.append(values[codes].reshape(-1, side, side))
+            boards[column] = values[codes].reshape(-1, side, side)
         return boards
 
     def refuse(self, *faults: tuple[NDArray[np.bool_], str]) -> None:
@@ -193,24 +193,21 @@ class SolvedBoards:
         return self.take(train), self.take(test)
 
 
-def read_split(settings: BoardSettings, split: str, read_text: Callable[[Path], Table]) -> Table:
-    """Read the source of a split (train or test): a table, or a text file through `read_text`."""
-    spec = settings.source if split == "train" else settings.test_source
-    if spec.endswith(".txt"):
-        return read_text(Path(spec))
-    return read_columns(spec, split, (settings.question, settings.answer))
+def read_split(settings: BoardSettings, split: str, read_text: Callable[[Path, str], Table]) -> Table:
+    """Read the source of a split; at least one row.
 
+    A set on the Hugging Face hub is downloaded once into its cache.
 
-def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
-    """Read text columns of a table; at least one row.
-
-    Args:    spec: a `.csv` or `.parquet` file, or `hub:OWNER/NAME` or `OWNER/NAME`, a data set on the
-             Hugging Face hub, which is downloaded once into its cache.
-             split: the split of a set on the hub, such as train; a file has one only.
+    Args:    split: train, or another for the tests; the name of the split of a set on the hub.
+             read_text: reads a text file as a column of this name.
     Raises:  DataError if the source does not exist, cannot be reached or read, lacks a column or has no
              rows.
     """
-    path, names = Path(spec), list(dict.fromkeys(names))
+    spec = settings.source if split == "train" else settings.test_source
+    path = Path(spec)
+    if spec.endswith(".txt"):
+        return read_text(path, settings.question)
+    names = list(dict.fromkeys((settings.question, settings.answer)))
     if name := hub_name(spec):
         return _read_hub(name, split, names)
     is_csv = spec.endswith((".csv", ".csv.gz"))
@@ -234,6 +231,12 @@ def read_columns(spec: str, split: str, names: Sequence[str]) -> Table:
     return _table(rows, spec, names, (path,))
 
 
+def byte_keys(boards: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """Return the cells of boards (N, S, S) as byte strings (N,), which drop zeros at their end."""
+    num_cells = boards.shape[1] * boards.shape[2]
+    return boards.reshape(len(boards), num_cells).view(f"S{num_cells}")[:, 0]
+
+
 def draw_rows(settings: BoardSettings, split: str, total: int) -> tuple[NDArray[np.intp], int]:
     """Return the rows of a split to take, in order, and the number they were drawn from; 0 for all rows.
 
@@ -249,7 +252,7 @@ def draw_rows(settings: BoardSettings, split: str, total: int) -> tuple[NDArray[
     return np.sort(rng.permutation(total)[:count]), total
 
 
-def _read_csv(path: Path, names: list[str]) -> Any:
+def _read_csv(path: Path, names: list[str]) -> pa.Table:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         header = file.readline(_MOST_HEADER).decode(errors="replace")
         if path.suffix == ".gz":
@@ -308,7 +311,7 @@ def _find_columns(available: Sequence[str], where: str, names: Sequence[str]) ->
     return matches
 
 
-def _table(rows: Any, name: str, names: Sequence[str], files: tuple[Path, ...]) -> Table:
+def _table(rows: pa.Table, name: str, names: Sequence[str], files: tuple[Path, ...]) -> Table:
     """Return a pyarrow table as a Table."""
     if rows.num_rows == 0:
         raise DataError(f"{name}: no rows")
@@ -353,14 +356,14 @@ def build_boards(
     family: str, settings: BoardSettings, out: Path,
     generate: Callable[[], tuple[SolvedBoards, SolvedBoards]],
     read: Callable[[BoardSettings, str], SolvedBoards],
-    overlap: Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.bool_]],
+    keys_of: Callable[[NDArray[np.uint8]], NDArray[np.bytes_]],
 ) -> BoardSummary:  # fmt: skip
     """Generate or read boards, exclude overlaps if the settings say so, and write the dataset folder.
 
     Args:    family: sudoku or maze.
              generate: makes the training boards and the tests.
              read: reads a split, train or test.
-             overlap: returns which boards (N, S, S) are among others (M, S, S).
+             keys_of: returns a key (N,) for each board (N, S, S), equal for boards that overlap.
     Raises:  DataError for contradictory settings or an unreadable source; OutputError if `out` exists.
     """
     refuse_existing(out)
@@ -381,7 +384,8 @@ def build_boards(
             f"the tests are {test.side} wide, the training boards {train.side}: "
             "a dataset has boards of one size"
         )
-    shared = overlap(train.questions, test.questions) if len(test) else np.zeros(len(train), bool)
+    test_keys = set(keys_of(test.questions).tolist())
+    shared = np.array([key in test_keys for key in keys_of(train.questions).tolist()], bool)
     examples = train.take(np.flatnonzero(~shared)) if settings.exclude_overlap else train
     if not len(examples):
         raise DataError("no board is left to train on: all of them are tests too")
@@ -399,15 +403,14 @@ def build_boards(
     )
     summary = BoardSummary(
         examples=len(examples), test_inputs=len(test), canvas=train.side, overlap=int(shared.sum()),
-        repeated=len(examples) - len({board.tobytes() for board in examples.questions}),
+        repeated=len(examples) - len(set(byte_keys(examples.questions).tolist())),
         drawn_from=train.total, tests_drawn_from=test.total,
         unverified=train.unverified + test.unverified,
     )  # fmt: skip
     files = {str(path): file_hash(path) for path in dict.fromkeys((*train.files, *test.files))}
     counts = asdict(summary) | {"tasks": 1, "puzzles": 1}
     manifest = make_manifest("dataset", recipe={"data": asdict(settings)}, files=files, counts=counts)
-    solutions = _grid_table(test.answers) if len(test) else None
-    write_puzzle_set(out, puzzles, manifest, solutions=solutions)
+    write_puzzle_set(out, puzzles, manifest, solutions=_grid_table(test.answers) if len(test) else None)
     return summary
 
 

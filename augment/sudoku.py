@@ -22,6 +22,7 @@ from arcpipe.augment.puzzles import (
     SolvedBoards,
     Table,
     build_boards,
+    byte_keys,
     draw_rows,
     read_split,
 )
@@ -61,12 +62,7 @@ class SudokuSettings(BoardSettings):
 
 def build_sudoku(settings: SudokuSettings, out: Path) -> BoardSummary:
     """Build a dataset folder of Sudokus; errors as of `build_boards`."""
-
-    def same_boards(questions: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        known = {board.tobytes() for board in others}
-        return np.array([board.tobytes() in known for board in questions], bool)
-
-    return build_boards("sudoku", settings, out, lambda: generate_split(settings), read_sudokus, same_boards)
+    return build_boards("sudoku", settings, out, lambda: generate_split(settings), read_sudokus, byte_keys)
 
 
 def read_sudokus(settings: BoardSettings, split: str = "train", *, verify: int = _VERIFY) -> SolvedBoards:
@@ -79,14 +75,14 @@ def read_sudokus(settings: BoardSettings, split: str = "train", *, verify: int =
              puzzle, or of a puzzle without a solution or with several.
     """
     question, answer = settings.question, settings.answer
-    table = read_split(settings, split, lambda path: _read_text(path, question))
+    table = read_split(settings, split, _read_text)
     for column, strings in table.columns.items():
         # Some tables have spaces between the digits.
         table.columns[column] = pc.replace_substring(strings, " ", "")
     side = table.side(question, BOXES, "4, 6 or 9")
     digits = "123456789"[:side]
     symbols = {question: ("0.", *digits)} | ({answer: ("", *digits)} if table.has_answers else {})
-    boards = dict(zip(symbols, table.boards(side, symbols), strict=True))
+    boards = table.boards(side, symbols)
     questions = boards[question]
     for column, cells in boards.items():
         table.refuse((_in_parts(repeats, cells), f"{column} holds a digit twice in a row, column or box"))
@@ -223,7 +219,7 @@ def _full_boards(side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         board = np.arange(stuck.shape[1])
         is_open = np.bitwise_count(stuck) > 1
         place = np.argmax(rng.random(stuck.shape) * is_open, axis=0)
-        bits = np.uint16(1) << np.arange(side, dtype=np.uint16)[:, None]
+        bits = _ONE << np.arange(side, dtype=np.uint16)[:, None]
         possible = (stuck[place, board] & bits) != 0
         stuck[place, board] = bits[np.argmax(rng.random(possible.shape) * possible, axis=0), 0]
         cells = np.concatenate([result.cells[..., result.unfinished], stuck.reshape(side, side, -1)], axis=2)
@@ -242,7 +238,7 @@ def _take_clues(answers: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
         questions[board, place] = 0
         cells = candidates(questions.reshape(-1, side, side))
         # There is a second solution if the cell can hold another digit.
-        cells[place // side, place % side, board] = every & ~(np.uint16(1) << (clue - np.uint8(1)))
+        cells[place // side, place % side, board] = every & ~(_ONE << (clue - np.uint8(1)))
         others = search(cells, limit=1).count
         questions[board, place] = np.where(others == 0, 0, clue)
     return questions.reshape(-1, side, side)

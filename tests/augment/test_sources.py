@@ -3,19 +3,19 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import csv, parquet
 
 from arcpipe import codec
 from arcpipe.augment.archives import archive_files
 from arcpipe.augment.forms import Source
-from arcpipe.augment.puzzles import read_columns
+from arcpipe.augment.maze import read_mazes
+from arcpipe.augment.puzzles import BoardSettings
 from arcpipe.augment.sources import fitting, hide, read_source
 from arcpipe.errors import DataError
 from arcpipe.log import counted
@@ -23,7 +23,7 @@ from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.runs import read_manifest
 from arcpipe.task import Pair, Task, challenges_json, solutions_json
 from commands import assert_refused, fail_here, succeed_here
-from files import Files, lay_out
+from files import Files, json_of, lay_out
 from puzzles import made_up_tasks, plain_task, training_pairs, write_source
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -53,9 +53,17 @@ def fails(seed, count):
 """
 
 
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub without a network: `datasets` reads a local folder of a set's name."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("cache"))
+
+
 def built(*arguments: object, out: str = "out") -> list[str]:
-    """Run a small build; return its lines."""
-    return succeed_here("augment", "arc", "--num-aug", 1, *arguments, "--out", out).splitlines()
+    """Run a small build; return its lines, without their indents."""
+    printed = succeed_here("augment", "arc", "--num-aug", 1, *arguments, "--out", out)
+    return [line.strip() for line in printed.splitlines()]
 
 
 BLANKS = " " * 10**8
@@ -135,9 +143,8 @@ def test_each_form_is_read_and_counted(form: str) -> None:
     source, files, says = READ[form]
     lay_out(files)
     summary, line, *_ = built("--source", *source.split())
-    assert says in line.strip()
-    counts = read_manifest(Path("out"), "dataset")["counts"]
-    (of_source,) = counts["sources"]
+    assert says in line
+    (of_source,) = read_manifest(Path("out"), "dataset")["counts"]["sources"]
     tasks, examples = counted(of_source["tasks"], "task"), counted(of_source["trained"], "training example")
     assert summary.startswith(f"out: {tasks}, {examples}, ")
     assert len(read_puzzle_set(Path("out")).inputs) == of_source["trained"]
@@ -158,14 +165,33 @@ def test_two_files_of_one_name_are_two_tasks() -> None:
     assert read_puzzle_set(Path("out")).table.task_ids == ["A/t", "B/t", "u"]
 
 
-def test_a_set_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("offline")
+def test_a_set_of_the_hub_is_streamed() -> None:
     lay_out({"owner/puzzles/train.jsonl": [{"examples": AS_LISTS}, {"examples": AS_LISTS[:1]}]})
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("cache"))
     _, line = built("--source", "hub:owner/puzzles:train")
-    assert line.strip() == "puzzles: 2 tasks, 3 pairs, 3 of them train; columns: examples as pairs; " + (
+    assert line == (
+        "puzzles: 2 tasks, 3 pairs, 3 of them train; columns: examples as pairs; "
         "ids that are made up: puzzles/1 to puzzles/2"
     )
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_set_of_boards_of_the_hub_is_downloaded() -> None:
+    # Start and goal touch, so each maze is its own answer.
+    tables = {"train": "question,rating\nS G#,1\nG S#,2\n", "test": "question,rating\n#S G,1\nGS# ,2\n"}
+    lay_out({f"owner/mazes/{split}.csv": table for split, table in tables.items()})
+    hub = "hub:owner/mazes"
+    settings = BoardSettings(source=hub, test_source=hub, answer="question")
+    assert read_mazes(settings).questions.tolist() == [[[2, 1], [3, 0]], [[3, 1], [2, 0]]]
+    tests = read_mazes(settings, "test")
+    assert tests.questions.tolist() == [[[0, 2], [1, 3]], [[3, 2], [0, 1]]]
+    assert [(path.suffix, path.exists()) for path in tests.files] == [(".arrow", True)]
+    for column, split, says in (
+        ("question", "validation", "owner/mazes: validation cannot be read from the Hugging Face hub"),
+        ("solved", "test", "owner/mazes, test: no column 'solved'; its columns are: question, rating"),
+    ):
+        with pytest.raises(DataError, match=f"^{says}"):
+            read_mazes(replace(settings, answer=column), split)
 
 
 BAD: dict[str, tuple[str, Files, str]] = {
@@ -227,14 +253,12 @@ def test_generated_pairs_of_a_task_to_predict_train_only_if_asked_and_never_its_
     sources = ("--source", "set_challenges.json", "--source", "re_arc")
     reason = "generated pairs of tasks to predict (--generated-of-test trains them): 2"
     lines = built(*sources, "--test-set", "set", out="without")
-    assert lines[2].strip() == f"re_arc: 1 task, 2 pairs, 0 of them train; {reason}"
+    assert lines[2] == f"re_arc: 1 task, 2 pairs, 0 of them train; {reason}"
     lines = built(*sources, "--test-set", "set", "--generated-of-test")
-    assert lines[2].strip() == "re_arc: 1 task, 2 pairs, 1 of them train"
+    assert lines[2] == "re_arc: 1 task, 2 pairs, 1 of them train"
     assert "generated pairs of tasks to predict that train: 1" in lines
-    assert "  t test[0] = t generated[1] of re_arc, the same, the output too" in lines
-    assert [one["input"] for one in json.loads(Path("out/challenges.json").read_text())["t"]["train"]] == [
-        ONE["input"], TWO["input"]
-    ]  # fmt: skip
+    assert "t test[0] = t generated[1] of re_arc, the same, the output too" in lines
+    assert json_of(Path("out/challenges.json"))["t"]["train"] == [ONE, TWO]
     with_generated, without = read_puzzle_set(Path("out")), read_puzzle_set(Path("without"))
     assert len(training_pairs(with_generated)) == len(training_pairs(without)) + 1
     assert with_generated.table.fingerprints().tolist() == without.table.fingerprints().tolist()
@@ -253,7 +277,7 @@ def test_generated_pairs_join_the_task_of_their_id() -> None:
 def test_overlapping_pairs_are_kept_if_asked_and_said() -> None:
     lay_out({"all/a.json": TASK, "all/b.json": {"train": [THREE, FOUR], "test": [FIVE]}})
     lines = built("--source", "all", "--keep-overlap")
-    assert lines[1].strip() == "all: 2 tasks, 6 pairs, 4 of them train"
+    assert lines[1] == "all: 2 tasks, 6 pairs, 4 of them train"
     assert lines[2].startswith("pairs that train all the same (--keep-overlap): 1, though a test input")
     assert len(read_puzzle_set(Path("out")).inputs) == 4
 
@@ -262,7 +286,7 @@ def test_one_id_with_two_contents_is_said_and_both_are_listed() -> None:
     lay_out({"A/t.json": TASK, "B/t.json": TASK | {"train": [TWO, ONE]}, "C/t.json": TASK | {"train": [ONE]}})
     lines = built("--source", "A", "--source", "B", "--source", "C")
     says = "ids with two contents, of which one is taken: 1"
-    assert lines[lines.index(says) + 1] == "  t: that of A, not of C"
+    assert lines[lines.index(says) + 1] == "t: that of A, not of C"
     (conflict,) = read_manifest(Path("out"), "dataset")["counts"]["conflicts"]
     assert (conflict["source"], conflict["other"]) == ("A", "C")
     assert conflict["content"] != conflict["other_content"]
@@ -271,7 +295,7 @@ def test_one_id_with_two_contents_is_said_and_both_are_listed() -> None:
 def test_tasks_are_left_out_and_corrected() -> None:
     right = TASK | {"train": [ONE, FOUR]}
     lay_out({"all/a.json": TASK, "all/b.json": OTHER, "all/c.json": OTHER, "mended/a.json": right})
-    lay_out({"bad.txt": "# reported\nb  # wrong\nelsewhere\n"})
+    Path("bad.txt").write_text("# reported\nb  # wrong\nelsewhere\n")
     flags = ("--leave-out", "bad.txt", "--leave-out", "c", "--corrections", "mended")
     assert built("--source", "all", *flags)[0].endswith("; left out: 2; corrected: 1")
     counts = read_manifest(Path("out"), "dataset")["counts"]
@@ -288,11 +312,10 @@ def test_a_recipe_says_what_it_needs_and_takes_conceptarc_or_fewer_steps() -> No
     }
     lay_out({"mine.toml": recipe, "set_challenges.json": {"t": TASK}, "c.zip": concept})
     said = fail_here("augment", "arc", "--recipe", "mine.toml", "--out", "out")
-    assert said.startswith(
-        "the recipe trains on set_challenges.json and ConceptARC, which comes with no package"
-    )
+    needs = "the recipe trains on set_challenges.json and ConceptARC, which comes with no package"
+    assert said.startswith(needs)
     lines = built("--recipe", "mine.toml", "--concept", "c.zip")
-    assert lines[2].strip() == "corpus: 1 task, 2 pairs, 1 of them train"
+    assert lines[2] == "corpus: 1 task, 2 pairs, 1 of them train"
     lines = built("--recipe", "mine.toml", "--without-concept", out="less")
     assert lines[2] == "as many epochs without ConceptARC: arcpipe train mine.toml --data less --steps 20"
 
@@ -334,12 +357,10 @@ def task_json(task: Task) -> dict[str, Any]:
 
 def test_one_set_from_all_forms(tmp_path: Path, some: list[Task], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, together = tmp_path / "tasks", tmp_path / "ten.json"
-    folder.mkdir()
-    for task in reversed(some):
-        (folder / f"{task.id}.json").write_text(json.dumps(task_json(task)))
-    for other in (".hidden.json", "README.md"):
-        (folder / other).write_text("no JSON")
-    together.write_text(json.dumps({task.id: task_json(task) for task in some}))
+    # The unknown key must not mix up the tasks.
+    lay_out({f"{task.id}.json": task_json(task) | {"name": "same"} for task in reversed(some)}, folder)
+    lay_out({".hidden.json": "no JSON", "README.md": "no JSON"}, folder)
+    lay_out({"ten.json": {task.id: task_json(task) for task in some}}, tmp_path)
     one = folder / f"{some[3].id}.json"
 
     from_folder = read_source(f"{folder}/")
@@ -367,12 +388,6 @@ def test_names_and_contents_in_a_tar_file_of_each_form(tmp_path: Path, form: int
     found = {name: content.read() for name, content in archive_files(path, ".")}
     assert found == {name: b"1" * 600 * number for number, name in enumerate(names)}
     assert [name for name, _ in archive_files(path, "d")] == names[1:]
-
-
-def test_unknown_keys_do_not_mix_up_the_tasks_of_a_folder(tmp_path: Path, some: list[Task]) -> None:
-    for task in some:
-        (tmp_path / f"{task.id}.json").write_text(json.dumps(task_json(task) | {"name": "same"}))
-    assert plain(read_source(str(tmp_path)).tasks) == plain(some)
 
 
 @pytest.mark.parametrize(
@@ -405,46 +420,3 @@ def test_fitting_never_looks_at_test_outputs(training: Source) -> None:
         (Task("a", (pair,), (pair, tall)), False),
     ):
         assert fitting([task], 3) == [task] * fits
-
-
-@pytest.mark.parametrize("form", ["csv", "parquet", "parquet, large strings"])
-def test_columns_of_files(tmp_path: Path, form: str) -> None:
-    path = tmp_path / f"table.{form.split(',')[0]}"
-    # Larger than the blocks of about one megabyte in which a CSV file is read.
-    questions = [f"{number:025b}" for number in range(60_000)]
-    text = pa.large_string() if "large" in form else pa.string()
-    columns = {"rating": pa.array(range(60_000)), "question": pa.array(questions, text)}
-    if form == "csv":
-        csv.write_csv(pa.table(columns), path)
-        path.write_bytes("\ufeff".encode() + path.read_bytes())
-    else:
-        parquet.write_table(pa.table(columns), path, row_group_size=10_000)
-    table = read_columns(str(path), "train", ["question"])
-    assert (table.row_name(0), table.files) == (f"{path}: row 1", (path,))
-    (boards,) = table.boards(5, {"question": "01"})
-    assert boards.dtype == np.uint8
-    assert "".join(map(str, boards.ravel().tolist())) == "".join(questions)
-
-
-def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # `datasets` reads a local folder of the set's name.
-    folder = tmp_path / "owner/puzzles"
-    folder.mkdir(parents=True)
-    for split, (first, second) in (("train", ("S G#", "G S#")), ("test", ("#SG ", "SG# "))):
-        (folder / f"{split}.csv").write_text(f"question,rating\n{first},1\n{second},2\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    table = read_columns("hub:owner/puzzles", "test", ["question"])
-    assert table.boards(2, {"question": (" #S", "G")})[0].tolist() == [[[0, 0], [1, 0]], [[0, 1], [0, 0]]]
-    assert table.row_name(1) == "owner/puzzles, test: row 2"
-    assert [path.suffix for path in table.files] == [".arrow"]
-    assert all(path.exists() for path in table.files)
-    for split, column, expected in (
-        ("validation", "question", "owner/puzzles: validation cannot be read from the Hugging Face hub"),
-        ("train", "answer", "owner/puzzles, train: no column 'answer'; its columns are: question, rating"),
-    ):
-        with pytest.raises(DataError) as caught:
-            read_columns("hub:owner/puzzles", split, [column])
-        assert str(caught.value).startswith(expected)
-        assert "\n" not in str(caught.value)

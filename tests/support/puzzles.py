@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from arcpipe.augment.alike import Augmentations, likeness
+from arcpipe.augment.alike import likeness
 from arcpipe.augment.build import build_arc
 from arcpipe.augment.forms import DataSettings
 from arcpipe.augmentation import IDENTITY_COLORS, PuzzleTable
@@ -101,7 +101,7 @@ def encode(grid: Grid, canvas: int, offset: tuple[int, int] = (0, 0)) -> NDArray
     return tokens
 
 
-# Published puzzles with their solutions: one that singles solve, one of 17 clues, one of the hardest.
+# Published Sudokus with their solutions: one that singles solve, one of 17 clues, one of the hardest.
 EASY = (
     "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79",
     "534678912672195348198342567859761423426853791713924856961537284287419635345286179",
@@ -114,6 +114,13 @@ HARD = (
     "98.7..6....5.9..7......5..48...53...2...1.5....19...3.6.......2..7..9.1.......4..",
     "982734651465192378713865924876253149239416587541978236654381792327649815198527463",
 )
+
+KNOWN = (EASY, FEWEST_CLUES, HARD)
+
+
+def csv_text(*rows: Sequence[str], header: str = "question,answer") -> str:
+    """A table, such as one of questions and answers."""
+    return "\n".join([header, *map(",".join, rows), ""])
 
 
 def board(text: str) -> NDArray[np.uint8]:
@@ -201,19 +208,9 @@ def task(task_id: str, *pairs: tuple[Grid, Grid], tests: tuple[Pair, ...]) -> Ta
     return Task(task_id, tuple(Pair(*pair) for pair in pairs), tests)
 
 
-# A pattern of cells that is in no other grid here, too long to occur by chance.
-SECRET = grid("714928", "365077", "991384")
-
-
 def unpacked(table: GridTable) -> list[Any]:
     """The grids of a table as lists of rows."""
     return [table.grid(index).tolist() for index in range(len(table))]
-
-
-def as_list(augmentations: Augmentations) -> list[Augmentation]:
-    """Augmentations one by one."""
-    pairs = zip(*augmentations, strict=True)
-    return [Augmentation(int(dihedral), tuple(colors.tolist())) for dihedral, colors in pairs]
 
 
 def training_pairs(puzzles: PuzzleSet) -> list[tuple[str, Any, Any]]:
@@ -230,18 +227,6 @@ def demonstrations(tasks: list[Task]) -> list[tuple[str, Any, Any]]:
 def solved_tests(tasks: list[Task]) -> list[tuple[str, Any, Any]]:
     """The tests as `training_pairs` gives them."""
     return [(task.id, *pair) for task in tasks for pair in plain_task(task)["test"]]
-
-
-def files_holding(folder: Path, cells: bytes) -> set[str]:
-    """The files under a dataset folder that hold these cells, as bytes or as JSON."""
-    text = str(list(cells)).replace(" ", "").strip("[]").encode()
-    found = set()
-    for path in folder.rglob("*"):
-        if path.is_file():
-            held = path.read_bytes()
-            if cells in held or text in held.replace(b"[", b"").replace(b"]", b""):
-                found.add(path.relative_to(folder).parts[0])
-    return found
 
 
 # ARC tasks of chosen sizes, and a dataset of them, for canvases smaller than the whole.
