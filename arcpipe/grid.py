@@ -108,7 +108,9 @@ def draw(
         columns = shutil.get_terminal_size().columns if is_known else 0
     shades = _shades(palette, color) if palette and color else None
     for halved in (False, True) if shades else (False,):
-        blocks = [_block(grid, title, halved, symbols, shades) for grid, title in zip(grids, titles, strict=True)]
+        blocks = [
+            _block(grid, title, halved, symbols, shades) for grid, title in zip(grids, titles, strict=True)
+        ]
         widths = [width for width, _ in blocks]
         if not columns or sum(widths) + 3 * (len(blocks) - 1) <= columns:
             break

@@ -83,7 +83,10 @@ def quickstart(
     changes = changes_since(manifest.get("recipe", {}), tables, defaults)
     if manifest.get("minutes") != minutes:
         changes.append(f"--minutes: {manifest.get('minutes')} -> {minutes}")
-    _refuse_changes(folder, [*changes, *_changed_sources(folder / "data")])
+    for file, sha256 in runs.known_manifest(folder / "data", "dataset").get("files", {}).items():
+        if Path(file).exists() and runs.file_hash(Path(file)) != sha256:
+            changes.append(f"{file}: other content")
+    _refuse_changes(folder, changes)
     with runs.hold_folder(folder):
         stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
         _conclude(folder, _run_stages(folder, stages))
@@ -97,40 +100,33 @@ def quickstart(
 
 
 def _run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) -> dict[str, float]:
-    """Run the command of each stage that is not done; return the seconds of each stage.
+    """Run the command of each stage that is not done; return and save the seconds of each stage.
 
     Args:    stages: each command with its output, if any; a generator, because the options of a stage may
              depend on what earlier stages or an interrupted call left.
     Raises:  ArcpipeError if a signal interrupted a stage.
     """
-    seconds: dict[str, float] = read_json(folder / _SECONDS) if (folder / _SECONDS).exists() else {}
+    file = folder / _SECONDS
+    seconds: dict[str, float] = read_json(file) if file.exists() else {}
     for command, output in stages:
         # Outputs are atomic: one that exists is complete, unless its command can resume.
         if command[0] in seconds or (output and output.exists() and "--resume" not in command):
             typer.echo(f"# {output or folder} is there already, {command[0]} is not run again", err=True)
             continue
         typer.echo(f"$ {command_line(*command)}", err=True)
-        _run(command, seconds, folder / _SECONDS)
+        began = time.monotonic() - seconds.pop(_UNFINISHED, 0.0)
+        name, hints.disabled = _UNFINISHED, True
+        try:
+            result = app(command, standalone_mode=False)
+            if result != INTERRUPTED and not getattr(result, "interrupted", False):
+                name = command[0]
+        finally:
+            hints.disabled = False
+            seconds[name] = time.monotonic() - began
+            runs.write_json(file, seconds)
+        if name == _UNFINISHED:
+            raise ArcpipeError("interrupted; the same command goes on from there")
     return seconds
-
-
-def _run(command: list[str], seconds: dict[str, float], file: Path) -> None:
-    """Run a command and save its seconds, including those of interrupted calls, to a file.
-
-    Raises:  ArcpipeError if a signal interrupted it.
-    """
-    began = time.monotonic() - seconds.pop(_UNFINISHED, 0.0)
-    name, hints.disabled = _UNFINISHED, True
-    try:
-        result = app(command, standalone_mode=False)
-        if result != INTERRUPTED and not getattr(result, "interrupted", False):
-            name = command[0]
-    finally:
-        hints.disabled = False
-        seconds[name] = time.monotonic() - began
-        runs.write_json(file, seconds)
-    if name == _UNFINISHED:
-        raise ArcpipeError("interrupted; the same command goes on from there")
 
 
 def _open_folder(folder: Path, kind: str, **facts: Any) -> dict[str, Any]:
@@ -147,13 +143,6 @@ def _refuse_changes(folder: Path, changes: Sequence[str]) -> None:
             f"{folder} was made with other settings ({'; '.join(changes)}): repeat those to go on, "
             "choose another --out or remove it"
         )
-
-
-def _changed_sources(data: Path) -> list[str]:
-    """Return a line for each file of a dataset's sources whose content has changed since it was built."""
-    files = runs.known_manifest(data, "dataset").get("files", {})
-    there = (file for file in files if Path(file).exists())
-    return [f"{file}: other content" for file in there if runs.file_hash(Path(file)) != files[file]]
 
 
 def _quickstart_stages(
@@ -305,7 +294,7 @@ def evaluate(
 
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)
-    _open_evaluation(folder, options, _contents(loaded, tasks, settings))
+    _open_evaluation(folder, options, loaded, tasks, settings)
     with runs.hold_folder(folder):
         if len(tasks) < len(source.tasks):
             task_set = _write_known_tasks(folder, tasks)
@@ -317,27 +306,27 @@ def evaluate(
         say_next("submissions", "list")
 
 
-def _contents(checkpoint: "Checkpoint", tasks: Sequence[Task], settings: InferSettings) -> dict[str, Any]:
-    """Return what decides the answers and scores of an evaluation, the grids as a hash, for its manifest."""
+def _open_evaluation(
+    folder: Path, options: dict[str, Any], checkpoint: "Checkpoint", tasks: Sequence[Task],
+    settings: InferSettings,
+) -> None:  # fmt: skip
+    """Make the folder of an evaluation, or check that it is of the same options and what they name now.
+
+    Its manifest has what decides the answers and scores, the grids as a hash.
+
+    Raises:  OutputError if the folder is of other options, or of what they named before.
+    """
     from arcpipe.infer.predict import identity  # not at the top, as above
 
     pairs = ((pair.input, pair.output) for task in tasks for pair in (*task.demonstrations, *task.tests))
     grids = [None if grid is None else grid.tolist() for pair in pairs for grid in pair]
     counts = [(task.id, len(task.demonstrations), len(task.tests)) for task in tasks]
-    return {
+    now: dict[str, Any] = {
         **identity(checkpoint),
         "step": checkpoint.manifest.get("step"),
         "tasks": hashlib.sha256(runs.json_bytes([counts, grids])).hexdigest(),
         "infer": asdict(settings),
     }
-
-
-def _open_evaluation(folder: Path, options: dict[str, Any], now: dict[str, Any]) -> None:
-    """Make the folder of an evaluation, or check that it is of the same options and contents.
-
-    Args:    now: the contents of what the options name.
-    Raises:  OutputError if the folder is of other options, or of what they named before.
-    """
     before = _open_folder(folder, "evaluation", asked=options, **now)
     _refuse_changes(folder, recipe_changes({"asked": before["asked"]}, {"asked": options}))
     # Folders of older versions have no such facts, but their predictions say which checkpoint made them.
