@@ -17,6 +17,7 @@ from arcpipe.recipe import (
     description,
     json_text,
     load_recipe,
+    plain_type,
     recipe_changes,
     recipe_names,
     recipe_summary,
@@ -167,7 +168,7 @@ def _settings_table(name: str, kind: type) -> str:
 
 def _values(hint: Any) -> str:
     """Return a text for the values of a setting."""
-    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    kind = plain_type(hint)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is list:
