@@ -14,7 +14,7 @@ A single Parquet file with these columns can be read too, with or without `order
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -89,25 +89,16 @@ def answered_tests(path: Path) -> set[tuple[str, int]]:
     return tests
 
 
-def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    """Yield the candidates of folders and files, path by path, as tables of SCHEMA with dictionary columns.
+def read_candidates(path: Path) -> Iterator[pa.Table]:
+    """Yield the candidates of a folder or file, by `order`, as tables of SCHEMA with dictionary columns.
 
-    Within a path they are sorted by `order`; a file without that column is in the order of its rows. Few
-    shards are in memory at a time.
+    A file without that column is in the order of its rows. Few shards are in memory at a time: candidates
+    are yielded as soon as the next shard begins after them.
 
     Raises:  DataError if something is missing, damaged or not predictions, or for an invalid row (from 1).
     """
-    for path in paths:
-        files = shard_files(path)
-        label = read_manifest(path, "predictions").get("checkpoint") if path.is_dir() else None
-        yield from _in_order(path, files, label)
-
-
-def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.Table]:
-    """Merge the tables of files; yield candidates as soon as the next file begins after them.
-
-    Args:  label: the checkpoint of all candidates, if known.
-    """
+    files = shard_files(path)
+    label = read_manifest(path, "predictions").get("checkpoint") if path.is_dir() else None
     pending = _READ.empty_table()
     last, rows, size = -1, 0, 0
     for number, file in enumerate(files):

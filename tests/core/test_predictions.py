@@ -28,8 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("predictions")
 
 
-def rows_of(*paths: Path) -> list[dict[str, Any]]:
-    return [row for part in read_candidates(paths) for row in part.to_pylist()]
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [row for part in read_candidates(path) for row in part.to_pylist()]
 
 
 @given(st.lists(st.none() | grids(6), max_size=6), st.randoms())
@@ -70,7 +70,7 @@ def test_a_huge_column_that_nobody_reads_is_no_obstacle(tmp_path: Path, column: 
     zeros = pa.array(np.zeros(2000, np.int32))
     huge = pa.table({name: pa.DictionaryArray.from_arrays(zeros, [of]) for name, of in values.items()})
     write_table(file, huge.set_column(0, "order", pa.array(range(2000))))
-    assert sum(len(part) for part in read_candidates([file])) == 2000
+    assert sum(len(part) for part in read_candidates(file)) == 2000
     assert pa.default_memory_pool().max_memory() - before < 2**30
 
 
