@@ -36,7 +36,7 @@ class Task:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """All pairs: demonstrations, tests, generated."""
+        """Return all pairs: demonstrations, tests, generated."""
         return (*self.demonstrations, *self.tests, *self.generated)
 
 

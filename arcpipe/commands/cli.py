@@ -60,13 +60,9 @@ class _LazyGroup(typer.core.TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # Typer compares a misspelled name with these.
+        # Typer lists these, in the order of the pipe, and compares a misspelled name with them.
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
         self._completing = False
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands, in the order of the pipe."""
-        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of this name, None if there is none."""
