@@ -158,6 +158,14 @@ def packages_after(statement: str) -> set[str]:
     return set(run_python(f"{statement}\nimport sys\nprint(*sys.modules)").split())
 
 
+def loaded_by(*words: object) -> set[str]:
+    """What a command prints and loads, and `exit=CODE`."""
+    return packages_after(
+        f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {['arcpipe', *map(str, words)]!r}\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print(f'exit={end.code}')"
+    )
+
+
 def test_nothing_heavy_is_imported_at_the_start() -> None:
     statement = f"import arcpipe, {', '.join(f'arcpipe.{name}' for name in ('commands.cli', *STAGES))}"
     assert not packages_after(statement) & HEAVY
@@ -168,35 +176,32 @@ def test_a_score_loads_no_network(tmp_path: Path) -> None:
     files = {"submission": '{"t": [{"attempt_1": [[1]], "attempt_2": [[2]]}]}', "solutions": '{"t": [[[1]]]}'}
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(content)
-    words = ["arcpipe", "score", *(str(tmp_path / f"{name}.json") for name in files), "--no-ledger"]
-    run = "try:\n    main()\nexcept SystemExit:\n    pass"
-    loaded = packages_after(f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {words!r}\n{run}")
+    loaded = loaded_by("score", *(tmp_path / f"{name}.json" for name in files), "--no-ledger")
     assert "100.00%" in loaded
     assert not loaded & {"torch", "accelerate", "datasets", "pandas", "matplotlib"}
 
 
-def test_a_list_of_recipes_loads_nothing_heavy() -> None:
-    loaded = packages_after("from arcpipe.commands.recipe import list_recipes\nlist_recipes()")
-    assert "arc-laptop" in loaded
+@pytest.mark.parametrize(("words", "says"), [
+    ("recipe list", "arc-laptop"),
+    # A folder that is not there is said before torch is loaded.
+    ("train quickstart --data none --out x", "exit=2"),
+    ("infer --checkpoint=none", "exit=2"),
+])  # fmt: skip
+def test_a_command_loads_nothing_heavy(words: str, says: str) -> None:
+    loaded = loaded_by(*words.split())
+    assert says in loaded
     assert not loaded & HEAVY
 
 
 def test_help_and_recipes_load_neither_torch_nor_datasets() -> None:
-    commands = [f"{name} --help" for name in ("quickstart", "train", "adapt", "infer", "solve", "evaluate")]
-    commands += ["doctor --help", "augment arc --help", "kaggle bundle --help", "vote --help"]
-    commands += [f"recipe {what}" for what in ("show quickstart", "check arc-agi-1", "settings")]
-    commands += ["recipe diff kaggle-l4x4 kaggle-t4x2"]
+    helped = ("quickstart", "train", "adapt", "infer", "solve", "evaluate", "doctor", "vote")
+    commands = [f"{name} --help" for name in (*helped, "augment arc", "kaggle bundle")]
+    about = ("show quickstart", "check arc-agi-1", "settings", "diff kaggle-l4x4 kaggle-t4x2")
+    commands += [f"recipe {what}" for what in about]
     run = f"from arcpipe.commands.cli import app\nfor command in {commands!r}:\n"
     loaded = packages_after(f"{run}    app(command.split(), standalone_mode=False)")
     assert {"--checkpoint", "halt_exploration", "arc-agi-1:"} <= loaded
     assert not loaded & {"torch", "accelerate", "datasets", "pandas"}
-
-
-def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
-    for words in (["train", "quickstart", "--data", "none", "--out", "x"], ["infer", "--checkpoint=none"]):
-        run = f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {['arcpipe', *words]!r}\n"
-        loaded = packages_after(f"{run}try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2")
-        assert not loaded & HEAVY
 
 
 def test_training_inference_and_sources_load_no_builder_of_datasets() -> None:
