@@ -54,6 +54,11 @@ RECIPES: dict[str, Case] = {
         {"run/": None, "run/manifest.json": {"kind": "run", "recipe": {"model": {}, "adapt": {}}}},
     ),
     "a name of the official code": (f"{TRAIN} --set model.L_cycles=3", "did you mean 'inner_cycles'?", {}),
+    "show an unknown recipe": ("recipe show maze-hrd", "no recipe 'maze-hrd', did you mean 'maze-hard'", {}),
+    "compare with one": ("recipe diff maze-hard maze-hrd", "no recipe 'maze-hrd', did you mean 'maze-", {}),
+    "a key in no table": (
+        "recipe show my.toml", "my.toml: lr must stand in a table, such as [train]", {"my.toml": "lr = 1"}
+    ),
     "quickstart's": ("quickstart --out out --set data.num_aug:3", "--set 'data.num_aug:3': expected", {}),
 }  # fmt: skip
 FOLDERS: dict[str, Case] = {
