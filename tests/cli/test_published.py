@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from arcpipe.augment.identifiers import rebuild_identifiers
 from arcpipe.augment.sources import read_source
 from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.official import identifiers_of
-from arcpipe.recipe import recipe_names
+from arcpipe.recipe import recipe_names, to_toml
 from arcpipe.runs import file_hash, make_manifest
 from commands import fail_here, run_here, succeed_here
 from kaggle_server import serving
@@ -187,33 +188,17 @@ def test_the_list_names_what_an_import_needs() -> None:
 
 
 NUM_AUG = 3
-RECIPE = """
-[model]
-hidden_size = 48
-num_heads = 2
-num_layers = 1
-expansion = 2.0
-outer_cycles = 1
-inner_cycles = 1
-max_steps = 1
-puzzle_size = 48
-puzzle_tokens = 1
-
-[train]
-steps = 250
-batch_size = 32
-optimizer = "muon"
-muon_lr = 0.02
-lr = 5e-3
-puzzle_lr = 0.05
-loss = "softmax"
-warmup_steps = 10
-min_lr_ratio = 0.05
-ema = 0.9
-placement = false
-precision = "float32"
-checkpoint_every = 1000
-"""
+RECIPE: dict[str, dict[str, Any]] = {
+    "model": {
+        "hidden_size": 48, "num_heads": 2, "num_layers": 1, "expansion": 2.0, "outer_cycles": 1,
+        "inner_cycles": 1, "max_steps": 1, "puzzle_size": 48, "puzzle_tokens": 1,
+    },
+    "train": {
+        "steps": 250, "batch_size": 32, "optimizer": "muon", "muon_lr": 0.02, "lr": 5e-3, "puzzle_lr": 0.05,
+        "loss": "softmax", "warmup_steps": 10, "min_lr_ratio": 0.05, "ema": 0.9, "placement": False,
+        "precision": "float32", "checkpoint_every": 1000,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -242,7 +227,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     groups = [(puzzles.dihedrals[of_task], puzzles.colors[of_task]) for of_task in rows]
     data = puzzle_set_of(source.tasks, [], groups, 3)
     write_puzzle_set(folder / "data", data, make_manifest("dataset"))
-    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / "recipe.toml").write_text(to_toml(RECIPE))
     succeed_here("train", "recipe.toml", "--data", "data", "--out", "run", cwd=folder)
     succeed_here("checkpoint", "export", "run", "--out", "official", cwd=folder)
     (file,) = (folder / "official").glob("step_*")
