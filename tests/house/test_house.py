@@ -20,14 +20,17 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 
 
+IMPORTS = {module: [*imported_names(path.read_text("utf-8"))] for module, path in modules().items()}
+
+
 def test_every_module_keeps_the_import_rules() -> None:
-    broken = {
-        f"{module} imports {name}": rule
-        for module, path in modules().items()
-        for name in imported_names(path.read_text(encoding="utf-8"))
+    broken = [
+        f"{module} imports {name}: {rule}"
+        for module, names in IMPORTS.items()
+        for name in names
         if (rule := broken_rule(module, name))
-    }
-    assert not broken
+    ]
+    assert broken == []
 
 
 @pytest.mark.parametrize(("importer", "forbidden", "allowed"), [
@@ -56,7 +59,7 @@ def test_imports_are_found_wherever_they_stand() -> None:
 
 
 def test_every_core_module_has_its_place_in_the_order() -> None:
-    core = {name.partition(".")[2] for name in modules() if name.count(".") == 1}
+    core = {name.partition(".")[2] for name in IMPORTS if name.count(".") == 1}
     assert core <= {*CORE, *STAGES, "commands", "__main__"}
 
 
@@ -65,21 +68,17 @@ def test_no_test_or_benchmark_imports_a_stage_by_its_bare_name() -> None:
         f"{path.name}: {name}"
         for folder in ("benchmarks", "tests")
         for path in (ROOT / folder).rglob("*.py")
-        for name in imported_names(path.read_text(encoding="utf-8"))
+        for name in imported_names(path.read_text("utf-8"))
         if name.partition(".")[0] in STAGES
     ]
     assert not bare
 
 
 def test_every_imported_package_is_a_declared_dependency() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared = {re.split(r"[<>=~!\[; ]", line)[0] for line in project["dependencies"]}
-    imported = {
-        name.partition(".")[0]
-        for path in modules().values()
-        for name in imported_names(path.read_text(encoding="utf-8"))
-    }
-    imported = imported - sys.stdlib_module_names - {"arcpipe", ""}
+    imported = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
+    imported -= {*sys.stdlib_module_names, "arcpipe", ""}
     assert {DISTRIBUTIONS.get(name, name) for name in imported} <= declared
 
 
@@ -93,18 +92,14 @@ def text_files() -> Iterator[Path]:
     paths = [path for path in ROOT.iterdir() if path.is_file()]
     for folder in ("arcpipe", *STAGES, "benchmarks", "launch", "tests"):
         paths += [path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT]
-    tracked = tracked_files()
-    yield from (path for path in paths if not tracked or path in tracked)
-
-
-def tracked_files() -> set[Path]:
-    """The files that git tracks; none where there is no git, as in an unpacked archive."""
+    tracked: set[Path] = set()
+    # There may be no git, as in an unpacked archive.
     with suppress(OSError):
-        done = subprocess.run(
+        listed = subprocess.run(
             ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
         )
-        return {ROOT / name for name in done.stdout.split("\0") if name}
-    return set()
+        tracked = {ROOT / name for name in listed.stdout.split("\0") if name}
+    yield from (path for path in paths if not tracked or path in tracked)
 
 
 def test_no_line_names_a_path_of_someones_machine() -> None:
