@@ -75,7 +75,8 @@ def quickstart(
     folder = out or Path("runs") / f"quickstart-seed{seed}"
     if out is not None and (not (out / runs.MANIFEST).exists() or (out / "tasks.csv").exists()):
         runs.refuse_existing(out)
-    settings = [f"data.seed={seed}", f"train.seed={seed}", *(overrides or [])]
+    overrides = overrides or []
+    settings = [f"data.seed={seed}", f"train.seed={seed}", *overrides]
     types = {name: kind for name, kind in settings_types().items() if name in _TABLES}
     tables = as_tables(load_recipe(RECIPE, settings, _TABLES).resolve(types))
     manifest = _open_folder(folder, "quickstart", recipe=tables, minutes=minutes)
@@ -88,12 +89,12 @@ def quickstart(
             changes.append(f"{file}: other content")
     _refuse_changes(folder, changes)
     with runs.hold_folder(folder):
-        stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
+        stages = _quickstart_stages(folder, seed, minutes, processes, overrides)
         _conclude(folder, _run_stages(folder, stages))
     step = max(runs.whole_checkpoints(folder / "run"))
     steps = runs.read_manifest(folder / "run", "run")["recipe"]["train"]["steps"]
     if step < steps:
-        _, (train, _), *_ = _quickstart_stages(folder, seed, None, processes, overrides or [])
+        _, (train, _), *_ = _quickstart_stages(folder, seed, None, processes, overrides)
         typer.echo(f"The time ended the training at step {step} of {steps}; train on: {command_line(*train)}")
     larger = command_line("augment", "arc", "--recipe", "arc-laptop", "--out", "runs/arc-laptop")
     typer.echo(f"Go on with larger tasks: {larger}")
@@ -167,10 +168,9 @@ def _quickstart_stages(
         for override in overrides:
             if override.strip().partition(".")[0] in tables:
                 words += ["--set", override]
-        if words[0] in ("train", "infer") and output.exists():
-            words.append("--resume")
-        if processes and words[0] in ("train", "infer"):
-            words += ["--processes", processes]
+        if words[0] in ("train", "infer"):
+            words += ["--resume"] if output.exists() else []
+            words += ["--processes", processes] if processes else []
         yield list(map(str, words)), output
 
 
