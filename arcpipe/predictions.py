@@ -78,6 +78,13 @@ def shard_files(path: Path) -> list[Path]:
     return sorted((path / SHARDS).glob(f"part-{'[0-9]' * 10}-*.parquet"))
 
 
+def num_candidates(path: Path) -> int:
+    """Return the number of candidates in predictions, as their files say; 0 if `path` does not exist."""
+    if not path.exists():
+        return 0
+    return sum(pq.ParquetFile(file).metadata.num_rows for file in shard_files(path))
+
+
 def answered_tests(path: Path) -> set[tuple[str, int]]:
     """Return the test inputs (task, index) that have a candidate in predictions, even one without a grid."""
     names, tests = ["task", "test_index"], set()

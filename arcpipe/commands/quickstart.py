@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from pyarrow import parquet
 
 from arcpipe import runs
 from arcpipe.augment.forms import Source
@@ -23,7 +22,7 @@ from arcpipe.grid import draw
 from arcpipe.infer.config import InferSettings, deciding
 from arcpipe.infer.items import Schedule
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
-from arcpipe.predictions import answered_tests, shard_files
+from arcpipe.predictions import answered_tests, num_candidates
 from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import TABLES, Overrides, as_tables, changes_since, load_recipe, recipe_changes
@@ -385,11 +384,10 @@ def _known_tasks(checkpoint: "Checkpoint", source: Source, known_only: bool) -> 
 def _write_known_tasks(folder: Path, tasks: list[Task]) -> str:
     """Write tasks as a source of their own, unless an earlier call did; return its name."""
     challenges = folder / "known_challenges.json"
-    if challenges.exists():
-        return str(challenges)
-    if all(pair.output is not None for task in tasks for pair in task.tests):
-        runs.write_json(folder / "known_solutions.json", solutions_json(tasks), indent=False)
-    runs.write_json(challenges, challenges_json(tasks), indent=False)
+    if not challenges.exists():
+        if all(pair.output is not None for task in tasks for pair in task.tests):
+            runs.write_json(folder / "known_solutions.json", solutions_json(tasks), indent=False)
+        runs.write_json(challenges, challenges_json(tasks), indent=False)
     return str(challenges)
 
 
@@ -411,13 +409,13 @@ def _evaluation_stages(
     flags = ["--resume"] if predictions.exists() else []
     for name in ("votes", "max_minutes", "recipe"):
         flags += [] if options[name] is None else [f"--{name.replace('_', '-')}", options[name]]
-    before, began = _count(predictions), time.monotonic()
+    before, began = num_candidates(predictions), time.monotonic()
     yield (
         words("infer", "--checkpoint", options["checkpoint"], "--data", data, "--out", predictions, *flags),
         predictions,
     )
     if not (folder / _SPEED).exists():
-        speed = {"candidates": _count(predictions) - before, "seconds": time.monotonic() - began}
+        speed = {"candidates": num_candidates(predictions) - before, "seconds": time.monotonic() - began}
         runs.write_json(folder / _SPEED, speed)
     compare = ("--compare", solutions) if solutions.exists() else ()
     yield words("vote", predictions, "--challenges", challenges, *compare, "--out", submission), submission
@@ -426,18 +424,11 @@ def _evaluation_stages(
         yield words("score", submission, solutions, "--challenges", challenges), None
 
 
-def _count(predictions: Path) -> int:
-    """Return the number of candidates in a folder of predictions; 0 if it does not exist."""
-    if not predictions.exists():
-        return 0
-    return sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(predictions))
-
-
 def _remaining_text(folder: Path, settings: InferSettings, checkpoint: "Checkpoint") -> str:
     """Return how many of all candidates are inferred, and an estimate of the time that all would take."""
     schedule = Schedule(read_puzzle_set(folder / "data"), replace(settings, votes=0))
     total = len(schedule) * settings.plan(checkpoint.config).answers_each
-    done, speed = _count(folder / "predictions"), read_json(folder / _SPEED)
+    done, speed = num_candidates(folder / "predictions"), read_json(folder / _SPEED)
     text = f"{done} of {total} candidates under all augmentations"
     if done == total or not speed["candidates"]:
         return text
