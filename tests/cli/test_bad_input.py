@@ -114,17 +114,11 @@ CASES: dict[str, Case] = {
         {"runs/": None, "runs/data/": None},
     ),
     "show a folder that is nowhere": ("show runs/none", "runs/none: no such file or folder; a source"),
-    "augment a missing folder": (
-        f"{AUGMENT} d/none", "d/none: no such file or folder; a source", {"d/": None}
-    ),
     "augment a missing table": (f"{AUGMENT} d/none.jsonl", "d/none.jsonl: no such file or folder"),
     "augment missing Sudokus": ("augment sudoku --source runs/s --out out", "runs/s: no such file"),
     "infer from the hub": (INFER.replace("MINI/run", "hf:a/b/c"), "folder: get it with arcpipe checkp"),
     "import without hf:": ("checkpoint import a/b/step --out out", "is named hf:OWNER/NAME/PATH"),
     "show a missing file": ("show none.json", "none.json: no such file"),
-    "score other tasks": (
-        f"{SCORE} s.json", "submission.json: task 0d3d703e is not in the", {"s.json": {"t": [[[1]]]}}
-    ),
     "check against no challenges": (
         "check MINI/submission.json --challenges none.json", "none.json: no such file"
     ),
