@@ -50,11 +50,9 @@ _READ = SCHEMA.set(4, pa.field("colors", _NAMES)).set(
 )
 
 
-def write_shard(folder: Path, table: pa.Table, rank: int) -> Path:
-    """Write candidates, in order, as a shard of a folder of predictions; return its file."""
-    file = folder / SHARDS / f"part-{table['order'][0].as_py():010d}-rank{rank}.parquet"
-    write_table(file, table)
-    return file
+def write_shard(folder: Path, table: pa.Table, rank: int) -> None:
+    """Write candidates, in order, as a shard of a folder of predictions."""
+    write_table(folder / SHARDS / f"part-{table['order'][0].as_py():010d}-rank{rank}.parquet", table)
 
 
 def write_table(file: Path, table: pa.Table) -> None:
