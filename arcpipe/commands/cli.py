@@ -102,7 +102,7 @@ def _format_help(command: Any) -> Any:
     """Shorten summaries to one line, and wrap examples so that they can be pasted; return the command."""
     for one in (command, *getattr(command, "commands", {}).values()):
         text, _, example = (one.help or "").partition("Example: ")
-        summary = re.split(r"[.]?(?:\n\n|$)|[.] ", " ".join(text.partition("\n\n")[0].split()))[0]
+        summary = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
         if len(summary) > _SUMMARY:
             summary = re.split("[:;]", summary)[0]
         while len(summary) > _SUMMARY and "," in summary:
