@@ -112,12 +112,12 @@ class PuzzleTable:
 
     @cached_property
     def num_of_tasks(self) -> NDArray[np.intp]:
-        """How many puzzles each task has."""
+        """Return the number (T,) of puzzles of each task."""
         return np.bincount(self.tasks, minlength=len(self.task_ids))
 
     @cached_property
     def _by_task(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """All puzzle ids by task, and the place in them of the first one of each task."""
+        """Return all puzzle ids by task, and the place in them of the first one of each task."""
         return np.argsort(self.tasks, kind="stable"), np.cumsum(self.num_of_tasks) - self.num_of_tasks
 
     def nth(self, tasks: NDArray[np.integer], numbers: NDArray[np.integer]) -> NDArray[np.intp]:

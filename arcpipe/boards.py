@@ -23,8 +23,15 @@ Cells = NDArray[np.uint16]
 
 
 def is_valid(family: str, questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return whether each answer (N, S, S), of any values, solves its question of Sudoku or maze; (N,)."""
-    return (is_shortest_path if family == "maze" else is_solution)(questions, answers)
+    """Return whether each answer (N, S, S), of any values, solves its question of Sudoku or maze; (N,).
+
+    An answer to a Sudoku must keep the givens and have each digit once in every row, column and box.
+    """
+    if family == "maze":
+        return is_shortest_path(questions, answers)
+    are_digits: NDArray[np.bool_] = ((answers >= 1) & (answers <= questions.shape[1])).all(axis=(1, 2))
+    broken = repeats(np.where(are_digits[:, None, None], answers, 0)) | differs(questions, answers)
+    return are_digits & ~broken
 
 
 class Search(NamedTuple):
@@ -140,17 +147,6 @@ def _padded_cells(cells: NDArray[np.integer], side: int) -> NDArray[np.intp]:
     row, column = np.divmod(cells, side)
     padded: NDArray[np.intp] = np.arange(len(cells)) * (side + 2) ** 2 + (row + 1) * (side + 2) + column + 1
     return padded
-
-
-def is_solution(questions: NDArray[np.uint8], answers: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return whether each answer (N, S, S), of any values, solves its question; (N,).
-
-    An answer must keep the givens and have each digit once in every row, column and box.
-    """
-    side = questions.shape[1]
-    are_digits: NDArray[np.bool_] = ((answers >= 1) & (answers <= side)).all(axis=(1, 2))
-    broken = repeats(np.where(are_digits[:, None, None], answers, 0)) | differs(questions, answers)
-    return are_digits & ~broken
 
 
 def repeats(boards: NDArray[np.uint8]) -> NDArray[np.bool_]:

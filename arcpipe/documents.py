@@ -86,9 +86,9 @@ class RepeatedKeys(dict[str, Any]):
         self.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
 
 
-def read_json(path: Path, most: int = MOST_BYTES, remedy: str = "", *, repeated: bool = False) -> Any:
-    """Return the content of a JSON file; arguments and errors as in `read_file` and `parse_json`."""
-    return parse_json(read_file(path, most, remedy), path, repeated=repeated)
+def read_json(path: Path, *, repeated: bool = False) -> Any:
+    """Return the content of a JSON file; `repeated` and errors as in `read_file` and `parse_json`."""
+    return parse_json(read_file(path), path, repeated=repeated)
 
 
 def parse_json(content: bytes, where: object, *, repeated: bool = False) -> Any:

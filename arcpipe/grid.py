@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,14 +49,11 @@ def as_grid(cells: Any, where: str) -> Grid:
     # With all digits replaced by 0, the JSON of a grid must equal that of a black grid. Faster than a loop.
     width = max(0, text.find(b"]") // 2)
     height = len(text) // (2 * width + 2)
-    if max(height, width) > MAX_SIDE or text.translate(_BLACK) != _black_json(height, width):
-        raise DataError(f"{where}: {_fault(rows)}")
-    return np.ndarray((height, width), np.uint8, text.translate(_VALUES, b"[],")).copy()
-
-
-@cache
-def _black_json(height: int, width: int) -> bytes:
-    return orjson.dumps([[0] * width] * height)
+    if max(height, width) <= MAX_SIDE:
+        row = b"[0" + b",0" * (width - 1) + b"]"
+        if text.translate(_BLACK) == b"[" + b",".join([row] * height) + b"]":
+            return np.ndarray((height, width), np.uint8, text.translate(_VALUES, b"[],")).copy()
+    raise DataError(f"{where}: {_fault(rows)}")
 
 
 def _fault(rows: Any) -> str:
@@ -109,11 +106,10 @@ def draw(
         # COLUMNS overrides the terminal.
         is_known = os.environ.get("COLUMNS", "").isdecimal() or sys.stdout.isatty()
         columns = shutil.get_terminal_size().columns if is_known else 0
-    colored = palette is not None and color
-    for halved in (False, True) if colored else (False,):
+    shades = _shades(palette, color) if palette and color else None
+    for halved in (False, True) if shades else (False,):
         blocks = [
-            _block(grid, title, halved, symbols, _shades(palette, int(color)) if palette and color else None)
-            for grid, title in zip(grids, titles, strict=True)
+            _block(grid, title, halved, symbols, shades) for grid, title in zip(grids, titles, strict=True)
         ]
         widths = [width for width, _ in blocks]
         if not columns or sum(widths) + 3 * (len(blocks) - 1) <= columns:
@@ -154,7 +150,7 @@ def _block(
 _SIXTEEN = [[170 * (number >> bit & 1) + 85 * (number >> 3) for bit in range(3)] for number in range(16)]
 
 
-@lru_cache
+@cache
 def _shades(palette: Palette, bits: int) -> list[tuple[str, str]]:
     """Return the ANSI codes of each color of a palette, as foreground and background."""
     if bits == 8:

@@ -14,7 +14,7 @@ A single Parquet file with these columns can be read too, with or without `order
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -50,11 +50,9 @@ _READ = SCHEMA.set(4, pa.field("colors", _NAMES)).set(
 )
 
 
-def write_shard(folder: Path, table: pa.Table, rank: int) -> Path:
-    """Write candidates, in order, as a shard of a folder of predictions; return its file."""
-    file = folder / SHARDS / f"part-{table['order'][0].as_py():010d}-rank{rank}.parquet"
-    write_table(file, table)
-    return file
+def write_shard(folder: Path, table: pa.Table, rank: int) -> None:
+    """Write candidates, in order, as a shard of a folder of predictions."""
+    write_table(folder / SHARDS / f"part-{table['order'][0].as_py():010d}-rank{rank}.parquet", table)
 
 
 def write_table(file: Path, table: pa.Table) -> None:
@@ -78,6 +76,13 @@ def shard_files(path: Path) -> list[Path]:
     return sorted((path / SHARDS).glob(f"part-{'[0-9]' * 10}-*.parquet"))
 
 
+def num_candidates(path: Path) -> int:
+    """Return the number of candidates in predictions, as their files say; 0 if `path` does not exist."""
+    if not path.exists():
+        return 0
+    return sum(pq.ParquetFile(file).metadata.num_rows for file in shard_files(path))
+
+
 def answered_tests(path: Path) -> set[tuple[str, int]]:
     """Return the test inputs (task, index) that have a candidate in predictions, even one without a grid."""
     names, tests = ["task", "test_index"], set()
@@ -89,25 +94,16 @@ def answered_tests(path: Path) -> set[tuple[str, int]]:
     return tests
 
 
-def read_candidates(paths: Iterable[Path]) -> Iterator[pa.Table]:
-    """Yield the candidates of folders and files, path by path, as tables of SCHEMA with dictionary columns.
+def read_candidates(path: Path) -> Iterator[pa.Table]:
+    """Yield the candidates of a folder or file, by `order`, as tables of SCHEMA with dictionary columns.
 
-    Within a path they are sorted by `order`; a file without that column is in the order of its rows. Few
-    shards are in memory at a time.
+    A file without that column is in the order of its rows. Few shards are in memory at a time: candidates
+    are yielded as soon as the next shard begins after them.
 
     Raises:  DataError if something is missing, damaged or not predictions, or for an invalid row (from 1).
     """
-    for path in paths:
-        files = shard_files(path)
-        label = read_manifest(path, "predictions").get("checkpoint") if path.is_dir() else None
-        yield from _in_order(path, files, label)
-
-
-def _in_order(path: Path, files: list[Path], label: str | None) -> Iterator[pa.Table]:
-    """Merge the tables of files; yield candidates as soon as the next file begins after them.
-
-    Args:  label: the checkpoint of all candidates, if known.
-    """
+    files = shard_files(path)
+    label = read_manifest(path, "predictions").get("checkpoint") if path.is_dir() else None
     pending = _READ.empty_table()
     last, rows, size = -1, 0, 0
     for number, file in enumerate(files):

@@ -135,10 +135,11 @@ class PuzzleSet:
     @property
     def example_weights(self) -> NDArray[np.intp]:
         """Return the relative frequency (E,) of draws of each example, as integers: 1 if all are equal."""
-        sampling, sizes = self.sampling, np.bincount(self.example_tasks, minlength=len(self.table.task_ids))
-        if not sampling.pairs and not sampling.shares:
+        most = self.sampling.pairs
+        if not most and not self.sampling.shares:
             return np.ones(len(self.example_tasks), np.intp)
-        task_weights = self.draw_weights * np.minimum(1, (sampling.pairs or np.inf) / sizes.clip(min=1))
+        sizes = np.bincount(self.example_tasks, minlength=len(self.table.task_ids))
+        task_weights = self.draw_weights * np.minimum(1, (most or np.inf) / sizes.clip(min=1))
         weights = task_weights[self.example_tasks]
         rounded: NDArray[np.intp] = (weights * (2**32 / weights.sum())).round().astype(np.intp)
         return rounded

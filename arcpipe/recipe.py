@@ -53,6 +53,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 EXTENDS = "extends"
 _OURS = resources.files("arcpipe") / "recipes"
 _MOST_PROBLEMS = 20
+_adapter = cache(TypeAdapter)
 # Names in the official code, and elsewhere, of settings that are spelled too differently here to be found.
 _ALIASES = {
     "learning_rate": "lr", "ema_rate": "ema",
@@ -108,11 +109,6 @@ class Recipe:
                 if len(details) > _MOST_PROBLEMS:
                     problems.append(f"[{table}]: {len(details) - _MOST_PROBLEMS} problems more")
         return resolved, problems
-
-
-@cache
-def _adapter(settings_type: type) -> TypeAdapter[Any]:
-    return TypeAdapter(settings_type)
 
 
 def _problem(table: str, settings_type: type, detail: Any) -> str:
@@ -309,14 +305,14 @@ def with_settings(
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def run(recipe: str | None, overrides: list[str] | None, **arguments: Any) -> Any:
-            flags = {name: arguments.pop(name) for name in own}
             loaded = load_recipe(recipe, overrides or [], (table,))
             values = loaded.tables.setdefault(table, {})
-            for name, value in flags.items():
-                if value is not None and _is_list_of_numbers(_kind(hints[name])):
-                    parts = [part for part in value.split(",") if value]
-                    values[name] = [int(part) if part.strip().isdecimal() else part for part in parts]
-                elif value is not None:
+            for name in own:
+                value = arguments.pop(name)
+                if value is not None and _is_list_of_numbers(plain_type(hints[name])):
+                    parts = value.split(",") if value else []
+                    value = [int(part) if part.strip().isdecimal() else part for part in parts]
+                if value is not None:
                     values[name] = value
             if "recipe" in signature.parameters:
                 arguments["recipe"] = loaded
@@ -361,7 +357,7 @@ def with_parameters(
 
 def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> inspect.Parameter:
     """Return the parameter of a command for a field; its default is None, for a flag that is not given."""
-    kind = _kind(hint)
+    kind = plain_type(hint)
     # Typer has closed limits only; an open limit of integers can be written as a closed one.
     limits: dict[str, Any] = {}
     for bound in (bound for one in _facts(hint) for bound in one.metadata):
@@ -393,7 +389,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any, flag: str | None) -> in
     )
 
 
-def _kind(hint: Any) -> Any:
+def plain_type(hint: Any) -> Any:
     """Return a type without its annotations."""
     return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 

@@ -155,34 +155,29 @@ def make_manifest(kind: str, **facts: Any) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **facts,
         "command": sys.argv,
-        "versions": _versions(),
-        "git_commit": _git_commit(),
+        **_origin(),
         "host": {"platform": platform.platform(), "machine": platform.machine(), "cpus": os.cpu_count()},
     }
 
 
-# Both of what this process has loaded: a training asks for them at each checkpoint.
+# Of what this process has loaded: a training asks for it at each checkpoint.
 @cache
-def _versions() -> dict[str, str]:
+def _origin() -> dict[str, Any]:
+    """Return the versions, and the commit of the checkout: None for an installed package."""
     packages = {name: metadata.version(name) for name in _PACKAGES}
-    return {"arcpipe": __version__, "python": platform.python_version(), **packages}
-
-
-@cache
-def _git_commit() -> str | None:
-    """Return the commit of the checkout this runs from; None for an installed package."""
+    versions = {"arcpipe": __version__, "python": platform.python_version(), **packages}
     source = Path(__file__)
     git = ["git", "-C", str(source.parent)]
     # An installed package may lie inside another repository: check that the repository tracks this file.
     commands = ([*git, "ls-files", "--error-unmatch", source.name], [*git, "rev-parse", "HEAD"])
-    try:
+    commit = None
+    with suppress(OSError, subprocess.SubprocessError):
         _, head = (
             subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout
             for command in commands
         )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head.strip()
+        commit = head.strip()
+    return {"versions": versions, "git_commit": commit}
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
@@ -202,13 +197,13 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         actual = manifest["kind"]
     except (FileNotFoundError, KeyError, TypeError):
         raise DataError(
-            f"{folder}: no {kind} folder (its {MANIFEST} is missing or broken){nearby(folder, kind)}"
+            f"{folder}: no {kind} folder (its {MANIFEST} is missing or broken){_nearby(folder, kind)}"
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: no {kind} folder (its {MANIFEST} is broken: {one_line(error)})") from None
     if actual != kind:
         raise DataError(
-            f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder{nearby(folder, kind)}"
+            f"{folder}: expected a {kind} folder, found a {actual!s:.40} folder{_nearby(folder, kind)}"
         )
     if kind in _TYPED:
         types = _TYPES | {"dataset": str if kind == "predictions" else dict | None}
@@ -220,7 +215,7 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
     return manifest
 
 
-def nearby(folder: Path, *kinds: str) -> str:
+def _nearby(folder: Path, *kinds: str) -> str:
     """Return the end of a message that names a folder of these kinds: a subfolder, else the parent."""
     for file in (*sorted(folder.glob(f"*/{MANIFEST}"))[:_MOST_NEARBY], folder.parent / MANIFEST):
         with suppress(OSError, ValueError, AttributeError):
@@ -275,7 +270,7 @@ def newest_checkpoint(run: Path) -> Path:
             raise CheckpointError(f"{run}: no such folder")
     whole = whole_checkpoints(run)
     if not whole:
-        near = nearby(run, "run", "checkpoint")
+        near = _nearby(run, "run", "checkpoint")
         raise CheckpointError(f"{run}: neither a checkpoint folder nor a run folder with a checkpoint{near}")
     return whole[max(whole)]
 

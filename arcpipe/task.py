@@ -36,7 +36,7 @@ class Task:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """All pairs: demonstrations, tests, generated."""
+        """Return all pairs: demonstrations, tests, generated."""
         return (*self.demonstrations, *self.tests, *self.generated)
 
 
@@ -87,7 +87,7 @@ def kind_of(content: Any) -> str:
     return "another JSON file"
 
 
-def refuse_other_kinds(path: Path | str, content: Any, expected: str) -> None:
+def refuse_other_kinds(path: Path, content: Any, expected: str) -> None:
     """Raise DataError if a JSON file is of one of the other kinds."""
     kind = kind_of(content)
     if kind in KINDS and kind != expected:

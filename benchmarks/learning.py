@@ -217,11 +217,11 @@ def scores(data: Path, predictions: Path) -> dict[str, float]:
     puzzles = read_puzzle_set(data)
     outputs = known_outputs(data, puzzles)
     assert outputs is not None
-    found, _ = evaluate(puzzles, outputs, read_candidates([predictions]))
+    found, _ = evaluate(puzzles, outputs, read_candidates(predictions))
     if not puzzles.family.with_eos:
         return found
     names = Counter(puzzles.table.task_ids[task] for task in puzzles.test_tasks)
-    votes = read_votes(read_candidates([predictions]), names)
+    votes = read_votes(read_candidates(predictions), names)
     right = right_choices(votes, [outputs.grid(number) for number in range(len(outputs))])
     solved = solved_tests(votes, rank(votes), right, 2)
     share = votes.count()[right].sum() / votes.candidates.sum()

@@ -127,7 +127,7 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
         puzzles = read_puzzle_set(data)
         outputs = known_outputs(data, puzzles)
         if outputs is not None:
-            scores, votes = evaluate(puzzles, outputs, read_candidates([out]))
+            scores, votes = evaluate(puzzles, outputs, read_candidates(out))
             text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
             coverage = f"; {Coverage(int((votes > 0).sum()), len(votes), result.done, result.total).text}"
     if result.done == result.total:
@@ -185,7 +185,7 @@ class Evaluator:
 
     def score(self, folder: Path) -> tuple[dict[str, float], Coverage]:
         """Return the scores of the candidates in the folder, by name, and their coverage."""
-        scores, votes = evaluate(self.puzzles, self.outputs, read_candidates([folder]))
+        scores, votes = evaluate(self.puzzles, self.outputs, read_candidates(folder))
         num_items = len(Schedule(self.puzzles, self.settings))
         return scores, Coverage(int((votes > 0).sum()), len(votes), int(votes.sum()), num_items)
 

@@ -275,11 +275,11 @@ class Doubles:
         Raises:  DataError for any other question that an earlier folder has too.
         """
         if not manifest.get("weights"):
-            yield from read_candidates([path])
+            yield from read_candidates(path)
             return
         earlier = self._asked.setdefault(tuple(manifest.get(name) for name in _CHECKPOINT), [])
         is_noisy, left_out, parts = bool(manifest.get("plan", {}).get("noise")), 0, [np.zeros(0, np.uint64)]
-        for table in read_candidates([path]):
+        for table in read_candidates(path):
             questions, first = self._questions(table, manifest), table["rollout"].to_numpy() == 0
             keep = np.ones(len(table), bool)
             for other in earlier:

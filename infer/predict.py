@@ -31,7 +31,7 @@ from arcpipe.infer.config import InferResult, InferSettings, deciding
 from arcpipe.infer.engine import NONE, Engine
 from arcpipe.infer.items import Answers, Schedule, WorkQueue, candidate_table, concatenate
 from arcpipe.log import Progress, logger
-from arcpipe.predictions import SHARDS, read_shard, shard_files, write_shard
+from arcpipe.predictions import SHARDS, num_candidates, read_shard, shard_files, write_shard
 from arcpipe.processes import Clock, stop_on_signals
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.recipe import recipe_changes
@@ -86,11 +86,10 @@ def infer_to_folder(
             if not resume and num_ranks == 1 and not shard_files(out):
                 shutil.rmtree(out, ignore_errors=True)
             raise
-        candidates = sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(out))
         answered, own = _done(out, answers_each), WorkQueue(manifest["items"], done, rank, num_ranks)
         late = not interrupted and not np.isin(own.take(own.left), answered).all()
         return InferResult(
-            candidates, len(answered), manifest["items"], interrupted, late, alone=num_ranks == 1,
+            num_candidates(out), len(answered), manifest["items"], interrupted, late, alone=num_ranks == 1,
             by_ctrl_c=signal.SIGINT in signals,
         )  # fmt: skip
 

@@ -254,7 +254,7 @@ def _boards(data: Path, predictions: Path) -> TestInputs:
     samples = ((~right, _MOST_WRONG_BOARDS), (right, _MOST_RIGHT_BOARDS))
     numbers = [board for mask, most in samples for board in spread(np.flatnonzero(mask), most).tolist()]
     name = puzzles.table.task_ids[0]
-    moves = read_moves(read_candidates([predictions]), [(name, board) for board in numbers])
+    moves = read_moves(read_candidates(predictions), [(name, board) for board in numbers])
     voted = voted_grids(answers.votes, rank(answers.votes), numbers)
     # The dataset records one shortest path of a maze; there may be others.
     others = answers.valid & ~right & (puzzles.family.name == "maze")
@@ -287,7 +287,8 @@ def _tasks(sources: Sources, challenges: Path) -> TestInputs:
     ranking = rank(votes, RULES.get(rule, RULES["count"]))
     submission = submission or build_submission(tasks, ranked_grids(votes, ranking, 2))
     attempts = distinct_attempts(submission, tasks, sources.submission or Path("submission"))
-    moves = read_moves(read_candidates(predictions), [(task.id, index) for task, index in tests])
+    candidates = read_candidates(sources.predictions) if sources.predictions else ()
+    moves = read_moves(candidates, [(task.id, index) for task, index in tests])
     rules = {task.id: size_rule(task) for task in tasks}
     voted = voted_grids(votes, ranking, range(len(tests)))
     results = [

@@ -279,8 +279,13 @@ def show_checkpoint(checkpoint: _Folder, as_json: Json = False) -> None:
     for title, table in facts.items():
         typer.echo(f"\n{title}")
         for key, value in table.items():
-            is_count = isinstance(value, int) and title in _COUNTS
-            typer.echo(f"  {_SYMBOLS.get(key, key):<28}{f'{value:,}' if is_count else _text(value)}")
+            if isinstance(value, int) and title in _COUNTS:
+                value = f"{value:,}"
+            elif isinstance(value, dict):
+                value = "  ".join(f"{name} {inner}" for name, inner in value.items())
+            elif isinstance(value, list):
+                value = " ".join(map(str, value))
+            typer.echo(f"  {_SYMBOLS.get(key, key):<28}{value}")
 
 
 @app.command("verify")
@@ -325,12 +330,6 @@ def verify_checkpoints(
                 typer.echo(str(error))
     if damaged:
         raise typer.Exit(2)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return "  ".join(f"{key} {inner}" for key, inner in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, Any]:

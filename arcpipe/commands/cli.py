@@ -60,13 +60,9 @@ class _LazyGroup(typer.core.TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        # Typer compares a misspelled name with these.
+        # Typer lists these, in the order of the pipe, and compares a misspelled name with them.
         self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
         self._completing = False
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of the commands, in the order of the pipe."""
-        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of this name, None if there is none."""
@@ -106,7 +102,7 @@ def _format_help(command: Any) -> Any:
     """Shorten summaries to one line, and wrap examples so that they can be pasted; return the command."""
     for one in (command, *getattr(command, "commands", {}).values()):
         text, _, example = (one.help or "").partition("Example: ")
-        summary = re.split(r"[.]?(?:\n\n|$)|[.] ", " ".join(text.partition("\n\n")[0].split()))[0]
+        summary = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
         if len(summary) > _SUMMARY:
             summary = re.split("[:;]", summary)[0]
         while len(summary) > _SUMMARY and "," in summary:

@@ -86,20 +86,10 @@ def fetch(name: str) -> tuple[Path, dict[str, str]]:
     if not match:
         raise CheckpointError(f"{name}: expected {HUB}OWNER/NAME/PATH or {HUB}OWNER/NAME@REVISION/PATH")
     repo, revision, path = match["repo"], match["revision"] or "main", match["path"]
-    file = _file(name, repo, path, revision)
-    commit = file.parents[len(PurePosixPath(path).parts) - 1].name
-    for beside in (CONFIG_FILE, IDENTIFIERS_FILE):
-        with suppress(EntryNotFoundError):
-            hf_hub_download(repo, str(PurePosixPath(path).with_name(beside)), revision=commit)
-    return file, {"repository": repo, "revision": commit, "path": path}
-
-
-def _file(name: str, repo: str, path: str, revision: str) -> Path:
-    """Return the file in the cache of the hub, downloading it if it is missing."""
     try:
         # Get the metadata first: without a network, hf_hub_download retries for half a minute.
         _fill_cache(name, repo, get_hf_file_metadata(hf_hub_url(repo, path, revision=revision)))
-        return Path(hf_hub_download(repo, path, revision=revision))
+        file = Path(hf_hub_download(repo, path, revision=revision))
     except HFValidationError as error:
         raise CheckpointError(f"{name}: {one_line(error)}") from None
     except _FAILURES as error:
@@ -107,7 +97,12 @@ def _file(name: str, repo: str, path: str, revision: str) -> Path:
         if not isinstance(cached, str):
             raise CheckpointError(f"{name}: {_reason(error, repo, path, revision)}") from None
         logger.warning("%s: taken as it was downloaded before (%s)", name, one_line(error))
-        return Path(cached)
+        file = Path(cached)
+    commit = file.parents[len(PurePosixPath(path).parts) - 1].name
+    for beside in (CONFIG_FILE, IDENTIFIERS_FILE):
+        with suppress(EntryNotFoundError):
+            hf_hub_download(repo, str(PurePosixPath(path).with_name(beside)), revision=commit)
+    return file, {"repository": repo, "revision": commit, "path": path}
 
 
 def _fill_cache(name: str, repo: str, facts: HfFileMetadata) -> None:

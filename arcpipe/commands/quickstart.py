@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from pyarrow import parquet
 
 from arcpipe import runs
 from arcpipe.augment.forms import Source
@@ -23,7 +22,7 @@ from arcpipe.grid import draw
 from arcpipe.infer.config import InferSettings, deciding
 from arcpipe.infer.items import Schedule
 from arcpipe.log import color_bits, command_line, hints, say_next, start_logging
-from arcpipe.predictions import answered_tests, shard_files
+from arcpipe.predictions import answered_tests, num_candidates
 from arcpipe.processes import Processes
 from arcpipe.puzzleset import read_puzzle_set
 from arcpipe.recipe import TABLES, Overrides, as_tables, changes_since, load_recipe, recipe_changes
@@ -75,7 +74,8 @@ def quickstart(
     folder = out or Path("runs") / f"quickstart-seed{seed}"
     if out is not None and (not (out / runs.MANIFEST).exists() or (out / "tasks.csv").exists()):
         runs.refuse_existing(out)
-    settings = [f"data.seed={seed}", f"train.seed={seed}", *(overrides or [])]
+    overrides = overrides or []
+    settings = [f"data.seed={seed}", f"train.seed={seed}", *overrides]
     types = {name: kind for name, kind in settings_types().items() if name in _TABLES}
     tables = as_tables(load_recipe(RECIPE, settings, _TABLES).resolve(types))
     manifest = _open_folder(folder, "quickstart", recipe=tables, minutes=minutes)
@@ -83,54 +83,50 @@ def quickstart(
     changes = changes_since(manifest.get("recipe", {}), tables, defaults)
     if manifest.get("minutes") != minutes:
         changes.append(f"--minutes: {manifest.get('minutes')} -> {minutes}")
-    _refuse_changes(folder, [*changes, *_changed_sources(folder / "data")])
+    for file, sha256 in runs.known_manifest(folder / "data", "dataset").get("files", {}).items():
+        if Path(file).exists() and runs.file_hash(Path(file)) != sha256:
+            changes.append(f"{file}: other content")
+    _refuse_changes(folder, changes)
     with runs.hold_folder(folder):
-        stages = _quickstart_stages(folder, seed, minutes, processes, overrides or [])
+        stages = _quickstart_stages(folder, seed, minutes, processes, overrides)
         _conclude(folder, _run_stages(folder, stages))
     step = max(runs.whole_checkpoints(folder / "run"))
     steps = runs.read_manifest(folder / "run", "run")["recipe"]["train"]["steps"]
     if step < steps:
-        _, (train, _), *_ = _quickstart_stages(folder, seed, None, processes, overrides or [])
+        _, (train, _), *_ = _quickstart_stages(folder, seed, None, processes, overrides)
         typer.echo(f"The time ended the training at step {step} of {steps}; train on: {command_line(*train)}")
     larger = command_line("augment", "arc", "--recipe", "arc-laptop", "--out", "runs/arc-laptop")
     typer.echo(f"Go on with larger tasks: {larger}")
 
 
 def _run_stages(folder: Path, stages: Iterable[tuple[list[str], Path | None]]) -> dict[str, float]:
-    """Run the command of each stage that is not done; return the seconds of each stage.
+    """Run the command of each stage that is not done; return and save the seconds of each stage.
 
     Args:    stages: each command with its output, if any; a generator, because the options of a stage may
              depend on what earlier stages or an interrupted call left.
     Raises:  ArcpipeError if a signal interrupted a stage.
     """
-    seconds: dict[str, float] = read_json(folder / _SECONDS) if (folder / _SECONDS).exists() else {}
+    file = folder / _SECONDS
+    seconds: dict[str, float] = read_json(file) if file.exists() else {}
     for command, output in stages:
         # Outputs are atomic: one that exists is complete, unless its command can resume.
         if command[0] in seconds or (output and output.exists() and "--resume" not in command):
             typer.echo(f"# {output or folder} is there already, {command[0]} is not run again", err=True)
             continue
         typer.echo(f"$ {command_line(*command)}", err=True)
-        _run(command, seconds, folder / _SECONDS)
+        began = time.monotonic() - seconds.pop(_UNFINISHED, 0.0)
+        name, hints.disabled = _UNFINISHED, True
+        try:
+            result = app(command, standalone_mode=False)
+            if result != INTERRUPTED and not getattr(result, "interrupted", False):
+                name = command[0]
+        finally:
+            hints.disabled = False
+            seconds[name] = time.monotonic() - began
+            runs.write_json(file, seconds)
+        if name == _UNFINISHED:
+            raise ArcpipeError("interrupted; the same command goes on from there")
     return seconds
-
-
-def _run(command: list[str], seconds: dict[str, float], file: Path) -> None:
-    """Run a command and save its seconds, including those of interrupted calls, to a file.
-
-    Raises:  ArcpipeError if a signal interrupted it.
-    """
-    began = time.monotonic() - seconds.pop(_UNFINISHED, 0.0)
-    name, hints.disabled = _UNFINISHED, True
-    try:
-        result = app(command, standalone_mode=False)
-        if result != INTERRUPTED and not getattr(result, "interrupted", False):
-            name = command[0]
-    finally:
-        hints.disabled = False
-        seconds[name] = time.monotonic() - began
-        runs.write_json(file, seconds)
-    if name == _UNFINISHED:
-        raise ArcpipeError("interrupted; the same command goes on from there")
 
 
 def _open_folder(folder: Path, kind: str, **facts: Any) -> dict[str, Any]:
@@ -147,13 +143,6 @@ def _refuse_changes(folder: Path, changes: Sequence[str]) -> None:
             f"{folder} was made with other settings ({'; '.join(changes)}): repeat those to go on, "
             "choose another --out or remove it"
         )
-
-
-def _changed_sources(data: Path) -> list[str]:
-    """Return a line for each file of a dataset's sources whose content has changed since it was built."""
-    files = runs.known_manifest(data, "dataset").get("files", {})
-    there = (file for file in files if Path(file).exists())
-    return [f"{file}: other content" for file in there if runs.file_hash(Path(file)) != files[file]]
 
 
 def _quickstart_stages(
@@ -178,10 +167,9 @@ def _quickstart_stages(
         for override in overrides:
             if override.strip().partition(".")[0] in tables:
                 words += ["--set", override]
-        if words[0] in ("train", "infer") and output.exists():
-            words.append("--resume")
-        if processes and words[0] in ("train", "infer"):
-            words += ["--processes", processes]
+        if words[0] in ("train", "infer"):
+            words += ["--resume"] if output.exists() else []
+            words += ["--processes", processes] if processes else []
         yield list(map(str, words)), output
 
 
@@ -305,7 +293,7 @@ def evaluate(
 
     loaded = load_checkpoint(checkpoint)
     tasks = _known_tasks(loaded, source, known_only)
-    _open_evaluation(folder, options, _contents(loaded, tasks, settings))
+    _open_evaluation(folder, options, loaded, tasks, settings)
     with runs.hold_folder(folder):
         if len(tasks) < len(source.tasks):
             task_set = _write_known_tasks(folder, tasks)
@@ -317,27 +305,27 @@ def evaluate(
         say_next("submissions", "list")
 
 
-def _contents(checkpoint: "Checkpoint", tasks: Sequence[Task], settings: InferSettings) -> dict[str, Any]:
-    """Return what decides the answers and scores of an evaluation, the grids as a hash, for its manifest."""
+def _open_evaluation(
+    folder: Path, options: dict[str, Any], checkpoint: "Checkpoint", tasks: Sequence[Task],
+    settings: InferSettings,
+) -> None:  # fmt: skip
+    """Make the folder of an evaluation, or check that it is of the same options and what they name now.
+
+    Its manifest has what decides the answers and scores, the grids as a hash.
+
+    Raises:  OutputError if the folder is of other options, or of what they named before.
+    """
     from arcpipe.infer.predict import identity  # not at the top, as above
 
     pairs = ((pair.input, pair.output) for task in tasks for pair in (*task.demonstrations, *task.tests))
     grids = [None if grid is None else grid.tolist() for pair in pairs for grid in pair]
     counts = [(task.id, len(task.demonstrations), len(task.tests)) for task in tasks]
-    return {
+    now: dict[str, Any] = {
         **identity(checkpoint),
         "step": checkpoint.manifest.get("step"),
         "tasks": hashlib.sha256(runs.json_bytes([counts, grids])).hexdigest(),
         "infer": asdict(settings),
     }
-
-
-def _open_evaluation(folder: Path, options: dict[str, Any], now: dict[str, Any]) -> None:
-    """Make the folder of an evaluation, or check that it is of the same options and contents.
-
-    Args:    now: the contents of what the options name.
-    Raises:  OutputError if the folder is of other options, or of what they named before.
-    """
     before = _open_folder(folder, "evaluation", asked=options, **now)
     _refuse_changes(folder, recipe_changes({"asked": before["asked"]}, {"asked": options}))
     # Folders of older versions have no such facts, but their predictions say which checkpoint made them.
@@ -396,11 +384,10 @@ def _known_tasks(checkpoint: "Checkpoint", source: Source, known_only: bool) -> 
 def _write_known_tasks(folder: Path, tasks: list[Task]) -> str:
     """Write tasks as a source of their own, unless an earlier call did; return its name."""
     challenges = folder / "known_challenges.json"
-    if challenges.exists():
-        return str(challenges)
-    if all(pair.output is not None for task in tasks for pair in task.tests):
-        runs.write_json(folder / "known_solutions.json", solutions_json(tasks), indent=False)
-    runs.write_json(challenges, challenges_json(tasks), indent=False)
+    if not challenges.exists():
+        if all(pair.output is not None for task in tasks for pair in task.tests):
+            runs.write_json(folder / "known_solutions.json", solutions_json(tasks), indent=False)
+        runs.write_json(challenges, challenges_json(tasks), indent=False)
     return str(challenges)
 
 
@@ -422,13 +409,13 @@ def _evaluation_stages(
     flags = ["--resume"] if predictions.exists() else []
     for name in ("votes", "max_minutes", "recipe"):
         flags += [] if options[name] is None else [f"--{name.replace('_', '-')}", options[name]]
-    before, began = _count(predictions), time.monotonic()
+    before, began = num_candidates(predictions), time.monotonic()
     yield (
         words("infer", "--checkpoint", options["checkpoint"], "--data", data, "--out", predictions, *flags),
         predictions,
     )
     if not (folder / _SPEED).exists():
-        speed = {"candidates": _count(predictions) - before, "seconds": time.monotonic() - began}
+        speed = {"candidates": num_candidates(predictions) - before, "seconds": time.monotonic() - began}
         runs.write_json(folder / _SPEED, speed)
     compare = ("--compare", solutions) if solutions.exists() else ()
     yield words("vote", predictions, "--challenges", challenges, *compare, "--out", submission), submission
@@ -437,18 +424,11 @@ def _evaluation_stages(
         yield words("score", submission, solutions, "--challenges", challenges), None
 
 
-def _count(predictions: Path) -> int:
-    """Return the number of candidates in a folder of predictions; 0 if it does not exist."""
-    if not predictions.exists():
-        return 0
-    return sum(parquet.ParquetFile(file).metadata.num_rows for file in shard_files(predictions))
-
-
 def _remaining_text(folder: Path, settings: InferSettings, checkpoint: "Checkpoint") -> str:
     """Return how many of all candidates are inferred, and an estimate of the time that all would take."""
     schedule = Schedule(read_puzzle_set(folder / "data"), replace(settings, votes=0))
     total = len(schedule) * settings.plan(checkpoint.config).answers_each
-    done, speed = _count(folder / "predictions"), read_json(folder / _SPEED)
+    done, speed = num_candidates(folder / "predictions"), read_json(folder / _SPEED)
     text = f"{done} of {total} candidates under all augmentations"
     if done == total or not speed["candidates"]:
         return text

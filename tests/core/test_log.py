@@ -12,10 +12,9 @@ from screens import Terminal
 
 # Every write to it fails, as on a full disk.
 FULL = Path("/dev/full")
-needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 
-@needs_full
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 def test_a_log_file_on_a_full_disk_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     start_logging(FULL)
     (handler,) = (one for one in logger.handlers if isinstance(one, logging.FileHandler))

@@ -23,20 +23,18 @@ CELLS = [[1, 2, 3], [4, 5, 6]]
 NUMBERS = ("test_index", "dihedral", "rollout", "height", "width", "steps")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("predictions")
-
-
-def rows_of(*paths: Path) -> list[dict[str, Any]]:
-    return [row for part in read_candidates(paths) for row in part.to_pylist()]
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [row for part in read_candidates(path) for row in part.to_pylist()]
 
 
 @given(st.lists(st.none() | grids(6), max_size=6), st.randoms())
-def test_what_is_written_is_read_in_its_order(folder: Path, found: list[Grid | None], random: Any) -> None:
+def test_what_is_written_is_read_in_its_order(
+    tmp_path_factory: pytest.TempPathFactory, found: list[Grid | None], random: Any
+) -> None:
+    file = tmp_path_factory.mktemp("predictions") / "some.parquet"
     written = table([candidate(grid, random.random(), task=f"t{random.random()}") for grid in found])
-    write_table(folder / "some.parquet", written)
-    assert rows_of(folder / "some.parquet") == written.to_pylist()
+    write_table(file, written)
+    assert rows_of(file) == written.to_pylist()
 
 
 def test_shards_that_hold_a_candidate_twice_or_have_another_name_are_refused(tmp_path: Path) -> None:
@@ -44,9 +42,8 @@ def test_shards_that_hold_a_candidate_twice_or_have_another_name_are_refused(tmp
     with pytest.raises(DataError, match="twice: holds a candidate twice"):
         rows_of(path)
     path = write_folder(tmp_path / "folder", [table([candidate(None)] * 3)])
-    (path / "shards" / "part-0000000000-rank0.parquet").rename(
-        path / "shards" / "part-0000000002-rank0.parquet"
-    )
+    shards = path / "shards"
+    (shards / "part-0000000000-rank0.parquet").rename(shards / "part-0000000002-rank0.parquet")
     write_shard(path, pa.Table.from_pylist([candidate(None, order=1)], schema=SCHEMA), 0)
     with pytest.raises(DataError, match=r"or part-0000000002-rank0\.parquet is not named after its first"):
         rows_of(path)
@@ -70,7 +67,7 @@ def test_a_huge_column_that_nobody_reads_is_no_obstacle(tmp_path: Path, column: 
     zeros = pa.array(np.zeros(2000, np.int32))
     huge = pa.table({name: pa.DictionaryArray.from_arrays(zeros, [of]) for name, of in values.items()})
     write_table(file, huge.set_column(0, "order", pa.array(range(2000))))
-    assert sum(len(part) for part in read_candidates([file])) == 2000
+    assert sum(len(part) for part in read_candidates(file)) == 2000
     assert pa.default_memory_pool().max_memory() - before < 2**30
 
 

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +52,12 @@ def test_a_failing_block_leaves_no_folder(tmp_path: Path, error: type[BaseExcept
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "broken link"])
-def test_what_exists_is_neither_overwritten_nor_entered(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_what_exists_is_neither_overwritten_nor_entered(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "run"
-    if kind == "file":
-        path.write_text("kept")
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(tmp_path / "nowhere")
-    entered = False
+    make(path)
     with pytest.raises(OutputError, match="run exists already: choose another --out"), new_folder(path, {}):
-        entered = True
-    assert not entered
+        pytest.fail("entered")
     assert names(tmp_path) == ["run"]
     with pytest.raises(OutputError, match="run exists already: pass --resume"):
         refuse_existing(path, "pass --resume")

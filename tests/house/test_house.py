@@ -20,14 +20,17 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 
 
+IMPORTS = {module: [*imported_names(path.read_text("utf-8"))] for module, path in modules().items()}
+
+
 def test_every_module_keeps_the_import_rules() -> None:
-    broken = {
-        f"{module} imports {name}": rule
-        for module, path in modules().items()
-        for name in imported_names(path.read_text(encoding="utf-8"))
+    broken = [
+        f"{module} imports {name}: {rule}"
+        for module, names in IMPORTS.items()
+        for name in names
         if (rule := broken_rule(module, name))
-    }
-    assert not broken
+    ]
+    assert broken == []
 
 
 @pytest.mark.parametrize(("importer", "forbidden", "allowed"), [
@@ -56,7 +59,7 @@ def test_imports_are_found_wherever_they_stand() -> None:
 
 
 def test_every_core_module_has_its_place_in_the_order() -> None:
-    core = {name.partition(".")[2] for name in modules() if name.count(".") == 1}
+    core = {name.partition(".")[2] for name in IMPORTS if name.count(".") == 1}
     assert core <= {*CORE, *STAGES, "commands", "__main__"}
 
 
@@ -65,21 +68,17 @@ def test_no_test_or_benchmark_imports_a_stage_by_its_bare_name() -> None:
         f"{path.name}: {name}"
         for folder in ("benchmarks", "tests")
         for path in (ROOT / folder).rglob("*.py")
-        for name in imported_names(path.read_text(encoding="utf-8"))
+        for name in imported_names(path.read_text("utf-8"))
         if name.partition(".")[0] in STAGES
     ]
     assert not bare
 
 
 def test_every_imported_package_is_a_declared_dependency() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared = {re.split(r"[<>=~!\[; ]", line)[0] for line in project["dependencies"]}
-    imported = {
-        name.partition(".")[0]
-        for path in modules().values()
-        for name in imported_names(path.read_text(encoding="utf-8"))
-    }
-    imported = imported - sys.stdlib_module_names - {"arcpipe", ""}
+    imported = {name.partition(".")[0] for names in IMPORTS.values() for name in names}
+    imported -= {*sys.stdlib_module_names, "arcpipe", ""}
     assert {DISTRIBUTIONS.get(name, name) for name in imported} <= declared
 
 
@@ -93,18 +92,14 @@ def text_files() -> Iterator[Path]:
     paths = [path for path in ROOT.iterdir() if path.is_file()]
     for folder in ("arcpipe", *STAGES, "benchmarks", "launch", "tests"):
         paths += [path for path in (ROOT / folder).rglob("*") if path.suffix in TEXT]
-    tracked = tracked_files()
-    yield from (path for path in paths if not tracked or path in tracked)
-
-
-def tracked_files() -> set[Path]:
-    """The files that git tracks; none where there is no git, as in an unpacked archive."""
+    tracked: set[Path] = set()
+    # There may be no git, as in an unpacked archive.
     with suppress(OSError):
-        done = subprocess.run(
+        listed = subprocess.run(
             ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
         )
-        return {ROOT / name for name in done.stdout.split("\0") if name}
-    return set()
+        tracked = {ROOT / name for name in listed.stdout.split("\0") if name}
+    yield from (path for path in paths if not tracked or path in tracked)
 
 
 def test_no_line_names_a_path_of_someones_machine() -> None:
@@ -158,6 +153,14 @@ def packages_after(statement: str) -> set[str]:
     return set(run_python(f"{statement}\nimport sys\nprint(*sys.modules)").split())
 
 
+def loaded_by(*words: object) -> set[str]:
+    """What a command prints and loads, and `exit=CODE`."""
+    return packages_after(
+        f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {['arcpipe', *map(str, words)]!r}\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print(f'exit={end.code}')"
+    )
+
+
 def test_nothing_heavy_is_imported_at_the_start() -> None:
     statement = f"import arcpipe, {', '.join(f'arcpipe.{name}' for name in ('commands.cli', *STAGES))}"
     assert not packages_after(statement) & HEAVY
@@ -168,35 +171,32 @@ def test_a_score_loads_no_network(tmp_path: Path) -> None:
     files = {"submission": '{"t": [{"attempt_1": [[1]], "attempt_2": [[2]]}]}', "solutions": '{"t": [[[1]]]}'}
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(content)
-    words = ["arcpipe", "score", *(str(tmp_path / f"{name}.json") for name in files), "--no-ledger"]
-    run = "try:\n    main()\nexcept SystemExit:\n    pass"
-    loaded = packages_after(f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {words!r}\n{run}")
+    loaded = loaded_by("score", *(tmp_path / f"{name}.json" for name in files), "--no-ledger")
     assert "100.00%" in loaded
     assert not loaded & {"torch", "accelerate", "datasets", "pandas", "matplotlib"}
 
 
-def test_a_list_of_recipes_loads_nothing_heavy() -> None:
-    loaded = packages_after("from arcpipe.commands.recipe import list_recipes\nlist_recipes()")
-    assert "arc-laptop" in loaded
+@pytest.mark.parametrize(("words", "says"), [
+    ("recipe list", "arc-laptop"),
+    # A folder that is not there is said before torch is loaded.
+    ("train quickstart --data none --out x", "exit=2"),
+    ("infer --checkpoint=none", "exit=2"),
+])  # fmt: skip
+def test_a_command_loads_nothing_heavy(words: str, says: str) -> None:
+    loaded = loaded_by(*words.split())
+    assert says in loaded
     assert not loaded & HEAVY
 
 
 def test_help_and_recipes_load_neither_torch_nor_datasets() -> None:
-    commands = [f"{name} --help" for name in ("quickstart", "train", "adapt", "infer", "solve", "evaluate")]
-    commands += ["doctor --help", "augment arc --help", "kaggle bundle --help", "vote --help"]
-    commands += [f"recipe {what}" for what in ("show quickstart", "check arc-agi-1", "settings")]
-    commands += ["recipe diff kaggle-l4x4 kaggle-t4x2"]
+    helped = ("quickstart", "train", "adapt", "infer", "solve", "evaluate", "doctor", "vote")
+    commands = [f"{name} --help" for name in (*helped, "augment arc", "kaggle bundle")]
+    about = ("show quickstart", "check arc-agi-1", "settings", "diff kaggle-l4x4 kaggle-t4x2")
+    commands += [f"recipe {what}" for what in about]
     run = f"from arcpipe.commands.cli import app\nfor command in {commands!r}:\n"
     loaded = packages_after(f"{run}    app(command.split(), standalone_mode=False)")
     assert {"--checkpoint", "halt_exploration", "arc-agi-1:"} <= loaded
     assert not loaded & {"torch", "accelerate", "datasets", "pandas"}
-
-
-def test_a_folder_that_is_not_there_is_said_before_torch_is_loaded() -> None:
-    for words in (["train", "quickstart", "--data", "none", "--out", "x"], ["infer", "--checkpoint=none"]):
-        run = f"import sys\nfrom arcpipe.commands.cli import main\nsys.argv = {['arcpipe', *words]!r}\n"
-        loaded = packages_after(f"{run}try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2")
-        assert not loaded & HEAVY
 
 
 def test_training_inference_and_sources_load_no_builder_of_datasets() -> None:

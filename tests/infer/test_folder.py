@@ -141,7 +141,7 @@ def test_what_two_processes_wrote_without_locks_counts_once(
     trained: Path, arc_dir: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One of two shards that hold a candidate is set aside, and what it alone held is answered again."""
-    (expected,) = read_candidates([whole])
+    (expected,) = read_candidates(whole)
     out = tmp_path / "out"
     shutil.copytree(whole, out, ignore=shutil.ignore_patterns("*.parquet"))
     for rank, (first, end) in enumerate(((0, 80), (60, 160), (160, 192))):

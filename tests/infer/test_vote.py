@@ -188,7 +188,7 @@ def test_how_a_folder_is_cut_into_shards_changes_nothing(
     shards = [whole.filter(of_rank == number) for number in range(4)]
     folder = tmp_path_factory.mktemp("cut") / "predictions"
     write_folder(folder, data.draw(st.permutations([shard for shard in shards if len(shard)])))
-    cut, one = (read_votes(tables, NUM_TESTS) for tables in (read_candidates([folder]), [whole]))
+    cut, one = (read_votes(tables, NUM_TESTS) for tables in (read_candidates(folder), [whole]))
     for rule in RULES.values():
         np.testing.assert_array_equal(rank(cut, rule).choices, rank(one, rule).choices)
     for choice in range(len(one.tests)):

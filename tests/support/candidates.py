@@ -17,7 +17,7 @@ COLORS = "0123456789"
 
 def read_predictions(path: Path) -> Iterator[SimpleNamespace]:
     """Yield the candidates of a folder in order, by their columns, with an augmentation and a grid."""
-    for table in read_candidates([path]):
+    for table in read_candidates(path):
         for row in table.drop_columns("order").to_pylist():
             shape, cells = (row.pop("height"), row.pop("width")), np.frombuffer(row.pop("cells"), np.uint8)
             augmentation = Augmentation(row.pop("dihedral"), tuple(map(int, row.pop("colors"))))

@@ -145,5 +145,5 @@ def assert_same(rows: Rows, expected: Rows) -> None:
 
 def rows_of(folder: Path) -> Rows:
     """The candidates of a folder, in order."""
-    tables = list(read_candidates([folder]))
+    tables = list(read_candidates(folder))
     return list(pa.concat_tables(tables).to_pylist()) if tables else []
