@@ -135,11 +135,6 @@ def compile_blocks(
     return f"torch.compile: {why}; the first step compiles, which takes a minute or more"
 
 
-def is_compiled(block: nn.Module) -> bool:
-    """Return whether a block is compiled, or will be at its first call."""
-    return block._compiled_call_impl is not None
-
-
 def _missing_compiler(device: torch.device) -> str:
     """Return what torch.compile lacks on a device, empty if nothing."""
     from torch._inductor import cpp_builder, exc

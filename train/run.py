@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from arcpipe.batches import TrainingStream
 from arcpipe.buckets import Layout, layout_of
 from arcpipe.devices import train_step_flops
 from arcpipe.errors import ArcpipeError
@@ -94,6 +95,13 @@ class TrainRun:
     def layout(self) -> Layout:
         """The canvases of a batch; raises DataError if the puzzles do not fit those of the recipe."""
         return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
+
+    def stream(self, rank: int = 0, num_ranks: int = 1) -> TrainingStream:
+        """Return the share of one of `num_ranks` processes in the global batches."""
+        return TrainingStream(
+            self.puzzles, batch_size=self.settings.batch_size, seed=self.settings.seed,
+            placement=self.settings.placement, rank=rank, num_ranks=num_ranks, layout=self.layout,
+        )  # fmt: skip
 
     def sample_flops(self, cycles: tuple[int, int] | None = None) -> float:
         """Return the FLOP of a supervision step of one sample, the mean over a batch.

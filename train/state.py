@@ -28,6 +28,7 @@ from arcpipe.devices import compute_dtype, ready_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.log import logger
+from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.puzzleset import PuzzleSet
 from arcpipe.recipe import as_tables, recipe_changes
 from arcpipe.train.config import TrainSettings
@@ -190,7 +191,7 @@ def _check_recipe(run: TrainRun, num_processes: int) -> None:
         raise ArcpipeError(
             f"model.buckets: the samples of a batch, {', '.join(uneven)}, do not divide by {num_processes} "
             f"processes: choose another {settings.table}.batch_size (for 2, 4, 8... processes a multiple "
-            f"of {32 * num_processes} does) or other buckets"
+            f"of {BUCKET_UNITS * num_processes} does) or other buckets"
         )
 
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from arcpipe import runs
 from arcpipe.batches import TrainingStream
-from arcpipe.devices import compute_dtype, is_compiled
+from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import command_line, logger, program, start_logging
 from arcpipe.model_config import TRMConfig
@@ -48,7 +48,7 @@ def train(run: TrainRun) -> TrainResult:
     accelerator = make_accelerator(run.settings, run.out, evaluation_minutes=evaluation_minutes)
     # One process looks at the folder: on a shared disk another may not see yet what is there.
     changes = run_on_main(lambda: _check_folder(run), accelerator)
-    stream = training_stream(run, accelerator)
+    stream = run.stream(accelerator.process_index, accelerator.num_processes)
     signals: list[int] = []
     with explain_failures(run.settings):
         # Before the folder is made, so that a contradictory recipe leaves none.
@@ -100,7 +100,8 @@ def _take_steps(
         workers = 1 if on_gpu else 0
     batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
     start_time, step_s = time.monotonic() - state.seconds, 0.0
-    compiled, before = any(map(is_compiled, state.model.blocks)), None
+    compiled = any(block._compiled_call_impl is not None for block in state.model.blocks)
+    before = None
     while state.step < run.last_step:
         left_s = run.clock.left_s - checkpointer.end_s - step_s
         # The processes agree on the time and on when to stop.
@@ -136,15 +137,6 @@ def _take_steps(
         state.seconds = time.monotonic() - start_time
         metrics.step(sums, state, settings.lr * scale, step_s)
     return False
-
-
-def training_stream(run: TrainRun, accelerator: Accelerator) -> TrainingStream:
-    """Return this process's share of the global batches of a run."""
-    settings = run.settings
-    return TrainingStream(
-        run.puzzles, batch_size=settings.batch_size, seed=settings.seed, placement=settings.placement,
-        rank=accelerator.process_index, num_ranks=accelerator.num_processes, layout=run.layout,
-    )  # fmt: skip
 
 
 def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> None:
