@@ -52,14 +52,12 @@ class _Draws(NamedTuple):
 
     examples, puzzle_ids, variants: (N,) the example, its puzzle and the number of its variant.
     placements: (N, 2) place on the canvas, as a fraction of the free rows and columns.
-    limits: (N,) side of the largest grid that the canvas holds.
     """
 
     examples: NDArray[np.intp]
     puzzle_ids: NDArray[np.intp]
     variants: NDArray[np.uint64]
     placements: NDArray[np.float64]
-    limits: NDArray[np.intp]
 
     @classmethod
     def joined(cls, parts: Iterable["_Draws"]) -> "_Draws":
@@ -74,7 +72,6 @@ class _CanvasStream:
         self.puzzles, self.placement = puzzles, placement and puzzles.family.with_eos
         # The stream of the whole canvas does not depend on whether there are buckets.
         self.seed, self.stream = seed, [] if side == layout.canvas else [side]
-        self.limit = fitting_side(side, layout.canvas)
         self.examples = np.flatnonzero(layout.task_sides[puzzles.example_tasks] == side)
         _, first_example, self.groups = np.unique(
             puzzles.example_groups[self.examples], return_index=True, return_inverse=True
@@ -132,7 +129,7 @@ class _CanvasStream:
         if variants is not None:
             most = 2**64 - 1 if variants.count is None else variants.count
             numbers = rng.integers(0, most, len(order), dtype=np.uint64, endpoint=True)
-        return _Draws(examples, puzzle_ids, numbers, placements, np.full(len(order), self.limit, np.intp))
+        return _Draws(examples, puzzle_ids, numbers, placements)
 
     def _weighted_groups(self, rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the groups of enough draws to fill an epoch, in any order.
@@ -187,15 +184,17 @@ class TrainingStream(Dataset[PuzzleBatch]):
 
     def __getitem__(self, step: int) -> PuzzleBatch:
         """Return the rows of this rank in the global batch of a step (from 0)."""
-        parts = []
-        for stream, rows in zip(self._streams, self.layout.rows, strict=True):
-            share = rows // self.num_ranks
-            parts.append(stream.draws(step * rows + self.rank * share, share))
-        puzzles, draws = self.puzzles, _Draws.joined(parts)
+        puzzles, layout = self.puzzles, self.layout
+        shares = [rows // self.num_ranks for rows in layout.rows]
+        draws = _Draws.joined(
+            stream.draws(step * rows + self.rank * share, share)
+            for stream, rows, share in zip(self._streams, layout.rows, shares, strict=True)
+        )
         # Both input and output must fit on the canvas.
         sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
         transposed = np.array(TRANSPOSES)[puzzles.table.dihedrals[draws.puzzle_ids]]
-        room = draws.limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
+        limits = np.repeat([fitting_side(side, layout.canvas) for side in layout.sides], shares)
+        room = limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
         offsets = np.floor(draws.placements * (room + 1)).astype(np.intp)
         inputs, outputs = (
             puzzles.encode(table, draws.examples, draws.puzzle_ids, draws.variants, offsets)
