@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -192,7 +192,12 @@ def explain_failures(settings: TrainSettings | None = None) -> Iterator[None]:
 
     Args:  settings: the settings to lower if memory runs out; None to let that error pass.
     """
-    remedy = nullcontext() if settings is None else explain_out_of_memory(_lower(settings))
+    remedy: AbstractContextManager[None] = nullcontext()
+    if settings is not None:
+        batch, parts = f"{settings.table}.batch_size", f"{settings.table}.accumulation"
+        remedy = explain_out_of_memory(
+            f"with {batch}={settings.batch_size}: lower it or the sizes in [model], or raise {parts}"
+        )
     try:
         with remedy:
             yield
@@ -202,9 +207,3 @@ def explain_failures(settings: TrainSettings | None = None) -> Iterator[None]:
                 f"{LOST} training has ended; what it said tells why: mend that, then go on with --resume"
             ) from None
         raise
-
-
-def _lower(settings: TrainSettings) -> str:
-    """Return what to lower if memory runs out."""
-    batch, parts = f"{settings.table}.batch_size", f"{settings.table}.accumulation"
-    return f"with {batch}={settings.batch_size}: lower it or the sizes in [model], or raise {parts}"
