@@ -158,19 +158,22 @@ class Checkpointer:
         file = self._scores_file(step)
         scores, coverage = evaluator.score(file.parent)
         interrupted = self.interrupted and not coverage.whole
-        words = [", ".join(f"{name} {value:.4f}" for name, value in scores.items())] if scores else []
-        words += [coverage.text, f"{coverage.votes} of {coverage.votes_asked} votes"]
+        words = [coverage.text, f"{coverage.votes} of {coverage.votes_asked} votes"]
+        if scores:
+            words.insert(0, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         if interrupted:
             words.append("ended by a signal, to be done again with --resume")
         elif limited and not coverage.whole:
             words.append("ended by --max-minutes")
         logger.info("step %d: %s", step, "; ".join(words))
         facts = scores | coverage.facts
-        if scores and not interrupted:
+        if interrupted:
+            runs.write_json(file, facts | {"interrupted": True})
+        else:
             best = runs.read_best(self.run.out)
-            if (new := _better(self.run, step, facts, best)) is not best:
+            if scores and (new := _better(self.run, step, facts, best)) is not best:
                 runs.write_json(self.run.out / runs.BEST_FILE, new)
-        runs.write_json(file, facts | ({"interrupted": True} if interrupted else {}))
+            runs.write_json(file, facts)
         self._remove_old()
         return facts
 
@@ -182,8 +185,7 @@ class Checkpointer:
         of killed processes."""
         folder, evaluations = self.run.out / runs.CHECKPOINTS, self.run.out / EVALUATIONS
         whole, best = runs.whole_checkpoints(self.run.out), runs.read_best(self.run.out)
-        to_keep = {*list(whole)[-self.run.settings.keep_last :], self.saved_step}
-        to_keep |= set() if best is None else {best["step"]}
+        to_keep = {*list(whole)[-self.run.settings.keep_last :], self.saved_step, best and best["step"]}
         for step in sorted(whole.keys() - to_keep):
             # The evaluation first, so that none outlives its checkpoint; links are left alone.
             for path in (evaluations / whole[step].name, whole[step]):

@@ -145,26 +145,26 @@ def _memory(
     on_gpu = device.type == "cuda"
     here = torch.cuda.get_device_properties(device).total_memory if on_gpu else memory_bytes()
     text = f"{lasting / _GIB:.2f} GiB of weights, optimizer, rows and state; {peak / _GIB:.2f} GiB at most"
-    text += f" for each of {count} processes" * (count > 1)
-    yield "memory", f"{text}, of {here / _GIB:.1f} here" + (": too much" * (peak > here))
+    each = f" for each of {count} processes" if count > 1 else ""
+    yield "memory", f"{text}{each}, of {here / _GIB:.1f} here{': too much' if peak > here else ''}"
     limits = {"this GPU": here / _GIB}
     if not on_gpu:
         limits = _GPUS
         if run.settings.precision == "auto" and dtype == torch.float32:
             dtype = torch.bfloat16
             _, peak = peak_bytes(run, state, dtype, count)
-        fits, others = (
-            ", ".join(name for name, limit in limits.items() if (peak <= limit * _GIB) is is_enough)
-            for is_enough in (True, False)
-        )
-        words = [f"fits {fits}"] * bool(fits) + [f"too much for {others}"] * bool(others)
+        words = []
+        if fits := [name for name, limit in limits.items() if peak <= limit * _GIB]:
+            words.append(f"fits {', '.join(fits)}")
+        if others := [name for name in limits if name not in fits]:
+            words.append(f"too much for {', '.join(others)}")
         yield "GPUs", f"{peak / _GIB:.2f} GiB at most: {', '.join(words)}"
     if peak > _GIB * min(limits.values()):
         ways = []
         for name, smaller, processes in _smaller(run, count):
             _, peak = peak_bytes(smaller, state, dtype, processes)
-            fits = ", ".join(gpu for gpu, limit in limits.items() if peak <= limit * _GIB)
-            ways.append(f"{peak / _GIB:.2f} GiB {name} (fits {fits or 'none'})")
+            gpus = ", ".join(gpu for gpu, limit in limits.items() if peak <= limit * _GIB)
+            ways.append(f"{peak / _GIB:.2f} GiB {name} (fits {gpus or 'none'})")
         if (small := f"{recipe}-small-gpu") in recipe_names():
             ways.append(f"the recipe {small} has a smaller batch")
         yield "less", "; ".join(ways) or "a smaller network or train.batch_size"
@@ -235,7 +235,8 @@ def peak_bytes(
         carry = [*shadow.carry.state, shadow.carry.inputs, shadow.carry.labels]
         # The first step has no moments yet at its peak; DDP adds a copy of the gradients.
         extra = sum(value.nbytes for value in moments)
-        extra += sum(weight.nbytes for weight in model.parameters()) * (num_processes > 1)
+        if num_processes > 1:
+            extra += sum(weight.nbytes for weight in model.parameters())
         return sum(value.nbytes for value in (*weights, *moments, *carry)), tally.peak + extra
 
 

@@ -134,7 +134,8 @@ class MetricsLogger:
         if self.timed_s:
             record["samples_per_second"] = self.timed_samples / self.timed_s
             record["flops_per_second"] = self.flops / self.timed_s
-            record |= {"share_of_peak": record["flops_per_second"] / self.peak} if self.peak else {}
+            if self.peak:
+                record["share_of_peak"] = record["flops_per_second"] / self.peak
         self.sums, self.timed_s, self.timed_samples, self.flops = None, 0.0, 0, 0.0
         # Keep showing the last value of a metric that this record lacks.
         self.shown |= {name: text(record[name]) for name, text in _SHOWN.items() if name in record}

@@ -88,8 +88,9 @@ class TrainRun:
         tasks to predict."""
         manifest = read_manifest(self.data_dir, "dataset")
         facts = {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
-        generated = manifest.get("counts", {}).get("generated_of_test", 0)
-        return facts | ({"generated_of_test": generated} if generated else {})
+        if generated := manifest.get("counts", {}).get("generated_of_test", 0):
+            facts["generated_of_test"] = generated
+        return facts
 
     @cached_property
     def layout(self) -> Layout:
