@@ -25,14 +25,14 @@ from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 
 LOG_FILE = "train.log"
-FREE = (
+# Settings that change no weight, so a run may be resumed with other values.
+_FREE = (
     "trackers", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "workers", "recompute",
 )  # fmt: skip
-"""Settings that change no weight, so a run may be resumed with other values."""
 # FLOP/s of a CPU core; a longer training without a GPU logs a warning.
 _CPU_FLOPS, _MOST_DAYS = 5e10, 2
-NAMED_TASKS = 5
-"""How many tasks an error names."""
+# How many tasks an error names.
+_NAMED_TASKS = 5
 
 
 def train(run: TrainRun) -> TrainResult:
@@ -189,7 +189,7 @@ def _check_folder(run: TrainRun) -> list[str]:
                 f"{run.out}: an optimizer cannot go on with the state of another ({change}): repeat it, "
                 "or begin a new run from this one with --init"
             )
-    free = ("eval.", *(f"{run.settings.table}.{name}:" for name in FREE))
+    free = ("eval.", *(f"{run.settings.table}.{name}:" for name in _FREE))
     if not run.force and any(not change.startswith(free) for change in changes):
         words = ("train", run.out, "--data", run.data_dir, "--out", run.out, "--resume")
         own = command_line(*words) if run.settings.table == "train" else f"--recipe {run.out}"
@@ -263,5 +263,5 @@ def _suggest_remedies(run: TrainRun) -> Iterator[None]:
     except NotFiniteError as error:
         table = run.puzzles.table
         tasks = [table.task_ids[number] for number in dict.fromkeys(table.tasks[error.puzzle_ids].tolist())]
-        more = f" and {len(tasks) - NAMED_TASKS} more" if len(tasks) > NAMED_TASKS else ""
-        raise ArcpipeError(f"{error} (its tasks: {', '.join(tasks[:NAMED_TASKS])}{more})") from None
+        more = f" and {len(tasks) - _NAMED_TASKS} more" if len(tasks) > _NAMED_TASKS else ""
+        raise ArcpipeError(f"{error} (its tasks: {', '.join(tasks[:_NAMED_TASKS])}{more})") from None
