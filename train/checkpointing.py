@@ -52,8 +52,8 @@ class Checkpointer:
         if run.evaluator and run.clock.minutes is not None:
             self.evaluation_s = 60 * min(run.evaluation.max_minutes, _SHARE * run.clock.minutes)
         self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
-        # The last tenth of the run that `due` saw. Its first call evaluates the first step of a tenth only,
-        # whose evaluation may be missing, because a new time limit moves the progress.
+        # The tenth of the run at the last call of `due`. The first call evaluates only at the first step of a
+        # tenth, whose evaluation may be missing; that goes by steps, because a time limit moves the progress.
         tenths = [int(step / run.settings.steps / _SHARE) for step in (state.step - 1, state.step)]
         self.evaluated_step, self.tenth = -1, tenths[0] if tenths[0] < tenths[1] else 10
         # A run killed after an evaluation and before its record in metrics.jsonl reads the scores again; an
@@ -93,8 +93,7 @@ class Checkpointer:
         """Write checkpoints/step-N, unless this step is saved, and remove old ones; return its path."""
         path, start = self.run.out / runs.CHECKPOINTS / runs.checkpoint_name(state.step), time.monotonic()
         if self.saved_step != state.step:
-            manifest = runs.make_manifest("checkpoint", recipe=self.run.recipe, dataset=self.run.dataset)
-            save_state(state, path, self.run.puzzles, manifest, self.accelerator)
+            save_state(state, self.run, path, self.accelerator)
             self.save_s = time.monotonic() - start
             self.saved_step, self.saved_at = state.step, state.seconds
             run_on_main(self._remove_old, self.accelerator)
@@ -140,8 +139,7 @@ class Checkpointer:
                 (empty / SHARDS).mkdir()
 
         run_on_main(make_folder, self.accelerator)
-        manifest = runs.make_manifest("checkpoint", recipe=self.run.recipe)
-        checkpoint = checkpoint_of(state, self.run.out, self.run.puzzles, manifest)
+        checkpoint = checkpoint_of(state, self.run, self.run.out)
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         return run_stoppable(
             lambda stop: evaluator.answer(checkpoint, folder, rank, num_ranks, stop, limit_s),

@@ -89,8 +89,7 @@ class MetricsLogger:
     def _draw(self, state: TrainState) -> None:
         """Draw the first test input and the current answer of the averaged weights."""
         puzzles = self.run.puzzles
-        manifest = {"recipe": self.run.recipe, "step": state.step}
-        checkpoint = checkpoint_of(state, self.run.out, puzzles, manifest)
+        checkpoint = checkpoint_of(state, self.run, self.run.out)
         answer = answer_first_test(checkpoint, puzzles, self.accelerator.device)
         grids = {"test input": puzzles.test_inputs.grid(0), f"answer at step {state.step}": answer}
         shown = {title: grid for title, grid in grids.items() if grid is not None}
