@@ -208,9 +208,8 @@ class TrainingStream(Dataset[PuzzleBatch]):
 
     def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
         """Yield the batches of steps first_step .. last_step - 1, prefetched by `workers` processes."""
-        steps = range(first_step, last_step)
         loader = DataLoader(
-            self, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin,
+            self, batch_size=None, sampler=range(first_step, last_step), num_workers=workers, pin_memory=pin,
             worker_init_fn=ignore_signals,
         )  # fmt: skip
         return iter(loader)

@@ -142,8 +142,9 @@ class Checkpoint:
             model = TRM(config, num_tokens, self.vocabulary)
             model.load_state_dict(self.ema)
         except RuntimeError as error:
-            reason = f"weights do not fit {runs.MODEL_FACTS}: {one_line(error):.1000}"
-            raise CheckpointError(f"{self.path}: {reason}") from None
+            raise CheckpointError(
+                f"{self.path}: weights do not fit {runs.MODEL_FACTS}: {one_line(error):.1000}"
+            ) from None
         return model.eval()
 
     def rows_by_id(self, puzzles: PuzzleSet) -> Callable[[NDArray[np.intp]], Tensor]:
@@ -153,8 +154,10 @@ class Checkpoint:
                  dataset was built for the other kind of embedding.
         """
         if self.family != puzzles.family.name:
-            reason = f"trained on puzzles of family {self.family}, the dataset has puzzles of family"
-            raise CheckpointError(f"{self.path}: {reason} {puzzles.family.name}")
+            raise CheckpointError(
+                f"{self.path}: trained on puzzles of family {self.family}, the dataset has puzzles of family "
+                f"{puzzles.family.name}"
+            )
         if self.canvas != puzzles.canvas and self.config.positions != "rope2d":
             raise CheckpointError(
                 f"{self.path}: trained on canvas {self.canvas}, the dataset has canvas {puzzles.canvas}"

@@ -70,6 +70,14 @@ def copy(hashed: Path) -> Path:
     return forget_hashes(hashed)
 
 
+def refusal(folder: Path, kind: type[ArcpipeError] = CheckpointError) -> str:
+    """Return the one line that is said of a checkpoint that does not load."""
+    with pytest.raises(kind) as caught:
+        load_checkpoint(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def test_a_checkpoint_comes_back_and_is_not_written_over(saved: Checkpoint, puzzles: PuzzleSet) -> None:
     with pytest.raises(OutputError, match="exists already"):
         save(saved.path, puzzles)
@@ -151,12 +159,10 @@ def test_a_damaged_file_is_named(hashed: Path, hashes: bool, damage: str) -> Non
         if not hashes:
             forget_hashes(folder)
         DAMAGE[damage](folder / part)
-        with pytest.raises(ArcpipeError) as caught:
-            load_checkpoint(folder)
-        assert str(folder) in str(caught.value)
-        assert "\n" not in str(caught.value)
+        said = refusal(folder, ArcpipeError)
+        assert str(folder) in said
         if hashes and part != "manifest.json":
-            assert str(caught.value).startswith(f"{folder / part}: damaged checkpoint (")
+            assert said.startswith(f"{folder / part}: damaged checkpoint (")
 
 
 def changed(path: Path, before: Checkpoint, ids: list[int], since: Path | None) -> Checkpoint:
@@ -191,8 +197,7 @@ def test_only_rows_that_changed_are_written_and_the_others_linked_to(hashed: Pat
     for part, damage in ((BASE, "gone"), (BASE, "zeros"), (CHANGED, "cut"), (CHANGED, "zeros")):
         folder = shutil.copytree(second.path, tmp_path / "damaged")
         DAMAGE[damage](folder / part)
-        with pytest.raises(CheckpointError, match=rf"{part}: damaged checkpoint \("):
-            load_checkpoint(folder)
+        assert f"{part}: damaged checkpoint (" in refusal(folder)
         shutil.rmtree(folder)
 
 
@@ -248,9 +253,7 @@ def test_a_wrong_model_json_is_said_in_one_line(copy: Path, key: str, value: Any
     without = {name: fact for name, fact in facts.items() if name != key}
     for content in ([facts | {key: value}] if (key, value) != ("canvas", 1) else []) + [without, []]:
         (copy / "model.json").write_bytes(orjson.dumps(content))
-        with pytest.raises(CheckpointError, match="damaged checkpoint") as caught:
-            load_checkpoint(copy)
-        assert "\n" not in str(caught.value)
+        assert "damaged checkpoint" in refusal(copy)
 
 
 @pytest.mark.parametrize(("column", "value", "says"), [
@@ -266,10 +269,7 @@ def test_a_puzzle_that_cannot_be_is_named(copy: Path, column: str, value: object
     rows = table.to_pylist()
     rows[4] |= {column: value}
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
-    with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(copy)
-    said = f"damaged checkpoint ({says}); choose another one of its run or train again"
-    assert str(caught.value) == f"{file}: {said}"
+    damage = f"damaged checkpoint ({says}); choose another one of its run or train again"
+    assert refusal(copy) == f"{file}: {damage}"
     pq.write_table(table.drop_columns([column]), file)
-    with pytest.raises(CheckpointError, match="damaged checkpoint"):
-        load_checkpoint(copy)
+    assert "damaged checkpoint" in refusal(copy)
