@@ -96,7 +96,7 @@ def own_name(official: str) -> str:
     return name
 
 
-def official_name(own: str, *, compiled: bool = False) -> str:
+def official_name(own: str, *, compiled: bool) -> str:
     """Return the official name of a tensor; `compiled`: in a compiled model."""
     for part, name in reversed(_TENSORS):
         own = own.replace(name, part)

@@ -14,7 +14,7 @@ from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.buckets import crop, pad_back
 from arcpipe.codec import PAD
 from arcpipe.errors import IN_FLOAT16, NOT_FINITE, ArcpipeError
-from arcpipe.flow import PSEUDOTARGETS, interpolant, noise, seeds_of, times, uniform, with_given
+from arcpipe.flow import PSEUDOTARGETS, noise, seeds_of, times, uniform, with_given
 from arcpipe.log import logger
 from arcpipe.losses import StepLoss, join_losses, probabilities, step_loss
 from arcpipe.model_config import TRMConfig
@@ -187,7 +187,7 @@ def noisy_answers(state: TrainState, carry: Carry, settings: TrainSettings) -> t
         ends = torch.where(use_own[:, None, None], carry.predicted, ends)
     step_times = times(carry.seeds, state.model.config.max_steps, settings.flow_times)
     now = step_times.gather(1, carry.steps[:, None])[:, 0]
-    noisy = interpolant(noise(carry.seeds, 0, num_tokens, vocabulary), ends, now)
+    noisy = torch.lerp(noise(carry.seeds, 0, num_tokens, vocabulary), ends, now[:, None, None])
     return with_given(noisy, carry.inputs, state.blank_token), now
 
 
