@@ -44,11 +44,10 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
     return read_puzzle_set(build(folder / "data", write_source(folder, "few", made_up_tasks(3))))
 
 
-def save(path: Path, puzzles: PuzzleSet, step: int = 7, config: TRMConfig = CONFIG) -> Checkpoint:
+def save(path: Path, puzzles: PuzzleSet, config: TRMConfig = CONFIG) -> Checkpoint:
     made = random_model(puzzles, config)
     averages = made.raw | {name: weight + 1 for name, weight in made.raw.items() if "init_" not in name}
-    manifest = make_manifest("checkpoint", step=step, recipe={})
-    checkpoint = replace(made, path=path, ema=averages, manifest=manifest)
+    checkpoint = replace(made, path=path, ema=averages, manifest=make_manifest("checkpoint", recipe={}))
     save_checkpoint(checkpoint, TRAINER)
     return checkpoint
 

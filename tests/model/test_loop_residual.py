@@ -46,6 +46,7 @@ class Transcription:
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_three_steps_are_the_definition(separate: bool) -> None:
+    """With separate networks, the first two blocks update the latent and the other two the answer."""
     model = with_residuals(replace(CONFIG, separate_networks=separate))
     with torch.no_grad():
         embedded = model._embed(INPUTS, ROWS)

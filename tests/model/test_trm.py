@@ -104,23 +104,6 @@ def test_the_one_step_gradient_is_that_of_the_last_two_updates() -> None:
         assert torch.allclose(gradient, of_last[name], rtol=1e-4, atol=1e-6), name
 
 
-def test_separate_networks_update_latent_and_answer() -> None:
-    model = tiny(separate_networks=True, outer_cycles=1)
-    state = start(model)
-    with torch.no_grad():
-        answer, latent, *_ = model(INPUTS, ROWS, *state)
-        for block in model.blocks[model.config.num_layers :]:
-            block.mlp.down.weight.mul_(2)
-        other_answer, same_latent, *_ = model(INPUTS, ROWS, *state)
-        model.blocks[0].mlp.down.weight.mul_(2)
-        _, other_latent, *_ = model(INPUTS, ROWS, *state)
-    assert torch.equal(latent, same_latent)
-    assert not torch.equal(answer, other_answer)
-    assert not torch.equal(latent, other_latent)
-    assert len(model.blocks) == 2 * len(tiny().blocks)
-    assert gradients_from(model, *state).keys() == dict(model.named_parameters()).keys()
-
-
 @pytest.mark.parametrize("ready_for_a_cpu", [False, True])
 def test_bfloat16_stays_close_to_float32(ready_for_a_cpu: bool) -> None:
     """Whether attention computes in bfloat16 or, as on a CPU, in float32."""
