@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 
 from arcpipe import runs
-from arcpipe.batches import TrainingStream
 from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import command_line, logger, program, start_logging
@@ -48,7 +47,6 @@ def train(run: TrainRun) -> TrainResult:
     accelerator = make_accelerator(run.settings, run.out, evaluation_minutes=evaluation_minutes)
     # One process looks at the folder: on a shared disk another may not see yet what is there.
     changes = run_on_main(lambda: _check_folder(run), accelerator)
-    stream = run.stream(accelerator.process_index, accelerator.num_processes)
     signals: list[int] = []
     with explain_failures(run.settings):
         # Before the folder is made, so that a contradictory recipe leaves none.
@@ -69,7 +67,7 @@ def train(run: TrainRun) -> TrainResult:
 
             with closing(MetricsLogger(run, state, accelerator)) as metrics:
                 checkpointer = Checkpointer(run, state, accelerator, is_asked_to_stop, resumed=resumed)
-                interrupted = _take_steps(run, state, stream, metrics, checkpointer, accelerator)
+                interrupted = _take_steps(run, state, metrics, checkpointer, accelerator)
                 metrics.report(state)
                 saved = checkpointer.save(state)
                 if not interrupted:
@@ -90,14 +88,15 @@ def train(run: TrainRun) -> TrainResult:
 
 
 def _take_steps(
-    run: TrainRun, state: TrainState, stream: TrainingStream, metrics: MetricsLogger,
-    checkpointer: Checkpointer, accelerator: Accelerator,
+    run: TrainRun, state: TrainState, metrics: MetricsLogger, checkpointer: Checkpointer,
+    accelerator: Accelerator,
 ) -> bool:  # fmt: skip
     """Take steps until the last one, the time limit or a signal; return whether it was a signal."""
     settings = run.settings
     on_gpu, workers = accelerator.device.type == "cuda", settings.workers
     if workers == "auto":
         workers = 1 if on_gpu else 0
+    stream = run.stream(accelerator.process_index, accelerator.num_processes)
     batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
     start_time, step_s = time.monotonic() - state.seconds, 0.0
     compiled = any(block._compiled_call_impl is not None for block in state.model.blocks)
