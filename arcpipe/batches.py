@@ -69,9 +69,10 @@ class _CanvasStream:
     """The endless stream of the examples of tasks on one canvas, of side `side`."""
 
     def __init__(self, puzzles: PuzzleSet, layout: Layout, side: int, seed: int, placement: bool) -> None:
-        self.puzzles, self.placement = puzzles, placement and puzzles.family.with_eos
+        self.puzzles, self.seed = puzzles, seed
+        self.placement = placement and puzzles.family.with_eos
         # The stream of the whole canvas does not depend on whether there are buckets.
-        self.seed, self.stream = seed, [] if side == layout.canvas else [side]
+        self.stream = [] if side == layout.canvas else [side]
         self.examples = np.flatnonzero(layout.task_sides[puzzles.example_tasks] == side)
         _, first_example, self.groups = np.unique(
             puzzles.example_groups[self.examples], return_index=True, return_inverse=True

@@ -51,16 +51,19 @@ class Checkpointer:
         self.save_s, self.evaluation_s = 0.0, 0.0
         if run.evaluator and run.clock.minutes is not None:
             self.evaluation_s = 60 * min(run.evaluation.max_minutes, _SHARE * run.clock.minutes)
-        self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
+        self.saved_step = state.step if resumed else -1
+        self.saved_at = state.seconds
         # The tenth of the run at the last call of `due`. The first call evaluates only at the first step of a
         # tenth, whose evaluation may be missing; that goes by steps, because a time limit moves the progress.
-        tenths = [int(step / run.settings.steps / _SHARE) for step in (state.step - 1, state.step)]
-        self.evaluated_step, self.tenth = -1, tenths[0] if tenths[0] < tenths[1] else 10
+        before, now = (int(step / run.settings.steps / _SHARE) for step in (state.step - 1, state.step))
+        self.tenth = before if before < now else 10
+        self.evaluated_step = -1
         # A run killed after an evaluation and before its record in metrics.jsonl reads the scores again; an
         # evaluation that did not end is done again.
         file = self._scores_file(state.step)
         scores, is_begun = run_on_main(lambda: (_read_scores(file), file.parent.exists()), accelerator)
-        self.scored_step, self.begun_step = (state.step if fact else -1 for fact in (scores, is_begun))
+        self.scored_step = state.step if scores else -1
+        self.begun_step = state.step if is_begun else -1
 
     @property
     def end_s(self) -> float:

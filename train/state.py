@@ -142,7 +142,8 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
         accelerator.wait_for_everyone()
     model = model.to(device)
     model.recompute = settings.recompute
-    rows, colors = rows if on_host else rows.to(device), colors.to(device)
+    rows = rows if on_host else rows.to(device)
+    colors = colors.to(device)
     tables = [rows.requires_grad_(), colors.requires_grad_()] if len(colors) else []
     return TrainState(
         model=model,
