@@ -396,12 +396,10 @@ def identifiers_of(puzzles: PuzzleTable) -> list[str]:
     """Return the name of each puzzle in an identifiers.json."""
     digits = (puzzles.colors + np.uint8(ord("0"))).tobytes().decode()
     plain = (puzzles.dihedrals == 0) & (puzzles.colors == IDENTITY_COLORS).all(axis=1)
-    return [
-        task if is_plain else f"{task}{_SEPARATOR}t{dihedral}{_SEPARATOR}{digits[10 * row : 10 * row + 10]}"
-        for row, (task, dihedral, is_plain) in enumerate(
-            zip((puzzles.task_ids[number] for number in puzzles.tasks), puzzles.dihedrals, plain, strict=True)
-        )
-    ]
+    names = [puzzles.task_ids[number] for number in puzzles.tasks]
+    for row in np.flatnonzero(~plain).tolist():
+        names[row] += f"{_SEPARATOR}t{puzzles.dihedrals[row]}{_SEPARATOR}{digits[10 * row : 10 * row + 10]}"
+    return names
 
 
 def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) -> Path:
