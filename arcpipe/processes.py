@@ -119,7 +119,7 @@ def _announce_interrupt(*, again: bool) -> None:
         os.write(2, b"arcpipe: interrupted: saves, then ends; Ctrl-C again ends at once and loses that\n")
 
 
-def ignore_signals(_worker: int = 0) -> None:
+def ignore_signals(_worker: int) -> None:
     """Ignore signals in a worker process, which its parent stops; `DataLoader` calls this in its workers."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
