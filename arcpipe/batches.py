@@ -52,14 +52,12 @@ class _Draws(NamedTuple):
 
     examples, puzzle_ids, variants: (N,) the example, its puzzle and the number of its variant.
     placements: (N, 2) place on the canvas, as a fraction of the free rows and columns.
-    limits: (N,) side of the largest grid that the canvas holds.
     """
 
     examples: NDArray[np.intp]
     puzzle_ids: NDArray[np.intp]
     variants: NDArray[np.uint64]
     placements: NDArray[np.float64]
-    limits: NDArray[np.intp]
 
     @classmethod
     def joined(cls, parts: Iterable["_Draws"]) -> "_Draws":
@@ -71,10 +69,10 @@ class _CanvasStream:
     """The endless stream of the examples of tasks on one canvas, of side `side`."""
 
     def __init__(self, puzzles: PuzzleSet, layout: Layout, side: int, seed: int, placement: bool) -> None:
-        self.puzzles, self.placement = puzzles, placement and puzzles.family.with_eos
+        self.puzzles, self.seed = puzzles, seed
+        self.placement = placement and puzzles.family.with_eos
         # The stream of the whole canvas does not depend on whether there are buckets.
-        self.seed, self.stream = seed, [] if side == layout.canvas else [side]
-        self.limit = fitting_side(side, layout.canvas)
+        self.stream = [] if side == layout.canvas else [side]
         self.examples = np.flatnonzero(layout.task_sides[puzzles.example_tasks] == side)
         _, first_example, self.groups = np.unique(
             puzzles.example_groups[self.examples], return_index=True, return_inverse=True
@@ -132,7 +130,7 @@ class _CanvasStream:
         if variants is not None:
             most = 2**64 - 1 if variants.count is None else variants.count
             numbers = rng.integers(0, most, len(order), dtype=np.uint64, endpoint=True)
-        return _Draws(examples, puzzle_ids, numbers, placements, np.full(len(order), self.limit, np.intp))
+        return _Draws(examples, puzzle_ids, numbers, placements)
 
     def _weighted_groups(self, rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the groups of enough draws to fill an epoch, in any order.
@@ -187,15 +185,17 @@ class TrainingStream(Dataset[PuzzleBatch]):
 
     def __getitem__(self, step: int) -> PuzzleBatch:
         """Return the rows of this rank in the global batch of a step (from 0)."""
-        parts = []
-        for stream, rows in zip(self._streams, self.layout.rows, strict=True):
-            share = rows // self.num_ranks
-            parts.append(stream.draws(step * rows + self.rank * share, share))
-        puzzles, draws = self.puzzles, _Draws.joined(parts)
+        puzzles, layout = self.puzzles, self.layout
+        shares = [rows // self.num_ranks for rows in layout.rows]
+        draws = _Draws.joined(
+            stream.draws(step * rows + self.rank * share, share)
+            for stream, rows, share in zip(self._streams, layout.rows, shares, strict=True)
+        )
         # Both input and output must fit on the canvas.
         sides = np.maximum(puzzles.inputs.shapes[draws.examples], puzzles.outputs.shapes[draws.examples])
         transposed = np.array(TRANSPOSES)[puzzles.table.dihedrals[draws.puzzle_ids]]
-        room = draws.limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
+        limits = np.repeat([fitting_side(side, layout.canvas) for side in layout.sides], shares)
+        room = limits[:, None] - np.where(transposed[:, None], sides[:, ::-1], sides)
         offsets = np.floor(draws.placements * (room + 1)).astype(np.intp)
         inputs, outputs = (
             puzzles.encode(table, draws.examples, draws.puzzle_ids, draws.variants, offsets)
@@ -209,9 +209,8 @@ class TrainingStream(Dataset[PuzzleBatch]):
 
     def batches(self, first_step: int, last_step: int, workers: int, *, pin: bool) -> Iterator[PuzzleBatch]:
         """Yield the batches of steps first_step .. last_step - 1, prefetched by `workers` processes."""
-        steps = range(first_step, last_step)
         loader = DataLoader(
-            self, batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin,
+            self, batch_size=None, sampler=range(first_step, last_step), num_workers=workers, pin_memory=pin,
             worker_init_fn=ignore_signals,
         )  # fmt: skip
         return iter(loader)

@@ -176,24 +176,19 @@ def layout_of(puzzles: "PuzzleSet", buckets: Sequence[int], batch_size: int) -> 
     unit = 1
     while batch_size % (2 * unit) == 0 and 2 * unit * BUCKET_UNITS <= batch_size:
         unit *= 2
-    sides = np.unique(example_sides)
+    sides, total = np.unique(example_sides), batch_size // unit
     while True:
         counts = np.zeros(len(sides), np.intp)
         np.add.at(counts, np.searchsorted(sides, example_sides), weights)
-        units = _divide(batch_size // unit, counts)
+        # By largest remainders; the largest canvas has one at least.
+        units, remainders = np.divmod(total * counts, counts.sum())
+        units[np.argsort(-remainders, kind="stable")[: total - units.sum()]] += 1
+        if not units[-1]:
+            units[(units * counts.sum() - total * counts).argmax()] -= 1
+            units[-1] = 1
         if units.all():
             break
         sides = np.delete(sides, units.argmin())
     used = [side for side in sides.tolist() if side < puzzles.canvas]
     rows = tuple((units * unit).tolist())
     return Layout(puzzles.canvas, tuple(sides.tolist()), rows, bucket_sides(puzzles, used))
-
-
-def _divide(total: int, counts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Divide a total in proportion to counts, by largest remainders; the last share is at least 1."""
-    units, remainders = np.divmod(total * counts, counts.sum())
-    units[np.argsort(-remainders, kind="stable")[: total - units.sum()]] += 1
-    if not units[-1]:
-        units[(units * counts.sum() - total * counts).argmax()] -= 1
-        units[-1] = 1
-    return units

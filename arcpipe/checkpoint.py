@@ -56,6 +56,12 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _ROWS_AT_ONCE = 1 << 16
 
 
+def official_loss(arch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table `loss` of an official `arch`; an empty one if there is none."""
+    loss = arch.get("loss")
+    return loss if isinstance(loss, dict) else {}
+
+
 def no_colors() -> Tensor:
     """Return the color vectors (0, 2, 10, 0) of a checkpoint that has none."""
     return torch.zeros(0, 2, NUM_COLORS, 0)
@@ -98,9 +104,8 @@ class Checkpoint:
     @property
     def loss(self) -> str:
         """Return the loss of its training, which decides how to read its logits; stablemax by default."""
-        imported = self._official_arch.get("loss")
-        name = imported.get("loss_type") if isinstance(imported, dict) else None
-        return str(self._training.get("loss", OFFICIAL_LOSSES.get(str(name), "stablemax")))
+        name = str(official_loss(self._official_arch).get("loss_type"))
+        return str(self._training.get("loss", OFFICIAL_LOSSES.get(name, "stablemax")))
 
     @property
     def cpu_threads(self) -> int:
@@ -137,8 +142,9 @@ class Checkpoint:
             model = TRM(config, num_tokens, self.vocabulary)
             model.load_state_dict(self.ema)
         except RuntimeError as error:
-            reason = f"weights do not fit {runs.MODEL_FACTS}: {one_line(error):.1000}"
-            raise CheckpointError(f"{self.path}: {reason}") from None
+            raise CheckpointError(
+                f"{self.path}: weights do not fit {runs.MODEL_FACTS}: {one_line(error):.1000}"
+            ) from None
         return model.eval()
 
     def rows_by_id(self, puzzles: PuzzleSet) -> Callable[[NDArray[np.intp]], Tensor]:
@@ -148,8 +154,10 @@ class Checkpoint:
                  dataset was built for the other kind of embedding.
         """
         if self.family != puzzles.family.name:
-            reason = f"trained on puzzles of family {self.family}, the dataset has puzzles of family"
-            raise CheckpointError(f"{self.path}: {reason} {puzzles.family.name}")
+            raise CheckpointError(
+                f"{self.path}: trained on puzzles of family {self.family}, the dataset has puzzles of family "
+                f"{puzzles.family.name}"
+            )
         if self.canvas != puzzles.canvas and self.config.positions != "rope2d":
             raise CheckpointError(
                 f"{self.path}: trained on canvas {self.canvas}, the dataset has canvas {puzzles.canvas}"

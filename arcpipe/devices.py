@@ -121,9 +121,17 @@ def compile_blocks(
         return "not compiled: as the recipe says"
     if compiled == "auto" and device.type != "cuda":
         return "not compiled: auto, no GPU (compile = on is worth it for long runs of large models)"
-    missing = _missing_compiler(device)
-    if missing:
-        return f"not compiled: {missing}"
+    from torch._inductor import cpp_builder, exc
+    from torch.utils._triton import has_triton
+
+    if device.type == "cuda":
+        if not has_triton():
+            return "not compiled: triton is not installed or does not know this GPU"
+    else:
+        try:
+            cpp_builder.get_cpp_compiler()
+        except exc.InvalidCxxCompiler:
+            return "not compiled: no C++ compiler (on Debian or Ubuntu: apt install g++)"
     torch._dynamo.config.suppress_errors = True
     # It would split a block at the buckets of DistributedDataParallel.
     torch._dynamo.config.optimize_ddp = False
@@ -133,25 +141,6 @@ def compile_blocks(
         block.compile(dynamic=dynamic)
     why = "auto, a GPU" if compiled == "auto" else "as the recipe says"
     return f"torch.compile: {why}; the first step compiles, which takes a minute or more"
-
-
-def is_compiled(block: nn.Module) -> bool:
-    """Return whether a block is compiled, or will be at its first call."""
-    return block._compiled_call_impl is not None
-
-
-def _missing_compiler(device: torch.device) -> str:
-    """Return what torch.compile lacks on a device, empty if nothing."""
-    from torch._inductor import cpp_builder, exc
-    from torch.utils._triton import has_triton
-
-    if device.type == "cuda":
-        return "" if has_triton() else "triton is not installed or does not know this GPU"
-    try:
-        cpp_builder.get_cpp_compiler()
-    except exc.InvalidCxxCompiler:
-        return "no C++ compiler (on Debian or Ubuntu: apt install g++)"
-    return ""
 
 
 def train_step_flops(config: TRMConfig, num_tokens: int) -> float:

@@ -73,11 +73,6 @@ def with_given(x_BLV: Tensor, inputs_BL: Tensor, blank: int | None) -> Tensor:
     return torch.where((inputs_BL == blank)[..., None], x_BLV, given_BLV)
 
 
-def interpolant(start_BLV: Tensor, end_BLV: Tensor, times_B: Tensor) -> Tensor:
-    """Return x_t between noise and answer at the times t."""
-    return torch.lerp(start_BLV, end_BLV, times_B[:, None, None])
-
-
 def stir(
     x_BLV: Tensor, fresh_BLV: Tensor, now_B: Tensor, later_B: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from arcpipe.augmentation import BLANK_TASK, IDENTITY_COLORS, PuzzleTable
 from arcpipe.boards import MAX_BOARD_SIDE
-from arcpipe.checkpoint import OFFICIAL_LOSSES, Checkpoint, refuse_bad_values
+from arcpipe.checkpoint import OFFICIAL_LOSSES, Checkpoint, official_loss, refuse_bad_values
 from arcpipe.codec import family_of
 from arcpipe.documents import limit, read_json, read_within, refuse_extremes
 from arcpipe.errors import CheckpointError, DataError, one_line
@@ -96,7 +96,7 @@ def own_name(official: str) -> str:
     return name
 
 
-def official_name(own: str, *, compiled: bool = False) -> str:
+def official_name(own: str, *, compiled: bool) -> str:
     """Return the official name of a tensor; `compiled`: in a compiled model."""
     for part, name in reversed(_TENSORS):
         own = own.replace(name, part)
@@ -127,7 +127,7 @@ def read_official(
     config_path = config or file.parent / CONFIG_FILE
     official = _read_config(config_path) if config or config_path.exists() else {}
     own_config = _own_config(file, weights, official.get("arch", {}), settings or {})
-    loss = str(_loss_of(official.get("arch", {})).get("loss_type", "${"))
+    loss = str(official_loss(official.get("arch", {})).get("loss_type", "${"))
     if loss not in OFFICIAL_LOSSES and not loss.startswith("${"):
         known = ", ".join(OFFICIAL_LOSSES)
         raise CheckpointError(
@@ -396,12 +396,10 @@ def identifiers_of(puzzles: PuzzleTable) -> list[str]:
     """Return the name of each puzzle in an identifiers.json."""
     digits = (puzzles.colors + np.uint8(ord("0"))).tobytes().decode()
     plain = (puzzles.dihedrals == 0) & (puzzles.colors == IDENTITY_COLORS).all(axis=1)
-    return [
-        task if is_plain else f"{task}{_SEPARATOR}t{dihedral}{_SEPARATOR}{digits[10 * row : 10 * row + 10]}"
-        for row, (task, dihedral, is_plain) in enumerate(
-            zip((puzzles.task_ids[number] for number in puzzles.tasks), puzzles.dihedrals, plain, strict=True)
-        )
-    ]
+    names = [puzzles.task_ids[number] for number in puzzles.tasks]
+    for row in np.flatnonzero(~plain).tolist():
+        names[row] += f"{_SEPARATOR}t{puzzles.dihedrals[row]}{_SEPARATOR}{digits[10 * row : 10 * row + 10]}"
+    return names
 
 
 def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) -> Path:
@@ -451,16 +449,10 @@ def write_official(checkpoint: Checkpoint, out: Path, *, compiled: bool = True) 
     return file
 
 
-def _loss_of(arch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table `loss` of an official `arch`; an empty one if there is none."""
-    loss = arch.get("loss")
-    return loss if isinstance(loss, dict) else {}
-
-
 def _forward_dtype(checkpoint: Checkpoint) -> str:
     """Return the compute dtype of a checkpoint's training; if unknown, that of its initial states."""
     dtype = checkpoint.manifest.get("dtype") or checkpoint.precision
-    return dtype if hasattr(torch, dtype) else str(checkpoint.ema["init_answer"].dtype)[6:]
+    return dtype if hasattr(torch, dtype) else str(checkpoint.ema["init_answer"].dtype).removeprefix("torch.")
 
 
 def _official_config(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -479,7 +471,7 @@ def _official_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "mlp_t": checkpoint.config.mixer == "mlp",
     }
     losses = {own: name for name, own in OFFICIAL_LOSSES.items()}
-    arch["loss"] = {"name": "losses@ACTLossHead", **_loss_of(arch), "loss_type": losses[checkpoint.loss]}
+    arch["loss"] = {"name": "losses@ACTLossHead", **official_loss(arch), "loss_type": losses[checkpoint.loss]}
     training = {key: recipe[own] for key, own in _TRAINING.items() if own in recipe}
     # The official code takes the canvas from its dataset; the entry here is for `checkpoint import`.
     return {"ema": True, **training, **imported, "arch": arch, "canvas": checkpoint.canvas}

@@ -119,7 +119,7 @@ def _announce_interrupt(*, again: bool) -> None:
         os.write(2, b"arcpipe: interrupted: saves, then ends; Ctrl-C again ends at once and loses that\n")
 
 
-def ignore_signals(_worker: int = 0) -> None:
+def ignore_signals(_worker: int) -> None:
     """Ignore signals in a worker process, which its parent stops; `DataLoader` calls this in its workers."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -152,8 +152,8 @@ def rank_variables(count: int, **more: str) -> list[dict[str, str]]:
         port: int = probe.getsockname()[1]
     base |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     # Without a network the host name does not resolve, so the processes talk over the loopback interface.
-    for name in [name for _, name in socket.if_nameindex() if name.startswith("lo")][:1]:
-        base |= {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
+    if loopback := [name for _, name in socket.if_nameindex() if name.startswith("lo")]:
+        base |= {"GLOO_SOCKET_IFNAME": loopback[0], "NCCL_SOCKET_IFNAME": loopback[0]}
     return [base | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 

@@ -31,9 +31,8 @@ DATA = "data"
 
 
 def adapt(
-    checkpoint_path: Path, challenges: str, settings: AdaptSettings, out: Path, *, resume: bool = False,
-    from_step: int | None = None, force: bool = False, stop_at: int | None = None,
-    clock: Clock | None = None,
+    checkpoint_path: Path, challenges: str, settings: AdaptSettings, out: Path, *, resume: bool,
+    from_step: int | None, force: bool, stop_at: int | None, clock: Clock,
 ) -> TrainResult:  # fmt: skip
     """Train a checkpoint on the tasks of a source, in a run folder that holds their dataset.
 
@@ -76,7 +75,7 @@ def adapt(
             TrainRun(
                 puzzles=read_puzzle_set(out / DATA), data_dir=out / DATA, config=config, settings=settings,
                 recipe=recipe, out=out, init=checkpoint_path, folder="resumed" if resume else "made",
-                from_step=from_step, force=force, stop_at=stop_at, clock=clock or Clock(),
+                from_step=from_step, force=force, stop_at=stop_at, clock=clock,
             )
         )  # fmt: skip
     except ArcpipeError:

@@ -51,16 +51,19 @@ class Checkpointer:
         self.save_s, self.evaluation_s = 0.0, 0.0
         if run.evaluator and run.clock.minutes is not None:
             self.evaluation_s = 60 * min(run.evaluation.max_minutes, _SHARE * run.clock.minutes)
-        self.saved_step, self.saved_at = state.step if resumed else -1, state.seconds
-        # The last tenth of the run that `due` saw. Its first call evaluates the first step of a tenth only,
-        # whose evaluation may be missing, because a new time limit moves the progress.
-        tenths = [int(step / run.settings.steps / _SHARE) for step in (state.step - 1, state.step)]
-        self.evaluated_step, self.tenth = -1, tenths[0] if tenths[0] < tenths[1] else 10
+        self.saved_step = state.step if resumed else -1
+        self.saved_at = state.seconds
+        # The tenth of the run at the last call of `due`. The first call evaluates only at the first step of a
+        # tenth, whose evaluation may be missing; that goes by steps, because a time limit moves the progress.
+        before, now = (int(step / run.settings.steps / _SHARE) for step in (state.step - 1, state.step))
+        self.tenth = before if before < now else 10
+        self.evaluated_step = -1
         # A run killed after an evaluation and before its record in metrics.jsonl reads the scores again; an
         # evaluation that did not end is done again.
         file = self._scores_file(state.step)
         scores, is_begun = run_on_main(lambda: (_read_scores(file), file.parent.exists()), accelerator)
-        self.scored_step, self.begun_step = (state.step if fact else -1 for fact in (scores, is_begun))
+        self.scored_step = state.step if scores else -1
+        self.begun_step = state.step if is_begun else -1
 
     @property
     def end_s(self) -> float:
@@ -93,8 +96,7 @@ class Checkpointer:
         """Write checkpoints/step-N, unless this step is saved, and remove old ones; return its path."""
         path, start = self.run.out / runs.CHECKPOINTS / runs.checkpoint_name(state.step), time.monotonic()
         if self.saved_step != state.step:
-            manifest = runs.make_manifest("checkpoint", recipe=self.run.recipe, dataset=self.run.dataset)
-            save_state(state, path, self.run.puzzles, manifest, self.accelerator)
+            save_state(state, self.run, path, self.accelerator)
             self.save_s = time.monotonic() - start
             self.saved_step, self.saved_at = state.step, state.seconds
             run_on_main(self._remove_old, self.accelerator)
@@ -140,8 +142,7 @@ class Checkpointer:
                 (empty / SHARDS).mkdir()
 
         run_on_main(make_folder, self.accelerator)
-        manifest = runs.make_manifest("checkpoint", recipe=self.run.recipe)
-        checkpoint = checkpoint_of(state, self.run.out, self.run.puzzles, manifest)
+        checkpoint = checkpoint_of(state, self.run, self.run.out)
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         return run_stoppable(
             lambda stop: evaluator.answer(checkpoint, folder, rank, num_ranks, stop, limit_s),
@@ -158,19 +159,22 @@ class Checkpointer:
         file = self._scores_file(step)
         scores, coverage = evaluator.score(file.parent)
         interrupted = self.interrupted and not coverage.whole
-        words = [", ".join(f"{name} {value:.4f}" for name, value in scores.items())] if scores else []
-        words += [coverage.text, f"{coverage.votes} of {coverage.votes_asked} votes"]
+        words = [coverage.text, f"{coverage.votes} of {coverage.votes_asked} votes"]
+        if scores:
+            words.insert(0, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         if interrupted:
             words.append("ended by a signal, to be done again with --resume")
         elif limited and not coverage.whole:
             words.append("ended by --max-minutes")
         logger.info("step %d: %s", step, "; ".join(words))
         facts = scores | coverage.facts
-        if scores and not interrupted:
+        if interrupted:
+            runs.write_json(file, facts | {"interrupted": True})
+        else:
             best = runs.read_best(self.run.out)
-            if (new := _better(self.run, step, facts, best)) is not best:
+            if scores and (new := _better(self.run, step, facts, best)) is not best:
                 runs.write_json(self.run.out / runs.BEST_FILE, new)
-        runs.write_json(file, facts | ({"interrupted": True} if interrupted else {}))
+            runs.write_json(file, facts)
         self._remove_old()
         return facts
 
@@ -182,8 +186,7 @@ class Checkpointer:
         of killed processes."""
         folder, evaluations = self.run.out / runs.CHECKPOINTS, self.run.out / EVALUATIONS
         whole, best = runs.whole_checkpoints(self.run.out), runs.read_best(self.run.out)
-        to_keep = {*list(whole)[-self.run.settings.keep_last :], self.saved_step}
-        to_keep |= set() if best is None else {best["step"]}
+        to_keep = {*list(whole)[-self.run.settings.keep_last :], self.saved_step, best and best["step"]}
         for step in sorted(whole.keys() - to_keep):
             # The evaluation first, so that none outlives its checkpoint; links are left alone.
             for path in (evaluations / whole[step].name, whole[step]):

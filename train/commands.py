@@ -135,10 +135,10 @@ def adapt(
     --max-minutes 60
     """
     _refuse_lone_step(from_step, resume)
+    clock = Clock(max_minutes)
     from arcpipe.train.adapt import DATA
     from arcpipe.train.adapt import adapt as adapt_checkpoint
 
-    clock = Clock(max_minutes)
     result = adapt_checkpoint(
         checkpoint, challenges, settings, out, resume=resume, from_step=from_step, force=force, stop_at=steps,
         clock=clock,

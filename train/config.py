@@ -13,7 +13,6 @@ RUN_EXISTS = "go on with --resume, choose another --out or remove it"
 
 Rate = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-LossPrecision = Literal["float64", "float32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +122,7 @@ class TrainSettings:
         Literal["stablemax", "softmax"], Field(description="The cross-entropy of a cell's tokens.")
     ] = "stablemax"
     loss_precision: Annotated[
-        LossPrecision,
+        Literal["float64", "float32"],
         Field(description="float64 as the reference; float32, within a millionth, is faster on many GPUs."),
     ] = "float64"
     cpu_threads: Annotated[

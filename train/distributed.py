@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -92,14 +92,12 @@ def run_on_all(action: Callable[[], Result], accelerator: Accelerator) -> list[R
 
     Raises:  on every process, the ArcpipeError of the lowest rank whose action failed.
     """
-    result, failure = None, None
+    outcome: tuple[Result | None, ArcpipeError | None]
     try:
-        result = action()
-    except ArcpipeError as raised:
-        failure = raised
-    outcomes = [(result, failure)]
-    if accelerator.num_processes > 1:
-        outcomes = gather_object(outcomes)
+        outcome = action(), None
+    except ArcpipeError as failure:
+        outcome = None, failure
+    outcomes = gather_object([outcome]) if accelerator.num_processes > 1 else [outcome]
     for _, error in outcomes:
         if error is not None:
             raise error
@@ -153,36 +151,30 @@ def shared_zeros(shape: tuple[int, int], dtype: torch.dtype, accelerator: Accele
 
     Raises:  ArcpipeError, on every process, if the file does not fit the disk.
     """
-    folder, size = tempfile.gettempdir(), math.prod(shape) * dtype.itemsize
-    path: str | None = None
+    size = math.prod(shape) * dtype.itemsize
+    with ExitStack() as stack:
 
-    def make() -> str | None:
-        nonlocal path
-        if not accelerator.is_local_main_process:
-            return None
-        try:
-            descriptor, path = tempfile.mkstemp(prefix="arcpipe-rows-")
-            with os.fdopen(descriptor, "wb") as file:
+        def make() -> str | None:
+            if not accelerator.is_local_main_process:
+                return None
+            try:
+                file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="arcpipe-rows-"))
                 if sys.platform == "linux":
                     # Reserve the blocks now: writing to the map of a sparse file on a full disk is SIGBUS.
                     os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise ArcpipeError(
-                f"{folder}: no room for puzzle rows of {size / 1e9:.2f} GB ({error.strerror}): set TMPDIR to "
-                "a folder that has it"
-            ) from None
-        return path
+            except OSError as error:
+                raise ArcpipeError(
+                    f"{tempfile.gettempdir()}: no room for puzzle rows of {size / 1e9:.2f} GB "
+                    f"({error.strerror}): set TMPDIR to a folder that has it"
+                ) from None
+            return file.name
 
-    try:
         paths = run_on_all(make, accelerator)
         # Ranks on one machine are consecutive.
         own = paths[accelerator.process_index - accelerator.local_process_index]
         assert own is not None
         zeros = torch.from_file(own, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
         accelerator.wait_for_everyone()
-    finally:
-        if path is not None:
-            os.unlink(path)
     return zeros
 
 
@@ -192,7 +184,12 @@ def explain_failures(settings: TrainSettings | None = None) -> Iterator[None]:
 
     Args:  settings: the settings to lower if memory runs out; None to let that error pass.
     """
-    remedy = nullcontext() if settings is None else explain_out_of_memory(_lower(settings))
+    remedy: AbstractContextManager[None] = nullcontext()
+    if settings is not None:
+        batch, parts = f"{settings.table}.batch_size", f"{settings.table}.accumulation"
+        remedy = explain_out_of_memory(
+            f"with {batch}={settings.batch_size}: lower it or the sizes in [model], or raise {parts}"
+        )
     try:
         with remedy:
             yield
@@ -202,9 +199,3 @@ def explain_failures(settings: TrainSettings | None = None) -> Iterator[None]:
                 f"{LOST} training has ended; what it said tells why: mend that, then go on with --resume"
             ) from None
         raise
-
-
-def _lower(settings: TrainSettings) -> str:
-    """Return what to lower if memory runs out."""
-    batch, parts = f"{settings.table}.batch_size", f"{settings.table}.accumulation"
-    return f"with {batch}={settings.batch_size}: lower it or the sizes in [model], or raise {parts}"

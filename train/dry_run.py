@@ -17,9 +17,9 @@ from torch.amp import GradScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from arcpipe.batches import PuzzleBatch
 from arcpipe.devices import compute_dtype, measure_peak, speed_text
 from arcpipe.log import fact_line
+from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.processes import memory_bytes
 from arcpipe.recipe import recipe_names
 from arcpipe.train.distributed import explain_failures, make_accelerator, reduce_max
@@ -27,17 +27,14 @@ from arcpipe.train.optim import make_optimizers
 from arcpipe.train.run import TrainRun
 from arcpipe.train.state import EMA, TrainState, fresh_state, make_ready
 from arcpipe.train.step import cycles_at, rate_scale, train_step
-from arcpipe.train.trainer import training_stream
 from arcpipe.trm import TRM
 
 # Steps to time after a warm-up step, and the seconds after which no other one begins.
 _TIMED_STEPS = 3
 _TIMED_S = 2.0
-_ROWS_OF_CANVASES = 32
 _GIB = 2**30
-# Usable GiB of GPU memory; the CUDA context takes one.
-_GPUS = {"T4": 15.0, "L4": 22.5, "H200": 139.0}
-_GPU_CONTEXT = 1.0
+# GiB of GPU memory, without the one that the CUDA context takes.
+_GPUS = {"T4": 14.0, "L4": 21.5, "H200": 138.0}
 # By how much a suggestion to save memory divides the batch.
 _PARTS = 4
 
@@ -60,7 +57,7 @@ def dry_run(run: TrainRun, recipe: str, say: Callable[[str], None]) -> float:
         num_processes: int = accelerator.num_processes
         size, unit = run.settings.batch_size, num_processes * run.settings.accumulation
         if num_processes > 1 and run.layout.buckets:
-            unit *= _ROWS_OF_CANVASES
+            unit *= BUCKET_UNITS
         # The slowest device decides, because all processes take equal shares of one batch.
         peak = -reduce_max([-measure_peak(accelerator.device, torch.float32)], accelerator)[0]
         rows = int(num_processes * peak / run.sample_flops())
@@ -121,7 +118,7 @@ def _full_steps(run: TrainRun) -> float:
 
 def _time_step(run: TrainRun, state: TrainState, accelerator: Accelerator) -> float:
     """Return the shortest time of a few steps, in seconds, after a warm-up step that may compile."""
-    stream = training_stream(run, accelerator)
+    stream = run.stream(accelerator.process_index, accelerator.num_processes)
     start, seconds = time.monotonic(), []
     for step in range(1 + _TIMED_STEPS):
         step_start = time.monotonic()
@@ -144,30 +141,30 @@ def _memory(
     """
     device, count = accelerator.device, int(accelerator.num_processes)
     dtype, _ = compute_dtype(run.settings.precision, device)
-    lasting, peak = _bytes_of(run, state, dtype, count)
+    lasting, peak = peak_bytes(run, state, dtype, count)
     on_gpu = device.type == "cuda"
     here = torch.cuda.get_device_properties(device).total_memory if on_gpu else memory_bytes()
     text = f"{lasting / _GIB:.2f} GiB of weights, optimizer, rows and state; {peak / _GIB:.2f} GiB at most"
-    text += f" for each of {count} processes" * (count > 1)
-    yield "memory", f"{text}, of {here / _GIB:.1f} here" + (": too much" * (peak > here))
+    each = f" for each of {count} processes" if count > 1 else ""
+    yield "memory", f"{text}{each}, of {here / _GIB:.1f} here{': too much' if peak > here else ''}"
     limits = {"this GPU": here / _GIB}
     if not on_gpu:
-        limits = {name: size - _GPU_CONTEXT for name, size in _GPUS.items()}
+        limits = _GPUS
         if run.settings.precision == "auto" and dtype == torch.float32:
             dtype = torch.bfloat16
-            _, peak = _bytes_of(run, state, dtype, count)
-        fits, others = (
-            ", ".join(name for name, limit in limits.items() if (peak <= limit * _GIB) is is_enough)
-            for is_enough in (True, False)
-        )
-        words = [f"fits {fits}"] * bool(fits) + [f"too much for {others}"] * bool(others)
+            _, peak = peak_bytes(run, state, dtype, count)
+        words = []
+        if fits := [name for name, limit in limits.items() if peak <= limit * _GIB]:
+            words.append(f"fits {', '.join(fits)}")
+        if others := [name for name in limits if name not in fits]:
+            words.append(f"too much for {', '.join(others)}")
         yield "GPUs", f"{peak / _GIB:.2f} GiB at most: {', '.join(words)}"
     if peak > _GIB * min(limits.values()):
         ways = []
         for name, smaller, processes in _smaller(run, count):
-            _, peak = _bytes_of(smaller, state, dtype, processes)
-            fits = ", ".join(gpu for gpu, limit in limits.items() if peak <= limit * _GIB)
-            ways.append(f"{peak / _GIB:.2f} GiB {name} (fits {fits or 'none'})")
+            _, peak = peak_bytes(smaller, state, dtype, processes)
+            gpus = ", ".join(gpu for gpu, limit in limits.items() if peak <= limit * _GIB)
+            ways.append(f"{peak / _GIB:.2f} GiB {name} (fits {gpus or 'none'})")
         if (small := f"{recipe}-small-gpu") in recipe_names():
             ways.append(f"the recipe {small} has a smaller batch")
         yield "less", "; ".join(ways) or "a smaller network or train.batch_size"
@@ -190,14 +187,8 @@ def _smaller(run: TrainRun, num_processes: int) -> Iterator[tuple[str, TrainRun,
         yield f"in each of {many} processes", run, many
 
 
-def _bytes_of(run: TrainRun, state: TrainState, dtype: torch.dtype, num_processes: int) -> tuple[int, int]:
-    """Return `peak_bytes` of one of several processes, with its share of the first batch."""
-    one: Any = SimpleNamespace(process_index=0, num_processes=num_processes)
-    return peak_bytes(run, state, training_stream(run, one)[0], dtype, num_processes)
-
-
 def peak_bytes(
-    run: TrainRun, state: TrainState, batch: PuzzleBatch, dtype: torch.dtype, num_processes: int = 1
+    run: TrainRun, state: TrainState, dtype: torch.dtype, num_processes: int = 1
 ) -> tuple[int, int]:
     """Return the bytes that a process keeps between steps, and the peak within a step.
 
@@ -205,8 +196,9 @@ def peak_bytes(
     keep no activations. Its operations are those of a CPU, but for attention, which is in `dtype` as on a
     GPU; the fused ones of a GPU keep less.
 
-    Args:  state: of the run; its carry may have any size. batch: a process's share of a global batch.
+    Args:  state: of the run; its carry may have any size.
     """
+    batch = run.stream(num_ranks=num_processes)[0]
     own = replace(run, settings=replace(run.settings, batch_size=len(batch.inputs)))
     # In place of an Accelerator of one process, which does not handle fake tensors.
     alone: Any = SimpleNamespace(
@@ -243,7 +235,8 @@ def peak_bytes(
         carry = [*shadow.carry.state, shadow.carry.inputs, shadow.carry.labels]
         # The first step has no moments yet at its peak; DDP adds a copy of the gradients.
         extra = sum(value.nbytes for value in moments)
-        extra += sum(weight.nbytes for weight in model.parameters()) * (num_processes > 1)
+        if num_processes > 1:
+            extra += sum(weight.nbytes for weight in model.parameters())
         return sum(value.nbytes for value in (*weights, *moments, *carry)), tally.peak + extra
 
 

@@ -89,8 +89,7 @@ class MetricsLogger:
     def _draw(self, state: TrainState) -> None:
         """Draw the first test input and the current answer of the averaged weights."""
         puzzles = self.run.puzzles
-        manifest = {"recipe": self.run.recipe, "step": state.step}
-        checkpoint = checkpoint_of(state, self.run.out, puzzles, manifest)
+        checkpoint = checkpoint_of(state, self.run, self.run.out)
         answer = answer_first_test(checkpoint, puzzles, self.accelerator.device)
         grids = {"test input": puzzles.test_inputs.grid(0), f"answer at step {state.step}": answer}
         shown = {title: grid for title, grid in grids.items() if grid is not None}
@@ -134,7 +133,8 @@ class MetricsLogger:
         if self.timed_s:
             record["samples_per_second"] = self.timed_samples / self.timed_s
             record["flops_per_second"] = self.flops / self.timed_s
-            record |= {"share_of_peak": record["flops_per_second"] / self.peak} if self.peak else {}
+            if self.peak:
+                record["share_of_peak"] = record["flops_per_second"] / self.peak
         self.sums, self.timed_s, self.timed_samples, self.flops = None, 0.0, 0, 0.0
         # Keep showing the last value of a metric that this record lacks.
         self.shown |= {name: text(record[name]) for name, text in _SHOWN.items() if name in record}

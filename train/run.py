@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from arcpipe.batches import TrainingStream
 from arcpipe.buckets import Layout, layout_of
 from arcpipe.devices import train_step_flops
 from arcpipe.errors import ArcpipeError
@@ -87,13 +88,21 @@ class TrainRun:
         tasks to predict."""
         manifest = read_manifest(self.data_dir, "dataset")
         facts = {"path": str(self.data_dir), "fingerprint": manifest["fingerprint"]}
-        generated = manifest.get("counts", {}).get("generated_of_test", 0)
-        return facts | ({"generated_of_test": generated} if generated else {})
+        if generated := manifest.get("counts", {}).get("generated_of_test", 0):
+            facts["generated_of_test"] = generated
+        return facts
 
     @cached_property
     def layout(self) -> Layout:
         """The canvases of a batch; raises DataError if the puzzles do not fit those of the recipe."""
         return layout_of(self.puzzles, self.config.buckets, self.settings.batch_size)
+
+    def stream(self, rank: int = 0, num_ranks: int = 1) -> TrainingStream:
+        """Return the share of one of `num_ranks` processes in the global batches."""
+        return TrainingStream(
+            self.puzzles, batch_size=self.settings.batch_size, seed=self.settings.seed,
+            placement=self.settings.placement, rank=rank, num_ranks=num_ranks, layout=self.layout,
+        )  # fmt: skip
 
     def sample_flops(self, cycles: tuple[int, int] | None = None) -> float:
         """Return the FLOP of a supervision step of one sample, the mean over a batch.

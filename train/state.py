@@ -3,7 +3,7 @@
 All random numbers are functions of (seed, step), so no generator has a state to save.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from arcpipe.devices import compute_dtype, ready_blocks
 from arcpipe.errors import ArcpipeError, CheckpointError, one_line
 from arcpipe.grid import NUM_COLORS
 from arcpipe.log import logger
-from arcpipe.puzzleset import PuzzleSet
+from arcpipe.model_config import BUCKET_UNITS
 from arcpipe.recipe import as_tables, recipe_changes
+from arcpipe.runs import make_manifest
 from arcpipe.train.config import TrainSettings
 from arcpipe.train.distributed import run_on_main, shared_zeros
 from arcpipe.train.optim import make_optimizers
@@ -141,7 +142,8 @@ def fresh_state(run: TrainRun, accelerator: Accelerator) -> TrainState:
         accelerator.wait_for_everyone()
     model = model.to(device)
     model.recompute = settings.recompute
-    rows, colors = rows if on_host else rows.to(device), colors.to(device)
+    rows = rows if on_host else rows.to(device)
+    colors = colors.to(device)
     tables = [rows.requires_grad_(), colors.requires_grad_()] if len(colors) else []
     return TrainState(
         model=model,
@@ -190,7 +192,7 @@ def _check_recipe(run: TrainRun, num_processes: int) -> None:
         raise ArcpipeError(
             f"model.buckets: the samples of a batch, {', '.join(uneven)}, do not divide by {num_processes} "
             f"processes: choose another {settings.table}.batch_size (for 2, 4, 8... processes a multiple "
-            f"of {32 * num_processes} does) or other buckets"
+            f"of {BUCKET_UNITS * num_processes} does) or other buckets"
         )
 
 
@@ -249,11 +251,14 @@ def make_ready(state: TrainState, settings: TrainSettings, device: torch.device)
     )  # fmt: skip
 
 
-def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any]) -> Checkpoint:
+def checkpoint_of(
+    state: TrainState, run: TrainRun, path: Path, manifest: dict[str, Any] | None = None
+) -> Checkpoint:
     """Return a checkpoint in memory that shares the state's tensors.
 
-    Args:    manifest: of the checkpoint; step, times and dtype are added.
+    Args:    manifest: to which step, times and dtype are added; None for one of the recipe alone.
     """
+    puzzles, manifest = run.puzzles, manifest or {"recipe": run.recipe}
     raw = state.model.state_dict()
     times = {"step": state.step, "seconds": state.seconds, "evaluated_at": state.evaluated_at}
     dtype = {"dtype": str(state.carry.answer.dtype).removeprefix("torch.")}
@@ -265,9 +270,7 @@ def checkpoint_of(state: TrainState, path: Path, puzzles: PuzzleSet, manifest: d
     )  # fmt: skip
 
 
-def save_state(
-    state: TrainState, path: Path, puzzles: PuzzleSet, manifest: dict[str, Any], accelerator: Accelerator
-) -> None:
+def save_state(state: TrainState, run: TrainRun, path: Path, accelerator: Accelerator) -> None:
     """Write a checkpoint of all processes' state; every process must call this."""
     ranks = range(accelerator.num_processes)
     places = np.concatenate([state.layout.own_rows(rank, len(ranks)) for rank in ranks])
@@ -282,7 +285,8 @@ def save_state(
             moments = optimizer.state.get(weight, {})
             trainer |= {f"optimizer.{name}.{key}": value for key, value in moments.items()}
     trainer |= {f"scaler.{key}": torch.tensor(value) for key, value in state.scaler.state_dict().items()}
-    checkpoint, changes = checkpoint_of(state, path, puzzles, manifest), None
+    manifest = make_manifest("checkpoint", recipe=run.recipe, dataset=run.dataset)
+    checkpoint, changes = checkpoint_of(state, run, path, manifest), None
     # If less than half of the rows have changed, only these are written.
     if 0 < len(state.changed) > 2 * int(state.changed.sum()):
         changes = RowChanges(state.changed.nonzero()[:, 0], state.since)
@@ -295,8 +299,7 @@ def save_state(
 
 def _carry_tensors(carry: Carry) -> dict[str, Tensor]:
     """Return the tensors of a carry by name."""
-    values = {field.name: getattr(carry, field.name) for field in fields(Carry)}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in vars(carry).items() if value is not None}
 
 
 def load_state(state: TrainState, checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> TrainState:
@@ -356,11 +359,8 @@ def _load_rows(state: TrainState, checkpoint: Checkpoint) -> Path | None:
     if len(state.changed) and checkpoint.rows.dtype == state.rows.dtype:
         changes = changes_since(checkpoint.path)
         state.changed.zero_()[changes.ids] = True
-    if changes is not None and changes.since is None:
-        # All other rows are 0 in the checkpoint and in the fresh state.
-        if state.owns_rows:
-            state.rows[changes.ids] = checkpoint.rows[changes.ids]
-        return None
     if state.owns_rows:
-        state.rows.copy_(checkpoint.rows)
+        # Without an earlier table all other rows are 0, in the checkpoint and in the fresh state.
+        ids = changes.ids if changes and changes.since is None else slice(None)
+        state.rows[ids] = checkpoint.rows[ids]
     return changes.since if changes else None

@@ -14,7 +14,7 @@ from arcpipe.batches import IGNORE, PuzzleBatch
 from arcpipe.buckets import crop, pad_back
 from arcpipe.codec import PAD
 from arcpipe.errors import IN_FLOAT16, NOT_FINITE, ArcpipeError
-from arcpipe.flow import PSEUDOTARGETS, interpolant, noise, seeds_of, times, uniform, with_given
+from arcpipe.flow import PSEUDOTARGETS, noise, seeds_of, times, uniform, with_given
 from arcpipe.log import logger
 from arcpipe.losses import StepLoss, join_losses, probabilities, step_loss
 from arcpipe.model_config import TRMConfig
@@ -147,18 +147,20 @@ def train_step(
     return _metric_sums(out.loss, out.halt_logit, state)
 
 
-def _look_up_puzzles(state: TrainState, carry: Carry, settings: TrainSettings) -> Tensor:
-    """Return the puzzle vector of each sample: its row and, with embedding task, its noisy color vectors.
+def _seed_of(state: TrainState, settings: TrainSettings) -> int:
+    """Return the seed of what a step draws for the global batch, of which each process takes its share."""
+    return settings.seed * 1_000_003 + state.step
 
-    The noise is drawn for the global batch at this step, and each process takes its share.
-    """
+
+def _look_up_puzzles(state: TrainState, carry: Carry, settings: TrainSettings) -> Tensor:
+    """Return the puzzle vector of each sample: its row and, with embedding task, its noisy color vectors."""
     ids = carry.puzzle_ids
     rows = state.rows[ids.to(state.rows.device)].to(ids.device, torch.float32)
     if not state.tables:
         return rows
     colors = state.colors[state.tasks[ids]]
     if settings.color_noise:
-        generator = torch.Generator(rows.device).manual_seed(settings.seed * 1_000_003 + state.step)
+        generator = torch.Generator(rows.device).manual_seed(_seed_of(state, settings))
         shape = (settings.batch_size, *colors.shape[2:])
         noises = torch.randn(shape, generator=generator, device=rows.device)
         noises = settings.color_noise * noises[torch.from_numpy(state.own_rows).to(rows.device)]
@@ -185,7 +187,7 @@ def noisy_answers(state: TrainState, carry: Carry, settings: TrainSettings) -> t
         ends = torch.where(use_own[:, None, None], carry.predicted, ends)
     step_times = times(carry.seeds, state.model.config.max_steps, settings.flow_times)
     now = step_times.gather(1, carry.steps[:, None])[:, 0]
-    noisy = interpolant(noise(carry.seeds, 0, num_tokens, vocabulary), ends, now)
+    noisy = torch.lerp(noise(carry.seeds, 0, num_tokens, vocabulary), ends, now[:, None, None])
     return with_given(noisy, carry.inputs, state.blank_token), now
 
 
@@ -276,7 +278,7 @@ def _update(
     if state.owns_rows:
         sign_sgd_rows(
             state.rows, ids, gradients, lr=settings.puzzle_lr * scale,
-            weight_decay=settings.puzzle_weight_decay, seed=settings.seed * 1_000_003 + state.step,
+            weight_decay=settings.puzzle_weight_decay, seed=_seed_of(state, settings),
         )  # fmt: skip
     if settings.puzzle_memory == "host":
         state.changed[ids.cpu()] = True
@@ -285,15 +287,12 @@ def _update(
 
 
 def _halted(steps: Tensor, halt_logit: Tensor, state: TrainState, settings: TrainSettings) -> Tensor:
-    """Return which samples (B,) end: at the last step, or if the halt logit and exploration allow it.
-
-    The exploration is drawn for the global batch at this step, and each process takes its share.
-    """
+    """Return which samples (B,) end: at the last step, or if the halt logit and exploration allow it."""
     max_steps = state.model.config.max_steps
     at_limit = steps >= max_steps
     if max_steps == 1:
         return at_limit
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
+    generator = torch.Generator().manual_seed(_seed_of(state, settings))
     explores = torch.rand(settings.batch_size, generator=generator) < settings.halt_exploration
     at_least = torch.randint(2, max_steps + 1, (settings.batch_size,), generator=generator)
     may_halt = steps >= torch.where(explores, at_least, 0)[state.own_rows].to(steps.device, non_blocking=True)

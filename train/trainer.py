@@ -9,8 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from arcpipe import runs
-from arcpipe.batches import TrainingStream
-from arcpipe.devices import compute_dtype, is_compiled
+from arcpipe.devices import compute_dtype
 from arcpipe.errors import ArcpipeError, CheckpointError, DataError, OutputError
 from arcpipe.log import command_line, logger, program, start_logging
 from arcpipe.model_config import TRMConfig
@@ -25,14 +24,14 @@ from arcpipe.train.state import TrainState, fresh_state, make_ready
 from arcpipe.train.step import NotFiniteError, cycles_at, rate_scale, train_step
 
 LOG_FILE = "train.log"
-FREE = (
+# Settings that change no weight, so a run may be resumed with other values.
+_FREE = (
     "trackers", "log_every", "checkpoint_every", "checkpoint_minutes", "keep_last", "workers", "recompute",
 )  # fmt: skip
-"""Settings that change no weight, so a run may be resumed with other values."""
 # FLOP/s of a CPU core; a longer training without a GPU logs a warning.
 _CPU_FLOPS, _MOST_DAYS = 5e10, 2
-NAMED_TASKS = 5
-"""How many tasks an error names."""
+# How many tasks an error names.
+_NAMED_TASKS = 5
 
 
 def train(run: TrainRun) -> TrainResult:
@@ -48,7 +47,6 @@ def train(run: TrainRun) -> TrainResult:
     accelerator = make_accelerator(run.settings, run.out, evaluation_minutes=evaluation_minutes)
     # One process looks at the folder: on a shared disk another may not see yet what is there.
     changes = run_on_main(lambda: _check_folder(run), accelerator)
-    stream = training_stream(run, accelerator)
     signals: list[int] = []
     with explain_failures(run.settings):
         # Before the folder is made, so that a contradictory recipe leaves none.
@@ -69,7 +67,7 @@ def train(run: TrainRun) -> TrainResult:
 
             with closing(MetricsLogger(run, state, accelerator)) as metrics:
                 checkpointer = Checkpointer(run, state, accelerator, is_asked_to_stop, resumed=resumed)
-                interrupted = _take_steps(run, state, stream, metrics, checkpointer, accelerator)
+                interrupted = _take_steps(run, state, metrics, checkpointer, accelerator)
                 metrics.report(state)
                 saved = checkpointer.save(state)
                 if not interrupted:
@@ -90,17 +88,19 @@ def train(run: TrainRun) -> TrainResult:
 
 
 def _take_steps(
-    run: TrainRun, state: TrainState, stream: TrainingStream, metrics: MetricsLogger,
-    checkpointer: Checkpointer, accelerator: Accelerator,
+    run: TrainRun, state: TrainState, metrics: MetricsLogger, checkpointer: Checkpointer,
+    accelerator: Accelerator,
 ) -> bool:  # fmt: skip
     """Take steps until the last one, the time limit or a signal; return whether it was a signal."""
     settings = run.settings
     on_gpu, workers = accelerator.device.type == "cuda", settings.workers
     if workers == "auto":
         workers = 1 if on_gpu else 0
+    stream = run.stream(accelerator.process_index, accelerator.num_processes)
     batches = stream.batches(state.step, run.last_step, workers, pin=on_gpu)
     start_time, step_s = time.monotonic() - state.seconds, 0.0
-    compiled, before = any(map(is_compiled, state.model.blocks)), None
+    compiled = any(block._compiled_call_impl is not None for block in state.model.blocks)
+    before = None
     while state.step < run.last_step:
         left_s = run.clock.left_s - checkpointer.end_s - step_s
         # The processes agree on the time and on when to stop.
@@ -136,15 +136,6 @@ def _take_steps(
         state.seconds = time.monotonic() - start_time
         metrics.step(sums, state, settings.lr * scale, step_s)
     return False
-
-
-def training_stream(run: TrainRun, accelerator: Accelerator) -> TrainingStream:
-    """Return this process's share of the global batches of a run."""
-    settings = run.settings
-    return TrainingStream(
-        run.puzzles, batch_size=settings.batch_size, seed=settings.seed, placement=settings.placement,
-        rank=accelerator.process_index, num_ranks=accelerator.num_processes, layout=run.layout,
-    )  # fmt: skip
 
 
 def _log_start(run: TrainRun, state: TrainState, accelerator: Accelerator) -> None:
@@ -197,7 +188,7 @@ def _check_folder(run: TrainRun) -> list[str]:
                 f"{run.out}: an optimizer cannot go on with the state of another ({change}): repeat it, "
                 "or begin a new run from this one with --init"
             )
-    free = ("eval.", *(f"{run.settings.table}.{name}:" for name in FREE))
+    free = ("eval.", *(f"{run.settings.table}.{name}:" for name in _FREE))
     if not run.force and any(not change.startswith(free) for change in changes):
         words = ("train", run.out, "--data", run.data_dir, "--out", run.out, "--resume")
         own = command_line(*words) if run.settings.table == "train" else f"--recipe {run.out}"
@@ -271,5 +262,5 @@ def _suggest_remedies(run: TrainRun) -> Iterator[None]:
     except NotFiniteError as error:
         table = run.puzzles.table
         tasks = [table.task_ids[number] for number in dict.fromkeys(table.tasks[error.puzzle_ids].tolist())]
-        more = f" and {len(tasks) - NAMED_TASKS} more" if len(tasks) > NAMED_TASKS else ""
-        raise ArcpipeError(f"{error} (its tasks: {', '.join(tasks[:NAMED_TASKS])}{more})") from None
+        more = f" and {len(tasks) - _NAMED_TASKS} more" if len(tasks) > _NAMED_TASKS else ""
+        raise ArcpipeError(f"{error} (its tasks: {', '.join(tasks[:_NAMED_TASKS])}{more})") from None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from arcpipe.batches import IGNORE, PuzzleBatch, TrainingStream
 from arcpipe.buckets import layout_of
@@ -18,7 +18,7 @@ from arcpipe.puzzleset import PuzzleSet, read_puzzle_set
 from puzzles import augmentation_of, build, encode, made_up_tasks, restored, write_source
 
 CANVAS = 8
-Placed = tuple[Grid, tuple[int, int]]
+NAMES = ("inputs", "labels", "puzzle_ids")
 
 
 @pytest.fixture(scope="module")
@@ -33,25 +33,14 @@ def stream(puzzles: PuzzleSet, batch_size: int = 12, seed: int = 0, **more: Any)
     return TrainingStream(puzzles, batch_size=batch_size, seed=seed, **{"placement": True, **more})
 
 
-def epoch_stream(puzzles: PuzzleSet, seed: int = 0, placement: bool = True) -> TrainingStream:
+def epoch_stream(puzzles: PuzzleSet, placement: bool = True) -> TrainingStream:
     """Return a stream in which every batch is an epoch."""
-    return stream(puzzles, len(puzzles.example_tasks), seed, placement=placement)
+    return stream(puzzles, len(puzzles.example_tasks), placement=placement)
 
 
-NAMES = ("inputs", "labels", "puzzle_ids")
-
-
-def same(one: PuzzleBatch, other: PuzzleBatch) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in NAMES)
-
-
-def joined(parts: list[PuzzleBatch]) -> PuzzleBatch:
-    return PuzzleBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in NAMES))
-
-
-def find_grid(tokens: NDArray[np.int64]) -> Placed:
+def find_grid(tokens: Tensor) -> tuple[Grid, tuple[int, int]]:
     """Return the grid on a canvas, the bounding box of its colors, and its offset."""
-    canvas = tokens.reshape(CANVAS, CANVAS)
+    canvas = tokens.numpy().reshape(CANVAS, CANVAS)
     rows, columns = np.nonzero(canvas >= ARC.first)
     top, left = int(rows.min()), int(columns.min())
     cells = canvas[top : rows.max() + 1, left : columns.max() + 1]
@@ -60,9 +49,9 @@ def find_grid(tokens: NDArray[np.int64]) -> Placed:
 
 def examples_of(puzzles: PuzzleSet) -> list[tuple[int, bytes]]:
     """Return the training examples, each as its task and its content."""
-    inputs, outputs = puzzles.inputs, puzzles.outputs
     return [
-        (int(task), content(inputs.grid(i), outputs.grid(i))) for i, task in enumerate(puzzles.example_tasks)
+        (int(task), content(puzzles.inputs.grid(number), puzzles.outputs.grid(number)))
+        for number, task in enumerate(puzzles.example_tasks)
     ]
 
 
@@ -75,18 +64,16 @@ def undone(puzzles: PuzzleSet, batch: PuzzleBatch) -> list[tuple[int, bytes]]:
     found = []
     for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
         augmentation = augmentation_of(puzzles.table, int(puzzle_id))
-        given, _ = find_grid(tokens.numpy())
-        wanted, _ = find_grid(labels.numpy())
-        task = int(puzzles.table.tasks[puzzle_id])
-        found.append((task, content(restored(given, augmentation), restored(wanted, augmentation))))
+        given, wanted = (restored(find_grid(of)[0], augmentation) for of in (tokens, labels))
+        found.append((int(puzzles.table.tasks[puzzle_id]), content(given, wanted)))
     return found
 
 
 @pytest.mark.parametrize("placement", [False, True])
 def test_an_epoch_holds_each_example_once_under_its_augmentation(puzzles: PuzzleSet, placement: bool) -> None:
+    epochs = epoch_stream(puzzles, placement)
     for epoch in range(20):
-        batch = epoch_stream(puzzles, placement=placement)[epoch]
-        assert Counter(undone(puzzles, batch)) == Counter(examples_of(puzzles))
+        assert Counter(undone(puzzles, epochs[epoch])) == Counter(examples_of(puzzles))
 
 
 def test_in_an_epoch_each_task_comes_once_under_one_puzzle(puzzles: PuzzleSet) -> None:
@@ -107,10 +94,11 @@ def test_in_an_epoch_each_task_comes_once_under_one_puzzle(puzzles: PuzzleSet) -
 def test_batches_cut_one_stream(puzzles: PuzzleSet) -> None:
     """The batch size only changes where the stream is cut."""
     size = len(puzzles.example_tasks)
-    by_epoch, by_sevens = epoch_stream(puzzles), stream(puzzles, 7)
     assert size % 7, "cuts should fall within epochs"
-    whole = joined([by_epoch[epoch] for epoch in range(7)])
-    assert same(whole, joined([by_sevens[step] for step in range(size)]))
+    by_epoch, by_sevens = epoch_stream(puzzles), stream(puzzles, 7)
+    for name in NAMES:
+        whole = torch.cat([getattr(by_epoch[epoch], name) for epoch in range(7)])
+        assert torch.equal(whole, torch.cat([getattr(by_sevens[step], name) for step in range(size)])), name
 
 
 def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(puzzles: PuzzleSet) -> None:
@@ -119,7 +107,7 @@ def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(p
         batch = epoch_stream(puzzles)[epoch]
         corners = Counter[int]()
         for tokens, labels, puzzle_id in zip(batch.inputs, batch.labels, batch.puzzle_ids, strict=True):
-            (given, place), (wanted, other_place) = find_grid(tokens.numpy()), find_grid(labels.numpy())
+            (given, place), (wanted, other_place) = find_grid(tokens), find_grid(labels)
             assert place == other_place
             corners[int(puzzle_id)] += place == (0, 0)
             room = [CANVAS - max(sides) for sides in zip(given.shape, wanted.shape, strict=True)]
@@ -136,9 +124,8 @@ def test_placement_moves_all_examples_of_a_puzzle_but_one_to_anywhere_they_fit(p
 def test_tokens_are_the_codec_s_and_labels_ignore_padding_only(puzzles: PuzzleSet, placement: bool) -> None:
     batch = epoch_stream(puzzles, placement=placement)[1]
     assert {batch.inputs.dtype, batch.labels.dtype, batch.puzzle_ids.dtype} == {torch.int64}
-    for tokens, labels in zip(batch.inputs.numpy(), batch.labels.numpy(), strict=True):
-        given, offset = find_grid(tokens)
-        wanted, _ = find_grid(labels)
+    for tokens, labels in zip(batch.inputs, batch.labels, strict=True):
+        (given, offset), (wanted, _) = find_grid(tokens), find_grid(labels)
         assert placement or offset == (0, 0)
         assert np.array_equal(tokens, encode(given, CANVAS, offset))
         target = encode(wanted, CANVAS, offset).astype(np.int64)
@@ -164,10 +151,9 @@ def sampled(folder: Path, **settings: Any) -> PuzzleSet:
 def draws_of(puzzles: PuzzleSet, size: int, **more: Any) -> list[tuple[int, list[int]]]:
     """Return the draws of 40 batches: each one's task and the numbers of its examples in the dataset."""
     numbers = {held: number for number, held in enumerate(examples_of(puzzles))}
-    made = stream(puzzles, size, **more)
-    draws: list[tuple[int, list[int]]] = []
-    for batch in (made[step] for step in range(40)):
-        last = -1
+    made, draws = stream(puzzles, size, **more), list[tuple[int, list[int]]]()
+    for step in range(40):
+        batch, last = made[step], -1
         for held, puzzle_id in zip(undone(puzzles, batch), batch.puzzle_ids.tolist(), strict=True):
             if puzzle_id != last or numbers[held] in draws[-1][1]:
                 draws.append((held[0], []))
@@ -211,7 +197,7 @@ def places_of(puzzles: PuzzleSet) -> dict[tuple[int, tuple[int, bytes]], set[tup
         for tokens, puzzle_id, example in zip(
             batch.inputs, batch.puzzle_ids.tolist(), undone(puzzles, batch), strict=True
         ):
-            places[puzzle_id, example].add(find_grid(tokens.numpy())[1])
+            places[puzzle_id, example].add(find_grid(tokens)[1])
     return places
 
 

@@ -61,13 +61,6 @@ def blank(height: int, width: int) -> Grid:
     return np.zeros((height, width), np.uint8)
 
 
-def needed(pairs: list[tuple[int, int, int, int]], *tests: tuple[int, int]) -> int:
-    """The needed side of a task whose demonstrations have these shapes of input and output."""
-    demonstrations = tuple(Pair(blank(*shape[:2]), blank(*shape[2:])) for shape in pairs)
-    task = Task("task", demonstrations, tuple(Pair(blank(*shape), None) for shape in tests))
-    return int(needed_sides(set_of(task))[0])
-
-
 @given(grids(9), st.integers(0, 5), st.integers(0, 5))
 def test_the_tokens_of_a_bucket_are_those_of_a_canvas_of_its_size(grid: Grid, top: int, left: int) -> None:
     side = 1 + max(grid.shape[0] + top, grid.shape[1] + left)
@@ -81,8 +74,9 @@ def test_the_tokens_of_a_bucket_are_those_of_a_canvas_of_its_size(grid: Grid, to
 @given(solved_tasks(), st.lists(st.integers(2, 29), unique=True).map(sorted))
 def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int]) -> None:
     (side,) = bucket_sides(set_of(task), buckets).tolist()
-    known = [grid for pair in task.demonstrations for grid in (pair.input, pair.output) if grid is not None]
+    known = [grid for pair in task.demonstrations for grid in (pair.input, pair.output)]
     for grid in (*known, *(pair.input for pair in task.tests)):
+        assert grid is not None
         assert max(grid.shape) <= fitting_side(side, 30)
     # It is the smallest such canvas: the needed side does not fit the next smaller one.
     smaller = [bucket for bucket in buckets if bucket < side]
@@ -107,24 +101,23 @@ def test_no_known_grid_is_too_large_for_its_bucket(task: Task, buckets: list[int
     ([(8, 2, 1, 1), (3, 3, 2, 2)], [], 8),
 ])  # fmt: skip
 def test_a_side(pairs: list[tuple[int, int, int, int]], tests: list[tuple[int, int]], side: int) -> None:
-    assert needed(pairs, *tests) == side
+    """The needed side of a task whose demonstrations have these shapes of input and output."""
+    demonstrations = tuple(Pair(blank(*shape[:2]), blank(*shape[2:])) for shape in pairs)
+    task = Task("task", demonstrations, tuple(Pair(blank(*shape), None) for shape in tests))
+    assert needed_sides(set_of(task)).tolist() == [side]
 
 
 def test_the_outputs_of_tests_decide_nothing(tmp_path: Path) -> None:
     tasks = sized_tasks()
     larger = [replace(task, tests=tuple(Pair(of.input, blank(8, 8)) for of in task.tests)) for task in tasks]
     without = [replace(task, tests=tuple(Pair(of.input, None) for of in task.tests)) for task in tasks]
-    found = [
-        layout_of(read_puzzle_set(build(tmp_path / name / "data", source, canvas=CANVAS)), BUCKETS, BATCH)
-        for name, source in (
-            ("one", write_source(tmp_path / "one", "sized", tasks)),
-            ("other", write_source(tmp_path / "other", "sized", larger)),
-            ("none", write_source(tmp_path / "none", "sized", without, solved=False)),
-        )
-    ]
-    for layout in found:
-        assert layout.task_sides.tolist() == found[0].task_sides.tolist()
-        assert (layout.sides, layout.rows) == (found[0].sides, found[0].rows)
+    found = []
+    for name, those in (("one", tasks), ("other", larger), ("none", without)):
+        source = write_source(tmp_path / name, "sized", those, solved=those is not without)
+        puzzles = read_puzzle_set(build(tmp_path / name / "data", source, canvas=CANVAS))
+        layout = layout_of(puzzles, BUCKETS, BATCH)
+        found.append((layout.sides, layout.rows, layout.task_sides.tolist()))
+    assert found[0] == found[1] == found[2]
 
 
 @given(

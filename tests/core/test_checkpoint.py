@@ -44,11 +44,10 @@ def puzzles(tmp_path_factory: pytest.TempPathFactory) -> PuzzleSet:
     return read_puzzle_set(build(folder / "data", write_source(folder, "few", made_up_tasks(3))))
 
 
-def save(path: Path, puzzles: PuzzleSet, step: int = 7, config: TRMConfig = CONFIG) -> Checkpoint:
+def save(path: Path, puzzles: PuzzleSet, config: TRMConfig = CONFIG) -> Checkpoint:
     made = random_model(puzzles, config)
     averages = made.raw | {name: weight + 1 for name, weight in made.raw.items() if "init_" not in name}
-    manifest = make_manifest("checkpoint", step=step, recipe={})
-    checkpoint = replace(made, path=path, ema=averages, manifest=manifest)
+    checkpoint = replace(made, path=path, ema=averages, manifest=make_manifest("checkpoint", recipe={}))
     save_checkpoint(checkpoint, TRAINER)
     return checkpoint
 
@@ -70,10 +69,12 @@ def copy(hashed: Path) -> Path:
     return forget_hashes(hashed)
 
 
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(
-        value.dtype == other[name].dtype and torch.equal(value, other[name]) for name, value in one.items()
-    )
+def refusal(folder: Path, kind: type[ArcpipeError] = CheckpointError) -> str:
+    """Return the one line that is said of a checkpoint that does not load."""
+    with pytest.raises(kind) as caught:
+        load_checkpoint(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def test_a_checkpoint_comes_back_and_is_not_written_over(saved: Checkpoint, puzzles: PuzzleSet) -> None:
@@ -85,11 +86,14 @@ def test_a_checkpoint_comes_back_and_is_not_written_over(saved: Checkpoint, puzz
     for field in ("config", "family", "canvas", "vocabulary"):
         assert getattr(loaded, field) == getattr(saved, field), field
     assert np.array_equal(loaded.puzzles.fingerprints(), saved.puzzles.fingerprints())
-    assert torch.equal(loaded.rows, saved.rows)
-    assert equal(loaded.raw, saved.raw)
-    assert equal(loaded.ema, saved.ema)
-    assert equal(load_trainer_state(saved.path), TRAINER)
-    assert equal(loaded.model().state_dict(), saved.ema)
+    for found, expected in (
+        (loaded.rows, saved.rows),
+        (loaded.raw, saved.raw),
+        (loaded.ema, saved.ema),
+        (load_trainer_state(saved.path), TRAINER),
+        (dict(loaded.model().state_dict()), saved.ema),
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert not loaded.model().training
 
 
@@ -101,8 +105,7 @@ def test_rows_go_by_task_and_augmentation_not_by_position(saved: Checkpoint, puz
     order = np.random.default_rng(0).permutation(puzzles.num_puzzles)[:7].tolist()
     table = puzzles.table
     some = PuzzleTable(table.task_ids, table.tasks[order], table.dihedrals[order], table.colors[order])
-    rows = all_rows(saved.path, replace(puzzles, table=some))
-    assert torch.equal(rows, saved.rows[order])
+    assert torch.equal(all_rows(saved.path, replace(puzzles, table=some)), saved.rows[order])
     # Tasks are identified by name; their numbers differ between datasets.
     turned = replace(table, task_ids=table.task_ids[::-1], tasks=len(table.task_ids) - 1 - table.tasks)
     assert torch.equal(all_rows(saved.path, replace(puzzles, table=turned)), saved.rows)
@@ -155,12 +158,10 @@ def test_a_damaged_file_is_named(hashed: Path, hashes: bool, damage: str) -> Non
         if not hashes:
             forget_hashes(folder)
         DAMAGE[damage](folder / part)
-        with pytest.raises(ArcpipeError) as caught:
-            load_checkpoint(folder)
-        assert str(folder) in str(caught.value)
-        assert "\n" not in str(caught.value)
+        said = refusal(folder, ArcpipeError)
+        assert str(folder) in said
         if hashes and part != "manifest.json":
-            assert str(caught.value).startswith(f"{folder / part}: damaged checkpoint (")
+            assert said.startswith(f"{folder / part}: damaged checkpoint (")
 
 
 def changed(path: Path, before: Checkpoint, ids: list[int], since: Path | None) -> Checkpoint:
@@ -195,8 +196,7 @@ def test_only_rows_that_changed_are_written_and_the_others_linked_to(hashed: Pat
     for part, damage in ((BASE, "gone"), (BASE, "zeros"), (CHANGED, "cut"), (CHANGED, "zeros")):
         folder = shutil.copytree(second.path, tmp_path / "damaged")
         DAMAGE[damage](folder / part)
-        with pytest.raises(CheckpointError, match=rf"{part}: damaged checkpoint \("):
-            load_checkpoint(folder)
+        assert f"{part}: damaged checkpoint (" in refusal(folder)
         shutil.rmtree(folder)
 
 
@@ -252,9 +252,7 @@ def test_a_wrong_model_json_is_said_in_one_line(copy: Path, key: str, value: Any
     without = {name: fact for name, fact in facts.items() if name != key}
     for content in ([facts | {key: value}] if (key, value) != ("canvas", 1) else []) + [without, []]:
         (copy / "model.json").write_bytes(orjson.dumps(content))
-        with pytest.raises(CheckpointError, match="damaged checkpoint") as caught:
-            load_checkpoint(copy)
-        assert "\n" not in str(caught.value)
+        assert "damaged checkpoint" in refusal(copy)
 
 
 @pytest.mark.parametrize(("column", "value", "says"), [
@@ -270,10 +268,7 @@ def test_a_puzzle_that_cannot_be_is_named(copy: Path, column: str, value: object
     rows = table.to_pylist()
     rows[4] |= {column: value}
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
-    with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(copy)
-    said = f"damaged checkpoint ({says}); choose another one of its run or train again"
-    assert str(caught.value) == f"{file}: {said}"
+    damage = f"damaged checkpoint ({says}); choose another one of its run or train again"
+    assert refusal(copy) == f"{file}: {damage}"
     pq.write_table(table.drop_columns([column]), file)
-    with pytest.raises(CheckpointError, match="damaged checkpoint"):
-        load_checkpoint(copy)
+    assert "damaged checkpoint" in refusal(copy)

@@ -24,11 +24,6 @@ CONFIGS = {
 BATCH = 4
 
 
-def heads_flops(config: TRMConfig) -> float:
-    """Return the operations of both heads for a sample, which `train_step_flops` leaves out."""
-    return 2 * config.hidden_size * (NUM_TOKENS * VOCABULARY + 2)
-
-
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
 def test_a_training_step_takes_as_many_as_torch_counts(config: TRMConfig) -> None:
     state = fresh_state(BATCH, config=config)
@@ -36,7 +31,9 @@ def test_a_training_step_takes_as_many_as_torch_counts(config: TRMConfig) -> Non
     # Only for this kernel torch counts the exact number of products.
     with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
         train_step(state, random_batch(BATCH), settings, 1.0, Accelerator(cpu=True))
-    expected = train_step_flops(config, NUM_TOKENS) + 3 * heads_flops(config)
+    # Of both heads, which `train_step_flops` leaves out.
+    heads = 2 * config.hidden_size * (NUM_TOKENS * VOCABULARY + 2)
+    expected = train_step_flops(config, NUM_TOKENS) + 3 * heads
     assert counted.get_total_flops() == BATCH * expected
 
 

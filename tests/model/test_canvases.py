@@ -18,12 +18,6 @@ CONFIG = TRMConfig(
 )  # fmt: skip
 
 
-def places(prefix: int) -> list[int]:
-    """The positions on the whole canvas of the tokens of the smaller one."""
-    cells = (prefix + CANVAS * row + column for row in range(SIDE) for column in range(SIDE))
-    return [*range(prefix), *cells]
-
-
 def models(**changes: Any) -> tuple[TRM, TRM]:
     """A model of the whole canvas, and one that knows the smaller canvas alone, with positions put in by
     hand."""
@@ -31,7 +25,8 @@ def models(**changes: Any) -> tuple[TRM, TRM]:
     config = replace(CONFIG, **changes)
     whole = TRM(config, CANVAS**2, VOCABULARY)
     small = TRM(replace(config, buckets=[]), SIDE**2, VOCABULARY)
-    own, sides, weights = places(config.prefix), list(range(SIDE)), whole.state_dict()
+    cells = [config.prefix + CANVAS * row + column for row in range(SIDE) for column in range(SIDE)]
+    own, sides, weights = [*range(config.prefix), *cells], list(range(SIDE)), whole.state_dict()
     for name, cells in (("embed_positions", own), ("embed_rows", sides), ("embed_columns", sides)):
         if name in weights:
             weights[name] = weights[name][cells]
@@ -42,12 +37,22 @@ def models(**changes: Any) -> tuple[TRM, TRM]:
     return whole, small
 
 
-def example(model: TRM) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return inputs for a model of the whole canvas: tokens, rows, answer and latent."""
+Step = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def example(model: TRM) -> Step:
+    """Return what a model of the whole canvas takes in a step: tokens, rows, answer and latent."""
     total = model.config.prefix + model.num_tokens
     answer, latent = torch.randn(2, BATCH, total, model.config.hidden_size)
     rows = torch.randn(BATCH, model.config.puzzle_size)
     return torch.randint(VOCABULARY, (BATCH, model.num_tokens)), rows, answer, latent
+
+
+def cropped(model: TRM, step: Step) -> Step:
+    """Return the same on the smaller canvas."""
+    inputs, rows, *state = step
+    answer, latent = (crop(of, SIDE, CANVAS, model.config.prefix) for of in state)
+    return crop(inputs, SIDE, CANVAS), rows, answer, latent
 
 
 @pytest.mark.parametrize("positions", ["rope", "learned", "rope2d", "rope2d+learned", "none"])
@@ -55,15 +60,8 @@ def example(model: TRM) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_bucket_has_its_positions(positions: str, puzzle_size: int, dtype: torch.dtype) -> None:
     whole, small = models(positions=positions, puzzle_size=puzzle_size)
-    inputs, rows, answer, latent = example(whole)
-    prefix = whole.config.prefix
-    cropped = (
-        crop(inputs, SIDE, CANVAS),
-        rows,
-        crop(answer.to(dtype), SIDE, CANVAS, prefix),
-        crop(latent.to(dtype), SIDE, CANVAS, prefix),
-    )
-    found, expected = whole(*cropped), small(*cropped)
+    inputs, rows, answer, latent = cropped(whole, example(whole))
+    found, expected = (model(inputs, rows, answer.to(dtype), latent.to(dtype)) for model in (whole, small))
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype
         assert torch.equal(one, other)
@@ -73,12 +71,11 @@ def test_a_bucket_has_its_positions(positions: str, puzzle_size: int, dtype: tor
 @pytest.mark.parametrize("positions", ["rope", "learned"])
 def test_recomputed_activations_on_a_bucket_are_the_same(positions: str) -> None:
     whole, _ = models(positions=positions)
-    inputs, rows, answer, latent = example(whole)
-    chosen, gradients = places(whole.config.prefix), []
+    step, gradients = cropped(whole, example(whole)), []
     for recompute in (False, True):
         whole.recompute = recompute
         whole.zero_grad()
-        _, _, logits, _ = whole(crop(inputs, SIDE, CANVAS), rows, answer[:, chosen], latent[:, chosen])
+        _, _, logits, _ = whole(*step)
         logits.square().sum().backward()
         gradients.append([weight.grad for weight in whole.parameters() if weight.grad is not None])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
@@ -90,7 +87,6 @@ def test_what_is_beyond_a_bucket_counts_on_the_whole_canvas() -> None:
     _, rows, answer, latent = example(whole)
     inputs = torch.zeros(BATCH, CANVAS**2, dtype=torch.int64)
     inputs[:, 0] = 5
-    chosen = places(whole.config.prefix)
-    _, _, on_whole, _ = whole(inputs, rows, answer, latent)
-    _, _, on_bucket, _ = whole(crop(inputs, SIDE, CANVAS), rows, answer[:, chosen], latent[:, chosen])
+    step = (inputs, rows, answer, latent)
+    on_whole, on_bucket = whole(*step)[2], whole(*cropped(whole, step))[2]
     assert not torch.allclose(crop(on_whole, SIDE, CANVAS), on_bucket, atol=1e-2)

@@ -1,6 +1,7 @@
 """Embeddings of tasks and colors, and positions by row and column."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,76 +10,66 @@ from torch import Tensor
 from arcpipe.layers import rope2d_tables
 from arcpipe.model_config import TRMConfig
 from arcpipe.task_embedding import puzzle_vectors
-from arcpipe.trm import TRM
+from networks import VOCABULARY, network
 
 CONFIG = TRMConfig(
     embedding="task", positions="rope2d+learned", hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=2,
     max_steps=2, puzzle_size=32, puzzle_tokens=0,
 )  # fmt: skip
-BATCH, SIDE, FIRST_COLOR, VOCABULARY = 4, 5, 2, 12
-
-
-def network(config: TRMConfig = CONFIG, side: int = SIDE) -> TRM:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return TRM(config, side * side, VOCABULARY)
-
-
-def sample() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Inputs (B, L), rows (B, D), color vectors (B, 2, 10, D) and permutations of the colors (B, 10)."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randint(VOCABULARY, (BATCH, SIDE * SIDE), generator=generator)
-    rows = torch.randn(BATCH, 32, generator=generator)
-    colors = torch.randn(BATCH, 2, 10, 32, generator=generator)
-    permutations = torch.rand(BATCH, 10, generator=generator).argsort(dim=1)
-    return inputs, rows, colors, permutations
+BATCH, SIDE, FIRST_COLOR = 4, 5, 2
+GENERATOR = torch.Generator().manual_seed(0)
+INPUTS = torch.randint(VOCABULARY, (BATCH, SIDE * SIDE), generator=GENERATOR)
+ROWS = torch.randn(BATCH, 32, generator=GENERATOR)
+COLORS = torch.randn(BATCH, 2, 10, 32, generator=GENERATOR)
+PERMUTATIONS = torch.rand(BATCH, 10, generator=GENERATOR).argsort(dim=1)
+IDENTITY = torch.arange(10).expand(BATCH, -1)
 
 
 def test_vectors_follow_their_colors() -> None:
-    _, rows, colors, permutations = sample()
-    found = puzzle_vectors(rows, colors, permutations)
-    for item in range(BATCH):
-        expected = [rows[item]]
-        for kind in range(2):
-            for now in range(10):
-                (original,) = [color for color in range(10) if permutations[item, color] == now]
-                expected.append(colors[item, kind, original])
-        assert torch.equal(found[item], torch.cat(expected))
+    found = puzzle_vectors(ROWS, COLORS, PERMUTATIONS)
+    for item, permutation in enumerate(PERMUTATIONS.tolist()):
+        originals = [permutation.index(now) for now in range(10)]
+        expected = torch.cat(
+            (ROWS[item], COLORS[item, 0, originals].ravel(), COLORS[item, 1, originals].ravel())
+        )
+        assert torch.equal(found[item], expected)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("tokens", [0, 2])
-def test_a_permutation_of_colors_commutes_with_the_network(tied: bool, tokens: int) -> None:
+@pytest.mark.parametrize(("changes", "tolerance"), [
+    ({}, 0.0),
+    ({"puzzle_tokens": 2}, 0.0),
+    ({"tied_head": True}, 0.0),
+    ({"tied_head": True, "puzzle_tokens": 2}, 0.0),
+    # The products of a mixture of views round in another order.
+    ({"tied_head": True, "views": True}, 1e-5),
+])  # fmt: skip
+def test_a_permutation_of_colors_commutes_with_the_network(changes: dict[str, Any], tolerance: float) -> None:
     """If colors have only the embeddings of their task, and none of their own."""
-    model = network(replace(CONFIG, tied_head=tied, puzzle_tokens=tokens))
-    inputs, rows, colors, permutations = sample()
+    model = network(replace(CONFIG, **changes), SIDE * SIDE)
     with torch.no_grad():
         model.embed_tokens[FIRST_COLOR:] = model.embed_tokens[FIRST_COLOR]
-        if not tied:
+        if not model.config.tied_head:
             model.output_head.weight[FIRST_COLOR:] = model.output_head.weight[FIRST_COLOR]
-        of_token = torch.cat((torch.tensor([[0, 1]]).expand(BATCH, -1), permutations + FIRST_COLOR), dim=1)
-        identity = torch.arange(10).expand(BATCH, -1)
-        plain = model(inputs, puzzle_vectors(rows, colors, identity))
-        recolored = model(of_token.gather(1, inputs), puzzle_vectors(rows, colors, permutations))
+        of_token = torch.cat((torch.tensor([[0, 1]]).expand(BATCH, -1), PERMUTATIONS + FIRST_COLOR), dim=1)
+        plain = model(INPUTS, puzzle_vectors(ROWS, COLORS, IDENTITY))
+        recolored = model(of_token.gather(1, INPUTS), puzzle_vectors(ROWS, COLORS, PERMUTATIONS))
     logits = recolored[2].gather(-1, of_token[:, None].expand(-1, SIDE * SIDE, -1))
-    assert torch.equal(logits, plain[2])
-    assert torch.equal(recolored[3], plain[3])
+    torch.testing.assert_close(logits, plain[2], rtol=tolerance / 10, atol=tolerance)
+    torch.testing.assert_close(recolored[3], plain[3], rtol=tolerance / 10, atol=tolerance)
 
 
 def test_a_color_vector_reaches_the_cells_and_the_logits_of_its_color_alone() -> None:
-    model = network()
-    inputs, rows, colors, _ = sample()
-    identity = torch.arange(10).expand(BATCH, -1)
-    vectors = puzzle_vectors(rows, colors, identity).requires_grad_()
-    embedded = model._embed(torch.full_like(inputs, FIRST_COLOR + 3), vectors)
-    (gradient,) = torch.autograd.grad(embedded.sum(), vectors)
-    of_colors = gradient[:, 32:].unflatten(1, (2, 10, 32)).abs().sum(dim=(0, 3))
-    assert of_colors[0].nonzero().flatten().tolist() == [3]
-    assert not of_colors[1].any()
+    model = network(CONFIG, SIDE * SIDE)
+    vectors = puzzle_vectors(ROWS, COLORS, IDENTITY).requires_grad_()
+
+    def colors_behind(total: Tensor) -> list[list[int]]:
+        """Return the pairs (0 for inputs or 1 for outputs, color) whose vectors the total depends on."""
+        (gradient,) = torch.autograd.grad(total, vectors)
+        return gradient[:, 32:].unflatten(1, (2, 10, 32)).abs().sum(dim=(0, 3)).nonzero().tolist()
+
+    assert colors_behind(model._embed(torch.full_like(INPUTS, FIRST_COLOR + 3), vectors).sum()) == [[0, 3]]
     logits = model._head(torch.ones(BATCH, SIDE * SIDE, 32), vectors)
-    (gradient,) = torch.autograd.grad(logits[..., FIRST_COLOR + 7].sum(), vectors)
-    of_colors = gradient[:, 32:].unflatten(1, (2, 10, 32)).abs().sum(dim=(0, 3))
-    assert of_colors[1].nonzero().flatten().tolist() == [7]
+    assert colors_behind(logits[..., FIRST_COLOR + 7].sum()) == [[1, 7]]
 
 
 def test_rope2d_depends_on_offsets_alone() -> None:
@@ -92,14 +83,13 @@ def test_rope2d_depends_on_offsets_alone() -> None:
         first, second = vector.chunk(2)
         return vector * cos[place] + torch.cat((-second, first)) * sin[place]
 
-    products = {
-        (row, column): [
+    firsts = set()
+    for row, column in ((0, 1), (1, 0), (2, 3)):
+        found = [
             turned(query, row + top, column + left) @ turned(key, top, left)
             for top in range(6 - row)
             for left in range(6 - column)
         ]
-        for row, column in ((0, 1), (1, 0), (2, 3))
-    }
-    for found in products.values():
         torch.testing.assert_close(torch.stack(found), found[0].expand(len(found)), rtol=1e-5, atol=1e-5)
-    assert len({round(float(found[0]), 6) for found in products.values()}) == 3
+        firsts.add(round(float(found[0]), 6))
+    assert len(firsts) == 3

@@ -10,61 +10,55 @@ from torch import Tensor
 from arcpipe.devices import ready_blocks
 from arcpipe.errors import RecipeError
 from arcpipe.layers import Attention, rope_tables, truncated_normal
-from arcpipe.losses import step_loss
 from arcpipe.model_config import TRMConfig
 from arcpipe.recipe import Recipe
 from arcpipe.trm import TRM
+from networks import VOCABULARY, first_carry, gradients, network
 
 TINY = TRMConfig(
     hidden_size=32, num_heads=4, outer_cycles=2, inner_cycles=2, max_steps=4, puzzle_size=48, puzzle_tokens=0
 )
-NUM_TOKENS, VOCABULARY, BATCH = 9, 12, 5
+NUM_TOKENS, BATCH = 9, 5
 # Two deviations of the parent normal, relative to the deviation after truncation.
 CUT = 2 / 0.8796256610342398
+GENERATOR = torch.Generator().manual_seed(0)
+INPUTS, LABELS = torch.randint(VOCABULARY, (2, BATCH, NUM_TOKENS), generator=GENERATOR)
+ROWS = torch.randn(BATCH, TINY.puzzle_size, generator=GENERATOR)
 
 
-def tiny(config: TRMConfig = TINY, seed: int = 0) -> TRM:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return TRM(config, NUM_TOKENS, VOCABULARY)
+def tiny(**changes: Any) -> TRM:
+    return network(replace(TINY, **changes), NUM_TOKENS)
 
 
-def example(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (B, L), labels (B, L) and puzzle rows (B, puzzle_size)."""
-    generator = torch.Generator().manual_seed(seed)
-    inputs, labels = torch.randint(VOCABULARY, (2, BATCH, NUM_TOKENS), generator=generator)
-    return inputs, labels, torch.randn(BATCH, TINY.puzzle_size, generator=generator)
+def like(model: TRM, **changes: Any) -> TRM:
+    """Return a model with the same weights and other settings."""
+    other = TRM(replace(model.config, **changes), NUM_TOKENS, VOCABULARY)
+    other.load_state_dict(model.state_dict())
+    return other
 
 
-def start(model: TRM, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def start(model: TRM, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
     """The initial answer and latent (B, S, D)."""
-    inputs, labels, _ = example()
-    carry = model.admit(model.empty_carry(BATCH, dtype), inputs, labels, torch.zeros(BATCH).long())
-    return carry.answer, carry.latent
+    return first_carry(model, INPUTS, dtype).state
+
+
+def gradients_from(model: TRM, answer: Tensor, latent: Tensor) -> dict[str, Tensor]:
+    _, _, logits, halt_logit = model(INPUTS, ROWS, answer, latent)
+    return gradients(model, logits, halt_logit, LABELS)
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    return float(torch.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0))
 
 
 @pytest.mark.parametrize("tokens", [NUM_TOKENS, 4])
 @pytest.mark.parametrize("changes", [{}, {"positions": "learned"}, {"puzzle_size": 0}])
 def test_without_a_state_a_step_starts_at_the_initial_one(changes: dict[str, Any], tokens: int) -> None:
-    model = tiny(replace(TINY, **changes))
-    inputs, _, rows = example()
-    rows = rows[:, : model.config.puzzle_size]
-    answer, latent = (state[:, : model.config.prefix + tokens] for state in start(model))
-    expected = model(inputs[:, :tokens], rows, answer, latent)
-    for one, other in zip(model(inputs[:, :tokens], rows), expected, strict=True):
+    model = tiny(**changes)
+    inputs, rows = INPUTS[:, :tokens], ROWS[:, : model.config.puzzle_size]
+    state = (of[:, : model.config.prefix + tokens] for of in start(model))
+    for one, other in zip(model(inputs, rows), model(inputs, rows, *state), strict=True):
         assert torch.equal(one, other)
-
-
-def gradients(model: TRM, answer: Tensor, latent: Tensor) -> dict[str, Tensor]:
-    inputs, labels, rows = example()
-    _, _, logits, halt_logit = model(inputs, rows, answer, latent)
-    model.zero_grad()
-    step_loss(logits, halt_logit, labels).total.backward()
-    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-
-
-def cosine(one: Tensor, other: Tensor) -> float:
-    return float(torch.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0))
 
 
 @pytest.mark.parametrize("std", [1.0, 0.02])
@@ -79,7 +73,7 @@ def test_truncated_normal_has_the_deviation_it_is_asked_for(std: float) -> None:
 
 def test_the_model_starts_as_the_reference_starts() -> None:
     """All weights have the right deviation and are truncated; no sample halts at first."""
-    model = tiny(replace(TINY, hidden_size=256, positions="learned"))
+    model = tiny(hidden_size=256, positions="learned")
     assert not model.halt_head.weight.any()
     assert model.halt_head.bias.tolist() == [-5.0, -5.0]
     trained, saved = dict(model.named_parameters()), model.state_dict()
@@ -93,85 +87,21 @@ def test_the_model_starts_as_the_reference_starts() -> None:
             assert float(weight.abs().max()) <= std * CUT * (1 + 1e-6), name
 
 
-def test_gradient_flows_through_the_last_outer_cycle_only() -> None:
-    """Two cycles give the gradient of one cycle that starts where the first of them ends."""
-    two = tiny()
-    one = TRM(replace(TINY, outer_cycles=1), NUM_TOKENS, VOCABULARY)
-    one.load_state_dict(two.state_dict())
-    inputs, _, rows = example()
-    answer, latent = start(two)
-    with torch.no_grad():
-        later_answer, later_latent, _, _ = one(inputs, rows, answer, latent)
-    of_two, of_one = gradients(two, answer, latent), gradients(one, later_answer, later_latent)
-    assert of_two.keys() == dict(two.named_parameters()).keys()
-    for name, gradient in of_two.items():
-        assert torch.allclose(gradient, of_one[name], rtol=1e-4, atol=1e-6), name
-
-
-def like(model: TRM, **changes: Any) -> TRM:
-    """Return a model with the same weights and other settings."""
-    other = TRM(replace(model.config, **changes), NUM_TOKENS, VOCABULARY)
-    other.load_state_dict(model.state_dict())
-    return other
-
-
 def test_the_one_step_gradient_is_that_of_the_last_two_updates() -> None:
-    whole = tiny(replace(TINY, inner_cycles=3))
+    whole = tiny(inner_cycles=3)
     cut = like(whole, one_step_gradient=True)
-    inputs, _, rows = example()
-    answer, latent = start(whole)
+    state = start(whole)
     with torch.no_grad():
-        for plain, ablated in zip(
-            *(model(inputs, rows, answer, latent) for model in (whole, cut)), strict=True
-        ):
+        for plain, ablated in zip(whole(INPUTS, ROWS, *state), cut(INPUTS, ROWS, *state), strict=True):
             assert torch.equal(plain, ablated)
         # The first outer cycle, then all but the last update of the latent.
-        later_answer, later, _, _ = like(whole, outer_cycles=1)(inputs, rows, answer, latent)
-        _, later, _, _ = like(whole, outer_cycles=1, inner_cycles=2)(inputs, rows, later_answer, later)
-    of_cut = gradients(cut, answer, latent)
-    of_last = gradients(like(whole, outer_cycles=1, inner_cycles=1), later_answer, later)
+        answer, latent, _, _ = like(whole, outer_cycles=1)(INPUTS, ROWS, *state)
+        _, latent, _, _ = like(whole, outer_cycles=1, inner_cycles=2)(INPUTS, ROWS, answer, latent)
+    of_cut = gradients_from(cut, *state)
+    of_last = gradients_from(like(whole, outer_cycles=1, inner_cycles=1), answer, latent)
     assert of_cut.keys() == of_last.keys()
     for name, gradient in of_cut.items():
         assert torch.allclose(gradient, of_last[name], rtol=1e-4, atol=1e-6), name
-
-
-def test_separate_networks_update_latent_and_answer() -> None:
-    model = tiny(replace(TINY, separate_networks=True, outer_cycles=1))
-    inputs, _, rows = example()
-    with torch.no_grad():
-        answer, latent, *_ = model(inputs, rows, *start(model))
-        for block in model.blocks[model.config.num_layers :]:
-            block.mlp.down.weight.mul_(2)
-        other_answer, same_latent, *_ = model(inputs, rows, *start(model))
-        model.blocks[0].mlp.down.weight.mul_(2)
-        _, other_latent, *_ = model(inputs, rows, *start(model))
-    assert torch.equal(latent, same_latent)
-    assert not torch.equal(answer, other_answer)
-    assert not torch.equal(latent, other_latent)
-    assert len(model.blocks) == 2 * len(tiny().blocks)
-    assert gradients(model, *start(model)).keys() == dict(model.named_parameters()).keys()
-
-
-def test_a_halted_row_takes_its_new_sample_and_the_others_stay() -> None:
-    model = tiny()
-    inputs, labels, _ = example()
-    carry = model.admit(model.empty_carry(BATCH), inputs, labels, torch.arange(BATCH))
-    state = torch.randn(BATCH, *carry.answer.shape[1:]).requires_grad_()
-    halted = torch.tensor([False, True, False, True, False])
-    new_inputs, new_labels, _ = example(seed=1)
-    ended = carry.advance(state, -state, halted)
-    assert not ended.answer.requires_grad, "no gradient crosses a supervision step"
-    assert not ended.latent.requires_grad
-    later = model.admit(ended, new_inputs, new_labels, 10 + torch.arange(BATCH))
-    assert later.puzzle_ids.tolist() == [0, 11, 2, 13, 4]
-    assert later.steps.tolist() == [1, 0, 1, 0, 1]
-    assert not later.halted.any()
-    assert torch.equal(later.inputs, torch.where(halted[:, None], new_inputs, inputs))
-    assert torch.equal(later.labels, torch.where(halted[:, None], new_labels, labels))
-    assert torch.equal(later.answer[~halted], state[~halted])
-    assert torch.equal(later.latent[~halted], -state[~halted])
-    assert (later.answer[halted] == model.init_answer).all()
-    assert (later.latent[halted] == model.init_latent).all()
 
 
 @pytest.mark.parametrize("ready_for_a_cpu", [False, True])
@@ -186,16 +116,15 @@ def test_bfloat16_stays_close_to_float32(ready_for_a_cpu: bool) -> None:
     assert all(
         module.in_float32 == ready_for_a_cpu for module in model.modules() if isinstance(module, Attention)
     )
-    inputs, _, rows = example()
     with torch.no_grad():
-        exact = model(inputs, rows, *start(model))
-        rough = model(inputs, rows, *start(model, torch.bfloat16))
-    answer, latent, logits, halt_logit = rough
+        exact = model(INPUTS, ROWS, *start(model))
+        answer, latent, logits, halt_logit = model(INPUTS, ROWS, *start(model, torch.bfloat16))
     assert answer.dtype == latent.dtype == logits.dtype == torch.bfloat16
     assert halt_logit.dtype == torch.float32
     assert cosine(logits, exact[2]) > 0.999
     assert float((logits - exact[2]).norm() / exact[2].norm()) < 0.03
-    of_exact, of_rough = (gradients(model, *start(model, dtype)) for dtype in (torch.float32, torch.bfloat16))
+    of_exact = gradients_from(model, *start(model))
+    of_rough = gradients_from(model, *start(model, torch.bfloat16))
     assert of_rough.keys() == dict(model.named_parameters()).keys()
     for name, gradient in of_rough.items():
         assert gradient.dtype == torch.float32
@@ -215,14 +144,11 @@ def test_attention_in_float32_rounds_only_what_it_returns() -> None:
 
 @pytest.mark.parametrize(("size", "tokens", "prefix"), [(0, 16, 0), (32, 0, 1), (33, 0, 2), (32, 4, 4)])
 def test_prefix_tokens(size: int, tokens: int, prefix: int) -> None:
-    config = replace(TINY, puzzle_size=size, puzzle_tokens=tokens)
-    assert config.prefix == prefix
-    model = tiny(config)
-    inputs, labels, _ = example()
-    carry = model.admit(model.empty_carry(BATCH), inputs, labels, torch.zeros(BATCH).long())
-    answer, _, logits, _ = model(inputs, torch.zeros(BATCH, size), carry.answer, carry.latent)
-    assert answer.shape == (BATCH, prefix + NUM_TOKENS, 32)
-    assert logits.shape == (BATCH, NUM_TOKENS, VOCABULARY)
+    assert replace(TINY, puzzle_size=size, puzzle_tokens=tokens).prefix == prefix
+
+
+def config_of(**table: Any) -> TRMConfig:
+    return Recipe("mine", {"model": table}).settings("model", TRMConfig)
 
 
 @pytest.mark.parametrize(("table", "said"), [
@@ -233,6 +159,7 @@ def test_prefix_tokens(size: int, tokens: int, prefix: int) -> None:
     ({"inner_cycles": 2.5}, "model.inner_cycles"),
     ({"hiden_size": 64}, "model.hiden_size is unknown, did you mean 'hidden_size'?"),
     ({"embedding": "task", "puzzle_size": 16}, "puzzle_size 16 must be hidden_size 512"),
+    ({"views": True}, "views are for embedding task"),
     ({"positions": "rope2d", "hidden_size": 64, "num_heads": 32}, "a multiple of 4 * num_heads (128)"),
     ({"buckets": [10, 10]}, "[model]: buckets [10, 10] must ascend"),
     ({"buckets": [1, 10]}, "model.buckets.0: input should be greater than 1, found 1"),
@@ -240,31 +167,23 @@ def test_prefix_tokens(size: int, tokens: int, prefix: int) -> None:
 ])  # fmt: skip
 def test_a_model_that_cannot_be_is_refused(table: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        Recipe("mine", {"model": table}).settings("model", TRMConfig)
+        config_of(**table)
     assert said in str(caught.value)
 
 
 def test_the_token_mlp_asks_nothing_of_the_heads() -> None:
-    config = Recipe("mine", {"model": {"mixer": "mlp", "hidden_size": 36}}).settings("model", TRMConfig)
-    assert config.hidden_size == 36
+    assert config_of(mixer="mlp", hidden_size=36).hidden_size == 36
 
 
 def test_the_gradient_of_a_token_of_thousands_of_cells_is_not_lost_in_bfloat16() -> None:
-    config = replace(TINY, outer_cycles=1, inner_cycles=1, num_layers=1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = TRM(config, 900, VOCABULARY)
+    model = network(replace(TINY, outer_cycles=1, inner_cycles=1, num_layers=1), 900)
     inputs = torch.zeros(8, 900, dtype=torch.int64)
     inputs[:, :50] = torch.arange(50) % VOCABULARY
-    gradients = []
+    found = []
     for dtype in (torch.float32, torch.bfloat16):
-        carry = model.admit(model.empty_carry(8, dtype), inputs, inputs, torch.zeros(8).long())
-        _, _, logits, halt_logit = model(inputs, torch.zeros(8, 48), carry.answer, carry.latent)
-        model.zero_grad()
-        step_loss(logits, halt_logit, inputs).total.backward()
-        assert model.embed_tokens.grad is not None
-        gradients.append(model.embed_tokens.grad.clone())
-    exact, rounded = gradients
+        _, _, *outputs = model(inputs, torch.zeros(8, 48), *first_carry(model, inputs, dtype).state)
+        found.append(gradients(model, *outputs, inputs)["embed_tokens"])
+    exact, rounded = found
     assert (exact - rounded).abs().max() < 0.03 * exact.abs().max()
 
 

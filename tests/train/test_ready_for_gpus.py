@@ -28,7 +28,6 @@ from arcpipe.train.dry_run import peak_bytes
 from arcpipe.train.run import TrainRun
 from arcpipe.train.state import fresh_state
 from arcpipe.train.step import train_step
-from arcpipe.train.trainer import training_stream
 from processes import running
 from puzzles import BUCKETS
 from steps import CONFIG, random_batch
@@ -195,10 +194,10 @@ def test_the_memory_of_a_step_is_known_without_taking_it(work: Path, precision: 
         settings=tables["train"], recipe={}, out=Path("none"),
     )  # fmt: skip
     accelerator = Accelerator(cpu=True)
-    batch, allocated = training_stream(run, accelerator)[0], list[int]()
+    batch, allocated = run.stream()[0], list[int]()
     with most_allocated(allocated):
         state = fresh_state(run, accelerator)
         for _ in range(2):
             train_step(state, batch, run.settings, 1.0, accelerator)
-    _, peak = peak_bytes(run, state, batch, state.carry.answer.dtype)
+    _, peak = peak_bytes(run, state, state.carry.answer.dtype)
     assert peak == pytest.approx(allocated[0], rel=0.1)
