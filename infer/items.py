@@ -245,6 +245,14 @@ def candidate_table(puzzles: PuzzleSet, answers: Answers, checkpoint: str) -> pa
     return pa.table(arrays, schema=SCHEMA)
 
 
+def numbered(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
+    """Return the number (N,) of each value; new values get the next numbers, in `numbers`."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    codes = [numbers.setdefault(value, len(numbers)) for value in encoded.dictionary.to_pylist()]
+    coded: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
+    return coded
+
+
 class _Asked(NamedTuple):
     """Hashes (N,) of a folder's questions, sorted, and whether its rollouts after the first have noise."""
 
@@ -303,12 +311,9 @@ class Doubles:
 
     def _questions(self, table: pa.Table, manifest: Mapping[str, Any]) -> NDArray[np.uint64]:
         """Return a hash (N,) of the question of each candidate."""
-        columns = [table[name].to_numpy().astype(np.uint64) for name in _QUESTION]
-        for name in _NAMES:
-            texts = table[name].combine_chunks()
-            known, numbers = texts.dictionary.to_pylist(), self._numbers
-            codes = np.array([numbers.setdefault(text, len(numbers)) for text in known], np.uint64)
-            columns.append(codes[texts.indices.to_numpy()])
+        columns = [table[name].to_numpy() for name in _QUESTION]
+        columns += [numbered(table[name].combine_chunks(), self._numbers) for name in _NAMES]
+        columns = [column.astype(np.uint64) for column in columns]
         plan = manifest.get("plan")
         if plan is None:
             # Of an older version, which does not say whether its settings had an effect: all count.

@@ -22,7 +22,7 @@ from arcpipe.codec import GridTable
 from arcpipe.documents import read_json
 from arcpipe.errors import DataError
 from arcpipe.grid import MAX_SIDE, Grid
-from arcpipe.infer.items import Doubles
+from arcpipe.infer.items import Doubles, numbered
 from arcpipe.log import counted, logger
 from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import PuzzleSet, ranks_of
@@ -125,13 +125,13 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     parts = [[np.zeros(0, np.intp)] * 4 + [np.zeros(0, np.float32)] * 2]
     # Copies of what is needed from one batch after another: all tables together may not fit into memory.
     for batch in (batch for table in tables for batch in table.to_batches()):
-        tasks, index = _codes(batch["task"], task_numbers), batch["test_index"].to_numpy()
+        tasks, index = numbered(batch["task"], task_numbers), batch["test_index"].to_numpy()
         mine = (tasks < len(counts)) & (index < np.append(counts, 0)[tasks.clip(max=len(counts))])
         others.update(zip(tasks[~mine].tolist(), index[~mine].tolist(), strict=True))
         columns = [
-            _codes(batch["cells"], grids),
+            numbered(batch["cells"], grids),
             batch["width"].to_numpy().astype(np.intp),
-            _codes(batch["checkpoint"], checkpoints),
+            numbered(batch["checkpoint"], checkpoints),
             batch["halt_probability"].to_numpy(),
             batch["log_probability"].to_numpy(),
         ]
@@ -160,14 +160,6 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
         int((~with_grid).sum()),
         len(others),
     )
-
-
-def _codes(column: pa.Array, numbers: dict[Any, int]) -> NDArray[np.intp]:
-    """Return the number (N,) of each value; new values get the next numbers, in `numbers`."""
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes = [numbers.setdefault(value, len(numbers)) for value in encoded.dictionary.to_pylist()]
-    coded: NDArray[np.intp] = np.array(codes, np.intp)[encoded.indices.to_numpy()]
-    return coded
 
 
 Keys = tuple[NDArray[Any], ...]
