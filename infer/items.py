@@ -129,7 +129,7 @@ class WorkQueue:
            done: (M,) positions already answered.
     """
 
-    def __init__(self, length: int, done: NDArray[np.int64], rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(self, length: int, done: NDArray[np.int64], rank: int, num_ranks: int) -> None:
         undone = np.delete(np.arange(length), done)
         deals = np.tile(np.arange(num_ranks), (-(-len(undone) // num_ranks), 1))
         ranks = np.random.default_rng(_SEED).permuted(deals, axis=1).ravel()[: len(undone)]

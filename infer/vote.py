@@ -27,7 +27,7 @@ from arcpipe.log import counted, logger
 from arcpipe.predictions import shard_files
 from arcpipe.puzzleset import PuzzleSet, ranks_of
 from arcpipe.runs import known_manifest, read_manifest, write_bytes
-from arcpipe.task import Pair, Task, kind_of, read_challenges
+from arcpipe.task import Task, kind_of, read_challenges
 
 _MAX_WIDTH, _BOARDS_AT_ONCE = 256, 100_000
 _PREDICTIONS = "expected a predictions folder or a Parquet file of predictions"
@@ -295,7 +295,7 @@ def _read_vote_files(
              candidate at all is no error, because a short time limit leaves none.
     """
     shards: set[Path] = set()
-    manifests: list[dict[str, Any]] = []
+    sources: list[tuple[Path, dict[str, Any]]] = []
     for path in paths:
         if path.suffix == ".json" and path.is_file():
             raise DataError(f"{path}: {_PREDICTIONS}, found {kind_of(read_json(path))}")
@@ -306,10 +306,9 @@ def _read_vote_files(
         made = read_manifest(path, "predictions") if path.is_dir() else {}
         if dataset is not None and made.get("dataset", dataset) != dataset:
             raise DataError(f"{path}: made for another dataset, {made.get('data')}; its boards are others")
-        manifests.append(made)
+        sources.append((path, made))
     doubles = Doubles()
-    tables = (doubles.distinct(*one) for one in zip(paths, manifests, strict=True))
-    votes = read_votes(chain.from_iterable(tables), num_tests)
+    votes = read_votes(chain.from_iterable(doubles.distinct(*one) for one in sources), num_tests)
     if votes.others and not votes.candidates.any():
         raise DataError(f"no candidate is for a task of {where}: are these predictions of another set?")
     return votes
@@ -327,14 +326,13 @@ def read_arc_votes(
     if (side := votes.shapes().max(initial=0)) > MAX_SIDE:
         names = ", ".join(map(str, paths))
         raise DataError(f"{names}: a candidate has a side of {side}, those of ARC have up to {MAX_SIDE}")
-    tests = {task.id: task.tests for task in tasks}
+    own = _inputs_of(tasks)
     for path in paths:
-        asked = _tests_of_dataset(path)
+        asked = _inputs_of(_dataset_tasks(path))
         others = [
             task_id
-            for task_id, pairs in asked.items()
-            if len(pairs) != num_tests.get(task_id, len(pairs))
-            or not all(map(_same_input, pairs, tests.get(task_id, pairs)))
+            for task_id, inputs in asked.items()
+            if len(inputs) != num_tests.get(task_id, len(inputs)) or inputs != own.get(task_id, inputs)
         ]
         if others:
             logger.warning(
@@ -345,19 +343,20 @@ def read_arc_votes(
     return votes
 
 
-def _tests_of_dataset(path: Path) -> dict[str, tuple[Pair, ...]]:
-    """Return the tests, by task, of the dataset of predictions; none if it is gone or was replaced."""
+def _inputs_of(tasks: Sequence[Task]) -> dict[str, list[Any]]:
+    """Return the test inputs of each task as lists of rows."""
+    return {task.id: [pair.input.tolist() for pair in task.tests] for task in tasks}
+
+
+def _dataset_tasks(path: Path) -> list[Task]:
+    """Return the tasks of the dataset of predictions; none if it is gone or was replaced."""
     made = known_manifest(path, "predictions")
     data = Path(made.get("data", ""))
     if known_manifest(data, "dataset").get("fingerprint", "") != made.get("dataset"):
-        return {}
+        return []
     with suppress(DataError):
-        return {task.id: task.tests for task in read_challenges(data / "challenges.json")}
-    return {}
-
-
-def _same_input(one: Pair, other: Pair) -> bool:
-    return np.array_equal(one.input, other.input)
+        return read_challenges(data / "challenges.json")
+    return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,8 +393,7 @@ class BoardAnswers:
         )
         columns = {"question": questions, "answer": np.where(self.answered, answers, "")}
         content = io.BytesIO()
-        options = csv.WriteOptions(quoting_style="needed")
-        csv.write_csv(pa.table(columns), content, options)
+        csv.write_csv(pa.table(columns), content, csv.WriteOptions(quoting_style="needed"))
         write_bytes(path, content.getvalue())
 
 

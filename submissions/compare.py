@@ -52,7 +52,7 @@ def read_ranked(path: Path, tasks: Sequence[Task], challenges: Path) -> Ranked:
     num_tests = {task.id: len(task.tests) for task in tasks}
     if (path / MANIFEST).exists() or path.suffix == ".parquet":
         votes = vote.read_arc_votes([path], num_tests, challenges, tasks)
-        return vote.ranked_grids(votes, vote.rank(votes, vote.by_count), _MOST_RANKED)
+        return vote.ranked_grids(votes, vote.rank(votes), _MOST_RANKED)
     return distinct_attempts(read_results(path, sum(num_tests.values())), tasks, path)
 
 
