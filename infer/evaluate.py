@@ -151,9 +151,10 @@ class Evaluator:
     def __init__(self, puzzles: PuzzleSet, data: Path, settings: InferSettings, *, tests: int) -> None:
         outputs = known_outputs(data, puzzles)
         if outputs is None or not len(outputs):
-            unknown, asked = "the outputs of its test inputs are not known", len(puzzles.test_tasks)
+            unknown = "the outputs of its test inputs are not known"
+            why = unknown if len(puzzles.test_tasks) else "it has no tests"
             raise DataError(
-                f"{data}: {unknown if asked else 'it has no tests'}, so there is no evaluation: "
+                f"{data}: {why}, so there is no evaluation: "
                 "build it with tests whose outputs are known, or train without by --set eval.every=0"
             )
         # All test inputs decide a task's canvas, also if only some are sampled.

@@ -286,7 +286,8 @@ class Doubles:
             yield from read_candidates(path)
             return
         earlier = self._asked.setdefault(tuple(manifest.get(name) for name in _CHECKPOINT), [])
-        is_noisy, left_out, parts = bool(manifest.get("plan", {}).get("noise")), 0, [np.zeros(0, np.uint64)]
+        is_noisy = bool(manifest.get("plan", {}).get("noise"))
+        left_out, parts = 0, [np.zeros(0, np.uint64)]
         for table in read_candidates(path):
             questions, first = self._questions(table, manifest), table["rollout"].to_numpy() == 0
             keep = np.ones(len(table), bool)
@@ -295,7 +296,7 @@ class Doubles:
                 before = np.searchsorted(other.questions, questions, "left")
                 double = before < np.searchsorted(other.questions, questions, "right")
                 spared = first & (is_noisy or other.is_noisy)
-                if (count := int((double & ~spared).sum())) > 0:
+                if count := int((double & ~spared).sum()):
                     raise DataError(
                         f"{path}: asked the same checkpoint the same as {other.path}, so that "
                         f"{counted(count, 'candidate')} would count twice: vote on one of the two, or ask "
