@@ -279,7 +279,8 @@ def vote(
     vote_on = _vote_on_tasks if dataset_family(challenges) == "arc" else _vote_on_boards
     facts, text = vote_on(predictions, challenges, out, rule, compare)
     document = {"out": None if out is None else str(out), "rule": rule, **facts}
-    typer.echo(json_text(document) if as_json else text if out is None else f"{out}: {text}")
+    line = text if out is None else f"{out}: {text}"
+    typer.echo(json_text(document) if as_json else line)
     if out is None:
         say_next(
             "vote", *predictions, "--challenges", challenges, "--out", f"{predictions[0]}-submission.json"

@@ -146,10 +146,10 @@ def distinct_attempts(submission: Submission, tasks: Sequence[Task], where: Path
     return ranked
 
 
-def write_submission(submission: Submission, path: Path, made_by: Mapping[str, Any] | None = None) -> None:
+def write_submission(submission: Submission, path: Path, made_by: Mapping[str, Any]) -> None:
     """Write submission.json, and its manifest beside it; the same submission gives the same bytes.
 
-    Args:    made_by: facts for the manifest; None writes no manifest.
+    Args:    made_by: facts for the manifest.
     Raises:  OutputError if `path` exists or cannot be written.
     """
     content = {
@@ -158,10 +158,9 @@ def write_submission(submission: Submission, path: Path, made_by: Mapping[str, A
     }
     runs.refuse_existing(path)
     data = orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
-    if made_by is not None:
-        digest = hashlib.sha256(data).hexdigest()
-        # The manifest goes first, so that a submission never lacks it.
-        runs.write_json(manifest_path(path), runs.make_manifest("submission", sha256=digest, **made_by))
+    digest = hashlib.sha256(data).hexdigest()
+    # The manifest goes first, so that a submission never lacks it.
+    runs.write_json(manifest_path(path), runs.make_manifest("submission", sha256=digest, **made_by))
     runs.write_bytes(path, data)
 
 
@@ -197,10 +196,11 @@ def generated_pairs(manifest: dict[str, Any] | None) -> int:
 
     Args:  manifest: the manifest of the submission, or None.
     """
-    sources = (manifest or {}).get("sources") or []
-    datasets = [((source.get("checkpoint") or {}).get("dataset") or {}) for source in sources]
-    own = max((dataset.get("generated_of_test", 0) for dataset in datasets), default=0)
-    return max(own, *(generated_pairs(source.get("manifest")) for source in sources), 0)
+    counts = [0]
+    for source in (manifest or {}).get("sources") or []:
+        dataset = (source.get("checkpoint") or {}).get("dataset") or {}
+        counts += [dataset.get("generated_of_test", 0), generated_pairs(source.get("manifest"))]
+    return max(counts)
 
 
 def is_made_by(manifest: Any) -> bool:
@@ -257,11 +257,12 @@ def _max_bytes(num_outputs: int | None) -> int:
 
 
 def _read_content(path: Path, num_outputs: int | None) -> dict[str, Any]:
-    remedy = (
-        f", more than any answer to {num_outputs} test outputs needs: "
-        "is it a submission to this set, and written without indentation?"
-    )
-    remedy = remedy if num_outputs is not None else ""
+    remedy = ""
+    if num_outputs is not None:
+        remedy = (
+            f", more than any answer to {num_outputs} test outputs needs: "
+            "is it a submission to this set, and written without indentation?"
+        )
     data = read_file(path, _max_bytes(num_outputs), remedy)
     if data.startswith(codecs.BOM_UTF8):
         raise DataError(f"{path}: begins with a byte-order mark, which Kaggle may not read: save it without")
@@ -425,7 +426,7 @@ def _read_csv(path: Path, num_outputs: int | None) -> Submission:
         task, index = output[1], int(output[2])
         if index in tasks[task]:
             raise DataError(f"{path}: line {line}: {plain(output[0])} stands there a second time")
-        digits = ([[*map(int, row)] for row in text.strip("|").split("|")] for text in predictions[:2])
+        digits = ([[*map(int, row)] for row in one.strip("|").split("|")] for one in predictions[:2])
         first, second = [*map(_grid, digits), NO_GRID, NO_GRID][:2]
         tasks[task][index] = (first, second)
         ignored += len(predictions) > len(ATTEMPTS)

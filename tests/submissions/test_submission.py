@@ -55,9 +55,9 @@ def test_any_candidates_give_a_valid_file(
     tasks = make_tasks(counts)
     with TemporaryDirectory() as folder:
         first, second, third = (Path(folder) / name for name in ("1.json", "2.json", "3.json"))
-        write_submission(build_submission(tasks, ranked), first)
-        write_submission(build_submission(tasks, dict(reversed(ranked.items()))), second)
-        write_submission(read_submission(first), third)
+        write_submission(build_submission(tasks, ranked), first, {})
+        write_submission(build_submission(tasks, dict(reversed(ranked.items()))), second, {})
+        write_submission(read_submission(first), third, {})
         assert first.read_bytes() == second.read_bytes() == third.read_bytes()
         assert not check_submission(first, tasks).errors
         assert list(orjson.loads(first.read_bytes())) == [task.id for task in tasks]
@@ -77,28 +77,24 @@ def test_any_candidates_give_a_valid_file(
 )
 def test_the_attempts_are_the_two_best(file: Path, candidates: list[Any], first: Any, second: Any) -> None:
     ranked = {("a", 0): [np.asarray(cells, np.uint8) for cells in candidates]}
-    write_submission(build_submission(make_tasks([1]), ranked), file)
+    write_submission(build_submission(make_tasks([1]), ranked), file, {})
     assert orjson.loads(file.read_bytes()) == {"a": [{"attempt_1": first, "attempt_2": second}]}
 
 
 def test_the_manifest_beside_it_says_what_made_it(file: Path) -> None:
-    submission = build_submission(make_tasks([1]), {})
-    write_submission(submission, file, {"sources": [{"path": "runs/predictions"}]})
+    submission, facts = build_submission(make_tasks([1]), {}), {"sources": [{"path": "runs/predictions"}]}
+    write_submission(submission, file, facts)
     assert {path.name for path in file.parent.iterdir()} == {"submission.json", "submission.manifest.json"}
     manifest = read_made_by(file, file_hash(file))
     assert manifest is not None
-    assert (manifest["kind"], manifest["sources"]) == ("submission", [{"path": "runs/predictions"}])
+    assert (manifest["kind"], manifest["sources"]) == ("submission", facts["sources"])
     assert manifest["versions"].keys() >= {"arcpipe", "torch"}
-
-    bare = file.with_name("bare.json")
-    write_submission(submission, bare)
-    assert bare.read_bytes() == file.read_bytes()
-    assert read_made_by(bare, file_hash(bare)) is None
     with pytest.raises(OutputError, match="exists already"):
-        write_submission(submission, bare)
-    # The manifest belongs to another content now.
+        write_submission(submission, file, facts)
+    # A copy has no manifest; that of the file belongs to another content afterwards.
+    copied = file.rename(file.with_name("copy.json"))
     file.write_text("{}")
-    assert read_made_by(file, file_hash(file)) is None
+    assert [read_made_by(path, file_hash(path)) for path in (copied, file)] == [None, None]
 
 
 def entry(test: int, **attempts: object) -> Callable[[Content], object]:
