@@ -429,7 +429,7 @@ def compare(first: _Entry, second: _Entry, ledger: _Ledger = LEDGER, as_json: Js
         typer.echo("the same submission")
     else:
         lines = [
-            f"{name}: {' -> '.join(ledgers.plain(value) or 'unknown' for value in values)}"
+            f"{name}: {' -> '.join(ledgers.fact_text(value) or 'unknown' for value in values)}"
             for name, values in changes.items()
         ]
         lines = lines or ["nothing else is known to differ"]

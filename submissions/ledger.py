@@ -32,7 +32,6 @@ LEDGER = Path("runs/ledger.jsonl")
 LEDGER_START = b'{"sha256":"'
 """The first bytes of each line."""
 
-Fact = Literal["file", "score", "kaggle"]
 _SHORTEST_PREFIX = 4
 _SCORED = ("mean_over_tasks", "mean_over_outputs", "solved_tasks", "solved_outputs")
 # What was changed of the solutions, as lists of texts.
@@ -93,7 +92,7 @@ def enter_score(
     return sha256
 
 
-def add_fact(ledger: Path, sha256: str, fact: Fact, **content: Any) -> None:
+def add_fact(ledger: Path, sha256: str, fact: Literal["file", "score", "kaggle"], **content: Any) -> None:
     """Append a fact about a file, unless the ledger has the same fact from any time.
 
     Raises:  OutputError if the ledger cannot be written.
@@ -297,7 +296,7 @@ def _tree(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
             if isinstance(item, dict) and any(map(_has_tables, item.values())):
                 yield f"{indent}{name}"
                 yield from _tree(item, f"{indent}  ")
-            elif text := plain(item):
+            elif text := fact_text(item):
                 yield fact_line(f"{indent}{name} ", text, width)
 
 
@@ -305,10 +304,10 @@ def _has_tables(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and any(map(_has_tables, value)))
 
 
-def plain(value: Any) -> str:
+def fact_text(value: Any) -> str:
     """Return a fact in a line: text without quotes, others as JSON writes them; empty if it is unknown."""
     if isinstance(value, dict):
-        texts = {name: plain(item) for name, item in value.items()}
+        texts = {name: fact_text(item) for name, item in value.items()}
         return ", ".join(f"{name} {text}" for name, text in texts.items() if text)
     if value in (None, []):
         return ""
