@@ -129,7 +129,7 @@ def summary(result: InferResult, out: Path, data: Path) -> str:
         if outputs is not None:
             scores, votes = evaluate(puzzles, outputs, read_candidates(out))
             text += "".join(f", {name} {score:.4f}" for name, score in scores.items())
-            coverage = f"; {Coverage(int((votes > 0).sum()), len(votes), result.done, result.total).text}"
+            coverage = f"; {coverage_text(int((votes > 0).sum()), len(votes))}"
     if result.done == result.total:
         return text
     text += f"{coverage}; {result.done} of {result.total} grids answered"
