@@ -34,6 +34,7 @@ from arcpipe.submissions.submission import (
     check_submission,
     describe_source,
     generated_pairs,
+    labeled_path,
     read_results,
     write_submission,
 )
@@ -289,7 +290,7 @@ def vote(
         challenges = challenges / "challenges.json" if challenges.is_dir() else challenges
         say_next("check", out, "--challenges", challenges)
     elif manifest := known_manifest(predictions[0], "predictions"):
-        run = Path(manifest.get("checkpoint", "").rpartition("@")[0])
+        run = labeled_path(manifest.get("checkpoint", ""))
         if known_manifest(run, "run"):
             say_next("report", run, "--predictions", predictions[0], "--challenges", challenges)
 

@@ -39,6 +39,7 @@ from arcpipe.submissions.score import Part, breakdown, score_submission, size_ru
 from arcpipe.submissions.submission import (
     build_submission,
     distinct_attempts,
+    labeled_path,
     manifest_path,
     read_made_by,
     read_results,
@@ -157,9 +158,8 @@ def _predictions_of(run: Path) -> Path | None:
     by_time, beside = {}, (run if run.name.strip(".") else run.resolve()).parent
     for path in run.resolve().parent.iterdir():
         manifest = runs.known_manifest(path, "predictions")
-        # PATH@STEP of the run or of a checkpoint, which may have been deleted since.
-        label = str(manifest.get("checkpoint"))
-        maker = Path(label.rpartition("@")[0] or label).resolve()
+        # The run or one of its checkpoints, which may have been deleted since.
+        maker = labeled_path(str(manifest.get("checkpoint"))).resolve()
         if manifest and (manifest.get("weights") in weights or run.resolve() in (maker, *maker.parents)):
             by_time[str(manifest.get("created")), path.name] = beside / path.name
     return by_time[max(by_time)] if by_time else None

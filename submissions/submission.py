@@ -175,6 +175,11 @@ def read_made_by(path: Path, sha256: str) -> dict[str, Any] | None:
     return manifest if is_made_by(manifest) and manifest.get("sha256") == sha256 else None
 
 
+def labeled_path(label: str) -> Path:
+    """Return the path in a label PATH@STEP of predictions: of a checkpoint, or of the run that saved it."""
+    return Path(label.rpartition("@")[0] or label)
+
+
 def describe_source(path: Path) -> dict[str, Any]:
     """Describe a submission or predictions by path, hash, manifest and the checkpoint's recipe.
 
@@ -184,8 +189,7 @@ def describe_source(path: Path) -> dict[str, Any]:
     manifest = read_made_by(path, sha256) if sha256 else runs.known_manifest(path, "predictions") or None
     checkpoint = None
     if label := (manifest or {}).get("checkpoint"):
-        # PATH@STEP of a checkpoint or of the run that saved it.
-        folder = Path(label.rpartition("@")[0] or label)
+        folder = labeled_path(label)
         maker = runs.known_manifest(folder, "checkpoint") or runs.known_manifest(folder, "run")
         checkpoint = {key: maker.get(key) for key in ("recipe", "dataset", "git_commit")} if maker else None
     return {"path": str(path), "sha256": sha256, "manifest": manifest, "checkpoint": checkpoint}
