@@ -373,15 +373,17 @@ class BoardAnswers:
     answered: NDArray[np.bool_]
     valid: NDArray[np.bool_]
 
-    def scores(self, outputs: GridTable) -> dict[str, float]:
+    def scores(self, outputs: GridTable | None) -> dict[str, float]:
         """Return the shares of exact answers, of right cells and of valid answers, over the answered test
-        inputs; there must be at least one."""
-        same = (self.boards == outputs.cells)[self.answered]
-        return {
-            "exact_accuracy": float(same.all(axis=(1, 2)).mean()),
-            "cell_accuracy": float(same.mean()),
-            "valid": float(self.valid[self.answered].mean()),
-        }
+        inputs, of which there must be one; only that of valid ones if the outputs are not known."""
+        scores = {}
+        if outputs is not None:
+            same = (self.boards == outputs.cells)[self.answered]
+            scores = {
+                "exact_accuracy": float(same.all(axis=(1, 2)).mean()),
+                "cell_accuracy": float(same.mean()),
+            }
+        return scores | {"valid": float(self.valid[self.answered].mean())}
 
     def write(self, path: Path, puzzles: PuzzleSet) -> None:
         """Write a CSV file with the columns question and answer: the characters of a board, row by row; empty

@@ -334,8 +334,7 @@ def _vote_on_boards(
     coverage = coverage_text(int(answered.sum()), len(answered))
     if not answered.any():
         return facts, f"{text}\n{coverage}"
-    valid = {"valid": float(answers.valid[answered].mean())}
-    scores = valid if outputs is None else answers.scores(outputs)
+    scores = answers.scores(outputs)
     shares = ", ".join(f"{name.replace('_', ' ')} {value:.2%}" for name, value in scores.items())
     return facts | scores, f"{text}\n{shares}; {coverage}"
 

@@ -238,19 +238,17 @@ def write_report(sources: Sources, out: Path, figures: Path | None = None, *, ov
 def _boards(data: Path, predictions: Path) -> TestInputs:
     puzzles, outputs = read_puzzle_set(data), read_test_outputs(data)
     answers = read_boards([predictions], puzzles, data)
-    total, answered, right, tiles = len(answers.valid), int(answers.answered.sum()), answers.valid, []
+    total, answered = len(answers.valid), int(answers.answered.sum())
     boards = f"{answered:,} {'boards' if answered == total else f'answered boards, of {total:,}'}"
+    right, scores = answers.valid, answers.scores(outputs) if answered else {}
     if outputs is not None:
         right = (answers.boards == outputs.cells).all(axis=(1, 2)) & answers.answered
-    if outputs is not None and answered:
-        cells = answers.scores(outputs)["cell_accuracy"]
-        tiles = [
-            ("solved exactly", f"{right.sum() / answered:.1%}", f"{int(right.sum()):,} of {boards}"),
-            ("cells right", f"{cells:.1%}", f"of {boards}"),
-        ]
-    if answered:
-        valid = int(answers.valid.sum())
-        tiles.append(("follow the rules", f"{valid / answered:.1%}", f"{valid:,} of {boards}"))
+    details = {
+        "exact_accuracy": ("solved exactly", f"{int(right.sum()):,} of {boards}"),
+        "cell_accuracy": ("cells right", f"of {boards}"),
+        "valid": ("follow the rules", f"{int(answers.valid.sum()):,} of {boards}"),
+    }
+    tiles = [(details[name][0], f"{share:.1%}", details[name][1]) for name, share in scores.items()]
     samples = ((~right, _MOST_WRONG_BOARDS), (right, _MOST_RIGHT_BOARDS))
     numbers = [board for mask, most in samples for board in spread(np.flatnonzero(mask), most).tolist()]
     name = puzzles.table.task_ids[0]
