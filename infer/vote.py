@@ -328,7 +328,13 @@ def read_arc_votes(
         raise DataError(f"{names}: a candidate has a side of {side}, those of ARC have up to {MAX_SIDE}")
     own = _inputs_of(tasks)
     for path in paths:
-        asked = _inputs_of(_dataset_tasks(path))
+        made = known_manifest(path, "predictions")
+        data = Path(made.get("data", ""))
+        asked: dict[str, list[Any]] = {}
+        # Of a dataset that is gone or was replaced nothing is known.
+        if known_manifest(data, "dataset").get("fingerprint", "") == made.get("dataset"):
+            with suppress(DataError):
+                asked = _inputs_of(read_challenges(data / "challenges.json"))
         others = [
             task_id
             for task_id, inputs in asked.items()
@@ -346,17 +352,6 @@ def read_arc_votes(
 def _inputs_of(tasks: Sequence[Task]) -> dict[str, list[Any]]:
     """Return the test inputs of each task as lists of rows."""
     return {task.id: [pair.input.tolist() for pair in task.tests] for task in tasks}
-
-
-def _dataset_tasks(path: Path) -> list[Task]:
-    """Return the tasks of the dataset of predictions; none if it is gone or was replaced."""
-    made = known_manifest(path, "predictions")
-    data = Path(made.get("data", ""))
-    if known_manifest(data, "dataset").get("fingerprint", "") != made.get("dataset"):
-        return []
-    with suppress(DataError):
-        return read_challenges(data / "challenges.json")
-    return []
 
 
 @dataclass(frozen=True, eq=False)
