@@ -88,8 +88,8 @@ class Schedule:
         elif votes:
             self._ways = self._ways.clip(max=votes)
         lengths = self._ways * settings.rollouts
-        # Round k asks each test input with more than k items once. Between two of these numbers of items all
-        # rounds have the same test inputs.
+        # Round k asks each test input that has more than k items. From one of these lengths to the next, all
+        # rounds ask the same test inputs.
         self._drops = np.unique(lengths)
         self._active = [np.flatnonzero(lengths >= length) for length in self._drops]
         sizes = np.array([len(tests) for tests in self._active])
@@ -120,8 +120,8 @@ class Schedule:
 class WorkQueue:
     """The positions of a schedule that one rank has to answer.
 
-    Of as many positions in a row as there are ranks, each rank has one at random: then a rank that dies or is
-    slow has some of the votes of each test input, not all votes of some.
+    Of each `num_ranks` positions in a row every rank has one, at random. So a rank that dies or is slow lacks
+    some votes of each test input, not all votes of some.
 
     left: how many are left.
 
