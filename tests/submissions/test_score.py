@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from arcpipe.augment.sources import read_source
 from arcpipe.infer.vote import RULES, Votes, read_votes
+from arcpipe.runs import write_json
 from arcpipe.submissions.compare import compare_rules, compare_scores
 from arcpipe.submissions.ledger import read_ledger
 from arcpipe.submissions.score import (
@@ -25,7 +26,7 @@ from arcpipe.submissions.score import (
     task_set,
 )
 from arcpipe.submissions.submission import Submission, build_submission, write_submission
-from arcpipe.task import Pair, Task, challenges_json
+from arcpipe.task import Pair, Task
 from candidates import candidate, table
 from commands import run_here, succeed_here
 
@@ -135,64 +136,54 @@ one  1/1   two  1/2
 """
 
 
-def test_the_command_prints_tables(content: Content, file: Path, solutions: Path, challenges: Path) -> None:
+WORDS = ("score", "submission.json", "solutions.json")
+
+
+def test_the_command_prints_tables(content: Content, file: Path) -> None:
     content["two"][1] = WRONG
-    file.write_bytes(orjson.dumps(content))
-    done = run_here("score", file, solutions, "--challenges", challenges, "--no-ledger")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == TABLES
-    document = orjson.loads(succeed_here("score", file, solutions, "--no-ledger", "--json"))
-    assert document["pass_at_1"]["mean_over_tasks"] == 0.5
-    assert document["pass_at_2"]["solved_outputs"] == 2
-    assert (document["tasks"]["two"]["solved"], document["tasks"]["two"]["tests"]) == (1, 2)
-    assert document["tasks"]["two"]["outputs"][0]["attempt_1_correct"] is False
+    write_json(file, content)
+    done = run_here(*WORDS, "--challenges", "challenges.json", "--no-ledger")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", TABLES)
+    document = orjson.loads(succeed_here(*WORDS, "--no-ledger", "--json"))
+    assert (document["pass_at_1"]["mean_over_tasks"], document["pass_at_2"]["solved_outputs"]) == (0.5, 2)
     assert document["set"]["num_outputs"] == document["num_outputs"] == 3
     assert document["breakdown"].keys() == {"longest side", "colors"}
     assert (document["comparison"], document["oracle"]) == (None, None)
 
 
-def test_tasks_are_left_out_and_corrected_and_it_is_said(
-    content: Content, file: Path, solutions: Path, challenges: Path, predictions: Path, tmp_path: Path
-) -> None:
-    file.write_bytes(orjson.dumps(content))
-    right = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[7]], "output": [[8]]}]}
-    (tmp_path / "one.json").write_bytes(orjson.dumps(right))
-    left, ledger = ("--leave-out", "two", "--ledger", tmp_path / "ledger.jsonl"), tmp_path / "ledger.jsonl"
-    text = succeed_here("score", file, solutions, *left, "--candidates", predictions)
+def test_tasks_are_left_out_and_corrected_and_it_is_said(ledger: Path) -> None:
+    pair = {"input": [[1]], "output": [[2]]}
+    write_json(Path("one.json"), {"train": [pair], "test": [pair]})
+    left = (*WORDS, "--leave-out", "two")
+    text = succeed_here(*left, "--candidates", "predictions.parquet")
     assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, not a known set\n")
-    text = succeed_here("score", file, solutions, *left, "--corrections", tmp_path / "one.json")
+    text = succeed_here(*left, "--corrections", "one.json")
     assert text.startswith("1 of 2 tasks, 1 test outputs, 1 answered, 1 corrected, not a known set\n")
     assert "0/1" in text
     assert "95%" not in text, "one task has no interval"
+    part = "a set of 2 tasks and 3 test outputs, 1 of its 2 tasks"
     assert [(one["set"], one["left_out"], one.get("corrected")) for one in read_ledger(ledger)[0].scores] == [
-        ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks", ["two"], None),
-        ("a set of 2 tasks and 3 test outputs, 1 of its 2 tasks, 1 corrected", ["two"], ["one"]),
-    ]
+        (part, ["two"], None), (f"{part}, 1 corrected", ["two"], ["one"]),
+    ]  # fmt: skip
 
 
-def test_a_score_says_what_trained(
-    content: Content, solutions: Path, tasks: list[Task], tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_score_says_what_trained(tasks: list[Task]) -> None:
     made = {"checkpoint": {"dataset": {"fingerprint": "f", "generated_of_test": 12}}, "manifest": None}
     ranked = {("one", 0): [np.array([[1, 2]], np.uint8)]}
-    first, second = tmp_path / "first.json", tmp_path / "second.json"
-    write_submission(build_submission(tasks, ranked), first, {"rule": "count", "sources": [made]})
-    merged = ("merge", first, "--challenges", tmp_path / "challenges.json", "--out", second)
-    (tmp_path / "challenges.json").write_bytes(orjson.dumps(challenges_json(tasks)))
-    succeed_here(*merged)
-    for path in (first, second):
-        text = succeed_here("score", path, solutions, "--no-ledger")
+    write_submission(build_submission(tasks, ranked), Path("first.json"), {"sources": [made]})
+    succeed_here("merge", "first.json", "--challenges", "challenges.json", "--out", "second.json")
+    for name in ("first.json", "second.json"):
+        text = succeed_here("score", name, "solutions.json", "--no-ledger")
         assert text.endswith("trained on generated pairs of tasks to predict too: 12\n")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_the_per_task_file(
-    content: Content, file: Path, solutions: Path, challenges: Path, suffix: str
-) -> None:
+def test_the_per_task_file(content: Content, file: Path, suffix: str) -> None:
     content["two"][1] = ZERO
-    file.write_bytes(orjson.dumps(content))
-    out = file.with_name(f"tasks{suffix}")
-    succeed_here("score", file, solutions, "--per-task", out, "--challenges", challenges, "--no-ledger")
+    write_json(file, content)
+    out = f"tasks{suffix}"
+    succeed_here(*WORDS, "--per-task", out, "--challenges", "challenges.json", "--no-ledger")
     frame = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
     assert list(frame.columns) == [
         "task", "test_index", "attempt_1_correct", "attempt_2_correct", "solved", "answered", "height",
@@ -242,24 +233,21 @@ def test_the_difference_is_paired() -> None:
     assert (same.is_real, more.is_real) == (False, True)
 
 
-def test_the_command_compares(
-    content: dict[str, Any], file: Path, solutions: Path, predictions: Path
-) -> None:
-    file.write_bytes(orjson.dumps({"one": content["one"]}))
-    other = file.with_name("other.json")
-    other.write_bytes(orjson.dumps(content))
-    words = ("score", file, solutions, "--with", other, "--candidates", predictions, "--no-ledger")
+def test_the_command_compares(content: Content, file: Path) -> None:
+    write_json(file, {"one": content["one"]})
+    write_json(Path("other.json"), content)
+    words = (*WORDS, "--with", "other.json", "--candidates", "predictions.parquet", "--no-ledger")
     text = succeed_here(*words)
     assert "\noracle: the solution is among the best k of 3 distinct candidates\n" in text
     assert text.splitlines()[-1].split() == ["2", "75.00%", "66.67%", "2"]
     assert "by both" in text
-    assert f"{other} against {file}\n" in text
+    assert "other.json against submission.json\n" in text
     assert "  100.00%   +50.00 points [+0.0, +100.0]" in text
     assert "no real difference: 0 is inside the 95% interval over tasks" in text
 
     document = orjson.loads(succeed_here(*words, "--json"))
     assert document["comparison"]["outputs"] == {
-        "one[0]": [str(file), str(other)], "two[0]": [str(other)], "two[1]": [str(other)],
+        "one[0]": ["submission.json", "other.json"], "two[0]": ["other.json"], "two[1]": ["other.json"],
     }  # fmt: skip
     assert document["pass_at_2"]["solved_outputs"] == 1
     at = document["oracle"]["at"]
