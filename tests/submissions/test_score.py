@@ -43,18 +43,16 @@ def test_the_score_of_any_submission_is_that_of_five_lines(data: st.DataObject) 
     """Against the whole set, whatever is left out of the submission."""
     solutions = data.draw(solved_sets)
     answered = data.draw(st.sets(st.sampled_from(sorted(solutions))))
-    submission = Submission(
-        {
-            task: tuple(data.draw(st.tuples(grids, grids)) for _ in outputs)
-            for task, outputs in solutions.items()
-            if task in answered
-        }
-    )
-    score = score_submission(submission, solutions)
+    attempts = {
+        task: tuple(data.draw(st.tuples(grids, grids)) for _ in outputs)
+        for task, outputs in solutions.items()
+        if task in answered
+    }
+    score = score_submission(Submission(attempts), solutions)
     for k, found in ((1, score.pass_at_1), (2, score.pass_at_2)):
         right = {
-            task: [any(np.array_equal(attempt, grid) for attempt in submission.attempts[task][i][:k])
-                   if task in submission.attempts else False for i, grid in enumerate(outputs)]
+            task: [any(np.array_equal(one, grid) for one in pair[:k])
+                   for pair, grid in zip(attempts.get(task, [()] * len(outputs)), outputs, strict=True)]
             for task, outputs in solutions.items()
         }  # fmt: skip
         solved = [one for task in right.values() for one in task]
@@ -69,8 +67,8 @@ def test_the_score_of_any_submission_is_that_of_five_lines(data: st.DataObject) 
         ):
             assert 0 <= low <= value + 1e-9
             assert value - 1e-9 <= high <= 1
-    entries = [entry for entries in submission.attempts.values() for entry in entries]
-    assert score.num_answered == sum(first.any() or second.any() for first, second in entries)
+    pairs = [pair for entries in attempts.values() for pair in entries]
+    assert score.num_answered == sum(first.any() or second.any() for first, second in pairs)
 
 
 def pass_at_k(solved: list[bool], size: int = 1) -> PassAtK:
@@ -242,8 +240,6 @@ def test_the_command_compares(content: Content, file: Path) -> None:
     assert text.splitlines()[-1].split() == ["2", "75.00%", "66.67%", "2"]
     assert "by both" in text
     assert "other.json against submission.json\n" in text
-    assert "  100.00%   +50.00 points [+0.0, +100.0]" in text
-    assert "no real difference: 0 is inside the 95% interval over tasks" in text
 
     document = orjson.loads(succeed_here(*words, "--json"))
     assert document["comparison"]["outputs"] == {
@@ -320,4 +316,4 @@ def test_an_attempt_more_never_scores_less_and_the_oracle_most(rows: list[tuple[
             assert score["pass_at_2"][mean].value <= found.oracle[mean].value <= 1
     for mean, curves in {"outputs": found.curve, "tasks": found.curve_over_tasks}.items():
         for name, curve in curves.items():
-            assert not curve or curve[-1] == pytest.approx(found.rules[name]["pass_at_2"][mean].value)
+            assert curve[-1] == pytest.approx(found.rules[name]["pass_at_2"][mean].value)
