@@ -225,10 +225,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }.items():  # fmt: skip
         write_folder(folder / name, [table([one])], weights="w", recipe={"infer": infer})
     write_folder(folder / "of-others", [table([one])], dataset="of others", data="runs/other")
-    rows = table([candidate([[1]]), candidate([[2]]), candidate([[3]])])
-    write_folder(folder / "damaged", [rows.slice(0, 2), rows.slice(2)])
-    shard = folder / "damaged" / "shards" / "part-0000000002-rank1.parquet"
-    shard.write_bytes(shard.read_bytes()[:-20])
     for kind in ("dataset", "checkpoint"):
         write_json(folder / kind / "manifest.json", make_manifest(kind))
     return folder
@@ -458,7 +454,6 @@ REFUSED = {
     "p --challenges p": "p: expected a dataset folder, found a predictions folder",
     "large": "large: a candidate has a side of 40, those of ARC have up to 30",
     "p --compare other.json": "other.json: task t: 1 outputs for 2 test inputs",
-    "damaged": "damaged/shards/part-0000000002-rank1.parquet: not a whole Parquet file",
     "of-others --challenges sudoku": "of-others: made for another dataset, runs/other; its boards are others",
     "narrow --challenges sudoku": "narrow: a candidate is 1 x 2, the boards of sudoku are 4 wide",
     "five --challenges sudoku": "five: a candidate has a cell of 5, which no sudoku has",
