@@ -146,19 +146,19 @@ def read_votes(tables: Iterable[pa.Table], num_tests: Mapping[str, int]) -> Vote
     choices = pa.array(keys).dictionary_encode()
     choice_tests, choice_cells, choice_widths = np.unravel_index(choices.dictionary.to_numpy(), shape)
     return Votes(
-        num_tests,
-        choices.indices.to_numpy().astype(np.intp),
-        ranks_of(tests)[with_grid],
-        checkpoint_ids[with_grid],
-        halt[with_grid],
-        log_probability[with_grid],
-        choice_tests,
-        choice_cells,
-        choice_widths,
-        list(grids),
-        np.bincount(tests, minlength=total),
-        int((~with_grid).sum()),
-        len(others),
+        num_tests=num_tests,
+        choices=choices.indices.to_numpy().astype(np.intp),
+        numbers=ranks_of(tests)[with_grid],
+        checkpoints=checkpoint_ids[with_grid],
+        halt=halt[with_grid],
+        log_probability=log_probability[with_grid],
+        tests=choice_tests,
+        cells=choice_cells,
+        widths=choice_widths,
+        grids=list(grids),
+        candidates=np.bincount(tests, minlength=total),
+        without_grid=int((~with_grid).sum()),
+        others=len(others),
     )
 
 
