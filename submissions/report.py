@@ -108,13 +108,13 @@ def find_sources(
     is_whole = any(runs.known_manifest(folder, kind) for kind in ("quickstart", "evaluation"))
     run = _existing(folder / "run") if is_whole else folder
     manifest = runs.read_manifest(run, "run") if run else {}
-    dataset = manifest.get("dataset") or {}
-    data = _same_dataset(dataset.get("path"), dataset.get("fingerprint"), folder)
     if is_whole:
         data = _existing(folder / "data")
         predictions = predictions or _existing(folder / "predictions")
-    elif run and predictions is None:
-        predictions = _predictions_of(run)
+    else:
+        dataset = manifest.get("dataset") or {}
+        data = _same_dataset(dataset.get("path"), dataset.get("fingerprint"), folder)
+        predictions = predictions or _predictions_of(folder)
     if challenges is not None:
         data = challenges if challenges.is_dir() else None
     elif predictions is not None and predictions.is_dir():
