@@ -40,7 +40,6 @@ from arcpipe.submissions.submission import (
     build_submission,
     distinct_attempts,
     labeled_path,
-    manifest_path,
     read_made_by,
     read_results,
 )
@@ -168,7 +167,7 @@ def _predictions_of(run: Path) -> Path | None:
 def _submission_of(predictions: Path) -> Path | None:
     """Return the newest submission beside predictions that was voted from them."""
     own, by_time = runs.known_manifest(predictions, "predictions"), {}
-    for file in predictions.resolve().parent.glob(f"*{manifest_path(Path('.json')).name}"):
+    for file in predictions.resolve().parent.glob("*.manifest.json"):
         path = predictions.parent / f"{file.name.removesuffix('.manifest.json')}.json"
         manifest = (read_made_by(path, runs.file_hash(path)) if path.is_file() else None) or {}
         if own and own in [source.get("manifest") for source in manifest.get("sources", [])]:
