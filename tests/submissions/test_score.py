@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcpipe.augment.sources import read_source
-from arcpipe.infer.vote import RULES, Votes, read_votes
+from arcpipe.infer.vote import RULES, read_votes
 from arcpipe.runs import write_json
-from arcpipe.submissions.compare import compare_rules, compare_scores
+from arcpipe.submissions.compare import RuleComparison, compare_rules, compare_scores
 from arcpipe.submissions.ledger import read_ledger
 from arcpipe.submissions.score import (
     PassAtK,
@@ -253,8 +253,9 @@ def test_the_command_compares(content: Content, file: Path) -> None:
 SOLUTIONS = {"t": [RIGHT, OTHER], "u": [np.array([[3, 3]], np.uint8)]}
 
 
-def votes_of(*rows: dict[str, object]) -> Votes:
-    return read_votes([table(rows)], {"t": 2, "u": 1})
+def compared(rows: list[dict[str, Any]]) -> RuleComparison:
+    """The rules of the vote on candidates for two test inputs of t and one of u."""
+    return compare_rules(read_votes([table(rows)], {"t": 2, "u": 1}), SOLUTIONS)
 
 
 def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
@@ -263,7 +264,7 @@ def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
         *[candidate([[1]])] * 2, candidate([[4]]), candidate([[5]], test_index=1),
         *[candidate([[3], [3]], task="u")] * 3, candidate([[3, 3]], task="u"), candidate([[0]], task="u"),
     ]  # fmt: skip
-    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    found = compared(rows)
     count = found.rules["count"]
     assert (found.num_tasks, found.num_outputs) == (2, 3)
     assert count["pass_at_1"]["outputs"].value == pytest.approx(1 / 3)
@@ -278,7 +279,7 @@ def test_the_rules_are_counted_over_outputs_and_over_tasks() -> None:
 def test_the_gain_of_a_rule_is_over_count_on_the_same_tasks() -> None:
     rows = [*[candidate([[7]], 0.1)] * 2, *[candidate([[8]], 0.1)] * 2, candidate([[1]], 0.9)]
     rows += [candidate([[9]], test_index=1), candidate([[9]], task="u")]
-    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    found = compared(rows)
     gain = {name: score["gain"]["outputs"] for name, score in found.rules.items()}
     assert gain["halt"].value == pytest.approx(1 / 3)
     assert gain["halt"].low == 0
@@ -291,7 +292,7 @@ def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
     wrong = [candidate([[cell]]) for cell in (6, 7, 6, 7)]
     rows = [candidate([[1]]), *wrong, candidate(None, task="u"), candidate([[3, 3]], task="u")]
     rows += [candidate([[9]], test_index=1)]
-    found = compare_rules(votes_of(*rows), SOLUTIONS)
+    found = compared(rows)
     assert found.votes == [1, 2, 4, 5]
     for name in RULES:
         assert found.curve[name] == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1 / 3]), name
@@ -308,8 +309,7 @@ def test_the_curve_takes_the_first_candidates_of_each_test_input() -> None:
 @given(st.lists(st.tuples(st.sampled_from("tu"), st.integers(0, 1), st.integers(1, 3)), max_size=12))
 def test_an_attempt_more_never_scores_less_and_the_oracle_most(rows: list[tuple[str, int, int]]) -> None:
     made = [candidate([[cell]], task=task, test_index=index) for task, index, cell in rows]
-    made += [candidate([[4]])]
-    found = compare_rules(votes_of(*made), SOLUTIONS)
+    found = compared([*made, candidate([[4]])])
     for mean in ("outputs", "tasks"):
         for score in found.rules.values():
             assert 0 <= score["pass_at_1"][mean].value <= score["pass_at_2"][mean].value
